@@ -1,0 +1,236 @@
+"""The methods that the decoding benchmark runs, each as a job: one fit, one or more rows of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from measure import Stopwatch, fastest
+from peers import (
+    CebraTime,
+    GridStateSpace,
+    NeighbourDecoder,
+    PCAEmbedding,
+    PlaceFieldBayes,
+    Selection,
+    Smoothed,
+    choose,
+)
+from peers.embeddings import Smoothing
+from peers.predictive import Prediction
+
+from kalmanssl.recording import Recording
+
+__all__ = ["FULL", "OURS", "QUICK", "Data", "Job", "Outcome", "Preset", "jobs"]
+
+OURS = "kalmanssl"
+
+
+@dataclass(frozen=True)
+class Data:
+    """The two parts of a recording and their running bins; only `train` is used to choose and fit."""
+
+    train: Recording
+    test: Recording
+    running_train: np.ndarray
+    running_test: np.ndarray
+
+    @property
+    def position(self) -> np.ndarray:
+        """Position in the training part, (time,)."""
+        return self.train.behavior["position"]
+
+    @property
+    def minute(self) -> Recording:
+        """The first minute of the test part, or what there is of it."""
+        start = self.test.time[0] - self.test.bin_size / 2
+        return self.test.restrict(start, start + 60.0)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much work a run does: candidates of the peers' settings, and lengths of the trainings."""
+
+    ours: dict[str, Any] = field(default_factory=dict)
+    folds: int = 5
+    field_sd: Sequence[float] = (0.03, 0.05, 0.08, 0.12)
+    prior_bins: Sequence[float] = (1.0, 3.0, 10.0)
+    walk_sd: Sequence[float] = (0.02, 0.03, 0.05, 0.08)
+    temper: Sequence[float] = (0.1, 0.15, 0.25, 0.4, 0.7, 1.0)
+    neighbours: Sequence[int] = (5, 10, 20, 30, 50, 80)
+    cebra_iterations: int = 2000
+
+
+FULL = Preset()
+QUICK = Preset(
+    ours={"epochs": 2, "steps_per_epoch": 10},
+    folds=2,
+    field_sd=(0.05,),
+    prior_bins=(3.0,),
+    walk_sd=(0.03, 0.05),
+    temper=(0.25, 0.7),
+    neighbours=(10, 30),
+    cebra_iterations=20,
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one method gave on the test part, and what it cost."""
+
+    method: str
+    prediction: Prediction
+    chosen: dict[str, Any]
+    select_cpu_s: float
+    fit_cpu_s: float
+    decode_cpu_s: float
+    minute_wall_s: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fit that gives one or more rows.
+
+    Attributes
+    ----------
+    rows : dict
+        Name of each row to how far it looks ahead: "no", "5 bins" or "yes".
+    seeded : bool
+        Whether the outcome depends on a seed; if not, it runs once.
+    run : callable
+        ``run(data, seed)`` returns an outcome for every row.
+    missing : str
+        Why it cannot run here and what to do about it; empty if it can.
+    """
+
+    rows: dict[str, str]
+    seeded: bool
+    run: Callable[[Data, int], list[Outcome]]
+    missing: str = ""
+
+
+def jobs(preset: Preset) -> list[Job]:
+    """Everything that is compared, ours first."""
+    field_settings = {"field_sd": preset.field_sd, "prior_bins": preset.prior_bins}
+    listed = [
+        Job(
+            {f"{OURS}, filter": "no", f"{OURS}, smoother": "yes"},
+            True,
+            lambda data, seed: run_ours(data, seed, preset),
+        )
+    ]
+    for name, window in (("place-field Bayes, 250 ms", 0.25), ("place-field Bayes, single bins", 0.0)):
+        listed.append(_peer(name, "no", PlaceFieldBayes, {"window": (window,), **field_settings}, preset))
+    for direction in (False, True):
+        for smooth in (False, True):
+            for tempered in (False, True):
+                shape = f"grid, {'position x direction' if direction else 'position'}"
+                name = f"{shape}, {'smoother' if smooth else 'filter'}{', tempered' * tempered}"
+                settings = {
+                    "direction": (direction,),
+                    "smooth": (smooth,),
+                    "field_sd": preset.field_sd,
+                    "prior_bins": (3.0,),
+                    "walk_sd": preset.walk_sd,
+                    "temper": preset.temper if tempered else (1.0,),
+                }
+                listed.append(_peer(name, "yes" if smooth else "no", GridStateSpace, settings, preset))
+    kinds: tuple[tuple[Smoothing, float, str], ...] = (("causal", 0.2, "no"), ("centred", 0.25, "yes"))
+    for kind, sd, ahead in kinds:
+        for name, embedding in (("kNN", Smoothed(kind, sd)), ("PCA (8) + kNN", PCAEmbedding(kind, sd))):
+            lookup = {"embedding": (embedding,), "neighbours": preset.neighbours}
+            listed.append(_peer(f"{name}, {kind} {1e3 * sd:.0f} ms", ahead, NeighbourDecoder, lookup, preset))
+    listed.append(
+        Job(
+            {"CEBRA-Time + kNN": "5 bins", "CEBRA-Time, centred 250 ms + kNN": "yes"},
+            True,
+            lambda data, seed: run_cebra(data, seed, preset),
+            "" if find_spec("cebra") else "cebra is not installed: pip install 'kalmanssl[benchmarks]'",
+        )
+    )
+    return listed
+
+
+def run_ours(data: Data, seed: int, preset: Preset) -> list[Outcome]:
+    """Latents without labels from the training part; decoders from its running bins."""
+    from kalmanssl import KalmanSSL, PositionDecoder
+
+    with Stopwatch() as learning:
+        model = KalmanSSL(random_state=seed, progress=False, **preset.ours).fit(data.train)
+    outcomes = []
+    for smooth, name in ((False, f"{OURS}, filter"), (True, f"{OURS}, smoother")):
+        with Stopwatch() as fitting:
+            decoder = PositionDecoder(random_state=seed).fit(
+                model.transform(data.train, smooth=smooth), data.position, where=data.running_train
+            )
+
+        def decode(rec: Recording, smooth: bool = smooth, decoder: PositionDecoder = decoder) -> Prediction:
+            return decoder.predict(model.transform(rec, smooth=smooth))
+
+        outcomes.append(_outcome(name, decode, data, preset.ours, 0.0, learning.cpu + fitting.cpu))
+    return outcomes
+
+
+def run_cebra(data: Data, seed: int, preset: Preset) -> list[Outcome]:
+    """One embedding of the running bins without labels; it is looked up as it is, and smoothed."""
+    embedding = CebraTime(iterations=preset.cebra_iterations, random_state=seed)
+    with Stopwatch() as learning:
+        embedding.fit(data.train, data.running_train)
+        embedded = replace(data, train=_embed(embedding, data.train))
+    outcomes = []
+    kinds: tuple[tuple[Smoothing | None, str], ...] = (
+        (None, "CEBRA-Time + kNN"),
+        ("centred", "CEBRA-Time, centred 250 ms + kNN"),
+    )
+    for kind, name in kinds:
+        candidates = {"embedding": (Smoothed(kind, 0.25, root=False),), "neighbours": preset.neighbours}
+        selection, selecting, decoder, fitting = _select_and_fit(NeighbourDecoder, candidates, embedded, preset)
+
+        def decode(rec: Recording, decoder: NeighbourDecoder = decoder) -> Prediction:
+            return decoder.predict(_embed(embedding, rec))
+
+        chosen = {"neighbours": selection.best["neighbours"]}
+        outcomes.append(_outcome(name, decode, data, chosen, selecting, learning.cpu + fitting))
+    return outcomes
+
+
+def _embed(embedding: CebraTime, rec: Recording) -> Recording:
+    return replace(rec, counts=embedding.transform(rec), kind="signal", spike_times=None)
+
+
+def _peer(
+    name: str, look_ahead: str, make: Callable[..., Any], candidates: Mapping[str, Sequence[Any]], preset: Preset
+) -> Job:
+    def run(data: Data, seed: int) -> list[Outcome]:
+        selection, selecting, decoder, fitting = _select_and_fit(make, candidates, data, preset)
+        chosen = {key: value for key, value in selection.best.items() if len(candidates[key]) > 1}
+        return [_outcome(name, decoder.predict, data, chosen, selecting, fitting)]
+
+    return Job({name: look_ahead}, False, run)
+
+
+def _select_and_fit(
+    make: Callable[..., Any], candidates: Mapping[str, Sequence[Any]], data: Data, preset: Preset
+) -> tuple[Selection, float, Any, float]:
+    with Stopwatch() as selecting:
+        selection = choose(make, candidates, data.train, data.running_train, preset.folds)
+    with Stopwatch() as fitting:
+        decoder = make(**selection.best).fit(data.train, data.running_train)
+    return selection, selecting.cpu, decoder, fitting.cpu
+
+
+def _outcome(
+    name: str,
+    decode: Callable[[Recording], Prediction],
+    data: Data,
+    chosen: dict[str, Any],
+    select_cpu_s: float,
+    fit_cpu_s: float,
+) -> Outcome:
+    with Stopwatch() as decoding:
+        prediction = decode(data.test)
+    minute = data.minute
+    return Outcome(name, prediction, chosen, select_cpu_s, fit_cpu_s, decoding.cpu, fastest(lambda: decode(minute)))

@@ -1,0 +1,86 @@
+"""What a piece of work costs: CPU seconds with all threads and children, peak memory, and on which machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Self
+
+__all__ = ["Stopwatch", "fastest", "machine_facts", "peak_memory_mb", "reset_peak_memory"]
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process, all its threads and the children it has waited for, seconds."""
+    return sum(os.times()[:4])
+
+
+class Stopwatch:
+    """Context that holds CPU and wall seconds of what ran inside: `cpu`, `wall`."""
+
+    cpu: float
+    wall: float
+
+    def __enter__(self) -> Self:
+        self._cpu, self._wall = cpu_seconds(), time.perf_counter()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.cpu, self.wall = cpu_seconds() - self._cpu, time.perf_counter() - self._wall
+
+
+def fastest(work: Callable[[], Any], repeats: int = 3) -> float:
+    """Wall seconds of the fastest of several runs."""
+    walls = []
+    for _ in range(repeats):
+        with Stopwatch() as watch:
+            work()
+        walls.append(watch.wall)
+    return min(walls)
+
+
+def reset_peak_memory() -> None:
+    """Forget the peak so far, where Linux allows it; elsewhere the peak is that of the whole process."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory since the reset, MB; the interpreter and its libraries are part of it."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1024**2 if sys.platform == "darwin" else peak / 1024
+
+
+def machine_facts(threads: int) -> dict[str, Any]:
+    """Processor, cores, threads allowed, and the versions of what computes."""
+    facts: dict[str, Any] = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+    for package in ("kalmanssl", "torch", "numpy", "scipy", "scikit-learn", "cebra"):
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            facts[package] = None
+    return facts
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,117 @@
+"""Features in which neighbours are looked up: smoothed counts, their principal components, CEBRA's embedding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from peers.smoothing import causal_gaussian, centred_gaussian
+
+if TYPE_CHECKING:
+    from kalmanssl.recording import Recording
+
+__all__ = ["CebraTime", "PCAEmbedding", "Smoothed"]
+
+Smoothing = Literal["causal", "centred"]
+
+
+def _smooth(signal: np.ndarray, rec: Recording, kind: Smoothing | None, sd: float) -> np.ndarray:
+    if kind is None:
+        return signal
+    smoother = causal_gaussian if kind == "causal" else centred_gaussian
+    return smoother(signal, sd / rec.bin_size, rec.segments())
+
+
+@dataclass
+class Smoothed:
+    """The recording's own channels, smoothed in time.
+
+    Parameters
+    ----------
+    kind : {"causal", "centred"} or None
+        Half-Gaussian over the past, Gaussian over past and future, or no smoothing.
+    sd : float
+        Standard deviation of the Gaussian, s.
+    root : bool
+        Take the square root first, as suits counts.
+    """
+
+    kind: Smoothing | None = "causal"
+    sd: float = 0.2
+    root: bool = True
+
+    def fit(self, train: Recording, running: np.ndarray) -> Smoothed:
+        """Learn nothing."""
+        return self
+
+    def transform(self, rec: Recording) -> np.ndarray:
+        """Features of every bin, (time, units)."""
+        return _smooth(np.sqrt(rec.counts) if self.root else rec.counts, rec, self.kind, self.sd)
+
+
+@dataclass
+class PCAEmbedding:
+    """Principal components of the smoothed square roots of the counts; arguments as for `Smoothed`."""
+
+    kind: Smoothing = "causal"
+    sd: float = 0.2
+    dim: int = 8
+
+    def fit(self, train: Recording, running: np.ndarray) -> PCAEmbedding:
+        """Find the components on the running bins."""
+        features = Smoothed(self.kind, self.sd).transform(train)[running]
+        self.mean_ = features.mean(axis=0)
+        self.components_ = np.linalg.svd(features - self.mean_, full_matrices=False)[2][: self.dim]
+        return self
+
+    def transform(self, rec: Recording) -> np.ndarray:
+        """Scores of every bin, (time, dim)."""
+        return (Smoothed(self.kind, self.sd).transform(rec) - self.mean_) @ self.components_.T
+
+
+@dataclass
+class CebraTime:
+    """CEBRA-Time trained on the running bins without labels (Schneider, Lee and Mathis 2023, Nature 617).
+
+    Needs the optional package ``cebra``. The receptive field of ten bins looks five bins ahead.
+
+    Parameters
+    ----------
+    iterations, dim : int
+        Training steps and dimensions of the embedding.
+    random_state : int
+        Seed of weights and batches.
+    """
+
+    iterations: int = 2000
+    dim: int = 8
+    random_state: int = 0
+
+    def fit(self, train: Recording, running: np.ndarray) -> CebraTime:
+        """Train on the running bins, one after the other."""
+        import cebra
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.random_state)
+            self.model_ = cebra.CEBRA(
+                model_architecture="offset10-model",
+                batch_size=512,
+                learning_rate=3e-4,
+                temperature=1.0,
+                output_dimension=self.dim,
+                max_iterations=self.iterations,
+                time_offsets=10,
+                distance="cosine",
+                conditional="time",
+                device="cpu",
+                verbose=False,
+            ).fit(np.asarray(train.counts[running], dtype=np.float32))
+        return self
+
+    def transform(self, rec: Recording) -> np.ndarray:
+        """Embedding of every bin, (time, dim)."""
+        parts = [np.asarray(rec.counts[part], dtype=np.float32) for part in rec.segments()]
+        return np.concatenate([self.model_.transform(part) for part in parts])

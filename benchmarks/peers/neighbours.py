@@ -1,0 +1,49 @@
+"""Decoding by nearest neighbours: the positions of the most similar training bins are the prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from peers.predictive import SamplePrediction
+
+if TYPE_CHECKING:
+    from kalmanssl.recording import Recording
+
+__all__ = ["NeighbourDecoder"]
+
+
+@dataclass
+class NeighbourDecoder:
+    """k nearest neighbours among the running bins of the training part.
+
+    Parameters
+    ----------
+    embedding : object with ``fit(train, running)`` and ``transform(recording)``
+        Features of every bin.
+    neighbours : int
+        How many neighbours; their positions are the predictive distribution.
+    metric : str
+        Distance between features, as scikit-learn names it.
+    """
+
+    embedding: Any
+    neighbours: int = 20
+    metric: str = "cosine"
+
+    def fit(self, train: Recording, running: np.ndarray) -> NeighbourDecoder:
+        """Fit the embedding and keep the running bins' features and positions."""
+        from sklearn.neighbors import NearestNeighbors
+
+        self.embedding.fit(train, running)
+        features = self.embedding.transform(train)[running]
+        self.position_ = train.behavior["position"][running]
+        self.index_ = NearestNeighbors(n_neighbors=self.neighbours, metric=self.metric).fit(features)
+        return self
+
+    def predict(self, test: Recording) -> SamplePrediction:
+        """Positions of the nearest training bins, for every bin."""
+        nearest = self.index_.kneighbors(self.embedding.transform(test), return_distance=False)
+        return SamplePrediction(self.position_[nearest])

@@ -1,0 +1,343 @@
+"""A simulated recording from hippocampus: a rat on a linear track, its place cells and interneurons.
+
+What is in it, and why: fields that differ between the two running directions, theta rhythm with phase
+precession while the rat runs, silence with bursts that replay the track in a tenth of a second while it
+rests at the ends, and cells whose excitability drifts over minutes, so that a decoder fitted on the first
+half is tested on another code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.signal import lfilter
+from scipy.special import i0e
+
+from kalmanssl.array_checks import check_bin_size
+from kalmanssl.binning import count_events
+from kalmanssl.errors import InputError
+from kalmanssl.recording import Recording
+
+__all__ = ["place_cells"]
+
+_STEP = 0.005  # s, grid on which the rat moves
+_THETA = 8.0  # Hz
+_CELL_LOCKING = 1.5  # concentration of the von Mises density of a place cell's spikes over theta phase
+_INTERNEURON_LOCKING = 0.8
+_PRECESSION = 0.5 * np.pi  # rad of theta phase per two widths of the field that the rat advances
+_REST_RATE = 0.1  # spikes/s of a place cell outside its fields
+_REPLAY_GAIN = 4.0  # rate in a replay over the rate when running through the field
+_DRIFT_TIME = 400.0  # s, correlation time of the excitability
+
+
+def place_cells(
+    n_units: int = 80,
+    duration: float = 1200.0,
+    random_state: int | None = 0,
+    bin_size: float = 0.025,
+    n_interneurons: int = 6,
+    track_length: float = 1.6,
+    drift: float = 0.4,
+    replay_rate: float = 0.4,
+    start_time: float = 3600.0,
+) -> Recording:
+    """Simulate a rat that runs back and forth on a linear track, with the spikes of its place cells.
+
+    Spikes are inhomogeneous Poisson events. While the rat runs in one direction, a place cell fires at
+
+        rate(t) = excitability(t) * peak * exp(-(x - centre)^2 / (2 width^2)) * theta(t)
+
+    where centre and peak depend on the direction, and theta(t) is a von Mises factor around a phase that
+    advances as the rat goes through the field (phase precession). At rest the cells are all but silent,
+    except for bursts of 80 to 200 ms in which they fire as if the rat ran through a part of the track. The
+    logarithm of the excitability of each cell is an Ornstein-Uhlenbeck process of its own.
+
+    Parameters
+    ----------
+    n_units : int
+        Number of place cells ("excitatory").
+    duration : float
+        Length of the recording, seconds; cut to whole bins.
+    random_state : int or None
+        Seed; the same seed gives the same recording, None a different one every time.
+    bin_size : float
+        Width of a bin, seconds.
+    n_interneurons : int
+        Number of interneurons ("inhibitory"), which follow the place cells in the recording.
+    track_length : float
+        Length of the track, metres.
+    drift : float
+        Standard deviation of the logarithm of the excitability; 0 switches the drift off.
+    replay_rate : float
+        Replay bursts per second of rest; 0 switches them off.
+    start_time : float
+        Start in the session's clock, seconds.
+
+    Returns
+    -------
+    Recording
+        With behaviour "position" (metres along the track), "speed" (metres per second) and "direction" (1
+        when running to the far end, -1 when running back, 0 at rest), and the epoch "MazeEpoch".
+
+    Raises
+    ------
+    InputError
+        If a number is out of its range.
+    """
+    check_bin_size(bin_size)
+    _check("n_units", n_units, n_units >= 1, "at least 1")
+    _check("n_interneurons", n_interneurons, n_interneurons >= 0, "0 or more")
+    _check("duration", duration, bin_size <= duration < np.inf, f"at least one bin, {bin_size:g} s")
+    _check("track_length", track_length, 0 < track_length < np.inf, "positive, metres")
+    _check("drift", drift, 0 <= drift < np.inf, "0 or more")
+    _check("replay_rate", replay_rate, 0 <= replay_rate < np.inf, "0 or more, bursts per second of rest")
+    _check("start_time", start_time, np.isfinite(start_time), "a finite time in seconds")
+    rng = np.random.default_rng(random_state)
+    rat = _run_back_and_forth(rng, duration, track_length)
+    replays = _Replays.draw(rng, rat, track_length, replay_rate)
+    fields = _Fields.draw(rng, n_units, track_length)
+    # Excitability changes over minutes: once a second is often enough.
+    seconds = np.arange(int(np.ceil(duration)) + 1, dtype=float)
+    excitability = np.exp(drift * _wander(rng, len(seconds), n_units, 1.0 / _DRIFT_TIME) - 0.5 * drift**2)
+
+    spikes = []
+    for unit in range(n_units):
+        gain = excitability[:, unit]
+        running = rat.runs.draw(rng, fields.highest(unit) * gain.max())
+        rate = fields.rate(unit, rat.at(running)) * np.interp(running, seconds, gain)
+        kept = [_thin(rng, running, rate, fields.highest(unit) * gain.max())]
+        bound = _REPLAY_GAIN * fields.peak[unit].max() * gain.max()
+        bursting = replays.spans.draw(rng, bound)
+        replayed, direction = replays.at(bursting)
+        rate = _REPLAY_GAIN * fields.tuning(unit, replayed, direction) * np.interp(bursting, seconds, gain)
+        kept += [_thin(rng, bursting, rate, bound), _Spans.whole(duration).draw(rng, _REST_RATE)]
+        spikes.append(start_time + np.sort(np.concatenate(kept)))
+    for _ in range(n_interneurons):
+        spikes.append(start_time + _interneuron(rng, rat, replays, duration))
+
+    stop = start_time + duration
+    counts, time, counted = count_events(spikes, [(start_time, stop)], bin_size)
+    moment = rat.at(time - start_time)
+    return Recording(
+        counts=counts,
+        time=time,
+        bin_size=float(bin_size),
+        unit_ids=tuple(str(1 + unit) for unit in range(n_units + n_interneurons)),
+        behavior={"position": moment.position, "speed": moment.speed, "direction": moment.direction},
+        behavior_unit={"position": "meters", "speed": "meters/second", "direction": ""},
+        epochs={"MazeEpoch": np.array([[start_time, stop]])},
+        spike_times=counted,
+        cell_type=("excitatory",) * n_units + ("inhibitory",) * n_interneurons,
+        source=f"place_cells(random_state={random_state})",
+        notes=("simulated",),
+    )
+
+
+def _check(name: str, value: Any, fine: bool, wanted: str) -> None:
+    if not fine:
+        raise InputError(f"{name} must be {wanted}; got {value!r}")
+
+
+def _wander(rng: np.random.Generator, steps: int, paths: int, pull: float) -> np.ndarray:
+    """Stationary Ornstein-Uhlenbeck paths of unit variance, (steps, paths); pull is step / correlation time."""
+    keep = np.exp(-pull)
+    noise = rng.standard_normal((steps, paths))
+    noise[1:] *= np.sqrt(1 - keep**2)
+    return lfilter([1.0], [1.0, -keep], noise, axis=0)
+
+
+def _thin(rng: np.random.Generator, times: np.ndarray, rate: np.ndarray, bound: float) -> np.ndarray:
+    """Keep each candidate with probability rate / bound."""
+    return times[rng.random(len(times)) * bound < rate]
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """Stretches of time, seconds from the start of the recording, (n,) each."""
+
+    start: np.ndarray
+    stop: np.ndarray
+
+    @classmethod
+    def whole(cls, duration: float) -> _Spans:
+        return cls(np.zeros(1), np.array([duration]))
+
+    def draw(self, rng: np.random.Generator, rate: float) -> np.ndarray:
+        """Events of a Poisson process of constant rate inside the spans, sorted, seconds."""
+        ends = np.cumsum(self.stop - self.start)
+        total = ends[-1] if len(ends) else 0.0
+        passed = np.sort(rng.uniform(0, total, rng.poisson(rate * total)))
+        span = np.searchsorted(ends, passed, side="right").clip(max=len(ends) - 1)
+        return self.stop[span] - (ends[span] - passed) if len(passed) else passed
+
+    def which(self, times: np.ndarray) -> np.ndarray:
+        """Number of the span that each time lies in; -1 before the first."""
+        return np.searchsorted(self.start, times, side="right") - 1
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """Where the rat is at some times: metres, metres per second, direction (-1, 0, 1), theta phase in rad."""
+
+    position: np.ndarray
+    speed: np.ndarray
+    direction: np.ndarray
+    phase: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Rat:
+    """The rat on a fine grid of times (all (steps,)), and the spans in which it runs and rests."""
+
+    grid: np.ndarray
+    position: np.ndarray
+    speed: np.ndarray
+    phase: np.ndarray
+    runs: _Spans
+    rests: _Spans
+
+    def at(self, times: np.ndarray) -> _Moment:
+        run = self.runs.which(times)
+        # The first run leads out, the next one back.
+        direction = np.where(run < 0, 0.0, 1.0 - 2.0 * (run % 2))
+        if len(self.runs.start):
+            direction[times >= self.runs.stop[run]] = 0.0
+        return _Moment(
+            np.interp(times, self.grid, self.position),
+            np.interp(times, self.grid, self.speed),
+            direction,
+            np.interp(times, self.grid, self.phase),
+        )
+
+
+def _run_back_and_forth(rng: np.random.Generator, duration: float, length: float) -> _Rat:
+    """Rest at one end, run to the other with varying speed, rest there, and so on."""
+    n_steps = int(np.ceil(duration / _STEP)) + 2
+    pieces: list[np.ndarray] = []
+    runs, rests = [], []
+    here, far, done = 0.0, length, 0
+    while done < n_steps:
+        steps = 1 + int(rng.gamma(3.0, 2.0) / _STEP)
+        pieces.append(here + np.sign(length / 2 - here) * _fidget(rng, steps))
+        rests.append((done, done + steps))
+        done += steps
+        steps = 1 + int(length * rng.uniform(1.3, 2.8) / _STEP)
+        part = (np.arange(steps) + 0.5) / steps
+        waves = np.sin(np.pi * np.outer([1, 2, 3, 4], part) + rng.uniform(0, 2 * np.pi, (4, 1)))
+        speed = np.sin(np.pi * part) ** 0.6 * np.exp(0.2 * rng.standard_normal(4) @ waves)
+        if rng.random() < 0.15:  # it hesitates on the way
+            speed *= 1 - 0.9 * np.exp(-0.5 * ((part - rng.uniform(0.2, 0.8)) / 0.05) ** 2)
+        pieces.append(here + (far - here) * np.cumsum(speed) / speed.sum())
+        runs.append((done, done + steps))
+        done += steps
+        here, far = far, here
+    position = np.clip(np.concatenate(pieces)[:n_steps], 0.0, length)
+    frequency = _THETA + 0.3 * _wander(rng, n_steps, 1, _STEP)[:, 0]
+    speed = np.abs(np.gradient(position, _STEP))
+    phase = 2 * np.pi * _STEP * np.cumsum(frequency)
+    grid = _STEP * np.arange(n_steps)
+    return _Rat(grid, position, speed, phase, _spans(runs, duration), _spans(rests, duration))
+
+
+def _fidget(rng: np.random.Generator, steps: int) -> np.ndarray:
+    """Small movement of the head at the end of the track, metres inwards, zero at both ends of the rest."""
+    part = np.arange(steps) / steps
+    sway = np.sin(2 * np.pi * rng.uniform(0.1, 0.4) * _STEP * np.arange(steps) + rng.uniform(0, 2 * np.pi))
+    return rng.uniform(0.005, 0.025) * np.sin(np.pi * part) ** 2 * (1 + sway)
+
+
+def _spans(steps: list[tuple[int, int]], duration: float) -> _Spans:
+    times = _STEP * np.array(steps, dtype=float)
+    times = np.minimum(times[times[:, 0] < duration], duration)
+    return _Spans(times[:, 0], times[:, 1])
+
+
+@dataclass(frozen=True)
+class _Replays:
+    """Replay bursts: when they are, from where to where on the track they run, and whose fields they use."""
+
+    spans: _Spans
+    origin: np.ndarray
+    target: np.ndarray
+    direction: np.ndarray
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, rat: _Rat, length: float, rate: float) -> _Replays:
+        start = rat.rests.draw(rng, rate)
+        stop = start + rng.uniform(0.08, 0.2, len(start))
+        rest = rat.rests.which(start)
+        # Bursts keep half a second between their starts and end before the rat sets off.
+        apart = np.diff(start, prepend=-np.inf) > 0.5
+        fits = (stop < rat.rests.stop[rest]) & apart
+        start, stop = start[fits], stop[fits]
+        n = len(start)
+        here = np.where(rat.at(start).position < length / 2, 0.0, length)
+        there = here + (length - 2 * here) * rng.uniform(0.5, 1.0, n)
+        outwards = rng.random(n) < 0.7
+        origin, target = np.where(outwards, here, there), np.where(outwards, there, here)
+        return cls(_Spans(start, stop), origin, target, np.sign(target - origin))
+
+    def at(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Replayed position and direction at times inside bursts."""
+        if not len(times):
+            return times, times
+        burst = self.spans.which(times)
+        start, stop = self.spans.start[burst], self.spans.stop[burst]
+        part = (times - start) / (stop - start)
+        return self.origin[burst] + (self.target - self.origin)[burst] * part, self.direction[burst]
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """Place fields of every cell in both directions, out and back: (units, 2) metres and spikes/s."""
+
+    centre: np.ndarray
+    width: np.ndarray
+    peak: np.ndarray
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, n_units: int, length: float) -> _Fields:
+        first = rng.uniform(-0.05, 1.05, n_units) * length
+        # Half of the cells have their other field near by, half anywhere.
+        near = first + 0.1 * length * rng.standard_normal(n_units)
+        other = np.where(rng.random(n_units) < 0.5, near, rng.uniform(-0.05, 1.05, n_units) * length)
+        width = length * rng.uniform(0.05, 0.11, (n_units, 2))
+        strong = 14.0 * np.exp(0.5 * rng.standard_normal(n_units))
+        weak = strong * rng.beta(0.8, 1.6, n_units)
+        swap = rng.random((n_units, 1)) < 0.5
+        centre = np.stack([first, other], axis=1)
+        peak = np.stack([strong, weak], axis=1)
+        return cls(np.where(swap, centre[:, ::-1], centre), width, np.where(swap, peak[:, ::-1], peak))
+
+    def highest(self, unit: int) -> float:
+        """Bound on the rate when running, before excitability."""
+        return float(self.peak[unit].max() / i0e(_CELL_LOCKING))
+
+    def tuning(self, unit: int, position: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """Rate at a position without theta and excitability."""
+        side = (direction < 0).astype(int)
+        away = (position - self.centre[unit, side]) / self.width[unit, side]
+        return self.peak[unit, side] * np.exp(-0.5 * away**2)
+
+    def rate(self, unit: int, rat: _Moment) -> np.ndarray:
+        """Rate when running, before excitability."""
+        side = (rat.direction < 0).astype(int)
+        advance = rat.direction * (rat.position - self.centre[unit, side]) / (2 * self.width[unit, side])
+        locking = _CELL_LOCKING * (np.cos(rat.phase + _PRECESSION * advance) - 1)
+        return self.tuning(unit, rat.position, rat.direction) * np.exp(locking) / i0e(_CELL_LOCKING)
+
+
+def _interneuron(rng: np.random.Generator, rat: _Rat, replays: _Replays, duration: float) -> np.ndarray:
+    """Fires all the time: faster and locked to theta when the rat runs, faster in replays."""
+    at_rest = rng.uniform(5.0, 12.0)
+    running = rng.uniform(1.5, 2.5) * at_rest
+    phase = rng.uniform(0.0, 1.0)
+    bound = running / i0e(_INTERNEURON_LOCKING)
+    times = rat.runs.draw(rng, bound)
+    locking = _INTERNEURON_LOCKING * (np.cos(rat.at(times).phase - phase) - 1)
+    kept = [_thin(rng, times, bound * np.exp(locking), bound)]
+    kept += [rat.rests.draw(rng, at_rest), replays.spans.draw(rng, 3 * at_rest)]
+    times = np.sort(np.concatenate(kept))
+    return times[times < duration]

@@ -1,0 +1,55 @@
+"""kalmanssl: latent dynamics from neural recordings without labels, decoded with intervals that can be trusted.
+
+The names below are imported when they are first used, so that ``import kalmanssl`` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kalmanssl import datasets, kalman
+    from kalmanssl.decoding import PositionDecoder
+    from kalmanssl.errors import CollapseError, DivergenceError, InputError
+    from kalmanssl.estimator import KalmanSSL
+    from kalmanssl.path import LatentPath
+    from kalmanssl.recording import Recording
+
+__version__ = version("kalmanssl")
+
+_HOME = {
+    "CollapseError": "errors",
+    "DivergenceError": "errors",
+    "InputError": "errors",
+    "KalmanSSL": "estimator",
+    "LatentPath": "path",
+    "PositionDecoder": "decoding",
+    "Recording": "recording",
+}
+_PACKAGES = ("datasets", "kalman")
+
+__all__ = [
+    "CollapseError",
+    "DivergenceError",
+    "InputError",
+    "KalmanSSL",
+    "LatentPath",
+    "PositionDecoder",
+    "Recording",
+    "datasets",
+    "kalman",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"kalmanssl.{_HOME[name]}"), name)
+    if name in _PACKAGES:
+        return import_module(f"kalmanssl.{name}")
+    raise AttributeError(f"module 'kalmanssl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,109 @@
+"""Checks of the arrays that a recording is made from; everything wrong raises `InputError` with the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kalmanssl.errors import InputError
+
+__all__ = ["check_behavior", "check_bin_size", "check_counts", "check_epoch", "check_time"]
+
+
+def check_counts(counts: Any, kind: str) -> np.ndarray:
+    """Return counts as finite (time, units) float32, not negative unless they are a signal."""
+    if kind not in ("counts", "signal"):
+        raise InputError(f"kind must be 'counts' or 'signal', got {kind!r}")
+    values = np.asarray(counts)
+    if values.dtype.kind not in "biuf":
+        raise InputError(f"counts must be numbers, got an array of {values.dtype}; convert it to float first")
+    if values.ndim != 2:
+        raise InputError(
+            f"counts must have shape (time, units), got {values.shape}; one channel alone is counts.reshape(-1, 1)"
+        )
+    if 0 in values.shape:
+        raise InputError(f"counts must hold at least one bin and one unit, got shape {values.shape}")
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
+    wrong = ~np.isfinite(values)
+    if wrong.any():
+        t, u = np.argwhere(wrong)[0]
+        raise InputError(
+            f"counts has {int(wrong.sum())} NaN, infinite or over-large values, the first at bin {t}, "
+            f"unit {u}; leave these bins out (gaps in time are fine) or fill them"
+        )
+    if kind == "counts" and values.min() < 0:
+        t, u = np.argwhere(values < 0)[0]
+        raise InputError(
+            f"counts has negative values, the first {values[t, u]:g} at bin {t}, unit {u}; "
+            "pass kind='signal' if this is a real-valued signal"
+        )
+    return values
+
+
+def check_time(time: Any, bin_size: float | None, n_bins: int) -> tuple[np.ndarray, float]:
+    """Return bin centres (time,) and the width of a bin, both in seconds."""
+    if bin_size is not None:
+        check_bin_size(bin_size)
+    if time is None:
+        width = 0.025 if bin_size is None else float(bin_size)
+        return width * (np.arange(n_bins) + 0.5), width
+    centres = np.array(time, dtype=float)
+    if centres.shape != (n_bins,):
+        raise InputError(f"time must have shape ({n_bins},), one bin centre per row of counts; got {centres.shape}")
+    if not np.isfinite(centres).all():
+        raise InputError(f"time has {int((~np.isfinite(centres)).sum())} NaN or infinite values; leave these bins out")
+    steps = np.diff(centres)
+    if (steps <= 0).any():
+        i = int(np.argmax(steps <= 0))
+        raise InputError(
+            f"time must increase, but bin {i + 1} ({centres[i + 1]:.10g} s) does not come after "
+            f"bin {i} ({centres[i]:.10g} s); sort the bins and drop repeats"
+        )
+    if bin_size is None:
+        if n_bins < 2:
+            raise InputError("bin_size is needed when there is only one bin")
+        return centres, float(np.median(steps))
+    if n_bins > 1 and np.median(steps) < 0.5 * bin_size:
+        raise InputError(
+            f"time steps by {np.median(steps):.4g} s, less than half of bin_size={bin_size:g} s; both are in seconds"
+        )
+    return centres, float(bin_size)
+
+
+def check_behavior(behavior: Any, n_bins: int) -> dict[str, np.ndarray]:
+    """Return behaviour by name, each (time,) or (time, dims) with NaN where unknown."""
+    if behavior is None:
+        return {}
+    named = behavior if isinstance(behavior, Mapping) else {"position": behavior}
+    checked = {}
+    for name, values in named.items():
+        array = np.array(values, dtype=float)
+        if array.ndim not in (1, 2) or len(array) != n_bins:
+            raise InputError(
+                f"behavior[{name!r}] must have shape ({n_bins},) or ({n_bins}, dims), one row per bin; "
+                f"got {array.shape}"
+            )
+        if np.isinf(array).any():
+            raise InputError(f"behavior[{name!r}] has infinite values; use NaN where it is unknown")
+        checked[str(name)] = array
+    return checked
+
+
+def check_epoch(label: str, spans: Any) -> np.ndarray:
+    """Return the spans of an epoch as (n, 2), seconds."""
+    array = np.array(spans, dtype=float)
+    array = array.reshape(1, 2) if array.shape == (2,) else array
+    if array.ndim != 2 or array.shape[1] != 2 or not (array[:, 0] < array[:, 1]).all():
+        raise InputError(
+            f"epochs[{label!r}] must be (start, stop) or (n, 2) of these with start < stop, seconds; got {spans!r}"
+        )
+    return array
+
+
+def check_bin_size(bin_size: float) -> None:
+    """Raise `InputError` unless a width in seconds is a positive finite number."""
+    if not isinstance(bin_size, (int, float, np.number)) or not (0 < bin_size < np.inf):
+        raise InputError(f"bin_size must be a positive number of seconds, got {bin_size!r}")

@@ -1,0 +1,21 @@
+"""The errors that a caller can act on.
+
+Everything that a user can mend is an `InputError`; the command line prints it on one line and exits with code 2.
+The filter in `kalmanssl.kalman` stands below this file and raises plain `ValueError`.
+"""
+
+from __future__ import annotations
+
+__all__ = ["CollapseError", "DivergenceError", "InputError"]
+
+
+class InputError(ValueError):
+    """Bad input: the message names what is wrong and the way out."""
+
+
+class CollapseError(RuntimeError):
+    """The latents lost their variance or entropy during training; the last good weights are kept."""
+
+
+class DivergenceError(RuntimeError):
+    """The loss or the parameters stopped being finite during training; the last good weights are kept."""

@@ -1,0 +1,216 @@
+"""The filter: checks its arguments, hands over to an implementation, shapes the results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from kalmanssl.kalman.adjoint import filter_adjoint
+from kalmanssl.kalman.arguments import (
+    Model,
+    Observations,
+    check_model,
+    check_observations,
+    check_state,
+    full_noise,
+    visible_model,
+)
+from kalmanssl.kalman.reference import LOG_2PI, Moments, filter_reference, number_observed, predict, update
+from kalmanssl.kalman.results import FilterResult, StepResult
+
+__all__ = ["IMPLEMENTATIONS", "kalman_filter", "kalman_step", "present", "round_covariance"]
+
+IMPLEMENTATIONS: dict[str, Callable[[Model, Observations], Moments]] = {
+    "adjoint": filter_adjoint,
+    "reference": filter_reference,
+}
+
+
+def kalman_filter(
+    y: Tensor,
+    *,
+    A: Tensor,
+    Q: Tensor,
+    C: Tensor,
+    R: Tensor,
+    b: Tensor | None = None,
+    m0: Tensor | None = None,
+    P0: Tensor | None = None,
+    mask: Tensor | None = None,
+    implementation: Literal["adjoint", "reference"] = "adjoint",
+) -> FilterResult:
+    """Filter sequences with a linear-Gaussian state-space model.
+
+    ::
+
+        x_0 ~ N(m0, P0)
+        x_t = A[t] x_{t-1} + b[t] + N(0, Q[t])     t = 1, 2, …
+        y_t = C[t] x_t + N(0, R[t])                t = 0, 1, …
+
+    Each parameter is constant or has both a batch and a time axis, either of which may be 1. Index 0 of a
+    time-varying A, b or Q is not used. Everything is differentiable.
+
+    Parameters
+    ----------
+    y : (batch, time, obs)
+        Observations, float32 or float64; all other tensors have the same data type and device.
+    A : (state, state) or (batch|1, time|1, state, state)
+        Transition.
+    Q : (state,) or (batch|1, time|1, state), (state, state) or (batch|1, time|1, state, state)
+        Variances of the process noise, or its covariance.
+    C : (obs, state) or (batch|1, time|1, obs, state)
+        Emission.
+    R : (obs,) or (batch|1, time|1, obs), (obs, obs) or (batch|1, time|1, obs, obs)
+        Variances of the observation noise, or its covariance.
+    b : (state,) or (batch|1, time|1, state), optional
+        Offset; zero by default.
+    m0 : (state,) or (batch, state), optional
+        Mean of the first state before it is observed; zero by default.
+    P0 : (state,), (state, state) or (batch, state, state), optional
+        Variances or covariance of the first state before it is observed; the identity by default. One axis means a
+        diagonal; diagonals that differ between sequences are passed as `P0.diag_embed()`.
+    mask : (batch, time, obs) or (batch, time), optional
+        True where observed. What y holds elsewhere, NaN included, has no influence. All True by default.
+    implementation : {"adjoint", "reference"}
+        How it is computed. "reference" is the textbook's loop, slower, for checking and for second derivatives.
+
+    Returns
+    -------
+    FilterResult
+        Moments of the state, log-likelihood in nats, gain and innovations.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong type, shape or value, or y is not finite where observed.
+    NotPositiveDefiniteError
+        If an innovation covariance is not positive definite (a subclass of ValueError).
+
+    Notes
+    -----
+    Where A, Q, C, R, P0 and the mask are the same for all sequences, the covariances are computed once, in float64.
+    The cost is then nearly that of the means.
+
+    References
+    ----------
+    Särkkä & Svensson, Bayesian Filtering and Smoothing, 2nd ed. (2023), Section 6.3.
+
+    Examples
+    --------
+    A random walk seen through noise of the same variance: the first observation halves the variance.
+
+    >>> import torch
+    >>> one = torch.ones(1, 1)
+    >>> out = kalman_filter(torch.zeros(1, 3, 1), A=one, Q=torch.ones(1), C=one, R=torch.ones(1))
+    >>> out.filtered_cov[0, :, 0, 0]
+    tensor([0.5000, 0.6000, 0.6154])
+    """
+    observations = check_observations(y, mask)
+    batch, time, obs = y.shape
+    model = check_model(y, batch, time, A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=obs)
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"implementation: expected one of {', '.join(map(repr, IMPLEMENTATIONS))}, got {implementation!r}"
+        )
+    return present(IMPLEMENTATIONS[implementation](model, observations), model, observations)
+
+
+def kalman_step(
+    y: Tensor,
+    mean: Tensor,
+    cov: Tensor,
+    *,
+    A: Tensor,
+    Q: Tensor,
+    C: Tensor,
+    R: Tensor,
+    b: Tensor | None = None,
+    mask: Tensor | None = None,
+    first: bool = False,
+) -> StepResult:
+    """Take one step of the filter as an observation comes in.
+
+    Parameters
+    ----------
+    y : (batch, obs)
+        The new observation.
+    mean, cov : (batch, state), (batch, state, state)
+        Filtered moments of the state one step before; with `first`, the moments m0 and P0 of the first state.
+    A, Q, C, R, b
+        As for `kalman_filter`, for this one step: a time axis is 1.
+    mask : (batch, obs) or (batch,), optional
+        True where observed.
+    first : bool
+        This is the first observation: nothing happens between `mean` and it, and A, b, Q are not used.
+
+    Returns
+    -------
+    StepResult
+        As `kalman_filter` gives for this step.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong type, shape or value.
+    """
+    check_state(mean, cov)
+    if not isinstance(y, Tensor) or y.ndim != 2 or y.shape[0] != mean.shape[0]:
+        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise ValueError(f"y: expected a tensor (batch, obs) with batch = {mean.shape[0]} from mean, got {got}")
+    observations = check_observations(y[:, None], mask[:, None] if isinstance(mask, Tensor) else mask)
+    model = check_model(
+        y, y.shape[0], 1, A=A, Q=Q, C=C, R=R, b=b, m0=mean if first else None, P0=cov if first else None, obs=y.shape[1]
+    )
+    if mean.shape[1] != model.A.shape[-1]:
+        raise ValueError(f"mean: expected (batch, {model.A.shape[-1]}) with the state of A, got {tuple(mean.shape)}")
+    visible = visible_model(model, observations.mask)
+    if not first:
+        mean, cov = predict(mean, cov, model.A[:, 0], model.b[:, 0], full_noise(model.Q)[:, 0])
+    seen = update(mean, cov, observations.y[:, 0], visible.C[:, 0], full_noise(visible.R)[:, 0])
+    fields = [field[:, None] for field in (mean, cov, *seen)]
+    moments = Moments(*fields)
+    constant = 0.5 * LOG_2PI * number_observed(observations)
+    result = present(moments, model, observations)
+    values = {name: value[:, 0] for name, value in vars(result).items()}
+    return StepResult(**{**values, "log_likelihood": (result.log_likelihood - constant)[:, 0]})
+
+
+def present(
+    moments: Moments, model: Model, observations: Observations, dtype: torch.dtype | None = None
+) -> FilterResult:
+    """The results with all the axes that were promised, in the data type of y or in `dtype`."""
+    dtype, batch = dtype or observations.y.dtype, observations.y.shape[0]
+    innovation_cov = moments.innovation_cov
+    if observations.mask is not None:
+        C = model.C.to(moments.predicted_cov.dtype)
+        innovation_cov = C @ moments.predicted_cov @ C.mT + full_noise(model.R)
+
+    def spread(value: Tensor) -> Tensor:
+        return value.expand(batch, *value.shape[1:])
+
+    return FilterResult(
+        predicted_mean=moments.predicted_mean.to(dtype),
+        predicted_cov=spread(round_covariance(moments.predicted_cov, dtype)),
+        filtered_mean=moments.filtered_mean.to(dtype),
+        filtered_cov=spread(round_covariance(moments.filtered_cov, dtype)),
+        log_likelihood=moments.log_likelihood.to(dtype),
+        gain=spread(moments.gain.to(dtype)),
+        innovation=moments.innovation.to(dtype),
+        innovation_cov=spread(round_covariance(innovation_cov, dtype)),
+    )
+
+
+def round_covariance(cov: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bring covariances to a coarser data type so that they stay positive definite.
+
+    Rounding changes an entry by at most u sqrt(P_ii P_jj), u being the unit roundoff; raising the n variances by a
+    share of n u outweighs that.
+    """
+    if cov.dtype == dtype:
+        return cov
+    share = cov.shape[-1] * 0.5 * torch.finfo(dtype).eps
+    variances = torch.diag_embed(cov.diagonal(dim1=-2, dim2=-1))
+    return (cov + share * variances).to(dtype)

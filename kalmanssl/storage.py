@@ -1,0 +1,167 @@
+"""Saved things: a folder with `weights.safetensors` and a JSON card. Opening one runs no code from it.
+
+A folder is written under a temporary name beside its final one and renamed when complete, so that a full disk or an
+interrupt leaves what existed before as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kalmanssl.errors import InputError
+
+__all__ = ["load_folder", "replace_file", "replace_folder", "save_folder"]
+
+CARD = "card.json"
+WEIGHTS = "weights.safetensors"
+
+
+def save_folder(
+    path: str | os.PathLike[str],
+    kind: str,
+    arrays: Mapping[str, np.ndarray],
+    card: Mapping[str, Any],
+    overwrite: bool = False,
+) -> None:
+    """Write arrays and a card into the folder `path`.
+
+    Parameters
+    ----------
+    path : path
+    kind : str
+        What is stored ("model", "decoder"); `load_folder` asks for the same.
+    arrays : mapping from names to arrays
+    card : mapping
+        Settings and facts, JSON types only.
+    overwrite : bool
+        Replace an existing folder; the old one goes only when the new one is complete.
+
+    Raises
+    ------
+    InputError
+        If `path` exists and `overwrite` is false, or cannot be written.
+    """
+    from safetensors.numpy import save
+
+    blob = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    header = {
+        "kind": kind,
+        "format": 1,
+        "kalmanssl": version("kalmanssl"),
+        "saved": datetime.now(UTC).isoformat(timespec="seconds"),
+        "weights_sha256": hashlib.sha256(blob).hexdigest(),
+    }
+
+    def write(folder: Path) -> None:
+        (folder / WEIGHTS).write_bytes(blob)
+        (folder / CARD).write_text(json.dumps({**header, **card}, indent=2, allow_nan=True) + "\n", encoding="utf-8")
+
+    replace_folder(path, write, overwrite)
+
+
+def load_folder(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what `save_folder` wrote.
+
+    Returns
+    -------
+    (arrays, card)
+
+    Raises
+    ------
+    InputError
+        If the folder or a file in it is missing, damaged, of another kind, or from a newer format.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    folder = Path(path)
+    if not folder.is_dir():
+        raise InputError(f"no saved {kind} at {folder}: the folder does not exist")
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        blob = (folder / WEIGHTS).read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} is no complete {kind}: {Path(error.filename).name} is missing") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{folder / CARD} is damaged ({error}): save the {kind} again") from error
+    if not isinstance(card, dict) or card.get("kind") != kind:
+        found = card.get("kind") if isinstance(card, dict) else type(card).__name__
+        raise InputError(f"{folder} holds a {found!r}, not a {kind!r}")
+    if card.get("format") != 1:
+        raise InputError(f"{folder} has format {card.get('format')}, newer than this kalmanssl: upgrade kalmanssl")
+    if hashlib.sha256(blob).hexdigest() != card.get("weights_sha256"):
+        raise InputError(f"{folder / WEIGHTS} is damaged: its checksum is not the one on the card")
+    try:
+        return load(blob), card
+    except SafetensorError as error:
+        raise InputError(f"{folder / WEIGHTS} is damaged ({error})") from error
+
+
+def replace_folder(path: str | os.PathLike[str], write: Callable[[Path], None], overwrite: bool = False) -> None:
+    """Let `write` fill a temporary folder, then put it at `path` in one rename.
+
+    Raises
+    ------
+    InputError
+        If `path` exists and `overwrite` is false, or cannot be written. Whatever stood there is still there.
+    """
+    target = Path(path)
+    _refuse_existing(target, overwrite)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise InputError(f"cannot write to {target}: {error.strerror}") from error
+    new, old = scratch / "new", scratch / "old"
+    try:
+        new.mkdir()
+        write(new)
+        try:
+            if target.exists():
+                os.rename(target, old)
+            os.rename(new, target)
+        except BaseException:  # an interrupt between the two renames must not lose the old folder
+            if old.exists() and not target.exists():
+                os.rename(old, target)
+            raise
+    except OSError as error:
+        raise InputError(f"cannot write to {target}: {error.strerror}; nothing was changed there") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def replace_file(path: str | os.PathLike[str], write: Callable[[Path], None], overwrite: bool = False) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it there in one rename.
+
+    Raises
+    ------
+    InputError
+        If `path` exists and `overwrite` is false, or cannot be written. Whatever stood there is still there.
+    """
+    target = Path(path)
+    _refuse_existing(target, overwrite)
+    scratch = target.with_name(f".{target.stem}-{os.getpid()}{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write(scratch)
+        os.replace(scratch, target)
+    except OSError as error:
+        raise InputError(f"cannot write to {target}: {error.strerror}; nothing was changed there") from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _refuse_existing(target: Path, overwrite: bool) -> None:
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists: choose another name, or ask for overwrite (--overwrite) to replace it")

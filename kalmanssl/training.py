@@ -1,0 +1,372 @@
+"""Training: windows in, fitted weights out, with everything that can go wrong on the way noticed and named.
+
+Lightning runs the loop (devices, checkpoints, resuming, early stopping). This module adds what is particular to
+latent distribution matching: rates per group of parameters, the cap on the spectral radius, and a watch for latents
+that collapse and losses that diverge.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import pickle
+import signal
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from kalmanssl.errors import CollapseError, DivergenceError, InputError
+from kalmanssl.models import SequenceModel
+from kalmanssl.progress import Progress
+from kalmanssl.windows import RandomWindows
+
+__all__ = ["TrainingSettings", "train"]
+
+LAST = "last.ckpt"
+BEST = "best.ckpt"
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a model is trained.
+
+    Attributes
+    ----------
+    window, bins_per_step : int
+        Bins per training window, and bins that the filter advances by.
+    batch_size : int
+        Windows per step. The entropy is estimated on the latents of one batch.
+    activity_bias : float
+        Power of the mean activity that windows are drawn in proportion to.
+    epochs : int
+        Rounds at whose end the held-out blocks are scored and a checkpoint is written.
+    steps_per_epoch : int
+    learning_rate : float
+        Peak rate of the encoder (Adam); it rises over the first twentieth of the steps and falls to zero as a cosine.
+    dynamics_rate, noise_rate : float
+        Multiples of `learning_rate` for the dynamics and constant noise (the filter should follow the encoder
+        closely, LDM paper section 4) and for networks that predict noise.
+    weight_decay : float
+        Decoupled weight decay of the encoder and the noise networks.
+    gradient_clip : float
+        Largest norm of the gradient of one step.
+    patience : int
+        Epochs without a better held-out loss after which training stops.
+    """
+
+    window: int
+    bins_per_step: int
+    batch_size: int
+    activity_bias: float
+    epochs: int
+    steps_per_epoch: int
+    learning_rate: float
+    dynamics_rate: float
+    noise_rate: float
+    weight_decay: float
+    gradient_clip: float
+    patience: int
+
+    def __post_init__(self) -> None:
+        for name in ("window", "bins_per_step", "batch_size", "epochs", "steps_per_epoch", "patience"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.activity_bias < 0:
+            raise InputError(f"activity_bias must not be negative, got {self.activity_bias}")
+        for name in ("learning_rate", "dynamics_rate", "noise_rate", "gradient_clip"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.window < 2 * self.bins_per_step:
+            raise InputError(
+                f"window must hold at least 2 steps of {self.bins_per_step} bins, since a sequence needs a past; "
+                f"got {self.window} bins"
+            )
+
+
+def train(
+    model: SequenceModel,
+    training: Sequence[np.ndarray],
+    held_out: Sequence[np.ndarray],
+    settings: TrainingSettings,
+    history: dict[str, list[float]],
+    *,
+    seed: int,
+    accelerator: str = "auto",
+    checkpoint_dir: Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> None:
+    """Train `model` in place; it ends with the weights that scored best on the held-out blocks.
+
+    Parameters
+    ----------
+    model : SequenceModel
+    training, held_out : sequences of (time, features)
+        Contiguous stretches (`kalmanssl.windows.hold_out_blocks`). Without held-out stretches the last weights stay.
+    settings : TrainingSettings
+    history : dict
+        Filled in place with one list per quantity, one entry per epoch: loss, alignment, entropy, held_out_loss,
+        held_out_alignment, held_out_entropy (nats per bin), latent_scale, effective_dimension, spectral_radius.
+    seed : int
+        Of the windows drawn.
+    accelerator : str
+        A Lightning accelerator: "auto", "cpu", "gpu".
+    checkpoint_dir : path, optional
+        Where `last.ckpt` (to resume) and `best.ckpt` are kept; by default they are dropped after training.
+    resume : bool
+        Go on from ``checkpoint_dir/last.ckpt``.
+    progress : bool
+        Show a progress bar on standard error.
+
+    Raises
+    ------
+    CollapseError, DivergenceError, KeyboardInterrupt
+        Each after the last good weights were put back into `model`.
+    InputError
+        If there is no checkpoint to resume from, or it belongs to a model of other sizes.
+    """
+    with tempfile.TemporaryDirectory(prefix="kalmanssl-") as scratch, _quiet(), _interruptible():
+        folder = Path(checkpoint_dir) if checkpoint_dir is not None else Path(scratch)
+        if resume and not (folder / LAST).is_file():
+            raise InputError(f"nothing to resume: {folder / LAST} does not exist; fit without resume first")
+        task = _Task(model, training, held_out, settings, seed)
+        keep = {"enable_version_counter": False, "save_on_train_epoch_end": True}
+        # The order matters: a collapsed epoch must raise before it can be kept.
+        callbacks: list[Callback] = [_CollapseWatch(), _History(history)]
+        callbacks.append(ModelCheckpoint(folder, LAST.removesuffix(".ckpt"), **keep))
+        if len(held_out):
+            score = "held_out_loss"
+            callbacks.append(ModelCheckpoint(folder, BEST.removesuffix(".ckpt"), monitor=score, **keep))
+            callbacks.append(EarlyStopping(score, patience=settings.patience, check_on_train_epoch_end=True))
+        if progress:
+            callbacks.append(Progress())
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            max_epochs=settings.epochs,
+            callbacks=callbacks,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,
+        )
+        try:
+            trainer.fit(task, ckpt_path=str(folder / LAST) if resume else None, weights_only=True)
+        except SystemExit:  # how Lightning ends a run that was interrupted from the keyboard
+            _restore(model, folder)
+            raise KeyboardInterrupt from None
+        except (CollapseError, DivergenceError) as error:
+            kept = _restore(model, folder)
+            raise type(error)(f"{error}; {kept}") from None
+        except (RuntimeError, KeyError, pickle.UnpicklingError) as error:
+            if resume and trainer.global_step == 0:
+                raise InputError(
+                    f"{folder / LAST} does not fit this model ({str(error).splitlines()[0]}): "
+                    "resume with the settings that began the run, or fit anew"
+                ) from error
+            raise
+        _restore(model, folder)
+
+
+class _Task(pl.LightningModule):
+    """What Lightning needs to know of a model."""
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        training: Sequence[np.ndarray],
+        held_out: Sequence[np.ndarray],
+        settings: TrainingSettings,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.settings = settings
+        self.seed_ = seed
+        self.training_stretches = training
+        # One batch that stays the same, drawn as those of training are: a loss on other windows would not compare.
+        self.held_out = self.windows(held_out, batches=1, epoch=-1) if len(held_out) else None
+        self.reference = next(iter(self.windows(training, batches=1, epoch=-1)))
+
+    def windows(self, stretches: Sequence[np.ndarray], batches: int, epoch: int) -> RandomWindows:
+        s = self.settings
+        return RandomWindows(
+            stretches,
+            s.window,
+            s.bins_per_step,
+            s.batch_size,
+            batches,
+            activity_bias=s.activity_bias,
+            seed=self.seed_,
+            epoch=epoch,
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(
+            self.windows(self.training_stretches, self.settings.steps_per_epoch, self.current_epoch), batch_size=None
+        )
+
+    def val_dataloader(self) -> DataLoader | list[Any]:
+        return DataLoader(self.held_out, batch_size=None) if self.held_out is not None else []
+
+    def probe(self) -> Tensor:
+        """Windows on which the latents are watched: the held-out ones, or one batch of the training part."""
+        return next(iter(self.held_out or self.windows(self.training_stretches, batches=1, epoch=-1)))
+
+    def training_step(self, batch: Tensor) -> Tensor:
+        terms = self.model.terms(batch)
+        if not torch.isfinite(terms.loss):
+            raise DivergenceError(
+                f"training diverged: the loss became {terms.loss.item()} at step {self.global_step} "
+                "(a lower learning_rate or gradient_clip may help)"
+            )
+        self._log_terms("", terms, batch)
+        return terms.loss
+
+    def validation_step(self, batch: Tensor) -> None:
+        self._log_terms("held_out_", self.model.terms(batch), batch)
+        self.log("held_out_gain", self.model.predictive_gain(batch, self.reference.to(batch)))
+
+    def _log_terms(self, prefix: str, terms: Any, batch: Tensor) -> None:
+        for name in ("loss", "alignment", "entropy"):
+            self.log(prefix + name, getattr(terms, name), on_step=False, on_epoch=True, batch_size=len(batch))
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        norm = nn.utils.clip_grad_norm_(self.parameters(), self.settings.gradient_clip)
+        if not torch.isfinite(norm):
+            raise DivergenceError(
+                f"training diverged: the gradient stopped being finite at step {self.global_step} "
+                "(a lower learning_rate may help)"
+            )
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.model.after_step()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        s = self.settings
+        rates = {"encoder": 1.0, "dynamics": s.dynamics_rate, "noise": s.noise_rate}
+        groups = [
+            {
+                "params": parameters,
+                "lr": s.learning_rate * rates[name],
+                "weight_decay": 0.0 if name == "dynamics" else s.weight_decay,
+            }
+            for name, parameters in self.model.parameter_groups().items()
+            if parameters
+        ]
+        total = s.epochs * s.steps_per_epoch
+        warm_up = max(total // 20, 1)
+
+        def factor(step: int) -> float:
+            return min((step + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * min(step / total, 1.0))))
+
+        optimizer = torch.optim.AdamW(groups)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class _CollapseWatch(Callback):
+    """Stops a run whose latents lose their variance or become copies of each other.
+
+    The scale of the latents is compared with the one before training, since it is free (a learned noise scale follows
+    it); so only a loss of three orders of magnitude is called a collapse.
+    """
+
+    smallest_scale = 1e-3
+    smallest_dimension = 1.05
+
+    def __init__(self) -> None:
+        self.initial_scale: float | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        if self.initial_scale is None:
+            self.initial_scale = task.model.diagnostics(task.probe().to(task.device))["latent_scale"]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        now = task.model.diagnostics(task.probe().to(task.device))
+        for name, value in now.items():
+            task.log(name, value)
+        if now["latent_scale"] < self.smallest_scale * self.initial_scale:
+            raise CollapseError(
+                f"the latents collapsed: after epoch {trainer.current_epoch + 1} their spread is "
+                f"{now['latent_scale']:.2g}, it began at {self.initial_scale:.2g} "
+                "(try another entropy, such as 'logdet', or a lower dynamics_rate)"
+            )
+        if now["effective_dimension"] < min(self.smallest_dimension, task.model.predictor.latent_dim):
+            raise CollapseError(
+                f"the latents collapsed: after epoch {trainer.current_epoch + 1} all of them carry the same signal "
+                f"(effective dimension {now['effective_dimension']:.2f}; try another entropy, such as 'logdet')"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"initial_scale": self.initial_scale}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.initial_scale = state["initial_scale"]
+
+
+class _History(Callback):
+    """Keeps what was logged at the end of every epoch."""
+
+    def __init__(self, epochs: dict[str, list[float]]) -> None:
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        for name, value in trainer.callback_metrics.items():
+            self.epochs.setdefault(name, []).append(float(value))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epochs.update(state["epochs"])
+
+
+def _restore(model: SequenceModel, folder: Path) -> str:
+    """Put the best weights back, or the last where none were held out to judge, and say which they are."""
+    path = folder / BEST if (folder / BEST).is_file() else folder / LAST
+    if not path.is_file():
+        return "no epoch had been finished, so the weights are those of the start"
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    weights = {name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()}
+    model.cpu().load_state_dict(weights)
+    return f"the weights are those of epoch {checkpoint['epoch'] + 1}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what Lightning says about machines and loaders; its errors still come through."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning.*")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Give Ctrl-C back to the caller: Lightning leaves it switched off after an interrupt."""
+    try:
+        handler = signal.getsignal(signal.SIGINT)
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and handler is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, handler)

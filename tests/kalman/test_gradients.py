@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from dense_joint import make_problem
+
+from kalmanssl.kalman import kalman_filter, kalman_smoother
+from kalmanssl.kalman.filtering import IMPLEMENTATIONS
+
+NAMES = ("y", "A", "b", "Q", "C", "R", "m0", "P0")
+SMALL = {"batch": 2, "time": 3, "state": 2, "obs": 2}
+
+
+def symmetric(name, value):
+    """Full covariances as a function that stays symmetric while single entries are moved."""
+    return 0.5 * (value + value.mT) if name in ("Q", "R", "P0") and value.shape[-2:] == (2, 2) else value
+
+
+def small_problem(**settings):
+    problem = make_problem(**SMALL, **settings)
+    y = torch.nan_to_num(problem.y, nan=0.3)
+    return {"y": y, **problem.parameters}, problem.mask
+
+
+def outputs(function, values, mask, **more):
+    values = {name: symmetric(name, value) for name, value in values.items()}
+    out = function(values.pop("y"), **values, mask=mask, **more)
+    return tuple(value for value in vars(out).values() if isinstance(value, torch.Tensor))
+
+
+@pytest.mark.parametrize("missing", ["none", "channels"])
+@pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
+@pytest.mark.parametrize("varies", ["none", "mixed", "both"])
+@pytest.mark.parametrize("name", NAMES)
+def test_derivatives_of_all_outputs_by_finite_differences(name, varies, full, missing):
+    values, mask = small_problem(varies=varies, full=full, missing=missing, seed=1)
+
+    def of_one(value):
+        return outputs(kalman_filter, {**values, name: value}, mask)
+
+    assert torch.autograd.gradcheck(of_one, values[name].clone().requires_grad_())
+
+
+@pytest.mark.parametrize("missing", ["none", "steps", "shared"])
+@pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
+@pytest.mark.parametrize("varies", ["none", "time", "batch", "both", "mixed"])
+def test_adjoint_and_autograd_agree_on_a_longer_problem(varies, full, missing):
+    # Longer than one chunk of the backward pass when the batch is counted in.
+    problem = make_problem(varies=varies, full=full, missing=missing, batch=9, time=70, state=3, obs=2)
+    problem.parameters["A"] = 0.5 * problem.parameters["A"]
+    gradients = []
+    for implementation in IMPLEMENTATIONS:
+        values = {"y": problem.y, **problem.parameters}
+        values = {name: value.clone().requires_grad_() for name, value in values.items()}
+        y, *parameters = values.values()
+        out = kalman_filter(
+            y,
+            **dict(zip(problem.parameters, parameters, strict=True)),
+            mask=problem.mask,
+            implementation=implementation,
+        )
+        loss = (out.log_likelihood * torch.linspace(1, 2, 70)).sum() + out.filtered_mean[:, 30].square().sum()
+        gradients.append(torch.autograd.grad(loss, list(values.values())))
+    for name, mine, plain in zip(values, *gradients, strict=True):
+        plain = 0.5 * (plain + plain.mT) if full and name in ("Q", "R") else plain
+        torch.testing.assert_close(mine, plain, rtol=1e-8, atol=1e-8, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("quantity", ["predicted_mean", "predicted_cov", "filtered_mean", "filtered_cov", "gain"])
+def test_a_loss_on_a_single_output(quantity):
+    """Outputs that the loss does not use have no gradient to pass on, each in a branch of its own."""
+    values, _ = small_problem(varies="both")
+    inputs = [value.requires_grad_() for value in values.values()]
+    results = []
+    for implementation in IMPLEMENTATIONS:
+        parameters = dict(zip(values, inputs, strict=True))
+        out = kalman_filter(parameters.pop("y"), **parameters, implementation=implementation)
+        loss = getattr(out, quantity).square().sum()
+        results.append(torch.autograd.grad(loss, inputs, materialize_grads=True))
+    for mine, plain in zip(*results, strict=True):
+        torch.testing.assert_close(mine, plain)
+
+
+def test_only_what_is_asked_for_gets_a_gradient():
+    values, _ = small_problem(varies="none")
+    y = values.pop("y").requires_grad_()
+    kalman_filter(y, **values).log_likelihood.sum().backward()
+    assert y.grad is not None
+    assert all(value.grad is None for value in values.values())
+
+
+@pytest.mark.parametrize("function", [kalman_filter, kalman_smoother])
+def test_gradients_are_finite_with_nan_under_the_mask(function):
+    problem = make_problem(varies="both", missing="channels")
+    values = {"y": problem.y, **problem.parameters}
+    assert torch.isnan(problem.y).any()
+    inputs = [value.requires_grad_() for value in values.values()]
+    total = sum(out.sum() for out in outputs(function, values, problem.mask))
+    for gradient in torch.autograd.grad(total, inputs):
+        assert torch.isfinite(gradient).all()
+
+
+def test_the_first_step_of_what_leads_into_a_step_has_no_influence():
+    values, _ = small_problem(varies="both")
+    for name in ("A", "b", "Q"):
+        values[name].requires_grad_()
+    y = values.pop("y")
+    kalman_filter(y, **values).log_likelihood.sum().backward()
+    for name in ("A", "b", "Q"):
+        assert not values[name].grad[:, 0].any()
+        assert values[name].grad[:, 1].any()
+
+
+def test_second_derivatives_come_from_the_reference_and_are_refused_by_the_adjoint():
+    values, _ = small_problem(varies="none")
+    y = values.pop("y")[:, :2]
+
+    def loss(C, implementation):
+        return kalman_filter(y, **{**values, "C": C}, implementation=implementation).log_likelihood.sum()
+
+    C = values["C"].clone().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda C: loss(C, "reference"), C)
+    (first,) = torch.autograd.grad(loss(C, "adjoint"), C, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+
+
+@pytest.mark.parametrize("missing", ["none", "channels"])
+@pytest.mark.parametrize("name", NAMES)
+def test_derivatives_of_the_smoother(name, missing):
+    values, mask = small_problem(varies="mixed", full=True, missing=missing, seed=2)
+
+    def of_one(value):
+        return outputs(kalman_smoother, {**values, name: value}, mask)
+
+    assert torch.autograd.gradcheck(of_one, values[name].clone().requires_grad_())

@@ -1,0 +1,386 @@
+"""Entropy estimators against closed forms, the law of scale, and the stop-gradient identity."""
+
+import math
+
+import pytest
+import torch
+
+from kalmanssl.entropy import (
+    ENTROPIES,
+    ConditionalPlugIn,
+    GaussianKDEEntropy,
+    KNNEntropy,
+    LogDetEntropy,
+    conditional_entropy,
+    make_entropy,
+)
+from kalmanssl.errors import InputError
+
+DIMS = (1, 2, 4, 8, 16)
+SAMPLES, SEEDS = 2000, 4
+
+SAMPLE_ESTIMATORS = {
+    "knn": KNNEntropy(3, clip_quantile=None),
+    "knn clipped": KNNEntropy(3),
+    "logdet": LogDetEntropy(),
+    "kde": GaussianKDEEntropy(),
+    "kde left out": GaussianKDEEntropy(leave_one_out=True),
+    "kde silverman": GaussianKDEEntropy("silverman"),
+}
+
+# The bias that each docstring states, nats, for the dimensions above.
+BIAS = {
+    ("knn", "normal"): (-0.01, -0.01, -0.06, -0.04, 0.52),
+    ("knn", "correlated"): (-0.01, -0.01, -0.06, 0.01, 0.75),
+    ("knn", "uniform"): (-0.01, 0.02, 0.22, 1.10, 3.45),
+    ("knn clipped", "normal"): (-0.09, -0.10, -0.15, -0.13, 0.41),
+    ("logdet", "normal"): (-0.0003, -0.001, -0.003, -0.009, -0.034),
+    ("logdet", "correlated"): (-0.0003, -0.001, -0.003, -0.009, -0.034),
+    ("logdet", "uniform"): tuple(d * 0.5 * math.log(2 * math.pi * math.e / 12) for d in DIMS),
+    ("kde", "normal"): (0.00, -0.03, -0.25, -1.80, -6.50),
+    ("kde", "uniform"): (0.06, 0.15, 0.32, -0.32, -3.66),
+    ("kde left out", "normal"): (0.01, 0.01, 0.07, 0.35, 1.28),
+    ("kde left out", "uniform"): (0.06, 0.16, 0.45, 1.34, 3.94),
+}
+
+
+def normal(n, dim, seed=0, dtype=torch.float32):
+    return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def draw(kind, dim, seed):
+    """Samples of a distribution, and its entropy in closed form."""
+    if kind == "uniform":
+        return torch.rand(SAMPLES, dim, generator=torch.Generator().manual_seed(seed)), 0.0
+    v, true = normal(SAMPLES, dim, seed), 0.5 * dim * math.log(2 * math.pi * math.e)
+    if kind == "correlated":
+        factor = torch.linalg.cholesky(0.5 * torch.eye(dim) + 0.5)
+        v, true = v @ factor.T, true + 0.5 * (math.log(0.5) * (dim - 1) + math.log(0.5 + 0.5 * dim))
+    return v, true
+
+
+@pytest.mark.parametrize("dim", DIMS)
+@pytest.mark.parametrize(("name", "kind"), BIAS)
+def test_bias_is_the_one_stated(name, kind, dim):
+    errors = []
+    for seed in range(100, 100 + SEEDS):
+        v, true = draw(kind, dim, seed)
+        errors.append(float(SAMPLE_ESTIMATORS[name](v)) - true)
+    # The sampling error of one estimate is at most sqrt(Var[log p]/N) ≈ sqrt(D/2N) for a normal, or 0.06 at D = 16.
+    tolerance = 4 * math.sqrt((dim / 2 + 0.6) / SAMPLES / SEEDS) + 0.01
+    assert sum(errors) / SEEDS == pytest.approx(BIAS[name, kind][DIMS.index(dim)], abs=tolerance)
+
+
+@pytest.mark.parametrize(("dim", "true"), [(1, 1.4189), (2, 2.8379), (5, 7.0947)])
+def test_knn_reference_values(dim, true):
+    assert float(KNNEntropy(3, clip_quantile=None)(normal(4000, dim))) == pytest.approx(true, abs=0.1)
+
+
+def test_knn_equals_a_tree_search():
+    from scipy.spatial import cKDTree
+    from scipy.special import digamma, gammaln
+
+    v = normal(1500, 5, dtype=torch.float64)
+    radius = cKDTree(v.numpy()).query(v.numpy(), 5)[0][:, 4]
+    ball = 2.5 * math.log(math.pi) - gammaln(3.5)
+    expected = digamma(1500) - digamma(4) + ball + 5 * torch.tensor(radius).log().mean().item()
+    assert float(KNNEntropy(4, clip_quantile=None)(v)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("leave_one_out", [False, True])
+def test_kde_equals_the_written_out_density(leave_one_out):
+    v = normal(40, 3, dtype=torch.float64)
+    kernel = torch.distributions.MultivariateNormal(torch.zeros(3).double(), 0.7**2 * torch.eye(3).double())
+    density = kernel.log_prob(v[:, None] - v).exp()
+    if leave_one_out:
+        density = density - torch.diag(density.diagonal())
+    expected = -(density.sum(1) / (39 if leave_one_out else 40)).log().mean()
+    torch.testing.assert_close(GaussianKDEEntropy(0.7, leave_one_out=leave_one_out)(v), expected)
+
+
+def test_kde_bandwidth_check_values():
+    v = normal(2000, 2, seed=4)
+    assert float(GaussianKDEEntropy(0.3)(v)) == pytest.approx(2.849, abs=0.06)
+    assert float(GaussianKDEEntropy(0.3, leave_one_out=True)(v)) == pytest.approx(2.886, abs=0.06)
+
+
+def test_kde_of_distant_samples_saturates_instead_of_underflowing():
+    v = 1e4 * torch.arange(50.0)[:, None]
+    assert float(GaussianKDEEntropy(1.0)(v)) == pytest.approx(math.log(50) + 0.5 * math.log(2 * math.pi), abs=1e-4)
+
+
+def test_logdet_equals_the_gaussian_of_its_covariance():
+    v = normal(300, 4, dtype=torch.float64) @ normal(4, 4, seed=1, dtype=torch.float64)
+    gaussian = torch.distributions.MultivariateNormal(torch.zeros(4).double(), torch.cov(v.T))
+    torch.testing.assert_close(LogDetEntropy(ridge=0.0)(v), gaussian.entropy())
+
+
+def test_logdet_bias_formula():
+    dim, n = 6, 20
+    estimates = torch.stack([LogDetEntropy(ridge=0.0)(normal(n, dim, seed)) for seed in range(3000)])
+    i = torch.arange(1, dim + 1)
+    expected = 0.5 * (torch.digamma((n - i) / 2).sum() + dim * math.log(2 / (n - 1)))
+    bias = estimates.mean() - 0.5 * dim * math.log(2 * math.pi * math.e)
+    assert float(bias) == pytest.approx(float(expected), abs=0.05)
+
+
+@pytest.mark.parametrize("estimator", SAMPLE_ESTIMATORS.values(), ids=SAMPLE_ESTIMATORS)
+@pytest.mark.parametrize("scale", [1e-3, 7.0, 1e4])
+def test_law_of_scale_in_value(estimator, scale):
+    v = normal(300, 3, dtype=torch.float64)
+    torch.testing.assert_close(estimator(scale * v), estimator(v) + 3 * math.log(scale), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("ties", [0, 60])
+@pytest.mark.parametrize("estimator", SAMPLE_ESTIMATORS.values(), ids=SAMPLE_ESTIMATORS)
+def test_law_of_scale_in_gradient(estimator, ties):
+    # d H[c v] / d log c = Σ v · ∂H/∂v = D; anything else lets a learned scale run away.
+    v = normal(300, 3, dtype=torch.float64)
+    v[:ties] = v[0]
+    v.requires_grad_()
+    (gradient,) = torch.autograd.grad(estimator(v), v)
+    assert float((v.detach() * gradient).sum()) == pytest.approx(3.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("estimator", SAMPLE_ESTIMATORS.values(), ids=SAMPLE_ESTIMATORS)
+@pytest.mark.parametrize("mean", [100.0, 1e4])
+def test_a_large_mean_does_no_harm_in_float32(estimator, mean):
+    v = normal(1000, 2)
+    # Beside the rounding of the samples themselves, 1e-3 at a mean of 1e4.
+    assert float(estimator(v + mean)) == pytest.approx(float(estimator(v)), abs=0.01)
+
+
+@pytest.mark.parametrize("estimator", SAMPLE_ESTIMATORS.values(), ids=SAMPLE_ESTIMATORS)
+def test_order_and_rotation_do_not_matter(estimator):
+    v = normal(200, 3, dtype=torch.float64)
+    rotation, _ = torch.linalg.qr(normal(3, 3, seed=2, dtype=torch.float64))
+    torch.testing.assert_close(estimator(v.flip(0) @ rotation), estimator(v), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        KNNEntropy(2, clip_quantile=None),
+        LogDetEntropy(),
+        GaussianKDEEntropy(0.5),
+        GaussianKDEEntropy(leave_one_out=True),
+    ],
+    ids=repr,
+)
+def test_gradcheck(estimator):
+    v = normal(12, 3, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(estimator, v)
+
+
+def test_clipping_leaves_outliers_alone_and_the_rest_at_full_weight():
+    v = normal(200, 2, dtype=torch.float64).requires_grad_()
+    radius = torch.cdist(v, v).detach().fill_diagonal_(math.inf).sort(1).values[:, 2]
+    v.data[radius.argmax()] *= 50
+    (clipped,) = torch.autograd.grad(KNNEntropy(3, clip_quantile=0.9)(v), v)
+    (plain,) = torch.autograd.grad(KNNEntropy(3, clip_quantile=None)(v), v)
+    assert clipped[radius.argmax()].abs().max() == 0
+    assert plain[radius.argmax()].abs().max() > 0
+    assert KNNEntropy(3, clip_quantile=0.9)(v) < KNNEntropy(3, clip_quantile=None)(v)
+
+
+@pytest.mark.parametrize("estimator", SAMPLE_ESTIMATORS.values(), ids=SAMPLE_ESTIMATORS)
+@pytest.mark.parametrize("share", [0.3, 0.95])
+def test_duplicates_give_a_finite_value_and_gradient(estimator, share):
+    v = normal(400, 3)
+    v[: int(400 * share)] = 0.5
+    v.requires_grad_()
+    value = estimator(v)
+    value.backward()
+    value = value.detach()
+    assert torch.isfinite(value)
+    assert value < estimator(normal(400, 3))
+    assert torch.isfinite(v.grad).all()
+    assert v.grad.abs().max() > 0
+
+
+def test_half_precision_is_computed_in_single():
+    v = normal(400, 4)
+    assert LogDetEntropy()(v.bfloat16()).dtype == torch.float32
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(GaussianKDEEntropy()(v), GaussianKDEEntropy()(v.double()).float(), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["knn", "logdet", "kde"])
+def test_subset_of_samples(name):
+    v = normal(3000, 2)
+    estimator = make_entropy(name, max_samples=500)
+    state = torch.random.get_rng_state()
+    first = estimator(v)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(first, estimator(v))
+    assert torch.equal(
+        estimator(v, generator=torch.Generator().manual_seed(3)),
+        estimator(v, generator=torch.Generator().manual_seed(3)),
+    )
+    assert not torch.equal(first, estimator(v, generator=torch.Generator().manual_seed(3)))
+    assert float(first) == pytest.approx(2.838, abs=0.25)
+    assert torch.equal(make_entropy(name, max_samples=3000)(v), make_entropy(name)(v))
+
+
+def test_input_is_not_changed():
+    v = normal(100, 3)
+    before = v.clone()
+    for estimator in SAMPLE_ESTIMATORS.values():
+        estimator(v)
+    assert torch.equal(v, before)
+
+
+# --- conditional ---
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("knn", 0.1), ("logdet", 0.05), ("kde left out", 0.15)])
+def test_conditional_entropy_of_a_gaussian_pair(name, tolerance):
+    past = normal(4000, 1, seed=5)
+    v = 0.8 * past + 0.6 * normal(4000, 1, seed=6)
+    estimated = conditional_entropy(SAMPLE_ESTIMATORS[name], v, past)
+    assert float(estimated) == pytest.approx(0.5 * math.log(2 * math.pi * math.e * 0.36), abs=tolerance)
+
+
+def test_conditional_entropy_uses_one_subset_for_both_terms():
+    v, past = normal(2000, 1), normal(2000, 1, seed=1)
+    small = LogDetEntropy(max_samples=300)
+    joint = small.subset(torch.cat([v, past], 1), generator=torch.Generator().manual_seed(8))
+    expected = LogDetEntropy()(joint) - LogDetEntropy()(joint[:, 1:])
+    got = conditional_entropy(small, v, past, generator=torch.Generator().manual_seed(8))
+    torch.testing.assert_close(got, expected)
+
+
+class Predicted:
+    """A predictive Gaussian written with torch's own distribution."""
+
+    def __init__(self, mean, cov):
+        self.mean, self.cov = mean, cov
+
+    def log_prob(self, z):
+        return torch.distributions.MultivariateNormal(self.mean, self.cov).log_prob(z)
+
+    def detach(self):
+        return Predicted(self.mean.detach(), self.cov.detach())
+
+
+def encode_and_predict(parameters, x):
+    """Linear encoder and prediction of the next latent, with a covariance that depends on the past."""
+    encoder, transition, factor = parameters
+    z = x @ encoder
+    past = z[:, :-1]
+    cov = factor @ factor.T + torch.diag_embed(1 + past.square() @ factor.abs())
+    return z[:, 1:], Predicted(past @ transition, cov)
+
+
+def test_alignment_plus_plug_in_is_the_stop_gradient_loss():
+    generator = torch.Generator().manual_seed(0)
+    parameters = [
+        torch.randn(shape, generator=generator).double().requires_grad_() for shape in ((5, 2), (2, 2), (2, 2))
+    ]
+    z, predicted = encode_and_predict(parameters, torch.randn(4, 9, 5, generator=generator).double())
+    alignment, entropy = predicted.log_prob(z).mean(), ConditionalPlugIn()(z, predicted)
+    torch.testing.assert_close(entropy, -alignment)
+    stopped = predicted.log_prob(z.detach()).mean()
+    both = torch.autograd.grad(alignment + entropy, parameters, retain_graph=True)
+    expected = torch.autograd.grad(stopped, parameters, retain_graph=True)
+    aligned = torch.autograd.grad(alignment, parameters, retain_graph=True)
+    for ours, theirs in zip(both, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-13)
+    assert not torch.allclose(aligned[0], expected[0])
+    # The entropy term alone reaches the encoder, and nothing of the predictor.
+    reached = torch.autograd.grad(entropy, parameters, allow_unused=True)
+    assert reached[0].abs().max() > 0
+    assert reached[1] is None
+    assert reached[2] is None
+
+
+def test_plug_in_of_the_true_prediction_is_the_conditional_entropy():
+    past = normal(4000, 1, seed=5)
+    v = 0.8 * past + 0.6 * normal(4000, 1, seed=6)
+    estimated = ConditionalPlugIn()(v, Predicted(0.8 * past, torch.full((1, 1), 0.36)))
+    assert float(estimated) == pytest.approx(0.5 * math.log(2 * math.pi * math.e * 0.36), abs=0.04)
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize("name", ["knn", "logdet", "kde"])
+@pytest.mark.parametrize(
+    ("v", "message"),
+    [
+        (torch.zeros(4, 5, 6), r"v must have shape \(samples, D\), got \(4, 5, 6\): pool sequences by v.flatten"),
+        (torch.zeros(4), r"v must have shape \(samples, D\), got \(4,\)"),
+        (torch.zeros(4, 0), r"got \(4, 0\)"),
+        (torch.tensor([[0.0], [math.nan], [math.inf], [2.0]]), "v has 2 of 4 rows with NaN or infinity"),
+        (torch.zeros(9, 2, dtype=torch.long), "v must be a tensor of floats, got torch.int64"),
+        ([[0.0]], "v must be a tensor of floats, got list"),
+        (torch.full((9, 2), 3.1), "the 9 samples of v lie on one point"),
+    ],
+)
+def test_bad_samples(name, v, message):
+    with pytest.raises(InputError, match=message) as caught:
+        make_entropy(name)(v)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "n", "message"),
+    [
+        (KNNEntropy(3), 3, "v has 3 samples, but the k=3 nearest neighbour needs more than 3"),
+        (LogDetEntropy(), 2, "v has 2 samples in 2 dimensions, but a covariance needs more samples"),
+        (GaussianKDEEntropy(), 1, "v has 1 sample, but a kernel density needs at least 2"),
+        (KNNEntropy(3, max_samples=2), 100, "v has 2 samples, but the k=3"),
+    ],
+)
+def test_too_few_samples(estimator, n, message):
+    with pytest.raises(InputError, match=message):
+        estimator(normal(n, 2))
+
+
+def test_logdet_without_ridge_refuses_a_lost_dimension():
+    v = torch.cat([normal(50, 2), torch.ones(50, 1)], 1)
+    with pytest.raises(InputError, match=r"singular with ridge=0.0: .* larger ridge"):
+        LogDetEntropy(ridge=0.0)(v)
+    assert math.isfinite(float(LogDetEntropy()(v)))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: KNNEntropy(0), "k must be at least 1, got 0"),
+        (lambda: KNNEntropy(clip_quantile=0.0), r"clip_quantile must lie in \(0, 1\] or be None, got 0.0"),
+        (lambda: KNNEntropy(max_samples=1), "max_samples must be at least 2 or None, got 1"),
+        (lambda: LogDetEntropy(ridge=-1.0), "ridge must not be negative, got -1.0"),
+        (lambda: GaussianKDEEntropy("scot"), "bandwidth must be a number, 'scott' or 'silverman', got 'scot'"),
+        (lambda: GaussianKDEEntropy(0.0), "bandwidth must be positive, got 0.0"),
+        (lambda: make_entropy("knm"), "no entropy estimator 'knm': did you mean 'knn'"),
+        (lambda: make_entropy("LogDet"), "did you mean 'logdet'"),
+        (lambda: make_entropy("zzz"), "no entropy estimator 'zzz': use one of 'knn', 'logdet', 'kde', 'stopgrad'"),
+        (lambda: make_entropy("knn", neighbours=3), "entropy 'knn': .*neighbours"),
+        (lambda: make_entropy(3), "entropy must be a name or an EntropyEstimator, got 3"),
+        (lambda: make_entropy(KNNEntropy(), k=3), r"settings \['k'\] go with a name"),
+        (
+            lambda: ConditionalPlugIn()(normal(9, 2), normal(9, 2)),
+            "needs the predictive distribution, got Tensor: give one with log_prob and detach",
+        ),
+        (lambda: conditional_entropy(KNNEntropy(), normal(9, 2), normal(8, 2)), "v has 9 samples and given 8"),
+        (lambda: conditional_entropy(KNNEntropy(), normal(9, 2), normal(9, 2)[0]), "given must have shape"),
+        (lambda: conditional_entropy(ConditionalPlugIn(), normal(9, 2), normal(9, 2)), "needs a sample estimator"),
+    ],
+)
+def test_bad_settings(make, message):
+    with pytest.raises(InputError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_registry():
+    assert {name: make_entropy(name).conditional for name in ENTROPIES} == {
+        "knn": False,
+        "logdet": False,
+        "kde": False,
+        "stopgrad": True,
+    }
+    mine = KNNEntropy(5)
+    assert make_entropy(mine) is mine
+    assert make_entropy("knn", k=5) == mine
