@@ -133,7 +133,7 @@ def open_folder(out: Path, settings: dict[str, Any], overwrite: bool) -> list[di
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:  # the last line of a run that was killed
-            err_console.print(f"{results}: a damaged line is left out and its method run again")
+            err_console.print(f"{results.name}: a damaged line is left out and its method run again", markup=False)
     results.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return rows
 
@@ -204,7 +204,7 @@ def main(
         rows = open_folder(out, settings, overwrite)
         skipped = {name: job.missing for job in listed if job.missing for name in job.rows}
         for name, reason in skipped.items():
-            err_console.print(f"[bold red]skipped[/] {name}: {reason}", soft_wrap=True)
+            err_console.print(f"skipped {name}: {reason}", style="bold red", markup=False, soft_wrap=True)
         todo: list[tuple[Job, int | None]] = [
             (job, seed) for job in listed if not job.missing for seed in (range(seeds) if job.seeded else [None])
         ]
@@ -213,7 +213,7 @@ def main(
         err_console.print(f"error: {error}", markup=False, soft_wrap=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        err_console.print(f"stopped; what is done is in {out}, the same command goes on from there")
+        err_console.print(f"stopped; what is done is in {out}, the same command goes on from there", markup=False)
         raise typer.Exit(130) from None
     summarise(rows, halves, out, settings | {"seeds": seeds}, skipped)
 
@@ -259,7 +259,7 @@ def summarise(
     # A pipe has no width of its own: leave room for a whole row.
     console = Console() if Console().is_terminal else Console(width=150)
     console.print(score_table(rows))
-    console.print(f"{out / 'results.json'}, {out / 'decoding.png'}: {len(by_method(rows))} methods")
+    console.print(f"{out / 'results.json'}, {out / 'decoding.png'}: {len(by_method(rows))} methods", markup=False)
 
 
 if __name__ == "__main__":

@@ -52,9 +52,13 @@ class Data:
 
 @dataclass(frozen=True)
 class Preset:
-    """How much work a run does: candidates of the peers' settings, and lengths of the trainings."""
+    """How much work a run does: candidates of the peers' settings, and lengths of the trainings.
 
-    ours: dict[str, Any] = field(default_factory=dict)
+    `model` and `decoder` are what ours is given beside its defaults.
+    """
+
+    model: dict[str, Any] = field(default_factory=dict)
+    decoder: dict[str, Any] = field(default_factory=dict)
     folds: int = 5
     field_sd: Sequence[float] = (0.03, 0.05, 0.08, 0.12)
     prior_bins: Sequence[float] = (1.0, 3.0, 10.0)
@@ -66,7 +70,8 @@ class Preset:
 
 FULL = Preset()
 QUICK = Preset(
-    ours={"epochs": 2, "steps_per_epoch": 10},
+    model={"epochs": 2, "steps_per_epoch": 10},
+    decoder={"regressor": "linear"},
     folds=2,
     field_sd=(0.05,),
     prior_bins=(3.0,),
@@ -159,18 +164,18 @@ def run_ours(data: Data, seed: int, preset: Preset) -> list[Outcome]:
     from kalmanssl import KalmanSSL, PositionDecoder
 
     with Stopwatch() as learning:
-        model = KalmanSSL(random_state=seed, progress=False, **preset.ours).fit(data.train)
+        model = KalmanSSL(random_state=seed, progress=False, **preset.model).fit(data.train)
     outcomes = []
     for smooth, name in ((False, f"{OURS}, filter"), (True, f"{OURS}, smoother")):
         with Stopwatch() as fitting:
-            decoder = PositionDecoder(random_state=seed).fit(
+            decoder = PositionDecoder(random_state=seed, **preset.decoder).fit(
                 model.transform(data.train, smooth=smooth), data.position, where=data.running_train
             )
 
         def decode(rec: Recording, smooth: bool = smooth, decoder: PositionDecoder = decoder) -> Prediction:
             return decoder.predict(model.transform(rec, smooth=smooth))
 
-        outcomes.append(_outcome(name, decode, data, preset.ours, 0.0, learning.cpu + fitting.cpu))
+        outcomes.append(_outcome(name, decode, data, preset.model | preset.decoder, 0.0, learning.cpu + fitting.cpu))
     return outcomes
 
 

@@ -136,7 +136,12 @@ def train(
     InputError
         If there is no checkpoint to resume from, or it belongs to a model of other sizes.
     """
-    with tempfile.TemporaryDirectory(prefix="kalmanssl-") as scratch, _quiet(), _interruptible():
+    with (
+        tempfile.TemporaryDirectory(prefix="kalmanssl-") as scratch,
+        torch.random.fork_rng(),
+        _quiet(),
+        _interruptible(),
+    ):
         folder = Path(checkpoint_dir) if checkpoint_dir is not None else Path(scratch)
         if resume and not (folder / LAST).is_file():
             raise InputError(f"nothing to resume: {folder / LAST} does not exist; fit without resume first")
@@ -146,9 +151,11 @@ def train(
         callbacks: list[Callback] = [_CollapseWatch(), _History(history)]
         callbacks.append(ModelCheckpoint(folder, LAST.removesuffix(".ckpt"), **keep))
         if len(held_out):
-            score = "held_out_loss"
-            callbacks.append(ModelCheckpoint(folder, BEST.removesuffix(".ckpt"), monitor=score, **keep))
-            callbacks.append(EarlyStopping(score, patience=settings.patience, check_on_train_epoch_end=True))
+            score = "held_out_gain"
+            callbacks.append(ModelCheckpoint(folder, BEST.removesuffix(".ckpt"), monitor=score, mode="max", **keep))
+            callbacks.append(
+                EarlyStopping(score, mode="max", patience=settings.patience, check_on_train_epoch_end=True)
+            )
         if progress:
             callbacks.append(Progress())
         trainer = pl.Trainer(
@@ -225,15 +232,29 @@ class _Task(pl.LightningModule):
         """Windows on which the latents are watched: the held-out ones, or one batch of the training part."""
         return next(iter(self.held_out or self.windows(self.training_stretches, batches=1, epoch=-1)))
 
-    def training_step(self, batch: Tensor) -> Tensor:
-        terms = self.model.terms(batch)
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        if batch_idx == 0:
+            # Dropout draws from torch's own generator: seeded here, a resumed run goes on as an uninterrupted one.
+            torch.manual_seed(self.seed_ + self.current_epoch)
+        try:
+            terms = self.model.terms(batch)
+        except (
+            InputError
+        ) as error:  # an entropy that cannot be estimated: from the start, or once latents fell together
+            if self.global_step == 0:
+                raise
+            raise CollapseError(f"the latents collapsed at step {self.global_step}: {error}") from error
+        except ValueError as error:  # the filter refuses what is not finite
+            raise self._diverged(str(error)) from error
         if not torch.isfinite(terms.loss):
-            raise DivergenceError(
-                f"training diverged: the loss became {terms.loss.item()} at step {self.global_step} "
-                "(a lower learning_rate or gradient_clip may help)"
-            )
+            raise self._diverged(f"the loss became {terms.loss.item()}")
         self._log_terms("", terms, batch)
         return terms.loss
+
+    def _diverged(self, why: str) -> DivergenceError:
+        return DivergenceError(
+            f"training diverged at step {self.global_step} ({why}); a lower learning_rate or gradient_clip may help"
+        )
 
     def validation_step(self, batch: Tensor) -> None:
         self._log_terms("held_out_", self.model.terms(batch), batch)
@@ -246,10 +267,7 @@ class _Task(pl.LightningModule):
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         norm = nn.utils.clip_grad_norm_(self.parameters(), self.settings.gradient_clip)
         if not torch.isfinite(norm):
-            raise DivergenceError(
-                f"training diverged: the gradient stopped being finite at step {self.global_step} "
-                "(a lower learning_rate may help)"
-            )
+            raise self._diverged("the gradient is not finite")
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.model.after_step()
@@ -280,41 +298,39 @@ class _Task(pl.LightningModule):
 class _CollapseWatch(Callback):
     """Stops a run whose latents lose their variance or become copies of each other.
 
-    The scale of the latents is compared with the one before training, since it is free (a learned noise scale follows
-    it); so only a loss of three orders of magnitude is called a collapse.
+    Both are compared with what they were before training: the scale is free (a learned noise scale follows it) and the
+    data may have few dimensions themselves. So only a loss of orders of magnitude is called a collapse.
     """
 
     smallest_scale = 1e-3
-    smallest_dimension = 1.05
+    smallest_surplus = 1e-2  # of the effective dimension over one
 
     def __init__(self) -> None:
-        self.initial_scale: float | None = None
+        self.start: dict[str, float] = {}
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        if self.initial_scale is None:
-            self.initial_scale = task.model.diagnostics(task.probe().to(task.device))["latent_scale"]
+        self.start = self.start or task.model.diagnostics(task.probe().to(task.device))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         now = task.model.diagnostics(task.probe().to(task.device))
         for name, value in now.items():
             task.log(name, value)
-        if now["latent_scale"] < self.smallest_scale * self.initial_scale:
+        symptom = None
+        if now["latent_scale"] < self.smallest_scale * self.start["latent_scale"]:
+            symptom = f"their spread is {now['latent_scale']:.2g}, it began at {self.start['latent_scale']:.2g}"
+        elif now["effective_dimension"] - 1 < self.smallest_surplus * (self.start["effective_dimension"] - 1):
+            symptom = "all of them carry the same signal"
+        if symptom:
             raise CollapseError(
-                f"the latents collapsed: after epoch {trainer.current_epoch + 1} their spread is "
-                f"{now['latent_scale']:.2g}, it began at {self.initial_scale:.2g} "
+                f"the latents collapsed: after epoch {trainer.current_epoch + 1} {symptom} "
                 "(try another entropy, such as 'logdet', or a lower dynamics_rate)"
-            )
-        if now["effective_dimension"] < min(self.smallest_dimension, task.model.predictor.latent_dim):
-            raise CollapseError(
-                f"the latents collapsed: after epoch {trainer.current_epoch + 1} all of them carry the same signal "
-                f"(effective dimension {now['effective_dimension']:.2f}; try another entropy, such as 'logdet')"
             )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"initial_scale": self.initial_scale}
+        return {"start": self.start}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.initial_scale = state["initial_scale"]
+        self.start = state["start"]
 
 
 class _History(Callback):

@@ -220,7 +220,8 @@ def _covariances(
         KR = Kt * Rt[..., None, :] if R.ndim == 3 else Kt @ Rt
         add_product(two, KR, Kt.mT, out=one)
         torch.add(one, one.mT, out=Pf_[t]).mul_(0.5)
-    if not guarded and bool(torch.stack(statuses).any()):
+    variances = F.diagonal(dim1=-2, dim2=-1)
+    if not guarded and (bool(torch.stack(statuses).any()) or not bool(torch.isfinite(variances).all())):
         raise NotPositiveDefiniteError(INNOVATION_COV)
     return Pp, Pf, K, symmetrise(F), V
 

@@ -75,7 +75,7 @@ def safe_cholesky(matrix: Tensor, name: str) -> Tensor:
     """
     matrix = symmetrise(matrix)
     factor, status = cholesky_unchecked(matrix)
-    if not bool(status.any()):
+    if not bool(status.any()) and bool(torch.isfinite(factor.detach()).all()):
         return factor
     broken = ~torch.isfinite(matrix).all(-1).all(-1)
     if bool(broken.any()):

@@ -1,6 +1,7 @@
 """The decoding benchmark as a command: quick preset on a simulated rat."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,6 @@ def test_what_is_done_is_not_run_again(folder):
 
 
 def test_a_damaged_last_line_is_run_again(folder, tmp_path):
-    import shutil
-
     again = tmp_path / "again"
     shutil.copytree(folder, again)
     kept = [line for line in (again / "results.jsonl").read_text().splitlines() if "single bins" not in line]
@@ -107,6 +106,29 @@ def test_a_folder_of_something_else_or_of_other_settings_is_left_alone(folder, t
     result = run("--out", folder, *FAST, "--bin-size", "0.05")
     assert result.exit_code == 2
     assert "other settings" in result.stderr
+
+
+def test_scores_are_those_of_the_library():
+    import hc11_decoding
+
+    from kalmanssl import PositionDecoder
+    from kalmanssl.scores import score_decoding
+
+    rng = np.random.default_rng(0)
+    position = np.cumsum(rng.normal(size=1200)) / 20
+    latents = np.stack([position, rng.normal(size=1200)], axis=1) + 0.3 * rng.normal(size=(1200, 2))
+    decoded = (
+        PositionDecoder(regressor="linear", random_state=0).fit(latents[:800], position[:800]).predict(latents[800:])
+    )
+    mask = rng.random(400) < 0.7
+    ours = hc11_decoding.score(decoded, position[800:], mask)
+    theirs = score_decoding(decoded, position[800:], mask)
+    for key, name in (("median", "median_error"), ("mean", "mean_error"), ("crps", "crps")):
+        assert ours[key] == pytest.approx(100 * theirs[name], rel=1e-5)
+    assert ours["r2"] == pytest.approx(theirs["r2"], abs=0.02)
+    for level in ("50", "80", "95"):
+        assert ours["coverage"][level] == pytest.approx(theirs["coverage"][level], abs=0.01)
+        assert ours["width"][level] == pytest.approx(100 * theirs["width"][level], rel=1e-5)
 
 
 def test_widths_are_compared_at_equal_coverage():

@@ -1,0 +1,151 @@
+"""Bad input is refused at the door: argument, what was expected, what came, what to do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from dense_joint import make_problem
+
+from kalmanssl.kalman import forecast, kalman_filter, kalman_smoother, kalman_step, sample_posterior, sample_prior
+
+BATCH, TIME, STATE, OBS = 4, 6, 3, 2
+
+
+def arguments(**changes):
+    problem = make_problem(batch=BATCH, time=TIME)
+    return {"y": problem.y, **problem.parameters, **changes}
+
+
+def call(function, **changes):
+    values = arguments(**changes)
+    return function(values.pop("y"), **values)
+
+
+def ones(*shape):
+    return torch.ones(shape, dtype=torch.float64)
+
+
+BAD = {
+    "y two axes": ({"y": ones(6, 2)}, r"y: expected \(batch, time, obs\) .* got \(6, 2\); .* pass y\[None\]"),
+    "y empty": ({"y": ones(4, 0, 2)}, r"y: expected \(batch, time, obs\) with at least one of each"),
+    "y numpy": ({"y": np.ones((4, 6, 2))}, r"y: expected a torch.Tensor, got ndarray; wrap it in torch.as_tensor"),
+    "y integer": ({"y": torch.ones(4, 6, 2, dtype=torch.int64)}, r"y: expected float32 or float64, got torch.int64"),
+    "A not square": ({"A": ones(3, 2)}, r"A: expected \(state, state\) or .* got \(3, 2\)"),
+    "A three axes": ({"A": ones(6, 3, 3)}, r"A: expected \(state, state\) or \(batch or 1, time or 1, state, state\)"),
+    "A wrong time": (
+        {"A": ones(1, 5, 3, 3)},
+        r"A: expected \(1 or 4, 1 or 6, 3, 3\) for 4 sequences of 6 steps, got \(1, 5, 3, 3\)",
+    ),
+    "A dtype": ({"A": torch.eye(3)}, r"A: expected torch.float64 on cpu .* got torch.float32 .*; convert it with"),
+    "A nan": ({"A": ones(3, 3) * np.nan}, r"A: holds NaN or infinity"),
+    "C transposed": ({"C": ones(3, 2)}, r"C: expected .* with state = 3 from A, got \(3, 2\)"),
+    "C rows": ({"C": ones(3, 3)}, r"C: expected 2 rows, one for each channel of y, got \(3, 3\); .* pass C.mT"),
+    "b two axes": ({"b": ones(6, 3)}, r"b: expected \(3,\) or \(batch or 1, time or 1, 3\), got \(6, 3\); write out both"),
+    "Q two axes": ({"Q": ones(6, 3)}, r"Q: expected \(3,\) or .* if diagonal, .* with state = 3, got \(6, 3\)"),
+    "Q dim": ({"Q": ones(2)}, r"Q: expected \(3,\) or .* with state = 3, got \(2,\)"),
+    "R dim": ({"R": ones(4, 6, 3)}, r"R: expected \(2,\) or .* with obs = 2, got \(4, 6, 3\)"),
+    "R batch": ({"R": ones(3, 1, 2)}, r"R: expected \(1 or 4, 1 or 6, 2\) for 4 sequences of 6 steps, got \(3, 1, 2\)"),
+    "R negative": ({"R": torch.tensor([1.0, -0.5], dtype=torch.float64)}, r"R: a variance is negative \(smallest -0.5\)"),
+    "R skew": (
+        {"R": torch.tensor([[1.0, 0.5], [0.2, 1.0]], dtype=torch.float64)},
+        r"R: a covariance is not symmetric \(differs .* by 0.3\); pass 0.5",
+    ),
+    "Q diagonal": ({"Q": -ones(3, 3)}, r"Q: a variance on the diagonal is negative \(smallest -1\)"),
+    "m0 shape": ({"m0": ones(3, 3)}, r"m0: expected \(3,\) or \(4, 3\) as \(batch, state\), got \(3, 3\)"),
+    "P0 batch of diagonals": ({"P0": ones(4, 3)}, r"P0: expected \(3,\) if diagonal, .* got \(4, 3\); .* P0.diag_embed"),
+    "P0 negative": ({"P0": -ones(3)}, r"P0: a variance is negative"),
+    "mask float": ({"mask": ones(4, 6)}, r"mask: expected a torch.Tensor of bool, .* got torch.float64; use mask.bool"),
+    "mask list": ({"mask": [True]}, r"mask: expected a torch.Tensor of bool, .* got list"),
+    "mask shape": (
+        {"mask": torch.ones(4, 2, dtype=torch.bool)},
+        r"mask: expected \(4, 6, 2\) as y or \(4, 6\) for whole steps, got \(4, 2\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("function", [kalman_filter, kalman_smoother])
+@pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD)
+def test_message(changes, message, function):
+    with pytest.raises(ValueError, match=message) as raised:
+        call(function, **changes)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_first_bad_value_of_y_is_named(value):
+    y = make_problem(batch=BATCH).y.clone()
+    y[3, 0, 0] = y[2, 4, 1] = y[2, 5, 0] = float(value)
+    with pytest.raises(ValueError, match=rf"y: {value} at batch 2, time 4, channel 1; pass mask=torch.isfinite\(y\)"):
+        call(kalman_filter, y=y)
+    mask = torch.ones(4, 6, 2, dtype=torch.bool)
+    mask[2, 4, 1] = mask[2, 5, 0] = False
+    with pytest.raises(ValueError, match=f"y: {value} at batch 3, time 0, channel 0"):
+        call(kalman_filter, y=y, mask=mask)
+    out = call(kalman_filter, y=y, mask=torch.isfinite(y))
+    assert torch.isfinite(out.filtered_mean).all()
+
+
+def test_implementation_is_known():
+    with pytest.raises(ValueError, match="implementation: expected one of 'adjoint', 'reference', got 'fast'"):
+        call(kalman_filter, implementation="fast")
+
+
+def test_a_model_that_grows_without_bound_is_named():
+    with pytest.raises(ValueError, match="innovation covariance .* hold NaN or infinity; check .* A does not let"):
+        call(kalman_filter, A=1e200 * ones(3, 3))
+
+
+@pytest.mark.parametrize("implementation", ["adjoint", "reference"])
+def test_a_noise_that_is_no_covariance_is_named(implementation):
+    R = torch.tensor([[1.0, 500.0], [500.0, 1.0]], dtype=torch.float64)
+    with pytest.raises(ValueError, match="innovation covariance .* not positive definite .* check Q, R and P0"):
+        call(kalman_filter, R=R, implementation=implementation)
+
+
+STATE_MESSAGES = {
+    "mean": ({"mean": ones(3)}, r"mean: expected \(batch, state\), got \(3,\); for one sequence pass mean\[None\]"),
+    "mean dim": ({"mean": ones(4, 2), "cov": ones(4, 2, 2)}, r"mean: expected \(batch, 3\) with the state of A, got \(4, 2\)"),
+    "cov": ({"cov": ones(3, 3)}, r"cov: expected \(4, 3, 3\) to go with mean, got \(3, 3\); use expand"),
+    "skew": ({"cov": torch.tril(ones(4, 3, 3))}, r"cov: a covariance is not symmetric"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), STATE_MESSAGES.values(), ids=STATE_MESSAGES)
+def test_message_about_a_state(changes, message):
+    values = {k: v for k, v in arguments().items() if k not in ("m0", "P0")}
+    y = values.pop("y")
+    state = {"mean": ones(4, 3), "cov": torch.eye(3, dtype=torch.float64).expand(4, 3, 3), **changes}
+    with pytest.raises(ValueError, match=message):
+        forecast(state["mean"], state["cov"], 2, **values)
+    with pytest.raises(ValueError, match=message):
+        kalman_step(y[:, 0], state["mean"], state["cov"], **values)
+
+
+def test_messages_of_a_step():
+    values = {k: v for k, v in arguments().items() if k not in ("m0", "P0")}
+    y = values.pop("y")
+    state = ones(4, 3), torch.eye(3, dtype=torch.float64).expand(4, 3, 3)
+    with pytest.raises(ValueError, match=r"y: expected a tensor \(batch, obs\) with batch = 4 from mean, got \(3, 2\)"):
+        kalman_step(y[:3, 0], *state, **values)
+    with pytest.raises(ValueError, match=r"y: expected a tensor \(batch, obs\) .* got \(4, 6, 2\)"):
+        kalman_step(y, *state, **values)
+    with pytest.raises(ValueError, match=r"mask: expected \(4, 2\) as y or \(4,\), got \(2,\)"):
+        kalman_step(y[:, 0], *state, **values, mask=torch.tensor([True, False]))
+
+
+def test_message_about_steps_ahead():
+    values = {k: v for k, v in arguments(A=ones(1, 5, 3, 3)).items() if k not in ("m0", "P0", "y")}
+    state = ones(4, 3), torch.eye(3, dtype=torch.float64).expand(4, 3, 3)
+    with pytest.raises(ValueError, match=r"A: expected \(1 or 4, 1 or 2, 3, 3\) for 4 sequences of 2 steps"):
+        forecast(*state, 2, **values)
+    with pytest.raises(ValueError, match="steps: expected an integer of at least 1, got 0"):
+        forecast(*state, 0, **values)
+
+
+def test_samplers_share_the_door():
+    with pytest.raises(ValueError, match="Q: a variance is negative"):
+        call(lambda y, **values: sample_posterior(y, 2, **values), Q=-ones(3))
+    values = {k: v for k, v in arguments(m0=ones(4, 3)).items() if k != "y"}
+    with pytest.raises(ValueError, match=r"m0: expected \(3,\) or \(2, 3\)"):
+        sample_prior(2, 6, **values)

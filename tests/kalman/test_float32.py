@@ -1,0 +1,117 @@
+"""Float32 stays positive definite and close to float64, over long sequences and extreme noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from kalmanssl.kalman import kalman_filter, kalman_smoother
+
+STATE, OBS = 16, 8
+NOISES = {"1e-6": np.full(OBS, 1e-6), "1e6": np.full(OBS, 1e6), "mixed": np.logspace(-6, 6, OBS)}
+DYNAMICS = ["rotation", "still", "decay"]
+
+
+def simulate(noise, process, dynamics, batch, time):
+    """Parameters that float32 holds exactly, and observations drawn in numpy."""
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.normal(size=(STATE, STATE)))[0]
+    A = {"rotation": turn, "still": np.eye(STATE), "decay": 0.9 * turn}[dynamics].astype(np.float32)
+    C = rng.normal(size=(OBS, STATE)).astype(np.float32)
+    R = NOISES[noise].astype(np.float32)
+    shocks = np.sqrt(process) * rng.normal(size=(time, batch, STATE))
+    x, path = rng.normal(size=(batch, STATE)), []
+    for shock in shocks:
+        path.append(x)
+        x = x @ A.T + shock
+    y = np.stack(path, 1) @ C.T + np.sqrt(R) * rng.normal(size=(batch, time, OBS))
+    parameters = {"A": A, "C": C, "R": R, "Q": np.full(STATE, process, np.float32)}
+    return torch.as_tensor(y.astype(np.float32)), {k: torch.as_tensor(v) for k, v in parameters.items()}
+
+
+def in_double(y, parameters):
+    return y.double(), {name: value.double() for name, value in parameters.items()}
+
+
+def assert_positive_definite(out):
+    for cov in (out.predicted_cov, out.filtered_cov, out.innovation_cov):
+        assert torch.equal(cov, cov.mT)
+        _, status = torch.linalg.cholesky_ex(cov.double())
+        assert not status.any()
+
+
+@pytest.mark.parametrize("per_sequence", [False, True], ids=["shared", "per sequence"])
+@pytest.mark.parametrize("dynamics", DYNAMICS)
+@pytest.mark.parametrize("process", [1e-8, 1.0])
+@pytest.mark.parametrize("noise", NOISES)
+def test_extreme_noise(noise, process, dynamics, per_sequence):
+    y, parameters = simulate(noise, process, dynamics, batch=2, time=300)
+    if per_sequence:
+        parameters["R"] = parameters["R"].expand(2, 300, OBS)
+    out = kalman_filter(y, **parameters)
+    assert_positive_definite(out)
+    y, parameters = in_double(y, parameters)
+    exact = kalman_filter(y, **parameters, implementation="reference")
+    total, expected = out.log_likelihood.double().sum(1), exact.log_likelihood.sum(1)
+    assert ((total - expected) / expected).abs().max() < 1e-4
+    sd = exact.filtered_cov.diagonal(dim1=-2, dim2=-1).sqrt()
+    assert ((out.filtered_mean - exact.filtered_mean) / sd).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("noise", [1e-3, 1e-2, 1.0, 100.0])
+def test_float32_recursion_of_a_batch(noise):
+    """Noise that differs between sequences and is not extreme: covariances are computed in float32."""
+    y, parameters = simulate("1e6", 0.01, "rotation", batch=3, time=300)
+    C = 0.2 * parameters["C"]
+    signal = (C.square().sum(-1).max()).item()
+    R = noise * torch.exp(torch.randn(3, 300, OBS, generator=torch.Generator().manual_seed(0)))
+    assert R.min() >= 1e-4 * signal
+    y = y * 1e-3
+    out = kalman_filter(y, **{**parameters, "R": R, "C": C})
+    assert_positive_definite(out)
+    y, parameters = in_double(y, {**parameters, "R": R, "C": C})
+    exact = kalman_filter(y, **parameters, implementation="reference")
+    torch.testing.assert_close(out.log_likelihood.double(), exact.log_likelihood, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(out.filtered_cov.double(), exact.filtered_cov, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("dynamics", ["rotation", "still"])
+def test_65000_steps(dynamics):
+    y, parameters = simulate("mixed", 1e-8, dynamics, batch=1, time=65_000)
+    out = kalman_filter(y, **parameters)
+    assert_positive_definite(out)
+    exact = kalman_filter(y.double(), **in_double(y, parameters)[1])
+    total, expected = out.log_likelihood.double().sum(), exact.log_likelihood.sum()
+    assert abs(total - expected) < 1e-4 * abs(expected)
+
+
+def test_a_batch_whose_noise_is_far_below_its_signal_is_not_left_to_float32():
+    """In float32 this recursion turns indefinite within a few steps."""
+    y, parameters = simulate("1e-6", 1e-8, "rotation", batch=2, time=200)
+    parameters["R"] = parameters["R"].expand(2, 200, OBS)
+    with pytest.raises(ValueError, match="not positive definite"):
+        kalman_filter(y, **parameters, implementation="reference")
+    assert_positive_definite(kalman_filter(y, **parameters))
+
+
+def test_gradients_in_float32():
+    y, parameters = simulate("mixed", 1e-8, "rotation", batch=2, time=200)
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        values = {name: value.to(dtype).requires_grad_() for name, value in parameters.items()}
+        loss = kalman_filter(y.to(dtype), **values).log_likelihood.mean()
+        gradients.append(torch.autograd.grad(loss, list(values.values())))
+    for single, double in zip(*gradients, strict=True):
+        assert (single.double() - double).norm() < 1e-3 * double.norm()
+
+
+def test_smoother_in_float32():
+    y, parameters = simulate("mixed", 1e-8, "rotation", batch=2, time=300)
+    out = kalman_smoother(y, **parameters)
+    assert out.smoothed_mean.dtype == torch.float32
+    _, status = torch.linalg.cholesky_ex(out.smoothed_cov.double())
+    assert not status.any()
+    y, parameters = in_double(y, parameters)
+    exact = kalman_smoother(y, **parameters)
+    torch.testing.assert_close(out.smoothed_mean.double(), exact.smoothed_mean, rtol=1e-5, atol=1e-6)
