@@ -35,7 +35,7 @@ from kalmanssl.running import running_bins
 
 LEVELS = ("50", "80", "95")
 CURVE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-SIMULATED = {"n_units": 40, "duration": 400.0, "n_interneurons": 0}
+SIMULATED = {"n_units": 30, "duration": 240.0, "n_interneurons": 0}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 err_console = Console(stderr=True)
@@ -257,7 +257,7 @@ def summarise(
     temporary.replace(out / "results.json")
     draw(rows, out / "predictions", out / "decoding.png")
     # A pipe has no width of its own: leave room for a whole row.
-    console = Console() if Console().is_terminal else Console(width=150)
+    console = Console() if Console().is_terminal else Console(width=170)
     console.print(score_table(rows))
     console.print(f"{out / 'results.json'}, {out / 'decoding.png'}: {len(by_method(rows))} methods", markup=False)
 

@@ -161,15 +161,21 @@ def jobs(preset: Preset) -> list[Job]:
 
 def run_ours(data: Data, seed: int, preset: Preset) -> list[Outcome]:
     """Latents without labels from the training part; decoders from its running bins."""
-    from kalmanssl import KalmanSSL, PositionDecoder
+    from kalmanssl import KalmanSSL, PositionDecoder, rehearse
 
     with Stopwatch() as learning:
         model = KalmanSSL(random_state=seed, progress=False, **preset.model).fit(data.train)
+        smoothed = model.transform(data.train, smooth=True)
+        rehearsals = rehearse(model, data.train)
     outcomes = []
     for smooth, name in ((False, f"{OURS}, filter"), (True, f"{OURS}, smoother")):
         with Stopwatch() as fitting:
             decoder = PositionDecoder(random_state=seed, **preset.decoder).fit(
-                model.transform(data.train, smooth=smooth), data.position, where=data.running_train
+                model.transform(data.train, smooth=smooth),
+                data.position,
+                where=data.running_train,
+                smoothed=smoothed,
+                rehearsals=rehearsals,
             )
 
         def decode(rec: Recording, smooth: bool = smooth, decoder: PositionDecoder = decoder) -> Prediction:

@@ -25,7 +25,7 @@ def scaled_width(lower: np.ndarray, point: np.ndarray, upper: np.ndarray, truth:
     with np.errstate(divide="ignore", invalid="ignore"):
         needed = np.nan_to_num(np.abs(truth - point) / half, nan=0.0, posinf=np.inf)
     factor = np.sort(needed)[max(int(np.ceil(coverage * len(needed))), 1) - 1]
-    return float(factor * np.mean(upper - lower))
+    return float(factor * np.mean(upper - lower)) if np.isfinite(factor) else float("inf")
 
 
 def add_equal_coverage(rows: Iterable[Row], predictions: Path) -> None:
@@ -93,15 +93,20 @@ def score_table(rows: Iterable[Row]) -> Table:
 
 def draw(rows: Iterable[Row], predictions: Path, file: Path) -> None:
     """Error against coverage, calibration curves, and decoded traversals; saved as a picture."""
+    from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     grouped = by_method(rows)
-    figure = Figure(figsize=(13, 8), layout="constrained")
+    figure = Figure(figsize=(15, 8), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, 2, height_ratios=(1.2, 1))
-    colours = {method: f"C{i % 10}" for i, method in enumerate(grouped)}
-    _scatter(figure.add_subplot(grid[0, 0]), grouped, colours)
+    colours = {method: colormaps["tab20"](i % 20) for i, method in enumerate(grouped)}
+    scatter = figure.add_subplot(grid[0, 0])
+    _scatter(scatter, grouped, colours)
+    figure.legend(
+        *scatter.get_legend_handles_labels(), loc="outside right upper", fontsize=7, title="hollow: looks ahead"
+    )
     _calibration(figure.add_subplot(grid[0, 1]), grouped, colours)
     _traversals(figure.add_subplot(grid[1, :]), grouped, predictions, colours)
     figure.savefig(file, dpi=130)
@@ -112,7 +117,7 @@ def _marker(method: str) -> dict[str, Any]:
     return {"marker": "*" if ours else "o", "markersize": 14 if ours else 6, "zorder": 3 if ours else 2}
 
 
-def _scatter(axes: Any, grouped: dict[str, list[Row]], colours: dict[str, str]) -> None:
+def _scatter(axes: Any, grouped: dict[str, list[Row]], colours: dict[str, Any]) -> None:
     axes.axvspan(93, 97, color="0.9", zorder=0)
     for method, runs in grouped.items():
         hollow = {} if runs[0]["look_ahead"] == "no" else {"markerfacecolor": "white"}
@@ -120,10 +125,9 @@ def _scatter(axes: Any, grouped: dict[str, list[Row]], colours: dict[str, str]) 
         y = [run["median"] for run in runs]
         axes.plot(x, y, linestyle="", color=colours[method], label=method, **_marker(method), **hollow)
     axes.set(xlabel="coverage of the 95 % interval, %", ylabel="median error, cm", title="error and calibration")
-    axes.legend(fontsize=6, title="hollow: looks ahead", title_fontsize=7)
 
 
-def _calibration(axes: Any, grouped: dict[str, list[Row]], colours: dict[str, str]) -> None:
+def _calibration(axes: Any, grouped: dict[str, list[Row]], colours: dict[str, Any]) -> None:
     axes.plot([0, 100], [0, 100], color="0.6", linestyle=":")
     for method, runs in grouped.items():
         levels = [float(level) for level in runs[0]["calibration"]]
@@ -135,7 +139,7 @@ def _calibration(axes: Any, grouped: dict[str, list[Row]], colours: dict[str, st
 
 
 def _traversals(
-    axes: Any, grouped: dict[str, list[Row]], predictions: Path, colours: dict[str, str], count: int = 3
+    axes: Any, grouped: dict[str, list[Row]], predictions: Path, colours: dict[str, Any], count: int = 3
 ) -> None:
     shown = [method for method in grouped if method.startswith(OURS)] or list(grouped)[:1]
     for i, method in enumerate(shown):

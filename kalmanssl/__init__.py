@@ -10,12 +10,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kalmanssl import datasets, kalman
+    import kalmanssl.datasets as datasets
+    import kalmanssl.kalman as kalman
     from kalmanssl.decoding import PositionDecoder
     from kalmanssl.errors import CollapseError, DivergenceError, InputError
     from kalmanssl.estimator import KalmanSSL
     from kalmanssl.path import LatentPath
     from kalmanssl.recording import Recording
+    from kalmanssl.rehearsal import rehearse
 
 __version__ = version("kalmanssl")
 
@@ -27,6 +29,7 @@ _HOME = {
     "LatentPath": "path",
     "PositionDecoder": "decoding",
     "Recording": "recording",
+    "rehearse": "rehearsal",
 }
 _PACKAGES = ("datasets", "kalman")
 
@@ -40,6 +43,7 @@ __all__ = [
     "Recording",
     "datasets",
     "kalman",
+    "rehearse",
 ]
 
 

@@ -9,18 +9,21 @@ Wüthrich & Zhu 2021, PNAS 118:e2107794118, "distributional conformal prediction
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kalmanssl.predictive import quantile_crps
-from kalmanssl.readouts import Predictive
+from kalmanssl.predictive import Predictive, quantile_crps, wrap
 
 __all__ = ["Calibration", "LaterErrors", "blocks_of_time", "calibration_curve", "rolling_origins"]
 
 _NOMINAL = np.concatenate([np.linspace(0, 0.9, 19), [0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 1.0]])
 _SCORING = np.linspace(0.02, 0.98, 25)
+_SCORED = 4000  # bins that the drift and the added error are chosen on
+_SPREADS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)  # in units of the typical spread of the predictions
 
 
 def blocks_of_time(time: np.ndarray, at_least: int = 24) -> np.ndarray:
@@ -77,14 +80,14 @@ def rolling_origins(block: np.ndarray, origins: int = 4, first: float = 0.4) -> 
 
 @dataclass
 class LaterErrors:
-    """Predictions of one dimension on blocks later than what they were fitted on.
+    """Predictions of one dimension on blocks outside what they were fitted on.
 
     Attributes
     ----------
     predictive : Predictive
         For every scored bin.
     truth, lag : (bins,)
-        The behaviour; and the time since the end of what the readout was fitted on, seconds.
+        The behaviour; and the distance in time from what the readout was fitted on, seconds.
     block : (bins,) int
         Block of time that the bin is of; a block that several folds scored keeps its number.
     """
@@ -93,6 +96,13 @@ class LaterErrors:
     truth: np.ndarray
     lag: np.ndarray
     block: np.ndarray
+
+    def thin(self, bins: int) -> LaterErrors:
+        """At most `bins` of the bins, evenly spread."""
+        if len(self.truth) <= bins:
+            return self
+        picked = np.linspace(0, len(self.truth) - 1, bins).astype(int)
+        return LaterErrors(self.predictive[picked], self.truth[picked], self.lag[picked], self.block[picked])
 
 
 @dataclass(frozen=True)
@@ -125,25 +135,17 @@ class Calibration:
     @classmethod
     def learn(cls, errors: list[LaterErrors]) -> Calibration:
         """Learn from the folds of a rolling origin."""
-        scale = np.median(np.concatenate([_iqr(fold.predictive) for fold in errors])) / 1.35
-        longest = max(float(fold.lag.max()) for fold in errors)
-        steps = scale * np.array([0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0])
-        best, floor, rate = np.inf, 0.0, 0.0
-        for rise in steps:
-            for base in steps:
-                score = np.concatenate(
-                    [_crps(fold, np.hypot(base, rise * fold.lag / max(longest, 1e-9))) for fold in errors]
-                ).mean()
-                if score < best * (1 - 1e-3):
-                    best, floor, rate = score, base, rise / max(longest, 1e-9)
-        central, block = [], []
-        for fold in errors:
-            spread = fold.predictive.spread(np.hypot(floor, rate * fold.lag))
-            central.append(np.abs(2 * spread.cdf(fold.truth) - 1))
-            block.append(fold.block)
-        lag = float(np.mean(np.concatenate([fold.lag for fold in errors])))
-        raw, effective = _conformal_map(np.concatenate(central), np.concatenate(block))
-        return cls(float(floor), float(rate), lag, raw, effective)
+        lag = np.concatenate([fold.lag for fold in errors])
+        longest = max(float(lag.max()), 1e-9)
+        few = [fold.thin(_SCORED // len(errors)) for fold in errors]
+        scale = float(np.median(np.concatenate([_iqr(fold.predictive) for fold in few]))) / 1.35
+        floor, rate = _best(
+            [(scale * base, scale * rise / longest) for rise in _SPREADS for base in _SPREADS],
+            lambda base, rise: _score(few, base, rise),
+        )
+        central = np.concatenate([np.abs(2 * _widened(fold, floor, rate).cdf(fold.truth) - 1) for fold in errors])
+        raw, effective = _conformal_map(central, np.concatenate([fold.block for fold in errors]))
+        return cls(floor, rate, float(lag.mean()), raw, effective)
 
     def apply(self, predictive: Predictive, lag: np.ndarray, levels: np.ndarray) -> np.ndarray:
         """Calibrated quantiles (time, levels).
@@ -157,39 +159,44 @@ class Calibration:
         levels : (levels,)
             Inside (0, 1).
         """
-        lag = np.where(np.isnan(lag), self.lag, np.maximum(lag, 0))
+        later = np.where(np.isnan(lag), self.lag, np.maximum(lag, 0))
         central = np.interp(np.abs(2 * levels - 1), _NOMINAL, self.raw)
-        return predictive.spread(np.hypot(self.floor, self.rate * lag)).quantiles(
-            (1 + np.sign(levels - 0.5) * central) / 2
-        )
+        widened = predictive.spread(np.hypot(self.floor, self.rate * later))
+        return widened.quantiles((1 + np.sign(levels - 0.5) * central) / 2)
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to make it again, as plain numbers and one array."""
-        return {
-            "floor": self.floor,
-            "rate": self.rate,
-            "lag": self.lag,
-            "raw": self.raw,
-            "effective": self.effective,
-        }
+        """Arguments that make it again."""
+        return dataclasses.asdict(self)
+
+
+def _best(candidates: list[tuple[float, ...]], score: Callable[..., float]) -> tuple[float, ...]:
+    """The candidate with the lowest score; a later one must be better by a thousandth."""
+    best, lowest = candidates[0], np.inf
+    for candidate in candidates:
+        value = score(*candidate)
+        if value < lowest * (1 - 1e-3):
+            best, lowest = candidate, value
+    return best
+
+
+def _widened(fold: LaterErrors, floor: float, rate: float) -> Predictive:
+    return fold.predictive.spread(np.hypot(floor, rate * fold.lag))
+
+
+def _score(errors: list[LaterErrors], floor: float, rate: float) -> float:
+    """Mean CRPS over all folds."""
+    total = 0.0
+    for fold in errors:
+        quantiles = _widened(fold, floor, rate).quantiles(_SCORING)
+        middle = quantiles[:, len(_SCORING) // 2]
+        truth = middle + wrap(fold.truth - middle, fold.predictive.period)
+        total += float(quantile_crps(quantiles, _SCORING, truth).sum())
+    return total / sum(len(fold.truth) for fold in errors)
 
 
 def _iqr(predictive: Predictive) -> np.ndarray:
     low, high = predictive.quantiles(np.array([0.25, 0.75])).T
     return high - low
-
-
-def _crps(fold: LaterErrors, sd: np.ndarray) -> np.ndarray:
-    quantiles = fold.predictive.spread(sd).quantiles(_SCORING)
-    return quantile_crps(quantiles, _SCORING, _near(fold, quantiles))
-
-
-def _near(fold: LaterErrors, quantiles: np.ndarray) -> np.ndarray:
-    """The truth, for circular dimensions on the turn at which the quantiles lie."""
-    from kalmanssl.predictive import wrap
-
-    middle = quantiles[:, quantiles.shape[1] // 2]
-    return middle + wrap(fold.truth - middle, fold.predictive.period)
 
 
 def _conformal_map(central: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, float]:

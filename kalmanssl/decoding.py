@@ -12,159 +12,46 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from kalmanssl.calibration import Calibration, LaterErrors, blocks_of_time, rolling_origins
+from kalmanssl.decoded import DecodedPosition, check_level
+from kalmanssl.drift import Drift, LaterBlock, worthwhile
 from kalmanssl.errors import InputError
 from kalmanssl.mlp_readout import MLPReadout
 from kalmanssl.path import LatentPath
-from kalmanssl.predictive import quantile_crps, wrap
-from kalmanssl.readouts import LinearReadout, Predictive, Readout, SklearnReadout
+from kalmanssl.readouts import Covariances, LinearReadout, Readout, SklearnReadout
 
-__all__ = ["DecodedPosition", "PositionDecoder"]
+__all__ = ["DecodedPosition", "PositionDecoder", "Rehearsal"]
 
 _TAIL = np.array([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04])
 _LEVELS = np.concatenate([_TAIL, np.linspace(0.05, 0.95, 37), 1 - _TAIL[::-1]])
 
 
 @dataclass(frozen=True)
-class DecodedPosition:
-    """A predictive distribution of the behaviour at every bin.
+class Rehearsal:
+    """What another model, fitted on only a part of the training time, makes of all of it.
 
-    Arrays are (time,) for behaviour of one dimension given as a vector, (time, dims) otherwise.
+    Its latents of the rest are latents of data it has not seen, as those of the test will be.
+
+    Made by `kalmanssl.rehearse`.
 
     Attributes
     ----------
-    time : (time,)
-        Bin centres in the recording's clock, seconds.
-    level : float
-        Level of `lower` and `upper`.
-    table : (time, dims, levels)
-        Quantiles at `levels`. On circular dimensions they lie on the turn of the median and may leave [0, period).
-    levels : (levels,)
-        Probabilities of the quantiles in `table`.
-    points : (time, dims)
-        Point estimates.
-    periods : tuple of float or None
-        Period of each dimension, None on the line.
-    flat : bool
-        True if the behaviour was given as (time,).
+    path, smoothed : LatentPath
+        Filtered and smoothed path, over the same bins as the path that the decoder is fitted on.
+    fitted : (start, stop)
+        What the model was fitted on, seconds.
     """
 
-    time: np.ndarray
-    level: float
-    table: np.ndarray
-    levels: np.ndarray
-    points: np.ndarray
-    periods: tuple[float | None, ...]
-    flat: bool
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, index: slice | np.ndarray) -> DecodedPosition:
-        return DecodedPosition(
-            self.time[index],
-            self.level,
-            self.table[index],
-            self.levels,
-            self.points[index],
-            self.periods,
-            self.flat,
-        )
-
-    def _shaped(self, columns: np.ndarray) -> np.ndarray:
-        return columns[:, 0] if self.flat else columns
-
-    @property
-    def mean(self) -> np.ndarray:
-        """Point estimate, within [0, period) on circular dimensions."""
-        return self._shaped(self.points)
-
-    @property
-    def lower(self) -> np.ndarray:
-        """Lower end of the central interval at `level`."""
-        return self.interval(self.level)[0]
-
-    @property
-    def upper(self) -> np.ndarray:
-        """Upper end of the central interval at `level`."""
-        return self.interval(self.level)[1]
-
-    @property
-    def median(self) -> np.ndarray:
-        """Median of the predictive distribution."""
-        return self.quantile(0.5)
-
-    def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper end of the central interval at `level`, a number inside (0, 1)."""
-        _check_level(level)
-        return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
-
-    def quantile(self, q: float) -> np.ndarray:
-        """Quantile at probability `q`, a number inside (0, 1); linear between those of `table`."""
-        _check_level(q, "q")
-        right = int(np.clip(np.searchsorted(self.levels, q), 1, len(self.levels) - 1))
-        low, high = self.levels[right - 1], self.levels[right]
-        share = float(np.clip((q - low) / (high - low), 0, 1))
-        return self._shaped((1 - share) * self.table[:, :, right - 1] + share * self.table[:, :, right])
-
-    def error(self, truth: np.ndarray) -> np.ndarray:
-        """Point estimate minus `truth`, the short way round on circular dimensions; NaN where the truth is."""
-        truth = self._columns(truth)
-        return self._shaped(
-            np.stack(
-                [wrap(self.points[:, dim] - truth[:, dim], period) for dim, period in enumerate(self.periods)],
-                1,
-            )
-        )
-
-    def crps(self, truth: np.ndarray) -> np.ndarray:
-        """Continuous ranked probability score at every bin, in the unit of the behaviour; NaN where the truth is."""
-        truth = self._near(truth)
-        scores = [
-            quantile_crps(self.table[:, dim].astype(float), self.levels, truth[:, dim]) for dim in range(truth.shape[1])
-        ]
-        return self._shaped(np.stack(scores, axis=1))
-
-    def pit(self, truth: np.ndarray) -> np.ndarray:
-        """Predictive probability of lying below `truth`: uniform if the predictions are calibrated."""
-        truth = self._near(truth)
-        result = np.full(truth.shape, np.nan)
-        for dim in range(truth.shape[1]):
-            quantiles, value = self.table[:, dim].astype(float), truth[:, dim]
-            known = np.flatnonzero(np.isfinite(value))
-            right = np.clip((quantiles[known] < value[known, None]).sum(axis=1), 1, len(self.levels) - 1)
-            low, high = quantiles[known, right - 1], quantiles[known, right]
-            share = np.clip((value[known] - low) / np.maximum(high - low, 1e-12), 0, 1)
-            levels = self.levels[right - 1] + share * (self.levels[right] - self.levels[right - 1])
-            levels[value[known] < quantiles[known, 0]] = 0.0
-            levels[value[known] > quantiles[known, -1]] = 1.0
-            result[known, dim] = levels
-        return self._shaped(result)
-
-    def _columns(self, truth: np.ndarray) -> np.ndarray:
-        truth = np.asarray(truth, dtype=float)
-        columns = truth[:, None] if truth.ndim == 1 else truth
-        if columns.shape != self.points.shape:
-            raise InputError(
-                f"truth has shape {truth.shape}, the decoded behaviour {self.mean.shape}: give one value for each"
-            )
-        return columns
-
-    def _near(self, truth: np.ndarray) -> np.ndarray:
-        """The truth on the turn of the median."""
-        truth = self._columns(truth)
-        middle = self.table[:, :, len(self.levels) // 2]
-        near = [
-            middle[:, dim] + wrap(truth[:, dim] - middle[:, dim], period) if period else truth[:, dim]
-            for dim, period in enumerate(self.periods)
-        ]
-        return np.stack(near, axis=1)
+    path: LatentPath
+    smoothed: LatentPath
+    fitted: tuple[float, float]
 
 
 class PositionDecoder(BaseEstimator):
     """Decoder of behaviour from latents, with calibrated intervals.
 
-    Fitted twice over: on the first blocks of the training part to see how it errs on the later ones, for the
-    calibration, and on all of it for the predictions.
+    Fitted several times over: on the first part of the training time to see how it errs on the later part, for the
+    calibration, and on all of it for the predictions. Where bins have a time, the drift of the code is learned and
+    carried on, if that would have helped on the later part (`kalmanssl.drift`).
 
     Parameters
     ----------
@@ -221,27 +108,37 @@ class PositionDecoder(BaseEstimator):
         position: np.ndarray,
         where: np.ndarray | None = None,
         time: np.ndarray | None = None,
+        *,
+        smoothed: LatentPath | None = None,
+        rehearsals: Sequence[Rehearsal] = (),
     ) -> PositionDecoder:
         """Learn to decode and calibrate.
 
         Parameters
         ----------
         path : LatentPath or (time, features) array
-            Latents; an array has no posterior covariance.
+            Latents of the kind that will be decoded; an array has no posterior covariance.
         position : (time,) or (time, dims)
             Behaviour; bins with NaN are left out.
         where : (time,) bool, optional
             Bins to learn from, such as `running_bins`.
         time : (time,), optional
             Seconds, for an array; a path brings its own. Without it, lags are not known and intervals do not grow.
+        smoothed : LatentPath, optional
+            Smoothed path over the same bins. The readout then learns from it, also for the decoding of filtered
+            paths: a filtered latent lags behind by an amount that depends on speed, which a readout would take for
+            part of the code.
+        rehearsals : sequence of Rehearsal
+            Latents from models that were fitted on a first part of the time only. Without them the calibration sees
+            latents that were fitted on the very bins it is scored on, and comes out somewhat narrow.
 
         Raises
         ------
         InputError
             For lengths that differ, settings that make no sense, no or constant behaviour.
         """
-        _check_level(self.level)
-        mean, cov, clock = _latents(path, time)
+        check_level(self.level)
+        mean, _, clock = _latents(path, time)
         columns, self.flat_ = _behavior(position, len(mean))
         self.periods_ = _periods(self.period, columns.shape[1])
         usable = np.isfinite(columns).all(axis=1) & np.isfinite(mean).all(axis=1)
@@ -256,12 +153,11 @@ class PositionDecoder(BaseEstimator):
             raise InputError(
                 f"only {usable.sum()} of {len(mean)} bins have a known position and latents: at least 10 are needed"
             )
-        mean, columns = mean[usable], columns[usable]
-        cov = None if cov is None else cov[usable]
-        constant = np.flatnonzero(np.ptp(columns, axis=0) == 0)
+        constant = np.flatnonzero(np.ptp(columns[usable], axis=0) == 0)
         if len(constant):
             raise InputError(
-                f"position is constant ({columns[0, constant[0]]:g}) in dimension {constant[0]}: nothing to decode"
+                f"position is constant ({columns[usable][0, constant[0]]:g}) in dimension {constant[0]}: "
+                "nothing to decode"
             )
         for dim, period in enumerate(self.periods_):
             if period:
@@ -269,45 +165,57 @@ class PositionDecoder(BaseEstimator):
         self.n_features_in_ = mean.shape[1]
         rng = np.random.default_rng(self.random_state)
         self.timed_ = clock is not None
-        order = np.arange(len(path))[usable].astype(float) if clock is None else clock[usable]
-        if np.any(np.diff(order) <= 0):
+        order = np.arange(len(mean), dtype=float) if clock is None else clock
+        if np.any(np.diff(order[usable]) <= 0):
             raise InputError("time must increase: sort the bins or drop the repeated ones")
+        samples = _Samples.of(path, smoothed, columns, order, usable)
         self.calibration_ = [Calibration.none() for _ in self.periods_]
+        self.drifts_ = False
         if self.calibrate:
-            self._calibrate(mean, cov, columns, order, rng)
-        self.end_ = float(order[-1])
-        self.readout_ = self._readout().fit(mean, cov, columns, rng)
+            rehearsed = [_rehearsed(r, path, smoothed) for r in rehearsals]
+            self._calibrate(_folds(samples, rehearsed, columns, order, usable), rng)
+        self.end_ = float(samples.time[-1])
+        self.drift_, self.readout_ = self._fitted(samples, rng)
         return self
 
-    def _calibrate(
-        self,
-        mean: np.ndarray,
-        cov: np.ndarray | None,
-        columns: np.ndarray,
-        order: np.ndarray,
-        rng: np.random.Generator,
-    ) -> None:
-        block = blocks_of_time(order)
-        errors: list[list[LaterErrors]] = [[] for _ in self.periods_]
-        for origin in rolling_origins(block):
-            readout = self._readout().fit(mean[:origin], None if cov is None else cov[:origin], columns[:origin], rng)
-            later = readout.predict(mean[origin:], None if cov is None else cov[origin:])
-            lag = order[origin:] - order[origin - 1]
-            for dim, predictive in enumerate(later):
-                errors[dim].append(LaterErrors(predictive, columns[origin:, dim], lag, block[origin:]))
-        if not errors[0]:
-            warnings.warn(
-                f"{len(mean)} bins are too few to set later blocks apart: intervals are not calibrated",
-                stacklevel=3,
-            )
+    def _fitted(self, samples: _Samples, rng: np.random.Generator) -> tuple[Drift, Readout]:
+        """The drift of the behaviour, and a readout of the behaviour as it would be at the last bin."""
+        mean, cov, columns = samples.learned_mean, samples.learned_cov, samples.columns
+        drift = Drift.none(mean.shape[1], columns.shape[1])
+        if self.drifts_:
+            drift = Drift.learn(mean, columns, samples.time, self.periods_)
+            columns = columns - drift.displacement(mean, samples.time - samples.time[-1])
+            for dim, period in enumerate(self.periods_):
+                if period:
+                    columns[:, dim] %= period
+        return drift, self._readout().fit(mean, cov, columns, rng)
+
+    def _calibrate(self, folds: list[tuple[_Samples, _Samples]], rng: np.random.Generator) -> None:
+        if not folds:
+            warnings.warn("too few bins to set later blocks apart: intervals are not calibrated", stacklevel=3)
             return
+        if self.timed_:
+            tried = [
+                LaterBlock((known.learned_mean, known.columns, known.time), (later.mean, later.columns, later.time))
+                for known, later in folds
+            ]
+            self.drifts_ = worthwhile(tried, self.periods_)
+        errors: list[list[LaterErrors]] = [[] for _ in self.periods_]
+        for known, later in folds:
+            drift, readout = self._fitted(known, rng)
+            age = later.time - known.time[-1]
+            moved = drift.displacement(later.mean, age)
+            lag = np.maximum(age, known.time[0] - later.time)
+            for dim, predictive in enumerate(readout.predict(later.mean, later.cov)):
+                shifted = predictive.shift(moved[:, dim])
+                errors[dim].append(LaterErrors(shifted, later.columns[:, dim], lag, later.block))
         blocks = len(np.unique(np.concatenate([fold.block for fold in errors[0]])))
         if blocks + 1 < 1 / (1 - self.level):
             warnings.warn(
                 f"calibrated on {blocks} blocks of time: too few to vouch for a level of {self.level:g}",
                 stacklevel=3,
             )
-        self.calibration_ = [Calibration.learn(folds) for folds in errors]
+        self.calibration_ = [Calibration.learn(errors_of_dim) for errors_of_dim in errors]
 
     def _readout(self) -> Readout:
         if self.posterior not in ("quadrature", "samples"):
@@ -358,33 +266,141 @@ class PositionDecoder(BaseEstimator):
             raise InputError(f"path is not finite at {bad.sum()} bins, the first is bin {np.argmax(bad)}")
         lag = np.full(len(mean), np.nan) if clock is None or not self.timed_ else clock - self.end_
         table, points = [], []
-        for predictive, calibration, period in zip(
-            self.readout_.predict(mean, cov), self.calibration_, self.periods_, strict=True
-        ):
-            quantiles = calibration.apply(predictive, lag, _LEVELS)
-            table.append(quantiles.astype(np.float32))
-            point = _point(predictive, quantiles)
-            points.append(point % period if period else point)
+        moved = self.drift_.displacement(mean, np.nan_to_num(lag))
+        for dim, predictive in enumerate(self.readout_.predict(mean, cov)):
+            period = self.periods_[dim]
+            predictive = predictive.shift(moved[:, dim])
+            table.append(self.calibration_[dim].apply(predictive, lag, _LEVELS).astype(np.float32))
+            points.append(predictive.mean() % period if period else predictive.mean())
         clock = np.arange(len(mean), dtype=float) if clock is None else clock
         return DecodedPosition(
             clock, self.level, np.stack(table, 1), _LEVELS, np.stack(points, 1), self.periods_, self.flat_
         )
 
+    def state(self) -> dict[str, Any]:
+        """Everything that `from_state` makes this decoder again from.
 
-def _point(predictive: Predictive, quantiles: np.ndarray) -> np.ndarray:
-    return quantiles[:, len(_LEVELS) // 2]
+        Returns
+        -------
+        dict
+            Nested dicts and lists of arrays, numbers, strings and None.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        InputError
+            For a regressor of scikit-learn, which cannot be saved without pickle.
+        """
+        if not hasattr(self, "readout_"):
+            raise NotFittedError("this PositionDecoder is not fitted yet: call fit(path, position) first")
+        readout = self.readout_.state()
+        settings = self.get_params()
+        settings["period"] = list(self.periods_)
+        return {
+            "settings": settings,
+            "features": self.n_features_in_,
+            "flat": self.flat_,
+            "timed": self.timed_,
+            "end": self.end_,
+            "drift": self.drift_.state(),
+            "calibration": [calibration.state() for calibration in self.calibration_],
+            "readout": readout,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> PositionDecoder:
+        """Make the decoder again that gave `state`."""
+        decoder = cls(**state["settings"])
+        decoder.periods_ = tuple(state["settings"]["period"])
+        decoder.n_features_in_ = int(state["features"])
+        decoder.flat_, decoder.timed_ = bool(state["flat"]), bool(state["timed"])
+        decoder.end_ = float(state["end"])
+        decoder.drift_ = Drift(**state["drift"])
+        decoder.calibration_ = [Calibration(**values) for values in state["calibration"]]
+        decoder.readout_ = decoder._readout().load(state["readout"])
+        return decoder
 
 
-def _check_level(level: float, name: str = "level") -> None:
-    if not (np.isscalar(level) and 0 < float(level) < 1):  # type: ignore[arg-type]
-        raise InputError(f"{name}={level!r} must be a number between 0 and 1, such as 0.95")
+@dataclass(frozen=True)
+class _Samples:
+    """Bins to learn from: what the readout learns from, what will be decoded, and the behaviour."""
+
+    learned_mean: np.ndarray
+    learned_cov: Covariances | None
+    mean: np.ndarray
+    cov: Covariances | None
+    columns: np.ndarray
+    time: np.ndarray
+    block: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        path: LatentPath | np.ndarray,
+        smoothed: LatentPath | None,
+        columns: np.ndarray,
+        time: np.ndarray,
+        usable: np.ndarray,
+    ) -> _Samples:
+        """The usable bins of a path and of its smoothed version."""
+        mean, cov, _ = _latents(path, None)
+        learned_mean, learned_cov, _ = (mean, cov, None) if smoothed is None else _latents(smoothed, None)
+        if learned_mean.shape != mean.shape:
+            raise InputError(
+                f"smoothed has {learned_mean.shape[0]} bins and {learned_mean.shape[1]} features, "
+                f"path {mean.shape[0]} and {mean.shape[1]}: give both over the same bins, from the same model"
+            )
+        block = np.zeros(len(mean), dtype=int)
+        block[usable] = blocks_of_time(time[usable])
+        return cls(learned_mean, learned_cov, mean, cov, columns, time, block)[usable]
+
+    def __getitem__(self, index: slice | np.ndarray) -> _Samples:
+        cut: dict[str, Any] = {name: None if value is None else value[index] for name, value in vars(self).items()}
+        return _Samples(**cut)
+
+
+def _rehearsed(
+    rehearsal: Rehearsal, path: LatentPath | np.ndarray, smoothed: LatentPath | None
+) -> tuple[LatentPath, LatentPath | None, tuple[float, float]]:
+    """What stands for `path` and `smoothed` in a rehearsal."""
+    if not isinstance(path, LatentPath):
+        raise InputError("rehearsals go with a LatentPath, not with an array")
+    if len(rehearsal.path) != len(path) or not np.allclose(rehearsal.path.time, path.time):
+        raise InputError("the path of a rehearsal has other bins than the path: transform the same recording")
+    target = rehearsal.smoothed if path.smoothed else rehearsal.path
+    return target, None if smoothed is None else rehearsal.smoothed, rehearsal.fitted
+
+
+def _folds(
+    samples: _Samples,
+    rehearsed: Sequence[tuple[LatentPath, LatentPath | None, tuple[float, float]]],
+    columns: np.ndarray,
+    time: np.ndarray,
+    usable: np.ndarray,
+) -> list[tuple[_Samples, _Samples]]:
+    """Pairs of a fitted part, and bins outside it."""
+    if not rehearsed:
+        origins = rolling_origins(samples.block)
+        return [(samples[:origin], samples[origin:]) for origin in origins]
+    folds = []
+    for path, smoothed, (start, stop) in rehearsed:
+        bins = _Samples.of(path, smoothed, columns, time, usable)
+        inside = (bins.time >= start) & (bins.time <= stop)
+        if inside.sum() < 10 or inside.all():
+            raise InputError(
+                f"a rehearsal on {start:g} to {stop:g} s leaves {inside.sum()} bins to learn from and "
+                f"{(~inside).sum()} to score: choose a part of the training time"
+            )
+        folds.append((bins[inside], bins[~inside]))
+    return folds
 
 
 def _latents(
     path: LatentPath | np.ndarray, time: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+) -> tuple[np.ndarray, Covariances | None, np.ndarray | None]:
     if isinstance(path, LatentPath):
-        return np.asarray(path.mean, dtype=float), np.asarray(path.cov), np.asarray(path.time, dtype=float)
+        return np.asarray(path.mean, dtype=float), Covariances(path.covs, path.cov_index), np.asarray(path.time)
     mean = np.asarray(path, dtype=float)
     if mean.ndim != 2:
         raise InputError(f"path has shape {mean.shape}: give a LatentPath or an array (time, features)")

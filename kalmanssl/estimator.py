@@ -19,6 +19,7 @@ from torch import nn
 from kalmanssl.encoders import WindowEncoder, check_encoder
 from kalmanssl.entropy import EntropyEstimator, make_entropy
 from kalmanssl.errors import InputError
+from kalmanssl.kalman import StationaryFilter
 from kalmanssl.models import SequenceModel
 from kalmanssl.noise import NoiseHead, make_noise
 from kalmanssl.objective import LDM
@@ -30,6 +31,7 @@ from kalmanssl.windows import deinterleave, hold_out_blocks, interleave, sum_bin
 
 __all__ = ["KalmanSSL"]
 
+PER_BIN = ("mean", "latent", "noise", "log_likelihood")
 COUNT_NORMALISATIONS = ("cosine", "sqrt")
 NORMALISATIONS = ("auto", *COUNT_NORMALISATIONS, "standardise", "none")
 
@@ -116,14 +118,14 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
 
     def __init__(
         self,
-        latent_dim: int = 16,
-        state_dim: int = 32,
+        latent_dim: int = 32,
+        state_dim: int = 64,
         *,
         encoder: nn.Module | None = None,
         encoder_window: int = 1,
-        hidden: Sequence[int] = (128,),
+        hidden: Sequence[int] = (256,),
         normalise: str = "auto",
-        unit_dropout: float = 0.2,
+        unit_dropout: float = 0.3,
         noise: str = "constant",
         process_noise: str = "constant",
         entropy: str | EntropyEstimator = "logdet",
@@ -132,7 +134,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         window: int = 100,
         batch_size: int = 128,
         activity_bias: float = 2.0,
-        epochs: int = 16,
+        epochs: int = 8,
         steps_per_epoch: int = 25,
         learning_rate: float = 2e-3,
         dynamics_rate: float = 10.0,
@@ -214,6 +216,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.model_ = self._build()
+            self._kept: dict[str, Any] = {}
             sample = torch.from_numpy(np.concatenate(training)).float()[None, ::7]
             self.model_.standardise_latents(sample)
             self.history_: dict[str, list[float]] = {}
@@ -253,10 +256,12 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self, "model_")
         stretches, time = self._stretches(X, fitting=False)
-        model = copy.deepcopy(self.model_).double().eval()
-        parts = [self._infer(model, stretch, smooth) for stretch in stretches]
+        parts = [self._infer(stretch, smooth) for stretch in stretches]
+        covs, cov_index = _joined(parts)
         return LatentPath(
-            **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]},
+            **{name: np.concatenate([part[name] for part in parts]) for name in PER_BIN},
+            covs=covs,
+            cov_index=cov_index,
             time=time,
             segment=np.repeat(np.arange(len(stretches)), [len(s) for s in stretches]),
             smoothed=smooth,
@@ -327,7 +332,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         self.feature_mean_ = arrays["feature_mean"]
         self.feature_scale_ = arrays["feature_scale"]
         self.history_ = card["history"]
-        self.model_ = self._build()
+        self.model_, self._kept = self._build(), {}
         weights = {k.removeprefix("model."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("model.")}
         try:
             self.model_.load_state_dict(weights)
@@ -459,29 +464,38 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         """A stretch (time, features) as the interleaved sequences (sequences, steps, features) that are filtered."""
         return torch.from_numpy(interleave(self._summed(stretch, centred), self.bins_per_step))
 
-    def _infer(self, model: SequenceModel, stretch: np.ndarray, smooth: bool) -> dict[str, np.ndarray]:
+    def _inference(self) -> tuple[SequenceModel, StationaryFilter | None]:
+        """The model in float64 and its settled covariances, kept until a weight changes."""
+        version = tuple((id(p), p._version) for p in self.model_.parameters())
+        if self._kept.get("version") != version:
+            model = copy.deepcopy(self.model_).double().eval()
+            self._kept |= {"version": version, "inference": (model, model.predictor.settled())}
+        return self._kept["inference"]
+
+    def _infer(self, stretch: np.ndarray, smooth: bool) -> dict[str, np.ndarray]:
+        model, settled = self._inference()
         features = self._sequences(stretch, centred=smooth)
         with torch.no_grad():
             latent = model.encoder(features)
-            prediction = model.predictor(latent, features)
-            if smooth:
-                smoothed = model.predictor.smooth(latent, features)
-                mean, cov = smoothed.smoothed_mean, smoothed.smoothed_cov
-            else:
-                mean, cov = prediction.filtered.filtered_mean, prediction.filtered.filtered_cov
-        parts = {
-            "mean": mean,
-            "cov": cov.float(),
-            "latent": latent,
-            "noise": prediction.noise.expand_as(latent),
-            "log_likelihood": prediction.filtered.log_likelihood,
-        }
-        return {name: deinterleave(value.numpy(), len(stretch)) for name, value in parts.items()}
+            posterior = model.predictor.posterior(latent, features, smooth, settled)
+        parts = {**vars(posterior), "latent": latent}
+        covs = parts.pop("covs").float().numpy()
+        return {"covs": covs} | {name: deinterleave(value.numpy(), len(stretch)) for name, value in parts.items()}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.non_deterministic = self.random_state is None
         return tags
+
+
+def _joined(parts: list[dict[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Covariances of several stretches in one table, and the index of every bin into it."""
+    longest = max((part["covs"] for part in parts), key=len)
+    if all(np.array_equal(part["covs"], longest[: len(part["covs"])]) for part in parts):  # the same filter began anew
+        return longest, np.concatenate([part["cov_index"] for part in parts])
+    sizes = np.cumsum([0] + [len(part["covs"]) for part in parts[:-1]])
+    index = [part["cov_index"] + first for part, first in zip(parts, sizes, strict=True)]
+    return np.concatenate([part["covs"] for part in parts]), np.concatenate(index)
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -1,118 +1,102 @@
 """The default readout: an ensemble of small networks that give a histogram over the behaviour.
 
 Decoding errors of neural codes are heavy-tailed and at times two-moded (the wrong end, the wrong direction), so the
-residual noise is a free histogram rather than a Gaussian.
+residual noise is a free histogram, which depends on the latents, rather than a Gaussian.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kalmanssl.predictive import GridPredictive
+from kalmanssl.predictive import GridPredictive, Predictive
+from kalmanssl.readouts import Covariances
 
 __all__ = ["MLPReadout"]
 
+_CELLS = 96
+_MARGIN = 0.08  # of the range of the behaviour, added at both ends for errors that reach beyond it
+_MEMBERS = 2
+_HIDDEN = 96
+_STEPS = 400
+_BATCH = 256
+_DROPOUT = 0.3
+_RATE = 3e-3
+_DECAY = 1e-2
+_LOG_SCORE = 0.1  # weight beside the ranked probability score: keeps the tails from being given up
 _SMOOTHING = 1e-3  # share of the predictive that is spread over all cells
+_ROWS = 8192  # bins decoded at a time
+# Gauss-Hermite nodes for a standard normal, exact to the fifth power, and their weights.
+_NODES = ((0.0, 2 / 3), (math.sqrt(3), 1 / 6), (-math.sqrt(3), 1 / 6))
 
 
 class MLPReadout:
     """Histogram regression with an ensemble of MLPs, averaged over the latent posterior.
 
+    Trained on draws from the posterior, new ones at every step, by the ranked probability score (the CRPS of a
+    histogram) with a little log-score. Predictions are averages of the network's histograms over the posterior (LDM
+    paper, Sec. 3.3), so that a bin with uncertain latents gets a wide one.
+
     Parameters
     ----------
     periods : tuple of float or None
         One per dimension of the behaviour.
+    n_samples : int or None
+        Draws from the posterior in `predict`; None for three nodes along the direction that moves the output most.
     """
 
-    def __init__(
-        self,
-        periods: tuple[float | None, ...],
-        *,
-        n_samples: int | None = None,
-        cells: int = 96,
-        members: int = 4,
-        hidden: int = 64,
-        steps: int = 600,
-        batch: int = 256,
-        dropout: float = 0.2,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-2,
-        train_samples: int = 2,
-    ) -> None:
+    def __init__(self, periods: tuple[float | None, ...], n_samples: int | None = None) -> None:
         self.periods = periods
         self.n_samples = n_samples
-        self.cells = cells
-        self.members = members
-        self.hidden = hidden
-        self.steps = steps
-        self.batch = batch
-        self.dropout = dropout
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.train_samples = train_samples
 
     def fit(
-        self, mean: np.ndarray, cov: np.ndarray | None, behavior: np.ndarray, rng: np.random.Generator
+        self, mean: np.ndarray, cov: Covariances | None, behavior: np.ndarray, rng: np.random.Generator
     ) -> MLPReadout:
         """Train the ensemble."""
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        self.center, self.scale = mean.mean(axis=0), np.maximum(mean.std(axis=0), 1e-12)
-        self.start, self.width = np.empty(len(self.periods)), np.empty(len(self.periods))
-        for dim, period in enumerate(self.periods):
-            low, high = (0.0, period) if period else (behavior[:, dim].min(), behavior[:, dim].max())
-            margin = 0.0 if period else 0.08 * (high - low)
-            self.start[dim] = low - margin
-            self.width[dim] = (high - low + 2 * margin) / self.cells
-        place = (behavior - self.start) / self.width
-        for dim, period in enumerate(self.periods):
-            if period:
-                place[:, dim] %= self.cells
         self.seed = int(rng.integers(2**62))
-        self._train(self._standard(mean), self._root(cov), torch.as_tensor(place, dtype=torch.float32), generator)
+        self.center, self.scale = mean.mean(axis=0), np.maximum(mean.std(axis=0), 1e-12)
+        low, high = behavior.min(axis=0), behavior.max(axis=0)
+        circular = np.array([period is not None for period in self.periods])
+        span = np.where(circular, [period or 0.0 for period in self.periods], (1 + 2 * _MARGIN) * (high - low))
+        self.start = np.where(circular, 0.0, low - _MARGIN * (high - low))
+        self.width = span / _CELLS
+        place = (behavior - self.start) / self.width
+        place[:, circular] %= _CELLS
+        used = None if cov is None else cov.used()
+        root = None if used is None else self._root(used.table)
+        index = None if used is None else torch.as_tensor(used.index)
+        with _one_thread():  # such small products gain nothing from a second one, and lose much on a busy machine
+            self._train(self._standard(mean), root, index, torch.as_tensor(place, dtype=torch.float32), generator)
         return self
 
-    def _standard(self, mean: np.ndarray) -> Tensor:
-        return torch.as_tensor((mean - self.center) / self.scale, dtype=torch.float32)
-
-    def _root(self, cov: np.ndarray | None) -> Tensor | None:
-        if cov is None:
-            return None
-        scaled = torch.as_tensor(cov / self.scale[:, None] / self.scale, dtype=torch.float64)
-        jitter = 1e-9 * scaled.diagonal(dim1=1, dim2=2).mean() + 1e-15
-        root = torch.linalg.cholesky(scaled + jitter * torch.eye(scaled.shape[1], dtype=scaled.dtype))
-        return root.float()
-
-    def _train(self, x: Tensor, root: Tensor | None, place: Tensor, generator: torch.Generator) -> None:
-        dims = len(self.periods)
-        sizes = [x.shape[1], self.hidden, self.hidden, dims * self.cells]
-        self.weights = []
-        self.biases = []
-        for index, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
-            gain = math.sqrt((0.1 if index == len(sizes) - 2 else 2.0) / inputs)
-            weight = gain * torch.randn(self.members, inputs, outputs, generator=generator)
+    def _train(
+        self, x: Tensor, root: Tensor | None, index: Tensor | None, place: Tensor, generator: torch.Generator
+    ) -> None:
+        sizes = [x.shape[1], _HIDDEN, _HIDDEN, len(self.periods) * _CELLS]
+        self.weights, self.biases = [], []
+        for layer, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+            gain = math.sqrt((0.1 if layer == len(sizes) - 2 else 2.0) / inputs)
+            weight = gain * torch.randn(_MEMBERS, inputs, outputs, generator=generator)
             self.weights.append(weight.requires_grad_())
-            self.biases.append(torch.zeros(self.members, 1, outputs, requires_grad=True))
-        parameters = self.weights + self.biases
-        optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.learning_rate, total_steps=self.steps, pct_start=0.15
-        )
-        samples = 1 if root is None else self.train_samples
-        centers = torch.arange(self.cells) + 0.5
-        for _ in range(self.steps):
-            picked = torch.randint(0, len(x), (self.members, self.batch), generator=generator)
+            self.biases.append(torch.zeros(_MEMBERS, 1, outputs, requires_grad=True))
+        optimizer = torch.optim.AdamW(self.weights + self.biases, lr=_RATE, weight_decay=_DECAY)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=_STEPS, pct_start=0.15)
+        for _ in range(_STEPS):
+            picked = torch.randint(0, len(x), (_MEMBERS, _BATCH), generator=generator)
             batch = x[picked]
-            if root is not None:
-                noise = torch.randn(self.members, self.batch, x.shape[1], samples, generator=generator)
-                batch = batch[:, :, None] + (root[picked] @ noise).transpose(2, 3)
-                batch = batch.reshape(self.members, self.batch * samples, -1)
-            logits = self._logits(batch, generator).view(self.members, self.batch, samples, dims, self.cells)
-            mass = torch.softmax(logits, dim=-1).mean(dim=2)
-            loss = _histogram_loss(mass, place[picked], self.periods, centers)
+            if root is not None and index is not None:
+                noise = torch.randn(*batch.shape, 1, generator=generator)
+                batch = batch + (root[index[picked]] @ noise)[..., 0]
+            logits = self._logits(batch, generator).view(_MEMBERS, _BATCH, len(self.periods), _CELLS)
+            loss = _histogram_loss(torch.softmax(logits, dim=-1), place[picked], self.periods)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -120,34 +104,21 @@ class MLPReadout:
         self.weights = [weight.detach() for weight in self.weights]
         self.biases = [bias.detach() for bias in self.biases]
 
-    def _logits(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Logits (members, rows, outputs) of standardised latents (members or 1, rows, state)."""
-        x = x.expand(self.members, -1, -1)
-        for index, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            if index:
-                x = torch.relu(x)
-                if generator is not None and self.dropout:
-                    keep = torch.rand(x.shape, generator=generator) >= self.dropout
-                    x = x * keep / (1 - self.dropout)
-            x = torch.baddbmm(bias, x, weight)
-        return x
-
-    def _mass(self, x: Tensor) -> Tensor:
-        """Histograms (rows, dims, cells) of standardised latents (rows, state), averaged over the ensemble."""
-        logits = self._logits(x[None]).view(self.members, len(x), len(self.periods), self.cells)
-        return torch.softmax(logits, dim=-1).mean(dim=0)
-
-    def predict(self, mean: np.ndarray, cov: np.ndarray | None) -> list[GridPredictive]:
+    def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:
         """Histograms, averaged over the latent posterior."""
-        x, root = self._standard(mean), self._root(cov)
+        x = self._standard(mean)
         parts = []
-        for first in range(0, len(x), 8192):
-            rows = slice(first, first + 8192)
-            part = x[rows], None if root is None else root[rows]
-            parts.append(self._quadrature(*part) if self.n_samples is None else self._sampled(*part))
-        mass = torch.cat(parts).numpy()
-        mass = (1 - _SMOOTHING) * mass + _SMOOTHING / self.cells
-        predictives = []
+        for first in range(0, len(x), _ROWS):
+            rows = slice(first, first + _ROWS)
+            if cov is None:
+                with torch.inference_mode():
+                    parts.append(self._mass(x[rows]))
+            elif self.n_samples is None:
+                parts.append(self._quadrature(x[rows], cov[rows]))
+            else:
+                parts.append(self._sampled(x[rows], cov[rows], self.n_samples, first))
+        mass = (1 - _SMOOTHING) * torch.cat(parts).numpy() + _SMOOTHING / _CELLS
+        predictives: list[Predictive] = []
         for dim, period in enumerate(self.periods):
             if period:
                 predictives.append(GridPredictive.circular(mass[:, dim], period))
@@ -156,37 +127,59 @@ class MLPReadout:
                 predictives.append(GridPredictive(mass[:, dim], start, float(self.width[dim])))
         return predictives
 
-    def _sampled(self, x: Tensor, root: Tensor | None) -> Tensor:
-        """Average over `n_samples` draws from the posterior."""
-        if root is None:
-            with torch.inference_mode():
-                return self._mass(x)
-        generator = torch.Generator().manual_seed(self.seed)
-        total = torch.zeros(len(x), len(self.periods), self.cells)
-        with torch.inference_mode():
-            for _ in range(int(self.n_samples or 1)):
-                noise = torch.randn(x.shape, generator=generator)
-                total += self._mass(x + (root @ noise[..., None])[..., 0])
-        return total / int(self.n_samples or 1)
+    def _standard(self, mean: np.ndarray) -> Tensor:
+        return torch.as_tensor((mean - self.center) / self.scale, dtype=torch.float32)
 
-    def _quadrature(self, x: Tensor, root: Tensor | None) -> Tensor:
+    def _root(self, table: np.ndarray) -> Tensor:
+        """Square roots of covariances, of the standardised latents."""
+        values, vectors = np.linalg.eigh(table.astype(float) / self.scale[:, None] / self.scale)
+        return torch.as_tensor(vectors * np.sqrt(np.maximum(values, 0))[:, None, :], dtype=torch.float32)
+
+    def _logits(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Logits (members, rows, outputs) of standardised latents (members or 1, rows, state); dropout if drawn."""
+        x = x.expand(_MEMBERS, -1, -1)
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            if layer:
+                x = torch.relu(x)
+                if generator is not None:
+                    x = x * (torch.rand(x.shape, generator=generator) >= _DROPOUT) / (1 - _DROPOUT)
+            x = torch.baddbmm(bias, x, weight)
+        return x
+
+    def _mass(self, x: Tensor) -> Tensor:
+        """Histograms (rows, dims, cells) of standardised latents (rows, state), averaged over the ensemble."""
+        logits = self._logits(x[None]).view(_MEMBERS, len(x), len(self.periods), _CELLS)
+        return torch.softmax(logits, dim=-1).mean(dim=0)
+
+    def _sampled(self, x: Tensor, cov: Covariances, n_samples: int, first: int) -> Tensor:
+        """Average over draws from the posterior; seeded by the place of the rows, so that calls repeat."""
+        generator = torch.Generator().manual_seed((self.seed + first) % 2**62)
+        used = cov.used()
+        root = self._root(used.table)[torch.as_tensor(used.index)]
+        total = torch.zeros(len(x), len(self.periods), _CELLS)
+        with torch.inference_mode():
+            for _ in range(n_samples):
+                noise = torch.randn(*x.shape, 1, generator=generator)
+                total += self._mass(x + (root @ noise)[..., 0])
+        return total / n_samples
+
+    def _quadrature(self, x: Tensor, cov: Covariances) -> Tensor:
         """Average along the one direction of the posterior that moves the decoded behaviour most.
 
-        Samples matter only by how far they move the output. To first order that is the direction `P g`, `g` the
-        gradient of the output's mean; along it Gauss-Hermite nodes do the work of the samples.
+        Draws matter by how far they move the output. To first order that is the direction `P g`, `g` the gradient of
+        the mean of the output; along it Gauss-Hermite nodes do the work of the draws.
         """
-        if root is None:
-            with torch.inference_mode():
-                return self._mass(x)
+        scale = torch.as_tensor(self.scale, dtype=torch.float32)
         mass = []
         for dim in range(len(self.periods)):
             here = x.clone().requires_grad_()
             centre = self._mass(here)[:, dim]
             (gradient,) = torch.autograd.grad(self._location(centre, dim).sum(), here)
             with torch.inference_mode():
-                pulled = (root.transpose(1, 2) @ gradient[..., None])[..., 0]
-                length = pulled.norm(dim=1, keepdim=True).clamp_min(1e-12)
-                direction = (root @ (pulled / length)[..., None])[..., 0]
+                gradient = gradient / scale
+                pulled = _times(cov, gradient)
+                length = (pulled * gradient).sum(dim=1, keepdim=True).clamp_min(1e-30).sqrt()
+                direction = pulled / (length * scale)
                 total = _NODES[0][1] * centre.detach()
                 for node, weight in _NODES[1:]:
                     total += weight * self._mass(x + node * direction)[:, dim]
@@ -195,31 +188,72 @@ class MLPReadout:
 
     def _location(self, mass: Tensor, dim: int) -> Tensor:
         """Mean cell of histograms (rows, cells); on a circle, the cell of the circular mean."""
-        cell = torch.arange(self.cells) + 0.5
-        if not self.periods[dim]:
+        cell = torch.arange(_CELLS) + 0.5
+        if self.periods[dim] is None:
             return mass @ cell
-        angle = 2 * math.pi * cell / self.cells
-        return torch.atan2(mass @ torch.sin(angle), mass @ torch.cos(angle)) * self.cells / (2 * math.pi)
+        angle = 2 * math.pi * cell / _CELLS
+        return torch.atan2(mass @ torch.sin(angle), mass @ torch.cos(angle)) * _CELLS / (2 * math.pi)
+
+    def state(self) -> dict[str, Any]:
+        """Weights, standardisation and grid."""
+        return {
+            "weights": [weight.numpy() for weight in self.weights],
+            "biases": [bias.numpy() for bias in self.biases],
+            "center": self.center,
+            "scale": self.scale,
+            "start": self.start,
+            "width": self.width,
+            "seed": self.seed,
+        }
+
+    def load(self, state: dict[str, Any]) -> MLPReadout:
+        """Take over what `state` gave."""
+        self.weights = [torch.as_tensor(weight) for weight in state["weights"]]
+        self.biases = [torch.as_tensor(bias) for bias in state["biases"]]
+        self.center, self.scale, self.start, self.width = (
+            np.asarray(state[name], dtype=float) for name in ("center", "scale", "start", "width")
+        )
+        self.seed = int(state["seed"])
+        return self
 
 
-# Gauss-Hermite nodes for a standard normal, exact to the fifth power, and their weights.
-_NODES = ((0.0, 2 / 3), (math.sqrt(3), 1 / 6), (-math.sqrt(3), 1 / 6))
+def _times(cov: Covariances, vectors: Tensor) -> Tensor:
+    """Product of every bin's covariance with its vector (rows, state)."""
+    table = torch.as_tensor(cov.table, dtype=torch.float32)
+    distinct = np.unique(cov.index)
+    if len(distinct) > len(vectors) / 8:
+        return (table[torch.as_tensor(cov.index)] @ vectors[..., None])[..., 0]
+    # Covariances of a filter with constant noise settle: most bins share one, and gathering copies would be slow.
+    product = torch.empty_like(vectors)
+    for which in distinct:
+        rows = torch.as_tensor(np.flatnonzero(cov.index == which))
+        product[rows] = vectors[rows] @ table[which]
+    return product
 
 
-def _histogram_loss(mass: Tensor, place: Tensor, periods: tuple[float | None, ...], centers: Tensor) -> Tensor:
+def _histogram_loss(mass: Tensor, place: Tensor, periods: tuple[float | None, ...]) -> Tensor:
     """Ranked probability score, with a little log-score, of histograms (..., dims, cells) at `place` (..., dims)."""
-    cells = mass.shape[-1]
-    cell = place.floor().long().clamp(0, cells - 1)
+    cell = place.floor().long().clamp(0, _CELLS - 1)
     likelihood = mass.gather(-1, cell[..., None]).squeeze(-1)
-    loss = -0.1 * torch.log(likelihood + 1e-6).mean()
+    loss = -_LOG_SCORE * torch.log(likelihood + 1e-6).mean()
+    right = torch.arange(_CELLS) + 1.0
     for dim, period in enumerate(periods):
         part, at = mass[..., dim, :], place[..., dim]
-        if period:
-            # A circle has no first cell: it is cut opposite the truth of each bin.
-            shift = (torch.arange(cells) + (cell[..., dim] - cells // 2)[..., None]) % cells
-            part = part.gather(-1, shift)
-            at = (at - cell[..., dim]) + cells // 2
+        if period is not None:
+            # A circle has no first cell: it is cut opposite the truth, bin by bin.
+            cut = cell[..., dim, None] - _CELLS // 2
+            part = part.gather(-1, (torch.arange(_CELLS) + cut) % _CELLS)
+            at = at - cut[..., 0]
         below = torch.cumsum(part, dim=-1) - part / 2
-        step = (centers + 0.5 - at[..., None]).clamp(0, 1)
-        loss = loss + 20 / cells * ((below - step) ** 2).sum(dim=-1).mean()
+        loss = loss + 20 / _CELLS * ((below - (right - at[..., None]).clamp(0, 1)) ** 2).sum(dim=-1).mean()
     return loss
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -87,8 +87,8 @@ class SequenceModel(nn.Module):
     def predictive_gain(self, features: Tensor, reference: Tensor) -> Tensor:
         """How much better the past predicts the latents than knowing only how latents are spread, nats per step.
 
-        ⟨log P(z_t | z_<t) - log N(z_t)⟩ with the Gaussian that has the moments of the latents of `reference`. It needs no
-        estimate of an entropy, which on the few independent samples of a held-out part would be far too low.
+        ⟨log P(z_t | z_<t) - log N(z_t)⟩ with the Gaussian that has the moments of the latents of `reference`. It needs
+        no estimate of an entropy, which on the few independent samples of a held-out part would be far too low.
 
         Parameters
         ----------

@@ -60,7 +60,7 @@ class LDM:
         If the stop-gradient estimator is combined with mutual information: it has no entropy of a latent alone.
     """
 
-    entropy: EntropyEstimator
+    entropy: EntropyEstimator | ConditionalPlugIn
     mutual_information: bool = True
 
     def __post_init__(self) -> None:

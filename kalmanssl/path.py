@@ -21,8 +21,8 @@ class LatentPath:
     ----------
     mean : (time, state)
         Posterior mean of the state; filtered (past and present data) or smoothed (all data).
-    cov : (time, state, state)
-        Posterior covariance.
+    covs : (distinct, state, state), cov_index : (time,)
+        Posterior covariances, each stored once: with constant noise they settle within seconds. `cov` has one per bin.
     time : (time,)
         Bin centres in the recording's clock, seconds.
     latent : (time, latent)
@@ -34,17 +34,23 @@ class LatentPath:
     segment : (time,)
         Number of the contiguous stretch each bin belongs to; the filter restarts at each.
     smoothed : bool
-        True if `mean` and `cov` have seen the whole stretch, False if only the past and present.
+        True if the posterior has seen the whole stretch, False if only the past and present.
     """
 
     mean: np.ndarray
-    cov: np.ndarray
+    covs: np.ndarray
+    cov_index: np.ndarray
     time: np.ndarray
     latent: np.ndarray
     noise: np.ndarray
     log_likelihood: np.ndarray
     segment: np.ndarray
     smoothed: bool = False
+
+    @property
+    def cov(self) -> np.ndarray:
+        """Posterior covariance of every bin, (time, state, state); a copy, large for long paths."""
+        return self.covs[self.cov_index]
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -64,5 +70,5 @@ class LatentPath:
         return array.copy() if copy else array
 
     def __getitem__(self, index: slice | np.ndarray) -> LatentPath:
-        per_bin = ("mean", "cov", "time", "latent", "noise", "log_likelihood", "segment")
+        per_bin = ("mean", "cov_index", "time", "latent", "noise", "log_likelihood", "segment")
         return replace(self, **{name: getattr(self, name)[index] for name in per_bin})

@@ -13,7 +13,7 @@ from scipy.special import ndtr, ndtri
 
 from kalmanssl.errors import InputError
 
-__all__ = ["GridPredictive", "ScalePredictive", "quantile_crps", "wrap"]
+__all__ = ["GridPredictive", "Predictive", "ScalePredictive", "quantile_crps", "wrap"]
 
 _BLOCK = 4096  # bins handled at a time, so that memory does not grow with the recording
 _SPREAD_STEP = 1.15  # spreads are rounded to powers of this, so that few kernels serve all bins
@@ -50,7 +50,7 @@ class GridPredictive:
     @classmethod
     def circular(cls, mass: np.ndarray, period: float) -> GridPredictive:
         """Cut histograms over [0, period) open opposite their circular means."""
-        time, cells = mass.shape
+        cells = mass.shape[1]
         width = period / cells
         angle = 2 * np.pi * (np.arange(cells) + 0.5) / cells
         mean = np.arctan2(mass @ np.sin(angle), mass @ np.cos(angle)) * period / (2 * np.pi)
@@ -103,6 +103,10 @@ class GridPredictive:
     def mean(self) -> np.ndarray:
         """Mean of each bin's distribution (time,)."""
         return self.start + self.width * (self.mass @ (np.arange(self.mass.shape[1]) + 0.5))
+
+    def shift(self, by: np.ndarray) -> GridPredictive:
+        """Move each bin's distribution by `by` (time,)."""
+        return replace(self, start=self.start + by)
 
     def spread(self, sd: np.ndarray) -> GridPredictive:
         """Blur each bin's distribution with a Gaussian of standard deviation `sd` (time,).
@@ -181,10 +185,17 @@ class ScalePredictive:
         edges = np.concatenate([[0.0], (self.table[0, 1:] + self.table[0, :-1]) / 2, [1.0]])
         return self.centre + self.scale * (self.table[1] @ np.diff(edges))
 
+    def shift(self, by: np.ndarray) -> ScalePredictive:
+        """Move each bin's distribution by `by` (time,)."""
+        return replace(self, centre=self.centre + by)
+
     def spread(self, sd: np.ndarray) -> ScalePredictive:
-        """Widen each bin's distribution as independent noise of standard deviation `sd` (time,) would, in the same shape."""
+        """Widen each bin's distribution, in its shape, as independent noise of standard deviation `sd` would."""
         unit = np.interp(ndtr(1.0), *self.table) - np.interp(ndtr(-1.0), *self.table)
         return replace(self, scale=np.sqrt(self.scale**2 + (2 * sd / max(unit, 1e-12)) ** 2))
+
+
+Predictive = GridPredictive | ScalePredictive
 
 
 def _interpolate(x: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:

@@ -7,16 +7,17 @@ A predictor is an `nn.Module` that maps latents (batch, time, latent) and the fe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
-from kalmanssl.kalman import FilterResult, SmootherResult, kalman_filter, kalman_smoother, kalman_step
+from kalmanssl.kalman import FilterResult, StationaryFilter, kalman_filter, kalman_smoother, kalman_step
 from kalmanssl.latent_models import GaussianConditional
-from kalmanssl.noise import NoiseHead
+from kalmanssl.noise import ErrorNoise, NoiseHead
 
-__all__ = ["KalmanPrediction", "KalmanPredictor"]
+__all__ = ["KalmanPrediction", "KalmanPredictor", "Posterior"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,26 @@ class KalmanPrediction:
     def detach(self) -> GaussianConditional:
         """Return the predictive distribution without gradients to its parameters."""
         return self.conditional.detach()
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Posterior of the state at every step, each distinct covariance stored once.
+
+    Attributes
+    ----------
+    mean : (batch, time, state)
+    covs : (distinct, state, state)
+    cov_index : (batch, time), which of `covs` belongs to each step
+    noise : (batch, time, latent), variance of the observation noise
+    log_likelihood : (batch, time), one-step predictive log-density of the latents, nats
+    """
+
+    mean: Tensor
+    covs: Tensor
+    cov_index: Tensor
+    noise: Tensor
+    log_likelihood: Tensor
 
 
 class KalmanPredictor(nn.Module):
@@ -111,7 +132,7 @@ class KalmanPredictor(nn.Module):
         """Size of the hidden state."""
         return self.C.shape[1]
 
-    def dynamics(self) -> dict[str, Tensor]:
+    def dynamics(self) -> dict[str, Any]:
         """Return the parameters that never depend on the data, as keyword arguments of the filter."""
         return {
             "A": self.A,
@@ -127,10 +148,42 @@ class KalmanPredictor(nn.Module):
         filtered = kalman_filter(latent, **self.dynamics(), Q=Q, R=R, mask=mask)
         return KalmanPrediction(latent, R if R.ndim == 3 else R[None, None], filtered)
 
-    def smooth(self, latent: Tensor, features: Tensor, mask: Tensor | None = None) -> SmootherResult:
-        """Smooth latents (batch, time, latent): the posterior of the state given all of them."""
-        R, Q = self.noises(latent, features, mask)
-        return kalman_smoother(latent, **self.dynamics(), Q=Q, R=R, mask=mask)
+    @torch.no_grad()
+    def settled(self) -> StationaryFilter | None:
+        """The filter whose covariances settle, if no noise depends on the data: it can be kept for `posterior`."""
+        if any(head.needs != "nothing" for head in (self.observation_noise, self.process_noise)):
+            return None
+        return StationaryFilter(**self.dynamics(), Q=self.process_noise(), R=self.observation_noise())
+
+    @torch.no_grad()
+    def posterior(
+        self, latent: Tensor, features: Tensor, smooth: bool = False, settled: StationaryFilter | None = None
+    ) -> Posterior:
+        """Posterior of the state given latents up to each step, or all of them; without derivatives.
+
+        Parameters
+        ----------
+        latent : (batch, time, latent)
+        features : (batch, time, features)
+        smooth : bool
+        settled : what `settled` returned
+            Saves computing the covariances again.
+        """
+        R, Q = self.noises(latent, features)
+        noise = R.expand(latent.shape)
+        settled = settled or self.settled()
+        if settled is not None:
+            found = settled.smooth(latent) if smooth else settled.filter(latent)
+            index = found.cov_index.expand(latent.shape[:2])
+            return Posterior(found.mean, found.covs, index, noise, found.log_likelihood)
+        if smooth:
+            smoothed = kalman_smoother(latent, **self.dynamics(), Q=Q, R=R)
+            mean, cov, log_likelihood = smoothed.smoothed_mean, smoothed.smoothed_cov, smoothed.filter.log_likelihood
+        else:
+            filtered = kalman_filter(latent, **self.dynamics(), Q=Q, R=R)
+            mean, cov, log_likelihood = filtered.filtered_mean, filtered.filtered_cov, filtered.log_likelihood
+        index = torch.arange(mean[..., 0].numel()).reshape(mean.shape[:2])
+        return Posterior(mean, cov.flatten(0, 1), index, noise, log_likelihood)
 
     def noises(self, latent: Tensor, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the variances of observation and process noise, R and Q, in the form that the filter takes them."""
@@ -152,14 +205,14 @@ class KalmanPredictor(nn.Module):
         m0, P0 = parameters.pop("m0"), parameters.pop("P0")
         mean, cov = m0.expand(batch, -1), torch.diag_embed(P0).expand(batch, -1, -1)
         errors: list[Tensor] = []
-        chosen: dict[nn.Module, list[Tensor]] = {self.observation_noise: [], self.process_noise: []}
+        chosen: dict[NoiseHead, list[Tensor]] = {self.observation_noise: [], self.process_noise: []}
         for t in range(steps):
             for head, variances in chosen.items():
                 if head in fixed:
                     variances.append(fixed[head][:, t])
                 elif head.needs == "state":
                     variances.append(head(mean))
-                else:
+                elif isinstance(head, ErrorNoise):
                     past = torch.stack(errors, 1) if errors else latent.new_zeros(batch, 0, latent.shape[-1])
                     variances.append(head(head.before(past, t)))
             step = kalman_step(
@@ -174,7 +227,8 @@ class KalmanPredictor(nn.Module):
             )
             mean, cov = step.filtered_mean, step.filtered_cov
             errors.append(step.innovation)
-        return tuple(torch.stack(variances, 1) for variances in chosen.values())
+        R, Q = (torch.stack(variances, 1) for variances in chosen.values())
+        return R, Q
 
     @torch.no_grad()
     def cap_spectral_radius(self) -> None:

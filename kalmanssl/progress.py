@@ -31,7 +31,7 @@ class Progress(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Open the bar."""
-        total = trainer.max_epochs * trainer.num_training_batches
+        total = (trainer.max_epochs or 0) * trainer.num_training_batches
         self.line = self.bar.add_task("fit", total=total, completed=trainer.global_step, score="")
         self.bar.start()
 

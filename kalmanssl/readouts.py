@@ -1,38 +1,72 @@
 """Readouts: from latents to a predictive distribution of each behavioural dimension.
 
-Each has `fit(mean, cov, behavior, rng)` and `predict(mean, cov)`, which returns one predictive per dimension. `cov` is
-the posterior covariance of the latents or None. None of them knows about time: `kalmanssl.calibration` adds what the
+Each has `fit(mean, cov, behavior, rng)` and `predict(mean, cov)`, which returns one predictive per dimension. `cov` holds
+the posterior covariances of the latents or is None. None of them knows about time: `kalmanssl.calibration` adds what the
 passing of time does to their errors.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from scipy.special import ndtr
 from sklearn.base import clone
 from sklearn.linear_model import RidgeCV
+from sklearn.neighbors import NearestNeighbors
 
 from kalmanssl.errors import InputError
-from kalmanssl.predictive import GridPredictive, ScalePredictive, wrap
+from kalmanssl.predictive import Predictive, ScalePredictive, wrap
 
-__all__ = ["LinearReadout", "Predictive", "Readout", "SklearnReadout", "embed_circular"]
+__all__ = ["Covariances", "LinearReadout", "Readout", "SklearnReadout", "embed_circular", "unembed_circular"]
 
-Predictive = GridPredictive | ScalePredictive
 _TABLE = np.concatenate([[0.0005, 0.001, 0.0025, 0.005], np.arange(0.01, 0.995, 0.01), [0.995, 0.9975, 0.999, 0.9995]])
-_NORMAL_TABLE_LEVELS = ndtr(np.linspace(-4, 4, 33))
+_DEVIATES = np.linspace(-4, 4, 33)
+_DRAWS = 8  # from the posterior, for how much it moves a regressor of scikit-learn
+_KEPT = 5000  # training bins whose errors stand for those near them
+
+
+@dataclass(frozen=True)
+class Covariances:
+    """Posterior covariances of the latents, each stored once.
+
+    Attributes
+    ----------
+    table : (distinct, state, state)
+    index : (time,)
+        Which of `table` each bin has.
+    """
+
+    table: np.ndarray
+    index: np.ndarray
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Covariances:
+        return Covariances(self.table, self.index[rows])
+
+    def used(self) -> Covariances:
+        """The same with a table of only those that bins have."""
+        kept, index = np.unique(self.index, return_inverse=True)
+        return Covariances(self.table[kept], index)
 
 
 class Readout(Protocol):
     """What `kalmanssl.decoding.PositionDecoder` asks of a readout."""
 
-    def fit(self, mean: np.ndarray, cov: np.ndarray | None, behavior: np.ndarray, rng: np.random.Generator) -> Readout:
-        """Learn from latents (time, state), their covariance and behaviour (time, dims)."""
+    def fit(self, mean: np.ndarray, cov: Covariances | None, behavior: np.ndarray, rng: np.random.Generator) -> Any:
+        """Learn from latents (time, state), their covariances and behaviour (time, dims)."""
         ...
 
-    def predict(self, mean: np.ndarray, cov: np.ndarray | None) -> list[Predictive]:
+    def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:
         """Predictive distributions, one for each dimension of the behaviour."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Arrays and plain values that `load` makes it again from."""
+        ...
+
+    def load(self, state: dict[str, Any]) -> Any:
+        """Take over what `state` gave."""
         ...
 
 
@@ -47,7 +81,9 @@ def embed_circular(behavior: np.ndarray, periods: tuple[float | None, ...]) -> n
     return np.stack(columns, axis=1)
 
 
-def _unembed(columns: np.ndarray, cov: np.ndarray, periods: tuple[float | None, ...]) -> tuple[np.ndarray, np.ndarray]:
+def unembed_circular(
+    columns: np.ndarray, cov: np.ndarray, periods: tuple[float | None, ...]
+) -> tuple[np.ndarray, np.ndarray]:
     """Undo `embed_circular` for means (time, columns) and covariances (time, columns, columns), to first order.
 
     Returns the values and their variances, both (time, dims).
@@ -85,47 +121,68 @@ class LinearReadout:
         self.periods = periods
 
     def fit(
-        self, mean: np.ndarray, cov: np.ndarray | None, behavior: np.ndarray, rng: np.random.Generator
+        self, mean: np.ndarray, cov: Covariances | None, behavior: np.ndarray, rng: np.random.Generator
     ) -> LinearReadout:
         """Fit weights, and as residual covariance what `W P W'` does not already explain."""
         target = embed_circular(behavior, self.periods)
-        self.center, self.scale = mean.mean(axis=0), np.maximum(mean.std(axis=0), 1e-12)
-        ridge = RidgeCV(alphas=np.logspace(-3, 4, 15)).fit((mean - self.center) / self.scale, target)
-        self.weight = np.atleast_2d(ridge.coef_) / self.scale
-        self.offset = np.atleast_1d(ridge.intercept_) - self.weight @ self.center
+        center, scale = mean.mean(axis=0), np.maximum(mean.std(axis=0), 1e-12)
+        ridge = RidgeCV(alphas=np.logspace(-3, 4, 15)).fit((mean - center) / scale, target)
+        self.weight = ridge.coef_.reshape(target.shape[1], -1) / scale
+        self.offset = np.atleast_1d(ridge.intercept_) - self.weight @ center
         error = target - mean @ self.weight.T - self.offset
         total = error.T @ error / max(len(mean) - mean.shape[1] - 1, 1)
         self.residual = total
         if cov is not None:
             # What the posterior explains is taken off, but never more than nine tenths of a residual variance.
-            known = np.einsum("oi,tij,pj->op", self.weight, cov, self.weight) / len(mean)
+            known = self._explained(cov).mean(axis=0)
             share = min(1.0, 0.9 * float(np.min(np.diag(total) / np.maximum(np.diag(known), 1e-300))))
-            rest = total - share * known
-            size = np.sqrt(np.maximum(np.diag(rest), 1e-3 * np.diag(total)))
-            values, vectors = np.linalg.eigh(rest / np.outer(size, size))
-            self.residual = (vectors * np.maximum(values, 1e-6)) @ vectors.T * np.outer(size, size)
+            self.residual = _positive(total - share * known, np.diag(total))
         return self
 
-    def predict(self, mean: np.ndarray, cov: np.ndarray | None) -> list[Predictive]:
+    def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:
         """Gaussians with the analytic mean and variance."""
         columns = mean @ self.weight.T + self.offset
         covariance = np.broadcast_to(self.residual, (len(mean), *self.residual.shape))
         if cov is not None:
-            covariance = covariance + np.einsum("oi,tij,pj->top", self.weight, cov, self.weight, optimize=True)
-        values, variances = _unembed(columns, covariance, self.periods)
-        table = np.stack([_NORMAL_TABLE_LEVELS, np.linspace(-4, 4, 33)])
+            covariance = covariance + self._explained(cov)
+        values, variances = unembed_circular(columns, covariance, self.periods)
+        table = np.stack([ndtr(_DEVIATES), _DEVIATES])
         return [
             ScalePredictive(values[:, dim], np.sqrt(np.maximum(variances[:, dim], 1e-18)), table, period)
             for dim, period in enumerate(self.periods)
         ]
 
+    def _explained(self, cov: Covariances) -> np.ndarray:
+        """`W P W'` of every bin, (time, columns, columns)."""
+        weight = self.weight.astype(cov.table.dtype)
+        used = cov.used()
+        return (weight @ used.table @ weight.T)[used.index].astype(float)
+
+    def state(self) -> dict[str, Any]:
+        """Weights, offset and residual covariance."""
+        return {"weight": self.weight, "offset": self.offset, "residual": self.residual}
+
+    def load(self, state: dict[str, Any]) -> LinearReadout:
+        """Take over what `state` gave."""
+        self.weight, self.offset, self.residual = (
+            np.asarray(state[name], dtype=float) for name in ("weight", "offset", "residual")
+        )
+        return self
+
+
+def _positive(covariance: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """The nearest covariance whose correlations are positive definite; variances at least a thousandth of `variances`."""
+    size = np.sqrt(np.maximum(np.diag(covariance), 1e-3 * variances))
+    values, vectors = np.linalg.eigh(covariance / np.outer(size, size))
+    return (vectors * np.maximum(values, 1e-6)) @ vectors.T * np.outer(size, size)
+
 
 class SklearnReadout:
     """Any regressor of scikit-learn, with a residual noise learned on blocks it was not fitted on.
 
-    The size of the error at a bin is a regression of the absolute out-of-block error on what is known there: the
-    point estimate moved by one posterior standard deviation along each of a few directions of the latents, and the
-    mean error of the training bins that are nearest in the latents.
+    The scale of the error at a bin is the mean error of those training bins, out of their block, that lie nearest in
+    latent space; where there is a posterior covariance, the standard deviation of the estimate over draws from the
+    posterior is added in quadrature. The shape of the error is that of all out-of-block errors over their scale.
 
     Parameters
     ----------
@@ -133,54 +190,84 @@ class SklearnReadout:
         Has `fit(X, y)` and `predict(X)`; it is cloned, never changed.
     periods : tuple of float or None
         One per dimension of the behaviour.
-    blocks : int
-        Number of contiguous blocks of the cross-validation that gives the errors.
     """
 
-    def __init__(self, regressor: Any, periods: tuple[float | None, ...], blocks: int = 5) -> None:
+    _blocks = 5
+
+    def __init__(self, regressor: Any, periods: tuple[float | None, ...]) -> None:
         self.regressor = regressor
         self.periods = periods
-        self.blocks = blocks
 
     def fit(
-        self, mean: np.ndarray, cov: np.ndarray | None, behavior: np.ndarray, rng: np.random.Generator
+        self, mean: np.ndarray, cov: Covariances | None, behavior: np.ndarray, rng: np.random.Generator
     ) -> SklearnReadout:
         """Fit the regressor, on all bins for the estimate and on all but a block for the errors."""
-        from sklearn.neighbors import NearestNeighbors
-
+        self.seed = int(rng.integers(2**31))
         target = embed_circular(behavior, self.periods)
         self.model = self._fitted(mean, target)
-        error = np.empty(behavior.shape)
-        for block in np.array_split(np.arange(len(mean)), min(self.blocks, len(mean))):
+        error, moved = np.empty(behavior.shape), np.zeros(behavior.shape)
+        for block in np.array_split(np.arange(len(mean)), self._blocks):
             others = np.setdiff1d(np.arange(len(mean)), block)
-            guess = self._values(self._fitted(mean[others], target[others]), mean[block])
-            for dim, period in enumerate(self.periods):
-                error[block, dim] = wrap(behavior[block, dim] - guess[:, dim], period)
+            model = self._fitted(mean[others], target[others])
+            guess = self._values(model, mean[block])
+            error[block] = self._wrapped(behavior[block] - guess)
+            if cov is not None:
+                moved[block] = self._moved(model, guess, mean[block], cov[block])
+        picked = np.unique(np.linspace(0, len(mean) - 1, _KEPT).astype(int))
         self.center, self.spread = mean.mean(axis=0), np.maximum(mean.std(axis=0), 1e-12)
-        count = max(1, min(50, len(mean) // 10))
-        self.neighbors = NearestNeighbors(n_neighbors=count).fit(self._scaled(mean))
-        self.size = np.abs(error)
+        self.size = np.abs(error[picked])
         self.floor = np.maximum(0.1 * np.median(self.size, axis=0), 1e-9)
-        # A bin must not vouch for itself: its own error is taken out of the mean over its neighbours.
+        count = max(1, min(50, len(picked) // 10))
+        self.neighbors = NearestNeighbors(n_neighbors=count).fit(self._standard(mean[picked]))
+        # A bin must not vouch for itself: it is none of its own neighbours here.
         near = self.neighbors.kneighbors(return_distance=False)
-        scale = np.maximum(self.size[near].mean(axis=1), self.floor)
-        self.tables = [
-            np.stack([_TABLE, np.quantile(error[:, dim] / scale[:, dim], _TABLE)]) for dim in range(len(self.periods))
-        ]
+        ratio = error[picked] / self._scale(near, moved[picked])
+        self.tables = [np.stack([_TABLE, np.quantile(column, _TABLE)]) for column in ratio.T]
         return self
 
-    def predict(self, mean: np.ndarray, cov: np.ndarray | None) -> list[Predictive]:
-        """Point estimates with the residual shape, scaled by the errors of the nearest training bins."""
+    def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:
+        """Point estimates with the residual shape, scaled bin by bin."""
         values = self._values(self.model, mean)
-        near = self.neighbors.kneighbors(self._scaled(mean), return_distance=False)
-        scale = np.maximum(self.size[near].mean(axis=1), self.floor)
+        moved = np.zeros(values.shape) if cov is None else self._moved(self.model, values, mean, cov)
+        near = self.neighbors.kneighbors(self._standard(mean), return_distance=False)
+        scale = self._scale(near, moved)
         return [
             ScalePredictive(values[:, dim], scale[:, dim], self.tables[dim], period)
             for dim, period in enumerate(self.periods)
         ]
 
-    def _scaled(self, mean: np.ndarray) -> np.ndarray:
+    def state(self) -> dict[str, Any]:
+        """Refuse: nothing but pickle knows how to save an arbitrary regressor."""
+        raise InputError(
+            f"a decoder with {type(self.regressor).__name__} cannot be saved without pickle: use regressor "
+            '"mlp" or "linear", or fit it again on the latents of the loaded model'
+        )
+
+    def load(self, state: dict[str, Any]) -> SklearnReadout:
+        """Refuse, as `state` does."""
+        raise InputError("a decoder with a regressor of scikit-learn cannot be loaded: fit it again")
+
+    def _standard(self, mean: np.ndarray) -> np.ndarray:
         return (mean - self.center) / self.spread
+
+    def _scale(self, near: np.ndarray, moved: np.ndarray) -> np.ndarray:
+        return np.maximum(np.hypot(self.size[near].mean(axis=1), moved), self.floor)
+
+    def _wrapped(self, difference: np.ndarray) -> np.ndarray:
+        return np.stack(
+            [wrap(column, period) for column, period in zip(difference.T, self.periods, strict=True)], axis=1
+        )
+
+    def _moved(self, model: Any, values: np.ndarray, mean: np.ndarray, cov: Covariances) -> np.ndarray:
+        """Standard deviation of the estimate over draws from the latent posterior, (time, dims)."""
+        rng = np.random.default_rng(self.seed)
+        used = cov.used()
+        root = _root(used.table)[used.index]
+        total = np.zeros(values.shape)
+        for _ in range(_DRAWS):
+            draw = mean + np.einsum("tij,tj->ti", root, rng.standard_normal(mean.shape))
+            total += self._wrapped(self._values(model, draw) - values) ** 2
+        return np.sqrt(total / _DRAWS)
 
     def _fitted(self, mean: np.ndarray, target: np.ndarray) -> Any:
         model = clone(self.regressor)
@@ -197,4 +284,10 @@ class SklearnReadout:
     def _values(self, model: Any, mean: np.ndarray) -> np.ndarray:
         columns = np.asarray(model.predict(mean), dtype=float).reshape(len(mean), -1)
         none = np.zeros((len(mean), columns.shape[1], columns.shape[1]))
-        return _unembed(columns, none, self.periods)[0]
+        return unembed_circular(columns, none, self.periods)[0]
+
+
+def _root(table: np.ndarray) -> np.ndarray:
+    """Matrices (n, state, state) whose squares are the covariances, also where these are singular."""
+    values, vectors = np.linalg.eigh(table.astype(float))
+    return vectors * np.sqrt(np.maximum(values, 0))[:, None, :]

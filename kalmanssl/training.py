@@ -146,7 +146,7 @@ def train(
         if resume and not (folder / LAST).is_file():
             raise InputError(f"nothing to resume: {folder / LAST} does not exist; fit without resume first")
         task = _Task(model, training, held_out, settings, seed)
-        keep = {"enable_version_counter": False, "save_on_train_epoch_end": True}
+        keep: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
         # The order matters: a collapsed epoch must raise before it can be kept.
         callbacks: list[Callback] = [_CollapseWatch(), _History(history)]
         callbacks.append(ModelCheckpoint(folder, LAST.removesuffix(".ckpt"), **keep))
@@ -272,7 +272,7 @@ class _Task(pl.LightningModule):
     def on_train_batch_end(self, *_: Any) -> None:
         self.model.after_step()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         s = self.settings
         rates = {"encoder": 1.0, "dynamics": s.dynamics_rate, "noise": s.noise_rate}
         groups = [
@@ -308,10 +308,10 @@ class _CollapseWatch(Callback):
     def __init__(self) -> None:
         self.start: dict[str, float] = {}
 
-    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, task: Any) -> None:
         self.start = self.start or task.model.diagnostics(task.probe().to(task.device))
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, task: Any) -> None:
         now = task.model.diagnostics(task.probe().to(task.device))
         for name, value in now.items():
             task.log(name, value)

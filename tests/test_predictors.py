@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kalmanssl.errors import InputError
-from kalmanssl.kalman import kalman_filter
+from kalmanssl.kalman import kalman_filter, kalman_smoother
 from kalmanssl.noise import ConstantNoise, ErrorNoise, InputNoise, StateNoise
 from kalmanssl.predictors import KalmanPredictor
 
@@ -93,12 +93,19 @@ def test_the_state_returns_to_the_centre():
 
 
 @pytest.mark.parametrize("observation", OBSERVATION)
-def test_smoother_and_filter_agree_at_the_end(observation):
+def test_posterior_is_that_of_the_filter_and_of_the_smoother(observation):
     predictor, (latent, features) = make(observation), data()
-    smoothed, filtered = predictor.smooth(latent, features), predictor(latent, features).filtered
-    torch.testing.assert_close(smoothed.smoothed_mean[:, -1], filtered.filtered_mean[:, -1])
-    gained = filtered.filtered_cov[:, 2] - smoothed.smoothed_cov[:, 2]
-    assert torch.linalg.eigvalsh(gained).min() > -1e-12
+    prediction = predictor(latent, features)
+    filtered = predictor.posterior(latent, features)
+    torch.testing.assert_close(filtered.mean, prediction.filtered.filtered_mean)
+    torch.testing.assert_close(filtered.covs[filtered.cov_index], prediction.filtered.filtered_cov)
+    torch.testing.assert_close(filtered.log_likelihood, prediction.log_prob(latent))
+    torch.testing.assert_close(filtered.noise, prediction.noise.expand_as(latent))
+    R, Q = predictor.noises(latent, features)
+    expected = kalman_smoother(latent, **predictor.dynamics(), Q=Q, R=R)
+    smoothed = predictor.posterior(latent, features, smooth=True)
+    torch.testing.assert_close(smoothed.mean, expected.smoothed_mean)
+    torch.testing.assert_close(smoothed.covs[smoothed.cov_index], expected.smoothed_cov)
 
 
 def test_spectral_radius_is_capped_only_when_asked():

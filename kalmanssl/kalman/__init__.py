@@ -29,3 +29,5 @@ from kalmanssl.kalman.results import StepResult as StepResult
 from kalmanssl.kalman.sampling import sample_posterior as sample_posterior
 from kalmanssl.kalman.sampling import sample_prior as sample_prior
 from kalmanssl.kalman.smoothing import kalman_smoother as kalman_smoother
+from kalmanssl.kalman.stationary import StationaryFilter as StationaryFilter
+from kalmanssl.kalman.stationary import StationaryResult as StationaryResult

@@ -6,6 +6,7 @@ done for all steps at once. And the backward pass is the adjoint of the recursio
 the gain minimises the filtered covariance, whose derivative with respect to the gain is therefore zero, and what
 remains for the adjoint of the covariance are four products a step.
 
+The covariances of a constant model are no longer computed once they have settled, since they would be the same.
 Float32 is not enough for covariances that hold both large and very small variances. A recursion that is shared by the
 batch runs in float64, which costs next to nothing for a single one; so does any whose noise is far below its signal.
 Checked against `reference.py` and by finite differences in the tests.
@@ -44,6 +45,8 @@ __all__ = ["filter_adjoint"]
 
 # The least ratio of noise to signal variance for which covariances in float32 stay positive definite with a margin.
 _FLOAT32_RANGE = 1e-4
+# How often to look whether the covariances of a constant model still change.
+_LOOK_EVERY = 32
 # Matrices handled at once in the backward pass.
 _CHUNK = 256
 
@@ -199,6 +202,7 @@ def _covariances(
     V, V_ = empty_steps(C, steps, batch, obs, obs)
     # Memory that is written again at every step stays in the cache.
     one, two, keep = (torch.empty_like(Pp_[0]) for _ in range(3))
+    constant = batch == 1 and all(len(p) == 1 for p in (A, Q, C, R))
     Pp_[0].copy_(P0[0, 0] if batch == 1 else P0[0])
     statuses = []
     for t in range(steps):
@@ -220,10 +224,21 @@ def _covariances(
         KR = Kt * Rt[..., None, :] if R.ndim == 3 else Kt @ Rt
         add_product(two, KR, Kt.mT, out=one)
         torch.add(one, one.mT, out=Pf_[t]).mul_(0.5)
+        if constant and t % _LOOK_EVERY == _LOOK_EVERY - 1 and _settled(Pp_[t - 1], Pt):
+            for stack in (Pp, Pf, K, F, V):
+                stack[t + 1 :] = stack[t]
+            break
     variances = F.diagonal(dim1=-2, dim2=-1)
     if not guarded and (bool(torch.stack(statuses).any()) or not bool(torch.isfinite(variances).all())):
         raise NotPositiveDefiniteError(INNOVATION_COV)
     return Pp, Pf, K, symmetrise(F), V
+
+
+def _settled(before: Tensor, now: Tensor) -> bool:
+    """Whether a covariance has reached its steady state, up to rounding."""
+    sd = now.diagonal().sqrt()
+    change = (now - before).abs() / (sd[:, None] * sd)
+    return bool((change <= 32 * torch.finfo(now.dtype).eps).all())
 
 
 def _means(y: Tensor, m0: Tensor, b: Tensor, A: Tensor, C: Tensor, K: Tensor) -> tuple[Tensor, ...]:

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+# A few minutes of recording have too few blocks of time for a promise of 95 %, and the decoder says so.
+pytestmark = pytest.mark.filterwarnings("ignore:calibrated on .* blocks of time:UserWarning")
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 FAST = ["--preset", "quick", "--seeds", "1", "--quiet"]
 
@@ -28,7 +31,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
         out = tmp_path_factory.mktemp("bench") / "run"
-        result = run("--out", out, *FAST, "--only", "kalmanssl", "--only", "Bayes", "--only", "PCA")
+        result = run("--out", out, *FAST, "--only", "kalmanssl", "--only", "Bayes")
     assert result.exit_code == 0, result.output
     return out
 

@@ -134,7 +134,7 @@ class Joint:
         self.cross = self.cov @ emission.T
 
     def states_given(self, until: int) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (time, state) and covariance (time·state, time·state) of all states given what is seen before `until`."""
+        """Mean (time, state) and covariance (time·state, …) of all states given what is seen before `until`."""
         index = self._index(0, until)
         gain = self.cross[:, index] @ np.linalg.inv(self.y_cov[np.ix_(index, index)])
         mean = self.mean + gain @ (self.y.ravel()[index] - self.y_mean[index])

@@ -41,19 +41,28 @@ BAD = {
     "A nan": ({"A": ones(3, 3) * np.nan}, r"A: holds NaN or infinity"),
     "C transposed": ({"C": ones(3, 2)}, r"C: expected .* with state = 3 from A, got \(3, 2\)"),
     "C rows": ({"C": ones(3, 3)}, r"C: expected 2 rows, one for each channel of y, got \(3, 3\); .* pass C.mT"),
-    "b two axes": ({"b": ones(6, 3)}, r"b: expected \(3,\) or \(batch or 1, time or 1, 3\), got \(6, 3\); write out both"),
+    "b two axes": (
+        {"b": ones(6, 3)},
+        r"b: expected \(3,\) or \(batch or 1, time or 1, 3\), got \(6, 3\); write out both",
+    ),
     "Q two axes": ({"Q": ones(6, 3)}, r"Q: expected \(3,\) or .* if diagonal, .* with state = 3, got \(6, 3\)"),
     "Q dim": ({"Q": ones(2)}, r"Q: expected \(3,\) or .* with state = 3, got \(2,\)"),
     "R dim": ({"R": ones(4, 6, 3)}, r"R: expected \(2,\) or .* with obs = 2, got \(4, 6, 3\)"),
     "R batch": ({"R": ones(3, 1, 2)}, r"R: expected \(1 or 4, 1 or 6, 2\) for 4 sequences of 6 steps, got \(3, 1, 2\)"),
-    "R negative": ({"R": torch.tensor([1.0, -0.5], dtype=torch.float64)}, r"R: a variance is negative \(smallest -0.5\)"),
+    "R negative": (
+        {"R": torch.tensor([1.0, -0.5], dtype=torch.float64)},
+        r"R: a variance is negative \(smallest -0.5\)",
+    ),
     "R skew": (
         {"R": torch.tensor([[1.0, 0.5], [0.2, 1.0]], dtype=torch.float64)},
         r"R: a covariance is not symmetric \(differs .* by 0.3\); pass 0.5",
     ),
     "Q diagonal": ({"Q": -ones(3, 3)}, r"Q: a variance on the diagonal is negative \(smallest -1\)"),
     "m0 shape": ({"m0": ones(3, 3)}, r"m0: expected \(3,\) or \(4, 3\) as \(batch, state\), got \(3, 3\)"),
-    "P0 batch of diagonals": ({"P0": ones(4, 3)}, r"P0: expected \(3,\) if diagonal, .* got \(4, 3\); .* P0.diag_embed"),
+    "P0 batch of diagonals": (
+        {"P0": ones(4, 3)},
+        r"P0: expected \(3,\) if diagonal, .* got \(4, 3\); .* P0.diag_embed",
+    ),
     "P0 negative": ({"P0": -ones(3)}, r"P0: a variance is negative"),
     "mask float": ({"mask": ones(4, 6)}, r"mask: expected a torch.Tensor of bool, .* got torch.float64; use mask.bool"),
     "mask list": ({"mask": [True]}, r"mask: expected a torch.Tensor of bool, .* got list"),
@@ -92,20 +101,23 @@ def test_implementation_is_known():
 
 
 def test_a_model_that_grows_without_bound_is_named():
-    with pytest.raises(ValueError, match="innovation covariance .* hold NaN or infinity; check .* A does not let"):
+    with pytest.raises(ValueError, match=r"innovation covariance .* hold NaN or infinity; check .* A does not let"):
         call(kalman_filter, A=1e200 * ones(3, 3))
 
 
 @pytest.mark.parametrize("implementation", ["adjoint", "reference"])
 def test_a_noise_that_is_no_covariance_is_named(implementation):
     R = torch.tensor([[1.0, 500.0], [500.0, 1.0]], dtype=torch.float64)
-    with pytest.raises(ValueError, match="innovation covariance .* not positive definite .* check Q, R and P0"):
+    with pytest.raises(ValueError, match=r"innovation covariance .* not positive definite .* check Q, R and P0"):
         call(kalman_filter, R=R, implementation=implementation)
 
 
 STATE_MESSAGES = {
     "mean": ({"mean": ones(3)}, r"mean: expected \(batch, state\), got \(3,\); for one sequence pass mean\[None\]"),
-    "mean dim": ({"mean": ones(4, 2), "cov": ones(4, 2, 2)}, r"mean: expected \(batch, 3\) with the state of A, got \(4, 2\)"),
+    "mean dim": (
+        {"mean": ones(4, 2), "cov": ones(4, 2, 2)},
+        r"mean: expected \(batch, 3\) with the state of A, got \(4, 2\)",
+    ),
     "cov": ({"cov": ones(3, 3)}, r"cov: expected \(4, 3, 3\) to go with mean, got \(3, 3\); use expand"),
     "skew": ({"cov": torch.tril(ones(4, 3, 3))}, r"cov: a covariance is not symmetric"),
 }

@@ -111,3 +111,30 @@ def test_arguments_are_left_as_they_were():
     assert all(torch.equal(before[name], value) for name, value in problem.parameters.items())
     assert torch.equal(mask, problem.mask)
     torch.testing.assert_close(y, problem.y, rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_constant_model_that_has_settled_gives_the_same():
+    """Far more steps than it takes to settle, against the loop that never looks."""
+    problem = make_problem(time=200, seed=4)
+    problem.parameters["A"] = 0.5 * problem.parameters["A"]
+    values = {"y": problem.y, **problem.parameters}
+    results = []
+    for implementation in IMPLEMENTATIONS:
+        inputs = {name: value.clone().requires_grad_() for name, value in values.items()}
+        arguments = dict(inputs)
+        out = kalman_filter(arguments.pop("y"), **arguments, implementation=implementation)
+        results.append((vars(out), torch.autograd.grad(out.log_likelihood.sum(), list(inputs.values()))))
+    (mine, gradients), (plain, expected) = results
+    assert torch.equal(mine["gain"][:, 100], mine["gain"][:, 199])
+    for name, value in mine.items():
+        torch.testing.assert_close(value, plain[name], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(gradients, expected, rtol=1e-8, atol=1e-8)
+
+
+def test_a_variance_that_creeps_has_not_settled():
+    """A constant seen again and again: its precision grows by 1 / R a step, here by a billionth of what it is."""
+    one = torch.ones(1, 1, dtype=torch.float64)
+    start = torch.full((1,), 1e-9, dtype=torch.float64)
+    out = kalman_filter(torch.zeros(1, 2000, 1, dtype=torch.float64), A=one, Q=0 * start, C=one, R=one[0], P0=start)
+    expected = 1 / (1e9 + torch.arange(1, 2001, dtype=torch.float64))
+    torch.testing.assert_close(out.filtered_cov[0, :, 0, 0], expected, rtol=1e-10, atol=0)

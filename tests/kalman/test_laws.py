@@ -110,9 +110,7 @@ def test_everything_seen_is_no_mask(varies, implementation):
     problem = make_problem(varies=varies, full=True)
     for shape in (problem.y.shape, problem.y.shape[:2]):
         seen = torch.ones(shape, dtype=torch.bool)
-        assert_same(
-            run(problem, mask=seen, implementation=implementation), run(problem, implementation=implementation)
-        )
+        assert_same(run(problem, mask=seen, implementation=implementation), run(problem, implementation=implementation))
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
@@ -178,9 +176,7 @@ def test_predictions_do_not_see_what_comes_later(name, t):
     before, after = run(problem), run(problem, **{name: changed})
     same = t if name in "AbQ" else t + 1
     for moment in ("predicted_mean", "predicted_cov"):
-        torch.testing.assert_close(
-            getattr(after, moment)[:, :same], getattr(before, moment)[:, :same], rtol=0, atol=0
-        )
+        torch.testing.assert_close(getattr(after, moment)[:, :same], getattr(before, moment)[:, :same], rtol=0, atol=0)
     change = [
         (getattr(after, moment) - getattr(before, moment)).abs().flatten(2).amax((0, 2))
         for moment in ("predicted_mean", "filtered_mean", "predicted_cov")

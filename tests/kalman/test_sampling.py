@@ -25,9 +25,7 @@ def assert_moments(samples, mean, cov, sigmas=5.0):
 @pytest.mark.parametrize(("varies", "full", "missing"), [("none", False, "none"), ("both", True, "channels")])
 def test_posterior_trajectories_have_the_joint_moments(varies, full, missing):
     problem = make_problem(varies=varies, full=full, missing=missing, time=4, state=2)
-    samples = sample_posterior(
-        problem.y, 20_000, **problem.parameters, mask=problem.mask, generator=generator()
-    )
+    samples = sample_posterior(problem.y, 20_000, **problem.parameters, mask=problem.mask, generator=generator())
     assert samples.shape == (20_000, 2, 4, 2)
     for n in range(2):
         mean, cov = Joint(problem, n).states_given(4)
@@ -46,7 +44,9 @@ def test_prior_draws_have_the_joint_moments(varies, full):
 
 def as_shared(parameters):
     """Drop the batch axis of 1 of m0; every other parameter serves any batch as it is."""
-    return {name: value[0] if name in ("m0", "P0") and value.shape[0] == 1 else value for name, value in parameters.items()}
+    return {
+        name: value[0] if name in ("m0", "P0") and value.shape[0] == 1 else value for name, value in parameters.items()
+    }
 
 
 @pytest.mark.parametrize("varies", ["none", "time"])
@@ -80,9 +80,7 @@ def test_states_from_the_model_lie_in_the_posterior_as_often_as_they_should():
 
 def test_same_seed_same_draw():
     problem = make_problem(varies="both")
-    one, two, other = (
-        sample_posterior(problem.y, 3, **problem.parameters, generator=generator(s)) for s in (7, 7, 8)
-    )
+    one, two, other = (sample_posterior(problem.y, 3, **problem.parameters, generator=generator(s)) for s in (7, 7, 8))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
     priors = [sample_prior(2, 6, **problem.parameters, generator=generator(s)) for s in (7, 7, 8)]

@@ -27,9 +27,7 @@ def test_steps_are_the_batch_filter(varies, full, missing):
     mean, cov = (torch.tensor(written[name]) for name in ("m0", "P0"))
     for t in range(problem.y.shape[1]):
         mask = None if problem.mask is None else problem.mask[:, t]
-        step = kalman_step(
-            problem.y[:, t], mean, cov, **at_step(problem.parameters, t), mask=mask, first=t == 0
-        )
+        step = kalman_step(problem.y[:, t], mean, cov, **at_step(problem.parameters, t), mask=mask, first=t == 0)
         for name, value in vars(step).items():
             torch.testing.assert_close(value, getattr(whole, name)[:, t], msg=lambda m, n=name: f"{n}: {m}")
         mean, cov = step.filtered_mean, step.filtered_cov
@@ -86,9 +84,7 @@ def test_forecast_is_the_joint_gaussian_given_the_past(varies, full):
             np.testing.assert_allclose(result.state_mean[n, k], mean, rtol=1e-9, atol=1e-9)
             np.testing.assert_allclose(result.state_cov[n, k], cov, rtol=1e-9, atol=1e-9)
             np.testing.assert_allclose(result.observation_mean[n, k], C @ mean, rtol=1e-9, atol=1e-9)
-            np.testing.assert_allclose(
-                result.observation_cov[n, k], C @ cov @ C.T + R, rtol=1e-9, atol=1e-9
-            )
+            np.testing.assert_allclose(result.observation_cov[n, k], C @ cov @ C.T + R, rtol=1e-9, atol=1e-9)
 
 
 def test_forecast_is_the_filter_without_observations():
@@ -96,8 +92,6 @@ def test_forecast_is_the_filter_without_observations():
     mask = torch.ones(2, 8, dtype=torch.bool)
     mask[:, 3:] = False
     out = kalman_filter(problem.y, **problem.parameters, mask=mask)
-    ahead = forecast(
-        out.filtered_mean[:, 2], out.filtered_cov[:, 2], 5, **at_step(problem.parameters, 0)
-    )
+    ahead = forecast(out.filtered_mean[:, 2], out.filtered_cov[:, 2], 5, **at_step(problem.parameters, 0))
     torch.testing.assert_close(ahead.state_mean, out.predicted_mean[:, 3:])
     torch.testing.assert_close(ahead.observation_cov, out.innovation_cov[:, 3:])

@@ -1,0 +1,25 @@
+"""Fit latent dynamics to a simulated rat without labels, decode its position, and draw one minute of it."""
+
+from matplotlib.figure import Figure
+
+import kalmanssl as ks
+from kalmanssl.running import running_bins
+
+recording = ks.datasets.place_cells(n_units=60, duration=600.0, random_state=0)
+train, test = recording.split(at=recording.time[0] + 450.0)
+
+model = ks.KalmanSSL(latent_dim=16, state_dim=32, random_state=0).fit(train)
+position = train.behavior["position"]
+decoder = ks.PositionDecoder(level=0.95, random_state=0)
+decoder.fit(model.transform(train), position, where=running_bins(position, train.time))
+decoded = decoder.predict(model.transform(test))
+
+figure = Figure(figsize=(10, 4), layout="constrained")
+axes = figure.subplots()
+axes.plot(test.time, test.behavior["position"], color="black", linewidth=1, label="rat")
+axes.fill_between(decoded.time, decoded.lower, decoded.upper, alpha=0.3, label="95 % interval")
+axes.plot(decoded.time, decoded.mean, linewidth=1, label="decoded")
+axes.set(xlabel="time (s)", ylabel="position (m)", xlim=(test.time[0], test.time[0] + 60))
+axes.legend(loc="upper right")
+figure.savefig("fit_and_decode.png", dpi=150)
+print("saved fit_and_decode.png")
