@@ -11,7 +11,7 @@ train, test = recording.split(at=recording.time[0] + 450.0)
 model = ks.KalmanSSL(latent_dim=16, state_dim=32, random_state=0).fit(train)
 position = train.behavior["position"]
 decoder = ks.PositionDecoder(level=0.95, random_state=0)
-decoder.fit(model.transform(train), position, where=running_bins(position, train.time))
+decoder.fit(model.transform(train), position, where=running_bins(position, train.time, min_speed=0.1))
 decoded = decoder.predict(model.transform(test))
 
 figure = Figure(figsize=(10, 4), layout="constrained")

@@ -172,7 +172,10 @@ def motion_direction(behavior: np.ndarray, time: np.ndarray, periods: tuple[floa
     stretch = np.concatenate([[0], np.cumsum(np.diff(time) > 1.5 * step)])
     first, stop = (np.searchsorted(stretch, stretch, side=side) for side in ("left", "right"))
     later, earlier = np.minimum(index + reach, stop - 1), np.maximum(index - reach, first)
-    moved = _difference(behavior[later], behavior[earlier], periods)
+    # Small steps are added up: within two seconds an animal can go round more than half of a circle.
+    travelled = np.zeros(behavior.shape)
+    travelled[1:] = np.cumsum(_difference(behavior[1:], behavior[:-1], periods), axis=0)
+    moved = travelled[later] - travelled[earlier]
     speed = np.linalg.norm(moved, axis=1, keepdims=True)
     return np.divide(moved, speed, out=np.zeros_like(moved), where=speed > 0)
 

@@ -1,8 +1,8 @@
 """Readouts: from latents to a predictive distribution of each behavioural dimension.
 
-Each has `fit(mean, cov, behavior, rng)` and `predict(mean, cov)`, which returns one predictive per dimension. `cov` holds
-the posterior covariances of the latents or is None. None of them knows about time: `kalmanssl.calibration` adds what the
-passing of time does to their errors.
+Each has `fit(mean, cov, behavior, rng)` and `predict(mean, cov)`, which returns one predictive per dimension. `cov`
+holds the posterior covariances of the latents or is None. None of them knows about time: `kalmanssl.calibration` adds
+what the passing of time does to their errors.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class LinearReadout:
 
 
 def _positive(covariance: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """The nearest covariance whose correlations are positive definite; variances at least a thousandth of `variances`."""
+    """The nearest covariance with positive definite correlations; variances at least a thousandth of `variances`."""
     size = np.sqrt(np.maximum(np.diag(covariance), 1e-3 * variances))
     values, vectors = np.linalg.eigh(covariance / np.outer(size, size))
     return (vectors * np.maximum(values, 1e-6)) @ vectors.T * np.outer(size, size)

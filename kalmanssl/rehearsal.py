@@ -1,10 +1,10 @@
 """Rehearsals: what a model that was fitted on a part of the time makes of the rest.
 
 The latents of bins that a model was fitted on are better than those of bins that it was not, and a code that drifts is
-further away from the fitted part the longer ago that was. A decoder that is calibrated on the bins of its own fit is too
-sure of itself on any others; so the calibration looks at models which had less to see. One is fitted on the first part
-and scored on what comes after it, one on the last part and scored on what came before: how a code drifts is as little
-known in one direction as in the other, and animals change most at the beginning.
+the further away from the fitted part the longer ago that was. A decoder that is calibrated on the bins of its own fit
+is too sure of itself on any others; so the calibration looks at models which had less to see. One is fitted on the
+first part and scored on what comes after it, one on the last part and scored on what came before: how a code drifts is
+as little known in one direction as in the other, and animals change most at the beginning.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def rehearse(model: KalmanSSL, recording: Recording, share: float = 0.6) -> list
     recording : Recording
         What it was fitted on.
     share : float
-        Share of the time that each copy is fitted on, inside (0, 1). Intervals are vouched for as far ahead as the rest.
+        Share of the time that each copy is fitted on, inside (0, 1). The rest is how far ahead intervals are tried.
 
     Returns
     -------
