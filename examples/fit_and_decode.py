@@ -10,16 +10,27 @@ train, test = recording.split(at=recording.time[0] + 450.0)
 
 model = ks.KalmanSSL(latent_dim=16, state_dim=32, random_state=0).fit(train)
 position = train.behavior["position"]
-decoder = ks.PositionDecoder(level=0.95, random_state=0)
-decoder.fit(model.transform(train), position, where=running_bins(position, train.time, min_speed=0.1))
+decoder = ks.PositionDecoder(level=0.95, random_state=0).fit(
+    model.transform(train),
+    position,
+    where=running_bins(position, train.time, min_speed=0.1),
+    smoothed=model.transform(train, smooth=True),
+    rehearsals=ks.rehearse(model, train),
+)
 decoded = decoder.predict(model.transform(test))
 
-figure = Figure(figsize=(10, 4), layout="constrained")
+running = running_bins(test.behavior["position"], test.time, min_speed=0.1)
+inside = (decoded.lower <= test.behavior["position"]) & (test.behavior["position"] <= decoded.upper)
+print(f"95 % interval covers {inside[running].mean():.1%} of the running bins it has not seen")
+
+figure = Figure(figsize=(10, 3.5), layout="constrained")
 axes = figure.subplots()
+axes.fill_between(
+    decoded.time, decoded.lower, decoded.upper, where=running, color="tab:blue", alpha=0.3, lw=0, label="95 % interval"
+)
+axes.plot(decoded.time[running], decoded.mean[running], ".", color="tab:blue", markersize=2, label="decoded")
 axes.plot(test.time, test.behavior["position"], color="black", linewidth=1, label="rat")
-axes.fill_between(decoded.time, decoded.lower, decoded.upper, alpha=0.3, label="95 % interval")
-axes.plot(decoded.time, decoded.mean, linewidth=1, label="decoded")
 axes.set(xlabel="time (s)", ylabel="position (m)", xlim=(test.time[0], test.time[0] + 60))
-axes.legend(loc="upper right")
-figure.savefig("fit_and_decode.png", dpi=150)
+axes.legend(loc="lower right", ncols=3)
+figure.savefig("fit_and_decode.png", dpi=110)
 print("saved fit_and_decode.png")

@@ -10,7 +10,7 @@ Wüthrich & Zhu 2021, PNAS 118:e2107794118, "distributional conformal prediction
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +23,11 @@ __all__ = ["Calibration", "LaterErrors", "blocks_of_time", "calibration_curve", 
 _NOMINAL = np.concatenate([np.linspace(0, 0.9, 19), [0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 1.0]])
 _SCORING = np.linspace(0.02, 0.98, 25)
 _SCORED = 4000  # bins that the drift and the added error are chosen on
-_SPREADS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)  # in units of the typical spread of the predictions
+_SPREADS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # in units of the typical spread of the predictions
+_FINER = (0.7, 0.85, 1.0, 1.2, 1.4)
 
 
-def blocks_of_time(time: np.ndarray, at_least: int = 24) -> np.ndarray:
+def blocks_of_time(time: np.ndarray, at_least: int = 40) -> np.ndarray:
     """Number the contiguous stretches of time, cutting long ones until there are enough.
 
     Bins of one traversal err together, so stretches (traversals, if only running bins are given) and not bins are what
@@ -133,19 +134,31 @@ class Calibration:
         return cls(0.0, 0.0, 0.0, _NOMINAL.copy(), np.inf)
 
     @classmethod
-    def learn(cls, errors: list[LaterErrors]) -> Calibration:
-        """Learn from the folds of a rolling origin."""
+    def learn(cls, errors: list[LaterErrors], each: bool = False) -> Calibration:
+        """Learn from errors on blocks of time that were not fitted.
+
+        Parameters
+        ----------
+        errors : list of LaterErrors
+            One per fold.
+        each : bool
+            Whether the promise shall hold for each fold by itself, and not only for all of them together: how a code
+            drifts differs between one stretch of time and the next, and the coming one may be like the worse.
+        """
         lag = np.concatenate([fold.lag for fold in errors])
         longest = max(float(lag.max()), 1e-9)
         few = [fold.thin(_SCORED // len(errors)) for fold in errors]
         scale = float(np.median(np.concatenate([_iqr(fold.predictive) for fold in few]))) / 1.35
-        floor, rate = _best(
-            [(scale * base, scale * rise / longest) for rise in _SPREADS for base in _SPREADS],
-            lambda base, rise: _score(few, base, rise),
-        )
-        central = np.concatenate([np.abs(2 * _widened(fold, floor, rate).cdf(fold.truth) - 1) for fold in errors])
-        raw, effective = _conformal_map(central, np.concatenate([fold.block for fold in errors]))
-        return cls(floor, rate, float(lag.mean()), raw, effective)
+        candidates = [(scale * base, scale * rise / longest) for rise in _SPREADS for base in _SPREADS]
+        floor, rate = _best(candidates, lambda base, rise: _score(few, base, rise))
+        finer = [(floor * base, rate * rise) for rise in _FINER for base in _FINER]
+        floor, rate = _best([(floor, rate), *finer], lambda base, rise: _score(few, base, rise))
+        central = [np.abs(2 * _widened(fold, floor, rate).cdf(fold.truth) - 1) for fold in errors]
+        block = [fold.block for fold in errors]
+        if not each:
+            central, block = [np.concatenate(central)], [np.concatenate(block)]
+        maps, effective = zip(*map(_conformal_map, central, block), strict=True)
+        return cls(floor, rate, float(lag.mean()), np.max(maps, axis=0), float(min(effective)))
 
     def apply(self, predictive: Predictive, lag: np.ndarray, levels: np.ndarray) -> np.ndarray:
         """Calibrated quantiles (time, levels).
@@ -169,7 +182,7 @@ class Calibration:
         return dataclasses.asdict(self)
 
 
-def _best(candidates: list[tuple[float, ...]], score: Callable[..., float]) -> tuple[float, ...]:
+def _best(candidates: Sequence[tuple[float, ...]], score: Callable[..., float]) -> tuple[float, ...]:
     """The candidate with the lowest score; a later one must be better by a thousandth."""
     best, lowest = candidates[0], np.inf
     for candidate in candidates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -14,7 +15,7 @@ __all__ = ["DecodedPosition", "check_level"]
 
 def check_level(level: float, name: str = "level") -> None:
     """Raise an `InputError` unless `level` is a number inside (0, 1)."""
-    if not (np.isscalar(level) and 0 < float(level) < 1):  # type: ignore[arg-type]
+    if not (isinstance(level, Real) and 0 < level < 1):
         raise InputError(f"{name}={level!r} must be a number between 0 and 1, such as 0.95")
 
 

@@ -173,7 +173,7 @@ class PositionDecoder(BaseEstimator):
         self.drifts_ = False
         if self.calibrate:
             rehearsed = [_rehearsed(r, path, smoothed) for r in rehearsals]
-            self._calibrate(_folds(samples, rehearsed, columns, order, usable), rng)
+            self._calibrate(_folds(samples, rehearsed, columns, order, usable), rng, bool(rehearsed))
         self.end_ = float(samples.time[-1])
         self.drift_, self.readout_ = self._fitted(samples, rng)
         return self
@@ -190,7 +190,7 @@ class PositionDecoder(BaseEstimator):
                     columns[:, dim] %= period
         return drift, self._readout().fit(mean, cov, columns, rng)
 
-    def _calibrate(self, folds: list[tuple[_Samples, _Samples]], rng: np.random.Generator) -> None:
+    def _calibrate(self, folds: list[tuple[_Samples, _Samples]], rng: np.random.Generator, rehearsed: bool) -> None:
         if not folds:
             warnings.warn("too few bins to set later blocks apart: intervals are not calibrated", stacklevel=3)
             return
@@ -215,7 +215,7 @@ class PositionDecoder(BaseEstimator):
                 f"calibrated on {blocks} blocks of time: too few to vouch for a level of {self.level:g}",
                 stacklevel=3,
             )
-        self.calibration_ = [Calibration.learn(errors_of_dim) for errors_of_dim in errors]
+        self.calibration_ = [Calibration.learn(errors_of_dim, each=rehearsed) for errors_of_dim in errors]
 
     def _readout(self) -> Readout:
         if self.posterior not in ("quadrature", "samples"):

@@ -80,7 +80,7 @@ def _matches(known: dict[str, np.ndarray], column: str, wanted: Any) -> np.ndarr
     accepted = list(wanted) if isinstance(wanted, (list, tuple, set, np.ndarray)) else [wanted]
     result = np.zeros(len(values), dtype=bool)
     for value in accepted:
-        hit = np.array([v == value for v in values], dtype=bool)
+        hit = np.array([v == value or str(v) == str(value) for v in values], dtype=bool)  # 1 and "1" are one
         if not hit.any():
             present = sorted({str(v) for v in values})
             shown = ", ".join(present[:20]) + (", ..." if len(present) > 20 else "")

@@ -11,6 +11,7 @@ from uuid import uuid4
 import numpy as np
 
 from kalmanssl.errors import InputError
+from kalmanssl.storage import replace_file
 
 if TYPE_CHECKING:
     from kalmanssl.recording import Recording
@@ -23,20 +24,14 @@ def write_nwb(recording: Recording, path: str | os.PathLike[str], overwrite: boo
     from pynwb import NWBHDF5IO
 
     file = Path(path)
-    if file.exists() and not overwrite:
-        raise InputError(f"{file} exists; pass overwrite=True to replace it")
     if not file.parent.is_dir():
         raise InputError(f"the folder {file.parent} does not exist; make it first")
-    content = _content(recording)
-    unfinished = file.with_name(f".{file.stem}.{os.getpid()}.part.nwb")
-    try:
+
+    def write(unfinished: Path) -> None:
         with NWBHDF5IO(str(unfinished), "w") as io:
-            io.write(content)
-        os.replace(unfinished, file)
-    except OSError as error:
-        raise InputError(f"{file} cannot be written: {' '.join(str(error).split())}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+            io.write(_content(recording))
+
+    replace_file(file, write, overwrite)
 
 
 def _content(recording: Recording) -> Any:

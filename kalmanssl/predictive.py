@@ -127,8 +127,9 @@ class GridPredictive:
         cells = self.mass.shape[1]
         offset = np.arange(cells)[None, :] - np.arange(cells)[:, None]
         if self.period is not None:
-            turns = cells * np.arange(-2, 3)[:, None, None]
-            kernel = _cell_mass(offset + turns, sd).sum(axis=0)
+            # A standard deviation of one period is uniform already; four turns hold all of its mass.
+            turns = cells * np.arange(-4, 5)[:, None, None]
+            kernel = _cell_mass(offset + turns, min(sd, cells)).sum(axis=0)
         else:
             kernel = _cell_mass(offset, sd)
             kernel[:, 0] = ndtr((offset[:, 0] + 0.5) / sd)

