@@ -143,7 +143,8 @@ class Calibration:
             One per fold.
         each : bool
             Whether the promise shall hold for each fold by itself, and not only for all of them together: how a code
-            drifts differs between one stretch of time and the next, and the coming one may be like the worse.
+            drifts differs between one stretch of time and the next, and the coming one may be like the worse. For the
+            same reason no interval is then made narrower than the readout has it.
         """
         lag = np.concatenate([fold.lag for fold in errors])
         longest = max(float(lag.max()), 1e-9)
@@ -158,6 +159,8 @@ class Calibration:
         if not each:
             central, block = [np.concatenate(central)], [np.concatenate(block)]
         maps, effective = zip(*map(_conformal_map, central, block), strict=True)
+        if each:
+            maps = (*maps, _NOMINAL)
         return cls(floor, rate, float(lag.mean()), np.max(maps, axis=0), float(min(effective)))
 
     def apply(self, predictive: Predictive, lag: np.ndarray, levels: np.ndarray) -> np.ndarray:

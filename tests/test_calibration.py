@@ -160,3 +160,21 @@ def test_curve_error_over_blocks_matches_repeated_recordings():
 
 def test_curve_of_nothing_is_nan():
     assert np.isnan(calibration_curve(np.full(3, np.nan))["empirical"]).all()
+
+
+def test_each_fold_gets_what_it_was_promised():
+    rng = np.random.default_rng(11)
+    easy, hard = later(0.7 * rng.normal(size=4000)), later(2.0 * rng.normal(size=4000))
+    together, each = (Calibration.learn([easy, hard], each=each) for each in (False, True))
+    for fold, at_least in ((easy, 0.79), (hard, 0.79)):
+        low, high = each.apply(fold.predictive, fold.lag, np.array([0.1, 0.9])).T
+        assert ((low <= fold.truth) & (fold.truth <= high)).mean() > at_least
+    low, high = together.apply(hard.predictive, hard.lag, np.array([0.1, 0.9])).T
+    assert ((low <= hard.truth) & (hard.truth <= high)).mean() < 0.75
+
+
+def test_intervals_that_hold_for_each_fold_are_never_narrower_than_the_readout_has_them():
+    rng = np.random.default_rng(12)
+    calm = [later(0.3 * rng.normal(size=2000)) for _ in range(2)]
+    assert (Calibration.learn(calm).raw[1:-1] < Calibration.none().raw[1:-1]).all()
+    np.testing.assert_array_equal(Calibration.learn(calm, each=True).raw, Calibration.none().raw)

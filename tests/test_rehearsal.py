@@ -1,5 +1,7 @@
 """Rehearsals: copies of a model that had less to see, and what a decoder does with them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,15 +54,16 @@ def test_decoder_learns_from_the_smoothed_path_and_is_calibrated_on_the_rehearsa
 
 def test_rehearsals_widen_the_intervals_of_an_overfitted_model(rehearsed):
     recording, model, where, rehearsals = rehearsed
-    path = model.transform(recording)
     position = recording.behavior["position"]
     rng = np.random.default_rng(0)
+    telling = position[:, None] * rng.normal(size=4) + 0.05 * rng.normal(size=(len(position), 4))
+    path = replace(model.transform(recording), mean=np.concatenate([telling, np.zeros_like(telling)], axis=1))
 
     def spoilt(rehearsal: Rehearsal) -> Rehearsal:
         """Latents that are good only on the bins of the fit."""
         outside = (path.time < rehearsal.fitted[0]) | (path.time > rehearsal.fitted[1])
         noise = np.where(outside[:, None], 1.0, 0.0) * rng.standard_normal(path.mean.shape) * path.mean.std(0)
-        worse = path.__class__(**{**vars(path), "mean": path.mean + noise})
+        worse = replace(path, mean=path.mean + noise)
         return Rehearsal(worse, worse, rehearsal.fitted)
 
     def width(rehearsals):
