@@ -57,7 +57,8 @@ def test_rehearsals_widen_the_intervals_of_an_overfitted_model(rehearsed):
     position = recording.behavior["position"]
     rng = np.random.default_rng(0)
     telling = position[:, None] * rng.normal(size=4) + 0.05 * rng.normal(size=(len(position), 4))
-    path = replace(model.transform(recording), mean=np.concatenate([telling, np.zeros_like(telling)], axis=1))
+    path = model.transform(recording)
+    path = replace(path, mean=np.concatenate([telling, np.zeros_like(telling)], axis=1), covs=1e-4 * path.covs)
 
     def spoilt(rehearsal: Rehearsal) -> Rehearsal:
         """Latents that are good only on the bins of the fit."""
