@@ -12,7 +12,6 @@ doi 10.1126/science.aad1935; DANDI:000044) or any other NWB file with spikes and
 from __future__ import annotations
 
 import json
-import shutil
 from contextlib import nullcontext
 from dataclasses import asdict
 from enum import StrEnum
@@ -115,25 +114,24 @@ def keep(outcome: Outcome, job: Job, seed: int | None, data: Data, folder: Path,
     }
 
 
-def open_folder(out: Path, settings: dict[str, Any], overwrite: bool) -> list[dict[str, Any]]:
-    """Make the folder or go on in it; return the rows that are done."""
+def open_folder(out: Path, settings: dict[str, Any], replaced: set[str]) -> list[dict[str, Any]]:
+    """Make the folder or go on in it; return the rows that are done, without those of the methods in `replaced`."""
     card, results = out / "settings.json", out / "results.jsonl"
     if out.exists() and not card.exists() and any(out.iterdir()):
         raise InputError(f"{out} holds other files: give an empty or a new folder with --out")
-    if overwrite:
-        shutil.rmtree(out / "predictions", ignore_errors=True)
-        results.unlink(missing_ok=True)
-        card.unlink(missing_ok=True)
-    (out / "predictions").mkdir(parents=True, exist_ok=True)
-    if card.exists() and json.loads(card.read_text()) != settings:
-        raise InputError(f"{out} holds results of other settings: give another --out, or --overwrite to replace them")
-    card.write_text(json.dumps(settings, indent=2) + "\n")
     rows = []
     for line in results.read_text().splitlines() if results.exists() else []:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:  # the last line of a run that was killed
             err_console.print(f"{results.name}: a damaged line is left out and its method run again", markup=False)
+    rows = [row for row in rows if row["method"] not in replaced]
+    if rows and card.exists() and json.loads(card.read_text()) != settings:
+        raise InputError(
+            f"{out} holds results of other settings: give another --out, or --overwrite to replace them all"
+        )
+    (out / "predictions").mkdir(parents=True, exist_ok=True)
+    card.write_text(json.dumps(settings, indent=2) + "\n")
     results.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return rows
 
@@ -181,7 +179,9 @@ def main(
         tuple[float, float] | None, typer.Option(help="Track ends: position below the first, above the second.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of every method.")] = 1,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away what is in the folder.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Run again what is done, all of it or what --only names.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Run the benchmark."""
@@ -201,7 +201,7 @@ def main(
         listed = [job for job in jobs(FULL if preset is PresetName.full else QUICK) if wanted(job, only)]
         if not listed:
             raise InputError(f"--only {only}: no method has that in its name")
-        rows = open_folder(out, settings, overwrite)
+        rows = open_folder(out, settings, {name for job in listed for name in job.rows} if overwrite else set())
         skipped = {name: job.missing for job in listed if job.missing for name in job.rows}
         for name, reason in skipped.items():
             err_console.print(f"skipped {name}: {reason}", style="bold red", markup=False, soft_wrap=True)

@@ -51,7 +51,7 @@ def test_rows_hold_scores_and_costs_of_every_method(folder):
     assert rows["kalmanssl, filter"]["seed"] == 0
     assert rows["place-field Bayes, 250 ms"]["seed"] is None
     ours = rows["kalmanssl, filter"]
-    assert ours["width_at_our_coverage"] == pytest.approx(ours["width"]["95"], rel=0.05)
+    assert ours["width_at_our_coverage"] == pytest.approx(ours["width"]["95"], rel=0.1)
     assert result["machine"]["torch"]
     assert result["recording"]["test"]["running"] > 100
     assert (folder / "decoding.png").stat().st_size > 10_000
@@ -61,6 +61,16 @@ def test_what_is_done_is_not_run_again(folder):
     before = (folder / "results.jsonl").read_text()
     assert run("--out", folder, *FAST, "--only", "Bayes").exit_code == 0
     assert (folder / "results.jsonl").read_text() == before
+
+
+def test_overwriting_one_method_keeps_the_others(folder, tmp_path):
+    again = tmp_path / "again"
+    shutil.copytree(folder, again)
+    before = {row["method"]: row for row in map(json.loads, (again / "results.jsonl").read_text().splitlines())}
+    assert run("--out", again, *FAST, "--only", "Bayes", "--overwrite").exit_code == 0
+    after = {row["method"]: row for row in map(json.loads, (again / "results.jsonl").read_text().splitlines())}
+    assert after.keys() == before.keys()
+    assert after["kalmanssl, filter"] == before["kalmanssl, filter"]
 
 
 def test_a_damaged_last_line_is_run_again(folder, tmp_path):
