@@ -117,7 +117,8 @@ def train(
     settings : TrainingSettings
     history : dict
         Filled in place with one list per quantity, one entry per epoch: loss, alignment, entropy, held_out_loss,
-        held_out_alignment, held_out_entropy, held_out_gain (nats per step), latent_scale, effective_dimension, spectral_radius.
+        held_out_alignment, held_out_entropy, held_out_gain (nats per step), latent_scale, effective_dimension,
+        spectral_radius.
     seed : int
         Of the windows drawn.
     accelerator : str
