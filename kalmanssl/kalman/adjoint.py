@@ -29,7 +29,8 @@ from kalmanssl.kalman.factorize import (
     safe_cholesky,
     symmetrise,
 )
-from kalmanssl.kalman.reference import INNOVATION_COV, LOG_2PI, Moments, number_observed
+from kalmanssl.kalman.moments import INNOVATION_COV, Moments
+from kalmanssl.kalman.reference import LOG_2PI, number_observed
 from kalmanssl.kalman.stacks import (
     affine,
     apply,
@@ -72,7 +73,17 @@ def _run(
 ) -> Moments:
     arguments = (y, m0[:, None], b, *(p.to(work) for p in second_moments))
     fields = _Filter.apply(*(p.transpose(0, 1) for p in arguments), guarded)
-    return Moments(*(field.transpose(0, 1) for field in fields))
+    names = (
+        "predicted_mean",
+        "predicted_cov",
+        "filtered_mean",
+        "filtered_cov",
+        "log_likelihood",
+        "gain",
+        "innovation",
+        "innovation_cov",
+    )
+    return Moments(**{name: field.transpose(0, 1) for name, field in zip(names, fields, strict=True)})
 
 
 def _working_dtype(y: Tensor, model: Model, *, shared: bool) -> torch.dtype:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from kalmanssl.kalman.adjoint import filter_adjoint
@@ -18,10 +17,11 @@ from kalmanssl.kalman.arguments import (
     full_noise,
     visible_model,
 )
-from kalmanssl.kalman.reference import LOG_2PI, Moments, filter_reference, number_observed, predict, update
+from kalmanssl.kalman.moments import Moments
+from kalmanssl.kalman.reference import LOG_2PI, filter_reference, number_observed, predict, update
 from kalmanssl.kalman.results import FilterResult, StepResult
 
-__all__ = ["IMPLEMENTATIONS", "kalman_filter", "kalman_step", "present", "round_covariance"]
+__all__ = ["IMPLEMENTATIONS", "kalman_filter", "kalman_step"]
 
 IMPLEMENTATIONS: dict[str, Callable[[Model, Observations], Moments]] = {
     "adjoint": filter_adjoint,
@@ -115,7 +115,7 @@ def kalman_filter(
         raise ValueError(
             f"implementation: expected one of {', '.join(map(repr, IMPLEMENTATIONS))}, got {implementation!r}"
         )
-    return present(IMPLEMENTATIONS[implementation](model, observations), model, observations)
+    return FilterResult(IMPLEMENTATIONS[implementation](model, observations), model, observations)
 
 
 def kalman_step(
@@ -174,47 +174,10 @@ def kalman_step(
     if not first:
         mean, cov = predict(mean, cov, model.A[:, 0], model.b[:, 0], full_noise(model.Q)[:, 0])
     seen = update(mean, cov, observations.y[:, 0], visible.C[:, 0], full_noise(visible.R)[:, 0])
-    fields = [field[:, None] for field in (mean, cov, *seen)]
-    moments = Moments(*fields)
+    names = ("filtered_mean", "filtered_cov", "log_likelihood", "gain", "innovation", "innovation_cov")
+    fields = {name: field[:, None] for name, field in zip(names, seen, strict=True)}
+    moments = Moments(predicted_mean=mean[:, None], predicted_cov=cov[:, None], **fields)
+    result = FilterResult(moments, model, observations)
+    values = {name: value[:, 0] for name, value in result.tensors().items()}
     constant = 0.5 * LOG_2PI * number_observed(observations)
-    result = present(moments, model, observations)
-    values = {name: value[:, 0] for name, value in vars(result).items()}
     return StepResult(**{**values, "log_likelihood": (result.log_likelihood - constant)[:, 0]})
-
-
-def present(
-    moments: Moments, model: Model, observations: Observations, dtype: torch.dtype | None = None
-) -> FilterResult:
-    """The results with all the axes that were promised, in the data type of y or in `dtype`."""
-    dtype, batch = dtype or observations.y.dtype, observations.y.shape[0]
-    innovation_cov = moments.innovation_cov
-    if observations.mask is not None:
-        C = model.C.to(moments.predicted_cov.dtype)
-        innovation_cov = C @ moments.predicted_cov @ C.mT + full_noise(model.R)
-
-    def spread(value: Tensor) -> Tensor:
-        return value.expand(batch, *value.shape[1:])
-
-    return FilterResult(
-        predicted_mean=moments.predicted_mean.to(dtype),
-        predicted_cov=spread(round_covariance(moments.predicted_cov, dtype)),
-        filtered_mean=moments.filtered_mean.to(dtype),
-        filtered_cov=spread(round_covariance(moments.filtered_cov, dtype)),
-        log_likelihood=moments.log_likelihood.to(dtype),
-        gain=spread(moments.gain.to(dtype)),
-        innovation=moments.innovation.to(dtype),
-        innovation_cov=spread(round_covariance(innovation_cov, dtype)),
-    )
-
-
-def round_covariance(cov: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bring covariances to a coarser data type so that they stay positive definite.
-
-    Rounding changes an entry by at most u sqrt(P_ii P_jj), u being the unit roundoff; raising the n variances by a
-    share of n u outweighs that.
-    """
-    if cov.dtype == dtype:
-        return cov
-    share = cov.shape[-1] * 0.5 * torch.finfo(dtype).eps
-    variances = torch.diag_embed(cov.diagonal(dim1=-2, dim2=-1))
-    return (cov + share * variances).to(dtype)

@@ -8,36 +8,17 @@ can the shorter (I - K C) P.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from kalmanssl.kalman.arguments import Model, Observations, full_noise, visible_model
 from kalmanssl.kalman.factorize import inverse_transpose, safe_cholesky, symmetrise
+from kalmanssl.kalman.moments import INNOVATION_COV, Moments
 
-__all__ = ["INNOVATION_COV", "LOG_2PI", "Moments", "filter_reference", "number_observed", "predict", "update"]
+__all__ = ["LOG_2PI", "filter_reference", "number_observed", "predict", "update"]
 
 LOG_2PI = math.log(2 * math.pi)
-INNOVATION_COV = "innovation covariance C P C' + R"
-
-
-@dataclass(frozen=True)
-class Moments:
-    """What an implementation returns: the fields of `FilterResult`, for the observed channels.
-
-    Covariances and gain may have a batch axis of 1, and a finer data type than the means; `innovation_cov` has the
-    rows and columns of the identity for missing channels.
-    """
-
-    predicted_mean: Tensor
-    predicted_cov: Tensor
-    filtered_mean: Tensor
-    filtered_cov: Tensor
-    log_likelihood: Tensor
-    gain: Tensor
-    innovation: Tensor
-    innovation_cov: Tensor
 
 
 def predict(mean: Tensor, cov: Tensor, A: Tensor, b: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,9 +67,20 @@ def filter_reference(model: Model, observations: Observations) -> Moments:
         predicted = (mean, cov)
         mean, cov, log_density, gain, innovation, innovation_cov = update(mean, cov, seen, C[t], R[t])
         rows.append((*predicted, mean, cov, log_density, gain, innovation, innovation_cov))
-    fields = [torch.stack(torch.broadcast_tensors(*column), dim=1) for column in zip(*rows, strict=True)]
-    fields[4] = fields[4] - 0.5 * LOG_2PI * number_observed(observations)
-    return Moments(*fields)
+    names = (
+        "predicted_mean",
+        "predicted_cov",
+        "filtered_mean",
+        "filtered_cov",
+        "log_likelihood",
+        "gain",
+        "innovation",
+        "innovation_cov",
+    )
+    columns = zip(*rows, strict=True)
+    fields = {name: torch.stack(torch.broadcast_tensors(*c), 1) for name, c in zip(names, columns, strict=True)}
+    fields["log_likelihood"] = fields["log_likelihood"] - 0.5 * LOG_2PI * number_observed(observations)
+    return Moments(**fields)
 
 
 def _eye(like: Tensor) -> Tensor:

@@ -3,43 +3,181 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
-__all__ = ["FilterResult", "ForecastResult", "PriorSample", "SmootherResult", "StepResult"]
+from kalmanssl.kalman.arguments import Model, Observations, full_noise
+from kalmanssl.kalman.factorize import symmetrise
+from kalmanssl.kalman.moments import Moments, complete, step_index
+
+__all__ = [
+    "FilterResult",
+    "ForecastResult",
+    "PriorSample",
+    "SmootherResult",
+    "Status",
+    "StepResult",
+    "distinct",
+    "round_covariance",
+]
 
 
-@dataclass(frozen=True)
 class FilterResult:
     """The filter's view of every step; "predicted" has seen y up to t-1, "filtered" up to and including t.
 
-    Where neither the parameters nor the mask differ between sequences, the covariances and the gain are computed
-    once and are views that share memory along the batch: `clone` one before writing into it.
+    What follows from the filtered moments is computed when it is first asked for, with derivatives. Where neither the
+    parameters nor the mask differ between sequences, the covariances and the gain are computed once and are views that
+    share memory along the batch: `clone` one before writing into it.
 
     Attributes
     ----------
-    predicted_mean, predicted_cov : (batch, time, state), (batch, time, state, state)
-        Moments of the state before step t is observed; at t = 0 these are `m0` and `P0`.
     filtered_mean, filtered_cov : (batch, time, state), (batch, time, state, state)
         Moments of the state after step t is observed.
     log_likelihood : (batch, time)
         log p(y_t | y_<t) of the observed channels in nats, with every constant; 0 where nothing was observed.
+    predicted_mean, predicted_cov : (batch, time, state), (batch, time, state, state)
+        Moments of the state before step t is observed; at t = 0 these are `m0` and `P0`.
     gain : (batch, time, state, obs)
         Kalman gain; the column of a missing channel is 0.
     innovation : (batch, time, obs)
         y_t minus its prediction; 0 in a missing channel.
     innovation_cov : (batch, time, obs, obs)
         Covariance of the prediction of y_t, observation noise included, of missing channels too.
+    status : Status
+        What a caller may want to assert on.
     """
 
-    predicted_mean: Tensor
-    predicted_cov: Tensor
-    filtered_mean: Tensor
-    filtered_cov: Tensor
-    log_likelihood: Tensor
-    gain: Tensor
-    innovation: Tensor
-    innovation_cov: Tensor
+    FIELDS = (
+        "predicted_mean",
+        "predicted_cov",
+        "filtered_mean",
+        "filtered_cov",
+        "log_likelihood",
+        "gain",
+        "innovation",
+        "innovation_cov",
+    )
+
+    def __init__(
+        self, moments: Moments, model: Model, observations: Observations, dtype: torch.dtype | None = None
+    ) -> None:
+        self._moments, self._model, self._observations = moments, model, observations
+        self._dtype = dtype or observations.y.dtype
+        self.filtered_mean: Tensor = moments.filtered_mean.to(self._dtype)
+        self.log_likelihood: Tensor = moments.log_likelihood.to(self._dtype)
+
+    def __repr__(self) -> str:
+        batch, time, state = self.filtered_mean.shape
+        return f"FilterResult(batch={batch}, time={time}, state={state}, dtype={self._dtype})"
+
+    @cached_property
+    def filtered_cov(self) -> Tensor:
+        """Covariance of the state after step t is observed."""
+        return self._covariance(self._moments.filtered_cov)
+
+    @cached_property
+    def predicted_mean(self) -> Tensor:
+        """Mean of the state before step t is observed."""
+        return self._complete("predicted_mean").to(self._dtype)
+
+    @cached_property
+    def predicted_cov(self) -> Tensor:
+        """Covariance of the state before step t is observed."""
+        return self._covariance(self._complete("predicted_cov"))
+
+    @cached_property
+    def gain(self) -> Tensor:
+        """Kalman gain."""
+        return self._every_step(self._complete("gain").to(self._dtype))
+
+    @cached_property
+    def innovation(self) -> Tensor:
+        """Observation minus its prediction."""
+        return self._complete("innovation").to(self._dtype)
+
+    @cached_property
+    def innovation_cov(self) -> Tensor:
+        """Covariance of the prediction of the observation."""
+        if self._observations.mask is None:
+            return self._covariance(self._complete("innovation_cov"))
+        predicted = self._complete("predicted_cov")
+        C, R = (p.to(predicted.dtype) for p in (self._model.C, full_noise(self._model.R)))
+        return self._covariance(symmetrise(C @ predicted @ C.mT) + R)
+
+    @cached_property
+    def status(self) -> Status:
+        """How the filter fared."""
+        batch = len(self._observations.y)
+        mask, jitter = self._observations.mask, self._moments.jitter
+        nothing = self.filtered_mean.new_zeros(batch)
+        skipped = nothing.long() if mask is None else (~mask.any(-1)).sum(1).expand(batch)
+        smallest = self._moments.filtered_cov.detach().diagonal(dim1=-2, dim2=-1).amin((1, 2))
+        return Status(
+            steps_skipped=skipped,
+            jitter=nothing if jitter is None else jitter.to(self._dtype).expand(batch),
+            smallest_variance=smallest.to(self._dtype).expand(batch),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the moments, likelihoods, gains and innovations by name; computes all of them."""
+        return {name: getattr(self, name) for name in self.FIELDS}
+
+    def distinct_filtered_cov(self) -> tuple[Tensor, Tensor]:
+        """Return the filtered covariances, each once, (distinct, state, state), and which is whose, (batch, time)."""
+        return distinct(self._moments.filtered_cov, self._dtype, *self.filtered_mean.shape[:2])
+
+    def _complete(self, name: str) -> Tensor:
+        return complete(self._moments, name, self._model, self._observations)
+
+    def _covariance(self, stack: Tensor) -> Tensor:
+        return self._every_step(round_covariance(symmetrise(stack), self._dtype))
+
+    def _every_step(self, stack: Tensor) -> Tensor:
+        batch, steps, _ = self._observations.y.shape
+        if stack.shape[1] < steps:
+            stack = stack[:, step_index(stack, steps)]
+        return stack.expand(batch, *stack.shape[1:])
+
+
+@dataclass(frozen=True)
+class Status:
+    """How the filter fared with each sequence, all of shape (batch,).
+
+    Attributes
+    ----------
+    steps_skipped
+        Steps at which no channel was observed.
+    jitter
+        Largest amount added to the diagonal of an innovation covariance to make it positive definite; 0 if none.
+    smallest_variance
+        Smallest variance of a filtered state; above 0 in a healthy filter.
+    """
+
+    steps_skipped: Tensor
+    jitter: Tensor
+    smallest_variance: Tensor
+
+
+def distinct(stack: Tensor, dtype: torch.dtype, batch: int, steps: int) -> tuple[Tensor, Tensor]:
+    """The covariances of a stack (batch|1, steps or fewer, …), each once, and the index (batch, steps) of each."""
+    covs = round_covariance(symmetrise(stack), dtype)
+    first = torch.arange(len(covs), device=covs.device) * covs.shape[1]
+    return covs.flatten(0, 1), (first[:, None] + step_index(covs, steps)).expand(batch, steps)
+
+
+def round_covariance(cov: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bring covariances to a coarser data type so that they stay positive definite.
+
+    Rounding changes an entry by at most u sqrt(P_ii P_jj), u being the unit roundoff; raising the n variances by a
+    share of n u outweighs that.
+    """
+    if cov.dtype == dtype or torch.finfo(dtype).bits >= torch.finfo(cov.dtype).bits:
+        return cov.to(dtype)
+    share = cov.shape[-1] * 0.5 * torch.finfo(dtype).eps
+    variances = torch.diag_embed(cov.diagonal(dim1=-2, dim2=-1))
+    return (cov + share * variances).to(dtype)
 
 
 @dataclass(frozen=True)

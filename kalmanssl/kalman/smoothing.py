@@ -20,9 +20,8 @@ from kalmanssl.kalman.arguments import (
     in_double,
 )
 from kalmanssl.kalman.factorize import inverse_transpose, safe_cholesky, symmetrise
-from kalmanssl.kalman.filtering import present, round_covariance
-from kalmanssl.kalman.reference import Moments
-from kalmanssl.kalman.results import SmootherResult
+from kalmanssl.kalman.moments import Moments
+from kalmanssl.kalman.results import FilterResult, SmootherResult, round_covariance
 
 __all__ = ["Reverse", "kalman_smoother", "reverse_model"]
 
@@ -99,13 +98,14 @@ def kalman_smoother(
         smoothed_mean=torch.stack(means[::-1], 1).to(y.dtype),
         smoothed_cov=round_covariance(smoothed_cov, y.dtype).expand(y.shape[0], -1, -1, -1),
         lag_one_cov=lag_one.to(y.dtype).expand(y.shape[0], -1, -1, -1),
-        filter=present(moments, model, observations, y.dtype),
+        filter=FilterResult(moments, model, observations, y.dtype),
     )
 
 
 def reverse_model(model: Model, moments: Moments) -> Reverse:
     """Turn the filter's moments into the backward process of the posterior; all steps at once."""
     A, Q = (p if p.shape[1] == 1 else p[:, 1:] for p in (model.A, full_noise(model.Q)))
+    assert moments.predicted_mean is not None and moments.predicted_cov is not None
     filtered_cov, predicted_cov = moments.filtered_cov[:, :-1], moments.predicted_cov[:, 1:]
     eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     V = inverse_transpose(safe_cholesky(predicted_cov, "predicted covariance A P A' + Q"), eye)

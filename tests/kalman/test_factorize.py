@@ -7,7 +7,7 @@ import torch
 
 from kalmanssl.kalman import JitterWarning, NotPositiveDefiniteError
 from kalmanssl.kalman.factorize import inverse_transpose, safe_cholesky
-from kalmanssl.kalman.filtering import round_covariance
+from kalmanssl.kalman.results import round_covariance
 
 
 def with_eigenvalues(values, dtype=torch.float64, seed=0):

@@ -79,8 +79,8 @@ def test_shapes_and_types(batch, time, state, obs, dtype):
         "innovation": (batch, time, obs),
         "innovation_cov": (batch, time, obs, obs),
     }
-    assert {name: tuple(value.shape) for name, value in vars(out).items()} == shapes
-    assert {value.dtype for value in vars(out).values()} == {dtype}
+    assert {name: tuple(value.shape) for name, value in out.tensors().items()} == shapes
+    assert {value.dtype for value in out.tensors().values()} == {dtype}
 
 
 def test_covariances_are_computed_once_where_nothing_differs_between_sequences():
@@ -123,7 +123,7 @@ def test_a_constant_model_that_has_settled_gives_the_same():
         inputs = {name: value.clone().requires_grad_() for name, value in values.items()}
         arguments = dict(inputs)
         out = kalman_filter(arguments.pop("y"), **arguments, implementation=implementation)
-        results.append((vars(out), torch.autograd.grad(out.log_likelihood.sum(), list(inputs.values()))))
+        results.append((out.tensors(), torch.autograd.grad(out.log_likelihood.sum(), list(inputs.values()))))
     (mine, gradients), (plain, expected) = results
     assert torch.equal(mine["gain"][:, 100], mine["gain"][:, 199])
     for name, value in mine.items():

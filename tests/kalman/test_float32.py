@@ -93,7 +93,7 @@ def test_65000_steps_that_never_settle():
     y, parameters = simulate("mixed", 1e-8, "still", batch=1, time=65_000)
     out = kalman_filter(y, **parameters)
     assert_positive_definite(out)
-    for value in vars(out).values():
+    for value in out.tensors().values():
         assert torch.isfinite(value).all()
     growth = torch.linalg.eigvalsh(out.filtered_cov[0, -1].double()).max() - 1
     np.testing.assert_allclose(growth, 1e-8 * 65_000, rtol=0.05)

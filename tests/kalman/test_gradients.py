@@ -4,7 +4,7 @@ import pytest
 import torch
 from dense_joint import make_problem
 
-from kalmanssl.kalman import kalman_filter, kalman_smoother
+from kalmanssl.kalman import FilterResult, kalman_filter, kalman_smoother
 from kalmanssl.kalman.filtering import IMPLEMENTATIONS
 
 NAMES = ("y", "A", "b", "Q", "C", "R", "m0", "P0")
@@ -25,7 +25,8 @@ def small_problem(**settings):
 def outputs(function, values, mask, **more):
     values = {name: symmetric(name, value) for name, value in values.items()}
     out = function(values.pop("y"), **values, mask=mask, **more)
-    return tuple(value for value in vars(out).values() if isinstance(value, torch.Tensor))
+    found = out.tensors() if isinstance(out, FilterResult) else vars(out)
+    return tuple(value for value in found.values() if isinstance(value, torch.Tensor))
 
 
 @pytest.mark.parametrize("missing", ["none", "channels"])

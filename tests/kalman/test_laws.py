@@ -28,7 +28,7 @@ def member(problem, index):
 
 
 def assert_same(one, other):
-    for name, value in vars(one).items():
+    for name, value in one.tensors().items():
         torch.testing.assert_close(value, getattr(other, name), msg=lambda m, name=name: f"{name}: {m}")
 
 
@@ -39,7 +39,7 @@ def test_each_sequence_is_a_run_of_its_own(varies, missing):
     whole = run(problem)
     for n in range(4):
         alone = run(problem, **member(problem, slice(n, n + 1)))
-        for name, value in vars(alone).items():
+        for name, value in alone.tensors().items():
             torch.testing.assert_close(value[0], getattr(whole, name)[n])
 
 
@@ -49,7 +49,7 @@ def test_order_of_the_batch_does_not_matter(varies, missing):
     problem = make_problem(varies=varies, missing=missing, batch=5)
     order = torch.tensor([3, 0, 4, 1, 2])
     permuted = run(problem, **member(problem, order))
-    for name, value in vars(run(problem)).items():
+    for name, value in run(problem).tensors().items():
         torch.testing.assert_close(value[order], getattr(permuted, name))
 
 
@@ -70,7 +70,7 @@ def test_a_sequence_may_be_cut_and_carried_on(varies, cut):
     start = forecast(first.filtered_mean[:, -1], first.filtered_cov[:, -1], 1, **into)
     rest = between(cut, None) | {"m0": start.state_mean[:, 0], "P0": start.state_cov[:, 0]}
     second = run(problem, y=problem.y[:, cut:], **rest)
-    for name, value in vars(whole).items():
+    for name, value in whole.tensors().items():
         torch.testing.assert_close(value, torch.cat([getattr(first, name), getattr(second, name)], 1))
 
 
@@ -89,7 +89,7 @@ def test_a_missing_step_is_two_steps_at_once():
     Q[:, 3] = p["A"] @ p["Q"] @ p["A"].mT + p["Q"]
     keep = torch.tensor([0, 1, 2, 4, 5, 6])
     shorter = run(problem, y=problem.y[:, keep], mask=None, A=A, b=b, Q=Q)
-    for name, value in vars(shorter).items():
+    for name, value in shorter.tensors().items():
         torch.testing.assert_close(value, getattr(skipped, name)[:, keep])
     assert not skipped.log_likelihood[:, 3].any()
 

@@ -31,7 +31,7 @@ def test_holds_the_filter_and_ends_with_it():
     problem = make_problem(varies="both", missing="channels")
     out = kalman_smoother(problem.y, **problem.parameters, mask=problem.mask)
     filtered = kalman_filter(problem.y, **problem.parameters, mask=problem.mask)
-    for name, value in vars(filtered).items():
+    for name, value in filtered.tensors().items():
         torch.testing.assert_close(getattr(out.filter, name), value)
     torch.testing.assert_close(out.smoothed_mean[:, -1], filtered.filtered_mean[:, -1])
     torch.testing.assert_close(out.smoothed_cov[:, -1], filtered.filtered_cov[:, -1])

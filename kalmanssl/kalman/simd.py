@@ -1,0 +1,174 @@
+"""Vectors of the processor as values in compiled code: one instruction for 8 numbers in float32, 4 in float64.
+
+A compiler that has to guess which loops may be vectorised guesses wrong for small matrices. Here the vectors are
+written out: `load` and `broadcast` make one from an array, arithmetic acts on all its numbers, `store` puts it back. Where
+the processor has no instruction of that width, LLVM makes several.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+
+__all__ = ["add_up", "broadcast", "choose_positive", "fma", "load", "store", "width"]
+
+_BYTES = 32
+
+
+class Vector(types.Type):
+    """Numba's type of a vector of `width` floats."""
+
+    def __init__(self, scalar: types.Float) -> None:
+        self.scalar = scalar
+        self.width = _BYTES * 8 // scalar.bitwidth
+        super().__init__(f"Vector({scalar}, {self.width})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Vector) -> None:
+        super().__init__(dmm, fe_type, _llvm(fe_type))
+
+
+def _llvm(vector: Vector) -> ir.VectorType:
+    scalar = ir.FloatType() if vector.scalar == types.float32 else ir.DoubleType()
+    return ir.VectorType(scalar, vector.width)
+
+
+def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any, element: Any) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), element.as_pointer())
+
+
+@intrinsic
+def width(typing: Any, array: Any) -> Any:
+    """How many numbers of an array make a vector."""
+    number = Vector(array.dtype).width
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.get_constant(types.intp, number)
+
+    return types.intp(array), generate
+
+
+@intrinsic
+def load(typing: Any, array: Any, index: Any) -> Any:
+    """Load the vector that begins at `array[index]` of a flat array."""
+    vector = Vector(array.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _address(context, builder, signature.args[0], args[0], args[1], _llvm(vector))
+        return builder.load(place, align=array.dtype.bitwidth // 8)
+
+    return vector(array, types.intp), generate
+
+
+@intrinsic
+def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
+    """Store a vector where `array[index]` begins."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _address(context, builder, signature.args[0], args[0], args[1], _llvm(value))
+        builder.store(args[2], place, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), generate
+
+
+def _splat(builder: Any, scalar: Any, kind: ir.VectorType) -> Any:
+    undefined = ir.Constant(kind, ir.Undefined)
+    one = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
+    return builder.shuffle_vector(one, undefined, zeros)
+
+
+@intrinsic
+def broadcast(typing: Any, array: Any, index: Any) -> Any:
+    """`array[index]` in every place of a vector."""
+    vector = Vector(array.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        element = _llvm(vector).element
+        place = _address(context, builder, signature.args[0], args[0], args[1], element)
+        return _splat(builder, builder.load(place), _llvm(vector))
+
+    return vector(array, types.intp), generate
+
+
+@intrinsic
+def filled(typing: Any, like: Any, number: Any) -> Any:
+    """A vector for the flat array `like` with the same number in every place."""
+    vector = Vector(like.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        scalar = context.cast(builder, args[1], signature.args[1], vector.scalar)
+        return _splat(builder, scalar, _llvm(vector))
+
+    return vector(like, number), generate
+
+
+@intrinsic
+def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """The sum a b + c, rounded once."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = args[0].type
+        name = f"llvm.fma.v{a.width}f{a.scalar.bitwidth}"
+        called = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
+        return builder.call(called, args)
+
+    return a(a, a, a), generate
+
+
+@intrinsic
+def choose_positive(typing: Any, sign: Any, yes: Any, no: Any) -> Any:
+    """`yes` where `sign` is zero or more, `no` elsewhere, NaN included."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        zero = ir.Constant(args[0].type, [0.0] * sign.width)
+        return builder.select(builder.fcmp_ordered(">=", args[0], zero), args[1], args[2])
+
+    return yes(sign, yes, yes), generate
+
+
+@intrinsic
+def add_up(typing: Any, value: Any) -> Any:
+    """The sum of a vector's numbers, in every place of a vector."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        total, step = args[0], value.width // 2
+        indices = ir.VectorType(ir.IntType(32), value.width)
+        while step:
+            swapped = ir.Constant(indices, [i ^ step for i in range(value.width)])
+            total = builder.fadd(total, builder.shuffle_vector(total, total, swapped))
+            step //= 2
+        return total
+
+    return value(value), generate
+
+
+def _arithmetic(python_operator: Any, instruction: str) -> None:
+    @type_callable(python_operator)
+    def type_it(context: Any) -> Any:
+        def typer(a: Any, b: Any) -> Any:
+            return a if isinstance(a, Vector) and a == b else None
+
+        return typer
+
+    @lower_builtin(python_operator, Vector, Vector)
+    def lower_it(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return getattr(builder, instruction)(*args)
+
+
+for _operator, _instruction in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _arithmetic(_operator, _instruction)
