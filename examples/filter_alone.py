@@ -1,40 +1,71 @@
-"""The Kalman filter alone: an oscillation behind noise that changes from step to step, with a gap in the data."""
+"""The Kalman filter alone: a swing seen at irregular times by two sensors, one of which fails for a while.
 
-import math
+Filter, smoother, missing channels, a model in continuous time, and whether the model fits.
+"""
 
 import torch
 from matplotlib.figure import Figure
 
-from kalmanssl.kalman import kalman_filter, kalman_smoother, sample_prior
+from kalmanssl.kalman import discretise, innovation_diagnostics, kalman_filter, kalman_smoother, sample_prior
 
-steps, angle = 200, 0.15
-rotation = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64)
+generator = torch.Generator().manual_seed(0)
+steps = 600
+
+# Position and velocity of a damped swing that is pushed at random; times in seconds.
+drift = torch.tensor([[0.0, 1.0], [-4.0, -0.3]])
+push = torch.tensor([0.0, 1.0])
+stamps = torch.empty(steps).exponential_(20.0, generator=generator).cumsum(0)
 model = {
-    "A": rotation,
-    "Q": torch.full((2,), 1e-3, dtype=torch.float64),
-    "C": torch.tensor([[1.0, 0.0]], dtype=torch.float64),
-    # One variance for every step: noisy in the second half.
-    "R": torch.where(torch.arange(steps) < steps // 2, 0.02, 0.5).double()[None, :, None],
+    **discretise(drift, push, stamps.diff(prepend=stamps[:1])),
+    "C": torch.tensor([[1.0, 0.0], [1.0, 0.0]]),  # both sensors see the position,
+    "R": torch.tensor([0.01, 0.2]),  # one well and one badly
 }
-drawn = sample_prior(1, steps, **model, generator=torch.Generator().manual_seed(0))
-mask = torch.ones(1, steps, dtype=torch.bool)
-mask[:, 40:60] = False
+drawn = sample_prior(1, steps, **model, generator=generator)
+y = drawn.observations
+mask = torch.ones(1, steps, 2, dtype=torch.bool)
+mask[0, :, 0] = (stamps < 8) | (stamps > 14)  # the good one fails
+mask[0, :, 1] = torch.rand(steps, generator=generator) < 0.7  # the bad one reports now and then
 
-filtered = kalman_filter(drawn.observations, **model, mask=mask)
-smoothed = kalman_smoother(drawn.observations, **model, mask=mask)
+filtered = kalman_filter(y, **model, mask=mask)
+smoothed = kalman_smoother(y, **model, mask=mask)
 
-figure = Figure(figsize=(10, 4), layout="constrained")
-axes = figure.subplots()
-axes.plot(drawn.states[0, :, 0], color="black", label="state")
-axes.plot(torch.where(mask[0], drawn.observations[0, :, 0], float("nan")), ".", color="grey", label="observed")
+fits = innovation_diagnostics(filtered)
+mistaken = innovation_diagnostics(kalman_filter(y, **{**model, "R": 9 * model["R"]}, mask=mask))
+print(f"log-likelihood {filtered.log_likelihood.sum():.1f} nats\n")
+print(fits.summary())
+print("\nWith nine times the observation noise:", mistaken.verdict())
+
+figure = Figure(figsize=(10, 7), layout="constrained")
+axes = figure.subplot_mosaic([["path", "path"], ["correlation", "coverage"]])
+path = axes["path"]
+path.plot(stamps, drawn.states[0, :, 0], color="black", label="state")
+for channel, (name, size) in enumerate((("good sensor", 8), ("bad sensor", 3))):
+    seen = mask[0, :, channel]
+    path.plot(stamps[seen], y[0, seen, channel], ".", color="grey", markersize=size / 2, label=name)
 for name, mean, cov in (
     ("filtered", filtered.filtered_mean, filtered.filtered_cov),
     ("smoothed", smoothed.smoothed_mean, smoothed.smoothed_cov),
 ):
     centre, spread = mean[0, :, 0], 1.96 * cov[0, :, 0, 0].sqrt()
-    (line,) = axes.plot(centre, label=name)
-    axes.fill_between(range(steps), centre - spread, centre + spread, color=line.get_color(), alpha=0.2)
-axes.set(xlabel="step", ylabel="first coordinate")
-axes.legend(loc="upper right", ncols=4)
+    (line,) = path.plot(stamps, centre, label=name)
+    path.fill_between(stamps, centre - spread, centre + spread, color=line.get_color(), alpha=0.2)
+path.set(xlabel="time (s)", ylabel="position", title="A gap in one channel widens the interval")
+path.legend(loc="upper right", ncols=5)
+
+levels = (50, 80, 95)
+for name, found in (("right model", fits), ("R nine times too large", mistaken)):
+    lags = range(1, len(found.autocorrelation) + 1)
+    (line,) = axes["correlation"].plot(lags, found.autocorrelation[:, 0], marker=".", label=name)
+    axes["coverage"].errorbar(levels, 100 * found.coverage_all, 100 * found.coverage_all_margin, marker="o", label=name)
+bound = fits.correlation_bound[:, 0, 0]
+axes["correlation"].fill_between(lags, -bound, bound, color="grey", alpha=0.2, label="95 % if white")
+axes["correlation"].axhline(0, color="black", linewidth=0.8)
+axes["correlation"].set(xlabel="lag (steps)", ylabel="autocorrelation", title="Innovations of the good sensor")
+axes["coverage"].plot(levels, levels, color="black", linewidth=0.8)
+axes["coverage"].set(
+    xlabel="prediction interval (%)", ylabel="observations within (%)", title="Predictions, one step on"
+)
+for name in ("correlation", "coverage"):
+    axes[name].legend()
 figure.savefig("filter_alone.png", dpi=150)
-print(f"log-likelihood {filtered.log_likelihood.sum():.1f} nats; saved filter_alone.png")
+print("saved filter_alone.png")

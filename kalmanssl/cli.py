@@ -318,18 +318,19 @@ def bench(
     import subprocess
 
     folder = Path(__file__).resolve().parents[1] / "benchmarks"
-    suites = sorted(p.stem for p in folder.glob("*.py") if "__main__" in p.read_text(encoding="utf-8"))
+    suites = {p.stem: p for p in folder.glob("*.py") if "__main__" in p.read_text(encoding="utf-8")}
+    suites |= {p.parent.name: p.parent for p in folder.glob("*/__main__.py")}
     if not suites:
         raise InputError(
             f"there are no benchmarks at {folder}: they are in the source repository and not in an installed package; "
             "clone it and install that with pip install -e '.[benchmarks]'"
         )
     if name is None:
-        typer.echo("\n".join(suites))
+        typer.echo("\n".join(sorted(suites)))
         return
     if name not in suites:
-        raise InputError(f"no benchmark {name!r}: there are {', '.join(suites)}")
-    done = subprocess.run([sys.executable, str(folder / f"{name}.py"), *ctx.args], check=False)
+        raise InputError(f"no benchmark {name!r}: there are {', '.join(sorted(suites))}")
+    done = subprocess.run([sys.executable, str(suites[name]), *ctx.args], check=False)
     raise typer.Exit(done.returncode)
 
 

@@ -19,7 +19,6 @@ from torch import nn
 from kalmanssl.encoders import WindowEncoder, check_encoder
 from kalmanssl.entropy import EntropyEstimator, make_entropy
 from kalmanssl.errors import InputError
-from kalmanssl.kalman import StationaryFilter
 from kalmanssl.models import SequenceModel
 from kalmanssl.noise import NoiseHead, make_noise
 from kalmanssl.objective import LDM
@@ -464,20 +463,19 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         """A stretch (time, features) as the interleaved sequences (sequences, steps, features) that are filtered."""
         return torch.from_numpy(interleave(self._summed(stretch, centred), self.bins_per_step))
 
-    def _inference(self) -> tuple[SequenceModel, StationaryFilter | None]:
-        """The model in float64 and its settled covariances, kept until a weight changes."""
+    def _inference(self) -> SequenceModel:
+        """The model in float64, kept until a weight changes."""
         version = tuple((id(p), p._version) for p in self.model_.parameters())
         if self._kept.get("version") != version:
-            model = copy.deepcopy(self.model_).double().eval()
-            self._kept |= {"version": version, "inference": (model, model.predictor.settled())}
+            self._kept |= {"version": version, "inference": copy.deepcopy(self.model_).double().eval()}
         return self._kept["inference"]
 
     def _infer(self, stretch: np.ndarray, smooth: bool) -> dict[str, np.ndarray]:
-        model, settled = self._inference()
+        model = self._inference()
         features = self._sequences(stretch, centred=smooth)
         with torch.no_grad():
             latent = model.encoder(features)
-            posterior = model.predictor.posterior(latent, features, smooth, settled)
+            posterior = model.predictor.posterior(latent, features, smooth)
         parts = {**vars(posterior), "latent": latent}
         covs = parts.pop("covs").float().numpy()
         return {"covs": covs} | {name: deinterleave(value.numpy(), len(stretch)) for name, value in parts.items()}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
-from kalmanssl.kalman import FilterResult, StationaryFilter, kalman_filter, kalman_smoother, kalman_step
+from kalmanssl.kalman import FilterResult, kalman_filter, kalman_smoother, kalman_step
 from kalmanssl.latent_models import GaussianConditional
 from kalmanssl.noise import ErrorNoise, NoiseHead
 
@@ -149,16 +149,7 @@ class KalmanPredictor(nn.Module):
         return KalmanPrediction(latent, R if R.ndim == 3 else R[None, None], filtered)
 
     @torch.no_grad()
-    def settled(self) -> StationaryFilter | None:
-        """The filter whose covariances settle, if no noise depends on the data: it can be kept for `posterior`."""
-        if any(head.needs != "nothing" for head in (self.observation_noise, self.process_noise)):
-            return None
-        return StationaryFilter(**self.dynamics(), Q=self.process_noise(), R=self.observation_noise())
-
-    @torch.no_grad()
-    def posterior(
-        self, latent: Tensor, features: Tensor, smooth: bool = False, settled: StationaryFilter | None = None
-    ) -> Posterior:
+    def posterior(self, latent: Tensor, features: Tensor, smooth: bool = False) -> Posterior:
         """Posterior of the state given latents up to each step, or all of them; without derivatives.
 
         Parameters
@@ -166,24 +157,16 @@ class KalmanPredictor(nn.Module):
         latent : (batch, time, latent)
         features : (batch, time, features)
         smooth : bool
-        settled : what `settled` returned
-            Saves computing the covariances again.
         """
         R, Q = self.noises(latent, features)
         noise = R.expand(latent.shape)
-        settled = settled or self.settled()
-        if settled is not None:
-            found = settled.smooth(latent) if smooth else settled.filter(latent)
-            index = found.cov_index.expand(latent.shape[:2])
-            return Posterior(found.mean, found.covs, index, noise, found.log_likelihood)
         if smooth:
             smoothed = kalman_smoother(latent, **self.dynamics(), Q=Q, R=R)
-            mean, cov, log_likelihood = smoothed.smoothed_mean, smoothed.smoothed_cov, smoothed.filter.log_likelihood
-        else:
-            filtered = kalman_filter(latent, **self.dynamics(), Q=Q, R=R)
-            mean, cov, log_likelihood = filtered.filtered_mean, filtered.filtered_cov, filtered.log_likelihood
-        index = torch.arange(mean[..., 0].numel()).reshape(mean.shape[:2])
-        return Posterior(mean, cov.flatten(0, 1), index, noise, log_likelihood)
+            covs, index = smoothed.distinct_smoothed_cov()
+            return Posterior(smoothed.smoothed_mean, covs, index, noise, smoothed.filter.log_likelihood)
+        filtered = kalman_filter(latent, **self.dynamics(), Q=Q, R=R)
+        covs, index = filtered.distinct_filtered_cov()
+        return Posterior(filtered.filtered_mean, covs, index, noise, filtered.log_likelihood)
 
     def noises(self, latent: Tensor, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the variances of observation and process noise, R and Q, in the form that the filter takes them."""

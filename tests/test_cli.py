@@ -455,7 +455,8 @@ def test_report_lands_in_the_run_or_where_it_is_told(copy, recording, tmp_path):
 
 def test_bench_lists_and_refuses(tmp_path, monkeypatch):
     listed = invoke("bench").stdout.split()
-    assert "hc11_decoding" in listed
+    assert {"hc11_decoding", "filter"} <= set(listed)
+    assert "peers" not in listed  # a folder that holds no suite
     assert "hc11_decoding" in refused("bench", "nothing")
     import kalmanssl.cli
 
@@ -463,11 +464,12 @@ def test_bench_lists_and_refuses(tmp_path, monkeypatch):
     assert "source repository" in refused("bench", "hc11_decoding")
 
 
-def test_bench_hands_on_arguments_and_exit_code(tmp_path, monkeypatch):
+@pytest.mark.parametrize("file", ["suite.py", "suite/__main__.py"])
+def test_bench_hands_on_arguments_and_exit_code(tmp_path, monkeypatch, file):
     import kalmanssl.cli
 
-    (tmp_path / "benchmarks").mkdir()
-    (tmp_path / "benchmarks/suite.py").write_text(
+    (tmp_path / "benchmarks" / file).parent.mkdir(parents=True)
+    (tmp_path / "benchmarks" / file).write_text(
         "import sys\nif __name__ == '__main__':\n    sys.exit(7 if sys.argv[1:] == ['--quick', 'x'] else 1)\n"
     )
     monkeypatch.setattr(kalmanssl.cli, "__file__", str(tmp_path / "kalmanssl/cli.py"))

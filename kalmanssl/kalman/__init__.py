@@ -1,22 +1,96 @@
-"""Linear-Gaussian filtering in torch: differentiable, batched, no learning and no data.
+"""Linear-Gaussian state-space models in torch: differentiable, batched, with missing values. No learning, no data.
 
 The model, with one convention for time throughout::
 
     x_0 ~ N(m0, P0)                              the first state, before it is observed
-    x_t = A[t] x_{t-1} + b[t] + N(0, Q[t])       A[t], b[t], Q[t] lead into step t, t = 1, 2, …
+    x_t = A[t] x_{t-1} + b[t] + N(0, Q[t])       A[t], b[t], Q[t] lead into step t, t = 1, 2, …; index 0 is not used
     y_t = C[t] x_t + N(0, R[t])                  t = 0, 1, …
 
-Shapes are batch first: observations (batch, time, obs), means (batch, time, state), covariances (batch, time, state,
-state). A parameter is constant, such as A (state, state), or has both a batch and a time axis, either of which may be
-1: A (batch|1, time|1, state, state). Noise covariances are given as variances, (dim,) or (batch|1, time|1, dim), or in
-full, (dim, dim) or (batch|1, time|1, dim, dim); the number of axes tells. Missing values are told by a mask, True where
-observed. Log-likelihoods are in nats, with every constant. What is the same for all sequences is computed once.
+Filter five sequences of a slow oscillation, seen through one noisy channel:
 
-Functions: `kalman_filter`, `kalman_smoother`, `kalman_step` (one observation as it comes in), `forecast`,
-`sample_prior` (from the model), `sample_posterior` (given the observations); and `StationaryFilter`, which goes through
-long sequences of a constant model with covariances that are computed until they settle.
+>>> import torch
+>>> from kalmanssl.kalman import kalman_filter, kalman_smoother, sample_prior
+>>> model = {
+...     "A": torch.tensor([[0.99, -0.1], [0.1, 0.99]]),
+...     "Q": torch.tensor([0.01, 0.01]),
+...     "C": torch.tensor([[1.0, 0.0]]),
+...     "R": torch.tensor([0.5]),
+... }
+>>> y = sample_prior(5, 200, **model, generator=torch.Generator().manual_seed(0)).observations
+>>> out = kalman_filter(y, **model)
+>>> out.filtered_mean.shape, out.filtered_cov.shape, out.log_likelihood.shape
+(torch.Size([5, 200, 2]), torch.Size([5, 200, 2, 2]), torch.Size([5, 200]))
+
+**Shapes.** Batch first: observations (batch, time, obs), means (batch, time, state), covariances (batch, time, state,
+state). A parameter is constant, such as A (state, state), or has both a batch and a time axis, either of which may be
+1: A (batch|1, time|1, state, state). Q and R are variances, (dim,) or (batch|1, time|1, dim), or covariances, (dim,
+dim) or (batch|1, time|1, dim, dim): the number of axes tells. m0 is (state,) or (batch, state); P0 (state,), (state,
+state) or (batch, state, state). Log-likelihoods are in nats, with every constant, one for each step.
+
+**Missing values.** A mask (batch, time, obs), or (batch, time) for whole steps, is True where observed. What is missing
+has no influence, on gradients neither, and the likelihood is exactly that of what was seen. NaN without a mask is
+refused.
+
+>>> mask = torch.rand(y.shape, generator=torch.Generator().manual_seed(1)) < 0.9
+>>> holes = torch.where(mask, y, float("nan"))
+>>> bool(kalman_filter(holes, **model, mask=torch.isfinite(holes)).log_likelihood.isfinite().all())
+True
+
+Sequences of different lengths go into one batch, filled up at the end, where the mask is False:
+
+>>> lengths = torch.tensor([200, 150, 120, 200, 80])
+>>> mask = torch.arange(200) < lengths[:, None]
+>>> last = kalman_filter(y, **model, mask=mask).filtered_mean[torch.arange(5), lengths - 1]
+
+**Derivatives.** Everything is differentiable with respect to everything, so that parameters can be fitted by any
+optimiser of torch, or be what a network puts out, different at each step:
+
+>>> log_R = torch.zeros(1, requires_grad=True)
+>>> (-kalman_filter(y, **{**model, "R": log_R.exp()}).log_likelihood.mean()).backward()
+>>> bool(log_R.grad > 0)  # the noise is smaller than exp(0)
+True
+
+**Precision.** Results have the data type of y. By default the computation has it too, with float64 where float32 would
+not do or where it costs little; `precision` of `kalman_filter` sets it. `FilterResult.status` says, per sequence, how
+the filter fared. A covariance that cannot be factorised raises `NotPositiveDefiniteError`: there is never a silent NaN.
+
+**What costs what.** Where neither the parameters nor the mask differ between sequences, covariances are computed once
+for the batch; where nothing changes over time either, only until they settle, so that a long sequence costs little more
+than its means. Predictions, gains and innovations are computed from the filtered moments when first asked for.
+
+**Which function for which question.**
+
+=====================================================  =============================================================
+where is the state now, given what was seen so far     `kalman_filter`
+where was it, given everything                         `kalman_smoother`
+the same, as each observation comes in                 `kalman_step`; its halves are `kalman_predict`, `kalman_update`
+what comes next                                        `forecast`
+which whole trajectories are likely                    `sample_posterior`
+what would data of this model look like                `sample_prior`
+how likely are the data, and under which parameters    `kalman_filter(…).log_likelihood`, by step and differentiable
+observations at irregular times                        `discretise`, from a model in continuous time
+does the model fit                                     `innovation_diagnostics`; from tensors `diagnose_innovations`
+to which gain does it settle, how fast does it forget  `steady_state`
+=====================================================  =============================================================
+
+>>> from kalmanssl.kalman import discretise, forecast, innovation_diagnostics, steady_state
+>>> ahead = forecast(out.filtered_mean[:, -1], out.filtered_cov[:, -1], 10, **model)
+>>> ahead.observation_mean.shape
+torch.Size([5, 10, 1])
+>>> innovation_diagnostics(out).consistent
+True
+>>> settled = steady_state(**model)
+>>> torch.allclose(settled.filtered_cov, out.filtered_cov[0, -1], rtol=1e-4)
+True
+>>> stamps = torch.tensor([0.0, 0.1, 0.25, 0.9])
+>>> steps = discretise(torch.tensor([[-1.0]]), torch.tensor([2.0]), stamps.diff(prepend=stamps[:1]))
+>>> irregular = kalman_filter(y[:, :4], **steps, C=torch.ones(1, 1), R=torch.ones(1))
 """
 
+from kalmanssl.kalman.continuous import discretise as discretise
+from kalmanssl.kalman.diagnostics import InnovationDiagnostics as InnovationDiagnostics
+from kalmanssl.kalman.diagnostics import diagnose_innovations as diagnose_innovations
+from kalmanssl.kalman.diagnostics import innovation_diagnostics as innovation_diagnostics
 from kalmanssl.kalman.factorize import JitterWarning as JitterWarning
 from kalmanssl.kalman.factorize import NotPositiveDefiniteError as NotPositiveDefiniteError
 from kalmanssl.kalman.filtering import kalman_filter as kalman_filter
@@ -30,5 +104,8 @@ from kalmanssl.kalman.results import StepResult as StepResult
 from kalmanssl.kalman.sampling import sample_posterior as sample_posterior
 from kalmanssl.kalman.sampling import sample_prior as sample_prior
 from kalmanssl.kalman.smoothing import kalman_smoother as kalman_smoother
-from kalmanssl.kalman.stationary import StationaryFilter as StationaryFilter
-from kalmanssl.kalman.stationary import StationaryResult as StationaryResult
+from kalmanssl.kalman.steady_state import SteadyState as SteadyState
+from kalmanssl.kalman.steady_state import steady_state as steady_state
+from kalmanssl.kalman.steps import UpdateResult as UpdateResult
+from kalmanssl.kalman.steps import kalman_predict as kalman_predict
+from kalmanssl.kalman.steps import kalman_update as kalman_update

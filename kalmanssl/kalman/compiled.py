@@ -34,10 +34,10 @@ def has_compiler() -> bool:
 
 
 @cache
-def _warn_uncached(reason: str) -> None:
+def _warn_uncached() -> None:
     warnings.warn(
-        f"compiled code cannot be kept between runs ({reason}): compiling takes some seconds each time; "
-        "set NUMBA_CACHE_DIR to a folder that can be written to",
+        "compiled code cannot be kept between runs, which makes the first use of the filter take some seconds each "
+        "time: set NUMBA_CACHE_DIR to a folder that can be written to",
         SlowPathWarning,
         stacklevel=4,
     )
@@ -50,8 +50,8 @@ def compiled(function: Callable[..., Any]) -> Any:
     settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
         return njit(cache=True, **settings)(function)
-    except (RuntimeError, OSError) as error:
-        _warn_uncached(str(error).splitlines()[0])
+    except (RuntimeError, OSError):
+        _warn_uncached()
         return njit(**settings)(function)
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "JitterWarning",
     "NotPositiveDefiniteError",
     "cholesky_unchecked",
+    "cholesky_with_jitter",
     "inverse_transpose",
     "safe_cholesky",
     "symmetrise",
@@ -73,10 +74,15 @@ def safe_cholesky(matrix: Tensor, name: str) -> Tensor:
     JitterWarning
         If jitter was added, with the number of matrices and the largest amount.
     """
+    return cholesky_with_jitter(matrix, name)[0]
+
+
+def cholesky_with_jitter(matrix: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """`safe_cholesky`, and what was added to the diagonal of each matrix (...)."""
     matrix = symmetrise(matrix)
     factor, status = cholesky_unchecked(matrix)
     if not bool(status.any()) and bool(torch.isfinite(factor.detach()).all()):
-        return factor
+        return factor, torch.zeros_like(status, dtype=matrix.dtype)
     broken = ~torch.isfinite(matrix).all(-1).all(-1)
     if bool(broken.any()):
         raise NotPositiveDefiniteError(
@@ -94,9 +100,9 @@ def safe_cholesky(matrix: Tensor, name: str) -> Tensor:
                 f"{name}: {int((jitter > 0).sum())} of {jitter.numel()} matrices were positive definite only after "
                 f"up to {float(jitter.max()):.2g} was added to their diagonal",
                 JitterWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-            return factor
+            return factor, jitter
         jitter = torch.where(failed, 10 * jitter, jitter)
     smallest = float(torch.linalg.eigvalsh(matrix.detach()).min())
     raise NotPositiveDefiniteError(

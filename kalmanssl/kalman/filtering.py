@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from kalmanssl.kalman.adjoint import filter_adjoint
 from kalmanssl.kalman.arguments import (
-    Model,
-    Observations,
     check_model,
     check_observations,
     check_state,
     full_noise,
+    in_double,
     visible_model,
 )
+from kalmanssl.kalman.implementations import IMPLEMENTATIONS
 from kalmanssl.kalman.moments import Moments
-from kalmanssl.kalman.reference import LOG_2PI, filter_reference, number_observed, predict, update
+from kalmanssl.kalman.precision import check_precision
+from kalmanssl.kalman.reference import LOG_2PI, number_observed, predict, update
 from kalmanssl.kalman.results import FilterResult, StepResult
 
-__all__ = ["IMPLEMENTATIONS", "kalman_filter", "kalman_step"]
-
-IMPLEMENTATIONS: dict[str, Callable[[Model, Observations], Moments]] = {
-    "adjoint": filter_adjoint,
-    "reference": filter_reference,
-}
+__all__ = ["kalman_filter", "kalman_step"]
 
 
 def kalman_filter(
@@ -40,7 +35,8 @@ def kalman_filter(
     m0: Tensor | None = None,
     P0: Tensor | None = None,
     mask: Tensor | None = None,
-    implementation: Literal["adjoint", "reference"] = "adjoint",
+    precision: torch.dtype | None = None,
+    implementation: Literal["fastest", "adjoint", "reference"] = "fastest",
 ) -> FilterResult:
     """Filter sequences with a linear-Gaussian state-space model.
 
@@ -74,8 +70,13 @@ def kalman_filter(
         diagonal; diagonals that differ between sequences are passed as `P0.diag_embed()`.
     mask : (batch, time, obs) or (batch, time), optional
         True where observed. What y holds elsewhere, NaN included, has no influence. All True by default.
-    implementation : {"adjoint", "reference"}
-        How it is computed. "reference" is the textbook's loop, slower, for checking and for second derivatives.
+    precision : torch.float32 or torch.float64, optional
+        In what precision everything is computed; the results have the data type of y. By default that of y, but with
+        covariances in float64 where noise is so small beside the signal that float32 cannot tell them apart, and where
+        one recursion of them serves all sequences, so that it costs nothing.
+    implementation : {"fastest", "adjoint", "reference"}
+        How it is computed. "fastest" uses compiled kernels on a CPU, "adjoint" is plain torch with derivatives by hand,
+        which runs on any device, "reference" the textbook's loop, for checking and for second derivatives.
 
     Returns
     -------
@@ -109,13 +110,17 @@ def kalman_filter(
     tensor([0.5000, 0.6000, 0.6154])
     """
     observations = check_observations(y, mask)
+    check_precision(precision, y)
     batch, time, obs = y.shape
     model = check_model(y, batch, time, A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=obs)
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(
             f"implementation: expected one of {', '.join(map(repr, IMPLEMENTATIONS))}, got {implementation!r}"
         )
-    return FilterResult(IMPLEMENTATIONS[implementation](model, observations), model, observations)
+    if precision == torch.float64:
+        model, observations = in_double(model, observations)
+    moments = IMPLEMENTATIONS[implementation](model, observations, precision)
+    return FilterResult(moments, model, observations, y.dtype)
 
 
 def kalman_step(

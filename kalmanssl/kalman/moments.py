@@ -21,7 +21,8 @@ class Moments:
 
     Covariances and gain may have a batch axis of 1, fewer steps than there are, the last of them then standing for all
     that follow, and a finer data type than the means. `innovation_cov` has the rows and columns of the identity for
-    missing channels. `jitter` (batch|1,) is the largest amount that had to be added to an innovation covariance.
+    missing channels. `jitter` (batch|1,) is the largest amount that had to be added to an innovation covariance,
+    `smallest_variance` (batch|1,) the smallest of a filtered state.
     """
 
     filtered_mean: Tensor
@@ -33,6 +34,7 @@ class Moments:
     innovation: Tensor | None = None
     innovation_cov: Tensor | None = None
     jitter: Tensor | None = None
+    smallest_variance: Tensor | None = None
 
 
 def step_index(stack: Tensor, steps: int) -> Tensor:
@@ -65,10 +67,10 @@ def complete(moments: Moments, name: str, model: Model, observations: Observatio
     if name == "predicted_cov":
         before = between_steps(cov, steps)
         A, Q = (from_second(p).to(cov.dtype) for p in (model.A, full_noise(model.Q)))
-        later = symmetrise(A @ before @ A.mT + Q)
+        later = A @ before @ A.mT + Q
         P0 = model.P0[:, None].to(cov.dtype)
         batch = max(len(P0), len(later))
-        return torch.cat([P0.expand(batch, -1, -1, -1), later.expand(batch, -1, -1, -1)], 1)
+        return symmetrise(torch.cat([P0.expand(batch, -1, -1, -1), later.expand(batch, -1, -1, -1)], 1))
     visible = visible_model(model, observations.mask)
     C, R = visible.C, full_noise(visible.R)
     if name == "innovation":

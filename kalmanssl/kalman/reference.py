@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from kalmanssl.kalman.arguments import Model, Observations, full_noise, visible_model
+from kalmanssl.kalman.arguments import Model, Observations, full_noise, in_precision, visible_model
 from kalmanssl.kalman.factorize import inverse_transpose, safe_cholesky, symmetrise
 from kalmanssl.kalman.moments import INNOVATION_COV, Moments
 
@@ -51,8 +51,10 @@ def number_observed(observations: Observations) -> Tensor | float:
     return observations.mask.sum(-1).to(observations.y.dtype)
 
 
-def filter_reference(model: Model, observations: Observations) -> Moments:
+def filter_reference(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
     """Run the filter step by step; every derivative, also of higher order, is left to autograd."""
+    if precision is not None:
+        model, observations = in_precision(model, observations, precision)
     y = observations.y
     visible = visible_model(model, observations.mask)
     steps = y.shape[1]

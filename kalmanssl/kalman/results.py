@@ -113,7 +113,9 @@ class FilterResult:
         mask, jitter = self._observations.mask, self._moments.jitter
         nothing = self.filtered_mean.new_zeros(batch)
         skipped = nothing.long() if mask is None else (~mask.any(-1)).sum(1).expand(batch)
-        smallest = self._moments.filtered_cov.detach().diagonal(dim1=-2, dim2=-1).amin((1, 2))
+        smallest = self._moments.smallest_variance
+        if smallest is None:
+            smallest = self._moments.filtered_cov.detach().diagonal(dim1=-2, dim2=-1).amin((1, 2))
         return Status(
             steps_skipped=skipped,
             jitter=nothing if jitter is None else jitter.to(self._dtype).expand(batch),
@@ -126,7 +128,9 @@ class FilterResult:
 
     def distinct_filtered_cov(self) -> tuple[Tensor, Tensor]:
         """Return the filtered covariances, each once, (distinct, state, state), and which is whose, (batch, time)."""
-        return distinct(self._moments.filtered_cov, self._dtype, *self.filtered_mean.shape[:2])
+        batch, steps, _ = self.filtered_mean.shape
+        stack = self._moments.filtered_cov
+        return distinct(stack, self._dtype, batch, step_index(stack, steps))
 
     def _complete(self, name: str) -> Tensor:
         return complete(self._moments, name, self._model, self._observations)
@@ -160,11 +164,14 @@ class Status:
     smallest_variance: Tensor
 
 
-def distinct(stack: Tensor, dtype: torch.dtype, batch: int, steps: int) -> tuple[Tensor, Tensor]:
-    """The covariances of a stack (batch|1, steps or fewer, …), each once, and the index (batch, steps) of each."""
+def distinct(stack: Tensor, dtype: torch.dtype, batch: int, index: Tensor) -> tuple[Tensor, Tensor]:
+    """The covariances of a stack (batch|1, entries, …), each once, and which is whose, (batch, steps).
+
+    `index` (steps,) tells the entry of each step.
+    """
     covs = round_covariance(symmetrise(stack), dtype)
     first = torch.arange(len(covs), device=covs.device) * covs.shape[1]
-    return covs.flatten(0, 1), (first[:, None] + step_index(covs, steps)).expand(batch, steps)
+    return covs.flatten(0, 1), (first[:, None] + index).expand(batch, len(index))
 
 
 def round_covariance(cov: Tensor, dtype: torch.dtype) -> Tensor:
@@ -194,9 +201,11 @@ class StepResult:
     innovation_cov: Tensor
 
 
-@dataclass(frozen=True)
 class SmootherResult:
     """Moments of the state given the whole sequence.
+
+    Covariances are brought into the shape below when they are first asked for, with derivatives. Where neither the
+    parameters nor the mask differ between sequences, they share memory along the batch.
 
     Attributes
     ----------
@@ -208,10 +217,46 @@ class SmootherResult:
         The forward pass it was made from.
     """
 
-    smoothed_mean: Tensor
-    smoothed_cov: Tensor
-    lag_one_cov: Tensor
-    filter: FilterResult
+    FIELDS = ("smoothed_mean", "smoothed_cov", "lag_one_cov")
+
+    def __init__(self, mean: Tensor, covs: Tensor, gains: Tensor, same: int, filtered: FilterResult) -> None:
+        # The covariances (batch|1, entries, state, state) are in order of time, each made from the one after it by a
+        # gain. Before the last `same` + 1 of them come as many steps as are missing, all like the first of these.
+        self._covs, self._gains = covs, gains
+        steps, entries = mean.shape[1], covs.shape[1]
+        step = torch.arange(steps, device=covs.device)
+        settled = max(entries - 1 - same, 0)
+        self._index = torch.where(step < settled, step, (step - (steps - entries)).clamp_min(settled))
+        self._dtype = filtered.filtered_mean.dtype
+        self.smoothed_mean: Tensor = mean.to(self._dtype)
+        self.filter = filtered
+
+    def __repr__(self) -> str:
+        batch, time, state = self.smoothed_mean.shape
+        return f"SmootherResult(batch={batch}, time={time}, state={state}, dtype={self._dtype})"
+
+    @cached_property
+    def smoothed_cov(self) -> Tensor:
+        """Covariance of the state at each step given all of y."""
+        return self._every_step(round_covariance(self._covs, self._dtype), self._index)
+
+    @cached_property
+    def lag_one_cov(self) -> Tensor:
+        """Covariance of the states at t + 1 (rows) and t (columns) given all of y."""
+        lagged = self._covs[:, 1:] @ self._gains.mT
+        return self._every_step(lagged.to(self._dtype), self._index[:-1])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the moments by name; computes all of them."""
+        return {name: getattr(self, name) for name in self.FIELDS}
+
+    def distinct_smoothed_cov(self) -> tuple[Tensor, Tensor]:
+        """Return the smoothed covariances, each once, (distinct, state, state), and which is whose, (batch, time)."""
+        return distinct(self._covs, self._dtype, len(self.smoothed_mean), self._index)
+
+    def _every_step(self, stack: Tensor, index: Tensor) -> Tensor:
+        stack = stack if stack.shape[1] == len(index) else stack[:, index]
+        return stack.expand(len(self.smoothed_mean), -1, -1, -1)
 
 
 @dataclass(frozen=True)

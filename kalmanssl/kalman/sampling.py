@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kalmanssl.kalman.adjoint import filter_adjoint
 from kalmanssl.kalman.arguments import (
     check_count,
     check_generator,
@@ -15,6 +14,9 @@ from kalmanssl.kalman.arguments import (
     in_double,
 )
 from kalmanssl.kalman.factorize import safe_cholesky
+from kalmanssl.kalman.implementations import filter_fastest
+from kalmanssl.kalman.moments import step_index
+from kalmanssl.kalman.recursions import Vectors
 from kalmanssl.kalman.results import PriorSample
 from kalmanssl.kalman.smoothing import reverse_model
 
@@ -66,12 +68,8 @@ def sample_prior(
 
     first = model.m0 + _times(_factor(model.P0, "P0"), draw(batch, state))
     shocks = model.b + _noise(model.Q, "Q", draw(batch, time, state))
-    states = [first]
-    for transition, shock in zip(
-        model.A.expand(-1, time, -1, -1)[:, 1:].unbind(1), shocks[:, 1:].unbind(1), strict=True
-    ):
-        states.append(_times(transition, states[-1]) + shock)
-    path = torch.stack(states, 1)
+    offsets = torch.cat([first[:, None], shocks[:, 1:]], 1).transpose(0, 1)
+    path = Vectors.apply(offsets, model.A.transpose(0, 1), False).transpose(0, 1)
     return PriorSample(path, _times(model.C, path) + _noise(model.R, "R", draw(batch, time, obs)))
 
 
@@ -124,26 +122,33 @@ def sample_posterior(
     observations = check_observations(y, mask)
     model = check_model(y, *y.shape[:2], A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=y.shape[2])
     model, observations = in_double(model, observations)
-    moments = filter_adjoint(model, observations)
-    reverse = reverse_model(model, moments)
+    moments = filter_fastest(model, observations)
+    reverse = reverse_model(model, observations, moments)
+    batch, time, _ = y.shape
     state = model.A.shape[-1]
 
     def draw() -> Tensor:
-        shape = (n_samples, *y.shape[:2], state)
+        shape = (n_samples, batch, time, state)
         noise = torch.randn(shape, generator=generator, dtype=y.dtype, device=y.device)
         return noise.to(model.A.dtype)
 
     # The noise of the backward process has two parts, keep Pf keep' and gain Q gain'. Drawing them apart needs no
     # factor of their sum, which is singular where Q is very small.
     factor = _factor(moments.filtered_cov, "filtered covariance")
-    filtered_noise = _times(factor, draw())
+    filtered_noise = _every_step(factor, time, draw())
     process_noise = _noise(model.Q, "Q", draw())
-    shocks = _times(reverse.keep, filtered_noise[:, :, :-1]) - _times(reverse.gain, process_noise[:, :, 1:])
-    states = [moments.filtered_mean[:, -1] + filtered_noise[:, :, -1]]
-    steps = zip(reverse.gain.unbind(1), (reverse.offset + shocks).unbind(2), strict=True)
-    for gain, offset in reversed(list(steps)):
-        states.append(offset + _times(gain, states[-1]))
-    return torch.stack(states[::-1], 2).to(y.dtype)
+    shocks = _every_step(reverse.keep, time - 1, filtered_noise[:, :, :-1])
+    shocks = shocks - _every_step(reverse.gain, time - 1, process_noise[:, :, 1:])
+    last = moments.filtered_mean[:, -1:] + filtered_noise[:, :, -1:]
+    # Samples stand innermost: those of a sequence share its gains.
+    offsets = torch.cat([reverse.offset + shocks, last], 2).permute(2, 1, 0, 3).flatten(1, 2)
+    states = Vectors.apply(offsets, reverse.gain.transpose(0, 1), True)
+    return states.unflatten(1, (batch, n_samples)).permute(2, 1, 0, 3).to(y.dtype)
+
+
+def _every_step(stack: Tensor, steps: int, vectors: Tensor) -> Tensor:
+    """Matrices (batch|1, steps or fewer, n, n) times vectors (samples, batch, steps, n)."""
+    return _times(stack[:, step_index(stack, steps)], vectors)
 
 
 def _times(matrix: Tensor, vector: Tensor) -> Tensor:

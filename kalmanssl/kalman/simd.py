@@ -1,8 +1,8 @@
 """Vectors of the processor as values in compiled code: one instruction for 8 numbers in float32, 4 in float64.
 
 A compiler that has to guess which loops may be vectorised guesses wrong for small matrices. Here the vectors are
-written out: `load` and `broadcast` make one from an array, arithmetic acts on all its numbers, `store` puts it back. Where
-the processor has no instruction of that width, LLVM makes several.
+written out: `load` and `broadcast` make one from an array, arithmetic acts on all its numbers, `store` puts it back.
+Where the processor has no instruction of that width, LLVM makes several.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
-__all__ = ["add_up", "broadcast", "choose_positive", "fma", "load", "store", "width"]
+__all__ = ["add_up", "broadcast", "choose_positive", "filled", "fma", "load", "store", "store_first", "width"]
 
 _BYTES = 32
 
@@ -75,6 +75,18 @@ def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = _address(context, builder, signature.args[0], args[0], args[1], _llvm(value))
         builder.store(args[2], place, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), generate
+
+
+@intrinsic
+def store_first(typing: Any, array: Any, index: Any, value: Any) -> Any:
+    """Store the first number of a vector in `array[index]`."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _address(context, builder, signature.args[0], args[0], args[1], _llvm(value).element)
+        builder.store(builder.extract_element(args[2], ir.Constant(ir.IntType(32), 0)), place)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), generate

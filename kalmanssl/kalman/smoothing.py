@@ -11,19 +11,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kalmanssl.kalman.adjoint import filter_adjoint
 from kalmanssl.kalman.arguments import (
     Model,
+    Observations,
     check_model,
     check_observations,
     full_noise,
     in_double,
 )
-from kalmanssl.kalman.factorize import inverse_transpose, safe_cholesky, symmetrise
-from kalmanssl.kalman.moments import Moments
-from kalmanssl.kalman.results import FilterResult, SmootherResult, round_covariance
+from kalmanssl.kalman.factorize import inverse_transpose, safe_cholesky
+from kalmanssl.kalman.implementations import filter_fastest
+from kalmanssl.kalman.moments import Moments, between_steps, complete, from_second
+from kalmanssl.kalman.recursions import Congruences, Vectors, congruences, settled
+from kalmanssl.kalman.results import FilterResult, SmootherResult
+from kalmanssl.kalman.riccati import steps_to_forget
+from kalmanssl.kalman.stacks import apply
 
 __all__ = ["Reverse", "kalman_smoother", "reverse_model"]
+
+# How often to look whether smoothed covariances still change.
+_LOOK_EVERY = 32
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,8 @@ class Reverse:
 
     Given all of y, x_t = offset[t] + gain[t] x_{t+1} + N(0, cov[t]) for all t but the last.
 
-    offset : (batch, time - 1, state);   gain, cov, keep : (batch|1, time - 1, state, state)
+    offset : (batch, time - 1, state)
+    gain, cov, keep : (batch|1, time - 1 or fewer, state, state), the last of which stands for all later steps
     keep = I - gain A, which makes cov = keep Pf keep' + gain Q gain'
     """
 
@@ -81,40 +89,63 @@ def kalman_smoother(
     observations = check_observations(y, mask)
     model = check_model(y, *y.shape[:2], A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=y.shape[2])
     model, observations = in_double(model, observations)
-    moments = filter_adjoint(model, observations)
-    reverse = reverse_model(model, moments)
+    moments = filter_fastest(model, observations)
+    reverse = reverse_model(model, observations, moments)
 
-    mean, cov = moments.filtered_mean[:, -1], moments.filtered_cov[:, -1]
-    means, covs = [mean], [cov]
-    steps = zip(*(p.unbind(1) for p in (reverse.offset, reverse.gain, reverse.cov)), strict=True)
-    for offset, gain, spread in reversed(list(steps)):
-        mean = offset + (gain @ mean[..., None])[..., 0]
-        cov = spread + gain @ cov @ gain.mT
-        means.append(mean)
-        covs.append(cov)
-    smoothed_cov = symmetrise(torch.stack(covs[::-1], 1))
-    lag_one = smoothed_cov[:, 1:] @ reverse.gain.mT
-    return SmootherResult(
-        smoothed_mean=torch.stack(means[::-1], 1).to(y.dtype),
-        smoothed_cov=round_covariance(smoothed_cov, y.dtype).expand(y.shape[0], -1, -1, -1),
-        lag_one_cov=lag_one.to(y.dtype).expand(y.shape[0], -1, -1, -1),
-        filter=FilterResult(moments, model, observations, y.dtype),
-    )
+    offsets = torch.cat([reverse.offset, moments.filtered_mean[:, -1:]], 1).transpose(0, 1)
+    mean = Vectors.apply(offsets, reverse.gain.transpose(0, 1), True).transpose(0, 1)
+    last_cov = moments.filtered_cov[:, -1:]
+    same = _same_at_the_end(reverse, last_cov[:, 0], y.shape[1])
+    gains, spreads = (_repeat_last(p, same) for p in (reverse.gain, reverse.cov))
+    chain = torch.cat([spreads, last_cov], 1).transpose(0, 1)
+    covs = Congruences.apply(chain, gains.transpose(0, 1)).transpose(0, 1)
+    filtered = FilterResult(moments, model, observations, y.dtype)
+    return SmootherResult(mean, covs, gains, same, filtered)
 
 
-def reverse_model(model: Model, moments: Moments) -> Reverse:
+def reverse_model(model: Model, observations: Observations, moments: Moments) -> Reverse:
     """Turn the filter's moments into the backward process of the posterior; all steps at once."""
-    A, Q = (p if p.shape[1] == 1 else p[:, 1:] for p in (model.A, full_noise(model.Q)))
-    assert moments.predicted_mean is not None and moments.predicted_cov is not None
-    filtered_cov, predicted_cov = moments.filtered_cov[:, :-1], moments.predicted_cov[:, 1:]
+    A, Q = from_second(model.A), from_second(full_noise(model.Q))
+    filtered_cov = between_steps(moments.filtered_cov, moments.filtered_mean.shape[1])
+    predicted_mean, predicted_cov = (
+        complete(moments, name, model, observations)[:, 1:] for name in ("predicted_mean", "predicted_cov")
+    )
+    if predicted_cov.shape[1] < filtered_cov.shape[1]:
+        predicted_cov = torch.cat([predicted_cov, predicted_cov[:, -1:]], 1)
     eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     V = inverse_transpose(safe_cholesky(predicted_cov, "predicted covariance A P A' + Q"), eye)
     gain = filtered_cov @ A.mT @ V @ V.mT
     keep = eye - gain @ A
-    backwards = (gain @ moments.predicted_mean[:, 1:, :, None])[..., 0]
+    backwards = apply(gain.transpose(0, 1), predicted_mean.transpose(0, 1)).transpose(0, 1)
     return Reverse(
         offset=moments.filtered_mean[:, :-1] - backwards,
         gain=gain,
-        cov=symmetrise(keep @ filtered_cov @ keep.mT + gain @ Q @ gain.mT),
+        cov=keep @ filtered_cov @ keep.mT + gain @ Q @ gain.mT,
         keep=keep,
     )
+
+
+def _repeat_last(stack: Tensor, times: int) -> Tensor:
+    """A stack (batch|1, entries, …) with its last entry as often as said."""
+    if times == 1:
+        return stack
+    return torch.cat([stack[:, :-1], stack[:, -1:].expand(-1, times, -1, -1)], 1)
+
+
+def _same_at_the_end(reverse: Reverse, cov: Tensor, steps: int) -> int:
+    """How often the last entry of `reverse` is to be used, from the last step backwards, until nothing changes.
+
+    `cov` (batch|1, state, state) is the covariance of the last step.
+    """
+    most = steps - reverse.gain.shape[1]
+    if most <= _LOOK_EVERY:
+        return most
+    done, gain, spread = 0, reverse.gain[:, -1:].detach(), reverse.cov[:, -1:].detach()
+    gain, spread = (p.transpose(0, 1).expand(_LOOK_EVERY, -1, -1, -1) for p in (gain, spread))
+    cov = cov.detach()
+    while most - done > _LOOK_EVERY:
+        before, cov = congruences(torch.cat([cov[None], spread]), gain)[-2:]
+        done += _LOOK_EVERY
+        if settled(before, cov):
+            return steps_to_forget(gain[0], done, most) if reverse.gain.requires_grad else done
+    return most

@@ -1,7 +1,8 @@
 """Products over stacks of matrices (time|1, batch|1, n, m) that keep shared axes shared.
 
 An axis of 1 means "the same for all". Broadcasting would copy such an operand for every member; these fold it into one
-product instead, forwards, and sum over it, backwards. Time comes first here: a step is then one piece of memory.
+product instead, forwards, and sum over it, backwards. Time comes first here: a step is then one piece of memory. A
+stack may hold fewer steps than there are: its last entry stands for all that follow, as that of a constant does.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["affine", "apply", "empty_steps", "multiply", "outer", "per_step", "product_sum", "reduce_to"]
+__all__ = ["add_later_", "affine", "apply", "empty_steps", "multiply", "outer", "per_step", "product_sum", "reduce_to"]
 
 
 def per_step(stack: Tensor, steps: int) -> list[Tensor]:
@@ -41,21 +42,40 @@ def multiply(left: Tensor, right: Tensor) -> Tensor:
 
 
 def apply(matrix: Tensor, vector: Tensor) -> Tensor:
-    """A stack of matrices (time|1, batch|1, n, m) times vectors (time, batch, m)."""
-    if matrix.shape[1] == 1:
-        return vector @ (matrix[0, 0] if matrix.shape[0] == 1 else matrix[:, 0]).mT
-    if matrix.shape[0] == 1:
+    """A stack of matrices (steps or fewer, batch|1, n, m) times vectors (steps, batch|1, m)."""
+    known, batch = matrix.shape[:2]
+    if 1 < known < len(vector):
+        last = known - 1
+        return torch.cat([apply(matrix[:last], vector[:last]), apply(matrix[last:], vector[last:])])
+    if batch == 1:
+        return vector @ (matrix[0, 0] if known == 1 else matrix[:, 0]).mT
+    if known == 1:
         return (vector.transpose(0, 1) @ matrix[0].mT).transpose(0, 1)
     return (matrix @ vector[..., None])[..., 0]
 
 
-def outer(left: Tensor, right: Tensor, time: int, batch: int) -> Tensor:
-    """Products of vectors (time, batch, n), (time, batch, m), summed over the axes that shall be 1."""
-    if batch == 1 and time == 1:
+def add_later_(rows: Tensor, offset: Tensor) -> Tensor:
+    """Add offsets (steps or fewer, batch|1, n) to rows (steps, batch, n)."""
+    known = min(len(offset), len(rows))
+    rows[:known].add_(offset[:known])
+    rows[known:].add_(offset[-1])
+    return rows
+
+
+def outer(left: Tensor, right: Tensor, steps: int, batch: int) -> Tensor:
+    """Products of vectors (time, batch, n), (time, batch, m), summed over the axes that shall be 1.
+
+    Where there shall be fewer steps than there are, those at the end are summed as well.
+    """
+    if 1 < steps < len(left):
+        last = steps - 1
+        head, tail = outer(left[:last], right[:last], last, batch), outer(left[last:], right[last:], 1, batch)
+        return torch.cat([head, tail])
+    if batch == 1 and steps == 1:
         return (left.flatten(0, 1).mT @ right.flatten(0, 1))[None, None]
     if batch == 1:
         return (left.mT @ right)[:, None]
-    if time == 1:
+    if steps == 1:
         return (left.transpose(0, 1).mT @ right.transpose(0, 1))[None]
     return left[..., :, None] * right[..., None, :]
 
@@ -67,10 +87,12 @@ def product_sum(left: Tensor, right: Tensor, time: int, batch: int) -> Tensor:
     return reduce_to(left.mT @ right, time, batch)
 
 
-def reduce_to(stack: Tensor, time: int, batch: int) -> Tensor:
-    """Sum over the axes that shall be 1."""
-    if time == 1 and stack.shape[0] != 1:
-        stack = stack.sum(0, keepdim=True)
+def reduce_to(stack: Tensor, steps: int, batch: int) -> Tensor:
+    """Sum over the axes that shall be 1, and over the steps that are too many, all at the end."""
     if batch == 1 and stack.shape[1] != 1:
         stack = stack.sum(1, keepdim=True)
+    if steps != len(stack):
+        last = steps - 1
+        tail = stack[last:].sum(0, keepdim=True)
+        stack = torch.cat([stack[:last], tail]) if last else tail
     return stack

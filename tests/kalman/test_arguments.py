@@ -64,6 +64,28 @@ BAD = {
         r"P0: expected \(3,\) if diagonal, .* got \(4, 3\); .* P0.diag_embed",
     ),
     "P0 negative": ({"P0": -ones(3)}, r"P0: a variance is negative"),
+    "Q half": (
+        {"Q": torch.eye(3, dtype=torch.float16)},
+        r"Q: expected float32 or float64, got torch.float16; convert it with .to\(torch.float32\)",
+    ),
+    "y bfloat": ({"y": ones(4, 6, 2).bfloat16()}, r"y: expected float32 or float64, got torch.bfloat16; convert it"),
+    "y sparse": ({"y": ones(4, 6, 2).to_sparse()}, r"y: expected a dense tensor, got torch.sparse_coo; .*to_dense"),
+    "y meta": ({"y": ones(4, 6, 2).to("meta")}, r"y: expected a tensor with values, got one on the device meta"),
+    "A meta": ({"A": ones(3, 3).to("meta")}, r"A: expected a tensor with values, got one on the device meta"),
+    "A no state": ({"A": ones(0, 0)}, r"A: expected \(state, state\) or .* got \(0, 0\)"),
+    "C no channel": ({"C": ones(0, 3)}, r"C: expected \(obs, state\) or .* got \(0, 3\)"),
+    "R not positive": (
+        {"R": torch.tensor([[1.0, 1.5], [1.5, 1.0]], dtype=torch.float64)},
+        r"R: a covariance is not positive \(smallest eigenvalue -0.5\); pass M @ M.mT of a factor M",
+    ),
+    "Q not positive": (
+        {"Q": torch.eye(3, dtype=torch.float64) - 0.5},
+        r"Q: a covariance is not positive \(smallest eigenvalue -0.5\)",
+    ),
+    "P0 not positive": (
+        {"P0": torch.eye(3, dtype=torch.float64) - 0.5},
+        r"P0: a covariance is not positive \(smallest eigenvalue -0.5\)",
+    ),
     "mask float": ({"mask": ones(4, 6)}, r"mask: expected a torch.Tensor of bool, .* got torch.float64; use mask.bool"),
     "mask list": ({"mask": [True]}, r"mask: expected a torch.Tensor of bool, .* got list"),
     "mask shape": (
@@ -79,6 +101,30 @@ def test_message(changes, message, function):
     with pytest.raises(ValueError, match=message) as raised:
         call(function, **changes)
     assert "\n" not in str(raised.value)
+    assert type(raised.value) is ValueError
+
+
+def test_shapes_that_do_not_fit_together_are_all_named():
+    with pytest.raises(ValueError, match=r"Q: .* got \(2,\); given: y \(4, 6, 2\), A \(3, 3\), Q \(2,\), C \(2, 3\)"):
+        call(kalman_filter, Q=ones(2))
+    with pytest.raises(ValueError, match=r"P0: .* got \(3, 2\); .* R \(2,\), b \(3,\), m0 \(3,\), P0 \(3, 2\)$"):
+        call(kalman_filter, P0=ones(3, 2))
+    values = {name: value for name, value in arguments(A=ones(1, 5, 3, 3)).items() if name != "y"}
+    with pytest.raises(ValueError, match=r"; given: A \(1, 5, 3, 3\), Q"):
+        sample_prior(2, 6, **values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["Q", "P0"])
+def test_covariances_on_the_edge_are_taken(name, dtype):
+    """Of deficient rank, zero, or spoilt by rounding: none of these is a mistake."""
+    factor = torch.tensor([[1.0, 1 / 3], [0.1, 0.7], [-2.0, 5.0]], dtype=dtype)
+    rounded = 1e4 * (factor @ factor.mT)
+    rounded[0, 1] *= 1 + 4 * torch.finfo(dtype).eps
+    values = {key: value.to(dtype) for key, value in arguments().items()}
+    for cov in (factor @ factor.mT, torch.zeros(3, 3, dtype=dtype), rounded, torch.ones(3, 3, dtype=dtype)):
+        out = kalman_filter(**{**values, name: cov})
+        assert torch.isfinite(out.log_likelihood).all()
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
@@ -96,7 +142,9 @@ def test_first_bad_value_of_y_is_named(value):
 
 
 def test_implementation_is_known():
-    with pytest.raises(ValueError, match="implementation: expected one of 'adjoint', 'reference', got 'fast'"):
+    with pytest.raises(
+        ValueError, match="implementation: expected one of 'fastest', 'adjoint', 'reference', got 'fast'"
+    ):
         call(kalman_filter, implementation="fast")
 
 
@@ -107,9 +155,19 @@ def test_a_model_that_grows_without_bound_is_named():
 
 @pytest.mark.parametrize("implementation", ["adjoint", "reference"])
 def test_a_noise_that_is_no_covariance_is_named(implementation):
-    R = torch.tensor([[1.0, 500.0], [500.0, 1.0]], dtype=torch.float64)
+    # Of a stack only the filter itself finds out.
+    R = torch.tensor([[1.0, 500.0], [500.0, 1.0]], dtype=torch.float64).expand(1, TIME, 2, 2)
     with pytest.raises(ValueError, match=r"innovation covariance .* not positive definite .* check Q, R and P0"):
         call(kalman_filter, R=R, implementation=implementation)
+
+
+def test_large_finite_values_whose_sum_overflows_are_taken():
+    values = {name: value.float() for name, value in arguments().items()}
+    values["y"] = torch.full((BATCH, TIME, OBS), 3e38)
+    values["mask"] = torch.zeros(BATCH, TIME, dtype=torch.bool)
+    assert torch.isfinite(kalman_filter(**values).filtered_mean).all()
+    values |= {"R": torch.full((BATCH, TIME, OBS), 3e38), "y": torch.ones(BATCH, TIME, OBS)}
+    assert torch.isfinite(kalman_filter(**{**values, "mask": None}).filtered_mean).all()
 
 
 STATE_MESSAGES = {

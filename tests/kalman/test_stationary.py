@@ -1,21 +1,26 @@
-"""The filter that reuses settled covariances equals the one that computes all of them."""
+"""Covariances of a constant model are computed until they settle; nothing shows that there are no more of them."""
+
+from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
+import scipy.linalg
 import torch
 
-from kalmanssl.kalman import StationaryFilter, kalman_filter, kalman_smoother
+from kalmanssl.kalman import kalman_filter, kalman_smoother
+from kalmanssl.kalman import recursions as recursions_module
 
 
-def model(state: int = 4, obs: int = 2, radius: float = 0.95, seed: int = 0) -> dict[str, torch.Tensor]:
+def model(state: int = 4, obs: int = 2, radius: float = 0.95, process: float = 0.1, seed: int = 0):
     generator = torch.Generator().manual_seed(seed)
     random = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
     A = random(state, state)
     return {
         "A": radius * A / torch.linalg.eigvals(A).abs().max(),
         "b": random(state),
-        "Q": 0.1 + random(state).square(),
+        "Q": process * (1 + random(state).square()),
         "C": random(obs, state),
         "R": 0.1 + random(obs).square(),
         "m0": random(state),
@@ -23,42 +28,157 @@ def model(state: int = 4, obs: int = 2, radius: float = 0.95, seed: int = 0) -> 
     }
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5, 40, 1500])
+def observations(batch, steps, obs=2):
+    return torch.randn(batch, steps, obs, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def steady_state(parameters):
+    A, C, Q, R = (parameters[name].numpy() for name in "ACQR")
+    return scipy.linalg.solve_discrete_are(A.T, C.T, np.diag(Q), np.diag(R))
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def both_ways(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setattr(recursions_module, "has_compiler", lambda: False)
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("steps", [1, 2, 5, 40, 700])
 @pytest.mark.parametrize("radius", [0.5, 0.99, 1.02])
-def test_it_equals_the_general_filter_and_smoother(steps, radius):
+def test_filter_equals_the_one_that_computes_all_covariances(steps, radius):
     parameters = model(radius=radius)
-    y = torch.randn(3, steps, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    settled = StationaryFilter(**parameters)
-    filtered, expected = settled.filter(y), kalman_filter(y, **parameters)
-    torch.testing.assert_close(filtered.mean, expected.filtered_mean, rtol=1e-8, atol=1e-8)
-    torch.testing.assert_close(filtered.covs[filtered.cov_index], expected.filtered_cov[0], rtol=1e-8, atol=1e-9)
-    torch.testing.assert_close(filtered.log_likelihood, expected.log_likelihood, rtol=1e-8, atol=1e-8)
-    smoothed, wanted = settled.smooth(y), kalman_smoother(y, **parameters)
-    torch.testing.assert_close(smoothed.mean, wanted.smoothed_mean, rtol=1e-7, atol=1e-7)
-    torch.testing.assert_close(smoothed.covs[smoothed.cov_index], wanted.smoothed_cov[0], rtol=1e-7, atol=1e-9)
+    y = observations(3, steps)
+    out = kalman_filter(y, **parameters, implementation="adjoint")
+    plain = kalman_filter(y, **parameters, implementation="reference")
+    for name, value in out.tensors().items():
+        expected = getattr(plain, name)
+        torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def plain_smoother(filtered, A, steps):
+    """Rauch, Tung & Striebel, step by step in numpy."""
+    names = ("filtered_mean", "filtered_cov", "predicted_mean", "predicted_cov")
+    mf, Pf, mp, Pp = (getattr(filtered, name)[0].numpy() for name in names)
+    means, covs, lags = [mf[-1]], [Pf[-1]], []
+    for t in range(steps - 2, -1, -1):
+        G = np.linalg.solve(Pp[t + 1], A.numpy() @ Pf[t]).T
+        lags.append(covs[-1] @ G.T)
+        means.append(mf[t] + G @ (means[-1] - mp[t + 1]))
+        covs.append(Pf[t] + G @ (covs[-1] - Pp[t + 1]) @ G.T)
+    return means[::-1], covs[::-1], lags[::-1]
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("steps", [2, 40, 700])
+@pytest.mark.parametrize("radius", [0.5, 0.99, 1.02])
+def test_smoother_equals_the_one_that_computes_all_covariances(steps, radius):
+    parameters = model(radius=radius)
+    y = observations(1, steps)
+    out = kalman_smoother(y, **parameters)
+    means, covs, lags = plain_smoother(
+        kalman_filter(y, **parameters, implementation="reference"), parameters["A"], steps
+    )
+    np.testing.assert_allclose(out.smoothed_mean[0], means, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(out.smoothed_cov[0], covs, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(out.lag_one_cov[0], lags, rtol=1e-8, atol=1e-9)
+    table, index = out.distinct_smoothed_cov()
+    torch.testing.assert_close(table[index], out.smoothed_cov)
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("start", ["wide", "settled"])
+@pytest.mark.parametrize(("radius", "process"), [(0.5, 0.1), (0.99, 1e-3), (1.02, 0.01), (0.9999, 1e-2)])
+def test_gradients_equal_those_of_the_loop_over_all_steps(radius, process, start):
+    """Also where the covariances have settled from the first step on, but their derivatives have not."""
+    steps = 400
+    parameters = model(state=3, radius=radius, process=process)
+    if start == "settled":
+        parameters["P0"] = torch.as_tensor(steady_state(parameters))
+    values = {"y": observations(2, steps), **parameters}
+    gradients = []
+    for implementation in ("adjoint", "reference"):
+        inputs = {name: value.clone().requires_grad_() for name, value in values.items()}
+        arguments = {**inputs, "P0": 0.5 * (inputs["P0"] + inputs["P0"].mT)}
+        out = kalman_filter(arguments.pop("y"), **arguments, implementation=implementation)
+        weights = torch.linspace(1, 2, steps, dtype=torch.float64)
+        loss = (out.log_likelihood * weights).sum() + out.filtered_cov[:, 150:].square().sum()
+        loss = loss + out.gain[0, ::7].sum() + out.predicted_mean.sum() + out.innovation_cov[1, 200].sum()
+        gradients.append(torch.autograd.grad(loss, list(inputs.values())))
+        if implementation == "adjoint":
+            assert len(out.distinct_filtered_cov()[0]) < steps
+    for name, mine, plain in zip(values, *gradients, strict=True):
+        assert (mine - plain).norm() <= 1e-9 * plain.norm(), f"{name}: {(mine - plain).norm() / plain.norm()}"
+
+
+@pytest.mark.parametrize("start", ["wide", "settled"])
+@pytest.mark.parametrize("radius", [0.5, 0.99, 1.02])
+def test_gradients_of_the_smoother_equal_finite_differences(radius, start):
+    steps = 300
+    parameters = model(state=3, radius=radius)
+    if start == "settled":
+        parameters["P0"] = torch.as_tensor(steady_state(parameters))
+    y = observations(1, steps)
+    generator = torch.Generator().manual_seed(2)
+    weights = [torch.randn(steps, *tail, generator=generator, dtype=torch.float64) for tail in ((3,), (3, 3), (3, 3))]
+
+    def loss(values):
+        out = kalman_smoother(y, **values)
+        moments = (out.smoothed_mean[0], out.smoothed_cov[0], out.lag_one_cov[0])
+        return sum((w[: len(m)] * m).sum() for w, m in zip(weights, moments, strict=True))
+
+    inputs = {name: value.clone().requires_grad_() for name, value in parameters.items()}
+    gradients = dict(zip(inputs, torch.autograd.grad(loss(inputs), list(inputs.values())), strict=True))
+    with torch.no_grad():
+        for name, value in parameters.items():
+            direction = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+            direction = 0.5 * (direction + direction.mT) if name == "P0" else direction
+            step = 1e-5 * direction
+            by_difference = loss({**parameters, name: value + step}) - loss({**parameters, name: value - step})
+            torch.testing.assert_close((gradients[name] * direction).sum(), by_difference / 2e-5, rtol=1e-5, atol=1e-5)
 
 
 def test_few_covariances_serve_a_long_sequence():
-    settled = StationaryFilter(**model())
-    y = torch.zeros(1, 5000, 2, dtype=torch.float64)
-    assert len(settled.filter(y).covs) < 500
-    assert len(settled.smooth(y).covs) < 1000
+    y = torch.zeros(1, 20_000, 2, dtype=torch.float64)
+    kalman_smoother(y[:, :50], **model())  # compiles
     begin = time.perf_counter()
-    settled.filter(y)
+    out = kalman_smoother(y, **model())
+    covs, index = out.distinct_smoothed_cov()
     assert time.perf_counter() - begin < 2.0
+    assert len(out.filter.distinct_filtered_cov()[0]) < 200
+    assert len(covs) < 400
+    assert index.shape == (1, 20_000)
 
 
-def test_short_sequence_after_long_and_long_after_short_are_the_same():
-    y = torch.randn(1, 300, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    one = StationaryFilter(**model())
-    short, long = one.filter(y[:, :3]), one.filter(y)
-    torch.testing.assert_close(short.mean, long.mean[:, :3])
-    torch.testing.assert_close(StationaryFilter(**model()).filter(y).mean, long.mean)
-    assert len(one.filter(y[:, :3]).covs) == 3
+def test_they_settle_where_the_riccati_equation_says():
+    parameters = model()
+    covs, _ = kalman_filter(observations(1, 500), **parameters).distinct_filtered_cov()
+    P, C, R = steady_state(parameters), parameters["C"].numpy(), np.diag(parameters["R"].numpy())
+    expected = P - P @ C.T @ np.linalg.solve(C @ P @ C.T + R, C @ P)
+    np.testing.assert_allclose(covs[-1], expected, rtol=1e-11)
 
 
-def test_bad_input():
-    with pytest.raises(ValueError, match="Q"):
-        StationaryFilter(**{**model(), "Q": -torch.ones(4, dtype=torch.float64)})
-    with pytest.raises(ValueError, match="nan"):
-        StationaryFilter(**model()).filter(torch.full((1, 3, 2), float("nan"), dtype=torch.float64))
+def test_a_mask_that_stays_the_same_lets_them_settle():
+    y, parameters = observations(2, 500), model()
+    mask = torch.tensor([True, False]).expand(2, 500, 2)
+    out = kalman_filter(y, **parameters, mask=mask)
+    assert len(out.distinct_filtered_cov()[0]) < 200
+    without = kalman_filter(y[..., :1], **{**parameters, "C": parameters["C"][:1], "R": parameters["R"][:1]})
+    torch.testing.assert_close(out.filtered_cov, without.filtered_cov)
+    torch.testing.assert_close(out.log_likelihood, without.log_likelihood)
+
+
+def test_a_short_sequence_has_the_first_covariances_of_a_long_one():
+    y = observations(1, 300)
+    short, long = kalman_filter(y[:, :3], **model()), kalman_filter(y, **model())
+    torch.testing.assert_close(short.filtered_mean, long.filtered_mean[:, :3])
+    assert torch.equal(short.distinct_filtered_cov()[0], long.distinct_filtered_cov()[0][:3])
+
+
+def test_what_nothing_is_learned_about_does_not_settle():
+    """A state that no channel sees and that drifts on: the variance grows by Q for ever."""
+    parameters = {**model(state=2), "A": torch.eye(2, dtype=torch.float64)}
+    parameters["C"] = torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    out = kalman_filter(observations(1, 1000), **parameters)
+    expected = 5 + parameters["Q"][1] * torch.arange(1000, dtype=torch.float64)
+    torch.testing.assert_close(out.filtered_cov[0, :, 1, 1], expected)

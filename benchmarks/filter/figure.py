@@ -1,0 +1,53 @@
+"""Time against batch, steps and states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .methods import OURS
+from .problems import Size
+
+__all__ = ["SWEEPS", "SWEPT", "draw"]
+
+SWEPT = (OURS, "careful loop", "dynamax")
+BASE = Size(8, 100, 8, 4)
+SWEEPS: dict[str, list[Size]] = {
+    "sequences": [BASE._replace(batch=batch) for batch in (1, 8, 64, 512)],
+    "steps": [BASE._replace(steps=steps) for steps in (100, 1000, 10000)],
+    "states": [BASE._replace(states=states, channels=max(1, states // 2)) for states in (2, 4, 8, 16, 32)],
+}
+COLOURS = dict(zip(SWEPT, ("#1b6ca8", "#e08214", "#4d9221"), strict=True))
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw CPU seconds with gradients, noise that varies, of the methods that were swept."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    known = {
+        (row["method"], tuple(row["size"])): row["cpu_s"]
+        for row in rows
+        if "cpu_s" in row and (row["noise"], row["task"]) == ("varying", "gradients")
+    }
+    for place, (axis, sizes) in zip(figure.subplots(1, 3, sharey=True), SWEEPS.items(), strict=True):
+        axis_index = {"sequences": 0, "steps": 1, "states": 2}[axis]
+        for method in SWEPT:
+            points = [(size[axis_index], known[method, size]) for size in sizes if (method, size) in known]
+            if points:
+                place.plot(*zip(*points, strict=True), "o-", clip_on=False, color=COLOURS[method], label=method)
+        fixed = [f"{value} {name}" for name, value in zip(SWEEPS, BASE, strict=False) if name != axis]
+        label = f"{axis}, twice as many as channels" if axis == "states" else axis
+        place.set(xscale="log", yscale="log", xlabel=label, title=", ".join(fixed))
+        place.set_xticks([size[axis_index] for size in sizes], [f"{size[axis_index]:,}" for size in sizes])
+        place.minorticks_off()
+        place.grid(alpha=0.3)
+        for side in ("top", "right"):
+            place.spines[side].set_visible(False)
+        if axis == "sequences":
+            place.set_ylabel("CPU seconds, forward and gradients")
+            if place.get_lines():
+                place.legend(frameon=False)
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,103 @@
+"""Tables of times, ratios, memory and accuracy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.table import Table
+
+from .methods import METHODS
+from .problems import NOISES, TASKS, Size
+
+__all__ = ["accuracy_table", "cost_table", "time_tables"]
+
+NOISE_WORDS = {"varying": "noise that depends on the input", "constant": "constant noise"}
+TASK_WORDS = {"forward": "forward", "gradients": "forward and gradients"}
+
+
+def time_tables(rows: list[dict[str, Any]], sizes: list[Size]) -> list[Table]:
+    """A table for each noise and task: median CPU time of a call, and how many times ours in the same rounds.
+
+    For several threads the ratio of wall times is there too.
+    """
+    tables = []
+    for noise in NOISES:
+        for task in TASKS:
+            chosen = _chosen(rows, noise, task)
+            if not any("cpu_s" in row for row in chosen.values()):
+                continue
+            table = _table(f"{TASK_WORDS[task]}, {NOISE_WORDS[noise]}: CPU ms (times ours)", sizes)
+            for method in METHODS:
+                cells = [_time(chosen.get((method, size))) for size in sizes]
+                if any(cells):
+                    table.add_row(method, *cells)
+            tables.append(table)
+    return tables
+
+
+def cost_table(rows: list[dict[str, Any]], sizes: list[Size], core: float | None) -> Table:
+    """Share of the core's rate that goes into necessary arithmetic, and memory that the call adds."""
+    chosen = _chosen(rows, "varying", "gradients")
+    table = _table("forward and gradients, noise that depends on the input: share of the core's rate, MB added", sizes)
+    for method in METHODS:
+        cells = []
+        for size in sizes:
+            row = chosen.get((method, size), {})
+            share = f"{100 * row['gflops'] * 1e9 / core:.2g} %" if core and "gflops" in row else ""
+            cells.append(f"{share}  {row['added_memory_mb']:.0f}" if "added_memory_mb" in row else "")
+        if any(cells):
+            table.add_row(method, *cells)
+    return table
+
+
+def accuracy_table(rows: list[dict[str, Any]], noise: str) -> Table:
+    """Relative error of the log-likelihood and of the gradients; ! marks covariances that are not positive definite."""
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    table = Table(title=f"relative error of log-likelihood / gradients, {NOISE_WORDS[noise]}; ! not positive definite")
+    table.add_column("method")
+    for case in cases:
+        table.add_column(case, justify="right")
+    known = {(row["method"], row["case"]): row for row in rows if row["noise"] == noise}
+    for method in dict.fromkeys(row["method"] for row in rows):
+        table.add_row(method, *(_errors(known.get((method, case), {})) for case in cases))
+    return table
+
+
+def _chosen(rows: list[dict[str, Any]], noise: str, task: str) -> dict[tuple[str, Size], dict[str, Any]]:
+    wanted = [row for row in rows if (row["noise"], row["task"]) == (noise, task)]
+    return {(row["method"], Size(*row["size"])): row for row in wanted}
+
+
+def _table(title: str, sizes: list[Size]) -> Table:
+    table = Table(title=title, caption="batch, steps, states, channels; - skipped, the reason is in results.json")
+    table.add_column("method")
+    for size in sizes:
+        table.add_column(str(size), justify="right")
+    return table
+
+
+def _time(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    if "cpu_s" not in row:
+        return "-"
+    if "times_ours" not in row:
+        return f"{1000 * row['cpu_s']:.3g}"
+    wall = f", wall {row['times_ours_wall']:.2g}" if row["threads"] > 1 else ""
+    return f"{1000 * row['cpu_s']:.3g} ({row['times_ours']:.3g}{wall})"
+
+
+def _errors(row: dict[str, Any]) -> str:
+    if "failed" in row:
+        return "fails"
+    if "log_likelihood_error" not in row:
+        return "-" if row else ""
+    texts = [_number(row["log_likelihood_error"])]
+    if "gradient_error" in row:
+        texts.append(_number(row["gradient_error"]))
+    return " / ".join(texts) + ("" if row["positive_definite"] else " !")
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None or not math.isfinite(value) else f"{value:.0e}"

@@ -1,0 +1,148 @@
+"""Ours and the filters that others have in torch: the published loop, a careful loop, torch-kf."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .problems import Problem
+from .work import GRADIENTS, Answer
+
+__all__ = ["TorchWork", "careful", "ours", "published", "torch_kf"]
+
+LOG_2PI = math.log(2 * math.pi)
+
+# (y, A, Q, C, R, wanted) -> log-likelihood (batch, steps) and, where the moments are wanted, means and covariances.
+TorchFilter = Callable[..., tuple[Tensor, ...]]
+
+
+class TorchWork:
+    """A filter in torch on a problem; the moments are asked for in the forward task only."""
+
+    compile_s = 0.0
+
+    def __init__(self, function: TorchFilter, problem: Problem, task: str, dtype: torch.dtype = torch.float32) -> None:
+        self.function, self.gradients = function, task == "gradients"
+        self.tensors = {name: torch.tensor(getattr(problem, name), dtype=dtype) for name in ("y", "A", "Q", "C", "R")}
+        if self.gradients:
+            for name in GRADIENTS:
+                self.tensors[name].requires_grad_()
+
+    def __call__(self) -> tuple[Tensor, ...]:
+        """Log-likelihood, then moments or gradients."""
+        if not self.gradients:
+            with torch.no_grad():
+                return self.function(*self.tensors.values(), wanted=True)
+        (log_likelihood,) = self.function(*self.tensors.values(), wanted=False)
+        leaves = [self.tensors[name] for name in GRADIENTS]
+        return log_likelihood.detach(), *torch.autograd.grad(log_likelihood.sum(), leaves)
+
+    def answer(self, result: tuple[Tensor, ...]) -> Answer:
+        """Bring what a call returned to the common form."""
+        first, *others = (v.detach().double().numpy() for v in result)
+        if self.gradients:
+            return Answer(first.sum(-1), gradients=dict(zip(GRADIENTS, others, strict=True)))
+        mean, cov = others
+        return Answer(first.sum(-1), mean, cov)
+
+
+def ours(**options: Any) -> TorchFilter:
+    """`kalmanssl.kalman.kalman_filter` with options."""
+    from kalmanssl.kalman import kalman_filter
+
+    def run(y: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, wanted: bool) -> tuple[Tensor, ...]:
+        out = kalman_filter(y, A=A, Q=Q, C=C, R=R, m0=y.new_zeros(len(A)), P0=y.new_ones(len(A)), **options)
+        return (out.log_likelihood, out.filtered_mean, out.filtered_cov) if wanted else (out.log_likelihood,)
+
+    return run
+
+
+def _start(y: Tensor, A: Tensor, R: Tensor) -> tuple[int, int, Tensor, Tensor, Tensor]:
+    """Batch, steps, mean and covariance of the first state, R in full with (batch or 1, steps or 1, …)."""
+    batch, steps, _ = y.shape
+    states = len(A)
+    full = R.diag_embed() if R.ndim == 3 else R.diag()[None, None]
+    mean = y.new_zeros(batch, states)
+    return batch, steps, mean, torch.eye(states, dtype=y.dtype).expand(batch, states, states), full
+
+
+def careful(y: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, wanted: bool) -> tuple[Tensor, ...]:
+    """A loop that does everything right: one Cholesky factor, Joseph's form, symmetric covariances, no slice writes."""
+    _, _, mean, cov, full_R = _start(y, A, R)
+    Q, eye = Q.diag(), torch.eye(len(A), dtype=y.dtype)
+    noise = full_R.expand(-1, y.shape[1], -1, -1).unbind(1)
+    means, covs, terms = [], [], []
+    for t, seen in enumerate(y.unbind(1)):
+        if t > 0:
+            mean = mean @ A.mT
+            cov = A @ cov @ A.mT + Q
+        cross = cov @ C.mT
+        factor = torch.linalg.cholesky_ex(C @ cross + noise[t])[0]
+        gain = torch.cholesky_solve(cross.mT, factor).mT
+        error = (seen - mean @ C.mT)[..., None]
+        white = torch.linalg.solve_triangular(factor, error, upper=False)[..., 0]
+        terms.append(-0.5 * white.square().sum(-1) - factor.diagonal(dim1=-2, dim2=-1).log().sum(-1))
+        mean = mean + (gain @ error)[..., 0]
+        keep = eye - gain @ C
+        cov = keep @ cov @ keep.mT + gain @ noise[t] @ gain.mT
+        cov = 0.5 * (cov + cov.mT)
+        means.append(mean)
+        covs.append(cov)
+    log_likelihood = torch.stack(terms, 1) - 0.5 * y.shape[-1] * LOG_2PI
+    return (log_likelihood, torch.stack(means, 1), torch.stack(covs, 1)) if wanted else (log_likelihood,)
+
+
+def published(y: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, wanted: bool) -> tuple[Tensor, ...]:
+    """The scheme of published research code: slices of preallocated tensors, a dense inverse, (I - K C) P.
+
+    A read of a slice must be cloned, since the next write would spoil it for the backward pass, and each write makes
+    the backward pass copy the gradient of the whole tensor: its time grows with the square of the steps.
+    """
+    batch, steps, first_mean, first_cov, full_R = _start(y, A, R)
+    states, channels, Q, eye = len(A), y.shape[-1], Q.diag(), torch.eye(len(A), dtype=y.dtype)
+    means, covs = y.new_zeros(batch, steps, states), y.new_zeros(batch, steps, states, states)
+    errors, spreads = y.new_zeros(batch, steps, channels), y.new_zeros(batch, steps, channels, channels)
+    inverses = y.new_zeros(batch, steps, channels, channels)
+    full_R = full_R.expand(-1, steps, -1, -1)
+    for t in range(steps):
+        if t == 0:
+            mean, cov = first_mean, first_cov
+        else:
+            mean = means[:, t - 1].clone() @ A.mT
+            cov = A @ covs[:, t - 1].clone() @ A.mT + Q
+        errors[:, t] = y[:, t] - mean @ C.mT
+        spreads[:, t] = C @ cov @ C.mT + full_R[:, t]
+        inverses[:, t] = torch.inverse(spreads[:, t].clone())
+        gain = cov @ C.mT @ inverses[:, t].clone()
+        means[:, t] = mean + (gain @ errors[:, t].clone()[..., None])[..., 0]
+        covs[:, t] = (eye - gain @ C) @ cov
+    squares = (errors[..., None, :] @ inverses @ errors[..., None])[..., 0, 0]
+    log_likelihood = -0.5 * (squares + torch.logdet(spreads) + channels * LOG_2PI)
+    return (log_likelihood, means, covs) if wanted else (log_likelihood,)
+
+
+def torch_kf(y: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, wanted: bool) -> tuple[Tensor, ...]:
+    """torch-kf's predict, project and update in a loop: its own loop has no likelihood, and constant noise only."""
+    from torch_kf import GaussianState, KalmanFilter
+
+    _, steps, mean, cov, full_R = _start(y, A, R)
+    model = KalmanFilter(A, C, Q.diag(), full_R[0, 0])
+    state = GaussianState(mean[..., None], cov)
+    noise = full_R.expand(-1, steps, -1, -1).unbind(1)
+    states, terms = [], []
+    for t, seen in enumerate(y[..., None].unbind(1)):
+        if t > 0:
+            state = model.predict(state)
+        projection = model.project(state, measurement_noise=noise[t])
+        terms.append(projection.log_likelihood(seen))
+        state = model.update(state, seen, projection=projection, measurement_noise=noise[t])
+        states.append(state)
+    log_likelihood = torch.stack(terms, 1)
+    if not wanted:
+        return (log_likelihood,)
+    means = torch.stack([s.mean[..., 0] for s in states], 1)
+    return log_likelihood, means, torch.stack([s.covariance for s in states], 1)
