@@ -74,7 +74,7 @@ PRESETS = {
     PresetName.full: Preset(
         (Size(8, 100, 10, 5), Size(32, 100, 2, 2), Size(32, 400, 16, 8), Size(128, 400, 16, 8), Size(1, 65000, 16, 8)),
         repeats=9,
-        limit_s=240.0,
+        limit_s=400.0,
         swept=SWEPT,
         swept_work=math.inf,
         left_out=(),
@@ -105,7 +105,7 @@ def choose_methods(asked: list[str] | None, preset: Preset) -> list[str]:
     for part in asked:
         found = [part] if part in METHODS else [name for name in METHODS if part.lower() in name.lower()]
         if not found:
-            raise InputError(f"--methods {part}: there are {', '.join(METHODS)}")
+            raise InputError(f"--methods {part}: there are {'; '.join(METHODS)}")
         chosen |= dict.fromkeys(found)
     return [name for name in METHODS if name in chosen]
 
@@ -310,7 +310,9 @@ def summarise(folder: Folder, rates: list[Row], sizes: list[Size]) -> None:
             machine[package] = None
     result = {"settings": folder.settings, "machine": machine, "results": timed, "accuracy": accuracy}
     (folder.path / "results.json").write_text(json.dumps(result, indent=1) + "\n")
-    draw(timed, folder.path / "times.png")
+    files = [folder.path / "results.json"]
+    if draw(timed, folder.path / "times.png"):
+        files.append(folder.path / "times.png")
 
     console = Console() if Console().is_terminal else Console(width=170)
     swept = {size for one in SWEEPS.values() for size in one}
@@ -321,10 +323,12 @@ def summarise(folder: Folder, rates: list[Row], sizes: list[Size]) -> None:
     if core:
         products = machine["flops_per_second"]["torch.mm"]
         console.print(f"this core: {core / 1e9:.0f} GFLOP/s at most, {products / 1e9:.0f} in torch.mm")
-    console.print(cost_table(timed, sizes, core))
-    for noise in NOISES if accuracy else ():
-        console.print(accuracy_table(accuracy, noise))
-    console.print(f"{folder.path / 'results.json'}, {folder.path / 'times.png'}", markup=False)
+    if timed:
+        console.print(cost_table(timed, sizes, core))
+    for noise in NOISES:
+        if any(row["noise"] == noise for row in accuracy):
+            console.print(accuracy_table(accuracy, noise))
+    console.print(", ".join(map(str, files)), markup=False)
 
 
 if __name__ == "__main__":

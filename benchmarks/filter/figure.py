@@ -20,18 +20,21 @@ SWEEPS: dict[str, list[Size]] = {
 COLOURS = dict(zip(SWEPT, ("#1b6ca8", "#e08214", "#4d9221"), strict=True))
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw CPU seconds with gradients, noise that varies, of the methods that were swept."""
+def draw(rows: list[dict[str, Any]], path: Path) -> bool:
+    """Draw CPU seconds with gradients, noise that varies, of the methods that were swept; False if none was."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
     known = {
         (row["method"], tuple(row["size"])): row["cpu_s"]
         for row in rows
         if "cpu_s" in row and (row["noise"], row["task"]) == ("varying", "gradients")
     }
+    swept = {size for sizes in SWEEPS.values() for size in sizes}
+    if not any(size in swept for _, size in known):
+        return False
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
     for place, (axis, sizes) in zip(figure.subplots(1, 3, sharey=True), SWEEPS.items(), strict=True):
         axis_index = {"sequences": 0, "steps": 1, "states": 2}[axis]
         for method in SWEPT:
@@ -51,3 +54,4 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             if place.get_lines():
                 place.legend(frameon=False)
     figure.savefig(path, dpi=150)
+    return True

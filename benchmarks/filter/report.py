@@ -55,7 +55,7 @@ def accuracy_table(rows: list[dict[str, Any]], noise: str) -> Table:
     """Relative error of the log-likelihood and of the gradients; ! marks covariances that are not positive definite."""
     cases = list(dict.fromkeys(row["case"] for row in rows))
     table = Table(title=f"relative error of log-likelihood / gradients, {NOISE_WORDS[noise]}; ! not positive definite")
-    table.add_column("method")
+    table.add_column("method", no_wrap=True)
     for case in cases:
         table.add_column(case, justify="right")
     known = {(row["method"], row["case"]): row for row in rows if row["noise"] == noise}
@@ -96,7 +96,9 @@ def _errors(row: dict[str, Any]) -> str:
     texts = [_number(row["log_likelihood_error"])]
     if "gradient_error" in row:
         texts.append(_number(row["gradient_error"]))
-    return " / ".join(texts) + ("" if row["positive_definite"] else " !")
+    return ("not finite" if set(texts) == {"not finite"} else " / ".join(texts)) + (
+        "" if row["positive_definite"] else " !"
+    )
 
 
 def _number(value: float | None) -> str:

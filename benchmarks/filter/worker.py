@@ -25,7 +25,8 @@ from .problems import Size, make_problem
 from .work import Work
 
 LONG_CALL_S = 10.0  # a call that takes longer is measured without one to warm up
-SHORT_S = 0.02  # calls are repeated until they take this long together
+SHORT_S = 0.03  # shorter calls are repeated until they take this long together
+WAKE_S = 0.1  # caches fill and sleeping threads find their cores
 
 
 def keep_to_cores(threads: int) -> None:
@@ -68,15 +69,16 @@ class Worker:
         first, second, calls = self.time(1), None, 1
         if first["wall"] < LONG_CALL_S or self.method.compiles_at_first:
             self._forget_peak()
-            second = self.time(1)
+            second = self.time(1, wake=first["wall"] < 1.0)
             calls = max(1, round(SHORT_S / max(second["wall"], 1e-6)))
         return {"compile_s": self.work.compile_s, "first": first, "second": second, "calls": calls}
 
-    def time(self, calls: int) -> dict[str, float]:
-        """CPU and wall seconds of a call, the mean of several in a row."""
+    def time(self, calls: int, wake: bool = False) -> dict[str, float]:
+        """CPU and wall seconds of a call, the mean of several in a row; `wake` lets it run a little before."""
         assert self.work is not None
         gc.collect()
-        if calls > 1:  # the others' turns have emptied the caches
+        end = time.perf_counter() + WAKE_S
+        while wake and time.perf_counter() < end:
             self.work()
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(calls):

@@ -97,8 +97,8 @@ class _Filter(torch.autograd.Function):
 
     In the backward pass `to_X` is the derivative of the loss with respect to X, summed up as it flows in, and `g_X` the
     part of it that comes from outside. Symbols: Pp, Pf predicted and filtered covariance, mp, mf means, e innovation,
-    F its covariance, V the inverse of its upper Cholesky factor (so that V V' = F^-1), K gain. Stacks of
-    covariances have as many steps as differ from each other.
+    F its covariance, V the inverse of its upper Cholesky factor (so that V V' = F^-1), K gain. There are
+    as many steps of covariances as differ from each other.
     """
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +24,9 @@ class SlowPathWarning(UserWarning):
 
 @cache
 def has_compiler() -> bool:
-    """Whether numba is installed; says once if it is not."""
+    """Whether numba is installed and not switched off by NUMBA_DISABLE_JIT; says once if it is not installed."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return False
     if find_spec("numba") is not None:
         return True
     warnings.warn(
@@ -43,10 +47,18 @@ def _warn_uncached() -> None:
     )
 
 
+@cache
+def _fingerprint() -> str:
+    """Of everything that kernels are made of: numba itself looks only at the file of the function that it keeps."""
+    sources = [*sorted(Path(__file__).parent.glob("*kernels.py")), Path(__file__).with_name("simd.py")]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+
+
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile a function on its first call; other threads may run meanwhile, and the code is kept on disk."""
     from numba import njit
 
+    function.__qualname__ += f"_{_fingerprint()}"
     settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
         return njit(cache=True, **settings)(function)

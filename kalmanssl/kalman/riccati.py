@@ -83,7 +83,7 @@ def steps_to_forget(transition: Tensor, known: int, steps: int) -> int:
 def _compiled_loop(
     steps: int, P0: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, *, constant: bool
 ) -> Covariances:
-    from kalmanssl.kalman import recursion_kernels
+    from kalmanssl.kalman import covariance_kernels
 
     n, m = C.shape[-1], C.shape[-2]
     matrices = [as_rows(p) for p in (A, A.mT, -C, C.mT)]
@@ -96,7 +96,7 @@ def _compiled_loop(
     while first < steps:
         length = min(length, steps - first)
         out = [P0.new_empty(length, 1, *shape) for shape in ((n, ns), (n, ns), (n, ms), (m, ms), (m, ms))]
-        done = recursion_kernels.riccati(
+        done = covariance_kernels.riccati(
             first, length, flat(before), model, periods, size, diagonal, tolerance, tuple(flat(p) for p in out)
         )
         if done < 0:

@@ -15,7 +15,7 @@ from kalmanssl.kalman.arguments import (
 )
 from kalmanssl.kalman.factorize import safe_cholesky
 from kalmanssl.kalman.implementations import filter_fastest
-from kalmanssl.kalman.moments import step_index
+from kalmanssl.kalman.moments import from_second, step_index
 from kalmanssl.kalman.recursions import Vectors
 from kalmanssl.kalman.results import PriorSample
 from kalmanssl.kalman.smoothing import reverse_model
@@ -123,7 +123,7 @@ def sample_posterior(
     model = check_model(y, *y.shape[:2], A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=y.shape[2])
     model, observations = in_double(model, observations)
     moments = filter_fastest(model, observations)
-    reverse = reverse_model(model, observations, moments)
+    reverse = reverse_model(model, moments)
     batch, time, _ = y.shape
     state = model.A.shape[-1]
 
@@ -132,13 +132,14 @@ def sample_posterior(
         noise = torch.randn(shape, generator=generator, dtype=y.dtype, device=y.device)
         return noise.to(model.A.dtype)
 
-    # The noise of the backward process has two parts, keep Pf keep' and gain Q gain'. Drawing them apart needs no
-    # factor of their sum, which is singular where Q is very small.
+    # The noise of the backward process has two parts, of keep Pf keep' and gain Q gain' with keep = I - gain A. Drawing
+    # them apart needs no factor of their sum, which is singular where Q is very small.
     factor = _factor(moments.filtered_cov, "filtered covariance")
     filtered_noise = _every_step(factor, time, draw())
     process_noise = _noise(model.Q, "Q", draw())
-    shocks = _every_step(reverse.keep, time - 1, filtered_noise[:, :, :-1])
-    shocks = shocks - _every_step(reverse.gain, time - 1, process_noise[:, :, 1:])
+    before = filtered_noise[:, :, :-1]
+    after = _times(from_second(model.A), before) + process_noise[:, :, 1:]
+    shocks = before - _every_step(reverse.gain, time - 1, after)
     last = moments.filtered_mean[:, -1:] + filtered_noise[:, :, -1:]
     # Samples stand innermost: those of a sequence share its gains.
     offsets = torch.cat([reverse.offset + shocks, last], 2).permute(2, 1, 0, 3).flatten(1, 2)

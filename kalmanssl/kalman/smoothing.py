@@ -11,17 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kalmanssl.kalman.arguments import (
-    Model,
-    Observations,
-    check_model,
-    check_observations,
-    full_noise,
-    in_double,
-)
-from kalmanssl.kalman.factorize import inverse_transpose, safe_cholesky
+from kalmanssl.kalman.arguments import Model, check_model, check_observations, in_double
+from kalmanssl.kalman.backward_gains import backward_gains
 from kalmanssl.kalman.implementations import filter_fastest
-from kalmanssl.kalman.moments import Moments, between_steps, complete, from_second
+from kalmanssl.kalman.moments import Moments, between_steps, from_second
 from kalmanssl.kalman.recursions import Congruences, Vectors, congruences, settled
 from kalmanssl.kalman.results import FilterResult, SmootherResult
 from kalmanssl.kalman.riccati import steps_to_forget
@@ -40,14 +33,12 @@ class Reverse:
     Given all of y, x_t = offset[t] + gain[t] x_{t+1} + N(0, cov[t]) for all t but the last.
 
     offset : (batch, time - 1, state)
-    gain, cov, keep : (batch|1, time - 1 or fewer, state, state), the last of which stands for all later steps
-    keep = I - gain A, which makes cov = keep Pf keep' + gain Q gain'
+    gain, cov : (batch|1, time - 1 or fewer, state, state), the last of which stands for all later steps
     """
 
     offset: Tensor
     gain: Tensor
     cov: Tensor
-    keep: Tensor
 
 
 def kalman_smoother(
@@ -82,6 +73,11 @@ def kalman_smoother(
     NotPositiveDefiniteError
         If a covariance is not positive definite (a subclass of ValueError).
 
+    Notes
+    -----
+    Covariances of a constant model are computed until they settle, from either end. What is kept of a long sequence is
+    then its means and those few covariances (`SmootherResult.distinct_smoothed_cov`).
+
     References
     ----------
     Särkkä & Svensson, Bayesian Filtering and Smoothing, 2nd ed. (2023), Section 12.2.
@@ -90,7 +86,7 @@ def kalman_smoother(
     model = check_model(y, *y.shape[:2], A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=y.shape[2])
     model, observations = in_double(model, observations)
     moments = filter_fastest(model, observations)
-    reverse = reverse_model(model, observations, moments)
+    reverse = reverse_model(model, moments)
 
     offsets = torch.cat([reverse.offset, moments.filtered_mean[:, -1:]], 1).transpose(0, 1)
     mean = Vectors.apply(offsets, reverse.gain.transpose(0, 1), True).transpose(0, 1)
@@ -103,26 +99,15 @@ def kalman_smoother(
     return SmootherResult(mean, covs, gains, same, filtered)
 
 
-def reverse_model(model: Model, observations: Observations, moments: Moments) -> Reverse:
+def reverse_model(model: Model, moments: Moments) -> Reverse:
     """Turn the filter's moments into the backward process of the posterior; all steps at once."""
-    A, Q = from_second(model.A), from_second(full_noise(model.Q))
     filtered_cov = between_steps(moments.filtered_cov, moments.filtered_mean.shape[1])
-    predicted_mean, predicted_cov = (
-        complete(moments, name, model, observations)[:, 1:] for name in ("predicted_mean", "predicted_cov")
-    )
-    if predicted_cov.shape[1] < filtered_cov.shape[1]:
-        predicted_cov = torch.cat([predicted_cov, predicted_cov[:, -1:]], 1)
-    eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-    V = inverse_transpose(safe_cholesky(predicted_cov, "predicted covariance A P A' + Q"), eye)
-    gain = filtered_cov @ A.mT @ V @ V.mT
-    keep = eye - gain @ A
-    backwards = apply(gain.transpose(0, 1), predicted_mean.transpose(0, 1)).transpose(0, 1)
-    return Reverse(
-        offset=moments.filtered_mean[:, :-1] - backwards,
-        gain=gain,
-        cov=keep @ filtered_cov @ keep.mT + gain @ Q @ gain.mT,
-        keep=keep,
-    )
+    A, b, Q = (from_second(p) for p in (model.A, model.b, model.Q))
+    gain, cov = backward_gains(filtered_cov, A, Q)
+    mean = moments.filtered_mean[:, :-1].transpose(0, 1)
+    predicted = apply(A.transpose(0, 1), mean) + b.transpose(0, 1)
+    offset = mean - apply(gain.transpose(0, 1), predicted)
+    return Reverse(offset.transpose(0, 1), gain, cov)
 
 
 def _repeat_last(stack: Tensor, times: int) -> Tensor:

@@ -209,6 +209,20 @@ def test_no_place_to_keep_compiled_code_is_said_once_and_is_no_obstacle():
     assert float(value) == 0.5
 
 
+def test_compiled_code_is_not_kept_beyond_a_change_of_what_it_calls(tmp_path, monkeypatch):
+    names = []
+    for source in ("one", "other"):
+        (tmp_path / "matrix_kernels.py").write_text(source)
+        (tmp_path / "simd.py").write_text("")
+        monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
+        compiled._fingerprint.cache_clear()
+        names.append(compiled._fingerprint())
+    compiled._fingerprint.cache_clear()
+    assert names[0] != names[1]
+    monkeypatch.undo()
+    assert compiled.compiled(lambda x: x).py_func.__qualname__.endswith(compiled._fingerprint())
+
+
 @pytest.mark.parametrize("precision", [torch.float32, torch.float64])
 def test_precision_by_one_argument(precision):
     problem = make_problem(varies="both", batch=3)

@@ -8,6 +8,7 @@ import torch
 
 from kalmanssl.kalman import NotPositiveDefiniteError
 from kalmanssl.kalman import recursions as recursions_module
+from kalmanssl.kalman.backward_gains import backward_gains
 from kalmanssl.kalman.means import filter_means, means_adjoint
 from kalmanssl.kalman.recursions import Congruences, Vectors, advance, congruences
 from kalmanssl.kalman.riccati import covariances, steps_to_forget
@@ -161,6 +162,33 @@ def test_a_covariance_that_is_mended_says_by_how_much():
         found = covariances(3, *parameters, guarded=True, lasting=False)
     assert found.jitter.shape == (1,)
     assert 0 < float(found.jitter) < 1e-8
+
+
+@pytest.mark.usefixtures("both_ways")
+@pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
+@pytest.mark.parametrize("varies", [(1, 1), (1, 5), (3, 1), (3, 5)], ids=["none", "time", "batch", "both"])
+@pytest.mark.parametrize("n", [1, 4, 7, 16])
+def test_backward_gains(n, varies, full):
+    A, Q = transitions(*varies, n), 0.1 + random(*varies, n, seed=3).square()
+    Q = Q.diag_embed() + 0.1 if full else Q
+    root = random(3, 5, n, n, seed=4)
+    P = root @ root.mT + 0.1 * torch.eye(n, dtype=torch.float64)
+    gain, spread = backward_gains(P, A, Q)
+    cross = (P @ A.mT).numpy()
+    ahead = A.numpy() @ cross + (Q if full else Q.diag_embed()).numpy()
+    expected = cross @ np.linalg.inv(ahead)
+    np.testing.assert_allclose(gain, expected, rtol=1e-8, atol=1e-10)
+    remaining = P.numpy() - expected @ ahead @ expected.swapaxes(-1, -2)  # the variance that x_{t+1} leaves of x_t
+    np.testing.assert_allclose(spread, remaining, rtol=1e-7, atol=1e-9)
+    assert torch.equal(spread, spread.mT)
+
+
+@pytest.mark.usefixtures("both_ways")
+def test_backward_gains_of_a_state_without_uncertainty_are_mended():
+    eye, nothing = torch.eye(2, dtype=torch.float64), torch.zeros(1, 1, 2, dtype=torch.float64)
+    with pytest.warns(RuntimeWarning, match="predicted covariance"):
+        gain, _ = backward_gains(0 * eye[None, None], eye[None, None], nothing)
+    assert torch.isfinite(gain).all()
 
 
 def test_steps_to_forget():

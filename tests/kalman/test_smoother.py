@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -63,3 +65,60 @@ def test_single_step():
     out = kalman_smoother(problem.y, **problem.parameters)
     torch.testing.assert_close(out.smoothed_mean, out.filter.filtered_mean)
     assert out.lag_one_cov.shape == (2, 0, 3, 3)
+
+
+@pytest.mark.parametrize("varies", ["none", "both"])
+def test_each_covariance_once(varies):
+    problem = make_problem(varies=varies, batch=3, time=5)
+    out = kalman_smoother(problem.y, **problem.parameters)
+    covs, index = out.distinct_smoothed_cov()
+    assert covs.shape == ((5 if varies == "none" else 15), 3, 3)
+    assert index.shape == (3, 5)
+    torch.testing.assert_close(covs[index], out.smoothed_cov)
+
+
+def test_result_says_what_it_is_and_gives_its_moments_by_name():
+    problem = make_problem()
+    out = kalman_smoother(problem.y.float(), **{name: value.float() for name, value in problem.parameters.items()})
+    assert repr(out) == "SmootherResult(batch=2, time=6, state=3, dtype=torch.float32)"
+    moments = out.tensors()
+    assert [tuple(value.shape) for value in moments.values()] == [(2, 6, 3), (2, 6, 3, 3), (2, 5, 3, 3)]
+    assert {value.dtype for value in moments.values()} == {torch.float32}
+    assert moments["lag_one_cov"] is out.lag_one_cov
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
+@pytest.mark.parametrize("varies", ["none", "time", "batch", "both"])
+def test_derivatives_are_those_of_the_moments_of_the_joint_gaussian(varies, compiled, monkeypatch):
+    """A step along a random direction in all parameters changes the moments as the gradient says."""
+    if not compiled:
+        monkeypatch.setattr("kalmanssl.kalman.recursions.has_compiler", lambda: False)
+    problem = make_problem(varies=varies, batch=2, time=6)
+    generator = torch.Generator().manual_seed(3)
+    random = lambda like: torch.randn(like.shape, generator=generator, dtype=like.dtype)  # noqa: E731
+    values = {"y": problem.y, **problem.parameters}
+    directions = {name: random(value) for name, value in values.items()}
+    directions["P0"] = directions["P0"] + directions["P0"].mT if values["P0"].shape[-2:] == (3, 3) else directions["P0"]
+
+    def moments_at(step):
+        moved = {name: value + step * directions[name] for name, value in values.items()}
+        return kalman_smoother(moved.pop("y"), **moved).tensors()
+
+    weights = {name: random(value) for name, value in moments_at(0.0).items()}
+    step = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(sum((weights[n] * v).sum() for n, v in moments_at(step).items()), step)
+
+    def joint_at(step):
+        moved = {name: value + step * directions[name] for name, value in values.items()}
+        changed = dataclasses.replace(problem, y=moved.pop("y"), parameters=moved)
+        total = 0.0
+        for n in range(2):
+            mean, cov = Joint(changed, n).states_given(6)
+            blocks = cov.reshape(6, 3, 6, 3).transpose(0, 2, 1, 3)
+            found = (mean, blocks[range(6), range(6)], blocks[range(1, 6), range(5)])
+            total += sum(
+                (weight[n].numpy() * value).sum() for weight, value in zip(weights.values(), found, strict=True)
+            )
+        return total
+
+    np.testing.assert_allclose(slope, (joint_at(1e-5) - joint_at(-1e-5)) / 2e-5, rtol=1e-5)

@@ -168,6 +168,15 @@ def test_a_mask_that_stays_the_same_lets_them_settle():
     torch.testing.assert_close(out.log_likelihood, without.log_likelihood)
 
 
+def test_a_mask_that_stays_the_same_in_each_sequence():
+    y, parameters = observations(2, 60), model()
+    mask = torch.tensor([[True, False], [False, True]])[:, None].expand(2, 60, 2)
+    out = kalman_filter(y, **parameters, mask=mask, implementation="adjoint")
+    plain = kalman_filter(y, **parameters, mask=mask, implementation="reference")
+    for name, value in out.tensors().items():
+        torch.testing.assert_close(value, getattr(plain, name), msg=lambda m, name=name: f"{name}: {m}")
+
+
 def test_a_short_sequence_has_the_first_covariances_of_a_long_one():
     y = observations(1, 300)
     short, long = kalman_filter(y[:, :3], **model()), kalman_filter(y, **model())
