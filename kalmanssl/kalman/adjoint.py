@@ -126,7 +126,9 @@ class _Filter(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         g_mp, g_Pp, g_mf, g_Pf, g_ll, g_K, g_e, g_F, _ = gradients
-        b, P0, A, Q, C, R, Pp, Pf, K, V, mp, mf, e, alpha = ctx.saved_tensors
+        b, *second_moments, mp, mf, e, alpha = ctx.saved_tensors
+        # Derivatives add up what is of one sign and size, which needs no more digits than the means.
+        P0, A, Q, C, R, Pp, Pf, K, V = (p.to(e.dtype) for p in second_moments)
         _, _, need_b, *needs, _, _ = ctx.needs_input_grad
 
         # The log-density gives -alpha = -F^-1 e to the innovation and -(F^-1 - alpha alpha') / 2 to F.
