@@ -54,9 +54,11 @@ True
 not do or where it costs little; `precision` of `kalman_filter` sets it. `FilterResult.status` says, per sequence, how
 the filter fared. A covariance that cannot be factorised raises `NotPositiveDefiniteError`: there is never a silent NaN.
 
-**What costs what.** Where neither the parameters nor the mask differ between sequences, covariances are computed once
-for the batch; where nothing changes over time either, only until they settle, so that a long sequence costs little more
-than its means. Predictions, gains and innovations are computed from the filtered moments when first asked for.
+**What costs what.** On a CPU everything runs in compiled code (numba; compiled on the first call and kept on disk, on
+as many cores as torch uses), on other devices in torch. Where neither the parameters nor the mask differ between
+sequences, covariances are computed once for the batch; where nothing changes over time either, only until they settle,
+so that a long sequence costs little more than its means. Predictions, gains and innovations are computed from the
+filtered moments when first asked for.
 
 **Which function for which question.**
 
@@ -87,6 +89,7 @@ True
 >>> irregular = kalman_filter(y[:, :4], **steps, C=torch.ones(1, 1), R=torch.ones(1))
 """
 
+from kalmanssl.kalman.compiled import SlowPathWarning as SlowPathWarning
 from kalmanssl.kalman.continuous import discretise as discretise
 from kalmanssl.kalman.diagnostics import InnovationDiagnostics as InnovationDiagnostics
 from kalmanssl.kalman.diagnostics import diagnose_innovations as diagnose_innovations
@@ -100,6 +103,7 @@ from kalmanssl.kalman.results import FilterResult as FilterResult
 from kalmanssl.kalman.results import ForecastResult as ForecastResult
 from kalmanssl.kalman.results import PriorSample as PriorSample
 from kalmanssl.kalman.results import SmootherResult as SmootherResult
+from kalmanssl.kalman.results import Status as Status
 from kalmanssl.kalman.results import StepResult as StepResult
 from kalmanssl.kalman.sampling import sample_posterior as sample_posterior
 from kalmanssl.kalman.sampling import sample_prior as sample_prior

@@ -166,7 +166,7 @@ def innovation_diagnostics(result: FilterResult, *, lags: int = 20, level: float
             f"result: expected a FilterResult of kalman_filter, got {type(result).__name__}; "
             "for tensors use diagnose_innovations"
         )
-    mask = result._observations.mask
+    mask = result.mask
     if mask is not None:
         mask = mask.expand_as(result.innovation)
     return diagnose_innovations(result.innovation, result.innovation_cov, mask, lags=lags, level=level)

@@ -45,6 +45,8 @@ class FilterResult:
         y_t minus its prediction; 0 in a missing channel.
     innovation_cov : (batch, time, obs, obs)
         Covariance of the prediction of y_t, observation noise included, of missing channels too.
+    mask : (batch|1, time, obs) or None
+        True where observed; None if everything is.
     status : Status
         What a caller may want to assert on.
     """
@@ -65,6 +67,7 @@ class FilterResult:
     ) -> None:
         self._moments, self._model, self._observations = moments, model, observations
         self._dtype = dtype or observations.y.dtype
+        self.mask: Tensor | None = observations.mask
         self.filtered_mean: Tensor = moments.filtered_mean.to(self._dtype)
         self.log_likelihood: Tensor = moments.log_likelihood.to(self._dtype)
 
@@ -100,7 +103,7 @@ class FilterResult:
     @cached_property
     def innovation_cov(self) -> Tensor:
         """Covariance of the prediction of the observation."""
-        if self._observations.mask is None:
+        if self.mask is None:
             return self._covariance(self._complete("innovation_cov"))
         predicted = self._complete("predicted_cov")
         C, R = (p.to(predicted.dtype) for p in (self._model.C, full_noise(self._model.R)))
@@ -110,7 +113,7 @@ class FilterResult:
     def status(self) -> Status:
         """How the filter fared."""
         batch = len(self._observations.y)
-        mask, jitter = self._observations.mask, self._moments.jitter
+        mask, jitter = self.mask, self._moments.jitter
         nothing = self.filtered_mean.new_zeros(batch)
         skipped = nothing.long() if mask is None else (~mask.any(-1)).sum(1).expand(batch)
         smallest = self._moments.smallest_variance
