@@ -225,7 +225,10 @@ def mlp_gain(
     from sklearn.neural_network import MLPRegressor
 
     affine = AffineMap.fit(fit_from, fit_to)
-    (x, y), (u, v) = _pair("fit_from", fit_from, "fit_to", fit_to), _pair("score_from", score_from, "score_to", score_to)
+    (x, y), (u, v) = (
+        _pair("fit_from", fit_from, "fit_to", fit_to),
+        _pair("score_from", score_from, "score_to", score_to),
+    )
     base = _scores(fit_from, fit_to, score_from, score_to).mean()
     centre, scale = x.mean(0), np.maximum(x.std(0), 1e-12)
     rest = y - affine(x)

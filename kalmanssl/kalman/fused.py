@@ -17,7 +17,7 @@ from kalmanssl.kalman.compiled import run_blocks
 from kalmanssl.kalman.factorize import NotPositiveDefiniteError, inverse_transpose, safe_cholesky, symmetrise
 from kalmanssl.kalman.layouts import Lanes, Packed, Rows
 from kalmanssl.kalman.moments import INNOVATION_COV, Moments
-from kalmanssl.kalman.precision import VARIANCE_SHARE, float32_is_enough
+from kalmanssl.kalman.precision import NOISE_SHARE, VARIANCE_SHARE
 from kalmanssl.kalman.reference import LOG_2PI, number_observed
 
 __all__ = ["filter_fused"]
@@ -28,7 +28,7 @@ _MISSING = -1.0  # a variance that marks a missing channel
 def filter_fused(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
     """Run the filter on the CPU; first derivatives only.
 
-    Without a `precision` it is that of y where that is enough, and float64 otherwise.
+    Without a `precision` it is that of y where that proves to be enough, and float64 otherwise.
 
     Raises
     ------
@@ -44,26 +44,20 @@ def filter_fused(model: Model, observations: Observations, precision: torch.dtyp
     elif observations.mask is not None:
         model = replace(model, R=torch.where(observations.mask, model.R, model.R.new_tensor(_MISSING)))
     arguments = (y, model.R, model.A, model.b, model.Q, model.C, model.m0[:, None], model.P0[:, None])
-    if precision is not None:
-        return _moments(arguments, half_log_det, precision)[0]
-    if observations.y.dtype == torch.float32 and float32_is_enough(model):
+
+    def run(dtype: torch.dtype) -> tuple[Moments, Tensor]:
+        mean, cov, log_density, fared = _Fused.apply(*arguments, dtype)
+        log_likelihood = log_density - half_log_det
+        moments = Moments(mean, cov, log_likelihood, smallest_variance=fared[:, 0])
+        return moments, fared
+
+    if precision is None and y.dtype == torch.float32:
         with suppress(NotPositiveDefiniteError):
-            moments, share = _moments(arguments, half_log_det, torch.float32)
-            if bool((share >= VARIANCE_SHARE).all()):
+            moments, fared = run(torch.float32)
+            _, variance_share, _, noise_share = fared.amin(0).tolist()
+            if variance_share >= VARIANCE_SHARE and noise_share >= NOISE_SHARE:
                 return moments
-    return _moments(arguments, half_log_det, torch.float64)[0]
-
-
-def _moments(arguments: tuple[Tensor, ...], half_log_det: Tensor | float, dtype: torch.dtype) -> tuple[Moments, Tensor]:
-    """Moments, and the least ratio of two variances of the state at any step of each sequence."""
-    mean, cov, log_density, smallest, share = _Fused.apply(*(argument.to(dtype) for argument in arguments))
-    moments = Moments(
-        filtered_mean=mean,
-        filtered_cov=cov,
-        log_likelihood=log_density - half_log_det,
-        smallest_variance=smallest,
-    )
-    return moments, share
+    return run(precision or torch.float64)[0]
 
 
 def _whitened(model: Model, y: Tensor) -> tuple[Model, Tensor, Tensor]:
@@ -76,113 +70,116 @@ def _whitened(model: Model, y: Tensor) -> tuple[Model, Tensor, Tensor]:
     return white, (whitener @ y[..., None])[..., 0], half_log_det
 
 
-def _layout(batch: int, state: int, dtype: torch.dtype) -> Lanes | Rows:
+def _layout(batch: int, state: int, dtype: np.dtype) -> Lanes | Rows:
     """The faster of the two: measured, lanes gain with the batch and rows with the state."""
     return Lanes(batch, dtype) if state < 16 and 2 * batch > state else Rows(batch, dtype)
 
 
 class _Fused(torch.autograd.Function):
-    """Parameters with both axes, R negative where a channel is missing, to filtered moments and log-densities."""
+    """Parameters with both axes, R negative where a channel is missing, to filtered moments and log-densities.
+
+    The last result (batch, 4) tells how each sequence fared: least variance of the state, least ratio of two of them,
+    least variance of an innovation, least share of the noise in one.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, y: Tensor, R: Tensor, A: Tensor, b: Tensor, Q: Tensor, C: Tensor, m0: Tensor, P0: Tensor
+        ctx: Any,
+        y: Tensor,
+        R: Tensor,
+        A: Tensor,
+        b: Tensor,
+        Q: Tensor,
+        C: Tensor,
+        m0: Tensor,
+        P0: Tensor,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         batch, steps, obs = y.shape
         state = A.shape[-1]
-        layout = _layout(batch, state, y.dtype)
+        given = (y, R, A, b, Q, C, m0, P0)
+        layout = _layout(batch, state, np.dtype(np.float32 if dtype == torch.float32 else np.float64))
         sizes = (steps, state, obs, layout.vectors(state), layout.unit, Q.ndim == 4)
-        inputs = [layout.pack(p, of_state=i > 1) for i, p in enumerate((y, R, A, b, Q, C, m0, P0))]
+        inputs = [layout.pack(p.detach().numpy(), of_state=i > 1) for i, p in enumerate(given)]
         shapes = ((state,), (state, state), (obs, state), (obs,), (obs,))
         outputs = [layout.room(steps, shape, of_state=i < 3) for i, shape in enumerate(shapes)]
-        variances = layout.room(1, (2,), of_state=False)
+        fared = layout.room(1, (4,), of_state=False)
         kernel = kernels.forward_lanes if isinstance(layout, Lanes) else kernels.forward_rows
-        arguments = (
-            sizes,
-            _arrays(inputs),
-            _places(inputs),
-            _arrays([*outputs, variances]),
-            _places([*outputs, variances]),
-        )
+        arguments = (sizes, *_split(inputs), *_split([*outputs, fared]))
         run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks)
 
-        mean, cov, _, error, inverse = (
-            layout.unpack(packed, steps, shape, of_state=i < 3)
-            for i, (packed, shape) in enumerate(zip(outputs, shapes, strict=True))
-        )
-        smallest, share = layout.unpack(variances, 1, (2,), of_state=False)[:, 0].unbind(-1)
-        # No comparison with NaN is true.
-        if not (bool((smallest > 0).all()) and float(inverse.amin()) >= 0 and float(inverse.amax()) < torch.inf):
+        found = torch.from_numpy(layout.unpack(fared.flat, 1, (4,), of_state=False)[:, 0])
+        least_variance, _, least_spread, _ = found.amin(0).tolist()
+        if not (least_variance > 0 and least_spread > 0):  # NaN is neither
             raise NotPositiveDefiniteError(
-                f"{INNOVATION_COV}: not positive definite in {str(y.dtype).removeprefix('torch.')}; "
+                f"{INNOVATION_COV}: not positive definite in {str(dtype).removeprefix('torch.')}; "
                 "leave out precision or pass torch.float64"
             )
-        log_precision = torch.where(inverse > 0, inverse, 1.0).log()
-        log_density = 0.5 * (log_precision - error.square() * inverse).sum(-1)
-        ctx.save_for_backward(*(p.flat for p in outputs), inputs[2].flat, inputs[5].flat)
-        ctx.kept = layout, sizes, [p.place for p in (*outputs, inputs[2], inputs[5])]
-        ctx.shapes = [tuple(p.shape) for p in (y, R, A, b, Q, C, m0, P0)]
-        ctx.mark_non_differentiable(smallest, share)
-        return mean, cov, log_density, smallest, share
+        error, inverse = (
+            torch.from_numpy(layout.unpack(packed.flat, steps, (obs,), of_state=False)) for packed in outputs[3:]
+        )
+        # The gain of a missing channel is 0, and so is what it adds.
+        log_precision = torch.where(inverse > 0, inverse, 1.0).log_()
+        log_density = (log_precision - error.square().mul_(inverse)).sum(-1).mul_(0.5)
+        # Kept as tensors, so that writing into what is handed out does not go unnoticed.
+        mean, cov = (torch.from_numpy(packed.flat) for packed in outputs[:2])
+        ctx.save_for_backward(mean, cov)
+        ctx.kept = layout, sizes, outputs, inputs[2], inputs[5]
+        ctx.shapes = [tuple(p.shape) for p in given]
+        ctx.dtypes = [p.dtype for p in given]
+        ctx.mark_non_differentiable(found)
+        return _view(layout, mean, steps, (state,)), _view(layout, cov, steps, (state, state)), log_density, found
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, g_mean: Tensor | None, g_cov: Tensor | None, g_ll: Tensor | None, *_: None
     ) -> tuple[Tensor | None, ...]:
-        layout, sizes, places = ctx.kept
+        layout, sizes, outputs, A, C = ctx.kept
+        ctx.saved_tensors  # noqa: B018  raises if what was handed out has been written into
         steps, _, obs = sizes[:3]
-        kept = [Packed(flat, place) for flat, place in zip(ctx.saved_tensors, places, strict=True)]
-        like = kept[0].flat
-        if g_ll is None:
-            g_ll = like.new_zeros(1, 1)
-        given = [
-            layout.pack(g_ll[..., None], of_state=False),
-            Packed(like, (0, 0)) if g_mean is None else layout.pack(g_mean, of_state=True),
-            Packed(like, (0, 0)) if g_cov is None else layout.pack(symmetrise(g_cov), of_state=True),
+        nothing = Packed(outputs[0].flat, (0, 0))
+        weight = np.zeros((1, 1, 1)) if g_ll is None else g_ll.numpy()[..., None]
+        from_outside = [
+            layout.pack(weight, of_state=False),
+            nothing if g_mean is None else layout.pack(g_mean.numpy(), of_state=True),
+            nothing if g_cov is None else layout.pack(symmetrise(g_cov).numpy(), of_state=True),
         ]
-        _, _, *wanted = ctx.needs_input_grad
-        needs = (g_mean is not None, g_cov is not None, wanted[0], wanted[3])
+        wanted = ctx.needs_input_grad[:8]
+        needs = (g_mean is not None, g_cov is not None, wanted[2], wanted[5])
         per_step = [layout.room(steps, (obs,), of_state=False) for _ in range(2)]
         totals = [
-            layout.room(shape[1] if i not in (0, 3) or wanted[i] else 1, shape[2:], of_state=True, dtype=torch.float64)
+            layout.room(shape[1] if i not in (0, 3) or wanted[i + 2] else 1, shape[2:], of_state=True, totals=True)
             for i, shape in enumerate(ctx.shapes[2:])
         ]
         kernel = kernels.backward_lanes if isinstance(layout, Lanes) else kernels.backward_rows
-        inputs = [*kept, *given]
-        arguments = (
-            sizes,
-            needs,
-            _arrays(inputs),
-            _places(inputs),
-            _arrays(per_step),
-            _places(per_step),
-            _arrays(totals),
-            _places(totals),
-        )
+        inputs = [*outputs, A, C, *from_outside]
+        arguments = (sizes, needs, *_split(inputs), *_split(per_step), *_split(totals))
         run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks)
+
         gradients: list[Tensor | None] = []
-        for i, (need, shape) in enumerate(zip(ctx.needs_input_grad, ctx.shapes, strict=True)):
-            if not need:
+        for i, (want, shape, dtype) in enumerate(zip(wanted, ctx.shapes, ctx.dtypes, strict=True)):
+            if not want:
                 gradients.append(None)
                 continue
-            packed = per_step[i] if i < 2 else totals[i - 2]
-            time = steps if i < 2 else shape[1]
-            gradient = layout.unpack(packed, time, shape[2:], of_state=i > 1)
-            gradients.append(_sum_to(gradient, shape).to(like.dtype))
-        return tuple(gradients)
+            packed, time = (per_step[i], steps) if i < 2 else (totals[i - 2], shape[1])
+            gradient = _sum_to(layout.unpack(packed.flat, time, shape[2:], of_state=i > 1), shape)
+            gradients.append(torch.from_numpy(gradient).to(dtype))
+        return (*gradients, None)
 
 
-def _sum_to(gradient: Tensor, shape: tuple[int, ...]) -> Tensor:
+def _view(layout: Lanes | Rows, flat: Tensor, steps: int, shape: tuple[int, ...]) -> Tensor:
+    """What `unpack` is for arrays, for a tensor, with which the view shares its count of changes."""
+    like = layout.unpack(flat.numpy(), steps, shape, of_state=True)
+    return flat.as_strided(like.shape, [stride // like.itemsize for stride in like.strides])
+
+
+def _sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Sum over the axes that the parameter does not have."""
-    axes = [axis for axis in (0, 1) if shape[axis] == 1 and gradient.shape[axis] > 1]
-    return gradient.sum(axes, keepdim=True, dtype=torch.float64) if axes else gradient
+    axes = tuple(axis for axis in (0, 1) if shape[axis] == 1 and gradient.shape[axis] > 1)
+    return gradient.sum(axes, keepdims=True, dtype=np.float64) if axes else gradient
 
 
-def _arrays(packed: list[Packed]) -> tuple[np.ndarray, ...]:
-    return tuple(p.flat.detach().numpy() for p in packed)
-
-
-def _places(packed: list[Packed]) -> np.ndarray:
-    return np.array([p.place for p in packed], dtype=np.int64)
+def _split(packed: list[Packed]) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    return tuple(p.flat for p in packed), np.array([p.place for p in packed], dtype=np.int64)

@@ -31,7 +31,7 @@ from kalmanssl.kalman.simd import add_up, broadcast, choose_positive, filled, fm
 
 __all__ = ["backward_lanes", "backward_rows", "forward_lanes", "forward_rows"]
 
-# Steps of rows after which rounding is kept from making a covariance asymmetric.
+# Steps of the adjoint after which rounding is kept from adding up to asymmetry.
 _SYMMETRISE_EVERY = 8
 # Steps over which derivatives are summed up in the precision of the kernel before they are added in float64.
 _FLUSH_EVERY = 64
@@ -51,6 +51,12 @@ def _total(lanes, value):
     if lanes:
         return value
     return add_up(value)
+
+
+@inlined
+def _smaller(a, b):
+    """The smaller of two; NaN in b stays."""
+    return choose_positive(b - a, a, b)
 
 
 @inlined
@@ -99,8 +105,8 @@ def _times(lanes, out, X, Y, nr, nc, n):
 
 
 @inlined
-def _times_symmetric(lanes, out, X, Y, nr, nc, n, t):
-    """The product X Y in scratch memory, known to be symmetric."""
+def _times_symmetric(lanes, out, X, Y, nr, nc, n):
+    """The product X Y in scratch memory, known to be symmetric up to rounding."""
     if lanes:
         w = width(X)
         for i in range(0, nr, 4):
@@ -111,13 +117,25 @@ def _times_symmetric(lanes, out, X, Y, nr, nc, n, t):
                 store(out, (j * nc + i) * w, load(out, (i * nc + j) * w))
     else:
         _times(lanes, out, X, Y, nr, nc, n)
-        if t % _SYMMETRISE_EVERY == 0:
-            row = nc * width(X)
-            for i in range(n):
-                for j in range(i):
-                    mean = (out[i * row + j] + out[j * row + i]) / 2
-                    out[i * row + j] = mean
-                    out[j * row + i] = mean
+
+
+@inlined
+def _symmetrise(lanes, X, nc, n):
+    """The symmetric part of a matrix in scratch memory: rounding must not add up to asymmetry over time."""
+    w = width(X)
+    row = nc * w
+    half = filled(X, 0.5)
+    for i in range(n):
+        for j in range(i):
+            if lanes:
+                here, there = i * row + j * w, j * row + i * w
+                mean = half * (load(X, here) + load(X, there))
+                store(X, here, mean)
+                store(X, there, mean)
+            else:
+                number = (X[i * row + j] + X[j * row + i]) / 2
+                X[i * row + j] = number
+                X[j * row + i] = number
 
 
 @inlined
@@ -244,7 +262,7 @@ def _forward(lanes, first, last, sizes, inputs, places, outputs, to):
     mean, g, offset = np.zeros(nc * w, y.dtype), np.zeros(nc * w, y.dtype), np.zeros(nc * w, y.dtype)
     one, zero = filled(y, 1.0), filled(y, 0.0)
     for block in range(first, last):
-        smallest, share = filled(y, np.inf), one
+        least_variance, variance_share, least_spread, noise_share = filled(y, np.inf), one, filled(y, np.inf), one
         _fetch(P, P0, block * places[7, 0], unit, n, nc, cg)
         _fetch(mean, m0, block * places[6, 0], unit, 1, nc, cg)
         for t in range(steps):
@@ -255,7 +273,7 @@ def _forward(lanes, first, last, sizes, inputs, places, outputs, to):
                 _transpose(lanes, Xt, X, nc, n)
             if t > 0:
                 _times(lanes, T, X, P, nr, nc, n)
-                _times_symmetric(lanes, P, T, Xt, nr, nc, n, t)
+                _times_symmetric(lanes, P, T, Xt, nr, nc, n)
                 start = block * places[4, 0] + t * places[4, 1]
                 if full_Q:
                     _add(P, Q, start, unit, n, nc, cg)
@@ -276,7 +294,10 @@ def _forward(lanes, first, last, sizes, inputs, places, outputs, to):
                 r = _element(lanes, R, block * places[1, 0] + t * places[1, 1], ue, j)
                 value = _element(lanes, y, block * places[0, 0] + t * places[0, 1], ue, j)
                 # A negative r marks a missing channel: its gain is 0, and nothing comes of it.
-                inverse = choose_positive(r, one / (_total(lanes, spread) + choose_positive(r, r, one)), zero)
+                spread = _total(lanes, spread) + choose_positive(r, r, one)
+                inverse = choose_positive(r, one / spread, zero)
+                least_spread = _smaller(least_spread, spread)
+                noise_share = _smaller(noise_share, choose_positive(r, r * inverse, one))
                 error = value - _total(lanes, seen)
                 _put_element(lanes, E, block * to[3, 0] + t * to[3, 1] + j * ue, error)
                 _put_element(lanes, V, block * to[4, 0] + t * to[4, 1] + j * ue, inverse)
@@ -290,16 +311,19 @@ def _forward(lanes, first, last, sizes, inputs, places, outputs, to):
                     row = i * nc * w
                     for c in range(cg):
                         store(P, row + c * w, fma(x, load(K, place + c * unit), load(P, row + c * w)))
+            _symmetrise(lanes, P, nc, n)
             low = high = _element(lanes, P, 0, w, 0)
             for i in range(1, n):
                 x = _element(lanes, P, i * nc * w, w, i)
-                low, high = choose_positive(low - x, x, low), choose_positive(x - high, x, high)
-            smallest = choose_positive(smallest - low, low, smallest)
-            share = choose_positive(share * high - low, low / high, share)
+                low, high = _smaller(low, x), choose_positive(high - x, high, x)
+            least_variance = _smaller(least_variance, low)
+            variance_share = _smaller(variance_share, low / high)
             _keep(mf, block * to[0, 0] + t * to[0, 1], unit, mean, 1, nc, cg)
             _keep(Pf, block * to[1, 0] + t * to[1, 1], unit, P, n, nc, cg)
-        _put_element(lanes, W, block * to[5, 0], smallest)
-        _put_element(lanes, W, block * to[5, 0] + ue, share)
+        _put_element(lanes, W, block * to[5, 0], least_variance)
+        _put_element(lanes, W, block * to[5, 0] + ue, variance_share)
+        _put_element(lanes, W, block * to[5, 0] + 2 * ue, least_spread)
+        _put_element(lanes, W, block * to[5, 0] + 3 * ue, noise_share)
 
 
 @inlined
@@ -412,7 +436,9 @@ def _backward(lanes, first, last, sizes, needs, inputs, places, per_step, to, to
                     else:
                         sum_Q[i] += S[i * nc * w + i]
             _times(lanes, T, S, X, nr, nc, n)
-            _times_symmetric(lanes, S, Xt, T, nr, nc, n, t)
+            _times_symmetric(lanes, S, Xt, T, nr, nc, n)
+            if t % _SYMMETRISE_EVERY == 0:
+                _symmetrise(lanes, S, nc, n)
             if need_A:
                 _fetch(P, Pf, block * places[1, 0] + (t - 1) * places[1, 1], unit, n, nc, cg)
                 _add_products(

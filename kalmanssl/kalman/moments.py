@@ -19,10 +19,10 @@ INNOVATION_COV = "innovation covariance C P C' + R"
 class Moments:
     """Moments of the state for the observed channels; what is None follows from the rest, see `complete`.
 
-    Covariances and gain may have a batch axis of 1, fewer steps than there are, the last of them then standing for all
-    that follow, and a finer data type than the means. `innovation_cov` has the rows and columns of the identity for
-    missing channels. `jitter` (batch|1,) is the largest amount that had to be added to an innovation covariance,
-    `smallest_variance` (batch|1,) the smallest of a filtered state.
+    Filtered covariances are exactly symmetric. Covariances and gain may have a batch axis of 1, fewer steps than there
+    are, the last of them then standing for all that follow, and a finer data type than the means. `innovation_cov` has
+    the rows and columns of the identity for missing channels. `jitter` (batch|1,) is the largest amount that had to be
+    added to an innovation covariance, `smallest_variance` (batch|1,) the smallest of a filtered state.
     """
 
     filtered_mean: Tensor

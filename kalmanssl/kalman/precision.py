@@ -7,10 +7,10 @@ from torch import Tensor
 
 from kalmanssl.kalman.arguments import Model
 
-__all__ = ["VARIANCE_SHARE", "check_precision", "float32_is_enough", "has_float64"]
+__all__ = ["NOISE_SHARE", "VARIANCE_SHARE", "check_precision", "float32_is_enough", "has_float64"]
 
 # The least ratio of noise to signal variance for which covariances in float32 stay positive definite with a margin.
-_NOISE_SHARE = 1e-4
+NOISE_SHARE = 1e-4
 # The least ratio of two variances of the state: rounding of the larger one is an error of the smaller one.
 VARIANCE_SHARE = 1e-4
 
@@ -38,7 +38,7 @@ def float32_is_enough(model: Model) -> bool:
     P0, Q, R = (_variances(p, full) for p, full in ((model.P0, 3), (model.Q, 4), (model.R, 4)))
     state = torch.maximum(P0.amax(), Q.amax())
     signal = model.C.square().sum(-1).amax() * state
-    return bool(torch.where(R < 0, torch.inf, R).amin() >= _NOISE_SHARE * signal)
+    return bool(torch.where(R < 0, torch.inf, R).amin() >= NOISE_SHARE * signal)
 
 
 def _variances(noise: Tensor, axes_if_full: int) -> Tensor:

@@ -78,7 +78,7 @@ class FilterResult:
     @cached_property
     def filtered_cov(self) -> Tensor:
         """Covariance of the state after step t is observed."""
-        return self._covariance(self._moments.filtered_cov)
+        return self._every_step(round_covariance(self._moments.filtered_cov, self._dtype))
 
     @cached_property
     def predicted_mean(self) -> Tensor:

@@ -161,8 +161,8 @@ def test_an_error_in_a_thread_is_raised(monkeypatch):
 def test_width_of_a_vector_is_the_same_in_python_and_in_compiled_code():
     from kalmanssl.kalman.simd import Vector, types
 
-    assert vector_width(torch.float32) == Vector(types.float32).width
-    assert vector_width(torch.float64) == Vector(types.float64).width
+    assert vector_width(np.dtype(np.float32)) == Vector(types.float32).width
+    assert vector_width(np.dtype(np.float64)) == Vector(types.float64).width
 
 
 def test_the_kernels_are_used(monkeypatch):
