@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from kalmanssl.datasets.motions import Motion, Trajectories, check_setting
+from kalmanssl.datasets.motions import Motion, Trajectories
 from kalmanssl.datasets.process_noise import PROCESS_NOISES, unit_noise
+from kalmanssl.datasets.settings import check_known, check_setting
 
 __all__ = ["Oscillators", "Sphere"]
 
@@ -49,9 +50,7 @@ class Oscillators(Motion):
     def __post_init__(self) -> None:
         check_setting("dims", self.dims, self.dims in range(2, 11), "a whole number from 2 to 10")
         self._check_rates()
-        check_setting(
-            "process_noise", self.process_noise, self.process_noise in PROCESS_NOISES, f"one of {list(PROCESS_NOISES)}"
-        )
+        check_known("process_noise", self.process_noise, tuple(PROCESS_NOISES))
 
     def extent(self, n_frames: int) -> float:
         """Bound of the noiseless attractor, |s| <= 0.9 sqrt(dims) / (1 - 0.5), plus five deviations of the noise."""

@@ -13,18 +13,13 @@ import numpy as np
 from scipy.special import ive
 
 from kalmanssl.datasets.process_noise import PROCESS_NOISES, unit_noise
+from kalmanssl.datasets.settings import check_known, check_setting
 from kalmanssl.errors import InputError
 
-__all__ = ["Circular", "CircularJumps", "Figure8", "Motion", "Square", "Trajectories", "Wobbly", "check_setting"]
+__all__ = ["Circular", "CircularJumps", "Figure8", "Motion", "Square", "Trajectories", "Wobbly"]
 
 _JUMP = np.exp(0.75j * np.pi)  # +135 degrees
 _LOBES, _WOBBLE, _LOBE_PHASE = 4, 0.5, -3.0 * np.pi / 8.0  # k, a and theta_0 of the wobbly oscillator
-
-
-def check_setting(name: str, value: object, fine: bool, wanted: str) -> None:
-    """Raise `InputError`, which names the setting and what it must be, unless it is fine."""
-    if not fine:
-        raise InputError(f"{name} must be {wanted}; got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -248,8 +243,9 @@ class Wobbly(Motion):
 
     With polar coordinates r, theta: dr/dt = a k cos(k (theta - theta_0)), dtheta/dt = 1, k = 4, a = 1/2,
     theta_0 = -3 pi / 8; a frame is one Runge-Kutta step of fourth order of length dt, plus noise. The flow keeps
-    r - a sin(k (theta - theta_0)), so that nothing holds the radius and the noise carries it outward. Starts are
-    uniform on the unit circle. (arXiv 2605.03517, equation 16.)
+    r - a sin(k (theta - theta_0)), so that nothing holds the radius and the noise carries it outward; steps of 0.3
+    keep it only roughly at radii below 1, since the field is singular at the origin. Starts are uniform on the unit
+    circle. (arXiv 2605.03517, equation 16.)
 
     Attributes
     ----------
@@ -269,13 +265,11 @@ class Wobbly(Motion):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_rates()
-        check_setting(
-            "process_noise", self.process_noise, self.process_noise in PROCESS_NOISES, f"one of {list(PROCESS_NOISES)}"
-        )
+        check_known("process_noise", self.process_noise, tuple(PROCESS_NOISES))
 
     def extent(self, n_frames: int) -> float:
-        """Bound that about one frame in a million passes: the radius diffuses like a walk in the plane."""
-        return 1.0 + 2.0 * _WOBBLE + 5.0 * np.sqrt(self.process_variance * n_frames)
+        """Bound that fewer than one video in ten thousand passes: the radius diffuses like a walk in the plane."""
+        return 1.0 + 2.0 * _WOBBLE + 4.0 * np.sqrt(self.process_variance * n_frames)
 
     def draw(self, seed: np.random.SeedSequence, n_videos: int, n_frames: int, published: bool) -> Trajectories:
         """Draw trajectories, see `Motion.draw`; the published generator starts at random here too."""
