@@ -52,5 +52,5 @@ def _compiled(cov: Tensor, A: Tensor, Q: Tensor) -> tuple[Tensor, Tensor] | None
         part = (begin * _BLOCK, min(end * _BLOCK, batch * steps))
         succeeded.append(covariance_kernels.backward_gains(*arrays, places, size, Q.ndim == 3, part))
 
-    run_blocks(work, -(-batch * steps // _BLOCK))
+    run_blocks(work, -(-batch * steps // _BLOCK), 8 * batch * steps * n**3)
     return (G[..., :n], D[..., :n]) if all(succeeded) else None

@@ -18,6 +18,10 @@ import torch
 __all__ = ["SlowPathWarning", "compiled", "has_compiler", "inlined", "run_blocks"]
 
 
+# What a thread does in about half a millisecond.
+_OPERATIONS_OF_A_THREAD = 20_000_000
+
+
 class SlowPathWarning(UserWarning):
     """Results are right, but something that would have made them faster is missing."""
 
@@ -79,9 +83,12 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:  # a fork needs a p
     return ThreadPoolExecutor(threads, thread_name_prefix="kalmanssl")
 
 
-def run_blocks(work: Callable[[int, int], Any], blocks: int) -> None:
-    """Share blocks 0, 1, … out among as many threads as torch uses; `work(first, last)` does some in a row."""
-    threads = min(torch.get_num_threads(), blocks)
+def run_blocks(work: Callable[[int, int], Any], blocks: int, operations: int) -> None:
+    """Share blocks 0, 1, … out among as many threads as torch uses; `work(first, last)` does some in a row.
+
+    `operations` says how much work it is: handing over a little costs more than doing it.
+    """
+    threads = max(1, min(torch.get_num_threads(), blocks, operations // _OPERATIONS_OF_A_THREAD))
     if threads == 1:
         work(0, blocks)
         return

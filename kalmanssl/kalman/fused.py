@@ -107,7 +107,7 @@ class _Fused(torch.autograd.Function):
         fared = layout.room(1, (4,), of_state=False)
         kernel = kernels.forward_lanes if isinstance(layout, Lanes) else kernels.forward_rows
         arguments = (sizes, *_split(inputs), *_split([*outputs, fared]))
-        run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks)
+        run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks, _operations(batch, sizes))
 
         found = torch.from_numpy(layout.unpack(fared.flat, 1, (4,), of_state=False)[:, 0])
         least_variance, _, least_spread, _ = found.amin(0).tolist()
@@ -116,12 +116,10 @@ class _Fused(torch.autograd.Function):
                 f"{INNOVATION_COV}: not positive definite in {str(dtype).removeprefix('torch.')}; "
                 "leave out precision or pass torch.float64"
             )
-        error, inverse = (
-            torch.from_numpy(layout.unpack(packed.flat, steps, (obs,), of_state=False)) for packed in outputs[3:]
-        )
+        error, inverse = (layout.unpack(packed.flat, steps, (obs,), of_state=False) for packed in outputs[3:])
         # The gain of a missing channel is 0, and so is what it adds.
-        log_precision = torch.where(inverse > 0, inverse, 1.0).log_()
-        log_density = (log_precision - error.square().mul_(inverse)).sum(-1).mul_(0.5)
+        log_precision = np.log(np.where(inverse > 0, inverse, 1), dtype=inverse.dtype)
+        log_density = 0.5 * (log_precision - error * error * inverse).sum(-1)
         # Kept as tensors, so that writing into what is handed out does not go unnoticed.
         mean, cov = (torch.from_numpy(packed.flat) for packed in outputs[:2])
         ctx.save_for_backward(mean, cov)
@@ -129,7 +127,12 @@ class _Fused(torch.autograd.Function):
         ctx.shapes = [tuple(p.shape) for p in given]
         ctx.dtypes = [p.dtype for p in given]
         ctx.mark_non_differentiable(found)
-        return _view(layout, mean, steps, (state,)), _view(layout, cov, steps, (state, state)), log_density, found
+        return (
+            _view(layout, mean, steps, (state,)),
+            _view(layout, cov, steps, (state, state)),
+            torch.from_numpy(log_density),
+            found,
+        )
 
     @staticmethod
     @once_differentiable
@@ -156,7 +159,7 @@ class _Fused(torch.autograd.Function):
         kernel = kernels.backward_lanes if isinstance(layout, Lanes) else kernels.backward_rows
         inputs = [*outputs, A, C, *from_outside]
         arguments = (sizes, needs, *_split(inputs), *_split(per_step), *_split(totals))
-        run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks)
+        run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks, _operations(layout.batch, sizes))
 
         gradients: list[Tensor | None] = []
         for i, (want, shape, dtype) in enumerate(zip(wanted, ctx.shapes, ctx.dtypes, strict=True)):
@@ -167,6 +170,12 @@ class _Fused(torch.autograd.Function):
             gradient = _sum_to(layout.unpack(packed.flat, time, shape[2:], of_state=i > 1), shape)
             gradients.append(torch.from_numpy(gradient).to(dtype))
         return (*gradients, None)
+
+
+def _operations(batch: int, sizes: tuple[Any, ...]) -> int:
+    """About how many floating-point operations a pass takes."""
+    steps, state, obs = sizes[:3]
+    return 4 * batch * steps * state * state * (state + obs)
 
 
 def _view(layout: Lanes | Rows, flat: Tensor, steps: int, shape: tuple[int, ...]) -> Tensor:

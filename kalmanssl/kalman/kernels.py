@@ -38,6 +38,12 @@ _FLUSH_EVERY = 64
 
 
 @inlined
+def _at(place, block, t):
+    """Where step t of a block begins."""
+    return block * place[0] + t * place[1]
+
+
+@inlined
 def _element(lanes, array, start, unit, k):
     """Element k of what begins at `start`, as a vector."""
     if lanes:
@@ -249,6 +255,17 @@ def _forward(lanes, first, last, sizes, inputs, places, outputs, to):
     steps, n, m, cg, unit, full_Q = sizes
     y, R, A, b, Q, C, m0, P0 = inputs
     mf, Pf, K, E, V, W = outputs
+    at_y, at_R, at_A, at_b, at_Q, at_C, at_m0, at_P0 = (
+        places[0],
+        places[1],
+        places[2],
+        places[3],
+        places[4],
+        places[5],
+        places[6],
+        places[7],
+    )
+    to_mf, to_Pf, to_K, to_E, to_V, to_W = to[0], to[1], to[2], to[3], to[4], to[5]
     nr, nc = _scratch_shape(n, cg)
     w = width(y)
     ue = unit if lanes else 1
@@ -263,24 +280,24 @@ def _forward(lanes, first, last, sizes, inputs, places, outputs, to):
     one, zero = filled(y, 1.0), filled(y, 0.0)
     for block in range(first, last):
         least_variance, variance_share, least_spread, noise_share = filled(y, np.inf), one, filled(y, np.inf), one
-        _fetch(P, P0, block * places[7, 0], unit, n, nc, cg)
-        _fetch(mean, m0, block * places[6, 0], unit, 1, nc, cg)
+        _fetch(P, P0, _at(at_P0, block, 0), unit, n, nc, cg)
+        _fetch(mean, m0, _at(at_m0, block, 0), unit, 1, nc, cg)
         for t in range(steps):
-            if t == 0 or places[5, 1] > 0:
-                _fetch(H, C, block * places[5, 0] + t * places[5, 1], unit, m, nc, cg)
-            if t == 1 or (t > 1 and places[2, 1] > 0):
-                _fetch(X, A, block * places[2, 0] + t * places[2, 1], unit, n, nc, cg)
+            if t == 0 or at_C[1] > 0:
+                _fetch(H, C, _at(at_C, block, t), unit, m, nc, cg)
+            if t == 1 or (t > 1 and at_A[1] > 0):
+                _fetch(X, A, _at(at_A, block, t), unit, n, nc, cg)
                 _transpose(lanes, Xt, X, nc, n)
             if t > 0:
                 _times(lanes, T, X, P, nr, nc, n)
                 _times_symmetric(lanes, P, T, Xt, nr, nc, n)
-                start = block * places[4, 0] + t * places[4, 1]
+                start = _at(at_Q, block, t)
                 if full_Q:
                     _add(P, Q, start, unit, n, nc, cg)
                 else:
                     _add_to_diagonal(lanes, P, Q, start, unit, nc, n)
                 _times_vector(lanes, offset, Xt, mean, 0, w, nc, cg, n)
-                _fetch(mean, b, block * places[3, 0] + t * places[3, 1], unit, 1, nc, cg)
+                _fetch(mean, b, _at(at_b, block, t), unit, 1, nc, cg)
                 for c in range(cg):
                     store(mean, c * w, load(mean, c * w) + load(offset, c * w))
             for j in range(m):
@@ -291,17 +308,17 @@ def _forward(lanes, first, last, sizes, inputs, places, outputs, to):
                     hc = load(H, h + c * w)
                     spread = fma(hc, load(g, c * w), spread)
                     seen = fma(hc, load(mean, c * w), seen)
-                r = _element(lanes, R, block * places[1, 0] + t * places[1, 1], ue, j)
-                value = _element(lanes, y, block * places[0, 0] + t * places[0, 1], ue, j)
+                r = _element(lanes, R, _at(at_R, block, t), ue, j)
+                value = _element(lanes, y, _at(at_y, block, t), ue, j)
                 # A negative r marks a missing channel: its gain is 0, and nothing comes of it.
                 spread = _total(lanes, spread) + choose_positive(r, r, one)
                 inverse = choose_positive(r, one / spread, zero)
                 least_spread = _smaller(least_spread, spread)
                 noise_share = _smaller(noise_share, choose_positive(r, r * inverse, one))
                 error = value - _total(lanes, seen)
-                _put_element(lanes, E, block * to[3, 0] + t * to[3, 1] + j * ue, error)
-                _put_element(lanes, V, block * to[4, 0] + t * to[4, 1] + j * ue, inverse)
-                place = block * to[2, 0] + t * to[2, 1] + j * cg * unit
+                _put_element(lanes, E, _at(to_E, block, t) + j * ue, error)
+                _put_element(lanes, V, _at(to_V, block, t) + j * ue, inverse)
+                place = _at(to_K, block, t) + j * cg * unit
                 for c in range(cg):
                     gain = load(g, c * w) * inverse
                     store(K, place + c * unit, gain)
@@ -318,12 +335,12 @@ def _forward(lanes, first, last, sizes, inputs, places, outputs, to):
                 low, high = _smaller(low, x), choose_positive(high - x, high, x)
             least_variance = _smaller(least_variance, low)
             variance_share = _smaller(variance_share, low / high)
-            _keep(mf, block * to[0, 0] + t * to[0, 1], unit, mean, 1, nc, cg)
-            _keep(Pf, block * to[1, 0] + t * to[1, 1], unit, P, n, nc, cg)
-        _put_element(lanes, W, block * to[5, 0], least_variance)
-        _put_element(lanes, W, block * to[5, 0] + ue, variance_share)
-        _put_element(lanes, W, block * to[5, 0] + 2 * ue, least_spread)
-        _put_element(lanes, W, block * to[5, 0] + 3 * ue, noise_share)
+            _keep(mf, _at(to_mf, block, t), unit, mean, 1, nc, cg)
+            _keep(Pf, _at(to_Pf, block, t), unit, P, n, nc, cg)
+        _put_element(lanes, W, _at(to_W, block, 0), least_variance)
+        _put_element(lanes, W, _at(to_W, block, 0) + ue, variance_share)
+        _put_element(lanes, W, _at(to_W, block, 0) + 2 * ue, least_spread)
+        _put_element(lanes, W, _at(to_W, block, 0) + 3 * ue, noise_share)
 
 
 @inlined
@@ -334,6 +351,20 @@ def _backward(lanes, first, last, sizes, needs, inputs, places, per_step, to, to
     mf, Pf, K, E, V, A, C, g_ll, g_mf, g_Pf = inputs
     to_y, to_R = per_step
     to_A, to_b, to_Q, to_C, to_m0, to_P0 = totals
+    at_mf, at_Pf, at_K, at_E, at_V, at_A, at_C, at_g_ll, at_g_mf, at_g_Pf = (
+        places[0],
+        places[1],
+        places[2],
+        places[3],
+        places[4],
+        places[5],
+        places[6],
+        places[7],
+        places[8],
+        places[9],
+    )
+    at_step = to[0]
+    into_A, into_b, into_Q, into_C, into_m0, into_P0 = into[0], into[1], into[2], into[3], into[4], into[5]
     nr, nc = _scratch_shape(n, cg)
     w = width(E)
     ue = unit if lanes else 1
@@ -362,23 +393,23 @@ def _backward(lanes, first, last, sizes, needs, inputs, places, per_step, to, to
         S[:] = 0.0
         lam[:] = 0.0
         for t in range(steps - 1, -1, -1):
-            if t == steps - 1 or places[6, 1] > 0:
-                _fetch(H, C, block * places[6, 0] + t * places[6, 1], unit, m, nc, cg)
-            if t == steps - 1 or places[5, 1] > 0:
-                _fetch(X, A, block * places[5, 0] + t * places[5, 1], unit, n, nc, cg)
+            if t == steps - 1 or at_C[1] > 0:
+                _fetch(H, C, _at(at_C, block, t), unit, m, nc, cg)
+            if t == steps - 1 or at_A[1] > 0:
+                _fetch(X, A, _at(at_A, block, t), unit, n, nc, cg)
                 _transpose(lanes, Xt, X, nc, n)
             if with_mf:
-                _add(lam, g_mf, block * places[8, 0] + t * places[8, 1], unit, 1, nc, cg)
+                _add(lam, g_mf, _at(at_g_mf, block, t), unit, 1, nc, cg)
             if with_Pf:
-                _add(S, g_Pf, block * places[9, 0] + t * places[9, 1], unit, n, nc, cg)
+                _add(S, g_Pf, _at(at_g_Pf, block, t), unit, n, nc, cg)
             if need_C:
-                _fetch(mean, mf, block * places[0, 0] + t * places[0, 1], unit, 1, nc, cg)
+                _fetch(mean, mf, _at(at_mf, block, t), unit, 1, nc, cg)
                 if t == steps - 1 or not need_A:
-                    _fetch(P, Pf, block * places[1, 0] + t * places[1, 1], unit, n, nc, cg)
-            weight = _element(lanes, g_ll, block * places[7, 0] + t * places[7, 1], ue, 0)
+                    _fetch(P, Pf, _at(at_Pf, block, t), unit, n, nc, cg)
+            weight = _element(lanes, g_ll, _at(at_g_ll, block, t), ue, 0)
             for j in range(m - 1, -1, -1):
                 h = j * nc * w
-                k = block * places[2, 0] + t * places[2, 1] + j * cg * unit
+                k = _at(at_K, block, t) + j * cg * unit
                 _times_vector(lanes, sk, S, K, k, unit, nc, cg, n)
                 kl, ksk = zero, zero
                 for c in range(cg):
@@ -386,11 +417,11 @@ def _backward(lanes, first, last, sizes, needs, inputs, places, per_step, to, to
                     kl = fma(kc, load(lam, c * w), kl)
                     ksk = fma(kc, load(sk, c * w), ksk)
                 kl, ksk = _total(lanes, kl), _total(lanes, ksk)
-                error = _element(lanes, E, block * places[3, 0] + t * places[3, 1], ue, j)
-                inverse = _element(lanes, V, block * places[4, 0] + t * places[4, 1], ue, j)
+                error = _element(lanes, E, _at(at_E, block, t), ue, j)
+                inverse = _element(lanes, V, _at(at_V, block, t), ue, j)
                 alpha = error * inverse
                 c_r = fma(half * weight, fma(alpha, alpha, zero - inverse), ksk)
-                place = block * to[0, 0] + t * to[0, 1] + j * ue
+                place = _at(at_step, block, t) + j * ue
                 _put_element(lanes, to_y, place, kl - weight * alpha)
                 _put_element(lanes, to_R, place, c_r - kl * alpha)
                 if need_C:
@@ -419,11 +450,11 @@ def _backward(lanes, first, last, sizes, needs, inputs, places, per_step, to, to
                     for c in range(cg):
                         part = fma(x, load(H, h + c * w), load(S, row + c * w))
                         store(S, row + c * w, fma(x_h, load(z, c * w), part))
-            if need_C and (places[6, 1] > 0 or t % _FLUSH_EVERY == 0):
-                _flush(to_C, block * into[3, 0] + t * into[3, 1], unit, sum_C, m, nc, cg)
+            if need_C and (at_C[1] > 0 or t % _FLUSH_EVERY == 0):
+                _flush(to_C, _at(into_C, block, t), unit, sum_C, m, nc, cg)
             if t == 0:
-                _flush(to_m0, block * into[4, 0], unit, lam, 1, nc, cg)
-                _flush(to_P0, block * into[5, 0], unit, S, n, nc, cg)
+                _flush(to_m0, _at(into_m0, block, 0), unit, lam, 1, nc, cg)
+                _flush(to_P0, _at(into_P0, block, 0), unit, S, n, nc, cg)
                 continue
             for c in range(cg):
                 store(sum_b, c * w, load(sum_b, c * w) + load(lam, c * w))
@@ -440,7 +471,7 @@ def _backward(lanes, first, last, sizes, needs, inputs, places, per_step, to, to
             if t % _SYMMETRISE_EVERY == 0:
                 _symmetrise(lanes, S, nc, n)
             if need_A:
-                _fetch(P, Pf, block * places[1, 0] + (t - 1) * places[1, 1], unit, n, nc, cg)
+                _fetch(P, Pf, _at(at_Pf, block, t - 1), unit, n, nc, cg)
                 _add_products(
                     lanes,
                     sum_A,
@@ -449,7 +480,7 @@ def _backward(lanes, first, last, sizes, needs, inputs, places, per_step, to, to
                     product,
                     lam,
                     mf,
-                    block * places[0, 0] + (t - 1) * places[0, 1],
+                    _at(at_mf, block, t - 1),
                     unit,
                     nr,
                     nc,
@@ -459,12 +490,12 @@ def _backward(lanes, first, last, sizes, needs, inputs, places, per_step, to, to
             _times_vector(lanes, u, X, lam, 0, w, nc, cg, n)
             _keep(lam, 0, w, u, 1, nc, cg)
             end = t == 1 or t % _FLUSH_EVERY == 0
-            if need_A and (end or into[0, 1] > 0):
-                _flush(to_A, block * into[0, 0] + t * into[0, 1], unit, sum_A, n, nc, cg)
-            if end or into[1, 1] > 0:
-                _flush(to_b, block * into[1, 0] + t * into[1, 1], unit, sum_b, 1, nc, cg)
-            if end or into[2, 1] > 0:
-                _flush(to_Q, block * into[2, 0] + t * into[2, 1], unit, sum_Q, n if full_Q else 1, nc, cg)
+            if need_A and (end or into_A[1] > 0):
+                _flush(to_A, _at(into_A, block, t), unit, sum_A, n, nc, cg)
+            if end or into_b[1] > 0:
+                _flush(to_b, _at(into_b, block, t), unit, sum_b, 1, nc, cg)
+            if end or into_Q[1] > 0:
+                _flush(to_Q, _at(into_Q, block, t), unit, sum_Q, n if full_Q else 1, nc, cg)
 
 
 @compiled

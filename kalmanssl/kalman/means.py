@@ -38,6 +38,7 @@ def filter_means(
         share_out(
             recursion_kernels.means,
             batch,
+            2 * steps * batch * (n * n + 2 * n * obs + 2 * obs * obs),
             *(flat(p) for p in (mp, mf, e, alpha, log_density, as_rows(b))),
             tuple(flat(p) for p in matrices),
             flat(log_det),
@@ -81,6 +82,7 @@ def means_adjoint(
         share_out(
             recursion_kernels.means_adjoint,
             batch,
+            2 * steps * batch * (n * n + 2 * n * obs),
             *(flat(p) for p in (to_mp, to_mf, to_e)),
             tuple(flat(p) for p in matrices),
             (len(A), len(C), len(K)),

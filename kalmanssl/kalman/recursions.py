@@ -98,7 +98,8 @@ def advance(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> Tens
         x, rows = as_rows(offsets, copy=True), as_rows(matrices.mT)
         size = (steps, batch, n, x.shape[-1])
         group = batch // matrices.shape[1]
-        share_out(recursion_kernels.advance, batch, flat(x), flat(rows), last + 1, group, size, reverse)
+        operations = 2 * steps * batch * n * n
+        share_out(recursion_kernels.advance, batch, operations, flat(x), flat(rows), last + 1, group, size, reverse)
         return x[..., :n]
     M = per_step(matrices.mT, last + 1)
     u = offsets.unbind(0)
@@ -130,7 +131,7 @@ def congruences(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> 
         def work(begin: int, end: int) -> None:
             recursion_kernels.congruences(X_, G, own, size, reverse, (begin, end))
 
-        run_blocks(work, batch)
+        run_blocks(work, batch, 4 * steps * batch * n**3)
         return X[..., :n]
     M, D = (per_step(stack, len(stack)) for stack in (matrices, offsets))
     order = range(steps - 1, -1, -1) if reverse else range(steps)
@@ -141,13 +142,13 @@ def congruences(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> 
     return torch.stack(found[::-1] if reverse else found).reshape(offsets.shape)
 
 
-def share_out(kernel: Any, batch: int, *arguments: Any) -> None:
+def share_out(kernel: Any, batch: int, operations: int, *arguments: Any) -> None:
     """Call a kernel whose last argument is the range of sequences, in as many threads as torch uses."""
 
     def work(begin: int, end: int) -> None:
         kernel(*arguments, (begin * _BLOCK, min(end * _BLOCK, batch)))
 
-    run_blocks(work, -(-batch // _BLOCK))
+    run_blocks(work, -(-batch // _BLOCK), operations)
 
 
 def settled(before: Tensor, now: Tensor) -> bool:

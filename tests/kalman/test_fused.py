@@ -135,11 +135,19 @@ def test_blocks_are_shared_out_among_threads_and_each_is_done_once(monkeypatch):
         monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
         for blocks in (1, 2, 5, 7):
             done = []
-            run_blocks(lambda first, last, done=done: done.extend(range(first, last)), blocks)
+            run_blocks(lambda first, last, done=done: done.extend(range(first, last)), blocks, 10**9)
             assert sorted(done) == list(range(blocks))
 
 
+def test_little_work_is_not_handed_over(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    parts = []
+    run_blocks(lambda first, last: parts.append((first, last)), 8, 1000)
+    assert parts == [(0, 8)]
+
+
 def test_threads_give_the_same(monkeypatch):
+    monkeypatch.setattr(compiled, "_OPERATIONS_OF_A_THREAD", 1)
     problem = make_problem(varies="both", batch=40)
     results = []
     for threads in (1, 2):
@@ -155,7 +163,7 @@ def test_an_error_in_a_thread_is_raised(monkeypatch):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_blocks(work, 4)
+        run_blocks(work, 4, 10**9)
 
 
 def test_width_of_a_vector_is_the_same_in_python_and_in_compiled_code():
