@@ -23,9 +23,11 @@ __all__ = [
     "changing_covariance",
     "mean_square",
     "non_gaussian",
+    "rank_of_jacobians",
     "rank_of_means",
     "smallest_ratio",
     "whiten",
+    "whiten_by",
 ]
 
 CHANCE = 1e-3
@@ -57,32 +59,29 @@ class Deviation:
     numbers: dict[str, float] = field(default_factory=dict)
 
 
-def whiten(residuals: np.ndarray, cov: np.ndarray | None) -> np.ndarray:
-    """Residuals (frames, dims) with unit covariance: by the covariance given for them, or else by their own.
+def whiten(residuals: np.ndarray) -> np.ndarray:
+    """Centre residuals (frames, dims) and scale them to unit covariance; directions without variance are left out."""
+    centred = residuals - residuals.mean(0)
+    values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
+    kept = values > 1e-12 * values[-1]
+    if values[-1] <= 0:
+        raise InputError("residuals are all the same: the latents are constant, or predicted without any error")
+    if kept.all():  # the symmetric root leaves dimensions where they were
+        return centred @ (vectors / np.sqrt(values)) @ vectors.T
+    return centred @ (vectors[:, kept] / np.sqrt(values[kept]))
 
-    Parameters
-    ----------
-    residuals : (frames, dims)
-    cov : (dims, dims) or (frames, dims, dims), optional
-        Without it, residuals are centred and directions without variance are left out, so that fewer dims may return.
-    """
-    if cov is None:
-        centred = residuals - residuals.mean(0)
-        values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
-        kept = values > 1e-12 * max(values[-1], 1e-300)
-        if not kept.any() or values[-1] <= 0:
-            raise InputError("residuals are all the same: the latents are constant, or predicted without any error")
-        if kept.all():  # the symmetric root leaves dimensions where they were
-            return centred @ (vectors / np.sqrt(values)) @ vectors.T
-        return centred @ (vectors[:, kept] / np.sqrt(values[kept]))
+
+def whiten_by(residuals: np.ndarray, covs: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Residuals (frames, dims) over the covariance that was predicted for each: covs (distinct, dims, dims) [index]."""
     try:
-        if cov.ndim == 2:
-            return np.linalg.solve(_factor(cov), residuals.T).T
-        parts = [
-            np.linalg.solve(_factor(cov[some]), residuals[some][..., None])[..., 0] for some in _chunks(len(residuals))
-        ]
+        factors = np.linalg.cholesky(covs)
     except np.linalg.LinAlgError as error:
         raise InputError("predicted_cov: a covariance is not positive definite") from error
+    if len(factors) == 1:
+        return np.linalg.solve(factors[0], residuals.T).T
+    parts = [
+        np.linalg.solve(factors[index[some]], residuals[some][..., None])[..., 0] for some in _chunks(len(residuals))
+    ]
     return np.concatenate(parts)
 
 
@@ -108,14 +107,15 @@ def non_gaussian(u: np.ndarray) -> Deviation:
         skew, kurt = _l_ratios(values)
         for size, variance, kind in ((skew, 0.1866, "L-skewness"), (kurt - _NORMAL_TAU4, 0.0883, "L-kurtosis")):
             at = int(np.abs(size).argmax())
-            found = Deviation(abs(float(size[at])), quantile * np.sqrt(variance / len(values)), f"{kind}, {axis} {at}")
+            chance = float(quantile * np.sqrt(variance / len(values)))
+            found = Deviation(abs(float(size[at])), chance, f"{kind}, {axis} {at}")
             if found.size - found.chance > best.size - best.chance:
                 best = found
     standard = (u - u.mean(0)) / u.std(0)
     numbers = {
         "largest_skewness": float(np.abs((standard**3).mean(0)).max()),
         "largest_excess_kurtosis": float(np.abs((standard**4).mean(0) - 3).max()),
-    } | _mardia(whiten(u, None))
+    } | _mardia(whiten(u))
     return Deviation(best.size, best.chance, best.where, numbers)
 
 
@@ -161,9 +161,9 @@ def _mardia(u: np.ndarray) -> dict[str, float]:
 def changing_covariance(u: np.ndarray, means: np.ndarray, follows: np.ndarray) -> Deviation:
     """By how much the covariance of the residuals changes with what was predicted, or after large residuals.
 
-    Products u_i u_j are regressed on the predicted means, their squares, and the mean square of the residual before, on
-    one half of the frames, and the regression is judged on the other. The size is the standard deviation of the
-    variance that was expected, as a share of its mean (for a pair of dimensions, that of their correlation), in the
+    Products u_i u_j are regressed on the predicted means, their squares and norm, and the mean square of the residual
+    before, on one half of the frames, and the regression is judged on the other. The size is the standard deviation of
+    the variance that was expected, as a share of its mean (for a pair of dimensions, that of their correlation), in the
     dimension where it is largest: 0.3 for a noise level that goes up and down by 15 %.
 
     Parameters
@@ -178,7 +178,8 @@ def changing_covariance(u: np.ndarray, means: np.ndarray, follows: np.ndarray) -
     w = np.clip((means - means.mean(0)) / np.where(spread > 0, spread, 1.0), -3, 3)[:, spread > 1e-12 * spread.max()]
     level = np.minimum((u**2).mean(1), 5.0)
     before = np.concatenate([[level.mean()], level[:-1]])
-    features = np.column_stack([np.ones(len(u)), w, w**2, np.where(follows, before, level.mean())])
+    away = np.sqrt((w**2).sum(1))
+    features = np.column_stack([np.ones(len(u)), w, w**2, away, np.where(follows, before, level.mean())])
     rows, columns = np.triu_indices(u.shape[1]) if u.shape[1] <= _PAIRS_UP_TO else (np.arange(u.shape[1]),) * 2
     sums = [_moments(features[half], u[half], rows, columns) for half in _halves(len(u))]
     explained, chance_square = np.zeros(len(rows)), np.zeros(len(rows))
@@ -228,21 +229,22 @@ def autocorrelation(u: np.ndarray, place: np.ndarray, lags: int) -> Deviation:
     """
     standard = (u - u.mean(0)) / np.maximum(u.std(0), 1e-300)
     place = place - place.min()
+    if lags < 1 or place.max() < 1:
+        raise InputError(f"lags: {lags} lags in sequences of at most {place.max() + 1} steps leave nothing to compare")
     lags = min(lags, int(place.max()))
     dims = u.shape[1]
     best, statistic, degrees = Deviation(0.0, np.inf), 0.0, 0
-    quantile = -NormalDist().inv_cdf(CHANCE / (2 * max(lags, 1) * dims**2))
+    quantile = -NormalDist().inv_cdf(CHANCE / (2 * lags * dims**2))
     for lag in range(1, lags + 1):
         pairs = np.flatnonzero(place >= lag)
         correlation = standard[pairs].T @ standard[pairs - lag] / len(pairs)
         at = np.unravel_index(np.abs(correlation).argmax(), correlation.shape)
-        size, chance = abs(float(correlation[at])), quantile / np.sqrt(len(pairs))
+        size, chance = abs(float(correlation[at])), float(quantile / np.sqrt(len(pairs)))
         statistic += len(pairs) * float((correlation**2).sum())
         degrees += dims**2
         if size - chance > best.size - best.chance:
             best = Deviation(size, chance, f"lag {lag}, dimension {at[0]} after {at[1]}")
-    p_value = float(chdtrc(degrees, statistic)) if degrees else 1.0
-    return Deviation(best.size, best.chance, best.where, {"portmanteau_p_value": p_value})
+    return Deviation(best.size, best.chance, best.where, {"portmanteau_p_value": float(chdtrc(degrees, statistic))})
 
 
 def mean_square(u: np.ndarray) -> Deviation:
@@ -284,8 +286,34 @@ def rank_of_means(means: np.ndarray, latents: np.ndarray) -> Deviation:
     shares = np.maximum(np.linalg.eigvalsh(root.T @ cov_means @ root), 0.0)
     weights = shares / max(shares.sum(), 1e-300)
     entropy = -float((weights * np.log(np.maximum(weights, 1e-300))).sum())
-    condition = float(shares[-1] / shares[0]) if shares[0] > 0 else float("inf")
+    condition = float(shares[-1] / max(shares[0], 1e-16))
     return Deviation(float(shares[0]), 0.0, "", {"condition": condition, "effective_rank": float(np.exp(entropy))})
+
+
+def rank_of_jacobians(jacobians: np.ndarray, latents: np.ndarray) -> Deviation:
+    """Smallest singular value of the predictor's Jacobian, with latents scaled to unit covariance on both its sides.
+
+    Then it is the same under every rotation, scaling and shift of the latents: how many standard deviations the
+    prediction moves, in the direction in which it moves least, for one standard deviation of the past.
+
+    Parameters
+    ----------
+    jacobians : (samples, dims, past, dims)
+        Of the predicted mean by the past latents, at points of the data.
+    latents : (frames, dims)
+
+    Returns
+    -------
+    Deviation
+        `size` is the 5th percentile over the samples, so that a single point does not decide.
+    """
+    values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(latents.T)))
+    kept = values > 1e-12 * values[-1]
+    root, inverse = vectors[:, kept] * np.sqrt(values[kept]), vectors[:, kept] / np.sqrt(values[kept])
+    scaled = np.einsum("ir,nipj,jq->nrpq", inverse, jacobians, root, optimize=True)
+    smallest = np.linalg.svd(scaled.reshape(*scaled.shape[:2], -1), compute_uv=False)[:, -1]
+    numbers = {"least": float(smallest.min()), "median": float(np.median(smallest))}
+    return Deviation(float(np.quantile(smallest, 0.05)), 0.0, "", numbers)
 
 
 def smallest_ratio(values: np.ndarray, scale: np.ndarray) -> Deviation:
@@ -293,10 +321,6 @@ def smallest_ratio(values: np.ndarray, scale: np.ndarray) -> Deviation:
     usable = np.where(scale > 0, scale, 1.0)
     eigenvalues = np.maximum(np.linalg.eigvalsh(np.atleast_2d(np.cov((values / usable).T))), 0.0)
     return Deviation(float(eigenvalues[0] / max(eigenvalues[-1], 1e-300)))
-
-
-def _factor(cov: np.ndarray) -> np.ndarray:
-    return np.linalg.cholesky(cov)
 
 
 def _halves(frames: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,42 +14,51 @@ import torch
 from kalmanssl.entropy import KNNEntropy
 from kalmanssl.errors import InputError
 
-__all__ = ["NeighbourViolation", "folding_entropy", "neighbour_violation"]
+__all__ = ["FoldingEntropy", "NeighbourViolation", "folding_entropy", "neighbour_violation"]
 
-_ANCHORS, _CANDIDATES, _CHUNK = 1500, 20_000, 250
-_FOLD_FRAMES = 4000
+_ANCHORS, _CANDIDATES, _CHUNK = 3000, 20_000, 250
+_NEIGHBOURS = 15
 _APART = 20  # frames of a sequence that are neighbours in time, not in space
-_SMOOTHING = (0, 1, 2, 4, 8)  # frames to either side that the data are averaged over; less than half of _APART
+_FOLD_FRAMES = 4000
+_SLOPE_ERROR = 0.1  # at which linear fits to neighbouring positions are taken to be exact
 
 
-def folding_entropy(
-    positions: np.ndarray, latents: np.ndarray, *, neighbours: int | None = None, random_state: int = 0
-) -> float:
-    """Entropy that the map from true positions to latents loses by folding, nats.
+@dataclass(frozen=True)
+class FoldingEntropy:
+    """Entropy that folding costs.
 
-    H_fold = H[s] + ⟨log |det J|⟩ - H[z] (LDM paper, Eq. 72): 0 for an injective map, log 2 where two positions share
-    every latent. The map z(s) and its Jacobian are had from linear fits to the nearest positions, so that noise of the
-    latents about it does not count; the entropies are Kozachenko-Leonenko estimates, whose errors largely cancel.
+    Attributes
+    ----------
+    nats : float
+        0 for an injective map, log 2 if two positions share every latent; errors may bring it slightly below 0.
+    slope_error : float
+        Median over the frames of the standard error of the map's slope, relative to its smallest singular value: where
+        this is not small, `nats` is noise.
+    """
+
+    nats: float
+    slope_error: float
+
+
+def folding_entropy(positions: np.ndarray, latents: np.ndarray, *, random_state: int = 0) -> FoldingEntropy:
+    """Entropy that the map from true positions to latents loses by folding.
+
+    H_fold = H[s] + ⟨log |det J|⟩ - H[z] (LDM paper, Eq. 72). The map z(s) and its Jacobian are had from linear fits to
+    the nearest positions, as many as it takes to see it through the noise of the latents, which so does not count; the
+    entropies are Kozachenko-Leonenko estimates, whose errors largely cancel.
 
     Parameters
     ----------
     positions, latents : (frames, dims)
         As many true dimensions as learned ones. Some thousands of frames, and more in more than three dimensions:
-        a fold is seen if it is wider than the distance between neighbouring positions.
-    neighbours : int, optional
-        Of each linear fit; by default 4 (dims + 2).
+        a fold is seen if it is wider than the neighbourhoods of the fits.
     random_state : int
         Seed of the choice of the frames that are looked at.
-
-    Returns
-    -------
-    float
-        Errors of estimation may bring it slightly below 0.
 
     Raises
     ------
     InputError
-        If shapes differ, frames are too few, or the map is singular nearly everywhere.
+        If shapes differ, frames are too few, or latents do not change with the positions.
     """
     from scipy.spatial import cKDTree
 
@@ -59,46 +68,66 @@ def folding_entropy(
             f"positions, latents: expected two arrays (frames, dims) of one shape, got {s.shape}, {z.shape}"
         )
     dims = s.shape[1]
-    k = 4 * (dims + 2) if neighbours is None else neighbours
+    k = 4 * (dims + 2)
     if len(s) < 10 * k:
-        raise InputError(f"positions: {len(s)} frames are too few for fits of {k} neighbours, give {10 * k} or more")
+        raise InputError(f"positions: {len(s)} frames are too few in {dims} dimensions, give {10 * k} or more")
     s, z = ((v - v.mean(0)) / np.maximum(v.std(0), 1e-12) for v in (s, z))
     some = np.random.default_rng(random_state).permutation(len(s))[:_FOLD_FRAMES]
-    near = cKDTree(s).query(s[some], k=k)[1]
-    offset = s[near] - s[some][:, None]
-    design = np.concatenate([np.ones((*offset.shape[:2], 1)), offset], axis=-1)
-    gram = design.transpose(0, 2, 1) @ design + 1e-12 * np.eye(dims + 1)
-    fit = np.linalg.solve(gram, design.transpose(0, 2, 1) @ z[near])
-    log_det = np.linalg.slogdet(fit[:, 1:])[1]
+    tree = cKDTree(s)
+    while True:
+        smooth, slope, error = _local_fits(s, z, some, tree.query(s[some], k=k)[1])
+        slope_error = float(np.median(error))
+        if slope_error <= _SLOPE_ERROR or 4 * k > len(s) // 20:
+            break
+        k *= 2
+    log_det = np.linalg.slogdet(slope)[1]
     usable = np.isfinite(log_det) & (log_det > -30)
     if usable.mean() < 0.5:
         raise InputError("latents: they do not change with the positions in most places, so that no fold can be sought")
-    entropy = KNNEntropy(clip_quantile=None, max_samples=None)
-    h_s, h_z = (float(entropy(torch.from_numpy(v[usable]))) for v in (s[some], fit[:, 0]))
-    return h_s + float(log_det[usable].mean()) - h_z
+    entropy = KNNEntropy(clip_quantile=None)
+    h_s, h_z = (float(entropy(torch.from_numpy(v[usable]))) for v in (s[some], smooth))
+    return FoldingEntropy(h_s + float(log_det[usable].mean()) - h_z, slope_error)
+
+
+def _local_fits(
+    s: np.ndarray, z: np.ndarray, some: np.ndarray, near: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Value (points, dims) and slope (points, dims, dims) of z(s) at some frames, and the slope's relative error."""
+    dims, k = s.shape[1], near.shape[1]
+    smooth, slope, error = np.empty((len(some), dims)), np.empty((len(some), dims, dims)), np.empty(len(some))
+    for start in range(0, len(some), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        offset = s[near[part]] - s[some[part]][:, None]
+        design = np.concatenate([np.ones((*offset.shape[:2], 1)), offset], axis=-1)
+        inverse = np.linalg.inv(design.swapaxes(1, 2) @ design + 1e-12 * np.eye(dims + 1))
+        fit = inverse @ (design.swapaxes(1, 2) @ z[near[part]])
+        left = ((z[near[part]] - design @ fit) ** 2).sum((1, 2)) / (k - dims - 1)
+        smooth[part], slope[part] = fit[:, 0], fit[:, 1:]
+        size = np.linalg.svd(fit[:, 1:], compute_uv=False)[:, -1]
+        variance = np.trace(inverse[:, 1:, 1:], axis1=1, axis2=2) * left / dims
+        error[part] = np.sqrt(np.maximum(variance, 0)) / np.maximum(size, 1e-300)
+    return smooth, slope, error
 
 
 @dataclass(frozen=True)
 class NeighbourViolation:
-    """How much farther apart in the data the neighbours by latent are than the neighbours by data.
+    """How unlike each other in the data the frames are that are neighbours by latent.
 
     Attributes
     ----------
     share : float
-        (D_latent - D_data) / (D_random - D_data) of mean squared data distances: 0 if latents find neighbours as well
-        as half of the features do, 1 if no better than chance; below 0 if better.
+        Squared covariance of the two halves of the features among latent neighbours, over that among random frames: 0
+        if the latent holds all that the halves have in common, about 1 if it holds nothing of it. A fold can exceed 1:
+        it leaves neighbours either alike or far apart.
     chance : float
-        Three standard errors of `share`.
+        Three standard errors of `share`; both are 0 where `contrast` is not above 0, so that nothing is to be compared.
     contrast : float
-        (D_random - D_data) / D_random: how well the data can tell at all.
-    contrast_chance : float
-        Three standard errors of `contrast`.
+        Standard errors by which the covariance among random frames exceeds 0: how well the data can tell at all.
     """
 
     share: float
     chance: float
     contrast: float
-    contrast_chance: float
 
 
 def neighbour_violation(
@@ -106,17 +135,21 @@ def neighbour_violation(
     data: np.ndarray,
     place: np.ndarray,
     *,
-    neighbours: int = 3,
     metric: np.ndarray | None = None,
     random_state: int = 0,
 ) -> NeighbourViolation:
     """Look for frames whose latents are neighbours while their data are apart, beyond what noise explains.
 
-    Two frames that share a latent through a fold differ in the data. Noise makes all frames differ, so distances are
-    compared with those of the best neighbours that the data themselves offer. To choose neighbours and to measure
-    their distance by the same noisy numbers would make them look near; so the features are split in halves, one
-    chooses neighbours (averaged over a few frames in time, as many as serves it best), the other measures the distances
-    of the neighbours by data, by latents, and of random frames. Neighbours in time are no neighbours here.
+    Noise makes all frames differ, so that the distance of two frames in the data says little. But noise that is
+    independent between features and frames is independent between two halves of the features, and where a fold has put
+    unlike frames on one latent, both halves see it. So the statistic is the squared covariance between one half and the
+    other among the frames nearest to a latent, whose unbiased estimate has the expectation 0 under an injective encoder
+    whatever the noise, and however it changes; it is compared with that among random frames. Since neighbours in many
+    dimensions are not near, what a linear regression expects of the data given the latent is taken off first. Frames
+    near in time to the one that neighbours are sought for do not count as its neighbours.
+
+    The estimate is the Hilbert-Schmidt independence criterion with linear kernels: Song, Smola, Gretton, Bedo &
+    Borgwardt, J. Mach. Learn. Res. 13 (2012) 1393-1434, Eq. 5.
 
     Parameters
     ----------
@@ -125,7 +158,6 @@ def neighbour_violation(
         Two features or more; constant ones are left out.
     place : (frames,) int
         Of the frame in its sequence; frames of a sequence follow each other.
-    neighbours : int
     metric : (latent, latent), optional
         Covariance that latent distances are measured by, such as that of the residuals; by default that of the latents.
     random_state : int
@@ -133,69 +165,84 @@ def neighbour_violation(
 
     Notes
     -----
-    It cannot see a fold that the data hardly show (see `contrast`), or of a small share of the frames; latents with
-    dimensions that hold mere noise find worse neighbours and are blamed though nothing folds; data that vary in what
-    latents are not meant to hold (nuisance) count as folded, as they are. Features must not be copies of each other
-    with the same noise.
+    It cannot see a fold that the data hardly show (see `contrast`), or of a small share of the frames. What the data
+    hold and latents do not counts as folded, as it is: a nuisance, but also noise that features share. Latents so noisy
+    that their neighbours are far apart in truth are blamed as well, if less, since distances enter to the fourth power;
+    so are latents of many dimensions from which the data follow by a map that is far from linear.
     """
     rng = np.random.default_rng(random_state)
     spread = data.std(0)
     used = np.flatnonzero(spread > 1e-9 * max(spread.max(), 1e-300))
     if len(used) < 2:
-        raise InputError(f"data: {len(used)} features vary, but two are needed, one to choose and one to measure")
+        raise InputError(f"data: {len(used)} features vary, but two are needed, to compare what one and the other see")
     # Not standardised: a feature counts by its variance, as a pixel does.
     x = (data[:, used] - data[:, used].mean(0)).astype(np.float32) / np.float32(spread[used].max())
     order = rng.permutation(len(used))
-    choosing, measuring = x[:, order[::2]], x[:, order[1::2]]
-    cov = np.atleast_2d(np.cov(latents.T)) if metric is None else metric
-    values, vectors = np.linalg.eigh(cov)
-    kept = values > 1e-12 * values[-1]
-    z = ((latents - latents.mean(0)) @ (vectors[:, kept] / np.sqrt(values[kept]))).astype(np.float32)
+    values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(latents.T)) if metric is None else metric)
+    # A direction without residuals counts much, but not alone.
+    z = ((latents - latents.mean(0)) @ (vectors / np.sqrt(np.maximum(values, 1e-6 * values[-1])))).astype(np.float32)
 
-    frames = len(latents)
     sequence = np.cumsum(np.concatenate([[0], np.diff(place) != 1]))
-    when = np.arange(frames) + sequence * (frames + _APART)  # frames of different sequences are never near in time
-    candidates = np.sort(rng.permutation(frames)[:_CANDIDATES])
+    when = np.arange(len(z)) + sequence * _APART  # frames of different sequences are never near in time
+    candidates = np.sort(rng.permutation(len(z))[:_CANDIDATES])
     anchors = np.sort(rng.permutation(candidates)[:_ANCHORS])
-    random = candidates[rng.integers(len(candidates), size=(len(anchors), 20))]
-
-    def apart(chosen: np.ndarray) -> np.ndarray:
-        return ((measuring[anchors][:, None] - measuring[chosen]) ** 2).sum(-1).mean(1)
-
-    by_data = min(
-        (apart(_nearest(_smooth(choosing, sequence, width), anchors, candidates, when, neighbours)) for width in _SMOOTHING),
-        key=lambda distances: float(distances.mean()),
-    )
-    by_latent = apart(_nearest(z, anchors, candidates, when, neighbours))
-    at_random = apart(random)
-    room = float((at_random - by_data).mean())
-    error = np.sqrt(len(anchors))
-    share = float((by_latent - by_data).mean()) / room if room > 0 else 0.0
-    spread_of_share = float((by_latent - by_data - share * (at_random - by_data)).std()) / error
-    mean_random = max(float(at_random.mean()), 1e-300)
-    return NeighbourViolation(
-        share,
-        3 * spread_of_share / room if room > 0 else float("inf"),
-        room / mean_random,
-        3 * float((at_random - by_data).std()) / error / mean_random,
-    )
+    random = _in_common(x, order, _random_groups(rng, candidates, len(anchors)))
+    rest = x - _linear(z, x, candidates)
+    near = _in_common(rest, order, np.column_stack([anchors, _nearest(z, anchors, candidates, when)]))
+    root = np.sqrt(len(anchors))
+    contrast = float(random.mean() * root / max(random.std(), 1e-300))
+    if contrast <= 0:
+        return NeighbourViolation(0.0, 0.0, contrast)
+    share = float(near.mean() / random.mean())
+    return NeighbourViolation(share, float(3 * (near - share * random).std() / root / random.mean()), contrast)
 
 
-def _smooth(values: np.ndarray, sequence: np.ndarray, width: int) -> np.ndarray:
-    """Mean over the frames of the same sequence up to `width` before and after."""
-    if width == 0:
-        return values
-    total = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0, dtype=np.float64)])
-    index = np.arange(len(values))
-    first = np.searchsorted(sequence, sequence)
-    last = np.searchsorted(sequence, sequence, side="right")
-    low, high = np.maximum(index - width, first), np.minimum(index + width + 1, last)
-    return ((total[high] - total[low]) / (high - low)[:, None]).astype(np.float32)
+def _linear(z: np.ndarray, x: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """Data (frames, features) as expected from the latents by a linear regression on some of the frames.
+
+    A nonlinear one would expect more, but from noisy data it learns an error that both halves of the features share.
+    """
+    features = np.column_stack([np.ones(len(z), np.float32), z])
+    return features @ np.linalg.lstsq(features[some], x[some], rcond=None)[0]
 
 
-def _nearest(
-    points: np.ndarray, anchors: np.ndarray, candidates: np.ndarray, when: np.ndarray, neighbours: int
-) -> np.ndarray:
+def _random_groups(rng: np.random.Generator, candidates: np.ndarray, groups: int) -> np.ndarray:
+    """Groups (groups, neighbours + 1) of different frames: one that was in a group twice would be like itself."""
+    size = _NEIGHBOURS + 1
+    each = len(candidates) // size
+    drawn = [rng.permutation(candidates)[: each * size].reshape(each, size) for _ in range(-(-groups // each))]
+    return np.concatenate(drawn)[:groups]
+
+
+def _in_common(x: np.ndarray, order: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Squared covariance, estimated without bias, between two halves of the features in each group of frames.
+
+    Parameters
+    ----------
+    x : (frames, features)
+    order : (features,) int
+        Every other one of it belongs to the same half.
+    groups : (groups, size) int
+        Frames.
+
+    Returns
+    -------
+    (groups,)
+    """
+    size = groups.shape[1]
+    found = []
+    for start in range(0, len(groups), _CHUNK):
+        values = x[groups[start : start + _CHUNK]].astype(np.float64)
+        values -= values.mean(1, keepdims=True)  # no effect on the estimate but its rounding
+        K, L = (half @ half.swapaxes(1, 2) for half in (values[..., order[::2]], values[..., order[1::2]]))
+        K[:, np.arange(size), np.arange(size)] = L[:, np.arange(size), np.arange(size)] = 0.0
+        rows_K, rows_L = K.sum(2), L.sum(2)
+        total = rows_K.sum(1) * rows_L.sum(1) / ((size - 1) * (size - 2))
+        found.append(((K * L).sum((1, 2)) + total - 2 * (rows_K * rows_L).sum(1) / (size - 2)) / (size * (size - 3)))
+    return np.concatenate(found)
+
+
+def _nearest(points: np.ndarray, anchors: np.ndarray, candidates: np.ndarray, when: np.ndarray) -> np.ndarray:
     """The nearest candidates (anchors, neighbours) of every anchor that are not near it in time."""
     others = points[candidates]
     squares = (others**2).sum(1)
@@ -204,5 +251,5 @@ def _nearest(
         some = anchors[start : start + _CHUNK]
         distance = squares - 2 * points[some] @ others.T
         distance[np.abs(when[some][:, None] - when[candidates]) <= _APART] = np.inf
-        found.append(candidates[np.argpartition(distance, neighbours, axis=1)[:, :neighbours]])
+        found.append(candidates[np.argpartition(distance, _NEIGHBOURS, axis=1)[:, :_NEIGHBOURS]])
     return np.concatenate(found)
