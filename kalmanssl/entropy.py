@@ -124,16 +124,24 @@ class KNNEntropy(EntropyEstimator):
     N only as N^(−2/D). Clipping at 0.9 lowers the value by a further 0.08 to 0.11 on a normal (0.02 to 0.06
     on a uniform), so measure with `clip_quantile=None`.
 
+    Samples on a sphere fill one dimension less than they have coordinates, and D is then that number. (The other
+    estimators need no such setting there: a Gaussian kernel of fixed bandwidth b is on the sphere a von Mises-Fisher
+    kernel of concentration 1/b², another constant aside, and the log-determinant is a stand-in that is greatest where
+    all directions are equally spread.) Bias on 2000 uniform samples of the sphere in 3 dimensions: 0.00.
+
     Parameters
     ----------
     k : int
         Which neighbour. More neighbours: less variance, more bias.
     clip_quantile : float or None
         Quantile of the distances at which they are clipped, in (0, 1]; None (for measuring) keeps them all.
+    sphere_dim : int or None
+        For unit vectors of so many coordinates, or several such side by side: the entropy is by area of the sphere.
     """
 
     k: int = 3
     clip_quantile: float | None = 0.9
+    sphere_dim: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -141,9 +149,15 @@ class KNNEntropy(EntropyEstimator):
             raise InputError(f"k must be at least 1, got {self.k}")
         if self.clip_quantile is not None and not 0 < self.clip_quantile <= 1:
             raise InputError(f"clip_quantile must lie in (0, 1] or be None, got {self.clip_quantile}")
+        if self.sphere_dim is not None and self.sphere_dim < 2:
+            raise InputError(f"sphere_dim must be at least 2 or None, got {self.sphere_dim}")
 
     def _entropy(self, v: Tensor) -> Tensor:
         n, dim = v.shape
+        if self.sphere_dim is not None:
+            if dim % self.sphere_dim:
+                raise InputError(f"v has {dim} columns, not a multiple of sphere_dim={self.sphere_dim}")
+            dim -= dim // self.sphere_dim
         if n <= self.k:
             raise InputError(
                 f"v has {n} samples, but the k={self.k} nearest neighbour needs more than {self.k}: "

@@ -7,15 +7,17 @@ A model is a plain `torch.nn.Module` with one method that training needs, ``term
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from kalmanssl.latent_models import GaussianConditional
 from kalmanssl.objective import LDM, Terms
-from kalmanssl.predictors import KalmanPrediction, KalmanPredictor
+from kalmanssl.predictors import Prediction, Predictor
 
 __all__ = ["SequenceModel", "SequenceOutput"]
+
+P = TypeVar("P", bound=Predictor)
 
 
 @dataclass(frozen=True)
@@ -23,28 +25,29 @@ class SequenceOutput:
     """What a sequence model makes of a batch: latents (batch, time, latent) and their predictive distribution."""
 
     latent: Tensor
-    prediction: KalmanPrediction
+    prediction: Prediction
 
 
-class SequenceModel(nn.Module):
+class SequenceModel(nn.Module, Generic[P]):
     """Encoder followed by a predictor: the pair model whose pair is (the past, the present).
 
     Parameters
     ----------
     encoder : nn.Module
         Maps features (batch, time, features) to latents (batch, time, latent).
-    predictor : KalmanPredictor
+    predictor : Predictor
+        A module such as `kalmanssl.predictors.KalmanPredictor` or `kalmanssl.recurrent.RecurrentPredictor`.
     objective : LDM
     """
 
-    def __init__(self, encoder: nn.Module, predictor: KalmanPredictor, objective: LDM) -> None:
+    def __init__(self, encoder: nn.Module, predictor: P, objective: LDM) -> None:
         super().__init__()
         self.encoder = encoder
         self.predictor = predictor
         self.objective = objective
 
     def forward(self, features: Tensor) -> SequenceOutput:
-        """Encode and filter features (batch, time, features)."""
+        """Encode and predict features (batch, time, features)."""
         latent = self.encoder(features)
         return SequenceOutput(latent, self.predictor(latent, features))
 
@@ -55,49 +58,48 @@ class SequenceModel(nn.Module):
 
     @torch.no_grad()
     def standardise_latents(self, features: Tensor) -> None:
-        """Scale the encoder's last linear layer so that latents of these features have mean 0 and variance 1.
+        """Scale the encoder's last linear layer so that what it makes of these features has mean 0 and variance 1.
 
-        The dynamics start at that scale; an encoder that ends in anything else is left as it is.
+        The dynamics start at that scale. What comes after that layer (`OnSphere`) is left as it is, and so is an
+        encoder without one.
         """
         linear = [module for module in self.encoder.modules() if isinstance(module, nn.Linear)]
-        last = linear[-1]
+        if not linear:
+            return
+        last, seen = linear[-1], []
+        hook = last.register_forward_hook(lambda module, inputs, output: seen.append(output))
         self.eval()
-        latent = self.encoder(features).flatten(0, 1)
+        self.encoder(features)
         self.train()
+        hook.remove()
+        latent = seen[-1].flatten(0, -2)
         scale = latent.std(0).clamp_min(1e-6)
         last.weight.div_(scale[:, None])
         last.bias.sub_(latent.mean(0)).div_(scale)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that training may move at different rates: encoder, dynamics, and networks that predict noise."""
-        heads = (self.predictor.observation_noise, self.predictor.process_noise)
-        networks = [p for head in heads if head.needs != "nothing" for p in head.parameters()]
-        in_network = {id(p) for p in networks}
-        return {
-            "encoder": list(self.encoder.parameters()),
-            "dynamics": [p for p in self.predictor.parameters() if id(p) not in in_network],
-            "noise": networks,
-        }
+        return {"encoder": list(self.encoder.parameters()), **self.predictor.parameter_groups()}
 
     def after_step(self) -> None:
         """Bring the parameters back to where they must stay, after a step of the optimiser."""
-        self.predictor.cap_spectral_radius()
+        self.predictor.after_step()
 
     @torch.no_grad()
     def predictive_gain(self, features: Tensor, reference: Tensor) -> Tensor:
         """How much better the past predicts the latents than knowing only how latents are spread, nats per step.
 
-        ⟨log P(z_t | z_<t) - log N(z_t)⟩ with the Gaussian that has the moments of the latents of `reference`. It needs
-        no estimate of an entropy, which on the few independent samples of a held-out part would be far too low.
+        ⟨log P(z_t | z_<t) - log P(z_t)⟩ with the one distribution of the same family (a Gaussian: that with their
+        moments) that fits the latents of `reference`. It needs no estimate of an entropy, which on the few independent
+        samples of a held-out part would be far too low.
 
         Parameters
         ----------
         features, reference : (batch, time, features)
             What is scored, and typical data (a part of what the model was trained on).
         """
-        typical = self.encoder(reference).flatten(0, 1)
-        marginal = GaussianConditional(typical.mean(0), torch.cov(typical.T).reshape(2 * typical.shape[1:]))
         output = self(features)
+        marginal = output.prediction.conditional.fitted(self.encoder(reference).flatten(0, 1))
         return (output.prediction.log_prob(output.latent) - marginal.log_prob(output.latent)).mean()
 
     @torch.no_grad()
@@ -107,7 +109,7 @@ class SequenceModel(nn.Module):
         latent_scale : geometric mean of the latents' standard deviations;
         effective_dimension : participation ratio of their correlation matrix, from 1 (all copies of one) to the
         number of latents (none correlated);
-        spectral_radius : of the transition matrix.
+        and those of the predictor (spectral_radius of the Kalman one).
         """
         was_training = self.training
         self.eval()
@@ -119,5 +121,5 @@ class SequenceModel(nn.Module):
         return {
             "latent_scale": float(scale.clamp_min(1e-12).log().mean().exp()),
             "effective_dimension": float(correlation.trace() ** 2 / correlation.square().sum().clamp_min(1e-12)),
-            "spectral_radius": float(torch.linalg.eigvals(self.predictor.A).abs().max()),
+            **self.predictor.diagnostics(),
         }

@@ -7,17 +7,41 @@ A predictor is an `nn.Module` that maps latents (batch, time, latent) and the fe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
 from kalmanssl.kalman import FilterResult, kalman_filter, kalman_smoother, kalman_step
-from kalmanssl.latent_models import GaussianConditional
+from kalmanssl.latent_models import Conditional, FamilyConditional, GaussianConditional
 from kalmanssl.noise import ErrorNoise, NoiseHead
 
-__all__ = ["KalmanPrediction", "KalmanPredictor", "Posterior"]
+__all__ = ["KalmanPrediction", "KalmanPredictor", "Posterior", "Prediction", "Predictor"]
+
+
+class Prediction(Conditional, Protocol):
+    """What a predictor says of latents (batch, time, latent): a conditional, one entry for each step."""
+
+    @property
+    def conditional(self) -> FamilyConditional:
+        """The distribution of each latent given those before it, without whatever else the predictor found."""
+
+
+class Predictor(Protocol):
+    """What a `kalmanssl.models.SequenceModel` and its training ask of a predictor, beside being an `nn.Module`."""
+
+    def __call__(self, latent: Tensor, features: Tensor, mask: Tensor | None = None) -> Prediction:
+        """Predict each latent (batch, time, latent) from those before it."""
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by the rate at which training moves them: "dynamics", and "noise" for networks that predict it."""
+
+    def after_step(self) -> None:
+        """Bring the parameters back to where they must stay, after a step of the optimiser."""
+
+    def diagnostics(self) -> dict[str, float]:
+        """Numbers about the parameters that are worth a look in each epoch."""
 
 
 @dataclass(frozen=True)
@@ -213,9 +237,25 @@ class KalmanPredictor(nn.Module):
         R, Q = (torch.stack(variances, 1) for variances in chosen.values())
         return R, Q
 
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters that training may move at different rates: dynamics, and networks that predict noise."""
+        heads = (self.observation_noise, self.process_noise)
+        networks = [p for head in heads if head.needs != "nothing" for p in head.parameters()]
+        in_network = {id(p) for p in networks}
+        return {"dynamics": [p for p in self.parameters() if id(p) not in in_network], "noise": networks}
+
+    def after_step(self) -> None:
+        """Hold the spectral radius to its bound; training calls this between steps."""
+        self.cap_spectral_radius()
+
+    @torch.no_grad()
+    def diagnostics(self) -> dict[str, float]:
+        """Spectral radius of the transition matrix."""
+        return {"spectral_radius": float(torch.linalg.eigvals(self.A).abs().max())}
+
     @torch.no_grad()
     def cap_spectral_radius(self) -> None:
-        """Scale `A` down to `max_spectral_radius` if it lies above; training calls this between steps."""
+        """Scale `A` down to `max_spectral_radius` if it lies above."""
         radius = torch.linalg.eigvals(self.A).abs().max()
         if radius > self.max_spectral_radius:
             self.A.mul_(self.max_spectral_radius / radius)

@@ -76,6 +76,26 @@ def test_knn_reference_values(dim, true):
     assert float(KNNEntropy(3, clip_quantile=None)(normal(4000, dim))) == pytest.approx(true, abs=0.1)
 
 
+@pytest.mark.parametrize(("dim", "area"), [(2, 2 * math.pi), (3, 4 * math.pi), (4, 2 * math.pi**2)])
+def test_knn_on_a_sphere_is_the_entropy_by_area(dim, area):
+    one, other = (torch.nn.functional.normalize(normal(4000, dim, seed), dim=1) for seed in (0, 1))
+    estimator = KNNEntropy(3, clip_quantile=None, sphere_dim=dim)
+    assert float(estimator(one)) == pytest.approx(math.log(area), abs=0.05)
+    assert float(conditional_entropy(estimator, one, other)) == pytest.approx(math.log(area), abs=0.15)
+
+
+def test_gaussian_kernels_on_a_sphere_are_von_mises_fisher_kernels():
+    v = torch.nn.functional.normalize(normal(60, 3, dtype=torch.float64), dim=1).requires_grad_()
+    gamma = 4.0
+    log_normaliser = math.log(gamma / (4 * math.pi * math.sinh(gamma)))
+    kernel = -((gamma * v @ v.T + log_normaliser).logsumexp(1) - math.log(60)).mean()
+    gaussian = GaussianKDEEntropy(gamma**-0.5)(v)
+    (ours,) = torch.autograd.grad(gaussian, v)
+    (expected,) = torch.autograd.grad(kernel, v)
+    along = torch.eye(3) - v.detach()[:, :, None] * v.detach()[:, None]  # only the gradient along the sphere counts
+    torch.testing.assert_close(along @ ours[:, :, None], along @ expected[:, :, None])
+
+
 def test_knn_equals_a_tree_search():
     from scipy.spatial import cKDTree
     from scipy.special import digamma, gammaln
@@ -349,6 +369,8 @@ def test_logdet_without_ridge_refuses_a_lost_dimension():
     [
         (lambda: KNNEntropy(0), "k must be at least 1, got 0"),
         (lambda: KNNEntropy(clip_quantile=0.0), r"clip_quantile must lie in \(0, 1\] or be None, got 0.0"),
+        (lambda: KNNEntropy(sphere_dim=1), "sphere_dim must be at least 2 or None, got 1"),
+        (lambda: KNNEntropy(sphere_dim=3)(normal(9, 4)), "v has 4 columns, not a multiple of sphere_dim=3"),
         (lambda: KNNEntropy(max_samples=1), "max_samples must be at least 2 or None, got 1"),
         (lambda: LogDetEntropy(ridge=-1.0), "ridge must not be negative, got -1.0"),
         (lambda: GaussianKDEEntropy("scot"), "bandwidth must be a number, 'scott' or 'silverman', got 'scot'"),

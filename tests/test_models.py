@@ -8,10 +8,12 @@ from torch import nn
 
 from kalmanssl.encoders import MLPEncoder
 from kalmanssl.entropy import LogDetEntropy
+from kalmanssl.latent_models import OnSphere, VonMisesFisher
 from kalmanssl.models import SequenceModel
 from kalmanssl.noise import ConstantNoise, InputNoise
 from kalmanssl.objective import LDM
 from kalmanssl.predictors import KalmanPredictor
+from kalmanssl.recurrent import RecurrentPredictor
 
 
 def make(encoder: nn.Module, latent: int = 2, state: int = 2, input_noise: bool = False) -> SequenceModel:
@@ -66,3 +68,29 @@ def test_predictive_gain_is_the_information_of_a_matched_model():
     assert expected == pytest.approx(-0.5 * math.log(1 - a**2), abs=0.05)
     assert model.predictive_gain(latent, latent).item() == pytest.approx(expected, abs=0.02)
     assert model.predictive_gain(latent[:, torch.randperm(1000, generator=generator)], latent).item() < 0
+
+
+def test_standardising_leaves_alone_what_comes_after_the_last_layer_and_encoders_without_one():
+    encoder = nn.Sequential(MLPEncoder(5, 3, random_state=0), OnSphere())
+    model = make(encoder, latent=3, state=3)
+    features = 3 + torch.randn(4, 50, 5, generator=torch.Generator().manual_seed(0))
+    model.standardise_latents(features)
+    before = encoder[0](features).flatten(0, 1)
+    torch.testing.assert_close(before.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(before.std(0), torch.ones(3), atol=1e-5, rtol=0)
+    make(nn.Identity(), latent=5, state=5).standardise_latents(features)
+
+
+def test_predictive_gain_of_directions_compares_with_the_fitted_von_mises_fisher():
+    generator = torch.Generator().manual_seed(0)
+    predictor = RecurrentPredictor(3, distribution="von_mises_fisher", variance="constant", generator=generator)
+    model = SequenceModel(nn.Identity(), predictor, LDM(LogDetEntropy()))
+    z = OnSphere()(torch.tensor([2.0, 0.0, 0.0]) + torch.randn(50, 20, 3, generator=generator))
+    with torch.no_grad():  # makes the predictor one that knows no past, with the mean and spread of the samples
+        fitted = VonMisesFisher.fitted(z.flatten(0, 1))
+        predictor.head[-1].weight.zero_()
+        predictor.head[-1].bias.copy_(fitted.mean_direction)
+        predictor.first_mean.copy_(fitted.mean_direction)
+        predictor.first_log_concentration.copy_(fitted.concentration.log())
+        predictor.variance.log_variance.fill_(-fitted.concentration.log())
+    assert model.predictive_gain(z, z).item() == pytest.approx(0, abs=1e-4)
