@@ -1,4 +1,4 @@
-"""The identifiability suite: baselines on systems they can solve, ours, results on disk, and models of somebody else."""
+"""The identifiability suite: baselines on systems they can solve, ours, results on disk, models of somebody else."""
 
 import json
 from pathlib import Path
@@ -73,34 +73,54 @@ def test_trained_baselines_find_more_than_their_random_weights(turning, name):
     def plan(steps):
         return Plan(steps, 8, 3e-3, dynamics=3.0)
 
-    before, after = (r2(BASELINES[name](2, (30,), plan(n), 0), *turning) for n in (1, 150))
+    before, after = (r2(BASELINES[name](2, (30,), plan(n), 0), *turning) for n in (1, 100))
     assert after > before
     assert after > 0.8
 
 
-def test_ours_finds_the_latents_and_repeats_itself_with_the_seed(turning):
+def test_ours_finds_the_latents(turning):
     from identifiability.networks import KalmanNetwork
     from identifiability.runner import Plan
 
-    plan = Plan(250, 8, 2e-3, dynamics=30.0)
+    plan = Plan(200, 8, 2e-3, dynamics=30.0)
     model = KalmanNetwork("knn", samples=200)(2, plan, 0)
     assert r2(model, *turning) > 0.97
-    again = KalmanNetwork("knn", samples=200)(2, plan, 0).fit(turning[0][:40])
-    assert np.array_equal(again.transform(turning[0]), model.transform(turning[0]))
     assert len(model.cosine) > 30
     assert all(-1 <= cosine <= 1 for _, cosine in model.cosine)
 
 
-def test_gradients_of_entropies_agree_where_both_are_exact():
+def test_ours_repeats_itself_with_the_seed(turning):
+    from identifiability.networks import KalmanNetwork
+    from identifiability.runner import Plan
+
+    def latents(seed):
+        model = KalmanNetwork("knn", samples=100)(2, Plan(5, 4, 2e-3), seed)
+        return model.fit(turning[0][:20]).transform(turning[0][:2])
+
+    assert np.array_equal(latents(0), latents(0))
+    assert not np.array_equal(latents(0), latents(1))
+
+
+def test_gradients_of_entropies_agree_where_both_know_only_the_scale():
     from identifiability.networks import KalmanNetwork
     from identifiability.runner import Plan, gradient_cosine
 
-    # Independent Gaussian latents and a filter that predicts nothing: both entropies are that of the latents alone.
-    videos = np.random.default_rng(2).normal(size=(8, 100, 2)).astype(np.float32)
-    model = KalmanNetwork("knn", samples=800)(2, Plan(1, 8, 1e-3), 0).start(videos).model
+    class Gains(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.ones(2))
+
+        def forward(self, x):
+            return x * self.gain
+
+    # Independent latents of one variance, and a filter that predicts nothing: for both, the entropy grows alike in
+    # both gains.
+    videos = torch.randn(8, 100, 2, generator=torch.Generator().manual_seed(2))
+    model = KalmanNetwork("knn")(2, Plan(1, 8, 1e-3), 0).start(videos.numpy()).model
+    model.encoder = Gains()
     with torch.no_grad():
         model.predictor.A.zero_()
-    assert gradient_cosine(model, torch.from_numpy(videos)) > 0.7
+    assert gradient_cosine(model, videos) > 0.98
 
 
 def test_plan_rises_and_falls():

@@ -1,0 +1,1 @@
+"""Does a model find the true latents? Experiments on videos whose latents are known."""

@@ -1,0 +1,224 @@
+"""What an experiment is, and how one setting of it is run for one seed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from identifiability.baselines import BASELINES, missing
+from identifiability.runner import Matcher, Model, Plan
+from kalmanssl.datasets import DotVideos, dot_videos
+from kalmanssl.errors import InputError
+from kalmanssl.identifiability import affine_r2
+
+__all__ = ["PRESETS", "Experiment", "Fitted", "Make", "Setting", "Size", "baseline_settings", "run", "seeds"]
+
+PRESETS = {"tiny": 1, "quick": 1, "full": 5}
+"""Presets with their numbers of seeds."""
+
+PROBE = 300  # videos that the affine map is fitted on
+Row = dict[str, Any]
+Make = Callable[[int, Plan, int], Model]
+"""Makes a model from the number of true dimensions, a plan of training and a seed."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much data and training.
+
+    Attributes
+    ----------
+    n_train, n_test : int
+        Videos.
+    plan : Plan
+    """
+
+    n_train: int
+    n_test: int
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model that was fitted, with what it was fitted and tested on."""
+
+    model: Model
+    train: DotVideos
+    test: DotVideos
+    test_latent: np.ndarray
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One model on one kind of data.
+
+    Attributes
+    ----------
+    name : str
+    make : callable
+    data : mapping
+        Arguments of `dot_videos` beyond those of the experiment.
+    published, goal : float or None
+        The figure of the paper, and what we hold ourselves to; of the experiment's score.
+    plans : mapping
+        By preset, where this setting is trained in another way than the others.
+    why_missing : str or None
+        Why it cannot run here.
+    """
+
+    name: str
+    make: Make
+    data: Mapping[str, Any] = field(default_factory=dict)
+    published: float | None = None
+    goal: float | None = None
+    plans: Mapping[str, Plan] = field(default_factory=dict)
+    why_missing: str | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A system, and the models that are to find its latents.
+
+    Attributes
+    ----------
+    name, title, figure : str
+        Its name here, what it is about, and where the paper shows it.
+    data : mapping
+        Arguments of `dot_videos`.
+    sizes : mapping
+        `Size` by preset.
+    settings : tuple of Setting
+    score : str
+        Entry of a row that published figures and goals are about.
+    inside : float or None
+        Bound on the coordinates of the frames that are scored once more by themselves (`r2_inside`).
+    measure : callable, optional
+        Further entries of a row of one of our models.
+    """
+
+    name: str
+    title: str
+    figure: str
+    data: Mapping[str, Any]
+    sizes: Mapping[str, Size]
+    settings: tuple[Setting, ...]
+    score: str = "r2_true_from_learned"
+    inside: float | None = None
+    measure: Callable[[Fitted], Row] | None = None
+
+    def setting(self, name: str) -> Setting:
+        """Return the setting of that name."""
+        for one in self.settings:
+            if one.name == name:
+                return one
+        raise InputError(f"{self.name} has no setting {name!r}; it has {', '.join(s.name for s in self.settings)}")
+
+
+def seeds(preset: str) -> range:
+    """Seeds of a preset."""
+    return range(PRESETS[preset])
+
+
+def baseline_settings(hidden: tuple[int, ...], steps: int, data: Mapping[str, Any] | None = None) -> list[Setting]:
+    """Return a setting for each baseline.
+
+    Parameters
+    ----------
+    hidden : tuple of int
+        Widths of the hidden layers of those that are networks: as ours.
+    steps : int
+        Of their training in the quick preset; ten times as many in the full one.
+    data : mapping, optional
+        Arguments of `dot_videos` beyond those of the experiment.
+    """
+
+    def maker(name: str) -> Make:
+        return lambda dims, plan, seed: BASELINES[name](dims, hidden, plan, seed)
+
+    def plan(steps: int) -> Plan:
+        return Plan(steps, 32, 1e-3, dynamics=3.0)
+
+    plans = {"tiny": plan(20), "quick": plan(steps), "full": plan(10 * steps)}
+    return [
+        Setting(name, maker(name), data or {}, plans=plans, why_missing=missing(name), published=None)
+        for name in BASELINES
+    ]
+
+
+def run(experiment: Experiment, setting: Setting, preset: str, seed: int) -> Row:
+    """Fit one model and score it on fresh trajectories.
+
+    Returns
+    -------
+    dict
+        `experiment`, `setting`, `seed`, and either `r2_true_from_learned`, `r2_learned_from_true` (and what else was
+        measured) or `failed` with the reason.
+
+    Raises
+    ------
+    InputError
+        If what the model returns is no set of latents of these videos.
+    """
+    row: Row = {"experiment": experiment.name, "setting": setting.name, "seed": seed}
+    size = experiment.sizes[preset]
+    made = {**experiment.data, **setting.data, "random_state": seed}
+    train = dot_videos(n_videos=size.n_train, **made)
+    test = dot_videos(n_videos=size.n_test, split="test", **made)
+    model = setting.make(train.motion.dims, setting.plans.get(preset, size.plan), seed)
+    start = time.perf_counter()
+    curve: list[list[float]] = []
+    if isinstance(model, Matcher):
+
+        def watch(step: int) -> None:
+            curve.append([step, score(model, train, test, experiment, setting.name, few=60)[experiment.score]])
+
+        model.watch = watch
+    try:
+        model.fit(train.videos)
+    except Exception as error:  # diverged, collapsed, or a model of somebody else that gave up: the others go on
+        reason = (str(error).splitlines() or [""])[0]
+        return row | {"failed": f"{type(error).__name__}: {reason}"}
+    row["fit_s"] = time.perf_counter() - start
+    row |= score(model, train, test, experiment, setting.name)
+    if isinstance(model, Matcher):
+        row |= {"curve": curve, "cosine": model.cosine}
+        if experiment.measure is not None:
+            row |= experiment.measure(Fitted(model, train, test, latents_of(model, test.videos, setting.name)))
+    return row
+
+
+def score(
+    model: Model, train: DotVideos, test: DotVideos, experiment: Experiment, name: str, few: int = PROBE
+) -> dict[str, float]:
+    """Score by an affine map that is fitted on the first training videos."""
+    true, found = train.position[:few], latents_of(model, train.videos[:few], name)
+    new_true, new_found = test.position, latents_of(model, test.videos, name)
+    scores = {
+        "r2_true_from_learned": affine_r2(found, true, new_found, new_true),
+        "r2_learned_from_true": affine_r2(true, found, new_true, new_found),
+    }
+    if experiment.inside is not None:
+        here, there = (np.abs(p).max(-1) <= experiment.inside for p in (true, new_true))
+        scores["r2_inside"] = affine_r2(found[here], true[here], new_found[there], new_true[there])
+        scores["share_inside"] = float(there.mean())
+    return scores
+
+
+def latents_of(model: Model, videos: np.ndarray, name: str) -> np.ndarray:
+    """Transform videos, and refuse what cannot be their latents."""
+    found = np.asarray(model.transform(videos))
+    wanted = f"transform must return latents of shape ({len(videos)} videos, {videos.shape[1]} frames, dims)"
+    if found.ndim != 3 or found.shape[:2] != videos.shape[:2] or found.shape[2] == 0:
+        raise InputError(f"model {name!r}: {wanted}, got {found.shape}")
+    if not np.issubdtype(found.dtype, np.number) or np.issubdtype(found.dtype, np.complexfloating):
+        raise InputError(f"model {name!r}: {wanted} of real numbers, got {found.dtype}")
+    bad = int((~np.isfinite(found)).sum())
+    if bad:
+        raise InputError(
+            f"model {name!r}: {bad} of {found.size} latents are NaN or infinite; transform must not return such"
+        )
+    return found
