@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -259,7 +260,18 @@ def check_tensor(name: str, value: Tensor, like: Tensor | None) -> None:
 def _all_finite(value: Tensor) -> bool:
     """Whether all is finite; the sum is, but for an overflow, and takes far less time than to look at each value."""
     value = value.detach()
-    return math.isfinite(value.sum().item()) or bool(torch.isfinite(value).all())
+    if value.device.type == "cpu":
+        with np.errstate(all="ignore"):
+            total = value.numpy().sum()
+    else:
+        total = value.sum().item()
+    return math.isfinite(total) or bool(torch.isfinite(value).all())
+
+
+def _smallest(value: Tensor) -> float:
+    """The smallest number; on a CPU by numpy, since threads of torch that wait for more work hold up those to come."""
+    value = value.detach()
+    return float(value.numpy().min() if value.device.type == "cpu" else value.amin())
 
 
 def check_mask(mask: Tensor, y: Tensor, name: str = "y") -> Tensor:
@@ -301,7 +313,7 @@ def check_noise(name: str, noise: Tensor, axis: str, dim: int, batch: int, time:
     """Check variances or covariances of a noise whose size is named `axis`; write out its batch and time axes."""
     if noise.ndim in (1, 3) and noise.shape[-1] == dim:
         diagonal = _with_axes(name, noise, (dim,), batch, time)
-        smallest = noise.detach().amin().item()
+        smallest = _smallest(noise)
         if smallest < 0:
             raise ValueError(
                 f"{name}: a variance is negative (smallest {smallest:.3g}); "
@@ -367,7 +379,7 @@ def _check_m0(m0: Tensor, state: int, batch: int) -> Tensor:
 
 def _check_p0(P0: Tensor, state: int, batch: int) -> Tensor:
     if P0.shape == (state,):
-        smallest = P0.detach().amin().item()
+        smallest = _smallest(P0)
         if smallest < 0:
             raise ValueError(f"P0: a variance is negative (smallest {smallest:.3g})")
         return torch.diag_embed(P0)[None]

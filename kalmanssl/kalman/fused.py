@@ -46,8 +46,9 @@ def filter_fused(model: Model, observations: Observations, precision: torch.dtyp
     arguments = (y, model.R, model.A, model.b, model.Q, model.C, model.m0[:, None], model.P0[:, None])
 
     def run(dtype: torch.dtype) -> tuple[Moments, Tensor]:
-        mean, cov, log_density, fared = _Fused.apply(*arguments, dtype)
-        log_likelihood = log_density - half_log_det
+        constant, rest = (0.0, half_log_det) if isinstance(half_log_det, Tensor) else (half_log_det, None)
+        mean, cov, log_density, fared = _Fused.apply(*arguments, dtype, constant)
+        log_likelihood = log_density if rest is None else log_density - rest
         moments = Moments(mean, cov, log_likelihood, smallest_variance=fared[:, 0])
         return moments, fared
 
@@ -94,6 +95,7 @@ class _Fused(torch.autograd.Function):
         m0: Tensor,
         P0: Tensor,
         dtype: torch.dtype,
+        constant: float,
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         batch, steps, obs = y.shape
@@ -119,7 +121,7 @@ class _Fused(torch.autograd.Function):
         error, inverse = (layout.unpack(packed.flat, steps, (obs,), of_state=False) for packed in outputs[3:])
         # The gain of a missing channel is 0, and so is what it adds.
         log_precision = np.log(np.where(inverse > 0, inverse, 1), dtype=inverse.dtype)
-        log_density = 0.5 * (log_precision - error * error * inverse).sum(-1)
+        log_density = 0.5 * (log_precision - error * error * inverse).sum(-1) - log_precision.dtype.type(constant)
         # Kept as tensors, so that writing into what is handed out does not go unnoticed.
         mean, cov = (torch.from_numpy(packed.flat) for packed in outputs[:2])
         ctx.save_for_backward(mean, cov)
@@ -169,7 +171,7 @@ class _Fused(torch.autograd.Function):
             packed, time = (per_step[i], steps) if i < 2 else (totals[i - 2], shape[1])
             gradient = _sum_to(layout.unpack(packed.flat, time, shape[2:], of_state=i > 1), shape)
             gradients.append(torch.from_numpy(gradient).to(dtype))
-        return (*gradients, None)
+        return (*gradients, None, None)
 
 
 def _operations(batch: int, sizes: tuple[Any, ...]) -> int:
