@@ -27,7 +27,7 @@ from torch.autograd.function import once_differentiable
 from kalmanssl.kalman.arguments import Model, Observations, visible_model
 from kalmanssl.kalman.factorize import NotPositiveDefiniteError, symmetrise
 from kalmanssl.kalman.means import filter_means, means_adjoint
-from kalmanssl.kalman.moments import Moments
+from kalmanssl.kalman.moments import FIELDS, Moments
 from kalmanssl.kalman.precision import float32_is_enough, has_float64
 from kalmanssl.kalman.recursions import congruences
 from kalmanssl.kalman.reference import LOG_2PI, number_observed
@@ -79,17 +79,7 @@ def _run(means: tuple[Tensor, ...], second_moments: tuple[Tensor, ...], *, guard
     arguments = (*means, *second_moments)
     differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in arguments)
     *fields, jitter = _Filter.apply(*(p.transpose(0, 1) for p in arguments), guarded, differentiable)
-    names = (
-        "predicted_mean",
-        "predicted_cov",
-        "filtered_mean",
-        "filtered_cov",
-        "log_likelihood",
-        "gain",
-        "innovation",
-        "innovation_cov",
-    )
-    return Moments(**{name: field.transpose(0, 1) for name, field in zip(names, fields, strict=True)}, jitter=jitter)
+    return Moments(**{name: field.transpose(0, 1) for name, field in zip(FIELDS, fields, strict=True)}, jitter=jitter)
 
 
 class _Filter(torch.autograd.Function):

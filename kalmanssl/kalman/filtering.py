@@ -75,8 +75,9 @@ def kalman_filter(
         covariances in float64 where noise is so small beside the signal that float32 cannot tell them apart, and where
         one recursion of them serves all sequences, so that it costs nothing.
     implementation : {"fastest", "adjoint", "reference"}
-        How it is computed. "fastest" uses compiled kernels on a CPU, "adjoint" is plain torch with derivatives by hand,
-        which runs on any device, "reference" the textbook's loop, for checking and for second derivatives.
+        How it is computed. "fastest" uses compiled kernels on a CPU where there are some; "adjoint", with derivatives
+        by hand, runs on any device, in torch but for loops that all sequences share; "reference" is the textbook's
+        loop, for checking and for second derivatives.
 
     Returns
     -------

@@ -10,9 +10,20 @@ from torch import Tensor
 from kalmanssl.kalman.arguments import Model, Observations, full_noise, visible_model
 from kalmanssl.kalman.factorize import inverse_transpose, safe_cholesky, symmetrise
 
-__all__ = ["INNOVATION_COV", "Moments", "between_steps", "complete", "from_second", "step_index"]
+__all__ = ["FIELDS", "INNOVATION_COV", "Moments", "between_steps", "complete", "from_second", "step_index"]
 
 INNOVATION_COV = "innovation covariance C P C' + R"
+# What a filter tells of every step, in the order in which its loop finds it.
+FIELDS = (
+    "predicted_mean",
+    "predicted_cov",
+    "filtered_mean",
+    "filtered_cov",
+    "log_likelihood",
+    "gain",
+    "innovation",
+    "innovation_cov",
+)
 
 
 @dataclass(frozen=True)

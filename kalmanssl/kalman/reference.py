@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kalmanssl.kalman.arguments import Model, Observations, full_noise, in_precision, visible_model
 from kalmanssl.kalman.factorize import inverse_transpose, safe_cholesky, symmetrise
-from kalmanssl.kalman.moments import INNOVATION_COV, Moments
+from kalmanssl.kalman.moments import FIELDS, INNOVATION_COV, Moments
 
 __all__ = ["LOG_2PI", "filter_reference", "number_observed", "predict", "update"]
 
@@ -69,18 +69,8 @@ def filter_reference(model: Model, observations: Observations, precision: torch.
         predicted = (mean, cov)
         mean, cov, log_density, gain, innovation, innovation_cov = update(mean, cov, seen, C[t], R[t])
         rows.append((*predicted, mean, cov, log_density, gain, innovation, innovation_cov))
-    names = (
-        "predicted_mean",
-        "predicted_cov",
-        "filtered_mean",
-        "filtered_cov",
-        "log_likelihood",
-        "gain",
-        "innovation",
-        "innovation_cov",
-    )
     columns = zip(*rows, strict=True)
-    fields = {name: torch.stack(torch.broadcast_tensors(*c), 1) for name, c in zip(names, columns, strict=True)}
+    fields = {name: torch.stack(torch.broadcast_tensors(*c), 1) for name, c in zip(FIELDS, columns, strict=True)}
     fields["log_likelihood"] = fields["log_likelihood"] - 0.5 * LOG_2PI * number_observed(observations)
     return Moments(**fields)
 

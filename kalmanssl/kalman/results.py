@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kalmanssl.kalman.arguments import Model, Observations, full_noise
 from kalmanssl.kalman.factorize import symmetrise
-from kalmanssl.kalman.moments import Moments, complete, step_index
+from kalmanssl.kalman.moments import FIELDS, Moments, complete, step_index
 
 __all__ = [
     "FilterResult",
@@ -51,16 +51,7 @@ class FilterResult:
         What a caller may want to assert on.
     """
 
-    FIELDS = (
-        "predicted_mean",
-        "predicted_cov",
-        "filtered_mean",
-        "filtered_cov",
-        "log_likelihood",
-        "gain",
-        "innovation",
-        "innovation_cov",
-    )
+    FIELDS = FIELDS
 
     def __init__(
         self, moments: Moments, model: Model, observations: Observations, dtype: torch.dtype | None = None
