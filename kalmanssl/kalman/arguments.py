@@ -23,6 +23,7 @@ __all__ = [
     "check_mask",
     "check_model",
     "check_noise",
+    "check_observation",
     "check_observations",
     "check_state",
     "check_tensor",
@@ -82,6 +83,18 @@ def check_observations(y: Tensor, mask: Tensor | None) -> Observations:
     if mask is not None and torch.equal(mask, mask[:1].expand_as(mask)):
         mask = mask[:1]
     return Observations(filled, mask)
+
+
+def check_observation(y: Tensor, mask: Tensor | None, *, batch: int) -> Observations:
+    """Check one observation y (batch, obs) of each sequence, with its mask; the result has a time axis of 1."""
+    if not isinstance(y, Tensor) or y.ndim != 2 or len(y) != batch:
+        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise ValueError(f"y: expected a tensor (batch, obs) with batch = {batch} from mean, got {got}")
+    if isinstance(mask, Tensor):
+        if mask.shape not in (y.shape, y.shape[:1]):
+            raise ValueError(f"mask: expected {tuple(y.shape)} as y or ({len(y)},), got {tuple(mask.shape)}")
+        mask = mask[:, None]
+    return check_observations(y[:, None], mask)
 
 
 def check_model(

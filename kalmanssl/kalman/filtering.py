@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kalmanssl.kalman.arguments import (
     check_model,
+    check_observation,
     check_observations,
     check_state,
     full_noise,
@@ -163,14 +164,7 @@ def kalman_step(
         If an argument has a wrong type, shape or value.
     """
     check_state(mean, cov)
-    if not isinstance(y, Tensor) or y.ndim != 2 or y.shape[0] != mean.shape[0]:
-        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-        raise ValueError(f"y: expected a tensor (batch, obs) with batch = {mean.shape[0]} from mean, got {got}")
-    if isinstance(mask, Tensor):
-        if mask.shape not in (y.shape, y.shape[:1]):
-            raise ValueError(f"mask: expected {tuple(y.shape)} as y or ({len(y)},), got {tuple(mask.shape)}")
-        mask = mask[:, None]
-    observations = check_observations(y[:, None], mask)
+    observations = check_observation(y, mask, batch=len(mean))
     model = check_model(
         y, y.shape[0], 1, A=A, Q=Q, C=C, R=R, b=b, m0=mean if first else None, P0=cov if first else None, obs=y.shape[1]
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 from kalmanssl.kalman.arguments import (
     Model,
     check_emission,
-    check_observations,
+    check_observation,
     check_state,
     check_transition,
     full_noise,
@@ -133,14 +133,7 @@ def kalman_update(
     (1.0, 0.5)
     """
     check_state(mean, cov)
-    if not isinstance(y, Tensor) or y.ndim != 2 or len(y) != len(mean):
-        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-        raise ValueError(f"y: expected a tensor (batch, obs) with batch = {len(mean)} from mean, got {got}")
-    if isinstance(mask, Tensor):
-        if mask.shape not in (y.shape, y.shape[:1]):
-            raise ValueError(f"mask: expected {tuple(y.shape)} as y or ({len(y)},), got {tuple(mask.shape)}")
-        mask = mask[:, None]
-    observations = check_observations(y[:, None], mask)
+    observations = check_observation(y, mask, batch=len(mean))
     with name_shapes(y=y, mean=mean, cov=cov, C=C, R=R):
         C, R = check_emission(mean, len(mean), 1, C=C, R=R, state=mean.shape[1], obs=y.shape[1])
     if y.dtype != mean.dtype or y.device != mean.device:
