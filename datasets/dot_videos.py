@@ -117,11 +117,11 @@ def dot_videos(
     dims, dt, period, process_variance, process_noise, jump_rate : optional
         Settings of the motion (see `Circular`, `Square`, `Figure8`, `Wobbly`, `Oscillators`, `Sphere`); None takes
         the motion's own.
-    split : {"train", "test"}
+    split : {"train", "test", "validation"}
         Which independent stream of random numbers the trajectories and the noise come from. The system and the
-        mixing are the same in both.
+        mixing are the same in all.
     repeated : bool
-        Do as the published generator does, for comparison: both splits have the same trajectories and noise levels,
+        Do as the published generator does, for comparison: all splits have the same trajectories and noise levels,
         all videos start at phase 0 (the wobbly ones at random), and first frames have the published exceptions.
     random_state : int
         Seed; the same seed gives the same bytes on the same machine.

@@ -16,7 +16,7 @@ from kalmanssl.errors import InputError
 
 __all__ = ["SPLITS", "DotVideos", "VideoSource", "network_seed"]
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "test", "validation")
 
 _QUIET = 0.3  # part of the mean that "random_gaussian" takes off an exponential noise level
 # Independent streams of random numbers: what is drawn (the first entry of a spawn key), then from which split.

@@ -60,7 +60,8 @@ def check_assumptions(
     model : KalmanSSL or SequenceModel
         With a Gaussian predictor.
     data : Recording, or array (time, features); for a SequenceModel also (batch, time, features)
-        What `KalmanSSL.transform` takes, or what the module takes.
+        What `KalmanSSL.transform` takes, or what the module takes. Of sequences that a KalmanSSL interleaves, only the
+        last is looked at: steps of different ones share bins and so their noise, which would be taken for folds.
     true : (time, dims) or (batch, time, dims), optional
         True positions of the frames of `data`, where they are known: then folds are sought in their space.
     burn_in : int
@@ -95,7 +96,7 @@ def check_assumptions(
         check_is_fitted(model, "model_")
         stretches, _ = model._stretches(data, fitting=False)
         module = model._inference()
-        features = [sequence for stretch in stretches for sequence in model._sequences(stretch).double()]
+        features = [model._sequences(stretch)[-1].double() for stretch in stretches]
         labels: list[np.ndarray] | None = None
         if true is not None:
             rows_of_data, given = sum(map(len, stretches)), np.asarray(true, dtype=float)
@@ -104,8 +105,8 @@ def check_assumptions(
                     f"true: expected ({rows_of_data}, dims) finite, a row per bin of the data, got shape {given.shape}"
                 )
             parts = np.split(given, np.cumsum([len(s) for s in stretches])[:-1])
-            labels = [sequence for part in parts for sequence in interleave(part, model.bins_per_step)]
-        # Each of the interleaved sequences may begin with a step of padding.
+            labels = [interleave(part, model.bins_per_step)[-1] for part in parts]
+        # The first step may be padded in part.
         burn_in = max(burn_in, 1)
     elif isinstance(model, SequenceModel):
         module = copy.deepcopy(model).double().eval()
@@ -213,8 +214,12 @@ def _check(frames: _Frames, jacobians: np.ndarray | None, lags: int, random_stat
     table.append(rows.coverage(statistics.rank_of_means(frames.means, z)))
     if jacobians is not None:
         table.append(rows.jacobian(statistics.rank_of_jacobians(jacobians, z)))
+    skipped = {}
     if frames.true is not None and frames.true.shape == z.shape:
-        table.append(rows.folding(folding_entropy(frames.true, z, random_state=random_state)))
+        try:
+            table.append(rows.folding(folding_entropy(frames.true, z, random_state=random_state)))
+        except InputError as error:  # positions on a curve, or latents that are mostly noise: no fold can be told
+            skipped["folding"] = str(error)
     if frames.data is not None:
         metric = np.atleast_2d(np.cov(residuals.T))
         violation = neighbour_violation(z, frames.data, frames.place, metric=metric, random_state=random_state)
@@ -222,7 +227,7 @@ def _check(frames: _Frames, jacobians: np.ndarray | None, lags: int, random_stat
     scale = z.std(0)
     table.append(rows.degenerate("residual_rank", "residual", statistics.smallest_ratio(residuals, scale)))
     table.append(rows.degenerate("latent_rank", "latent", statistics.smallest_ratio(z, scale)))
-    return AssumptionReport(tuple(table), *z.shape)
+    return AssumptionReport(tuple(table), len(z), z.shape[1], skipped)
 
 
 def _range_of_model(frames: _Frames) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from kalmanssl.assumption_statistics import Deviation
@@ -74,11 +74,14 @@ class AssumptionReport:
         In the order of the table; ``report["gaussian"]`` finds one by its name.
     frames, dims : int
         How many frames were looked at, and the dimension of the latents.
+    skipped : dict
+        Names of what could not be checked on these data, with the reason.
     """
 
     assumptions: tuple[Assumption, ...]
     frames: int
     dims: int
+    skipped: dict[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Assumption:
         for row in self.assumptions:
@@ -109,6 +112,10 @@ class AssumptionReport:
             textwrap.fill(f"{row.says}: {row.verdict}. {row.sentence}", _TEXT_WIDTH, subsequent_indent="    ")
             for row in self.assumptions
         ]
+        words += [
+            textwrap.fill(f"{name}: not checked. {reason}", _TEXT_WIDTH, subsequent_indent="    ")
+            for name, reason in self.skipped.items()
+        ]
         head = f"Assumptions of identifiability on {self.frames} frames of {self.dims} latents"
         return "\n".join([head, "", *lines, "", *words])
 
@@ -119,6 +126,7 @@ class AssumptionReport:
             "dims": self.dims,
             "verdict": self.verdict,
             "assumptions": [row.to_dict() for row in self.assumptions],
+            "skipped": dict(self.skipped),
         }
 
 

@@ -20,7 +20,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 if not __package__:  # run as a folder: its parent is where the package and its neighbours are found
@@ -30,9 +30,11 @@ from measure import machine_facts
 
 from identifiability.catalogue import EXPERIMENTS
 from identifiability.experiment import PRESETS, Experiment, seeds
-from identifiability.figures import COLUMNS, table, write_page
+from identifiability.figures import write_page
 from identifiability.jobs import Job, done, with_model
+from identifiability.measures import Row
 from identifiability.results import Results, settings_of
+from identifiability.tables import COLUMNS, table
 from kalmanssl.errors import InputError
 
 DEFAULT_OUT = Path(__file__).resolve().parents[1] / "results" / "identifiability"
@@ -86,11 +88,23 @@ def run_all(jobs: list[Job], results: Results, workers: int, quiet: bool) -> Non
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err_console
     )
+    under_way: dict[tuple[str, str, int], TaskID] = {}
+
+    def say(row: Row) -> None:
+        name = row["experiment"], row["setting"], row["seed"]
+        if name not in under_way:
+            under_way[name] = bar.add_task("", total=row["steps"])
+        said = f"{name[0]}, {name[1]}, seed {name[2]}: R² {row['score']:.3f}"
+        bar.update(under_way[name], completed=row["step"], description=said)
+
     with nullcontext() if quiet else bar:
         progress = bar.add_task("runs", total=len(jobs))
-        for row in done(jobs, workers):
+        for row in done(jobs, workers, say):
             results.add(row)
             bar.advance(progress)
+            task = under_way.pop((row["experiment"], row["setting"], row["seed"]), None)
+            if task is not None:
+                bar.remove_task(task)
             if not quiet:
                 found = row.get("failed") or f"R² {row[EXPERIMENTS[row['experiment']].score]:.3f}, {row['fit_s']:.0f} s"
                 said = f"{row['experiment']}, {row['setting']}, seed {row['seed']}: {found}"

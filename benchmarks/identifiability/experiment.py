@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 
 from identifiability.baselines import BASELINES, missing
+from identifiability.measures import Fitted, Row, assumed, recovered
 from identifiability.runner import Matcher, Model, Plan
 from kalmanssl.datasets import DotVideos, dot_videos
 from kalmanssl.errors import InputError
-from kalmanssl.identifiability import affine_r2
+from kalmanssl.identifiability import affine_r2, mean_correlation
 
-__all__ = ["PRESETS", "Experiment", "Fitted", "Make", "Setting", "Size", "baseline_settings", "run", "seeds"]
+__all__ = ["PRESETS", "Experiment", "Make", "Setting", "Size", "baseline_settings", "run", "seeds"]
 
 PRESETS = {"tiny": 1, "quick": 1, "full": 5}
 """Presets with their numbers of seeds."""
 
-PROBE = 300  # videos that the affine map is fitted on
-Row = dict[str, Any]
+PROBE, WATCHED = 300, 60  # videos that affine maps are fitted on, at the end and while learning
+COMMON = 8  # trajectories whose latents are kept, to compare seeds
 Make = Callable[[int, Plan, int], Model]
 """Makes a model from the number of true dimensions, a plan of training and a seed."""
 
@@ -40,16 +41,6 @@ class Size:
     n_train: int
     n_test: int
     plan: Plan
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A model that was fitted, with what it was fitted and tested on."""
-
-    model: Model
-    train: DotVideos
-    test: DotVideos
-    test_latent: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -96,6 +87,8 @@ class Experiment:
         Entry of a row that published figures and goals are about.
     inside : float or None
         Bound on the coordinates of the frames that are scored once more by themselves (`r2_inside`).
+    angles : tuple of float
+        Frequencies of the system, radians per frame, where it is periodic.
     measure : callable, optional
         Further entries of a row of one of our models.
     """
@@ -108,6 +101,7 @@ class Experiment:
     settings: tuple[Setting, ...]
     score: str = "r2_true_from_learned"
     inside: float | None = None
+    angles: tuple[float, ...] = ()
     measure: Callable[[Fitted], Row] | None = None
 
     def setting(self, name: str) -> Setting:
@@ -149,8 +143,20 @@ def baseline_settings(hidden: tuple[int, ...], steps: int, data: Mapping[str, An
     ]
 
 
-def run(experiment: Experiment, setting: Setting, preset: str, seed: int) -> Row:
+def run(
+    experiment: Experiment, setting: Setting, preset: str, seed: int, watch: Callable[[Row], None] | None = None
+) -> Row:
     """Fit one model and score it on fresh trajectories.
+
+    While it learns it is scored on validation videos, which plans of training may be chosen by; test videos are
+    looked at once, at the end.
+
+    Parameters
+    ----------
+    experiment, setting, preset, seed
+        What to run.
+    watch : callable, optional
+        Called while a model of ours learns with a row that has `step`, `steps` and the `score` so far.
 
     Returns
     -------
@@ -167,39 +173,53 @@ def run(experiment: Experiment, setting: Setting, preset: str, seed: int) -> Row
     size = experiment.sizes[preset]
     made = {**experiment.data, **setting.data, "random_state": seed}
     train = dot_videos(n_videos=size.n_train, **made)
-    test = dot_videos(n_videos=size.n_test, split="test", **made)
-    model = setting.make(train.motion.dims, setting.plans.get(preset, size.plan), seed)
+    probe, watched = (dot_videos(n_videos=min(n, size.n_train), **made) for n in (PROBE, WATCHED))
+    validation, test = (dot_videos(n_videos=size.n_test, split=split, **made) for split in ("validation", "test"))
+    plan = setting.plans.get(preset, size.plan)
+    model = setting.make(train.motion.dims, plan, seed)
     start = time.perf_counter()
     curve: list[list[float]] = []
     if isinstance(model, Matcher):
 
-        def watch(step: int) -> None:
-            curve.append([step, score(model, train, test, experiment, setting.name, few=60)[experiment.score]])
+        def look(step: int) -> None:
+            found = score(model, watched, validation, experiment, setting.name)[experiment.score]
+            curve.append([step, found])
+            if watch is not None:
+                watch({**row, "step": step, "steps": plan.steps, "score": found})
 
-        model.watch = watch
+        model.watch = look
     try:
         model.fit(train.videos)
     except Exception as error:  # diverged, collapsed, or a model of somebody else that gave up: the others go on
         reason = (str(error).splitlines() or [""])[0]
         return row | {"failed": f"{type(error).__name__}: {reason}"}
     row["fit_s"] = time.perf_counter() - start
-    row |= score(model, train, test, experiment, setting.name)
+    row["validation"] = score(model, probe, validation, experiment, setting.name)[experiment.score]
+    row |= score(model, probe, test, experiment, setting.name)
+    row["common"] = common_latents(model, train, made, setting.name)
     if isinstance(model, Matcher):
-        row |= {"curve": curve, "cosine": model.cosine}
+        fitted = Fitted(model, probe, test)
+        row |= {"curve": curve, "cosine": model.cosine} | recovered(fitted, experiment.angles) | assumed(fitted)
         if experiment.measure is not None:
-            row |= experiment.measure(Fitted(model, train, test, latents_of(model, test.videos, setting.name)))
+            row |= experiment.measure(fitted)
     return row
 
 
-def score(
-    model: Model, train: DotVideos, test: DotVideos, experiment: Experiment, name: str, few: int = PROBE
-) -> dict[str, float]:
-    """Score by an affine map that is fitted on the first training videos."""
-    true, found = train.position[:few], latents_of(model, train.videos[:few], name)
+def common_latents(model: Model, system: DotVideos, made: Row, name: str) -> list[list[float]]:
+    """Latents of the same trajectories, whatever the seed, in pictures without noise: what seeds can be compared by."""
+    position = dot_videos(n_videos=COMMON, split="validation", **{**made, "random_state": 0}).position
+    found = latents_of(model, system.render(position), name)[:, ::4]
+    return found.reshape(-1, found.shape[-1]).astype(float).round(4).tolist()
+
+
+def score(model: Model, train: DotVideos, test: DotVideos, experiment: Experiment, name: str) -> dict[str, float]:
+    """Score by an affine map in both directions that is fitted on training videos."""
+    true, found = train.position, latents_of(model, train.videos, name)
     new_true, new_found = test.position, latents_of(model, test.videos, name)
     scores = {
         "r2_true_from_learned": affine_r2(found, true, new_found, new_true),
         "r2_learned_from_true": affine_r2(true, found, new_true, new_found),
+        "mean_correlation": mean_correlation(new_true, new_found),
     }
     if experiment.inside is not None:
         here, there = (np.abs(p).max(-1) <= experiment.inside for p in (true, new_true))

@@ -1,4 +1,4 @@
-"""A table of what was found beside what was published, and a page of figures like the paper's."""
+"""A page of figures like the paper's, with all tables."""
 
 from __future__ import annotations
 
@@ -15,85 +15,31 @@ from matplotlib.figure import Figure
 
 from identifiability.experiment import Experiment
 from identifiability.results import Results
+from identifiability.tables import ASSUMED, COLUMNS, INTRODUCTION, MEASURED, assumptions, measured, table
 
-__all__ = ["COLUMNS", "table", "write_page"]
-
-COLUMNS = ("experiment", "setting", "ours", "published", "verdict", "true from learned", "learned from true")
-INTRODUCTION = (
-    "R² of the true latents from an affine map of the learned ones, fitted on training videos and scored on new "
-    "trajectories; mean ± standard deviation over seeds. Where frames outside a bound are hidden or blurred, ours is "
-    "the R² of the frames within; the last columns are over all frames, in both directions. Published figures are on "
-    "repeated trajectories."
-)
-CLOSE = 0.01
+__all__ = ["write_page"]
 
 
-def table(results: Results, experiments: Sequence[Experiment]) -> list[tuple[str, ...]]:
-    """Rows of the table as text, see `COLUMNS`."""
-    lines: list[tuple[str, ...]] = []
-    for experiment in experiments:
-        names = list(dict.fromkeys(s for e, s, _ in results.rows if e == experiment.name))
-        order = [s.name for s in experiment.settings if s.name in names]
-        for name in [*order, *(n for n in names if n not in order)]:
-            rows = results.of(experiment.name, name)
-            good = [row for row in rows if "failed" not in row]
-            if not good:
-                lines.append((experiment.name, name, "-", "", f"failed: {rows[0]['failed']}", "", ""))
-                continue
-            goal = published = None
-            if name in order:
-                goal, published = experiment.setting(name).goal, experiment.setting(name).published
-            ours = [row[experiment.score] for row in good]
-            lines.append(
-                (
-                    experiment.name,
-                    name,
-                    _spread(ours),
-                    "" if published is None else f"{published:.3f}",
-                    _verdict(float(np.mean(ours)), published, goal) + _extras(good),
-                    _spread([row["r2_true_from_learned"] for row in good]),
-                    _spread([row["r2_learned_from_true"] for row in good]),
-                )
-            )
-    return lines
-
-
-def _spread(values: list[float]) -> str:
-    return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
-
-
-def _verdict(ours: float, published: float | None, goal: float | None) -> str:
-    words = []
-    if goal is not None:
-        words.append(f"reaches {goal:g}" if ours >= goal else f"below {goal:g}")
-    if published is not None:
-        apart = ours - published
-        words.append("as published" if abs(apart) <= CLOSE else "above published" if apart > 0 else "below published")
-    if not words:
-        words.append("identified" if ours >= 0.95 else "roughly" if ours >= 0.8 else "not identified")
-    return ", ".join(words)
-
-
-def _extras(rows: list[dict[str, Any]]) -> str:
-    names = {"noise_correlation": "noise level r", "predictor_r2": "predictor R²"}
-    found = [f"{said} {np.mean([row[name] for row in rows]):.2f}" for name, said in names.items() if name in rows[0]]
-    return "".join(f"; {one}" for one in found)
+def _html_table(lines: Sequence[Sequence[str]]) -> str:
+    """A table whose first line is its heading."""
+    rows = (
+        "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in line)
+        for tag, line in zip(["th", *["td"] * (len(lines) - 1)], lines, strict=True)
+    )
+    return f"<table><tr>{'</tr><tr>'.join(rows)}</tr></table>"
 
 
 def write_page(results: Results, experiments: Sequence[Experiment], path: Path) -> None:
-    """Write the table and the figures as one page that needs no other file."""
-    cells = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>"
-        for line in table(results, experiments)
-    )
-    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+    """Write the tables and the figures as one page that needs no other file."""
     figures = "".join(_section(results, experiment) for experiment in experiments)
     path.write_text(
         "<!doctype html><meta charset='utf-8'><title>Identifiability</title><style>body{font:15px sans-serif;"
-        "max-width:70em;margin:2em auto;padding:0 1em}td,th{padding:.2em .8em;text-align:left;border-bottom:1px solid "
-        "#ddd}table{border-collapse:collapse}img{max-width:100%}</style><h1>Are the true latents found?</h1>"
-        f"<p>{INTRODUCTION}</p><p>Preset {html.escape(results.settings['preset'])}.</p>"
-        f"<table><tr>{head}</tr>{cells}</table>{figures}",
+        "max-width:78em;margin:2em auto;padding:0 1em}td,th{padding:.2em .6em;text-align:left;border-bottom:1px solid "
+        "#ddd}table{border-collapse:collapse;font-size:13px}img{max-width:100%}</style><h1>Are the true latents found?"
+        f"</h1><p>{INTRODUCTION}</p><p>Preset {html.escape(results.settings['preset'])}.</p>"
+        f"{_html_table([COLUMNS, *table(results, experiments)])}{figures}<h2>What else was measured</h2>"
+        f"<p>{MEASURED}</p>{_html_table(measured(results, experiments))}<h2>Which assumptions hold</h2><p>{ASSUMED}</p>"
+        f"{_html_table(assumptions(results, experiments))}",
         encoding="utf-8",
     )
 
@@ -135,7 +81,7 @@ def _curves(place: Any, rows: list[dict[str, Any]], experiment: Experiment) -> N
     for row in rows:
         if row.get("curve") and row["seed"] == 0:
             place.plot(*np.transpose(row["curve"]), label=row["setting"])
-    place.set(xlabel="step", ylabel="R² while learning", ylim=(0, 1))
+    place.set(xlabel="step", ylabel="R² of validation videos", ylim=(0, 1))
     place.legend(frameon=False, fontsize=6, loc="lower right")
 
 

@@ -6,8 +6,8 @@ import importlib.util
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import torch
 
 from identifiability.catalogue import EXPERIMENTS
-from identifiability.experiment import Experiment, Make, Row, Setting, run
+from identifiability.experiment import Experiment, Make, Setting, run
+from identifiability.measures import Row
 from identifiability.runner import Plan
 from kalmanssl.errors import InputError
 
@@ -73,27 +74,47 @@ def with_model(experiment: Experiment, where: str) -> Experiment:
     return replace(experiment, settings=(*experiment.settings, *own))
 
 
-def work(job: Job) -> Row:
+def work(job: Job, say: Callable[[Row], None]) -> Row:
     """Run one job; a process of its own may do so."""
     torch.set_num_threads(1)  # several at once would only wait for each other
     experiment = EXPERIMENTS[job.experiment]
     if job.model is not None:
         experiment = with_model(experiment, job.model)
-    return run(experiment, experiment.setting(job.setting), job.preset, job.seed)
+    return run(experiment, experiment.setting(job.setting), job.preset, job.seed, say)
 
 
-def done(jobs: list[Job], workers: int) -> Iterator[Row]:
-    """Do the jobs, in order or several at once."""
+def done(jobs: list[Job], workers: int, say: Callable[[Row], None]) -> Iterator[Row]:
+    """Do the jobs, in order or several at once.
+
+    Parameters
+    ----------
+    jobs : list of Job
+    workers : int
+        Processes.
+    say : callable
+        Told of a run's progress, see `run`.
+
+    Yields
+    ------
+    dict
+        The row of a job that is done.
+    """
     if workers == 1:
-        yield from map(work, jobs)
+        yield from (work(job, say) for job in jobs)
         return
     # Threads of each process are limited from outside: its libraries read this when they are loaded.
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting = [pool.submit(work, job) for job in jobs]
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
+        told = manager.Queue()
+        waiting = {pool.submit(work, job, told.put) for job in jobs}
         try:
-            for one in as_completed(waiting):
-                yield one.result()
+            while waiting:
+                finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+                while not told.empty():
+                    say(told.get())
+                for one in finished:
+                    yield one.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

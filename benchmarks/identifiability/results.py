@@ -10,7 +10,8 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from identifiability.experiment import Experiment, Row, Setting
+from identifiability.experiment import Experiment, Setting
+from identifiability.measures import Row
 from kalmanssl.errors import InputError
 
 __all__ = ["Results", "settings_of"]

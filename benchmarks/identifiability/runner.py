@@ -186,16 +186,15 @@ class Matcher:
         self.watches = 10
         self.model: SequenceModel
 
-    def start(self, videos: np.ndarray) -> Self:
-        """Make the model with latents of variance one, but do not train it."""
-        self.model = self.build(videos.shape[-1])
-        self.model.standardise_latents(torch.from_numpy(videos[:32]))
-        self.model.eval()
-        return self
+    def begun(self, videos: np.ndarray) -> SequenceModel:
+        """Make the model with latents of variance one, before any training."""
+        model = self.build(videos.shape[-1])
+        model.standardise_latents(torch.from_numpy(videos[:32]))
+        return model.eval()
 
     def fit(self, videos: np.ndarray) -> Self:
         """Train on videos (videos, frames, pixels)."""
-        self.start(videos)
+        self.model = self.begun(videos)
         if not self.trained:
             return self
         model = self.model.train()

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from identifiability.experiment import Experiment, Setting, Size, baseline_settings
+from identifiability import dimensions
+from identifiability.experiment import Setting, baseline_settings
 from identifiability.networks import RecurrentNetwork
-from identifiability.runner import Plan
 from kalmanssl.entropy import KNNEntropy
 
 KNN = RecurrentNetwork(
@@ -15,16 +15,12 @@ KNN = RecurrentNetwork(
     head=(64, 64),
 )
 
-EXPERIMENT = Experiment(
+EXPERIMENT = replace(
+    dimensions.EXPERIMENT,
     name="sphere",
     title="Recurrent predictor on the sphere",
     figure="Theorem 2",
     data={"motion": "sphere"},
-    sizes={
-        "tiny": Size(32, 16, Plan(30, 8, 2e-3, dynamics=3.0)),
-        "quick": Size(1000, 64, Plan(2500, 32, 2e-3, dynamics=3.0)),
-        "full": Size(4000, 200, Plan(20000, 64, 2e-3, dynamics=3.0, last=0.02)),
-    },
     settings=(
         Setting("kNN", KNN),
         Setting("stop-gradient", replace(KNN, entropy="stopgrad")),

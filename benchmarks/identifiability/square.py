@@ -1,5 +1,7 @@
 """A dot around a square, which a linear state cannot follow exactly (LDM paper, Fig. 4A-D)."""
 
+import numpy as np
+
 from identifiability.experiment import Experiment, Setting, Size, baseline_settings
 from identifiability.networks import KalmanNetwork
 from identifiability.runner import Plan
@@ -24,4 +26,5 @@ EXPERIMENT = Experiment(
         Setting("stop-gradient, repeated trajectories", KalmanNetwork("stopgrad"), {"repeated": True}, 0.967),
         *baseline_settings((100,), 1000),
     ),
+    angles=(np.pi / 10.0,),
 )

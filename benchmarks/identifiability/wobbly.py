@@ -2,48 +2,34 @@
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from identifiability.baselines import PCA
-from identifiability.experiment import Experiment, Fitted, Row, Setting, Size, baseline_settings
+from identifiability.experiment import Experiment, Setting, Size, baseline_settings
+from identifiability.measures import Fitted, Row
 from identifiability.networks import RecurrentNetwork
-from identifiability.runner import Matcher, Plan
-from kalmanssl.identifiability import AffineMap, predictor_r2
+from identifiability.runner import Plan
+from kalmanssl.identifiability import AffineMap
 
 GRID = np.linspace(-2.0, 2.0, 17)
 
 
 def latent_map(fitted: Fitted) -> Row:
-    """Where the encoder puts a grid of positions before and after learning, and how well the step map was found.
+    """Where the encoder puts a grid of positions before and after learning.
 
     The latents are mapped back to positions by the affine map that fits those of the grid best, so that what is left is
-    the distortion. `predictor_r2` is that of Corollary 1: with the affine map of the latents.
+    the distortion.
     """
     model = fitted.model
-    assert isinstance(model, Matcher)
     if not model.trained:
         return {}
     grid = np.stack(np.meshgrid(GRID, GRID, indexing="ij"), -1)
-    pixels = torch.from_numpy(fitted.train.render(grid))
-    trained = model.model
+    pixels = torch.from_numpy(fitted.test.render(grid))
     maps = {}
-    for when in ("after", "before"):
-        if when == "before":
-            model.start(fitted.train.videos)
+    for when, network in (("before", model.begun(fitted.train.videos)), ("after", model.model)):
         with torch.no_grad():
-            latent = model.model.encoder(pixels).numpy()
+            latent = network.encoder(pixels).numpy()
         maps[when] = AffineMap.fit(latent, grid)(latent).round(4).tolist()
-    model.model = trained
-    with torch.no_grad():
-        output = trained(torch.from_numpy(fitted.test.videos))
-    learned = _means(output.prediction)[:, 1:]
-    affine = AffineMap.fit(fitted.test.position, fitted.test_latent)
-    return {"map": maps, "predictor_r2": predictor_r2(affine, fitted.test.predicted[:, 1:], learned)}
-
-
-def _means(prediction: object) -> np.ndarray:
-    mean: Tensor = prediction.conditional.mean  # type: ignore[attr-defined]
-    return mean.numpy()
+    return {"map": maps}
 
 
 NETWORK = RecurrentNetwork("knn", samples=320)

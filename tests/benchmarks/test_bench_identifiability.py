@@ -116,7 +116,7 @@ def test_gradients_of_entropies_agree_where_both_know_only_the_scale():
     # Independent latents of one variance, and a filter that predicts nothing: for both, the entropy grows alike in
     # both gains.
     videos = torch.randn(8, 100, 2, generator=torch.Generator().manual_seed(2))
-    model = KalmanNetwork("knn")(2, Plan(1, 8, 1e-3), 0).start(videos.numpy()).model
+    model = KalmanNetwork("knn")(2, Plan(1, 8, 1e-3), 0).begun(videos.numpy())
     model.encoder = Gains()
     with torch.no_grad():
         model.predictor.A.zero_()
@@ -170,7 +170,27 @@ def test_experiments_run(name, setting):
     assert len(row["curve"]) >= 10
     assert ("noise_correlation" in row) == (name == "noise")
     assert ("map" in row) == (name == "wobbly")
+    assert ("coverage" in (row["recovery"]["calibration"] or ())) == (name != "sphere")
+    assert (row["recovery"]["frequencies"] is not None) == (name == "noise")
+    assert bool(row["assumptions"]) == (name != "sphere")
     json.dumps(row)
+
+
+def test_a_filter_that_knows_the_system_bounds_what_is_found():
+    from identifiability.catalogue import EXPERIMENTS
+    from identifiability.experiment import run
+
+    row = run(EXPERIMENTS["noise"], EXPERIMENTS["noise"].setting("exact filter, knows the system"), "tiny", 1)
+    assert 0.965 < row["r2_true_from_learned"] < 0.985  # Bayes' rule with the true noise levels reaches 0.976
+
+
+def test_plans_are_chosen_by_videos_that_are_not_tested():
+    from identifiability.catalogue import EXPERIMENTS
+    from identifiability.experiment import run
+
+    row = run(EXPERIMENTS["square"], EXPERIMENTS["square"].setting("PCA"), "tiny", 0)
+    assert row["validation"] != row["r2_true_from_learned"]
+    assert abs(row["validation"] - row["r2_true_from_learned"]) < 0.05
 
 
 def test_true_latents_score_one_and_folded_ones_less():
@@ -235,8 +255,9 @@ def test_results_are_kept_resumed_and_never_mixed(tmp_path):
 
 def test_table_says_what_was_reached(tmp_path):
     from identifiability.catalogue import EXPERIMENTS
-    from identifiability.figures import table, write_page
+    from identifiability.figures import write_page
     from identifiability.results import Results
+    from identifiability.tables import table
 
     results = Results(tmp_path / "out", {"preset": "quick"}, {})
     for seed, found in enumerate((0.96, 0.98)):
@@ -250,7 +271,35 @@ def test_table_says_what_was_reached(tmp_path):
     write_page(results, [EXPERIMENTS["square"]], tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "&lt;no&gt; luck" in page
+    assert "Which assumptions hold" in page
     assert "data:image/png" in page
+
+
+def test_tables_say_what_else_was_measured(tmp_path):
+    from identifiability.catalogue import EXPERIMENTS
+    from identifiability.results import Results
+    from identifiability.tables import assumptions, measured
+
+    results = Results(tmp_path / "out", {"preset": "quick"}, {})
+    z = np.random.default_rng(0).standard_normal((200, 2))
+    for seed, turn in enumerate((np.eye(2), np.array([[0.0, -2.0], [1.0, 0.3]]))):
+        recovery = {
+            "r2_true_from_learned": 0.9,
+            "mlp_gain": 0.01,
+            "predictor_r2_same_map": 0.8,
+            "calibration": {"coverage": {"95": 0.94}},
+            "frequencies": {"error": [0.1 * (seed + 1), float("nan")]},
+        }
+        found = {"gaussian": {"verdict": "doubtful", "value": 0.03}}
+        more = {"recovery": recovery, "assumptions": found, "common": (z @ turn).tolist()}
+        results.add(row(seed, **SCORES, **more))
+    head, line = measured(results, [EXPERIMENTS["square"]])
+    said = dict(zip(head, line, strict=True))
+    assert said["encoder alone"] == "0.900 ± 0.000"
+    assert said["frequency error"] == "0.150 ± 0.071"
+    assert said["inside 95 %"] == "0.940 ± 0.000"
+    assert said["seeds agree"] == "1.000"
+    assert assumptions(results, [EXPERIMENTS["square"]])[1] == ("square", "kNN", "? 0.03")
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

@@ -160,7 +160,7 @@ BAD = [
     ({"mixing": "blend"}, "mixing must be one of plain, swirl, network; got 'blend'"),
     ({"rendering": "full"}, "rendering must be one of whole, published"),
     ({"noise": "pink"}, "noise must be one of gaussian, random_gaussian, state_dependent"),
-    ({"split": "validation"}, "split must be one of train, test"),
+    ({"split": "dev"}, "split must be one of train, test, validation"),
     ({"process_noise": "cauchy"}, "process_noise must be one of gaussian, .*mixture"),
     ({"n_videos": 0}, "n_videos must be a whole number, at least 1; got 0"),
     ({"n_frames": 2.5}, "n_frames must be a whole number"),
