@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import kalmanssl.datasets as datasets
+    import kalmanssl.identifiability as identifiability
     import kalmanssl.kalman as kalman
+    from kalmanssl.assumptions import check_assumptions
     from kalmanssl.decoding import PositionDecoder
     from kalmanssl.errors import CollapseError, DivergenceError, InputError
     from kalmanssl.estimator import KalmanSSL
@@ -29,9 +31,10 @@ _HOME = {
     "LatentPath": "path",
     "PositionDecoder": "decoding",
     "Recording": "recording",
+    "check_assumptions": "assumptions",
     "rehearse": "rehearsal",
 }
-_PACKAGES = ("datasets", "kalman")
+_MODULES = ("datasets", "identifiability", "kalman")
 
 __all__ = [
     "CollapseError",
@@ -41,7 +44,9 @@ __all__ = [
     "LatentPath",
     "PositionDecoder",
     "Recording",
+    "check_assumptions",
     "datasets",
+    "identifiability",
     "kalman",
     "rehearse",
 ]
@@ -50,7 +55,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(f"kalmanssl.{_HOME[name]}"), name)
-    if name in _PACKAGES:
+    if name in _MODULES:
         return import_module(f"kalmanssl.{name}")
     raise AttributeError(f"module 'kalmanssl' has no attribute {name!r}")
 

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -243,12 +243,14 @@ def evaluate(
     smooth: Smooth = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Score a run on a recording with behaviour: error, coverage and width of the intervals.
+    """Score a run on a recording with behaviour: error, coverage and width of intervals, and what its latents mean.
 
     On the recording that was fitted, the default is the part that the fit left out.
 
         kalmanssl evaluate RUN REC.nwb --after 18960
     """
+    from kalmanssl.evaluation import without_nan
+    from kalmanssl.report_assumptions import assumptions_line
     from kalmanssl.run_folder import Run
 
     run = Run.load(run_folder)
@@ -262,10 +264,12 @@ def evaluate(
             "behavior": run.behavior,
             "unit": run.behavior_unit,
             **evaluation.scores,
+            "assumptions": evaluation.assumptions,
         }
-        typer.echo(json.dumps(_finite(result), allow_nan=False))
+        typer.echo(json.dumps(without_nan(result), allow_nan=False))
     else:
         _print_scores(evaluation, run.behavior_unit)
+        typer.echo(assumptions_line(evaluation.assumptions))
 
 
 @app.command()
@@ -349,15 +353,6 @@ def _evaluation(run: Run, recording: Path, after: float | None, smooth: bool) ->
     if fitted:
         say("note: this is time that the model was fitted on; on new time it errs more")
     return Evaluation.of(run, part, smooth=smooth, fitted=fitted)
-
-
-def _finite(value: Any) -> Any:
-    """Make NaN and infinity null, which is all that JSON has for them."""
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print_scores(evaluation: Evaluation, unit: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
     from kalmanssl.path import LatentPath
     from kalmanssl.run_folder import Run, RunSettings
 
-__all__ = ["Evaluation", "running"]
+__all__ = ["Evaluation", "running", "without_nan"]
 
 _SHOWN_SECONDS = 40.0
 _SHOWN_BINS = 6000
 _SHOWN_UNITS = 200
+# At this many, chance is a third or less of every bound for failing (of 32 latents). More take memory, since noise that
+# follows the input gives every step a covariance of its own.
+_CHECKED_STEPS = 20_000
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,16 @@ class Evaluation:
         `log_likelihood`, and with behaviour `mean`, `lower`, `upper`,
         `truth`, and `runs`, where it ran. Of running bins of the whole part:
         `latents` along their principal axes, `colour` (behaviour), `decoded`, `tracked`.
+    assumptions : dict, or None
+        Whether the assumptions of identifiability hold: `AssumptionReport.to_dict` with null for what is not finite,
+        and `start_s`, `stop_s` of the bins it is about. Where they could not be checked, `verdict` is None and `reason`
+        says why. None if the evaluation was saved before there were such checks.
     """
 
     part: dict[str, Any]
     scores: dict[str, Any]
     arrays: dict[str, np.ndarray]
+    assumptions: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, run: Run, recording: Recording, *, smooth: bool = False, fitted: bool = False) -> Evaluation:
@@ -57,7 +66,8 @@ class Evaluation:
         recording : Recording
             With the units of the fit; with behaviour if scores are wanted.
         smooth : bool
-            Let the latents know the whole recording instead of only its past.
+            Let the latents know the whole recording instead of only its past. The assumptions are about predictions
+            from the past, and so always checked without this.
         fitted : bool
             Say that the model was fitted on this.
 
@@ -98,11 +108,11 @@ class Evaluation:
                 name: values[shown].reshape(len(shown), -1)
                 for name, values in (("mean", decoded.mean), ("lower", lower), ("upper", upper))
             }
-            if truth is not None and scored is not None:
+            if truth is not None and scored is not None and scored.any():
                 some = _thin(np.flatnonzero(scored), _SHOWN_BINS * 5)
                 arrays["decoded"] = decoded.mean[some].reshape(len(some), -1)
                 arrays["tracked"] = truth[some].reshape(len(some), -1)
-        return cls(part, scores, arrays)
+        return cls(part, scores, arrays, _assumptions(run, recording))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save as a folder."""
@@ -110,13 +120,14 @@ class Evaluation:
             name: array.astype(np.float32 if array.dtype.kind == "f" and name != "time" else array.dtype)
             for name, array in self.arrays.items()
         }
-        save_folder(path, "evaluation", arrays, {"part": self.part, "scores": self.scores})
+        card = {"part": self.part, "scores": self.scores, "assumptions": self.assumptions}
+        save_folder(path, "evaluation", arrays, card)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Evaluation:
         """Open what `save` wrote; an `InputError` says what is missing or damaged."""
         arrays, card = load_folder(path, "evaluation")
-        return cls(card["part"], card["scores"], arrays)
+        return cls(card["part"], card["scores"], arrays, card.get("assumptions"))
 
     @property
     def main(self) -> tuple[str, dict[str, Any] | None]:
@@ -140,6 +151,31 @@ def running(settings: RunSettings, recording: Recording, behavior: str | None) -
             0 * position  # brings the NaN back
         )
     return running_bins(position, recording.time, min_speed=settings.min_speed)
+
+
+def without_nan(value: Any) -> Any:
+    """Make NaN and infinity in nested dicts and lists None, which is all that JSON has for them."""
+    if isinstance(value, dict):
+        return {key: without_nan(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _assumptions(run: Run, recording: Recording) -> dict[str, Any]:
+    """Check the assumptions of identifiability; where that cannot be done, say why."""
+    from kalmanssl.assumptions import check_assumptions
+
+    # From the middle, which is neither nearest to what was fitted nor farthest from it.
+    count = _CHECKED_STEPS * run.model.bins_per_step
+    first = max(0, (len(recording) - count) // 2)
+    time, half = recording.time[first : first + count], 0.5 * recording.bin_size
+    span = {"start_s": float(time[0] - half), "stop_s": float(time[-1] + half)}
+    checked = recording if len(time) == len(recording) else recording.restrict(span["start_s"], span["stop_s"])
+    try:
+        return without_nan(check_assumptions(run.model, checked).to_dict()) | span
+    except InputError as error:  # too short, or constant: what else an evaluation says is still worth having
+        return {"verdict": None, "reason": str(error)} | span
 
 
 def _excerpt(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl import plots
+from kalmanssl.report_assumptions import assumptions_section
 from kalmanssl.report_page import drawing, page, section, table, tiles
 from kalmanssl.storage import replace_file
 from kalmanssl.summaries import eigenvalues_with_times
@@ -53,7 +54,7 @@ def build_report(run: Run) -> str:
     parts = [f"<h1>{_text(source)}</h1>", _lead(run)]
     if evaluation is not None:
         parts += [_headline(run, evaluation), _decoded(run, evaluation), _scores(run, evaluation)]
-        parts += [_latents(run, evaluation), _noise(run, evaluation)]
+        parts += [_latents(run, evaluation), assumptions_section(evaluation), _noise(run, evaluation)]
     parts += [_dynamics(run), _training(run), _settings(run), _notes(run)]
     made = f"kalmanssl {run.card.get('kalmanssl', '')}, fitted {run.card.get('made', 'now')}".strip()
     parts.append(f"<footer>{_text(made)}. Method: latent distribution matching with a Kalman predictor.</footer>")

@@ -441,7 +441,7 @@ def test_a_fitted_estimator_on_arrays_and_recordings():
     time_of_bins[1500:] += 10
     recording = Recording.from_arrays(counts, time=time_of_bins, bin_size=0.025)
     parts = check_assumptions(model, recording)
-    assert parts.frames == 4000 - 4 * 10  # two stretches in two interleaved sequences each, without ten steps
+    assert parts.frames == 4000 // 2 - 2 * 10  # one of two interleaved sequences of either stretch, without ten steps
     with pytest.raises(InputError, match="true: expected"):
         check_assumptions(model, counts, true=p[:-1])
 

@@ -90,6 +90,15 @@ def test_every_command_explains_itself_with_an_example(command):
     assert f"kalmanssl {command}" in result.output.split("Options")[0].split("Usage:")[1].split("\n", 1)[1]
 
 
+def test_checks_are_found_at_the_top():
+    import kalmanssl as ks
+    from kalmanssl.assumptions import check_assumptions
+
+    assert ks.check_assumptions is check_assumptions
+    assert ks.identifiability.check_assumptions is check_assumptions
+    assert {"check_assumptions", "identifiability"} <= set(dir(ks))
+
+
 def test_version():
     import kalmanssl
 
@@ -373,6 +382,11 @@ def test_json_is_one_object_and_nothing_else(run, recording):
         assert result[part]["median_error"] == pytest.approx(stored[part]["median_error"], rel=1e-3)
         assert set(result[part]["coverage"]) == {"50", "80", "95"}
     assert (result["behavior"], result["unit"], result["fitted"]) == ("position", "m", False)
+    checked = json.loads((run / "evaluation/card.json").read_text())["assumptions"]
+    assert result["assumptions"]["verdict"] == checked["verdict"]
+    verdicts = {row["name"]: row["verdict"] for row in result["assumptions"]["assumptions"]}
+    assert verdicts == {row["name"]: row["verdict"] for row in checked["assumptions"]}
+    assert {"gaussian", "coverage", "injective"} <= set(verdicts)
 
 
 def test_evaluate_takes_the_part_left_out_unless_told_otherwise(run, recording):
@@ -400,6 +414,19 @@ def test_evaluate_prints_a_table(run, recording):
     text = invoke("evaluate", run, recording).stdout
     for word in ("running bins", "all bins", "median error (m)", "CRPS", "95 %"):
         assert word in text
+    rows = Run.load(run).evaluation.assumptions["assumptions"]
+    count = [sum(row["verdict"] == verdict for row in rows) for verdict in ("holds", "doubtful", "fails")]
+    last = text.splitlines()[-1]
+    assert last.startswith("assumptions of identifiability: {} hold, {} doubtful, {} fail".format(*count))
+
+
+def test_a_part_too_short_for_the_checks_is_scored_all_the_same(run, recording):
+    after = ("--after", 3896)
+    result = json.loads(invoke("evaluate", run, recording, "--json", *after).stdout)
+    assert result["all"]["bins"] > 100
+    assert result["assumptions"]["verdict"] is None
+    assert "too few" in result["assumptions"]["reason"]
+    assert "assumptions of identifiability not checked: " in invoke("evaluate", run, recording, *after).stdout
 
 
 # --- damaged runs ----------------------------------------------------------------------------------------------------
