@@ -29,7 +29,7 @@ if not __package__:  # run as a folder: its parent is where the package and its 
 from measure import machine_facts
 
 from identifiability.catalogue import EXPERIMENTS
-from identifiability.experiment import PRESETS, Experiment, seeds
+from identifiability.experiment import PRESETS, Experiment
 from identifiability.figures import write_page
 from identifiability.jobs import Job, done, with_model
 from identifiability.measures import Row
@@ -37,7 +37,7 @@ from identifiability.results import Results, settings_of
 from identifiability.tables import COLUMNS, table
 from kalmanssl.errors import InputError
 
-DEFAULT_OUT = Path(__file__).resolve().parents[1] / "results" / "identifiability"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "identifiability"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 err_console = Console(stderr=True)
@@ -52,12 +52,14 @@ def main(
     experiments: Annotated[list[ExperimentName] | None, typer.Option(help="Only this one; may be repeated.")] = None,
     settings: Annotated[list[str] | None, typer.Option(help="Only with this in the name; may be repeated.")] = None,
     model: Annotated[str | None, typer.Option(help="FILE.py:FUNCTION, a model of your own beside the others.")] = None,
+    n_seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="How many; as the preset has if not.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Runs at once, a core each.")] = 2,
-    out: Annotated[Path, typer.Option(help="Folder of the results; a started run goes on there.")] = DEFAULT_OUT,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; a started run goes on there.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Run the suite."""
     name = preset.value
+    out = out or RESULTS / name
     try:
         chosen = [EXPERIMENTS[one.value] for one in experiments] if experiments else list(EXPERIMENTS.values())
         chosen = [with_model(one, model) for one in chosen] if model else chosen
@@ -69,7 +71,7 @@ def main(
                 if wanted and setting.why_missing:
                     err_console.print(f"skipped {experiment.name}, {setting.name}: {setting.why_missing}", markup=False)
                 elif wanted:
-                    keys = [(experiment.name, setting.name, seed) for seed in seeds(name)]
+                    keys = [(experiment.name, setting.name, seed) for seed in range(n_seeds or PRESETS[name])]
                     jobs += [Job(*key, name, model) for key in keys if results.lacks(key)]
         if settings and not jobs and not results.rows:
             raise InputError(f"--settings {', '.join(settings)}: no setting has this in its name")

@@ -16,7 +16,7 @@ from kalmanssl.datasets import DotVideos, dot_videos
 from kalmanssl.errors import InputError
 from kalmanssl.identifiability import affine_r2, mean_correlation
 
-__all__ = ["PRESETS", "Experiment", "Make", "Setting", "Size", "baseline_settings", "run", "seeds"]
+__all__ = ["PRESETS", "Experiment", "Make", "Setting", "Size", "baseline_settings", "run"]
 
 PRESETS = {"tiny": 1, "quick": 1, "full": 5}
 """Presets with their numbers of seeds."""
@@ -110,11 +110,6 @@ class Experiment:
             if one.name == name:
                 return one
         raise InputError(f"{self.name} has no setting {name!r}; it has {', '.join(s.name for s in self.settings)}")
-
-
-def seeds(preset: str) -> range:
-    """Seeds of a preset."""
-    return range(PRESETS[preset])
 
 
 def baseline_settings(hidden: tuple[int, ...], steps: int, data: Mapping[str, Any] | None = None) -> list[Setting]:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from identifiability.experiment import Experiment
 from identifiability.results import Results
-from identifiability.tables import ASSUMED, COLUMNS, INTRODUCTION, MEASURED, assumptions, measured, table
+from identifiability.tables import ASSUMED, COLUMNS, INTRODUCTION, MEASURED, assumptions, measured, setting_names, table
 
 __all__ = ["write_page"]
 
@@ -45,7 +45,12 @@ def write_page(results: Results, experiments: Sequence[Experiment], path: Path) 
 
 
 def _section(results: Results, experiment: Experiment) -> str:
-    rows = [row for (name, _, _), row in results.rows.items() if name == experiment.name and "failed" not in row]
+    rows = [
+        row
+        for name in setting_names(results, experiment)
+        for row in results.of(experiment.name, name)
+        if "failed" not in row
+    ]
     if not rows:
         return ""
     figure = Figure(figsize=(11, 3.4), layout="constrained")

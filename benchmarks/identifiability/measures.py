@@ -47,19 +47,13 @@ def recovered(fitted: Fitted, angles: tuple[float, ...]) -> Row:
     (latent, mean, _), (new_latent, new_mean, new_cov) = (
         _predicted(fitted.model, part.videos) for part in (fitted.train, fitted.test)
     )
-    settings: dict[str, Any] = {}
-    if hasattr(predictor, "A") and angles:
-        settings = {"transition": predictor.A.detach().numpy(), "angles": angles}
-    found = recovery(
-        fitted.train.position[:, 1:],
-        latent,
-        fitted.test.position[:, 1:],
-        new_latent,
-        train_means=(fitted.train.predicted[:, 1:], mean),
-        test_means=(fitted.test.predicted[:, 1:], new_mean),
-        test_covs=new_cov,
-        **settings,
-    )
+    learned: dict[str, Any] = {}
+    if fitted.model.trained:
+        means, new_means = ((fitted.train.predicted[:, 1:], mean), (fitted.test.predicted[:, 1:], new_mean))
+        learned = {"train_means": means, "test_means": new_means, "test_covs": new_cov}
+        if hasattr(predictor, "A") and angles:
+            learned |= {"transition": predictor.A.detach().numpy(), "angles": angles}
+    found = recovery(fitted.train.position[:, 1:], latent, fitted.test.position[:, 1:], new_latent, **learned)
     return {"recovery": found.to_dict()}
 
 
@@ -76,6 +70,8 @@ def _predicted(model: Matcher, videos: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 def assumed(fitted: Fitted) -> Row:
     """Which assumptions of Theorem 1 hold on test videos: a verdict and a number for each, or why none is given."""
+    if not fitted.model.trained:
+        return {}
     try:
         report = check_assumptions(fitted.model.model, fitted.test.videos, true=fitted.test.position)
     except InputError as error:

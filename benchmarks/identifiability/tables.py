@@ -11,7 +11,7 @@ from identifiability.experiment import Experiment
 from identifiability.results import Results
 from kalmanssl.identifiability import consistency
 
-__all__ = ["ASSUMED", "COLUMNS", "INTRODUCTION", "MEASURED", "assumptions", "measured", "table"]
+__all__ = ["ASSUMED", "COLUMNS", "INTRODUCTION", "MEASURED", "assumptions", "measured", "setting_names", "table"]
 
 COLUMNS = ("experiment", "setting", "ours", "published", "verdict", "true from learned", "learned from true")
 INTRODUCTION = (
@@ -50,7 +50,7 @@ def table(results: Results, experiments: Sequence[Experiment]) -> list[tuple[str
     lines: list[tuple[str, ...]] = []
     for experiment in experiments:
         known = {setting.name: setting for setting in experiment.settings}
-        for name in _names(results, experiment):
+        for name in setting_names(results, experiment):
             rows = results.of(experiment.name, name)
             good = [row for row in rows if "failed" not in row]
             if not good:
@@ -121,14 +121,14 @@ def _settings(results: Results, experiments: Sequence[Experiment]) -> list[tuple
     """Experiment, setting and rows of what did not fail, in the order of the catalogue."""
     found = []
     for experiment in experiments:
-        for name in _names(results, experiment):
+        for name in setting_names(results, experiment):
             rows = [row for row in results.of(experiment.name, name) if "failed" not in row]
             if rows:
                 found.append((experiment.name, name, rows))
     return found
 
 
-def _names(results: Results, experiment: Experiment) -> list[str]:
+def setting_names(results: Results, experiment: Experiment) -> list[str]:
     """Settings that were run, those of the catalogue first."""
     names = list(dict.fromkeys(s for e, s, _ in results.rows if e == experiment.name))
     order = [s.name for s in experiment.settings if s.name in names]
