@@ -215,15 +215,19 @@ def _check(frames: _Frames, jacobians: np.ndarray | None, lags: int, random_stat
     if jacobians is not None:
         table.append(rows.jacobian(statistics.rank_of_jacobians(jacobians, z)))
     skipped = {}
+    # Some data do not let folds be told: positions on a curve, latents that are mostly noise, a single feature.
     if frames.true is not None and frames.true.shape == z.shape:
         try:
             table.append(rows.folding(folding_entropy(frames.true, z, random_state=random_state)))
-        except InputError as error:  # positions on a curve, or latents that are mostly noise: no fold can be told
+        except InputError as error:
             skipped["folding"] = str(error)
     if frames.data is not None:
         metric = np.atleast_2d(np.cov(residuals.T))
-        violation = neighbour_violation(z, frames.data, frames.place, metric=metric, random_state=random_state)
-        table.append(rows.injective(violation))
+        try:
+            violation = neighbour_violation(z, frames.data, frames.place, metric=metric, random_state=random_state)
+            table.append(rows.injective(violation))
+        except InputError as error:
+            skipped["injective"] = str(error)
     scale = z.std(0)
     table.append(rows.degenerate("residual_rank", "residual", statistics.smallest_ratio(residuals, scale)))
     table.append(rows.degenerate("latent_rank", "latent", statistics.smallest_ratio(z, scale)))

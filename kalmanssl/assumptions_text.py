@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -136,6 +137,8 @@ def judge(deviation: Deviation, threshold: Threshold) -> tuple[Verdict, str]:
     An assumption fails if the deviation is beyond its bound even without what chance may have added, holds if the part
     that chance does not explain is small, and is doubtful in between, or if chance alone could hide a failure.
     """
+    if not math.isfinite(deviation.size):
+        return "doubtful", " It could not be computed."
     if threshold.least:
         size = deviation.size
         return ("fails" if size < threshold.fails else "doubtful" if size < threshold.doubtful else "holds"), ""

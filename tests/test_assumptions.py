@@ -120,6 +120,7 @@ def test_a_few_outliers_do_not_decide():
 
 
 def test_too_few_frames_to_tell_are_doubtful():
+    assert judge(Deviation(float("nan"), 0.0), Threshold(0.02, 0.05))[0] == "doubtful"
     verdict, reason = judge(Deviation(0.05, 0.2), Threshold(0.02, 0.05))
     assert verdict == "doubtful"
     assert "too few" in reason
@@ -455,7 +456,6 @@ def test_a_fitted_estimator_on_arrays_and_recordings():
         (lambda a: {**a, "predicted_cov": np.eye(2)}, "predicted_cov: expected"),
         (lambda a: {**a, "predicted_cov": -np.eye(3)}, "not positive definite"),
         (lambda a: {**a, "data": np.ones((3, 4, 5))}, "data: expected"),
-        (lambda a: {**a, "data": np.ones((20, 100, 5))}, "two are needed"),
         (lambda a: {**a, "jacobians": np.ones((3, 2, 2))}, "jacobians: expected"),
         (lambda a: {**a, "predictor": lambda past: past[:, -1, :1]}, "predictor: expected means"),
         (lambda a: {**a, "burn_in": 95}, "too few to judge"),
@@ -470,6 +470,15 @@ def test_bad_input_is_named(change, message):
     with pytest.raises(InputError, match=message) as raised:
         check_latents(**change({"latents": z, "predicted_mean": m}))
     assert "\n" not in str(raised.value)
+
+
+def test_what_the_data_do_not_tell_is_left_out_with_the_reason():
+    z, m, _ = system(0, 2000)
+    report = check_latents(z, m, data=np.ones((*z.shape[:2], 5)))
+    assert "two are needed" in report.skipped["injective"]
+    assert "not checked. data: 0 features vary" in report.summary()
+    assert report["gaussian"].verdict == "holds"
+    assert "injective" not in {row.name for row in report.assumptions}
 
 
 def test_another_kind_of_model_is_named():
