@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from kalmanssl.entropy import ConditionalPlugIn, KNNEntropy
 from kalmanssl.errors import DivergenceError
+from kalmanssl.gradients import gradient_cosine
 from kalmanssl.models import SequenceModel
 
-__all__ = ["Matcher", "Model", "Plan", "batches", "encode", "gradient_cosine", "optimise"]
+__all__ = ["Matcher", "Model", "Plan", "batches", "encode", "entropy_cosine", "optimise"]
 
 
 class Model(Protocol):
@@ -128,20 +129,16 @@ def encode(network: Callable[[Tensor], Tensor], videos: np.ndarray, at_once: int
     )
 
 
-def gradient_cosine(model: SequenceModel, batch: Tensor) -> float:
+def entropy_cosine(model: SequenceModel, batch: Tensor) -> float:
     """Cosine between the gradients, for the encoder, of two entropies: stop-gradient and nearest neighbours.
 
     The stop-gradient term is the conditional entropy H[z_t | z_<t] with the prediction as density; the other is the
     entropy of all latents of the batch. Both are entropies, so that a positive cosine says that they agree (LDM paper,
     Fig. 4D).
     """
-    weights = [p for p in model.encoder.parameters() if p.requires_grad]
     output = model(batch)
     entropies = ConditionalPlugIn()(output.latent, output.prediction), KNNEntropy()(output.latent.flatten(0, 1))
-    one, other = (
-        torch.cat([g.flatten() for g in torch.autograd.grad(value, weights, retain_graph=True)]) for value in entropies
-    )
-    return float(torch.nn.functional.cosine_similarity(one, other, dim=0))
+    return gradient_cosine(entropies, model.encoder.parameters())
 
 
 class Matcher:
@@ -203,7 +200,7 @@ class Matcher:
         def after(step: int, batch: Tensor) -> None:
             model.after_step()
             if self.cosines and step % cosines == 0:
-                self.cosine.append([step, gradient_cosine(model, batch)])
+                self.cosine.append([step, entropy_cosine(model, batch)])
             if self.watch is not None and step % watches == 0:
                 model.eval()
                 self.watch(step)
