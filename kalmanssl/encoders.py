@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
 
-__all__ = ["MLPEncoder", "Normalise", "UnitDropout", "WindowEncoder", "check_encoder", "mlp"]
+__all__ = ["MLPEncoder", "Normalise", "UnitDropout", "WindowEncoder", "check_encoder", "mlp", "seeded"]
 
 
 class Normalise(nn.Module):
@@ -224,7 +224,7 @@ def mlp(sizes: Sequence[int], *, random_state: int | None = None) -> nn.Sequenti
         raise InputError(f"a network needs an input and an output width, got {tuple(sizes)}")
     if any(size < 1 for size in sizes):
         raise InputError(f"every layer needs at least one unit, got widths {tuple(sizes)}")
-    with _seeded(random_state):
+    with seeded(random_state):
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(sizes):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
@@ -261,7 +261,7 @@ def check_encoder(module: nn.Module, in_features: int, latent_dim: int, *, batch
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        with torch.no_grad(), _seeded(0):
+        with torch.no_grad(), seeded(0):
             z = module(x)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -285,7 +285,7 @@ def check_encoder(module: nn.Module, in_features: int, latent_dim: int, *, batch
 
 
 @contextmanager
-def _seeded(random_state: int | None) -> Iterator[None]:
+def seeded(random_state: int | None) -> Iterator[None]:
     """Draw from a generator of that seed inside the block, and leave the global one as it was."""
     if random_state is None:
         yield
