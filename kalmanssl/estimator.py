@@ -200,11 +200,13 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
             On Ctrl-C; the estimator then holds the last good weights.
         """
         from kalmanssl.training import TrainingSettings, train
+        from kalmanssl.training_data import WindowBatches, WindowSettings
 
         stretches, _ = self._stretches(X, fitting=True)
         settings = TrainingSettings(**{f.name: getattr(self, f.name) for f in fields(TrainingSettings)})
+        windows = WindowSettings(**{f.name: getattr(self, f.name) for f in fields(WindowSettings)})
         if self.normalise_ not in COUNT_NORMALISATIONS:
-            settings = replace(settings, activity_bias=0.0)
+            windows = replace(windows, activity_bias=0.0)
         training, held_out = (
             [self._summed(stretch) for stretch in part]
             for part in hold_out_blocks(stretches, self.validation_fraction, self.window)
@@ -221,8 +223,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
             self.history_: dict[str, list[float]] = {}
             train(
                 self.model_,
-                training,
-                held_out,
+                WindowBatches(training, held_out, windows, seed),
                 settings,
                 self.history_,
                 seed=seed,

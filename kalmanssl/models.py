@@ -1,4 +1,4 @@
-"""Models: an encoder, a latent model and an objective, put together.
+"""Models of sequences: an encoder, a predictor and an objective, put together; those of pairs are in `pair_model`.
 
 A model is a plain `torch.nn.Module` with one method that training needs, ``terms(batch)``; how it is trained is in
 `kalmanssl.training`.
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from kalmanssl.objective import LDM, Terms
 from kalmanssl.predictors import Prediction, Predictor
 
-__all__ = ["SequenceModel", "SequenceOutput"]
+__all__ = ["SequenceModel", "SequenceOutput", "spread"]
 
 P = TypeVar("P", bound=Predictor)
 
@@ -85,6 +85,9 @@ class SequenceModel(nn.Module, Generic[P]):
         """Bring the parameters back to where they must stay, after a step of the optimiser."""
         self.predictor.after_step()
 
+    def after_epoch(self, epochs: int) -> None:
+        """Nothing changes over the epochs."""
+
     @torch.no_grad()
     def predictive_gain(self, features: Tensor, reference: Tensor) -> Tensor:
         """How much better the past predicts the latents than knowing only how latents are spread, nats per step.
@@ -106,20 +109,28 @@ class SequenceModel(nn.Module, Generic[P]):
     def diagnostics(self, features: Tensor) -> dict[str, float]:
         """Numbers that tell healthy latents from collapsed ones, on features (batch, time, features).
 
-        latent_scale : geometric mean of the latents' standard deviations;
-        effective_dimension : participation ratio of their correlation matrix, from 1 (all copies of one) to the
-        number of latents (none correlated);
-        and those of the predictor (spectral_radius of the Kalman one).
+        Those of `spread`, and those of the predictor (spectral_radius of the Kalman one).
         """
         was_training = self.training
         self.eval()
         latent = self.encoder(features).flatten(0, 1)
         self.train(was_training)
-        scale = latent.std(0)
-        standardised = (latent - latent.mean(0)) / scale.clamp_min(1e-12)
-        correlation = standardised.T @ standardised / (len(latent) - 1)
-        return {
-            "latent_scale": float(scale.clamp_min(1e-12).log().mean().exp()),
-            "effective_dimension": float(correlation.trace() ** 2 / correlation.square().sum().clamp_min(1e-12)),
-            **self.predictor.diagnostics(),
-        }
+        return {**spread(latent), **self.predictor.diagnostics()}
+
+
+def spread(latent: Tensor) -> dict[str, float]:
+    """How far latents (samples, dim) spread, and in how many directions.
+
+    Returns
+    -------
+    dict
+        latent_scale, the geometric mean of their standard deviations, and effective_dimension, the participation ratio
+        of their correlation matrix, from 1 (all copies of one) to dim (none correlated).
+    """
+    scale = latent.std(0)
+    standardised = (latent - latent.mean(0)) / scale.clamp_min(1e-12)
+    correlation = standardised.T @ standardised / (len(latent) - 1)
+    return {
+        "latent_scale": float(scale.clamp_min(1e-12).log().mean().exp()),
+        "effective_dimension": float(correlation.trace() ** 2 / correlation.square().sum().clamp_min(1e-12)),
+    }

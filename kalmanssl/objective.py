@@ -1,20 +1,24 @@
 """Latent distribution matching: alignment + uniformity.
 
-The objective is to be maximised; every member of the family is a choice of three things:
+The objective is to be maximised; every member of the family is a choice of four things:
 
 * the conditional distribution that the latents should follow (a pair model or a predictor) gives the *alignment*,
   the mean log-density of the latents under it;
 * an entropy estimator gives the *uniformity*;
-* ``mutual_information`` switches between matching the joint distribution (the entropy of a latent *given* its
-  past) and matching plus maximising the information between past and present (the entropy of a latent alone).
+* ``mutual_information`` switches between matching the joint distribution (the entropy of a latent *given* the other
+  one, or its past) and matching plus maximising the information between the two (the entropy of a latent alone);
+* the distribution that the latent which is given should follow itself: one of the model, or, as in every predictive
+  model, whatever it is (the empirical prior).
 
-Source: LDM paper, Eq. 12 (without) and Eq. 13 (with mutual information), Eq. 14 and 54 (stop-gradient).
+Source: LDM paper, Eq. 5 and 6 (pairs), 12 and 13 (sequences), 14 and 54 (stop-gradient), 19, 20 and 57 (empirical
+prior).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from kalmanssl.entropy import ConditionalPlugIn, EntropyEstimator, conditional_entropy
@@ -26,7 +30,7 @@ __all__ = ["LDM", "Terms"]
 
 @dataclass(frozen=True)
 class Terms:
-    """The two terms of the objective, scalars in nats per time step."""
+    """The two terms of the objective, scalars in nats per pair or time step."""
 
     alignment: Tensor
     entropy: Tensor
@@ -39,20 +43,22 @@ class Terms:
 
 @dataclass(frozen=True)
 class LDM:
-    """Latent distribution matching for sequences of latents under a predictive conditional.
+    """Latent distribution matching for latents z' under a conditional P(z' | z).
 
-    The entropies are those of the latents pooled over time and over the sequences of the batch: time is treated as
-    random, so that the objective is that of a stationary process even where all sequences follow one path.
+    A sequence is the pair of (past, present). Its entropies are those of the latents pooled over time and over the
+    sequences of the batch: time is treated as random, so that the objective is that of a stationary process even where
+    all sequences follow one path.
 
     Parameters
     ----------
     entropy : entropy estimator
-        `ConditionalPlugIn` (stop-gradient) estimates the entropy given the whole past with the predictor itself
-        and therefore belongs to ``mutual_information=False``. Any estimator that works on samples serves both: without
-        mutual information the past is summarised by the latent of the step before, H[z_t, z_{t-1}] - H[z_{t-1}].
+        `ConditionalPlugIn` (stop-gradient) estimates the entropy given the other latent, or the whole past, with the
+        model's own conditional and therefore belongs to ``mutual_information=False``. Any estimator that works on
+        samples serves both: without mutual information the past of a sequence is summarised by the latent of the step
+        before, H[z_t, z_{t-1}] - H[z_{t-1}].
     mutual_information : bool
-        True adds the maximisation of the information between past and present (contrastive predictive coding is
-        this setting with a kernel density estimator).
+        True adds the maximisation of the information between the two (contrastive predictive coding is this setting
+        with a kernel density estimator).
 
     Raises
     ------
@@ -70,13 +76,41 @@ class LDM:
                 "use mutual_information=False, or an estimator on samples ('knn', 'logdet', 'kde')"
             )
 
-    def __call__(self, latent: Tensor, conditional: Conditional) -> Terms:
-        """Evaluate the objective on latents (batch, time, dim) whose predictive distribution is `conditional`."""
+    def __call__(
+        self, latent: Tensor, conditional: Conditional, given: Tensor | None = None, log_prior: Tensor | None = None
+    ) -> Terms:
+        """Evaluate the objective.
+
+        Parameters
+        ----------
+        latent : (batch, time, dim), or (pairs, dim)
+            Sequences of latents, or the latents z' of pairs.
+        conditional : Conditional
+            Distribution of each of them given its past or the other latent of the pair.
+        given : (pairs, dim), optional
+            For pairs, the other latent z.
+        log_prior : (pairs,), optional
+            log P(z) under the model, which then is a model of z too: the joint distribution is matched, F = ⟨log P(z) +
+            log P(z' | z)⟩ + H[z, z'] (Eq. 5), or with mutual information ... + H[z] + H[z'] (Eq. 6).
+        """
         alignment = conditional.log_prob(latent).mean()
+        if log_prior is not None:
+            alignment = alignment + log_prior.mean()
+        return Terms(alignment, self._entropy(latent, conditional, given, with_prior=log_prior is not None))
+
+    def _entropy(self, latent: Tensor, conditional: Conditional, given: Tensor | None, with_prior: bool) -> Tensor:
+        present, past = (
+            (latent, given) if given is not None else (latent[:, 1:].flatten(0, 1), latent[:, :-1].flatten(0, 1))
+        )
         if isinstance(self.entropy, ConditionalPlugIn):
-            entropy = self.entropy(latent, conditional)
-        elif self.mutual_information:
-            entropy = self.entropy(latent.flatten(0, 1))
-        else:
-            entropy = conditional_entropy(self.entropy, latent[:, 1:].flatten(0, 1), latent[:, :-1].flatten(0, 1))
-        return Terms(alignment, entropy)
+            if with_prior:
+                raise InputError(
+                    "the stop-gradient entropy estimates H[z' | z] only, so the prior of z must be the empirical one"
+                )
+            return self.entropy(latent, conditional)
+        if self.mutual_information:
+            alone = self.entropy(latent.flatten(0, -2))
+            return alone + self.entropy(past) if with_prior else alone
+        if with_prior:
+            return self.entropy(torch.cat([present, past], dim=1))
+        return conditional_entropy(self.entropy, present, past)

@@ -1,4 +1,4 @@
-"""Training: windows in, fitted weights out, with everything that can go wrong on the way noticed and named.
+"""Training: batches in, fitted weights out, with everything that can go wrong on the way noticed and named.
 
 Lightning runs the loop (devices, checkpoints, resuming, early stopping). This module adds what is particular to
 latent distribution matching: rates per group of parameters, the cap on the spectral radius, and a watch for latents
@@ -13,28 +13,50 @@ import pickle
 import signal
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
-from kalmanssl.models import SequenceModel
+from kalmanssl.objective import Terms
 from kalmanssl.progress import Progress
-from kalmanssl.windows import RandomWindows
+from kalmanssl.training_data import TrainingData
 
-__all__ = ["TrainingSettings", "train"]
+__all__ = ["Trainable", "TrainingSettings", "train"]
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
+
+
+class Trainable(Protocol):
+    """What training asks of a model, besides that it is a `torch.nn.Module`."""
+
+    def terms(self, batch: Any) -> Terms:
+        """Evaluate the objective on a batch."""
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by what moves them: "encoder", "dynamics", "noise"."""
+
+    def after_step(self) -> None:
+        """Bring the parameters back to where they must stay, and move what follows them."""
+
+    def after_epoch(self, epochs: int) -> None:
+        """Move what changes over the epochs, of which there are so many."""
+
+    def predictive_gain(self, batch: Any, reference: Any) -> Tensor:
+        """Score a held-out batch, the more the better; `reference` is a batch of the training part."""
+
+    def diagnostics(self, batch: Any) -> dict[str, float]:
+        """Numbers that tell healthy latents from collapsed ones; latent_scale and effective_dimension among them."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +65,8 @@ class TrainingSettings:
 
     Attributes
     ----------
-    window, bins_per_step : int
-        Bins per training window, and bins that the filter advances by.
-    batch_size : int
-        Windows per step. The entropy is estimated on the latents of one batch.
-    activity_bias : float
-        Power of the mean activity that windows are drawn in proportion to.
     epochs : int
-        Rounds at whose end the held-out blocks are scored and a checkpoint is written.
-    steps_per_epoch : int
+        Rounds at whose end the held-out part is scored and a checkpoint is written.
     learning_rate : float
         Peak rate of the encoder (Adam); it rises over the first twentieth of the steps and falls to zero as a cosine.
     dynamics_rate, noise_rate : float
@@ -62,67 +77,59 @@ class TrainingSettings:
     gradient_clip : float
         Largest norm of the gradient of one step.
     patience : int
-        Epochs without a better held-out loss after which training stops.
+        Epochs without a better held-out score after which training stops.
     """
 
-    window: int
-    bins_per_step: int
-    batch_size: int
-    activity_bias: float
     epochs: int
-    steps_per_epoch: int
     learning_rate: float
-    dynamics_rate: float
-    noise_rate: float
-    weight_decay: float
-    gradient_clip: float
-    patience: int
+    dynamics_rate: float = 1.0
+    noise_rate: float = 1.0
+    weight_decay: float = 0.0
+    gradient_clip: float = 10.0
+    patience: int = 1_000_000
 
     def __post_init__(self) -> None:
-        for name in ("window", "bins_per_step", "batch_size", "epochs", "steps_per_epoch", "patience"):
+        for name in ("epochs", "patience"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.activity_bias < 0:
-            raise InputError(f"activity_bias must not be negative, got {self.activity_bias}")
         for name in ("learning_rate", "dynamics_rate", "noise_rate", "gradient_clip"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.window < 2 * self.bins_per_step:
-            raise InputError(
-                f"window must hold at least 2 steps of {self.bins_per_step} bins, since a sequence needs a past; "
-                f"got {self.window} bins"
-            )
 
 
 def train(
-    model: SequenceModel,
-    training: Sequence[np.ndarray],
-    held_out: Sequence[np.ndarray],
+    model: nn.Module,
+    data: TrainingData,
     settings: TrainingSettings,
     history: dict[str, list[float]],
     *,
     seed: int,
     accelerator: str = "auto",
+    devices: int = 1,
     checkpoint_dir: Path | None = None,
     resume: bool = False,
     progress: bool = True,
 ) -> None:
-    """Train `model` in place; it ends with the weights that scored best on the held-out blocks.
+    """Train `model` in place; it ends with the weights that scored best on what was held out.
 
     Parameters
     ----------
-    model : SequenceModel
-    training, held_out : sequences of (time, features)
-        Contiguous stretches (`kalmanssl.windows.hold_out_blocks`). Without held-out stretches the last weights stay.
+    model : nn.Module
+        `Trainable`: a `SequenceModel` or a `PairModel`.
+    data : TrainingData
+        Without a held-out part the last weights stay.
     settings : TrainingSettings
     history : dict
         Filled in place with one list per quantity, one entry per epoch: loss, alignment, entropy, held_out_loss,
         held_out_alignment, held_out_entropy, held_out_gain (nats per step), latent_scale, effective_dimension,
         spectral_radius.
     seed : int
-        Of the windows drawn.
+        Of what the model itself draws, such as dropout.
     accelerator : str
         A Lightning accelerator: "auto", "cpu", "gpu".
+    devices : int
+        How many of them share the work; each takes batches of its own, entropies are those of all together, and so are
+        the statistics of batch normalisation.
     checkpoint_dir : path, optional
         Where `last.ckpt` (to resume) and `best.ckpt` are kept; by default they are dropped after training.
     resume : bool
@@ -146,12 +153,12 @@ def train(
         folder = Path(checkpoint_dir) if checkpoint_dir is not None else Path(scratch)
         if resume and not (folder / LAST).is_file():
             raise InputError(f"nothing to resume: {folder / LAST} does not exist; fit without resume first")
-        task = _Task(model, training, held_out, settings, seed)
+        task = _Task(model, data, settings, seed)
         keep: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
         # The order matters: a collapsed epoch must raise before it can be kept.
         callbacks: list[Callback] = [_CollapseWatch(), _History(history)]
         callbacks.append(ModelCheckpoint(folder, LAST.removesuffix(".ckpt"), **keep))
-        if len(held_out):
+        if data.held_out is not None:
             score = "held_out_gain"
             callbacks.append(ModelCheckpoint(folder, BEST.removesuffix(".ckpt"), monitor=score, mode="max", **keep))
             callbacks.append(
@@ -161,7 +168,8 @@ def train(
             callbacks.append(Progress())
         trainer = pl.Trainer(
             accelerator=accelerator,
-            devices=1,
+            devices=devices,
+            sync_batchnorm=devices > 1,
             max_epochs=settings.epochs,
             callbacks=callbacks,
             logger=False,
@@ -191,49 +199,26 @@ def train(
 class _Task(pl.LightningModule):
     """What Lightning needs to know of a model."""
 
-    def __init__(
-        self,
-        model: SequenceModel,
-        training: Sequence[np.ndarray],
-        held_out: Sequence[np.ndarray],
-        settings: TrainingSettings,
-        seed: int,
-    ) -> None:
+    def __init__(self, model: Any, data: TrainingData, settings: TrainingSettings, seed: int) -> None:
         super().__init__()
         self.model = model
+        self.data = data
         self.settings = settings
         self.seed_ = seed
-        self.training_stretches = training
-        # One batch that stays the same, drawn as those of training are: a loss on other windows would not compare.
-        self.held_out = self.windows(held_out, batches=1, epoch=-1) if len(held_out) else None
-        self.reference = next(iter(self.windows(training, batches=1, epoch=-1)))
-
-    def windows(self, stretches: Sequence[np.ndarray], batches: int, epoch: int) -> RandomWindows:
-        s = self.settings
-        return RandomWindows(
-            stretches,
-            s.window,
-            s.bins_per_step,
-            s.batch_size,
-            batches,
-            activity_bias=s.activity_bias,
-            seed=self.seed_,
-            epoch=epoch,
-        )
+        self.reference = data.sample()
 
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(
-            self.windows(self.training_stretches, self.settings.steps_per_epoch, self.current_epoch), batch_size=None
-        )
+        return DataLoader(self.data.batches(self.current_epoch), batch_size=None)
 
     def val_dataloader(self) -> DataLoader | list[Any]:
-        return DataLoader(self.held_out, batch_size=None) if self.held_out is not None else []
+        return [] if self.data.held_out is None else DataLoader(self.data.held_out, batch_size=None)
 
-    def probe(self) -> Tensor:
-        """Windows on which the latents are watched: the held-out ones, or one batch of the training part."""
-        return next(iter(self.held_out or self.windows(self.training_stretches, batches=1, epoch=-1)))
+    def probe(self) -> Any:
+        """Data on which the latents are watched: the held-out part, or one batch of the training part."""
+        batch = self.reference if self.data.held_out is None else next(iter(self.data.held_out))
+        return move_data_to_device(batch, self.device)
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         if batch_idx == 0:
             # Dropout draws from torch's own generator: seeded here, a resumed run goes on as an uninterrupted one.
             torch.manual_seed(self.seed_ + self.current_epoch)
@@ -249,7 +234,7 @@ class _Task(pl.LightningModule):
             raise self._diverged(str(error)) from error
         if not torch.isfinite(terms.loss):
             raise self._diverged(f"the loss became {terms.loss.item()}")
-        self._log_terms("", terms, batch)
+        self._log_terms("", terms)
         return terms.loss
 
     def _diverged(self, why: str) -> DivergenceError:
@@ -257,13 +242,14 @@ class _Task(pl.LightningModule):
             f"training diverged at step {self.global_step} ({why}); a lower learning_rate or gradient_clip may help"
         )
 
-    def validation_step(self, batch: Tensor) -> None:
-        self._log_terms("held_out_", self.model.terms(batch), batch)
-        self.log("held_out_gain", self.model.predictive_gain(batch, self.reference.to(batch)))
+    def validation_step(self, batch: Any) -> None:
+        self._log_terms("held_out_", self.model.terms(batch))
+        reference = move_data_to_device(self.reference, self.device)
+        self.log("held_out_gain", self.model.predictive_gain(batch, reference), batch_size=1)
 
-    def _log_terms(self, prefix: str, terms: Any, batch: Tensor) -> None:
+    def _log_terms(self, prefix: str, terms: Terms) -> None:
         for name in ("loss", "alignment", "entropy"):
-            self.log(prefix + name, getattr(terms, name), on_step=False, on_epoch=True, batch_size=len(batch))
+            self.log(prefix + name, getattr(terms, name), on_step=False, on_epoch=True, batch_size=1)
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         norm = nn.utils.clip_grad_norm_(self.parameters(), self.settings.gradient_clip)
@@ -272,6 +258,9 @@ class _Task(pl.LightningModule):
 
     def on_train_batch_end(self, *_: Any) -> None:
         self.model.after_step()
+
+    def on_train_epoch_end(self) -> None:
+        self.model.after_epoch(self.settings.epochs)
 
     def configure_optimizers(self) -> Any:
         s = self.settings
@@ -285,7 +274,7 @@ class _Task(pl.LightningModule):
             for name, parameters in self.model.parameter_groups().items()
             if parameters
         ]
-        total = s.epochs * s.steps_per_epoch
+        total = s.epochs * self.data.steps_per_epoch
         warm_up = max(total // 20, 1)
 
         def factor(step: int) -> float:
@@ -310,10 +299,10 @@ class _CollapseWatch(Callback):
         self.start: dict[str, float] = {}
 
     def on_train_start(self, trainer: pl.Trainer, task: Any) -> None:
-        self.start = self.start or task.model.diagnostics(task.probe().to(task.device))
+        self.start = self.start or task.model.diagnostics(task.probe())
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: Any) -> None:
-        now = task.model.diagnostics(task.probe().to(task.device))
+        now = task.model.diagnostics(task.probe())
         for name, value in now.items():
             task.log(name, value)
         symptom = None
@@ -351,7 +340,7 @@ class _History(Callback):
         self.epochs.update(state["epochs"])
 
 
-def _restore(model: SequenceModel, folder: Path) -> str:
+def _restore(model: nn.Module, folder: Path) -> str:
     """Put the best weights back, or the last where none were held out to judge, and say which they are."""
     path = folder / BEST if (folder / BEST).is_file() else folder / LAST
     if not path.is_file():

@@ -17,6 +17,7 @@ from kalmanssl.objective import LDM
 from kalmanssl.predictors import KalmanPredictor
 from kalmanssl.recurrent import RecurrentPredictor
 from kalmanssl.training import TrainingSettings, train
+from kalmanssl.training_data import WindowBatches, WindowSettings
 
 LATENT = 3
 CELLS = ("lstm", "gru", "rnn")
@@ -252,8 +253,9 @@ def test_training_runs_watches_and_resumes(tmp_path):
 
     def run(model: SequenceModel, epochs: int, **options: object) -> dict[str, list[float]]:
         history: dict[str, list[float]] = {}
-        settings = TrainingSettings(20, 1, 8, 0.0, epochs, 5, 1e-3, 10.0, 10.0, 1e-6, 1.0, 10)
-        train(model, x[:12], x[12:], settings, history, seed=0, accelerator="cpu", progress=False, **options)
+        settings = TrainingSettings(epochs, 1e-3, 10.0, 10.0, 1e-6, 1.0, 10)
+        data = WindowBatches(x[:12], x[12:], WindowSettings(20, 1, 8, 5, 0.0), seed=0)
+        train(model, data, settings, history, seed=0, accelerator="cpu", progress=False, **options)
         return history
 
     x = list(videos("wobbly", 16).numpy())

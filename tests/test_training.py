@@ -14,11 +14,12 @@ from kalmanssl.noise import ConstantNoise
 from kalmanssl.objective import LDM
 from kalmanssl.predictors import KalmanPredictor
 from kalmanssl.training import TrainingSettings, train
+from kalmanssl.training_data import WindowBatches, WindowSettings
 
+WINDOWS = {"window": 20, "bins_per_step": 1, "batch_size": 32, "activity_bias": 0.0, "steps_per_epoch": 20}
 SETTINGS = {
-    "window": 20, "bins_per_step": 1, "batch_size": 32, "activity_bias": 0.0, "epochs": 4, "steps_per_epoch": 20,
-    "learning_rate": 5e-3, "dynamics_rate": 10.0, "noise_rate": 1.0, "weight_decay": 0.0, "gradient_clip": 10.0,
-    "patience": 100,
+    "epochs": 4, "learning_rate": 5e-3, "dynamics_rate": 10.0, "noise_rate": 1.0, "weight_decay": 0.0,
+    "gradient_clip": 10.0, "patience": 100,
 }  # fmt: skip
 
 
@@ -38,10 +39,14 @@ def make(objective: LDM | None = None) -> SequenceModel:
 
 
 def run(model, held_out=(), seed=0, **options) -> dict[str, list[float]]:
-    settings = TrainingSettings(**{**SETTINGS, **{k: options.pop(k) for k in list(options) if k in SETTINGS}})
+    settings, windows = (
+        kind(**{**known, **{k: options.pop(k) for k in list(options) if k in known}})
+        for kind, known in ((TrainingSettings, SETTINGS), (WindowSettings, WINDOWS))
+    )
     history: dict[str, list[float]] = {}
     options = {"progress": False, "accelerator": "cpu", **options}
-    train(model, [rotation()], held_out, settings, history, seed=seed, **options)
+    data = WindowBatches([rotation()], held_out, windows, seed)
+    train(model, data, settings, history, seed=seed, **options)
     return history
 
 
@@ -203,5 +208,6 @@ def test_resuming_needs_a_checkpoint_that_fits(tmp_path):
     ],
 )
 def test_bad_settings(name, value, message):
+    kind, known = (WindowSettings, WINDOWS) if name in WINDOWS else (TrainingSettings, SETTINGS)
     with pytest.raises(InputError, match=message):
-        TrainingSettings(**{**SETTINGS, name: value})
+        kind(**{**known, name: value})

@@ -1,0 +1,205 @@
+"""Pairs: two views of one thing, encoded alike, whose latents should resemble each other and fill their space."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from kalmanssl.entropy import ConditionalPlugIn, EntropyEstimator
+from kalmanssl.errors import InputError
+from kalmanssl.latent_models import Conditional
+from kalmanssl.models import spread
+from kalmanssl.objective import LDM, Terms
+from kalmanssl.pair_latents import PairLatentModel
+
+__all__ = ["PairModel", "Prior"]
+
+Prior = Literal["model", "empirical"]
+
+
+class PairModel(nn.Module):
+    """Backbone and projector, a latent model of pairs, and an objective.
+
+    Both views go through the same networks; ``terms((x, x'))`` evaluates the objective on a batch of pairs, and
+    `kalmanssl.training.train` does the rest. `kalmanssl.recipes` has the published ones by name.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+        From data (pairs, ...) to features (pairs, features): what is kept and probed afterwards.
+    projector : nn.Module
+        From features to (pairs, dim), which the latent model puts into its space.
+    latent_model : PairLatentModel
+        See `kalmanssl.pair_latents`.
+    objective : LDM
+        Its entropy must be one for this space.
+    predictor : nn.Module, optional
+        From the projector's output to the centre of P(z' | z), (pairs, dim); without it the centre is z itself.
+    prior : {"model", "empirical"}
+        Whether P(z) is that of the latent model, or whatever distribution z has. A predictor and the stop-gradient need
+        the empirical one.
+    momentum : float, optional
+        The latents z' that are predicted come from a copy of backbone and projector which follows them: after each step
+        it keeps this share of itself (BYOL). No gradient goes there.
+    pool_views : bool
+        Estimate the entropy of a latent from both views at once, instead of each view by itself.
+
+    Raises
+    ------
+    InputError
+        If parts do not fit together; the message says which and why.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        projector: nn.Module,
+        latent_model: PairLatentModel,
+        objective: LDM,
+        *,
+        predictor: nn.Module | None = None,
+        prior: Prior = "model",
+        momentum: float | None = None,
+        pool_views: bool = False,
+    ) -> None:
+        super().__init__()
+        _check_fits(latent_model, objective, predictor, prior, momentum)
+        self.backbone, self.projector, self.predictor = backbone, projector, predictor
+        self.latent_model, self.objective = latent_model, objective
+        self.prior, self.momentum, self.pool_views = prior, momentum, pool_views
+        self.target: nn.Module | None = None
+        if momentum is not None:
+            self.target = copy.deepcopy(nn.Sequential(backbone, projector)).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode data (pairs, ...) as latents (pairs, dim) in the space of the latent model."""
+        return self.latent_model.project(self.projector(self.backbone(x)))
+
+    def terms(self, pair: tuple[Tensor, Tensor]) -> Terms:
+        """Evaluate the objective on a batch of pairs (x, x'), the mean over both directions.
+
+        Raises
+        ------
+        InputError
+            If the views have not the same number of rows, or the networks return NaN.
+        """
+        x, other = pair
+        if len(x) != len(other):
+            raise InputError(f"a pair must have as many first views as second ones, got {len(x)} and {len(other)}")
+        # One pass for both views, so that batch normalisation sees them together.
+        raw = self.projector(self.backbone(torch.cat([x, other])))
+        _check_latents(raw.detach())
+        latent = self.latent_model.project(raw)
+        predicted = latent if self.predictor is None else self.latent_model.project(self.predictor(raw))
+        target = latent if self.target is None else self._followed(torch.cat([x, other]))
+        first, second = slice(None, len(x)), slice(len(x), None)
+        if self.pool_views:
+            swapped = torch.cat([target[second], target[first]])
+            return self._terms(swapped, predicted, latent)
+        there = self._terms(target[second], predicted[first], latent[first])
+        if self.latent_model.symmetric and self.prior == "model":
+            return there
+        back = self._terms(target[first], predicted[second], latent[second])
+        return Terms(0.5 * (there.alignment + back.alignment), 0.5 * (there.entropy + back.entropy))
+
+    def _terms(self, latent: Tensor, centre: Tensor, given: Tensor) -> Terms:
+        conditional: Conditional = self.latent_model.conditional(centre)
+        log_prior = self.latent_model.log_prior(given) if self.prior == "model" else None
+        return self.objective(latent, conditional, given, log_prior)
+
+    @torch.no_grad()
+    def _followed(self, x: Tensor) -> Tensor:
+        assert self.target is not None
+        return self.latent_model.project(self.target(x))
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters that training may move at different rates: the encoder, and the predictor as its dynamics."""
+        groups = {"encoder": [*self.backbone.parameters(), *self.projector.parameters()]}
+        if self.predictor is not None:
+            groups["dynamics"] = list(self.predictor.parameters())
+        return groups
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Let the copy of the networks follow them."""
+        if self.target is None or self.momentum is None:
+            return
+        networks = nn.Sequential(self.backbone, self.projector)
+        for slow, fast in zip(self.target.parameters(), networks.parameters(), strict=True):
+            slow.lerp_(fast, 1 - self.momentum)
+        for kept, new in zip(self.target.buffers(), networks.buffers(), strict=True):
+            kept.copy_(new)
+
+    def after_epoch(self, epochs: int) -> None:
+        """Anneal what the latent model anneals."""
+        self.latent_model.after_epoch(epochs)
+
+    @torch.no_grad()
+    def diagnostics(self, pair: tuple[Tensor, Tensor]) -> dict[str, float]:
+        """Numbers that tell healthy latents from collapsed ones, see `kalmanssl.models.spread`."""
+        was_training = self.training
+        self.eval()
+        latent = self(pair[0])
+        self.train(was_training)
+        return spread(latent)
+
+    def __repr__(self) -> str:
+        """Say what the model is made of, a line for each part."""
+        parts: dict[str, Any] = {
+            "latent model": self.latent_model,
+            "entropy": self.objective.entropy,
+            "mutual information": self.objective.mutual_information,
+            "prior": self.prior,
+            "predictor": None if self.predictor is None else _sizes(self.predictor),
+            "moving-average target": self.momentum,
+            "views pooled": self.pool_views,
+            "backbone": _sizes(self.backbone),
+            "projector": _sizes(self.projector),
+        }
+        kept = {name: part for name, part in parts.items() if part not in (None, False)}
+        width = max(len(name) for name in kept)
+        return "\n".join(["PairModel", *(f"  {name:{width}}  {part}" for name, part in kept.items())])
+
+
+def _check_latents(raw: Tensor) -> None:
+    bad = int((~raw.isfinite()).any(1).sum())
+    if bad:
+        raise InputError(f"{bad} of {len(raw)} latents are NaN or infinite: check the images, or lower the rate")
+    # A network turns equal rows into ones that differ by rounding, whose entropy would be that of rounding.
+    if (raw - raw[0]).abs().max() <= 100 * torch.finfo(raw.dtype).eps * raw.abs().max():
+        raise InputError(f"the latents of all {len(raw)} are the same: the images are, or the latents have collapsed")
+
+
+def _check_fits(
+    latent_model: PairLatentModel, objective: LDM, predictor: nn.Module | None, prior: Prior, momentum: float | None
+) -> None:
+    if prior not in get_args(Prior):
+        raise InputError(f"prior must be one of {', '.join(get_args(Prior))}, got {prior!r}")
+    entropy = objective.entropy
+    if isinstance(entropy, EntropyEstimator) and latent_model.space not in entropy.spaces:
+        raise InputError(
+            f"{type(entropy).__name__} estimates entropies on the {' and the '.join(entropy.spaces)}, but the latents "
+            f"are on the {latent_model.space}: see kalmanssl.entropy.make_entropy"
+        )
+    if predictor is not None and prior == "model":
+        raise InputError("a predictor learns P(z' | z), which goes with prior='empirical' alone")
+    if isinstance(entropy, ConditionalPlugIn) and (predictor is None or prior == "model"):
+        raise InputError(
+            "the stop-gradient entropy needs a predictor, and prior='empirical': without one the latents collapse, "
+            "since the conditional has nothing to learn"
+        )
+    if momentum is not None and not isinstance(entropy, ConditionalPlugIn):
+        raise InputError(
+            "a moving-average target has no gradient, so no entropy of samples could spread it: it goes with the "
+            "stop-gradient entropy, ConditionalPlugIn()"
+        )
+    if momentum is not None and not 0 <= momentum < 1:
+        raise InputError(f"momentum must lie in [0, 1), got {momentum}")
+
+
+def _sizes(module: nn.Module) -> str:
+    count = sum(p.numel() for p in module.parameters())
+    return f"{type(module).__name__}, {count:,} parameters"

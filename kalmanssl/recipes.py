@@ -1,0 +1,294 @@
+"""Published methods of self-supervised learning on pairs, each a setting of one model.
+
+    >>> from kalmanssl import recipes
+    >>> print(recipes.simclr(dim=128))
+    SimCLR
+      latent model        Sphere(concentration=5.0)
+      entropy             VonMisesFisherKDEEntropy(leave_one_out=True, concentration=5.0, sphere_dim=128)
+      mutual information  yes
+      prior               empirical
+      views pooled        yes
+      projector           2048, 128
+
+``recipes.simclr().build(backbone, n_features)`` makes the `PairModel`, which `kalmanssl.training.train` trains. To
+change one thing of a recipe, replace it: ``dataclasses.replace(recipes.simclr(), hidden=(512,))``.
+
+Constants are those of the LDM paper and its code for CIFAR-10 (section 4.2, appendix B), turned into nats: precisions
+there go with means over coordinates, and with neighbour distances not multiplied by the dimension.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from torch import nn
+
+from kalmanssl.encoders import seeded
+from kalmanssl.entropy import ConditionalPlugIn, EntropyEstimator, make_entropy
+from kalmanssl.errors import InputError
+from kalmanssl.objective import LDM
+from kalmanssl.pair_latents import Categories, PairLatentModel, Plane, Simplex, Sphere
+from kalmanssl.pair_model import PairModel, Prior
+
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "byol",
+    "categorical",
+    "cpc",
+    "jepa",
+    "make_recipe",
+    "plane_kde",
+    "plane_knn",
+    "plane_logdet",
+    "simclr",
+    "simplex_kde",
+    "simsiam",
+    "sphere_kde",
+    "sphere_knn",
+    "sphere_logdet",
+    "vicreg",
+    "vicreg_ldm",
+]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a `PairModel` is made of, but for the backbone.
+
+    Attributes
+    ----------
+    name : str
+    latent_model : PairLatentModel
+    entropy : EntropyEstimator or ConditionalPlugIn
+    dim : int
+        Dimension of the latents.
+    mutual_information : bool
+    prior, momentum, pool_views
+        See `PairModel`.
+    hidden : tuple of int
+        Widths of the projector's hidden layers (ReLU).
+    batch_norm : bool
+        Normalise each hidden layer of the projector over the batch.
+    predictor : int or None
+        Width of the predictor's hidden layer, which has batch normalisation; None for no predictor.
+    augmentation : str
+        Which set of `kalmanssl.augmentations` it was published with.
+    """
+
+    name: str
+    latent_model: PairLatentModel
+    entropy: EntropyEstimator | ConditionalPlugIn
+    dim: int
+    mutual_information: bool = False
+    prior: Prior = "model"
+    momentum: float | None = None
+    pool_views: bool = False
+    hidden: tuple[int, ...] = (2048,)
+    batch_norm: bool = False
+    predictor: int | None = None
+    augmentation: str = field(default="sphere", kw_only=True)
+
+    def build(self, backbone: nn.Module, n_features: int, *, random_state: int | None = None) -> PairModel:
+        """Make the model.
+
+        Parameters
+        ----------
+        backbone : nn.Module
+            From data to features (pairs, n_features).
+        n_features : int
+        random_state : int, optional
+            Seed of the projector's and the predictor's weights; without one they come from torch's generator.
+
+        Raises
+        ------
+        InputError
+            If the parts do not fit together.
+        """
+        with seeded(random_state):
+            projector = _perceptron((n_features, *self.hidden, self.dim), self.batch_norm)
+            predictor = None
+            if self.predictor is not None:
+                predictor = _perceptron((self.dim, self.predictor, self.dim), batch_norm=True)
+        return PairModel(
+            backbone,
+            projector,
+            copy.deepcopy(self.latent_model),  # which may be annealed
+            LDM(self.entropy, self.mutual_information),
+            predictor=predictor,
+            prior=self.prior,
+            momentum=self.momentum,
+            pool_views=self.pool_views,
+        )
+
+    def __str__(self) -> str:
+        parts: dict[str, Any] = {
+            "latent model": self.latent_model,
+            "entropy": self.entropy,
+            "mutual information": "yes" if self.mutual_information else None,
+            "prior": self.prior,
+            "views pooled": "yes" if self.pool_views else None,
+            "moving-average target": self.momentum,
+            "predictor": None if self.predictor is None else f"{self.predictor}, {self.dim}",
+            "projector": ", ".join(map(str, (*self.hidden, self.dim))) + (", batch norm" if self.batch_norm else ""),
+        }
+        kept = {name: part for name, part in parts.items() if part is not None}
+        width = max(map(len, kept))
+        return "\n".join([self.name, *(f"  {name:{width}}  {part}" for name, part in kept.items())])
+
+
+def _perceptron(sizes: tuple[int, ...], batch_norm: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(sizes):
+        layers += [nn.Linear(fan_in, fan_out), *([nn.BatchNorm1d(fan_out)] if batch_norm else []), nn.ReLU()]
+    return nn.Sequential(*layers[: -2 if batch_norm else -1])
+
+
+def plane_kde(dim: int = 2048, mutual_information: bool = False, precision: float = 5.0) -> Recipe:
+    """Gaussian pairs on the plane, Gaussian kernels: contrastive."""
+    # Kernels as wide in the mean over all coordinates, of which a pair has twice as many as a latent.
+    width = (dim / (2 * precision) * (1 if mutual_information else 2)) ** 0.5
+    entropy = make_entropy("kde", bandwidth=width)
+    return Recipe(
+        "plane, kernel density", Plane.from_precision(precision, dim), entropy, dim, mutual_information,
+        augmentation="plane",
+    )  # fmt: skip
+
+
+def plane_knn(dim: int = 2048, mutual_information: bool = False) -> Recipe:
+    """Gaussian pairs on the plane, nearest neighbours; the variance sets the scale of the latents and nothing else."""
+    model = Plane(0.04 if mutual_information else 0.02)
+    return Recipe(
+        "plane, nearest neighbours", model, make_entropy("knn"), dim, mutual_information, augmentation="plane"
+    )
+
+
+def plane_logdet(dim: int = 2048, mutual_information: bool = False) -> Recipe:
+    """Gaussian pairs on the plane, log-determinant expanded in the correlations, in nats and without a hinge."""
+    entropy = make_entropy("logdet", expansion=True)
+    model = Plane(0.04 if mutual_information else 0.02)
+    return Recipe(
+        "plane, log-determinant", model, entropy, dim, mutual_information,
+        hidden=(2048, 2048), batch_norm=True, augmentation="plane",
+    )  # fmt: skip
+
+
+def vicreg(dim: int = 2048) -> Recipe:
+    """VICReg (Bardes et al. 2022, arXiv 2105.04906), coefficients 25, 25, 1."""
+    return Recipe(
+        "VICReg", Plane.from_precision(25.0, dim), make_entropy("vicreg"), dim, mutual_information=True,
+        hidden=(2048, 2048), batch_norm=True, augmentation="plane",
+    )  # fmt: skip
+
+
+def vicreg_ldm(dim: int = 2048) -> Recipe:
+    """VICReg without mutual information: the covariance of both views together (LDM paper's code: 25, 17.5, 0.75)."""
+    entropy = make_entropy("vicreg", variance=17.5, covariance=0.75, pooled_dim=dim)
+    return Recipe(
+        "VICReg-LDM", Plane.from_precision(25.0, dim), entropy, dim,
+        hidden=(2048, 2048), batch_norm=True, augmentation="plane",
+    )  # fmt: skip
+
+
+def sphere_kde(dim: int = 256, mutual_information: bool = False, concentration: float = 5.0) -> Recipe:
+    """Von Mises-Fisher pairs on the sphere, kernels of the same kind: contrastive (LDM paper, Eq. 47 and 48)."""
+    entropy = make_entropy("kde", "sphere", dim, concentration=concentration)
+    return Recipe("sphere, kernel density", Sphere(concentration), entropy, dim, mutual_information)
+
+
+def sphere_knn(dim: int = 256, mutual_information: bool = False, precision: float = 5.0) -> Recipe:
+    """Von Mises-Fisher pairs on the sphere, nearest neighbours."""
+    model = Sphere((dim - 1) * precision * (1 if mutual_information else 2))
+    return Recipe("sphere, nearest neighbours", model, make_entropy("knn", "sphere", dim), dim, mutual_information)
+
+
+def sphere_logdet(dim: int = 256, mutual_information: bool = False, precision: float = 5.0) -> Recipe:
+    """Von Mises-Fisher pairs on the sphere, log-determinant: no entropy of anything on a sphere, but spread it is."""
+    entropy = make_entropy("logdet", "sphere", expansion=True)
+    return Recipe("sphere, log-determinant", Sphere(0.5 * dim * precision), entropy, dim, mutual_information)
+
+
+def simplex_kde(dim: int = 256, mutual_information: bool = False, precision: float = 20.0) -> Recipe:
+    """Dirichlet pairs on the simplex, kernels of the same kind: the likes of DINO (LDM paper, Eq. 49 to 51)."""
+    entropy = make_entropy("kde", "simplex", dim, precision=precision)
+    return Recipe("simplex, kernel density", Simplex(precision), entropy, dim, mutual_information)
+
+
+def simclr(dim: int = 256, temperature: float = 0.2) -> Recipe:
+    """SimCLR's NT-Xent (Chen et al. 2020, arXiv 2002.05709): the density of both views, each sample left out of it."""
+    entropy = make_entropy("kde", "sphere", dim, concentration=1 / temperature, leave_one_out=True)
+    return Recipe(
+        "SimCLR", Sphere(1 / temperature), entropy, dim, mutual_information=True, prior="empirical", pool_views=True
+    )
+
+
+def cpc(dim: int = 256, temperature: float = 0.2) -> Recipe:
+    """Contrastive predictive coding on pairs (van den Oord et al. 2018, arXiv 1807.03748), a predictor in between."""
+    entropy = make_entropy("kde", "sphere", dim, concentration=1 / temperature)
+    return Recipe(
+        "CPC", Sphere(1 / temperature), entropy, dim, mutual_information=True, prior="empirical", predictor=512
+    )
+
+
+def byol(dim: int = 256, momentum: float = 0.99) -> Recipe:
+    """BYOL (Grill et al. 2020, arXiv 2006.07733): squared distance of directions, target by moving average."""
+    return Recipe(
+        "BYOL", Sphere(2.0), ConditionalPlugIn(), dim, prior="empirical", momentum=momentum,
+        hidden=(2048,), batch_norm=True, predictor=512,
+    )  # fmt: skip
+
+
+def simsiam(dim: int = 256) -> Recipe:
+    """SimSiam (Chen & He 2021, arXiv 2011.10566): the same without the moving average, cosine of directions."""
+    return Recipe(
+        "SimSiam", Sphere(1.0), ConditionalPlugIn(), dim, prior="empirical",
+        hidden=(2048, 2048), batch_norm=True, predictor=512,
+    )  # fmt: skip
+
+
+def jepa(dim: int = 256, momentum: float = 0.99) -> Recipe:
+    """JEPA on pairs (Assran et al. 2023, arXiv 2301.08243): a predictor on the plane, target by moving average."""
+    return Recipe(
+        "JEPA", Plane(0.5), ConditionalPlugIn(), dim, prior="empirical", momentum=momentum,
+        batch_norm=True, predictor=512,
+    )  # fmt: skip
+
+
+def categorical(
+    dim: int = 10, mutual_information: bool = False, match_probability: float = 0.8, final: float | None = 0.992
+) -> Recipe:
+    """One of `dim` categories, the same in both views with some probability (LDM paper, Eq. 79 to 82, Fig. A8)."""
+    model = Categories(dim, match_probability, final)
+    return Recipe(
+        "categories", model, make_entropy("categorical", "categories", dim), dim, mutual_information, hidden=(128,)
+    )
+
+
+RECIPES: dict[str, Callable[..., Recipe]] = {
+    make.__name__: make
+    for make in (
+        plane_kde, plane_knn, plane_logdet, vicreg, vicreg_ldm, sphere_kde, sphere_knn, sphere_logdet, simplex_kde,
+        simclr, cpc, byol, simsiam, jepa, categorical,
+    )
+}  # fmt: skip
+"""Recipes by name."""
+
+
+def make_recipe(name: str, **settings: Any) -> Recipe:
+    """Return the recipe of that name.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name, or it does not know a setting.
+    """
+    if name not in RECIPES:
+        raise InputError(f"there is no recipe {name!r}: use one of {', '.join(RECIPES)}")
+    try:
+        return RECIPES[name](**settings)
+    except TypeError as error:
+        raise InputError(f"recipe {name!r}: {error}") from error

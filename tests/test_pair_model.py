@@ -1,0 +1,238 @@
+"""Pair models: published losses as settings, both directions, moving averages, training."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from kalmanssl import recipes
+from kalmanssl.encoders import seeded
+from kalmanssl.entropy import ConditionalPlugIn, KNNEntropy, make_entropy
+from kalmanssl.errors import InputError
+from kalmanssl.objective import LDM
+from kalmanssl.pair_latents import Plane, Simplex, Sphere
+from kalmanssl.pair_model import PairModel
+from kalmanssl.recipes import RECIPES, Recipe, make_recipe
+from kalmanssl.training import TrainingSettings, train
+from kalmanssl.training_data import PairBatches
+
+N, FEATURES, DIM = 40, 7, 5
+
+
+def views(seed: int = 0, n: int = N) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shared = torch.randn(n, FEATURES, generator=generator, dtype=torch.float64)
+    return tuple(shared + 0.3 * torch.randn(n, FEATURES, generator=generator, dtype=torch.float64) for _ in range(2))
+
+
+def build(recipe: Recipe) -> PairModel:
+    with seeded(1):
+        backbone = nn.Linear(FEATURES, 6)
+    return recipe.build(backbone, 6, random_state=0).double()
+
+
+def raw(model: PairModel, pair: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Outputs of the projector, both views in one batch as the model does it."""
+    return model.projector(model.backbone(torch.cat(pair))).chunk(2)
+
+
+def gradients(model: PairModel, loss: torch.Tensor) -> list[torch.Tensor]:
+    learned = [p for p in model.parameters() if p.requires_grad]
+    return torch.autograd.grad(loss, learned, allow_unused=True, materialize_grads=True)
+
+
+def same_loss(model: PairModel, textbook: torch.Tensor, constant: float | None, scale: float = 1.0) -> None:
+    """The model's loss is scale * textbook + constant (None: any), with that gradient."""
+    mine = model.terms(views()).loss
+    if constant is not None:
+        assert mine.item() == pytest.approx(scale * textbook.item() + constant, rel=1e-10)
+    for a, b in zip(gradients(model, mine), gradients(model, scale * textbook), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+
+
+# --- textbook forms --------------------------------------------------------------------------------------------------
+
+
+def test_simclr_is_nt_xent():
+    model = build(recipes.simclr(DIM, temperature=0.2))
+    z = functional.normalize(torch.cat(raw(model, views())), dim=1)
+    similarity = (z @ z.T / 0.2).masked_fill(torch.eye(2 * N, dtype=torch.bool), -torch.inf)
+    partner = torch.arange(2 * N).roll(N)
+    # The normalisers of density and kernel cancel; what is left is that a mean stands where the softmax has a sum.
+    same_loss(model, functional.cross_entropy(similarity, partner), constant=-math.log(2 * N - 1))
+
+
+def test_vicreg():
+    model = build(recipes.vicreg(DIM))
+    z = raw(model, views())
+    invariance = (z[0] - z[1]).square().mean()
+    spread = sum(functional.relu(1 - (one.var(0) + 1e-4).sqrt()).mean() for one in z)
+    cov = [torch.cov(one.T) for one in z]
+    off = sum((c - torch.diag(c.diagonal())).square().sum() / DIM for c in cov)
+    constant = 0.5 * DIM * math.log(2 * math.pi * DIM / 50)
+    same_loss(model, 25 * invariance + 25 * spread + off, constant)
+
+
+def test_vicreg_without_mutual_information_has_the_covariance_of_both_views():
+    model = build(recipes.vicreg_ldm(DIM))
+    z = raw(model, views())
+    spread = sum(functional.relu(1 - (one.var(0) + 1e-4).sqrt()).mean() for one in z)
+    cov = torch.cov(torch.cat([one - one.mean(0) for one in z]).T)
+    off = (cov - torch.diag(cov.diagonal())).square().sum() / DIM
+    constant = 0.5 * DIM * math.log(2 * math.pi * DIM / 50)
+    same_loss(model, 25 * (z[0] - z[1]).square().mean() + 17.5 * spread + 0.75 * off, constant)
+
+
+@pytest.mark.parametrize("name", ["byol", "simsiam"])
+def test_byol_and_simsiam_are_stop_gradients_of_directions(name):
+    model = build(make_recipe(name, dim=DIM))
+    pair = views()
+    if name == "byol":
+        with torch.no_grad():  # a target that has fallen behind
+            for p in model.projector.parameters():
+                p.mul_(1.5)
+        target = model.target(torch.cat(pair))
+    else:
+        target = torch.cat(raw(model, pair))
+    q = functional.normalize(model.predictor(torch.cat(raw(model, pair))), dim=1)
+    z = functional.normalize(target, dim=1).detach()
+    cosine = (q * z.roll(N, 0)).sum(1)
+    textbook = (2 - 2 * cosine).mean() if name == "byol" else -cosine.mean()
+    # The plug-in entropy makes the value zero at all times; the gradient is that of the textbook's loss.
+    same_loss(model, textbook, constant=None)
+    # The batch normalisation of the predictor sees one view at a time in the model, hence the test above in one batch:
+    assert model.terms(pair).loss.item() == pytest.approx(0, abs=1e-9)
+
+
+def test_infonce_with_a_predictor_counts_its_own_view_alone():
+    model = build(recipes.cpc(DIM, temperature=0.5))
+    z = [functional.normalize(one, dim=1) for one in raw(model, views())]
+    q = functional.normalize(model.predictor(torch.cat(raw(model, views()))), dim=1).chunk(2)
+    loss = 0.0
+    for predicted, found in ((q[0], z[1]), (q[1], z[0])):
+        loss = loss - (predicted * found).sum(1).mean() / 0.5 + (found @ found.T / 0.5).logsumexp(1).mean()
+    same_loss(model, loss / 2, constant=-math.log(N))
+
+
+def test_matched_gaussian_pairs_reach_what_theory_says():
+    """z ~ N(0, S), z' | z ~ N(a z, (1 - a^2) S): with the true conditional F is I with, and 0 without information."""
+    generator = torch.Generator().manual_seed(0)
+    scale, a, n = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64).sqrt(), 0.8, 200_000
+    z, noise = torch.randn(2, n, 3, generator=generator, dtype=torch.float64) * scale
+    other = a * z + math.sqrt(1 - a**2) * noise
+
+    class Model(Plane):
+        def conditional(self, z):
+            from kalmanssl.latent_models import GaussianConditional
+
+            return GaussianConditional(a * z, (1 - a**2) * torch.diag(scale**2))
+
+    for information, expected in ((True, -1.5 * math.log(1 - a**2)), (False, 0.0)):
+        objective = LDM(make_entropy("logdet"), mutual_information=information)
+        model = PairModel(nn.Identity(), nn.Identity(), Model(), objective, prior="empirical")
+        terms = model.terms((z, other))
+        assert -terms.loss.item() == pytest.approx(expected, abs=0.01)
+
+
+# --- both directions, both views -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"categorical"}))
+def test_swapping_the_views_changes_nothing(name):
+    model = build(make_recipe(name, dim=DIM)).eval()
+    one, other = model.terms(views()), model.terms(views()[::-1])
+    torch.testing.assert_close(one.alignment, other.alignment)
+    torch.testing.assert_close(one.entropy, other.entropy)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_prints_trains_a_step_and_repeats_itself(name):
+    def run():
+        recipe = make_recipe(name, dim=10 if name == "categorical" else DIM)
+        model = build(recipe)
+        data = PairBatches(N, lambda chosen: tuple(v[chosen] for v in views()), 20, seed=0)
+        history: dict[str, list[float]] = {}
+        train(model, data, TrainingSettings(2, 1e-3), history, seed=0, accelerator="cpu", progress=False)
+        assert len(history["loss"]) == len(history["effective_dimension"]) == 2
+        return recipe, model
+
+    recipe, model = run()
+    assert recipe.name in str(recipe)
+    assert "entropy" in repr(model)
+    torch.testing.assert_close(list(run()[1].parameters()), list(model.parameters()), rtol=0, atol=0)
+
+
+def test_target_follows_by_the_momentum():
+    model = build(recipes.byol(DIM, momentum=0.9))
+    before = [p.clone() for p in model.target.parameters()]
+    assert not any(p.requires_grad for p in model.target.parameters())
+    with torch.no_grad():
+        for p in (*model.backbone.parameters(), *model.projector.parameters()):
+            p.add_(1.0)
+    model.after_step()
+    for old, new in zip(before, model.target.parameters(), strict=True):
+        torch.testing.assert_close(new, old + 0.1)
+
+
+def test_categories_are_annealed_over_the_epochs_and_resume(tmp_path):
+    def run(epochs, **options):
+        model = build(recipes.categorical(4, match_probability=0.6, final=0.9))
+        data = PairBatches(N, lambda chosen: tuple(v[chosen] for v in views()), 20, seed=0)
+        train(model, data, TrainingSettings(epochs, 1e-3), {}, seed=0, accelerator="cpu", progress=False, **options)
+        return float(model.latent_model.temperature)
+
+    start, end = (1 / math.log(3 * p / (1 - p)) for p in (0.6, 0.9))
+    assert run(8) == pytest.approx(end + (start - end) * 0.5**8, rel=1e-5)
+
+
+def test_training_pulls_pairs_together_and_keeps_them_spread():
+    pair = tuple(v.float() for v in views(n=512))
+    model = recipes.sphere_kde(DIM).build(nn.Linear(FEATURES, 16), 16, random_state=0)
+    data = PairBatches(512, lambda chosen: tuple(v[chosen] for v in pair), 128, seed=0)
+    before = model.terms(pair)
+    train(model, data, TrainingSettings(30, 3e-3), {}, seed=0, accelerator="cpu", progress=False)
+    after = model.terms(pair)
+    assert after.loss < before.loss - 0.05
+    assert model.diagnostics(pair)["effective_dimension"] > 3
+
+
+# --- what does not fit -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("latent_model", "entropy", "options", "said"),
+    [
+        (Sphere(), make_entropy("kde"), {}, "latents are on the sphere"),
+        (Simplex(), KNNEntropy(), {}, "latents are on the simplex"),
+        (Sphere(), ConditionalPlugIn(), {}, "needs a predictor"),
+        (Sphere(), ConditionalPlugIn(), {"predictor": nn.Linear(DIM, DIM)}, "prior='empirical' alone"),
+        (Plane(), KNNEntropy(), {"momentum": 0.9}, "moving-average target has no gradient"),
+        (Plane(), KNNEntropy(), {"prior": "flat"}, "prior must be one of model, empirical"),
+    ],
+)
+def test_parts_that_do_not_fit(latent_model, entropy, options, said):
+    with pytest.raises(InputError, match=said):
+        PairModel(
+            nn.Identity(), nn.Identity(), latent_model, LDM(entropy, mutual_information=False), **options
+        )  # fmt: skip
+
+
+def test_bad_input():
+    model = build(recipes.plane_knn(DIM))
+    x, other = views()
+    with pytest.raises(InputError, match="as many first views as second ones"):
+        model.terms((x, other[:-1]))
+    with pytest.raises(InputError, match="1 of 80 latents are NaN"):
+        model.terms((x.clone().index_fill(0, torch.tensor([3]), math.nan), other))
+    with pytest.raises(InputError, match="more than 3"):
+        model.terms((x[:3], other[:3]))
+    with pytest.raises(InputError, match="latents of all 18 are the same"):
+        model.terms((x[:1].expand(9, -1), x[:1].expand(9, -1)))
+    with pytest.raises(InputError, match="there is no recipe 'moco': use one of plane_kde"):
+        make_recipe("moco")
+    with pytest.raises(InputError, match="unexpected keyword argument 'temperatur'"):
+        make_recipe("simclr", temperatur=1.0)
+    with pytest.raises(InputError, match="batch_size must lie between 2 and the 10 samples that there are, got 11"):
+        PairBatches(10, lambda chosen: (chosen, chosen), 11, seed=0)
