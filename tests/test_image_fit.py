@@ -1,0 +1,72 @@
+"""From images without labels to features."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kalmanssl import recipes
+from kalmanssl.augmentations import PairAugmentation
+from kalmanssl.datasets import Images
+from kalmanssl.errors import InputError
+from kalmanssl.image_encoders import SmallConvEncoder
+from kalmanssl.image_fit import fit_images, image_features
+from kalmanssl.probes import linear_probe
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return Images.digits("train").subset(60), Images.digits("test")
+
+
+def fitted(images, epochs=12):
+    mean, std = images.moments()
+    augmentation = PairAugmentation("tiny", mean=mean, std=std)
+    encoder = SmallConvEncoder(1, 8, 32, random_state=0)
+    model = recipes.sphere_kde(dim=16).build(encoder, 32, random_state=0)
+    before = image_features(encoder, images, augmentation)
+    history = fit_images(model, images, augmentation, epochs=epochs, batch_size=100, learning_rate=3e-3, progress=False)
+    return encoder, augmentation, before, history
+
+
+def test_features_tell_more_than_random_ones(digits):
+    train, test = digits
+    encoder, augmentation, before, history = fitted(train)
+    assert len(history["loss"]) == 12
+    assert history["loss"][-1] < history["loss"][0]
+    after, new = (image_features(encoder, images, augmentation) for images in (train, test))
+    untrained = SmallConvEncoder(1, 8, 32, random_state=0)
+    new_before = image_features(untrained, test, augmentation)
+    score = linear_probe(after, train.labels, new, test.labels).top1
+    assert score > linear_probe(before, train.labels, new_before, test.labels).top1 + 0.03
+    assert score > 0.85
+
+
+def test_the_seed_decides_all(digits):
+    images = digits[0].select(np.arange(200))
+    one, other = (image_features(e, images, a) for e, a, *_ in (fitted(images, 1), fitted(images, 1)))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_features_come_image_by_image_and_leave_the_mode(digits):
+    images = digits[1].select(np.arange(30))
+    encoder = SmallConvEncoder(1, 8, 16, random_state=0)
+    augmentation = PairAugmentation("tiny")
+    encoder.train()
+    many = image_features(encoder, images, augmentation, batch_size=7)
+    np.testing.assert_allclose(many, image_features(encoder, images, augmentation), atol=1e-5)
+    assert encoder.training
+    assert many.shape == (30, 16)
+    assert many.dtype == np.float32
+
+
+def test_bad_networks_are_named(digits):
+    images = digits[1].select(np.arange(10))
+    with pytest.raises(InputError, match=r"network: expected features \(10, any number\)"):
+        image_features(nn.Identity(), images, PairAugmentation("tiny"))
+    model = recipes.sphere_kde(dim=8).build(nn.Flatten(), 64, random_state=0)
+    broken = PairAugmentation("tiny", mean=float("nan"))
+    with pytest.raises(InputError, match="20 of 20 latents are NaN"):
+        fit_images(model, images, broken, epochs=1, batch_size=10, progress=False)
+    with torch.no_grad():
+        assert torch.isfinite(model(PairAugmentation("tiny").plain(torch.from_numpy(images.images)))).all()
