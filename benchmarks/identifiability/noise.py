@@ -71,8 +71,8 @@ def noise_level(fitted: Fitted) -> Row:
 SEEN = {entropy: KalmanNetwork(entropy, seen_noise=True, samples=1600) for entropy in ("stopgrad", "knn")}
 
 # Published: stop-gradient, 3200 videos, 20 rounds in batches of 32, encoder 1.25e-3, dynamics times 100, the network
-# that sees the noise times 0.03; ours moves twice as fast as the encoder. With 3200 videos the longer run ends at 0.957,
-# so it has more of them.
+# that sees the noise times 0.03; ours moves twice as fast as the encoder. With 3200 videos a longer run ends at 0.957:
+# it has more of them.
 EXPERIMENT = Experiment(
     name="noise",
     title="Kalman predictor: noise that depends on the frame",
