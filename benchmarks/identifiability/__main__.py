@@ -26,14 +26,14 @@ from rich.table import Table
 if not __package__:  # run as a folder: its parent is where the package and its neighbours are found
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from kept import Results, Row, in_processes
 from measure import machine_facts
 
 from identifiability.catalogue import EXPERIMENTS
 from identifiability.experiment import PRESETS, Experiment
 from identifiability.figures import write_page
-from identifiability.jobs import Job, done, with_model
-from identifiability.measures import Row
-from identifiability.results import Results, settings_of
+from identifiability.jobs import Job, with_model, work
+from identifiability.settings import open_results, settings_of
 from identifiability.tables import COLUMNS, table
 from kalmanssl.errors import InputError
 
@@ -63,7 +63,7 @@ def main(
     try:
         chosen = [EXPERIMENTS[one.value] for one in experiments] if experiments else list(EXPERIMENTS.values())
         chosen = [with_model(one, model) for one in chosen] if model else chosen
-        results = Results(out, settings_of(name, EXPERIMENTS.values()), machine_facts(workers))
+        results = open_results(out, settings_of(name, EXPERIMENTS.values()), machine_facts(workers))
         jobs = []
         for experiment in chosen:
             for setting in experiment.settings:
@@ -72,7 +72,7 @@ def main(
                     err_console.print(f"skipped {experiment.name}, {setting.name}: {setting.why_missing}", markup=False)
                 elif wanted:
                     keys = [(experiment.name, setting.name, seed) for seed in range(n_seeds or PRESETS[name])]
-                    jobs += [Job(*key, name, model) for key in keys if results.lacks(key)]
+                    jobs += [Job(*key, name, model) for key in keys if results.lacks(*key)]
         if settings and not jobs and not results.rows:
             raise InputError(f"--settings {', '.join(settings)}: no setting has this in its name")
         run_all(jobs, results, workers, quiet)
@@ -101,7 +101,7 @@ def run_all(jobs: list[Job], results: Results, workers: int, quiet: bool) -> Non
 
     with nullcontext() if quiet else bar:
         progress = bar.add_task("runs", total=len(jobs))
-        for row in done(jobs, workers, say):
+        for row in in_processes(work, jobs, workers, say):
             results.add(row)
             bar.advance(progress)
             task = under_way.pop((row["experiment"], row["setting"], row["seed"]), None)

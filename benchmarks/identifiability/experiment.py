@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from kept import Row
 
 from identifiability.baselines import BASELINES, missing
-from identifiability.measures import Fitted, Row, assumed, recovered
+from identifiability.measures import Fitted, assumed, recovered
 from identifiability.runner import Matcher, Model, Plan
 from kalmanssl.datasets import DotVideos, dot_videos
 from kalmanssl.errors import InputError

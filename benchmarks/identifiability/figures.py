@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kept import Results
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from identifiability.experiment import Experiment
-from identifiability.results import Results
 from identifiability.tables import ASSUMED, COLUMNS, INTRODUCTION, MEASURED, assumptions, measured, setting_names, table
 
 __all__ = ["write_page"]

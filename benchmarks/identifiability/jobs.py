@@ -1,26 +1,23 @@
-"""Runs as jobs for several processes, and models of somebody else."""
+"""A run as a job for a process of its own, and models of somebody else."""
 
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
-import os
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from kept import Row
 
 from identifiability.catalogue import EXPERIMENTS
 from identifiability.experiment import Experiment, Make, Setting, run
-from identifiability.measures import Row
 from identifiability.runner import Plan
 from kalmanssl.errors import InputError
 
-__all__ = ["Job", "done", "load_model", "with_model"]
+__all__ = ["Job", "load_model", "with_model", "work"]
 
 
 class Job(NamedTuple):
@@ -81,40 +78,3 @@ def work(job: Job, say: Callable[[Row], None]) -> Row:
     if job.model is not None:
         experiment = with_model(experiment, job.model)
     return run(experiment, experiment.setting(job.setting), job.preset, job.seed, say)
-
-
-def done(jobs: list[Job], workers: int, say: Callable[[Row], None]) -> Iterator[Row]:
-    """Do the jobs, in order or several at once.
-
-    Parameters
-    ----------
-    jobs : list of Job
-    workers : int
-        Processes.
-    say : callable
-        Told of a run's progress, see `run`.
-
-    Yields
-    ------
-    dict
-        The row of a job that is done.
-    """
-    if workers == 1:
-        yield from (work(job, say) for job in jobs)
-        return
-    # Threads of each process are limited from outside: its libraries read this when they are loaded.
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
-        told = manager.Queue()
-        waiting = {pool.submit(work, job, told.put) for job in jobs}
-        try:
-            while waiting:
-                finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-                while not told.empty():
-                    say(told.get())
-                for one in finished:
-                    yield one.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise

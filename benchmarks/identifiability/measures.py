@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from kept import Row
 
 from identifiability.runner import Matcher
 from kalmanssl.datasets import DotVideos
@@ -15,8 +16,6 @@ from kalmanssl.identifiability import check_assumptions, recovery
 from kalmanssl.latent_models import VonMisesFisher
 
 __all__ = ["Fitted", "assumed", "recovered"]
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from kept import Row
 from scipy.spatial.distance import cdist
 
 from identifiability.experiment import Experiment, Setting, Size, baseline_settings
-from identifiability.measures import Fitted, Row
+from identifiability.measures import Fitted
 from identifiability.networks import KalmanNetwork
 from identifiability.runner import Plan
 from kalmanssl.datasets import dot_videos

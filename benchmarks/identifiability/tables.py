@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from kept import Results
 
 from identifiability.experiment import Experiment
-from identifiability.results import Results
 from kalmanssl.identifiability import consistency
 
 __all__ = ["ASSUMED", "COLUMNS", "INTRODUCTION", "MEASURED", "assumptions", "measured", "setting_names", "table"]

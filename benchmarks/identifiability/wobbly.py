@@ -2,10 +2,11 @@
 
 import numpy as np
 import torch
+from kept import Row
 
 from identifiability.baselines import PCA
 from identifiability.experiment import Experiment, Setting, Size, baseline_settings
-from identifiability.measures import Fitted, Row
+from identifiability.measures import Fitted
 from identifiability.networks import RecurrentNetwork
 from identifiability.runner import Plan
 from kalmanssl.identifiability import AffineMap

@@ -232,34 +232,34 @@ SCORES = {"r2_true_from_learned": 0.98, "r2_learned_from_true": 0.97}
 
 
 def test_results_are_kept_resumed_and_never_mixed(tmp_path):
-    from identifiability.results import Results
+    from identifiability.settings import open_results
 
-    first = Results(tmp_path / "out", {"preset": "quick"}, {})
+    first = open_results(tmp_path / "out", {"preset": "quick"}, {})
     first.add(row(**SCORES, extra=float("nan")))
     first.add(row(1, failed="it diverged"))
-    again = Results(tmp_path / "out", {"preset": "quick"}, {})
-    assert not again.lacks(("square", "kNN", 0))
-    assert again.lacks(("square", "kNN", 1))
+    again = open_results(tmp_path / "out", {"preset": "quick"}, {})
+    assert not again.lacks("square", "kNN", 0)
+    assert again.lacks("square", "kNN", 1)
     assert again.rows["square", "kNN", 0]["extra"] is None
     with pytest.raises(ValueError, match="other settings"):
-        Results(tmp_path / "out", {"preset": "full"}, {})
+        open_results(tmp_path / "out", {"preset": "full"}, {})
     (tmp_path / "out" / "results.json").write_text("{")
     with pytest.raises(ValueError, match="no file of results"):
-        Results(tmp_path / "out", {"preset": "quick"}, {})
+        open_results(tmp_path / "out", {"preset": "quick"}, {})
     assert (tmp_path / "out" / "results.json").read_text() == "{"
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine.txt").touch()
     with pytest.raises(ValueError, match="other files"):
-        Results(tmp_path / "other", {"preset": "quick"}, {})
+        open_results(tmp_path / "other", {"preset": "quick"}, {})
 
 
 def test_table_says_what_was_reached(tmp_path):
     from identifiability.catalogue import EXPERIMENTS
     from identifiability.figures import write_page
-    from identifiability.results import Results
+    from identifiability.settings import open_results
     from identifiability.tables import table
 
-    results = Results(tmp_path / "out", {"preset": "quick"}, {})
+    results = open_results(tmp_path / "out", {"preset": "quick"}, {})
     for seed, found in enumerate((0.96, 0.98)):
         results.add(row(seed, setting="stop-gradient", **SCORES | {"r2_true_from_learned": found}))
     results.add(row(setting="kNN", **SCORES | {"r2_true_from_learned": 0.9}, curve=[[0, 0.1], [9, 0.9]]))
@@ -277,10 +277,10 @@ def test_table_says_what_was_reached(tmp_path):
 
 def test_tables_say_what_else_was_measured(tmp_path):
     from identifiability.catalogue import EXPERIMENTS
-    from identifiability.results import Results
+    from identifiability.settings import open_results
     from identifiability.tables import assumptions, measured
 
-    results = Results(tmp_path / "out", {"preset": "quick"}, {})
+    results = open_results(tmp_path / "out", {"preset": "quick"}, {})
     z = np.random.default_rng(0).standard_normal((200, 2))
     for seed, turn in enumerate((np.eye(2), np.array([[0.0, -2.0], [1.0, 0.3]]))):
         recovery = {
