@@ -68,7 +68,7 @@ def _section(results: Results, experiment: Experiment) -> str:
 
 def _image(figure: Figure) -> str:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=130)
+    figure.savefig(file, format="png", dpi=100)
     return f"<img src='data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}'>"
 
 
