@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     import kalmanssl.datasets as datasets
     import kalmanssl.identifiability as identifiability
     import kalmanssl.kalman as kalman
+    import kalmanssl.recipes as recipes
     from kalmanssl.assumptions import check_assumptions
     from kalmanssl.decoding import PositionDecoder
     from kalmanssl.errors import CollapseError, DivergenceError, InputError
     from kalmanssl.estimator import KalmanSSL
+    from kalmanssl.pair_model import PairModel
     from kalmanssl.path import LatentPath
     from kalmanssl.recording import Recording
     from kalmanssl.rehearsal import rehearse
@@ -29,12 +31,13 @@ _HOME = {
     "InputError": "errors",
     "KalmanSSL": "estimator",
     "LatentPath": "path",
+    "PairModel": "pair_model",
     "PositionDecoder": "decoding",
     "Recording": "recording",
     "check_assumptions": "assumptions",
     "rehearse": "rehearsal",
 }
-_MODULES = ("datasets", "identifiability", "kalman")
+_MODULES = ("datasets", "identifiability", "kalman", "recipes")
 
 __all__ = [
     "CollapseError",
@@ -42,12 +45,14 @@ __all__ = [
     "InputError",
     "KalmanSSL",
     "LatentPath",
+    "PairModel",
     "PositionDecoder",
     "Recording",
     "check_assumptions",
     "datasets",
     "identifiability",
     "kalman",
+    "recipes",
     "rehearse",
 ]
 
