@@ -89,6 +89,10 @@ class Results:
         """Rows whose key begins so, those that failed included."""
         return [row for known, row in self.rows.items() if known[: len(key)] == key]
 
+    def good(self, *key: Any) -> list[Row]:
+        """Rows whose key begins so, without those that failed."""
+        return [row for row in self.of(*key) if "failed" not in row]
+
 
 def in_processes(
     work: Callable[[J, Callable[[Row], None]], Row], jobs: Sequence[J], workers: int, say: Callable[[Row], None]

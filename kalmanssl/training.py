@@ -13,7 +13,7 @@ import pickle
 import signal
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +109,7 @@ def train(
     checkpoint_dir: Path | None = None,
     resume: bool = False,
     progress: bool = True,
+    watch: Callable[[int], None] | None = None,
 ) -> None:
     """Train `model` in place; it ends with the weights that scored best on what was held out.
 
@@ -136,6 +137,8 @@ def train(
         Go on from ``checkpoint_dir/last.ckpt``.
     progress : bool
         Show a progress bar on standard error.
+    watch : callable, optional
+        Called after each epoch with how many are done.
 
     Raises
     ------
@@ -153,7 +156,7 @@ def train(
         folder = Path(checkpoint_dir) if checkpoint_dir is not None else Path(scratch)
         if resume and not (folder / LAST).is_file():
             raise InputError(f"nothing to resume: {folder / LAST} does not exist; fit without resume first")
-        task = _Task(model, data, settings, seed)
+        task = _Task(model, data, settings, seed, watch)
         keep: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
         # The order matters: a collapsed epoch must raise before it can be kept.
         callbacks: list[Callback] = [_CollapseWatch(), _History(history)]
@@ -199,8 +202,16 @@ def train(
 class _Task(pl.LightningModule):
     """What Lightning needs to know of a model."""
 
-    def __init__(self, model: Any, data: TrainingData, settings: TrainingSettings, seed: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        data: TrainingData,
+        settings: TrainingSettings,
+        seed: int,
+        watch: Callable[[int], None] | None,
+    ) -> None:
         super().__init__()
+        self.watch = watch
         self.model = model
         self.data = data
         self.settings = settings
@@ -261,6 +272,8 @@ class _Task(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.model.after_epoch(self.settings.epochs)
+        if self.watch is not None:
+            self.watch(self.current_epoch + 1)
 
     def configure_optimizers(self) -> Any:
         s = self.settings

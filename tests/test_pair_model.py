@@ -236,3 +236,10 @@ def test_bad_input():
         make_recipe("simclr", temperatur=1.0)
     with pytest.raises(InputError, match="batch_size must lie between 2 and the 10 samples that there are, got 11"):
         PairBatches(10, lambda chosen: (chosen, chosen), 11, seed=0)
+
+
+def test_a_watch_is_called_after_each_epoch():
+    model, seen = build(recipes.sphere_kde(DIM)), []
+    data = PairBatches(N, lambda chosen: tuple(v[chosen] for v in views()), 20, seed=0)
+    train(model, data, TrainingSettings(3, 1e-3), {}, seed=0, accelerator="cpu", progress=False, watch=seen.append)
+    assert seen == [1, 2, 3]

@@ -1,0 +1,63 @@
+"""What the features are measured against: random weights, principal components, and labels on pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from images.data import load
+from images.experiment import Row, backbone_of, fastest_device, keep_features, outputs, scored
+from images.presets import Preset
+from kalmanssl.augmentations import PairAugmentation
+from kalmanssl.datasets.images import Images
+
+__all__ = ["BASELINES", "RANDOM", "run"]
+
+RANDOM = "random weights"
+
+
+def _random(preset: Preset, images: Images, test: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The encoder as it begins, with the averages of batch normalisation taken from the training images."""
+    mean, std = images.moments()
+    device = fastest_device()
+    plain = PairAugmentation("tiny", mean=mean, std=std).to(device).plain
+    backbone = backbone_of(preset.encoder, images, preset.features, seed).to(device)
+    pixels, test_pixels = (torch.from_numpy(one.images).to(device) for one in (images, test))
+    norms = [m for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # all batches count the same
+    outputs(backbone.train(), plain, pixels)
+    backbone.eval()
+    return outputs(backbone, plain, pixels), outputs(backbone, plain, test_pixels)
+
+
+def _components(preset: Preset, images: Images, test: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """As many principal components of the pixels as the encoder has features."""
+    from sklearn.decomposition import PCA
+
+    x, x_test = _pixels(preset, images, test, seed)
+    pca = PCA(min(preset.features, *x.shape), svd_solver="covariance_eigh" if x.shape[1] < 4000 else "randomized",
+              random_state=seed).fit(x)  # fmt: skip
+    return pca.transform(x), pca.transform(x_test)
+
+
+def _pixels(preset: Preset, images: Images, test: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels themselves: the linear probe of these is logistic regression, with labels, on the images."""
+    x, x_test = (one.images.reshape(len(one), -1).astype(np.float32) / 255 for one in (images, test))
+    return x, x_test
+
+
+Features = Callable[[Preset, Images, Images, int], tuple[np.ndarray, np.ndarray]]
+BASELINES: dict[str, Features] = {RANDOM: _random, "PCA of pixels": _components, "pixels": _pixels}
+
+
+def run(name: str, preset: Preset, seed: int, out: Path, data: Path | None = None) -> Row:
+    """Score one of `BASELINES`, as `images.experiment.run` does."""
+    images, test = load(preset.data, preset.train, preset.test, out, data)
+    features, test_features = BASELINES[name](preset, images, test, seed)
+    if name == RANDOM and seed == 0:
+        keep_features(out, name, test_features, test)
+    return {"part": "baselines", "combination": name, "seed": seed, **scored(features, images, test_features, test)}
