@@ -12,7 +12,7 @@ from torch import Tensor
 from kalmanssl.errors import InputError
 from kalmanssl.gathering import gathered
 
-__all__ = ["EntropyEstimator", "check_samples", "identical_error"]
+__all__ = ["EntropyEstimator", "check_not_identical", "check_samples", "identical_error"]
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,17 @@ def check_samples(v: Tensor, name: str = "v") -> None:
         raise InputError(
             f"{name} must have shape (samples, D), got {tuple(v.shape)}: pool sequences by {name}.flatten(0, -2)"
         )
+    if torch.isfinite(v.detach().sum()):  # one number to look at; it may overflow, but never hides what is not finite
+        return
     bad = int((~torch.isfinite(v)).any(1).sum())
     if bad:
         raise InputError(f"{name} has {bad} of {len(v)} rows with NaN or infinity: leave them out")
+
+
+def check_not_identical(v: Tensor) -> None:
+    """Raise InputError if the rows of `v` (samples, D) are all the same."""
+    if not (v[:2] != v[0]).any() and not (v != v[0]).any():  # the first two tell in nearly all cases
+        raise identical_error(len(v))
 
 
 def identical_error(n: int) -> InputError:

@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from kalmanssl.entropy_base import EntropyEstimator, identical_error
+from kalmanssl.entropy_base import EntropyEstimator, check_not_identical, identical_error
 from kalmanssl.errors import InputError
+from kalmanssl.gram import gram
 
 __all__ = ["LogDetEntropy", "VarianceCovarianceEntropy"]
 
@@ -71,7 +72,7 @@ class LogDetEntropy(EntropyEstimator):
 
     def _exact(self, v: Tensor, scale: Tensor) -> Tensor:
         n, dim = v.shape
-        cov = v.T @ v / ((n - 1) * scale) + self.ridge * torch.eye(dim, dtype=v.dtype, device=v.device)
+        cov = gram(v.T) / ((n - 1) * scale) + self.ridge * torch.eye(dim, dtype=v.dtype, device=v.device)
         sign, logdet = torch.linalg.slogdet(cov)
         if not (sign > 0 and torch.isfinite(logdet)):
             raise self._singular()
@@ -137,14 +138,14 @@ class VarianceCovarianceEntropy(EntropyEstimator):
         z, other = v.split(self.pooled_dim, dim=1)
         return -self._spread(z) - self._spread(other) - self._correlation(torch.cat([z, other]))
 
+    # Samples come centred, by a mean that is held fixed; their squares have the right gradient all the same.
     def _spread(self, v: Tensor) -> Tensor:
-        variance = v.var(0)
-        if not (variance > 0).any():
-            raise identical_error(len(v))
+        check_not_identical(v)
+        variance = v.square().sum(0) / (len(v) - 1)
         return self.variance * (self.target - (variance + _VARIANCE_FLOOR).sqrt()).clamp_min(0).mean()
 
     def _correlation(self, v: Tensor) -> Tensor:
-        return self.covariance * _off_diagonal_squares(v - v.mean(0)) / v.shape[1]
+        return self.covariance * _off_diagonal_squares(v) / v.shape[1]
 
 
 def _check_two(n: int) -> None:
@@ -156,5 +157,5 @@ def _off_diagonal_squares(v: Tensor) -> Tensor:
     """Sum of squares of the covariances, without the variances, of centred samples `v` (samples, D)."""
     n, dim = v.shape
     # V'V and VV' have the same sum of squares: take the smaller.
-    product = v.T @ v if dim <= n else v @ v.T
+    product = gram(v.T) if dim <= n else gram(v)
     return (product.square().sum() - v.square().sum(0).square().sum()) / (n - 1) ** 2

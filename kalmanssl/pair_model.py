@@ -165,12 +165,17 @@ class PairModel(nn.Module):
 
 
 def _check_latents(raw: Tensor) -> None:
-    bad = int((~raw.isfinite()).any(1).sum())
-    if bad:
-        raise InputError(f"{bad} of {len(raw)} latents are NaN or infinite: check the images, or lower the rate")
+    if not raw.sum().isfinite():  # one number to look at; it may overflow, but never hides what is not finite
+        bad = int((~raw.isfinite()).any(1).sum())
+        if bad:
+            raise InputError(f"{bad} of {len(raw)} latents are NaN or infinite: check the images, or lower the rate")
     # A network turns equal rows into ones that differ by rounding, whose entropy would be that of rounding.
-    if (raw - raw[0]).abs().max() <= 100 * torch.finfo(raw.dtype).eps * raw.abs().max():
+    if _alike(raw[:2]) and _alike(raw):
         raise InputError(f"the latents of all {len(raw)} are the same: the images are, or the latents have collapsed")
+
+
+def _alike(rows: Tensor) -> bool:
+    return bool((rows - rows[0]).abs().max() <= 100 * torch.finfo(rows.dtype).eps * rows.abs().max())
 
 
 def _check_fits(

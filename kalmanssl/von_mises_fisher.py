@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +80,15 @@ class OnSphere(nn.Module):
 
 def log_normaliser(dim: int, concentration: Tensor) -> Tensor:
     """Log of the constant C(k) of the von Mises-Fisher density in `dim` dimensions, for any concentration k >= 0."""
+    if concentration.ndim == 0 and not concentration.requires_grad:  # the same number in every step of a training
+        return concentration.new_tensor(_log_normaliser(dim, float(concentration)))
     return -_log_scaled_bessel(dim, concentration)[0] - 0.5 * dim * math.log(2 * math.pi)
+
+
+@lru_cache(maxsize=64)
+def _log_normaliser(dim: int, concentration: float) -> float:
+    precise = torch.tensor(concentration, dtype=torch.float64)
+    return float(-_log_scaled_bessel(dim, precise)[0]) - 0.5 * dim * math.log(2 * math.pi)
 
 
 def log_area(dim: int) -> float:
