@@ -8,12 +8,16 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
 from kalmanssl.errors import InputError
 
-__all__ = ["Results", "Row", "in_processes"]
+__all__ = ["Results", "Row", "run_all"]
 
 Row = dict[str, Any]
 J = TypeVar("J")
@@ -94,26 +98,64 @@ class Results:
         return [row for row in self.of(*key) if "failed" not in row]
 
 
-def in_processes(
-    work: Callable[[J, Callable[[Row], None]], Row], jobs: Sequence[J], workers: int, say: Callable[[Row], None]
-) -> Iterator[Row]:
-    """Do jobs, in order in this process if there is one worker, else several at once.
+def run_all(
+    work: Callable[[J, Callable[[Row], None]], Row],
+    jobs: Sequence[J],
+    results: Results,
+    workers: int,
+    *,
+    console: Console,
+    quiet: bool,
+    found: Callable[[Row], str],
+) -> None:
+    """Do jobs, and keep each row as it comes.
 
     Parameters
     ----------
     work : callable
-        Does a job and returns its row; told a function that takes progress.
+        Does a job and returns its row. It is told a function that takes its progress: rows with `step`, `steps` and
+        perhaps `score`.
     jobs : sequence
+    results : Results
     workers : int
-        Processes; each computes with one thread.
-    say : callable
-        Gets the progress, in this process.
-
-    Yields
-    ------
-    dict
-        The row of a job that is done.
+        Processes.
+    console : Console
+        Where progress and a line for each row go.
+    quiet : bool
+        Neither of them.
+    found : callable
+        Says in a few words what a row that did not fail found.
     """
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
+    under_way: dict[str, TaskID] = {}
+
+    def name(row: Row) -> str:
+        return ", ".join(f"seed {row[part]}" if part == "seed" else str(row[part]) for part in results.key)
+
+    def say(row: Row) -> None:
+        if name(row) not in under_way:
+            under_way[name(row)] = bar.add_task("", total=row["steps"])
+        score = f": {row['score']:.3f}" if "score" in row else ""
+        bar.update(under_way[name(row)], completed=row["step"], description=name(row) + score)
+
+    with nullcontext() if quiet else bar:
+        progress = bar.add_task("runs", total=len(jobs))
+        for row in _in_processes(work, jobs, workers, say):
+            results.add(row)
+            bar.advance(progress)
+            if name(row) in under_way:
+                bar.remove_task(under_way.pop(name(row)))
+            if not quiet:
+                said = row["failed"] if "failed" in row else found(row)
+                console.print(f"{name(row)}: {said}", markup=False, highlight=False)
+
+
+def _in_processes(
+    work: Callable[[J, Callable[[Row], None]], Row], jobs: Sequence[J], workers: int, say: Callable[[Row], None]
+) -> Iterator[Row]:
+    """Do jobs, in order in this process if there is one worker, else several at once with a thread each."""
     if workers == 1:
         yield from (work(job, say) for job in jobs)
         return

@@ -13,20 +13,18 @@ dims). `make` is called with the number of true dimensions and a seed and return
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 if not __package__:  # run as a folder: its parent is where the package and its neighbours are found
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from kept import Results, Row, in_processes
+from kept import Results, Row, run_all
 from measure import machine_facts
 
 from identifiability.catalogue import EXPERIMENTS
@@ -75,7 +73,7 @@ def main(
                     jobs += [Job(*key, name, model) for key in keys if results.lacks(*key)]
         if settings and not jobs and not results.rows:
             raise InputError(f"--settings {', '.join(settings)}: no setting has this in its name")
-        run_all(jobs, results, workers, quiet)
+        run_all(work, jobs, results, workers, console=err_console, quiet=quiet, found=_found)
     except InputError as error:
         err_console.print(f"error: {error}", markup=False, soft_wrap=True)
         raise typer.Exit(2) from None
@@ -85,32 +83,8 @@ def main(
     show(results, list(EXPERIMENTS.values()))
 
 
-def run_all(jobs: list[Job], results: Results, workers: int, quiet: bool) -> None:
-    """Run what is not done yet, and keep each row as it comes."""
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err_console
-    )
-    under_way: dict[tuple[str, str, int], TaskID] = {}
-
-    def say(row: Row) -> None:
-        name = row["experiment"], row["setting"], row["seed"]
-        if name not in under_way:
-            under_way[name] = bar.add_task("", total=row["steps"])
-        said = f"{name[0]}, {name[1]}, seed {name[2]}: R² {row['score']:.3f}"
-        bar.update(under_way[name], completed=row["step"], description=said)
-
-    with nullcontext() if quiet else bar:
-        progress = bar.add_task("runs", total=len(jobs))
-        for row in in_processes(work, jobs, workers, say):
-            results.add(row)
-            bar.advance(progress)
-            task = under_way.pop((row["experiment"], row["setting"], row["seed"]), None)
-            if task is not None:
-                bar.remove_task(task)
-            if not quiet:
-                found = row.get("failed") or f"R² {row[EXPERIMENTS[row['experiment']].score]:.3f}, {row['fit_s']:.0f} s"
-                said = f"{row['experiment']}, {row['setting']}, seed {row['seed']}: {found}"
-                err_console.print(said, markup=False, highlight=False)
+def _found(row: Row) -> str:
+    return f"R² {row[EXPERIMENTS[row['experiment']].score]:.3f}, {row['fit_s']:.0f} s"
 
 
 def show(results: Results, experiments: list[Experiment]) -> None:

@@ -12,20 +12,18 @@ results.json at once and not run again; page.html shows all of it beside the pub
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 if not __package__:  # run as a folder: its parent is where the package and its neighbours are found
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from kept import Results, Row, in_processes
+from kept import Results, Row, run_all
 from measure import machine_facts
 
 from images.figures import write_page
@@ -66,7 +64,7 @@ def main(
             raise InputError(f"--combinations {', '.join(combinations or ())}: nothing has this in its name")
         jobs = [job for job in wanted if results.lacks(*job[:3])]
         prepare(jobs)
-        run_all(jobs, results, workers, quiet)
+        run_all(work, jobs, results, workers, console=err_console, quiet=quiet, found=_found)
     except InputError as error:
         err_console.print(f"error: {error}", markup=False, soft_wrap=True)
         raise typer.Exit(2) from None
@@ -81,35 +79,7 @@ def _matches(job: Job, parts: list[str] | None) -> bool:
     return not parts or any(part.lower() in said for part in parts)
 
 
-def run_all(jobs: list[Job], results: Results, workers: int, quiet: bool) -> None:
-    """Run what is not done yet, and keep each row as it comes."""
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err_console
-    )
-    under_way: dict[tuple[str, str, int], TaskID] = {}
-
-    def say(row: Row) -> None:
-        name = row["part"], row["combination"], row["seed"]
-        if name not in under_way:
-            under_way[name] = bar.add_task("", total=row["epochs"])
-        bar.update(under_way[name], completed=row["epoch"], description=f"{name[1]}, seed {name[2]}")
-
-    with nullcontext() if quiet else bar:
-        progress = bar.add_task("runs", total=len(jobs))
-        for row in in_processes(work, jobs, workers, say):
-            results.add(row)
-            bar.advance(progress)
-            task = under_way.pop((row["part"], row["combination"], row["seed"]), None)
-            if task is not None:
-                bar.remove_task(task)
-            if not quiet:
-                said = f"{row['part']}, {row['combination']}, seed {row['seed']}: {_found(row)}"
-                err_console.print(said, markup=False, highlight=False)
-
-
 def _found(row: Row) -> str:
-    if "failed" in row:
-        return str(row["failed"])
     for key, words in (("linear_probe", "linear probe {:.3f}"), ("accuracy", "accuracy {:.3f}")):
         if key in row:
             return words.format(row[key])

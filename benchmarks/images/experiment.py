@@ -95,7 +95,7 @@ def run(
     data : Path, optional
         Zip or folder of the images.
     say : callable, optional
-        Called after each epoch with a row that has `epoch` and `epochs`.
+        Called after each epoch with a row that has `step` and `steps`.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def run(
         if watch is not None:
             watch.look(epoch)
         if say is not None:
-            say({**row, "epoch": epoch, "epochs": preset.epochs})
+            say({**row, "step": epoch, "steps": preset.epochs})
 
     look(0)
     began = time.process_time()
