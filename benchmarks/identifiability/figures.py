@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pages
 from kept import Results
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -20,27 +19,17 @@ from identifiability.tables import ASSUMED, COLUMNS, INTRODUCTION, MEASURED, ass
 __all__ = ["write_page"]
 
 
-def _html_table(lines: Sequence[Sequence[str]]) -> str:
-    """A table whose first line is its heading."""
-    rows = (
-        "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in line)
-        for tag, line in zip(["th", *["td"] * (len(lines) - 1)], lines, strict=True)
-    )
-    return f"<table><tr>{'</tr><tr>'.join(rows)}</tr></table>"
-
-
 def write_page(results: Results, experiments: Sequence[Experiment], path: Path) -> None:
     """Write the tables and the figures as one page that needs no other file."""
-    figures = "".join(_section(results, experiment) for experiment in experiments)
-    path.write_text(
-        "<!doctype html><meta charset='utf-8'><title>Identifiability</title><style>body{font:15px sans-serif;"
-        "max-width:78em;margin:2em auto;padding:0 1em}td,th{padding:.2em .6em;text-align:left;border-bottom:1px solid "
-        "#ddd}table{border-collapse:collapse;font-size:13px}img{max-width:100%}</style><h1>Are the true latents found?"
-        f"</h1><p>{INTRODUCTION}</p><p>Preset {html.escape(results.settings['preset'])}.</p>"
-        f"{_html_table([COLUMNS, *table(results, experiments)])}{figures}<h2>What else was measured</h2>"
-        f"<p>{MEASURED}</p>{_html_table(measured(results, experiments))}<h2>Which assumptions hold</h2><p>{ASSUMED}</p>"
-        f"{_html_table(assumptions(results, experiments))}",
-        encoding="utf-8",
+    pages.write(
+        path,
+        "Identifiability",
+        f"<h1>Are the true latents found?</h1><p>{INTRODUCTION}</p>",
+        f"<p>Preset {html.escape(results.settings['preset'])}.</p>",
+        pages.table([COLUMNS, *table(results, experiments)]),
+        *(_section(results, experiment) for experiment in experiments),
+        f"<h2>What else was measured</h2><p>{MEASURED}</p>{pages.table(measured(results, experiments))}",
+        f"<h2>Which assumptions hold</h2><p>{ASSUMED}</p>{pages.table(assumptions(results, experiments))}",
     )
 
 
@@ -62,14 +51,8 @@ def _section(results: Results, experiment: Experiment) -> str:
         for side in ("top", "right"):
             place.spines[side].set_visible(False)
     maps = [row for row in rows if row.get("map") and row["seed"] == 0]
-    drawn = _image(figure) + (_image(_maps(maps)) if maps else "")
+    drawn = pages.picture(figure) + (pages.picture(_maps(maps)) if maps else "")
     return f"<h2>{html.escape(experiment.title)} ({html.escape(experiment.figure)})</h2>{drawn}"
-
-
-def _image(figure: Figure) -> str:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=100)
-    return f"<img src='data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}'>"
 
 
 def _bars(place: Any, rows: list[dict[str, Any]], experiment: Experiment) -> None:

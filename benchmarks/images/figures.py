@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pages
 from kept import Results
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from images.baselines import RANDOM
@@ -32,10 +29,6 @@ __all__ = ["write_page"]
 
 COLOURS = {"plane": "#1b6ca8", "sphere": "#c0392b", "simplex": "#2e8b57"}
 MARKERS = {"KDE": "o", "kNN": "s", "log-determinant": "^", "VICReg": "D"}
-STYLE = (
-    "body{font:15px sans-serif;max-width:78em;margin:2em auto;padding:0 1em}td,th{padding:.2em .6em;text-align:left;"
-    "border-bottom:1px solid #ddd}table{border-collapse:collapse;font-size:13px}img{max-width:100%}"
-)
 
 
 def write_page(results: Results, path: Path) -> None:
@@ -47,33 +40,17 @@ def write_page(results: Results, path: Path) -> None:
     )
     sections = [
         f"<h1>What is learned from images without labels?</h1><p>{INTRODUCTION}</p><p>{html.escape(about)}</p>",
-        _table([COLUMNS, *table(results)]),
+        pages.table([COLUMNS, *table(results)]),
         f"<h2>With and without mutual information</h2><p>{html.escape(verdict(results))}</p>",
-        _table(difference_lines(results)),
+        pages.table(difference_lines(results)),
         _shapes(results),
         _maps(results),
         _categories(results),
         "<h2>What a step costs</h2><p>Batch 256, dimension 256, images of 32 pixels, one thread; the encoders on both "
         "views (ResNet-18 measured on 8 pairs and multiplied). Plain: the textbook's form in a few lines.</p>",
-        _table(timing_lines(results)),
+        pages.table(timing_lines(results)),
     ]
-    page = f"<!doctype html><meta charset='utf-8'><title>Images</title><style>{STYLE}</style>" + "".join(sections)
-    path.write_text(page, encoding="utf-8")
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    """A table whose first line is its heading."""
-    rows = (
-        "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in line)
-        for tag, line in zip(["th", *["td"] * (len(lines) - 1)], lines, strict=True)
-    )
-    return f"<table><tr>{'</tr><tr>'.join(rows)}</tr></table>"
-
-
-def _image(figure: Figure) -> str:
-    file = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(file)
-    return f"<img src='data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}'>"
+    pages.write(path, "Images", *sections)
 
 
 def _looks(name: str) -> dict[str, Any]:
@@ -117,7 +94,7 @@ def _shapes(results: Results) -> str:
     return (
         "<h2>How many dimensions are filled, and do the entropies agree?</h2><p>Filled signs and full lines: with "
         "mutual information; colours: spaces. The cosine is between the gradients, for backbone and projector, of the "
-        "entropy in use and that of its partner with or without mutual information.</p>" + _image(figure)
+        "entropy in use and that of its partner with or without mutual information.</p>" + pages.picture(figure)
     )
 
 
@@ -135,7 +112,7 @@ def _maps(results: Results) -> str:
         with np.load(folder / f"{name}.npz") as kept:
             plot_tsne(place, kept["features"], kept["labels"])
         place.set_title(name)
-    return "<h2>Features of test images, t-SNE</h2>" + _image(figure)
+    return "<h2>Features of test images, t-SNE</h2>" + pages.picture(figure)
 
 
 def _categories(results: Results) -> str:
@@ -156,6 +133,6 @@ def _categories(results: Results) -> str:
     return (
         "<h2>Categories from pairs of one class</h2><p>Every pair shows one class; categories are matched to the "
         "classes afterwards, the largest counts first. A misspecified match of 0.8 is given beside 0.992.</p>"
-        + _table(category_lines(results))
-        + _image(figure)
+        + pages.table(category_lines(results))
+        + pages.picture(figure)
     )
