@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, distributed
+from torch.autograd import Function
 
 __all__ = ["gathered", "rank_and_size"]
 
@@ -27,8 +30,20 @@ def gathered(v: Tensor) -> Tensor:
     v : (samples, D)
         As many rows in every process.
     """
-    if rank_and_size()[1] == 1:
-        return v
-    from torch.distributed.nn.functional import all_gather
+    return v if rank_and_size()[1] == 1 else _Gathered.apply(v)
 
-    return torch.cat(all_gather(v))
+
+class _Gathered(Function):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor) -> Tensor:
+        parts = [torch.empty_like(v, memory_format=torch.contiguous_format) for _ in range(rank_and_size()[1])]
+        distributed.all_gather(parts, v.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,) = gradients
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        rank, size = rank_and_size()
+        return total.chunk(size)[rank]

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from kalmanssl.gathering import gathered
 from kalmanssl.objective import LDM, Terms
 from kalmanssl.predictors import Prediction, Predictor
 
@@ -127,6 +128,7 @@ def spread(latent: Tensor) -> dict[str, float]:
         latent_scale, the geometric mean of their standard deviations, and effective_dimension, the participation ratio
         of their correlation matrix, from 1 (all copies of one) to dim (none correlated).
     """
+    latent = gathered(latent)  # of all processes: all of them must come to the same verdict
     scale = latent.std(0)
     standardised = (latent - latent.mean(0)) / scale.clamp_min(1e-12)
     correlation = standardised.T @ standardised / (len(latent) - 1)

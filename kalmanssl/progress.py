@@ -14,7 +14,7 @@ __all__ = ["Progress"]
 
 
 class Progress(Callback):
-    """Steps done, time left, and the last loss on the held-out blocks."""
+    """Steps done, time left, and the last loss, on the held-out blocks if there are any."""
 
     def __init__(self) -> None:
         self.bar = RichProgress(
@@ -30,7 +30,8 @@ class Progress(Callback):
         )
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Open the bar."""
+        """Open the bar, in one of the processes that train together."""
+        self.bar.disable = not trainer.is_global_zero
         total = (trainer.max_epochs or 0) * trainer.num_training_batches
         self.line = self.bar.add_task("fit", total=total, completed=trainer.global_step, score="")
         self.bar.start()
@@ -40,10 +41,13 @@ class Progress(Callback):
         self.bar.update(self.line, completed=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Show the newest score."""
-        name = "held_out_loss" if "held_out_loss" in trainer.callback_metrics else "loss"
-        value = float(trainer.callback_metrics[name])
-        self.bar.update(self.line, score=f"{name.replace('_', ' ')} {value:.3f} nats per step")
+        """Show the newest loss and what it is made of: with the stop-gradient the loss itself is always zero."""
+        kind = "held_out_" if "held_out_loss" in trainer.callback_metrics else ""
+        loss, alignment, entropy = (
+            float(trainer.callback_metrics[kind + name]) for name in ("loss", "alignment", "entropy")
+        )
+        parts = f"alignment {alignment:.3f}, entropy {entropy:.3f}"
+        self.bar.update(self.line, score=f"{kind.replace('_', ' ')}loss {loss:.3f} ({parts}) nats")
 
     def on_train_end(self, *_: Any) -> None:
         """Close the bar."""

@@ -23,12 +23,14 @@ import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader
 
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
+from kalmanssl.gathering import rank_and_size
 from kalmanssl.objective import Terms
 from kalmanssl.progress import Progress
+from kalmanssl.training_callbacks import CollapseWatch, History
 from kalmanssl.training_data import TrainingData
 
 __all__ = ["Trainable", "TrainingSettings", "train"]
@@ -44,7 +46,7 @@ class Trainable(Protocol):
         """Evaluate the objective on a batch."""
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by what moves them: "encoder", "dynamics", "noise"."""
+        """Parameters by what moves them: "encoder", "dynamics", "steady" (the same at one rate throughout), "noise"."""
 
     def after_step(self) -> None:
         """Bring the parameters back to where they must stay, and move what follows them."""
@@ -129,8 +131,10 @@ def train(
     accelerator : str
         A Lightning accelerator: "auto", "cpu", "gpu".
     devices : int
-        How many of them share the work; each takes batches of its own, entropies are those of all together, and so are
-        the statistics of batch normalisation.
+        How many of them share the work. Each takes batches of its own, and entropies are those of all together; so are
+        the statistics of batch normalisation, on GPUs. The script that calls this is run by a process for each of them,
+        all of which end with the same weights: what it shall do but once belongs under
+        ``if os.environ.get("LOCAL_RANK", "0") == "0":``.
     checkpoint_dir : path, optional
         Where `last.ckpt` (to resume) and `best.ckpt` are kept; by default they are dropped after training.
     resume : bool
@@ -152,6 +156,7 @@ def train(
         torch.random.fork_rng(),
         _quiet(),
         _interruptible(),
+        _alone_again(),
     ):
         folder = Path(checkpoint_dir) if checkpoint_dir is not None else Path(scratch)
         if resume and not (folder / LAST).is_file():
@@ -159,8 +164,8 @@ def train(
         task = _Task(model, data, settings, seed, watch)
         keep: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
         # The order matters: a collapsed epoch must raise before it can be kept.
-        callbacks: list[Callback] = [_CollapseWatch(), _History(history)]
-        callbacks.append(ModelCheckpoint(folder, LAST.removesuffix(".ckpt"), **keep))
+        last = ModelCheckpoint(folder, LAST.removesuffix(".ckpt"), **keep)
+        callbacks: list[Callback] = [CollapseWatch(), History(history), last]
         if data.held_out is not None:
             score = "held_out_gain"
             callbacks.append(ModelCheckpoint(folder, BEST.removesuffix(".ckpt"), monitor=score, mode="max", **keep))
@@ -172,7 +177,7 @@ def train(
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=devices,
-            sync_batchnorm=devices > 1,
+            sync_batchnorm=devices > 1 and accelerator != "cpu" and torch.cuda.is_available(),
             max_epochs=settings.epochs,
             callbacks=callbacks,
             logger=False,
@@ -196,7 +201,9 @@ def train(
                     "resume with the settings that began the run, or fit anew"
                 ) from error
             raise
-        _restore(model, folder)
+        # What the first process keeps in a folder of its own goes once the others have read it.
+        _restore(model, Path(str(last.dirpath)))
+        trainer.strategy.barrier()
 
 
 class _Task(pl.LightningModule):
@@ -232,7 +239,7 @@ class _Task(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         if batch_idx == 0:
             # Dropout draws from torch's own generator: seeded here, a resumed run goes on as an uninterrupted one.
-            torch.manual_seed(self.seed_ + self.current_epoch)
+            torch.manual_seed(self.seed_ + self.current_epoch + 1_000_003 * self.global_rank)
         try:
             terms = self.model.terms(batch)
         except (
@@ -256,11 +263,11 @@ class _Task(pl.LightningModule):
     def validation_step(self, batch: Any) -> None:
         self._log_terms("held_out_", self.model.terms(batch))
         reference = move_data_to_device(self.reference, self.device)
-        self.log("held_out_gain", self.model.predictive_gain(batch, reference), batch_size=1)
+        self.log("held_out_gain", self.model.predictive_gain(batch, reference), batch_size=1, sync_dist=True)
 
     def _log_terms(self, prefix: str, terms: Terms) -> None:
         for name in ("loss", "alignment", "entropy"):
-            self.log(prefix + name, getattr(terms, name), on_step=False, on_epoch=True, batch_size=1)
+            self.log(prefix + name, getattr(terms, name), on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 
     def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
         norm = nn.utils.clip_grad_norm_(self.parameters(), self.settings.gradient_clip)
@@ -277,15 +284,15 @@ class _Task(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         s = self.settings
-        rates = {"encoder": 1.0, "dynamics": s.dynamics_rate, "noise": s.noise_rate}
+        rates = {"encoder": 1.0, "dynamics": s.dynamics_rate, "steady": s.dynamics_rate, "noise": s.noise_rate}
+        named = {name: parameters for name, parameters in self.model.parameter_groups().items() if parameters}
         groups = [
             {
                 "params": parameters,
                 "lr": s.learning_rate * rates[name],
-                "weight_decay": 0.0 if name == "dynamics" else s.weight_decay,
+                "weight_decay": 0.0 if name in ("dynamics", "steady") else s.weight_decay,
             }
-            for name, parameters in self.model.parameter_groups().items()
-            if parameters
+            for name, parameters in named.items()
         ]
         total = s.epochs * self.data.steps_per_epoch
         warm_up = max(total // 20, 1)
@@ -294,63 +301,9 @@ class _Task(pl.LightningModule):
             return min((step + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * min(step / total, 1.0))))
 
         optimizer = torch.optim.AdamW(groups)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        factors = [(lambda step: 1.0) if name == "steady" else factor for name in named]
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-class _CollapseWatch(Callback):
-    """Stops a run whose latents lose their variance or become copies of each other.
-
-    Both are compared with what they were before training: the scale is free (a learned noise scale follows it) and the
-    data may have few dimensions themselves. So only a loss of orders of magnitude is called a collapse.
-    """
-
-    smallest_scale = 1e-3
-    smallest_surplus = 1e-2  # of the effective dimension over one
-
-    def __init__(self) -> None:
-        self.start: dict[str, float] = {}
-
-    def on_train_start(self, trainer: pl.Trainer, task: Any) -> None:
-        self.start = self.start or task.model.diagnostics(task.probe())
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, task: Any) -> None:
-        now = task.model.diagnostics(task.probe())
-        for name, value in now.items():
-            task.log(name, value)
-        symptom = None
-        if now["latent_scale"] < self.smallest_scale * self.start["latent_scale"]:
-            symptom = f"their spread is {now['latent_scale']:.2g}, it began at {self.start['latent_scale']:.2g}"
-        elif now["effective_dimension"] - 1 < self.smallest_surplus * (self.start["effective_dimension"] - 1):
-            symptom = "all of them carry the same signal"
-        if symptom:
-            raise CollapseError(
-                f"the latents collapsed: after epoch {trainer.current_epoch + 1} {symptom} "
-                "(try another entropy, such as 'logdet', or a lower dynamics_rate)"
-            )
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"start": self.start}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.start = state["start"]
-
-
-class _History(Callback):
-    """Keeps what was logged at the end of every epoch."""
-
-    def __init__(self, epochs: dict[str, list[float]]) -> None:
-        self.epochs = epochs
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        for name, value in trainer.callback_metrics.items():
-            self.epochs.setdefault(name, []).append(float(value))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"epochs": self.epochs}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.epochs.update(state["epochs"])
 
 
 def _restore(model: nn.Module, folder: Path) -> str:
@@ -378,6 +331,17 @@ def _quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextmanager
+def _alone_again() -> Iterator[None]:
+    """End the group of processes that a run began, so that none waits for the others in what comes after it."""
+    before = rank_and_size()
+    try:
+        yield
+    finally:
+        if rank_and_size() != before:
+            distributed.destroy_process_group()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from kalmanssl.errors import InputError
+from kalmanssl.gathering import rank_and_size
 
 __all__ = ["RandomWindows", "deinterleave", "hold_out_blocks", "interleave", "sum_bins"]
 
@@ -151,7 +152,8 @@ class RandomWindows(IterableDataset):
         return self.batches_per_epoch
 
     def __iter__(self) -> Iterator[Tensor]:
-        generator = torch.Generator().manual_seed(self.seed)
+        # Processes that train together draw windows of their own.
+        generator = torch.Generator().manual_seed(self.seed + 500_009 * rank_and_size()[0])
         for _ in range(self.batches_per_epoch):
             drawn = torch.rand(self.batch_size, generator=generator, dtype=torch.float64) * self.cumulative[-1]
             chosen = torch.searchsorted(self.cumulative, drawn, right=True).clamp_max(len(self.starts) - 1)

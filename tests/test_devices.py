@@ -1,0 +1,50 @@
+"""Training that several processes share: what one would do, the same weights in all, and none left behind."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import training_on_devices as script
+from torch import distributed
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
+    environment.pop("LOCAL_RANK", None)
+    command = [sys.executable, str(TESTS / "training_on_devices.py"), "2", str(folder)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    found = [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+    return found, run
+
+
+pytestmark = pytest.mark.skipif(
+    not (distributed.is_available() and distributed.is_gloo_available()), reason="torch was built without gloo"
+)
+
+
+def test_two_devices_learn_what_one_does_with_both_batches(two):
+    alone = script.pairs(1)
+    for name in ("loss", "alignment", "entropy"):
+        np.testing.assert_allclose(two[0][0]["pairs"]["history"][name], alone["history"][name], rtol=1e-4)
+    np.testing.assert_allclose(two[0][0]["pairs"]["weights"], alone["weights"], atol=1e-4)
+
+
+def test_both_end_with_the_same_weights_those_of_the_best_epoch(two):
+    one, other = two[0]
+    assert one == other
+    assert np.argmax(one["sequences"]["history"]["held_out_gain"]) == 0
+    assert len(one["sequences"]["history"]["loss"]) == 3
+
+
+def test_what_fails_in_one_ends_both_and_is_named(two):
+    run = two[1]
+    assert run.returncode != 0
+    assert "DivergenceError: training diverged at step 29" in run.stderr
