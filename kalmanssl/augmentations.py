@@ -3,7 +3,7 @@
     augment = PairAugmentation("plane", mean=mean, std=std)
     one, two = augment(images)                       # uint8 (n, 3, 32, 32) in, float32 (n, 3, 32, 32) twice
 
-The settings are one frozen dataclass, `Augmentation`; `AUGMENTATIONS` holds those with names.
+The settings are a frozen dataclass, `Augmentation`, or two, one for each view; `AUGMENTATIONS` holds those with names.
 """
 
 from __future__ import annotations
@@ -114,13 +114,16 @@ _SPHERE = Augmentation(
     blur=0.5,
 )
 
+_MILD = replace(_SPHERE, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, blur=0.0)
+
 #: "plane" and "sphere": what the LDM paper's code uses with latents there, the sets of VICReg and of SimCLR for CIFAR;
+#: "asymmetric", one set for each view, and "weak": the same for BYOL and for SimSiam, as solo-learn has them;
 #: "tiny": small grey pictures of things that must keep their sides, such as digits of 8 x 8 pixels.
-AUGMENTATIONS: dict[str, Augmentation] = {
-    "plane": replace(
-        _SPHERE, crop_scale=(0.2, 1.0), brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, blur=0.0, solarise=0.1
-    ),
+AUGMENTATIONS: dict[str, Augmentation | tuple[Augmentation, Augmentation]] = {
+    "plane": replace(_MILD, crop_scale=(0.2, 1.0), solarise=0.1),
     "sphere": _SPHERE,
+    "asymmetric": (_MILD, replace(_MILD, solarise=0.2)),
+    "weak": replace(_MILD, saturation=0.4, blur=0.5),
     "tiny": Augmentation(turn=15.0, zoom=(0.85, 1.15), shift=0.1, noise=0.1),
 }
 
@@ -133,8 +136,8 @@ class PairAugmentation(nn.Module):
 
     Parameters
     ----------
-    augmentation : str or Augmentation
-        A name in `AUGMENTATIONS`, or settings of your own.
+    augmentation : str, Augmentation or (Augmentation, Augmentation)
+        A name in `AUGMENTATIONS`, or settings of your own: of both views, or of the first and of the second.
     size : int, optional
         Height and width of the views, pixels; by default those of the images.
     mean, std : float or sequence of float, optional
@@ -152,24 +155,19 @@ class PairAugmentation(nn.Module):
 
     def __init__(
         self,
-        augmentation: str | Augmentation = "sphere",
+        augmentation: str | Augmentation | tuple[Augmentation, Augmentation] = "sphere",
         *,
         size: int | None = None,
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
     ) -> None:
         super().__init__()
-        if not isinstance(augmentation, Augmentation):
-            if augmentation not in AUGMENTATIONS:
-                raise InputError(
-                    f"augmentation must be one of {', '.join(AUGMENTATIONS)} or an Augmentation, got {augmentation!r}"
-                )
-            augmentation = AUGMENTATIONS[augmentation]
+        self.augmentations = _of_both_views(augmentation)
         if size is not None and size < 1:
             raise InputError(f"size must be at least 1 pixel, got {size}")
-        if augmentation.blur > 0:
+        if any(one.blur > 0 for one in self.augmentations):
             _kornia()
-        self.augmentation, self.size = augmentation, size
+        self.size = size
         for name, value in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1, 1))
         if not bool((self.std > 0).all()):
@@ -197,8 +195,8 @@ class PairAugmentation(nn.Module):
             If the images have another shape, type or range.
         """
         pixels = self._floats(images)
-        one, two = self._view(pixels, generator), self._view(pixels, generator)
-        return self._normalised(one), self._normalised(two)
+        one, two = (self._normalised(self._view(pixels, settings, generator)) for settings in self.augmentations)
+        return one, two
 
     @torch.no_grad()
     def plain(self, images: Tensor) -> Tensor:
@@ -213,7 +211,8 @@ class PairAugmentation(nn.Module):
 
     def extra_repr(self) -> str:
         """Settings, for printing."""
-        return f"{self.augmentation}, size={self.size}"
+        one, two = self.augmentations
+        return f"{one if one == two else self.augmentations}, size={self.size}"
 
     def _floats(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
@@ -239,17 +238,17 @@ class PairAugmentation(nn.Module):
         return images.float()
 
     def _normalised(self, x: Tensor) -> Tensor:
-        return torch.addcmul(-self.mean / self.std, x, 1 / self.std)
+        mean, std = self.mean.to(x.device), self.std.to(x.device)
+        return torch.addcmul(-mean / std, x, 1 / std)
 
-    def _view(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        settings, n = self.augmentation, len(x)
-        draw = _Draw(n, generator, x.device)
+    def _view(self, x: Tensor, settings: Augmentation, generator: torch.Generator | None) -> Tensor:
+        draw = _Draw(len(x), generator, x.device)
         if settings.moves:
             angle = draw.uniform(-settings.turn, settings.turn) * (math.pi / 180)
             shift = torch.stack([draw.uniform(-settings.shift, settings.shift) for _ in range(2)], dim=-1)
             x = turn_and_shift(x, angle, draw.uniform(*settings.zoom), shift)
-        x = self._cropped(x, draw)
-        x = self._recoloured(x, draw)
+        x = self._cropped(x, settings, draw)
+        x = _recoloured(x, settings, draw)
         if settings.blur > 0:
             x = _blurred(x, draw.happens(settings.blur), draw.uniform(*settings.blur_sigma))
         if settings.solarise > 0:
@@ -260,8 +259,8 @@ class PairAugmentation(nn.Module):
             x = (x + settings.noise * torch.randn(x.shape, generator=generator).to(x.device)).clamp_(0.0, 1.0)
         return x
 
-    def _cropped(self, x: Tensor, draw: _Draw) -> Tensor:
-        settings, (height, width) = self.augmentation, x.shape[-2:]
+    def _cropped(self, x: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
+        height, width = x.shape[-2:]
         to = (self.size or height, self.size or width)
         if settings.crop_scale == (1.0, 1.0) and settings.flip == 0 and to == (height, width):
             return x
@@ -269,18 +268,18 @@ class PairAugmentation(nn.Module):
         rows = resampling_matrix(top, high, height, to[0])
         return resample(x, rows, resampling_matrix(left, wide, width, to[1], draw.happens(settings.flip)))
 
-    def _recoloured(self, x: Tensor, draw: _Draw) -> Tensor:
-        settings = self.augmentation
-        if settings.jitter == 0 and settings.grey == 0:
-            return x
-        jittered = draw.happens(settings.jitter)
-        strengths = (settings.brightness, settings.contrast, settings.saturation)
-        brightness, contrast, saturation = (
-            torch.where(jittered, draw.uniform(max(0.0, 1 - s), 1 + s), 1.0) for s in strengths
-        )
-        hue = torch.where(jittered, draw.uniform(-settings.hue, settings.hue), 0.0)
-        saturation = torch.where(draw.happens(settings.grey), 0.0, saturation)
-        return adjust_colours(x, brightness, contrast, saturation, hue)
+
+def _of_both_views(
+    augmentation: str | Augmentation | tuple[Augmentation, Augmentation],
+) -> tuple[Augmentation, Augmentation]:
+    known = AUGMENTATIONS.get(augmentation) if isinstance(augmentation, str) else augmentation
+    if isinstance(known, Augmentation):
+        return known, known
+    if isinstance(known, tuple) and len(known) == 2 and all(isinstance(one, Augmentation) for one in known):
+        return known
+    raise InputError(
+        f"augmentation must be one of {', '.join(AUGMENTATIONS)}, an Augmentation or two, got {augmentation!r}"
+    )
 
 
 class _Draw:
@@ -314,6 +313,19 @@ class _Draw:
         top = (tries[2, :, 0] * (height - high + 1)).floor()
         left = (tries[3, :, 0] * (width - wide + 1)).floor()
         return top.to(self.device), left.to(self.device), high.to(self.device), wide.to(self.device)
+
+
+def _recoloured(x: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
+    if settings.jitter == 0 and settings.grey == 0:
+        return x
+    jittered = draw.happens(settings.jitter)
+    strengths = (settings.brightness, settings.contrast, settings.saturation)
+    brightness, contrast, saturation = (
+        torch.where(jittered, draw.uniform(max(0.0, 1 - s), 1 + s), 1.0) for s in strengths
+    )
+    hue = torch.where(jittered, draw.uniform(-settings.hue, settings.hue), 0.0)
+    saturation = torch.where(draw.happens(settings.grey), 0.0, saturation)
+    return adjust_colours(x, brightness, contrast, saturation, hue)
 
 
 def _blurred(x: Tensor, which: Tensor, sigma: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
 
-__all__ = ["MLPEncoder", "Normalise", "UnitDropout", "WindowEncoder", "check_encoder", "mlp", "seeded"]
+__all__ = ["MLPEncoder", "Normalise", "UnitDropout", "WindowEncoder", "check_encoder", "evaluating", "mlp", "seeded"]
 
 
 class Normalise(nn.Module):
@@ -258,10 +258,8 @@ def check_encoder(module: nn.Module, in_features: int, latent_dim: int, *, batch
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 3, (batch, time, in_features), generator=generator).to(like)
     name = type(module).__name__
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
     try:
-        with torch.no_grad(), seeded(0):
+        with torch.no_grad(), seeded(0), evaluating(module):
             z = module(x)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -269,9 +267,6 @@ def check_encoder(module: nn.Module, in_features: int, latent_dim: int, *, batch
             f"the encoder {name} fails on an input of shape (batch={batch}, time={time}, "
             f"features={in_features}): {reason}"
         ) from error
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
     if not isinstance(z, Tensor) or not z.is_floating_point():
         kind = z.dtype if isinstance(z, Tensor) else type(z).__name__
         raise InputError(f"the encoder {name} must return a tensor of floats, got {kind}")
@@ -282,6 +277,18 @@ def check_encoder(module: nn.Module, in_features: int, latent_dim: int, *, batch
         )
     if not bool(torch.isfinite(z).all()):
         raise InputError(f"the encoder {name} returns NaN or infinity on small counts: check its weights and divisions")
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode inside the block, and each part of it back into its own after it."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 @contextmanager

@@ -6,7 +6,7 @@ and the estimators differ in what they assume and in how far off they are:
 
 * `kalmanssl.entropy_neighbours`: distances to neighbours;
 * `kalmanssl.entropy_kernels`: a kernel density, the contrastive estimators;
-* `kalmanssl.entropy_moments`: the log-determinant of a covariance, and VICReg's stand-in for it;
+* `kalmanssl.entropy_moments`: the log-determinant of a covariance, VICReg's stand-in for it, and the paper's code's;
 * `kalmanssl.entropy_categories`: categories, exact;
 * `kalmanssl.entropy_plugin`: the model's own prediction, the stop-gradient.
 
@@ -29,7 +29,7 @@ from typing import Any
 from kalmanssl.entropy_base import EntropyEstimator
 from kalmanssl.entropy_categories import CategoricalEntropy
 from kalmanssl.entropy_kernels import DirichletKDEEntropy, GaussianKDEEntropy, VonMisesFisherKDEEntropy
-from kalmanssl.entropy_moments import LogDetEntropy, VarianceCovarianceEntropy
+from kalmanssl.entropy_moments import LogDetEntropy, PublishedLogDetEntropy, VarianceCovarianceEntropy
 from kalmanssl.entropy_neighbours import KNNEntropy
 from kalmanssl.entropy_plugin import ConditionalPlugIn, conditional_entropy
 from kalmanssl.errors import InputError
@@ -44,6 +44,7 @@ __all__ = [
     "GaussianKDEEntropy",
     "KNNEntropy",
     "LogDetEntropy",
+    "PublishedLogDetEntropy",
     "VarianceCovarianceEntropy",
     "VonMisesFisherKDEEntropy",
     "conditional_entropy",

@@ -37,6 +37,9 @@ class EntropyEstimator(ABC):
     dim_setting: ClassVar[str | None] = None
     """Setting, if there is one, for the number of coordinates of one latent where the space is not the plane."""
 
+    joint: ClassVar[bool] = True
+    """False for a stand-in that looks at both latents of a pair, but not at what one tells of the other."""
+
     shift_invariant: ClassVar[bool] = True
     """True if adding the same vector to all samples changes nothing, so that they may be centred."""
 

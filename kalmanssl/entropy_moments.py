@@ -13,9 +13,10 @@ from kalmanssl.entropy_base import EntropyEstimator, check_not_identical, identi
 from kalmanssl.errors import InputError
 from kalmanssl.gram import gram
 
-__all__ = ["LogDetEntropy", "VarianceCovarianceEntropy"]
+__all__ = ["LogDetEntropy", "PublishedLogDetEntropy", "VarianceCovarianceEntropy"]
 
 _VARIANCE_FLOOR = 1e-4  # added to the variance before the root, by which its gradient stays finite; VICReg's
+_PUBLISHED_RIDGE, _PUBLISHED_FLOOR = 1e-6, 1e-9
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,51 @@ class LogDetEntropy(EntropyEstimator):
             f"the covariance of v is singular with ridge={self.ridge}: "
             "a dimension is constant or repeats others, give a larger ridge"
         )
+
+
+@dataclass(frozen=True)
+class PublishedLogDetEntropy(EntropyEstimator):
+    """What the LDM paper's published code computes for the log-determinant on the sphere, to repeat its results with.
+
+    (1/dim) [Σ_i log V_i − ½ Σ_{i≠j} (S_ij² / (V_i V_j + 1e-9))²], S the covariance plus 1e-6 and V_i = S_ii + 1e-9.
+    It is no entropy, and differs from Eq. 42 of the paper, which is ``LogDetEntropy(expansion=True)``, in five ways:
+
+    * correlations count by their fourth powers instead of their squares, one of 0.1 a hundredth of what it should, so
+      that hardly anything but the variances is left;
+    * a pair [z, z'] is taken for two samples of one latent, each view centred by itself and the divisor 2 samples − 1:
+      covariances *between* the views are not in it. With mutual information each view has a covariance, and a value, of
+      its own;
+    * it is divided by dim and not halved, 2 / dim of what would be nats: ``Sphere(5.0)`` goes with it where
+      ``Sphere(2.5 * dim)`` goes with these;
+    * 1e-6 is added to all covariances, not to the variances alone;
+    * 1e-9 is added to the variances and to their products.
+
+    Parameters
+    ----------
+    dim : int
+        Coordinates of one latent, by which pairs are told from single latents.
+    """
+
+    dim: int
+
+    spaces: ClassVar[tuple[str, ...]] = ("sphere",)
+    joint: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dim < 2:
+            raise InputError(f"dim must be at least 2, got {self.dim}")
+
+    def _entropy(self, v: Tensor) -> Tensor:
+        if v.shape[1] not in (self.dim, 2 * self.dim):
+            raise InputError(f"v has {v.shape[1]} columns, but must have dim={self.dim}, or twice that for pairs")
+        _check_two(len(v))
+        check_not_identical(v)
+        pooled = torch.cat(v.split(self.dim, dim=1))  # centred column by column, thus each view by itself
+        cov = gram(pooled.T) / (len(pooled) - 1) + _PUBLISHED_RIDGE
+        variance = cov.diagonal() + _PUBLISHED_FLOOR
+        fourth = (cov.square() / (torch.outer(variance, variance) + _PUBLISHED_FLOOR)).square()
+        return (variance.log().sum() - 0.5 * (fourth - fourth.diagonal().diag()).sum()) / self.dim
 
 
 @dataclass(frozen=True)

@@ -106,5 +106,10 @@ def conditional_entropy(
         raise InputError(f"v has {len(v)} samples and given {len(given)}: they must be paired row by row")
     if estimator.conditional:
         raise InputError("conditional_entropy needs a sample estimator: 'knn', 'logdet' or 'kde'")
+    if not estimator.joint:
+        raise InputError(
+            f"{type(estimator).__name__} does not see what one latent of a pair tells of the other, so it has no "
+            "conditional entropy: use prior='model', mutual_information=True, or 'logdet'"
+        )
     joint = estimator.subset(torch.cat([v, given], dim=1), generator=generator)
     return estimator(joint) - estimator(joint[:, v.shape[1] :])

@@ -6,11 +6,15 @@ The filter in `kalmanssl.kalman` stands below this file and raises plain `ValueE
 
 from __future__ import annotations
 
-__all__ = ["CollapseError", "DivergenceError", "InputError"]
+__all__ = ["CollapseError", "DivergenceError", "InputError", "NotFiniteError"]
 
 
 class InputError(ValueError):
     """Bad input: the message names what is wrong and the way out."""
+
+
+class NotFiniteError(InputError):
+    """Numbers that are NaN or infinite; before the first step of a training it is the input, later it diverged."""
 
 
 class CollapseError(RuntimeError):

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from kalmanssl.encoders import evaluating
 from kalmanssl.gathering import gathered
 from kalmanssl.objective import LDM, Terms
 from kalmanssl.predictors import Prediction, Predictor
@@ -69,14 +70,17 @@ class SequenceModel(nn.Module, Generic[P]):
             return
         last, seen = linear[-1], []
         hook = last.register_forward_hook(lambda module, inputs, output: seen.append(output))
-        self.eval()
-        self.encoder(features)
-        self.train()
+        with evaluating(self):
+            self.encoder(features)
         hook.remove()
         latent = seen[-1].flatten(0, -2)
         scale = latent.std(0).clamp_min(1e-6)
         last.weight.div_(scale[:, None])
         last.bias.sub_(latent.mean(0)).div_(scale)
+
+    def extra_repr(self) -> str:
+        """What the parts that are modules do not tell."""
+        return f"objective={self.objective}"
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that training may move at different rates: encoder, dynamics, and networks that predict noise."""
@@ -112,10 +116,8 @@ class SequenceModel(nn.Module, Generic[P]):
 
         Those of `spread`, and those of the predictor (spectral_radius of the Kalman one).
         """
-        was_training = self.training
-        self.eval()
-        latent = self.encoder(features).flatten(0, 1)
-        self.train(was_training)
+        with evaluating(self):
+            latent = self.encoder(features).flatten(0, 1)
         return {**spread(latent), **self.predictor.diagnostics()}
 
 

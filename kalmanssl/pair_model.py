@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from kalmanssl.encoders import evaluating
 from kalmanssl.entropy import ConditionalPlugIn, EntropyEstimator
-from kalmanssl.errors import InputError
+from kalmanssl.errors import InputError, NotFiniteError
 from kalmanssl.latent_models import Conditional
 from kalmanssl.models import spread
 from kalmanssl.objective import LDM, Terms
@@ -43,9 +45,12 @@ class PairModel(nn.Module):
         the empirical one.
     momentum : float, optional
         The latents z' that are predicted come from a copy of backbone and projector which follows them: after each step
-        it keeps this share of itself (BYOL). No gradient goes there.
+        it keeps this share of itself, which rises to 1 as half a cosine over the training, from epoch to epoch (BYOL;
+        Grill et al. 2020, arXiv 2006.07733, section 3.3, where it does so from step to step). No gradient goes there.
     pool_views : bool
         Estimate the entropy of a latent from both views at once, instead of each view by itself.
+    steady_predictor : bool
+        Train the predictor at one rate, without warming up and falling (SimSiam).
 
     Raises
     ------
@@ -64,15 +69,25 @@ class PairModel(nn.Module):
         prior: Prior = "model",
         momentum: float | None = None,
         pool_views: bool = False,
+        steady_predictor: bool = False,
     ) -> None:
         super().__init__()
         _check_fits(latent_model, objective, predictor, prior, momentum)
+        if steady_predictor and predictor is None:
+            raise InputError("steady_predictor is about the rate of a predictor, but there is none: give a predictor")
         self.backbone, self.projector, self.predictor = backbone, projector, predictor
         self.latent_model, self.objective = latent_model, objective
         self.prior, self.momentum, self.pool_views = prior, momentum, pool_views
+        self.steady_predictor = steady_predictor
         self.target: nn.Module | None = None
         if momentum is not None:
             self.target = copy.deepcopy(nn.Sequential(backbone, projector)).requires_grad_(False)
+            # Buffers, so that a resumed run goes on where it was. The pace is what the copy does not keep of itself.
+            self.register_buffer("pace", torch.tensor(1 - momentum))
+            self.register_buffer("epochs_done", torch.tensor(0))
+
+    pace: Tensor
+    epochs_done: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode data (pairs, ...) as latents (pairs, dim) in the space of the latent model."""
@@ -95,14 +110,16 @@ class PairModel(nn.Module):
         latent = self.latent_model.project(raw)
         predicted = latent if self.predictor is None else self.latent_model.project(self.predictor(raw))
         target = latent if self.target is None else self._followed(torch.cat([x, other]))
-        first, second = slice(None, len(x)), slice(len(x), None)
+        if isinstance(self.objective.entropy, ConditionalPlugIn):
+            target = target.detach()  # the entropy would take back the gradient that the alignment gives it
         if self.pool_views:
-            swapped = torch.cat([target[second], target[first]])
-            return self._terms(swapped, predicted, latent)
-        there = self._terms(target[second], predicted[first], latent[first])
+            return self._terms(target.roll(len(x), 0), predicted, latent)
+        # Gradients of chunks are put together in one pass; those of slices would be padded with zeros and added.
+        targets, centres, latents = (some.chunk(2) for some in (target, predicted, latent))
+        there = self._terms(targets[1], centres[0], latents[0])
         if self.latent_model.symmetric and self.prior == "model":
             return there
-        back = self._terms(target[first], predicted[second], latent[second])
+        back = self._terms(targets[0], centres[1], latents[1])
         return Terms(0.5 * (there.alignment + back.alignment), 0.5 * (there.entropy + back.entropy))
 
     def _terms(self, latent: Tensor, centre: Tensor, given: Tensor) -> Terms:
@@ -116,35 +133,37 @@ class PairModel(nn.Module):
         return self.latent_model.project(self.target(x))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters that training may move at different rates: the encoder, and the predictor as its dynamics."""
+        """Parameters that training may move at different rates: encoder, and predictor ("dynamics", or "steady")."""
         groups = {"encoder": [*self.backbone.parameters(), *self.projector.parameters()]}
         if self.predictor is not None:
-            groups["dynamics"] = list(self.predictor.parameters())
+            groups["steady" if self.steady_predictor else "dynamics"] = list(self.predictor.parameters())
         return groups
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Let the copy of the networks follow them."""
-        if self.target is None or self.momentum is None:
+        if self.target is None:
             return
         networks = nn.Sequential(self.backbone, self.projector)
         for slow, fast in zip(self.target.parameters(), networks.parameters(), strict=True):
-            slow.lerp_(fast, 1 - self.momentum)
+            slow.lerp_(fast, self.pace.to(slow.dtype))
         for kept, new in zip(self.target.buffers(), networks.buffers(), strict=True):
             kept.copy_(new)
 
     def after_epoch(self, epochs: int) -> None:
-        """Anneal what the latent model anneals."""
+        """Anneal what the latent model anneals, and let the copy of the networks follow more slowly."""
         self.latent_model.after_epoch(epochs)
+        if self.momentum is not None:
+            done = int(self.epochs_done) + 1
+            done = done if done < epochs else 0  # a training after this one begins anew
+            self.epochs_done.fill_(done)
+            self.pace.fill_((1 - self.momentum) * (math.cos(math.pi * done / epochs) + 1) / 2)
 
     @torch.no_grad()
     def diagnostics(self, pair: tuple[Tensor, Tensor]) -> dict[str, float]:
         """Numbers that tell healthy latents from collapsed ones, see `kalmanssl.models.spread`."""
-        was_training = self.training
-        self.eval()
-        latent = self(pair[0])
-        self.train(was_training)
-        return spread(latent)
+        with evaluating(self):
+            return spread(self(pair[0]))
 
     def __repr__(self) -> str:
         """Say what the model is made of, a line for each part."""
@@ -154,7 +173,8 @@ class PairModel(nn.Module):
             "mutual information": self.objective.mutual_information,
             "prior": self.prior,
             "predictor": None if self.predictor is None else _sizes(self.predictor),
-            "moving-average target": self.momentum,
+            "steady predictor": self.steady_predictor,
+            "moving-average target": None if self.momentum is None else f"{self.momentum}, rising to 1",
             "views pooled": self.pool_views,
             "backbone": _sizes(self.backbone),
             "projector": _sizes(self.projector),
@@ -168,7 +188,9 @@ def _check_latents(raw: Tensor) -> None:
     if not raw.sum().isfinite():  # one number to look at; it may overflow, but never hides what is not finite
         bad = int((~raw.isfinite()).any(1).sum())
         if bad:
-            raise InputError(f"{bad} of {len(raw)} latents are NaN or infinite: check the images, or lower the rate")
+            raise NotFiniteError(
+                f"{bad} of {len(raw)} latents are NaN or infinite: check the data, or lower the learning rate"
+            )
     # A network turns equal rows into ones that differ by rounding, whose entropy would be that of rounding.
     if _alike(raw[:2]) and _alike(raw):
         raise InputError(f"the latents of all {len(raw)} are the same: the images are, or the latents have collapsed")

@@ -1,14 +1,14 @@
 """Published methods of self-supervised learning on pairs, each a setting of one model.
 
     >>> from kalmanssl import recipes
-    >>> print(recipes.simclr(dim=128))
-    SimCLR
-      latent model        Sphere(concentration=5.0)
-      entropy             VonMisesFisherKDEEntropy(leave_one_out=True, concentration=5.0, sphere_dim=128)
-      mutual information  yes
-      prior               empirical
-      views pooled        yes
-      projector           2048, 128
+    >>> print(recipes.byol())
+    BYOL
+      latent model           Sphere(concentration=2.0)
+      entropy                ConditionalPlugIn()
+      prior                  empirical
+      moving-average target  0.99, rising to 1
+      predictor              4096, 256
+      projector              4096, 256, batch norm
 
 ``recipes.simclr().build(backbone, n_features)`` makes the `PairModel`, which `kalmanssl.training.train` trains. To
 change one thing of a recipe, replace it: ``dataclasses.replace(recipes.simclr(), hidden=(512,))``.
@@ -28,7 +28,7 @@ from typing import Any
 from torch import nn
 
 from kalmanssl.encoders import seeded
-from kalmanssl.entropy import ConditionalPlugIn, EntropyEstimator, make_entropy
+from kalmanssl.entropy import ConditionalPlugIn, EntropyEstimator, PublishedLogDetEntropy, make_entropy
 from kalmanssl.errors import InputError
 from kalmanssl.objective import LDM
 from kalmanssl.pair_latents import Categories, PairLatentModel, Plane, Simplex, Sphere
@@ -68,7 +68,7 @@ class Recipe:
     dim : int
         Dimension of the latents.
     mutual_information : bool
-    prior, momentum, pool_views
+    prior, momentum, pool_views, steady_predictor
         See `PairModel`.
     hidden : tuple of int
         Widths of the projector's hidden layers (ReLU).
@@ -76,8 +76,12 @@ class Recipe:
         Normalise each hidden layer of the projector over the batch.
     predictor : int or None
         Width of the predictor's hidden layer, which has batch normalisation; None for no predictor.
+    output_norm : bool
+        Normalise the output of the projector over the batch, without weights.
     augmentation : str
         Which set of `kalmanssl.augmentations` it was published with.
+    weight_decay : float
+        And which weight decay, with another optimiser (LARS, SimSiam: SGD; categories: AdamW).
     """
 
     name: str
@@ -91,7 +95,10 @@ class Recipe:
     hidden: tuple[int, ...] = (2048,)
     batch_norm: bool = False
     predictor: int | None = None
+    output_norm: bool = field(default=False, kw_only=True)
+    steady_predictor: bool = field(default=False, kw_only=True)
     augmentation: str = field(default="sphere", kw_only=True)
+    weight_decay: float = field(default=1e-4, kw_only=True)
 
     def build(self, backbone: nn.Module, n_features: int, *, random_state: int | None = None) -> PairModel:
         """Make the model.
@@ -111,6 +118,8 @@ class Recipe:
         """
         with seeded(random_state):
             projector = _perceptron((n_features, *self.hidden, self.dim), self.batch_norm)
+            if self.output_norm:
+                projector.append(nn.BatchNorm1d(self.dim, affine=False))
             predictor = None
             if self.predictor is not None:
                 predictor = _perceptron((self.dim, self.predictor, self.dim), batch_norm=True)
@@ -123,18 +132,21 @@ class Recipe:
             prior=self.prior,
             momentum=self.momentum,
             pool_views=self.pool_views,
+            steady_predictor=self.steady_predictor,
         )
 
     def __str__(self) -> str:
+        steady = ", steady rate" if self.steady_predictor else ""
+        norm = (", batch norm" if self.batch_norm else "") + (" of the output too" if self.output_norm else "")
         parts: dict[str, Any] = {
             "latent model": self.latent_model,
             "entropy": self.entropy,
             "mutual information": "yes" if self.mutual_information else None,
             "prior": self.prior,
             "views pooled": "yes" if self.pool_views else None,
-            "moving-average target": self.momentum,
-            "predictor": None if self.predictor is None else f"{self.predictor}, {self.dim}",
-            "projector": ", ".join(map(str, (*self.hidden, self.dim))) + (", batch norm" if self.batch_norm else ""),
+            "moving-average target": None if self.momentum is None else f"{self.momentum}, rising to 1",
+            "predictor": None if self.predictor is None else f"{self.predictor}, {self.dim}{steady}",
+            "projector": ", ".join(map(str, (*self.hidden, self.dim))) + norm,
         }
         kept = {name: part for name, part in parts.items() if part is not None}
         width = max(map(len, kept))
@@ -210,8 +222,18 @@ def sphere_knn(dim: int = 256, mutual_information: bool = False, precision: floa
     return Recipe("sphere, nearest neighbours", model, make_entropy("knn", "sphere", dim), dim, mutual_information)
 
 
-def sphere_logdet(dim: int = 256, mutual_information: bool = False, precision: float = 5.0) -> Recipe:
-    """Von Mises-Fisher pairs on the sphere, log-determinant: no entropy of anything on a sphere, but spread it is."""
+def sphere_logdet(
+    dim: int = 256, mutual_information: bool = False, precision: float = 5.0, reference_bugs: bool = False
+) -> Recipe:
+    """Von Mises-Fisher pairs on the sphere, log-determinant: no entropy of anything on a sphere, but spread it is.
+
+    With `reference_bugs` the loss is that of the paper's published code, see `PublishedLogDetEntropy`.
+    """
+    if reference_bugs:
+        return Recipe(
+            "sphere, log-determinant as in the published code", Sphere(precision), PublishedLogDetEntropy(dim), dim,
+            mutual_information,
+        )  # fmt: skip
     entropy = make_entropy("logdet", "sphere", expansion=True)
     return Recipe("sphere, log-determinant", Sphere(0.5 * dim * precision), entropy, dim, mutual_information)
 
@@ -242,20 +264,24 @@ def byol(dim: int = 256, momentum: float = 0.99) -> Recipe:
     """BYOL (Grill et al. 2020, arXiv 2006.07733): squared distance of directions, target by moving average."""
     return Recipe(
         "BYOL", Sphere(2.0), ConditionalPlugIn(), dim, prior="empirical", momentum=momentum,
-        hidden=(2048,), batch_norm=True, predictor=512,
+        hidden=(4096,), batch_norm=True, predictor=4096, augmentation="asymmetric", weight_decay=1e-5,
     )  # fmt: skip
 
 
-def simsiam(dim: int = 256) -> Recipe:
+def simsiam(dim: int = 2048) -> Recipe:
     """SimSiam (Chen & He 2021, arXiv 2011.10566): the same without the moving average, cosine of directions."""
     return Recipe(
         "SimSiam", Sphere(1.0), ConditionalPlugIn(), dim, prior="empirical",
-        hidden=(2048, 2048), batch_norm=True, predictor=512,
+        hidden=(2048, 2048), batch_norm=True, output_norm=True, predictor=512, steady_predictor=True,
+        augmentation="weak", weight_decay=1e-5,
     )  # fmt: skip
 
 
 def jepa(dim: int = 256, momentum: float = 0.99) -> Recipe:
-    """JEPA on pairs (Assran et al. 2023, arXiv 2301.08243): a predictor on the plane, target by moving average."""
+    """JEPA on pairs (Assran et al. 2023, arXiv 2301.08243): a predictor on the plane, target by moving average.
+
+    The momentum rises as that of BYOL; there it does so along a straight line.
+    """
     return Recipe(
         "JEPA", Plane(0.5), ConditionalPlugIn(), dim, prior="empirical", momentum=momentum,
         batch_norm=True, predictor=512,
@@ -272,8 +298,9 @@ def categorical(
     """
     model = Categories(dim, match_probability, final)
     return Recipe(
-        "categories", model, make_entropy("categorical", "categories", dim), dim, mutual_information, hidden=(128,)
-    )
+        "categories", model, make_entropy("categorical", "categories", dim), dim, mutual_information, hidden=(128,),
+        weight_decay=0.02,
+    )  # fmt: skip
 
 
 RECIPES: dict[str, Callable[..., Recipe]] = {

@@ -15,18 +15,20 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities import move_data_to_device
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader
 
-from kalmanssl.errors import CollapseError, DivergenceError, InputError
+from kalmanssl.checkpoints import Checkpoints, RunLabel
+from kalmanssl.errors import CollapseError, DivergenceError, InputError, NotFiniteError
 from kalmanssl.gathering import rank_and_size
 from kalmanssl.objective import Terms
 from kalmanssl.progress import Progress
@@ -34,9 +36,6 @@ from kalmanssl.training_callbacks import CollapseWatch, History
 from kalmanssl.training_data import TrainingData
 
 __all__ = ["Trainable", "TrainingSettings", "train"]
-
-LAST = "last.ckpt"
-BEST = "best.ckpt"
 
 
 class Trainable(Protocol):
@@ -95,8 +94,10 @@ class TrainingSettings:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("learning_rate", "dynamics_rate", "noise_rate", "gradient_clip"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise InputError(f"weight_decay must not be negative, got {self.weight_decay}")
 
 
 def train(
@@ -149,7 +150,8 @@ def train(
     CollapseError, DivergenceError, KeyboardInterrupt
         Each after the last good weights were put back into `model`.
     InputError
-        If there is no checkpoint to resume from, or it belongs to a model of other sizes.
+        If a setting cannot be used, there is no checkpoint to resume from, or another model or other settings (but for
+        epochs and patience) made it.
     """
     with (
         tempfile.TemporaryDirectory(prefix="kalmanssl-") as scratch,
@@ -158,27 +160,53 @@ def train(
         _interruptible(),
         _alone_again(),
     ):
-        folder = Path(checkpoint_dir) if checkpoint_dir is not None else Path(scratch)
-        if resume and not (folder / LAST).is_file():
-            raise InputError(f"nothing to resume: {folder / LAST} does not exist; fit without resume first")
-        task = _Task(model, data, settings, seed, watch)
-        keep: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
+        if resume and checkpoint_dir is None:
+            raise InputError("resume=True needs the checkpoint_dir of the run that was interrupted")
+        score = None if data.held_out is None else "held_out_gain"
+        kept = Checkpoints(Path(checkpoint_dir or scratch), model, score, resume)
+        label = RunLabel(
+            model=model,
+            seed=seed,
+            steps_per_epoch=data.steps_per_epoch,
+            settings=replace(settings, epochs=1, patience=1),  # which may be changed on the way
+        )
         # The order matters: a collapsed epoch must raise before it can be kept.
-        last = ModelCheckpoint(folder, LAST.removesuffix(".ckpt"), **keep)
-        callbacks: list[Callback] = [CollapseWatch(), History(history), last]
-        if data.held_out is not None:
-            score = "held_out_gain"
-            callbacks.append(ModelCheckpoint(folder, BEST.removesuffix(".ckpt"), monitor=score, mode="max", **keep))
+        callbacks: list[Callback] = [CollapseWatch(), History(history), label, *kept.callbacks]
+        if score is not None:
             callbacks.append(
                 EarlyStopping(score, mode="max", patience=settings.patience, check_on_train_epoch_end=True)
             )
         if progress:
             callbacks.append(Progress())
-        trainer = pl.Trainer(
+        trainer = _trainer(accelerator, devices, settings.epochs, callbacks)
+        task = _Task(model, data, settings, seed, watch)
+        try:
+            trainer.fit(task, ckpt_path=kept.resumed, weights_only=True)
+        except SystemExit:  # how Lightning ends a run that was interrupted from the keyboard
+            kept.restore(model)
+            raise KeyboardInterrupt from None
+        except (CollapseError, DivergenceError) as error:
+            raise type(error)(f"{error}; {kept.restore(model)}") from None
+        except MisconfigurationException as error:
+            raise InputError(f"{kept.resumed or 'training'}: {_first_line(error)}") from error
+        except (RuntimeError, KeyError, pickle.UnpicklingError) as error:
+            if kept.resumed is not None and trainer.global_step == 0:
+                raise InputError(
+                    f"{kept.resumed} does not fit this model ({_first_line(error)}): "
+                    "resume with the settings that began the run, or fit anew"
+                ) from error
+            raise
+        kept.restore(model)
+        trainer.strategy.barrier()  # the folder may go with the first process
+
+
+def _trainer(accelerator: str, devices: int, epochs: int, callbacks: list[Callback]) -> pl.Trainer:
+    try:
+        return pl.Trainer(
             accelerator=accelerator,
             devices=devices,
             sync_batchnorm=devices > 1 and accelerator != "cpu" and torch.cuda.is_available(),
-            max_epochs=settings.epochs,
+            max_epochs=epochs,
             callbacks=callbacks,
             logger=False,
             enable_progress_bar=False,
@@ -186,24 +214,12 @@ def train(
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,
         )
-        try:
-            trainer.fit(task, ckpt_path=str(folder / LAST) if resume else None, weights_only=True)
-        except SystemExit:  # how Lightning ends a run that was interrupted from the keyboard
-            _restore(model, folder)
-            raise KeyboardInterrupt from None
-        except (CollapseError, DivergenceError) as error:
-            kept = _restore(model, folder)
-            raise type(error)(f"{error}; {kept}") from None
-        except (RuntimeError, KeyError, pickle.UnpicklingError) as error:
-            if resume and trainer.global_step == 0:
-                raise InputError(
-                    f"{folder / LAST} does not fit this model ({str(error).splitlines()[0]}): "
-                    "resume with the settings that began the run, or fit anew"
-                ) from error
-            raise
-        # What the first process keeps in a folder of its own goes once the others have read it.
-        _restore(model, Path(str(last.dirpath)))
-        trainer.strategy.barrier()
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise InputError(f"accelerator={accelerator!r} with devices={devices!r}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class _Task(pl.LightningModule):
@@ -242,9 +258,11 @@ class _Task(pl.LightningModule):
             torch.manual_seed(self.seed_ + self.current_epoch + 1_000_003 * self.global_rank)
         try:
             terms = self.model.terms(batch)
-        except (
-            InputError
-        ) as error:  # an entropy that cannot be estimated: from the start, or once latents fell together
+        except NotFiniteError as error:
+            if self.global_step == 0:
+                raise
+            raise self._diverged(str(error)) from error
+        except InputError as error:  # an entropy that cannot be estimated, once latents fell together
             if self.global_step == 0:
                 raise
             raise CollapseError(f"the latents collapsed at step {self.global_step}: {error}") from error
@@ -304,17 +322,6 @@ class _Task(pl.LightningModule):
         factors = [(lambda step: 1.0) if name == "steady" else factor for name in named]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def _restore(model: nn.Module, folder: Path) -> str:
-    """Put the best weights back, or the last where none were held out to judge, and say which they are."""
-    path = folder / BEST if (folder / BEST).is_file() else folder / LAST
-    if not path.is_file():
-        return "no epoch had been finished, so the weights are those of the start"
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    weights = {name.removeprefix("model."): value for name, value in checkpoint["state_dict"].items()}
-    model.cpu().load_state_dict(weights)
-    return f"the weights are those of epoch {checkpoint['epoch'] + 1}"
 
 
 @contextmanager

@@ -199,6 +199,29 @@ def test_the_presets_are_those_of_the_paper() -> None:
     assert rates == [(0.5, 0.2, 0.0, 0.1), (0.5, 0.2, 0.5, 0.0)]
 
 
+def test_each_view_may_have_a_set_of_its_own() -> None:
+    one, two = AUGMENTATIONS["asymmetric"]
+    assert (one.crop_scale, one.flip, one.grey, one.blur) == ((0.08, 1.0), 0.5, 0.2, 0.0)
+    assert (one.jitter, one.brightness, one.contrast, one.saturation, one.hue) == (0.8, 0.4, 0.4, 0.2, 0.1)
+    assert (one.solarise, two) == (0.0, replace(one, solarise=0.2))
+    weak = replace(one, saturation=0.4, blur=0.5)
+    assert AUGMENTATIONS["weak"] == weak
+    image = smooth_images(1, side=8).expand(MANY, -1, -1, -1)
+    views = PairAugmentation((Augmentation(flip=0.3), Augmentation(solarise=0.2)))(image, seeded())
+    mirrored, inverted = (torch.isclose(v, image, atol=1e-6).flatten(1).all(1).logical_not() for v in views)
+    assert rate_is(mirrored, 0.3)
+    assert rate_is(inverted, 0.2)
+    torch.testing.assert_close(views[0][mirrored], image[mirrored].flip(-1))
+    assert "solarise=0.2" in repr(PairAugmentation("asymmetric"))
+    assert repr(PairAugmentation("plane")).count("Augmentation(") == 2  # itself, and one set for both
+
+
+def test_two_equal_sets_are_one() -> None:
+    images, both = noise_images(), (AUGMENTATIONS["plane"], AUGMENTATIONS["plane"])
+    for a, b in zip(PairAugmentation("plane")(images, seeded()), PairAugmentation(both)(images, seeded()), strict=True):
+        torch.testing.assert_close(a, b, atol=0, rtol=0)
+
+
 def test_the_preset_for_digits_never_mirrors_and_moves_little() -> None:
     settings = AUGMENTATIONS["tiny"]
     assert settings.flip == 0
@@ -328,8 +351,9 @@ def test_bad_settings_are_refused(settings: dict, message: str) -> None:
 
 
 def test_bad_arguments_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="one of plane, sphere, tiny or an Augmentation, got 'W'"):
-        PairAugmentation("W")
+    for wrong in ("W", (Augmentation(),), (Augmentation(), "plane"), None):
+        with pytest.raises(InputError, match="plane, sphere, asymmetric, weak, tiny, an Augmentation or two, got"):
+            PairAugmentation(wrong)
     with pytest.raises(InputError, match="size"):
         PairAugmentation("plane", size=0)
     with pytest.raises(InputError, match="std must be positive"):
@@ -338,3 +362,5 @@ def test_bad_arguments_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     PairAugmentation("plane")
     with pytest.raises(InputError, match=r"pip install 'kalmanssl\[images\]'"):
         PairAugmentation("sphere")
+    with pytest.raises(InputError, match="or blur=0"):
+        PairAugmentation((Augmentation(), Augmentation(blur=0.1)))

@@ -16,6 +16,7 @@ from kalmanssl.entropy import (
     GaussianKDEEntropy,
     KNNEntropy,
     LogDetEntropy,
+    PublishedLogDetEntropy,
     VarianceCovarianceEntropy,
     VonMisesFisherKDEEntropy,
     conditional_entropy,
@@ -268,6 +269,48 @@ def test_vicreg_wants_nothing_more_once_spread_out():
     assert float(VarianceCovarianceEntropy()(white)) == pytest.approx(0, abs=1e-9)
 
 
+# --- the published code's log-determinant ---
+
+
+def published_in_loops(views):
+    """Written out entry by entry from the five points in which the code departs from the expansion."""
+    dim = views[0].shape[1]
+    rows = [row - view.mean(0) for view in views for row in view]  # pooled, but centred view by view
+    total = 0.0
+    cov = np.zeros((dim, dim))
+    for i in range(dim):
+        for j in range(dim):
+            cov[i, j] = sum(row[i] * row[j] for row in rows) / (len(rows) - 1) + 1e-6  # every entry
+    variance = [cov[i, i] + 1e-9 for i in range(dim)]
+    for i in range(dim):
+        total += math.log(variance[i])
+        for j in range(dim):
+            if i != j:
+                total -= 0.5 * (cov[i, j] ** 2 / (variance[i] * variance[j] + 1e-9)) ** 2  # squared once more
+    return total / dim  # and not halved
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-3])  # with little of it, what is added to entries and products counts
+def test_published_logdet_equals_its_plain_loop(spread):
+    towards = spread * normal(9, 4) + (spread < 1)
+    other = towards + 0.5 * spread * normal(9, 4, 1) + spread
+    z, other = (torch.nn.functional.normalize(one, dim=1) for one in (towards, other))
+    estimator = PublishedLogDetEntropy(4)
+    single = [estimator(one) for one in (z, other)]
+    assert [float(one) for one in single] == pytest.approx([published_in_loops([v.numpy()]) for v in (z, other)])
+    pair = float(estimator(torch.cat([z, other], 1)))
+    assert pair == pytest.approx(published_in_loops([z.numpy(), other.numpy()]), rel=1e-10)
+    # It differs from what the paper states, by more than the factor.
+    right = 0.5 * LogDetEntropy(expansion=True)(torch.cat([z, other], 1)) / 2 - 0.5 * math.log(2 * math.pi * math.e)
+    assert abs(pair - float(right)) > 0.05
+
+
+def test_published_logdet_does_not_see_which_views_belong_together():
+    z, other = directions(30, 4), directions(30, 4, 1)
+    estimator = PublishedLogDetEntropy(4)
+    torch.testing.assert_close(estimator(torch.cat([z, other], 1)), estimator(torch.cat([z, other.roll(7, 0)], 1)))
+
+
 # --- derivatives ---
 
 ON = {
@@ -283,6 +326,11 @@ ON = {
     "pairs of categories": (CategoricalEntropy(2), lambda u: u.unflatten(1, (2, 2)).softmax(-1).flatten(1)),
     "expansion": (LogDetEntropy(expansion=True), lambda u: u),
     "expansion, few samples": (LogDetEntropy(expansion=True), lambda u: u[:3]),
+    "published": (PublishedLogDetEntropy(4), lambda u: torch.nn.functional.normalize(u, dim=-1)),
+    "published, pairs": (
+        PublishedLogDetEntropy(2),
+        lambda u: torch.nn.functional.normalize(u.unflatten(1, (2, 2)), dim=-1).flatten(1),
+    ),
     "vicreg": (VarianceCovarianceEntropy(), lambda u: 0.5 * u),
     "vicreg, few samples": (VarianceCovarianceEntropy(), lambda u: 0.5 * u[:3]),
 }
@@ -357,6 +405,18 @@ def test_names_and_spaces(name, space):
         (lambda: VarianceCovarianceEntropy()(normal(1, 4)), "v has 1 sample, but a variance needs at least 2"),
         (lambda: LogDetEntropy(expansion=True)(normal(1, 4)), "v has 1 sample, but a variance needs at least 2"),
         (lambda: LogDetEntropy()(normal(3, 4)), "or use expansion=True"),
+        (lambda: PublishedLogDetEntropy(1), "dim must be at least 2, got 1"),
+        (
+            lambda: PublishedLogDetEntropy(3)(directions(9, 4)),
+            "4 columns, but must have dim=3, or twice that for pairs",
+        ),
+        (lambda: PublishedLogDetEntropy(4)(directions(1, 4)), "v has 1 sample, but a variance needs at least 2"),
+        (lambda: PublishedLogDetEntropy(3)(torch.eye(3)[[0] * 4]), "the 4 samples of v lie on one point"),
+        (lambda: make_entropy(PublishedLogDetEntropy(4)), "is not for latents on the plane"),
+        (
+            lambda: conditional_entropy(PublishedLogDetEntropy(4), directions(9, 4), directions(9, 4, 1)),
+            "does not see what one latent of a pair tells of the other, so .* use prior='model'",
+        ),
         (
             lambda: LogDetEntropy(0.0, expansion=True)(torch.eye(3)[[0, 1, 1]]),
             "singular with ridge=0.0: a dimension is constant",

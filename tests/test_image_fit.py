@@ -8,7 +8,7 @@ from torch import nn
 from kalmanssl import recipes
 from kalmanssl.augmentations import PairAugmentation
 from kalmanssl.datasets import Images
-from kalmanssl.errors import InputError
+from kalmanssl.errors import DivergenceError, InputError
 from kalmanssl.image_encoders import SmallConvEncoder
 from kalmanssl.image_fit import fit_images, image_features
 from kalmanssl.probes import linear_probe
@@ -70,3 +70,70 @@ def test_bad_networks_are_named(digits):
         fit_images(model, images, broken, epochs=1, batch_size=10, progress=False)
     with torch.no_grad():
         assert torch.isfinite(model(PairAugmentation("tiny").plain(torch.from_numpy(images.images)))).all()
+
+
+def test_a_second_fit_trains_as_the_first_did(digits):
+    images = digits[0].select(np.arange(100))
+    encoder = SmallConvEncoder(1, 8, 16, random_state=0)
+    model = recipes.sphere_kde(dim=8).build(encoder, 16, random_state=0)
+    norm = next(part for part in encoder.modules() if isinstance(part, nn.BatchNorm2d))
+    seen = []
+    for _ in range(2):
+        before = norm.running_mean.clone()
+        fit_images(model, images, PairAugmentation("tiny"), epochs=1, batch_size=50, progress=False)
+        seen.append(float((norm.running_mean - before).abs().max()))
+        assert not model.training
+    assert min(seen) > 1e-3
+
+
+def test_a_frozen_part_stays_frozen(digits):
+    images = digits[0].select(np.arange(100))
+    encoder = SmallConvEncoder(1, 8, 16, random_state=0)
+    model = recipes.sphere_kde(dim=8).build(encoder, 16, random_state=0)
+    norm = next(part for part in encoder.modules() if isinstance(part, nn.BatchNorm2d)).eval()
+    before = norm.running_mean.clone()
+    image_features(encoder, images, PairAugmentation("tiny"))
+    assert encoder.training
+    assert not norm.training
+    fit_images(model, images, PairAugmentation("tiny"), epochs=1, batch_size=50, progress=False)
+    torch.testing.assert_close(norm.running_mean, before, rtol=0, atol=0)
+
+
+def test_divergence_is_named_and_the_weights_of_the_start_come_back(digits):
+    images = digits[0].select(np.arange(200))
+    model = recipes.sphere_kde(dim=8).build(SmallConvEncoder(1, 8, 16, random_state=0), 16, random_state=0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    history: dict[str, list[float]] = {}
+    with pytest.raises(DivergenceError, match="those of the start"):
+        fit_images(
+            model, images, PairAugmentation("tiny"), epochs=2, batch_size=50, learning_rate=1e18, progress=False,
+            history=history,
+        )  # fmt: skip
+    for name, value in before.items():
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_an_augmentation_of_ones_own(digits):
+    class Shaken:
+        def __call__(self, images):
+            plain = self.plain(images)
+            return plain + 0.1 * torch.randn(plain.shape), plain + 0.1 * torch.randn(plain.shape)
+
+        def plain(self, images):
+            return images.float() / 255
+
+    images = digits[0].select(np.arange(100))
+    model = recipes.plane_knn(dim=8).build(nn.Flatten(), 64, random_state=0)
+    history: dict[str, list[float]] = {}
+    fit_images(model, images, Shaken(), epochs=2, batch_size=50, progress=False, history=history)
+    assert len(history["loss"]) == 2
+    assert image_features(model, images, Shaken()).shape == (100, 8)
+
+
+def test_what_is_no_images_or_makes_no_views_is_refused(digits):
+    images = digits[0].select(np.arange(100))
+    model = recipes.plane_knn(dim=8).build(nn.Flatten(), 64, random_state=0)
+    with pytest.raises(InputError, match="images must be Images"):
+        fit_images(model, images.images, PairAugmentation("tiny"), epochs=1, progress=False)
+    with pytest.raises(InputError, match=r"PairAugmentation\('tiny'\)"):
+        fit_images(model, images, "tiny", epochs=1, progress=False)

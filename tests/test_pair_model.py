@@ -1,5 +1,7 @@
 """Pair models: published losses as settings, both directions, moving averages, training."""
 
+import dataclasses
+import doctest
 import math
 
 import pytest
@@ -9,7 +11,7 @@ from torch.nn import functional
 
 from kalmanssl import recipes
 from kalmanssl.encoders import seeded
-from kalmanssl.entropy import ConditionalPlugIn, KNNEntropy, make_entropy
+from kalmanssl.entropy import ConditionalPlugIn, KNNEntropy, PublishedLogDetEntropy, make_entropy
 from kalmanssl.errors import InputError
 from kalmanssl.objective import LDM
 from kalmanssl.pair_latents import Plane, Simplex, Sphere
@@ -106,6 +108,43 @@ def test_byol_and_simsiam_are_stop_gradients_of_directions(name):
     assert model.terms(pair).loss.item() == pytest.approx(0, abs=1e-9)
 
 
+def test_the_example_of_the_recipes_is_true():
+    assert doctest.testmod(recipes) == (0, 2)
+
+
+def test_byol_and_simsiam_have_the_published_sizes():
+    byol, simsiam = recipes.byol(), recipes.simsiam()
+    assert (byol.hidden, byol.dim, byol.predictor, byol.momentum) == ((4096,), 256, 4096, 0.99)
+    assert (simsiam.hidden, simsiam.dim, simsiam.predictor) == ((2048, 2048), 2048, 512)
+    assert (byol.augmentation, simsiam.augmentation) == ("asymmetric", "weak")
+    assert byol.weight_decay == simsiam.weight_decay == 1e-5
+    assert "0.99, rising to 1" in str(byol)
+    assert "512, 2048, steady rate" in str(simsiam)
+    assert "2048, 2048, 2048, batch norm of the output too" in str(simsiam)
+    out = torch.cat(raw(build(recipes.simsiam(DIM)), views()))
+    torch.testing.assert_close(out.mean(0), torch.zeros(DIM).double(), atol=1e-9, rtol=0)
+    torch.testing.assert_close(out.var(0, unbiased=False), torch.ones(DIM).double(), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("information", [False, True])
+def test_the_published_logdet_on_the_sphere(information):
+    model = build(recipes.sphere_logdet(DIM, information, precision=2.5, reference_bugs=True))
+    z = [functional.normalize(one, dim=1) for one in raw(model, views())]
+
+    def spread(rows, count):
+        cov = rows.T @ rows / (count - 1) + 1e-6
+        variance = cov.diagonal() + 1e-9
+        fourth = (cov**2 / (variance[:, None] * variance + 1e-9)) ** 2
+        return (variance.log().sum() - 0.5 * fourth[~torch.eye(DIM, dtype=torch.bool)].sum()) / DIM
+
+    centred = [one - one.mean(0) for one in z]
+    entropy = sum(spread(one, N) for one in centred) if information else spread(torch.cat(centred), 2 * N)
+    assert model.terms(views()).entropy.item() == pytest.approx(entropy.item(), rel=1e-10)
+    same_loss(model, -2.5 * (z[0] * z[1]).sum(1).mean() - entropy, constant=None)
+    assert "PublishedLogDetEntropy" in str(recipes.sphere_logdet(reference_bugs=True))
+    assert "Published" not in str(recipes.sphere_logdet())
+
+
 def test_infonce_with_a_predictor_counts_its_own_view_alone():
     model = build(recipes.cpc(DIM, temperature=0.5))
     z = [functional.normalize(one, dim=1) for one in raw(model, views())]
@@ -176,6 +215,60 @@ def test_target_follows_by_the_momentum():
         torch.testing.assert_close(new, old + 0.1)
 
 
+def test_momentum_rises_to_one_along_a_cosine_and_begins_anew():
+    model, epochs = build(dataclasses.replace(recipes.byol(DIM, momentum=0.9), hidden=(8,), predictor=8)), 4
+    for again in range(2):
+        for epoch in range(epochs):
+            expected = 1 - 0.1 * (math.cos(math.pi * epoch / epochs) + 1) / 2
+            assert 1 - float(model.pace) == pytest.approx(expected, rel=1e-6), (again, epoch)
+            before, fast = next(model.target.parameters()).clone(), next(model.backbone.parameters())
+            with torch.no_grad():
+                fast.add_(1.0)
+            model.after_step()
+            kept = expected * before + (1 - expected) * fast
+            torch.testing.assert_close(next(model.target.parameters()), kept, rtol=1e-6, atol=1e-7)
+            model.after_epoch(epochs)
+
+
+def test_a_resumed_target_moves_as_that_of_an_uninterrupted_run(tmp_path):
+    def run(**options):
+        model = build(dataclasses.replace(recipes.byol(DIM, momentum=0.9), hidden=(8,), predictor=8))
+        data = PairBatches(N, lambda chosen: tuple(v[chosen] for v in views()), 20, seed=0)
+        train(model, data, TrainingSettings(4, 1e-3), {}, seed=0, accelerator="cpu", progress=False, **options)
+        return model.state_dict()
+
+    def interrupt(epoch):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    whole = run()
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint_dir=tmp_path, watch=interrupt)
+    for name, value in run(checkpoint_dir=tmp_path, resume=True).items():
+        torch.testing.assert_close(value, whole[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["byol", "simsiam"])
+def test_the_predictor_of_simsiam_alone_keeps_its_rate(name, monkeypatch):
+    small = dataclasses.replace(make_recipe(name, dim=DIM), hidden=(8, 8), predictor=8)
+    model, rates, real = build(small), [], torch.optim.AdamW.step
+
+    def step(self, *args, **kwargs):
+        rates.append([group["lr"] for group in self.param_groups])
+        assert {id(p) for p in self.param_groups[1]["params"]} == {id(p) for p in model.predictor.parameters()}
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    data = PairBatches(N, lambda chosen: tuple(v[chosen] for v in views()), 20, seed=0)
+    settings = TrainingSettings(3, 1e-3, dynamics_rate=2.0)
+    train(model, data, settings, {}, seed=0, accelerator="cpu", progress=False)
+    encoder, predictor = zip(*rates, strict=True)
+    assert len(encoder) == 6
+    assert encoder[-1] < 0.1 * encoder[0]
+    expected = [2e-3] * 6 if name == "simsiam" else [2 * rate for rate in encoder]
+    assert predictor == pytest.approx(expected)
+
+
 def test_categories_are_annealed_over_the_epochs_and_resume(tmp_path):
     def run(epochs, **options):
         model = build(recipes.categorical(4, match_probability=0.6, final=0.9))
@@ -210,6 +303,13 @@ def test_training_pulls_pairs_together_and_keeps_them_spread():
         (Sphere(), ConditionalPlugIn(), {"predictor": nn.Linear(DIM, DIM)}, "prior='empirical' alone"),
         (Plane(), KNNEntropy(), {"momentum": 0.9}, "moving-average target has no gradient"),
         (Plane(), KNNEntropy(), {"prior": "flat"}, "prior must be one of model, empirical"),
+        (Plane(), KNNEntropy(), {"steady_predictor": True}, "steady_predictor .* but there is none"),
+        (
+            Plane(),
+            PublishedLogDetEntropy(DIM),
+            {},
+            "estimates entropies on the sphere, but the latents are on the plane",
+        ),
     ],
 )
 def test_parts_that_do_not_fit(latent_model, entropy, options, said):
@@ -217,6 +317,12 @@ def test_parts_that_do_not_fit(latent_model, entropy, options, said):
         PairModel(
             nn.Identity(), nn.Identity(), latent_model, LDM(entropy, mutual_information=False), **options
         )  # fmt: skip
+
+
+def test_the_published_logdet_has_no_entropy_given_the_other_view():
+    model = build(dataclasses.replace(recipes.sphere_logdet(DIM, reference_bugs=True), prior="empirical"))
+    with pytest.raises(InputError, match=r"PublishedLogDetEntropy does not see what one latent .* use prior='model'"):
+        model.terms(views())
 
 
 def test_bad_input():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kalmanssl.encoders import MLPEncoder
-from kalmanssl.entropy import ConditionalPlugIn, LogDetEntropy
+from kalmanssl.entropy import ConditionalPlugIn, KNNEntropy, LogDetEntropy
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
 from kalmanssl.models import SequenceModel
 from kalmanssl.noise import ConstantNoise
@@ -197,6 +197,87 @@ def test_resuming_needs_a_checkpoint_that_fits(tmp_path):
         run(make(), checkpoint_dir=tmp_path, resume=True)
 
 
+@pytest.mark.parametrize("changed", ["seed", "learning_rate", "steps_per_epoch", "entropy"])
+def test_another_run_does_not_go_on_from_a_checkpoint(tmp_path, changed):
+    run(make(), checkpoint_dir=tmp_path, epochs=1)
+    objective = LDM(KNNEntropy()) if changed == "entropy" else None
+    other = {"seed": 1, "learning_rate": 1e-3, "steps_per_epoch": 7}
+    named = {"learning_rate": "settings", "entropy": "model"}.get(changed, changed)
+    with pytest.raises(InputError, match=f"another {named}: resume with the model"):
+        run(make(objective), checkpoint_dir=tmp_path, resume=True, **{k: v for k, v in other.items() if k == changed})
+
+
+def test_a_run_that_is_over_cannot_be_resumed_for_fewer_epochs(tmp_path):
+    run(make(), checkpoint_dir=tmp_path, epochs=3)
+    with pytest.raises(InputError, match=r"last\.ckpt"):
+        run(make(), checkpoint_dir=tmp_path, resume=True, epochs=1)
+
+
+def test_checkpoints_of_an_earlier_run_are_not_put_into_another(tmp_path, monkeypatch):
+    run(make(), checkpoint_dir=tmp_path, epochs=1, held_out=[rotation(seed=1, steps=300)])
+
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    model = make()
+    before = copy.deepcopy(model.state_dict())
+    monkeypatch.setattr(SequenceModel, "after_step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, checkpoint_dir=tmp_path, held_out=[rotation(seed=1, steps=300)])
+    for name, value in before.items():
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_weights_of_the_start_come_back_when_no_epoch_was_finished(monkeypatch):
+    model, real, calls = make(), SequenceModel.terms, []
+    before = copy.deepcopy(model.state_dict())
+
+    def terms(self, features):
+        calls.append(0)
+        return real(self, features * (float("nan") if len(calls) == 10 else 1.0))
+
+    monkeypatch.setattr(SequenceModel, "terms", terms)
+    with pytest.raises(DivergenceError, match="weights are those of the start"):
+        run(model)
+    for name, value in before.items():
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_parts_keep_their_modes():
+    model = make()
+    model.encoder.eval()
+    run(model, epochs=1)
+    assert model.training
+    assert not model.encoder.training
+    assert not any(part.training for part in model.encoder.modules())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"accelerator": "bogus"}, "accelerator='bogus' with devices=1: "),
+        ({"devices": 0}, "accelerator='cpu' with devices=0: "),
+        ({"resume": True}, "needs the checkpoint_dir"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(InputError, match=message):
+        run(make(), **options)
+
+
+def test_a_gpu_that_is_not_there_is_named():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(InputError, match="accelerator='gpu' with devices=1: "):
+        run(make(), accelerator="gpu")
+
+
+def test_a_file_is_no_folder_for_checkpoints(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        run(make(), checkpoint_dir=tmp_path / "file")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -204,6 +285,8 @@ def test_resuming_needs_a_checkpoint_that_fits(tmp_path):
         ("epochs", 0, "epochs must be at least 1, got 0"),
         ("learning_rate", 0.0, "learning_rate must be positive"),
         ("learning_rate", float("nan"), "learning_rate must be positive"),
+        ("learning_rate", float("inf"), "learning_rate must be positive"),
+        ("weight_decay", -1.0, "weight_decay must not be negative"),
         ("activity_bias", -1.0, "must not be negative"),
     ],
 )
