@@ -12,7 +12,6 @@ doi 10.1126/science.aad1935; DANDI:000044) or any other NWB file with spikes and
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -22,10 +21,10 @@ import numpy as np
 import typer
 from hc11_methods import FULL, QUICK, Data, Job, Outcome, jobs
 from hc11_report import add_equal_coverage, by_method, draw, score_table
+from kept import Lines, Row
 from measure import machine_facts, peak_memory_mb, reset_peak_memory
 from peers.predictive import Prediction
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from suite import Quiet, asked, err_console, explained, progress_bar, screen
 
 from kalmanssl.datasets.place_cells import place_cells
 from kalmanssl.errors import InputError
@@ -37,7 +36,6 @@ CURVE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 SIMULATED = {"n_units": 30, "duration": 240.0, "n_interneurons": 0}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-err_console = Console(stderr=True)
 
 
 class PresetName(StrEnum):
@@ -87,7 +85,7 @@ def score(prediction: Prediction, truth: np.ndarray, mask: np.ndarray) -> dict[s
     }
 
 
-def keep(outcome: Outcome, job: Job, seed: int | None, data: Data, folder: Path, peak_mb: float) -> dict[str, Any]:
+def keep(outcome: Outcome, job: Job, seed: int | None, data: Data, folder: Path, peak_mb: float) -> Row:
     """Save the predictions on running test bins; return the row for the results."""
     name = "".join(c if c.isalnum() else "-" for c in outcome.method.lower())
     file = f"{name}-{seed or 0}.npz"
@@ -114,36 +112,26 @@ def keep(outcome: Outcome, job: Job, seed: int | None, data: Data, folder: Path,
     }
 
 
-def open_folder(out: Path, settings: dict[str, Any], replaced: set[str]) -> list[dict[str, Any]]:
-    """Make the folder or go on in it; return the rows that are done, without those of the methods in `replaced`."""
-    card, results = out / "settings.json", out / "results.jsonl"
-    if out.exists() and not card.exists() and any(out.iterdir()):
-        raise InputError(f"{out} holds other files: give an empty or a new folder with --out")
-    rows = []
-    for line in results.read_text().splitlines() if results.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:  # the last line of a run that was killed
-            err_console.print(f"{results.name}: a damaged line is left out and its method run again", markup=False)
-    rows = [row for row in rows if row["method"] not in replaced]
-    if rows and card.exists() and json.loads(card.read_text()) != settings:
+def open_folder(out: Path, settings: dict[str, Any], replaced: set[str]) -> Lines:
+    """Make the folder or go on in it, without the rows of the methods in `replaced`."""
+    lines = Lines(out)
+    if lines.damaged:  # the last line of a run that was killed
+        err_console.print(f"{lines.path.name}: a damaged line is left out and its method run again", markup=False)
+    rows = [row for row in lines.rows if row["method"] not in replaced]
+    if rows and lines.settings != settings:
         raise InputError(
             f"{out} holds results of other settings: give another --out, or --overwrite to replace them all"
         )
     (out / "predictions").mkdir(parents=True, exist_ok=True)
-    card.write_text(json.dumps(settings, indent=2) + "\n")
-    results.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return rows
+    lines.begin(settings, rows)
+    return lines
 
 
-def run_all(todo: list[tuple[Job, int | None]], data: Data, out: Path, rows: list[dict[str, Any]], quiet: bool) -> None:
-    """Run what is not done yet; append every row to `rows` and to the folder as soon as it is there."""
-    done = {(row["method"], row["seed"]) for row in rows}
+def run_all(todo: list[tuple[Job, int | None]], data: Data, lines: Lines, quiet: bool) -> None:
+    """Run what is not done yet; keep every row as soon as it is there."""
+    done = {(row["method"], row["seed"]) for row in lines.rows}
     todo = [(job, seed) for job, seed in todo if any((name, seed) not in done for name in job.rows)]
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err_console
-    )
-    with nullcontext() if quiet else bar:
+    with progress_bar(quiet) as bar:
         task = bar.add_task("", total=len(todo))
         for job, seed in todo:
             label = next(iter(job.rows)) + ("" if seed is None else f", seed {seed}")
@@ -153,10 +141,7 @@ def run_all(todo: list[tuple[Job, int | None]], data: Data, out: Path, rows: lis
             peak = peak_memory_mb()
             for outcome in outcomes:
                 if (outcome.method, seed) not in done:
-                    row = keep(outcome, job, seed, data, out / "predictions", peak)
-                    rows.append(row)
-                    with (out / "results.jsonl").open("a") as file:
-                        file.write(json.dumps(row) + "\n")
+                    lines.add(keep(outcome, job, seed, data, lines.folder / "predictions", peak))
             bar.advance(task)
 
 
@@ -182,10 +167,10 @@ def main(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Run again what is done, all of it or what --only names.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run the benchmark."""
-    try:
+    with explained(out):
         if data is None and preset is PresetName.full:
             raise InputError("--preset full needs --data FILE.nwb; without data there is only --preset quick")
         settings = {
@@ -198,29 +183,18 @@ def main(
         }
         limit_threads(threads)
         halves = load(data, bin_size, split_at, end_zones)
-        listed = [job for job in jobs(FULL if preset is PresetName.full else QUICK) if wanted(job, only)]
+        listed = [job for job in jobs(FULL if preset is PresetName.full else QUICK) if asked(only, *job.rows)]
         if not listed:
             raise InputError(f"--only {only}: no method has that in its name")
-        rows = open_folder(out, settings, {name for job in listed for name in job.rows} if overwrite else set())
+        lines = open_folder(out, settings, {name for job in listed for name in job.rows} if overwrite else set())
         skipped = {name: job.missing for job in listed if job.missing for name in job.rows}
         for name, reason in skipped.items():
             err_console.print(f"skipped {name}: {reason}", style="bold red", markup=False, soft_wrap=True)
         todo: list[tuple[Job, int | None]] = [
             (job, seed) for job in listed if not job.missing for seed in (range(seeds) if job.seeded else [None])
         ]
-        run_all(todo, halves, out, rows, quiet)
-    except InputError as error:
-        err_console.print(f"error: {error}", markup=False, soft_wrap=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        err_console.print(f"stopped; what is done is in {out}, the same command goes on from there", markup=False)
-        raise typer.Exit(130) from None
-    summarise(rows, halves, out, settings | {"seeds": seeds}, skipped)
-
-
-def wanted(job: Job, only: list[str] | None) -> bool:
-    """Whether one of the job's rows is asked for."""
-    return not only or any(part.lower() in name.lower() for part in only for name in job.rows)
+        run_all(todo, halves, lines, quiet)
+    summarise(lines.rows, halves, out, settings | {"seeds": seeds}, skipped)
 
 
 def limit_threads(threads: int) -> None:
@@ -232,9 +206,7 @@ def limit_threads(threads: int) -> None:
     threadpool_limits(threads)
 
 
-def summarise(
-    rows: list[dict[str, Any]], data: Data, out: Path, settings: dict[str, Any], skipped: dict[str, str]
-) -> None:
+def summarise(rows: list[Row], data: Data, out: Path, settings: dict[str, Any], skipped: dict[str, str]) -> None:
     """Write results.json and decoding.png and print the table."""
     order = {name: i for i, name in enumerate(name for job in jobs(QUICK) for name in job.rows)}
     rows.sort(key=lambda row: (order[row["method"]], row["seed"] or 0))
@@ -256,10 +228,8 @@ def summarise(
     temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
     temporary.replace(out / "results.json")
     draw(rows, out / "predictions", out / "decoding.png")
-    # A pipe has no width of its own: leave room for a whole row.
-    console = Console() if Console().is_terminal else Console(width=170)
-    console.print(score_table(rows))
-    console.print(f"{out / 'results.json'}, {out / 'decoding.png'}: {len(by_method(rows))} methods", markup=False)
+    screen().print(score_table(rows))
+    screen().print(f"{out / 'results.json'}, {out / 'decoding.png'}: {len(by_method(rows))} methods", markup=False)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,19 @@
-"""Runs of a suite: results that are kept as they come and resumed, and several processes that do the work."""
+"""Results of a suite, kept as they come so that a run can be stopped and goes on: in one file, or line by line."""
 
 from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import nullcontext
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from typing import Any
 
 from kalmanssl.errors import InputError
 
-__all__ = ["Results", "Row", "run_all"]
+__all__ = ["Lines", "Results", "Row", "finite"]
 
 Row = dict[str, Any]
-J = TypeVar("J")
 
 
 class Results:
@@ -57,8 +50,8 @@ class Results:
         self.rows: dict[tuple[Any, ...], Row] = {}
         if self.path.exists():
             self._read()
-        elif folder.exists() and any(not any(one.match(name) for name in beside) for one in folder.iterdir()):
-            raise InputError(f"{folder} holds other files: give an empty or a new folder with --out")
+        else:
+            _refuse_other_files(folder, beside)
         folder.mkdir(parents=True, exist_ok=True)
 
     def _read(self) -> None:
@@ -83,7 +76,7 @@ class Results:
 
     def add(self, row: Row) -> None:
         """Keep a row, in place of an earlier one of the same key, and write the file."""
-        self.rows[self._key(row)] = _finite(row)
+        self.rows[self._key(row)] = finite(row)
         whole = {"settings": self.settings, "machine": self.machine, "results": list(self.rows.values())}
         beside = self.path.with_suffix(".part")
         beside.write_text(json.dumps(whole) + "\n", encoding="utf-8")
@@ -98,89 +91,49 @@ class Results:
         return [row for row in self.of(*key) if "failed" not in row]
 
 
-def run_all(
-    work: Callable[[J, Callable[[Row], None]], Row],
-    jobs: Sequence[J],
-    results: Results,
-    workers: int,
-    *,
-    console: Console,
-    quiet: bool,
-    found: Callable[[Row], str],
-) -> None:
-    """Do jobs, and keep each row as it comes.
+class Lines:
+    """Rows of results, a line of `results.jsonl` each, and the settings that they have in common (`settings.json`).
 
-    Parameters
-    ----------
-    work : callable
-        Does a job and returns its row. It is told a function that takes its progress: rows with `step`, `steps` and
-        perhaps `score`.
-    jobs : sequence
-    results : Results
-    workers : int
-        Processes.
-    console : Console
-        Where progress and a line for each row go.
-    quiet : bool
-        Neither of them.
-    found : callable
-        Says in a few words what a row that did not fail found.
+    `settings` is None in a folder that is not begun; `damaged` says that a line was left out, such as the last one of
+    a run that was killed. An `InputError` says if the folder, which may be new, holds other files.
     """
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
-    )
-    under_way: dict[str, TaskID] = {}
 
-    def name(row: Row) -> str:
-        return ", ".join(f"seed {row[part]}" if part == "seed" else str(row[part]) for part in results.key)
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.path, self.card = folder, folder / "results.jsonl", folder / "settings.json"
+        if not self.card.exists():
+            _refuse_other_files(folder)
+        self.settings: dict[str, Any] | None = json.loads(self.card.read_text()) if self.card.exists() else None
+        self.rows: list[Row] = []
+        self.damaged = False
+        for line in self.path.read_text().splitlines() if self.path.exists() else []:
+            try:
+                self.rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                self.damaged = True
 
-    def say(row: Row) -> None:
-        if name(row) not in under_way:
-            under_way[name(row)] = bar.add_task("", total=row["steps"])
-        score = f": {row['score']:.3f}" if "score" in row else ""
-        bar.update(under_way[name(row)], completed=row["step"], description=name(row) + score)
+    def begin(self, settings: dict[str, Any], rows: Iterable[Row]) -> None:
+        """Make the folder, with these settings and the rows that stay."""
+        self.rows = list(rows)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.card.write_text(json.dumps(settings, indent=2) + "\n")
+        self.path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
 
-    with nullcontext() if quiet else bar:
-        progress = bar.add_task("runs", total=len(jobs))
-        for row in _in_processes(work, jobs, workers, say):
-            results.add(row)
-            bar.advance(progress)
-            if name(row) in under_way:
-                bar.remove_task(under_way.pop(name(row)))
-            if not quiet:
-                said = row["failed"] if "failed" in row else found(row)
-                console.print(f"{name(row)}: {said}", markup=False, highlight=False)
-
-
-def _in_processes(
-    work: Callable[[J, Callable[[Row], None]], Row], jobs: Sequence[J], workers: int, say: Callable[[Row], None]
-) -> Iterator[Row]:
-    """Do jobs, in order in this process if there is one worker, else several at once with a thread each."""
-    if workers == 1:
-        yield from (work(job, say) for job in jobs)
-        return
-    # Threads of each process are limited from outside: its libraries read this when they are loaded.
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
-        told = manager.Queue()
-        waiting = {pool.submit(work, job, told.put) for job in jobs}
-        try:
-            while waiting:
-                finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-                while not told.empty():
-                    say(told.get())
-                for one in finished:
-                    yield one.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    def add(self, row: Row) -> None:
+        """Keep a row behind the others."""
+        self.rows.append(row)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
 
 
-def _finite(value: Any) -> Any:
+def _refuse_other_files(folder: Path, beside: Sequence[str] = ()) -> None:
+    if folder.exists() and any(not any(one.match(name) for name in beside) for one in folder.iterdir()):
+        raise InputError(f"{folder} holds other files: give an empty or a new folder with --out")
+
+
+def finite(value: Any) -> Any:
     """Make NaN and infinity null, which is all that JSON has for them."""
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: finite(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_finite(one) for one in value]
+        return [finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

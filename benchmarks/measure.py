@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["Stopwatch", "fastest", "machine_facts", "peak_memory_mb", "reset_peak_memory"]
+__all__ = ["Stopwatch", "fastest", "machine_facts", "peak_memory_mb", "reset_peak_memory", "versions"]
 
 
 def cpu_seconds() -> float:
@@ -71,12 +71,18 @@ def machine_facts(threads: int) -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
     }
-    for package in ("kalmanssl", "torch", "numpy", "scipy", "scikit-learn", "cebra"):
+    return facts | versions("kalmanssl", "torch", "numpy", "scipy", "scikit-learn", "cebra")
+
+
+def versions(*packages: str) -> dict[str, str | None]:
+    """Versions of packages; None for one that is not installed."""
+    found: dict[str, str | None] = {}
+    for package in packages:
         try:
-            facts[package] = version(package)
+            found[package] = version(package)
         except PackageNotFoundError:
-            facts[package] = None
-    return facts
+            found[package] = None
+    return found
 
 
 def _processor() -> str:

@@ -8,9 +8,10 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
-__all__ = ["picture", "table", "write"]
+__all__ = ["picture", "spread", "table", "write"]
 
 STYLE = (
     "body{font:15px sans-serif;max-width:78em;margin:2em auto;padding:0 1em}td,th{padding:.2em .6em;text-align:left;"
@@ -31,6 +32,11 @@ def table(lines: Sequence[Sequence[str]]) -> str:
         for tag, line in zip(["th", *["td"] * (len(lines) - 1)], lines, strict=True)
     )
     return f"<table><tr>{'</tr><tr>'.join(rows)}</tr></table>"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and, of several, standard deviation, as text."""
+    return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
 
 
 def picture(figure: Figure, dpi: int = 100) -> str:

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
+HELP = ["-h", "--help"]
 app = typer.Typer(
     cls=OneLineErrors,
     add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": HELP},
 )
 
 
@@ -307,7 +308,7 @@ def report(
     typer.echo(f"report: {target.resolve()}")
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def bench(
     ctx: typer.Context,
     name: Annotated[
@@ -318,9 +319,14 @@ def bench(
     """Run one of the benchmark suites of the source repository.
 
     kalmanssl bench hc11_decoding --preset quick --out results
+
+    kalmanssl bench hc11_decoding --help
     """
     import subprocess
 
+    if name in HELP:
+        typer.echo(ctx.get_help())
+        return
     folder = Path(__file__).resolve().parents[1] / "benchmarks"
     suites = {p.stem: p for p in folder.glob("*.py") if "__main__" in p.read_text(encoding="utf-8")}
     suites |= {p.parent.name: p.parent for p in folder.glob("*/__main__.py")}
@@ -334,8 +340,13 @@ def bench(
         return
     if name not in suites:
         raise InputError(f"no benchmark {name!r}: there are {', '.join(sorted(suites))}")
-    done = subprocess.run([sys.executable, str(suites[name]), *ctx.args], check=False)
-    raise typer.Exit(done.returncode)
+    suite = subprocess.Popen([sys.executable, str(suites[name]), *ctx.args])
+    while True:
+        try:
+            code = suite.wait()
+            raise typer.Exit(code if code >= 0 else 128 - code)  # as shells number the end by a signal
+        except KeyboardInterrupt:
+            continue  # the suite has heard it too, and ends by saying what it keeps
 
 
 def _evaluation(run: Run, recording: Path, after: float | None, smooth: bool) -> Evaluation:

@@ -19,7 +19,8 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (v,) = ctx.saved_tensors
-        return (grad + grad.T) @ v
+        # Transposed by a copy, which goes block by block: adding grad.T itself can be as slow as the product.
+        return grad.T.clone(memory_format=torch.contiguous_format).add_(grad) @ v
 
 
 def gram(v: Tensor) -> Tensor:

@@ -511,6 +511,19 @@ def test_bench_hands_on_arguments_and_exit_code(tmp_path, monkeypatch, file):
     assert invoke("bench", "suite", "--quick", "x").exit_code == 7
 
 
+def test_bench_help_is_that_of_the_suite_and_an_end_by_a_signal_is_numbered_as_in_shells(tmp_path, monkeypatch):
+    import kalmanssl.cli
+
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "suite.py").write_text(
+        "import os, sys\nif __name__ == '__main__':\n"
+        "    sys.exit(9) if '--help' in sys.argv else os.kill(os.getpid(), 15)\n"
+    )
+    monkeypatch.setattr(kalmanssl.cli, "__file__", str(tmp_path / "kalmanssl/cli.py"))
+    assert invoke("bench", "suite", "--help").exit_code == 9
+    assert invoke("bench", "suite").exit_code == 128 + 15
+
+
 def test_demo_does_everything_and_keeps_to_its_folder(tmp_path, monkeypatch):
     import kalmanssl.demo
 

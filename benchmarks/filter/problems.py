@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kalmanssl.errors import InputError
+
 __all__ = ["EXTREMES", "NOISES", "TASKS", "Cell", "Problem", "Size", "make_problem", "operations", "with_extremes"]
 
 NOISES = ("varying", "constant")
@@ -32,7 +34,7 @@ class Size(NamedTuple):
         """Read "8,100,10,5"."""
         numbers = text.replace(" ", "").strip("()").split(",")
         if len(numbers) != 4 or not all(n.isdigit() and int(n) > 0 for n in numbers):
-            raise ValueError(f"--sizes {text}: expected batch,steps,states,channels such as 8,100,10,5")
+            raise InputError(f"--sizes {text}: expected batch,steps,states,channels such as 8,100,10,5")
         return cls(*map(int, numbers))
 
     def __str__(self) -> str:

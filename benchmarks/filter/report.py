@@ -1,19 +1,57 @@
-"""Tables of times, ratios, memory and accuracy."""
+"""What was found, as a file, a figure and tables of times, ratios, memory and accuracy."""
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
+from kept import Row
+from measure import machine_facts, versions
 from rich.table import Table
+from suite import screen
 
+from .figure import SWEEPS, draw
+from .folder import Folder
 from .methods import METHODS
 from .problems import NOISES, TASKS, Size
 
-__all__ = ["accuracy_table", "cost_table", "time_tables"]
+__all__ = ["accuracy_table", "cost_table", "summarise", "time_tables"]
 
 NOISE_WORDS = {"varying": "noise that depends on the input", "constant": "constant noise"}
 TASK_WORDS = {"forward": "forward", "gradients": "forward and gradients"}
+
+
+def summarise(folder: Folder, rates: list[Row], sizes: list[Size]) -> None:
+    """Write results.json and the figure, print the tables."""
+    timed = [row for row in folder.rows.values() if "case" not in row]
+    accuracy = [row for row in folder.rows.values() if "case" in row]
+    core = max((one["core"] for one in rates if one["core"]), default=None)
+    products = max(one["torch.mm"] for one in rates)
+    for row in timed:
+        if core and "gflops" in row:
+            row["share_of_core"] = row["gflops"] * 1e9 / core
+    machine = machine_facts(1) | {"flops_per_second": {"core": core, "torch.mm": products}}
+    machine |= versions("numba", "jax", "jaxlib", "dynamax", "torch-kf", "filterpy")
+    result = {"settings": folder.settings, "machine": machine, "results": timed, "accuracy": accuracy}
+    files = [folder.path / "results.json", folder.path / "times.png"]
+    files[0].write_text(json.dumps(result, indent=1) + "\n")
+    drawn = draw(timed, files[1])
+
+    console = screen()
+    swept = {size for one in SWEEPS.values() for size in one}
+    earlier = [size for size in dict.fromkeys(Size(*row["size"]) for row in timed) if size not in swept]
+    sizes = list(dict.fromkeys([*sizes, *earlier]))
+    for table in time_tables(timed, sizes):
+        console.print(table)
+    if core:
+        console.print(f"this core: {core / 1e9:.0f} GFLOP/s at most, {products / 1e9:.0f} in torch.mm")
+    if timed:
+        console.print(cost_table(timed, sizes, core))
+    for noise in NOISES:
+        if any(row["noise"] == noise for row in accuracy):
+            console.print(accuracy_table(accuracy, noise))
+    console.print(", ".join(map(str, files if drawn else files[:1])), markup=False)
 
 
 def time_tables(rows: list[dict[str, Any]], sizes: list[Size]) -> list[Table]:

@@ -133,10 +133,7 @@ def baseline_settings(hidden: tuple[int, ...], steps: int, data: Mapping[str, An
         return Plan(steps, 32, 1e-3, dynamics=3.0)
 
     plans = {"tiny": plan(20), "quick": plan(steps), "full": plan(10 * steps)}
-    return [
-        Setting(name, maker(name), data or {}, plans=plans, why_missing=missing(name), published=None)
-        for name in BASELINES
-    ]
+    return [Setting(name, maker(name), data or {}, plans=plans, why_missing=missing(name)) for name in BASELINES]
 
 
 def run(

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import pages
-from kept import Results
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from kept import Results, Row
 from matplotlib.figure import Figure
 
 from identifiability.experiment import Experiment
@@ -34,16 +33,10 @@ def write_page(results: Results, experiments: Sequence[Experiment], path: Path) 
 
 
 def _section(results: Results, experiment: Experiment) -> str:
-    rows = [
-        row
-        for name in setting_names(results, experiment)
-        for row in results.of(experiment.name, name)
-        if "failed" not in row
-    ]
+    rows = [row for name in setting_names(results, experiment) for row in results.good(experiment.name, name)]
     if not rows:
         return ""
     figure = Figure(figsize=(11, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = [_bars, *(panel for entry, panel in PANELS.items() if any(row.get(entry) for row in rows))]
     places = figure.subplots(1, len(panels), squeeze=False)[0]
     for panel, place in zip(panels, places, strict=True):
@@ -55,7 +48,7 @@ def _section(results: Results, experiment: Experiment) -> str:
     return f"<h2>{html.escape(experiment.title)} ({html.escape(experiment.figure)})</h2>{drawn}"
 
 
-def _bars(place: Any, rows: list[dict[str, Any]], experiment: Experiment) -> None:
+def _bars(place: Any, rows: list[Row], experiment: Experiment) -> None:
     names = list(dict.fromkeys(row["setting"] for row in rows))[::-1]
     means = [np.mean([row[experiment.score] for row in rows if row["setting"] == name]) for name in names]
     place.barh(names, np.maximum(means, 0.0), color="#1b6ca8")
@@ -65,7 +58,7 @@ def _bars(place: Any, rows: list[dict[str, Any]], experiment: Experiment) -> Non
     place.tick_params(axis="y", labelsize=7)
 
 
-def _curves(place: Any, rows: list[dict[str, Any]], experiment: Experiment) -> None:
+def _curves(place: Any, rows: list[Row], experiment: Experiment) -> None:
     for row in rows:
         if row.get("curve") and row["seed"] == 0:
             place.plot(*np.transpose(row["curve"]), label=row["setting"])
@@ -73,7 +66,7 @@ def _curves(place: Any, rows: list[dict[str, Any]], experiment: Experiment) -> N
     place.legend(frameon=False, fontsize=6, loc="lower right")
 
 
-def _cosines(place: Any, rows: list[dict[str, Any]], experiment: Experiment) -> None:
+def _cosines(place: Any, rows: list[Row], experiment: Experiment) -> None:
     for row in rows:
         if row.get("cosine") and row["seed"] == 0:
             place.plot(*np.transpose(row["cosine"]), label=row["setting"])
@@ -81,7 +74,7 @@ def _cosines(place: Any, rows: list[dict[str, Any]], experiment: Experiment) -> 
     place.set(xlabel="step", ylabel="cosine of the two gradients")
 
 
-def _levels(place: Any, rows: list[dict[str, Any]], experiment: Experiment) -> None:
+def _levels(place: Any, rows: list[Row], experiment: Experiment) -> None:
     row = next(row for row in rows if row.get("noise_levels"))
     place.plot(*np.transpose(row["noise_levels"]), ".", markersize=2, alpha=0.4)
     place.set(xlabel="variance of the pixels", ylabel="inferred variance", title=row["setting"])
@@ -90,10 +83,9 @@ def _levels(place: Any, rows: list[dict[str, Any]], experiment: Experiment) -> N
 PANELS = {"curve": _curves, "cosine": _cosines, "noise_levels": _levels}
 
 
-def _maps(rows: list[dict[str, Any]]) -> Figure:
+def _maps(rows: list[Row]) -> Figure:
     """Grids of positions as the encoder sees them, before (above) and after learning."""
     figure = Figure(figsize=(2.2 * len(rows), 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
     for place, (when, row) in zip(
         figure.subplots(2, len(rows), squeeze=False).flat,
         [(when, row) for when in ("before", "after") for row in rows],

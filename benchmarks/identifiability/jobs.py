@@ -66,8 +66,7 @@ def with_model(experiment: Experiment, where: str) -> Experiment:
     for setting in experiment.settings:
         if dict(setting.data) not in kinds:
             kinds.append(dict(setting.data))
-    words = [", ".join([name, *(f"{key} {value}" for key, value in kind.items())]) for kind in kinds]
-    own = [Setting(said, make, kind) for said, kind in zip(words, kinds, strict=True)]
+    own = [Setting(", ".join([name, *(f"{key} {value}" for key, value in kind.items())]), make, kind) for kind in kinds]
     return replace(experiment, settings=(*experiment.settings, *own))
 
 

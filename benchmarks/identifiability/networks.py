@@ -18,20 +18,16 @@ from kalmanssl.objective import LDM
 from kalmanssl.predictors import KalmanPredictor
 from kalmanssl.recurrent import RecurrentPredictor
 
-__all__ = ["KalmanNetwork", "RecurrentNetwork", "entropy_of"]
+__all__ = ["KalmanNetwork", "RecurrentNetwork"]
 
 
-def entropy_of(name: str, samples: int) -> EntropyEstimator | ConditionalPlugIn:
-    """Make an entropy estimator that uses at most so many latents of a batch; the kernel of "kde" has width one."""
+def _objective(entropy: str | EntropyEstimator, samples: int) -> LDM:
+    """Match by an entropy that uses at most so many latents of a batch; the kernel of "kde" has width one."""
     settings: dict[str, dict[str, Any]] = {
         "knn": {"max_samples": samples},
         "kde": {"bandwidth": 1.0, "max_samples": samples},
     }
-    return make_entropy(name, **settings.get(name, {}))
-
-
-def _objective(entropy: str | EntropyEstimator, samples: int) -> LDM:
-    made = entropy_of(entropy, samples) if isinstance(entropy, str) else entropy
+    made = make_entropy(entropy, **settings.get(entropy, {})) if isinstance(entropy, str) else entropy
     return LDM(made, mutual_information=not isinstance(made, ConditionalPlugIn))
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from kept import Results
+from kept import Results, Row
+from pages import spread
 
 from identifiability.experiment import Experiment
 from kalmanssl.identifiability import consistency
@@ -51,10 +51,10 @@ def table(results: Results, experiments: Sequence[Experiment]) -> list[tuple[str
     for experiment in experiments:
         known = {setting.name: setting for setting in experiment.settings}
         for name in setting_names(results, experiment):
-            rows = results.of(experiment.name, name)
-            good = [row for row in rows if "failed" not in row]
+            good = results.good(experiment.name, name)
             if not good:
-                lines.append((experiment.name, name, "-", "", f"failed: {rows[0]['failed']}", "", ""))
+                reason = results.of(experiment.name, name)[0]["failed"]
+                lines.append((experiment.name, name, "-", "", f"failed: {reason}", "", ""))
                 continue
             goal, published = (known[name].goal, known[name].published) if name in known else (None, None)
             ours = [row[experiment.score] for row in good]
@@ -62,18 +62,14 @@ def table(results: Results, experiments: Sequence[Experiment]) -> list[tuple[str
                 (
                     experiment.name,
                     name,
-                    _spread(ours),
+                    spread(ours),
                     "" if published is None else f"{published:.3f}",
                     _verdict(float(np.mean(ours)), published, goal),
-                    _spread([row["r2_true_from_learned"] for row in good]),
-                    _spread([row["r2_learned_from_true"] for row in good]),
+                    spread([row["r2_true_from_learned"] for row in good]),
+                    spread([row["r2_learned_from_true"] for row in good]),
                 )
             )
     return lines
-
-
-def _spread(values: list[float]) -> str:
-    return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
 
 
 def _verdict(ours: float, published: float | None, goal: float | None) -> str:
@@ -88,7 +84,7 @@ def _verdict(ours: float, published: float | None, goal: float | None) -> str:
     return ", ".join(words)
 
 
-def _more(rows: list[dict[str, Any]]) -> dict[str, str]:
+def _more(rows: list[Row]) -> dict[str, str]:
     """Further figures of the runs of one setting, by what they are; only those that were measured."""
     found: dict[str, list[float]] = {}
 
@@ -110,22 +106,21 @@ def _more(rows: list[dict[str, Any]]) -> dict[str, str]:
         if recovery["frequencies"] is not None:
             errors = [one for one in recovery["frequencies"]["error"] if one is not None]
             note("frequency error", max(errors, default=None))
-    words = {name: _spread(values) for name, values in found.items()}
+    words = {name: spread(values) for name, values in found.items()}
     latents = [np.asarray(row["common"]) for row in rows if row.get("common")]
     if len(latents) > 1:
         words["seeds agree"] = f"{consistency([z[::2] for z in latents], [z[1::2] for z in latents]):.3f}"
     return words
 
 
-def _settings(results: Results, experiments: Sequence[Experiment]) -> list[tuple[str, str, list[dict[str, Any]]]]:
+def _settings(results: Results, experiments: Sequence[Experiment]) -> list[tuple[str, str, list[Row]]]:
     """Experiment, setting and rows of what did not fail, in the order of the catalogue."""
-    found = []
-    for experiment in experiments:
-        for name in setting_names(results, experiment):
-            rows = [row for row in results.of(experiment.name, name) if "failed" not in row]
-            if rows:
-                found.append((experiment.name, name, rows))
-    return found
+    return [
+        (experiment.name, name, rows)
+        for experiment in experiments
+        for name in setting_names(results, experiment)
+        if (rows := results.good(experiment.name, name))
+    ]
 
 
 def setting_names(results: Results, experiment: Experiment) -> list[str]:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from kept import Row
 
 from images.data import load
-from images.experiment import Row, backbone_of, fastest_device, keep_features, outputs, scored
+from images.experiment import backbone_of, fastest_device, keep_features, scored
 from images.presets import Preset
 from kalmanssl.augmentations import PairAugmentation
 from kalmanssl.datasets.images import Images
+from kalmanssl.image_fit import image_features
 
 __all__ = ["BASELINES", "RANDOM", "run"]
 
@@ -23,15 +25,14 @@ def _random(preset: Preset, images: Images, test: Images, seed: int) -> tuple[np
     """The encoder as it begins, with the averages of batch normalisation taken from the training images."""
     mean, std = images.moments()
     device = fastest_device()
-    plain = PairAugmentation("tiny", mean=mean, std=std).to(device).plain
-    backbone = backbone_of(preset.encoder, images, preset.features, seed).to(device)
-    pixels, test_pixels = (torch.from_numpy(one.images).to(device) for one in (images, test))
-    norms = [m for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    for norm in norms:
+    augment = PairAugmentation("tiny", mean=mean, std=std).to(device)
+    backbone = backbone_of(preset.encoder, images, preset.features, seed).to(device).train()
+    for norm in (m for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)):
         norm.momentum = None  # all batches count the same
-    outputs(backbone.train(), plain, pixels)
-    backbone.eval()
-    return outputs(backbone, plain, pixels), outputs(backbone, plain, test_pixels)
+    with torch.no_grad():
+        for pixels in torch.from_numpy(images.images).split(512):
+            backbone(augment.plain(pixels.to(device)))
+    return image_features(backbone, images, augment), image_features(backbone, test, augment)
 
 
 def _components(preset: Preset, images: Images, test: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from kept import Row
 from torch import Tensor
 
 from images.data import load
-from images.experiment import Row, backbone_of, fastest_device, outputs
+from images.experiment import backbone_of, fastest_device
 from images.presets import CategoryPlan
 from kalmanssl.augmentations import PairAugmentation
 from kalmanssl.datasets.images import ClassPairs, Images
 from kalmanssl.errors import CollapseError, DivergenceError
+from kalmanssl.image_fit import image_features
 from kalmanssl.probes import entropy_bits, match_categories
 from kalmanssl.recipes import categorical
 from kalmanssl.training import TrainingSettings, train
@@ -59,23 +61,22 @@ def run(name: str, plan: CategoryPlan, seed: int, out: Path) -> Row:
     images, test = load(plan.data, plan.train, plan.test, out)
     mean, std = images.moments()
     device, size = fastest_device(), 32 if plan.encoder == "resnet18" else None
-    plain = PairAugmentation("tiny", size=size, mean=mean, std=std).to(device).plain
-    pixels, test_pixels = (torch.from_numpy(some.images).to(device) for some in (images, test))
+    augment = PairAugmentation("tiny", size=size, mean=mean, std=std).to(device)
+    pictures = augment.plain(torch.from_numpy(images.images).to(device))
     recipe = categorical(len(images.classes), match_probability=plan.start, **CATEGORIES[name])
     recipe = replace(recipe, batch_norm=plan.batch_norm)
-    n_features = 512 if plan.encoder == "resnet18" else FEATURES
     backbone = backbone_of(plan.encoder, images, FEATURES, seed, stem="standard")
-    model = recipe.build(backbone, n_features, random_state=seed)
-    batches = pair_batches(images, plain(pixels), plan, seed)
+    model = recipe.build(backbone, backbone.n_features, random_state=seed)
+    batches = pair_batches(images, pictures, plan, seed)
     history: dict[str, list[float]] = {}
+    settings = TrainingSettings(plan.epochs, plan.rate, weight_decay=recipe.weight_decay)
     began = time.process_time()
     try:
-        train(model, batches, TrainingSettings(plan.epochs, plan.rate, weight_decay=0.02), history, seed=seed,
-              progress=False)  # fmt: skip
+        train(model, batches, settings, history, seed=seed, progress=False)
     except (CollapseError, DivergenceError) as error:
         return row | {"failed": f"{type(error).__name__}: {error}"}
     row |= {"fit_s": time.process_time() - began, "loss": [float(f"{v:.6g}") for v in history["loss"]]}
-    probabilities = outputs(model.eval().to(device), plain, test_pixels)
+    probabilities = image_features(model.to(device), test, augment)
     match = match_categories(probabilities, np.array(test.classes)[test.labels])
     bits = entropy_bits(probabilities)
     order = np.argsort(bits, kind="stable")

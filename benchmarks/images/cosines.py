@@ -47,7 +47,7 @@ class CosineWatch:
         if epoch not in self.when:
             return
         # A copy, since batch normalisation keeps averages of all that it sees.
-        model = _copy(self.model)
+        model = copy.deepcopy(self.model).train().requires_grad_(True)
         device = next(model.parameters()).device
         pair: Any = tuple(view.to(device) for view in self.pair)
         mine = model.terms(pair).entropy
@@ -56,8 +56,3 @@ class CosineWatch:
             (mine, model.terms(pair).entropy), [*model.backbone.parameters(), *model.projector.parameters()]
         )
         self.found.append([epoch, round(cosine, 4)])
-
-
-def _copy(model: PairModel) -> PairModel:
-    copied = copy.deepcopy(model)
-    return copied.train().requires_grad_(True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from kept import Row
 
 from images.combinations import COMBINATIONS, Combination
 from images.cosines import CosineWatch
@@ -20,20 +19,22 @@ from kalmanssl.augmentations import PairAugmentation
 from kalmanssl.datasets.images import Images
 from kalmanssl.errors import CollapseError, DivergenceError
 from kalmanssl.image_encoders import ResNet18, SmallConvEncoder
+from kalmanssl.image_fit import image_features
 from kalmanssl.pair_model import PairModel
 from kalmanssl.probes import effective_dimension, knn_probe, linear_probe
 from kalmanssl.training import train
 from kalmanssl.training_data import PairBatches
 
-__all__ = ["Row", "backbone_of", "fastest_device", "outputs", "run", "scored", "thinned", "validated"]
+__all__ = ["backbone_of", "fastest_device", "keep_features", "run", "scored", "thinned", "validated"]
 
-Row = dict[str, Any]
 POINTS = 64  # of a spectrum that are kept
 PICTURED = 1000  # test images whose features are kept for the map
 HELD_OUT = 5  # every so many-th training image is left to choose settings by
 
 
-def backbone_of(encoder: str, images: Images, features: int, seed: int, stem: str = "cifar") -> nn.Module:
+def backbone_of(
+    encoder: str, images: Images, features: int, seed: int, stem: str = "cifar"
+) -> ResNet18 | SmallConvEncoder:
     """Make the encoder of a preset for these images."""
     channels, size = images.images.shape[1], images.images.shape[-1]
     if encoder == "resnet18":
@@ -44,12 +45,6 @@ def backbone_of(encoder: str, images: Images, features: int, seed: int, stem: st
 def fastest_device() -> str:
     """Where networks are trained and applied."""
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-@torch.no_grad()
-def outputs(network: Callable[[Tensor], Tensor], plain: Callable[[Tensor], Tensor], pixels: Tensor) -> np.ndarray:
-    """Apply a network to pixels that are made plain pictures first, in portions."""
-    return np.concatenate([network(plain(part)).cpu().numpy() for part in pixels.split(512)])
 
 
 def scored(train_x: np.ndarray, train_images: Images, test_x: np.ndarray, test_images: Images) -> Row:
@@ -109,8 +104,8 @@ def run(
     device = fastest_device()
     augment = PairAugmentation(preset.augmentation or recipe.augmentation, mean=mean, std=std).to(device)
     backbone = backbone_of(preset.encoder, images, preset.features, seed)
-    model = recipe.build(backbone, preset.features, random_state=seed)
-    pixels, test_pixels = (torch.from_numpy(some.images).to(device) for some in (images, test))
+    model = recipe.build(backbone, backbone.n_features, random_state=seed)
+    pixels = torch.from_numpy(images.images).to(device)
     batches = PairBatches(len(images), lambda chosen: augment(pixels[chosen]), preset.batch, seed)
     partner = COMBINATIONS.get(one.partner or "")
     watch = None if partner is None else CosineWatch(model, preset.recipe(partner), batches.sample(), preset.epochs)
@@ -125,16 +120,16 @@ def run(
     look(0)
     began = time.process_time()
     try:
-        train(model, batches, preset.training(), history, seed=seed, progress=False, watch=look)
+        train(model, batches, preset.training(recipe), history, seed=seed, progress=False, watch=look)
     except (CollapseError, DivergenceError) as error:
         return row | {"failed": f"{type(error).__name__}: {error}", "loss": history.get("loss", [])}
-    row |= {"fit_s": time.process_time() - began, "loss": [float(f"{v:.6g}") for v in history["loss"]]}
-    row["alignment"] = [float(f"{v:.6g}") for v in history["alignment"]]
+    row["fit_s"] = time.process_time() - began
+    row |= {name: [float(f"{v:.6g}") for v in history[name]] for name in ("loss", "alignment")}
     row["gradient_cosine"] = None if watch is None else watch.found
     model.eval().to(device)
-    features, test_features = (outputs(model.backbone, augment.plain, some) for some in (pixels, test_pixels))
+    features, test_features = (image_features(model.backbone, some, augment) for some in (images, test))
     row |= scored(features, images, test_features, test) | {"validation": validated(features, images)}
-    row |= _shape(outputs(model, augment.plain, test_pixels))
+    row |= _shape(image_features(model, test, augment))
     row |= _cost(model.cpu(), recipe.dim, batches)
     if seed == 0:
         keep_features(out, one.name, test_features, test)

@@ -47,7 +47,9 @@ def write_page(results: Results, path: Path) -> None:
         _maps(results),
         _categories(results),
         "<h2>What a step costs</h2><p>Batch 256, dimension 256, images of 32 pixels, one thread; the encoders on both "
-        "views (ResNet-18 measured on 8 pairs and multiplied). Plain: the textbook's form in a few lines.</p>",
+        "views (ResNet-18 measured on 8 pairs and multiplied). Plain: the textbook's form in a few lines. Lightly and "
+        "solo-learn: their own losses. These are measured by turns with ours, times ours the median ratio. BYOL and "
+        "SimSiam: the loss alone, without a predictor.</p>",
         pages.table(timing_lines(results)),
     ]
     pages.write(path, "Images", *sections)

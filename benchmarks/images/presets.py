@@ -63,8 +63,10 @@ class Preset:
     hidden : int or None
         Width of the hidden layers of projectors and, where there is one, the predictor; None for the recipe's.
     batch, epochs : int
-    rate, weight_decay : float
-        Of AdamW; the rate is that of the encoder at its highest.
+    rate : float
+        Of AdamW, that of the encoder at its highest.
+    weight_decay : float or None
+        Of AdamW; None for the one that the recipe was published with.
     augmentation : str or None
         A name in `kalmanssl.augmentations.AUGMENTATIONS`; None for the one that the recipe was published with.
     adapted : mapping
@@ -85,21 +87,22 @@ class Preset:
     rate: float
     augmentation: str | None
     categories: CategoryPlan
-    weight_decay: float = 1e-4
+    weight_decay: float | None = 1e-4
     adapted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seeds: int = 1
 
     def recipe(self, one: Combination) -> Recipe:
         """Return the recipe of a combination at this size."""
-        made = one.make(dim=self.dims[one.space], **self.adapted.get(one.name, {}))
+        made = one.make(**{"dim": self.dims[one.space], **self.adapted.get(one.name, {})})
         if self.hidden is None:
             return made
         predictor = None if made.predictor is None else self.hidden
         return replace(made, hidden=(self.hidden,) * len(made.hidden), predictor=predictor)
 
-    def training(self) -> TrainingSettings:
-        """Return how combinations are trained, all of them alike."""
-        return TrainingSettings(self.epochs, self.rate, weight_decay=self.weight_decay)
+    def training(self, recipe: Recipe) -> TrainingSettings:
+        """Return how a recipe is trained, all of them alike but for the weight decay, where it is theirs."""
+        decay = recipe.weight_decay if self.weight_decay is None else self.weight_decay
+        return TrainingSettings(self.epochs, self.rate, weight_decay=decay)
 
 
 # All latents begin within one published kernel (precision 5), repel one another along one direction only, and those of
@@ -149,7 +152,7 @@ PRESETS: dict[str, Preset] = {
         rate=4e-3,
         augmentation="plane",  # with the stronger set a run this short learns less
         adapted=_NARROW,
-        categories=CategoryPlan("mnist", 1000, 200, "small", pairs=10240, epochs=15, batch=256, rate=2e-3),
+        categories=CategoryPlan("mnist", None, None, "small", pairs=30720, epochs=40, batch=128, rate=5e-3),
     ),
     "cifar": Preset(
         data="cifar10",
@@ -163,7 +166,8 @@ PRESETS: dict[str, Preset] = {
         epochs=1000,
         rate=1e-3,
         augmentation=None,
-        adapted=_NARROW,
+        weight_decay=None,
+        adapted={**_NARROW, "SimSiam": {"dim": 2048}},
         categories=CategoryPlan(
             "mnist", None, None, "resnet18", pairs=60000, epochs=30, batch=256, rate=1e-4, start=0.8, batch_norm=False
         ),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from kept import Results
+from pages import spread
 from scipy.stats import t as student
 
 from images.baselines import BASELINES
@@ -14,8 +15,8 @@ from images.combinations import COMBINATIONS
 from images.timing import TIMED
 
 __all__ = [
-    "COLUMNS", "INTRODUCTION", "Difference", "category_lines", "difference_lines", "differences", "scores", "spread",
-    "table", "timing_lines", "verdict",
+    "COLUMNS", "INTRODUCTION", "Difference", "category_lines", "difference_lines", "differences", "scores", "table",
+    "timing_lines", "verdict",
 ]  # fmt: skip
 
 COLUMNS = (
@@ -39,12 +40,6 @@ INTRODUCTION = (
 ROWS_OF_CATEGORIES = ("categories", "accuracy", "best matching", "categories used", "entropy of an image (bits)")
 
 
-def spread(values: list[float], digits: int = 3) -> str:
-    """Mean and, of several, standard deviation, as text."""
-    said = f"{np.mean(values):.{digits}f}"
-    return said + (f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else "")
-
-
 def scores(results: Results, name: str, what: str = "linear_probe") -> dict[int, float]:
     """Return a score of a combination by seed."""
     return {row["seed"]: row[what] for row in results.good("combinations", name)}
@@ -56,23 +51,20 @@ def table(results: Results) -> list[tuple[str, ...]]:
     for name, one in COMBINATIONS.items():
         rows = results.good("combinations", name)
         if rows:
-            lines.append((name, *_accuracy(rows), _published(one.published), *_more(rows)))
+            published = "" if one.published is None else f"{one.published:.4f}"
+            lines.append((name, *_accuracy(rows), published, *_more(rows)))
     for name in BASELINES:
         rows = results.good("baselines", name)
         if rows:
             lines.append((name, *_accuracy(rows), "", "", "", "", ""))
     for row in results.rows.values():
-        if "failed" in row:
+        if "failed" in row and row["part"] != "timing":
             lines.append((f"{row['combination']}, seed {row['seed']}", row["failed"], *[""] * 6))
     return lines
 
 
 def _accuracy(rows: list[dict[str, Any]]) -> tuple[str, str]:
     return spread([row["linear_probe"] for row in rows]), spread([row["knn_probe"] for row in rows])
-
-
-def _published(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
 
 
 def _more(rows: list[dict[str, Any]]) -> tuple[str, ...]:
@@ -186,11 +178,19 @@ def category_lines(results: Results) -> list[tuple[str, ...]]:
 
 
 def timing_lines(results: Results) -> list[tuple[str, ...]]:
-    """Heading and rows of what steps cost."""
-    rows = {row["combination"]: row["step_s"] for row in results.good("timing")}
-    encoder = rows.get(next(iter(TIMED)))
-    share = (lambda s: f"{s / encoder:.3g}") if encoder else (lambda s: "")
-    return [
-        ("what", "forward and backward (CPU ms)", "times the small encoder"),
-        *((name, f"{1000 * rows[name]:.3g}", share(rows[name])) for name in TIMED if name in rows),
+    """Heading and rows of what steps cost, and the reason of each that could not be had."""
+    rows = {row["combination"]: row for row in results.of("timing")}
+    encoder = rows.get(next(iter(TIMED)), {}).get("step_s")
+    lines: list[tuple[str, ...]] = [
+        ("what", "forward and backward (CPU ms)", "times the small encoder", "ours by turns with it", "times ours")
     ]
+    for name in TIMED:
+        row = rows.get(name, {})
+        if "step_s" in row:
+            seconds = row["step_s"]
+            share = f"{seconds / encoder:.3g}" if encoder else ""
+            turns = (f"{1000 * row['ours_s']:.3g}", f"{row['times_ours']:.2f}") if "ours_s" in row else ("", "")
+            lines.append((name, f"{1000 * seconds:.3g}", share, *turns))
+        elif row:
+            lines.append((name, row["failed"], "", "", ""))
+    return lines

@@ -1,10 +1,11 @@
-"""What a step costs: the losses beside the encoder that they train, and beside plain forms of the same."""
+"""What a step costs: the losses beside the encoder that they train, and beside the same losses of others."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -12,13 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from images.combinations import combination
+from images.peer_losses import PEERS, Loss, PeerMissingError, peer_loss
 from kalmanssl.image_encoders import ResNet18, SmallConvEncoder
 from kalmanssl.pair_model import PairModel
 
-__all__ = ["TIMED", "cpu_step", "objective_step", "plain_nt_xent", "plain_vicreg", "run"]
+__all__ = [
+    "TIMED", "bare_objective", "cpu_step", "in_turns", "objective_step", "plain_nt_xent", "plain_vicreg", "run",
+]  # fmt: skip
 
 REPEATS = 20
 ENOUGH = 3.0  # seconds after which there are no more repeats
+TURNS = 100  # of two losses beside each other, which take milliseconds
 BATCH, DIM, SIDE = 256, 256, 32
 FEW = 8  # pairs on which ResNet-18 is timed; its cost is in proportion
 
@@ -27,26 +32,60 @@ def cpu_step(loss: Callable[[], Tensor], weights: Sequence[Tensor]) -> float:
     """CPU seconds of a loss and its gradients: the fastest of several, or few slow ones, after one that warms up."""
     taken: list[float] = []
     while len(taken) < 2 or (len(taken) <= REPEATS and sum(taken) < ENOUGH):
-        began = time.process_time()
-        torch.autograd.grad(loss(), weights, allow_unused=True)
-        taken.append(time.process_time() - began)
+        taken.append(_step(loss, weights))
     return min(taken[1:])
+
+
+def _step(loss: Callable[[], Tensor], weights: Sequence[Tensor]) -> float:
+    began = time.process_time()
+    torch.autograd.grad(loss(), weights, allow_unused=True)
+    return time.process_time() - began
+
+
+def in_turns(ours: Loss, theirs: Loss, dim: int, batch: int) -> dict[str, float]:
+    """Time two losses and their gradients by turns in one process, so that whatever else runs slows both alike.
+
+    Returns
+    -------
+    dict
+        `step_s` and `ours_s`, CPU seconds of theirs and ours in their fastest turns; `times_ours`, the median over the
+        turns of the ratio of the two.
+    """
+    pair = _pair(dim, batch)
+    losses = (lambda: ours(*pair), lambda: theirs(*pair))
+    taken: tuple[list[float], list[float]] = ([], [])
+    for turn in range(TURNS + 1):
+        for which in (0, 1) if turn % 2 else (1, 0):
+            taken[which].append(_step(losses[which], pair))
+    mine, other = (some[1:] for some in taken)  # the first warms up
+    ratio = median(b / a for a, b in zip(mine, other, strict=True))
+    return {"step_s": min(other), "ours_s": min(mine), "times_ours": ratio}
 
 
 def objective_step(model: PairModel, dim: int, batch: int) -> float:
     """CPU seconds of the objective on outputs of a projector (batch, dim), twice, with gradients for these."""
-    bare = PairModel(
+    bare, pair = _without_networks(model, model.predictor), _pair(dim, batch)
+    return cpu_step(lambda: bare.terms(pair).loss, pair)
+
+
+def bare_objective(name: str, dim: int) -> Loss:
+    """Return the loss of a combination as a function of both outputs of the projector, the predictor the identity."""
+    model = combination(name).make(dim=dim).build(nn.Identity(), dim, random_state=0)
+    bare = _without_networks(model, None if model.predictor is None else nn.Identity())
+    return lambda z, other: bare.terms((z, other)).loss
+
+
+def _without_networks(model: PairModel, predictor: nn.Module | None) -> PairModel:
+    return PairModel(
         nn.Identity(),
         nn.Identity(),
         model.latent_model,
         model.objective,
-        predictor=model.predictor,
+        predictor=predictor,
         prior=model.prior,
         momentum=model.momentum,
         pool_views=model.pool_views,
     )
-    pair = _pair(dim, batch)
-    return cpu_step(lambda: bare.terms(pair).loss, pair)
 
 
 def plain_nt_xent(z: Tensor, other: Tensor, temperature: float = 0.2) -> Tensor:
@@ -72,23 +111,32 @@ def _pair(dim: int, batch: int) -> tuple[Tensor, Tensor]:
     return one, two
 
 
-def _ours(name: str) -> float:
-    model = combination(name).make(dim=DIM).build(nn.Identity(), DIM, random_state=0)
-    return objective_step(model, DIM, BATCH)
+def _ours(name: str) -> dict[str, float]:
+    pair, loss = _pair(DIM, BATCH), bare_objective(name, DIM)
+    return {"step_s": cpu_step(lambda: loss(*pair), pair)}
 
 
-def _plain(loss: Callable[[Tensor, Tensor], Tensor]) -> float:
-    pair = _pair(DIM, BATCH)
-    return cpu_step(lambda: loss(*pair), pair)
+def _beside_ours(name: str, loss: Loss) -> dict[str, float]:
+    """Time a loss by turns with ours, whose name stands before the comma."""
+    return in_turns(bare_objective(name.partition(",")[0], DIM), loss, DIM, BATCH)
 
 
-def _encoder(network: nn.Module, pairs: int) -> float:
+def _peer(name: str) -> dict[str, Any]:
+    try:
+        return _beside_ours(name, peer_loss(name))
+    except PeerMissingError as error:
+        return {"failed": str(error)}
+
+
+def _encoder(network: nn.Module, pairs: int) -> dict[str, float]:
     pictures = torch.randn(2 * pairs, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     taken = cpu_step(lambda: network(pictures).square().mean(), list(network.parameters()))
-    return taken * BATCH / pairs
+    return {"step_s": taken * BATCH / pairs}
 
 
-TIMED: dict[str, Callable[[], float]] = {
+PLAIN: dict[str, Loss] = {"SimCLR, plain": plain_nt_xent, "VICReg, plain": plain_vicreg}
+
+TIMED: dict[str, Callable[[], dict[str, Any]]] = {
     "encoder, SmallConvEncoder": lambda: _encoder(SmallConvEncoder(3, SIDE, random_state=0), BATCH),
     "encoder, ResNet18": lambda: _encoder(ResNet18(3, random_state=0), FEW),
     **{
@@ -96,13 +144,18 @@ TIMED: dict[str, Callable[[], float]] = {
         for name in ("plane KDE", "plane kNN", "sphere KDE", "sphere kNN")
         for informed in ("", " + MI")
     },
-    "SimCLR": partial(_ours, "SimCLR"),
-    "SimCLR, plain": partial(_plain, plain_nt_xent),
-    "VICReg": partial(_ours, "VICReg"),
-    "VICReg, plain": partial(_plain, plain_vicreg),
+    **{name: partial(_ours, name) for name in ("SimCLR", "VICReg", "SimSiam", "BYOL")},
+    **{name: partial(_beside_ours, name, loss) for name, loss in PLAIN.items()},
+    **{name: partial(_peer, name) for name in PEERS},
 }
 
 
 def run(name: str) -> dict[str, Any]:
-    """Time one of `TIMED` at batch 256, dimension 256, images of 32 pixels: CPU seconds of forward and backward."""
-    return {"part": "timing", "combination": name, "seed": 0, "step_s": TIMED[name]()}
+    """Time one of `TIMED` at batch 256, dimension 256, images of 32 pixels.
+
+    Returns
+    -------
+    dict
+        `step_s`, CPU seconds of forward and backward, beside ours see `in_turns`; or `failed`, if it is not installed.
+    """
+    return {"part": "timing", "combination": name, "seed": 0, **TIMED[name]()}

@@ -267,11 +267,11 @@ def test_the_figure_shows_what_was_swept(tmp_path):
 
 
 def test_what_is_done_is_kept_and_what_is_new_is_added(folder, monkeypatch):
-    import filter.__main__ as command
+    from filter import measuring
 
     before = (folder / "results.jsonl").read_text()
-    monkeypatch.setattr(command, "core_rates", lambda crew: {"core": 1e11, "torch.mm": 1e11})
-    monkeypatch.setattr(command, "time_cell", lambda *arguments: pytest.fail("measured again"))
+    monkeypatch.setattr(measuring, "core_rates", lambda crew: {"core": 1e11, "torch.mm": 1e11})
+    monkeypatch.setattr(measuring, "time_cell", lambda *arguments: pytest.fail("measured again"))
     again = [*FEW, "--parts", "sizes", "--out", folder]
     assert run(*again).exit_code == 0
     assert (folder / "results.jsonl").read_text() == before
@@ -280,9 +280,9 @@ def test_what_is_done_is_kept_and_what_is_new_is_added(folder, monkeypatch):
 
     def fake(crew, methods, cell, repeats, say):
         asked.append((cell.task, list(methods)))
-        return [command.row_of(name, cell) | {"cpu_s": 1.0, "gflops": 1.0} for name in methods]
+        return [measuring.row_of(name, cell) | {"cpu_s": 1.0, "gflops": 1.0} for name in methods]
 
-    monkeypatch.setattr(command, "time_cell", fake)
+    monkeypatch.setattr(measuring, "time_cell", fake)
     assert run(*again, "--methods", "published loop").exit_code == 0
     assert asked == 2 * [("forward", ["kalmanssl", "published loop"]), ("gradients", ["kalmanssl", "published loop"])]
     kept = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]

@@ -49,7 +49,12 @@ def test_every_preset_makes_every_recipe():
     for preset in PRESETS.values():
         for one in COMBINATIONS.values():
             recipe = preset.recipe(one)
-            assert recipe.dim == preset.dims[one.space]
+            assert recipe.dim == preset.adapted.get(one.name, {}).get("dim", preset.dims[one.space])
+            assert preset.training(recipe).weight_decay == preset.weight_decay or preset.weight_decay is None
+    simsiam = PRESETS["cifar"].recipe(COMBINATIONS["SimSiam"])
+    assert (simsiam.dim, simsiam.hidden) == (2048, (2048, 2048))
+    assert PRESETS["cifar"].training(simsiam).weight_decay == 1e-5
+    assert PRESETS["digits"].recipe(COMBINATIONS["SimSiam"]).dim == 64
     assert PRESETS["cifar"].recipe(COMBINATIONS["VICReg"]).hidden == (2048, 2048)
     assert PRESETS["digits"].recipe(COMBINATIONS["VICReg"]).hidden == (256, 256)
 
