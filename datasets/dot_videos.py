@@ -19,9 +19,9 @@ import numpy as np
 from kalmanssl.datasets.higher_motions import Oscillators, Sphere
 from kalmanssl.datasets.motions import Circular, CircularJumps, Figure8, Motion, Square, Wobbly
 from kalmanssl.datasets.rendering import DotImage, Mixing, RandomNetwork
-from kalmanssl.datasets.settings import check_known, check_number, check_setting, check_whole
 from kalmanssl.datasets.video_sets import SPLITS, DotVideos, VideoSource, network_seed
 from kalmanssl.errors import InputError
+from kalmanssl.setting_checks import check_known, check_number, check_setting, check_whole
 
 __all__ = ["MIXINGS", "MOTIONS", "NOISES", "PRESETS", "RENDERINGS", "SPLITS", "DotVideos", "dot_videos"]
 

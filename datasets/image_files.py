@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -48,13 +48,16 @@ def pillow() -> Any:
 def list_images(path: Path, split: str | None) -> list[ImageFile]:
     """Return the pictures below a folder or in a zip, sorted by name, see `Images.from_folder`.
 
+    Links to files and folders count as what they lead to; one to a folder around itself is passed over.
+
     Raises
     ------
     InputError
-        If there is no such file, it is no folder and no zip, holds no pictures, or leaves open what the classes are.
+        If there is no such file, it is no folder and no zip, holds no pictures, leaves open what the classes are, or a
+        folder in it may not be read.
     """
     if path.is_dir():
-        names = [PurePosixPath(p.relative_to(path).as_posix()) for p in path.rglob("*") if p.is_file()]
+        names = [PurePosixPath(found.relative_to(path).as_posix()) for found in _files_below(path)]
     elif path.is_file():
         with _opened(path) as archive:
             names = [PurePosixPath(entry.filename) for entry in archive.infolist() if not entry.is_dir()]
@@ -116,7 +119,7 @@ def read_images(
             try:
                 pixels = _decoded(raw(file.name), size, channels)
             except Exception as error:  # what decoders raise on broken files is no fixed list
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                reason = _reason(error)
                 if on_error == "raise":
                     raise InputError(
                         f"cannot read {file.name} in {path}: {reason}; mend it or pass on_error='skip'"
@@ -155,6 +158,31 @@ def _opened(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise InputError(f"{path} is neither a folder nor a readable zip: {error}") from error
+
+
+def _files_below(folder: Path, around: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yield the files below a folder, whose own place is below the folders `around`, through links too."""
+    place = folder.resolve()
+    if place in around:  # a link led back
+        return
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"cannot read the folder {folder}: {error.strerror}") from error
+    for path in found:
+        if path.is_dir():
+            yield from _files_below(path, (*around, place))
+        elif path.is_file():
+            yield path
+
+
+def _reason(error: Exception) -> str:
+    """Say in one line why a picture cannot be read, the same for the same file every time."""
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):  # its message holds an address in memory
+        return "it is no picture in a known format"
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _below_split(

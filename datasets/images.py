@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kalmanssl.array_checks import as_array
 from kalmanssl.datasets.image_files import (
     list_images,
     pick_per_class,
@@ -18,8 +20,8 @@ from kalmanssl.datasets.image_files import (
     resized_to,
     summary_of_broken,
 )
-from kalmanssl.datasets.settings import check_known, check_whole
 from kalmanssl.errors import InputError
+from kalmanssl.setting_checks import check_known, check_setting, check_whole
 
 __all__ = ["ClassPairs", "Images"]
 
@@ -102,6 +104,8 @@ class Images:
         for name, value in (("size", size), ("max_per_class", max_per_class)):
             if value is not None:
                 check_whole(name, value, 1)
+        check_whole("random_state", random_state, 0)
+        check_setting("path", path, isinstance(path, str | os.PathLike), "a folder or a zip")
         pillow()
         path = Path(path)
         files = list_images(path, split)
@@ -145,12 +149,12 @@ class Images:
         InputError
             If a shape, a type, a value or a label does not fit.
         """
-        pixels = _as_bytes(_channels_first(np.asarray(images), channels))
+        pixels = _as_bytes(_channels_first(as_array("images", images), channels))
         if labels is None:
             if classes is not None:
                 raise InputError("classes are given without labels: pass labels, one per image")
             return cls(pixels, None, ())
-        given = np.asarray(labels)
+        given = as_array("labels", labels)
         if given.shape != (len(pixels),) or given.dtype.kind not in "biuUS":
             raise InputError(
                 f"labels must be whole numbers or names of shape ({len(pixels)},), one per image; "
@@ -190,8 +194,20 @@ class Images:
         return len(self.images)
 
     def select(self, index: Any) -> Images:
-        """Return the images at an index array, a mask or a slice; the classes stay as they are."""
-        chosen = self.images[index]
+        """Return the images at an index array, a mask or a slice; the classes stay as they are.
+
+        Raises
+        ------
+        InputError
+            If the index chooses none, a single one or one that is not there, or is not made of whole numbers.
+        """
+        if not isinstance(index, slice | int | np.integer):
+            index = as_array("index", index)
+            index = index.astype(int) if index.size == 0 else index  # an empty list is made one of floats
+        try:
+            chosen = self.images[index]
+        except (IndexError, TypeError) as error:
+            raise InputError(f"index does not choose among {len(self)} images: {error}") from error
         if chosen.ndim != 4 or len(chosen) == 0:
             raise InputError(f"index must choose one image or more of {len(self)}; for a single one pass [i]")
         return Images(chosen, None if self.labels is None else self.labels[index], self.classes)
@@ -199,6 +215,7 @@ class Images:
     def subset(self, max_per_class: int, random_state: int = 0) -> Images:
         """Return at most so many images of each class (of all, without labels), drawn with a seed, order kept."""
         check_whole("max_per_class", max_per_class, 1)
+        check_whole("random_state", random_state, 0)
         rng = np.random.default_rng(random_state)
         labels = np.zeros(len(self), int) if self.labels is None else self.labels
         rows = [rng.permutation(np.flatnonzero(labels == k))[:max_per_class] for k in np.unique(labels)]
@@ -238,12 +255,13 @@ class ClassPairs:
     Raises
     ------
     InputError
-        If there are no labels, or a class has only one image.
+        If there are no labels, a class has only one image, or the seed is negative.
     """
 
     def __init__(self, images: Images, random_state: int = 0) -> None:
         if images.labels is None:
             raise InputError("pairs of one class need labels: make the images from class folders or pass labels=")
+        check_whole("random_state", random_state, 0)
         counts = np.bincount(images.labels, minlength=len(images.classes))
         single = np.flatnonzero(counts == 1)
         if len(single):
@@ -256,6 +274,7 @@ class ClassPairs:
     def draw(self, n_pairs: int, number: int = 0) -> np.ndarray:
         """Return the indices (n_pairs, 2) of the pairs of epoch `number`; each epoch has a stream of its own."""
         check_whole("n_pairs", n_pairs, 1)
+        check_whole("number", number, 0)
         rng = np.random.default_rng(np.random.SeedSequence(self.random_state, spawn_key=(number,)))
         group = rng.integers(len(self._counts), size=n_pairs)
         counts = self._counts[group]

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from kalmanssl.errors import InputError
+from kalmanssl.setting_checks import check_seed
 
 __all__ = ["ornstein_uhlenbeck", "stationary_variance"]
 
@@ -56,6 +57,7 @@ def ornstein_uhlenbeck(
     if not isinstance(steps, int | np.integer) or steps < 1:
         raise InputError(f"steps must be a whole number, at least 1; got {steps!r}")
     _check_positive("dt", dt)
+    check_seed(random_state)
     rng = np.random.default_rng(random_state)
     keep = np.broadcast_to(np.exp(-rates * dt), variance.shape)
     noise = np.sqrt(variance) * rng.standard_normal((int(steps), len(variance)))

@@ -19,6 +19,7 @@ from kalmanssl.array_checks import check_bin_size
 from kalmanssl.binning import count_events
 from kalmanssl.errors import InputError
 from kalmanssl.recording import Recording
+from kalmanssl.setting_checks import check_seed
 
 __all__ = ["place_cells"]
 
@@ -94,6 +95,7 @@ def place_cells(
     _check("drift", drift, 0 <= drift < np.inf, "0 or more")
     _check("replay_rate", replay_rate, 0 <= replay_rate < np.inf, "0 or more, bursts per second of rest")
     _check("start_time", start_time, np.isfinite(start_time), "a finite time in seconds")
+    check_seed(random_state)
     rng = np.random.default_rng(random_state)
     rat = _run_back_and_forth(rng, duration, track_length)
     replays = _Replays.draw(rng, rat, track_length, replay_rate)

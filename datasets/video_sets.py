@@ -11,8 +11,8 @@ import numpy as np
 
 from kalmanssl.datasets.motions import Motion
 from kalmanssl.datasets.rendering import Mixing
-from kalmanssl.datasets.settings import check_known, check_whole
 from kalmanssl.errors import InputError
+from kalmanssl.setting_checks import check_known, check_whole
 
 __all__ = ["SPLITS", "DotVideos", "VideoSource", "network_seed"]
 

@@ -1,7 +1,11 @@
-"""Checks of the arrays that a recording is made from; everything wrong raises `InputError` with the way out."""
+"""Arrays from what a caller passes, and checks of those that a recording is made from.
+
+Everything wrong raises `InputError` with the way out.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,14 +13,66 @@ import numpy as np
 
 from kalmanssl.errors import InputError
 
-__all__ = ["check_behavior", "check_bin_size", "check_counts", "check_epoch", "check_time"]
+__all__ = [
+    "as_array",
+    "as_floats",
+    "check_behavior",
+    "check_bin_size",
+    "check_counts",
+    "check_epoch",
+    "check_time",
+    "without_tensors",
+]
+
+
+def without_tensors(values: Any) -> Any:
+    """Return a tensor, or each of a list of them, as an array, and anything else as it is.
+
+    Also if it has a gradient, lies on another device or has a type that numpy does not know, such as bfloat16.
+    """
+    torch = sys.modules.get("torch")  # where it has not been imported there are no tensors, and it loads slowly
+    if torch is None:
+        return values
+    if isinstance(values, torch.Tensor):
+        foreign = values.is_floating_point() and values.dtype not in (torch.float16, torch.float32, torch.float64)
+        return (values.float() if foreign else values).numpy(force=True)
+    if isinstance(values, list | tuple) and any(isinstance(value, torch.Tensor) for value in values):
+        return [without_tensors(value) for value in values]
+    return values
+
+
+def as_array(name: str, values: Any) -> np.ndarray:
+    """Return what a caller passed, arrays, tensors, sequences or tables, as an array of any shape and type."""
+    try:
+        return np.asarray(without_tensors(values))
+    except (RuntimeError, TypeError, ValueError) as error:
+        try:
+            shapes = list(dict.fromkeys(np.shape(without_tensors(value)) for value in values))
+        except (RuntimeError, TypeError, ValueError):
+            shapes = []
+        if len(shapes) > 1:
+            reason = f"has parts of different shapes, such as {shapes[0]} and {shapes[1]}: bring them to one"
+        else:
+            reason = f"cannot be made an array: {(str(error).splitlines() or [type(error).__name__])[0]}"
+        raise InputError(f"{name} {reason}") from error
+
+
+def as_floats(name: str, values: Any) -> np.ndarray:
+    """Return what a caller passed as a new array of floats of any shape; None counts as NaN."""
+    array = as_array(name, values)
+    if array.dtype.kind in "biufO":
+        try:
+            return array.astype(float)
+        except (TypeError, ValueError):
+            pass
+    raise InputError(f"{name} must be numbers, got an array of {array.dtype}; convert it to float first")
 
 
 def check_counts(counts: Any, kind: str) -> np.ndarray:
     """Return counts as finite (time, units) float32, not negative unless they are a signal."""
     if kind not in ("counts", "signal"):
         raise InputError(f"kind must be 'counts' or 'signal', got {kind!r}")
-    values = np.asarray(counts)
+    values = as_array("counts", counts)
     if values.dtype.kind not in "biuf":
         raise InputError(f"counts must be numbers, got an array of {values.dtype}; convert it to float first")
     if values.ndim != 2:
@@ -50,7 +106,7 @@ def check_time(time: Any, bin_size: float | None, n_bins: int) -> tuple[np.ndarr
     if time is None:
         width = 0.025 if bin_size is None else float(bin_size)
         return width * (np.arange(n_bins) + 0.5), width
-    centres = np.array(time, dtype=float)
+    centres = as_floats("time", time)
     if centres.shape != (n_bins,):
         raise InputError(f"time must have shape ({n_bins},), one bin centre per row of counts; got {centres.shape}")
     if not np.isfinite(centres).all():
@@ -80,7 +136,7 @@ def check_behavior(behavior: Any, n_bins: int) -> dict[str, np.ndarray]:
     named = behavior if isinstance(behavior, Mapping) else {"position": behavior}
     checked = {}
     for name, values in named.items():
-        array = np.array(values, dtype=float)
+        array = as_floats(f"behavior[{name!r}]", values)
         if array.ndim not in (1, 2) or len(array) != n_bins:
             raise InputError(
                 f"behavior[{name!r}] must have shape ({n_bins},) or ({n_bins}, dims), one row per bin; "
@@ -94,7 +150,7 @@ def check_behavior(behavior: Any, n_bins: int) -> dict[str, np.ndarray]:
 
 def check_epoch(label: str, spans: Any) -> np.ndarray:
     """Return the spans of an epoch as (n, 2), seconds."""
-    array = np.array(spans, dtype=float)
+    array = as_floats(f"epochs[{label!r}]", spans)
     array = array.reshape(1, 2) if array.shape == (2,) else array
     if array.ndim != 2 or array.shape[1] != 2 or not (array[:, 0] < array[:, 1]).all():
         raise InputError(

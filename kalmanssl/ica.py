@@ -12,19 +12,24 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from scipy.optimize import minimize
-from sklearn.base import BaseEstimator, TransformerMixin
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
+from kalmanssl.array_checks import as_floats, without_tensors
 from kalmanssl.errors import InputError
+from kalmanssl.setting_checks import check_number, check_setting, check_whole
 from kalmanssl.source_densities import (
     DENSITIES,
     GaussianSources,
     GeneralisedGaussian,
     HyperbolicSecant,
     SourceDensity,
+    check_density,
+    log_densities,
     make_density,
 )
 
@@ -60,16 +65,27 @@ def log_likelihood(x: Tensor, unmixing: Tensor, density: SourceDensity) -> Tenso
     -------
     Tensor
         Scalar, nats per sample.
+
+    Raises
+    ------
+    InputError
+        If the density does not give one value for every source.
     """
-    return density.log_prob(x @ unmixing.mT).sum(-1).mean() + torch.linalg.slogdet(unmixing).logabsdet
+    return log_densities(density, x @ unmixing.mT).sum(-1).mean() + torch.linalg.slogdet(unmixing).logabsdet
 
 
-class LinearICA(TransformerMixin, BaseEstimator):
+class LinearICA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Find independent sources of which every channel of the data is a weighted sum.
 
     Maximises `log_likelihood` over the unmixing matrix, in double precision with all samples at once. The sources are
     found up to their order and sign, if their densities are peaked or flat on the same side of a Gaussian as the one
     assumed; its exact shape matters for the precision alone.
+
+    Where the density leaves order and sign open, they are fixed by convention, so that they do not depend on the start
+    or on the units of the features. Sources come in the order of <log p(z)> + log std(z), their mean log-density at
+    variance one, the greatest first: the most peaked, or with a flat density the flattest, come first. Each has the
+    sign at which it correlates positively with the feature that it correlates with most; the last one of a rotation
+    has the one at which no axis is mirrored. `GaussianSources` have an order of their own, that of their variances.
 
     Parameters
     ----------
@@ -131,8 +147,8 @@ class LinearICA(TransformerMixin, BaseEstimator):
         Raises
         ------
         InputError
-            If the data are not finite, there are not more samples than features, the features depend on one another,
-            or the density does not go with them.
+            If the data are not a finite, dense matrix, there are not more samples than features, the features depend on
+            one another, a setting is out of its range or the density does not go with the data.
 
         Warns
         -----
@@ -147,7 +163,8 @@ class LinearICA(TransformerMixin, BaseEstimator):
         if self.unmixing == "rotation":
             whitening = np.eye(X.shape[1])
         z = torch.from_numpy(centred @ whitening.T)
-        rng = check_random_state(self.random_state)
+        check_density(density, z)
+        rng = self._checked_seed()
         starts = [_random_rotation(X.shape[1], rng) for _ in range(self.n_starts)]
         likelihood, W, self.n_iter_ = max((self._climb(z, start, density) for start in starts), key=lambda end: end[0])
         self.relative_gradient_ = _relative_gradient(z @ W.T, density, self.unmixing)
@@ -158,7 +175,7 @@ class LinearICA(TransformerMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        self.unmixing_ = W.numpy() @ whitening
+        self.unmixing_ = _canonical(W.numpy(), z.numpy(), centred, density, self.unmixing) @ whitening
         self.mixing_ = np.linalg.inv(self.unmixing_)
         self.log_likelihood_ = float(likelihood + np.linalg.slogdet(whitening).logabsdet)
         return self
@@ -194,7 +211,7 @@ class LinearICA(TransformerMixin, BaseEstimator):
     def inverse_transform(self, Z: Any) -> np.ndarray:
         """Return the data (samples, features) of sources (samples, sources)."""
         check_is_fitted(self)
-        Z = np.asarray(Z, dtype=float)
+        Z = as_floats("Z", Z)
         if Z.ndim != 2 or Z.shape[1] != len(self.unmixing_):
             raise InputError(f"Z must have shape (samples, {len(self.unmixing_)}), got {Z.shape}")
         return Z @ self.mixing_.T + self.mean_
@@ -205,18 +222,49 @@ class LinearICA(TransformerMixin, BaseEstimator):
         centred = torch.from_numpy(self._checked(X) - self.mean_)
         return float(log_likelihood(centred, torch.from_numpy(self.unmixing_), make_density(self.density)))
 
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.unmixing_)
+
     def _checked(self, X: Any, reset: bool = False) -> np.ndarray:
+        if issparse(X):
+            raise InputError("X is sparse, and centred it would not be: pass X.toarray()")
+        X = without_tensors(X)
         try:
+            values = np.asarray(X)
+            # What scikit-learn says of these two shows the data on many lines; the phrases are those that its
+            # `check_estimator` looks for.
+            if values.ndim != 2:
+                raise InputError(
+                    f"X must be 2D, (samples, features), got shape {values.shape}. Reshape your data; one feature "
+                    "alone is X.reshape(-1, 1)"
+                )
+            if values.dtype.kind == "c":
+                raise InputError("Complex data not supported: give X as real numbers, such as real and imaginary parts")
             return validate_data(self, X, reset=reset, dtype=np.float64, ensure_min_samples=2 if reset else 1)
+        except InputError:
+            raise
         except ValueError as error:
-            raise InputError(str(error)) from error
+            first, *more = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+            if "NaN" in first or "infinity" in first:  # what follows is advice on other estimators
+                raise InputError(f"{first.rstrip('.')}: leave these samples out") from error
+            raise InputError(" ".join([first, *more])) from error
+
+    def _checked_seed(self) -> np.random.RandomState:
+        try:
+            return check_random_state(self.random_state)
+        except ValueError as error:
+            raise InputError(
+                f"random_state must be a whole number, at least 0, a RandomState or None; got {self.random_state!r}"
+            ) from error
 
     def _checked_settings(self, dims: int) -> SourceDensity:
         if self.unmixing not in ("free", "rotation"):
             raise InputError(f"unmixing must be 'free' or 'rotation', got {self.unmixing!r}")
         for name in ("n_starts", "max_iter"):
-            if not isinstance(getattr(self, name), int | np.integer) or getattr(self, name) < 1:
-                raise InputError(f"{name} must be a whole number, at least 1; got {getattr(self, name)!r}")
+            check_whole(name, getattr(self, name), 1)
+        check_number("tol", self.tol)
+        check_setting("tol", self.tol, self.tol > 0, "above 0")
         density = make_density(self.density)
         if isinstance(density, GaussianSources):
             if self.unmixing == "free":
@@ -237,7 +285,8 @@ def _random_rotation(dims: int, rng: np.random.RandomState) -> np.ndarray:
 def _whitening(centred: np.ndarray) -> np.ndarray:
     """Matrix that gives centred data unit covariance; on the way it brings every feature to variance one."""
     samples, dims = centred.shape
-    spread = centred.std(axis=0)
+    size = np.abs(centred).max(axis=0)
+    spread = size * (centred / np.where(size > 0, size, 1)).std(axis=0)  # whose squares stay in the range of floats
     singular = np.zeros(1)
     if samples > dims and spread.all():
         _, singular, axes = np.linalg.svd(centred / spread, full_matrices=False)
@@ -247,6 +296,29 @@ def _whitening(centred: np.ndarray) -> np.ndarray:
             "those that are constant or follow from others (or reduce X by PCA), and give more samples than features"
         )
     return np.sqrt(samples) * axes / singular[:, None] / spread
+
+
+def _canonical(W: np.ndarray, z: np.ndarray, x: np.ndarray, density: SourceDensity, unmixing: str) -> np.ndarray:
+    """Give the rows of W, of which the sources of data `x` are ``z @ W.T``, the order and signs of `LinearICA`.
+
+    Only as far as the likelihood does not say them: a density of a caller's own may be lopsided, or another one for
+    every source.
+    """
+    sources = torch.from_numpy(z @ W.T)
+    each = density.log_prob(sources)
+    even = torch.allclose(density.log_prob(-sources), each)
+    order = torch.argsort(each.mean(0) + sources.std(0).log(), descending=True)
+    if (even or unmixing == "free") and torch.allclose(density.log_prob(sources[:, order]), each[:, order]):
+        W, sources = W[order], sources[:, order]
+    if not even:
+        return W
+    features = x / np.abs(x).max(axis=0)
+    correlation = (features / np.linalg.norm(features, axis=0)).T @ sources.numpy()  # times a number of each source
+    strongest = np.abs(correlation).argmax(axis=0)
+    W = W * np.where(correlation[strongest, range(len(W))] < 0, -1.0, 1.0)[:, None]
+    if unmixing == "rotation":
+        W[-1] *= np.sign(np.linalg.det(W))
+    return W
 
 
 def _relative_gradient(z: Tensor, density: SourceDensity, unmixing: str) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kalmanssl.encoders import evaluating
 from kalmanssl.errors import InputError
 from kalmanssl.pair_model import PairModel
+from kalmanssl.setting_checks import check_whole
 from kalmanssl.training import TrainingSettings, train
 from kalmanssl.training_data import PairBatches
 
@@ -89,6 +90,7 @@ def fit_images(
     _check_images(images)
     if not callable(augmentation):
         raise InputError(f"augmentation must make two views, as PairAugmentation({augmentation!r}) does")
+    check_whole("random_state", random_state, 0)
     pixels = torch.from_numpy(images.images)
 
     def views(chosen: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,7 +107,7 @@ def fit_images(
             data,
             settings,
             history,
-            seed=random_state,
+            seed=int(random_state),
             accelerator=accelerator,
             devices=devices,
             checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),

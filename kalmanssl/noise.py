@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +23,7 @@ from torch.nn import functional
 
 from kalmanssl.encoders import Normalise, mlp
 from kalmanssl.errors import InputError
+from kalmanssl.setting_checks import unknown_name
 
 __all__ = [
     "NOISES",
@@ -315,10 +315,7 @@ def make_noise(name: str, **settings: Any) -> NoiseHead:
         If there is no head of that name, or the settings are not its own.
     """
     if name not in NOISES:
-        close = get_close_matches(str(name).lower(), NOISES, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        known = ", ".join(repr(known) for known in NOISES)
-        raise InputError(f"there is no noise {name!r}: {hint}use one of {known}")
+        raise unknown_name("noise", name, NOISES)
     try:
         return NOISES[name](**settings)
     except TypeError as error:

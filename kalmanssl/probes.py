@@ -13,7 +13,7 @@ import torch
 
 from kalmanssl.errors import InputError
 from kalmanssl.representation import (
-    CategoryMatch,
+    CategoryMatching,
     EffectiveDimension,
     check_features,
     check_labels,
@@ -21,10 +21,11 @@ from kalmanssl.representation import (
     entropy_bits,
     match_categories,
 )
+from kalmanssl.setting_checks import check_seed
 from kalmanssl.softmax_regression import fit_path
 
 __all__ = [
-    "CategoryMatch",
+    "CategoryMatching",
     "EffectiveDimension",
     "LinearProbeScore",
     "ProbeScore",
@@ -104,6 +105,7 @@ def linear_probe(
         If shapes do not go together, something is NaN, there is one class only, a class of train has one sample only,
         or test has a class that train does not.
     """
+    check_seed(random_state)
     x, y, x_test, y_test, classes = _checked(train, train_labels, test, test_labels)
     counts = np.bincount(y)
     if counts.min() < 2:

@@ -9,11 +9,13 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.special import entr
 
+from kalmanssl.array_checks import as_array
 from kalmanssl.errors import InputError
 
 __all__ = [
-    "CategoryMatch",
+    "CategoryMatching",
     "EffectiveDimension",
+    "centre_and_scale",
     "check_features",
     "check_labels",
     "effective_dimension",
@@ -60,14 +62,20 @@ def effective_dimension(z: Any) -> EffectiveDimension:
     Raises
     ------
     InputError
-        If `z` is not a finite matrix of two rows or more, or all of its rows are the same.
+        If `z` is not a finite matrix of two rows or more, all of its rows are the same, or its variances are too large
+        or too small for a float.
     """
     z = check_features("z", z, least=2)
-    with np.errstate(over="ignore"):
-        spectrum = np.linalg.eigvalsh(np.atleast_2d(np.cov(z.astype(float), rowvar=False)))[::-1].clip(min=0)
-    if not spectrum[0] > 0:
-        raise InputError(f"the {len(z)} rows of z are all the same: the representations have collapsed to a point")
-    share = spectrum / spectrum[0]  # squares of very large or small eigenvalues would leave the range of floats
+    centred, size = centre_and_scale("z", z)
+    relative = np.linalg.eigvalsh(np.atleast_2d(np.cov(centred, rowvar=False)))[::-1].clip(min=0)
+    with np.errstate(over="ignore", under="ignore"):
+        spectrum = relative * size**2
+    if not 0 < spectrum[0] < np.inf:
+        raise InputError(
+            f"the variances of z, whose largest entry is {np.abs(z).max():.3g}, are outside the range of floats: "
+            "divide z by that entry first"
+        )
+    share = relative / relative[0]
     return EffectiveDimension(
         above_threshold=int((spectrum > 1e-3).sum()),
         above_share=int((share > 1e-2).sum()),
@@ -77,7 +85,7 @@ def effective_dimension(z: Any) -> EffectiveDimension:
 
 
 @dataclass(frozen=True)
-class CategoryMatch:
+class CategoryMatching:
     """Which class each category that was found stands for.
 
     Attributes
@@ -102,7 +110,7 @@ class CategoryMatch:
     optimal_accuracy: float
 
 
-def match_categories(found: Any, labels: Any) -> CategoryMatch:
+def match_categories(found: Any, labels: Any) -> CategoryMatching:
     """Match categories that were found without labels to the classes, one to one.
 
     Parameters
@@ -114,14 +122,14 @@ def match_categories(found: Any, labels: Any) -> CategoryMatch:
 
     Returns
     -------
-    CategoryMatch
+    CategoryMatching
 
     Raises
     ------
     InputError
         If `found` holds neither categories nor probabilities, the lengths differ, or there is one class only.
     """
-    found = np.asarray(found)
+    found = as_array("found", found)
     if found.ndim == 2:
         found, n_found = _check_probabilities(found, "found").argmax(axis=1), found.shape[1]
     elif found.ndim == 1 and found.dtype.kind in "iu" and len(found):
@@ -142,7 +150,7 @@ def match_categories(found: Any, labels: Any) -> CategoryMatch:
     optimal = np.full(n_found, -1)
     rows, columns = linear_sum_assignment(confusion, maximize=True)
     optimal[rows] = columns
-    return CategoryMatch(
+    return CategoryMatching(
         confusion=confusion,
         classes=classes,
         greedy=greedy,
@@ -175,7 +183,7 @@ def entropy_bits(probabilities: Any) -> np.ndarray:
     InputError
         If the rows are not probabilities.
     """
-    checked = _check_probabilities(np.asarray(probabilities), "probabilities")
+    checked = _check_probabilities(as_array("probabilities", probabilities), "probabilities")
     return entr(checked.astype(float)).sum(axis=1) / np.log(2)
 
 
@@ -196,7 +204,7 @@ def _check_probabilities(values: np.ndarray, name: str) -> np.ndarray:
 
 def check_features(name: str, values: Any, least: int = 1) -> np.ndarray:
     """Return `values` as an array of finite floats (samples, dims) with at least so many samples."""
-    array = np.asarray(values)
+    array = as_array(name, values)
     if array.dtype.kind not in "fiub":
         raise InputError(f"{name} must be numbers, got an array of {array.dtype}; convert it to float first")
     if array.ndim != 2 or array.shape[1] == 0:
@@ -212,7 +220,7 @@ def check_features(name: str, values: Any, least: int = 1) -> np.ndarray:
 
 def check_labels(name: str, labels: Any, samples: int, least: int = 2) -> np.ndarray:
     """Return `labels` as (samples,) numbers or names without NaN, of at least so many classes."""
-    array = np.asarray(labels)
+    array = as_array(name, labels)
     if array.shape != (samples,):
         raise InputError(f"{name} has shape {array.shape} and there are {samples} samples: give one label for each")
     if array.dtype.kind == "O":
@@ -223,3 +231,25 @@ def check_labels(name: str, labels: Any, samples: int, least: int = 2) -> np.nda
     if len(classes) < least:
         raise InputError(f"{name} holds {len(classes)} class, {classes[0]!s}: at least {least} are needed")
     return array
+
+
+def centre_and_scale(name: str, z: np.ndarray) -> tuple[np.ndarray, np.float64]:
+    """Return finite rows in float64 with mean zero and entries of about one, and what they were divided by.
+
+    Squares and differences are safe in them however large, small or far from zero the rows were.
+
+    Raises
+    ------
+    InputError
+        If all rows are the same.
+    """
+    # Halves, since the difference of the largest floats is none. From the first row, not the mean, whose rounding
+    # would make equal rows differ from it.
+    half = 0.5 * z.astype(float)
+    half -= half[0]
+    size = np.abs(half).max()
+    if not size > 0:
+        raise InputError(f"the {len(z)} rows of {name} are all the same: the representations have collapsed to a point")
+    scaled = half / size
+    with np.errstate(over="ignore"):
+        return scaled - scaled.mean(axis=0), 2 * size

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kalmanssl.array_checks import as_floats
 from kalmanssl.errors import InputError
 from kalmanssl.plots import BLUE, INK, MUTED
-from kalmanssl.representation import check_features, check_labels
+from kalmanssl.representation import centre_and_scale, check_features, check_labels
+from kalmanssl.setting_checks import check_seed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,16 +41,20 @@ def plot_tsne(axes: Axes, z: Any, labels: Any, random_state: int | None = 0) -> 
     Raises
     ------
     InputError
-        If shapes do not go together, something is NaN, or there are 30 samples or fewer.
+        If shapes do not go together, something is NaN, there are 30 samples or fewer, or those drawn are all the same.
     """
     from sklearn.manifold import TSNE
 
     z = check_features("z", z, least=int(_PERPLEXITY) + 1)
     classes, number = np.unique(check_labels("labels", labels, len(z), least=1), return_inverse=True)
+    check_seed(random_state)
     rng = np.random.default_rng(random_state)
     chosen = rng.permutation(len(z))[:_POINTS]
     seed = int(rng.integers(2**31))
-    place = TSNE(perplexity=_PERPLEXITY, init="pca", random_state=seed).fit_transform(z[chosen])
+    # Distances of which all are zero or infinite would end in a crash of the tree that t-SNE builds.
+    drawn = centre_and_scale("z", z[chosen])[0]
+    start = "pca" if drawn.shape[1] > 1 else "random"
+    place = TSNE(perplexity=_PERPLEXITY, init=start, random_state=seed).fit_transform(drawn / drawn.std())
     named = len(classes) <= 20
     colours = "tab10" if len(classes) <= 10 else "tab20" if named else "viridis"
     last = {"tab10": 9, "tab20": 19}.get(colours, len(classes) - 1)
@@ -80,7 +86,7 @@ def plot_spectrum(axes: Axes, spectrum: Any, label: str = "") -> Axes:
     InputError
         If they are not numbers from 0 on, one of them positive.
     """
-    values = np.asarray(spectrum, dtype=float)
+    values = as_floats("spectrum", spectrum)
     if values.ndim != 1 or not (np.isfinite(values) & (values >= 0)).all() or not values.any():
         raise InputError(f"spectrum must be finite, not negative and not all zero, (dims,); got {spectrum!r}")
     order = np.sort(values)[::-1]
@@ -101,7 +107,7 @@ def plot_confusion(axes: Axes, matrix: Any, classes: Sequence[Any], rows: str = 
     ----------
     axes : Axes
     matrix : (categories, classes)
-        Counts, as `kalmanssl.probes.CategoryMatch.confusion`; ``matrix[np.argsort(match.optimal)]`` has matched ones
+        Counts, as `kalmanssl.probes.CategoryMatching.confusion`; ``matrix[np.argsort(match.optimal)]`` has matched ones
         on the diagonal.
     classes : sequence
         Names of the columns.
@@ -115,7 +121,7 @@ def plot_confusion(axes: Axes, matrix: Any, classes: Sequence[Any], rows: str = 
     """
     from matplotlib.colors import to_rgb
 
-    counts = np.asarray(matrix, dtype=float)
+    counts = as_floats("matrix", matrix)
     if counts.ndim != 2 or 0 in counts.shape or not (np.isfinite(counts) & (counts >= 0)).all():
         raise InputError(f"matrix must be counts (categories, classes), not negative; got shape {counts.shape}")
     if len(classes) != counts.shape[1]:

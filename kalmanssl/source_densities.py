@@ -1,20 +1,21 @@
 """Densities of the sources of linear independent component analysis, normalised, with mean zero.
 
-A density of your own is a class with ``log_prob(z)`` that takes and returns tensors (samples, sources).
+A density of your own is a class with ``log_prob(z)`` that takes and returns tensors (samples, sources), by operations
+that PyTorch can differentiate.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from kalmanssl.errors import InputError
+from kalmanssl.setting_checks import check_number, unknown_name
 
 __all__ = [
     "DENSITIES",
@@ -22,6 +23,8 @@ __all__ = [
     "GeneralisedGaussian",
     "HyperbolicSecant",
     "SourceDensity",
+    "check_density",
+    "log_densities",
     "make_density",
 ]
 
@@ -50,6 +53,7 @@ class GeneralisedGaussian:
     exponent: float
 
     def __post_init__(self) -> None:
+        check_number("exponent", self.exponent)
         if not 1 <= self.exponent < math.inf:
             raise InputError(f"exponent must be a number from 1 on, got {self.exponent!r}")
 
@@ -89,7 +93,11 @@ class GaussianSources:
     variances: Sequence[float]
 
     def __post_init__(self) -> None:
+        if isinstance(self.variances, str) or not isinstance(self.variances, Iterable):
+            raise InputError(f"variances must be a sequence of numbers, one for every source; got {self.variances!r}")
         values = list(self.variances)
+        for value in values:
+            check_number("variances", value)
         if not values or not all(0 < v < math.inf for v in values):
             raise InputError(f"variances must be positive and finite, one for every source; got {self.variances!r}")
         if len(set(values)) < len(values):
@@ -118,11 +126,46 @@ def make_density(density: str | SourceDensity) -> SourceDensity:
         If there is none of that name.
     """
     if not isinstance(density, str):
-        if not callable(getattr(density, "log_prob", None)):
+        if isinstance(density, type) or not callable(getattr(density, "log_prob", None)):
             raise InputError(f"density must be a name or have a method log_prob(z), got {density!r}")
         return density
     if density not in DENSITIES:
-        close = get_close_matches(density.lower(), DENSITIES, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise InputError(f"there is no density {density!r}: {hint}use one of {', '.join(map(repr, DENSITIES))}")
+        raise unknown_name("density", density, DENSITIES)
     return DENSITIES[density]
+
+
+def check_density(density: SourceDensity, z: Tensor) -> None:
+    """Raise `InputError` unless a density gives every one of some sources (samples, sources) a value and a slope."""
+    z = z.detach().requires_grad_()
+    values = log_densities(density, z)
+    bad = int((~torch.isfinite(values)).sum())
+    if bad:
+        raise InputError(f"log_prob of {_named(density)} is NaN or infinite for {bad} of {z.numel()} values of sources")
+    slope = torch.autograd.grad(values.sum(), z, allow_unused=True)[0] if values.requires_grad else None
+    if slope is None:
+        raise InputError(
+            f"log_prob of {_named(density)} has no gradient with respect to z: compute it with torch, without detach, "
+            "item or numpy"
+        )
+
+
+def log_densities(density: SourceDensity, z: Tensor) -> Tensor:
+    """Log-density of every source by itself, (samples, sources), nats.
+
+    Raises
+    ------
+    InputError
+        If the density returns anything else, such as sums over the sources, which would be added up again.
+    """
+    values = density.log_prob(z)
+    shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+    if shape != tuple(z.shape):
+        raise InputError(
+            f"log_prob of {_named(density)} must return a tensor (samples, sources) of shape {tuple(z.shape)}, one "
+            f"value for every source, got {shape}"
+        )
+    return values
+
+
+def _named(density: SourceDensity) -> str:
+    return f"the density {type(density).__name__}"

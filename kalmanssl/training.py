@@ -32,6 +32,7 @@ from kalmanssl.errors import CollapseError, DivergenceError, InputError, NotFini
 from kalmanssl.gathering import rank_and_size
 from kalmanssl.objective import Terms
 from kalmanssl.progress import Progress
+from kalmanssl.setting_checks import check_number, check_positive, check_whole
 from kalmanssl.training_callbacks import CollapseWatch, History
 from kalmanssl.training_data import TrainingData
 
@@ -91,11 +92,10 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+            check_whole(name, getattr(self, name), 1)
         for name in ("learning_rate", "dynamics_rate", "noise_rate", "gradient_clip"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name} must be positive, got {getattr(self, name)}")
+            check_positive(name, getattr(self, name))
+        check_number("weight_decay", self.weight_decay)
         if not 0 <= self.weight_decay < math.inf:
             raise InputError(f"weight_decay must not be negative, got {self.weight_decay}")
 

@@ -13,6 +13,7 @@ from torch.utils.data import IterableDataset
 
 from kalmanssl.errors import InputError
 from kalmanssl.gathering import rank_and_size
+from kalmanssl.setting_checks import check_whole
 from kalmanssl.windows import RandomWindows
 
 __all__ = ["PairBatches", "TrainingData", "WindowBatches", "WindowSettings"]
@@ -63,8 +64,7 @@ class WindowSettings:
 
     def __post_init__(self) -> None:
         for name in ("window", "bins_per_step", "batch_size", "steps_per_epoch"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+            check_whole(name, getattr(self, name), 1)
         if self.activity_bias < 0:
             raise InputError(f"activity_bias must not be negative, got {self.activity_bias}")
         if self.window < 2 * self.bins_per_step:
@@ -128,6 +128,7 @@ class PairBatches:
     batch_size : int
         Pairs per step and process. The entropy is estimated on one batch, of all processes that train together.
     seed : int
+        Not negative.
 
     Raises
     ------
@@ -140,11 +141,11 @@ class PairBatches:
     def __init__(
         self, n_samples: int, draw: Callable[[Tensor], tuple[Tensor, Tensor]], batch_size: int, seed: int
     ) -> None:
-        if not 2 <= batch_size <= n_samples:
-            raise InputError(
-                f"batch_size must lie between 2 and the {n_samples} samples that there are, got {batch_size}"
-            )
-        self.n_samples, self.draw, self.batch_size, self.seed = n_samples, draw, batch_size, seed
+        check_whole("batch_size", batch_size, 2)
+        check_whole("seed", seed, 0)
+        if batch_size > n_samples:
+            raise InputError(f"batch_size must be at most the {n_samples} samples that there are, got {batch_size}")
+        self.n_samples, self.draw, self.batch_size, self.seed = n_samples, draw, int(batch_size), int(seed)
 
     @property
     def steps_per_epoch(self) -> int:

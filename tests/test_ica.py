@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import sparse, stats
 from scipy.integrate import quad
 from sklearn.base import clone
 from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.utils.estimator_checks import check_estimator
 
 from kalmanssl.datasets.ornstein_uhlenbeck import ornstein_uhlenbeck, stationary_variance
 from kalmanssl.errors import InputError
@@ -177,7 +178,92 @@ def test_five_gaussian_sources_under_a_rotation() -> None:
     np.testing.assert_allclose(model.transform(x).var(0), variances, rtol=0.05)
 
 
+# Order and sign
+
+
+@pytest.mark.parametrize(("kind", "density"), [("laplace", "sech"), ("uniform", "sub-gaussian")])
+def test_scale_offset_and_start_change_neither_order_nor_sign(kind: str, density: str) -> None:
+    x = sources(kind, n=2000) @ MIXING.T
+    one = LinearICA(density).fit(x)
+    for scale, offset, seed in (
+        (1e200, 0.0, 0),
+        (1e-200, 0.0, 0),
+        (1.0, 1e6, 0),
+        (1.0, 0.0, 5),
+        ([1e-3, 1, 1e4], 1, 1),
+    ):
+        other = LinearICA(density, random_state=seed).fit(x * scale + offset)
+        np.testing.assert_allclose(other.unmixing_ * scale, one.unmixing_, atol=1e-5)
+        np.testing.assert_allclose(other.transform(x * scale + offset), one.transform(x), atol=1e-4)
+
+
+def test_sources_come_in_the_order_and_with_the_signs_that_are_promised() -> None:
+    rng = np.random.default_rng(0)
+    shapes = (2.0, 0.7, 1.2)  # Gaussian, very peaked, peaked
+    s = np.column_stack([stats.gennorm(b).rvs(5000, random_state=rng) for b in shapes])
+    x = s @ MIXING.T
+    model = LinearICA("sech").fit(x)
+    found = model.transform(x)
+    assert np.abs(np.corrcoef(found.T, s.T)[:3, 3:]).argmax(axis=1).tolist() == [1, 2, 0]
+    assert (np.diff(stats.kurtosis(found)) < 0).all()
+    correlation = np.corrcoef(found.T, x.T)[:3, 3:]
+    assert (correlation[range(3), np.abs(correlation).argmax(axis=1)] > 0).all()
+    mirrored = LinearICA("sech").fit(-x)
+    np.testing.assert_allclose(mirrored.unmixing_, model.unmixing_, atol=1e-5)
+
+
+def test_a_lopsided_density_keeps_its_sign_and_one_of_each_source_its_order() -> None:
+    class Gumbel:
+        def log_prob(self, z: torch.Tensor) -> torch.Tensor:
+            u = z * (np.pi / 6**0.5) + np.euler_gamma
+            return -u - (-u).exp() + np.log(np.pi / 6**0.5)
+
+    class PeakedThenFlat:
+        def log_prob(self, z: torch.Tensor) -> torch.Tensor:
+            one, two = GeneralisedGaussian(1.2), GeneralisedGaussian(4.0)
+            return torch.cat([one.log_prob(z[:, :1]), two.log_prob(z[:, 1:])], dim=1)
+
+    rng = np.random.default_rng(0)
+    s = stats.gumbel_r.rvs(size=(5000, 2), random_state=rng)
+    model = LinearICA(Gumbel()).fit(-s @ MIXING[:2, :2].T)
+    assert (stats.skew(model.transform(-s @ MIXING[:2, :2].T)) > 0.5).all()
+    s = np.column_stack([rng.uniform(-1, 1, 5000), rng.laplace(size=5000)])
+    x = s @ MIXING[:2, :2].T
+    kurtosis = stats.kurtosis(LinearICA(PeakedThenFlat()).fit(x).transform(x))
+    assert kurtosis[0] > 1
+    assert kurtosis[1] < 0
+
+
 # The face
+
+
+def test_follows_the_conventions_of_scikit_learn() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = check_estimator(LinearICA(), on_skip=None, on_fail=None)
+    failed = {r["check_name"] for r in results if r["status"] == "failed"}
+    # It wants a message of several lines.
+    assert failed <= {"check_dataframe_column_names_consistency"}
+    assert sum(r["status"] == "passed" for r in results) > 40
+
+
+def test_names_of_the_sources() -> None:
+    pandas = pytest.importorskip("pandas")
+    x = pandas.DataFrame(sources("laplace", n=300) @ MIXING.T, columns=["a", "b", "c"])
+    model = LinearICA().set_output(transform="pandas").fit(x)
+    assert model.transform(x).columns.tolist() == ["linearica0", "linearica1", "linearica2"]
+    np.testing.assert_array_equal(model.feature_names_in_, ["a", "b", "c"])
+    with pytest.raises(InputError, match="feature names should match") as caught:
+        model.transform(x[["b", "a", "c"]])
+    assert "\n" not in str(caught.value)
+
+
+def test_takes_tensors() -> None:
+    x = sources("laplace", n=300) @ MIXING.T
+    exact = LinearICA().fit(x)
+    for dtype, atol in ((torch.float64, 0), (torch.float32, 1e-3), (torch.bfloat16, 0.1)):
+        given = torch.tensor(x, requires_grad=True).to(dtype)
+        np.testing.assert_allclose(LinearICA().fit(given).transform(given), exact.transform(x), atol=atol, rtol=atol)
 
 
 def test_inverse_transform_and_clone() -> None:
@@ -203,13 +289,38 @@ def test_refuses() -> None:
     nan = x.copy()
     nan[4, 1] = np.nan
     doubled = np.column_stack([x, x[:, 0] - 2 * x[:, 1]])
+
+    class Summed:
+        def log_prob(self, z: torch.Tensor) -> torch.Tensor:
+            return -z.abs().sum(-1)
+
+    class Detached:
+        def log_prob(self, z: torch.Tensor) -> torch.Tensor:
+            return -z.detach().abs()
+
+    class Undefined:
+        def log_prob(self, z: torch.Tensor) -> torch.Tensor:
+            return z.log()
+
     for settings, data, says in (
-        ({}, nan, "NaN"),
+        ({}, nan, "X contains NaN: leave these samples out"),
+        ({}, np.full_like(x, np.inf), "X contains infinity or a value too large"),
+        ({}, x.astype(complex), "Complex data not supported"),
+        ({}, sparse.csr_array(x), "X is sparse"),
+        ({}, [[1.0, 2.0], [3.0]], "inhomogeneous"),
+        ({"density": Summed()}, x, r"log_prob of the density Summed must return .* \(50, 3\), .* got \(50,\)"),
+        ({"density": Detached()}, x, "density Detached has no gradient"),
+        ({"density": Undefined()}, x, "density Undefined is NaN or infinite for"),
+        ({"density": HyperbolicSecant}, x, "must be a name or have a method"),
+        ({"random_state": np.random.default_rng(0)}, x, "random_state must be a whole number"),
+        ({"random_state": -1}, x, "random_state must be a whole number"),
+        ({"tol": "a"}, x, "tol must be a number"),
+        ({"tol": -1e-3}, x, "tol must be above 0"),
         ({}, doubled, "has not got 4 independent features"),
         ({"unmixing": "rotation"}, doubled, "has not got 4 independent features"),
         ({}, np.column_stack([x, np.ones(50)]), "independent features"),
         ({}, x[:3], "more samples than features"),
-        ({}, x[0], "2D"),
+        ({}, x[0], r"2D, \(samples, features\), got shape \(3,\)"),
         ({"density": "laplac"}, x, "did you mean 'laplace'"),
         ({"density": 4.0}, x, "must be a name or have a method"),
         ({"density": GeneralisedGaussian(2.0)}, x, "exponent of 2"),
@@ -219,18 +330,23 @@ def test_refuses() -> None:
         ({"n_starts": 0}, x, "n_starts must be"),
         ({"max_iter": 1.5}, x, "max_iter must be"),
     ):
-        with pytest.raises(InputError, match=says):
+        with pytest.raises(InputError, match=says) as caught:
             LinearICA(**settings).fit(data)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="density Summed must return"):
+        log_likelihood(torch.from_numpy(x), torch.eye(3, dtype=torch.float64), Summed())
     model = LinearICA().fit(x)
     for call in (model.transform, model.score):
         with pytest.raises(InputError, match="2 features"):
             call(x[:, :2])
     with pytest.raises(InputError, match="Z must have shape"):
         model.inverse_transform(x[:, :2])
-    for wrong in ([], [1.0, -1.0], [1.0, 1.0], [np.nan]):
+    with pytest.raises(InputError, match="Z must be numbers"):
+        model.inverse_transform("a")
+    for wrong in ([], [1.0, -1.0], [1.0, 1.0], [np.nan], "ab", 1.0, ["a"]):
         with pytest.raises(InputError, match="variances must"):
             GaussianSources(wrong)
-    for exponent in (0.5, np.nan, np.inf):
+    for exponent in (0.5, np.nan, np.inf, "a"):
         with pytest.raises(InputError, match="exponent"):
             GeneralisedGaussian(exponent)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from nwb_sessions import START, one_line, session, spikes_of, tracked
 
 from kalmanssl.errors import InputError
@@ -142,6 +143,17 @@ def test_from_arrays_defaults() -> None:
     assert timed.segments() == [slice(0, 3), slice(3, 4)]
 
 
+def test_from_tensors_and_sequences_with_gaps() -> None:
+    counts = torch.arange(8.0).reshape(4, 2)
+    time = torch.tensor([0.0, 1.0, 2.0, 5.0], requires_grad=True)
+    for given in (counts.requires_grad_(), counts.bfloat16(), list(counts)):
+        rec = Recording.from_arrays(given, time=time, behavior={"x": time, "y": [0.5, None, 1, 2]})
+        np.testing.assert_array_equal(rec.counts, np.arange(8).reshape(4, 2))
+        np.testing.assert_array_equal(rec.time, [0, 1, 2, 5])
+        np.testing.assert_array_equal(rec.behavior["x"], [0, 1, 2, 5])
+        np.testing.assert_array_equal(rec.behavior["y"], [0.5, np.nan, 1, 2])
+
+
 GOOD = np.ones((3, 2))
 
 
@@ -153,6 +165,10 @@ GOOD = np.ones((3, 2))
         ({"counts": np.array([["a"]])}, r"counts must be numbers"),
         ({"counts": [[0, 1], [np.nan, 1]]}, r"1 NaN.*first at bin 1, unit 0"),
         ({"counts": [[0, 1], [0, -2.0]]}, r"negative values, the first -2 at bin 1, unit 1; pass kind='signal'"),
+        ({"counts": [[0, 1], [0]]}, r"counts has parts of different shapes, such as \(2,\) and \(1,\)"),
+        ({"counts": GOOD, "time": "abc"}, "time must be numbers"),
+        ({"counts": GOOD, "behavior": {"x": ["a", "b", "c"]}}, r"behavior\['x'\] must be numbers"),
+        ({"counts": GOOD, "epochs": {"run": "ab"}}, r"epochs\['run'\] must be numbers"),
         ({"counts": GOOD, "kind": "video"}, r"kind must be 'counts' or 'signal', got 'video'"),
         ({"counts": GOOD, "time": [0, 1]}, r"time must have shape \(3,\).*got \(2,\)"),
         ({"counts": GOOD, "time": [0, 2, 1]}, r"time must increase, but bin 2 \(1 s\)"),

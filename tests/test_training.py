@@ -282,7 +282,10 @@ def test_a_file_is_no_folder_for_checkpoints(tmp_path):
     ("name", "value", "message"),
     [
         ("window", 1, "at least 2 steps of 1 bins"),
-        ("epochs", 0, "epochs must be at least 1, got 0"),
+        ("epochs", 0, "epochs must be a whole number, at least 1; got 0"),
+        ("epochs", 1.5, "epochs must be a whole number"),
+        ("batch_size", 4.0, "batch_size must be a whole number"),
+        ("learning_rate", "1e-3", "learning_rate must be a number"),
         ("learning_rate", 0.0, "learning_rate must be positive"),
         ("learning_rate", float("nan"), "learning_rate must be positive"),
         ("learning_rate", float("inf"), "learning_rate must be positive"),

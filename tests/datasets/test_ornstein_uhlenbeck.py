@@ -57,6 +57,7 @@ def test_seed_and_shapes() -> None:
         ({"steps": 0}, "steps must be a whole number"),
         ({"volatility": [1.0, 2.0, 3.0]}, "as many of one"),
         ({"pull": []}, "pull must be positive"),
+        ({"random_state": -1}, "random_state must be a whole number"),
     ],
 )
 def test_refuses(wrong: dict, says: str) -> None:

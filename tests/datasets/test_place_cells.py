@@ -229,6 +229,7 @@ def test_round_trip_through_nwb(tmp_path: Path) -> None:
         ({"drift": -0.1}, "drift must be 0 or more"),
         ({"bin_size": 0}, "bin_size must be a positive"),
         ({"start_time": float("inf")}, "start_time must be a finite"),
+        ({"random_state": -1}, "random_state must be a whole number, at least 0; got -1"),
     ],
 )
 def test_numbers_out_of_range(arguments: dict[str, Any], message: str) -> None:
