@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
 from kalmanssl.image_operations import adjust_colours, resample, resampling_matrix, turn_and_shift
+from kalmanssl.setting_checks import check_number, check_whole
 
 __all__ = ["AUGMENTATIONS", "Augmentation", "PairAugmentation"]
 
 _TRIES = 10  # shapes of a crop drawn until one fits into the image, as is usual
-_ONE_SIGN = {"crop_scale", "crop_ratio", "zoom", "blur_sigma"}
+_RANGES = {"crop_scale", "crop_ratio", "zoom", "blur_sigma"}
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,17 @@ class Augmentation:
         """Check every setting."""
         for field in fields(self):
             name, value = field.name, getattr(self, field.name)
-            if name in _ONE_SIGN:
-                if not (len(value) == 2 and 0 < value[0] <= value[1] < math.inf):
+            if name in _RANGES:
+                if not (isinstance(value, tuple | list) and len(value) == 2):
+                    raise InputError(f"{name} must be (low, high), got {value!r}")
+                for one in value:
+                    check_number(name, one)
+                if not 0 < value[0] <= value[1] < math.inf:
                     raise InputError(f"{name} must be (low, high) with 0 < low <= high, got {value!r}")
-            elif not 0 <= value < math.inf:
+                object.__setattr__(self, name, tuple(value))
+                continue
+            check_number(name, value)
+            if not 0 <= value < math.inf:
                 raise InputError(f"{name} must be 0 or more, got {value!r}")
         for name in ("flip", "jitter", "grey", "blur", "solarise"):
             if getattr(self, name) > 1:
@@ -163,13 +171,13 @@ class PairAugmentation(nn.Module):
     ) -> None:
         super().__init__()
         self.augmentations = _of_both_views(augmentation)
-        if size is not None and size < 1:
-            raise InputError(f"size must be at least 1 pixel, got {size}")
+        if size is not None:
+            check_whole("size", size, 1)
         if any(one.blur > 0 for one in self.augmentations):
             _kornia()
         self.size = size
         for name, value in (("mean", mean), ("std", std)):
-            self.register_buffer(name, torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1, 1))
+            self.register_buffer(name, _of_channels(name, value))
         if not bool((self.std > 0).all()):
             raise InputError(f"std must be positive, got {std}: a channel that never changes tells nothing")
 
@@ -280,6 +288,16 @@ def _of_both_views(
     raise InputError(
         f"augmentation must be one of {', '.join(AUGMENTATIONS)}, an Augmentation or two, got {augmentation!r}"
     )
+
+
+def _of_channels(name: str, value: float | Sequence[float]) -> Tensor:
+    try:
+        found = torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1, 1)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name} must be a number, or one for each channel, got {value!r}") from error
+    if not bool(found.isfinite().all()):
+        raise InputError(f"{name} must be finite, got {value!r}")
+    return found
 
 
 class _Draw:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
+from kalmanssl.precision import widened
+from kalmanssl.setting_checks import check_positive
 
 __all__ = ["Dirichlet", "OnSimplex", "check_probabilities", "log_of_probabilities"]
 
@@ -37,9 +39,9 @@ class Dirichlet:
 
         Exact zeros count as the least number whose inverse still has a gradient, see `log_of_probabilities`.
         """
-        a = self.concentration
+        a = widened(self.concentration)
         normaliser = a.sum(-1).lgamma() - a.lgamma().sum(-1)
-        return normaliser + ((a - 1) * log_of_probabilities(latent)).sum(-1)
+        return normaliser + ((a - 1) * log_of_probabilities(widened(latent))).sum(-1)
 
     def detach(self) -> Dirichlet:
         """Return the same distribution without gradients to its parameters."""
@@ -57,8 +59,7 @@ class OnSimplex(nn.Module):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise InputError(f"temperature must be positive, got {temperature}")
+        check_positive("temperature", temperature)
         self.temperature = temperature
 
     def forward(self, latent: Tensor) -> Tensor:
@@ -77,8 +78,8 @@ def log_of_probabilities(z: Tensor) -> Tensor:
 
 def check_probabilities(z: Tensor, name: str = "z") -> None:
     """Raise InputError if a vector along the last axis of `z` is negative somewhere or does not sum to one."""
-    z = z.detach()
     tolerance = max(1e-4, 4 * torch.finfo(z.dtype).eps)
+    z = widened(z.detach())
     bad = int((~((z.sum(-1) - 1).abs() <= tolerance) | (z < 0).any(-1)).sum())  # NaN counts as bad
     if bad:
         raise InputError(

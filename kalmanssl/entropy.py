@@ -11,7 +11,7 @@ and the estimators differ in what they assume and in how far off they are:
 * `kalmanssl.entropy_plugin`: the model's own prediction, the stop-gradient.
 
 All can be had from here. To add one: write a frozen dataclass derived from `EntropyEstimator` with an `_entropy`
-method and the `spaces` that it is for, and give it a line in `ENTROPIES`.
+method and the `spaces` that it is for (off the plane with a `_check_space` too), and give it a line in `ENTROPIES`.
 
 The biases given in the docstrings were measured on 2000 samples, averaged over seeds; the tests
 hold every estimator to them. On the plane all of them (the kernel density only if its bandwidth follows the data; not
@@ -23,7 +23,6 @@ Source: Mikulasch & Zenke (2026), arXiv 2605.03517, "LDM paper" below.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any
 
 from kalmanssl.entropy_base import EntropyEstimator
@@ -33,6 +32,7 @@ from kalmanssl.entropy_moments import LogDetEntropy, PublishedLogDetEntropy, Var
 from kalmanssl.entropy_neighbours import KNNEntropy
 from kalmanssl.entropy_plugin import ConditionalPlugIn, conditional_entropy
 from kalmanssl.errors import InputError
+from kalmanssl.setting_checks import unknown_name
 
 __all__ = [
     "ENTROPIES",
@@ -97,13 +97,11 @@ def make_entropy(
         If there is no estimator of that name, it does not know a setting or makes no sense in that space.
     """
     if space not in SPACES:
-        raise InputError(f"there is no space {space!r}: use one of {', '.join(map(repr, SPACES))}")
+        raise unknown_name("space", space, SPACES)
     if not isinstance(entropy, str):
         return _passed_through(entropy, space, settings)
     if entropy not in ENTROPIES:
-        close = get_close_matches(entropy.lower(), ENTROPIES, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise InputError(f"there is no entropy estimator {entropy!r}: {hint}use one of {_known()}")
+        raise unknown_name("entropy estimator", entropy, ENTROPIES)
     chosen = next((one for one in ENTROPIES[entropy] if space in one.spaces), None)
     if chosen is None:
         raise InputError(f"entropy {entropy!r} is not for latents on the {space}: {_reason(entropy, space)}")
@@ -121,7 +119,8 @@ def _passed_through(
     entropy: EntropyEstimator | ConditionalPlugIn, space: str, settings: dict[str, Any]
 ) -> EntropyEstimator | ConditionalPlugIn:
     if not isinstance(entropy, EntropyEstimator | ConditionalPlugIn):
-        raise InputError(f"entropy must be a name or an EntropyEstimator, got {entropy!r}: use one of {_known()}")
+        known = ", ".join(map(repr, ENTROPIES))
+        raise InputError(f"entropy must be a name or an EntropyEstimator, got {entropy!r}: use one of {known}")
     if settings:
         raise InputError(f"settings {sorted(settings)} go with a name, not with the estimator {entropy!r}")
     if space not in entropy.spaces:
@@ -140,7 +139,3 @@ def _reason(entropy: str, space: str) -> str:
     if entropy == "kde":
         return "its kernel is that of another space: use the name 'kde', which takes the right one"
     return _REASONS.get((entropy, space), "use an estimator with that space among its `spaces`")
-
-
-def _known() -> str:
-    return ", ".join(repr(name) for name in ENTROPIES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from kalmanssl.errors import InputError
 from kalmanssl.gathering import gathered
+from kalmanssl.precision import exactly, widened
+from kalmanssl.setting_checks import check_whole
 
-__all__ = ["EntropyEstimator", "check_not_identical", "check_samples", "identical_error"]
+__all__ = ["EntropyEstimator", "check_not_identical", "check_samples", "identical_error", "moderated", "side_by_side"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class EntropyEstimator(ABC):
     """True if adding the same vector to all samples changes nothing, so that they may be centred."""
 
     def __post_init__(self) -> None:
-        if self.max_samples is not None and self.max_samples < 2:
-            raise InputError(f"max_samples must be at least 2 or None, got {self.max_samples}")
+        if self.max_samples is not None:
+            check_whole("max_samples", self.max_samples, 2)
 
     def __call__(self, v: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Estimate the entropy of the distribution that the rows of `v` were drawn from.
@@ -67,13 +70,14 @@ class EntropyEstimator(ABC):
         Raises
         ------
         InputError
-            If `v` is not a matrix of finite floats, has too few rows, or all of its rows are the same.
+            If `v` is not a matrix of finite floats, has too few rows, rows off their space, or all of its rows are the
+            same.
         """
         check_samples(v)
         v = self.subset(gathered(v), generator=generator)
-        with torch.autocast(v.device.type, enabled=False):
-            if v.dtype in (torch.float16, torch.bfloat16):
-                v = v.float()
+        with exactly(v.device):
+            self._check_space(v)  # to the precision that they came in
+            v = widened(v)
             # A large common offset would eat the digits of every difference and product below.
             return self._entropy(v - v.detach().mean(0) if self.shift_invariant else v)
 
@@ -84,6 +88,9 @@ class EntropyEstimator(ABC):
         generator = generator or torch.Generator().manual_seed(0)
         order = torch.randperm(len(v), generator=generator, device=generator.device)
         return v[order[: self.max_samples].to(v.device)]
+
+    def _check_space(self, v: Tensor) -> None:  # noqa: B027 (on the plane there is nothing to check)
+        """Raise InputError if samples `v` (samples, D) are off the space that the estimator is for."""
 
     @abstractmethod
     def _entropy(self, v: Tensor) -> Tensor:
@@ -118,3 +125,18 @@ def identical_error(n: int) -> InputError:
         f"the {n} samples of v lie on one point, so their entropy is minus infinity: "
         "the latents have collapsed, or too few of the samples are distinct"
     )
+
+
+def side_by_side(v: Tensor, dim: int, name: str) -> Tensor:
+    """Latents of `dim` coordinates, the setting of that name, that stand side by side: (samples, how many, dim)."""
+    if v.shape[1] % dim:
+        raise InputError(f"v has {v.shape[1]} columns, not a multiple of {name}={dim}")
+    return v.unflatten(1, (-1, dim))
+
+
+def moderated(v: Tensor) -> tuple[Tensor, float]:
+    """Divide samples whose squares would leave the range of their type by the largest entry; and the log of that."""
+    largest, limits = max(abs(float(end)) for end in v.detach().aminmax()), torch.finfo(v.dtype)
+    if limits.tiny**0.25 < largest < limits.max**0.25 or largest == 0:
+        return v, 0.0
+    return v / largest, math.log(largest)

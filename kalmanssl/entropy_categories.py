@@ -11,6 +11,7 @@ from torch import Tensor
 from kalmanssl.dirichlet import check_probabilities
 from kalmanssl.entropy_base import EntropyEstimator
 from kalmanssl.errors import InputError
+from kalmanssl.setting_checks import check_whole
 
 __all__ = ["CategoricalEntropy"]
 
@@ -41,13 +42,16 @@ class CategoricalEntropy(EntropyEstimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.categories is not None and self.categories < 2:
-            raise InputError(f"categories must be at least 2 or None, got {self.categories}")
+        if self.categories is not None:
+            check_whole("categories", self.categories, 2)
 
-    def _entropy(self, v: Tensor) -> Tensor:
+    def _check_space(self, v: Tensor) -> None:
         n = self.categories or v.shape[1]
         if v.shape[1] not in (n, 2 * n):
             raise InputError(f"v has {v.shape[1]} columns, but must have {n}, the number of categories, or twice that")
         check_probabilities(v.unflatten(1, (-1, n)), "v")
+
+    def _entropy(self, v: Tensor) -> Tensor:
+        n = self.categories or v.shape[1]
         probability = v.mean(0) if v.shape[1] == n else v[:, :n].T @ v[:, n:] / len(v)
         return torch.special.entr(probability.clamp_min(torch.finfo(v.dtype).tiny)).sum()

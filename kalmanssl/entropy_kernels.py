@@ -16,14 +16,23 @@ import torch
 from torch import Tensor
 
 from kalmanssl.dirichlet import check_probabilities, log_of_probabilities
-from kalmanssl.entropy_base import EntropyEstimator, check_not_identical, identical_error
+from kalmanssl.entropy_base import (
+    EntropyEstimator,
+    check_not_identical,
+    identical_error,
+    moderated,
+    side_by_side,
+)
 from kalmanssl.errors import InputError
 from kalmanssl.gram import gram
+from kalmanssl.setting_checks import check_positive, check_whole
 from kalmanssl.von_mises_fisher import check_unit_length, log_normaliser
 
 __all__ = ["DirichletKDEEntropy", "GaussianKDEEntropy", "VonMisesFisherKDEEntropy"]
 
 _RULES = ("scott", "silverman")
+_ROUNDING = 0.01  # of an exponent, up to which products of matrices may give it; measured differences take longer
+_FAR = 1e18  # distance in widths of the kernel whose square can still be represented
 _SMALL = 100.0  # concentration up to which rounding of cosines to single precision shifts no exponent by more than 1e-5
 
 
@@ -85,9 +94,14 @@ class GaussianKDEEntropy(_KernelDensityEntropy):
         _check_width("bandwidth", self.bandwidth)
 
     def _log_kernel(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        dim = v.shape[1]
-        width = _rule(self.bandwidth, v, dim) if isinstance(self.bandwidth, str) else v.new_tensor(self.bandwidth)
-        return _minus_half_squared_distances(v / width), -dim * (width.log() + 0.5 * math.log(2 * math.pi))
+        dim, log_scale = v.shape[1], 0.0
+        if isinstance(self.bandwidth, str):
+            v, log_scale = moderated(v)
+            width = _rule(self.bandwidth, v, dim)
+        else:
+            width = v.new_tensor(self.bandwidth)
+        constant = -dim * (width.log() + log_scale + 0.5 * math.log(2 * math.pi))
+        return _minus_half_squared_distances(v / width), constant
 
 
 @dataclass(frozen=True)
@@ -123,14 +137,15 @@ class VonMisesFisherKDEEntropy(_KernelDensityEntropy):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_width("concentration", self.concentration)
-        if self.sphere_dim is not None and self.sphere_dim < 2:
-            raise InputError(f"sphere_dim must be at least 2 or None, got {self.sphere_dim}")
+        if self.sphere_dim is not None:
+            check_whole("sphere_dim", self.sphere_dim, 2)
+
+    def _check_space(self, v: Tensor) -> None:
+        check_unit_length(side_by_side(v, self.sphere_dim or v.shape[1], "sphere_dim"), "v")
 
     def _log_kernel(self, v: Tensor) -> tuple[Tensor, Tensor]:
         dim = self.sphere_dim or v.shape[1]
-        parts = _parts(v, dim, "sphere_dim")
-        check_unit_length(parts, "v")
-        count = parts.shape[1]
+        count = v.shape[1] // dim
         if isinstance(self.concentration, str):
             concentration = _rule(self.concentration, v, count * (dim - 1)) ** -2
         else:
@@ -176,33 +191,25 @@ class DirichletKDEEntropy(_KernelDensityEntropy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self.precision > 0 and math.isfinite(self.precision)):
-            raise InputError(f"precision must be positive, got {self.precision}")
-        if self.simplex_dim is not None and self.simplex_dim < 2:
-            raise InputError(f"simplex_dim must be at least 2 or None, got {self.simplex_dim}")
+        check_positive("precision", self.precision)
+        if self.simplex_dim is not None:
+            check_whole("simplex_dim", self.simplex_dim, 2)
+
+    def _check_space(self, v: Tensor) -> None:
+        check_probabilities(side_by_side(v, self.simplex_dim or v.shape[1], "simplex_dim"), "v")
 
     def _log_kernel(self, v: Tensor) -> tuple[Tensor, float]:
         dim = self.simplex_dim or v.shape[1]
-        parts = _parts(v, dim, "simplex_dim")
-        check_probabilities(parts, "v")
         centre = self.precision * v
         exponent = log_of_probabilities(v) @ centre.T - (1 + centre).lgamma().sum(1)
-        return exponent, parts.shape[1] * math.lgamma(self.precision + dim)
-
-
-def _parts(v: Tensor, dim: int, name: str) -> Tensor:
-    """Latents that stand side by side, as (samples, how many, dim)."""
-    if v.shape[1] % dim:
-        raise InputError(f"v has {v.shape[1]} columns, not a multiple of {name}={dim}")
-    return v.unflatten(1, (-1, dim))
+        return exponent, v.shape[1] // dim * math.lgamma(self.precision + dim)
 
 
 def _check_width(name: str, value: float | str) -> None:
-    if isinstance(value, str):
-        if value not in _RULES:
-            raise InputError(f"{name} must be a number, 'scott' or 'silverman', got {value!r}")
-    elif not (value > 0 and math.isfinite(value)):
-        raise InputError(f"{name} must be positive, got {value}")
+    if not isinstance(value, str):
+        check_positive(name, value)
+    elif value not in _RULES:
+        raise InputError(f"{name} must be a number, 'scott' or 'silverman', got {value!r}")
 
 
 def _rule(name: str, v: Tensor, dim: int) -> Tensor:
@@ -220,7 +227,9 @@ def _rule(name: str, v: Tensor, dim: int) -> Tensor:
 def _minus_half_squared_distances(v: Tensor) -> Tensor:
     """Minus half the squared distances between the rows of `v`, (samples, samples), in as few passes as possible."""
     half_norm = 0.5 * v.square().sum(1)
-    # Rounding is small beside the unit width of the kernel unless samples are thousands of widths away; there it must
-    # not make a distance negative, nor put a sample away from itself.
+    if not half_norm.max() * torch.finfo(v.dtype).eps < _ROUNDING:
+        # Hundreds of widths from the centre; distances at which no kernel is left need not be known, nor squared.
+        return -0.5 * torch.cdist(v, v, compute_mode="donot_use_mm_for_euclid_dist").clamp_max(_FAR).square()
+    # Rounding must not make a distance negative, nor put a sample away from itself.
     exponent = gram(v) - half_norm - half_norm[:, None]
     return exponent.clamp_max(0.0).masked_fill(torch.eye(len(v), dtype=torch.bool, device=v.device), 0.0)

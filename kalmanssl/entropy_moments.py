@@ -9,9 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from kalmanssl.entropy_base import EntropyEstimator, check_not_identical, identical_error
+from kalmanssl.entropy_base import EntropyEstimator, check_not_identical, identical_error, moderated
 from kalmanssl.errors import InputError
 from kalmanssl.gram import gram
+from kalmanssl.setting_checks import check_number, check_whole
 
 __all__ = ["LogDetEntropy", "PublishedLogDetEntropy", "VarianceCovarianceEntropy"]
 
@@ -49,8 +50,9 @@ class LogDetEntropy(EntropyEstimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.ridge >= 0:
-            raise InputError(f"ridge must not be negative, got {self.ridge}")
+        check_number("ridge", self.ridge)
+        if not 0 <= self.ridge < math.inf:
+            raise InputError(f"ridge must be finite and not negative, got {self.ridge}")
 
     def _entropy(self, v: Tensor) -> Tensor:
         n, dim = v.shape
@@ -63,13 +65,14 @@ class LogDetEntropy(EntropyEstimator):
         dtype = v.dtype
         if not self.expansion and v.device.type != "mps":  # which has no float64
             v = v.double()
-        v = v - v.mean(0)
+        v, log_scale = moderated(v - v.mean(0))
         scale = v.square().sum() / ((n - 1) * dim)
         if not scale > 0:
             raise identical_error(n)
         # Dividing by the scale keeps the determinant of very small or very large latents representable.
         logdet = self._expanded(v, scale) if self.expansion else self._exact(v, scale)
-        return (0.5 * (logdet + dim * scale.log()) + 0.5 * dim * math.log(2 * math.pi * math.e)).to(dtype)
+        value = 0.5 * (logdet + dim * scale.log()) + dim * (log_scale + 0.5 * math.log(2 * math.pi * math.e))
+        return value.to(dtype)
 
     def _exact(self, v: Tensor, scale: Tensor) -> Tensor:
         n, dim = v.shape
@@ -122,8 +125,7 @@ class PublishedLogDetEntropy(EntropyEstimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.dim < 2:
-            raise InputError(f"dim must be at least 2, got {self.dim}")
+        check_whole("dim", self.dim, 2)
 
     def _entropy(self, v: Tensor) -> Tensor:
         if v.shape[1] not in (self.dim, 2 * self.dim):
@@ -169,11 +171,14 @@ class VarianceCovarianceEntropy(EntropyEstimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self.variance >= 0 and self.covariance >= 0 and self.target > 0):
-            raise InputError(
-                "variance and covariance must not be negative and target must be positive, "
-                f"got {self.variance}, {self.covariance} and {self.target}"
-            )
+        for name in ("variance", "covariance", "target"):
+            value = getattr(self, name)
+            check_number(name, value)
+            if not 0 <= value < math.inf or (value == 0 and name == "target"):
+                wanted = "positive" if name == "target" else "not negative"
+                raise InputError(f"{name} must be finite and {wanted}, got {value}")
+        if self.pooled_dim is not None:
+            check_whole("pooled_dim", self.pooled_dim, 1)
 
     def _entropy(self, v: Tensor) -> Tensor:
         _check_two(len(v))

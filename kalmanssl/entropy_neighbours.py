@@ -9,13 +9,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from kalmanssl.entropy_base import EntropyEstimator, identical_error
+from kalmanssl.entropy_base import EntropyEstimator, identical_error, moderated, side_by_side
 from kalmanssl.errors import InputError
+from kalmanssl.setting_checks import check_number, check_whole
+from kalmanssl.von_mises_fisher import check_unit_length
 
 __all__ = ["KNNEntropy"]
 
 _CHUNK = 1024  # rows of the distance matrix held at once while neighbours are searched
-_SPARE = 5  # neighbours searched beyond k, so that rounding in the search cannot change the k-th distance
+_SPARE = 5  # neighbours searched beyond k, so that rounding in the search rarely hides the k-th
+_ROUNDING = 16  # error of a squared distance in the search, in units of eps times the squared lengths; up to 8 measured
 _DUPLICATE = 1e-6  # distances below this fraction of the median distance count as a duplicate
 
 
@@ -60,24 +63,28 @@ class KNNEntropy(EntropyEstimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.k < 1:
-            raise InputError(f"k must be at least 1, got {self.k}")
-        if self.clip_quantile is not None and not 0 < self.clip_quantile <= 1:
-            raise InputError(f"clip_quantile must lie in (0, 1] or be None, got {self.clip_quantile}")
-        if self.sphere_dim is not None and self.sphere_dim < 2:
-            raise InputError(f"sphere_dim must be at least 2 or None, got {self.sphere_dim}")
+        check_whole("k", self.k, 1)
+        if self.clip_quantile is not None:
+            check_number("clip_quantile", self.clip_quantile)
+            if not 0 < self.clip_quantile <= 1:
+                raise InputError(f"clip_quantile must lie in (0, 1] or be None, got {self.clip_quantile}")
+        if self.sphere_dim is not None:
+            check_whole("sphere_dim", self.sphere_dim, 2)
+
+    def _check_space(self, v: Tensor) -> None:
+        if self.sphere_dim is not None:
+            check_unit_length(side_by_side(v, self.sphere_dim, "sphere_dim"), "v")
 
     def _entropy(self, v: Tensor) -> Tensor:
         n, dim = v.shape
         if self.sphere_dim is not None:
-            if dim % self.sphere_dim:
-                raise InputError(f"v has {dim} columns, not a multiple of sphere_dim={self.sphere_dim}")
             dim -= dim // self.sphere_dim
         if n <= self.k:
             raise InputError(
                 f"v has {n} samples, but the k={self.k} nearest neighbour needs more than {self.k}: "
                 "give more samples or a smaller k"
             )
+        v, log_scale = moderated(v)
         # Only the N distances that count are differentiated, not the N² that were searched.
         squared = (v - v[_kth_neighbour(v.detach(), self.k)]).square().sum(1)
         radius = squared.detach().sqrt()
@@ -90,7 +97,7 @@ class KNNEntropy(EntropyEstimator):
         alive = (radius > floor) & (radius <= upper)
         anchor = 0.5 * squared[alive].log().mean()
         mean_log = anchor + (radius.clamp(floor, upper).log().mean() - anchor).detach()
-        return _digamma(n) - _digamma(self.k) + _log_ball_volume(dim) + dim * mean_log
+        return _digamma(n) - _digamma(self.k) + _log_ball_volume(dim) + dim * (mean_log + log_scale)
 
     def _clip_index(self, n: int) -> int:
         return max(math.ceil((self.clip_quantile or 1.0) * n) - 1, 0)
@@ -101,16 +108,30 @@ def _kth_neighbour(v: Tensor, k: int) -> Tensor:
     """Index of the k-th nearest other row of each row of centred samples `v`, searched in blocks of rows."""
     n = len(v)
     count = min(k + _SPARE, n - 1)
+    rounding = _ROUNDING * torch.finfo(v.dtype).eps
     found = []
     for start in range(0, n, _CHUNK):
         rows = v[start : start + _CHUNK]
         here = torch.arange(start, start + len(rows), device=v.device)
-        distance = torch.cdist(rows, v, compute_mode="use_mm_for_euclid_dist")
-        distance[here - start, here] = math.inf
-        near = distance.topk(count, largest=False).indices
-        exact = (rows[:, None] - v[near]).square().sum(2)
-        found.append(near.gather(1, exact.argsort(1)[:, k - 1 : k])[:, 0])
+        searched, near = _other_distances(rows, v, here, "use_mm_for_euclid_dist").topk(count, largest=False)
+        exact, order = v[near].sub_(rows[:, None]).square_().sum(2).sort(1)
+        index = near.gather(1, order[:, k - 1 : k])[:, 0]
+        # What was not looked at is at least as far as the last of the search, within the error of a difference of large
+        # products. Where that does not tell it from the k-th, as in tight clusters far apart, differences are measured.
+        least = searched[:, -1].square() * (1 - rounding) - rounding * rows.square().sum(1)
+        doubtful = (exact[:, k - 1] > least).nonzero()[:, 0]
+        if count < n - 1 and len(doubtful):
+            direct = _other_distances(rows[doubtful], v, here[doubtful], "donot_use_mm_for_euclid_dist")
+            index[doubtful] = direct.kthvalue(k).indices
+        found.append(index)
     return torch.cat(found)
+
+
+def _other_distances(rows: Tensor, v: Tensor, own: Tensor, mode: str) -> Tensor:
+    """Distances (rows, samples) from the rows of `v` with the indices `own`, infinite to themselves."""
+    distance = torch.cdist(rows, v, compute_mode=mode)
+    distance[torch.arange(len(rows), device=v.device), own] = math.inf
+    return distance
 
 
 def _digamma(x: int) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kalmanssl.encoders import seeded
 from kalmanssl.errors import InputError
+from kalmanssl.setting_checks import check_known, check_whole
 
 __all__ = ["ResNet18", "SmallConvEncoder"]
 
@@ -53,9 +54,8 @@ class ResNet18(nn.Module):
 
     def __init__(self, channels: int = 3, stem: str = "cifar", *, random_state: int | None = None) -> None:
         super().__init__()
-        _check_whole("channels", channels)
-        if stem not in _STEMS:
-            raise InputError(f"stem must be one of {', '.join(_STEMS)}, got {stem!r}")
+        check_whole("channels", channels, 1)
+        check_known("stem", stem, _STEMS)
         self.channels = channels
         with seeded(random_state):
             first = (
@@ -113,10 +113,8 @@ class SmallConvEncoder(nn.Module):
 
     def __init__(self, channels: int, size: int, features: int = 256, *, random_state: int | None = None) -> None:
         super().__init__()
-        for name, value in (("channels", channels), ("size", size), ("features", features)):
-            _check_whole(name, value)
-        if size < _SMALLEST_MAP:
-            raise InputError(f"size must be at least {_SMALLEST_MAP} pixels, got {size}")
+        for name, value, least in (("channels", channels, 1), ("size", size, _SMALLEST_MAP), ("features", features, 8)):
+            check_whole(name, value, least)
         if features % 8:
             raise InputError(f"features must be a multiple of 8, got {features}")
         self.channels, self.size, self.n_features = channels, size, features
@@ -171,11 +169,6 @@ def _he(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-def _check_whole(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name} must be a whole number of 1 or more, got {value!r}")
 
 
 def _check_images(images: Tensor, channels: int, size: int | None = None) -> None:

@@ -24,6 +24,7 @@ from torch import Tensor
 from kalmanssl.dirichlet import Dirichlet, OnSimplex
 from kalmanssl.kalman.factorize import safe_cholesky
 from kalmanssl.pair_latents import Categories, IsotropicGaussian, PairLatentModel, Plane, Simplex, Sphere
+from kalmanssl.precision import widened
 from kalmanssl.von_mises_fisher import OnSphere, VonMisesFisher
 
 __all__ = [
@@ -78,8 +79,8 @@ class GaussianConditional:
 
     def log_prob(self, latent: Tensor) -> Tensor:
         """Log-density of `latent` (..., dim), shape (...), nats."""
-        factor = safe_cholesky(self.cov, "cov")
-        residual = (latent - self.mean).unsqueeze(-1)
+        factor = safe_cholesky(widened(self.cov), "cov")
+        residual = (widened(latent) - widened(self.mean)).unsqueeze(-1)
         whitened = torch.linalg.solve_triangular(factor, residual, upper=False).squeeze(-1)
         half_log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return -0.5 * whitened.square().sum(-1) - half_log_det - 0.5 * latent.shape[-1] * math.log(2 * math.pi)
@@ -91,4 +92,5 @@ class GaussianConditional:
     @classmethod
     def fitted(cls, latent: Tensor) -> GaussianConditional:
         """Return the Gaussian with the moments of the samples `latent` (samples, dim)."""
+        latent = widened(latent)
         return cls(latent.mean(0), torch.cov(latent.T).reshape(2 * latent.shape[1:]))

@@ -63,13 +63,18 @@ class LDM:
     Raises
     ------
     InputError
-        If the stop-gradient estimator is combined with mutual information: it has no entropy of a latent alone.
+        If `entropy` is no estimator, or the stop-gradient one is combined with mutual information: it has no entropy of
+        a latent alone.
     """
 
     entropy: EntropyEstimator | ConditionalPlugIn
     mutual_information: bool = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.entropy, EntropyEstimator | ConditionalPlugIn):
+            raise InputError(
+                f"entropy must be an estimator, got {self.entropy!r}: kalmanssl.entropy.make_entropy makes one by name"
+            )
         if self.mutual_information and isinstance(self.entropy, ConditionalPlugIn):
             raise InputError(
                 "the stop-gradient entropy estimates H[z_t | past] only, so it cannot maximise mutual information: "

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from kalmanssl.dirichlet import Dirichlet, check_probabilities
 from kalmanssl.errors import InputError
+from kalmanssl.precision import widened
+from kalmanssl.setting_checks import check_number, check_positive, check_whole
 from kalmanssl.von_mises_fisher import VonMisesFisher, check_unit_length, log_area
 
 __all__ = ["Categories", "CategoryMatch", "IsotropicGaussian", "PairLatentModel", "Plane", "Simplex", "Sphere"]
@@ -74,7 +76,7 @@ class IsotropicGaussian:
 
     def log_prob(self, latent: Tensor) -> Tensor:
         """Log-density of `latent` (..., dim), shape (...), nats."""
-        squared = (latent - self.mean).square().sum(-1)
+        squared = (widened(latent) - widened(self.mean)).square().sum(-1)
         return -0.5 * squared / self.variance - 0.5 * latent.shape[-1] * math.log(2 * math.pi * self.variance)
 
     def detach(self) -> IsotropicGaussian:
@@ -101,7 +103,7 @@ class Plane(PairLatentModel):
     space: ClassVar[str] = "plane"
 
     def __post_init__(self) -> None:
-        _check_positive("variance", self.variance)
+        check_positive("variance", self.variance)
 
     @classmethod
     def from_precision(cls, precision: float, dim: int) -> Plane:
@@ -110,7 +112,7 @@ class Plane(PairLatentModel):
         This is how precisions are given where squares are averaged over the `dim` coordinates, as by the paper's
         code and by VICReg.
         """
-        _check_positive("precision", precision)
+        check_positive("precision", precision)
         return cls(dim / (2 * precision))
 
     def conditional(self, z: Tensor) -> IsotropicGaussian:
@@ -119,7 +121,7 @@ class Plane(PairLatentModel):
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Zero for every `z` (..., dim), shape (...): the prior is flat and improper."""
-        return z.new_zeros(z.shape[:-1])
+        return widened(z).new_zeros(z.shape[:-1])
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class Sphere(PairLatentModel):
     space: ClassVar[str] = "sphere"
 
     def __post_init__(self) -> None:
-        _check_positive("concentration", self.concentration)
+        check_positive("concentration", self.concentration)
 
     def project(self, u: Tensor) -> Tensor:
         """Divide `u` (..., dim) by its length."""
@@ -145,11 +147,12 @@ class Sphere(PairLatentModel):
 
     def conditional(self, z: Tensor) -> VonMisesFisher:
         """Distribution of the other latent of the pair given `z` (..., dim), of length one."""
+        z = widened(z)
         return VonMisesFisher(z, z.new_tensor(self.concentration))
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Minus the log of the sphere's area for every `z` (..., dim), shape (...)."""
-        return z.new_full(z.shape[:-1], -log_area(z.shape[-1]))
+        return widened(z).new_full(z.shape[:-1], -log_area(z.shape[-1]))
 
     def check(self, z: Tensor) -> None:
         """Raise InputError if a latent of `z` (..., dim) is not finite or not of length one."""
@@ -176,7 +179,7 @@ class Simplex(PairLatentModel):
     symmetric: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        _check_positive("precision", self.precision)
+        check_positive("precision", self.precision)
 
     def project(self, u: Tensor) -> Tensor:
         """Softmax of `u` (..., dim)."""
@@ -184,11 +187,11 @@ class Simplex(PairLatentModel):
 
     def conditional(self, z: Tensor) -> Dirichlet:
         """Distribution of the other latent of the pair given `z` (..., dim), which sums to one."""
-        return Dirichlet(1 + self.precision * z)
+        return Dirichlet(1 + self.precision * widened(z))
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Log Gamma(dim) for every `z` (..., dim), shape (...)."""
-        return z.new_full(z.shape[:-1], math.lgamma(z.shape[-1]))
+        return widened(z).new_full(z.shape[:-1], math.lgamma(z.shape[-1]))
 
     def check(self, z: Tensor) -> None:
         """Raise InputError if a latent of `z` (..., dim) is not finite, negative somewhere or does not sum to one."""
@@ -220,9 +223,9 @@ class CategoryMatch:
         views, and the mean of their log-probability is known without drawing, b sum_c q_c q'_c - log Z (LDM paper,
         Eq. 80). It is *not* the log of the mean probability, which would not go with the entropy of the categories.
         """
-        others = math.log(latent.shape[-1] - 1)
-        log_sum = torch.logaddexp(self.log_odds, self.log_odds.new_tensor(others))
-        return self.log_odds * (self.probabilities * latent).sum(-1) - log_sum
+        others, log_odds = math.log(latent.shape[-1] - 1), widened(self.log_odds)
+        log_sum = torch.logaddexp(log_odds, log_odds.new_tensor(others))
+        return log_odds * (widened(self.probabilities) * widened(latent)).sum(-1) - log_sum
 
     def detach(self) -> CategoryMatch:
         """Return the same distribution without gradients to its parameters."""
@@ -252,8 +255,7 @@ class Categories(PairLatentModel, nn.Module):
 
     def __init__(self, n: int, match_probability: float = 0.8, final: float | None = None) -> None:
         super().__init__()
-        if n < 2:
-            raise InputError(f"n must be at least 2 categories, got {n}")
+        check_whole("n", n, 2)
         self.n = n
         self.match_probability = match_probability
         self.final = final
@@ -262,6 +264,7 @@ class Categories(PairLatentModel, nn.Module):
         self._final_temperature = None if final is None else 1 / self._log_odds("final", final)
 
     def _log_odds(self, name: str, p: float) -> float:
+        check_number(name, p)
         if not 1 / self.n < p < 1:
             raise InputError(f"{name} must lie between chance, 1/{self.n}, and 1, got {p}")
         return math.log((self.n - 1) * p / (1 - p))
@@ -276,7 +279,7 @@ class Categories(PairLatentModel, nn.Module):
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Minus log n for every `z` (..., n), shape (...)."""
-        return z.new_full(z.shape[:-1], -math.log(self.n))
+        return widened(z).new_full(z.shape[:-1], -math.log(self.n))
 
     def check(self, z: Tensor) -> None:
         """Raise InputError if `z` (..., n) does not hold the probabilities of the n categories."""
@@ -293,8 +296,3 @@ class Categories(PairLatentModel, nn.Module):
     def extra_repr(self) -> str:
         """Return the settings, for `repr`."""
         return f"n={self.n}, match_probability={self.match_probability}, final={self.final}"
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not (value > 0 and math.isfinite(value)):
-        raise InputError(f"{name} must be positive, got {value}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, Literal, get_args
+import os
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from kalmanssl.latent_models import Conditional
 from kalmanssl.models import spread
 from kalmanssl.objective import LDM, Terms
 from kalmanssl.pair_latents import PairLatentModel
+from kalmanssl.precision import exactly, is_half, widened
+from kalmanssl.saved_weights import load_weights, save_weights
+from kalmanssl.setting_checks import check_number
 
 __all__ = ["PairModel", "Prior"]
 
@@ -26,7 +30,13 @@ class PairModel(nn.Module):
     """Backbone and projector, a latent model of pairs, and an objective.
 
     Both views go through the same networks; ``terms((x, x'))`` evaluates the objective on a batch of pairs, and
-    `kalmanssl.training.train` does the rest. `kalmanssl.recipes` has the published ones by name.
+    `kalmanssl.training.train` does the rest. `kalmanssl.recipes` has the published ones by name. The networks may
+    compute in half precision, by ``torch.autocast`` or by their weights: latents and objective are in single precision.
+
+    To keep a model, and to have it back in one that is built alike::
+
+        model.save("folder")
+        model = recipes.simclr().build(encoder, encoder.n_features).load("folder")
 
     Parameters
     ----------
@@ -79,6 +89,7 @@ class PairModel(nn.Module):
         self.latent_model, self.objective = latent_model, objective
         self.prior, self.momentum, self.pool_views = prior, momentum, pool_views
         self.steady_predictor = steady_predictor
+        self._seen = False  # whether latents were checked once to be in their space
         self.target: nn.Module | None = None
         if momentum is not None:
             self.target = copy.deepcopy(nn.Sequential(backbone, projector)).requires_grad_(False)
@@ -90,8 +101,14 @@ class PairModel(nn.Module):
     epochs_done: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode data (pairs, ...) as latents (pairs, dim) in the space of the latent model."""
-        return self.latent_model.project(self.projector(self.backbone(x)))
+        """Encode data (pairs, ...) as latents (pairs, dim) in the space of the latent model.
+
+        Raises
+        ------
+        InputError
+            If the projector does not take what the backbone returns.
+        """
+        return self._placed(self._encoded(x))
 
     def terms(self, pair: tuple[Tensor, Tensor]) -> Terms:
         """Evaluate the objective on a batch of pairs (x, x'), the mean over both directions.
@@ -99,21 +116,30 @@ class PairModel(nn.Module):
         Raises
         ------
         InputError
-            If the views have not the same number of rows, or the networks return NaN.
+            If the views have not the same shape or are none, the projector does not take what the backbone returns, or
+            the networks return NaN, or latents that are all the same or not for this latent model.
         """
         x, other = pair
-        if len(x) != len(other):
-            raise InputError(f"a pair must have as many first views as second ones, got {len(x)} and {len(other)}")
+        _check_views(x, other)
         # One pass for both views, so that batch normalisation sees them together.
-        raw = self.projector(self.backbone(torch.cat([x, other])))
-        _check_latents(raw.detach())
-        latent = self.latent_model.project(raw)
-        predicted = latent if self.predictor is None else self.latent_model.project(self.predictor(raw))
-        target = latent if self.target is None else self._followed(torch.cat([x, other]))
+        both = torch.cat([x, other])
+        raw = self._encoded(both)
+        _check_latents(raw.detach(), len(both))
+        latent = self._placed(raw)
+        if not self._seen:
+            _check_width(latent, self.objective.entropy)
+            self.latent_model.check(latent.detach())
+            self._seen = True
+        predicted = latent if self.predictor is None else self._placed(self.predictor(raw))
+        target = latent if self.target is None else self._followed(both)
+        with exactly(raw.device):
+            return self._both_ways(len(x), latent, predicted, target)
+
+    def _both_ways(self, pairs: int, latent: Tensor, predicted: Tensor, target: Tensor) -> Terms:
         if isinstance(self.objective.entropy, ConditionalPlugIn):
             target = target.detach()  # the entropy would take back the gradient that the alignment gives it
         if self.pool_views:
-            return self._terms(target.roll(len(x), 0), predicted, latent)
+            return self._terms(target.roll(pairs, 0), predicted, latent)
         # Gradients of chunks are put together in one pass; those of slices would be padded with zeros and added.
         targets, centres, latents = (some.chunk(2) for some in (target, predicted, latent))
         there = self._terms(targets[1], centres[0], latents[0])
@@ -130,7 +156,25 @@ class PairModel(nn.Module):
     @torch.no_grad()
     def _followed(self, x: Tensor) -> Tensor:
         assert self.target is not None
-        return self.latent_model.project(self.target(x))
+        return self._placed(self.target(x))
+
+    def _encoded(self, x: Tensor) -> Tensor:
+        features = self.backbone(x)
+        try:
+            return self.projector(features)
+        except RuntimeError as error:
+            first = next((part for part in self.projector.modules() if isinstance(part, nn.Linear)), None)
+            if first is None or features.shape[1:] == (first.in_features,):
+                raise
+            raise InputError(
+                f"the backbone returned {tuple(features.shape)}, the projector takes (pairs, {first.in_features}): "
+                "build it with that n_features, or end the backbone by nn.Flatten()"
+            ) from error
+
+    def _placed(self, raw: Tensor) -> Tensor:
+        """Outputs of a network put into the space; distances from it would not survive half precision."""
+        with exactly(raw.device):
+            return self.latent_model.project(widened(raw))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that training may move at different rates: encoder, and predictor ("dynamics", or "steady")."""
@@ -165,9 +209,44 @@ class PairModel(nn.Module):
         with evaluating(self):
             return spread(self(pair[0]))
 
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write weights, all other state (target, annealing) and a card into a folder.
+
+        Parameters
+        ----------
+        path : path
+        overwrite : bool
+            Replace an existing folder; the old one goes only when the new one is complete.
+
+        Raises
+        ------
+        InputError
+            If `path` exists and `overwrite` is false, or cannot be written.
+        """
+        save_weights(path, "pair model", self, self._card(), overwrite)
+
+    def load(self, path: str | os.PathLike[str]) -> Self:
+        """Put what `save` wrote into this model, which must be built alike, and return it; no code is run.
+
+        Raises
+        ------
+        InputError
+            If the folder is missing or damaged, or its model was built in another way; nothing is changed then.
+        """
+        load_weights(path, "pair model", self, self._card())
+        return self
+
+    def _card(self) -> dict[str, str]:
+        return {name: str(part) for name, part in self._parts().items()}
+
     def __repr__(self) -> str:
         """Say what the model is made of, a line for each part."""
-        parts: dict[str, Any] = {
+        kept = {name: part for name, part in self._parts().items() if part not in (None, False)}
+        width = max(len(name) for name in kept)
+        return "\n".join(["PairModel", *(f"  {name:{width}}  {part}" for name, part in kept.items())])
+
+    def _parts(self) -> dict[str, Any]:
+        return {
             "latent model": self.latent_model,
             "entropy": self.objective.entropy,
             "mutual information": self.objective.mutual_information,
@@ -179,12 +258,20 @@ class PairModel(nn.Module):
             "backbone": _sizes(self.backbone),
             "projector": _sizes(self.projector),
         }
-        kept = {name: part for name, part in parts.items() if part not in (None, False)}
-        width = max(len(name) for name in kept)
-        return "\n".join(["PairModel", *(f"  {name:{width}}  {part}" for name, part in kept.items())])
 
 
-def _check_latents(raw: Tensor) -> None:
+def _check_views(x: Tensor, other: Tensor) -> None:
+    if len(x) != len(other):
+        raise InputError(f"a pair must have as many first views as second ones, got {len(x)} and {len(other)}")
+    if x.shape != other.shape:
+        raise InputError(f"both views must have the same shape, got {tuple(x.shape)} and {tuple(other.shape)}")
+    if len(x) == 0:
+        raise InputError(f"the batch has no pairs: its views have the shape {tuple(x.shape)}")
+
+
+def _check_latents(raw: Tensor, count: int) -> None:
+    if raw.ndim != 2 or len(raw) != count:
+        raise InputError(f"the networks must return ({count}, dim) for {count} views, got {tuple(raw.shape)}")
     if not raw.sum().isfinite():  # one number to look at; it may overflow, but never hides what is not finite
         bad = int((~raw.isfinite()).any(1).sum())
         if bad:
@@ -197,7 +284,17 @@ def _check_latents(raw: Tensor) -> None:
 
 
 def _alike(rows: Tensor) -> bool:
-    return bool((rows - rows[0]).abs().max() <= 100 * torch.finfo(rows.dtype).eps * rows.abs().max())
+    # In half precision sums are rounded at their end alone, and a hundred roundings are as much as the latents differ.
+    roundings = 2 if is_half(rows) else 100
+    return bool((rows - rows[0]).abs().max() <= roundings * torch.finfo(rows.dtype).eps * rows.abs().max())
+
+
+def _check_width(latent: Tensor, entropy: EntropyEstimator | ConditionalPlugIn) -> None:
+    name = entropy.dim_setting
+    if name and getattr(entropy, name) not in (None, latent.shape[1]):
+        raise InputError(
+            f"the latents have {latent.shape[1]} coordinates, but the entropy is {entropy!r}: {name} must be as many"
+        )
 
 
 def _check_fits(
@@ -211,6 +308,11 @@ def _check_fits(
             f"{type(entropy).__name__} estimates entropies on the {' and the '.join(entropy.spaces)}, but the latents "
             f"are on the {latent_model.space}: see kalmanssl.entropy.make_entropy"
         )
+    if latent_model.space != "plane" and entropy.dim_setting and getattr(entropy, entropy.dim_setting) is None:
+        raise InputError(
+            f"{entropy!r} on the {latent_model.space} needs {entropy.dim_setting}, the coordinates of one latent: "
+            f"kalmanssl.entropy.make_entropy(name, {latent_model.space!r}, dim) sets it"
+        )
     if predictor is not None and prior == "model":
         raise InputError("a predictor learns P(z' | z), which goes with prior='empirical' alone")
     if isinstance(entropy, ConditionalPlugIn) and (predictor is None or prior == "model"):
@@ -223,8 +325,10 @@ def _check_fits(
             "a moving-average target has no gradient, so no entropy of samples could spread it: it goes with the "
             "stop-gradient entropy, ConditionalPlugIn()"
         )
-    if momentum is not None and not 0 <= momentum < 1:
-        raise InputError(f"momentum must lie in [0, 1), got {momentum}")
+    if momentum is not None:
+        check_number("momentum", momentum)
+        if not 0 <= momentum < 1:
+            raise InputError(f"momentum must lie in [0, 1), got {momentum}")
 
 
 def _sizes(module: nn.Module) -> str:

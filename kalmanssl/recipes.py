@@ -33,6 +33,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.objective import LDM
 from kalmanssl.pair_latents import Categories, PairLatentModel, Plane, Simplex, Sphere
 from kalmanssl.pair_model import PairModel, Prior
+from kalmanssl.setting_checks import check_positive, check_whole, unknown_name
 
 __all__ = [
     "RECIPES",
@@ -100,6 +101,12 @@ class Recipe:
     augmentation: str = field(default="sphere", kw_only=True)
     weight_decay: float = field(default=1e-4, kw_only=True)
 
+    def __post_init__(self) -> None:
+        for name, widths in (("dim", (self.dim,)), ("hidden", self.hidden), ("predictor", (self.predictor,))):
+            for width in widths:
+                if width is not None:
+                    check_whole(name, width, 1)
+
     def build(self, backbone: nn.Module, n_features: int, *, random_state: int | None = None) -> PairModel:
         """Make the model.
 
@@ -116,6 +123,7 @@ class Recipe:
         InputError
             If the parts do not fit together.
         """
+        check_whole("n_features", n_features, 1)
         with seeded(random_state):
             projector = _perceptron((n_features, *self.hidden, self.dim), self.batch_norm)
             if self.output_norm:
@@ -160,12 +168,20 @@ def _perceptron(sizes: tuple[int, ...], batch_norm: bool) -> nn.Sequential:
     return nn.Sequential(*layers[: -2 if batch_norm else -1])
 
 
+def _check(dim: int, least: int = 1, **positive: float) -> None:
+    """Check the settings of a recipe by the names that it has for them, before anything is made of them."""
+    check_whole("dim", dim, least)
+    for name, value in positive.items():
+        check_positive(name, value)
+
+
 def plane_kde(dim: int = 2048, mutual_information: bool = False, precision: float = 5.0) -> Recipe:
     """Gaussian pairs on the plane, Gaussian kernels: contrastive.
 
     Where all latents begin within one kernel they are driven apart along one direction first, and may be taken for
     collapsed: a larger precision makes the kernel narrower, and changes nothing but the scale of the latents.
     """
+    _check(dim, precision=precision)
     # Kernels as wide in the mean over all coordinates, of which a pair has twice as many as a latent.
     width = (dim / (2 * precision) * (1 if mutual_information else 2)) ** 0.5
     entropy = make_entropy("kde", bandwidth=width)
@@ -195,6 +211,7 @@ def plane_logdet(dim: int = 2048, mutual_information: bool = False) -> Recipe:
 
 def vicreg(dim: int = 2048) -> Recipe:
     """VICReg (Bardes et al. 2022, arXiv 2105.04906), coefficients 25, 25, 1."""
+    _check(dim)
     return Recipe(
         "VICReg", Plane.from_precision(25.0, dim), make_entropy("vicreg"), dim, mutual_information=True,
         hidden=(2048, 2048), batch_norm=True, augmentation="plane",
@@ -203,6 +220,7 @@ def vicreg(dim: int = 2048) -> Recipe:
 
 def vicreg_ldm(dim: int = 2048) -> Recipe:
     """VICReg without mutual information: the covariance of both views together (LDM paper's code: 25, 17.5, 0.75)."""
+    _check(dim)
     entropy = make_entropy("vicreg", variance=17.5, covariance=0.75, pooled_dim=dim)
     return Recipe(
         "VICReg-LDM", Plane.from_precision(25.0, dim), entropy, dim,
@@ -212,12 +230,14 @@ def vicreg_ldm(dim: int = 2048) -> Recipe:
 
 def sphere_kde(dim: int = 256, mutual_information: bool = False, concentration: float = 5.0) -> Recipe:
     """Von Mises-Fisher pairs on the sphere, kernels of the same kind: contrastive (LDM paper, Eq. 47 and 48)."""
+    _check(dim, 2, concentration=concentration)
     entropy = make_entropy("kde", "sphere", dim, concentration=concentration)
     return Recipe("sphere, kernel density", Sphere(concentration), entropy, dim, mutual_information)
 
 
 def sphere_knn(dim: int = 256, mutual_information: bool = False, precision: float = 5.0) -> Recipe:
     """Von Mises-Fisher pairs on the sphere, nearest neighbours."""
+    _check(dim, 2, precision=precision)
     model = Sphere((dim - 1) * precision * (1 if mutual_information else 2))
     return Recipe("sphere, nearest neighbours", model, make_entropy("knn", "sphere", dim), dim, mutual_information)
 
@@ -229,6 +249,7 @@ def sphere_logdet(
 
     With `reference_bugs` the loss is that of the paper's published code, see `PublishedLogDetEntropy`.
     """
+    _check(dim, 2, precision=precision)
     if reference_bugs:
         return Recipe(
             "sphere, log-determinant as in the published code", Sphere(precision), PublishedLogDetEntropy(dim), dim,
@@ -240,12 +261,14 @@ def sphere_logdet(
 
 def simplex_kde(dim: int = 256, mutual_information: bool = False, precision: float = 20.0) -> Recipe:
     """Dirichlet pairs on the simplex, kernels of the same kind: the likes of DINO (LDM paper, Eq. 49 to 51)."""
+    _check(dim, 2, precision=precision)
     entropy = make_entropy("kde", "simplex", dim, precision=precision)
     return Recipe("simplex, kernel density", Simplex(precision), entropy, dim, mutual_information)
 
 
 def simclr(dim: int = 256, temperature: float = 0.2) -> Recipe:
     """SimCLR's NT-Xent (Chen et al. 2020, arXiv 2002.05709): the density of both views, each sample left out of it."""
+    _check(dim, 2, temperature=temperature)
     entropy = make_entropy("kde", "sphere", dim, concentration=1 / temperature, leave_one_out=True)
     return Recipe(
         "SimCLR", Sphere(1 / temperature), entropy, dim, mutual_information=True, prior="empirical", pool_views=True
@@ -254,6 +277,7 @@ def simclr(dim: int = 256, temperature: float = 0.2) -> Recipe:
 
 def cpc(dim: int = 256, temperature: float = 0.2) -> Recipe:
     """Contrastive predictive coding on pairs (van den Oord et al. 2018, arXiv 1807.03748), a predictor in between."""
+    _check(dim, 2, temperature=temperature)
     entropy = make_entropy("kde", "sphere", dim, concentration=1 / temperature)
     return Recipe(
         "CPC", Sphere(1 / temperature), entropy, dim, mutual_information=True, prior="empirical", predictor=512
@@ -262,6 +286,7 @@ def cpc(dim: int = 256, temperature: float = 0.2) -> Recipe:
 
 def byol(dim: int = 256, momentum: float = 0.99) -> Recipe:
     """BYOL (Grill et al. 2020, arXiv 2006.07733): squared distance of directions, target by moving average."""
+    _check(dim, 2)
     return Recipe(
         "BYOL", Sphere(2.0), ConditionalPlugIn(), dim, prior="empirical", momentum=momentum,
         hidden=(4096,), batch_norm=True, predictor=4096, augmentation="asymmetric", weight_decay=1e-5,
@@ -270,6 +295,7 @@ def byol(dim: int = 256, momentum: float = 0.99) -> Recipe:
 
 def simsiam(dim: int = 2048) -> Recipe:
     """SimSiam (Chen & He 2021, arXiv 2011.10566): the same without the moving average, cosine of directions."""
+    _check(dim, 2)
     return Recipe(
         "SimSiam", Sphere(1.0), ConditionalPlugIn(), dim, prior="empirical",
         hidden=(2048, 2048), batch_norm=True, output_norm=True, predictor=512, steady_predictor=True,
@@ -296,6 +322,7 @@ def categorical(
     Small networks that begin at 0.8 leave categories empty for good; from 0.3 on, and with batch normalisation, they do
     not.
     """
+    _check(dim, 2)
     model = Categories(dim, match_probability, final)
     return Recipe(
         "categories", model, make_entropy("categorical", "categories", dim), dim, mutual_information, hidden=(128,),
@@ -321,8 +348,8 @@ def make_recipe(name: str, **settings: Any) -> Recipe:
     InputError
         If there is none of that name, or it does not know a setting.
     """
-    if name not in RECIPES:
-        raise InputError(f"there is no recipe {name!r}: use one of {', '.join(RECIPES)}")
+    if not isinstance(name, str) or name not in RECIPES:
+        raise unknown_name("recipe", name, RECIPES)
     try:
         return RECIPES[name](**settings)
     except TypeError as error:

@@ -54,7 +54,7 @@ def save_folder(
     """
     from safetensors.numpy import save
 
-    blob = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    blob = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
     header = {
         "kind": kind,
         "format": 1,

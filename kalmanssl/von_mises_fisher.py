@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
+from kalmanssl.precision import widened
 
 __all__ = ["OnSphere", "VonMisesFisher", "check_unit_length", "log_area", "log_normaliser"]
 
@@ -39,13 +40,14 @@ class VonMisesFisher:
     @property
     def mean(self) -> Tensor:
         """Expectation (..., dim): the mean direction times I_{dim/2}(k) / I_{dim/2 - 1}(k), shorter than one."""
-        length = _log_scaled_bessel(self.mean_direction.shape[-1], self.concentration)[1]
+        length = _log_scaled_bessel(self.mean_direction.shape[-1], widened(self.concentration))[1]
         return self.mean_direction * length.unsqueeze(-1)
 
     def log_prob(self, latent: Tensor) -> Tensor:
         """Log-density of `latent` (..., dim), which must have length one, shape (...), nats."""
-        cosine = (latent * self.mean_direction).sum(-1)
-        return self.concentration * cosine + log_normaliser(self.mean_direction.shape[-1], self.concentration)
+        direction, concentration = widened(self.mean_direction), widened(self.concentration)
+        cosine = (widened(latent) * direction).sum(-1)
+        return concentration * cosine + log_normaliser(direction.shape[-1], concentration)
 
     def detach(self) -> VonMisesFisher:
         """Return the same distribution without gradients to its parameters."""
@@ -55,16 +57,21 @@ class VonMisesFisher:
     def fitted(cls, latent: Tensor) -> VonMisesFisher:
         """Return the distribution of greatest likelihood for the unit vectors `latent` (samples, dim).
 
-        Its mean is that of the samples. Newton's method from the approximation of Sra (2012), Computational Statistics
-        27, 177, Eq. 4.
+        Its mean is that of the samples, unless this is longer than 1 - 1e-6: the concentration stays below about
+        5e5 (dim - 1), beyond which the rounding of cosines in single precision would count. Where the samples cancel
+        out, all directions are as likely and the first axis stands for them. Newton's method from the approximation of
+        Sra (2012), Computational Statistics 27, 177, Eq. 4.
         """
+        latent = widened(latent)
         dim, mean = latent.shape[-1], latent.mean(0)
-        length = mean.norm().clamp(1e-9, 1 - 1e-6)
+        full = mean.norm()
+        direction = mean / full if full > 0 else nn.functional.one_hot(full.long(), dim).to(mean.dtype)
+        length = full.clamp(1e-9, 1 - 1e-6)
         k = length * (dim - length**2) / (1 - length**2)
         for _ in range(5):
             found = _log_scaled_bessel(dim, k)[1]
             k = (k - (found - length) / (1 - found**2 - (dim - 1) / k * found)).clamp_min(0.0)
-        return cls(mean / length, k)
+        return cls(direction, k)
 
 
 class OnSphere(nn.Module):
@@ -98,7 +105,7 @@ def log_area(dim: int) -> float:
 
 def check_unit_length(z: Tensor, name: str = "z") -> None:
     """Raise InputError if a vector along the last axis of `z` is not of length one, to the precision of its type."""
-    excess = (z.detach().square().sum(-1) - 1).abs()
+    excess = (widened(z.detach()).square().sum(-1) - 1).abs()
     bad = int((~(excess <= max(1e-4, 4 * torch.finfo(z.dtype).eps))).sum())  # NaN counts as bad
     if bad:
         raise InputError(

@@ -343,6 +343,10 @@ def test_bad_images_are_refused(images: Tensor, message: str) -> None:
         ({"crop_scale": (0.5, 0.2)}, "crop_scale must be"),
         ({"crop_scale": (0.5, 1.2)}, "at most 1"),
         ({"zoom": (0.0, 1.0)}, "zoom must be"),
+        ({"turn": "a"}, "turn must be a number; got 'a'"),
+        ({"crop_scale": 0.5}, r"crop_scale must be \(low, high\), got 0.5"),
+        ({"crop_scale": (0.1, 0.2, 0.3)}, r"crop_scale must be \(low, high\), got"),
+        ({"blur_sigma": ("a", 1.0)}, "blur_sigma must be a number; got 'a'"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict, message: str) -> None:
@@ -356,6 +360,14 @@ def test_bad_arguments_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
             PairAugmentation(wrong)
     with pytest.raises(InputError, match="size"):
         PairAugmentation("plane", size=0)
+    with pytest.raises(InputError, match=r"size must be a whole number, at least 1; got 2\.5"):
+        PairAugmentation("plane", size=2.5)
+    for wrong, said in (("a", "a number, or one for each channel, got 'a'"), (math.nan, "finite, got nan")):
+        with pytest.raises(InputError, match=f"mean must be {said}"):
+            PairAugmentation("plane", mean=wrong)
+    with pytest.raises(InputError, match="std must be finite, got inf"):
+        PairAugmentation("plane", std=math.inf)
+    assert Augmentation(zoom=[1.0, 1.0]) == Augmentation()
     with pytest.raises(InputError, match="std must be positive"):
         PairAugmentation("plane", std=(1.0, 0.0, 1.0))
     monkeypatch.setitem(sys.modules, "kornia", None)

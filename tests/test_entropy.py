@@ -107,6 +107,54 @@ def test_knn_equals_a_tree_search():
     assert float(KNNEntropy(4, clip_quantile=None)(v)) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize(("apart", "spread"), [(1000, 0.1), (10, 1e-3), (1, 1e-4)])
+def test_knn_finds_neighbours_in_tight_clusters_far_apart_in_single_precision(apart, spread):
+    from scipy.spatial import cKDTree
+    from scipy.special import digamma, gammaln
+
+    v = (apart * normal(8, 5)[torch.arange(400) % 8] + spread * normal(400, 5, seed=1)).requires_grad_()
+    radius = cKDTree(v.detach().double()).query(v.detach().double(), 4)[0][:, 3]
+    ball = 2.5 * math.log(math.pi) - gammaln(3.5)
+    expected = digamma(400) - digamma(3) + ball + 5 * torch.tensor(radius).log().mean().item()
+    estimate = KNNEntropy(clip_quantile=None)(v)
+    assert estimate.item() == pytest.approx(expected, abs=0.02)
+    double = v.detach().double().requires_grad_()
+    (slope,) = torch.autograd.grad(estimate, v)
+    (exact,) = torch.autograd.grad(KNNEntropy(clip_quantile=None)(double), double)
+    # Where two neighbours are equally far to single precision, either may count.
+    assert (slope.double() - exact).norm() < 0.15 * exact.norm()
+
+
+@pytest.mark.parametrize("leave_one_out", [False, True])
+def test_kde_sees_narrow_kernels_far_apart_in_single_precision(leave_one_out):
+    v = (1000 * normal(8, 5)[torch.arange(400) % 8] + 0.1 * normal(400, 5, seed=1)).requires_grad_()
+    estimator, double = GaussianKDEEntropy(0.05, leave_one_out=leave_one_out), v.detach().double().requires_grad_()
+    value, exact = estimator(v), estimator(double)
+    assert value.item() == pytest.approx(exact.item(), abs=0.02)
+    slopes = [torch.autograd.grad(one, some)[0].double() for one, some in ((value, v), (exact, double))]
+    torch.testing.assert_close(*slopes, rtol=0.05, atol=0.005)
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e-25])
+@pytest.mark.parametrize(
+    "estimator", [*SAMPLE_ESTIMATORS.values(), LogDetEntropy(expansion=True)], ids=[*SAMPLE_ESTIMATORS, "expansion"]
+)
+def test_law_of_scale_where_squares_leave_the_range_of_single_precision(estimator, scale):
+    v = (scale * normal(300, 3)).requires_grad_()
+    value = estimator(v)
+    assert value.item() == pytest.approx(float(estimator(normal(300, 3))) + 3 * math.log(scale), abs=1e-3)
+    (slope,) = torch.autograd.grad(value, v)
+    assert float((v.detach() * slope).sum()) == pytest.approx(3.0, abs=1e-3)
+
+
+def test_kde_of_samples_beyond_all_kernels_is_finite():
+    v = (1e25 * normal(50, 2)).requires_grad_()
+    value = GaussianKDEEntropy(1.0)(v)
+    value.backward()
+    assert value.item() == pytest.approx(math.log(50) + math.log(2 * math.pi), abs=1e-4)
+    assert v.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("leave_one_out", [False, True])
 def test_kde_equals_the_written_out_density(leave_one_out):
     v = normal(40, 3, dtype=torch.float64)
@@ -367,14 +415,20 @@ def test_logdet_without_ridge_refuses_a_lost_dimension():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: KNNEntropy(0), "k must be at least 1, got 0"),
+        (lambda: KNNEntropy(0), "k must be a whole number, at least 1; got 0"),
         (lambda: KNNEntropy(clip_quantile=0.0), r"clip_quantile must lie in \(0, 1\] or be None, got 0.0"),
-        (lambda: KNNEntropy(sphere_dim=1), "sphere_dim must be at least 2 or None, got 1"),
+        (lambda: KNNEntropy(sphere_dim=1), "sphere_dim must be a whole number, at least 2; got 1"),
         (lambda: KNNEntropy(sphere_dim=3)(normal(9, 4)), "v has 4 columns, not a multiple of sphere_dim=3"),
-        (lambda: KNNEntropy(max_samples=1), "max_samples must be at least 2 or None, got 1"),
-        (lambda: LogDetEntropy(ridge=-1.0), "ridge must not be negative, got -1.0"),
+        (lambda: KNNEntropy(max_samples=1), "max_samples must be a whole number, at least 2; got 1"),
+        (lambda: LogDetEntropy(ridge=-1.0), "ridge must be finite and not negative, got -1.0"),
         (lambda: GaussianKDEEntropy("scot"), "bandwidth must be a number, 'scott' or 'silverman', got 'scot'"),
-        (lambda: GaussianKDEEntropy(0.0), "bandwidth must be positive, got 0.0"),
+        (lambda: GaussianKDEEntropy(0.0), "bandwidth must be positive and finite; got 0.0"),
+        (lambda: KNNEntropy(2.5), "k must be a whole number, at least 1; got 2.5"),
+        (lambda: KNNEntropy(clip_quantile="a"), "clip_quantile must be a number; got 'a'"),
+        (lambda: KNNEntropy(max_samples=10.5), "max_samples must be a whole number, at least 2; got 10.5"),
+        (lambda: LogDetEntropy(ridge=math.inf), "ridge must be finite and not negative, got inf"),
+        (lambda: GaussianKDEEntropy(None), "bandwidth must be a number; got None"),
+        (lambda: KNNEntropy(sphere_dim=4)(normal(9, 4)), "v has 9 of 9 vectors off the unit sphere"),
         (lambda: make_entropy("knm"), "no entropy estimator 'knm': did you mean 'knn'"),
         (lambda: make_entropy("LogDet"), "did you mean 'logdet'"),
         (lambda: make_entropy("zzz"), "no entropy estimator 'zzz': use one of 'knn', 'logdet', 'kde', 'vicreg', "),

@@ -345,6 +345,27 @@ def test_gradcheck_on_the_space(estimator, project):
     torch.testing.assert_close(estimator(z.float()), estimator(z.flip(0)).float(), atol=1e-5, rtol=1e-4)
 
 
+HALVES = {
+    "kde, sphere": (VonMisesFisherKDEEntropy(5.0), lambda u: torch.nn.functional.normalize(u, dim=-1)),
+    "kde, many dimensions": (VonMisesFisherKDEEntropy(50.0, 300), lambda u: torch.nn.functional.normalize(u, dim=-1)),
+    "knn": (KNNEntropy(sphere_dim=300), lambda u: torch.nn.functional.normalize(u, dim=-1)),
+    "simplex": (DirichletKDEEntropy(8.0), lambda u: u.softmax(-1)),
+    "categories": (CategoricalEntropy(), lambda u: u.softmax(-1)),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("estimator", "project"), HALVES.values(), ids=HALVES)
+def test_half_precision_on_the_space_is_computed_in_single(estimator, project, dtype, monkeypatch):
+    v = project(normal(60, 300)).to(dtype)
+    value = estimator(v)
+    assert value.dtype == torch.float32
+    with pytest.raises(InputError, match=r"off the unit sphere|no probabilities"):
+        estimator(1.1 * v)
+    monkeypatch.setattr(type(estimator), "_check_space", lambda *_: None)  # in double precision they are off the space
+    assert float(value) == pytest.approx(float(estimator(v.double())), rel=1e-5)
+
+
 # --- what goes with which space ---
 
 KINDS = {
@@ -386,26 +407,29 @@ def test_names_and_spaces(name, space):
         (lambda: make_entropy(KNNEntropy(), space="sphere"), "on the sphere needs sphere_dim"),
         (lambda: make_entropy("knn", space="simplex"), "does not converge there: use 'kde'"),
         (lambda: make_entropy("kde", space="sphere", dim=3, bandwidth=1.0), "entropy 'kde': .*bandwidth"),
-        (lambda: VonMisesFisherKDEEntropy(0.0), "concentration must be positive, got 0.0"),
+        (lambda: VonMisesFisherKDEEntropy(0.0), "concentration must be positive and finite; got 0.0"),
         (lambda: VonMisesFisherKDEEntropy("scot"), "concentration must be a number, 'scott' or 'silverman'"),
-        (lambda: VonMisesFisherKDEEntropy(sphere_dim=1), "sphere_dim must be at least 2 or None, got 1"),
+        (lambda: VonMisesFisherKDEEntropy(sphere_dim=1), "sphere_dim must be a whole number, at least 2; got 1"),
         (lambda: VonMisesFisherKDEEntropy(sphere_dim=3)(directions(9, 4)), "4 columns, not a multiple of sphere_dim=3"),
         (lambda: VonMisesFisherKDEEntropy()(normal(9, 4)), "v has 9 of 9 vectors off the unit sphere"),
         (lambda: VonMisesFisherKDEEntropy()(directions(9, 4).mul(math.nan)), "v has 9 of 9 rows with NaN"),
         (lambda: VonMisesFisherKDEEntropy()(directions(1, 4)), "v has 1 sample, but a kernel density needs"),
         (lambda: VonMisesFisherKDEEntropy()(torch.eye(3)[[0] * 4]), "the 4 samples of v lie on one point"),
-        (lambda: DirichletKDEEntropy(0.0), "precision must be positive, got 0.0"),
-        (lambda: DirichletKDEEntropy(simplex_dim=1), "simplex_dim must be at least 2 or None, got 1"),
+        (lambda: DirichletKDEEntropy(0.0), "precision must be positive and finite; got 0.0"),
+        (lambda: DirichletKDEEntropy(simplex_dim=1), "simplex_dim must be a whole number, at least 2; got 1"),
         (lambda: DirichletKDEEntropy()(directions(9, 4)), "v has 9 of 9 rows that are no probabilities"),
         (lambda: DirichletKDEEntropy()(torch.eye(3)[[0] * 4]), "the 4 samples of v lie on one point"),
-        (lambda: CategoricalEntropy(1), "categories must be at least 2 or None, got 1"),
+        (lambda: CategoricalEntropy(1), "categories must be a whole number, at least 2; got 1"),
         (lambda: CategoricalEntropy(3)(probabilities(9, 4)), "v has 4 columns, but must have 3"),
         (lambda: CategoricalEntropy()(normal(9, 4)), "v has 9 of 9 rows that are no probabilities"),
-        (lambda: VarianceCovarianceEntropy(-1.0), "must not be negative and target must be positive, got -1.0"),
+        (lambda: VarianceCovarianceEntropy(-1.0), "variance must be finite and not negative, got -1.0"),
+        (lambda: VarianceCovarianceEntropy(math.inf), "variance must be finite and not negative, got inf"),
+        (lambda: VarianceCovarianceEntropy(target=0), "target must be finite and positive, got 0"),
+        (lambda: VarianceCovarianceEntropy(pooled_dim=0), "pooled_dim must be a whole number, at least 1; got 0"),
         (lambda: VarianceCovarianceEntropy()(normal(1, 4)), "v has 1 sample, but a variance needs at least 2"),
         (lambda: LogDetEntropy(expansion=True)(normal(1, 4)), "v has 1 sample, but a variance needs at least 2"),
         (lambda: LogDetEntropy()(normal(3, 4)), "or use expansion=True"),
-        (lambda: PublishedLogDetEntropy(1), "dim must be at least 2, got 1"),
+        (lambda: PublishedLogDetEntropy(1), "dim must be a whole number, at least 2; got 1"),
         (
             lambda: PublishedLogDetEntropy(3)(directions(9, 4)),
             "4 columns, but must have dim=3, or twice that for pairs",

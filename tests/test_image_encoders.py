@@ -117,9 +117,9 @@ def test_the_small_encoder_learns_a_plain_task() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: ResNet18(0), "channels must be a whole number of 1 or more, got 0"),
-        (lambda: ResNet18(stem="imagenet"), "stem must be one of cifar, standard, got 'imagenet'"),
-        (lambda: SmallConvEncoder(3, 3), "size must be at least 4 pixels, got 3"),
+        (lambda: ResNet18(0), "channels must be a whole number, at least 1; got 0"),
+        (lambda: ResNet18(stem="imagenet"), "stem must be one of cifar, standard; got 'imagenet'"),
+        (lambda: SmallConvEncoder(3, 3), "size must be a whole number, at least 4; got 3"),
         (lambda: SmallConvEncoder(3, 32.0), "size must be a whole number"),
         (lambda: SmallConvEncoder(3, 32, 100), "features must be a multiple of 8, got 100"),
         (lambda: SmallConvEncoder(True, 32), "channels must be a whole number"),

@@ -65,7 +65,8 @@ def test_bad_networks_are_named(digits):
     with pytest.raises(InputError, match=r"network: expected features \(10, any number\)"):
         image_features(nn.Identity(), images, PairAugmentation("tiny"))
     model = recipes.sphere_kde(dim=8).build(nn.Flatten(), 64, random_state=0)
-    broken = PairAugmentation("tiny", mean=float("nan"))
+    broken = PairAugmentation("tiny")
+    broken.mean.fill_(float("nan"))
     with pytest.raises(InputError, match="20 of 20 latents are NaN"):
         fit_images(model, images, broken, epochs=1, batch_size=10, progress=False)
     with torch.no_grad():
@@ -137,3 +138,6 @@ def test_what_is_no_images_or_makes_no_views_is_refused(digits):
         fit_images(model, images.images, PairAugmentation("tiny"), epochs=1, progress=False)
     with pytest.raises(InputError, match=r"PairAugmentation\('tiny'\)"):
         fit_images(model, images, "tiny", epochs=1, progress=False)
+    for seed in (-1, 0.5, None):
+        with pytest.raises(InputError, match="random_state must be a whole number, at least 0"):
+            fit_images(model, images, PairAugmentation("tiny"), epochs=1, random_state=seed, progress=False)

@@ -123,6 +123,26 @@ def test_fitted_von_mises_fisher_has_the_mean_of_the_samples(dim, concentration)
     assert fitted.concentration.item() == pytest.approx(concentration, rel=0.07)
 
 
+def test_fitted_von_mises_fisher_of_samples_that_cancel_out_or_hardly_differ():
+    z = directions(3, 4)
+    uniform = VonMisesFisher.fitted(torch.cat([z, -z]))
+    assert uniform.mean_direction.norm().item() == pytest.approx(1)
+    assert uniform.concentration.item() == pytest.approx(0, abs=1e-6)
+    log_area = math.log(2 * math.pi**2)
+    torch.testing.assert_close(uniform.log_prob(z), torch.full((3,), -log_area, dtype=torch.float64))
+    tight = torch.nn.functional.normalize(torch.eye(4)[0] + 1e-5 * directions(100, 4, 1), dim=1)
+    assert VonMisesFisher.fitted(tight).concentration.item() == pytest.approx(5e5 * 3, rel=0.01)  # the limit
+    half = VonMisesFisher.fitted(directions(100, 4).bfloat16())
+    assert half.concentration.dtype == torch.float32
+
+
+def test_gaussian_in_half_precision_is_computed_in_single():
+    mean, latent = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0)).bfloat16()
+    value = GaussianConditional(mean, torch.eye(3).bfloat16()).log_prob(latent)
+    expected = torch.distributions.Normal(mean.float(), 1).log_prob(latent.float()).sum(-1)
+    torch.testing.assert_close(value, expected)
+
+
 def test_a_sphere_needs_two_dimensions():
     with pytest.raises(InputError, match="at least 2 dimensions, got 1"):
         VonMisesFisher(torch.ones(1), torch.ones(())).log_prob(torch.ones(1))

@@ -66,6 +66,11 @@ def test_stop_gradient_objective_has_the_gradient_of_predicting_fixed_targets():
         torch.testing.assert_close(a, b, rtol=0, atol=1e-13)
 
 
+def test_an_entropy_is_no_name():
+    with pytest.raises(InputError, match=r"entropy must be an estimator, got 'knn': .*make_entropy makes one by name"):
+        LDM("knn")
+
+
 def test_stop_gradient_cannot_maximise_information():
     with pytest.raises(InputError, match=r"mutual_information=False"):
         LDM(ConditionalPlugIn(), mutual_information=True)

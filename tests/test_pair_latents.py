@@ -193,6 +193,17 @@ def test_matched_gaussian_pair():
     assert float(alignment + 2 * single) == pytest.approx(1.532477, abs=0.01)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "model", [Plane(0.02), Sphere(2550.0), Sphere(1e5), Simplex(50.0), Categories(256, 0.992)], ids=repr
+)
+def test_half_precision_is_computed_in_single(model, dtype):
+    z, other = model.project(outputs(2, 256)).to(dtype)
+    value = model.conditional(z).log_prob(other)
+    assert value.dtype == model.log_prior(z).dtype == torch.float32
+    assert value.item() == pytest.approx(model.conditional(z.double()).log_prob(other.double()).item(), rel=1e-5)
+
+
 # --- annealing ---
 
 
@@ -244,14 +255,17 @@ def test_latents_off_the_space(model, z, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Plane(0.0), "variance must be positive, got 0.0"),
-        (lambda: Plane.from_precision(-1.0, 3), "precision must be positive, got -1.0"),
-        (lambda: Sphere(math.inf), "concentration must be positive, got inf"),
-        (lambda: Simplex(-2.0), "precision must be positive, got -2.0"),
-        (lambda: Categories(1), "n must be at least 2 categories, got 1"),
+        (lambda: Plane(0.0), "variance must be positive and finite; got 0.0"),
+        (lambda: Plane.from_precision(-1.0, 3), "precision must be positive and finite; got -1.0"),
+        (lambda: Sphere(math.inf), "concentration must be positive and finite; got inf"),
+        (lambda: Simplex(-2.0), "precision must be positive and finite; got -2.0"),
+        (lambda: Categories(1), "n must be a whole number, at least 2; got 1"),
+        (lambda: Plane("a"), "variance must be a number; got 'a'"),
+        (lambda: Categories(2.5), "n must be a whole number, at least 2; got 2.5"),
+        (lambda: Categories(3, "a"), "match_probability must be a number; got 'a'"),
         (lambda: Categories(4, 0.25), "match_probability must lie between chance, 1/4, and 1, got 0.25"),
         (lambda: Categories(4, 0.5, final=1.0), "final must lie between chance, 1/4, and 1, got 1.0"),
-        (lambda: OnSimplex(0.0), "temperature must be positive, got 0.0"),
+        (lambda: OnSimplex(0.0), "temperature must be positive and finite; got 0.0"),
     ],
 )
 def test_bad_settings_of_pair_models(make, message):

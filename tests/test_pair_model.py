@@ -11,10 +11,17 @@ from torch.nn import functional
 
 from kalmanssl import recipes
 from kalmanssl.encoders import seeded
-from kalmanssl.entropy import ConditionalPlugIn, KNNEntropy, PublishedLogDetEntropy, make_entropy
+from kalmanssl.entropy import (
+    CategoricalEntropy,
+    ConditionalPlugIn,
+    DirichletKDEEntropy,
+    KNNEntropy,
+    PublishedLogDetEntropy,
+    make_entropy,
+)
 from kalmanssl.errors import InputError
 from kalmanssl.objective import LDM
-from kalmanssl.pair_latents import Plane, Simplex, Sphere
+from kalmanssl.pair_latents import Categories, Plane, Simplex, Sphere
 from kalmanssl.pair_model import PairModel
 from kalmanssl.recipes import RECIPES, Recipe, make_recipe
 from kalmanssl.training import TrainingSettings, train
@@ -299,6 +306,9 @@ def test_training_pulls_pairs_together_and_keeps_them_spread():
     [
         (Sphere(), make_entropy("kde"), {}, "latents are on the sphere"),
         (Simplex(), KNNEntropy(), {}, "latents are on the simplex"),
+        (Sphere(), KNNEntropy(), {}, r"KNNEntropy\(.* on the sphere needs sphere_dim, the coordinates of one latent"),
+        (Simplex(), DirichletKDEEntropy(), {}, "on the simplex needs simplex_dim"),
+        (Categories(3), CategoricalEntropy(), {}, "on the categories needs categories"),
         (Sphere(), ConditionalPlugIn(), {}, "needs a predictor"),
         (Sphere(), ConditionalPlugIn(), {"predictor": nn.Linear(DIM, DIM)}, "prior='empirical' alone"),
         (Plane(), KNNEntropy(), {"momentum": 0.9}, "moving-average target has no gradient"),
@@ -336,12 +346,171 @@ def test_bad_input():
         model.terms((x[:3], other[:3]))
     with pytest.raises(InputError, match="latents of all 18 are the same"):
         model.terms((x[:1].expand(9, -1), x[:1].expand(9, -1)))
-    with pytest.raises(InputError, match="there is no recipe 'moco': use one of plane_kde"):
+    with pytest.raises(InputError, match="there is no recipe 'moco': use one of 'plane_kde'"):
         make_recipe("moco")
     with pytest.raises(InputError, match="unexpected keyword argument 'temperatur'"):
         make_recipe("simclr", temperatur=1.0)
-    with pytest.raises(InputError, match="batch_size must lie between 2 and the 10 samples that there are, got 11"):
+    with pytest.raises(InputError, match="batch_size must be at most the 10 samples that there are, got 11"):
         PairBatches(10, lambda chosen: (chosen, chosen), 11, seed=0)
+
+
+def test_views_and_networks_that_do_not_fit():
+    model = build(recipes.plane_knn(DIM))
+    x, other = views()
+    with pytest.raises(InputError, match=r"both views must have the same shape, got \(40, 7\) and \(40, 6\)"):
+        model.terms((x, other[:, :-1]))
+    with pytest.raises(InputError, match=r"the batch has no pairs: its views have the shape \(0, 7\)"):
+        model.terms((x[:0], other[:0]))
+    wrong = recipes.plane_knn(DIM).build(nn.Flatten(), 9)
+    for use in (lambda: wrong.terms((x.float(), other.float())), lambda: wrong(x.float())):
+        with pytest.raises(InputError, match=r"backbone returned \(\d0, 7\), the projector takes \(pairs, 9\)"):
+            use()
+    bare = PairModel(nn.Identity(), nn.Identity(), Plane(), LDM(KNNEntropy()))
+    with pytest.raises(InputError, match=r"networks must return \(80, dim\) for 80 views, got \(80, 7, 1\)"):
+        bare.terms((x[..., None], other[..., None]))
+    with pytest.raises(RuntimeError, match="dtype"):  # an error of another kind is not taken for one of the width
+        model.terms((x.float(), other.float()))
+
+
+def test_latents_off_their_space_or_of_another_width_are_found_in_the_first_batch():
+    class Unprojected(Sphere):
+        def project(self, u):
+            return u
+
+    entropy = make_entropy("logdet", "sphere")
+    model = PairModel(nn.Identity(), nn.Identity(), Unprojected(), LDM(entropy, mutual_information=False))
+    with pytest.raises(InputError, match="80 of 80 vectors off the unit sphere"):
+        model.terms(views())
+    few = PairModel(nn.Identity(), nn.Identity(), Categories(10), LDM(CategoricalEntropy(7)))
+    with pytest.raises(InputError, match="z has 7 columns, but there are n=10 categories"):
+        few.terms(views())
+    few = PairModel(nn.Identity(), nn.Identity(), Sphere(), LDM(KNNEntropy(sphere_dim=8)))
+    with pytest.raises(InputError, match=r"the latents have 7 coordinates, but the entropy is .*: sphere_dim must be"):
+        few.terms(views())
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: recipes.simclr(temperature=0), "temperature must be positive and finite; got 0"),
+        (lambda: recipes.cpc(temperature=-1), "temperature must be positive and finite; got -1"),
+        (lambda: recipes.sphere_knn(dim=1), "dim must be a whole number, at least 2; got 1"),
+        (lambda: recipes.plane_kde(precision=0), "precision must be positive and finite; got 0"),
+        (lambda: recipes.plane_knn(dim=2.5), "dim must be a whole number, at least 1; got 2.5"),
+        (lambda: recipes.categorical(dim=1), "dim must be a whole number, at least 2; got 1"),
+        (lambda: dataclasses.replace(recipes.simclr(), hidden=(0,)), "hidden must be a whole number, at least 1"),
+        (lambda: recipes.simclr().build(nn.Flatten(), 0), "n_features must be a whole number, at least 1; got 0"),
+        (lambda: recipes.byol(momentum="a").build(nn.Flatten(), 4), "momentum must be a number; got 'a'"),
+        (lambda: make_recipe("simcir"), "there is no recipe 'simcir': did you mean 'simclr'"),
+    ],
+)
+def test_bad_settings_of_recipes(make, said):
+    with pytest.raises(InputError, match=said) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+# --- half precision --------------------------------------------------------------------------------------------------
+
+
+def small(name: str, **settings) -> Recipe:
+    width = None if make_recipe(name).predictor is None else 8
+    return dataclasses.replace(make_recipe(name, dim=DIM, **settings), hidden=(8, 8), predictor=width)
+
+
+@pytest.mark.parametrize("weights", [False, True], ids=["autocast", "weights"])
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_networks_may_compute_in_half_precision(name, weights):
+    model, pair = build(small(name)).float(), tuple(v.float() for v in views())
+    expected = model.terms(pair)
+    if weights:
+        terms = model.bfloat16().terms(tuple(v.bfloat16() for v in pair))
+        latent = model(pair[0].bfloat16())
+    else:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            terms, latent = model.terms(pair), model(pair[0])
+    assert terms.alignment.dtype == terms.entropy.dtype == latent.dtype == torch.float32
+    assert terms.loss.isfinite()
+    model.latent_model.check(latent)  # to single precision
+    if name in ("sphere_kde", "simclr", "categorical"):  # whose values do not follow the scale of what was rounded
+        assert terms.loss.item() == pytest.approx(expected.loss.item(), abs=0.1)
+    terms.loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_half_precision_tells_collapsed_latents_from_similar_ones():
+    model = PairModel(nn.Identity(), nn.Identity(), Plane(), LDM(KNNEntropy()))
+    similar = tuple((1 + 0.1 * v).bfloat16() for v in views())
+    assert model.terms(similar).loss.isfinite()
+    with pytest.raises(InputError, match="latents of all 80 are the same"):
+        model.terms(tuple((1 + 1e-3 * v).bfloat16() for v in views()))
+
+
+# --- saved -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["byol", "categorical", "simsiam"])
+def test_a_loaded_model_has_the_same_latents_and_goes_on_alike(name, tmp_path):
+    def more(model):
+        data = PairBatches(N, lambda chosen: tuple(v[chosen] for v in views()), 20, seed=0)
+        train(model, data, TrainingSettings(3, 1e-3), {}, seed=0, accelerator="cpu", progress=False)
+
+    recipe = small(name)
+    model = build(recipe)
+    more(model)
+    model.after_epoch(3)  # in the midst of what changes over the epochs
+    model.save(tmp_path / "folder")
+    with seeded(5):
+        fresh = recipe.build(nn.Linear(FEATURES, 6), 6).double()
+    loaded = fresh.load(tmp_path / "folder")
+    assert loaded is fresh
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["card.json", "weights.safetensors"]
+    torch.testing.assert_close(loaded(views()[0]), model(views()[0]), rtol=0, atol=0)
+    more(model)
+    more(loaded)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[key], value, rtol=0, atol=0)
+    with pytest.raises(InputError, match="exists"):
+        model.save(tmp_path / "folder")
+    model.bfloat16().save(tmp_path / "folder", overwrite=True)
+    again = build(recipe).bfloat16().load(tmp_path / "folder")
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[key], value, rtol=0, atol=0)
+
+
+def test_a_model_that_was_built_in_another_way_is_refused_and_stays_as_it_was(tmp_path):
+    build(small("sphere_kde")).save(tmp_path / "folder")
+    wide, equal = (dataclasses.replace(small("sphere_kde"), hidden=hidden) for hidden in ((9, 9), (9, 7)))
+    concentrations = r"has latent model Sphere\(concentration=5.0\), but this one has Sphere\(concentration=40.0\)"
+    for other, said in (
+        (small("sphere_knn"), concentrations),
+        (small("simclr"), "has entropy VonMisesFisherKDEEntropy.* but this one has VonMisesFisherKDEEntropy"),
+        (wide, "has projector Sequential, 173 parameters, but this one has Sequential, 203 parameters"),
+        (equal, r"its projector.0.weight is \(8, 6\), that of this one \(9, 6\)"),  # as many in all
+    ):
+        model = build(other)
+        before = {key: value.clone() for key, value in model.state_dict().items()}
+        with pytest.raises(InputError, match=said) as caught:
+            model.load(tmp_path / "folder")
+        assert "\n" not in str(caught.value)
+        for key, value in before.items():
+            torch.testing.assert_close(model.state_dict()[key], value, rtol=0, atol=0)
+    with pytest.raises(InputError, match="does not exist"):
+        build(small("sphere_kde")).load(tmp_path / "nowhere")
+
+
+def test_weights_of_another_shape_or_name_are_refused(tmp_path):
+    def model(backbone):
+        return PairModel(backbone, nn.Identity(), Plane(), LDM(KNNEntropy()))
+
+    model(nn.Linear(2, 3)).save(tmp_path / "folder")  # nine numbers
+    other = nn.Linear(8, 1)
+    with pytest.raises(InputError, match=r"its backbone.weight is \(3, 2\), that of this one \(1, 8\)"):
+        model(other).load(tmp_path / "folder")
+    unbiased = nn.Linear(3, 3, bias=False)
+    with pytest.raises(InputError, match=r"its backbone.weight is \(3, 2\), that of this one \(3, 3\)"):
+        model(unbiased).load(tmp_path / "folder")
 
 
 def test_a_watch_is_called_after_each_epoch():

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kalmanssl.errors import InputError
 from kalmanssl.recipes import Recipe, make_recipe
+from kalmanssl.setting_checks import unknown_name
 
 __all__ = ["COMBINATIONS", "Combination", "combination"]
 
@@ -83,5 +83,5 @@ def combination(name: str) -> Combination:
         If there is none.
     """
     if name not in COMBINATIONS:
-        raise InputError(f"there is no combination {name!r}: use one of {', '.join(COMBINATIONS)}")
+        raise unknown_name("combination", name, COMBINATIONS)
     return COMBINATIONS[name]
