@@ -99,6 +99,8 @@ class LDM:
             log P(z' | z)⟩ + H[z, z'] (Eq. 5), or with mutual information ... + H[z] + H[z'] (Eq. 6).
         """
         alignment = conditional.log_prob(latent).mean()
+        if isinstance(self.entropy, ConditionalPlugIn) and log_prior is None and not latent.requires_grad:
+            return Terms(alignment, -alignment.detach())  # nothing is left for the entropy to give but its value
         if log_prior is not None:
             alignment = alignment + log_prior.mean()
         return Terms(alignment, self._entropy(latent, conditional, given, with_prior=log_prior is not None))

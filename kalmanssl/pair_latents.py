@@ -24,6 +24,7 @@ from kalmanssl.dirichlet import Dirichlet, check_probabilities
 from kalmanssl.errors import InputError
 from kalmanssl.precision import widened
 from kalmanssl.setting_checks import check_number, check_positive, check_whole
+from kalmanssl.unit_vectors import unit_vectors
 from kalmanssl.von_mises_fisher import VonMisesFisher, check_unit_length, log_area
 
 __all__ = ["Categories", "CategoryMatch", "IsotropicGaussian", "PairLatentModel", "Plane", "Simplex", "Sphere"]
@@ -143,7 +144,7 @@ class Sphere(PairLatentModel):
 
     def project(self, u: Tensor) -> Tensor:
         """Divide `u` (..., dim) by its length."""
-        return nn.functional.normalize(u, dim=-1)
+        return unit_vectors(u)
 
     def conditional(self, z: Tensor) -> VonMisesFisher:
         """Distribution of the other latent of the pair given `z` (..., dim), of length one."""

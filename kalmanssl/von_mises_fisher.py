@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
 from kalmanssl.precision import widened
+from kalmanssl.unit_vectors import unit_vectors
 
 __all__ = ["OnSphere", "VonMisesFisher", "check_unit_length", "log_area", "log_normaliser"]
 
@@ -82,7 +83,7 @@ class OnSphere(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Divide `latent` (..., dim) by its length along the last axis."""
-        return nn.functional.normalize(latent, dim=-1)
+        return unit_vectors(latent)
 
 
 def log_normaliser(dim: int, concentration: Tensor) -> Tensor:
