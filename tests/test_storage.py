@@ -43,7 +43,9 @@ def test_failure_in_the_middle_of_a_save_leaves_what_was_there(saved, failure):
         raise failure
 
     expected = (
-        (InputError, "No space left.*nothing was changed") if isinstance(failure, OSError) else (KeyboardInterrupt, "")
+        (InputError, "No space left.*nothing was changed")
+        if isinstance(failure, OSError)
+        else (KeyboardInterrupt, None)
     )
     with pytest.raises(expected[0], match=expected[1]):
         replace_folder(saved, write, overwrite=True)
