@@ -136,9 +136,10 @@ class PairModel(nn.Module):
             return self._both_ways(len(x), latent, predicted, target)
 
     def _both_ways(self, pairs: int, latent: Tensor, predicted: Tensor, target: Tensor) -> Terms:
-        if isinstance(self.objective.entropy, ConditionalPlugIn):
+        stop_gradient = isinstance(self.objective.entropy, ConditionalPlugIn)
+        if stop_gradient:
             target = target.detach()  # the entropy would take back the gradient that the alignment gives it
-        if self.pool_views:
+        if self.pool_views or stop_gradient:  # which is a mean over samples: both directions are one
             return self._terms(target.roll(pairs, 0), predicted, latent)
         # Gradients of chunks are put together in one pass; those of slices would be padded with zeros and added.
         targets, centres, latents = (some.chunk(2) for some in (target, predicted, latent))
