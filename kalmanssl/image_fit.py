@@ -52,6 +52,12 @@ def fit_images(
 ) -> dict[str, list[float]]:
     """Train a pair model in place on two views of each image; labels are not looked at.
 
+    For pairs of anything else, such as images that are read as they are needed, `draw` turns indices into a pair of
+    batches::
+
+        data = PairBatches(n_samples, draw, batch_size=256, seed=0)
+        train(model, data, TrainingSettings(epochs=100, learning_rate=1e-3), history := {}, seed=0)
+
     Parameters
     ----------
     model : PairModel

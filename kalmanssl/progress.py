@@ -41,13 +41,11 @@ class Progress(Callback):
         self.bar.update(self.line, completed=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Show the newest loss and what it is made of: with the stop-gradient the loss itself is always zero."""
-        kind = "held_out_" if "held_out_loss" in trainer.callback_metrics else ""
-        loss, alignment, entropy = (
-            float(trainer.callback_metrics[kind + name]) for name in ("loss", "alignment", "entropy")
-        )
-        parts = f"alignment {alignment:.3f}, entropy {entropy:.3f}"
-        self.bar.update(self.line, score=f"{kind.replace('_', ' ')}loss {loss:.3f} ({parts}) nats")
+        """Show the newest loss; with the stop-gradient, whose loss is always zero, the alignment."""
+        found = trainer.callback_metrics
+        kind = "held_out_" if "held_out_loss" in found else ""
+        name = kind + ("loss" if found[kind + "loss"] != 0 else "alignment")
+        self.bar.update(self.line, score=f"{name.replace('_', ' ')} {float(found[name]):.3f} nats")
 
     def on_train_end(self, *_: Any) -> None:
         """Close the bar."""
