@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from kalmanssl.errors import InputError
+from kalmanssl.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -182,7 +182,7 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, UnidentifiedImageError):  # its message holds an address in memory
         return "it is no picture in a known format"
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return first_line(error)
 
 
 def _below_split(

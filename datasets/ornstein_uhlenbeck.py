@@ -13,7 +13,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from kalmanssl.errors import InputError
-from kalmanssl.setting_checks import check_seed
+from kalmanssl.setting_checks import check_seed, check_whole
 
 __all__ = ["ornstein_uhlenbeck", "stationary_variance"]
 
@@ -54,8 +54,7 @@ def ornstein_uhlenbeck(
         If a number is out of its range.
     """
     rates, variance = np.atleast_1d(np.asarray(pull, dtype=float)), np.atleast_1d(stationary_variance(pull, volatility))
-    if not isinstance(steps, int | np.integer) or steps < 1:
-        raise InputError(f"steps must be a whole number, at least 1; got {steps!r}")
+    check_whole("steps", steps, 1)
     _check_positive("dt", dt)
     check_seed(random_state)
     rng = np.random.default_rng(random_state)

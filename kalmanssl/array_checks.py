@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.errors import InputError
+from kalmanssl.errors import InputError, first_line
 
 __all__ = [
     "as_array",
@@ -53,7 +53,7 @@ def as_array(name: str, values: Any) -> np.ndarray:
         if len(shapes) > 1:
             reason = f"has parts of different shapes, such as {shapes[0]} and {shapes[1]}: bring them to one"
         else:
-            reason = f"cannot be made an array: {(str(error).splitlines() or [type(error).__name__])[0]}"
+            reason = f"cannot be made an array: {first_line(error)}"
         raise InputError(f"{name} {reason}") from error
 
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from kalmanssl.errors import InputError
+from kalmanssl.errors import InputError, first_line
 
 __all__ = ["MLPEncoder", "Normalise", "UnitDropout", "WindowEncoder", "check_encoder", "evaluating", "mlp", "seeded"]
 
@@ -262,7 +262,7 @@ def check_encoder(module: nn.Module, in_features: int, latent_dim: int, *, batch
         with torch.no_grad(), seeded(0), evaluating(module):
             z = module(x)
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(
             f"the encoder {name} fails on an input of shape (batch={batch}, time={time}, "
             f"features={in_features}): {reason}"

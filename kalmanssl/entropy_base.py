@@ -15,7 +15,15 @@ from kalmanssl.gathering import gathered
 from kalmanssl.precision import exactly, widened
 from kalmanssl.setting_checks import check_whole
 
-__all__ = ["EntropyEstimator", "check_not_identical", "check_samples", "identical_error", "moderated", "side_by_side"]
+__all__ = [
+    "EntropyEstimator",
+    "check_not_identical",
+    "check_samples",
+    "identical_error",
+    "moderated",
+    "rows_not_finite",
+    "side_by_side",
+]
 
 
 @dataclass(frozen=True)
@@ -106,11 +114,16 @@ def check_samples(v: Tensor, name: str = "v") -> None:
         raise InputError(
             f"{name} must have shape (samples, D), got {tuple(v.shape)}: pool sequences by {name}.flatten(0, -2)"
         )
-    if torch.isfinite(v.detach().sum()):  # one number to look at; it may overflow, but never hides what is not finite
-        return
-    bad = int((~torch.isfinite(v)).any(1).sum())
+    bad = rows_not_finite(v)
     if bad:
         raise InputError(f"{name} has {bad} of {len(v)} rows with NaN or infinity: leave them out")
+
+
+def rows_not_finite(v: Tensor) -> int:
+    """Count the rows of `v` (samples, D) with NaN or infinite entries, in one pass where there are none."""
+    if v.detach().sum().isfinite():  # one number to look at; it may overflow, but never hides what is not finite
+        return 0
+    return int((~v.isfinite()).any(1).sum())
 
 
 def check_not_identical(v: Tensor) -> None:

@@ -6,7 +6,7 @@ The filter in `kalmanssl.kalman` stands below this file and raises plain `ValueE
 
 from __future__ import annotations
 
-__all__ = ["CollapseError", "DivergenceError", "InputError", "NotFiniteError"]
+__all__ = ["CollapseError", "DivergenceError", "InputError", "NotFiniteError", "first_line"]
 
 
 class InputError(ValueError):
@@ -23,3 +23,8 @@ class CollapseError(RuntimeError):
 
 class DivergenceError(RuntimeError):
     """The loss or the parameters stopped being finite during training; the last good weights are kept."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error of another library says, as far as it goes into a message of one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+from collections.abc import Mapping
 from typing import Any, Literal, Self, get_args
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from kalmanssl.encoders import evaluating
 from kalmanssl.entropy import ConditionalPlugIn, EntropyEstimator
+from kalmanssl.entropy_base import rows_not_finite
 from kalmanssl.errors import InputError, NotFiniteError
 from kalmanssl.latent_models import Conditional
 from kalmanssl.models import spread
@@ -21,7 +23,7 @@ from kalmanssl.precision import exactly, is_half, widened
 from kalmanssl.saved_weights import load_weights, save_weights
 from kalmanssl.setting_checks import check_number
 
-__all__ = ["PairModel", "Prior"]
+__all__ = ["PairModel", "Prior", "listed"]
 
 Prior = Literal["model", "empirical"]
 
@@ -242,9 +244,7 @@ class PairModel(nn.Module):
 
     def __repr__(self) -> str:
         """Say what the model is made of, a line for each part."""
-        kept = {name: part for name, part in self._parts().items() if part not in (None, False)}
-        width = max(len(name) for name in kept)
-        return "\n".join(["PairModel", *(f"  {name:{width}}  {part}" for name, part in kept.items())])
+        return listed("PairModel", self._parts())
 
     def _parts(self) -> dict[str, Any]:
         return {
@@ -261,6 +261,13 @@ class PairModel(nn.Module):
         }
 
 
+def listed(title: str, parts: Mapping[str, Any]) -> str:
+    """Return a title and a line for each part that is there, in two columns."""
+    kept = {name: part for name, part in parts.items() if part not in (None, False)}
+    width = max(map(len, kept))
+    return "\n".join([title, *(f"  {name:{width}}  {part}" for name, part in kept.items())])
+
+
 def _check_views(x: Tensor, other: Tensor) -> None:
     if len(x) != len(other):
         raise InputError(f"a pair must have as many first views as second ones, got {len(x)} and {len(other)}")
@@ -273,12 +280,11 @@ def _check_views(x: Tensor, other: Tensor) -> None:
 def _check_latents(raw: Tensor, count: int) -> None:
     if raw.ndim != 2 or len(raw) != count:
         raise InputError(f"the networks must return ({count}, dim) for {count} views, got {tuple(raw.shape)}")
-    if not raw.sum().isfinite():  # one number to look at; it may overflow, but never hides what is not finite
-        bad = int((~raw.isfinite()).any(1).sum())
-        if bad:
-            raise NotFiniteError(
-                f"{bad} of {len(raw)} latents are NaN or infinite: check the data, or lower the learning rate"
-            )
+    bad = rows_not_finite(raw)
+    if bad:
+        raise NotFiniteError(
+            f"{bad} of {len(raw)} latents are NaN or infinite: check the data, or lower the learning rate"
+        )
     # A network turns equal rows into ones that differ by rounding, whose entropy would be that of rounding.
     if _alike(raw[:2]) and _alike(raw):
         raise InputError(f"the latents of all {len(raw)} are the same: the images are, or the latents have collapsed")

@@ -32,7 +32,7 @@ from kalmanssl.entropy import ConditionalPlugIn, EntropyEstimator, PublishedLogD
 from kalmanssl.errors import InputError
 from kalmanssl.objective import LDM
 from kalmanssl.pair_latents import Categories, PairLatentModel, Plane, Simplex, Sphere
-from kalmanssl.pair_model import PairModel, Prior
+from kalmanssl.pair_model import PairModel, Prior, listed
 from kalmanssl.setting_checks import check_positive, check_whole, unknown_name
 
 __all__ = [
@@ -156,9 +156,7 @@ class Recipe:
             "predictor": None if self.predictor is None else f"{self.predictor}, {self.dim}{steady}",
             "projector": ", ".join(map(str, (*self.hidden, self.dim))) + norm,
         }
-        kept = {name: part for name, part in parts.items() if part is not None}
-        width = max(map(len, kept))
-        return "\n".join([self.name, *(f"  {name:{width}}  {part}" for name, part in kept.items())])
+        return listed(self.name, parts)
 
 
 def _perceptron(sizes: tuple[int, ...], batch_norm: bool) -> nn.Sequential:

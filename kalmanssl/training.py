@@ -28,7 +28,7 @@ from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader
 
 from kalmanssl.checkpoints import Checkpoints, RunLabel
-from kalmanssl.errors import CollapseError, DivergenceError, InputError, NotFiniteError
+from kalmanssl.errors import CollapseError, DivergenceError, InputError, NotFiniteError, first_line
 from kalmanssl.gathering import rank_and_size
 from kalmanssl.objective import Terms
 from kalmanssl.progress import Progress
@@ -188,11 +188,11 @@ def train(
         except (CollapseError, DivergenceError) as error:
             raise type(error)(f"{error}; {kept.restore(model)}") from None
         except MisconfigurationException as error:
-            raise InputError(f"{kept.resumed or 'training'}: {_first_line(error)}") from error
+            raise InputError(f"{kept.resumed or 'training'}: {first_line(error)}") from error
         except (RuntimeError, KeyError, pickle.UnpicklingError) as error:
             if kept.resumed is not None and trainer.global_step == 0:
                 raise InputError(
-                    f"{kept.resumed} does not fit this model ({_first_line(error)}): "
+                    f"{kept.resumed} does not fit this model ({first_line(error)}): "
                     "resume with the settings that began the run, or fit anew"
                 ) from error
             raise
@@ -215,11 +215,7 @@ def _trainer(accelerator: str, devices: int, epochs: int, callbacks: list[Callba
             reload_dataloaders_every_n_epochs=1,
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
-        raise InputError(f"accelerator={accelerator!r} with devices={devices!r}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"accelerator={accelerator!r} with devices={devices!r}: {first_line(error)}") from error
 
 
 class _Task(pl.LightningModule):

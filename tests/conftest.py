@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,11 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
         position=[tracked()],
         epochs=[(START - 10, START + 20, "PREEpoch"), (START + 30, STOP, "MazeEpoch"), (STOP, STOP + 10, "POSTEpoch")],
     )
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C works, also where a shell in the background has switched it off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -198,14 +198,6 @@ def test_a_folder_that_is_no_run_is_never_replaced(recording, tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == "all of it"
 
 
-@pytest.fixture
-def interruptible():
-    """Ctrl-C works, also where a shell in the background has switched it off."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_interrupted_fit_is_resumed(recording, tmp_path, monkeypatch, interruptible):
     from kalmanssl.progress import Progress
 

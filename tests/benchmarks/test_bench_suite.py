@@ -18,14 +18,6 @@ def _benchmarks_on_the_path(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 
 
-@pytest.fixture
-def interruptible():
-    """Ctrl-C works, also where a shell in the background has switched it off."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 # --- how commands end ------------------------------------------------------------------------------------------------
 
 
