@@ -26,10 +26,9 @@ from measure import machine_facts, peak_memory_mb, reset_peak_memory
 from peers.predictive import Prediction
 from suite import Quiet, asked, err_console, explained, progress_bar, screen
 
+from kalmanssl.data import Recording, running_bins
 from kalmanssl.datasets.place_cells import place_cells
 from kalmanssl.errors import InputError
-from kalmanssl.recording import Recording
-from kalmanssl.running import running_bins
 
 LEVELS = ("50", "80", "95")
 CURVE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)

@@ -29,8 +29,8 @@ CEBRA = "cebra"
 @contextmanager
 def filter_by(name: str) -> Iterator[None]:
     """Let the filter run in compiled code, in plain torch with derivatives by hand, or as the textbook's loop."""
-    from kalmanssl.kalman.compiled import has_compiler
-    from kalmanssl.kalman.implementations import IMPLEMENTATIONS
+    from kalmanssl.kalman.backends._dispatch import IMPLEMENTATIONS
+    from kalmanssl.kalman.kernels._jit import has_compiler
 
     before = IMPLEMENTATIONS["fastest"]
     os.environ["NUMBA_DISABLE_JIT"] = "0" if name == "compiled" else "1"

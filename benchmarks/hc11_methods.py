@@ -22,7 +22,7 @@ from peers import (
 from peers.embeddings import Smoothing
 from peers.predictive import Prediction
 
-from kalmanssl.recording import Recording
+from kalmanssl.data import Recording
 
 __all__ = ["FULL", "OURS", "QUICK", "Data", "Job", "Outcome", "Preset", "jobs"]
 

@@ -21,7 +21,7 @@ from kalmanssl.datasets.motions import Circular, CircularJumps, Figure8, Motion,
 from kalmanssl.datasets.rendering import DotImage, Mixing, RandomNetwork
 from kalmanssl.datasets.video_sets import SPLITS, DotVideos, VideoSource, network_seed
 from kalmanssl.errors import InputError
-from kalmanssl.setting_checks import check_known, check_number, check_setting, check_whole
+from kalmanssl.utils.validation import check_known, check_number, check_setting, check_whole
 
 __all__ = ["MIXINGS", "MOTIONS", "NOISES", "PRESETS", "RENDERINGS", "SPLITS", "DotVideos", "dot_videos"]
 

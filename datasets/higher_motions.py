@@ -9,7 +9,7 @@ import numpy as np
 
 from kalmanssl.datasets.motions import Motion, Trajectories
 from kalmanssl.datasets.process_noise import PROCESS_NOISES, unit_noise
-from kalmanssl.setting_checks import check_known, check_setting
+from kalmanssl.utils.validation import check_known, check_setting
 
 __all__ = ["Oscillators", "Sphere"]
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.array_checks import as_array
 from kalmanssl.datasets.image_files import (
     list_images,
     pick_per_class,
@@ -21,7 +20,8 @@ from kalmanssl.datasets.image_files import (
     summary_of_broken,
 )
 from kalmanssl.errors import InputError
-from kalmanssl.setting_checks import check_known, check_setting, check_whole
+from kalmanssl.utils.arrays import as_array
+from kalmanssl.utils.validation import check_known, check_setting, check_whole
 
 __all__ = ["ClassPairs", "Images"]
 

@@ -14,7 +14,7 @@ from scipy.special import ive
 
 from kalmanssl.datasets.process_noise import PROCESS_NOISES, unit_noise
 from kalmanssl.errors import InputError
-from kalmanssl.setting_checks import check_known, check_setting
+from kalmanssl.utils.validation import check_known, check_setting
 
 __all__ = ["Circular", "CircularJumps", "Figure8", "Motion", "Square", "Trajectories", "Wobbly"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from kalmanssl.errors import InputError
-from kalmanssl.setting_checks import check_seed, check_whole
+from kalmanssl.utils.validation import check_seed, check_whole
 
 __all__ = ["ornstein_uhlenbeck", "stationary_variance"]
 

@@ -15,11 +15,10 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.special import i0e
 
-from kalmanssl.array_checks import check_bin_size
-from kalmanssl.binning import count_events
+from kalmanssl.data import Recording, count_events
 from kalmanssl.errors import InputError
-from kalmanssl.recording import Recording
-from kalmanssl.setting_checks import check_seed
+from kalmanssl.utils.arrays import check_bin_size
+from kalmanssl.utils.validation import check_seed
 
 __all__ = ["place_cells"]
 

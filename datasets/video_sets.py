@@ -12,7 +12,7 @@ import numpy as np
 from kalmanssl.datasets.motions import Motion
 from kalmanssl.datasets.rendering import Mixing
 from kalmanssl.errors import InputError
-from kalmanssl.setting_checks import check_known, check_whole
+from kalmanssl.utils.validation import check_known, check_whole
 
 __all__ = ["SPLITS", "DotVideos", "VideoSource", "network_seed"]
 

@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 import kalmanssl as ks
-from kalmanssl.running import running_bins
+from kalmanssl.data import running_bins
 
 recording = ks.datasets.place_cells(n_units=60, duration=600.0, random_state=0)
 train, test = recording.split(at=recording.time[0] + 450.0)

@@ -11,12 +11,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kalmanssl import recipes
-from kalmanssl.augmentations import PairAugmentation
 from kalmanssl.datasets import Images
-from kalmanssl.image_encoders import SmallConvEncoder
-from kalmanssl.image_fit import fit_images, image_features
+from kalmanssl.images import PairAugmentation, SmallConvEncoder, fit_images, image_features
+from kalmanssl.plotting import plot_tsne
 from kalmanssl.probes import linear_probe
-from kalmanssl.representation_plots import plot_tsne
 
 train, test = Images.digits("train"), Images.digits("test")
 mean, std = train.moments()

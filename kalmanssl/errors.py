@@ -6,7 +6,7 @@ The filter in `kalmanssl.kalman` stands below this file and raises plain `ValueE
 
 from __future__ import annotations
 
-__all__ = ["CollapseError", "DivergenceError", "InputError", "NotFiniteError", "first_line"]
+__all__ = ["CollapseError", "DivergenceError", "InputError", "NotFiniteError", "RecordingWarning", "first_line"]
 
 
 class InputError(ValueError):
@@ -23,6 +23,10 @@ class CollapseError(RuntimeError):
 
 class DivergenceError(RuntimeError):
     """The loss or the parameters stopped being finite during training; the last good weights are kept."""
+
+
+class RecordingWarning(UserWarning):
+    """Something in a file was read differently from how it is written; the recording's notes say what."""
 
 
 def first_line(error: BaseException) -> str:

@@ -16,17 +16,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
-from kalmanssl.encoders import WindowEncoder, check_encoder
+from kalmanssl.data import LatentPath, Recording
 from kalmanssl.entropy import EntropyEstimator, make_entropy
 from kalmanssl.errors import InputError
-from kalmanssl.models import SequenceModel
-from kalmanssl.noise import NoiseHead, make_noise
-from kalmanssl.objective import LDM
-from kalmanssl.path import LatentPath
-from kalmanssl.predictors import KalmanPredictor
-from kalmanssl.recording import Recording
-from kalmanssl.storage import load_folder, save_folder
-from kalmanssl.windows import deinterleave, hold_out_blocks, interleave, sum_bins
+from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
+from kalmanssl.networks import NoiseHead, WindowEncoder, check_encoder, make_noise
+from kalmanssl.training import deinterleave, hold_out_blocks, interleave, sum_bins
+from kalmanssl.utils.storage import load_folder, save_folder
 
 __all__ = ["KalmanSSL"]
 
@@ -199,8 +195,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         KeyboardInterrupt
             On Ctrl-C; the estimator then holds the last good weights.
         """
-        from kalmanssl.training import TrainingSettings, train
-        from kalmanssl.training_data import WindowBatches, WindowSettings
+        from kalmanssl.training import TrainingSettings, WindowBatches, WindowSettings, train
 
         stretches, _ = self._stretches(X, fitting=True)
         settings = TrainingSettings(**{f.name: getattr(self, f.name) for f in fields(TrainingSettings)})

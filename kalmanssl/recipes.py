@@ -27,13 +27,11 @@ from typing import Any
 
 from torch import nn
 
-from kalmanssl.encoders import seeded
 from kalmanssl.entropy import ConditionalPlugIn, EntropyEstimator, PublishedLogDetEntropy, make_entropy
 from kalmanssl.errors import InputError
-from kalmanssl.objective import LDM
-from kalmanssl.pair_latents import Categories, PairLatentModel, Plane, Simplex, Sphere
-from kalmanssl.pair_model import PairModel, Prior, listed
-from kalmanssl.setting_checks import check_positive, check_whole, unknown_name
+from kalmanssl.models import LDM, Categories, PairLatentModel, PairModel, Plane, Prior, Simplex, Sphere, listed
+from kalmanssl.utils.torch_ops import seeded
+from kalmanssl.utils.validation import check_positive, check_whole, unknown_name
 
 __all__ = [
     "RECIPES",
@@ -80,7 +78,7 @@ class Recipe:
     output_norm : bool
         Normalise the output of the projector over the batch, without weights.
     augmentation : str
-        Which set of `kalmanssl.augmentations` it was published with.
+        Which set of `kalmanssl.images` it was published with.
     weight_decay : float
         And which weight decay, with another optimiser (LARS, SimSiam: SGD; categories: AdamW).
     """

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from identifiability.runner import Model, Plan, encode, optimise
-from kalmanssl.encoders import MLPEncoder
 from kalmanssl.kalman import kalman_filter
+from kalmanssl.networks import MLPEncoder
 
 __all__ = ["BASELINES", "CPC", "JEPA", "PCA", "CebraTime", "KalmanPCA", "SlowFeatures", "VICReg", "missing"]
 

@@ -11,9 +11,9 @@ from kept import Row
 
 from identifiability.runner import Matcher
 from kalmanssl.datasets import DotVideos
+from kalmanssl.distributions import VonMisesFisher
 from kalmanssl.errors import InputError
 from kalmanssl.identifiability import check_assumptions, recovery
-from kalmanssl.latent_models import VonMisesFisher
 
 __all__ = ["Fitted", "assumed", "recovered"]
 

@@ -9,14 +9,10 @@ import torch
 from torch import nn
 
 from identifiability.runner import Matcher, Plan
-from kalmanssl.encoders import MLPEncoder
+from kalmanssl.distributions import OnSphere
 from kalmanssl.entropy import ConditionalPlugIn, EntropyEstimator, make_entropy
-from kalmanssl.latent_models import OnSphere
-from kalmanssl.models import SequenceModel
-from kalmanssl.noise import ConstantNoise, VarianceNetwork
-from kalmanssl.objective import LDM
-from kalmanssl.predictors import KalmanPredictor
-from kalmanssl.recurrent import RecurrentPredictor
+from kalmanssl.models import LDM, KalmanPredictor, RecurrentPredictor, SequenceModel
+from kalmanssl.networks import ConstantNoise, MLPEncoder, VarianceNetwork
 
 __all__ = ["KalmanNetwork", "RecurrentNetwork"]
 
@@ -86,7 +82,7 @@ class RecurrentNetwork:
     ----------
     entropy : str or EntropyEstimator
     distribution, variance : str
-        Of the prediction, see `kalmanssl.recurrent.RecurrentPredictor`; "von_mises_fisher" puts the latents on the
+        Of the prediction, see `kalmanssl.models.RecurrentPredictor`; "von_mises_fisher" puts the latents on the
         sphere.
     hidden : tuple of int
         Widths of the encoder's hidden layers.

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from kalmanssl.entropy import ConditionalPlugIn, KNNEntropy
 from kalmanssl.errors import DivergenceError
-from kalmanssl.gradients import gradient_cosine
 from kalmanssl.models import SequenceModel
+from kalmanssl.probes import gradient_cosine
 
 __all__ = ["Matcher", "Model", "Plan", "batches", "encode", "entropy_cosine", "optimise"]
 

@@ -12,9 +12,8 @@ from kept import Row
 from images.data import load
 from images.experiment import backbone_of, fastest_device, keep_features, scored
 from images.presets import Preset
-from kalmanssl.augmentations import PairAugmentation
 from kalmanssl.datasets.images import Images
-from kalmanssl.image_fit import image_features
+from kalmanssl.images import PairAugmentation, image_features
 
 __all__ = ["BASELINES", "RANDOM", "run"]
 

@@ -15,14 +15,12 @@ from torch import Tensor
 from images.data import load
 from images.experiment import backbone_of, fastest_device
 from images.presets import CategoryPlan
-from kalmanssl.augmentations import PairAugmentation
 from kalmanssl.datasets.images import ClassPairs, Images
 from kalmanssl.errors import CollapseError, DivergenceError
-from kalmanssl.image_fit import image_features
+from kalmanssl.images import PairAugmentation, image_features
 from kalmanssl.probes import entropy_bits, match_categories
 from kalmanssl.recipes import categorical
-from kalmanssl.training import TrainingSettings, train
-from kalmanssl.training_data import PairBatches
+from kalmanssl.training import PairBatches, TrainingSettings, train
 
 __all__ = ["CATEGORIES", "pair_batches", "run"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kalmanssl.recipes import Recipe, make_recipe
-from kalmanssl.setting_checks import unknown_name
+from kalmanssl.utils.validation import unknown_name
 
 __all__ = ["COMBINATIONS", "Combination", "combination"]
 

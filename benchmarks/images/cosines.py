@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from kalmanssl.gradients import gradient_cosine
-from kalmanssl.objective import LDM
-from kalmanssl.pair_model import PairModel
+from kalmanssl.models import LDM, PairModel
+from kalmanssl.probes import gradient_cosine
 from kalmanssl.recipes import Recipe
 
 __all__ = ["CosineWatch"]

@@ -15,15 +15,12 @@ from images.cosines import CosineWatch
 from images.data import load
 from images.presets import Preset
 from images.timing import cpu_step, objective_step
-from kalmanssl.augmentations import PairAugmentation
 from kalmanssl.datasets.images import Images
 from kalmanssl.errors import CollapseError, DivergenceError
-from kalmanssl.image_encoders import ResNet18, SmallConvEncoder
-from kalmanssl.image_fit import image_features
-from kalmanssl.pair_model import PairModel
+from kalmanssl.images import PairAugmentation, ResNet18, SmallConvEncoder, image_features
+from kalmanssl.models import PairModel
 from kalmanssl.probes import effective_dimension, knn_probe, linear_probe
-from kalmanssl.training import train
-from kalmanssl.training_data import PairBatches
+from kalmanssl.training import PairBatches, train
 
 __all__ = ["backbone_of", "fastest_device", "keep_features", "run", "scored", "thinned", "validated"]
 

@@ -23,7 +23,7 @@ from images.tables import (
     timing_lines,
     verdict,
 )
-from kalmanssl.representation_plots import plot_confusion, plot_tsne
+from kalmanssl.plotting import plot_confusion, plot_tsne
 
 __all__ = ["write_page"]
 

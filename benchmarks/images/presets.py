@@ -68,7 +68,7 @@ class Preset:
     weight_decay : float or None
         Of AdamW; None for the one that the recipe was published with.
     augmentation : str or None
-        A name in `kalmanssl.augmentations.AUGMENTATIONS`; None for the one that the recipe was published with.
+        A name in `kalmanssl.images.AUGMENTATIONS`; None for the one that the recipe was published with.
     adapted : mapping
         By name of the combination, settings of its recipe that differ from the published ones.
     categories : CategoryPlan

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from images.combinations import combination
 from images.peer_losses import PEERS, Loss, PeerMissingError, peer_loss
-from kalmanssl.image_encoders import ResNet18, SmallConvEncoder
-from kalmanssl.pair_model import PairModel
+from kalmanssl.images import ResNet18, SmallConvEncoder
+from kalmanssl.models import PairModel
 
 __all__ = [
     "TIMED", "bare_objective", "cpu_step", "in_turns", "objective_step", "plain_nt_xent", "plain_vicreg", "run",

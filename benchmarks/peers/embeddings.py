@@ -10,7 +10,7 @@ import numpy as np
 from peers.smoothing import causal_gaussian, centred_gaussian
 
 if TYPE_CHECKING:
-    from kalmanssl.recording import Recording
+    from kalmanssl.data import Recording
 
 __all__ = ["CebraTime", "PCAEmbedding", "Smoothed"]
 

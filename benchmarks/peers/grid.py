@@ -12,7 +12,7 @@ from peers.predictive import GridPrediction
 from peers.smoothing import sliding_sum
 
 if TYPE_CHECKING:
-    from kalmanssl.recording import Recording
+    from kalmanssl.data import Recording
 
 __all__ = ["GridStateSpace", "PlaceFieldBayes", "PlaceFields", "run_direction"]
 

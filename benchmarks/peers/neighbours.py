@@ -10,7 +10,7 @@ import numpy as np
 from peers.predictive import SamplePrediction
 
 if TYPE_CHECKING:
-    from kalmanssl.recording import Recording
+    from kalmanssl.data import Recording
 
 __all__ = ["NeighbourDecoder"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 if TYPE_CHECKING:
-    from kalmanssl.recording import Recording
+    from kalmanssl.data import Recording
 
 __all__ = ["Selection", "blocks", "choose"]
 

@@ -125,7 +125,7 @@ def test_scores_are_those_of_the_library():
     import hc11_decoding
 
     from kalmanssl import PositionDecoder
-    from kalmanssl.scores import score_decoding
+    from kalmanssl.decoding import score_decoding
 
     rng = np.random.default_rng(0)
     position = np.cumsum(rng.normal(size=1200)) / 20

@@ -19,7 +19,7 @@ def _benchmarks_on_the_path(monkeypatch):
 def test_compiled_and_plain_fits_agree_and_leave_everything_as_it_was(tmp_path):
     import hc11_fit_time
 
-    from kalmanssl.kalman.implementations import IMPLEMENTATIONS, filter_fastest
+    from kalmanssl.kalman.backends._dispatch import IMPLEMENTATIONS, filter_fastest
 
     arguments = ["--quick", "--out", str(tmp_path), "--only", "compiled", "--only", "torch"]
     result = CliRunner().invoke(hc11_fit_time.app, arguments)

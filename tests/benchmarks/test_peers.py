@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kalmanssl.recording import Recording
+from kalmanssl.data import Recording
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kalmanssl.data import Recording
 from kalmanssl.datasets import place_cells
 from kalmanssl.errors import InputError
-from kalmanssl.recording import Recording
 
 N_CELLS = 60
 TRACK = 1.6

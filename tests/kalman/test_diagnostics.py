@@ -6,13 +6,7 @@ import scipy.stats
 import torch
 from dense_joint import make_problem
 
-from kalmanssl.kalman import (
-    diagnose_innovations,
-    innovation_diagnostics,
-    kalman_filter,
-    kalman_smoother,
-    sample_prior,
-)
+from kalmanssl.kalman import diagnose_innovations, innovation_diagnostics, kalman_filter, kalman_smoother, sample_prior
 
 
 def tensor(value):

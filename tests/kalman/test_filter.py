@@ -6,7 +6,7 @@ import torch
 from dense_joint import Joint, make_problem
 
 from kalmanssl.kalman import kalman_filter
-from kalmanssl.kalman.implementations import IMPLEMENTATIONS
+from kalmanssl.kalman.backends._dispatch import IMPLEMENTATIONS
 
 CLOSE = {"rtol": 1e-8, "atol": 1e-9}
 

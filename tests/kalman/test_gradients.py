@@ -5,7 +5,7 @@ import torch
 from dense_joint import make_problem
 
 from kalmanssl.kalman import kalman_filter, kalman_smoother
-from kalmanssl.kalman.implementations import IMPLEMENTATIONS
+from kalmanssl.kalman.backends._dispatch import IMPLEMENTATIONS
 
 NAMES = ("y", "A", "b", "Q", "C", "R", "m0", "P0")
 SMALL = {"batch": 2, "time": 3, "state": 2, "obs": 2}

@@ -7,7 +7,7 @@ import torch
 from dense_joint import make_problem
 
 from kalmanssl.kalman import forecast, kalman_filter, kalman_smoother
-from kalmanssl.kalman.implementations import IMPLEMENTATIONS
+from kalmanssl.kalman.backends._dispatch import IMPLEMENTATIONS
 
 VARIES = ["none", "time", "batch", "both"]
 MISSING = ["none", "steps", "channels"]

@@ -92,7 +92,7 @@ def test_result_says_what_it_is_and_gives_its_moments_by_name():
 def test_derivatives_are_those_of_the_moments_of_the_joint_gaussian(varies, compiled, monkeypatch):
     """A step along a random direction in all parameters changes the moments as the gradient says."""
     if not compiled:
-        monkeypatch.setattr("kalmanssl.kalman.recursions.has_compiler", lambda: False)
+        monkeypatch.setattr("kalmanssl.kalman.backends._affine_recursions.has_compiler", lambda: False)
     problem = make_problem(varies=varies, batch=2, time=6)
     generator = torch.Generator().manual_seed(3)
     random = lambda like: torch.randn(like.shape, generator=generator, dtype=like.dtype)  # noqa: E731

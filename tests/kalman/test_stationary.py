@@ -10,7 +10,7 @@ import scipy.linalg
 import torch
 
 from kalmanssl.kalman import kalman_filter, kalman_smoother
-from kalmanssl.kalman import recursions as recursions_module
+from kalmanssl.kalman.backends import _affine_recursions as recursions_module
 
 
 def model(state: int = 4, obs: int = 2, radius: float = 0.95, process: float = 0.1, seed: int = 0):

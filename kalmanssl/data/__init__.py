@@ -1,0 +1,8 @@
+"""Recordings of activity and behavior, their latents, binning and running, NWB files."""
+
+from kalmanssl.data._binning import count_events as count_events
+from kalmanssl.data._latents import LatentPath as LatentPath
+from kalmanssl.data._recording import Recording as Recording
+from kalmanssl.data._running import running_bins as running_bins
+from kalmanssl.data._running import speed as speed
+from kalmanssl.data._running import traversals as traversals

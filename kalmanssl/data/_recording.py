@@ -1,0 +1,330 @@
+"""A recording: binned activity of many units, or any multichannel signal, with time and behaviour."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from kalmanssl.errors import InputError
+from kalmanssl.utils.arrays import check_behavior, check_counts, check_epoch, check_time
+
+__all__ = ["Recording"]
+
+# Two bins further apart than this many widths belong to different stretches.
+_GAP = 1.5
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """Activity in bins of equal width, with what is known beside it. Made by `from_nwb` or `from_arrays`.
+
+    Attributes
+    ----------
+    counts : (time, units) float32
+        Spikes per bin, or the samples of a real-valued signal if `kind` is "signal".
+    time : (time,)
+        Bin centres in the recording's own clock, seconds, increasing. There may be gaps: see `segments`.
+    bin_size : float
+        Width of a bin, seconds.
+    unit_ids : tuple of str
+        Name of every unit or channel; a fitted model checks them.
+    behavior : dict of (time,) or (time, dims)
+        Behaviour at the bin centres, NaN where it is unknown.
+    behavior_unit : dict of str
+        Unit of measurement of each behaviour, as the file names it; empty if unknown.
+    epochs : dict of (n, 2)
+        Start and stop times of labelled epochs, seconds, for the whole session.
+    spike_times : tuple of (spikes,), or None
+        Spike times of every unit that were counted, seconds, sorted; None if only counts or a signal are
+        known.
+    cell_type : tuple of str, or None
+        Cell type of every unit, where known.
+    kind : {"counts", "signal"}
+        Whether `counts` are numbers of events (never negative) or any real-valued signal.
+    source : str
+        Where it comes from: a file name, or "arrays".
+    notes : tuple of str
+        What was noticed, chosen or corrected on reading.
+    """
+
+    counts: np.ndarray
+    time: np.ndarray
+    bin_size: float
+    unit_ids: tuple[str, ...]
+    behavior: dict[str, np.ndarray] = field(default_factory=dict)
+    behavior_unit: dict[str, str] = field(default_factory=dict)
+    epochs: dict[str, np.ndarray] = field(default_factory=dict)
+    spike_times: tuple[np.ndarray, ...] | None = None
+    cell_type: tuple[str, ...] | None = None
+    kind: Literal["counts", "signal"] = "counts"
+    source: str = "arrays"
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_nwb(
+        cls,
+        path: str | os.PathLike[str],
+        bin_size: float = 0.025,
+        units: str | Mapping[str, Any] = "auto",
+        behavior: str | Sequence[str] | Mapping[str, str] | Literal[False] | None = None,
+        epoch: str | None = None,
+        random_state: int | None = 0,
+    ) -> Recording:
+        """Read a recording from an NWB file (version 2, HDF5). Only what is needed is read.
+
+        The bins cover the time where the behaviour is tracked, from its first to its last known sample,
+        inside the epoch and inside the time that the units were observed (`obs_intervals`), where the file
+        has these. Without behaviour they cover the time between the first and the last spike. `notes` says
+        what was left out.
+
+        Spike times that were rounded to a tick that does not divide the bin (10 ms ticks in 25 ms bins)
+        would let bins of more and of fewer ticks alternate; they are spread uniformly over half a tick to
+        either side. With a bin that is a multiple of the tick they are taken as they are, and bins end
+        halfway between two ticks.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        bin_size : float
+            Width of a bin, seconds. A file of binned counts or of a signal written by `to_nwb` keeps its own.
+        units : "auto", "all" or dict of column to value or values
+            "auto" takes the excitatory units where a column of the units table says which they are, else
+            all. A dict takes the units whose columns hold (one of) the values: ``{"location": "lCA1",
+            "shank_id": [1, 2]}``.
+        behavior : None, str, list of str, dict, or False
+            Series by the name of the series, of its container or its path in the file. None takes the only
+            one (a spatial series goes before any other). The only spatial series is kept as "position",
+            others under their names; a dict gives the names to keep them under: ``{"position":
+            "mazeLinearizedPosition"}``. The first one says which time is tracked. False reads none.
+        epoch : str, optional
+            Read only the time of the epoch or epochs with this label.
+        random_state : int or None
+            Seed for the spreading of rounded spike times; None draws differently every time.
+
+        Returns
+        -------
+        Recording
+
+        Raises
+        ------
+        InputError
+            If the file is missing, damaged or no NWB file, a name is unknown or ambiguous (the message
+            lists what there is), there are no units or no spikes in the window, or times do not increase.
+
+        Warns
+        -----
+        RecordingWarning
+            If the file was corrected on reading, such as a sampling period that was stored as a rate.
+        """
+        from kalmanssl.data.nwb._reader import read_nwb
+
+        return cls(**read_nwb(path, bin_size, units, behavior, epoch, random_state))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        counts: Any,
+        time: Any = None,
+        bin_size: float | None = None,
+        behavior: Any = None,
+        unit_ids: Sequence[Any] | None = None,
+        behavior_unit: Mapping[str, str] | None = None,
+        epochs: Mapping[str, Any] | None = None,
+        cell_type: Sequence[str] | None = None,
+        kind: Literal["counts", "signal"] = "counts",
+    ) -> Recording:
+        """Make a recording from arrays.
+
+        Parameters
+        ----------
+        counts : (time, units)
+            Spike counts, or any real-valued signal with `kind="signal"`.
+        time : (time,), optional
+            Bin centres, seconds, increasing; a step of more than 1.5 bins is a gap. Without it the bins
+            follow one another from time zero.
+        bin_size : float, optional
+            Width of a bin, seconds. Without it the median step of `time`, or 0.025 without `time` as well.
+        behavior : (time,) or (time, dims), or dict of these, optional
+            Behaviour at the bin centres, NaN where unknown. A plain array is kept as "position".
+        unit_ids : sequence, optional
+            Names of the units; by default their column numbers.
+        behavior_unit : dict of str, optional
+            Unit of measurement for each behaviour.
+        epochs : dict of (2,) or (n, 2), optional
+            Start and stop times by label, seconds.
+        cell_type : sequence of str, optional
+            Cell type of each unit.
+        kind : {"counts", "signal"}
+            "signal" allows negative values.
+
+        Returns
+        -------
+        Recording
+
+        Raises
+        ------
+        InputError
+            If shapes do not agree, values are NaN, infinite or negative, times do not increase, or names
+            repeat.
+        """
+        values = check_counts(counts, kind)
+        n_bins, n_units = values.shape
+        centres, width = check_time(time, bin_size, n_bins)
+        ids = tuple(str(u) for u in (range(n_units) if unit_ids is None else unit_ids))
+        if len(ids) != n_units or len(set(ids)) != n_units:
+            raise InputError(
+                f"unit_ids must be {n_units} different names, one per column of counts; "
+                f"got {len(ids)}, {len(set(ids))} of them different"
+            )
+        if cell_type is not None and len(cell_type) != n_units:
+            raise InputError(f"cell_type must name {n_units} units, one per column of counts; got {len(cell_type)}")
+        tracked = check_behavior(behavior, n_bins)
+        stray = set(behavior_unit or {}) - set(tracked)
+        if stray:
+            raise InputError(f"behavior_unit names {sorted(stray)}, but behavior holds {sorted(tracked) or 'nothing'}")
+        return cls(
+            counts=values,
+            time=centres,
+            bin_size=width,
+            unit_ids=ids,
+            behavior=tracked,
+            behavior_unit=dict(behavior_unit or {}),
+            epochs={str(label): check_epoch(label, spans) for label, spans in (epochs or {}).items()},
+            cell_type=None if cell_type is None else tuple(str(c) for c in cell_type),
+            kind=kind,
+        )
+
+    def to_nwb(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write the recording as an NWB file that `from_nwb` reads back.
+
+        Spike times go into the units table, "position" into `processing/behavior/Position/SpatialSeries`,
+        other behaviour into `processing/behavior/BehavioralTimeSeries`, epochs into the table of epochs
+        with their `label`. A recording without spike times is written as a `TimeSeries` in
+        `processing/binned`. The file is written under a temporary name and renamed when it is whole.
+
+        Parameters
+        ----------
+        path : path
+            The file to write.
+        overwrite : bool
+            Replace a file that exists.
+
+        Raises
+        ------
+        InputError
+            If the file exists and `overwrite` is False, or it cannot be written.
+        """
+        from kalmanssl.data.nwb._writer import write_nwb
+
+        write_nwb(self, path, overwrite)
+
+    @property
+    def n_units(self) -> int:
+        """Number of units or channels."""
+        return self.counts.shape[1]
+
+    @property
+    def duration(self) -> float:
+        """Time covered by bins, gaps left out, seconds."""
+        return len(self.time) * self.bin_size
+
+    def segments(self) -> list[slice]:
+        """Stretches of bins without a gap in time, in order, as slices into the first axis of `counts`."""
+        starts = np.flatnonzero(np.diff(self.time) > _GAP * self.bin_size) + 1
+        borders = [0, *starts.tolist(), len(self.time)]
+        return [slice(a, b) for a, b in itertools.pairwise(borders)]
+
+    def restrict(self, start: float | None = None, stop: float | None = None, epoch: str | None = None) -> Recording:
+        """Return the bins whose centres lie in ``start <= time < stop`` and in the epoch.
+
+        Parameters
+        ----------
+        start, stop : float, optional
+            Times in the recording's clock, seconds.
+        epoch : str, optional
+            Label of one of `epochs`.
+
+        Raises
+        ------
+        InputError
+            If the label is unknown or no bin is left.
+        """
+        keep = np.ones(len(self.time), dtype=bool)
+        if start is not None:
+            keep &= self.time >= start
+        if stop is not None:
+            keep &= self.time < stop
+        if epoch is not None:
+            if epoch not in self.epochs:
+                known = ", ".join(sorted(self.epochs)) or "none"
+                raise InputError(f"epoch={epoch!r} is not in the recording; its epochs: {known}")
+            keep &= np.any([(self.time >= a) & (self.time < b) for a, b in self.epochs[epoch]], axis=0)
+        if not keep.any():
+            asked = ", ".join(
+                f"{name}={value!r}"
+                for name, value in (("start", start), ("stop", stop), ("epoch", epoch))
+                if value is not None
+            )
+            raise InputError(f"no bin lies in {asked}; the recording covers {self._span()}")
+        return self._take(keep)
+
+    def split(self, at: float) -> tuple[Recording, Recording]:
+        """Cut in two: the bins with ``time < at`` and the rest.
+
+        Parameters
+        ----------
+        at : float
+            Time in the recording's clock, seconds.
+
+        Raises
+        ------
+        InputError
+            If one side would be empty.
+        """
+        before = self.time < at
+        if not before.any() or before.all():
+            raise InputError(f"split(at={at!r}) leaves one side empty; the recording covers {self._span()}")
+        return self._take(before), self._take(~before)
+
+    def _take(self, keep: np.ndarray) -> Recording:
+        """Keep the bins where the mask (time,) is True, and the spikes in them."""
+        spikes = self.spike_times
+        if spikes is not None:
+            starts = self.time - 0.5 * self.bin_size
+            bins = [np.clip(np.searchsorted(starts, s, side="right") - 1, 0, None) for s in spikes]
+            spikes = tuple(s[keep[b]] for s, b in zip(spikes, bins, strict=True))
+        return replace(
+            self,
+            counts=self.counts[keep],
+            time=self.time[keep],
+            behavior={name: values[keep] for name, values in self.behavior.items()},
+            spike_times=spikes,
+        )
+
+    def _span(self) -> str:
+        half = 0.5 * self.bin_size
+        return f"{self.time[0] - half:.10g} to {self.time[-1] + half:.10g} s"
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def __repr__(self) -> str:
+        names = [
+            f"{name} ({self.behavior_unit[name]})" if self.behavior_unit.get(name) else name for name in self.behavior
+        ]
+        stretches = len(self.segments())
+        parts = [
+            f"{self.source}: {self.n_units} {'units' if self.kind == 'counts' else 'channels'} x "
+            f"{len(self)} bins of {1e3 * self.bin_size:.6g} ms",
+            self._span() + (f" in {stretches} stretches" if stretches > 1 else ""),
+            f"behavior {', '.join(names)}" if names else "no behavior",
+        ]
+        if self.notes:
+            parts.append(f"{len(self.notes)} note{'s' if len(self.notes) > 1 else ''}")
+        return f"Recording({'; '.join(parts)})"

@@ -1,0 +1,4 @@
+"""Reading and writing of NWB files."""
+
+from kalmanssl.data.nwb._reader import read_nwb as read_nwb
+from kalmanssl.data.nwb._writer import write_nwb as write_nwb

@@ -1,0 +1,192 @@
+"""Behaviour in an NWB file: which series there are, which one is meant, and its samples with their clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from kalmanssl.data._binning import sampling_period
+from kalmanssl.errors import InputError
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = ["Behavior", "Samples", "Series", "choose_series", "find_series", "read_series", "text"]
+
+Behavior = str | Sequence[str] | Mapping[str, str] | Literal[False] | None
+
+
+@dataclass(frozen=True)
+class Series:
+    """A behaviour series in the file: where it lies and what it is called."""
+
+    path: str
+    kind: str
+    container: str
+    container_kind: str
+
+    @property
+    def name(self) -> str:
+        """Name of the series itself."""
+        return self.path.rsplit("/", 1)[-1]
+
+    @property
+    def rank(self) -> int:
+        """Order in which series are looked for when none is named; the lowest comes first."""
+        if self.kind == "SpatialSeries":
+            return 0 if self.container_kind == "Position" else 1
+        return 2 if self.path.startswith("processing/behavior/") else 3
+
+    @property
+    def label(self) -> str:
+        """The shortest name that says which: the container's for a position, else the series'."""
+        return self.container if self.container_kind == "Position" else self.name
+
+
+def text(value: Any) -> str:
+    """Return a string from HDF5, which may be bytes."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def find_series(file: h5py.File) -> list[Series]:
+    """List every `SpatialSeries` and `TimeSeries` in the processing modules and in the acquisition."""
+    import h5py
+
+    found = []
+
+    def walk(group: h5py.Group, path: str, container: str, container_kind: str) -> None:
+        for name in group:
+            child = group.get(name)
+            if not isinstance(child, h5py.Group):
+                continue
+            kind = text(child.attrs.get("neurodata_type", ""))
+            where = f"{path}/{name}"
+            if kind in ("SpatialSeries", "TimeSeries"):
+                if "data" in child and where.split("/")[:2] != ["processing", "binned"]:
+                    found.append(Series(where, kind, container, container_kind))
+            elif "data" not in child and not kind.endswith("Table"):
+                walk(child, where, name, kind)
+
+    for root in ("processing", "acquisition"):
+        if root in file:
+            walk(file[root], root, root, "")
+    return found
+
+
+def choose_series(found: list[Series], behavior: Behavior) -> dict[str, Series]:
+    """Choose the series that `behavior` asks for: what to keep it under -> the series."""
+    if behavior is False:
+        return {}
+    listing = ", ".join(s.path for s in found) or "none"
+    if behavior is None:
+        if not found:
+            raise InputError("behavior: the file has no SpatialSeries or TimeSeries; pass behavior=False to go without")
+        first = [s for s in found if s.rank == min(f.rank for f in found)]
+        if len(first) > 1:
+            names = ", ".join(s.label if len({f.label for f in first}) == len(first) else s.path for s in first)
+            raise InputError(f"behavior is ambiguous; name one of: {names}")
+        chosen = {"": first[0]}
+    elif isinstance(behavior, Mapping):
+        return {key: _by_name(found, name, listing) for key, name in behavior.items()}
+    else:
+        wanted = [behavior] if isinstance(behavior, str) else list(behavior)
+        chosen = {name: _by_name(found, name, listing) for name in wanted}
+    spatial = [s for s in chosen.values() if s.rank == 0]
+    return {"position" if [s] == spatial else s.label: s for s in chosen.values()}
+
+
+def _by_name(found: list[Series], name: str, listing: str) -> Series:
+    positions = [s for s in found if s.rank == 0]
+    for matches in (
+        [s for s in found if s.path == name.strip("/")],
+        [s for s in found if s.name == name],
+        [s for s in found if s.container == name],
+        positions if name == "position" else [],
+    ):
+        if len(matches) > 1:
+            raise InputError(
+                f"behavior={name!r} is ambiguous; name one by its path: {', '.join(s.path for s in matches)}"
+            )
+        if matches:
+            return matches[0]
+    raise InputError(f"behavior={name!r} is not in the file; it has: {listing}")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A series as read: increasing times, values in its unit, and its sampling period in seconds."""
+
+    times: np.ndarray
+    values: np.ndarray
+    unit: str
+    period: float
+
+    def tracked(self) -> np.ndarray:
+        """Times of the samples that are known."""
+        known = np.isfinite(self.values) if self.values.ndim == 1 else np.isfinite(self.values).all(axis=1)
+        return self.times[known]
+
+
+def read_series(group: h5py.Group, extent: tuple[float, float] | None) -> tuple[Samples, list[str]]:
+    """Read a series with its conversion, offset and clock; also returns what was corrected.
+
+    `extent` is the time that spikes and epochs span, seconds; it unmasks a sampling period stored as a rate.
+    """
+    data = group["data"]
+    name = group.name.rsplit("/", 1)[-1]
+    values = np.asarray(data[()], dtype=float)
+    values = values * float(data.attrs.get("conversion", 1.0)) + float(data.attrs.get("offset", 0.0))
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim not in (1, 2):
+        raise InputError(f"series {name} has shape {values.shape}; behaviour must be (time,) or (time, dims)")
+    notes: list[str] = []
+    if "timestamps" in group:
+        times = np.asarray(group["timestamps"][()], dtype=float)
+    elif "starting_time" in group:
+        start = group["starting_time"]
+        times, notes = _regular_times(name, float(start[()]), float(start.attrs["rate"]), len(values), extent)
+    else:
+        raise InputError(f"series {name} has neither timestamps nor a starting time; name another as behavior")
+    if len(times) != len(values):
+        raise InputError(f"series {name} has {len(values)} samples but {len(times)} timestamps; the file is damaged")
+    timed = np.isfinite(times)
+    times, values = times[timed], values[timed]
+    steps = np.diff(times)
+    if (steps < 0).any():
+        i = int(np.argmax(steps < 0))
+        raise InputError(
+            f"series {name}: time does not increase at sample {i + 1} ({times[i]:.10g} s, "
+            f"then {times[i + 1]:.10g} s); sort or repair the series"
+        )
+    if (steps == 0).any():
+        first = np.concatenate([[True], steps > 0])
+        times, values = times[first], values[first]
+        notes.append(f"series {name}: {int((~first).sum())} samples repeat the time before them and are left out")
+    if np.isinf(values).any():
+        raise InputError(f"series {name} has infinite values; use NaN where it is unknown")
+    return Samples(times, values, text(data.attrs.get("unit", "")), sampling_period(times)), notes
+
+
+def _regular_times(
+    name: str, start: float, rate: float, n: int, extent: tuple[float, float] | None
+) -> tuple[np.ndarray, list[str]]:
+    if not (np.isfinite(start) and 0 < rate < np.inf):
+        raise InputError(
+            f"series {name} has starting_time {start} and rate {rate}; both must be finite and rate positive"
+        )
+    if rate < 1 and extent is not None:
+        low, high = extent
+        session = high - low
+        written, corrected = start + n / rate, start + n * rate
+        # As written it outlasts the session twice over, while read as a period it fits in (with some slack).
+        if written > high + session and corrected <= high + 0.1 * session + 1.0:
+            note = (
+                f"series {name}: rate {rate:g} is the sampling period, read as {1 / rate:.4g} Hz "
+                f"(as written it would last {n / rate / 3600:.3g} h in a session of {session / 3600:.3g} h)"
+            )
+            return start + rate * np.arange(n), [note]
+    return start + np.arange(n) / rate, []

@@ -1,0 +1,48 @@
+"""The Gaussian distribution with any covariance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kalmanssl.kalman import safe_cholesky
+from kalmanssl.utils.precision import widened
+
+__all__ = ["GaussianConditional"]
+
+
+@dataclass(frozen=True)
+class GaussianConditional:
+    """Gaussian on the plane, N(mean, cov).
+
+    Source: LDM paper, Eq. 15 (predictor) and Eq. 39 (pairs), with the constant that the paper drops.
+
+    Attributes
+    ----------
+    mean : (..., dim)
+    cov : (..., dim, dim), broadcastable against `mean`
+    """
+
+    mean: Tensor
+    cov: Tensor
+
+    def log_prob(self, latent: Tensor) -> Tensor:
+        """Log-density of `latent` (..., dim), shape (...), nats."""
+        factor = safe_cholesky(widened(self.cov), "cov")
+        residual = (widened(latent) - widened(self.mean)).unsqueeze(-1)
+        whitened = torch.linalg.solve_triangular(factor, residual, upper=False).squeeze(-1)
+        half_log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return -0.5 * whitened.square().sum(-1) - half_log_det - 0.5 * latent.shape[-1] * math.log(2 * math.pi)
+
+    def detach(self) -> GaussianConditional:
+        """Return the same distribution without gradients to its parameters."""
+        return GaussianConditional(self.mean.detach(), self.cov.detach())
+
+    @classmethod
+    def fitted(cls, latent: Tensor) -> GaussianConditional:
+        """Return the Gaussian with the moments of the samples `latent` (samples, dim)."""
+        latent = widened(latent)
+        return cls(latent.mean(0), torch.cov(latent.T).reshape(2 * latent.shape[1:]))

@@ -1,0 +1,173 @@
+"""The von Mises-Fisher distribution on the unit sphere, with derivatives to everything."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from kalmanssl.errors import InputError
+from kalmanssl.utils.precision import widened
+from kalmanssl.utils.torch_ops import unit_vectors
+
+__all__ = ["OnSphere", "VonMisesFisher", "check_unit_length", "log_area", "log_normaliser"]
+
+_DEBYE_ORDER = 20.0  # from which order on the expansion of the Bessel function is good to 1e-12
+_DEBYE_TERMS = 9
+
+
+@dataclass(frozen=True)
+class VonMisesFisher:
+    """Von Mises-Fisher distribution on the unit sphere in `dim` dimensions, P(z) = C(k) exp(k m.z).
+
+    C(k) = k^(dim/2 - 1) / ((2 pi)^(dim/2) I_{dim/2 - 1}(k)), with I the modified Bessel function of the first kind; the
+    density is by area of the sphere. For a large k it is a Gaussian of variance 1/k in each direction along the sphere.
+    Source: LDM paper, Eq. 45 (pairs) and Eq. 56 (predictor); Mardia & Jupp (2000), Directional Statistics, section 9.3.
+
+    Attributes
+    ----------
+    mean_direction : (..., dim)
+        m, of length one.
+    concentration : (...)
+        k, 0 (uniform) or larger; broadcastable against `mean_direction` without its last axis.
+    """
+
+    mean_direction: Tensor
+    concentration: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """Expectation (..., dim): the mean direction times I_{dim/2}(k) / I_{dim/2 - 1}(k), shorter than one."""
+        length = _log_scaled_bessel(self.mean_direction.shape[-1], widened(self.concentration))[1]
+        return self.mean_direction * length.unsqueeze(-1)
+
+    def log_prob(self, latent: Tensor) -> Tensor:
+        """Log-density of `latent` (..., dim), which must have length one, shape (...), nats."""
+        direction, concentration = widened(self.mean_direction), widened(self.concentration)
+        cosine = (widened(latent) * direction).sum(-1)
+        return concentration * cosine + log_normaliser(direction.shape[-1], concentration)
+
+    def detach(self) -> VonMisesFisher:
+        """Return the same distribution without gradients to its parameters."""
+        return VonMisesFisher(self.mean_direction.detach(), self.concentration.detach())
+
+    @classmethod
+    def fitted(cls, latent: Tensor) -> VonMisesFisher:
+        """Return the distribution of greatest likelihood for the unit vectors `latent` (samples, dim).
+
+        Its mean is that of the samples, unless this is longer than 1 - 1e-6: the concentration stays below about
+        5e5 (dim - 1), beyond which the rounding of cosines in single precision would count. Where the samples cancel
+        out, all directions are as likely and the first axis stands for them. Newton's method from the approximation of
+        Sra (2012), Computational Statistics 27, 177, Eq. 4.
+        """
+        latent = widened(latent)
+        dim, mean = latent.shape[-1], latent.mean(0)
+        full = mean.norm()
+        direction = mean / full if full > 0 else nn.functional.one_hot(full.long(), dim).to(mean.dtype)
+        length = full.clamp(1e-9, 1 - 1e-6)
+        k = length * (dim - length**2) / (1 - length**2)
+        for _ in range(5):
+            found = _log_scaled_bessel(dim, k)[1]
+            k = (k - (found - length) / (1 - found**2 - (dim - 1) / k * found)).clamp_min(0.0)
+        return cls(direction, k)
+
+
+class OnSphere(nn.Module):
+    """Put latents on the unit sphere, z = u / |u|: the end of an encoder whose latents have a direction alone.
+
+    `nn.Sequential(encoder, OnSphere())` is the encoder for a von Mises-Fisher predictor (LDM paper, Eq. 44).
+    """
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Divide `latent` (..., dim) by its length along the last axis."""
+        return unit_vectors(latent)
+
+
+def log_normaliser(dim: int, concentration: Tensor) -> Tensor:
+    """Log of the constant C(k) of the von Mises-Fisher density in `dim` dimensions, for any concentration k >= 0."""
+    if concentration.ndim == 0 and not concentration.requires_grad:  # the same number in every step of a training
+        return concentration.new_tensor(_log_normaliser(dim, float(concentration)))
+    return -_log_scaled_bessel(dim, concentration)[0] - 0.5 * dim * math.log(2 * math.pi)
+
+
+@lru_cache(maxsize=64)
+def _log_normaliser(dim: int, concentration: float) -> float:
+    precise = torch.tensor(concentration, dtype=torch.float64)
+    return float(-_log_scaled_bessel(dim, precise)[0]) - 0.5 * dim * math.log(2 * math.pi)
+
+
+def log_area(dim: int) -> float:
+    """Log of the area of the unit sphere in `dim` dimensions, 2 pi^(dim/2) / Gamma(dim/2)."""
+    return math.log(2) + 0.5 * dim * math.log(math.pi) - math.lgamma(0.5 * dim)
+
+
+def check_unit_length(z: Tensor, name: str = "z") -> None:
+    """Raise InputError if a vector along the last axis of `z` is not of length one, to the precision of its type."""
+    excess = (widened(z.detach()).square().sum(-1) - 1).abs()
+    bad = int((~(excess <= max(1e-4, 4 * torch.finfo(z.dtype).eps))).sum())  # NaN counts as bad
+    if bad:
+        raise InputError(
+            f"{name} has {bad} of {excess.numel()} vectors off the unit sphere (worst squared length off by "
+            f"{float(excess.max()):.3g}): divide by the length, kalmanssl.distributions.OnSphere does"
+        )
+
+
+def _log_scaled_bessel(dim: int, k: Tensor) -> tuple[Tensor, Tensor]:
+    """Log of I_v(k) / k^v and the ratio I_{v+1}(k) / I_v(k) for the order v = dim/2 - 1, with any derivatives.
+
+    The two highest orders come from Debye's expansion, which holds for all k at once (Abramowitz & Stegun 9.7.7), the
+    lower ones by the recurrence I_{n-1} = I_{n+1} + (2n/k) I_n, which is stable in this direction (9.6.26). Dividing
+    by k^v leaves everything finite at k = 0.
+    """
+    if dim < 2:
+        raise InputError(f"a von Mises-Fisher distribution needs at least 2 dimensions, got {dim}")
+    precise = k if k.device.type == "mps" else k.double()  # mps has no float64
+    order = 0.5 * dim - 1
+    steps = max(math.ceil(_DEBYE_ORDER - order), 0)
+    top = order + steps
+    log_value = _debye(top, precise)
+    ratio = (_debye(top + 1, precise) - log_value).exp()  # of I_{n+1} / k^(n+1) to I_n / k^n
+    for step in range(steps):
+        growth = 2 * (top - step) + precise.square() * ratio
+        log_value, ratio = log_value + growth.log(), 1 / growth
+    return log_value.to(k.dtype), (precise * ratio).to(k.dtype)
+
+
+def _debye(order: float, k: Tensor) -> Tensor:
+    """Log of I_order(k) / k^order by Debye's expansion in 1 / order."""
+    root = (1 + (k / order).square()).sqrt()
+    p = 1 / root
+    total = torch.zeros_like(p)
+    for c in reversed(_debye_coefficients(order)):
+        total = total * p + c
+    exponent = order * (root - math.log(order) - (1 + root).log())
+    return exponent - 0.5 * math.log(2 * math.pi * order) - 0.5 * root.log() + total.log()
+
+
+@cache
+def _debye_coefficients(order: float) -> tuple[float, ...]:
+    """Coefficients, lowest power first, of the expansion at one order: the sum over j of u_j / order^j."""
+    total = [0.0] * len(_debye_polynomials()[-1])
+    for j, polynomial in enumerate(_debye_polynomials()):
+        for i, c in enumerate(polynomial):
+            total[i] += c / order**j
+    return tuple(total)
+
+
+@cache
+def _debye_polynomials() -> tuple[tuple[float, ...], ...]:
+    """Coefficients, lowest power first, of the polynomials u_j in Debye's expansion (Abramowitz & Stegun 9.3.10).
+
+    u_{j+1}(p) = p^2 (1 - p^2) u_j'(p) / 2 + (1/8) times the integral from 0 to p of (1 - 5 q^2) u_j(q).
+    """
+    polynomials: list[tuple[float, ...]] = [(1.0,)]
+    for _ in range(_DEBYE_TERMS - 1):
+        new = [0.0] * (len(polynomials[-1]) + 3)
+        for i, c in enumerate(polynomials[-1]):
+            new[i + 1] += c * (i / 2 + 1 / (8 * (i + 1)))
+            new[i + 3] -= c * (i / 2 + 5 / (8 * (i + 3)))
+        polynomials.append(tuple(new))
+    return tuple(polynomials)

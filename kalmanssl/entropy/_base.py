@@ -1,0 +1,148 @@
+"""What all entropy estimators share: the base class and the checks of samples at the door."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from kalmanssl.errors import InputError
+from kalmanssl.utils.distributed import gathered
+from kalmanssl.utils.precision import exactly, widened
+from kalmanssl.utils.torch_ops import rows_not_finite
+from kalmanssl.utils.validation import check_whole
+
+__all__ = [
+    "EntropyEstimator",
+    "check_not_identical",
+    "check_samples",
+    "identical_error",
+    "moderated",
+    "side_by_side",
+]
+
+
+@dataclass(frozen=True)
+class EntropyEstimator(ABC):
+    """Base of the sample estimators: checks the samples, takes a subset if asked, and calls `_entropy`.
+
+    Parameters
+    ----------
+    max_samples : int, optional
+        Use at most this many of the samples, drawn without replacement. The cost of kNN and KDE grows with
+        the square of their number.
+    """
+
+    max_samples: int | None = field(default=None, kw_only=True)
+
+    conditional: ClassVar[bool] = False
+    """True for an estimator that needs the model's predictive distribution, see `ConditionalPlugIn`."""
+
+    spaces: ClassVar[tuple[str, ...]] = ("plane",)
+    """Where the samples may live, see `kalmanssl.entropy.make_entropy`."""
+
+    dim_setting: ClassVar[str | None] = None
+    """Setting, if there is one, for the number of coordinates of one latent where the space is not the plane."""
+
+    joint: ClassVar[bool] = True
+    """False for a stand-in that looks at both latents of a pair, but not at what one tells of the other."""
+
+    shift_invariant: ClassVar[bool] = True
+    """True if adding the same vector to all samples changes nothing, so that they may be centred."""
+
+    def __post_init__(self) -> None:
+        if self.max_samples is not None:
+            check_whole("max_samples", self.max_samples, 2)
+
+    def __call__(self, v: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Estimate the entropy of the distribution that the rows of `v` were drawn from.
+
+        Parameters
+        ----------
+        v : (samples, D)
+            Samples; half precision is computed in float32. Sequences are pooled first: `z.flatten(0, 1)`. Where several
+            processes train together, the samples are those of all of them.
+        generator : torch.Generator, optional
+            Source of the subset when there are more than `max_samples` rows. Without one the subset depends
+            on the number of rows only, so that the same input gives the same estimate.
+
+        Returns
+        -------
+        Tensor
+            Scalar, nats, differentiable with respect to `v`.
+
+        Raises
+        ------
+        InputError
+            If `v` is not a matrix of finite floats, has too few rows, rows off their space, or all of its rows are the
+            same.
+        """
+        check_samples(v)
+        v = self.subset(gathered(v), generator=generator)
+        with exactly(v.device):
+            self._check_space(v)  # to the precision that they came in
+            v = widened(v)
+            # A large common offset would eat the digits of every difference and product below.
+            return self._entropy(v - v.detach().mean(0) if self.shift_invariant else v)
+
+    def subset(self, v: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Return at most `max_samples` rows of `v`."""
+        if self.max_samples is None or len(v) <= self.max_samples:
+            return v
+        generator = generator or torch.Generator().manual_seed(0)
+        order = torch.randperm(len(v), generator=generator, device=generator.device)
+        return v[order[: self.max_samples].to(v.device)]
+
+    def _check_space(self, v: Tensor) -> None:  # noqa: B027 (on the plane there is nothing to check)
+        """Raise InputError if samples `v` (samples, D) are off the space that the estimator is for."""
+
+    @abstractmethod
+    def _entropy(self, v: Tensor) -> Tensor:
+        """Entropy in nats of finite float samples `v` (samples, D), centred if a shift changes nothing."""
+
+
+def check_samples(v: Tensor, name: str = "v") -> None:
+    """Raise InputError if `v` is not a matrix (samples, D) of finite floats."""
+    if not isinstance(v, Tensor) or not v.is_floating_point():
+        kind = v.dtype if isinstance(v, Tensor) else type(v).__name__
+        raise InputError(f"{name} must be a tensor of floats, got {kind}: use torch.as_tensor({name}).float()")
+    if v.ndim != 2 or v.shape[1] == 0:
+        raise InputError(
+            f"{name} must have shape (samples, D), got {tuple(v.shape)}: pool sequences by {name}.flatten(0, -2)"
+        )
+    bad = rows_not_finite(v)
+    if bad:
+        raise InputError(f"{name} has {bad} of {len(v)} rows with NaN or infinity: leave them out")
+
+
+def check_not_identical(v: Tensor) -> None:
+    """Raise InputError if the rows of `v` (samples, D) are all the same."""
+    if not (v[:2] != v[0]).any() and not (v != v[0]).any():  # the first two tell in nearly all cases
+        raise identical_error(len(v))
+
+
+def identical_error(n: int) -> InputError:
+    """Return the error for `n` samples that are all the same."""
+    return InputError(
+        f"the {n} samples of v lie on one point, so their entropy is minus infinity: "
+        "the latents have collapsed, or too few of the samples are distinct"
+    )
+
+
+def side_by_side(v: Tensor, dim: int, name: str) -> Tensor:
+    """Latents of `dim` coordinates, the setting of that name, that stand side by side: (samples, how many, dim)."""
+    if v.shape[1] % dim:
+        raise InputError(f"v has {v.shape[1]} columns, not a multiple of {name}={dim}")
+    return v.unflatten(1, (-1, dim))
+
+
+def moderated(v: Tensor) -> tuple[Tensor, float]:
+    """Divide samples whose squares would leave the range of their type by the largest entry; and the log of that."""
+    largest, limits = max(abs(float(end)) for end in v.detach().aminmax()), torch.finfo(v.dtype)
+    if limits.tiny**0.25 < largest < limits.max**0.25 or largest == 0:
+        return v, 0.0
+    return v / largest, math.log(largest)

@@ -1,0 +1,164 @@
+"""From a model in continuous time to the steps between observations, however far these are apart.
+
+The integrals over a step of Van Loan, IEEE Trans. Automat. Contr. 23 (1978) 395-404, are had as he has them, by halving
+the step until a short series does and putting the pieces together again. The coefficients of the series do not depend
+on the step, so that all steps share them: many different ones cost one product of matrices. No exponential of minus
+the drift is taken, which would overflow where a mode decays fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from kalmanssl.kalman._linalg import symmetrise
+from kalmanssl.kalman._results import round_covariance
+from kalmanssl.kalman._validation import ShapeError, check_noise, check_tensor, full_noise, name_shapes
+
+__all__ = ["discretise"]
+
+_SHORT = 0.5  # time, in units of one over the norm of the drift, over which the series is taken
+_TERMS = 20  # so many that the first one left out is below the rounding of float64
+_LONGEST = 2.0**60
+
+
+def discretise(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> dict[str, Tensor]:
+    """Transition, process noise and offset of a linear stochastic differential equation between observations.
+
+    ::
+
+        dx = (F x + c) dt + dw        with w a Wiener process of spectral density S
+
+    is, from one observation to the next, dt later, the step x ← A x + b + N(0, Q) with ::
+
+        A = exp(F dt)     Q = ∫ exp(F s) S exp(F s)' ds     b = ∫ exp(F s) c ds,     s from 0 to dt
+
+    without approximation.
+
+    Parameters
+    ----------
+    F : (state, state)
+        Drift, per unit of time.
+    S : (state,) or (state, state)
+        Spectral density of the noise, variance per unit of time; for noise of spectral density q that enters through
+        L (state, noise) pass `L @ q @ L.mT`.
+    dt : (time,) or (batch, time)
+        Time from the step before to each step, zero allowed. `dt[..., 0]` leads into the first step and is not used,
+        whatever it is. For time stamps `stamps`, `dt = stamps.diff(prepend=stamps[:1])`.
+    c : (state,), optional
+        Constant part of the drift; zero by default.
+
+    Returns
+    -------
+    dict
+        A, Q and, if c is given, b, of shapes (batch|1, time, …), to hand over by `kalman_filter(y, **discretise(…),
+        C=C, R=R)`. What they hold at index 0 means nothing. Computed in float64 where the device has it, in the data
+        type of F; differentiable with respect to everything given.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong type, shape or value; if a time difference is negative, NaN or infinite.
+
+    Notes
+    -----
+    Equal time differences are computed once, unless dt itself requires gradients: round what comes from a clock to the
+    resolution that it has.
+
+    References
+    ----------
+    Van Loan, IEEE Trans. Automat. Contr. 23 (1978) 395-404; Särkkä & Solin, Applied Stochastic Differential Equations
+    (2019), Chapter 6.
+
+    Examples
+    --------
+    Brownian motion spreads in proportion to time.
+
+    >>> import torch
+    >>> steps = discretise(torch.zeros(1, 1), torch.ones(1), torch.tensor([0.0, 0.1, 2.0]))
+    >>> steps["Q"][0, 1:, 0, 0]
+    tensor([0.1000, 2.0000])
+    """
+    check_tensor("F", F, F)
+    check_tensor("S", S, F)
+    check_tensor("dt", dt, None)
+    with name_shapes(F=F, S=S, dt=dt, c=c):
+        if F.ndim != 2 or F.shape[0] != F.shape[1] or len(F) == 0:
+            raise ShapeError(f"F: expected (state, state), got {tuple(F.shape)}")
+        state = len(F)
+        if S.ndim > 2:
+            raise ShapeError(f"S: expected ({state},) or ({state}, {state}), got {tuple(S.shape)}")
+        density = full_noise(check_noise("S", S, "state", state, 1, 1))[0, 0]
+        if c is not None:
+            check_tensor("c", c, F)
+            if c.shape != (state,):
+                raise ShapeError(f"c: expected ({state},), got {tuple(c.shape)}")
+        if dt.ndim not in (1, 2) or 0 in dt.shape:
+            raise ShapeError(f"dt: expected (time,) or (batch, time) with at least one of each, got {tuple(dt.shape)}")
+    if dt.device != F.device:
+        raise ValueError(f"dt: expected it on {F.device} as F, got {dt.device}; convert it with .to({str(F.device)!r})")
+    steps = torch.atleast_2d(dt)
+    _check_steps(steps.detach()[:, 1:])
+    # What stands at the first step is not used; that of the second makes no new one to compute.
+    steps = torch.cat([steps[:, 1:2], steps[:, 1:]], 1) if steps.shape[1] > 1 else torch.zeros_like(steps)
+
+    # Those that have to be halved most come last.
+    distinct, which = steps.flatten().sort() if dt.requires_grad else steps.unique(return_inverse=True)
+    which = which.argsort().view_as(steps) if dt.requires_grad else which
+    finest = F.dtype if F.device.type == "mps" else torch.float64
+    offset = None if c is None else c.to(finest)
+    values = _over(F.to(finest), density.to(finest), offset, distinct.to(finest))
+    values["Q"] = round_covariance(values["Q"], F.dtype)
+    return {name: value[which].to(F.dtype) for name, value in values.items()}
+
+
+def _check_steps(later: Tensor) -> None:
+    """Check the differences that lead into all steps but the first."""
+    wrong = ~(torch.isfinite(later) & (later >= 0))
+    if bool(wrong.any()):
+        batch, time = (int(i) for i in wrong.nonzero()[0])
+        raise ValueError(
+            f"dt: {float(later[batch, time]):.6g} at batch {batch}, time {time + 1}; expected finite time differences "
+            "of 0 or more: sort the observations by time, and give what is missing by a mask"
+        )
+
+
+def _over(F: Tensor, S: Tensor, c: Tensor | None, dt: Tensor) -> dict[str, Tensor]:
+    """A, Q and, with c, b over each of the time differences dt (n,), which ascend."""
+    size = F.detach().abs()
+    rate = float(torch.maximum(size.sum(0).amax(), size.sum(1).amax())) or 1.0
+    reach = rate * dt.detach()
+    if not float(reach[-1]) < _LONGEST:
+        raise ValueError(f"dt: the longest one times the norm of F is {float(reach[-1]):.3g}; check the units of both")
+    halvings = (reach / _SHORT).clamp_min(1).log2().ceil().long()
+    short = dt * 0.5**halvings
+    powers = torch.arange(_TERMS, dtype=F.dtype, device=F.device)
+    # Term k has the k-th power of rate times time, so that neither it nor its coefficient over- or underflows.
+    weight = (rate * short)[:, None] ** powers / torch.lgamma(powers + 1).exp()
+    integrated = weight * short[:, None] / (powers + 1)
+    values = {
+        "A": _series(weight, torch.eye(len(F), dtype=F.dtype, device=F.device), lambda term: F @ term / rate),
+        # The derivative of exp(F s) S exp(F s)' by s, again and again, at 0.
+        "Q": symmetrise(_series(integrated, S, lambda term: (F @ term + term @ F.mT) / rate)),
+    }
+    if c is not None:
+        values["b"] = _series(integrated, c, lambda term: F @ term / rate)
+    for done in range(int(halvings[-1])):
+        start = int((halvings <= done).sum())
+        A, Q = values["A"][start:], values["Q"][start:]
+        doubled = {"A": A @ A, "Q": symmetrise(Q + A @ Q @ A.mT)}
+        if c is not None:
+            b = values["b"][start:]
+            doubled["b"] = b + (A @ b[..., None])[..., 0]
+        values = {name: torch.cat([value[:start], doubled[name]]) for name, value in values.items()}
+    return values
+
+
+def _series(weight: Tensor, term: Tensor, onward: Callable[[Tensor], Tensor]) -> Tensor:
+    """Sum of terms, each made from the one before, with the weights (n, terms) of each step."""
+    terms = [term]
+    while len(terms) < weight.shape[1]:
+        terms.append(onward(terms[-1]))
+    return (weight @ torch.stack(terms).flatten(1)).unflatten(1, term.shape)

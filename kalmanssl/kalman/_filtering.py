@@ -1,0 +1,183 @@
+"""The filter: checks its arguments, hands over to an implementation, shapes the results."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from kalmanssl.kalman._dtypes import check_precision
+from kalmanssl.kalman._moments import Moments
+from kalmanssl.kalman._results import FilterResult, StepResult
+from kalmanssl.kalman._validation import (
+    check_model,
+    check_observation,
+    check_observations,
+    check_state,
+    full_noise,
+    in_double,
+    visible_model,
+)
+from kalmanssl.kalman.backends._dispatch import IMPLEMENTATIONS
+from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed, predict, update
+
+__all__ = ["kalman_filter", "kalman_step"]
+
+
+def kalman_filter(
+    y: Tensor,
+    *,
+    A: Tensor,
+    Q: Tensor,
+    C: Tensor,
+    R: Tensor,
+    b: Tensor | None = None,
+    m0: Tensor | None = None,
+    P0: Tensor | None = None,
+    mask: Tensor | None = None,
+    precision: torch.dtype | None = None,
+    implementation: Literal["fastest", "adjoint", "reference"] = "fastest",
+) -> FilterResult:
+    """Filter sequences with a linear-Gaussian state-space model.
+
+    ::
+
+        x_0 ~ N(m0, P0)
+        x_t = A[t] x_{t-1} + b[t] + N(0, Q[t])     t = 1, 2, …
+        y_t = C[t] x_t + N(0, R[t])                t = 0, 1, …
+
+    Each parameter is constant or has both a batch and a time axis, either of which may be 1. Index 0 of a
+    time-varying A, b or Q is not used. Everything is differentiable.
+
+    Parameters
+    ----------
+    y : (batch, time, obs)
+        Observations, float32 or float64; all other tensors have the same data type and device.
+    A : (state, state) or (batch|1, time|1, state, state)
+        Transition.
+    Q : (state,) or (batch|1, time|1, state), (state, state) or (batch|1, time|1, state, state)
+        Variances of the process noise, or its covariance.
+    C : (obs, state) or (batch|1, time|1, obs, state)
+        Emission.
+    R : (obs,) or (batch|1, time|1, obs), (obs, obs) or (batch|1, time|1, obs, obs)
+        Variances of the observation noise, or its covariance.
+    b : (state,) or (batch|1, time|1, state), optional
+        Offset; zero by default.
+    m0 : (state,) or (batch, state), optional
+        Mean of the first state before it is observed; zero by default.
+    P0 : (state,), (state, state) or (batch, state, state), optional
+        Variances or covariance of the first state before it is observed; the identity by default. One axis means a
+        diagonal; diagonals that differ between sequences are passed as `P0.diag_embed()`.
+    mask : (batch, time, obs) or (batch, time), optional
+        True where observed. What y holds elsewhere, NaN included, has no influence. All True by default.
+    precision : torch.float32 or torch.float64, optional
+        In what precision everything is computed; the results have the data type of y. By default that of y, but with
+        covariances in float64 where noise is so small beside the signal that float32 cannot tell them apart, and where
+        one recursion of them serves all sequences, so that it costs nothing.
+    implementation : {"fastest", "adjoint", "reference"}
+        How it is computed. "fastest" uses compiled kernels on a CPU where there are some; "adjoint", with derivatives
+        by hand, runs on any device, in torch but for loops that all sequences share; "reference" is the textbook's
+        loop, for checking and for second derivatives.
+
+    Returns
+    -------
+    FilterResult
+        Moments of the state, log-likelihood in nats, gain and innovations.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong type, shape or value, or y is not finite where observed.
+    NotPositiveDefiniteError
+        If an innovation covariance is not positive definite (a subclass of ValueError).
+
+    Notes
+    -----
+    Where A, Q, C, R, P0 and the mask are the same for all sequences, the covariances are computed once, in float64.
+    The cost is then nearly that of the means.
+
+    References
+    ----------
+    Särkkä & Svensson, Bayesian Filtering and Smoothing, 2nd ed. (2023), Section 6.3.
+
+    Examples
+    --------
+    A random walk seen through noise of the same variance: the first observation halves the variance.
+
+    >>> import torch
+    >>> one = torch.ones(1, 1)
+    >>> out = kalman_filter(torch.zeros(1, 3, 1), A=one, Q=torch.ones(1), C=one, R=torch.ones(1))
+    >>> out.filtered_cov[0, :, 0, 0]
+    tensor([0.5000, 0.6000, 0.6154])
+    """
+    observations = check_observations(y, mask)
+    check_precision(precision, y)
+    batch, time, obs = y.shape
+    model = check_model(y, batch, time, A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=obs)
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(
+            f"implementation: expected one of {', '.join(map(repr, IMPLEMENTATIONS))}, got {implementation!r}"
+        )
+    if precision == torch.float64:
+        model, observations = in_double(model, observations)
+    moments = IMPLEMENTATIONS[implementation](model, observations, precision)
+    return FilterResult(moments, model, observations, y.dtype)
+
+
+def kalman_step(
+    y: Tensor,
+    mean: Tensor,
+    cov: Tensor,
+    *,
+    A: Tensor,
+    Q: Tensor,
+    C: Tensor,
+    R: Tensor,
+    b: Tensor | None = None,
+    mask: Tensor | None = None,
+    first: bool = False,
+) -> StepResult:
+    """Take one step of the filter as an observation comes in.
+
+    Parameters
+    ----------
+    y : (batch, obs)
+        The new observation.
+    mean, cov : (batch, state), (batch, state, state)
+        Filtered moments of the state one step before; with `first`, the moments m0 and P0 of the first state.
+    A, Q, C, R, b
+        As for `kalman_filter`, for this one step: a time axis is 1.
+    mask : (batch, obs) or (batch,), optional
+        True where observed.
+    first : bool
+        This is the first observation: nothing happens between `mean` and it, and A, b, Q are not used.
+
+    Returns
+    -------
+    StepResult
+        As `kalman_filter` gives for this step.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong type, shape or value.
+    """
+    check_state(mean, cov)
+    observations = check_observation(y, mask, batch=len(mean))
+    model = check_model(
+        y, y.shape[0], 1, A=A, Q=Q, C=C, R=R, b=b, m0=mean if first else None, P0=cov if first else None, obs=y.shape[1]
+    )
+    if mean.shape[1] != model.A.shape[-1]:
+        raise ValueError(f"mean: expected (batch, {model.A.shape[-1]}) with the state of A, got {tuple(mean.shape)}")
+    visible = visible_model(model, observations.mask)
+    if not first:
+        mean, cov = predict(mean, cov, model.A[:, 0], model.b[:, 0], full_noise(model.Q)[:, 0])
+    seen = update(mean, cov, observations.y[:, 0], visible.C[:, 0], full_noise(visible.R)[:, 0])
+    names = ("filtered_mean", "filtered_cov", "log_likelihood", "gain", "innovation", "innovation_cov")
+    fields = {name: field[:, None] for name, field in zip(names, seen, strict=True)}
+    moments = Moments(predicted_mean=mean[:, None], predicted_cov=cov[:, None], **fields)
+    result = FilterResult(moments, model, observations)
+    values = {name: value[:, 0] for name, value in result.tensors().items()}
+    constant = 0.5 * LOG_2PI * number_observed(observations)
+    return StepResult(**{**values, "log_likelihood": (result.log_likelihood - constant)[:, 0]})

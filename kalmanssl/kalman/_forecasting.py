@@ -1,0 +1,76 @@
+"""Forecasts: the model run on without observations."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kalmanssl.kalman._linalg import symmetrise
+from kalmanssl.kalman._results import ForecastResult
+from kalmanssl.kalman._validation import check_count, check_model, check_state, full_noise
+from kalmanssl.kalman.backends._reference import predict
+
+__all__ = ["forecast"]
+
+
+def forecast(
+    mean: Tensor,
+    cov: Tensor,
+    steps: int,
+    *,
+    A: Tensor,
+    Q: Tensor,
+    C: Tensor,
+    R: Tensor,
+    b: Tensor | None = None,
+) -> ForecastResult:
+    """Moments of the states and observations that follow a given state.
+
+    Parameters
+    ----------
+    mean, cov : (batch, state), (batch, state, state)
+        Moments of the state to start from, usually `filtered_mean[:, -1]` and `filtered_cov[:, -1]`.
+    steps : int
+        How far to look ahead.
+    A, Q, C, R, b
+        As for `kalman_filter`; a time axis is 1 or `steps`, and its index 0 leads into the first step ahead, so that
+        here it is used.
+
+    Returns
+    -------
+    ForecastResult
+        Moments of the states and, noise included, of the observations.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong type, shape or value.
+
+    Examples
+    --------
+    A random walk spreads by its process noise at every step.
+
+    >>> import torch
+    >>> one = torch.ones(1, 1)
+    >>> ahead = forecast(one, one[None], 3, A=one, Q=torch.ones(1), C=one, R=torch.ones(1))
+    >>> ahead.state_cov[0, :, 0, 0]
+    tensor([2., 3., 4.])
+    """
+    check_state(mean, cov)
+    check_count("steps", steps)
+    model = check_model(mean, mean.shape[0], steps, A=A, Q=Q, C=C, R=R, b=b)
+    if mean.shape[1] != model.A.shape[-1]:
+        raise ValueError(f"mean: expected (batch, {model.A.shape[-1]}) with the state of A, got {tuple(mean.shape)}")
+    means, covs = [], []
+    transitions = (p.expand(-1, steps, *p.shape[2:]).unbind(1) for p in (model.A, model.b, full_noise(model.Q)))
+    for transition, offset, noise in zip(*transitions, strict=True):
+        mean, cov = predict(mean, cov, transition, offset, noise)
+        means.append(mean)
+        covs.append(cov)
+    state_mean, state_cov = torch.stack(means, 1), torch.stack(covs, 1)
+    return ForecastResult(
+        state_mean=state_mean,
+        state_cov=state_cov,
+        observation_mean=(model.C @ state_mean[..., None])[..., 0],
+        observation_cov=symmetrise(model.C @ state_cov @ model.C.mT) + full_noise(model.R),
+    )

@@ -1,0 +1,278 @@
+"""What the functions of this package give back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from kalmanssl.kalman._linalg import symmetrise
+from kalmanssl.kalman._moments import FIELDS, Moments, complete, step_index
+from kalmanssl.kalman._validation import Model, Observations, full_noise
+
+__all__ = [
+    "FilterResult",
+    "ForecastResult",
+    "PriorSample",
+    "SmootherResult",
+    "Status",
+    "StepResult",
+    "distinct",
+    "round_covariance",
+]
+
+
+class FilterResult:
+    """The filter's view of every step; "predicted" has seen y up to t-1, "filtered" up to and including t.
+
+    What follows from the filtered moments is computed when it is first asked for, with derivatives. Where neither the
+    parameters nor the mask differ between sequences, the covariances and the gain are computed once and are views that
+    share memory along the batch: `clone` one before writing into it.
+
+    Attributes
+    ----------
+    filtered_mean, filtered_cov : (batch, time, state), (batch, time, state, state)
+        Moments of the state after step t is observed.
+    log_likelihood : (batch, time)
+        log p(y_t | y_<t) of the observed channels in nats, with every constant; 0 where nothing was observed.
+    predicted_mean, predicted_cov : (batch, time, state), (batch, time, state, state)
+        Moments of the state before step t is observed; at t = 0 these are `m0` and `P0`.
+    gain : (batch, time, state, obs)
+        Kalman gain; the column of a missing channel is 0.
+    innovation : (batch, time, obs)
+        y_t minus its prediction; 0 in a missing channel.
+    innovation_cov : (batch, time, obs, obs)
+        Covariance of the prediction of y_t, observation noise included, of missing channels too.
+    mask : (batch|1, time, obs) or None
+        True where observed; None if everything is.
+    status : Status
+        What a caller may want to assert on.
+    """
+
+    FIELDS = FIELDS
+
+    def __init__(
+        self, moments: Moments, model: Model, observations: Observations, dtype: torch.dtype | None = None
+    ) -> None:
+        self._moments, self._model, self._observations = moments, model, observations
+        self._dtype = dtype or observations.y.dtype
+        self.mask: Tensor | None = observations.mask
+        self.filtered_mean: Tensor = moments.filtered_mean.to(self._dtype)
+        self.log_likelihood: Tensor = moments.log_likelihood.to(self._dtype)
+
+    def __repr__(self) -> str:
+        batch, time, state = self.filtered_mean.shape
+        return f"FilterResult(batch={batch}, time={time}, state={state}, dtype={self._dtype})"
+
+    @cached_property
+    def filtered_cov(self) -> Tensor:
+        """Covariance of the state after step t is observed."""
+        return self._every_step(round_covariance(self._moments.filtered_cov, self._dtype))
+
+    @cached_property
+    def predicted_mean(self) -> Tensor:
+        """Mean of the state before step t is observed."""
+        return self._complete("predicted_mean").to(self._dtype)
+
+    @cached_property
+    def predicted_cov(self) -> Tensor:
+        """Covariance of the state before step t is observed."""
+        return self._covariance(self._complete("predicted_cov"))
+
+    @cached_property
+    def gain(self) -> Tensor:
+        """Kalman gain."""
+        return self._every_step(self._complete("gain").to(self._dtype))
+
+    @cached_property
+    def innovation(self) -> Tensor:
+        """Observation minus its prediction."""
+        return self._complete("innovation").to(self._dtype)
+
+    @cached_property
+    def innovation_cov(self) -> Tensor:
+        """Covariance of the prediction of the observation."""
+        if self.mask is None:
+            return self._covariance(self._complete("innovation_cov"))
+        predicted = self._complete("predicted_cov")
+        C, R = (p.to(predicted.dtype) for p in (self._model.C, full_noise(self._model.R)))
+        return self._covariance(symmetrise(C @ predicted @ C.mT) + R)
+
+    @cached_property
+    def status(self) -> Status:
+        """How the filter fared."""
+        batch = len(self._observations.y)
+        mask, jitter = self.mask, self._moments.jitter
+        nothing = self.filtered_mean.new_zeros(batch)
+        skipped = nothing.long() if mask is None else (~mask.any(-1)).sum(1).expand(batch)
+        smallest = self._moments.smallest_variance
+        if smallest is None:
+            smallest = self._moments.filtered_cov.detach().diagonal(dim1=-2, dim2=-1).amin((1, 2))
+        return Status(
+            steps_skipped=skipped,
+            jitter=nothing if jitter is None else jitter.to(self._dtype).expand(batch),
+            smallest_variance=smallest.to(self._dtype).expand(batch),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the moments, likelihoods, gains and innovations by name; computes all of them."""
+        return {name: getattr(self, name) for name in self.FIELDS}
+
+    def distinct_filtered_cov(self) -> tuple[Tensor, Tensor]:
+        """Return the filtered covariances, each once, (distinct, state, state), and which is whose, (batch, time)."""
+        batch, steps, _ = self.filtered_mean.shape
+        stack = self._moments.filtered_cov
+        return distinct(stack, self._dtype, batch, step_index(stack, steps))
+
+    def _complete(self, name: str) -> Tensor:
+        return complete(self._moments, name, self._model, self._observations)
+
+    def _covariance(self, stack: Tensor) -> Tensor:
+        return self._every_step(round_covariance(symmetrise(stack), self._dtype))
+
+    def _every_step(self, stack: Tensor) -> Tensor:
+        batch, steps, _ = self._observations.y.shape
+        if stack.shape[1] < steps:
+            stack = stack[:, step_index(stack, steps)]
+        return stack.expand(batch, *stack.shape[1:])
+
+
+@dataclass(frozen=True)
+class Status:
+    """How the filter fared with each sequence, all of shape (batch,).
+
+    Attributes
+    ----------
+    steps_skipped
+        Steps at which no channel was observed.
+    jitter
+        Largest amount added to the diagonal of an innovation covariance to make it positive definite; 0 if none.
+    smallest_variance
+        Smallest variance of a filtered state; above 0 in a healthy filter.
+    """
+
+    steps_skipped: Tensor
+    jitter: Tensor
+    smallest_variance: Tensor
+
+
+def distinct(stack: Tensor, dtype: torch.dtype, batch: int, index: Tensor) -> tuple[Tensor, Tensor]:
+    """The covariances of a stack (batch|1, entries, …), each once, and which is whose, (batch, steps).
+
+    `index` (steps,) tells the entry of each step.
+    """
+    covs = round_covariance(symmetrise(stack), dtype)
+    first = torch.arange(len(covs), device=covs.device) * covs.shape[1]
+    return covs.flatten(0, 1), (first[:, None] + index).expand(batch, len(index))
+
+
+def round_covariance(cov: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bring covariances to a coarser data type so that they stay positive definite.
+
+    Rounding changes an entry by at most u sqrt(P_ii P_jj), u being the unit roundoff; raising the n variances by a
+    share of n u outweighs that.
+    """
+    if cov.dtype == dtype or torch.finfo(dtype).bits >= torch.finfo(cov.dtype).bits:
+        return cov.to(dtype)
+    share = cov.shape[-1] * 0.5 * torch.finfo(dtype).eps
+    variances = torch.diag_embed(cov.diagonal(dim1=-2, dim2=-1))
+    return (cov + share * variances).to(dtype)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One step of the filter: the fields of `FilterResult` without their time axis."""
+
+    predicted_mean: Tensor
+    predicted_cov: Tensor
+    filtered_mean: Tensor
+    filtered_cov: Tensor
+    log_likelihood: Tensor
+    gain: Tensor
+    innovation: Tensor
+    innovation_cov: Tensor
+
+
+class SmootherResult:
+    """Moments of the state given the whole sequence.
+
+    Covariances are brought into the shape below when they are first asked for, with derivatives. Where neither the
+    parameters nor the mask differ between sequences, they share memory along the batch.
+
+    Attributes
+    ----------
+    smoothed_mean, smoothed_cov : (batch, time, state), (batch, time, state, state)
+        Moments of the state at t given all of y.
+    lag_one_cov : (batch, time - 1, state, state)
+        Covariance of the states at t + 1 (rows) and t (columns) given all of y, at index t.
+    filter : FilterResult
+        The forward pass it was made from.
+    """
+
+    FIELDS = ("smoothed_mean", "smoothed_cov", "lag_one_cov")
+
+    def __init__(self, mean: Tensor, covs: Tensor, gains: Tensor, same: int, filtered: FilterResult) -> None:
+        # The covariances (batch|1, entries, state, state) are in order of time, each made from the one after it by a
+        # gain. Before the last `same` + 1 of them come as many steps as are missing, all like the first of these.
+        self._covs, self._gains = covs, gains
+        steps, entries = mean.shape[1], covs.shape[1]
+        step = torch.arange(steps, device=covs.device)
+        settled = max(entries - 1 - same, 0)
+        self._index = torch.where(step < settled, step, (step - (steps - entries)).clamp_min(settled))
+        self._dtype = filtered.filtered_mean.dtype
+        self.smoothed_mean: Tensor = mean.to(self._dtype)
+        self.filter = filtered
+
+    def __repr__(self) -> str:
+        batch, time, state = self.smoothed_mean.shape
+        return f"SmootherResult(batch={batch}, time={time}, state={state}, dtype={self._dtype})"
+
+    @cached_property
+    def smoothed_cov(self) -> Tensor:
+        """Covariance of the state at each step given all of y."""
+        return self._every_step(round_covariance(self._covs, self._dtype), self._index)
+
+    @cached_property
+    def lag_one_cov(self) -> Tensor:
+        """Covariance of the states at t + 1 (rows) and t (columns) given all of y."""
+        lagged = self._covs[:, 1:] @ self._gains.mT
+        return self._every_step(lagged.to(self._dtype), self._index[:-1])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the moments by name; computes all of them."""
+        return {name: getattr(self, name) for name in self.FIELDS}
+
+    def distinct_smoothed_cov(self) -> tuple[Tensor, Tensor]:
+        """Return the smoothed covariances, each once, (distinct, state, state), and which is whose, (batch, time)."""
+        return distinct(self._covs, self._dtype, len(self.smoothed_mean), self._index)
+
+    def _every_step(self, stack: Tensor, index: Tensor) -> Tensor:
+        stack = stack if stack.shape[1] == len(index) else stack[:, index]
+        return stack.expand(len(self.smoothed_mean), -1, -1, -1)
+
+
+@dataclass(frozen=True)
+class ForecastResult:
+    """Moments of the coming states and observations; step 0 is the first one after the given state.
+
+    Attributes
+    ----------
+    state_mean, state_cov : (batch, steps, state), (batch, steps, state, state)
+    observation_mean, observation_cov : (batch, steps, obs), (batch, steps, obs, obs)
+        Observation noise included.
+    """
+
+    state_mean: Tensor
+    state_cov: Tensor
+    observation_mean: Tensor
+    observation_cov: Tensor
+
+
+@dataclass(frozen=True)
+class PriorSample:
+    """Trajectories drawn from the model: states (batch, time, state), observations (batch, time, obs)."""
+
+    states: Tensor
+    observations: Tensor

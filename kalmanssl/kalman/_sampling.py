@@ -1,0 +1,171 @@
+"""Trajectories drawn from the model, and from its posterior given observations."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kalmanssl.kalman._linalg import safe_cholesky
+from kalmanssl.kalman._moments import from_second, step_index
+from kalmanssl.kalman._results import PriorSample
+from kalmanssl.kalman._smoothing import reverse_model
+from kalmanssl.kalman._validation import (
+    check_count,
+    check_generator,
+    check_model,
+    check_observations,
+    full_noise,
+    in_double,
+)
+from kalmanssl.kalman.backends._affine_recursions import Vectors
+from kalmanssl.kalman.backends._dispatch import filter_fastest
+
+__all__ = ["sample_posterior", "sample_prior"]
+
+
+def sample_prior(
+    batch: int,
+    time: int,
+    *,
+    A: Tensor,
+    Q: Tensor,
+    C: Tensor,
+    R: Tensor,
+    b: Tensor | None = None,
+    m0: Tensor | None = None,
+    P0: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> PriorSample:
+    """Draw states and observations from the model.
+
+    Parameters
+    ----------
+    batch, time : int
+        Number of sequences and of steps.
+    A, Q, C, R, b, m0, P0
+        As for `kalman_filter`.
+    generator : torch.Generator, optional
+        Source of randomness, on the device of A; torch's own by default.
+
+    Returns
+    -------
+    PriorSample
+        states (batch, time, state) and observations (batch, time, obs), in the data type of A.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong type, shape or value.
+    """
+    check_generator(generator)
+    check_count("batch", batch)
+    check_count("time", time)
+    model = check_model(A, batch, time, A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0)
+    obs, state = model.C.shape[-2:]
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=A.dtype, device=A.device)
+
+    first = model.m0 + _times(_factor(model.P0, "P0"), draw(batch, state))
+    shocks = model.b + _noise(model.Q, "Q", draw(batch, time, state))
+    offsets = torch.cat([first[:, None], shocks[:, 1:]], 1).transpose(0, 1)
+    path = Vectors.apply(offsets, model.A.transpose(0, 1), False).transpose(0, 1)
+    return PriorSample(path, _times(model.C, path) + _noise(model.R, "R", draw(batch, time, obs)))
+
+
+def sample_posterior(
+    y: Tensor,
+    n_samples: int,
+    *,
+    A: Tensor,
+    Q: Tensor,
+    C: Tensor,
+    R: Tensor,
+    b: Tensor | None = None,
+    m0: Tensor | None = None,
+    P0: Tensor | None = None,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw whole state trajectories from the posterior given the observations.
+
+    The states of one trajectory hang together as the posterior says: this is what is needed for the uncertainty of
+    anything computed from several time steps. The moments of a single step are those of `kalman_smoother`.
+
+    Parameters
+    ----------
+    y, A, Q, C, R, b, m0, P0, mask
+        As for `kalman_filter`.
+    n_samples : int
+        Trajectories for each sequence.
+    generator : torch.Generator, optional
+        Source of randomness, on the device of y; torch's own by default.
+
+    Returns
+    -------
+    (n_samples, batch, time, state)
+        Trajectories, in the data type of y; differentiable with respect to every tensor given.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong type, shape or value.
+    NotPositiveDefiniteError
+        If a covariance is not positive definite (a subclass of ValueError).
+
+    References
+    ----------
+    Forward filtering, backward sampling: Frühwirth-Schnatter, J. Time Series Anal. 15 (1994) 183-202.
+    """
+    check_generator(generator)
+    check_count("n_samples", n_samples)
+    observations = check_observations(y, mask)
+    model = check_model(y, *y.shape[:2], A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=y.shape[2])
+    model, observations = in_double(model, observations)
+    moments = filter_fastest(model, observations)
+    reverse = reverse_model(model, moments)
+    batch, time, _ = y.shape
+    state = model.A.shape[-1]
+
+    def draw() -> Tensor:
+        shape = (n_samples, batch, time, state)
+        noise = torch.randn(shape, generator=generator, dtype=y.dtype, device=y.device)
+        return noise.to(model.A.dtype)
+
+    # The noise of the backward process has two parts, of keep Pf keep' and gain Q gain' with keep = I - gain A. Drawing
+    # them apart needs no factor of their sum, which is singular where Q is very small.
+    factor = _factor(moments.filtered_cov, "filtered covariance")
+    filtered_noise = _every_step(factor, time, draw())
+    process_noise = _noise(model.Q, "Q", draw())
+    before = filtered_noise[:, :, :-1]
+    after = _times(from_second(model.A), before) + process_noise[:, :, 1:]
+    shocks = before - _every_step(reverse.gain, time - 1, after)
+    last = moments.filtered_mean[:, -1:] + filtered_noise[:, :, -1:]
+    # Samples stand innermost: those of a sequence share its gains.
+    offsets = torch.cat([reverse.offset + shocks, last], 2).permute(2, 1, 0, 3).flatten(1, 2)
+    states = Vectors.apply(offsets, reverse.gain.transpose(0, 1), True)
+    return states.unflatten(1, (batch, n_samples)).permute(2, 1, 0, 3).to(y.dtype)
+
+
+def _every_step(stack: Tensor, steps: int, vectors: Tensor) -> Tensor:
+    """Matrices (batch|1, steps or fewer, n, n) times vectors (samples, batch, steps, n)."""
+    return _times(stack[:, step_index(stack, steps)], vectors)
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    return (matrix @ vector[..., None])[..., 0]
+
+
+def _noise(noise: Tensor, name: str, standard: Tensor) -> Tensor:
+    """Standard normal draws (…, batch, time, dim) given the covariance of Q or R."""
+    if noise.ndim == 3:
+        return noise.sqrt() * standard
+    return _times(_factor(full_noise(noise), name), standard)
+
+
+def _factor(cov: Tensor, name: str) -> Tensor:
+    """Cholesky factor of a covariance, which may be diagonal with zeros in it."""
+    variances = cov.diagonal(dim1=-2, dim2=-1)
+    if not bool((cov.detach() - torch.diag_embed(variances.detach())).any()):
+        return torch.diag_embed(variances.sqrt())
+    return safe_cholesky(cov, name)

@@ -1,0 +1,228 @@
+"""Where the covariances of a constant model settle, and the gain that they settle to.
+
+The discrete algebraic Riccati equation is solved by doubling: the filter over 2^k steps is put together from two over
+2^(k-1), so that about ten products do for a thousand steps. Derivatives come from Newton's method, each step of which
+is a discrete Lyapunov equation in the gain of the step before.
+
+Chu, Fan, Lin & Wang, Int. J. Control 77 (2004) 767-788 (doubling); Särkkä & García-Fernández, IEEE Trans. Automat.
+Contr. 66 (2021) 299-306, Lemma 8 (two spans of the filter put together); Hewer, IEEE Trans. Automat. Contr. 16 (1971)
+382-384 (Newton's method); Anderson & Moore, Optimal Filtering (1979), Section 4.4 (when there is a steady state).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kalmanssl.kalman._linalg import safe_cholesky, symmetrise
+from kalmanssl.kalman._results import round_covariance
+from kalmanssl.kalman._validation import check_model, full_noise
+
+__all__ = ["SteadyState", "steady_state"]
+
+_DOUBLINGS = 60
+_NEWTON_STEPS = 60
+_SETTLED = 1e-13  # change of the covariance, in units of its largest entry
+_FORGETS = 1 - 1e-8  # largest modulus of an eigenvalue of the closed loop that still counts as forgetting
+
+
+@dataclass(frozen=True)
+class SteadyState:
+    """The filter of a constant model after many steps.
+
+    Attributes
+    ----------
+    predicted_cov, filtered_cov : (state, state)
+        Covariance of the state before and after a step is observed.
+    gain : (state, obs)
+        Kalman gain.
+    innovation_cov : (obs, obs)
+        Covariance of the prediction of an observation, noise included.
+    closed_loop : (state, state)
+        (I - gain C) A, which takes the filtered mean from step to step: `filtered_mean[t] = closed_loop
+        filtered_mean[t-1] + (I - gain C) b + gain y[t]`.
+    spectral_radius : float
+        Largest modulus of its eigenvalues, below 1: what was believed about the state n steps ago counts for about
+        `spectral_radius**n` now.
+    """
+
+    predicted_cov: Tensor
+    filtered_cov: Tensor
+    gain: Tensor
+    innovation_cov: Tensor
+    closed_loop: Tensor
+    spectral_radius: float
+
+
+def steady_state(*, A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> SteadyState:
+    """Steady state of the filter of a constant model.
+
+    Parameters
+    ----------
+    A : (state, state)
+        Transition.
+    Q : (state,) or (state, state)
+        Variances or covariance of the process noise.
+    C : (obs, state)
+        Emission.
+    R : (obs,) or (obs, obs)
+        Variances or covariance of the observation noise; may be singular as long as C Q C' + R is not.
+
+    Returns
+    -------
+    SteadyState
+        Computed in float64 where the device has it, given in the data type of A; differentiable, twice too.
+
+    Raises
+    ------
+    ValueError
+        If an argument has a wrong type, shape or value; or if there is no steady state, because a mode that does not
+        decay is not observed or not driven by noise.
+
+    Warns
+    -----
+    JitterWarning
+        If C Q C' + R is singular.
+
+    Examples
+    --------
+    A random walk seen through noise of the same variance settles to the golden ratio.
+
+    >>> import torch
+    >>> one = torch.ones(1, 1)
+    >>> settled = steady_state(A=one, Q=torch.ones(1), C=one, R=torch.ones(1))
+    >>> round(settled.predicted_cov.item(), 4), round(settled.gain.item(), 4)
+    (1.618, 0.618)
+    """
+    model = check_model(A, 1, 1, A=A, Q=Q, C=C, R=R, b=None)
+    for name, value in {"A": A, "Q": Q, "C": C, "R": R}.items():
+        if value.ndim > 2:
+            raise ValueError(f"{name}: expected no batch or time axis, got {tuple(value.shape)}; pass {name}[0, 0]")
+    finest = A.dtype if A.device.type == "mps" else torch.float64
+    transition, process, emission, noise = (
+        p[0, 0].to(finest) for p in (model.A, full_noise(model.Q), model.C, full_noise(model.R))
+    )
+    _check_modes(transition.detach(), emission.detach())
+    with torch.no_grad():
+        predicted = _solve(transition, process, emission, noise)
+    # A Newton step from the solution has the right first derivatives, since the covariance is smallest at the optimal
+    # gain; a second one makes those right that are of higher order.
+    for _ in range(2):
+        predicted = _newton(predicted, transition, process, emission, noise)
+    gain, innovation_cov = _gain(predicted, emission, noise)
+    keep = _eye(transition) - gain @ emission
+    filtered = symmetrise(keep @ predicted @ keep.mT + gain @ noise @ gain.mT)
+    closed_loop = keep @ transition
+    return SteadyState(
+        predicted_cov=round_covariance(predicted, A.dtype),
+        filtered_cov=round_covariance(filtered, A.dtype),
+        gain=gain.to(A.dtype),
+        innovation_cov=round_covariance(innovation_cov, A.dtype),
+        closed_loop=closed_loop.to(A.dtype),
+        spectral_radius=_radius(closed_loop),
+    )
+
+
+def _check_modes(A: Tensor, C: Tensor) -> None:
+    """Refuse a mode that does not decay and is not observed (the test of Popov, Belevitch & Hautus)."""
+    scale = max(float(torch.linalg.matrix_norm(A)), float(torch.linalg.matrix_norm(C)))
+    for value in torch.linalg.eigvals(A):
+        if value.abs() < _FORGETS:
+            continue
+        seen = torch.cat([A - value * _eye(A), C.to(value.dtype)])
+        if float(torch.linalg.svdvals(seen).min()) < 1e-9 * scale:
+            raise ValueError(
+                f"A, C: no steady state, since C does not observe the mode of A with eigenvalue {_show(value)}, which "
+                "does not decay; observe it, leave it out, or make it decay"
+            )
+
+
+def _solve(A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> Tensor:
+    """Predicted covariance, close enough to the solution for Newton's method to finish."""
+    predicted = _double(A, Q, C, R)
+    if _radius(_closed_loop(predicted, A, C, R)) < _FORGETS:
+        return predicted
+    # From perfect knowledge, where doubling starts, a growing mode that no noise drives stays known for ever. A little
+    # noise shows where all else leads, and Newton's method takes it away.
+    least = (R.diagonal().mean() / C.square().sum()).clamp_min(torch.finfo(A.dtype).eps)
+    little = 1e-4 * torch.maximum(Q.diagonal().mean(), least) * _eye(A)
+    predicted = _double(A, Q + little, C, R)
+    for _ in range(_NEWTON_STEPS):
+        before, predicted = predicted, _newton(predicted, A, Q, C, R)
+        if float((predicted - before).abs().max()) <= _SETTLED * float(before.abs().max()):
+            break
+    radius = _radius(_closed_loop(predicted, A, C, R))
+    if radius >= _FORGETS:
+        raise ValueError(
+            f"A, Q: no steady state that is ever reached, since a mode that does not decay (eigenvalue of modulus "
+            f"{radius:.6g}) is not driven by noise: its variance goes on falling; leave it out or give it some noise"
+        )
+    return predicted
+
+
+def _double(A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> Tensor:
+    """Predicted covariance after as many steps as it takes, from a state that is known exactly."""
+    eye = _eye(A)
+    factor = safe_cholesky(C @ Q @ C.mT + R, "C Q C' + R")
+    gain = torch.cholesky_solve(C @ Q, factor).mT
+    # Over a span of steps: how the state at its end follows from the one before it, with which covariance, and what
+    # the observations within say about the one before it.
+    seen = C @ A
+    carry, spread, information = (
+        (eye - gain @ C) @ A,
+        (eye - gain @ C) @ Q,
+        seen.mT @ torch.cholesky_solve(seen, factor),
+    )
+    for _ in range(_DOUBLINGS):
+        inner = torch.linalg.solve(eye + spread @ information, torch.cat([carry, spread], 1))
+        onward, between = inner[:, : len(A)], inner[:, len(A) :]
+        more = symmetrise(carry @ between @ carry.mT)
+        information = symmetrise(information + carry.mT @ information @ onward)
+        carry, spread = carry @ onward, symmetrise(spread + more)
+        if not float(more.abs().max()) > _SETTLED * float(spread.abs().max()):
+            break
+    return symmetrise(A @ spread @ A.mT + Q)
+
+
+def _newton(predicted: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> Tensor:
+    """Covariance that a constant gain, the best one for `predicted`, leads to."""
+    gain, _ = _gain(predicted, C, R)
+    loop, injected = A @ (_eye(A) - gain @ C), A @ gain
+    return _lyapunov(loop, Q + injected @ R @ injected.mT)
+
+
+def _lyapunov(F: Tensor, W: Tensor) -> Tensor:
+    """Solution of P = F P F' + W for a stable F: the sum over k of F^k W F'^k, doubling the number of terms."""
+    for _ in range(_DOUBLINGS):
+        more = F @ W @ F.mT
+        W = symmetrise(W + more)
+        # The derivatives settle with the powers of F, later than the sum.
+        F = F @ F
+        if float(F.detach().abs().max()) < 1e-20:
+            break
+    return W
+
+
+def _gain(predicted: Tensor, C: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
+    innovation_cov = symmetrise(C @ predicted @ C.mT) + R
+    factor = safe_cholesky(innovation_cov, "innovation covariance C P C' + R")
+    return torch.cholesky_solve(C @ predicted, factor).mT, innovation_cov
+
+
+def _closed_loop(predicted: Tensor, A: Tensor, C: Tensor, R: Tensor) -> Tensor:
+    return (_eye(A) - _gain(predicted, C, R)[0] @ C) @ A
+
+
+def _radius(matrix: Tensor) -> float:
+    return float(torch.linalg.eigvals(matrix.detach()).abs().max())
+
+
+def _eye(like: Tensor) -> Tensor:
+    return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
+
+
+def _show(value: Tensor) -> str:
+    real, imaginary = float(value.real), float(value.imag)
+    return f"{real:.4g}" if imaginary == 0 else f"{real:.4g}{imaginary:+.4g}i"

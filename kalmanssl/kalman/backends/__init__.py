@@ -1,0 +1,1 @@
+"""Implementations of the filter and smoother recursions, all tested against `_reference`."""

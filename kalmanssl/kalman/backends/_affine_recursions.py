@@ -1,0 +1,172 @@
+"""Linear recursions over time, the part of filter and smoother that cannot be done for all steps at once.
+
+    vectors    x[t] = M[t] x[t-1] + u[t]               means, their derivatives, means of the smoother
+    matrices   X[t] = M[t] X[t-1] M[t]' + D[t]         covariances of the smoother, derivatives of covariances
+
+and both backwards in time. Time is the first axis, sequences the second; a stack of matrices (distinct, batch|1, n, n)
+serves all sequences where its batch axis is 1, and its last entry serves all later steps. Compiled where numba is
+installed, in torch otherwise and on other devices; nothing here is recorded for derivatives except by `Vectors` and
+`Congruences`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
+
+from kalmanssl.kalman._linalg import symmetrise
+from kalmanssl.kalman._stacks import outer, per_step, reduce_to
+from kalmanssl.kalman.kernels._jit import has_compiler, run_blocks
+
+__all__ = ["Congruences", "Vectors", "advance", "as_rows", "congruences", "flat", "is_compiled", "settled", "share_out"]
+
+# Sequences that a thread takes at once: they share what is loaded of a matrix.
+_BLOCK = 16
+# Bytes of the vectors that a row is padded to a multiple of.
+_VECTOR = 32
+
+
+class Vectors(torch.autograd.Function):
+    """`advance` with derivatives; with `reverse` there are fewer matrices than steps: none leads into the last."""
+
+    @staticmethod
+    def forward(ctx: Any, offsets: Tensor, matrices: Tensor, reverse: bool) -> Tensor:
+        x = advance(offsets, matrices, reverse=reverse)
+        ctx.save_for_backward(x, matrices)
+        ctx.reverse = reverse
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, matrices = ctx.saved_tensors
+        known, models = matrices.shape[:2]
+        # The matrix that leads into a step in one direction leads out of the one before it in the other.
+        shifted = matrices
+        if known > 1:
+            shifted = torch.cat([matrices[:1], matrices]) if ctx.reverse else matrices[1:]
+        to_x = advance(gradient, shifted.mT, reverse=not ctx.reverse)
+        if not ctx.needs_input_grad[1]:
+            return to_x, None, None
+        left, right = (to_x[:-1], x[1:]) if ctx.reverse else (to_x[1:], x[:-1])
+        unused = 1 if known > 1 and not ctx.reverse else 0  # nothing leads into the first step
+        steps = known - unused
+        if models == 1:
+            to_matrices = outer(left, right, steps, 1)
+        else:
+            left, right = (p.unflatten(1, (models, -1)) for p in (left, right))
+            to_matrices = reduce_to(left.mT @ right, steps, models)
+        return to_x, torch.cat([torch.zeros_like(matrices[:unused]), to_matrices]), None
+
+
+class Congruences(torch.autograd.Function):
+    """`congruences` backwards in time, with derivatives."""
+
+    @staticmethod
+    def forward(ctx: Any, offsets: Tensor, matrices: Tensor) -> Tensor:
+        X = congruences(offsets, matrices, reverse=True)
+        ctx.save_for_backward(X, matrices)
+        return X
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        X, matrices = ctx.saved_tensors
+        to_X = congruences(symmetrise(gradient), matrices.mT)
+        return to_X, reduce_to(2 * to_X[:-1] @ matrices @ X[1:], *matrices.shape[:2])
+
+
+def is_compiled(like: Tensor) -> bool:
+    """Whether compiled code takes tensors of this kind."""
+    return like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64) and has_compiler()
+
+
+def advance(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> Tensor:
+    """x[t] = M[t] x[t-1] + u[t] for u (time, batch, n), or x[t] = M[t] x[t+1] + u[t] with `reverse`.
+
+    The batch may be a multiple of that of the matrices: as many sequences in a row then share one.
+    """
+    steps, batch, n = offsets.shape
+    last = len(matrices) - 1
+    if is_compiled(offsets):
+        from kalmanssl.kalman.kernels import _recursion_kernels as recursion_kernels
+
+        x, rows = as_rows(offsets, copy=True), as_rows(matrices.mT)
+        size = (steps, batch, n, x.shape[-1])
+        group = batch // matrices.shape[1]
+        operations = 2 * steps * batch * n * n
+        share_out(recursion_kernels.advance, batch, operations, flat(x), flat(rows), last + 1, group, size, reverse)
+        return x[..., :n]
+    M = per_step(matrices.mT, last + 1)
+    u = offsets.unbind(0)
+    order = range(steps - 1, -1, -1) if reverse else range(steps)
+    found = [u[order[0]]]
+    for t in order[1:]:
+        matrix = M[min(t, last)]
+        if matrix.ndim == 2:
+            found.append(torch.addmm(u[t], found[-1], matrix))
+        else:
+            offset, before = (p.unflatten(0, (len(matrix), -1)) for p in (u[t], found[-1]))
+            found.append(torch.baddbmm(offset, before, matrix).flatten(0, 1))
+    return torch.stack(found[::-1] if reverse else found)
+
+
+def congruences(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> Tensor:
+    """X[0] = D[0], X[t+1] = M[t] X[t] M[t]' + D[t+1] for symmetric D (steps, batch, n, n), one M less than D.
+
+    With `reverse` it begins at the last D, and X[t] = M[t] X[t+1] M[t]' + D[t].
+    """
+    steps, batch, n, _ = offsets.shape
+    if is_compiled(offsets):
+        from kalmanssl.kalman.kernels import _recursion_kernels as recursion_kernels
+
+        X = as_rows(offsets, copy=True)
+        X_, G = flat(X), flat(as_rows(matrices))
+        own, size = matrices.shape[1] > 1, (steps, batch, n, X.shape[-1])
+
+        def work(begin: int, end: int) -> None:
+            recursion_kernels.congruences(X_, G, own, size, reverse, (begin, end))
+
+        run_blocks(work, batch, 4 * steps * batch * n**3)
+        return X[..., :n]
+    M, D = (per_step(stack, len(stack)) for stack in (matrices, offsets))
+    order = range(steps - 1, -1, -1) if reverse else range(steps)
+    found = [D[order[0]]]
+    for i in order[1:]:
+        matrix = M[i if reverse else i - 1]
+        found.append(symmetrise(D[i] + matrix @ found[-1] @ matrix.mT))
+    return torch.stack(found[::-1] if reverse else found).reshape(offsets.shape)
+
+
+def share_out(kernel: Any, batch: int, operations: int, *arguments: Any) -> None:
+    """Call a kernel whose last argument is the range of sequences, in as many threads as torch uses."""
+
+    def work(begin: int, end: int) -> None:
+        kernel(*arguments, (begin * _BLOCK, min(end * _BLOCK, batch)))
+
+    run_blocks(work, -(-batch // _BLOCK), operations)
+
+
+def settled(before: Tensor, now: Tensor) -> bool:
+    """Whether a covariance has reached its steady state, up to rounding."""
+    sd = now.diagonal(dim1=-2, dim2=-1).sqrt()
+    tolerance = 32 * torch.finfo(now.dtype).eps
+    return bool(((now - before).abs() <= tolerance * sd[..., :, None] * sd[..., None, :]).all())
+
+
+def as_rows(stack: Tensor, *, copy: bool = False) -> Tensor:
+    """A stack (…, n) that is one piece of memory, its rows padded with zeros as the compiled code wants them."""
+    missing = -stack.shape[-1] % (_VECTOR // stack.element_size())
+    if missing:
+        return pad(stack.detach(), (0, missing))
+    stack = stack.detach()
+    return stack.clone(memory_format=torch.contiguous_format) if copy else stack.contiguous()
+
+
+def flat(stack: Tensor) -> Any:
+    """The numbers of a tensor in one piece of memory, as numpy has them."""
+    return stack.reshape(-1).numpy()

@@ -1,0 +1,162 @@
+"""The covariances of the filter, which do not depend on the data: computed once for all sequences that share them.
+
+Those of a constant model settle, and are no longer computed once they have: the last of a stack stands for all steps
+that follow (Anderson & Moore, Optimal Filtering, 1979, Section 4.4). The update is Joseph's form, as in `reference.py`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kalmanssl.kalman._linalg import (
+    NotPositiveDefiniteError,
+    cholesky_unchecked,
+    cholesky_with_jitter,
+    inverse_transpose,
+    symmetrise,
+)
+from kalmanssl.kalman._moments import INNOVATION_COV
+from kalmanssl.kalman._stacks import empty_steps, per_step
+from kalmanssl.kalman.backends._affine_recursions import as_rows, flat, is_compiled, settled
+
+__all__ = ["Covariances", "covariances", "steps_to_forget"]
+
+# How often the loop in torch looks whether the covariances still change, which is as dear as a step.
+_LOOK_EVERY = 32
+# Steps for which the compiled loop gets memory at first.
+_FIRST_STEPS = 64
+# Derivatives have settled once of a change at the beginning less than the square of this is left.
+_FORGOTTEN = 3e-7
+
+
+class Covariances(NamedTuple):
+    """Predicted, filtered, gain K, innovation F, V with V V' = F^-1; time first, batch 1 if shared. Jitter (batch,).
+
+    There are fewer steps than were asked for if they settled.
+    """
+
+    predicted: Tensor
+    filtered: Tensor
+    gain: Tensor
+    innovation: Tensor
+    whitener: Tensor
+    jitter: Tensor
+
+
+def covariances(
+    steps: int, P0: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, *, guarded: bool, lasting: bool
+) -> Covariances:
+    """Covariances for parameters (steps|1, batch|1, …) and P0 (1, batch|1, n, n).
+
+    With `guarded`, factors that fail are mended where they can be, otherwise NotPositiveDefiniteError is raised. With
+    `lasting` there are so many steps that derivatives have settled too.
+    """
+    shared = all(p.shape[1] == 1 for p in (P0, A, Q, C, R))
+    constant = shared and all(len(p) == 1 for p in (A, Q, C, R))
+    if shared and not guarded and is_compiled(C):
+        found = _compiled_loop(steps, P0, A, Q, C, R, constant=constant)
+    else:
+        found = _torch_loop(steps, P0, A, Q, C, R, guarded=guarded, constant=constant)
+    known = len(found.gain)
+    if not lasting or known == steps:
+        return found
+    eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    known = steps_to_forget((eye - found.gain[-1, 0] @ C[0, 0]) @ A[0, 0], known, steps)
+    index = torch.arange(known, device=A.device).clamp_max(len(found.gain) - 1)
+    return Covariances._make([*(stack[index] for stack in found[:-1]), found.jitter])
+
+
+def steps_to_forget(transition: Tensor, known: int, steps: int) -> int:
+    """After how many steps a settled recursion X -> M X M' + … has forgotten where it began.
+
+    A value that has settled may have begun so close to its limit that its derivative has not: one that starts in its
+    steady state. At least `known`, at most `steps`.
+    """
+    while known < steps and bool(torch.linalg.matrix_power(transition, known).abs().amax() > _FORGOTTEN):
+        known *= 2
+    return min(known, steps)
+
+
+def _compiled_loop(
+    steps: int, P0: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, *, constant: bool
+) -> Covariances:
+    from kalmanssl.kalman.kernels import _covariance_kernels as covariance_kernels
+
+    n, m = C.shape[-1], C.shape[-2]
+    matrices = [as_rows(p) for p in (A, A.mT, -C, C.mT)]
+    ns, ms = matrices[0].shape[-1], matrices[3].shape[-1]
+    model = tuple(flat(p) for p in (*matrices, Q.detach().contiguous(), R.detach().contiguous()))
+    periods, size, diagonal = (len(A), len(C), len(Q), len(R)), (n, m, ns, ms), (Q.ndim == 3, R.ndim == 3)
+    tolerance = 32 * torch.finfo(C.dtype).eps if constant else 0.0
+    before, first, length = as_rows(P0), 0, _FIRST_STEPS if constant else steps
+    pieces = []
+    while first < steps:
+        length = min(length, steps - first)
+        out = [P0.new_empty(length, 1, *shape) for shape in ((n, ns), (n, ns), (n, ms), (m, ms), (m, ms))]
+        done = covariance_kernels.riccati(
+            first, length, flat(before), model, periods, size, diagonal, tolerance, tuple(flat(p) for p in out)
+        )
+        if done < 0:
+            raise NotPositiveDefiniteError(INNOVATION_COV)
+        pieces.append([stack[:done] for stack in out])
+        if done < length:
+            break
+        before, first, length = out[1][-1], first + length, 2 * length
+    columns = (n, n, m, m, m)
+    stacks = (torch.cat(parts)[..., :k] for parts, k in zip(zip(*pieces, strict=True), columns, strict=True))
+    return Covariances._make([*stacks, P0.new_zeros(1)])
+
+
+def _torch_loop(
+    steps: int, P0: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, *, guarded: bool, constant: bool
+) -> Covariances:
+    batch = max(p.shape[1] for p in (P0, A, Q, C, R))
+    state, obs = C.shape[-1], C.shape[-2]
+    eye_state, eye_obs = (torch.eye(n, dtype=C.dtype, device=C.device) for n in (state, obs))
+    add_Q, add_R = (_add_variances_ if noise.ndim == 3 else Tensor.add_ for noise in (Q, R))
+    add_product = torch.addmm if batch == 1 else torch.baddbmm
+    A_, Q_, C_, R_ = (per_step(p, steps) for p in (A, Q, C, R))
+    Pp, Pp_ = empty_steps(C, steps, batch, state, state)
+    Pf, Pf_ = empty_steps(C, steps, batch, state, state)
+    K, K_ = empty_steps(C, steps, batch, state, obs)
+    F, F_ = empty_steps(C, steps, batch, obs, obs)
+    V, V_ = empty_steps(C, steps, batch, obs, obs)
+    # Memory that is written again at every step stays in the cache.
+    one, two, keep = (torch.empty_like(Pp_[0]) for _ in range(3))
+    Pp_[0].copy_(P0[0, 0] if batch == 1 else P0[0])
+    statuses, jitter = [], P0.new_zeros(batch)
+    for t in range(steps):
+        Pt, Kt, Ft, Vt, Ct, Rt = Pp_[t], K_[t], F_[t], V_[t], C_[t], R_[t]
+        if t > 0:
+            torch.matmul(torch.matmul(A_[t], Pf_[t - 1], out=one), A_[t].mT, out=two)
+            add_Q(torch.add(two, two.mT, out=Pt).mul_(0.5), Q_[t])
+        N = Pt @ Ct.mT
+        add_R(torch.matmul(Ct, N, out=Ft), Rt)
+        if guarded:
+            L, added = cholesky_with_jitter(Ft, INNOVATION_COV)
+            jitter = torch.maximum(jitter, added)
+        else:
+            L, status = cholesky_unchecked(Ft)
+            statuses.append(status)
+        inverse_transpose(L, eye_obs, out=Vt)
+        torch.matmul(N @ Vt, Vt.mT, out=Kt)
+        torch.sub(eye_state, torch.matmul(Kt, Ct, out=one), out=keep)
+        torch.matmul(torch.matmul(keep, Pt, out=one), keep.mT, out=two)
+        KR = Kt * Rt[..., None, :] if R.ndim == 3 else Kt @ Rt
+        add_product(two, KR, Kt.mT, out=one)
+        torch.add(one, one.mT, out=Pf_[t]).mul_(0.5)
+        if constant and t % _LOOK_EVERY == _LOOK_EVERY - 1 and settled(Pp_[t - 1], Pt):
+            Pp, Pf, K, F, V = (stack[: t + 1].clone() for stack in (Pp, Pf, K, F, V))
+            break
+    variances = F.diagonal(dim1=-2, dim2=-1)
+    if not guarded and (bool(torch.stack(statuses).any()) or not bool(torch.isfinite(variances).all())):
+        raise NotPositiveDefiniteError(INNOVATION_COV)
+    return Covariances(Pp, Pf, K, symmetrise(F), V, jitter)
+
+
+def _add_variances_(cov: Tensor, variances: Tensor) -> Tensor:
+    cov.diagonal(dim1=-2, dim2=-1).add_(variances)
+    return cov

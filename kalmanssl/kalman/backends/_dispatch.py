@@ -1,0 +1,50 @@
+"""Which code runs the filter: the fastest that fits the problem and the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import torch
+
+from kalmanssl.kalman._linalg import NotPositiveDefiniteError
+from kalmanssl.kalman._moments import Moments
+from kalmanssl.kalman._validation import Model, Observations
+from kalmanssl.kalman.backends._adjoint import filter_adjoint
+from kalmanssl.kalman.backends._reference import filter_reference
+from kalmanssl.kalman.kernels._jit import has_compiler
+
+__all__ = ["IMPLEMENTATIONS", "filter_fastest"]
+
+
+def filter_fastest(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
+    """Run the filter with compiled kernels on a CPU with numba, in plain torch elsewhere.
+
+    What the kernels cannot factor in float64 goes to the plain path, which mends what can be mended and says so.
+    """
+    if observations.y.device.type != "cpu" or not has_compiler() or _shares_covariances(model, observations):
+        return filter_adjoint(model, observations, precision)
+    from kalmanssl.kalman.backends._fused import filter_fused
+
+    if precision == torch.float32:
+        return filter_fused(model, observations, precision)
+    with suppress(NotPositiveDefiniteError):
+        return filter_fused(model, observations, precision)
+    return filter_adjoint(model, observations, precision)
+
+
+def _shares_covariances(model: Model, observations: Observations) -> bool:
+    """Whether one recursion of the covariances serves several sequences, or settles."""
+    parts = [model.P0[:, None], model.A, model.Q, model.C, model.R]
+    if observations.mask is not None:
+        parts.append(observations.mask)
+    if any(part.shape[0] > 1 for part in parts):
+        return False
+    return len(observations.y) > 1 or all(part.shape[1] == 1 for part in parts)
+
+
+IMPLEMENTATIONS: dict[str, Callable[[Model, Observations, torch.dtype | None], Moments]] = {
+    "fastest": filter_fastest,
+    "adjoint": filter_adjoint,
+    "reference": filter_reference,
+}

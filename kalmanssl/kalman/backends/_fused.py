@@ -1,0 +1,196 @@
+"""The filter of models whose covariances differ between sequences, by compiled kernels, with its derivatives."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from kalmanssl.kalman._dtypes import NOISE_SHARE, VARIANCE_SHARE
+from kalmanssl.kalman._linalg import NotPositiveDefiniteError, inverse_transpose, safe_cholesky, symmetrise
+from kalmanssl.kalman._moments import INNOVATION_COV, Moments
+from kalmanssl.kalman._validation import Model, Observations, in_double, visible_model
+from kalmanssl.kalman.backends._layouts import Lanes, Packed, Rows
+from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed
+from kalmanssl.kalman.kernels import _filter_kernels as kernels
+from kalmanssl.kalman.kernels._jit import run_blocks
+
+__all__ = ["filter_fused"]
+
+_MISSING = -1.0  # a variance that marks a missing channel
+
+
+def filter_fused(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
+    """Run the filter on the CPU; first derivatives only.
+
+    Without a `precision` it is that of y where that proves to be enough, and float64 otherwise.
+
+    Raises
+    ------
+    NotPositiveDefiniteError
+        If an innovation variance or a variance of the state is not positive in the precision asked for, or in float64.
+    """
+    y = observations.y
+    half_log_det: Tensor | float = 0.5 * LOG_2PI * number_observed(observations)
+    if model.R.ndim == 4:
+        model, observations = in_double(model, observations)
+        model, y, whitening = _whitened(visible_model(model, observations.mask), observations.y)
+        half_log_det = half_log_det + whitening
+    elif observations.mask is not None:
+        model = replace(model, R=torch.where(observations.mask, model.R, model.R.new_tensor(_MISSING)))
+    arguments = (y, model.R, model.A, model.b, model.Q, model.C, model.m0[:, None], model.P0[:, None])
+
+    def run(dtype: torch.dtype) -> tuple[Moments, Tensor]:
+        constant, rest = (0.0, half_log_det) if isinstance(half_log_det, Tensor) else (half_log_det, None)
+        mean, cov, log_density, fared = _Fused.apply(*arguments, dtype, constant)
+        log_likelihood = log_density if rest is None else log_density - rest
+        moments = Moments(mean, cov, log_likelihood, smallest_variance=fared[:, 0])
+        return moments, fared
+
+    if precision is None and y.dtype == torch.float32:
+        with suppress(NotPositiveDefiniteError):
+            moments, fared = run(torch.float32)
+            _, variance_share, _, noise_share = fared.amin(0).tolist()
+            if variance_share >= VARIANCE_SHARE and noise_share >= NOISE_SHARE:
+                return moments
+    return run(precision or torch.float64)[0]
+
+
+def _whitened(model: Model, y: Tensor) -> tuple[Model, Tensor, Tensor]:
+    """The same model with channels whose noise is independent and of unit variance."""
+    factor = safe_cholesky(model.R, "observation noise R")
+    eye = torch.eye(factor.shape[-1], dtype=factor.dtype)
+    whitener = inverse_transpose(factor, eye).mT
+    white = replace(model, C=whitener @ model.C, R=torch.ones_like(whitener[..., 0]))
+    half_log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return white, (whitener @ y[..., None])[..., 0], half_log_det
+
+
+def _layout(batch: int, state: int, dtype: np.dtype) -> Lanes | Rows:
+    """The faster of the two: measured, lanes gain with the batch and rows with the state."""
+    return Lanes(batch, dtype) if state < 16 and 2 * batch > state else Rows(batch, dtype)
+
+
+class _Fused(torch.autograd.Function):
+    """Parameters with both axes, R negative where a channel is missing, to filtered moments and log-densities.
+
+    The last result (batch, 4) tells how each sequence fared: least variance of the state, least ratio of two of them,
+    least variance of an innovation, least share of the noise in one.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        y: Tensor,
+        R: Tensor,
+        A: Tensor,
+        b: Tensor,
+        Q: Tensor,
+        C: Tensor,
+        m0: Tensor,
+        P0: Tensor,
+        dtype: torch.dtype,
+        constant: float,
+    ) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        batch, steps, obs = y.shape
+        state = A.shape[-1]
+        given = (y, R, A, b, Q, C, m0, P0)
+        layout = _layout(batch, state, np.dtype(np.float32 if dtype == torch.float32 else np.float64))
+        sizes = (steps, state, obs, layout.vectors(state), layout.unit, Q.ndim == 4)
+        inputs = [layout.pack(p.detach().numpy(), of_state=i > 1) for i, p in enumerate(given)]
+        shapes = ((state,), (state, state), (obs, state), (obs,), (obs,))
+        outputs = [layout.room(steps, shape, of_state=i < 3) for i, shape in enumerate(shapes)]
+        fared = layout.room(1, (4,), of_state=False)
+        kernel = kernels.forward_lanes if isinstance(layout, Lanes) else kernels.forward_rows
+        arguments = (sizes, *_split(inputs), *_split([*outputs, fared]))
+        run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks, _operations(batch, sizes))
+
+        found = torch.from_numpy(layout.unpack(fared.flat, 1, (4,), of_state=False)[:, 0])
+        least_variance, _, least_spread, _ = found.amin(0).tolist()
+        if not (least_variance > 0 and least_spread > 0):  # NaN is neither
+            raise NotPositiveDefiniteError(
+                f"{INNOVATION_COV}: not positive definite in {str(dtype).removeprefix('torch.')}; "
+                "leave out precision or pass torch.float64"
+            )
+        error, inverse = (layout.unpack(packed.flat, steps, (obs,), of_state=False) for packed in outputs[3:])
+        # The gain of a missing channel is 0, and so is what it adds.
+        log_precision = np.log(np.where(inverse > 0, inverse, 1), dtype=inverse.dtype)
+        log_density = 0.5 * (log_precision - error * error * inverse).sum(-1) - log_precision.dtype.type(constant)
+        # Kept as tensors, so that writing into what is handed out does not go unnoticed.
+        mean, cov = (torch.from_numpy(packed.flat) for packed in outputs[:2])
+        ctx.save_for_backward(mean, cov)
+        ctx.kept = layout, sizes, outputs, inputs[2], inputs[5]
+        ctx.shapes = [tuple(p.shape) for p in given]
+        ctx.dtypes = [p.dtype for p in given]
+        ctx.mark_non_differentiable(found)
+        return (
+            _view(layout, mean, steps, (state,)),
+            _view(layout, cov, steps, (state, state)),
+            torch.from_numpy(log_density),
+            found,
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, g_mean: Tensor | None, g_cov: Tensor | None, g_ll: Tensor | None, *_: None
+    ) -> tuple[Tensor | None, ...]:
+        layout, sizes, outputs, A, C = ctx.kept
+        ctx.saved_tensors  # noqa: B018  raises if what was handed out has been written into
+        steps, _, obs = sizes[:3]
+        nothing = Packed(outputs[0].flat, (0, 0))
+        weight = np.zeros((1, 1, 1)) if g_ll is None else g_ll.numpy()[..., None]
+        from_outside = [
+            layout.pack(weight, of_state=False),
+            nothing if g_mean is None else layout.pack(g_mean.numpy(), of_state=True),
+            nothing if g_cov is None else layout.pack(symmetrise(g_cov).numpy(), of_state=True),
+        ]
+        wanted = ctx.needs_input_grad[:8]
+        needs = (g_mean is not None, g_cov is not None, wanted[2], wanted[5])
+        per_step = [layout.room(steps, (obs,), of_state=False) for _ in range(2)]
+        totals = [
+            layout.room(shape[1] if i not in (0, 3) or wanted[i + 2] else 1, shape[2:], of_state=True, totals=True)
+            for i, shape in enumerate(ctx.shapes[2:])
+        ]
+        kernel = kernels.backward_lanes if isinstance(layout, Lanes) else kernels.backward_rows
+        inputs = [*outputs, A, C, *from_outside]
+        arguments = (sizes, needs, *_split(inputs), *_split(per_step), *_split(totals))
+        run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks, _operations(layout.batch, sizes))
+
+        gradients: list[Tensor | None] = []
+        for i, (want, shape, dtype) in enumerate(zip(wanted, ctx.shapes, ctx.dtypes, strict=True)):
+            if not want:
+                gradients.append(None)
+                continue
+            packed, time = (per_step[i], steps) if i < 2 else (totals[i - 2], shape[1])
+            gradient = _sum_to(layout.unpack(packed.flat, time, shape[2:], of_state=i > 1), shape)
+            gradients.append(torch.from_numpy(gradient).to(dtype))
+        return (*gradients, None, None)
+
+
+def _operations(batch: int, sizes: tuple[Any, ...]) -> int:
+    """About how many floating-point operations a pass takes."""
+    steps, state, obs = sizes[:3]
+    return 4 * batch * steps * state * state * (state + obs)
+
+
+def _view(layout: Lanes | Rows, flat: Tensor, steps: int, shape: tuple[int, ...]) -> Tensor:
+    """What `unpack` is for arrays, for a tensor, with which the view shares its count of changes."""
+    like = layout.unpack(flat.numpy(), steps, shape, of_state=True)
+    return flat.as_strided(like.shape, [stride // like.itemsize for stride in like.strides])
+
+
+def _sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Sum over the axes that the parameter does not have."""
+    axes = tuple(axis for axis in (0, 1) if shape[axis] == 1 and gradient.shape[axis] > 1)
+    return gradient.sum(axes, keepdims=True, dtype=np.float64) if axes else gradient
+
+
+def _split(packed: list[Packed]) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    return tuple(p.flat for p in packed), np.array([p.place for p in packed], dtype=np.int64)

@@ -1,0 +1,88 @@
+"""The Kalman filter as a textbook has it, for reading and for checking the fast ones against.
+
+Särkkä & Svensson, Bayesian Filtering and Smoothing (2nd ed., 2023), Section 6.3; the update of the covariance in the
+form of Bucy & Joseph (1968), a sum of two positive semi-definite terms, which rounding cannot make indefinite as it
+can the shorter (I - K C) P.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from kalmanssl.kalman._linalg import inverse_transpose, safe_cholesky, symmetrise
+from kalmanssl.kalman._moments import FIELDS, INNOVATION_COV, Moments
+from kalmanssl.kalman._validation import Model, Observations, full_noise, in_precision, visible_model
+
+__all__ = ["LOG_2PI", "filter_reference", "number_observed", "predict", "update"]
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def predict(mean: Tensor, cov: Tensor, A: Tensor, b: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
+    """Moments of the next state: mean (batch, state), cov (batch|1, state, state), full Q."""
+    return _times(A, mean) + b, symmetrise(A @ cov @ A.mT) + Q
+
+
+def update(mean: Tensor, cov: Tensor, y: Tensor, C: Tensor, R: Tensor) -> tuple[Tensor, ...]:
+    """Condition the state on an observation y (batch, obs) with full R.
+
+    Returns the filtered mean and covariance, log p(y) less its constant, gain, innovation and innovation covariance.
+    """
+    innovation = y - _times(C, mean)
+    cross = cov @ C.mT
+    innovation_cov = symmetrise(C @ cross) + R
+    factor = safe_cholesky(innovation_cov, INNOVATION_COV)
+    whitener = inverse_transpose(factor, _eye(R)).mT
+    gain = cross @ whitener.mT @ whitener
+    whitened = _times(whitener, innovation)
+    log_density = -0.5 * whitened.square().sum(-1) - factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    keep = _eye(cov) - gain @ C
+    filtered_cov = symmetrise(keep @ cov @ keep.mT + gain @ R @ gain.mT)
+    return mean + _times(gain, innovation), filtered_cov, log_density, gain, innovation, innovation_cov
+
+
+def number_observed(observations: Observations) -> Tensor | float:
+    """How many channels are seen at each step, (batch|1, time) or one number for all."""
+    if observations.mask is None:
+        return float(observations.y.shape[-1])
+    return observations.mask.sum(-1).to(observations.y.dtype)
+
+
+def filter_reference(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
+    """Run the filter step by step; every derivative, also of higher order, is left to autograd."""
+    if precision is not None:
+        model, observations = in_precision(model, observations, precision)
+    y = observations.y
+    visible = visible_model(model, observations.mask)
+    steps = y.shape[1]
+    A, b, Q = (_per_step(p, steps) for p in (model.A, model.b, full_noise(model.Q)))
+    C, R = (_per_step(p, steps) for p in (visible.C, full_noise(visible.R)))
+
+    mean, cov = model.m0.expand(y.shape[0], -1), model.P0
+    rows = []
+    for t, seen in enumerate(y.unbind(1)):
+        if t > 0:
+            mean, cov = predict(mean, cov, A[t], b[t], Q[t])
+        predicted = (mean, cov)
+        mean, cov, log_density, gain, innovation, innovation_cov = update(mean, cov, seen, C[t], R[t])
+        rows.append((*predicted, mean, cov, log_density, gain, innovation, innovation_cov))
+    columns = zip(*rows, strict=True)
+    fields = {name: torch.stack(torch.broadcast_tensors(*c), 1) for name, c in zip(FIELDS, columns, strict=True)}
+    fields["log_likelihood"] = fields["log_likelihood"] - 0.5 * LOG_2PI * number_observed(observations)
+    return Moments(**fields)
+
+
+def _eye(like: Tensor) -> Tensor:
+    return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
+
+
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Matrix (batch|1, n, m) times vector (batch, m)."""
+    return (matrix @ vector[..., None])[..., 0]
+
+
+def _per_step(parameter: Tensor, steps: int) -> tuple[Tensor, ...]:
+    return parameter.expand(-1, steps, *parameter.shape[2:]).unbind(1)

@@ -1,0 +1,148 @@
+"""Compiled loops over time: the means of a model that serves all sequences, and linear recursions.
+
+Arrays as in `_matrix_kernels.py`. The last argument is the range of sequences to go through.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kalmanssl.kalman.kernels._jit import compiled
+from kalmanssl.kalman.kernels._matrix_kernels import product, symmetric_part, transpose
+
+__all__ = ["advance", "congruences", "means", "means_adjoint"]
+
+
+@compiled
+def advance(
+    x: Any, matrices: Any, distinct: int, group: int, size: tuple[int, int, int, int], reverse: bool, part: Any
+) -> None:
+    """x[t] += M[t] x[t-1], or x[t+1] with `reverse`, in place; the last matrix serves all later steps.
+
+    x (steps, batch, stride);   matrices (distinct, batch / group, n, stride), transposed; `group` sequences share one
+    size (steps, batch, n, stride);   part (first, last) sequence
+    """
+    steps, batch, n, stride = size
+    first, last = part
+    for i in range(1, steps):
+        t = steps - 1 - i if reverse else i
+        before = t + 1 if reverse else t - 1
+        s = first
+        while s < last:
+            M = (min(t, distinct - 1) * (batch // group) + s // group) * n * stride
+            end = min((s // group + 1) * group, last)
+            place = (t * batch + s) * stride
+            product(
+                x, place, x, place, stride, x, (before * batch + s) * stride, stride, matrices, M, end - s, n, stride
+            )
+            s = end
+
+
+@compiled
+def congruences(X: Any, G: Any, own: bool, size: tuple[int, int, int, int], reverse: bool, part: Any) -> None:
+    """X[t+1] += G[t] X[t] G[t]' in place for t = 0, 1, …; with `reverse` X[t] += G[t] X[t+1] G[t]', from the end on.
+
+    X (steps, batch, n, stride), made symmetric;   G (steps - 1, batch if `own` else 1, n, stride)
+    size (steps, batch, n, stride);   part (first, last) sequence
+    """
+    steps, batch, n, stride = size
+    first, last = part
+    matrix, zero = n * stride, np.int64(0)
+    half, transposed, zeros = np.empty(matrix, X.dtype), np.zeros(matrix, X.dtype), np.zeros(stride, X.dtype)
+    for i in range(steps - 1):
+        t = steps - 2 - i if reverse else i
+        begin, end = (t + 1, t) if reverse else (t, t + 1)
+        for s in range(first, last):
+            g = (t * batch + s if own else t) * matrix
+            there, here = (begin * batch + s) * matrix, (end * batch + s) * matrix
+            transpose(transposed, stride, G, g, n, n, stride)
+            product(half, zero, zeros, zero, zero, X, there, stride, transposed, zero, n, n, stride)
+            product(X, here, X, here, stride, G, g, stride, half, zero, n, n, stride)
+            symmetric_part(X, here, X[here : here + matrix], n, stride)
+
+
+@compiled
+def means(
+    mp: Any,
+    mf: Any,
+    e: Any,
+    alpha: Any,
+    log_density: Any,
+    b: Any,
+    matrices: Any,
+    log_det: Any,
+    known: tuple[int, int, int, int],
+    size: tuple[int, int, int, int, int, int],
+    own_b: bool,
+    part: Any,
+) -> None:
+    """Means of the filter for the sequences from part[0] to part[1]; e holds y and is overwritten, mp begins with m0.
+
+    mp, mf (steps, batch, ns);   e, alpha = F^-1 e (steps, batch, ms);   log_density (steps, batch)
+    matrices : A', -C', K', V, V';   known : how many steps there are of A, C, K and V, b;   log_det of V's diagonal
+    size : steps, batch, n, m, and the strides ns, ms of state and observation
+    """
+    A, minus_C, K, V, V_transposed = matrices
+    steps, batch, n, m, ns, ms = size
+    first, last = part
+    count = last - first
+    zero: Any = np.int64(0)  # a plain 0 is a type of its own, for which `product` would be compiled once more
+    white, zeros = np.zeros(count * ms, e.dtype), np.zeros(ms, e.dtype)
+    for t in range(steps):
+        x, s = (t * batch + first) * ns, (t * batch + first) * ms
+        k = min(t, known[2] - 1)
+        if t > 0:
+            place, stride = (min(t, known[3] - 1) * batch + first) * ns, ns
+            if not own_b:
+                place, stride = min(t, known[3] - 1) * ns, zero
+            a = min(t, known[0] - 1) * n * ns
+            product(mp, x, b, place, stride, mf, x - batch * ns, ns, A, a, count, n, ns)
+        product(e, s, e, s, ms, mp, x, ns, minus_C, min(t, known[1] - 1) * n * ms, count, n, ms)
+        product(mf, x, mp, x, ns, e, s, ms, K, k * m * ns, count, m, ns)
+        product(white, zero, zeros, zero, zero, e, s, ms, V, k * m * ms, count, m, ms)
+        product(alpha, s, zeros, zero, zero, white, zero, ms, V_transposed, k * m * ms, count, m, ms)
+        for i in range(count):
+            total = white[0] - white[0]
+            for j in range(m):
+                total += white[i * ms + j] * white[i * ms + j]
+            log_density[t * batch + first + i] = log_det[k] - 0.5 * total
+
+
+@compiled
+def means_adjoint(
+    to_mp: Any,
+    to_mf: Any,
+    to_e: Any,
+    matrices: Any,
+    known: tuple[int, int, int],
+    size: tuple[int, int, int, int, int, int],
+    given: tuple[bool, bool],
+    part: Any,
+) -> None:
+    """Derivatives of means; what comes from outside is overwritten: `given` says if that of mp, of mf is not zero.
+
+    matrices : A, -C, K;   known : how many steps of them there are;   otherwise as in `means`
+    """
+    A, minus_C, K = matrices
+    steps, batch, n, m, ns, ms = size
+    first, last = part
+    count = last - first
+    for i in range(steps):
+        t = steps - 1 - i
+        x, s = (t * batch + first) * ns, (t * batch + first) * ms
+        if not given[1]:
+            for j in range(x, x + count * ns):
+                to_mf[j] = 0.0
+        if i > 0:
+            a = min(t + 1, known[0] - 1) * n * ns
+            product(to_mf, x, to_mf, x, ns, to_mp, x + batch * ns, ns, A, a, count, n, ns)
+        product(to_e, s, to_e, s, ms, to_mf, x, ns, K, min(t, known[2] - 1) * n * ms, count, n, ms)
+        c = min(t, known[1] - 1) * m * ns
+        if given[0]:
+            for j in range(x, x + count * ns):
+                to_mp[j] += to_mf[j]
+            product(to_mp, x, to_mp, x, ns, to_e, s, ms, minus_C, c, count, m, ns)
+        else:
+            product(to_mp, x, to_mf, x, ns, to_e, s, ms, minus_C, c, count, m, ns)

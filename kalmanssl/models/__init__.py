@@ -1,0 +1,20 @@
+"""Latent distribution matching: the objective, sequence and pair models, and their latent models."""
+
+from kalmanssl.models._kalman_predictor import KalmanPrediction as KalmanPrediction
+from kalmanssl.models._kalman_predictor import KalmanPredictor as KalmanPredictor
+from kalmanssl.models._kalman_predictor import Posterior as Posterior
+from kalmanssl.models._kalman_predictor import Prediction as Prediction
+from kalmanssl.models._kalman_predictor import Predictor as Predictor
+from kalmanssl.models._objective import LDM as LDM
+from kalmanssl.models._objective import Terms as Terms
+from kalmanssl.models._pair import PairModel as PairModel
+from kalmanssl.models._pair import Prior as Prior
+from kalmanssl.models._pair import listed as listed
+from kalmanssl.models._pair_spaces import Categories as Categories
+from kalmanssl.models._pair_spaces import IsotropicGaussian as IsotropicGaussian
+from kalmanssl.models._pair_spaces import PairLatentModel as PairLatentModel
+from kalmanssl.models._pair_spaces import Plane as Plane
+from kalmanssl.models._pair_spaces import Simplex as Simplex
+from kalmanssl.models._pair_spaces import Sphere as Sphere
+from kalmanssl.models._recurrent_predictor import RecurrentPredictor as RecurrentPredictor
+from kalmanssl.models._sequence import SequenceModel as SequenceModel

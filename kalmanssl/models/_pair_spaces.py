@@ -1,0 +1,298 @@
+"""Latent models of pairs: how likely are the latents z, z' of two views of one thing.
+
+The four spaces of the LDM paper, each one class: the plane, the unit sphere, the simplex of probabilities, and
+categories. A pair has the log-density log P(z) + log P(z' | z), in nats and with every constant:
+
+    model = Sphere(concentration=5.0)
+    z, z_other = model.project(u), model.project(u_other)        # outputs of a network into the space
+    alignment = (model.log_prior(z) + model.conditional(z).log_prob(z_other)).mean()
+
+To add one, derive from `PairLatentModel`. Source: Mikulasch & Zenke (2026), arXiv 2605.03517, "LDM paper" below.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from kalmanssl.distributions import Dirichlet, VonMisesFisher, check_probabilities, check_unit_length, log_area
+from kalmanssl.errors import InputError
+from kalmanssl.utils.precision import widened
+from kalmanssl.utils.torch_ops import unit_vectors
+from kalmanssl.utils.validation import check_number, check_positive, check_whole
+
+__all__ = ["Categories", "CategoryMatch", "IsotropicGaussian", "PairLatentModel", "Plane", "Simplex", "Sphere"]
+
+_ANNEALING = 4.0  # share of what is left of the way that one epoch walks, times the number of epochs
+
+
+class PairLatentModel(ABC):
+    """What a pair model asks of a latent model."""
+
+    space: ClassVar[str]
+    """Where the latents live, see `kalmanssl.entropy.make_entropy`."""
+    symmetric: ClassVar[bool] = True
+    """Whether P(z, z') = P(z', z); if not, the mean of both orders is the fair alignment."""
+
+    def project(self, u: Tensor) -> Tensor:
+        """Put outputs `u` (..., dim) of a network into the space, same shape."""
+        return u
+
+    @abstractmethod
+    def conditional(self, z: Tensor) -> IsotropicGaussian | VonMisesFisher | Dirichlet | CategoryMatch:
+        """Distribution of the other latent of the pair given `z` (..., dim)."""
+
+    @abstractmethod
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Log-density of `z` (..., dim) alone, shape (...), nats."""
+
+    def check(self, z: Tensor) -> None:
+        """Raise InputError if latents `z` (..., dim) are not in the space."""
+        bad = int((~z.detach().isfinite()).any(-1).sum())
+        if bad:
+            raise InputError(f"z has {bad} of {z[..., 0].numel()} latents with NaN or infinity: leave them out")
+
+    def after_epoch(self, epochs: int) -> None:  # noqa: B027 (most models have nothing to anneal)
+        """Take the step of annealing that follows one of `epochs` epochs of training, where there is any."""
+
+
+@dataclass(frozen=True)
+class IsotropicGaussian:
+    """Gaussian on the plane with the same variance in all directions, N(mean, variance I).
+
+    Attributes
+    ----------
+    mean : (..., dim)
+    variance : float
+    """
+
+    mean: Tensor
+    variance: float
+
+    def log_prob(self, latent: Tensor) -> Tensor:
+        """Log-density of `latent` (..., dim), shape (...), nats."""
+        squared = (widened(latent) - widened(self.mean)).square().sum(-1)
+        return -0.5 * squared / self.variance - 0.5 * latent.shape[-1] * math.log(2 * math.pi * self.variance)
+
+    def detach(self) -> IsotropicGaussian:
+        """Return the same distribution without gradients to its parameters."""
+        return IsotropicGaussian(self.mean.detach(), self.variance)
+
+
+@dataclass(frozen=True)
+class Plane(PairLatentModel):
+    """Latents anywhere, the pair's Gaussian around one another: P(z' | z) = N(z, variance I), P(z) flat.
+
+    The flat prior is improper, its log-density zero: the objective is known up to a constant. With an entropy that
+    follows the scale (k-nearest neighbours, log-determinant) the variance sets that of the latents and nothing else.
+    Source: LDM paper, Eq. 7 and 39.
+
+    Parameters
+    ----------
+    variance : float
+        Of each coordinate of z' around z.
+    """
+
+    variance: float = 1.0
+
+    space: ClassVar[str] = "plane"
+
+    def __post_init__(self) -> None:
+        check_positive("variance", self.variance)
+
+    @classmethod
+    def from_precision(cls, precision: float, dim: int) -> Plane:
+        """Return the model with alignment -precision * mean_i (z_i - z'_i)^2 + const: variance = dim / (2 precision).
+
+        This is how precisions are given where squares are averaged over the `dim` coordinates, as by the paper's
+        code and by VICReg.
+        """
+        check_positive("precision", precision)
+        return cls(dim / (2 * precision))
+
+    def conditional(self, z: Tensor) -> IsotropicGaussian:
+        """Distribution of the other latent of the pair given `z` (..., dim)."""
+        return IsotropicGaussian(z, self.variance)
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Zero for every `z` (..., dim), shape (...): the prior is flat and improper."""
+        return widened(z).new_zeros(z.shape[:-1])
+
+
+@dataclass(frozen=True)
+class Sphere(PairLatentModel):
+    """Latents of length one: P(z' | z) von Mises-Fisher around z, P(z) uniform (LDM paper, Eq. 10, 44 and 45).
+
+    Parameters
+    ----------
+    concentration : float
+        Of z' around z; about the inverse of the variance along each direction of the sphere.
+    """
+
+    concentration: float = 5.0
+
+    space: ClassVar[str] = "sphere"
+
+    def __post_init__(self) -> None:
+        check_positive("concentration", self.concentration)
+
+    def project(self, u: Tensor) -> Tensor:
+        """Divide `u` (..., dim) by its length."""
+        return unit_vectors(u)
+
+    def conditional(self, z: Tensor) -> VonMisesFisher:
+        """Distribution of the other latent of the pair given `z` (..., dim), of length one."""
+        z = widened(z)
+        return VonMisesFisher(z, z.new_tensor(self.concentration))
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Minus the log of the sphere's area for every `z` (..., dim), shape (...)."""
+        return widened(z).new_full(z.shape[:-1], -log_area(z.shape[-1]))
+
+    def check(self, z: Tensor) -> None:
+        """Raise InputError if a latent of `z` (..., dim) is not finite or not of length one."""
+        super().check(z)
+        check_unit_length(z)
+
+
+@dataclass(frozen=True)
+class Simplex(PairLatentModel):
+    """Latents that are probabilities: P(z' | z) = Dirichlet(1 + precision z), P(z) flat (LDM paper, Eq. 49 and 50).
+
+    The mode of z' is at z. Its log-density has the cross-entropy of DINO, precision * sum_i z_i log z'_i, and a
+    normaliser that depends on z. The model is not symmetric in z and z'.
+
+    Parameters
+    ----------
+    precision : float
+        How close z' is to z; 0 would leave it flat.
+    """
+
+    precision: float = 10.0
+
+    space: ClassVar[str] = "simplex"
+    symmetric: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_positive("precision", self.precision)
+
+    def project(self, u: Tensor) -> Tensor:
+        """Softmax of `u` (..., dim)."""
+        return u.softmax(-1)
+
+    def conditional(self, z: Tensor) -> Dirichlet:
+        """Distribution of the other latent of the pair given `z` (..., dim), which sums to one."""
+        return Dirichlet(1 + self.precision * widened(z))
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Log Gamma(dim) for every `z` (..., dim), shape (...)."""
+        return widened(z).new_full(z.shape[:-1], math.lgamma(z.shape[-1]))
+
+    def check(self, z: Tensor) -> None:
+        """Raise InputError if a latent of `z` (..., dim) is not finite, negative somewhere or does not sum to one."""
+        super().check(z)
+        check_probabilities(z)
+
+
+@dataclass(frozen=True)
+class CategoryMatch:
+    """The other category of a pair: the same with probability p, else any other with the same probability.
+
+    With b = log((n - 1) p / (1 - p)) and Z = e^b + n - 1, P(c' | c) is e^b / Z if c' = c and 1 / Z if not.
+
+    Attributes
+    ----------
+    probabilities : (..., n)
+        q, of the category c that is known; the latent of the encoder is not c but how likely each c is.
+    log_odds : ()
+        b.
+    """
+
+    probabilities: Tensor
+    log_odds: Tensor
+
+    def log_prob(self, latent: Tensor) -> Tensor:
+        """Expectation of log P(c' | c) over c drawn from q and c' from `latent` = q' (..., n), shape (...), nats.
+
+        The encoder is probabilistic: what is matched are the categories that it draws, independently for the two
+        views, and the mean of their log-probability is known without drawing, b sum_c q_c q'_c - log Z (LDM paper,
+        Eq. 80). It is *not* the log of the mean probability, which would not go with the entropy of the categories.
+        """
+        others, log_odds = math.log(latent.shape[-1] - 1), widened(self.log_odds)
+        log_sum = torch.logaddexp(log_odds, log_odds.new_tensor(others))
+        return log_odds * (widened(self.probabilities) * widened(latent)).sum(-1) - log_sum
+
+    def detach(self) -> CategoryMatch:
+        """Return the same distribution without gradients to its parameters."""
+        return CategoryMatch(self.probabilities.detach(), self.log_odds.detach())
+
+
+class Categories(PairLatentModel, nn.Module):
+    """One of n categories, the same in both views with probability p, all equally frequent (LDM paper, Eq. 79-80).
+
+    The latent is the vector of probabilities of the categories given the view. Training may begin with a lower p,
+    which lets categories change hands, and end at the true one: the temperature 1 / log((n - 1) p / (1 - p)) then
+    goes from that of `match_probability` to that of `final`, at first by 4/E of the way in each of E epochs, then in
+    ever smaller steps: after e epochs (1 - 4/E)^e of the way are left, about 2 % at the end.
+
+    Parameters
+    ----------
+    n : int
+        Number of categories, at least 2.
+    match_probability : float
+        p, larger than chance, 1/n, and below one.
+    final : float, optional
+        p at the end of training; None leaves it as it is.
+    """
+
+    space: ClassVar[str] = "categories"
+    temperature: Tensor
+
+    def __init__(self, n: int, match_probability: float = 0.8, final: float | None = None) -> None:
+        super().__init__()
+        check_whole("n", n, 2)
+        self.n = n
+        self.match_probability = match_probability
+        self.final = final
+        # A buffer, so that a resumed run goes on where it was.
+        self.register_buffer("temperature", torch.tensor(1 / self._log_odds("match_probability", match_probability)))
+        self._final_temperature = None if final is None else 1 / self._log_odds("final", final)
+
+    def _log_odds(self, name: str, p: float) -> float:
+        check_number(name, p)
+        if not 1 / self.n < p < 1:
+            raise InputError(f"{name} must lie between chance, 1/{self.n}, and 1, got {p}")
+        return math.log((self.n - 1) * p / (1 - p))
+
+    def project(self, u: Tensor) -> Tensor:
+        """Softmax of `u` (..., n)."""
+        return u.softmax(-1)
+
+    def conditional(self, z: Tensor) -> CategoryMatch:
+        """Distribution of the other category given probabilities `z` (..., n) of this one."""
+        return CategoryMatch(z, 1 / self.temperature)
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Minus log n for every `z` (..., n), shape (...)."""
+        return widened(z).new_full(z.shape[:-1], -math.log(self.n))
+
+    def check(self, z: Tensor) -> None:
+        """Raise InputError if `z` (..., n) does not hold the probabilities of the n categories."""
+        if z.shape[-1] != self.n:
+            raise InputError(f"z has {z.shape[-1]} columns, but there are n={self.n} categories: they must be as many")
+        super().check(z)
+        check_probabilities(z)
+
+    def after_epoch(self, epochs: int) -> None:
+        """Move the temperature towards its end, by 4 / `epochs` of what is left of the way."""
+        if self._final_temperature is not None:
+            self.temperature.lerp_(self.temperature.new_tensor(self._final_temperature), min(_ANNEALING / epochs, 1.0))
+
+    def extra_repr(self) -> str:
+        """Return the settings, for `repr`."""
+        return f"n={self.n}, match_probability={self.match_probability}, final={self.final}"

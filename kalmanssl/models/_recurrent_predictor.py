@@ -1,0 +1,215 @@
+"""The recurrent predictor: a network that learns any step from the past to the next latent.
+
+It is the counterpart of the Kalman predictor for dynamics that are not linear: all that came before is summed up by a
+recurrent network, and a perceptron on top says where the next latent is expected and, if wanted, how surely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kalmanssl.distributions import GaussianConditional, VonMisesFisher
+from kalmanssl.errors import InputError
+from kalmanssl.networks import ConstantNoise, StateNoise, mlp
+
+__all__ = ["RecurrentPrediction", "RecurrentPredictor"]
+
+CELLS: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+DISTRIBUTIONS = ("gaussian", "von_mises_fisher")
+VARIANCES = ("fixed", "constant", "state")
+
+_FLOOR = 1e-6  # smallest variance
+_VARIANCE_HIDDEN = 20
+
+
+@dataclass(frozen=True)
+class RecurrentPrediction:
+    """Predictive distribution of every latent given those before it.
+
+    Attributes
+    ----------
+    conditional : GaussianConditional or VonMisesFisher
+        Means are (batch, time, latent).
+    mask : (batch, time) or None
+        True where a latent was observed.
+    """
+
+    conditional: GaussianConditional | VonMisesFisher
+    mask: Tensor | None = None
+
+    def log_prob(self, latent: Tensor) -> Tensor:
+        """Log-density of `latent` given the latents before it, (batch, time), nats; 0 where none was observed."""
+        if self.mask is None:
+            return self.conditional.log_prob(latent)
+        # What stands in for a missing latent must be finite, or its gradient is not.
+        observed = torch.where(self.mask.unsqueeze(-1), latent, self.conditional.mean.detach())
+        return torch.where(self.mask, self.conditional.log_prob(observed), 0.0)
+
+    def detach(self) -> RecurrentPrediction:
+        """Return the predictive distribution without gradients to its parameters."""
+        return RecurrentPrediction(self.conditional.detach(), self.mask)
+
+
+class RecurrentPredictor(nn.Module):
+    """Recurrent network with a perceptron head that predicts the next latent from all latents before it.
+
+    With ``o_t`` the output of the recurrent layer after ``z_1 .. z_t`` (from a state of zeros), the latent ``z_{t+1}``
+    has the mean ``head(o_t)``, or for the von Mises-Fisher distribution that direction. Source: LDM paper, Eq. 15, 56
+    and Fig. 5; the defaults are the network used there.
+
+    The first latent has no past. Its distribution is learned by itself: a Gaussian with any mean and covariance (a mean
+    direction and a concentration), so that it says nothing about where or how wide latents should be and its term in
+    the alignment weighs against one step of the entropy. All steps then count the same in the mean of `log_prob`.
+    (Under the fixed variance, or without a term for the first step, the latents would be drawn towards a spread of one,
+    or with a learned variance grow without end: an entropy of T steps against an alignment of T - 1.)
+
+    Parameters
+    ----------
+    latent_dim : int
+        Size of the latent.
+    cell : {"lstm", "gru", "rnn"}
+        Kind of recurrent layer ("rnn": with tanh).
+    hidden : int
+        Its number of units.
+    head : sequence of int
+        Widths of the hidden layers (ReLU) between it and the mean.
+    distribution : {"gaussian", "von_mises_fisher"}
+        Gaussian on the plane; or, for latents of length one (`kalmanssl.distributions.OnSphere`), von Mises-Fisher,
+        whose concentration is one over the variance below.
+    variance : {"fixed", "constant", "state"}
+        One; learned, for each latent dimension, 1e-6 + exp(v); or given by a perceptron of 20 ReLU units on ``o_t``
+        whose softplus is added to 1e-6. On the plane a fixed variance only sets the scale of the latents; on the sphere
+        there is no such freedom, so learn it. A variance that depends on the state is not covered by the theorem of
+        identifiability.
+    generator : torch.Generator, optional
+        Draws the initial weights.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, a size is below one, or a sphere has fewer than two dimensions.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        *,
+        cell: str = "lstm",
+        hidden: int = 10,
+        head: Sequence[int] = (20, 20),
+        distribution: str = "gaussian",
+        variance: str = "fixed",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        for name, given, known in (
+            ("cell", cell, tuple(CELLS)),
+            ("distribution", distribution, DISTRIBUTIONS),
+            ("variance", variance, VARIANCES),
+        ):
+            if given not in known:
+                raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, got {given!r}")
+        for name, size in (("latent_dim", latent_dim), ("hidden", hidden)):
+            if size < 1:
+                raise InputError(f"{name} must be at least 1, got {size}")
+        self.latent_dim, self.on_sphere = latent_dim, distribution == "von_mises_fisher"
+        if self.on_sphere and latent_dim < 2:
+            raise InputError(f"latent_dim must be at least 2 for directions on a sphere, got {latent_dim}")
+        variances = 1 if self.on_sphere else latent_dim
+        with torch.random.fork_rng(devices=[]):
+            # The layers draw from torch's own generator; it is left as it was.
+            torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            self.recurrent = CELLS[cell](latent_dim, hidden, batch_first=True)
+            self.head = mlp((hidden, *head, latent_dim))
+            self.variance: ConstantNoise | StateNoise | None = None
+            if variance == "constant":
+                self.variance = ConstantNoise(variances, floor=_FLOOR)
+            elif variance == "state":
+                self.variance = StateNoise(hidden, variances, _VARIANCE_HIDDEN, floor=_FLOOR)
+            if self.on_sphere:
+                self.first_mean = nn.Parameter(torch.randn(latent_dim))
+                self.first_log_concentration = nn.Parameter(torch.zeros(()))
+            else:
+                self.first_mean = nn.Parameter(torch.zeros(latent_dim))
+                self.first_root = nn.Parameter(torch.eye(latent_dim))
+
+    def forward(self, latent: Tensor, features: Tensor, mask: Tensor | None = None) -> RecurrentPrediction:
+        """Predict every latent from those before it.
+
+        Parameters
+        ----------
+        latent : (batch, time, latent)
+        features : (batch, time, features)
+            Not used: this predictor sees latents alone.
+        mask : (batch, time), optional
+            True where a latent was observed. In place of a missing one the network reads its own prediction.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit or an observed latent is not finite (an `InputError` for the shapes).
+        """
+        if latent.ndim != 3 or latent.shape[-1] != self.latent_dim:
+            raise InputError(f"latent must have shape (batch, time, {self.latent_dim}), got {tuple(latent.shape)}")
+        if mask is not None and (mask.dtype != torch.bool or mask.shape != latent.shape[:2]):
+            raise InputError(
+                f"mask must be bool with shape {tuple(latent.shape[:2])}, got {mask.dtype} with {tuple(mask.shape)}"
+            )
+        finite = torch.isfinite(latent).all(-1)
+        if not bool((finite if mask is None else finite | ~mask).all()):
+            raise ValueError("latent has NaN or infinity at steps that are observed: mask them, or look at the encoder")
+        outputs = self._outputs(latent, mask)[:, :-1]
+        first = self.first_mean.expand(len(latent), 1, -1)
+        mean = torch.cat([first, self.head(outputs)], 1)
+        if self.on_sphere:
+            direction = nn.functional.normalize(mean, dim=-1)
+            first_k = self.first_log_concentration.exp().reshape(1, 1)
+            later_k = 1 / self._variances(outputs).squeeze(-1)
+            return RecurrentPrediction(VonMisesFisher(direction, _joined(first_k, later_k)), mask)
+        floor = _FLOOR * torch.eye(self.latent_dim, dtype=mean.dtype, device=mean.device)
+        first_cov = (self.first_root @ self.first_root.mT + floor)[None, None]
+        later_cov = torch.diag_embed(self._variances(outputs))
+        return RecurrentPrediction(GaussianConditional(mean, _joined(first_cov, later_cov)), mask)
+
+    def _outputs(self, latent: Tensor, mask: Tensor | None) -> Tensor:
+        """Output of the recurrent layer after each latent, (batch, time, hidden)."""
+        if mask is None:
+            return self.recurrent(latent)[0]
+        expected, state, outputs = self.first_mean.expand(len(latent), -1), None, []
+        for t in range(latent.shape[1]):
+            expected = nn.functional.normalize(expected, dim=-1) if self.on_sphere else expected
+            read = torch.where(mask[:, t, None], latent[:, t], expected)
+            output, state = self.recurrent(read[:, None], state)
+            outputs.append(output)
+            expected = self.head(output[:, 0])
+        return torch.cat(outputs, 1)
+
+    def _variances(self, outputs: Tensor) -> Tensor:
+        """Variances after each output, (batch or 1, time, latent or 1): stored once where they are the same for all."""
+        if isinstance(self.variance, StateNoise):
+            return self.variance(outputs)
+        size = 1 if self.on_sphere else self.latent_dim
+        one = outputs.new_ones(size) if self.variance is None else self.variance()
+        return one.expand(1, outputs.shape[1], -1)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters that training may move at different rates: dynamics, and the network that predicts variances."""
+        networks = list(self.variance.parameters()) if isinstance(self.variance, StateNoise) else []
+        in_network = {id(p) for p in networks}
+        return {"dynamics": [p for p in self.parameters() if id(p) not in in_network], "noise": networks}
+
+    def after_step(self) -> None:
+        """Leave the parameters as they are: none has a bound."""
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return no numbers: the weights of a network tell nothing by themselves."""
+        return {}
+
+
+def _joined(first: Tensor, later: Tensor) -> Tensor:
+    """What belongs to the first step, (1, 1, …), before what belongs to the others, (batch or 1, time - 1, …)."""
+    return torch.cat([first.expand(len(later), *first.shape[1:]), later], 1)

@@ -1,0 +1,14 @@
+"""One fit from a file to a folder: settings, fit, evaluation, export, report and demo."""
+
+from kalmanssl.runs._demo import run_demo as run_demo
+from kalmanssl.runs._evaluation import Evaluation as Evaluation
+from kalmanssl.runs._evaluation import without_nan as without_nan
+from kalmanssl.runs._export import check_decoded_target as check_decoded_target
+from kalmanssl.runs._export import write_decoded as write_decoded
+from kalmanssl.runs._fit import fit_run as fit_run
+from kalmanssl.runs._report import score_rows as score_rows
+from kalmanssl.runs._report import write_report as write_report
+from kalmanssl.runs._report_assumptions import assumptions_line as assumptions_line
+from kalmanssl.runs._run import Run as Run
+from kalmanssl.runs._run import RunSettings as RunSettings
+from kalmanssl.runs._run import read_recording as read_recording

@@ -1,0 +1,14 @@
+"""Training of sequence and pair models: batches, the training loop, callbacks and checkpoints."""
+
+from kalmanssl.training._batches import PairBatches as PairBatches
+from kalmanssl.training._batches import TrainingData as TrainingData
+from kalmanssl.training._batches import WindowBatches as WindowBatches
+from kalmanssl.training._batches import WindowSettings as WindowSettings
+from kalmanssl.training._trainer import Trainable as Trainable
+from kalmanssl.training._trainer import TrainingSettings as TrainingSettings
+from kalmanssl.training._trainer import train as train
+from kalmanssl.training._windows import RandomWindows as RandomWindows
+from kalmanssl.training._windows import deinterleave as deinterleave
+from kalmanssl.training._windows import hold_out_blocks as hold_out_blocks
+from kalmanssl.training._windows import interleave as interleave
+from kalmanssl.training._windows import sum_bins as sum_bins

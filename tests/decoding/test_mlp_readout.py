@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from kalmanssl.decoding import Covariances, MLPReadout
+from kalmanssl.decoding._predictive import wrap
+
+INTERVAL = norm.cdf([-1.0, 0.0, 1.0])
+
+
+def known(distinct, index):
+    return Covariances(np.asarray(distinct), np.asarray(index))
+
+
+def problem(rng, bins, noise=0.1):
+    mean = rng.normal(size=(bins, 3))
+    return mean, np.tanh(mean[:, :1]) + noise * rng.normal(size=(bins, 1))
+
+
+@pytest.fixture(scope="module")
+def readout():
+    """Fitted on latents whose posterior is narrow or wide."""
+    rng = np.random.default_rng(0)
+    state, behavior = problem(rng, 3000)
+    cov = known([1e-4 * np.eye(3), 0.1 * np.eye(3)], rng.integers(2, size=3000))
+    mean = state + np.sqrt(cov.table[cov.index, 0, :1]) * rng.normal(size=state.shape)
+    return MLPReadout((None,)).fit(mean, cov, behavior, rng)
+
+
+@pytest.mark.parametrize("size", [0.02, 0.1])
+def test_quadrature_agrees_with_samples(readout, size):
+    rng = np.random.default_rng(1)
+    mean, _ = problem(rng, 200)
+    root = np.sqrt(size) * rng.normal(size=(200, 3, 3)) / np.sqrt(3)
+    cov = known(root @ root.transpose(0, 2, 1), np.arange(200))
+    sampled = MLPReadout((None,), n_samples=1000).load(readout.state())
+    by_nodes, by_draws = (r.predict(mean, cov)[0].quantiles(INTERVAL) for r in (readout, sampled))
+    width = by_draws[:, 2] - by_draws[:, 0]
+    assert np.abs(by_nodes - by_draws).max() < 0.25 * width.max()
+    assert np.abs(by_nodes - by_draws).mean() < 0.04 * width.mean()
+    # Neither is the histogram at the posterior mean.
+    at_mean = readout.predict(mean, None)[0].quantiles(INTERVAL)
+    assert np.mean(at_mean[:, 2] - at_mean[:, 0]) < 0.97 * width.mean()
+
+
+def test_the_shared_covariance_is_applied_as_a_copied_one(readout):
+    rng = np.random.default_rng(2)
+    mean, _ = problem(rng, 100)
+    root = rng.normal(size=(2, 3, 3)) / 5
+    table, index = root @ root.transpose(0, 2, 1), rng.integers(2, size=100)
+    shared, copied = known(table, index), known(table[index], np.arange(100))
+    a, b = (readout.predict(mean, cov)[0].mass for cov in (shared, copied))
+    np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_a_wide_posterior_gives_a_wide_prediction(readout):
+    mean = np.zeros((2, 3))
+    cov = known([1e-4 * np.eye(3), 0.3 * np.eye(3)], [0, 1])
+    low, _, high = readout.predict(mean, cov)[0].quantiles(INTERVAL).T
+    assert (high - low)[1] > 1.5 * (high - low)[0]
+
+
+def test_residual_noise_depends_on_the_latents():
+    rng = np.random.default_rng(3)
+    mean = rng.uniform(-1, 1, size=(4000, 2))
+    noise = np.where(mean[:, :1] < 0, 0.05, 0.3)
+    behavior = mean[:, 1:] + noise * rng.standard_t(3, size=(4000, 1))
+    (predictive,) = MLPReadout((None,)).fit(mean[:3000], None, behavior[:3000], rng).predict(mean[3000:], None)
+    quiet = mean[3000:, 0] < -0.2
+    loud = mean[3000:, 0] > 0.2
+    inside = np.abs(2 * predictive.cdf(behavior[3000:, 0]) - 1) < 0.9
+    width = np.diff(predictive.quantiles(np.array([0.05, 0.95])))[:, 0]
+    assert width[loud].mean() > 2 * width[quiet].mean()
+    assert inside[loud].mean() == pytest.approx(0.9, abs=0.06)
+    assert inside[quiet].mean() > 0.86
+
+
+def test_two_modes_are_kept():
+    rng = np.random.default_rng(4)
+    mean = rng.normal(size=(3000, 2))
+    behavior = np.sign(rng.normal(size=(3000, 1))) + 0.05 * rng.normal(size=(3000, 1))
+    (predictive,) = MLPReadout((None,)).fit(mean, None, behavior, rng).predict(mean[:50], None)
+    half = np.full(50, 0.5)
+    between = predictive.cdf(half) - predictive.cdf(-half)
+    assert between.max() < 0.1
+
+
+def test_circular_and_straight_dimensions_together():
+    rng = np.random.default_rng(5)
+    angle, place = rng.uniform(0, 360, size=3000), rng.normal(size=3000)
+    radians = np.radians(angle)
+    mean = np.stack([np.cos(radians), np.sin(radians), place], axis=1) + 0.05 * rng.normal(size=(3000, 3))
+    behavior = np.stack([angle, place], axis=1)
+    readout = MLPReadout((360.0, None)).fit(mean[:2500], None, behavior[:2500], rng)
+    round_, straight = readout.predict(mean[2500:], None)
+    error = wrap(round_.mean() - angle[2500:], 360.0)
+    assert np.median(np.abs(error)) < 5
+    assert np.abs(error).max() < 40
+    assert np.median(np.abs(straight.mean() - place[2500:])) < 0.1
+
+
+def test_same_seed_same_readout_and_state_brings_it_back():
+    mean, behavior = problem(np.random.default_rng(6), 300)
+    cov = known([0.01 * np.eye(3)], np.zeros(300, dtype=int))
+    first, second = (MLPReadout((None,), 5).fit(mean, cov, behavior, np.random.default_rng(7)) for _ in range(2))
+    other = MLPReadout((None,), 5).fit(mean, cov, behavior, np.random.default_rng(8))
+    mass = first.predict(mean, cov)[0].mass
+    np.testing.assert_array_equal(mass, second.predict(mean, cov)[0].mass)
+    assert not np.array_equal(mass, other.predict(mean, cov)[0].mass)
+    loaded = MLPReadout((None,), 5).load(first.state())
+    np.testing.assert_array_equal(mass, loaded.predict(mean, cov)[0].mass)

@@ -1,0 +1,483 @@
+"""Checks of the assumptions: each on systems that were built to pass it and to fail it, over several seeds."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from kalmanssl import KalmanSSL, Recording
+from kalmanssl.entropy import LogDetEntropy
+from kalmanssl.errors import InputError
+from kalmanssl.identifiability import Deviation, check_assumptions, check_latents
+from kalmanssl.identifiability._injectivity import folding_entropy, neighbour_violation
+from kalmanssl.identifiability._report import Threshold, judge
+from kalmanssl.identifiability._residual_statistics import _l_ratios, _mardia, non_gaussian
+from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
+from kalmanssl.networks import ConstantNoise, MLPEncoder
+
+SEEDS = range(3)
+EVERYTHING = (
+    "gaussian", "constant_covariance", "white", "covariance", "coverage", "jacobian", "residual_rank", "latent_rank",
+)  # fmt: skip
+TURN = np.linalg.qr(np.random.default_rng(5).normal(size=(3, 3)))[0]
+
+
+def system(seed, frames=20_000, noise=None, level=None, decay=0.9, batch=20):
+    """Linear system of three latents: latents and predicted means (batch, time, 3), and the transition matrix."""
+    rng = np.random.default_rng(seed)
+    A = decay * TURN
+    e = rng.normal(size=(batch, frames // batch, 3)) if noise is None else noise(rng, (batch, frames // batch, 3))
+    z, m = np.zeros_like(e), np.zeros_like(e)
+    z[:, 0] = e[:, 0]
+    for t in range(1, e.shape[1]):
+        m[:, t] = z[:, t - 1] @ A.T
+        z[:, t] = m[:, t] + (1 if level is None else level(m[:, t])) * e[:, t]
+    return z, m, A
+
+
+def found(name, z, m, cov=None, **settings):
+    return check_latents(z, m, cov, burn_in=5, **settings)[name]
+
+
+def student(df):
+    return lambda rng, shape: rng.standard_t(df, size=shape) * np.sqrt((df - 2) / df)
+
+
+def laplace(rng, shape):
+    return rng.laplace(size=shape) / np.sqrt(2)
+
+
+@pytest.mark.parametrize("frames", [2000, 20_000, 100_000])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_everything_holds_where_everything_is_true(seed, frames):
+    z, m, A = system(seed, frames)
+    step = torch.from_numpy(A)
+    report = check_latents(z, m, np.eye(3), predictor=lambda past: past[:, -1] @ step.T)
+    assert {row.name: row.verdict for row in report.assumptions} == dict.fromkeys(EVERYTHING, "holds")
+    assert report.verdict == "holds"
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        laplace,
+        student(5),
+        lambda rng, shape: rng.uniform(-np.sqrt(3), np.sqrt(3), size=shape),
+        lambda rng, shape: rng.exponential(size=shape) - 1,
+        lambda rng, shape: laplace(rng, shape) @ TURN,  # sums of sources look nearer to normal
+    ],
+    ids=["laplace", "student", "uniform", "exponential", "mixed laplace"],
+)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_other_noise_is_not_gaussian(noise, seed):
+    row = found("gaussian", *system(seed, noise=noise)[:2])
+    assert row.verdict == "fails"
+    assert row.numbers["mardia_kurtosis_p_value"] < 1e-6
+
+
+def test_mixed_sources_are_found_where_dimensions_alone_show_less():
+    rng = np.random.default_rng(0)
+    mix = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    u = rng.laplace(size=(40_000, 8)) / np.sqrt(2)
+    # One source of eight is not normal, and is in all dimensions.
+    u[:, 1:] = rng.normal(size=(40_000, 7))
+    row = non_gaussian(u @ mix.T)
+    alone = np.abs(_l_ratios(u @ mix.T)[1] - 0.1226).max()
+    assert row.size > 0.09 > alone
+    assert "fourth moment" in row.where
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_tiny_deviation_is_significant_but_holds(seed):
+    """At 100 000 frames a Student t with 30 degrees of freedom is rejected by any p-value."""
+    z, m, _ = system(seed, 100_000, noise=student(30))
+    row = found("gaussian", z, m)
+    assert row.verdict == "holds"
+    assert row.numbers["mardia_kurtosis_p_value"] < 1e-6
+    slight = found("constant_covariance", *system(seed, 100_000, level=lambda m: np.exp(0.05 * np.tanh(m[:, :1])))[:2])
+    assert slight.verdict == "holds"
+    assert slight.value > slight.chance
+    scaled = found("covariance", z, m, 1.03 * np.eye(3))
+    assert scaled.verdict == "holds"
+    assert scaled.numbers["nis_p_value"] < 1e-6
+    correlated = found("white", z, m + 0.03 * np.roll(z - m, 1, axis=1))
+    assert correlated.verdict == "holds"
+    assert correlated.numbers["portmanteau_p_value"] < 1e-6
+
+
+def test_a_few_outliers_do_not_decide():
+    z, m, _ = system(0, 100_000)
+    z.reshape(-1)[::29_989] += 30
+    row = found("gaussian", z, m)
+    assert row.numbers["largest_excess_kurtosis"] > 5
+    assert row.verdict == "holds"
+
+
+def test_too_few_frames_to_tell_are_doubtful():
+    assert judge(Deviation(float("nan"), 0.0), Threshold(0.02, 0.05))[0] == "doubtful"
+    verdict, reason = judge(Deviation(0.05, 0.2), Threshold(0.02, 0.05))
+    assert verdict == "doubtful"
+    assert "too few" in reason
+
+
+def test_l_moments_and_mardia_are_those_of_theory():
+    rng = np.random.default_rng(0)
+    draws = np.column_stack([d.rvs(size=200_000, random_state=rng) for d in (stats.norm, stats.uniform, stats.expon)])
+    skew, kurt = _l_ratios(draws)
+    assert skew == pytest.approx([0, 0, 1 / 3], abs=0.01)
+    assert kurt == pytest.approx([0.1226, 0, 1 / 6], abs=0.01)
+    u = rng.normal(size=(500, 3))
+    u = (u - u.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(u.T, bias=True))).T
+    found_by_definition = ((u @ u.T) ** 3).mean()
+    assert _mardia(u)["mardia_skewness"] == pytest.approx(found_by_definition)
+    assert _mardia(u)["mardia_excess_kurtosis"] == pytest.approx(((u**2).sum(1) ** 2).mean() - 15)
+
+
+@pytest.mark.parametrize(
+    "level",
+    [
+        lambda m: np.exp(0.7 * np.tanh(m[:, :1])),  # along a dimension
+        lambda m: np.where(np.linalg.norm(m, axis=1, keepdims=True) > 2, 1.6, 0.5),  # far from the centre
+    ],
+)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_noise_that_follows_the_state_is_found(level, seed):
+    z, m, _ = system(seed, level=level, decay=0.8)
+    assert found("constant_covariance", z, m).verdict == "fails"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_noise_with_quiet_and_loud_times_is_found(seed):
+    def in_waves(rng, shape):
+        loud = np.sin(np.arange(shape[1])[None] / 20 + rng.uniform(0, 6, size=(shape[0], 1))) > 0
+        return rng.normal(size=shape) * np.where(loud, 1.6, 0.3)[..., None]
+
+    assert found("constant_covariance", *system(seed, noise=in_waves)[:2]).verdict == "fails"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_heavy_tails_alone_are_not_taken_for_changing_noise(seed):
+    assert found("constant_covariance", *system(seed, noise=laplace)[:2]).verdict == "holds"
+
+
+def test_a_model_that_predicts_changing_noise_breaks_the_assumption_itself():
+    z, m, _ = system(0, 4000)
+    cov = np.eye(3) * np.exp(np.random.default_rng(0).normal(size=z.shape[:2]))[..., None, None]
+    row = found("constant_covariance", z, m, cov)
+    assert row.verdict == "fails"
+    assert "model itself" in row.sentence
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_residuals_that_follow_each_other_are_found(seed):
+    z, m, _ = system(seed)
+    row = found("white", z, 0.5 * m)
+    assert row.verdict == "fails"
+    assert "lag 1" in row.sentence
+
+
+def test_the_end_of_one_sequence_is_not_the_past_of_the_next():
+    rng = np.random.default_rng(0)
+    e = rng.normal(size=(5000, 2, 1))
+    e[1:, 0] = e[:-1, 1]
+    assert check_latents(e, np.zeros_like(e))["white"].value < 0.05
+
+
+@pytest.mark.parametrize(("scale", "verdict"), [(1.0, "holds"), (1.3, "doubtful"), (2.0, "fails"), (0.5, "fails")])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_predicted_covariance(scale, verdict, seed):
+    z, m, _ = system(seed)
+    row = found("covariance", z, m, scale * np.eye(3))
+    assert row.verdict == verdict
+    assert row.numbers["nis"] == pytest.approx(1 / scale, rel=0.03)
+    assert found("covariance", z, m, np.diag([1, 1, scale])).verdict == verdict
+
+
+def test_covariances_of_every_frame_are_used_for_it():
+    rng = np.random.default_rng(0)
+    z, m, _ = system(0, 4000)
+    variance = np.exp(rng.normal(size=z.shape[:2]))[..., None]
+    e = rng.normal(size=z.shape) * np.sqrt(variance)
+    cov = np.eye(3) * variance[..., None]
+    report = check_latents(m + e, m, cov)
+    assert report["covariance"].verdict == "holds"
+    assert report["gaussian"].verdict == "holds"
+    assert check_latents(list(m + e), list(m), list(cov)).to_dict() == report.to_dict()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_predictor_that_leaves_out_a_direction_is_found(seed):
+    z, _, A = system(seed)
+    flat = A @ (np.eye(3) - np.ones((3, 3)) / 3)
+    m = np.concatenate([np.zeros_like(z[:, :1]), z[:, :-1] @ flat.T], 1)
+    step = torch.from_numpy(flat)
+    report = check_latents(z, m, predictor=lambda past: past[:, -1] @ step.T)
+    assert report["coverage"].verdict == "fails"
+    assert report["jacobian"].verdict == "fails"
+    assert report["coverage"].numbers["effective_rank"] < 2.1
+    weak = check_latents(z, m + 0.1 * z, burn_in=5)["coverage"]
+    assert weak.verdict == "doubtful"
+
+
+def test_a_predictor_can_span_the_space_and_yet_be_singular_at_the_points():
+    """The mean is a curve through the plane: it spans it, but moves along one direction at every point."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(1, 4000, 2))
+
+    def predict(past):
+        return torch.stack([torch.sin(2 * past[:, -1, 0]), torch.cos(2 * past[:, -1, 0])], -1)
+
+    m = np.stack([np.sin(2 * z[..., 0]), np.cos(2 * z[..., 0])], -1)
+    report = check_latents(z + m, m, predictor=predict)
+    assert report["coverage"].verdict == "holds"
+    assert report["jacobian"].verdict == "fails"
+
+
+def test_the_coverage_is_the_same_after_an_affine_map():
+    z, m, A = system(0)
+    B = np.random.default_rng(1).normal(size=(3, 3))
+    jacobian = np.broadcast_to(A, (10, 3, 3))
+    one = check_latents(z, m, jacobians=jacobian)
+    other = check_latents(z @ B.T + 2, m @ B.T + 2, jacobians=B @ jacobian @ np.linalg.inv(B))
+    for name in ("coverage", "jacobian"):
+        assert other[name].value == pytest.approx(one[name].value, rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_degenerate_covariances_are_found(seed):
+    z, m, _ = system(seed)
+    m = m.copy()
+    m[..., 2] = z[..., 2]  # predicted without error
+    report = check_latents(z, m, burn_in=5)
+    assert report["residual_rank"].verdict == "fails"
+    assert report["latent_rank"].verdict == "holds"
+    copied = np.concatenate([z[..., :2], z[..., :1]], -1)
+    assert check_latents(copied, 0.9 * copied)["latent_rank"].verdict == "fails"
+    nearly = copied + 0.01 * np.random.default_rng(seed).normal(size=z.shape) * [0, 0, 1]
+    assert check_latents(nearly, 0.9 * nearly)["latent_rank"].verdict == "doubtful"
+
+
+def walk(seed, frames=6000):
+    """A damped turning walk in the plane in sequences of 200 frames, and pictures of a dot at it."""
+    rng = np.random.default_rng(seed)
+    batch = frames // 200
+    p = np.zeros((batch, 200, 2))
+    p[:, 0] = rng.normal(size=(batch, 2))
+    turn = 0.97 * np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
+    for t in range(1, 200):
+        p[:, t] = p[:, t - 1] @ turn.T + 0.25 * rng.normal(size=(batch, 2))
+    x, y = np.meshgrid(np.linspace(-3, 3, 10), np.linspace(-3, 3, 10))
+    squares = (p[..., :1] - x.ravel()) ** 2 + (p[..., 1:] - y.ravel()) ** 2
+    return p, np.exp(-squares / (2 * 0.6**2)) + 0.1 * rng.normal(size=(*p.shape[:2], 100))
+
+
+def fold(p):
+    return np.stack([np.abs(p[..., 0]), p[..., 1]], -1)
+
+
+def bend(p):
+    return np.stack([p[..., 0] + 0.1 * p[..., 0] ** 3, p[..., 1] + 0.3 * np.sin(p[..., 0])], -1)
+
+
+def lose(p):
+    return np.stack([p[..., 0], np.random.default_rng(0).normal(size=p.shape[:-1])], -1)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "by_data", "by_truth"),
+    [(lambda p: p, "holds", "holds"), (bend, "holds", "holds"), (fold, "fails", "fails"), (lose, "fails", "doubtful")],
+)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_folds_are_found_with_and_without_true_positions(encoder, by_data, by_truth, seed):
+    p, x = walk(seed)
+    z = encoder(p)
+    report = check_latents(z, 0.9 * z, data=x, true=p)
+    assert report["injective"].verdict == by_data
+    assert report["folding"].verdict == by_truth
+
+
+@pytest.mark.parametrize("dims", [8, 32])
+def test_latents_of_many_dimensions_are_not_blamed_for_having_no_near_neighbours(dims):
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(20, 500, dims))
+    first = rng.normal(size=(dims, 60)) / np.sqrt(dims)
+    x = np.tanh(z @ first) + 0.1 * rng.normal(size=(20, 500, 60))
+    assert check_latents(z, 0.9 * z, data=x)["injective"].verdict == "holds"
+    half = z[..., : dims // 2]
+    assert check_latents(half, 0.9 * half, data=x)["injective"].verdict == "fails"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_data_that_are_mere_noise_do_not_acquit(seed):
+    p, x = walk(seed)
+    noise = np.random.default_rng(seed).normal(size=x.shape)
+    row = check_latents(fold(p), 0.9 * fold(p), data=noise)["injective"]
+    assert row.verdict == "doubtful"
+    assert "too noisy" in row.sentence
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_noise_that_comes_and_goes_is_not_taken_for_folds(seed):
+    """Noisy frames are far from all others in both halves of the pixels, though nothing folds."""
+    p, x = walk(seed)
+    rng = np.random.default_rng(seed)
+    noisy = x + rng.choice([0.0, 0.4], size=(*x.shape[:2], 1)) * rng.normal(size=x.shape)
+    assert check_latents(p, 0.9 * p, data=noisy)["injective"].verdict == "holds"
+    assert check_latents(fold(p), 0.9 * fold(p), data=noisy)["injective"].verdict == "fails"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_noise_in_the_data_is_not_taken_for_folds(seed):
+    p, x = walk(seed)
+    noisy = x + 0.3 * np.random.default_rng(seed).normal(size=x.shape)
+    flat, place = noisy.reshape(-1, 100), np.tile(np.arange(200), len(p))
+    clean = neighbour_violation(p.reshape(-1, 2), flat, place)
+    assert abs(clean.share) < 0.02 + clean.chance
+    assert clean.chance < 0.1
+    folded = neighbour_violation(fold(p).reshape(-1, 2), flat, place)
+    assert folded.share - folded.chance > 0.4
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_folding_entropy_is_that_of_theory(seed):
+    """|s| with s ~ N(mu, 1): the entropy of which of two signs it was, ⟨-log w⟩ in closed form by quadrature."""
+    mean = 0.7
+    s = np.random.default_rng(seed).normal(mean, 1, size=(8000, 1))
+    grid = np.linspace(-8, 8, 100_001)
+    density = stats.norm.pdf(grid, mean)
+    posterior = density / (density + density[::-1])
+    expected = -(density * np.log(posterior)).sum() * (grid[1] - grid[0])
+    assert folding_entropy(s, np.abs(s)).nats == pytest.approx(expected, abs=0.05)
+    assert folding_entropy(s, np.sinh(s)).nats == pytest.approx(0, abs=0.03)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_noise_of_the_latents_is_not_taken_for_a_fold(seed):
+    s = np.random.default_rng(seed).normal(size=(20_000, 2))
+    z = s + 0.2 * np.random.default_rng(seed + 50).normal(size=s.shape)
+    assert folding_entropy(s, z).nats == pytest.approx(0, abs=0.05)
+
+
+def test_a_hundred_thousand_frames_take_seconds():
+    z, m, A = system(0, 100_000)
+    data = np.random.default_rng(0).normal(size=(*z.shape[:2], 40)) + z @ np.ones((3, 40))
+    start = time.perf_counter()
+    check_latents(z, m, np.eye(3), data=data, true=z, jacobians=np.broadcast_to(A, (100, 3, 3)))
+    assert time.perf_counter() - start < 30
+
+
+def test_the_report_reads_and_keeps():
+    z, m, _ = system(0, 4000, noise=laplace)
+    report = check_latents(z, m, np.eye(3))
+    text = report.summary()
+    for row in report.assumptions:
+        assert row.sentence.split()[0] in text
+        assert row.verdict in text
+    assert [len(row) for row in report.rows()] == [6] * (len(report.assumptions) + 1)
+    kept = json.loads(json.dumps(report.to_dict()))
+    assert kept["verdict"] == "fails"
+    with pytest.raises(KeyError, match="gaussian"):
+        report["gausian"]
+
+
+def test_the_same_seed_gives_the_same_report_and_nothing_is_changed():
+    p, x = walk(0, 2000)
+    before = p.copy(), x.copy()
+    state = torch.random.get_rng_state()
+    one, two = (check_latents(p, 0.9 * p, data=x, true=p).to_dict() for _ in range(2))
+    assert one == two
+    np.testing.assert_array_equal(before[0], p)
+    np.testing.assert_array_equal(before[1], x)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def linear_model(A, cov):
+    """A sequence model whose encoder is the identity and whose filter is that of latents which are seen exactly."""
+    torch.manual_seed(0)
+    predictor = KalmanPredictor(3, 3, ConstantNoise(3), ConstantNoise(3))
+    model = SequenceModel(torch.nn.Identity(), predictor, LDM(LogDetEntropy()))
+    with torch.no_grad():
+        predictor.A.copy_(torch.from_numpy(A))
+        for head, variance in ((predictor.observation_noise, 1e-4), (predictor.process_noise, cov)):
+            for parameter in head.parameters():
+                parameter.fill_(float(np.log(variance)))
+    return model
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_sequence_model_with_the_true_parameters_passes_and_with_others_fails(seed):
+    z, _, A = system(seed, 10_000)
+    right = check_assumptions(linear_model(A, 1.0), z.astype(np.float32), true=z)
+    variance = right["covariance"].numbers["nis"]
+    assert 0.5 < variance < 2  # the noise head may be parametrised otherwise than by its logarithm
+    names = ("gaussian", "constant_covariance", "white", "coverage", "jacobian", "injective", "folding")
+    assert {right[name].verdict for name in names if name != "injective"} == {"holds"}
+    wrong = check_assumptions(linear_model(0.3 * A, 1.0), z)
+    assert wrong["white"].verdict == "fails"
+    single = check_assumptions(linear_model(A, 1.0), z[0])
+    assert single.frames == z.shape[1] - 10
+
+
+def test_a_fitted_estimator_on_arrays_and_recordings():
+    rng = np.random.default_rng(0)
+    p, _ = walk(0, 4000)
+    p = p.reshape(-1, 2)
+    counts = rng.poisson(np.exp(p @ rng.normal(size=(2, 20)) * 0.5 + 0.5))
+    model = KalmanSSL(
+        2, 3, bins_per_step=2, epochs=1, steps_per_epoch=3, batch_size=8, hidden=(16,), random_state=0, progress=False
+    )
+    model.fit(counts)
+    weights = [p.clone() for p in model.model_.parameters()]
+    report = check_assumptions(model, counts, true=p)
+    assert report.dims == 2
+    assert {"gaussian", "covariance", "jacobian", "injective", "folding"} <= {r.name for r in report.assumptions}
+    assert all(torch.equal(a, b) for a, b in zip(weights, model.model_.parameters(), strict=True))
+    time_of_bins = np.arange(4000) * 0.025
+    time_of_bins[1500:] += 10
+    recording = Recording.from_arrays(counts, time=time_of_bins, bin_size=0.025)
+    parts = check_assumptions(model, recording)
+    assert parts.frames == 4000 // 2 - 2 * 10  # one of two interleaved sequences of either stretch, without ten steps
+    with pytest.raises(InputError, match="true: expected"):
+        check_assumptions(model, counts, true=p[:-1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: {**a, "latents": a["latents"][0]}, r"latents: expected \(batch, time, dim\)"),
+        (lambda a: {**a, "predicted_mean": a["predicted_mean"][:, 1:]}, "predicted_mean: expected"),
+        (lambda a: {**a, "predicted_mean": a["predicted_mean"] * np.nan}, "predicted_mean: NaN"),
+        (lambda a: {**a, "predicted_cov": np.eye(2)}, "predicted_cov: expected"),
+        (lambda a: {**a, "predicted_cov": -np.eye(3)}, "not positive definite"),
+        (lambda a: {**a, "data": np.ones((3, 4, 5))}, "data: expected"),
+        (lambda a: {**a, "jacobians": np.ones((3, 2, 2))}, "jacobians: expected"),
+        (lambda a: {**a, "predictor": lambda past: past[:, -1, :1]}, "predictor: expected means"),
+        (lambda a: {**a, "burn_in": 95}, "too few to judge"),
+        (lambda a: {**a, "burn_in": -1}, "burn_in"),
+        (lambda a: {**a, "burn_in": 0, "lags": 0}, "lags"),
+        (lambda a: {**a, "predicted_mean": a["latents"]}, "predicted without any error"),
+        (lambda a: {**a, "latents": [np.ones((50, 3)), np.ones((50, 2))]}, "different dimensions"),
+    ],
+)
+def test_bad_input_is_named(change, message):
+    z, m, _ = system(0, 2000)
+    with pytest.raises(InputError, match=message) as raised:
+        check_latents(**change({"latents": z, "predicted_mean": m}))
+    assert "\n" not in str(raised.value)
+
+
+def test_what_the_data_do_not_tell_is_left_out_with_the_reason():
+    z, m, _ = system(0, 2000)
+    report = check_latents(z, m, data=np.ones((*z.shape[:2], 5)))
+    assert "two are needed" in report.skipped["injective"]
+    assert "not checked. data: 0 features vary" in report.summary()
+    assert report["gaussian"].verdict == "holds"
+    assert "injective" not in {row.name for row in report.assumptions}
+
+
+def test_another_kind_of_model_is_named():
+    with pytest.raises(InputError, match="model: expected a KalmanSSL"):
+        check_assumptions(MLPEncoder(3, 2), np.zeros((500, 3)))

@@ -1,0 +1,272 @@
+"""The compiled kernels: both layouts against the textbook's loop, in every shape that tells them apart."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from dense_joint import Joint, make_problem
+
+from kalmanssl.kalman import JitterWarning, kalman_filter
+from kalmanssl.kalman._validation import check_model, check_observations
+from kalmanssl.kalman.backends import _dispatch as implementations
+from kalmanssl.kalman.backends import _fused as fused
+from kalmanssl.kalman.backends._layouts import Lanes, Rows, vector_width
+from kalmanssl.kalman.backends._reference import filter_reference
+from kalmanssl.kalman.kernels import _jit as compiled
+from kalmanssl.kalman.kernels._jit import run_blocks
+
+LAYOUTS = {"lanes": Lanes, "rows": Rows}
+SHAPES = {  # batch, time, state, obs: around whole vectors and tiles, and where there is only one of a thing
+    "one of each": (1, 1, 1, 1),
+    "one step": (3, 1, 3, 2),
+    "two steps": (2, 2, 5, 1),
+    "odd": (5, 9, 7, 3),
+    "a vector of sequences": (8, 12, 4, 4),
+    "one more": (9, 12, 5, 2),
+    "more channels than states": (3, 20, 2, 6),
+    "longer than what is summed up at once": (2, 150, 4, 2),
+}
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout(request, monkeypatch):
+    monkeypatch.setattr(fused, "_layout", lambda batch, state, dtype: LAYOUTS[request.param](batch, dtype))
+    return request.param
+
+
+def run(function, problem, dtype, *more):
+    """Moments, and gradients of a loss that depends on every output of the kernels."""
+    values = {"y": torch.nan_to_num(problem.y, nan=0.3), **problem.parameters}
+    values = {name: value.detach().to(dtype).requires_grad_() for name, value in values.items()}
+    arguments = {"b": None, **values}
+    y = arguments.pop("y")
+    observations = check_observations(y, problem.mask)
+    model = check_model(y, *y.shape[:2], **arguments, obs=y.shape[2])
+    moments = function(model, observations, *more)
+    generator = torch.Generator().manual_seed(3)
+    weights = [torch.rand(y.shape[:2], generator=generator)]
+    weights += [torch.randn(*y.shape[:2], *[model.A.shape[-1]] * n, generator=generator) for n in (1, 2)]
+    weights[2] = weights[2] + weights[2].mT
+    found = (moments.log_likelihood, moments.filtered_mean, moments.filtered_cov)
+    loss = sum((w.double() * x).sum() for w, x in zip(weights, found, strict=True))
+    gradients = torch.autograd.grad(loss, list(values.values()), materialize_grads=True)
+    named = dict(zip(values, gradients, strict=True))
+    for name in ("Q", "R", "P0"):  # of a symmetric matrix only the symmetric part is defined
+        if name in named and (values[name].ndim in (2, 4) or (name == "P0" and values[name].ndim == 3)):
+            named[name] = 0.5 * (named[name] + named[name].mT)
+    return found, named
+
+
+def assert_same(problem, dtype=torch.float64, rtol=1e-9):
+    (found, gradients), (expected, wanted) = (
+        run(fused.filter_fused, problem, dtype, dtype),
+        run(filter_reference, problem, torch.float64),
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.double(), other.expand(one.shape), rtol=rtol, atol=rtol)
+    for name, value in gradients.items():
+        error = (value.double() - wanted[name]).norm()
+        assert error <= rtol * wanted[name].norm().clamp_min(1.0), f"{name}: {error} of {wanted[name].norm()}"
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape(layout, shape, full):
+    batch, time, state, obs = SHAPES[shape]
+    problem = make_problem(batch=batch, time=time, state=state, obs=obs, full=full)
+    problem.parameters["A"] = 0.7 * problem.parameters["A"]
+    assert_same(problem)
+
+
+@pytest.mark.parametrize("missing", ["none", "steps", "channels", "all"])
+@pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
+@pytest.mark.parametrize("varies", ["none", "time", "batch", "both", "mixed"])
+def test_every_kind_of_parameter_and_mask(layout, varies, full, missing):
+    assert_same(make_problem(varies=varies, full=full, missing=missing, batch=3, time=8, state=4, obs=3))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_float32(layout, seed):
+    problem = make_problem(varies="both", missing="channels", batch=9, time=100, state=6, obs=3, seed=seed)
+    problem.parameters["A"] = 0.5 * problem.parameters["A"]
+    for name, value in problem.parameters.items():
+        problem.parameters[name] = value.float().double()
+    problem.y = problem.y.float().double()
+    assert_same(problem, torch.float32, rtol=1e-4)
+
+
+def test_against_the_joint_gaussian(layout):
+    problem = make_problem(varies="both", missing="channels", batch=3)
+    found, _ = run(fused.filter_fused, problem, torch.float64)
+    for n in range(3):
+        joint = Joint(problem, n)
+        for t in range(problem.y.shape[1]):
+            mean, cov = joint.moments(t, t + 1)
+            np.testing.assert_allclose(found[0][n, t].detach(), joint.log_likelihood(t), rtol=1e-9)
+            np.testing.assert_allclose(found[1][n, t].detach(), mean, rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(found[2][n, t].detach(), cov, rtol=1e-9, atol=1e-9)
+
+
+def test_rounding_does_not_grow_over_a_long_sequence(layout):
+    """A state that turns without damping and is hardly observed: asymmetry of its covariance would be kept."""
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(0)))[0]
+    generator = torch.Generator().manual_seed(1)
+    y = torch.randn(1, 5000, 2, generator=generator)
+    R = 10 + torch.rand(1, 5000, 2, generator=generator)
+    values = {"A": 1.001 * turn, "Q": torch.full((6,), 1e-4), "C": torch.randn(2, 6, generator=generator), "R": R}
+    out = kalman_filter(y, **values, precision=torch.float32)
+    exact = kalman_filter(y.double(), **{k: v.double() for k, v in values.items()})
+    assert (out.filtered_cov - exact.filtered_cov).abs().max() < 1e-4 * exact.filtered_cov.abs().max()
+    assert torch.linalg.eigvalsh(out.filtered_cov.double()).min() > 0
+
+
+def test_outputs_that_are_written_into_do_not_spoil_the_gradient_silently(layout):
+    problem = make_problem(varies="both")
+    y = problem.y.requires_grad_()
+    out = kalman_filter(y, **problem.parameters)
+    out.filtered_mean.detach().mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.log_likelihood.sum().backward()
+
+
+def test_blocks_are_shared_out_among_threads_and_each_is_done_once(monkeypatch):
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
+        for blocks in (1, 2, 5, 7):
+            done = []
+            run_blocks(lambda first, last, done=done: done.extend(range(first, last)), blocks, 10**9)
+            assert sorted(done) == list(range(blocks))
+
+
+def test_little_work_is_not_handed_over(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    parts = []
+    run_blocks(lambda first, last: parts.append((first, last)), 8, 1000)
+    assert parts == [(0, 8)]
+
+
+def test_threads_give_the_same(monkeypatch):
+    monkeypatch.setattr(compiled, "_OPERATIONS_OF_A_THREAD", 1)
+    problem = make_problem(varies="both", batch=40)
+    results = []
+    for threads in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
+        results.append(run(fused.filter_fused, problem, torch.float64))
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
+
+
+def test_an_error_in_a_thread_is_raised(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+
+    def work(first, last):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_blocks(work, 4, 10**9)
+
+
+def test_width_of_a_vector_is_the_same_in_python_and_in_compiled_code():
+    from kalmanssl.kalman.kernels._simd import Vector, types
+
+    assert vector_width(np.dtype(np.float32)) == Vector(types.float32).width
+    assert vector_width(np.dtype(np.float64)) == Vector(types.float64).width
+
+
+def test_the_kernels_are_used(monkeypatch):
+    """What makes the filter fast is not skipped without anybody noticing."""
+    used = []
+    monkeypatch.setattr(fused, "filter_fused", lambda *a, real=fused.filter_fused: used.append(1) or real(*a))
+    problem = make_problem(varies="both")
+    kalman_filter(problem.y, **problem.parameters)
+    assert used
+
+
+def test_without_numba_it_says_so_once_and_gives_the_same(monkeypatch):
+    problem = make_problem(varies="both")
+    expected = kalman_filter(problem.y, **problem.parameters)
+    monkeypatch.setattr(compiled, "find_spec", lambda name: None)
+    compiled.has_compiler.cache_clear()
+    try:
+        with pytest.warns(compiled.SlowPathWarning, match="numba is not installed") as warned:
+            outs = [kalman_filter(problem.y, **problem.parameters) for _ in range(2)]
+        assert len(warned) == 1
+    finally:
+        compiled.has_compiler.cache_clear()
+    torch.testing.assert_close(outs[0].filtered_cov, expected.filtered_cov)
+
+
+def test_no_place_to_keep_compiled_code_is_said_once_and_is_no_obstacle():
+    code = (
+        "import warnings, torch\n"
+        "from numba.core import caching\n"
+        "caching.CacheImpl._locator_classes = []\n"
+        "from kalmanssl.kalman import kalman_filter\n"
+        "one = torch.ones(1, 1)\n"
+        "with warnings.catch_warnings(record=True) as warned:\n"
+        "    warnings.simplefilter('always')\n"
+        "    for _ in range(2):\n"
+        "        out = kalman_filter(torch.zeros(3, 4, 1), A=one, Q=one[0], C=one, R=torch.ones(3, 4, 1))\n"
+        "print([str(w.message) for w in warned])\n"
+        "print(float(out.filtered_cov[0, 0]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    warned, value = done.stdout.splitlines()
+    assert warned.count("compiled code cannot be kept") == 1
+    assert float(value) == 0.5
+
+
+def test_compiled_code_is_not_kept_beyond_a_change_of_what_it_calls(tmp_path, monkeypatch):
+    names = []
+    for source in ("one", "other"):
+        (tmp_path / "_matrix_kernels.py").write_text(source)
+        (tmp_path / "_simd.py").write_text("")
+        monkeypatch.setattr(compiled, "__file__", str(tmp_path / "_jit.py"))
+        compiled._fingerprint.cache_clear()
+        names.append(compiled._fingerprint())
+    compiled._fingerprint.cache_clear()
+    assert names[0] != names[1]
+    monkeypatch.undo()
+    assert compiled.compiled(lambda x: x).py_func.__qualname__.endswith(compiled._fingerprint())
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_precision_by_one_argument(precision):
+    problem = make_problem(varies="both", batch=3)
+    y, parameters = problem.y.float(), {name: value.float() for name, value in problem.parameters.items()}
+    out = kalman_filter(y, **parameters, precision=precision)
+    exact = kalman_filter(y.double(), **{name: value.double() for name, value in parameters.items()})
+    assert {value.dtype for value in out.tensors().values()} == {torch.float32}
+    error = (out.log_likelihood.double() - exact.log_likelihood).abs().max()
+    assert error < (1e-3 if precision == torch.float32 else 2e-6)
+
+
+def test_float32_that_was_asked_for_and_does_not_do_is_an_error():
+    generator = torch.Generator().manual_seed(0)
+    A = torch.linalg.qr(torch.randn(16, 16, generator=generator))[0]
+    C = torch.randn(8, 16, generator=generator)
+    values = {"A": A, "C": C, "Q": torch.full((16,), 1e-8), "R": torch.full((2, 300, 8), 1e-7)}
+    y = torch.randn(2, 300, 8, generator=generator)
+    assert bool((kalman_filter(y, **values).status.smallest_variance > 0).all())
+    with pytest.raises(
+        ValueError, match=r"not positive definite in float32; leave out precision or pass torch\.float64"
+    ):
+        kalman_filter(y, **values, precision=torch.float32)
+
+
+def test_the_plain_path_mends_what_the_kernels_refuse(monkeypatch):
+    """An observation without noise of a state that is known already has no variance left to divide by."""
+    y = torch.zeros(2, 3, 1, dtype=torch.float64)
+    one = torch.ones(1, 1, dtype=torch.float64)
+    used = []
+    monkeypatch.setattr(
+        implementations, "filter_adjoint", lambda *a, real=implementations.filter_adjoint: used.append(1) or real(*a)
+    )
+    with pytest.warns(JitterWarning, match="positive definite only after"):
+        out = kalman_filter(y, A=one, Q=0 * one[0], C=one, R=torch.zeros(2, 3, 1, dtype=torch.float64))
+    assert used
+    assert torch.isfinite(out.filtered_mean).all()

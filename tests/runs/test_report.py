@@ -1,0 +1,333 @@
+"""The page: everything is on it, and nothing of it comes from elsewhere."""
+
+from __future__ import annotations
+
+import html as markup
+import json
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from kalmanssl.datasets import place_cells
+from kalmanssl.decoding import PositionDecoder
+from kalmanssl.errors import InputError
+from kalmanssl.estimator import KalmanSSL
+from kalmanssl.identifiability import check_assumptions
+from kalmanssl.runs import Evaluation, Run, RunSettings, assumptions_line, score_rows, write_report
+from kalmanssl.runs._report import build_report
+
+SECTIONS = ["decoded", "scores", "latents", "assumptions", "noise", "dynamics", "training", "settings", "notes"]
+
+
+class Outline(HTMLParser):
+    """Ids, section names and the balance of tags."""
+
+    void = frozenset({"meta", "br", "img", "link", "hr"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.sections: list[str] = []
+        self.pictures: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        if "id" in found:
+            self.ids.append(found["id"])
+        if tag == "section":
+            self.sections.append(found["id"])
+        if tag == "svg":
+            self.pictures.append(found.get("aria-label", ""))
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        if "id" in dict(attrs):
+            self.ids.append(dict(attrs)["id"])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def simulated():
+    return place_cells(n_units=20, n_interneurons=0, duration=240.0).split(at=3780.0)
+
+
+@pytest.fixture(scope="module")
+def run():
+    training, rest = simulated()
+    small = {"latent_dim": 4, "state_dim": 8, "epochs": 1, "random_state": 0}
+    settings = RunSettings(recording="a <b>rat</b>.nwb", end_zones=[0.15, 1.45], model=small)
+    model = KalmanSSL(**small, progress=False).fit(training)
+    card = {
+        "recording": {
+            "source": "a <b>rat</b>.nwb",
+            "units": 20,
+            "bin_size_s": 0.025,
+            "spikes": 1234567,
+            "start_s": 3600.0,
+            "stop_s": 3840.0,
+            "fitted_until_s": 3780.0,
+            "fitted_s": 180.0,
+            "notes": ["the clock was <odd>"],
+        },
+        "behavior": {"name": "position", "unit": "meters"},
+    }
+    decoder = PositionDecoder(regressor="linear").fit(model.transform(training), training.behavior["position"])
+    run = Run(settings, model, decoder, card)
+    run.evaluation = Evaluation.of(run, rest)
+    return run
+
+
+@pytest.fixture(scope="module")
+def html(run):
+    return build_report(run)
+
+
+def test_every_section_is_there_with_its_pictures(html):
+    outline = Outline(html)
+    assert outline.sections == SECTIONS
+    assert outline.open == []
+    assert len(outline.pictures) == 8
+    assert all(outline.pictures)
+
+
+def test_nothing_is_fetched(html):
+    assert "http" not in html
+    assert not re.search(r'(?:src|href)="(?!#|data:)', html)
+    assert "<script" not in html
+    assert "@import" not in html
+
+
+def test_ids_are_unique_and_references_lead_somewhere(html):
+    ids = Outline(html).ids
+    assert len(ids) == len(set(ids))
+    used = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', html))
+    assert {a or b for a, b in used} <= set(ids)
+    assert used
+
+
+def test_text_of_the_recording_is_escaped(html):
+    assert "a &lt;b&gt;rat&lt;/b&gt;.nwb" in html
+    assert "the clock was &lt;odd&gt;" in html
+    assert "<b>rat" not in html
+
+
+def test_numbers_stand_beside_the_pictures(run, html):
+    scores = run.evaluation.scores["running"]
+    for number in (
+        f"{scores['median_error']:.3g}",
+        f"{100 * scores['coverage']['95']:.1f} %",
+        "1,234,567 spikes",
+        "state_dim",
+        "0.15, 1.45",
+        "decay time (s)",
+    ):
+        assert number in html
+
+
+def test_colours_follow_the_page(html):
+    from kalmanssl.plotting import INK, MUTED
+
+    figures = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
+    assert INK not in figures
+    assert MUTED not in figures
+    assert "var(--ink)" in figures
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_the_same_run_gives_the_same_page(run, html):
+    assert build_report(run) == html
+
+
+def test_time_that_was_fitted_is_called_so(run):
+    evaluation = replace(run.evaluation, part=run.evaluation.part | {"fitted": True})
+    seen = Run(run.settings, run.model, run.decoder, run.card, evaluation)
+    assert "fitted on this time" in build_report(seen)
+    assert "fitted on this time" not in build_report(run)
+    assert "in its favour" in assumptions_of(build_report(seen))[0][0]
+    assert "in its favour" not in assumptions_of(build_report(run))[0][0]
+
+
+def test_a_run_without_decoder_has_a_report(run):
+    card = run.card | {"behavior": None}
+    bare = Run(RunSettings("x"), run.model, None, card)
+    rest = place_cells(n_units=20, n_interneurons=0, duration=60.0)
+    bare.evaluation = Evaluation.of(bare, rest)
+    outline = Outline(build_report(bare))
+    assert outline.sections == [s for s in SECTIONS if s != "scores"]
+
+
+def test_two_dimensions_are_drawn_below_one_another(run):
+    recording = place_cells(n_units=20, n_interneurons=0, duration=120.0)
+    position = recording.behavior["position"]
+    recording.behavior["position"] = np.stack([position, np.sin(position)], axis=1)
+    settings = RunSettings("x", min_speed=0.1)
+    decoder = PositionDecoder(regressor="linear").fit(run.model.transform(recording), recording.behavior["position"])
+    flat = Run(settings, run.model, decoder, run.card)
+    flat.evaluation = Evaluation.of(flat, recording)
+    html = build_report(flat)
+    assert "position 1 (m)" in html
+    assert "position 2 (m)" in html
+    assert Outline(html).sections == SECTIONS
+
+
+def test_evaluation_survives_being_saved(run, html, tmp_path):
+    run.evaluation.save(tmp_path / "evaluation")
+    again = Evaluation.load(tmp_path / "evaluation")
+    assert again.scores == run.evaluation.scores
+    assert again.part == run.evaluation.part
+    assert again.assumptions == run.evaluation.assumptions
+    assert again.arrays.keys() == run.evaluation.arrays.keys()
+    np.testing.assert_array_equal(again.arrays["time"], run.evaluation.arrays["time"])
+    np.testing.assert_allclose(again.arrays["mean"], run.evaluation.arrays["mean"], rtol=1e-6)
+
+
+def assumptions_of(html):
+    """The section on assumptions as text: its paragraphs, and the cells of its table row by row."""
+    section = re.search(r'<section id="assumptions">.*?</section>', html, flags=re.DOTALL).group()
+
+    def words(tags):
+        return [markup.unescape(re.sub(r"<[^>]*>", "", cell)) for cell in re.findall(tags, section)]
+
+    cells = words(r"<td[^>]*>(.*?)</td>")
+    return words(r"<p[^>]*>(.*?)</p>"), [tuple(cells[i : i + 3]) for i in range(0, len(cells), 3)]
+
+
+def with_assumptions(run, assumptions):
+    return Run(run.settings, run.model, run.decoder, run.card, replace(run.evaluation, assumptions=assumptions))
+
+
+def test_the_page_shows_the_verdicts_of_the_saved_evaluation(run, tmp_path):
+    run.evaluation.save(tmp_path / "evaluation")
+    saved = Run(run.settings, run.model, run.decoder, run.card, Evaluation.load(tmp_path / "evaluation"))
+    found = check_assumptions(run.model, simulated()[1])
+    assert len({row.verdict for row in found.assumptions}) > 1  # else any verdict would pass for any other
+    paragraphs, rows = assumptions_of(build_report(saved))
+    assert rows == [(row.says, row.verdict, row.sentence) for row in found.assumptions]
+    assert f"{found.frames} steps" in paragraphs[0]
+    assert saved.evaluation.assumptions["verdict"] == found.verdict == "fails"
+    failed = sum(row.verdict == "fails" for row in found.assumptions)
+    assert f"Of the {len(rows)}, {failed} fail, so the theorem does not promise" in paragraphs[1]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "says"), [("holds", "no proof"), ("doubtful", "hint"), ("fails", "does not promise")]
+)
+def test_the_verdict_over_all_is_said_in_words(run, verdict, says):
+    found = run.evaluation.assumptions
+    rows = [row | {"verdict": verdict} for row in found["assumptions"]]
+    changed = found | {"verdict": verdict, "assumptions": rows}
+    paragraphs, table = assumptions_of(build_report(with_assumptions(run, changed)))
+    assert says in paragraphs[1]
+    assert {word for _, word, _ in table} == {verdict}
+    counts = {"holds": 0, "doubtful": 0, "fails": 0} | {verdict: len(rows)}
+    line = "{holds} hold, {doubtful} doubtful, {fails} fail".format(**counts)
+    assert line in assumptions_line(changed)
+
+
+def test_what_was_skipped_is_listed_with_its_reason(run):
+    skipped = run.evaluation.assumptions | {"skipped": {"folding": "latents < noise"}}
+    assert assumptions_of(build_report(with_assumptions(run, skipped)))[1][-1] == (
+        "folding",
+        "not checked",
+        "latents < noise",
+    )
+
+
+def test_numbers_that_are_not_finite_are_saved_as_null(run, tmp_path, monkeypatch):
+    report = check_assumptions(run.model, simulated()[1])
+    first, *others = report.assumptions
+    broken = replace(first, value=math.nan, chance=math.inf, numbers=first.numbers | {"p": -math.inf})
+    odd = replace(report, assumptions=(broken, *others))
+    monkeypatch.setattr("kalmanssl.identifiability._assumptions.check_assumptions", lambda *a, **k: odd)
+    evaluation = Evaluation.of(run, simulated()[1])
+    evaluation.save(tmp_path / "evaluation")
+    stored = json.loads((tmp_path / "evaluation/card.json").read_text())["assumptions"]
+    json.dumps(stored, allow_nan=False)
+    assert (stored["assumptions"][0]["value"], stored["assumptions"][0]["chance"]) == (None, None)
+    assert stored["assumptions"][0]["numbers"]["p"] is None
+    assert stored["assumptions"][1]["value"] == pytest.approx(others[0].value)
+    assert evaluation.assumptions == Evaluation.load(tmp_path / "evaluation").assumptions == stored
+    assert first.sentence in build_report(with_assumptions(run, stored))
+
+
+def test_an_evaluation_from_before_the_checks_opens(run, tmp_path):
+    run.evaluation.save(tmp_path / "evaluation")
+    card = json.loads((tmp_path / "evaluation/card.json").read_text())
+    del card["assumptions"]
+    (tmp_path / "evaluation/card.json").write_text(json.dumps(card))
+    old = Evaluation.load(tmp_path / "evaluation")
+    assert old.assumptions is None
+    assert old.scores == run.evaluation.scores
+    html = build_report(with_assumptions(run, old.assumptions))
+    assert Outline(html).sections == SECTIONS
+    paragraphs, rows = assumptions_of(html)
+    assert "Not checked when the run was made" in paragraphs[1]
+    assert rows == []
+
+
+def test_a_recording_too_short_for_the_checks_says_so(run):
+    short = simulated()[1].restrict(stop=3783.0)
+    evaluation = Evaluation.of(run, short)
+    assert evaluation.scores["all"]["bins"] == len(short)
+    assert evaluation.assumptions["verdict"] is None
+    assert "too few" in evaluation.assumptions["reason"]
+    paragraphs, rows = assumptions_of(build_report(Run(run.settings, run.model, run.decoder, run.card, evaluation)))
+    assert evaluation.assumptions["reason"] in paragraphs[1]
+    assert rows == []
+    assert evaluation.assumptions["reason"] in assumptions_line(evaluation.assumptions)
+
+
+def test_of_a_long_recording_the_middle_is_checked(run, monkeypatch):
+    monkeypatch.setattr("kalmanssl.runs._evaluation._CHECKED_STEPS", 250)
+    rest = simulated()[1]
+    found = Evaluation.of(run, rest).assumptions
+    middle = rest.restrict(start=found["start_s"], stop=found["stop_s"])
+    assert found["frames"] == 250 - 10
+    assert len(middle) == 1000
+    assert middle.time[0] - rest.time[0] == pytest.approx(rest.time[-1] - middle.time[-1], abs=0.026)
+    assert found["assumptions"] == check_assumptions(run.model, middle).to_dict()["assumptions"]
+    assert run.evaluation.assumptions["start_s"] == run.evaluation.part["start_s"]
+
+
+def test_excerpt_is_where_the_animal_runs_most(run):
+    shown = run.evaluation.arrays
+    assert shown["runs"].mean() > 0.3
+    assert np.ptp(shown["time"]) == pytest.approx(40.0, abs=0.1)
+    assert np.all(np.diff(shown["time"]) < 0.03)
+
+
+def test_score_table():
+    one = {
+        "median_error": 0.05,
+        "mean_error": 0.06,
+        "crps": 0.04,
+        "r2": float("nan"),
+        "bins": 7,
+        "coverage": {"95": 0.951},
+        "coverage_error": {"95": 0.012},
+        "width": {"95": 0.2},
+    }
+    rows = {row[0]: row[1:] for row in score_rows({"running": None, "all": one}, "m")}
+    assert rows[""] == ["all bins"]
+    assert rows["median error (m)"] == ["0.05"]
+    assert rows["R²"] == ["–"]
+    assert rows["inside the 95 % interval (%)"] == ["95.1 ± 1.2"]
+    assert score_rows({"running": None, "all": None}, "m") == []
+
+
+def test_writing_keeps_what_exists(run, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("mine")
+    with pytest.raises(InputError, match="exists"):
+        write_report(run, page)
+    assert page.read_text() == "mine"
+    write_report(run, page, overwrite=True)
+    assert page.read_text() == build_report(run)

@@ -1,0 +1,43 @@
+"""Training does not depend on which code runs the filter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from kalmanssl import KalmanSSL
+from kalmanssl.kalman.backends._dispatch import IMPLEMENTATIONS
+
+
+def fitted(noise: str) -> KalmanSSL:
+    rng = np.random.default_rng(0)
+    phase = np.cumsum(0.2 + 0.02 * rng.normal(size=1200))
+    rates = np.exp(1.5 * np.cos(phase[:, None] - np.linspace(0, 2 * np.pi, 20)))
+    counts = rng.poisson(rates).astype(np.float32)
+    return KalmanSSL(
+        latent_dim=3,
+        state_dim=5,
+        noise=noise,
+        hidden=(16,),
+        bins_per_step=1,
+        window=40,
+        batch_size=16,
+        epochs=4,
+        steps_per_epoch=25,
+        random_state=0,
+        progress=False,
+    ).fit(counts)
+
+
+@pytest.mark.parametrize("plain", ["adjoint", "reference"])
+@pytest.mark.parametrize("noise", ["constant", "input"])
+def test_a_hundred_steps_with_kernels_and_without_stay_together(noise, plain, monkeypatch):
+    with_kernels = fitted(noise)
+    monkeypatch.setitem(IMPLEMENTATIONS, "fastest", IMPLEMENTATIONS[plain])
+    without = fitted(noise)
+    assert len(with_kernels.history_["loss"]) == len(without.history_["loss"])
+    for (name, one), other in zip(
+        with_kernels.model_.state_dict().items(), without.model_.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3, msg=lambda m, name=name: f"{name}: {m}")

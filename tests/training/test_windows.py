@@ -1,0 +1,110 @@
+"""Windows drawn for training and the blocks of time held out."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from kalmanssl.errors import InputError
+from kalmanssl.training import RandomWindows, deinterleave, hold_out_blocks, interleave, sum_bins
+
+
+def numbered(*lengths: int) -> list[np.ndarray]:
+    """Stretches whose single feature counts the bins from the first to the last."""
+    edges = np.cumsum((0, *lengths))
+    return [np.arange(a, b, dtype=float)[:, None] for a, b in pairwise(edges)]
+
+
+@pytest.mark.parametrize("lengths", [(1000,), (400, 600), (300, 300, 400)])
+def test_held_out_blocks_are_disjoint_from_training_and_together_cover_the_time(lengths):
+    training, held_out = hold_out_blocks(numbered(*lengths), fraction=0.2, window=10)
+    seen = np.concatenate([s[:, 0] for s in training])
+    unseen = np.concatenate([s[:, 0] for s in held_out])
+    assert not set(seen) & set(unseen)
+    assert len(seen) + len(unseen) == sum(lengths)
+    assert len(unseen) == pytest.approx(200, abs=80)
+    for stretch in (*training, *held_out):
+        assert (np.diff(stretch[:, 0]) == 1).all()
+
+
+def test_held_out_blocks_spread_over_the_time():
+    _, held_out = hold_out_blocks(numbered(1000), fraction=0.1, window=10)
+    centres = [s.mean() / 1000 for s in held_out]
+    np.testing.assert_allclose(centres, [0.1, 0.3, 0.5, 0.7, 0.9], atol=0.01)
+
+
+def test_nothing_held_out_with_fraction_zero():
+    training, held_out = hold_out_blocks(numbered(100, 5, 50), fraction=0, window=10)
+    assert [len(s) for s in training] == [100, 50]
+    assert held_out == []
+
+
+@pytest.mark.parametrize(
+    ("fraction", "window", "message"),
+    [(1.0, 10, "below 1, got 1.0"), (0.1, 101, "longest stretch .* 100 bins"), (0.1, 60, "too few to hold out")],
+)
+def test_bad_hold_out(fraction, window, message):
+    with pytest.raises(InputError, match=message):
+        hold_out_blocks(numbered(100), fraction=fraction, window=window)
+
+
+def test_random_windows_never_cross_a_gap_and_reach_every_place():
+    stretches = numbered(30, 12)
+    windows = RandomWindows(stretches, window=10, step=1, batch_size=64, batches_per_epoch=8, activity_bias=0, seed=0)
+    batches = [b.numpy()[..., 0] for b in windows]
+    assert len(batches) == len(windows) == 8
+    starts = np.concatenate([b[:, 0] for b in batches])
+    for batch in batches:
+        assert batch.shape == (64, 10)
+        assert (np.diff(batch, axis=1) == 1).all()
+    assert set(starts) == {*range(21), 30, 31, 32}
+
+
+@pytest.mark.parametrize("bias", [0.0, 1.0, 2.0])
+def test_active_windows_are_drawn_more_often(bias):
+    quiet, busy = np.ones((100, 1)), 3 * np.ones((100, 1))
+    windows = RandomWindows([quiet, busy], 10, 1, 2000, 1, activity_bias=bias, seed=0)
+    share = (next(iter(windows))[:, 0, 0] == 3).double().mean().item()
+    assert share == pytest.approx(3**bias / (1 + 3**bias), abs=0.04)  # four standard errors of a share of 2000
+
+
+def test_a_silent_recording_is_drawn_from_evenly():
+    windows = RandomWindows([np.zeros((50, 2))], 10, 1, 8, 1, activity_bias=2.0, seed=0)
+    assert next(iter(windows)).shape == (8, 10, 2)
+
+
+def test_random_windows_follow_seed_and_epoch():
+    def draw(seed, epoch):
+        windows = RandomWindows(numbered(500), 10, 1, 16, 1, activity_bias=0, seed=seed, epoch=epoch)
+        return next(iter(windows)).numpy()
+
+    np.testing.assert_array_equal(draw(1, 3), draw(1, 3))
+    assert (draw(1, 3) != draw(1, 4)).any()
+    assert (draw(1, 3) != draw(2, 3)).any()
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_windows_with_steps_of_several_bins(step):
+    random = next(iter(RandomWindows(numbered(25), 10, step, 64, 1, activity_bias=0, seed=0))).numpy()[..., 0]
+    assert random.shape == (64, 10 // step)
+    assert (np.diff(random, axis=1) == step).all()
+    assert random.max() <= 24
+
+
+@pytest.mark.parametrize("n", [1, 3, 4])
+@pytest.mark.parametrize("time", [4, 11, 12])
+def test_interleaved_sequences_step_over_n_bins_and_join_again(n, time):
+    values = np.arange(1.0, time + 1)[:, None]
+    sequences = interleave(values, n)
+    assert sequences.shape == (n, -(-time // n), 1)
+    inside = sequences[:, 1:, 0]
+    assert (np.diff(inside, axis=1) == n).all()
+    np.testing.assert_array_equal(sequences[-1, -1], [time])
+    np.testing.assert_array_equal(deinterleave(sequences, time), values)
+
+
+@pytest.mark.parametrize(("n", "ahead"), [(1, 0), (2, 0), (5, 0), (5, 2), (4, 1)])
+def test_sum_of_bins(n, ahead):
+    values = np.random.default_rng(0).poisson(1.0, (20, 3)).astype(np.float32)
+    expected = np.stack([values[max(t + ahead - n + 1, 0) : t + ahead + 1].sum(0) for t in range(20)])
+    np.testing.assert_allclose(sum_bins(values, n, ahead), expected)

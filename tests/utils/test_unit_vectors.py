@@ -1,0 +1,38 @@
+"""Vectors divided by their length: the value and every derivative of the plain quotient."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from kalmanssl.utils.torch_ops import unit_vectors
+
+
+@pytest.mark.parametrize("shape", [(5,), (7, 3), (2, 4, 6)])
+def test_value_and_gradient_are_those_of_the_plain_quotient(shape):
+    generator = torch.Generator().manual_seed(0)
+    u, weight = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    u.requires_grad_()
+    expected = functional.normalize(u, dim=-1)
+    torch.testing.assert_close(unit_vectors(u), expected, rtol=1e-14, atol=0)
+    one, other = (torch.autograd.grad((z * weight).sum(), u)[0] for z in (unit_vectors(u), expected))
+    torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+
+
+def test_gradients_of_first_and_second_order():
+    u = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(unit_vectors, u)
+    assert torch.autograd.gradgradcheck(unit_vectors, u)
+
+
+def test_zeros_stay_finite():
+    u = torch.zeros(2, 3, requires_grad=True)
+    z = unit_vectors(u)
+    assert (z == 0).all()
+    assert torch.autograd.grad(z.sum(), u)[0].isfinite().all()
+
+
+def test_length_has_no_gradient():
+    u = torch.tensor([[3.0, 4.0]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(unit_vectors(u)[0, 0], u)
+    torch.testing.assert_close(gradient, torch.tensor([[0.128, -0.096]]))
+    assert (gradient * u).sum().abs().item() < 1e-6
