@@ -193,7 +193,7 @@ def main(
             (job, seed) for job in listed if not job.missing for seed in (range(seeds) if job.seeded else [None])
         ]
         run_all(todo, halves, lines, quiet)
-    summarise(lines.rows, halves, out, settings | {"seeds": seeds}, skipped)
+    summarize(lines.rows, halves, out, settings | {"seeds": seeds}, skipped)
 
 
 def limit_threads(threads: int) -> None:
@@ -205,7 +205,7 @@ def limit_threads(threads: int) -> None:
     threadpool_limits(threads)
 
 
-def summarise(rows: list[Row], data: Data, out: Path, settings: dict[str, Any], skipped: dict[str, str]) -> None:
+def summarize(rows: list[Row], data: Data, out: Path, settings: dict[str, Any], skipped: dict[str, str]) -> None:
     """Write results.json and decoding.png and print the table."""
     order = {name: i for i, name in enumerate(name for job in jobs(QUICK) for name in job.rows)}
     rows.sort(key=lambda row: (order[row["method"]], row["seed"] or 0))

@@ -1,6 +1,6 @@
 """What fitting a recording costs with each implementation of the filter, beside CEBRA.
 
-The whole way is taken every time: model, rehearsals for the calibration, decoder. Only what stands behind the filter
+The whole way is taken every time: model, held_out_fits for the calibration, decoder. Only what stands behind the filter
 differs, so that errors differ by rounding that training has amplified. CPU seconds with all threads.
 """
 
@@ -57,7 +57,7 @@ def measure(name: str, data: Data, seed: int, preset: Preset) -> dict[str, Any]:
 
 
 def model_alone(name: str, data: Data, seed: int, preset: Preset) -> float:
-    """CPU seconds of training the model, without rehearsals and decoder."""
+    """CPU seconds of training the model, without held_out_fits and decoder."""
     from kalmanssl import KalmanSSL
 
     with filter_by(name), Stopwatch() as watch:

@@ -12,7 +12,7 @@ from measure import Stopwatch, fastest
 from peers import (
     CebraTime,
     GridStateSpace,
-    NeighbourDecoder,
+    NeighborDecoder,
     PCAEmbedding,
     PlaceFieldBayes,
     Selection,
@@ -64,7 +64,7 @@ class Preset:
     prior_bins: Sequence[float] = (1.0, 3.0, 10.0)
     walk_sd: Sequence[float] = (0.02, 0.03, 0.05, 0.08)
     temper: Sequence[float] = (0.1, 0.15, 0.25, 0.4, 0.7, 1.0)
-    neighbours: Sequence[int] = (5, 10, 20, 30, 50, 80)
+    neighbors: Sequence[int] = (5, 10, 20, 30, 50, 80)
     cebra_iterations: int = 2000
 
 
@@ -77,7 +77,7 @@ QUICK = Preset(
     prior_bins=(3.0,),
     walk_sd=(0.03, 0.05),
     temper=(0.25, 0.7),
-    neighbours=(10, 30),
+    neighbors=(10, 30),
     cebra_iterations=20,
 )
 
@@ -143,14 +143,14 @@ def jobs(preset: Preset) -> list[Job]:
                     "temper": preset.temper if tempered else (1.0,),
                 }
                 listed.append(_peer(name, "yes" if smooth else "no", GridStateSpace, settings, preset))
-    kinds: tuple[tuple[Smoothing, float, str], ...] = (("causal", 0.2, "no"), ("centred", 0.25, "yes"))
+    kinds: tuple[tuple[Smoothing, float, str], ...] = (("causal", 0.2, "no"), ("centered", 0.25, "yes"))
     for kind, sd, ahead in kinds:
         for name, embedding in (("kNN", Smoothed(kind, sd)), ("PCA (8) + kNN", PCAEmbedding(kind, sd))):
-            lookup = {"embedding": (embedding,), "neighbours": preset.neighbours}
-            listed.append(_peer(f"{name}, {kind} {1e3 * sd:.0f} ms", ahead, NeighbourDecoder, lookup, preset))
+            lookup = {"embedding": (embedding,), "neighbors": preset.neighbors}
+            listed.append(_peer(f"{name}, {kind} {1e3 * sd:.0f} ms", ahead, NeighborDecoder, lookup, preset))
     listed.append(
         Job(
-            {"CEBRA-Time + kNN": "5 bins", "CEBRA-Time, centred 250 ms + kNN": "yes"},
+            {"CEBRA-Time + kNN": "5 bins", "CEBRA-Time, centered 250 ms + kNN": "yes"},
             True,
             lambda data, seed: run_cebra(data, seed, preset),
             "" if find_spec("cebra") else "cebra is not installed: pip install 'kalmanssl[benchmarks]'",
@@ -161,12 +161,12 @@ def jobs(preset: Preset) -> list[Job]:
 
 def run_ours(data: Data, seed: int, preset: Preset) -> list[Outcome]:
     """Latents without labels from the training part; decoders from its running bins."""
-    from kalmanssl import KalmanSSL, PositionDecoder, rehearse
+    from kalmanssl import KalmanSSL, PositionDecoder, cross_fit
 
     with Stopwatch() as learning:
         model = KalmanSSL(random_state=seed, progress=False, **preset.model).fit(data.train)
         smoothed = model.transform(data.train, smooth=True)
-        rehearsals = rehearse(model, data.train)
+        held_out_fits = cross_fit(model, data.train)
     outcomes = []
     for smooth, name in ((False, f"{OURS}, filter"), (True, f"{OURS}, smoother")):
         with Stopwatch() as fitting:
@@ -175,7 +175,7 @@ def run_ours(data: Data, seed: int, preset: Preset) -> list[Outcome]:
                 data.position,
                 where=data.running_train,
                 smoothed=smoothed,
-                rehearsals=rehearsals,
+                held_out_fits=held_out_fits,
             )
 
         def decode(rec: Recording, smooth: bool = smooth, decoder: PositionDecoder = decoder) -> Prediction:
@@ -194,22 +194,22 @@ def run_cebra(data: Data, seed: int, preset: Preset) -> list[Outcome]:
     outcomes = []
     kinds: tuple[tuple[Smoothing | None, str], ...] = (
         (None, "CEBRA-Time + kNN"),
-        ("centred", "CEBRA-Time, centred 250 ms + kNN"),
+        ("centered", "CEBRA-Time, centered 250 ms + kNN"),
     )
     for kind, name in kinds:
-        candidates = {"embedding": (Smoothed(kind, 0.25, root=False),), "neighbours": preset.neighbours}
-        selection, selecting, decoder, fitting = _select_and_fit(NeighbourDecoder, candidates, embedded, preset)
+        candidates = {"embedding": (Smoothed(kind, 0.25, root=False),), "neighbors": preset.neighbors}
+        selection, selecting, decoder, fitting = _select_and_fit(NeighborDecoder, candidates, embedded, preset)
 
-        def decode(rec: Recording, decoder: NeighbourDecoder = decoder) -> Prediction:
+        def decode(rec: Recording, decoder: NeighborDecoder = decoder) -> Prediction:
             return decoder.predict(_embed(embedding, rec))
 
-        chosen = {"neighbours": selection.best["neighbours"]}
+        chosen = {"neighbors": selection.best["neighbors"]}
         outcomes.append(_outcome(name, decode, data, chosen, selecting, learning.cpu + fitting))
     return outcomes
 
 
 def _embed(embedding: CebraTime, rec: Recording) -> Recording:
-    return replace(rec, counts=embedding.transform(rec), kind="signal", spike_times=None)
+    return replace(rec, activity=embedding.transform(rec), kind="signal", spike_times=None)
 
 
 def _peer(

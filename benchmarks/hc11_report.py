@@ -66,7 +66,7 @@ def _median(rows: list[Row], *keys: str) -> float:
 
 
 def score_table(rows: Iterable[Row]) -> Table:
-    """Medians over the seeds, one line for each method; centimetres and seconds."""
+    """Medians over the seeds, one line for each method; centimeters and seconds."""
     table = Table(title="position on running bins of the test part; cm, medians over seeds", box=SIMPLE_HEAD)
     table.add_column("method", no_wrap=True)
     scores = ("ahead", "median / mean", "R²", "cover 50 80 95", "width 95", "at our cover", "CRPS")
@@ -101,14 +101,14 @@ def draw(rows: Iterable[Row], predictions: Path, file: Path) -> None:
     figure = Figure(figsize=(15, 8), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, 2, height_ratios=(1.2, 1))
-    colours = {method: colormaps["tab20"](i % 20) for i, method in enumerate(grouped)}
+    colors = {method: colormaps["tab20"](i % 20) for i, method in enumerate(grouped)}
     scatter = figure.add_subplot(grid[0, 0])
-    _scatter(scatter, grouped, colours)
+    _scatter(scatter, grouped, colors)
     figure.legend(
         *scatter.get_legend_handles_labels(), loc="outside right upper", fontsize=7, title="hollow: looks ahead"
     )
-    _calibration(figure.add_subplot(grid[0, 1]), grouped, colours)
-    _traversals(figure.add_subplot(grid[1, :]), grouped, predictions, colours)
+    _calibration(figure.add_subplot(grid[0, 1]), grouped, colors)
+    _traversals(figure.add_subplot(grid[1, :]), grouped, predictions, colors)
     figure.savefig(file, dpi=130)
 
 
@@ -117,29 +117,29 @@ def _marker(method: str) -> dict[str, Any]:
     return {"marker": "*" if ours else "o", "markersize": 14 if ours else 6, "zorder": 3 if ours else 2}
 
 
-def _scatter(axes: Any, grouped: dict[str, list[Row]], colours: dict[str, Any]) -> None:
+def _scatter(axes: Any, grouped: dict[str, list[Row]], colors: dict[str, Any]) -> None:
     axes.axvspan(93, 97, color="0.9", zorder=0)
     for method, runs in grouped.items():
         hollow = {} if runs[0]["look_ahead"] == "no" else {"markerfacecolor": "white"}
         x = [100 * run["coverage"]["95"] for run in runs]
         y = [run["median"] for run in runs]
-        axes.plot(x, y, linestyle="", color=colours[method], label=method, **_marker(method), **hollow)
+        axes.plot(x, y, linestyle="", color=colors[method], label=method, **_marker(method), **hollow)
     axes.set(xlabel="coverage of the 95 % interval, %", ylabel="median error, cm", title="error and calibration")
 
 
-def _calibration(axes: Any, grouped: dict[str, list[Row]], colours: dict[str, Any]) -> None:
+def _calibration(axes: Any, grouped: dict[str, list[Row]], colors: dict[str, Any]) -> None:
     axes.plot([0, 100], [0, 100], color="0.6", linestyle=":")
     for method, runs in grouped.items():
         levels = [float(level) for level in runs[0]["calibration"]]
         found = np.median([list(run["calibration"].values()) for run in runs], axis=0)
         width = 2.5 if method.startswith(OURS) else 1.0
         dashed = "-" if runs[0]["look_ahead"] == "no" else "--"
-        axes.plot(levels, 100 * found, color=colours[method], linewidth=width, linestyle=dashed)
+        axes.plot(levels, 100 * found, color=colors[method], linewidth=width, linestyle=dashed)
     axes.set(xlabel="promised, %", ylabel="covered, %", title="central intervals (dashed: looks ahead)")
 
 
 def _traversals(
-    axes: Any, grouped: dict[str, list[Row]], predictions: Path, colours: dict[str, Any], count: int = 3
+    axes: Any, grouped: dict[str, list[Row]], predictions: Path, colors: dict[str, Any], count: int = 3
 ) -> None:
     shown = [method for method in grouped if method.startswith(OURS)] or list(grouped)[:1]
     for i, method in enumerate(shown):
@@ -151,8 +151,8 @@ def _traversals(
         for number, run in enumerate(np.split(np.arange(len(time)), cuts)[:count]):
             x = time[run] - time[run[0]] + start
             start = x[-1] + 0.5
-            axes.fill_between(x, lower[run], upper[run], color=colours[method], alpha=0.2, linewidth=0)
-            axes.plot(x, point[run], color=colours[method], label=method if number == 0 else None)
+            axes.fill_between(x, lower[run], upper[run], color=colors[method], alpha=0.2, linewidth=0)
+            axes.plot(x, point[run], color=colors[method], label=method if number == 0 else None)
             if i == 0:
                 axes.plot(x, truth[run], color="black", label="position" if number == 0 else None)
     axes.set(xlabel="s, time between traversals left out", ylabel="cm", title="first traversals of the test part")

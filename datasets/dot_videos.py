@@ -2,7 +2,7 @@
 
 The systems are those of arXiv 2605.03517 (section 4.2 and appendix A), with two differences. Training and test
 videos differ: each video has its own initial phase and its own noise, and the splits draw from independent
-streams; `repeated=True` gives the published behaviour instead. And the default field of view holds the whole
+streams; `repeated=True` gives the published behavior instead. And the default field of view holds the whole
 trajectory; `rendering="published"` clamps the dot at the border, as published. In the published generator the noise
 type "random_gaussian" passes a mean where a rate is asked for in the wobbly motion; here it is a mean everywhere.
 """

@@ -215,10 +215,10 @@ def _decoded(raw: bytes, size: int | None, channels: int | None) -> np.ndarray:
             picture = pillow().fromarray(np.round(deep / 257).astype(np.uint8))
         elif picture.mode in ("I", "F"):
             raise ValueError(f"pixels of mode {picture.mode!r} have no known range; save it with 8 or 16 bits")
-        grey = picture.mode in ("1", "L", "LA") if channels is None else channels == 1
-        picture = picture.convert("L" if grey else "RGB")
+        gray = picture.mode in ("1", "L", "LA") if channels is None else channels == 1
+        picture = picture.convert("L" if gray else "RGB")
         pixels = np.asarray(picture if size is None else resized_to(picture, size))
-    return pixels[None] if grey else pixels.transpose(2, 0, 1)
+    return pixels[None] if gray else pixels.transpose(2, 0, 1)
 
 
 def _check_memory(n: int, shape: tuple[int, ...]) -> None:

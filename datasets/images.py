@@ -26,7 +26,7 @@ from kalmanssl.utils.validation import check_known, check_setting, check_whole
 __all__ = ["ClassPairs", "Images"]
 
 _DIGITS_TEST = 360  # of scikit-learn's 1797 digits, 36 of each or one more or less
-_DIGITS_MAX = 16  # its grey values run from 0 to 16
+_DIGITS_MAX = 16  # its gray values run from 0 to 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Images:
     Attributes
     ----------
     images : ndarray of uint8
-        Pixels, (n, channels, height, width), channels 1 (grey) or 3 (red, green, blue).
+        Pixels, (n, channels, height, width), channels 1 (gray) or 3 (red, green, blue).
     labels : ndarray of int64 or None
         Index into `classes` of each image, (n,); None if the classes are not known.
     classes : tuple of str
@@ -79,7 +79,7 @@ class Images:
             Take the central square of each image and bring it to so many pixels a side (bicubic). Without it all
             images must be of one size.
         channels : {1, 3}, optional
-            Turn all images grey or into colour; without it they are as stored, and all must be of one kind.
+            Turn all images gray or into color; without it they are as stored, and all must be of one kind.
         classes : sequence of str, optional
             The classes that may occur, in the order of their labels: those of the training set, to read a test set
             in which one is missing. By default the folders there, sorted (by value if all are numbers).
@@ -100,7 +100,7 @@ class Images:
         """
         check_known("on_error", on_error, ("raise", "skip"))
         if channels not in (None, 1, 3):
-            raise InputError(f"channels must be 1 (grey) or 3 (colour), got {channels!r}")
+            raise InputError(f"channels must be 1 (gray) or 3 (color), got {channels!r}")
         for name, value in (("size", size), ("max_per_class", max_per_class)):
             if value is not None:
                 check_whole(name, value, 1)
@@ -172,7 +172,7 @@ class Images:
 
     @classmethod
     def digits(cls, split: str = "train") -> Images:
-        """Return scikit-learn's handwritten digits: 8 x 8 pixels, grey, classes "0" to "9".
+        """Return scikit-learn's handwritten digits: 8 x 8 pixels, gray, classes "0" to "9".
 
         Parameters
         ----------
@@ -186,8 +186,8 @@ class Images:
         values, labels = load_digits(return_X_y=True)
         train, test = train_test_split(np.arange(len(labels)), test_size=_DIGITS_TEST, stratify=labels, random_state=0)
         rows = np.sort(train if split == "train" else test)
-        grey = (values[rows] / _DIGITS_MAX).reshape(-1, 8, 8)
-        return cls.from_arrays(grey, labels[rows], classes=[str(digit) for digit in range(10)])
+        gray = (values[rows] / _DIGITS_MAX).reshape(-1, 8, 8)
+        return cls.from_arrays(gray, labels[rows], classes=[str(digit) for digit in range(10)])
 
     def __len__(self) -> int:
         """Number of images."""
@@ -232,11 +232,11 @@ class Images:
         return Images(pixels, self.labels, self.classes)
 
     def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Return mean and standard deviation of each channel, with pixels from 0 to 1, to normalise with."""
+        """Return mean and standard deviation of each channel, with pixels from 0 to 1, to normalize with."""
         counts = [np.bincount(self.images[:, c].ravel(), minlength=256) for c in range(self.images.shape[1])]
-        grey = np.arange(256) / 255
-        means = [float(np.average(grey, weights=count)) for count in counts]
-        variances = [float(np.average((grey - m) ** 2, weights=n)) for m, n in zip(means, counts, strict=True)]
+        gray = np.arange(256) / 255
+        means = [float(np.average(gray, weights=count)) for count in counts]
+        variances = [float(np.average((gray - m) ** 2, weights=n)) for m, n in zip(means, counts, strict=True)]
         return tuple(means), tuple(v**0.5 for v in variances)
 
 
@@ -328,7 +328,7 @@ def _as_bytes(values: np.ndarray) -> np.ndarray:
             raise InputError(f"images has {int((~np.isfinite(values)).sum())} NaN or infinite values; fill them first")
         if low < 0 or high > 1:
             raise InputError(
-                f"floats in images must lie in 0 to 1, got {low:g} to {high:g}: divide by 255, or undo a normalisation"
+                f"floats in images must lie in 0 to 1, got {low:g} to {high:g}: divide by 255, or undo a normalization"
             )
         return np.ascontiguousarray(np.round(255 * values).astype(np.uint8))
     if low < 0 or high > 255:

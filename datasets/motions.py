@@ -276,7 +276,7 @@ class Wobbly(Motion):
         first, noise = (np.random.default_rng(s) for s in seed.spawn(2))
         shift = _complex(unit_noise(self.process_noise, noise, (n_videos, n_frames, 2)))
         shift *= np.sqrt(self.process_variance)
-        # Frames first: each step then works on neighbouring memory.
+        # Frames first: each step then works on neighboring memory.
         z = np.empty((n_frames, n_videos), dtype=complex)
         mean = np.full_like(z, np.nan + 1j * np.nan)
         z[0] = np.exp(1j * _start(first, n_videos, published=False))

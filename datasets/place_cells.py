@@ -47,9 +47,9 @@ def place_cells(
 
     Spikes are inhomogeneous Poisson events. While the rat runs in one direction, a place cell fires at
 
-        rate(t) = excitability(t) * peak * exp(-(x - centre)^2 / (2 width^2)) * theta(t)
+        rate(t) = excitability(t) * peak * exp(-(x - center)^2 / (2 width^2)) * theta(t)
 
-    where centre and peak depend on the direction, and theta(t) is a von Mises factor around a phase that
+    where center and peak depend on the direction, and theta(t) is a von Mises factor around a phase that
     advances as the rat goes through the field (phase precession). At rest the cells are all but silent,
     except for bursts of 80 to 200 ms in which they fire as if the rat ran through a part of the track. The
     logarithm of the excitability of each cell is an Ornstein-Uhlenbeck process of its own.
@@ -67,7 +67,7 @@ def place_cells(
     n_interneurons : int
         Number of interneurons ("inhibitory"), which follow the place cells in the recording.
     track_length : float
-        Length of the track, metres.
+        Length of the track, meters.
     drift : float
         Standard deviation of the logarithm of the excitability; 0 switches the drift off.
     replay_rate : float
@@ -78,7 +78,7 @@ def place_cells(
     Returns
     -------
     Recording
-        With behaviour "position" (metres along the track), "speed" (metres per second) and "direction" (1
+        With behavior "position" (meters along the track), "speed" (meters per second) and "direction" (1
         when running to the far end, -1 when running back, 0 at rest), and the epoch "MazeEpoch".
 
     Raises
@@ -90,7 +90,7 @@ def place_cells(
     _check("n_units", n_units, n_units >= 1, "at least 1")
     _check("n_interneurons", n_interneurons, n_interneurons >= 0, "0 or more")
     _check("duration", duration, bin_size <= duration < np.inf, f"at least one bin, {bin_size:g} s")
-    _check("track_length", track_length, 0 < track_length < np.inf, "positive, metres")
+    _check("track_length", track_length, 0 < track_length < np.inf, "positive, meters")
     _check("drift", drift, 0 <= drift < np.inf, "0 or more")
     _check("replay_rate", replay_rate, 0 <= replay_rate < np.inf, "0 or more, bursts per second of rest")
     _check("start_time", start_time, np.isfinite(start_time), "a finite time in seconds")
@@ -122,7 +122,7 @@ def place_cells(
     counts, time, counted = count_events(spikes, [(start_time, stop)], bin_size)
     moment = rat.at(time - start_time)
     return Recording(
-        counts=counts,
+        activity=counts,
         time=time,
         bin_size=float(bin_size),
         unit_ids=tuple(str(1 + unit) for unit in range(n_units + n_interneurons)),
@@ -180,7 +180,7 @@ class _Spans:
 
 @dataclass(frozen=True)
 class _Moment:
-    """Where the rat is at some times: metres, metres per second, direction (-1, 0, 1), theta phase in rad."""
+    """Where the rat is at some times: meters, meters per second, direction (-1, 0, 1), theta phase in rad."""
 
     position: np.ndarray
     speed: np.ndarray
@@ -243,7 +243,7 @@ def _run_back_and_forth(rng: np.random.Generator, duration: float, length: float
 
 
 def _fidget(rng: np.random.Generator, steps: int) -> np.ndarray:
-    """Small movement of the head at the end of the track, metres inwards, zero at both ends of the rest."""
+    """Small movement of the head at the end of the track, meters inward, zero at both ends of the rest."""
     part = np.arange(steps) / steps
     sway = np.sin(2 * np.pi * rng.uniform(0.1, 0.4) * _STEP * np.arange(steps) + rng.uniform(0, 2 * np.pi))
     return rng.uniform(0.005, 0.025) * np.sin(np.pi * part) ** 2 * (1 + sway)
@@ -276,8 +276,8 @@ class _Replays:
         n = len(start)
         here = np.where(rat.at(start).position < length / 2, 0.0, length)
         there = here + (length - 2 * here) * rng.uniform(0.5, 1.0, n)
-        outwards = rng.random(n) < 0.7
-        origin, target = np.where(outwards, here, there), np.where(outwards, there, here)
+        outward = rng.random(n) < 0.7
+        origin, target = np.where(outward, here, there), np.where(outward, there, here)
         return cls(_Spans(start, stop), origin, target, np.sign(target - origin))
 
     def at(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -292,9 +292,9 @@ class _Replays:
 
 @dataclass(frozen=True)
 class _Fields:
-    """Place fields of every cell in both directions, out and back: (units, 2) metres and spikes/s."""
+    """Place fields of every cell in both directions, out and back: (units, 2) meters and spikes/s."""
 
-    centre: np.ndarray
+    center: np.ndarray
     width: np.ndarray
     peak: np.ndarray
 
@@ -308,9 +308,9 @@ class _Fields:
         strong = 14.0 * np.exp(0.5 * rng.standard_normal(n_units))
         weak = strong * rng.beta(0.8, 1.6, n_units)
         swap = rng.random((n_units, 1)) < 0.5
-        centre = np.stack([first, other], axis=1)
+        center = np.stack([first, other], axis=1)
         peak = np.stack([strong, weak], axis=1)
-        return cls(np.where(swap, centre[:, ::-1], centre), width, np.where(swap, peak[:, ::-1], peak))
+        return cls(np.where(swap, center[:, ::-1], center), width, np.where(swap, peak[:, ::-1], peak))
 
     def highest(self, unit: int) -> float:
         """Bound on the rate when running, before excitability."""
@@ -319,13 +319,13 @@ class _Fields:
     def tuning(self, unit: int, position: np.ndarray, direction: np.ndarray) -> np.ndarray:
         """Rate at a position without theta and excitability."""
         side = (direction < 0).astype(int)
-        away = (position - self.centre[unit, side]) / self.width[unit, side]
+        away = (position - self.center[unit, side]) / self.width[unit, side]
         return self.peak[unit, side] * np.exp(-0.5 * away**2)
 
     def rate(self, unit: int, rat: _Moment) -> np.ndarray:
         """Rate when running, before excitability."""
         side = (rat.direction < 0).astype(int)
-        advance = rat.direction * (rat.position - self.centre[unit, side]) / (2 * self.width[unit, side])
+        advance = rat.direction * (rat.position - self.center[unit, side]) / (2 * self.width[unit, side])
         locking = _CELL_LOCKING * (np.cos(rat.phase + _PRECESSION * advance) - 1)
         return self.tuning(unit, rat.position, rat.direction) * np.exp(locking) / i0e(_CELL_LOCKING)
 

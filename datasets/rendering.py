@@ -47,7 +47,7 @@ class DotImage:
     view : float
         Half the width of the field of view, in units of the position.
     clamped : bool
-        Hold the dot's centre on the picture, p in [0, size - 1], as the published generator does (with a view of 3
+        Hold the dot's center on the picture, p in [0, size - 1], as the published generator does (with a view of 3
         and 10 pixels: positions in [-3, 2.4]). Positions beyond all look like the border. Otherwise the dot leaves.
     swirled : bool
         Swirl the picture, see `swirl_matrix`.
@@ -118,7 +118,7 @@ def swirl_matrix(size: int) -> csr_array:
 
 
 def _mirror(coordinate: np.ndarray, size: int) -> np.ndarray:
-    """Fold coordinates into [0, size - 1] at the centres of the border pixels."""
+    """Fold coordinates into [0, size - 1] at the centers of the border pixels."""
     folded = np.mod(coordinate, 2.0 * (size - 1))
     return np.minimum(folded, 2.0 * (size - 1) - folded)
 

@@ -6,7 +6,7 @@ Filter, smoother, missing channels, a model in continuous time, and whether the 
 import torch
 from matplotlib.figure import Figure
 
-from kalmanssl.kalman import discretise, innovation_diagnostics, kalman_filter, kalman_smoother, sample_prior
+from kalmanssl.kalman import discretize, innovation_diagnostics, kalman_filter, kalman_smoother, sample_prior
 
 generator = torch.Generator().manual_seed(0)
 steps = 600
@@ -16,7 +16,7 @@ drift = torch.tensor([[0.0, 1.0], [-4.0, -0.3]])
 push = torch.tensor([0.0, 1.0])
 stamps = torch.empty(steps).exponential_(20.0, generator=generator).cumsum(0)
 model = {
-    **discretise(drift, push, stamps.diff(prepend=stamps[:1])),
+    **discretize(drift, push, stamps.diff(prepend=stamps[:1])),
     "C": torch.tensor([[1.0, 0.0], [1.0, 0.0]]),  # both sensors see the position,
     "R": torch.tensor([0.01, 0.2]),  # one well and one badly
 }
@@ -41,14 +41,14 @@ path = axes["path"]
 path.plot(stamps, drawn.states[0, :, 0], color="black", label="state")
 for channel, (name, size) in enumerate((("good sensor", 8), ("bad sensor", 3))):
     seen = mask[0, :, channel]
-    path.plot(stamps[seen], y[0, seen, channel], ".", color="grey", markersize=size / 2, label=name)
+    path.plot(stamps[seen], y[0, seen, channel], ".", color="gray", markersize=size / 2, label=name)
 for name, mean, cov in (
     ("filtered", filtered.filtered_mean, filtered.filtered_cov),
     ("smoothed", smoothed.smoothed_mean, smoothed.smoothed_cov),
 ):
-    centre, spread = mean[0, :, 0], 1.96 * cov[0, :, 0, 0].sqrt()
-    (line,) = path.plot(stamps, centre, label=name)
-    path.fill_between(stamps, centre - spread, centre + spread, color=line.get_color(), alpha=0.2)
+    center, spread = mean[0, :, 0], 1.96 * cov[0, :, 0, 0].sqrt()
+    (line,) = path.plot(stamps, center, label=name)
+    path.fill_between(stamps, center - spread, center + spread, color=line.get_color(), alpha=0.2)
 path.set(xlabel="time (s)", ylabel="position", title="A gap in one channel widens the interval")
 path.legend(loc="upper right", ncols=5)
 
@@ -58,7 +58,7 @@ for name, found in (("right model", fits), ("R nine times too large", mistaken))
     (line,) = axes["correlation"].plot(lags, found.autocorrelation[:, 0], marker=".", label=name)
     axes["coverage"].errorbar(levels, 100 * found.coverage_all, 100 * found.coverage_all_margin, marker="o", label=name)
 bound = fits.correlation_bound[:, 0, 0]
-axes["correlation"].fill_between(lags, -bound, bound, color="grey", alpha=0.2, label="95 % if white")
+axes["correlation"].fill_between(lags, -bound, bound, color="gray", alpha=0.2, label="95 % if white")
 axes["correlation"].axhline(0, color="black", linewidth=0.8)
 axes["correlation"].set(xlabel="lag (steps)", ylabel="autocorrelation", title="Innovations of the good sensor")
 axes["coverage"].plot(levels, levels, color="black", linewidth=0.8)

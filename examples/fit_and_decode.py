@@ -15,7 +15,7 @@ decoder = ks.PositionDecoder(level=0.95, random_state=0).fit(
     position,
     where=running_bins(position, train.time, min_speed=0.1),
     smoothed=model.transform(train, smooth=True),
-    rehearsals=ks.rehearse(model, train),
+    held_out_fits=ks.cross_fit(model, train),
 )
 decoded = decoder.predict(model.transform(test))
 

@@ -14,7 +14,7 @@ from sklearn.decomposition import FastICA
 
 from kalmanssl.datasets import ornstein_uhlenbeck
 from kalmanssl.datasets.ornstein_uhlenbeck import stationary_variance
-from kalmanssl.ica import GaussianSources, GeneralisedGaussian, LinearICA
+from kalmanssl.ica import GaussianSources, GeneralizedGaussian, LinearICA
 from kalmanssl.identifiability import mean_correlation
 
 SIDE = 200
@@ -49,7 +49,7 @@ cases = {
     "images": (
         np.stack([square(image).ravel() for image in load_sample_images().images], axis=1),
         np.array([[1.0, 0.7], [0.7, 1.0]]),
-        LinearICA(GeneralisedGaussian(4.0)),
+        LinearICA(GeneralizedGaussian(4.0)),
     ),
     "processes": (processes, turn, LinearICA(GaussianSources(variances), unmixing="rotation")),
 }

@@ -2,11 +2,11 @@ from . import datasets as datasets
 from . import identifiability as identifiability
 from . import kalman as kalman
 from . import recipes as recipes
-from .data import LatentPath as LatentPath
+from .data import Latents as Latents
 from .data import Recording as Recording
 from .data import running_bins as running_bins
 from .decoding import PositionDecoder as PositionDecoder
-from .decoding import rehearse as rehearse
+from .decoding import cross_fit as cross_fit
 from .errors import CollapseError as CollapseError
 from .errors import DivergenceError as DivergenceError
 from .errors import InputError as InputError

@@ -10,7 +10,20 @@ __all__ = ["CollapseError", "DivergenceError", "InputError", "NotFiniteError", "
 
 
 class InputError(ValueError):
-    """Bad input: the message names what is wrong and the way out."""
+    """Input that cannot be used. The message says what is wrong and how to correct it.
+
+    Parameters
+    ----------
+    message : str
+        One line.
+    parameter : str, optional
+        Name of the argument that is wrong, as in the signature of the function that raises; the command line shows the
+        option of that name.
+    """
+
+    def __init__(self, message: str, *, parameter: str | None = None) -> None:
+        super().__init__(message)
+        self.parameter = parameter
 
 
 class NotFiniteError(InputError):

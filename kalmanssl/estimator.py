@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
-from kalmanssl.data import LatentPath, Recording
+from kalmanssl.data import Latents, Recording
 from kalmanssl.entropy import EntropyEstimator, make_entropy
 from kalmanssl.errors import InputError
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
@@ -27,8 +27,8 @@ from kalmanssl.utils.storage import load_folder, save_folder
 __all__ = ["KalmanSSL"]
 
 PER_BIN = ("mean", "latent", "noise", "log_likelihood")
-COUNT_NORMALISATIONS = ("cosine", "sqrt")
-NORMALISATIONS = ("auto", *COUNT_NORMALISATIONS, "standardise", "none")
+COUNT_NORMALIZATIONS = ("cosine", "sqrt")
+NORMALIZATIONS = ("auto", *COUNT_NORMALIZATIONS, "standardize", "none")
 
 
 class KalmanSSL(TransformerMixin, BaseEstimator):
@@ -51,10 +51,10 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         knows how noisy each bin is.
     hidden : tuple of int
         Widths of the perceptron's hidden layers.
-    normalise : {"auto", "cosine", "sqrt", "standardise", "none"}
+    normalize : {"auto", "cosine", "sqrt", "standardize", "none"}
         What is done to the data first. "cosine" takes the square root of counts and divides each bin by its norm;
-        "standardise" brings every feature to mean zero and variance one. "auto" is "cosine" for counts and
-        "standardise" for any other signal.
+        "standardize" brings every feature to mean zero and variance one. "auto" is "cosine" for counts and
+        "standardize" for any other signal.
     unit_dropout : float
         Probability that a unit is silenced for the whole of a training window, 0 to below 1.
     noise : {"constant", "input", "variance-network", "state", "errors"}
@@ -64,7 +64,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
     entropy : {"logdet", "knn", "kde", "stopgrad"} or an estimator
         How the spread of the latents is measured, see `kalmanssl.entropy`.
     mutual_information : bool
-        Also maximise the information between past and present. False is the plain matching; "stopgrad" needs it.
+        Also maximize the information between past and present. False is the plain matching; "stopgrad" needs it.
     bins_per_step : int
         Bins that the filter advances by, with the activity summed over them. Longer steps hold more spikes and show the
         dynamics better; filters that interleave still give a posterior at every bin.
@@ -72,14 +72,14 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         Bins per training window.
     batch_size : int
         Windows per training step.
-    activity_bias : float
+    activity_sampling_power : float
         Windows are drawn in proportion to their mean spike count to this power, so that training sees more of the time
         when cells are active; 0 draws evenly, as is done for signals that are not counts.
     epochs, steps_per_epoch : int
         Length of the training; the held-out blocks are scored after every epoch.
     learning_rate : float
         Peak learning rate of the encoder.
-    dynamics_rate, noise_rate : float
+    dynamics_lr_factor, noise_lr_factor : float
         Rates of the dynamics and of noise networks, as multiples of `learning_rate`.
     weight_decay : float
         Decoupled weight decay of the encoder and of noise networks.
@@ -119,7 +119,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         encoder: nn.Module | None = None,
         encoder_window: int = 1,
         hidden: Sequence[int] = (256,),
-        normalise: str = "auto",
+        normalize: str = "auto",
         unit_dropout: float = 0.3,
         noise: str = "constant",
         process_noise: str = "constant",
@@ -128,12 +128,12 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         bins_per_step: int = 4,
         window: int = 100,
         batch_size: int = 128,
-        activity_bias: float = 2.0,
+        activity_sampling_power: float = 2.0,
         epochs: int = 8,
         steps_per_epoch: int = 25,
         learning_rate: float = 2e-3,
-        dynamics_rate: float = 10.0,
-        noise_rate: float = 1.0,
+        dynamics_lr_factor: float = 10.0,
+        noise_lr_factor: float = 1.0,
         weight_decay: float = 0.0,
         gradient_clip: float = 10.0,
         validation_fraction: float = 0.1,
@@ -148,7 +148,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         self.encoder = encoder
         self.encoder_window = encoder_window
         self.hidden = hidden
-        self.normalise = normalise
+        self.normalize = normalize
         self.unit_dropout = unit_dropout
         self.noise = noise
         self.process_noise = process_noise
@@ -157,12 +157,12 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         self.bins_per_step = bins_per_step
         self.window = window
         self.batch_size = batch_size
-        self.activity_bias = activity_bias
+        self.activity_sampling_power = activity_sampling_power
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
         self.learning_rate = learning_rate
-        self.dynamics_rate = dynamics_rate
-        self.noise_rate = noise_rate
+        self.dynamics_lr_factor = dynamics_lr_factor
+        self.noise_lr_factor = noise_lr_factor
         self.weight_decay = weight_decay
         self.gradient_clip = gradient_clip
         self.validation_fraction = validation_fraction
@@ -200,8 +200,8 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         stretches, _ = self._stretches(X, fitting=True)
         settings = TrainingSettings(**{f.name: getattr(self, f.name) for f in fields(TrainingSettings)})
         windows = WindowSettings(**{f.name: getattr(self, f.name) for f in fields(WindowSettings)})
-        if self.normalise_ not in COUNT_NORMALISATIONS:
-            windows = replace(windows, activity_bias=0.0)
+        if self.normalize_ not in COUNT_NORMALIZATIONS:
+            windows = replace(windows, activity_sampling_power=0.0)
         training, held_out = (
             [self._summed(stretch) for stretch in part]
             for part in hold_out_blocks(stretches, self.validation_fraction, self.window)
@@ -214,7 +214,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
             self.model_ = self._build()
             self._kept: dict[str, Any] = {}
             sample = torch.from_numpy(np.concatenate(training)).float()[None, ::7]
-            self.model_.standardise_latents(sample)
+            self.model_.standardize_latents(sample)
             self.history_: dict[str, list[float]] = {}
             train(
                 self.model_,
@@ -229,7 +229,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
             )
         return self
 
-    def transform(self, X: Recording | np.ndarray, smooth: bool = False) -> LatentPath:
+    def transform(self, X: Recording | np.ndarray, smooth: bool = False) -> Latents:
         """Posterior over the latent state at every bin.
 
         Parameters
@@ -241,7 +241,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        LatentPath
+        Latents
             `numpy.asarray` of it is the posterior mean (time, state).
 
         Raises
@@ -253,7 +253,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         stretches, time = self._stretches(X, fitting=False)
         parts = [self._infer(stretch, smooth) for stretch in stretches]
         covs, cov_index = _joined(parts)
-        return LatentPath(
+        return Latents(
             **{name: np.concatenate([part[name] for part in parts]) for name in PER_BIN},
             covs=covs,
             cov_index=cov_index,
@@ -291,7 +291,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
                 "n_features": self.n_features_in_,
                 "unit_ids": list(self.unit_ids_),
                 "bin_size_s": self.bin_size_,
-                "normalise": self.normalise_,
+                "normalize": self.normalize_,
             },
             "history": self.history_,
         }
@@ -323,7 +323,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         self.n_features_in_ = data["n_features"]
         self.unit_ids_ = tuple(data["unit_ids"])
         self.bin_size_ = data["bin_size_s"]
-        self.normalise_ = data["normalise"]
+        self.normalize_ = data["normalize"]
         self.feature_mean_ = arrays["feature_mean"]
         self.feature_scale_ = arrays["feature_scale"]
         self.history_ = card["history"]
@@ -350,7 +350,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         return settings
 
     def _stretches(self, X: Any, fitting: bool) -> tuple[list[np.ndarray], np.ndarray]:
-        """Check the data; return its contiguous stretches (time, features), normalised, and the time of every bin."""
+        """Check the data; return its contiguous stretches (time, features), normalized, and the time of every bin."""
         if isinstance(X, Recording):
             if fitting:
                 self.unit_ids_, self.bin_size_, self.n_features_in_ = X.unit_ids, X.bin_size, X.n_units
@@ -365,8 +365,8 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
             step = 1.0 if np.isnan(self.bin_size_) else self.bin_size_
             segments, time = [slice(0, len(values))], step * np.arange(len(values))
         if fitting:
-            self._fit_normalisation(values, is_counts)
-        if self.normalise_ == "standardise":
+            self._fit_normalization(values, is_counts)
+        if self.normalize_ == "standardize":
             values = (values - self.feature_mean_) / self.feature_scale_
         return [np.asarray(values[s], dtype=np.float32) for s in segments], time
 
@@ -377,13 +377,13 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
                 raise InputError(
                     f"fitted on {self.n_features_in_} features, the recording has {recording.n_units} units"
                 )
-            return recording.counts
+            return recording.activity
         if not np.isclose(recording.bin_size, self.bin_size_):
             raise InputError(
                 f"fitted on bins of {self.bin_size_:g} s, the recording has bins of {recording.bin_size:g} s"
             )
         if recording.unit_ids == self.unit_ids_:
-            return recording.counts
+            return recording.activity
         column = {unit: i for i, unit in enumerate(recording.unit_ids)}
         missing = [unit for unit in self.unit_ids_ if unit not in column]
         surplus = [unit for unit in recording.unit_ids if unit not in self.unit_ids_]
@@ -397,14 +397,14 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
                 f"the recording {recording.source} has other units than the fit: {', '.join(said)}; "
                 "read it with the units that the model was fitted on"
             )
-        return recording.counts[:, [column[unit] for unit in self.unit_ids_]]
+        return recording.activity[:, [column[unit] for unit in self.unit_ids_]]
 
-    def _fit_normalisation(self, values: np.ndarray, is_counts: bool) -> None:
-        if self.normalise not in NORMALISATIONS:
-            raise InputError(f"normalise must be one of {', '.join(NORMALISATIONS)}, got {self.normalise!r}")
-        self.normalise_ = ("cosine" if is_counts else "standardise") if self.normalise == "auto" else self.normalise
-        if self.normalise_ in COUNT_NORMALISATIONS and (values < 0).any():
-            raise InputError(f"normalise={self.normalise_!r} is for counts, but the data go down to {values.min():g}")
+    def _fit_normalization(self, values: np.ndarray, is_counts: bool) -> None:
+        if self.normalize not in NORMALIZATIONS:
+            raise InputError(f"normalize must be one of {', '.join(NORMALIZATIONS)}, got {self.normalize!r}")
+        self.normalize_ = ("cosine" if is_counts else "standardize") if self.normalize == "auto" else self.normalize
+        if self.normalize_ in COUNT_NORMALIZATIONS and (values < 0).any():
+            raise InputError(f"normalize={self.normalize_!r} is for counts, but the data go down to {values.min():g}")
         self.feature_mean_ = values.mean(0, dtype=np.float64)
         spread = values.std(0, dtype=np.float64)
         self.feature_scale_ = np.where(spread > 0, spread, 1.0)
@@ -415,7 +415,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or value < 1:
                 raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
-        is_counts = self.normalise_ in COUNT_NORMALISATIONS
+        is_counts = self.normalize_ in COUNT_NORMALIZATIONS
         if self.encoder is None:
             encoder: nn.Module = WindowEncoder(
                 self.n_features_in_,
@@ -423,7 +423,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
                 self.encoder_window,
                 self.hidden,
                 transform="sqrt" if is_counts else "none",
-                unit_norm=self.normalise_ == "cosine",
+                unit_norm=self.normalize_ == "cosine",
                 unit_dropout=self.unit_dropout,
             )
         else:
@@ -447,17 +447,17 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         }
         return make_noise(name, dim=dim, **settings.get(name, {}))
 
-    def _summed(self, stretch: np.ndarray, centred: bool = False) -> np.ndarray:
+    def _summed(self, stretch: np.ndarray, centered: bool = False) -> np.ndarray:
         """What the encoder sees of every bin: counts summed over the bins of a step, or the mean of a signal.
 
-        The step ends at the bin, so that nothing is seen before its time, or is centred on it for the smoother.
+        The step ends at the bin, so that nothing is seen before its time, or is centered on it for the smoother.
         """
-        summed = sum_bins(stretch, self.bins_per_step, ahead=(self.bins_per_step - 1) // 2 if centred else 0)
-        return summed if self.normalise_ in COUNT_NORMALISATIONS else summed / self.bins_per_step
+        summed = sum_bins(stretch, self.bins_per_step, ahead=(self.bins_per_step - 1) // 2 if centered else 0)
+        return summed if self.normalize_ in COUNT_NORMALIZATIONS else summed / self.bins_per_step
 
-    def _sequences(self, stretch: np.ndarray, centred: bool = False) -> torch.Tensor:
+    def _sequences(self, stretch: np.ndarray, centered: bool = False) -> torch.Tensor:
         """A stretch (time, features) as the interleaved sequences (sequences, steps, features) that are filtered."""
-        return torch.from_numpy(interleave(self._summed(stretch, centred), self.bins_per_step))
+        return torch.from_numpy(interleave(self._summed(stretch, centered), self.bins_per_step))
 
     def _inference(self) -> SequenceModel:
         """The model in float64, kept until a weight changes."""
@@ -468,7 +468,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
 
     def _infer(self, stretch: np.ndarray, smooth: bool) -> dict[str, np.ndarray]:
         model = self._inference()
-        features = self._sequences(stretch, centred=smooth)
+        features = self._sequences(stretch, centered=smooth)
         with torch.no_grad():
             latent = model.encoder(features)
             posterior = model.predictor.posterior(latent, features, smooth)

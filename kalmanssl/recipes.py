@@ -4,7 +4,7 @@
     >>> print(recipes.byol())
     BYOL
       latent model           Sphere(concentration=2.0)
-      entropy                ConditionalPlugIn()
+      entropy                StopGradientEntropy()
       prior                  empirical
       moving-average target  0.99, rising to 1
       predictor              4096, 256
@@ -14,7 +14,7 @@
 change one thing of a recipe, replace it: ``dataclasses.replace(recipes.simclr(), hidden=(512,))``.
 
 Constants are those of the LDM paper and its code for CIFAR-10 (section 4.2, appendix B), turned into nats: precisions
-there go with means over coordinates, and with neighbour distances not multiplied by the dimension.
+there go with means over coordinates, and with neighbor distances not multiplied by the dimension.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from typing import Any
 
 from torch import nn
 
-from kalmanssl.entropy import ConditionalPlugIn, EntropyEstimator, PublishedLogDetEntropy, make_entropy
+from kalmanssl.entropy import EntropyEstimator, PublishedLogDetEntropy, StopGradientEntropy, make_entropy
 from kalmanssl.errors import InputError
-from kalmanssl.models import LDM, Categories, PairLatentModel, PairModel, Plane, Prior, Simplex, Sphere, listed
+from kalmanssl.models import LDM, Categories, Euclidean, PairLatentModel, PairModel, Prior, Simplex, Sphere, listed
 from kalmanssl.utils.torch_ops import seeded
 from kalmanssl.utils.validation import check_positive, check_whole, unknown_name
 
@@ -39,11 +39,11 @@ __all__ = [
     "byol",
     "categorical",
     "cpc",
+    "euclidean_kde",
+    "euclidean_knn",
+    "euclidean_logdet",
     "jepa",
     "make_recipe",
-    "plane_kde",
-    "plane_knn",
-    "plane_logdet",
     "simclr",
     "simplex_kde",
     "simsiam",
@@ -63,7 +63,7 @@ class Recipe:
     ----------
     name : str
     latent_model : PairLatentModel
-    entropy : EntropyEstimator or ConditionalPlugIn
+    entropy : EntropyEstimator or StopGradientEntropy
     dim : int
         Dimension of the latents.
     mutual_information : bool
@@ -72,20 +72,20 @@ class Recipe:
     hidden : tuple of int
         Widths of the projector's hidden layers (ReLU).
     batch_norm : bool
-        Normalise each hidden layer of the projector over the batch.
+        Normalize each hidden layer of the projector over the batch.
     predictor : int or None
-        Width of the predictor's hidden layer, which has batch normalisation; None for no predictor.
+        Width of the predictor's hidden layer, which has batch normalization; None for no predictor.
     output_norm : bool
-        Normalise the output of the projector over the batch, without weights.
+        Normalize the output of the projector over the batch, without weights.
     augmentation : str
         Which set of `kalmanssl.images` it was published with.
     weight_decay : float
-        And which weight decay, with another optimiser (LARS, SimSiam: SGD; categories: AdamW).
+        And which weight decay, with another optimizer (LARS, SimSiam: SGD; categories: AdamW).
     """
 
     name: str
     latent_model: PairLatentModel
-    entropy: EntropyEstimator | ConditionalPlugIn
+    entropy: EntropyEstimator | StopGradientEntropy
     dim: int
     mutual_information: bool = False
     prior: Prior = "model"
@@ -171,7 +171,7 @@ def _check(dim: int, least: int = 1, **positive: float) -> None:
         check_positive(name, value)
 
 
-def plane_kde(dim: int = 2048, mutual_information: bool = False, precision: float = 5.0) -> Recipe:
+def euclidean_kde(dim: int = 2048, mutual_information: bool = False, precision: float = 5.0) -> Recipe:
     """Gaussian pairs on the plane, Gaussian kernels: contrastive.
 
     Where all latents begin within one kernel they are driven apart along one direction first, and may be taken for
@@ -182,26 +182,26 @@ def plane_kde(dim: int = 2048, mutual_information: bool = False, precision: floa
     width = (dim / (2 * precision) * (1 if mutual_information else 2)) ** 0.5
     entropy = make_entropy("kde", bandwidth=width)
     return Recipe(
-        "plane, kernel density", Plane.from_precision(precision, dim), entropy, dim, mutual_information,
-        augmentation="plane",
+        "plane, kernel density", Euclidean.from_precision(precision, dim), entropy, dim, mutual_information,
+        augmentation="euclidean",
     )  # fmt: skip
 
 
-def plane_knn(dim: int = 2048, mutual_information: bool = False) -> Recipe:
-    """Gaussian pairs on the plane, nearest neighbours; the variance sets the scale of the latents and nothing else."""
-    model = Plane(0.04 if mutual_information else 0.02)
+def euclidean_knn(dim: int = 2048, mutual_information: bool = False) -> Recipe:
+    """Gaussian pairs on the plane, nearest neighbors; the variance sets the scale of the latents and nothing else."""
+    model = Euclidean(0.04 if mutual_information else 0.02)
     return Recipe(
-        "plane, nearest neighbours", model, make_entropy("knn"), dim, mutual_information, augmentation="plane"
+        "plane, nearest neighbors", model, make_entropy("knn"), dim, mutual_information, augmentation="euclidean"
     )
 
 
-def plane_logdet(dim: int = 2048, mutual_information: bool = False) -> Recipe:
+def euclidean_logdet(dim: int = 2048, mutual_information: bool = False) -> Recipe:
     """Gaussian pairs on the plane, log-determinant expanded in the correlations, in nats and without a hinge."""
     entropy = make_entropy("logdet", expansion=True)
-    model = Plane(0.04 if mutual_information else 0.02)
+    model = Euclidean(0.04 if mutual_information else 0.02)
     return Recipe(
         "plane, log-determinant", model, entropy, dim, mutual_information,
-        hidden=(2048, 2048), batch_norm=True, augmentation="plane",
+        hidden=(2048, 2048), batch_norm=True, augmentation="euclidean",
     )  # fmt: skip
 
 
@@ -209,8 +209,8 @@ def vicreg(dim: int = 2048) -> Recipe:
     """VICReg (Bardes et al. 2022, arXiv 2105.04906), coefficients 25, 25, 1."""
     _check(dim)
     return Recipe(
-        "VICReg", Plane.from_precision(25.0, dim), make_entropy("vicreg"), dim, mutual_information=True,
-        hidden=(2048, 2048), batch_norm=True, augmentation="plane",
+        "VICReg", Euclidean.from_precision(25.0, dim), make_entropy("vicreg"), dim, mutual_information=True,
+        hidden=(2048, 2048), batch_norm=True, augmentation="euclidean",
     )  # fmt: skip
 
 
@@ -219,8 +219,8 @@ def vicreg_ldm(dim: int = 2048) -> Recipe:
     _check(dim)
     entropy = make_entropy("vicreg", variance=17.5, covariance=0.75, pooled_dim=dim)
     return Recipe(
-        "VICReg-LDM", Plane.from_precision(25.0, dim), entropy, dim,
-        hidden=(2048, 2048), batch_norm=True, augmentation="plane",
+        "VICReg-LDM", Euclidean.from_precision(25.0, dim), entropy, dim,
+        hidden=(2048, 2048), batch_norm=True, augmentation="euclidean",
     )  # fmt: skip
 
 
@@ -232,10 +232,10 @@ def sphere_kde(dim: int = 256, mutual_information: bool = False, concentration: 
 
 
 def sphere_knn(dim: int = 256, mutual_information: bool = False, precision: float = 5.0) -> Recipe:
-    """Von Mises-Fisher pairs on the sphere, nearest neighbours."""
+    """Von Mises-Fisher pairs on the sphere, nearest neighbors."""
     _check(dim, 2, precision=precision)
     model = Sphere((dim - 1) * precision * (1 if mutual_information else 2))
-    return Recipe("sphere, nearest neighbours", model, make_entropy("knn", "sphere", dim), dim, mutual_information)
+    return Recipe("sphere, nearest neighbors", model, make_entropy("knn", "sphere", dim), dim, mutual_information)
 
 
 def sphere_logdet(
@@ -284,7 +284,7 @@ def byol(dim: int = 256, momentum: float = 0.99) -> Recipe:
     """BYOL (Grill et al. 2020, arXiv 2006.07733): squared distance of directions, target by moving average."""
     _check(dim, 2)
     return Recipe(
-        "BYOL", Sphere(2.0), ConditionalPlugIn(), dim, prior="empirical", momentum=momentum,
+        "BYOL", Sphere(2.0), StopGradientEntropy(), dim, prior="empirical", momentum=momentum,
         hidden=(4096,), batch_norm=True, predictor=4096, augmentation="asymmetric", weight_decay=1e-5,
     )  # fmt: skip
 
@@ -293,7 +293,7 @@ def simsiam(dim: int = 2048) -> Recipe:
     """SimSiam (Chen & He 2021, arXiv 2011.10566): the same without the moving average, cosine of directions."""
     _check(dim, 2)
     return Recipe(
-        "SimSiam", Sphere(1.0), ConditionalPlugIn(), dim, prior="empirical",
+        "SimSiam", Sphere(1.0), StopGradientEntropy(), dim, prior="empirical",
         hidden=(2048, 2048), batch_norm=True, output_norm=True, predictor=512, steady_predictor=True,
         augmentation="weak", weight_decay=1e-5,
     )  # fmt: skip
@@ -305,7 +305,7 @@ def jepa(dim: int = 256, momentum: float = 0.99) -> Recipe:
     The momentum rises as that of BYOL; there it does so along a straight line.
     """
     return Recipe(
-        "JEPA", Plane(0.5), ConditionalPlugIn(), dim, prior="empirical", momentum=momentum,
+        "JEPA", Euclidean(0.5), StopGradientEntropy(), dim, prior="empirical", momentum=momentum,
         batch_norm=True, predictor=512,
     )  # fmt: skip
 
@@ -315,7 +315,7 @@ def categorical(
 ) -> Recipe:
     """One of `dim` categories, the same in both views with some probability (LDM paper, Eq. 79 to 82, Fig. A8).
 
-    Small networks that begin at 0.8 leave categories empty for good; from 0.3 on, and with batch normalisation, they do
+    Small networks that begin at 0.8 leave categories empty for good; from 0.3 on, and with batch normalization, they do
     not.
     """
     _check(dim, 2)
@@ -329,7 +329,7 @@ def categorical(
 RECIPES: dict[str, Callable[..., Recipe]] = {
     make.__name__: make
     for make in (
-        plane_kde, plane_knn, plane_logdet, vicreg, vicreg_ldm, sphere_kde, sphere_knn, sphere_logdet, simplex_kde,
+        euclidean_kde, euclidean_knn, euclidean_logdet, vicreg, vicreg_ldm, sphere_kde, sphere_knn, sphere_logdet, simplex_kde,
         simclr, cpc, byol, simsiam, jepa, categorical,
     )
 }  # fmt: skip

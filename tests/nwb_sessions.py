@@ -58,7 +58,7 @@ def session(
                 extra["obs_intervals"] = observed
             file.add_unit(spike_times=times, id=10 + row, **extra)
     if position or series:
-        module = file.create_processing_module("behavior", "behaviour")
+        module = file.create_processing_module("behavior", "behavior")
     for args in position or []:
         args = dict(args)
         name = args.pop("maze", "maze")

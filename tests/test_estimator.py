@@ -63,9 +63,9 @@ def test_path_of_a_recording(recording, fitted):
 
 
 def test_filtered_path_never_looks_ahead_and_smoothed_path_does(recording, fitted):
-    changed = recording.counts.copy()
+    changed = recording.activity.copy()
     changed[200] += 5
-    other = replace(recording, counts=changed)
+    other = replace(recording, activity=changed)
     filtered, filtered_other = fitted.transform(recording), fitted.transform(other)
     np.testing.assert_array_equal(filtered.mean[:200], filtered_other.mean[:200])
     assert np.abs(filtered.mean[200:204] - filtered_other.mean[200:204]).max() > 1e-3
@@ -84,7 +84,7 @@ def test_every_step_of_the_filter_sees_the_sum_of_its_bins(recording):
     model = KalmanSSL(**{**TINY, "bins_per_step": 3, "window": 9}).fit(recording)
     path = model.transform(recording)
     encoder = model.model_.double().eval().encoder
-    counts = recording.counts[:400]
+    counts = recording.activity[:400]
     for t in (50, 51, 52):
         seen = torch.from_numpy(counts[t - 2 : t + 1].sum(0)).double()[None, None]
         latent = encoder(seen)[0, 0].detach().numpy()
@@ -92,8 +92,8 @@ def test_every_step_of_the_filter_sees_the_sum_of_its_bins(recording):
 
 
 def test_score_is_the_objective(recording, fitted):
-    shuffled = recording.counts[np.random.default_rng(0).permutation(600)]
-    assert fitted.score(recording) > fitted.score(replace(recording, counts=shuffled))
+    shuffled = recording.activity[np.random.default_rng(0).permutation(600)]
+    assert fitted.score(recording) > fitted.score(replace(recording, activity=shuffled))
 
 
 def test_same_seed_same_path(recording, fitted):
@@ -163,7 +163,7 @@ def test_unfitted_model_does_not_save_or_transform(recording, tmp_path):
 
 def with_units(recording: Recording, order: list[int], names: list[str] | None = None) -> Recording:
     ids = names or [recording.unit_ids[i] for i in order]
-    return Recording.from_arrays(recording.counts[:, order], time=recording.time, unit_ids=ids)
+    return Recording.from_arrays(recording.activity[:, order], time=recording.time, unit_ids=ids)
 
 
 def test_units_in_another_order_are_put_in_order(recording, fitted):
@@ -176,7 +176,7 @@ def test_other_units_and_other_bins_are_named(recording, fitted):
         fitted.transform(with_units(recording, [0, 1, 2, 3]))
     with pytest.raises(InputError, match=r"1 missing \(u5\), 1 unknown \(new\)"):
         fitted.transform(with_units(recording, [0, 1, 2, 3, 4, 5], ["u0", "u1", "u2", "u3", "u4", "new"]))
-    wide = Recording.from_arrays(recording.counts, bin_size=0.05, unit_ids=recording.unit_ids)
+    wide = Recording.from_arrays(recording.activity, bin_size=0.05, unit_ids=recording.unit_ids)
     with pytest.raises(InputError, match=r"bins of 0.025 s, the recording has bins of 0.05 s"):
         fitted.transform(wide)
 
@@ -190,7 +190,7 @@ def test_other_units_and_other_bins_are_named(recording, fitted):
         ({"entropy": "knnn"}, "did you mean 'knn'"),
         ({"noise": "inputs"}, "did you mean 'input'"),
         ({"entropy": "stopgrad"}, "mutual_information=False"),
-        ({"normalise": "log"}, "normalise must be one of"),
+        ({"normalize": "log"}, "normalize must be one of"),
         ({"validation_fraction": 1.5}, "validation_fraction must be"),
         ({"learning_rate": -1}, "learning_rate must be positive"),
         ({"unit_dropout": 1.0}, r"must lie in \[0, 1\)"),
@@ -201,10 +201,10 @@ def test_bad_settings_are_named(recording, options, message):
         KalmanSSL(**{**TINY, **options}).fit(recording)
 
 
-def test_counts_only_normalisation_refuses_signals():
+def test_counts_only_normalization_refuses_signals():
     signal = np.random.default_rng(0).standard_normal((100, 3))
     with pytest.raises(InputError, match="is for counts"):
-        KalmanSSL(**TINY, normalise="cosine").fit(signal)
+        KalmanSSL(**TINY, normalize="cosine").fit(signal)
 
 
 def test_resume_needs_a_folder(recording):

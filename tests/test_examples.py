@@ -23,6 +23,6 @@ def test_examples_and_readme_use_names_that_exist():
 
     texts = [path.read_text() for path in EXAMPLES.glob("*.py")] + [(EXAMPLES.parent / "README.md").read_text()]
     names = {name for text in texts for name in re.findall(r"\bks\.(\w+)", text)}
-    assert {"KalmanSSL", "PositionDecoder", "Recording", "rehearse"} <= names
+    assert {"KalmanSSL", "PositionDecoder", "Recording", "cross_fit"} <= names
     for name in names:
         assert hasattr(ks, name), name

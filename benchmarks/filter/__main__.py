@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-if not __package__:  # run as a folder: its parent is where the package and its neighbours are found
+if not __package__:  # run as a folder: its parent is where the package and its neighbors are found
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from measure import machine_facts
@@ -29,7 +29,7 @@ from filter.measuring import measure_all
 from filter.methods import METHODS
 from filter.presets import PRESETS, Part, choose_methods, plan
 from filter.problems import Size
-from filter.report import summarise
+from filter.report import summarize
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 PresetName = StrEnum("PresetName", list(PRESETS))  # type: ignore[misc]
@@ -65,7 +65,7 @@ def main(
         todo = plan(chosen_sizes, chosen, chosen_preset, wanted)
         checked = [method for method in chosen if METHODS[method].threads == 1] if Part.accuracy in wanted else []
         rates = measure_all(folder, todo, checked, name, repeats or chosen_preset.repeats, quiet)
-    summarise(folder, rates, chosen_sizes)
+    summarize(folder, rates, chosen_sizes)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def _gradient_errors(method: Method, problem: Problem) -> dict[str, Any]:
 
 
 def _positive_definite(covs: np.ndarray | None) -> bool:
-    """Whether the smallest eigenvalue of every covariance, after symmetrising, is above zero."""
+    """Whether the smallest eigenvalue of every covariance, after symmetrizing, is above zero."""
     if covs is None or not np.isfinite(covs).all():
         return False
     return bool(np.linalg.eigvalsh(0.5 * (covs + covs.swapaxes(-1, -2))).min() > 0)

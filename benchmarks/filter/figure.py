@@ -17,7 +17,7 @@ SWEEPS: dict[str, list[Size]] = {
     "steps": [BASE._replace(steps=steps) for steps in (100, 1000, 10000)],
     "states": [BASE._replace(states=states, channels=max(1, states // 2)) for states in (2, 4, 8, 16, 32)],
 }
-COLOURS = dict(zip(SWEPT, ("#1b6ca8", "#e08214", "#4d9221"), strict=True))
+COLORS = dict(zip(SWEPT, ("#1b6ca8", "#e08214", "#4d9221"), strict=True))
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> bool:
@@ -40,7 +40,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> bool:
         for method in SWEPT:
             points = [(size[axis_index], known[method, size]) for size in sizes if (method, size) in known]
             if points:
-                place.plot(*zip(*points, strict=True), "o-", clip_on=False, color=COLOURS[method], label=method)
+                place.plot(*zip(*points, strict=True), "o-", clip_on=False, color=COLORS[method], label=method)
         fixed = [f"{value} {name}" for name, value in zip(SWEEPS, BASE, strict=False) if name != axis]
         label = f"{axis}, twice as many as channels" if axis == "states" else axis
         place.set(xscale="log", yscale="log", xlabel=label, title=", ".join(fixed))

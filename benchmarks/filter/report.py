@@ -16,13 +16,13 @@ from .folder import Folder
 from .methods import METHODS
 from .problems import NOISES, TASKS, Size
 
-__all__ = ["accuracy_table", "cost_table", "summarise", "time_tables"]
+__all__ = ["accuracy_table", "cost_table", "summarize", "time_tables"]
 
 NOISE_WORDS = {"varying": "noise that depends on the input", "constant": "constant noise"}
 TASK_WORDS = {"forward": "forward", "gradients": "forward and gradients"}
 
 
-def summarise(folder: Folder, rates: list[Row], sizes: list[Size]) -> None:
+def summarize(folder: Folder, rates: list[Row], sizes: list[Size]) -> None:
     """Write results.json and the figure, print the tables."""
     timed = [row for row in folder.rows.values() if "case" not in row]
     accuracy = [row for row in folder.rows.values() if "case" in row]

@@ -19,14 +19,14 @@ from typing import Annotated
 
 import typer
 
-if not __package__:  # run as a folder: its parent is where the package and its neighbours are found
+if not __package__:  # run as a folder: its parent is where the package and its neighbors are found
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kept import Results, Row
 from measure import machine_facts
 from suite import RESULTS, Out, Quiet, Seeds, Workers, asked, err_console, explained, print_table, run_all, screen
 
-from identifiability.catalogue import EXPERIMENTS
+from identifiability.catalog import EXPERIMENTS
 from identifiability.experiment import PRESETS
 from identifiability.figures import write_page
 from identifiability.jobs import Job, with_model, work

@@ -1,7 +1,7 @@
 """What others would do with the same videos: each is an object with fit(videos) and transform(videos).
 
 All of them see flattened frames; the networks have the encoder of ours (one hidden layer) and are trained with the same
-optimiser. They are plain forms of the methods, to tell which principle identifies what, not tuned implementations.
+optimizer. They are plain forms of the methods, to tell which principle identifies what, not tuned implementations.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy.linalg import eigh
 from torch import Tensor, nn
 from torch.nn import functional
 
-from identifiability.runner import Model, Plan, encode, optimise
+from identifiability.runner import Model, Plan, encode, optimize
 from kalmanssl.kalman import kalman_filter
 from kalmanssl.networks import MLPEncoder
 
@@ -31,7 +31,7 @@ class PCA:
     def fit(self, videos: np.ndarray) -> Self:
         """Find the directions of largest variance."""
         frames = videos.reshape(-1, videos.shape[-1]).astype(float)
-        self.centre = frames.mean(0)
+        self.center = frames.mean(0)
         variance, directions = np.linalg.eigh(np.cov(frames.T))
         self.variance = np.maximum(variance[::-1], 1e-12)
         self.basis = directions[:, ::-1] / np.sqrt(self.variance)
@@ -39,7 +39,7 @@ class PCA:
 
     def transform(self, videos: np.ndarray) -> np.ndarray:
         """Return the first components."""
-        return (videos - self.centre) @ self.basis[:, : self.dims]
+        return (videos - self.center) @ self.basis[:, : self.dims]
 
 
 class SlowFeatures:
@@ -55,7 +55,7 @@ class SlowFeatures:
         self.dims = dims
 
     def fit(self, videos: np.ndarray) -> Self:
-        """Solve the generalised eigenvalue problem of differences against values."""
+        """Solve the generalized eigenvalue problem of differences against values."""
         self.whitened = PCA(self.kept).fit(videos)
         variance = self.whitened.variance
         self.whitened.dims = min(self.kept, int((variance > self.smallest * variance[0]).sum()))
@@ -131,7 +131,7 @@ class _Trained:
             self.predict = self.head()
         self.network = MLPEncoder(videos.shape[-1], self.dims, self.hidden, random_state=self.seed)
         groups = {"encoder": list(self.network.parameters()), "dynamics": list(self.predict.parameters())}
-        optimise(groups, lambda batch: self.loss(self.network(batch)), videos, self.plan, self.seed)
+        optimize(groups, lambda batch: self.loss(self.network(batch)), videos, self.plan, self.seed)
         return self
 
     def transform(self, videos: np.ndarray) -> np.ndarray:
@@ -175,7 +175,7 @@ class JEPA(_Trained):
     """Joint-embedding prediction with a stop-gradient: the next latent, held fixed, predicted from the past ones.
 
     Source: Grill et al. 2020 (arXiv 2006.07733) and Assran et al. 2023 (arXiv 2301.08243), over time and without a
-    slow copy of the encoder. Latents are standardised over the batch, without which they shrink to a point.
+    slow copy of the encoder. Latents are standardized over the batch, without which they shrink to a point.
     """
 
     def head(self) -> nn.Module:
@@ -184,13 +184,13 @@ class JEPA(_Trained):
 
     def loss(self, latent: Tensor) -> Tensor:
         """Squared error of the prediction."""
-        centred = latent - latent.mean((0, 1))
-        standard = centred / centred.square().mean((0, 1)).add(1e-6).sqrt()
+        centered = latent - latent.mean((0, 1))
+        standard = centered / centered.square().mean((0, 1)).add(1e-6).sqrt()
         return (self.predict(standard) - standard[:, 1:].detach()).square().mean()
 
 
 class VICReg(_Trained):
-    """Neighbouring frames alike, variances at one, no covariances; weights 25, 25, 1.
+    """Neighboring frames alike, variances at one, no covariances; weights 25, 25, 1.
 
     Source: Bardes et al. 2022, arXiv 2105.04906.
     """

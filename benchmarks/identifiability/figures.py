@@ -70,7 +70,7 @@ def _cosines(place: Any, rows: list[Row], experiment: Experiment) -> None:
     for row in rows:
         if row.get("cosine") and row["seed"] == 0:
             place.plot(*np.transpose(row["cosine"]), label=row["setting"])
-    place.axhline(0, color="grey", linewidth=0.8)
+    place.axhline(0, color="gray", linewidth=0.8)
     place.set(xlabel="step", ylabel="cosine of the two gradients")
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from kept import Row
 
-from identifiability.catalogue import EXPERIMENTS
+from identifiability.catalog import EXPERIMENTS
 from identifiability.experiment import Experiment, Make, Setting, run
 from identifiability.runner import Plan
 from kalmanssl.errors import InputError

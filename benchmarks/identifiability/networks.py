@@ -10,7 +10,7 @@ from torch import nn
 
 from identifiability.runner import Matcher, Plan
 from kalmanssl.distributions import OnSphere
-from kalmanssl.entropy import ConditionalPlugIn, EntropyEstimator, make_entropy
+from kalmanssl.entropy import EntropyEstimator, StopGradientEntropy, make_entropy
 from kalmanssl.models import LDM, KalmanPredictor, RecurrentPredictor, SequenceModel
 from kalmanssl.networks import ConstantNoise, MLPEncoder, VarianceNetwork
 
@@ -24,7 +24,7 @@ def _objective(entropy: str | EntropyEstimator, samples: int) -> LDM:
         "kde": {"bandwidth": 1.0, "max_samples": samples},
     }
     made = make_entropy(entropy, **settings.get(entropy, {})) if isinstance(entropy, str) else entropy
-    return LDM(made, mutual_information=not isinstance(made, ConditionalPlugIn))
+    return LDM(made, mutual_information=not isinstance(made, StopGradientEntropy))
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kalmanssl.entropy import ConditionalPlugIn, KNNEntropy
+from kalmanssl.entropy import KNNEntropy, StopGradientEntropy
 from kalmanssl.errors import DivergenceError
 from kalmanssl.models import SequenceModel
 from kalmanssl.probes import gradient_cosine
 
-__all__ = ["Matcher", "Model", "Plan", "batches", "encode", "entropy_cosine", "optimise"]
+__all__ = ["Matcher", "Model", "Plan", "batches", "encode", "entropy_cosine", "optimize"]
 
 
 class Model(Protocol):
@@ -73,7 +73,7 @@ def batches(videos: np.ndarray, plan: Plan, seed: int) -> Iterator[Tensor]:
         yield torch.from_numpy(videos[chosen])
 
 
-def optimise(
+def optimize(
     groups: dict[str, list[nn.Parameter]],
     loss: Callable[[Tensor], Tensor],
     videos: np.ndarray,
@@ -102,20 +102,20 @@ def optimise(
         If the loss is not finite any more.
     """
     rates = {"encoder": 1.0, "dynamics": plan.dynamics, "noise": plan.noise}
-    optimiser = torch.optim.Adam(
+    optimizer = torch.optim.Adam(
         [{"params": some, "lr": plan.rate * rates[name]} for name, some in groups.items() if some],
         weight_decay=plan.weight_decay,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, plan.factor)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, plan.factor)
     every = [p for some in groups.values() for p in some]
     for step, batch in enumerate(batches(videos, plan, seed)):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value = loss(batch)
         if not bool(torch.isfinite(value)):
             raise DivergenceError(f"the loss became {float(value)} at step {step}")
         value.backward()
         nn.utils.clip_grad_norm_(every, 10.0)
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         if after is not None:
             after(step, batch)
@@ -130,14 +130,14 @@ def encode(network: Callable[[Tensor], Tensor], videos: np.ndarray, at_once: int
 
 
 def entropy_cosine(model: SequenceModel, batch: Tensor) -> float:
-    """Cosine between the gradients, for the encoder, of two entropies: stop-gradient and nearest neighbours.
+    """Cosine between the gradients, for the encoder, of two entropies: stop-gradient and nearest neighbors.
 
     The stop-gradient term is the conditional entropy H[z_t | z_<t] with the prediction as density; the other is the
     entropy of all latents of the batch. Both are entropies, so that a positive cosine says that they agree (LDM paper,
     Fig. 4D).
     """
     output = model(batch)
-    entropies = ConditionalPlugIn()(output.latent, output.prediction), KNNEntropy()(output.latent.flatten(0, 1))
+    entropies = StopGradientEntropy()(output.latent, output.prediction), KNNEntropy()(output.latent.flatten(0, 1))
     return gradient_cosine(entropies, model.encoder.parameters())
 
 
@@ -186,7 +186,7 @@ class Matcher:
     def begun(self, videos: np.ndarray) -> SequenceModel:
         """Make the model with latents of variance one, before any training."""
         model = self.build(videos.shape[-1])
-        model.standardise_latents(torch.from_numpy(videos[:32]))
+        model.standardize_latents(torch.from_numpy(videos[:32]))
         return model.eval()
 
     def fit(self, videos: np.ndarray) -> Self:
@@ -207,7 +207,7 @@ class Matcher:
                 model.train()
 
         groups = model.parameter_groups()
-        optimise(groups, lambda batch: model.terms(batch).loss, videos, self.plan, self.seed, after)
+        optimize(groups, lambda batch: model.terms(batch).loss, videos, self.plan, self.seed, after)
         model.eval()
         return self
 

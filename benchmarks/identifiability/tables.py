@@ -114,7 +114,7 @@ def _more(rows: list[Row]) -> dict[str, str]:
 
 
 def _settings(results: Results, experiments: Sequence[Experiment]) -> list[tuple[str, str, list[Row]]]:
-    """Experiment, setting and rows of what did not fail, in the order of the catalogue."""
+    """Experiment, setting and rows of what did not fail, in the order of the catalog."""
     return [
         (experiment.name, name, rows)
         for experiment in experiments
@@ -124,7 +124,7 @@ def _settings(results: Results, experiments: Sequence[Experiment]) -> list[tuple
 
 
 def setting_names(results: Results, experiment: Experiment) -> list[str]:
-    """Settings that were run, those of the catalogue first."""
+    """Settings that were run, those of the catalog first."""
     names = list(dict.fromkeys(s for e, s, _ in results.rows if e == experiment.name))
     order = [s.name for s in experiment.settings if s.name in names]
     return [*order, *(n for n in names if n not in order)]

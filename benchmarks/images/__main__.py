@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-if not __package__:  # run as a folder: its parent is where the package and its neighbours are found
+if not __package__:  # run as a folder: its parent is where the package and its neighbors are found
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kept import Results, Row

@@ -21,7 +21,7 @@ RANDOM = "random weights"
 
 
 def _random(preset: Preset, images: Images, test: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The encoder as it begins, with the averages of batch normalisation taken from the training images."""
+    """The encoder as it begins, with the averages of batch normalization taken from the training images."""
     mean, std = images.moments()
     device = fastest_device()
     augment = PairAugmentation("tiny", mean=mean, std=std).to(device)

@@ -57,11 +57,11 @@ def _pair(name: str, recipe: str, published: tuple[float, float] | None) -> tupl
 COMBINATIONS: dict[str, Combination] = {
     one.name: one
     for one in (
-        *_pair("plane KDE", "plane_kde", (0.9187, 0.9209)),
-        *_pair("plane kNN", "plane_knn", (0.9207, 0.9189)),
+        *_pair("Euclidean KDE", "euclidean_kde", (0.9187, 0.9209)),
+        *_pair("Euclidean kNN", "euclidean_knn", (0.9207, 0.9189)),
         Combination("VICReg-LDM", "vicreg_ldm", {}, 0.9206, "VICReg"),
         Combination("VICReg", "vicreg", {}, 0.9194, "VICReg-LDM"),
-        *_pair("plane log-determinant", "plane_logdet", None),
+        *_pair("Euclidean log-determinant", "euclidean_logdet", None),
         *_pair("sphere KDE", "sphere_kde", (0.9093, 0.9138)),
         *_pair("sphere kNN", "sphere_knn", (0.9022, 0.8996)),
         *_pair("sphere log-determinant", "sphere_logdet", (0.9141, 0.9120)),

@@ -45,7 +45,7 @@ class CosineWatch:
         """Compare them, if it is time to, after so many epochs."""
         if epoch not in self.when:
             return
-        # A copy, since batch normalisation keeps averages of all that it sees.
+        # A copy, since batch normalization keeps averages of all that it sees.
         model = copy.deepcopy(self.model).train().requires_grad_(True)
         device = next(model.parameters()).device
         pair: Any = tuple(view.to(device) for view in self.pair)

@@ -27,7 +27,7 @@ from kalmanssl.plotting import plot_confusion, plot_tsne
 
 __all__ = ["write_page"]
 
-COLOURS = {"plane": "#1b6ca8", "sphere": "#c0392b", "simplex": "#2e8b57"}
+COLORS = {"euclidean": "#1b6ca8", "sphere": "#c0392b", "simplex": "#2e8b57"}
 MARKERS = {"KDE": "o", "kNN": "s", "log-determinant": "^", "VICReg": "D"}
 
 
@@ -59,8 +59,8 @@ def _looks(name: str) -> dict[str, Any]:
     one = COMBINATIONS[name]
     marker = next((marker for part, marker in MARKERS.items() if part in name), "*")
     filled = one.make().mutual_information
-    colour = COLOURS[one.space]
-    return {"color": colour, "marker": marker, "markerfacecolor": colour if filled else "none"}
+    color = COLORS[one.space]
+    return {"color": color, "marker": marker, "markerfacecolor": color if filled else "none"}
 
 
 def _shapes(results: Results) -> str:
@@ -89,13 +89,13 @@ def _shapes(results: Results) -> str:
     )
     spectra.set(xscale="log", yscale="log", xlabel="dimension", ylabel="variance of the latents")
     cosines.set(xlabel="epoch", ylabel="cosine of the two entropies' gradients", ylim=(-1.05, 1.05))
-    cosines.axhline(0, color="grey", lw=0.8)
+    cosines.axhline(0, color="gray", lw=0.8)
     for place in (accuracy, spectra, cosines):
         place.spines[["top", "right"]].set_visible(False)
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     return (
         "<h2>How many dimensions are filled, and do the entropies agree?</h2><p>Filled signs and full lines: with "
-        "mutual information; colours: spaces. The cosine is between the gradients, for backbone and projector, of the "
+        "mutual information; colors: spaces. The cosine is between the gradients, for backbone and projector, of the "
         "entropy in use and that of its partner with or without mutual information.</p>" + pages.picture(figure)
     )
 
@@ -134,7 +134,7 @@ def _categories(results: Results) -> str:
         below.set_xlabel(f"most certain ({certain:.2g} bits and up), most uncertain ({not_certain:.2g} and down)")
     return (
         "<h2>Categories from pairs of one class</h2><p>Every pair shows one class; categories are matched to the "
-        "classes afterwards, the largest counts first. A misspecified match of 0.8 is given beside 0.992.</p>"
+        "classes afterward, the largest counts first. A misspecified match of 0.8 is given beside 0.992.</p>"
         + pages.table(category_lines(results))
         + pages.picture(figure)
     )

@@ -107,7 +107,7 @@ class Preset:
 
 # All latents begin within one published kernel (precision 5), repel one another along one direction only, and those of
 # the first epochs are taken for collapsed. The precision of both model and kernel is the scale of the latents alone.
-_NARROW = {name: {"precision": 100.0} for name in ("plane KDE", "plane KDE + MI")}
+_NARROW = {name: {"precision": 100.0} for name in ("Euclidean KDE", "Euclidean KDE + MI")}
 
 _DIGITS = Preset(
     data="digits",
@@ -115,7 +115,7 @@ _DIGITS = Preset(
     test=None,
     encoder="small",
     features=64,
-    dims={"plane": 128, "sphere": 64, "simplex": 64},
+    dims={"euclidean": 128, "sphere": 64, "simplex": 64},
     hidden=256,
     batch=128,
     epochs=60,
@@ -131,7 +131,7 @@ PRESETS: dict[str, Preset] = {
         train=40,
         test=10,
         features=32,
-        dims={"plane": 16, "sphere": 16, "simplex": 16},
+        dims={"euclidean": 16, "sphere": 16, "simplex": 16},
         hidden=32,
         batch=128,
         epochs=3,
@@ -145,12 +145,12 @@ PRESETS: dict[str, Preset] = {
         test=None,
         encoder="small",
         features=128,
-        dims={"plane": 256, "sphere": 128, "simplex": 128},
+        dims={"euclidean": 256, "sphere": 128, "simplex": 128},
         hidden=512,
         batch=128,
         epochs=12,
         rate=4e-3,
-        augmentation="plane",  # with the stronger set a run this short learns less
+        augmentation="euclidean",  # with the stronger set a run this short learns less
         adapted=_NARROW,
         categories=CategoryPlan("mnist", None, None, "small", pairs=30720, epochs=40, batch=128, rate=5e-3),
     ),
@@ -160,7 +160,7 @@ PRESETS: dict[str, Preset] = {
         test=None,
         encoder="resnet18",
         features=512,
-        dims={"plane": 2048, "sphere": 256, "simplex": 256},
+        dims={"euclidean": 2048, "sphere": 256, "simplex": 256},
         hidden=None,
         batch=256,
         epochs=1000,

@@ -31,7 +31,7 @@ COLUMNS = (
 )
 INTRODUCTION = (
     "Accuracy on test images that is read from features of images that are not augmented, by probes fitted on training "
-    "images: logistic regression, and twenty neighbours that vote. Mean ± standard deviation over seeds. Published: "
+    "images: logistic regression, and twenty neighbors that vote. Mean ± standard deviation over seeds. Published: "
     "linear probe on CIFAR-10 with ResNet-18 after 1000 epochs (LDM paper, Table A1); of a smaller encoder only the "
     "differences between methods can be compared with it. Dimensions: eigenvalues λ of the covariance of the latents "
     "above 1e-3, as in the paper, which depends on their scale, and above a hundredth of the largest, which does not; "

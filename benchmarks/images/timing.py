@@ -141,7 +141,7 @@ TIMED: dict[str, Callable[[], dict[str, Any]]] = {
     "encoder, ResNet18": lambda: _encoder(ResNet18(3, random_state=0), FEW),
     **{
         f"{name}{informed}": partial(_ours, name + informed)
-        for name in ("plane KDE", "plane kNN", "sphere KDE", "sphere kNN")
+        for name in ("Euclidean KDE", "Euclidean kNN", "sphere KDE", "sphere kNN")
         for informed in ("", " + MI")
     },
     **{name: partial(_ours, name) for name in ("SimCLR", "VICReg", "SimSiam", "BYOL")},

@@ -6,7 +6,7 @@ per bin with ``mean``, ``median``, ``interval(level)`` and ``crps(truth)``. Posi
 
 from peers.embeddings import CebraTime, PCAEmbedding, Smoothed
 from peers.grid import GridStateSpace, PlaceFieldBayes
-from peers.neighbours import NeighbourDecoder
+from peers.neighbors import NeighborDecoder
 from peers.predictive import GridPrediction, SamplePrediction
 from peers.selection import Selection, choose
 
@@ -14,7 +14,7 @@ __all__ = [
     "CebraTime",
     "GridPrediction",
     "GridStateSpace",
-    "NeighbourDecoder",
+    "NeighborDecoder",
     "PCAEmbedding",
     "PlaceFieldBayes",
     "SamplePrediction",

@@ -1,4 +1,4 @@
-"""Features in which neighbours are looked up: smoothed counts, their principal components, CEBRA's embedding."""
+"""Features in which neighbors are looked up: smoothed counts, their principal components, CEBRA's embedding."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from peers.smoothing import causal_gaussian, centred_gaussian
+from peers.smoothing import causal_gaussian, centered_gaussian
 
 if TYPE_CHECKING:
     from kalmanssl.data import Recording
 
 __all__ = ["CebraTime", "PCAEmbedding", "Smoothed"]
 
-Smoothing = Literal["causal", "centred"]
+Smoothing = Literal["causal", "centered"]
 
 
 def _smooth(signal: np.ndarray, rec: Recording, kind: Smoothing | None, sd: float) -> np.ndarray:
     if kind is None:
         return signal
-    smoother = causal_gaussian if kind == "causal" else centred_gaussian
+    smoother = causal_gaussian if kind == "causal" else centered_gaussian
     return smoother(signal, sd / rec.bin_size, rec.segments())
 
 
@@ -30,7 +30,7 @@ class Smoothed:
 
     Parameters
     ----------
-    kind : {"causal", "centred"} or None
+    kind : {"causal", "centered"} or None
         Half-Gaussian over the past, Gaussian over past and future, or no smoothing.
     sd : float
         Standard deviation of the Gaussian, s.
@@ -48,7 +48,7 @@ class Smoothed:
 
     def transform(self, rec: Recording) -> np.ndarray:
         """Features of every bin, (time, units)."""
-        return _smooth(np.sqrt(rec.counts) if self.root else rec.counts, rec, self.kind, self.sd)
+        return _smooth(np.sqrt(rec.activity) if self.root else rec.activity, rec, self.kind, self.sd)
 
 
 @dataclass
@@ -108,10 +108,10 @@ class CebraTime:
                 conditional="time",
                 device="cpu",
                 verbose=False,
-            ).fit(np.asarray(train.counts[running], dtype=np.float32))
+            ).fit(np.asarray(train.activity[running], dtype=np.float32))
         return self
 
     def transform(self, rec: Recording) -> np.ndarray:
         """Embedding of every bin, (time, dim)."""
-        parts = [np.asarray(rec.counts[part], dtype=np.float32) for part in rec.segments()]
+        parts = [np.asarray(rec.activity[part], dtype=np.float32) for part in rec.segments()]
         return np.concatenate([self.model_.transform(part) for part in parts])

@@ -114,7 +114,7 @@ class PlaceFieldBayes:
     def fit(self, train: Recording, running: np.ndarray) -> PlaceFieldBayes:
         """Estimate the fields on the running bins of `train`."""
         self.fields_ = PlaceFields.estimate(
-            train.counts[running],
+            train.activity[running],
             train.behavior["position"][running],
             np.zeros(int(running.sum()), dtype=int),
             cell=self.cell,
@@ -127,7 +127,7 @@ class PlaceFieldBayes:
         """Posterior at every bin from the window that ends with it."""
         bins = max(round(self.window / test.bin_size), 1)
         stretches = test.segments()
-        counts = sliding_sum(test.counts, bins, stretches)
+        counts = sliding_sum(test.activity, bins, stretches)
         seen = sliding_sum(np.ones((len(counts), 1)), bins, stretches)
         log_posterior = self.fields_.log_likelihood(counts, seen) + np.log(self.fields_.occupancy)
         mass = np.exp(log_posterior - log_posterior.max(axis=1, keepdims=True))
@@ -170,7 +170,7 @@ class GridStateSpace:
         position = train.behavior["position"]
         way = run_direction(position, running)[running] if self.direction else np.zeros(int(running.sum()), dtype=int)
         self.fields_ = PlaceFields.estimate(
-            train.counts[running],
+            train.activity[running],
             position[running],
             way,
             cell=self.cell,
@@ -178,8 +178,8 @@ class GridStateSpace:
             prior_bins=self.prior_bins,
         )
         cells = len(self.fields_.edges) - 1
-        centres = (self.fields_.edges[:-1] + self.fields_.edges[1:]) / 2
-        step = np.exp(-0.5 * ((centres[:, None] - centres) / self.walk_sd) ** 2)
+        centers = (self.fields_.edges[:-1] + self.fields_.edges[1:]) / 2
+        step = np.exp(-0.5 * ((centers[:, None] - centers) / self.walk_sd) ** 2)
         step /= step.sum(axis=1, keepdims=True)
         ways = len(self.fields_.rate) // cells
         turns = (1 - self.turn) * np.eye(ways) + self.turn * (1 - np.eye(ways)) if ways > 1 else np.eye(1)
@@ -188,7 +188,7 @@ class GridStateSpace:
 
     def predict(self, test: Recording) -> GridPrediction:
         """Posterior over the grid at every bin, summed over directions; each contiguous stretch starts afresh."""
-        log_likelihood = self.temper * self.fields_.log_likelihood(test.counts)
+        log_likelihood = self.temper * self.fields_.log_likelihood(test.activity)
         likelihood = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
         posterior = np.concatenate([self._stretch(likelihood[stretch]) for stretch in test.segments()])
         cells = len(self.fields_.edges) - 1

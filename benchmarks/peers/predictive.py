@@ -87,7 +87,7 @@ class GridPrediction:
 
 @dataclass(frozen=True)
 class SamplePrediction:
-    """Equally likely positions for every bin, such as those of the nearest neighbours.
+    """Equally likely positions for every bin, such as those of the nearest neighbors.
 
     Attributes
     ----------

@@ -68,7 +68,9 @@ def choose(
     for block, outside in blocks(train, running, folds):
         keep = np.flatnonzero(nearby[block]) + block.start
         behavior = {"position": truth[keep]}
-        held_out = replace(train, counts=train.counts[keep], time=train.time[keep], behavior=behavior, spike_times=None)
+        held_out = replace(
+            train, activity=train.activity[keep], time=train.time[keep], behavior=behavior, spike_times=None
+        )
         mask = running[keep]
         for i, settings in enumerate(candidates):
             prediction = make(**settings).fit(train, outside).predict(held_out)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from scipy.ndimage import correlate1d
 
-__all__ = ["causal_gaussian", "centred_gaussian", "sliding_sum"]
+__all__ = ["causal_gaussian", "centered_gaussian", "sliding_sum"]
 
 
 def sliding_sum(signal: np.ndarray, bins: int, stretches: Iterable[slice]) -> np.ndarray:
@@ -18,10 +18,10 @@ def sliding_sum(signal: np.ndarray, bins: int, stretches: Iterable[slice]) -> np
 def causal_gaussian(signal: np.ndarray, sd_bins: float, stretches: Iterable[slice]) -> np.ndarray:
     """Weighted mean over the present and past bins, weights a half-Gaussian cut at four SD."""
     lags = np.arange(int(np.ceil(4 * sd_bins)) + 1)
-    return _per_stretch(signal, stretches, lambda part: _normalised(part, np.exp(-0.5 * (lags / sd_bins) ** 2)))
+    return _per_stretch(signal, stretches, lambda part: _normalized(part, np.exp(-0.5 * (lags / sd_bins) ** 2)))
 
 
-def centred_gaussian(signal: np.ndarray, sd_bins: float, stretches: Iterable[slice]) -> np.ndarray:
+def centered_gaussian(signal: np.ndarray, sd_bins: float, stretches: Iterable[slice]) -> np.ndarray:
     """Weighted mean over past and future bins, weights a Gaussian cut at four SD."""
     reach = int(np.ceil(4 * sd_bins))
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sd_bins) ** 2)
@@ -42,11 +42,11 @@ def _per_stretch(
 
 def _weighted_past(part: np.ndarray, weights: np.ndarray) -> np.ndarray:
     padded = np.concatenate([np.zeros((len(weights) - 1, part.shape[1])), part], axis=0)
-    # correlate1d centres its weights; with the past padded on, the sum that ends at bin t sits half a window before it
-    centre = len(weights) // 2
+    # correlate1d centers its weights; with the past padded on, the sum that ends at bin t sits half a window before it
+    center = len(weights) // 2
     summed = correlate1d(padded, weights[::-1], axis=0, mode="constant")
-    return summed[centre : centre + len(part)]
+    return summed[center : center + len(part)]
 
 
-def _normalised(part: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _normalized(part: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return _weighted_past(part, weights) / _weighted_past(np.ones((len(part), 1)), weights)

@@ -47,7 +47,7 @@ class OneLineErrors(TyperGroup):
 # Messages of the library speak of arguments; here they are options.
 _WORDED = {
     "pass behavior=False": "pass --behavior none",
-    "behavior is ambiguous; name": "the behaviour to decode is ambiguous; with --behavior, name",
+    "behavior is ambiguous; name": "the behavior to decode is ambiguous; with --behavior, name",
     "regressor=": "--decoder ",
 }
 _OPTIONS = re.compile(

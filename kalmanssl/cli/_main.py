@@ -48,7 +48,7 @@ def _top(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which one.")
     ] = False,
 ) -> None:
-    """Latent dynamics of a recording, and behaviour decoded from them with intervals that keep their promise.
+    """Latent dynamics of a recording, and behavior decoded from them with intervals that keep their promise.
 
     Start with [bold]kalmanssl demo[/bold]: it simulates a recording, does everything once, and leaves a report.
     With a recording of your own:
@@ -133,10 +133,10 @@ def fit(
     ] = None,
     min_speed: Annotated[
         float | None,
-        typer.Option(metavar="V", help="Elsewhere: it runs when faster than V, in units of the behaviour per second."),
+        typer.Option(metavar="V", help="Elsewhere: it runs when faster than V, in units of the behavior per second."),
     ] = None,
     period: Annotated[
-        float | None, typer.Option(metavar="P", help="Behaviour that comes round again, such as 360 for degrees.")
+        float | None, typer.Option(metavar="P", help="Behavior that comes round again, such as 360 for degrees.")
     ] = None,
     level: Annotated[float | None, typer.Option(help="Level of the interval.", show_default="0.95")] = None,
     decoder: Annotated[
@@ -159,7 +159,7 @@ def fit(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a fit that was interrupted.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run, once the new one is done.")] = False,
 ) -> None:
-    """Fit latent dynamics without labels, and a decoder of behaviour with calibrated intervals.
+    """Fit latent dynamics without labels, and a decoder of behavior with calibrated intervals.
 
     Give --until to leave the end of the recording out: how well the run does there is in its report.
 
@@ -204,9 +204,9 @@ def decode(
     smooth: Smooth = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Decode a recording of the same units, with intervals, into a file. No behaviour is needed.
+    """Decode a recording of the same units, with intervals, into a file. No behavior is needed.
 
-    The table has the columns time, mean, lower, upper (mean_x, lower_x, ... where the behaviour has several).
+    The table has the columns time, mean, lower, upper (mean_x, lower_x, ... where the behavior has several).
 
         kalmanssl decode RUN REC.nwb --out decoded.csv
     """
@@ -214,12 +214,12 @@ def decode(
 
     check_decoded_target(out, recording, overwrite)
     run = Run.load(run_folder)
-    decoder = run.needs_decoder()
+    decoder = run.require_decoder()
     try:
         read = read_recording(recording, run.settings)
     except InputError as error:
         read = read_recording(recording, run.settings, behavior=False)
-        say(f"note: read without behaviour: {error}")
+        say(f"note: read without behavior: {error}")
     part = read if after is None else read.restrict(start=after)
     write_decoded(
         decoder.predict(run.model.transform(part, smooth=smooth)),
@@ -241,7 +241,7 @@ def evaluate(
     smooth: Smooth = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Score a run on a recording with behaviour: error, coverage and width of intervals, and what its latents mean.
+    """Score a run on a recording with behavior: error, coverage and width of intervals, and what its latents mean.
 
     On the recording that was fitted, the default is the part that the fit left out.
 
@@ -250,7 +250,7 @@ def evaluate(
     from kalmanssl.runs import Run, assumptions_line, without_nan
 
     run = Run.load(run_folder)
-    run.needs_decoder()
+    run.require_decoder()
     evaluation = _evaluation(run, recording, after, smooth)
     if evaluation.main[1] is None:
         raise InputError(f"{recording} has no known {run.behavior} in this part: there is nothing to score against")

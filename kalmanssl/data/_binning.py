@@ -1,4 +1,4 @@
-"""Arithmetic between event times and bins: where bins lie, what they count, what behaviour was there.
+"""Arithmetic between event times and bins: where bins lie, what they count, what behavior was there.
 
 Plain numpy on times in seconds; knows nothing of files or recordings.
 """
@@ -13,7 +13,7 @@ __all__ = ["count_events", "find_tick", "interpolate", "sampling_period", "snap_
 
 # A tick below this share of the bin changes the count of a bin by less than the share and may be ignored.
 _SMALLEST_TICK = 0.01
-# Behaviour is bridged linearly over at most this many sampling periods.
+# Behavior is bridged linearly over at most this many sampling periods.
 _LONGEST_BRIDGE = 4.0
 
 
@@ -80,11 +80,11 @@ def count_events(
     -------
     counts : (time, units) float32
     time : (time,)
-        Bin centres, seconds.
+        Bin centers, seconds.
     kept : tuple of (events,)
         For each unit the events that lie in a bin.
     """
-    counts, centres = [], []
+    counts, centers = [], []
     kept: list[list[np.ndarray]] = [[] for _ in times]
     for start, stop in windows:
         n_bins = int(np.floor((stop - start) / bin_size + 1e-6))
@@ -98,11 +98,11 @@ def count_events(
             block[:, unit] = np.bincount(index, minlength=n_bins)
             kept[unit].append(inside)
         counts.append(block)
-        centres.append(start + bin_size * (np.arange(n_bins) + 0.5))
+        centers.append(start + bin_size * (np.arange(n_bins) + 0.5))
     if not counts:
         return np.zeros((0, len(times)), np.float32), np.zeros(0), tuple(np.zeros(0) for _ in times)
     spikes = tuple(np.concatenate(parts) for parts in kept)
-    return np.concatenate(counts), np.concatenate(centres), spikes
+    return np.concatenate(counts), np.concatenate(centers), spikes
 
 
 def sampling_period(times: np.ndarray) -> float:

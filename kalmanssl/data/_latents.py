@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LatentPath"]
+__all__ = ["Latents"]
 
 
 @dataclass(frozen=True)
-class LatentPath:
+class Latents:
     """Posterior over the latent state at every bin of a recording.
 
     `numpy.asarray(path)` is the posterior mean, so that a path can be passed to any estimator of scikit-learn;
@@ -24,7 +24,7 @@ class LatentPath:
     covs : (distinct, state, state), cov_index : (time,)
         Posterior covariances, each stored once: with constant noise they settle within seconds. `cov` has one per bin.
     time : (time,)
-        Bin centres in the recording's clock, seconds.
+        Bin centers in the recording's clock, seconds.
     latent : (time, latent)
         Output of the encoder, which the filter takes as its observation.
     noise : (time, latent)
@@ -69,6 +69,6 @@ class LatentPath:
         array = self.mean if dtype is None else self.mean.astype(dtype, copy=False)
         return array.copy() if copy else array
 
-    def __getitem__(self, index: slice | np.ndarray) -> LatentPath:
+    def __getitem__(self, index: slice | np.ndarray) -> Latents:
         per_bin = ("mean", "cov_index", "time", "latent", "noise", "log_likelihood", "segment")
         return replace(self, **{name: getattr(self, name)[index] for name in per_bin})

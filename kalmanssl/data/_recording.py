@@ -1,4 +1,4 @@
-"""A recording: binned activity of many units, or any multichannel signal, with time and behaviour."""
+"""A recording: binned activity of many units, or any multichannel signal, with time and behavior."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kalmanssl.errors import InputError
-from kalmanssl.utils.arrays import check_behavior, check_counts, check_epoch, check_time
+from kalmanssl.utils.arrays import check_activity, check_behavior, check_epoch, check_time
 
 __all__ = ["Recording"]
 
@@ -25,34 +25,34 @@ class Recording:
 
     Attributes
     ----------
-    counts : (time, units) float32
+    activity : (time, units) float32
         Spikes per bin, or the samples of a real-valued signal if `kind` is "signal".
     time : (time,)
-        Bin centres in the recording's own clock, seconds, increasing. There may be gaps: see `segments`.
+        Bin centers in the recording's own clock, seconds, increasing. There may be gaps: see `segments`.
     bin_size : float
         Width of a bin, seconds.
     unit_ids : tuple of str
         Name of every unit or channel; a fitted model checks them.
     behavior : dict of (time,) or (time, dims)
-        Behaviour at the bin centres, NaN where it is unknown.
+        Behavior at the bin centers, NaN where it is unknown.
     behavior_unit : dict of str
-        Unit of measurement of each behaviour, as the file names it; empty if unknown.
+        Unit of measurement of each behavior, as the file names it; empty if unknown.
     epochs : dict of (n, 2)
-        Start and stop times of labelled epochs, seconds, for the whole session.
+        Start and stop times of labeled epochs, seconds, for the whole session.
     spike_times : tuple of (spikes,), or None
         Spike times of every unit that were counted, seconds, sorted; None if only counts or a signal are
         known.
     cell_type : tuple of str, or None
         Cell type of every unit, where known.
     kind : {"counts", "signal"}
-        Whether `counts` are numbers of events (never negative) or any real-valued signal.
+        Whether `activity` holds numbers of events (never negative) or any real-valued signal.
     source : str
         Where it comes from: a file name, or "arrays".
     notes : tuple of str
         What was noticed, chosen or corrected on reading.
     """
 
-    counts: np.ndarray
+    activity: np.ndarray
     time: np.ndarray
     bin_size: float
     unit_ids: tuple[str, ...]
@@ -77,9 +77,9 @@ class Recording:
     ) -> Recording:
         """Read a recording from an NWB file (version 2, HDF5). Only what is needed is read.
 
-        The bins cover the time where the behaviour is tracked, from its first to its last known sample,
+        The bins cover the time where the behavior is tracked, from its first to its last known sample,
         inside the epoch and inside the time that the units were observed (`obs_intervals`), where the file
-        has these. Without behaviour they cover the time between the first and the last spike. `notes` says
+        has these. Without behavior they cover the time between the first and the last spike. `notes` says
         what was left out.
 
         Spike times that were rounded to a tick that does not divide the bin (10 ms ticks in 25 ms bins)
@@ -129,7 +129,7 @@ class Recording:
     @classmethod
     def from_arrays(
         cls,
-        counts: Any,
+        activity: Any,
         time: Any = None,
         bin_size: float | None = None,
         behavior: Any = None,
@@ -143,19 +143,19 @@ class Recording:
 
         Parameters
         ----------
-        counts : (time, units)
+        activity : (time, units)
             Spike counts, or any real-valued signal with `kind="signal"`.
         time : (time,), optional
-            Bin centres, seconds, increasing; a step of more than 1.5 bins is a gap. Without it the bins
+            Bin centers, seconds, increasing; a step of more than 1.5 bins is a gap. Without it the bins
             follow one another from time zero.
         bin_size : float, optional
             Width of a bin, seconds. Without it the median step of `time`, or 0.025 without `time` as well.
         behavior : (time,) or (time, dims), or dict of these, optional
-            Behaviour at the bin centres, NaN where unknown. A plain array is kept as "position".
+            Behavior at the bin centers, NaN where unknown. A plain array is kept as "position".
         unit_ids : sequence, optional
             Names of the units; by default their column numbers.
         behavior_unit : dict of str, optional
-            Unit of measurement for each behaviour.
+            Unit of measurement for each behavior.
         epochs : dict of (2,) or (n, 2), optional
             Start and stop times by label, seconds.
         cell_type : sequence of str, optional
@@ -173,24 +173,24 @@ class Recording:
             If shapes do not agree, values are NaN, infinite or negative, times do not increase, or names
             repeat.
         """
-        values = check_counts(counts, kind)
+        values = check_activity(activity, kind)
         n_bins, n_units = values.shape
-        centres, width = check_time(time, bin_size, n_bins)
+        centers, width = check_time(time, bin_size, n_bins)
         ids = tuple(str(u) for u in (range(n_units) if unit_ids is None else unit_ids))
         if len(ids) != n_units or len(set(ids)) != n_units:
             raise InputError(
-                f"unit_ids must be {n_units} different names, one per column of counts; "
+                f"unit_ids must be {n_units} different names, one per column of activity; "
                 f"got {len(ids)}, {len(set(ids))} of them different"
             )
         if cell_type is not None and len(cell_type) != n_units:
-            raise InputError(f"cell_type must name {n_units} units, one per column of counts; got {len(cell_type)}")
+            raise InputError(f"cell_type must name {n_units} units, one per column of activity; got {len(cell_type)}")
         tracked = check_behavior(behavior, n_bins)
         stray = set(behavior_unit or {}) - set(tracked)
         if stray:
             raise InputError(f"behavior_unit names {sorted(stray)}, but behavior holds {sorted(tracked) or 'nothing'}")
         return cls(
-            counts=values,
-            time=centres,
+            activity=values,
+            time=centers,
             bin_size=width,
             unit_ids=ids,
             behavior=tracked,
@@ -204,7 +204,7 @@ class Recording:
         """Write the recording as an NWB file that `from_nwb` reads back.
 
         Spike times go into the units table, "position" into `processing/behavior/Position/SpatialSeries`,
-        other behaviour into `processing/behavior/BehavioralTimeSeries`, epochs into the table of epochs
+        other behavior into `processing/behavior/BehavioralTimeSeries`, epochs into the table of epochs
         with their `label`. A recording without spike times is written as a `TimeSeries` in
         `processing/binned`. The file is written under a temporary name and renamed when it is whole.
 
@@ -227,7 +227,7 @@ class Recording:
     @property
     def n_units(self) -> int:
         """Number of units or channels."""
-        return self.counts.shape[1]
+        return self.activity.shape[1]
 
     @property
     def duration(self) -> float:
@@ -235,13 +235,13 @@ class Recording:
         return len(self.time) * self.bin_size
 
     def segments(self) -> list[slice]:
-        """Stretches of bins without a gap in time, in order, as slices into the first axis of `counts`."""
+        """Stretches of bins without a gap in time, in order, as slices into the first axis of `activity`."""
         starts = np.flatnonzero(np.diff(self.time) > _GAP * self.bin_size) + 1
         borders = [0, *starts.tolist(), len(self.time)]
         return [slice(a, b) for a, b in itertools.pairwise(borders)]
 
     def restrict(self, start: float | None = None, stop: float | None = None, epoch: str | None = None) -> Recording:
-        """Return the bins whose centres lie in ``start <= time < stop`` and in the epoch.
+        """Return the bins whose centers lie in ``start <= time < stop`` and in the epoch.
 
         Parameters
         ----------
@@ -301,7 +301,7 @@ class Recording:
             spikes = tuple(s[keep[b]] for s, b in zip(spikes, bins, strict=True))
         return replace(
             self,
-            counts=self.counts[keep],
+            activity=self.activity[keep],
             time=self.time[keep],
             behavior={name: values[keep] for name, values in self.behavior.items()},
             spike_times=spikes,

@@ -18,7 +18,7 @@ import numpy as np
 
 from kalmanssl.decoding._predictive import Predictive, quantile_crps, wrap
 
-__all__ = ["Calibration", "LaterErrors", "blocks_of_time", "calibration_curve", "rolling_origins"]
+__all__ = ["Calibration", "HeldOutErrors", "blocks_of_time", "calibration_curve", "rolling_origins"]
 
 _NOMINAL = np.concatenate([np.linspace(0, 0.9, 19), [0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 1.0]])
 _SCORING = np.linspace(0.02, 0.98, 25)
@@ -80,7 +80,7 @@ def rolling_origins(block: np.ndarray, origins: int = 4, first: float = 0.4) -> 
 
 
 @dataclass
-class LaterErrors:
+class HeldOutErrors:
     """Predictions of one dimension on blocks outside what they were fitted on.
 
     Attributes
@@ -88,7 +88,7 @@ class LaterErrors:
     predictive : Predictive
         For every scored bin.
     truth, lag : (bins,)
-        The behaviour; and the distance in time from what the readout was fitted on, seconds.
+        The behavior; and the distance in time from what the readout was fitted on, seconds.
     block : (bins,) int
         Block of time that the bin is of; a block that several folds scored keeps its number.
     """
@@ -98,12 +98,12 @@ class LaterErrors:
     lag: np.ndarray
     block: np.ndarray
 
-    def thin(self, bins: int) -> LaterErrors:
+    def thin(self, bins: int) -> HeldOutErrors:
         """At most `bins` of the bins, evenly spread."""
         if len(self.truth) <= bins:
             return self
         picked = np.linspace(0, len(self.truth) - 1, bins).astype(int)
-        return LaterErrors(self.predictive[picked], self.truth[picked], self.lag[picked], self.block[picked])
+        return HeldOutErrors(self.predictive[picked], self.truth[picked], self.lag[picked], self.block[picked])
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Calibration:
     Attributes
     ----------
     floor, rate : float
-        Standard deviation of an added error: `sqrt(floor**2 + (rate * lag)**2)`; unit of the behaviour, and per second.
+        Standard deviation of an added error: `sqrt(floor**2 + (rate * lag)**2)`; unit of the behavior, and per second.
     lag : float
         Lag that is assumed where the time of a bin is not known.
     raw : (levels,)
@@ -134,12 +134,12 @@ class Calibration:
         return cls(0.0, 0.0, 0.0, _NOMINAL.copy(), np.inf)
 
     @classmethod
-    def learn(cls, errors: list[LaterErrors], each: bool = False) -> Calibration:
+    def learn(cls, errors: list[HeldOutErrors], each: bool = False) -> Calibration:
         """Learn from errors on blocks of time that were not fitted.
 
         Parameters
         ----------
-        errors : list of LaterErrors
+        errors : list of HeldOutErrors
             One per fold.
         each : bool
             Whether the promise shall hold for each fold by itself, and not only for all of them together: how a code
@@ -177,8 +177,8 @@ class Calibration:
         """
         later = np.where(np.isnan(lag), self.lag, np.maximum(lag, 0))
         central = np.interp(np.abs(2 * levels - 1), _NOMINAL, self.raw)
-        widened = predictive.spread(np.hypot(self.floor, self.rate * later))
-        return widened.quantiles((1 + np.sign(levels - 0.5) * central) / 2)
+        to_float32 = predictive.spread(np.hypot(self.floor, self.rate * later))
+        return to_float32.quantiles((1 + np.sign(levels - 0.5) * central) / 2)
 
     def state(self) -> dict[str, Any]:
         """Arguments that make it again."""
@@ -195,11 +195,11 @@ def _best(candidates: Sequence[tuple[float, ...]], score: Callable[..., float]) 
     return best
 
 
-def _widened(fold: LaterErrors, floor: float, rate: float) -> Predictive:
+def _widened(fold: HeldOutErrors, floor: float, rate: float) -> Predictive:
     return fold.predictive.spread(np.hypot(floor, rate * fold.lag))
 
 
-def _score(errors: list[LaterErrors], floor: float, rate: float) -> float:
+def _score(errors: list[HeldOutErrors], floor: float, rate: float) -> float:
     """Mean CRPS over all folds."""
     total = 0.0
     for fold in errors:

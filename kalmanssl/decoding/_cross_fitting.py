@@ -13,11 +13,11 @@ from typing import Any, Protocol, Self
 
 from sklearn.base import clone
 
-from kalmanssl.data import LatentPath, Recording
-from kalmanssl.decoding._decoder import Rehearsal
+from kalmanssl.data import Latents, Recording
+from kalmanssl.decoding._decoder import HeldOutFit
 from kalmanssl.errors import InputError
 
-__all__ = ["rehearse"]
+__all__ = ["cross_fit"]
 
 
 class LatentEstimator(Protocol):
@@ -29,11 +29,11 @@ class LatentEstimator(Protocol):
     def fit(self, X: Recording) -> Self:
         """Fit the latents of a recording."""
 
-    def transform(self, X: Recording, smooth: bool = False) -> LatentPath:
+    def transform(self, X: Recording, smooth: bool = False) -> Latents:
         """Return the latents of a recording."""
 
 
-def rehearse(model: LatentEstimator, recording: Recording, share: float = 0.6) -> list[Rehearsal]:
+def cross_fit(model: LatentEstimator, recording: Recording, share: float = 0.6) -> list[HeldOutFit]:
     """Fit copies of a model on the first and on the last part of its recording, for the calibration of a decoder.
 
     Each takes as long as its share of the fit itself.
@@ -49,7 +49,7 @@ def rehearse(model: LatentEstimator, recording: Recording, share: float = 0.6) -
 
     Returns
     -------
-    list of Rehearsal
+    list of HeldOutFit
         For `PositionDecoder.fit`.
 
     Raises
@@ -61,9 +61,9 @@ def rehearse(model: LatentEstimator, recording: Recording, share: float = 0.6) -
         raise InputError(f"share must lie inside (0, 1), got {share}")
     start, stop = float(recording.time[0]), float(recording.time[-1])
     length = share * (stop - start)
-    rehearsals = []
+    held_out_fits = []
     for first, last in ((start, start + length), (stop - length, stop)):
         copy = clone(model).set_params(checkpoint_dir=None).fit(recording.restrict(first, last))
         filtered, smoothed = (copy.transform(recording, smooth=smooth) for smooth in (False, True))
-        rehearsals.append(Rehearsal(filtered, smoothed, (first, last)))
-    return rehearsals
+        held_out_fits.append(HeldOutFit(filtered, smoothed, (first, last)))
+    return held_out_fits

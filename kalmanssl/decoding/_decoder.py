@@ -1,4 +1,4 @@
-"""Decoding of behaviour from latents, with intervals that hold on time the decoder has not seen."""
+"""Decoding of behavior from latents, with intervals that hold on time the decoder has not seen."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from kalmanssl.data import LatentPath
-from kalmanssl.decoding._calibration import Calibration, LaterErrors, blocks_of_time, rolling_origins
-from kalmanssl.decoding._drift import Drift, LaterBlock, worthwhile
+from kalmanssl.data import Latents
+from kalmanssl.decoding._calibration import Calibration, HeldOutErrors, blocks_of_time, rolling_origins
+from kalmanssl.decoding._drift import Drift, TrainTestBlock, improves_held_out
 from kalmanssl.decoding._mlp_readout import MLPReadout
 from kalmanssl.decoding._readouts import Covariances, LinearReadout, Readout, SklearnReadout
 from kalmanssl.decoding._results import DecodedPosition, check_level
 from kalmanssl.errors import InputError
 
-__all__ = ["DecodedPosition", "PositionDecoder", "Rehearsal"]
+__all__ = ["DecodedPosition", "HeldOutFit", "PositionDecoder"]
 
 _TAIL = np.array([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04])
 _LEVELS = np.concatenate([_TAIL, np.linspace(0.05, 0.95, 37), 1 - _TAIL[::-1]])
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class HeldOutFit:
     """What another model, fitted on only a part of the training time, makes of all of it.
 
     Its latents of the rest are latents of data it has not seen, as those of the test will be.
 
-    Made by `kalmanssl.rehearse`.
+    Made by `kalmanssl.cross_fit`.
 
     Attributes
     ----------
-    path, smoothed : LatentPath
+    path, smoothed : Latents
         Filtered and smoothed path, over the same bins as the path that the decoder is fitted on.
     fitted : (start, stop)
         What the model was fitted on, seconds.
     """
 
-    path: LatentPath
-    smoothed: LatentPath
+    path: Latents
+    smoothed: Latents
     fitted: tuple[float, float]
 
 
 class PositionDecoder(BaseEstimator):
-    """Decoder of behaviour from latents, with calibrated intervals.
+    """Decoder of behavior from latents, with calibrated intervals.
 
     Fitted several times over: on the first part of the training time to see how it errs on the later part, for the
     calibration, and on all of it for the predictions. Where bins have a time, the drift of the code is learned and
@@ -66,7 +66,7 @@ class PositionDecoder(BaseEstimator):
     n_samples : int
         Draws per bin for `posterior="samples"`.
     period : float or sequence of float or None, optional
-        Period of circular behaviour, one per dimension (None for those on the line).
+        Period of circular behavior, one per dimension (None for those on the line).
     calibrate : bool
         Whether to calibrate; without it, intervals are what the readout believes.
     random_state : int, optional
@@ -104,38 +104,38 @@ class PositionDecoder(BaseEstimator):
 
     def fit(
         self,
-        path: LatentPath | np.ndarray,
+        path: Latents | np.ndarray,
         position: np.ndarray,
         where: np.ndarray | None = None,
         time: np.ndarray | None = None,
         *,
-        smoothed: LatentPath | None = None,
-        rehearsals: Sequence[Rehearsal] = (),
+        smoothed: Latents | None = None,
+        held_out_fits: Sequence[HeldOutFit] = (),
     ) -> PositionDecoder:
         """Learn to decode and calibrate.
 
         Parameters
         ----------
-        path : LatentPath or (time, features) array
+        path : Latents or (time, features) array
             Latents of the kind that will be decoded; an array has no posterior covariance.
         position : (time,) or (time, dims)
-            Behaviour; bins with NaN are left out.
+            Behavior; bins with NaN are left out.
         where : (time,) bool, optional
             Bins to learn from, such as `running_bins`.
         time : (time,), optional
             Seconds, for an array; a path brings its own. Without it, lags are not known and intervals do not grow.
-        smoothed : LatentPath, optional
+        smoothed : Latents, optional
             Smoothed path over the same bins. The readout then learns from it, also for the decoding of filtered
             paths: a filtered latent lags behind by an amount that depends on speed, which a readout would take for
             part of the code.
-        rehearsals : sequence of Rehearsal
+        held_out_fits : sequence of HeldOutFit
             Latents from models that were fitted on a first part of the time only. Without them the calibration sees
             latents that were fitted on the very bins it is scored on, and comes out somewhat narrow.
 
         Raises
         ------
         InputError
-            For lengths that differ, settings that make no sense, no or constant behaviour.
+            For lengths that differ, settings that make no sense, no or constant behavior.
         """
         check_level(self.level)
         mean, _, clock = _latents(path, time)
@@ -172,14 +172,14 @@ class PositionDecoder(BaseEstimator):
         self.calibration_ = [Calibration.none() for _ in self.periods_]
         self.drifts_ = False
         if self.calibrate:
-            rehearsed = [_rehearsed(r, path, smoothed) for r in rehearsals]
+            rehearsed = [_rehearsed(r, path, smoothed) for r in held_out_fits]
             self._calibrate(_folds(samples, rehearsed, columns, order, usable), rng, bool(rehearsed))
         self.end_ = float(samples.time[-1])
         self.drift_, self.readout_ = self._fitted(samples, rng)
         return self
 
     def _fitted(self, samples: _Samples, rng: np.random.Generator) -> tuple[Drift, Readout]:
-        """The drift of the behaviour, and a readout of the behaviour as it would be at the last bin."""
+        """The drift of the behavior, and a readout of the behavior as it would be at the last bin."""
         mean, cov, columns = samples.learned_mean, samples.learned_cov, samples.columns
         drift = Drift.none(mean.shape[1], columns.shape[1])
         if self.drifts_:
@@ -196,11 +196,11 @@ class PositionDecoder(BaseEstimator):
             return
         if self.timed_:
             tried = [
-                LaterBlock((known.learned_mean, known.columns, known.time), (later.mean, later.columns, later.time))
+                TrainTestBlock((known.learned_mean, known.columns, known.time), (later.mean, later.columns, later.time))
                 for known, later in folds
             ]
-            self.drifts_ = worthwhile(tried, self.periods_)
-        errors: list[list[LaterErrors]] = [[] for _ in self.periods_]
+            self.drifts_ = improves_held_out(tried, self.periods_)
+        errors: list[list[HeldOutErrors]] = [[] for _ in self.periods_]
         for known, later in folds:
             drift, readout = self._fitted(known, rng)
             age = later.time - known.time[-1]
@@ -208,7 +208,7 @@ class PositionDecoder(BaseEstimator):
             lag = np.maximum(age, known.time[0] - later.time)
             for dim, predictive in enumerate(readout.predict(later.mean, later.cov)):
                 shifted = predictive.shift(moved[:, dim])
-                errors[dim].append(LaterErrors(shifted, later.columns[:, dim], lag, later.block))
+                errors[dim].append(HeldOutErrors(shifted, later.columns[:, dim], lag, later.block))
         blocks = len(np.unique(np.concatenate([fold.block for fold in errors[0]])))
         if blocks + 1 < 1 / (1 - self.level):
             warnings.warn(
@@ -236,12 +236,12 @@ class PositionDecoder(BaseEstimator):
             )
         return SklearnReadout(self.regressor, self.periods_)
 
-    def predict(self, path: LatentPath | np.ndarray, time: np.ndarray | None = None) -> DecodedPosition:
+    def predict(self, path: Latents | np.ndarray, time: np.ndarray | None = None) -> DecodedPosition:
         """Decode.
 
         Parameters
         ----------
-        path : LatentPath or (time, features) array
+        path : Latents or (time, features) array
             Latents of the same model.
         time : (time,), optional
             Seconds, for an array.
@@ -324,7 +324,7 @@ class PositionDecoder(BaseEstimator):
 
 @dataclass(frozen=True)
 class _Samples:
-    """Bins to learn from: what the readout learns from, what will be decoded, and the behaviour."""
+    """Bins to learn from: what the readout learns from, what will be decoded, and the behavior."""
 
     learned_mean: np.ndarray
     learned_cov: Covariances | None
@@ -337,8 +337,8 @@ class _Samples:
     @classmethod
     def of(
         cls,
-        path: LatentPath | np.ndarray,
-        smoothed: LatentPath | None,
+        path: Latents | np.ndarray,
+        smoothed: Latents | None,
         columns: np.ndarray,
         time: np.ndarray,
         usable: np.ndarray,
@@ -361,20 +361,20 @@ class _Samples:
 
 
 def _rehearsed(
-    rehearsal: Rehearsal, path: LatentPath | np.ndarray, smoothed: LatentPath | None
-) -> tuple[LatentPath, LatentPath | None, tuple[float, float]]:
-    """What stands for `path` and `smoothed` in a rehearsal."""
-    if not isinstance(path, LatentPath):
-        raise InputError("rehearsals go with a LatentPath, not with an array")
-    if len(rehearsal.path) != len(path) or not np.allclose(rehearsal.path.time, path.time):
-        raise InputError("the path of a rehearsal has other bins than the path: transform the same recording")
-    target = rehearsal.smoothed if path.smoothed else rehearsal.path
-    return target, None if smoothed is None else rehearsal.smoothed, rehearsal.fitted
+    held_out_fit: HeldOutFit, path: Latents | np.ndarray, smoothed: Latents | None
+) -> tuple[Latents, Latents | None, tuple[float, float]]:
+    """What stands for `path` and `smoothed` in a held_out_fit."""
+    if not isinstance(path, Latents):
+        raise InputError("held_out_fits go with a Latents, not with an array")
+    if len(held_out_fit.path) != len(path) or not np.allclose(held_out_fit.path.time, path.time):
+        raise InputError("the path of a held_out_fit has other bins than the path: transform the same recording")
+    target = held_out_fit.smoothed if path.smoothed else held_out_fit.path
+    return target, None if smoothed is None else held_out_fit.smoothed, held_out_fit.fitted
 
 
 def _folds(
     samples: _Samples,
-    rehearsed: Sequence[tuple[LatentPath, LatentPath | None, tuple[float, float]]],
+    rehearsed: Sequence[tuple[Latents, Latents | None, tuple[float, float]]],
     columns: np.ndarray,
     time: np.ndarray,
     usable: np.ndarray,
@@ -389,7 +389,7 @@ def _folds(
         inside = (bins.time >= start) & (bins.time <= stop)
         if inside.sum() < 10 or inside.all():
             raise InputError(
-                f"a rehearsal on {start:g} to {stop:g} s leaves {inside.sum()} bins to learn from and "
+                f"a held_out_fit on {start:g} to {stop:g} s leaves {inside.sum()} bins to learn from and "
                 f"{(~inside).sum()} to score: choose a part of the training time"
             )
         folds.append((bins[inside], bins[~inside]))
@@ -397,13 +397,13 @@ def _folds(
 
 
 def _latents(
-    path: LatentPath | np.ndarray, time: np.ndarray | None
+    path: Latents | np.ndarray, time: np.ndarray | None
 ) -> tuple[np.ndarray, Covariances | None, np.ndarray | None]:
-    if isinstance(path, LatentPath):
+    if isinstance(path, Latents):
         return np.asarray(path.mean, dtype=float), Covariances(path.covs, path.cov_index), np.asarray(path.time)
     mean = np.asarray(path, dtype=float)
     if mean.ndim != 2:
-        raise InputError(f"path has shape {mean.shape}: give a LatentPath or an array (time, features)")
+        raise InputError(f"path has shape {mean.shape}: give a Latents or an array (time, features)")
     if time is not None:
         time = np.asarray(time, dtype=float)
         if time.shape != (len(mean),):
@@ -429,5 +429,5 @@ def _periods(period: float | Sequence[float | None] | None, dims: int) -> tuple[
         raise InputError(f"period has {len(periods)} entries and position {dims} dimensions: give one for each")
     for value in periods:
         if value is not None and not value > 0:
-            raise InputError(f"period={value!r} must be positive, or None for behaviour on a line")
+            raise InputError(f"period={value!r} must be positive, or None for behavior on a line")
     return periods

@@ -7,8 +7,8 @@ apart by ::
 
     y_i - y_j = rate * d_i * (t_i - t_j)
 
-with d_i the direction of motion. The rate is fitted robustly over pairs of neighbours in latent space and carried on
-into time that was not seen; whether that helps is tried on later blocks first (`worthwhile`). What is left of the drift
+with d_i the direction of motion. The rate is fitted robustly over pairs of neighbors in latent space and carried on
+into time that was not seen; whether that helps is tried on later blocks first (`improves_held_out`). What is left of the drift
 is for `kalmanssl.decoding` to find.
 """
 
@@ -24,7 +24,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from kalmanssl.decoding._predictive import wrap
 
-__all__ = ["Drift", "LaterBlock", "motion_direction", "worthwhile"]
+__all__ = ["Drift", "TrainTestBlock", "improves_held_out", "motion_direction"]
 
 _NEIGHBORS = 25
 _APART = 5.0  # seconds; closer pairs are of the same passage and tell nothing about drift
@@ -35,22 +35,22 @@ _LAG = 1.0  # seconds to either side over which the direction of motion is taken
 
 
 @dataclass(frozen=True)
-class LaterBlock:
-    """Latents (time, state), behaviour (time, dims) and time (seconds) of a fitted part, and of bins after it."""
+class TrainTestBlock:
+    """Latents (time, state), behavior (time, dims) and time (seconds) of a fitted part, and of bins after it."""
 
     known: tuple[np.ndarray, np.ndarray, np.ndarray]
     later: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Drift:
-    """Drift of the behaviour along the direction of motion.
+    """Drift of the behavior along the direction of motion.
 
     Attributes
     ----------
     rate : float
-        Units of the behaviour per second; 0 without drift.
+        Units of the behavior per second; 0 without drift.
     center, scale : (state,)
-        Moments that latents are standardised with.
+        Moments that latents are standardized with.
     weight, offset : (state, dims), (dims,)
         Linear readout of the direction of motion from latents on the unit sphere.
     """
@@ -73,7 +73,7 @@ class Drift:
     def learn(
         cls, mean: np.ndarray, behavior: np.ndarray, time: np.ndarray, periods: tuple[float | None, ...]
     ) -> Drift:
-        """Learn from latents (time, state), behaviour (time, dims) and time (seconds, increasing)."""
+        """Learn from latents (time, state), behavior (time, dims) and time (seconds, increasing)."""
         direction = motion_direction(behavior, time, periods).astype(np.float32)
         picked = np.unique(np.linspace(0, len(mean) - 1, min(len(mean), _BINS)).astype(int))
         center, scale = mean.mean(axis=0), np.maximum(mean.std(axis=0), 1e-12)
@@ -82,7 +82,7 @@ class Drift:
         return cls(rate, center, scale, *_direction_readout(latents, direction))
 
     def displacement(self, mean: np.ndarray, age: np.ndarray) -> np.ndarray:
-        """Behaviour minus what it would be at the end of the fitted part, (time, dims).
+        """Behavior minus what it would be at the end of the fitted part, (time, dims).
 
         Parameters
         ----------
@@ -114,8 +114,8 @@ def _direction_readout(latents: np.ndarray, direction: np.ndarray) -> tuple[np.n
     return weight, stretch * np.atleast_1d(ridge.intercept_)
 
 
-def worthwhile(blocks: Sequence[LaterBlock], periods: tuple[float | None, ...]) -> bool:
-    """Whether neighbours tell the behaviour of later bins better with the drift of the earlier ones than without."""
+def improves_held_out(blocks: Sequence[TrainTestBlock], periods: tuple[float | None, ...]) -> bool:
+    """Whether neighbors tell the behavior of later bins better with the drift of the earlier ones than without."""
     with_drift, without = [], []
     for block in blocks:
         (mean, behavior, time), (later_mean, later_behavior, later_time) = block.known, block.later
@@ -141,7 +141,7 @@ def _rate(
     direction: np.ndarray,
     periods: tuple[float | None, ...],
 ) -> float:
-    """Huber regression over pairs of neighbours of different passages, by reweighted least squares."""
+    """Huber regression over pairs of neighbors of different passages, by reweighted least squares."""
     near, apart = _neighbors_apart(latents, time)
     shift = _difference(behavior[:, None], behavior[near], periods)[apart].ravel()
     effect = (direction[:, None] * (time[:, None] - time[near])[..., None])[apart].ravel()
@@ -173,9 +173,9 @@ def motion_direction(behavior: np.ndarray, time: np.ndarray, periods: tuple[floa
     first, stop = (np.searchsorted(stretch, stretch, side=side) for side in ("left", "right"))
     later, earlier = np.minimum(index + reach, stop - 1), np.maximum(index - reach, first)
     # Small steps are added up: within two seconds an animal can go round more than half of a circle.
-    travelled = np.zeros(behavior.shape)
-    travelled[1:] = np.cumsum(_difference(behavior[1:], behavior[:-1], periods), axis=0)
-    moved = travelled[later] - travelled[earlier]
+    traveled = np.zeros(behavior.shape)
+    traveled[1:] = np.cumsum(_difference(behavior[1:], behavior[:-1], periods), axis=0)
+    moved = traveled[later] - traveled[earlier]
     speed = np.linalg.norm(moved, axis=1, keepdims=True)
     return np.divide(moved, speed, out=np.zeros_like(moved), where=speed > 0)
 
@@ -191,13 +191,13 @@ def _on_sphere(mean: np.ndarray, center: np.ndarray, scale: np.ndarray) -> np.nd
 
 
 def _neighbors(reference: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Indices of the nearest reference points, (time, neighbours); on the sphere their order is that of the cosine."""
+    """Indices of the nearest reference points, (time, neighbors); on the sphere their order is that of the cosine."""
     search = NearestNeighbors(n_neighbors=min(_NEIGHBORS, len(reference)), algorithm="brute").fit(reference)
     return search.kneighbors(points, return_distance=False)
 
 
 def _neighbors_apart(latents: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (time, neighbours) of the nearest bins of other passages, and which of them are that."""
+    """Indices (time, neighbors) of the nearest bins of other passages, and which of them are that."""
     distance = 1 - latents @ latents.T
     distance[np.abs(time[:, None] - time) <= _APART] = np.inf
     count = min(_NEIGHBORS, len(latents) - 1)

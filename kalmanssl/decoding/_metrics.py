@@ -1,4 +1,4 @@
-"""How good decoded behaviour is: the error of the estimate, and whether the intervals keep their promise."""
+"""How good decoded behavior is: the error of the estimate, and whether the intervals keep their promise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEVELS = (0.5, 0.8, 0.95)
 
 
 def score_decoding(decoded: DecodedPosition, truth: np.ndarray, mask: np.ndarray | None = None) -> dict[str, Any]:
-    """Score decoded behaviour against what happened.
+    """Score decoded behavior against what happened.
 
     Parameters
     ----------
@@ -30,10 +30,10 @@ def score_decoding(decoded: DecodedPosition, truth: np.ndarray, mask: np.ndarray
     Returns
     -------
     dict
-        `bins` scored, `median_error`, `mean_error` (absolute, in the unit of the behaviour), `r2`, `crps` (mean),
+        `bins` scored, `median_error`, `mean_error` (absolute, in the unit of the behavior), `r2`, `crps` (mean),
         `coverage`, `coverage_error` and `width`, each a dict by level ("50", "80", "95"), and `calibration`, the
         curve of `kalmanssl.decoding.calibration_curve` as lists. `coverage_error` is one standard error over
-        contiguous stretches of time, since neighbouring bins err together.
+        contiguous stretches of time, since neighboring bins err together.
 
         With several dimensions the dict holds these for all together and a list `dimensions` of the same dict
         for each: errors are then Euclidean distances, `r2` takes all dimensions' squared errors together, `crps`,

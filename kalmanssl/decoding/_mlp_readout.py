@@ -1,4 +1,4 @@
-"""The default readout: an ensemble of small networks that give a histogram over the behaviour.
+"""The default readout: an ensemble of small networks that give a histogram over the behavior.
 
 Decoding errors of neural codes are heavy-tailed and at times two-moded (the wrong end, the wrong direction), so the
 residual noise is a free histogram, which depends on the latents, rather than a Gaussian.
@@ -22,7 +22,7 @@ from kalmanssl.decoding._readouts import Covariances
 __all__ = ["MLPReadout"]
 
 _CELLS = 96
-_MARGIN = 0.08  # of the range of the behaviour, added at both ends for errors that reach beyond it
+_MARGIN = 0.08  # of the range of the behavior, added at both ends for errors that reach beyond it
 _MEMBERS = 2
 _HIDDEN = 96
 _STEPS = 400
@@ -47,7 +47,7 @@ class MLPReadout:
     Parameters
     ----------
     periods : tuple of float or None
-        One per dimension of the behaviour.
+        One per dimension of the behavior.
     n_samples : int or None
         Draws from the posterior in `predict`; None for three nodes along the direction that moves the output most.
     """
@@ -131,12 +131,12 @@ class MLPReadout:
         return torch.as_tensor((mean - self.center) / self.scale, dtype=torch.float32)
 
     def _root(self, table: np.ndarray) -> Tensor:
-        """Square roots of covariances, of the standardised latents."""
+        """Square roots of covariances, of the standardized latents."""
         values, vectors = np.linalg.eigh(table.astype(float) / self.scale[:, None] / self.scale)
         return torch.as_tensor(vectors * np.sqrt(np.maximum(values, 0))[:, None, :], dtype=torch.float32)
 
     def _logits(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Logits (members, rows, outputs) of standardised latents (members or 1, rows, state); dropout if drawn."""
+        """Logits (members, rows, outputs) of standardized latents (members or 1, rows, state); dropout if drawn."""
         x = x.expand(_MEMBERS, -1, -1)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if layer:
@@ -147,7 +147,7 @@ class MLPReadout:
         return x
 
     def _mass(self, x: Tensor) -> Tensor:
-        """Histograms (rows, dims, cells) of standardised latents (rows, state), averaged over the ensemble."""
+        """Histograms (rows, dims, cells) of standardized latents (rows, state), averaged over the ensemble."""
         logits = self._logits(x[None]).view(_MEMBERS, len(x), len(self.periods), _CELLS)
         return torch.softmax(logits, dim=-1).mean(dim=0)
 
@@ -164,7 +164,7 @@ class MLPReadout:
         return total / n_samples
 
     def _quadrature(self, x: Tensor, cov: Covariances) -> Tensor:
-        """Average along the one direction of the posterior that moves the decoded behaviour most.
+        """Average along the one direction of the posterior that moves the decoded behavior most.
 
         Draws matter by how far they move the output. To first order that is the direction `P g`, `g` the gradient of
         the mean of the output; along it Gauss-Hermite nodes do the work of the draws.
@@ -173,14 +173,14 @@ class MLPReadout:
         mass = []
         for dim in range(len(self.periods)):
             here = x.clone().requires_grad_()
-            centre = self._mass(here)[:, dim]
-            (gradient,) = torch.autograd.grad(self._location(centre, dim).sum(), here)
+            center = self._mass(here)[:, dim]
+            (gradient,) = torch.autograd.grad(self._location(center, dim).sum(), here)
             with torch.inference_mode():
                 gradient = gradient / scale
                 pulled = _times(cov, gradient)
                 length = (pulled * gradient).sum(dim=1, keepdim=True).clamp_min(1e-30).sqrt()
                 direction = pulled / (length * scale)
-                total = _NODES[0][1] * centre.detach()
+                total = _NODES[0][1] * center.detach()
                 for node, weight in _NODES[1:]:
                     total += weight * self._mass(x + node * direction)[:, dim]
                 mass.append(total)
@@ -195,7 +195,7 @@ class MLPReadout:
         return torch.atan2(mass @ torch.sin(angle), mass @ torch.cos(angle)) * _CELLS / (2 * math.pi)
 
     def state(self) -> dict[str, Any]:
-        """Weights, standardisation and grid."""
+        """Weights, standardization and grid."""
         return {
             "weights": [weight.numpy() for weight in self.weights],
             "biases": [bias.numpy() for bias in self.biases],

@@ -1,4 +1,4 @@
-"""Predictive distributions of one behavioural dimension, one per bin: what readouts give and calibration moulds.
+"""Predictive distributions of one behavioral dimension, one per bin: what readouts give and calibration moulds.
 
 Two shapes are enough. A `GridPredictive` is a histogram, free in form (two modes, one per end of the track); a
 `ScalePredictive` is one residual shape moved and stretched from bin to bin.
@@ -37,7 +37,7 @@ class GridPredictive:
     start : (time,)
         Left edge of the first cell. Circular grids are cut opposite the bulk of the mass, bin by bin.
     width : float
-        Width of a cell, in the unit of the behaviour.
+        Width of a cell, in the unit of the behavior.
     period : float or None
         Period of a circular dimension, equal to cells times `width`.
     """
@@ -143,11 +143,11 @@ def _cell_mass(offset: np.ndarray, sd: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ScalePredictive:
-    """One residual shape, moved and stretched: `value = centre + scale * residual`, plus a Gaussian spread.
+    """One residual shape, moved and stretched: `value = center + scale * residual`, plus a Gaussian spread.
 
     Attributes
     ----------
-    centre, scale : (time,)
+    center, scale : (time,)
         Point estimate, and the size of the error expected there.
     table : (2, points)
         Levels of probability (increasing, inside (0, 1)) and the quantiles of the residual at them; Gaussian tails
@@ -156,20 +156,20 @@ class ScalePredictive:
         Period of a circular dimension.
     """
 
-    centre: np.ndarray
+    center: np.ndarray
     scale: np.ndarray
     table: np.ndarray
     period: float | None = None
 
     def __len__(self) -> int:
-        return len(self.centre)
+        return len(self.center)
 
     def __getitem__(self, index: slice | np.ndarray) -> ScalePredictive:
-        return replace(self, centre=self.centre[index], scale=self.scale[index])
+        return replace(self, center=self.center[index], scale=self.scale[index])
 
     def cdf(self, value: np.ndarray) -> np.ndarray:
         """Probability of lying below `value` (time,)."""
-        residual = wrap(np.asarray(value, dtype=float) - self.centre, self.period) / self.scale
+        residual = wrap(np.asarray(value, dtype=float) - self.center, self.period) / self.scale
         return ndtr(_interpolate(residual, self.table[1], ndtri(self.table[0])))
 
     def quantiles(self, levels: np.ndarray) -> np.ndarray:
@@ -179,16 +179,16 @@ class ScalePredictive:
         residual = self.scale[:, None] * _interpolate(deviate, ndtri(self.table[0]), self.table[1])
         if self.period is not None:
             residual = np.clip(residual, -self.period / 2, self.period / 2)
-        return self.centre[:, None] + residual
+        return self.center[:, None] + residual
 
     def mean(self) -> np.ndarray:
         """Mean of each bin's distribution (time,)."""
         edges = np.concatenate([[0.0], (self.table[0, 1:] + self.table[0, :-1]) / 2, [1.0]])
-        return self.centre + self.scale * (self.table[1] @ np.diff(edges))
+        return self.center + self.scale * (self.table[1] @ np.diff(edges))
 
     def shift(self, by: np.ndarray) -> ScalePredictive:
         """Move each bin's distribution by `by` (time,)."""
-        return replace(self, centre=self.centre + by)
+        return replace(self, center=self.center + by)
 
     def spread(self, sd: np.ndarray) -> ScalePredictive:
         """Widen each bin's distribution, in its shape, as independent noise of standard deviation `sd` would."""

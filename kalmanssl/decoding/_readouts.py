@@ -1,4 +1,4 @@
-"""Readouts: from latents to a predictive distribution of each behavioural dimension.
+"""Readouts: from latents to a predictive distribution of each behavioral dimension.
 
 Each has `fit(mean, cov, behavior, rng)` and `predict(mean, cov)`, which returns one predictive per dimension. `cov`
 holds the posterior covariances of the latents or is None. None of them knows about time: `kalmanssl.decoding` adds
@@ -54,11 +54,11 @@ class Readout(Protocol):
     """What `kalmanssl.decoding.PositionDecoder` asks of a readout."""
 
     def fit(self, mean: np.ndarray, cov: Covariances | None, behavior: np.ndarray, rng: np.random.Generator) -> Any:
-        """Learn from latents (time, state), their covariances and behaviour (time, dims)."""
+        """Learn from latents (time, state), their covariances and behavior (time, dims)."""
         ...
 
     def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:
-        """Predictive distributions, one for each dimension of the behaviour."""
+        """Predictive distributions, one for each dimension of the behavior."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -107,14 +107,14 @@ def unembed_circular(
 class LinearReadout:
     """Ridge regression on the posterior mean with the analytic interval.
 
-    The behaviour is Gaussian with mean `W h + c` and covariance `W P W' + S`, `S` the residual covariance of the fit
+    The behavior is Gaussian with mean `W h + c` and covariance `W P W' + S`, `S` the residual covariance of the fit
     (LDM paper, Sec. 3.3, with the residual that its reference leaves out). Circular columns are regressed as cosine
     and sine and their covariance is taken to first order.
 
     Parameters
     ----------
     periods : tuple of float or None
-        One per dimension of the behaviour; None for a dimension on the line.
+        One per dimension of the behavior; None for a dimension on the line.
     """
 
     def __init__(self, periods: tuple[float | None, ...]) -> None:
@@ -189,7 +189,7 @@ class SklearnReadout:
     regressor : object
         Has `fit(X, y)` and `predict(X)`; it is cloned, never changed.
     periods : tuple of float or None
-        One per dimension of the behaviour.
+        One per dimension of the behavior.
     """
 
     _blocks = 5
@@ -219,7 +219,7 @@ class SklearnReadout:
         self.floor = np.maximum(0.1 * np.median(self.size, axis=0), 1e-9)
         count = max(1, min(50, len(picked) // 10))
         self.neighbors = NearestNeighbors(n_neighbors=count).fit(self._standard(mean[picked]))
-        # A bin must not vouch for itself: it is none of its own neighbours here.
+        # A bin must not vouch for itself: it is none of its own neighbors here.
         near = self.neighbors.kneighbors(return_distance=False)
         ratio = error[picked] / self._scale(near, moved[picked])
         self.tables = [np.stack([_TABLE, np.quantile(column, _TABLE)]) for column in ratio.T]
@@ -276,7 +276,7 @@ class SklearnReadout:
         except ValueError as error:
             if target.shape[1] > 1 and "1d array" in str(error):
                 raise InputError(
-                    f"{type(self.regressor).__name__} predicts one column and the behaviour needs {target.shape[1]}: "
+                    f"{type(self.regressor).__name__} predicts one column and the behavior needs {target.shape[1]}: "
                     "wrap it in sklearn.multioutput.MultiOutputRegressor"
                 ) from error
             raise

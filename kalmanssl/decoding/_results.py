@@ -1,4 +1,4 @@
-"""Decoded behaviour: a predictive distribution at every bin."""
+"""Decoded behavior: a predictive distribution at every bin."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def check_level(level: float, name: str = "level") -> None:
 
 @dataclass(frozen=True)
 class DecodedPosition:
-    """A predictive distribution of the behaviour at every bin.
+    """A predictive distribution of the behavior at every bin.
 
-    Arrays are (time,) for behaviour of one dimension given as a vector, (time, dims) otherwise.
+    Arrays are (time,) for behavior of one dimension given as a vector, (time, dims) otherwise.
 
     Attributes
     ----------
     time : (time,)
-        Bin centres in the recording's clock, seconds.
+        Bin centers in the recording's clock, seconds.
     level : float
         Level of `lower` and `upper`.
     table : (time, dims, levels)
@@ -40,7 +40,7 @@ class DecodedPosition:
     periods : tuple of float or None
         Period of each dimension, None on the line.
     flat : bool
-        True if the behaviour was given as (time,).
+        True if the behavior was given as (time,).
     """
 
     time: np.ndarray
@@ -112,7 +112,7 @@ class DecodedPosition:
         )
 
     def crps(self, truth: np.ndarray) -> np.ndarray:
-        """Continuous ranked probability score at every bin, in the unit of the behaviour; NaN where the truth is."""
+        """Continuous ranked probability score at every bin, in the unit of the behavior; NaN where the truth is."""
         truth = self._near(truth)
         scores = [
             quantile_crps(self.table[:, dim].astype(float), self.levels, truth[:, dim]) for dim in range(truth.shape[1])
@@ -140,7 +140,7 @@ class DecodedPosition:
         columns = truth[:, None] if truth.ndim == 1 else truth
         if columns.shape != self.points.shape:
             raise InputError(
-                f"truth has shape {truth.shape}, the decoded behaviour {self.mean.shape}: give one value for each"
+                f"truth has shape {truth.shape}, the decoded behavior {self.mean.shape}: give one value for each"
             )
         return columns
 

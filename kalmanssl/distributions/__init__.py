@@ -11,4 +11,4 @@ from kalmanssl.distributions._von_mises_fisher import OnSphere as OnSphere
 from kalmanssl.distributions._von_mises_fisher import VonMisesFisher as VonMisesFisher
 from kalmanssl.distributions._von_mises_fisher import check_unit_length as check_unit_length
 from kalmanssl.distributions._von_mises_fisher import log_area as log_area
-from kalmanssl.distributions._von_mises_fisher import log_normaliser as log_normaliser
+from kalmanssl.distributions._von_mises_fisher import log_normalizer as log_normalizer

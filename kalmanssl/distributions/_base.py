@@ -9,7 +9,7 @@ comparison with what knows no past (`SequenceModel.predictive_gain`) a third, an
 * ``fitted(latent)``: the one distribution of this family that fits all samples best.
 
 The Gaussian with any covariance stands here, `VonMisesFisher` and `Dirichlet` in files of their own, and the latent
-models of pairs (`Plane`, `Sphere`, `Simplex`, `Categories`) in `kalmanssl.models`; all can be had from here.
+models of pairs (`Euclidean`, `Sphere`, `Simplex`, `Categories`) in `kalmanssl.models`; all can be had from here.
 """
 
 from __future__ import annotations

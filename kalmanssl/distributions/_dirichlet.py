@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
-from kalmanssl.utils.precision import widened
+from kalmanssl.utils.precision import to_float32
 from kalmanssl.utils.validation import check_positive
 
 __all__ = ["Dirichlet", "OnSimplex", "check_probabilities", "log_of_probabilities"]
@@ -39,9 +39,9 @@ class Dirichlet:
 
         Exact zeros count as the least number whose inverse still has a gradient, see `log_of_probabilities`.
         """
-        a = widened(self.concentration)
-        normaliser = a.sum(-1).lgamma() - a.lgamma().sum(-1)
-        return normaliser + ((a - 1) * log_of_probabilities(widened(latent))).sum(-1)
+        a = to_float32(self.concentration)
+        normalizer = a.sum(-1).lgamma() - a.lgamma().sum(-1)
+        return normalizer + ((a - 1) * log_of_probabilities(to_float32(latent))).sum(-1)
 
     def detach(self) -> Dirichlet:
         """Return the same distribution without gradients to its parameters."""
@@ -79,7 +79,7 @@ def log_of_probabilities(z: Tensor) -> Tensor:
 def check_probabilities(z: Tensor, name: str = "z") -> None:
     """Raise InputError if a vector along the last axis of `z` is negative somewhere or does not sum to one."""
     tolerance = max(1e-4, 4 * torch.finfo(z.dtype).eps)
-    z = widened(z.detach())
+    z = to_float32(z.detach())
     bad = int((~((z.sum(-1) - 1).abs() <= tolerance) | (z < 0).any(-1)).sum())  # NaN counts as bad
     if bad:
         raise InputError(

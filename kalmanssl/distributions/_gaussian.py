@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kalmanssl.kalman import safe_cholesky
-from kalmanssl.utils.precision import widened
+from kalmanssl.utils.precision import to_float32
 
 __all__ = ["GaussianConditional"]
 
@@ -31,8 +31,8 @@ class GaussianConditional:
 
     def log_prob(self, latent: Tensor) -> Tensor:
         """Log-density of `latent` (..., dim), shape (...), nats."""
-        factor = safe_cholesky(widened(self.cov), "cov")
-        residual = (widened(latent) - widened(self.mean)).unsqueeze(-1)
+        factor = safe_cholesky(to_float32(self.cov), "cov")
+        residual = (to_float32(latent) - to_float32(self.mean)).unsqueeze(-1)
         whitened = torch.linalg.solve_triangular(factor, residual, upper=False).squeeze(-1)
         half_log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return -0.5 * whitened.square().sum(-1) - half_log_det - 0.5 * latent.shape[-1] * math.log(2 * math.pi)
@@ -44,5 +44,5 @@ class GaussianConditional:
     @classmethod
     def fitted(cls, latent: Tensor) -> GaussianConditional:
         """Return the Gaussian with the moments of the samples `latent` (samples, dim)."""
-        latent = widened(latent)
+        latent = to_float32(latent)
         return cls(latent.mean(0), torch.cov(latent.T).reshape(2 * latent.shape[1:]))

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
-from kalmanssl.utils.precision import widened
+from kalmanssl.utils.precision import to_float32
 from kalmanssl.utils.torch_ops import unit_vectors
 
-__all__ = ["OnSphere", "VonMisesFisher", "check_unit_length", "log_area", "log_normaliser"]
+__all__ = ["OnSphere", "VonMisesFisher", "check_unit_length", "log_area", "log_normalizer"]
 
 _DEBYE_ORDER = 20.0  # from which order on the expansion of the Bessel function is good to 1e-12
 _DEBYE_TERMS = 9
@@ -41,14 +41,14 @@ class VonMisesFisher:
     @property
     def mean(self) -> Tensor:
         """Expectation (..., dim): the mean direction times I_{dim/2}(k) / I_{dim/2 - 1}(k), shorter than one."""
-        length = _log_scaled_bessel(self.mean_direction.shape[-1], widened(self.concentration))[1]
+        length = _log_scaled_bessel(self.mean_direction.shape[-1], to_float32(self.concentration))[1]
         return self.mean_direction * length.unsqueeze(-1)
 
     def log_prob(self, latent: Tensor) -> Tensor:
         """Log-density of `latent` (..., dim), which must have length one, shape (...), nats."""
-        direction, concentration = widened(self.mean_direction), widened(self.concentration)
-        cosine = (widened(latent) * direction).sum(-1)
-        return concentration * cosine + log_normaliser(direction.shape[-1], concentration)
+        direction, concentration = to_float32(self.mean_direction), to_float32(self.concentration)
+        cosine = (to_float32(latent) * direction).sum(-1)
+        return concentration * cosine + log_normalizer(direction.shape[-1], concentration)
 
     def detach(self) -> VonMisesFisher:
         """Return the same distribution without gradients to its parameters."""
@@ -63,7 +63,7 @@ class VonMisesFisher:
         out, all directions are as likely and the first axis stands for them. Newton's method from the approximation of
         Sra (2012), Computational Statistics 27, 177, Eq. 4.
         """
-        latent = widened(latent)
+        latent = to_float32(latent)
         dim, mean = latent.shape[-1], latent.mean(0)
         full = mean.norm()
         direction = mean / full if full > 0 else nn.functional.one_hot(full.long(), dim).to(mean.dtype)
@@ -86,15 +86,15 @@ class OnSphere(nn.Module):
         return unit_vectors(latent)
 
 
-def log_normaliser(dim: int, concentration: Tensor) -> Tensor:
+def log_normalizer(dim: int, concentration: Tensor) -> Tensor:
     """Log of the constant C(k) of the von Mises-Fisher density in `dim` dimensions, for any concentration k >= 0."""
     if concentration.ndim == 0 and not concentration.requires_grad:  # the same number in every step of a training
-        return concentration.new_tensor(_log_normaliser(dim, float(concentration)))
+        return concentration.new_tensor(_log_normalizer(dim, float(concentration)))
     return -_log_scaled_bessel(dim, concentration)[0] - 0.5 * dim * math.log(2 * math.pi)
 
 
 @lru_cache(maxsize=64)
-def _log_normaliser(dim: int, concentration: float) -> float:
+def _log_normalizer(dim: int, concentration: float) -> float:
     precise = torch.tensor(concentration, dtype=torch.float64)
     return float(-_log_scaled_bessel(dim, precise)[0]) - 0.5 * dim * math.log(2 * math.pi)
 
@@ -106,7 +106,7 @@ def log_area(dim: int) -> float:
 
 def check_unit_length(z: Tensor, name: str = "z") -> None:
     """Raise InputError if a vector along the last axis of `z` is not of length one, to the precision of its type."""
-    excess = (widened(z.detach()).square().sum(-1) - 1).abs()
+    excess = (to_float32(z.detach()).square().sum(-1) - 1).abs()
     bad = int((~(excess <= max(1e-4, 4 * torch.finfo(z.dtype).eps))).sum())  # NaN counts as bad
     if bad:
         raise InputError(

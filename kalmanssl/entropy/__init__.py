@@ -12,5 +12,5 @@ from kalmanssl.entropy._knn import KNNEntropy as KNNEntropy
 from kalmanssl.entropy._registry import ENTROPIES as ENTROPIES
 from kalmanssl.entropy._registry import SPACES as SPACES
 from kalmanssl.entropy._registry import make_entropy as make_entropy
-from kalmanssl.entropy._stop_gradient import ConditionalPlugIn as ConditionalPlugIn
+from kalmanssl.entropy._stop_gradient import StopGradientEntropy as StopGradientEntropy
 from kalmanssl.entropy._stop_gradient import conditional_entropy as conditional_entropy

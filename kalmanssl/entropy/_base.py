@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from kalmanssl.errors import InputError
-from kalmanssl.utils.distributed import gathered
-from kalmanssl.utils.precision import exactly, widened
+from kalmanssl.utils.distributed import all_gather
+from kalmanssl.utils.precision import no_autocast, to_float32
 from kalmanssl.utils.torch_ops import rows_not_finite
 from kalmanssl.utils.validation import check_whole
 
@@ -21,8 +21,8 @@ __all__ = [
     "check_not_identical",
     "check_samples",
     "identical_error",
-    "moderated",
-    "side_by_side",
+    "rescale",
+    "split_latents",
 ]
 
 
@@ -40,9 +40,9 @@ class EntropyEstimator(ABC):
     max_samples: int | None = field(default=None, kw_only=True)
 
     conditional: ClassVar[bool] = False
-    """True for an estimator that needs the model's predictive distribution, see `ConditionalPlugIn`."""
+    """True for an estimator that needs the model's predictive distribution, see `StopGradientEntropy`."""
 
-    spaces: ClassVar[tuple[str, ...]] = ("plane",)
+    spaces: ClassVar[tuple[str, ...]] = ("euclidean",)
     """Where the samples may live, see `kalmanssl.entropy.make_entropy`."""
 
     dim_setting: ClassVar[str | None] = None
@@ -52,7 +52,7 @@ class EntropyEstimator(ABC):
     """False for a stand-in that looks at both latents of a pair, but not at what one tells of the other."""
 
     shift_invariant: ClassVar[bool] = True
-    """True if adding the same vector to all samples changes nothing, so that they may be centred."""
+    """True if adding the same vector to all samples changes nothing, so that they may be centered."""
 
     def __post_init__(self) -> None:
         if self.max_samples is not None:
@@ -82,10 +82,10 @@ class EntropyEstimator(ABC):
             same.
         """
         check_samples(v)
-        v = self.subset(gathered(v), generator=generator)
-        with exactly(v.device):
+        v = self.subset(all_gather(v), generator=generator)
+        with no_autocast(v.device):
             self._check_space(v)  # to the precision that they came in
-            v = widened(v)
+            v = to_float32(v)
             # A large common offset would eat the digits of every difference and product below.
             return self._entropy(v - v.detach().mean(0) if self.shift_invariant else v)
 
@@ -102,7 +102,7 @@ class EntropyEstimator(ABC):
 
     @abstractmethod
     def _entropy(self, v: Tensor) -> Tensor:
-        """Entropy in nats of finite float samples `v` (samples, D), centred if a shift changes nothing."""
+        """Entropy in nats of finite float samples `v` (samples, D), centered if a shift changes nothing."""
 
 
 def check_samples(v: Tensor, name: str = "v") -> None:
@@ -133,14 +133,14 @@ def identical_error(n: int) -> InputError:
     )
 
 
-def side_by_side(v: Tensor, dim: int, name: str) -> Tensor:
+def split_latents(v: Tensor, dim: int, name: str) -> Tensor:
     """Latents of `dim` coordinates, the setting of that name, that stand side by side: (samples, how many, dim)."""
     if v.shape[1] % dim:
         raise InputError(f"v has {v.shape[1]} columns, not a multiple of {name}={dim}")
     return v.unflatten(1, (-1, dim))
 
 
-def moderated(v: Tensor) -> tuple[Tensor, float]:
+def rescale(v: Tensor) -> tuple[Tensor, float]:
     """Divide samples whose squares would leave the range of their type by the largest entry; and the log of that."""
     largest, limits = max(abs(float(end)) for end in v.detach().aminmax()), torch.finfo(v.dtype)
     if limits.tiny**0.25 < largest < limits.max**0.25 or largest == 0:

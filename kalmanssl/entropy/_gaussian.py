@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from kalmanssl.entropy._base import EntropyEstimator, check_not_identical, identical_error, moderated
+from kalmanssl.entropy._base import EntropyEstimator, check_not_identical, identical_error, rescale
 from kalmanssl.errors import InputError
 from kalmanssl.utils.torch_ops import gram
 from kalmanssl.utils.validation import check_number, check_whole
@@ -46,7 +46,7 @@ class LogDetEntropy(EntropyEstimator):
     ridge: float = 1e-6
     expansion: bool = False
 
-    spaces: ClassVar[tuple[str, ...]] = ("plane", "sphere")
+    spaces: ClassVar[tuple[str, ...]] = ("euclidean", "sphere")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,7 +65,7 @@ class LogDetEntropy(EntropyEstimator):
         dtype = v.dtype
         if not self.expansion and v.device.type != "mps":  # which has no float64
             v = v.double()
-        v, log_scale = moderated(v - v.mean(0))
+        v, log_scale = rescale(v - v.mean(0))
         scale = v.square().sum() / ((n - 1) * dim)
         if not scale > 0:
             raise identical_error(n)
@@ -104,7 +104,7 @@ class PublishedLogDetEntropy(EntropyEstimator):
 
     * correlations count by their fourth powers instead of their squares, one of 0.1 a hundredth of what it should, so
       that hardly anything but the variances is left;
-    * a pair [z, z'] is taken for two samples of one latent, each view centred by itself and the divisor 2 samples − 1:
+    * a pair [z, z'] is taken for two samples of one latent, each view centered by itself and the divisor 2 samples − 1:
       covariances *between* the views are not in it. With mutual information each view has a covariance, and a value, of
       its own;
     * it is divided by dim and not halved, 2 / dim of what would be nats: ``Sphere(5.0)`` goes with it where
@@ -132,7 +132,7 @@ class PublishedLogDetEntropy(EntropyEstimator):
             raise InputError(f"v has {v.shape[1]} columns, but must have dim={self.dim}, or twice that for pairs")
         _check_two(len(v))
         check_not_identical(v)
-        pooled = torch.cat(v.split(self.dim, dim=1))  # centred column by column, thus each view by itself
+        pooled = torch.cat(v.split(self.dim, dim=1))  # centered column by column, thus each view by itself
         cov = gram(pooled.T) / (len(pooled) - 1) + _PUBLISHED_RIDGE
         variance = cov.diagonal() + _PUBLISHED_FLOOR
         fourth = (cov.square() / (torch.outer(variance, variance) + _PUBLISHED_FLOOR)).square()
@@ -145,7 +145,7 @@ class VarianceCovarianceEntropy(EntropyEstimator):
 
     −variance · (1/D) Σ_j max(0, target − s_j) − covariance · (1/D) Σ_{i≠j} C_ij², with s_j = √(C_jj + 1e-4) and C the
     covariance of the samples (LDM paper, Eq. 43; Bardes, Ponce & LeCun 2022, arXiv 2105.04906, Eq. 1 to 4). The sum of
-    this over both views, beside `Plane.from_precision(25, dim)` as the latent model, is VICReg's loss with its
+    this over both views, beside `Euclidean.from_precision(25, dim)` as the latent model, is VICReg's loss with its
     coefficients 25, 25, 1. On a pair [z, z'] side by side D is 2 dim, and the covariances between the views count too.
 
     It is bounded by zero, reached wherever all dimensions are uncorrelated with standard deviations of `target` or
@@ -159,7 +159,7 @@ class VarianceCovarianceEntropy(EntropyEstimator):
         Standard deviation, in units of the latents, from which on there is no penalty.
     pooled_dim : int, optional
         For a pair [z, z'] of latents of so many coordinates: the variance penalty of each, and the covariance penalty
-        of the samples of both together, each centred by itself. It knows nothing of covariances between the two, unlike
+        of the samples of both together, each centered by itself. It knows nothing of covariances between the two, unlike
         Eq. 9, but is what the paper's code takes for the objective without mutual information, with coefficients 17.5
         and 0.75.
     """
@@ -189,7 +189,7 @@ class VarianceCovarianceEntropy(EntropyEstimator):
         z, other = v.split(self.pooled_dim, dim=1)
         return -self._spread(z) - self._spread(other) - self._correlation(torch.cat([z, other]))
 
-    # Samples come centred, by a mean that is held fixed; their squares have the right gradient all the same.
+    # Samples come centered, by a mean that is held fixed; their squares have the right gradient all the same.
     def _spread(self, v: Tensor) -> Tensor:
         check_not_identical(v)
         variance = v.square().sum(0) / (len(v) - 1)
@@ -205,7 +205,7 @@ def _check_two(n: int) -> None:
 
 
 def _off_diagonal_squares(v: Tensor) -> Tensor:
-    """Sum of squares of the covariances, without the variances, of centred samples `v` (samples, D)."""
+    """Sum of squares of the covariances, without the variances, of centered samples `v` (samples, D)."""
     n, dim = v.shape
     # V'V and VV' have the same sum of squares: take the smaller.
     product = gram(v.T) if dim <= n else gram(v)

@@ -15,8 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from kalmanssl.distributions import check_probabilities, check_unit_length, log_normaliser, log_of_probabilities
-from kalmanssl.entropy._base import EntropyEstimator, check_not_identical, identical_error, moderated, side_by_side
+from kalmanssl.distributions import check_probabilities, check_unit_length, log_normalizer, log_of_probabilities
+from kalmanssl.entropy._base import EntropyEstimator, check_not_identical, identical_error, rescale, split_latents
 from kalmanssl.errors import InputError
 from kalmanssl.utils.torch_ops import gram
 from kalmanssl.utils.validation import check_positive, check_whole
@@ -89,7 +89,7 @@ class GaussianKDEEntropy(_KernelDensityEntropy):
     def _log_kernel(self, v: Tensor) -> tuple[Tensor, Tensor]:
         dim, log_scale = v.shape[1], 0.0
         if isinstance(self.bandwidth, str):
-            v, log_scale = moderated(v)
+            v, log_scale = rescale(v)
             width = _rule(self.bandwidth, v, dim)
         else:
             width = v.new_tensor(self.bandwidth)
@@ -134,7 +134,7 @@ class VonMisesFisherKDEEntropy(_KernelDensityEntropy):
             check_whole("sphere_dim", self.sphere_dim, 2)
 
     def _check_space(self, v: Tensor) -> None:
-        check_unit_length(side_by_side(v, self.sphere_dim or v.shape[1], "sphere_dim"), "v")
+        check_unit_length(split_latents(v, self.sphere_dim or v.shape[1], "sphere_dim"), "v")
 
     def _log_kernel(self, v: Tensor) -> tuple[Tensor, Tensor]:
         dim = self.sphere_dim or v.shape[1]
@@ -144,7 +144,7 @@ class VonMisesFisherKDEEntropy(_KernelDensityEntropy):
         else:
             concentration = v.new_tensor(self.concentration)
         precise = concentration if v.device.type == "mps" else concentration.double()  # mps has no float64
-        constant = count * log_normaliser(dim, precise)
+        constant = count * log_normalizer(dim, precise)
         if concentration <= _SMALL:
             return gram(concentration.sqrt() * v), constant.to(v.dtype)
         # z·z' = 1 − |z − z'|²/2, without the rounding of a number close to one times a large concentration.
@@ -156,8 +156,8 @@ class VonMisesFisherKDEEntropy(_KernelDensityEntropy):
 class DirichletKDEEntropy(_KernelDensityEntropy):
     """Minus the mean log of a Dirichlet kernel density at its own samples, probabilities (LDM paper, Eq. 51).
 
-    H = −(1/N) Σ_i log (1/M) Σ_j Dir(z_i; 1 + β z_j), for pairs with the product of two such kernels. The normaliser
-    depends on the centre z_j of the kernel: kernels in the corners are far narrower than those in the middle.
+    H = −(1/N) Σ_i log (1/M) Σ_j Dir(z_i; 1 + β z_j), for pairs with the product of two such kernels. The normalizer
+    depends on the center z_j of the kernel: kernels in the corners are far narrower than those in the middle.
 
     The precision is a number only: no rule follows the data, since their spread says little of how wide kernels should
     be where samples crowd in the corners of the simplex, the state that training tends to.
@@ -189,12 +189,12 @@ class DirichletKDEEntropy(_KernelDensityEntropy):
             check_whole("simplex_dim", self.simplex_dim, 2)
 
     def _check_space(self, v: Tensor) -> None:
-        check_probabilities(side_by_side(v, self.simplex_dim or v.shape[1], "simplex_dim"), "v")
+        check_probabilities(split_latents(v, self.simplex_dim or v.shape[1], "simplex_dim"), "v")
 
     def _log_kernel(self, v: Tensor) -> tuple[Tensor, float]:
         dim = self.simplex_dim or v.shape[1]
-        centre = self.precision * v
-        exponent = log_of_probabilities(v) @ centre.T - (1 + centre).lgamma().sum(1)
+        center = self.precision * v
+        exponent = log_of_probabilities(v) @ center.T - (1 + center).lgamma().sum(1)
         return exponent, v.shape[1] // dim * math.lgamma(self.precision + dim)
 
 
@@ -221,7 +221,7 @@ def _minus_half_squared_distances(v: Tensor) -> Tensor:
     """Minus half the squared distances between the rows of `v`, (samples, samples), in as few passes as possible."""
     half_norm = 0.5 * v.square().sum(1)
     if not half_norm.max() * torch.finfo(v.dtype).eps < _ROUNDING:
-        # Hundreds of widths from the centre; distances at which no kernel is left need not be known, nor squared.
+        # Hundreds of widths from the center; distances at which no kernel is left need not be known, nor squared.
         return -0.5 * torch.cdist(v, v, compute_mode="donot_use_mm_for_euclid_dist").clamp_max(_FAR).square()
     # Rounding must not make a distance negative, nor put a sample away from itself.
     exponent = gram(v) - half_norm - half_norm[:, None]

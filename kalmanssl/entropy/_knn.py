@@ -1,4 +1,4 @@
-"""Entropy from the distances between neighbours, which assumes next to nothing."""
+"""Entropy from the distances between neighbors, which assumes next to nothing."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from kalmanssl.distributions import check_unit_length
-from kalmanssl.entropy._base import EntropyEstimator, identical_error, moderated, side_by_side
+from kalmanssl.entropy._base import EntropyEstimator, identical_error, rescale, split_latents
 from kalmanssl.errors import InputError
 from kalmanssl.utils.validation import check_number, check_whole
 
 __all__ = ["KNNEntropy"]
 
-_CHUNK = 1024  # rows of the distance matrix held at once while neighbours are searched
-_SPARE = 5  # neighbours searched beyond k, so that rounding in the search rarely hides the k-th
+_CHUNK = 1024  # rows of the distance matrix held at once while neighbors are searched
+_SPARE = 5  # neighbors searched beyond k, so that rounding in the search rarely hides the k-th
 _ROUNDING = 16  # error of a squared distance in the search, in units of eps times the squared lengths; up to 8 measured
 _DUPLICATE = 1e-6  # distances below this fraction of the median distance count as a duplicate
 
@@ -27,7 +27,7 @@ class KNNEntropy(EntropyEstimator):
     """Kozachenko-Leonenko estimator from the distance r_i of each sample to its k-th nearest other sample.
 
     H = ψ(N) − ψ(k) + log V_D + (D/N) Σ_i log r_i, with V_D the volume of the unit ball (LDM paper, Eq. 33).
-    It assumes only that the density is flat over the k-th neighbour's distance.
+    It assumes only that the density is flat over the k-th neighbor's distance.
 
     In training, distances above the `clip_quantile` quantile are clipped there, so that outliers are not
     pushed out further. The clip level moves with the geometric mean of the other distances; a level held
@@ -36,7 +36,7 @@ class KNNEntropy(EntropyEstimator):
     the others in the same way; the true entropy of a distribution with atoms is minus infinity.
 
     Bias at N = 2000, k = 3, unclipped, in nats for D = 1, 2, 4, 8, 16. Standard normal: −0.01, −0.01, −0.06,
-    −0.04, +0.52; uniform: −0.01, +0.02, +0.22, +1.10, +3.45 (neighbourhoods that stick out over the edge
+    −0.04, +0.52; uniform: −0.01, +0.02, +0.22, +1.10, +3.45 (neighborhoods that stick out over the edge
     count as full). With correlations of 0.5 the normal gives −0.01, −0.01, −0.06, +0.01, +0.75. It falls with
     N only as N^(−2/D). Clipping at 0.9 lowers the value by a further 0.08 to 0.11 on a normal (0.02 to 0.06
     on a uniform), so measure with `clip_quantile=None`.
@@ -47,7 +47,7 @@ class KNNEntropy(EntropyEstimator):
     Parameters
     ----------
     k : int
-        Which neighbour. More neighbours: less variance, more bias.
+        Which neighbor. More neighbors: less variance, more bias.
     clip_quantile : float or None
         Quantile of the distances at which they are clipped, in (0, 1]; None (for measuring) keeps them all.
     sphere_dim : int or None
@@ -58,7 +58,7 @@ class KNNEntropy(EntropyEstimator):
     clip_quantile: float | None = 0.9
     sphere_dim: int | None = None
 
-    spaces: ClassVar[tuple[str, ...]] = ("plane", "sphere")
+    spaces: ClassVar[tuple[str, ...]] = ("euclidean", "sphere")
     dim_setting: ClassVar[str | None] = "sphere_dim"
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class KNNEntropy(EntropyEstimator):
 
     def _check_space(self, v: Tensor) -> None:
         if self.sphere_dim is not None:
-            check_unit_length(side_by_side(v, self.sphere_dim, "sphere_dim"), "v")
+            check_unit_length(split_latents(v, self.sphere_dim, "sphere_dim"), "v")
 
     def _entropy(self, v: Tensor) -> Tensor:
         n, dim = v.shape
@@ -81,12 +81,12 @@ class KNNEntropy(EntropyEstimator):
             dim -= dim // self.sphere_dim
         if n <= self.k:
             raise InputError(
-                f"v has {n} samples, but the k={self.k} nearest neighbour needs more than {self.k}: "
+                f"v has {n} samples, but the k={self.k} nearest neighbor needs more than {self.k}: "
                 "give more samples or a smaller k"
             )
-        v, log_scale = moderated(v)
+        v, log_scale = rescale(v)
         # Only the N distances that count are differentiated, not the N² that were searched.
-        squared = (v - v[_kth_neighbour(v.detach(), self.k)]).square().sum(1)
+        squared = (v - v[_kth_neighbor(v.detach(), self.k)]).square().sum(1)
         radius = squared.detach().sqrt()
         if not (radius > 0).any():
             raise identical_error(n)
@@ -104,8 +104,8 @@ class KNNEntropy(EntropyEstimator):
 
 
 @torch.no_grad()
-def _kth_neighbour(v: Tensor, k: int) -> Tensor:
-    """Index of the k-th nearest other row of each row of centred samples `v`, searched in blocks of rows."""
+def _kth_neighbor(v: Tensor, k: int) -> Tensor:
+    """Index of the k-th nearest other row of each row of centered samples `v`, searched in blocks of rows."""
     n = len(v)
     count = min(k + _SPARE, n - 1)
     rounding = _ROUNDING * torch.finfo(v.dtype).eps

@@ -1,10 +1,10 @@
 """Estimators of entropy from samples of latents, by name.
 
-Latent distribution matching maximises the log-probability of the latents under a model plus their
+Latent distribution matching maximizes the log-probability of the latents under a model plus their
 entropy. The log-probability is exact; the entropy has to be estimated from samples, in nats and with every constant,
 and the estimators differ in what they assume and in how far off they are:
 
-* `kalmanssl.entropy`: distances to neighbours;
+* `kalmanssl.entropy`: distances to neighbors;
 * `kalmanssl.entropy`: a kernel density, the contrastive estimators;
 * `kalmanssl.entropy`: the log-determinant of a covariance, VICReg's stand-in for it, and the paper's code's;
 * `kalmanssl.entropy`: categories, exact;
@@ -30,7 +30,7 @@ from kalmanssl.entropy._categorical import CategoricalEntropy
 from kalmanssl.entropy._gaussian import LogDetEntropy, PublishedLogDetEntropy, VarianceCovarianceEntropy
 from kalmanssl.entropy._kde import DirichletKDEEntropy, GaussianKDEEntropy, VonMisesFisherKDEEntropy
 from kalmanssl.entropy._knn import KNNEntropy
-from kalmanssl.entropy._stop_gradient import ConditionalPlugIn, conditional_entropy
+from kalmanssl.entropy._stop_gradient import StopGradientEntropy, conditional_entropy
 from kalmanssl.errors import InputError
 from kalmanssl.utils.validation import unknown_name
 
@@ -38,29 +38,29 @@ __all__ = [
     "ENTROPIES",
     "SPACES",
     "CategoricalEntropy",
-    "ConditionalPlugIn",
     "DirichletKDEEntropy",
     "EntropyEstimator",
     "GaussianKDEEntropy",
     "KNNEntropy",
     "LogDetEntropy",
     "PublishedLogDetEntropy",
+    "StopGradientEntropy",
     "VarianceCovarianceEntropy",
     "VonMisesFisherKDEEntropy",
     "conditional_entropy",
     "make_entropy",
 ]
 
-SPACES = ("plane", "sphere", "simplex", "categories")
+SPACES = ("euclidean", "sphere", "simplex", "categories")
 """Where latents may live: anywhere; at length one; probabilities as latents; probabilities *of* the latent."""
 
-ENTROPIES: dict[str, tuple[type[EntropyEstimator] | type[ConditionalPlugIn], ...]] = {
+ENTROPIES: dict[str, tuple[type[EntropyEstimator] | type[StopGradientEntropy], ...]] = {
     "knn": (KNNEntropy,),
     "logdet": (LogDetEntropy,),
     "kde": (GaussianKDEEntropy, VonMisesFisherKDEEntropy, DirichletKDEEntropy),
     "vicreg": (VarianceCovarianceEntropy,),
     "categorical": (CategoricalEntropy,),
-    "stopgrad": (ConditionalPlugIn,),
+    "stopgrad": (StopGradientEntropy,),
 }
 """Name of each estimator and what is made of it: the first class that is for the space of the latents."""
 
@@ -76,14 +76,17 @@ _NOT_CATEGORIES = "these latents are no probabilities of categories: use 'knn', 
 
 
 def make_entropy(
-    entropy: str | EntropyEstimator | ConditionalPlugIn, space: str = "plane", dim: int | None = None, **settings: Any
-) -> EntropyEstimator | ConditionalPlugIn:
+    entropy: str | EntropyEstimator | StopGradientEntropy,
+    space: str = "euclidean",
+    dim: int | None = None,
+    **settings: Any,
+) -> EntropyEstimator | StopGradientEntropy:
     """Return the estimator of that name for a space, made with `settings`; an estimator itself passes through.
 
     Parameters
     ----------
     entropy : {"knn", "logdet", "kde", "vicreg", "categorical", "stopgrad"} or estimator
-    space : {"plane", "sphere", "simplex", "categories"}
+    space : {"euclidean", "sphere", "simplex", "categories"}
         Where the latents live; "kde" takes the kernel that goes with it.
     dim : int, optional
         Number of coordinates of one latent, by which latents side by side, [z, z'], are told apart. Needed off the
@@ -105,7 +108,7 @@ def make_entropy(
     chosen = next((one for one in ENTROPIES[entropy] if space in one.spaces), None)
     if chosen is None:
         raise InputError(f"entropy {entropy!r} is not for latents on the {space}: {_reason(entropy, space)}")
-    if chosen.dim_setting and space != "plane" and chosen.dim_setting not in settings:
+    if chosen.dim_setting and space != "euclidean" and chosen.dim_setting not in settings:
         if dim is None:
             raise InputError(f"entropy {entropy!r} on the {space} needs dim, the number of coordinates of one latent")
         settings[chosen.dim_setting] = dim
@@ -116,9 +119,9 @@ def make_entropy(
 
 
 def _passed_through(
-    entropy: EntropyEstimator | ConditionalPlugIn, space: str, settings: dict[str, Any]
-) -> EntropyEstimator | ConditionalPlugIn:
-    if not isinstance(entropy, EntropyEstimator | ConditionalPlugIn):
+    entropy: EntropyEstimator | StopGradientEntropy, space: str, settings: dict[str, Any]
+) -> EntropyEstimator | StopGradientEntropy:
+    if not isinstance(entropy, EntropyEstimator | StopGradientEntropy):
         known = ", ".join(map(repr, ENTROPIES))
         raise InputError(f"entropy must be a name or an EntropyEstimator, got {entropy!r}: use one of {known}")
     if settings:
@@ -126,7 +129,7 @@ def _passed_through(
     if space not in entropy.spaces:
         name = next((name for name, classes in ENTROPIES.items() if isinstance(entropy, classes)), "")
         raise InputError(f"{entropy!r} is not for latents on the {space}: {_reason(name, space)}")
-    if space != "plane" and entropy.dim_setting and getattr(entropy, entropy.dim_setting) is None:
+    if space != "euclidean" and entropy.dim_setting and getattr(entropy, entropy.dim_setting) is None:
         raise InputError(f"{entropy!r} on the {space} needs {entropy.dim_setting}, the coordinates of one latent")
     return entropy
 

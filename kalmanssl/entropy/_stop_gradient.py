@@ -10,7 +10,7 @@ from torch import Tensor
 from kalmanssl.entropy._base import EntropyEstimator, check_samples
 from kalmanssl.errors import InputError
 
-__all__ = ["ConditionalPlugIn", "conditional_entropy"]
+__all__ = ["StopGradientEntropy", "conditional_entropy"]
 
 
 class Predictive(Protocol):
@@ -23,7 +23,7 @@ class Predictive(Protocol):
         """Return the same distribution without gradients to its parameters."""
 
 
-class ConditionalPlugIn:
+class StopGradientEntropy:
     """The stop-gradient loss: conditional entropy with the model's own prediction as the density.
 
     H[z_t | z_<t] = −⟨log P(z_t | z_<t)⟩ with the prediction and its parameters held fixed (LDM paper, Eq. 14,
@@ -36,7 +36,7 @@ class ConditionalPlugIn:
     """
 
     conditional: ClassVar[bool] = True
-    spaces: ClassVar[tuple[str, ...]] = ("plane", "sphere", "simplex")
+    spaces: ClassVar[tuple[str, ...]] = ("euclidean", "sphere", "simplex")
     dim_setting: ClassVar[str | None] = None
 
     def __call__(self, latent: Tensor, conditional: Predictive) -> Tensor:
@@ -68,7 +68,7 @@ class ConditionalPlugIn:
         return -conditional.detach().log_prob(latent).mean()
 
     def __repr__(self) -> str:
-        return "ConditionalPlugIn()"
+        return "StopGradientEntropy()"
 
 
 def conditional_entropy(

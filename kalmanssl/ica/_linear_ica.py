@@ -1,7 +1,7 @@
 """Linear independent component analysis as latent distribution matching.
 
 The plainest case of the idea: the encoder is a matrix, the latent model a product of source densities, and the entropy
-of the latents is known exactly, log|det W| plus that of the data. What is maximised is then the likelihood of the data.
+of the latents is known exactly, log|det W| plus that of the data. What is maximized is then the likelihood of the data.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.ica._source_densities import (
     DENSITIES,
     GaussianSources,
-    GeneralisedGaussian,
+    GeneralizedGaussian,
     HyperbolicSecant,
     SourceDensity,
     check_density,
@@ -36,7 +36,7 @@ from kalmanssl.utils.validation import check_number, check_setting, check_whole
 __all__ = [
     "DENSITIES",
     "GaussianSources",
-    "GeneralisedGaussian",
+    "GeneralizedGaussian",
     "HyperbolicSecant",
     "LinearICA",
     "SourceDensity",
@@ -77,7 +77,7 @@ def log_likelihood(x: Tensor, unmixing: Tensor, density: SourceDensity) -> Tenso
 class LinearICA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Find independent sources of which every channel of the data is a weighted sum.
 
-    Maximises `log_likelihood` over the unmixing matrix, in double precision with all samples at once. The sources are
+    Maximizes `log_likelihood` over the unmixing matrix, in double precision with all samples at once. The sources are
     found up to their order and sign, if their densities are peaked or flat on the same side of a Gaussian as the one
     assumed; its exact shape matters for the precision alone.
 
@@ -158,11 +158,11 @@ class LinearICA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         X = self._checked(X, reset=True)
         density = self._checked_settings(X.shape[1])
         self.mean_ = X.mean(axis=0)
-        centred = X - self.mean_
-        whitening = _whitening(centred)
+        centered = X - self.mean_
+        whitening = _whitening(centered)
         if self.unmixing == "rotation":
             whitening = np.eye(X.shape[1])
-        z = torch.from_numpy(centred @ whitening.T)
+        z = torch.from_numpy(centered @ whitening.T)
         check_density(density, z)
         rng = self._checked_seed()
         starts = [_random_rotation(X.shape[1], rng) for _ in range(self.n_starts)]
@@ -175,7 +175,7 @@ class LinearICA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        self.unmixing_ = _canonical(W.numpy(), z.numpy(), centred, density, self.unmixing) @ whitening
+        self.unmixing_ = _canonical(W.numpy(), z.numpy(), centered, density, self.unmixing) @ whitening
         self.mixing_ = np.linalg.inv(self.unmixing_)
         self.log_likelihood_ = float(likelihood + np.linalg.slogdet(whitening).logabsdet)
         return self
@@ -219,8 +219,8 @@ class LinearICA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def score(self, X: Any, y: None = None) -> float:
         """Mean log-density of data (samples, features) under the fitted model, nats per sample."""
         check_is_fitted(self)
-        centred = torch.from_numpy(self._checked(X) - self.mean_)
-        return float(log_likelihood(centred, torch.from_numpy(self.unmixing_), make_density(self.density)))
+        centered = torch.from_numpy(self._checked(X) - self.mean_)
+        return float(log_likelihood(centered, torch.from_numpy(self.unmixing_), make_density(self.density)))
 
     @property
     def _n_features_out(self) -> int:
@@ -228,7 +228,7 @@ class LinearICA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _checked(self, X: Any, reset: bool = False) -> np.ndarray:
         if issparse(X):
-            raise InputError("X is sparse, and centred it would not be: pass X.toarray()")
+            raise InputError("X is sparse, and centered it would not be: pass X.toarray()")
         X = without_tensors(X)
         try:
             values = np.asarray(X)
@@ -271,7 +271,7 @@ class LinearICA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 raise InputError("Gaussian sources can be told apart under a rotation alone: use unmixing='rotation'")
             if len(density.variances) != dims:
                 raise InputError(f"X has {dims} features and density {len(density.variances)} variances: one for each")
-        if isinstance(density, GeneralisedGaussian) and density.exponent == 2:
+        if isinstance(density, GeneralizedGaussian) and density.exponent == 2:
             raise InputError("an exponent of 2 is a Gaussian, whose sources cannot be told apart: use another")
         return density
 
@@ -282,17 +282,17 @@ def _random_rotation(dims: int, rng: np.random.RandomState) -> np.ndarray:
     return turn
 
 
-def _whitening(centred: np.ndarray) -> np.ndarray:
-    """Matrix that gives centred data unit covariance; on the way it brings every feature to variance one."""
-    samples, dims = centred.shape
-    size = np.abs(centred).max(axis=0)
-    spread = size * (centred / np.where(size > 0, size, 1)).std(axis=0)  # whose squares stay in the range of floats
+def _whitening(centered: np.ndarray) -> np.ndarray:
+    """Matrix that gives centered data unit covariance; on the way it brings every feature to variance one."""
+    samples, dims = centered.shape
+    size = np.abs(centered).max(axis=0)
+    spread = size * (centered / np.where(size > 0, size, 1)).std(axis=0)  # whose squares stay in the range of floats
     singular = np.zeros(1)
     if samples > dims and spread.all():
-        _, singular, axes = np.linalg.svd(centred / spread, full_matrices=False)
+        _, singular, axes = np.linalg.svd(centered / spread, full_matrices=False)
     if not singular[-1] > _SINGULAR * singular[0]:
         raise InputError(
-            f"X of shape {centred.shape} has not got {dims} independent features, so no source density fits it: drop "
+            f"X of shape {centered.shape} has not got {dims} independent features, so no source density fits it: drop "
             "those that are constant or follow from others (or reduce X by PCA), and give more samples than features"
         )
     return np.sqrt(samples) * axes / singular[:, None] / spread

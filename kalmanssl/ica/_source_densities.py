@@ -1,4 +1,4 @@
-"""Densities of the sources of linear independent component analysis, normalised, with mean zero.
+"""Densities of the sources of linear independent component analysis, normalized, with mean zero.
 
 A density of your own is a class with ``log_prob(z)`` that takes and returns tensors (samples, sources), by operations
 that PyTorch can differentiate.
@@ -20,7 +20,7 @@ from kalmanssl.utils.validation import check_number, unknown_name
 __all__ = [
     "DENSITIES",
     "GaussianSources",
-    "GeneralisedGaussian",
+    "GeneralizedGaussian",
     "HyperbolicSecant",
     "SourceDensity",
     "check_density",
@@ -37,7 +37,7 @@ class SourceDensity(Protocol):
 
 
 @dataclass(frozen=True)
-class GeneralisedGaussian:
+class GeneralizedGaussian:
     """Density proportional to exp(-|z / scale|^exponent), with the scale that makes the variance one.
 
     1 is the Laplace density, 2 the Gaussian (which no unmixing can be told from), and a large one is nearly uniform.
@@ -61,8 +61,8 @@ class GeneralisedGaussian:
         """Log-density of every source by itself, (samples, sources), nats."""
         beta = self.exponent
         scale = math.exp(0.5 * (math.lgamma(1 / beta) - math.lgamma(3 / beta)))
-        normaliser = math.log(2 * scale / beta) + math.lgamma(1 / beta)
-        return -(z / scale).abs().pow(beta) - normaliser
+        normalizer = math.log(2 * scale / beta) + math.lgamma(1 / beta)
+        return -(z / scale).abs().pow(beta) - normalizer
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ class GaussianSources:
 
 
 DENSITIES: dict[str, SourceDensity] = {
-    "laplace": GeneralisedGaussian(1.0),
+    "laplace": GeneralizedGaussian(1.0),
     "sech": HyperbolicSecant(),
-    "sub-gaussian": GeneralisedGaussian(4.0),
+    "sub-gaussian": GeneralizedGaussian(4.0),
 }
 """The densities that need no numbers, by name."""
 

@@ -21,7 +21,7 @@ from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 from kalmanssl.identifiability import _residual_statistics as statistics
 from kalmanssl.identifiability import _verdicts as rows
-from kalmanssl.identifiability._injectivity import folding_entropy, neighbour_violation
+from kalmanssl.identifiability._injectivity import folding_entropy, neighbor_violation
 from kalmanssl.identifiability._report import Assumption, AssumptionReport
 from kalmanssl.models import SequenceModel
 
@@ -224,7 +224,7 @@ def _check(frames: _Frames, jacobians: np.ndarray | None, lags: int, random_stat
     if frames.data is not None:
         metric = np.atleast_2d(np.cov(residuals.T))
         try:
-            violation = neighbour_violation(z, frames.data, frames.place, metric=metric, random_state=random_state)
+            violation = neighbor_violation(z, frames.data, frames.place, metric=metric, random_state=random_state)
             table.append(rows.injective(violation))
         except InputError as error:
             skipped["injective"] = str(error)
@@ -347,7 +347,7 @@ def _flatten(
 def _plain(data: Any) -> Any:
     """A recording as its contiguous stretches, tensors as arrays."""
     if isinstance(data, Recording):
-        return [data.counts[segment] for segment in data.segments()]
+        return [data.activity[segment] for segment in data.segments()]
     if isinstance(data, Tensor):
         data = data.detach().cpu().numpy()
     return data[None] if isinstance(data, np.ndarray) and data.ndim == 2 else data
@@ -402,7 +402,7 @@ def _covariances(cov: Any, latents: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _of_one_length(features: Sequence[Tensor]) -> list[Tensor]:
-    """Batches of the neighbouring sequences that are equally long."""
+    """Batches of the neighboring sequences that are equally long."""
     lengths = [len(f) for f in features]
     cuts = [0, *(i for i in range(1, len(lengths)) if lengths[i] != lengths[i - 1]), len(lengths)]
     return [torch.stack(list(features[a:b])) for a, b in pairwise(cuts)]

@@ -14,13 +14,13 @@ import torch
 from kalmanssl.entropy import KNNEntropy
 from kalmanssl.errors import InputError
 
-__all__ = ["FoldingEntropy", "NeighbourViolation", "folding_entropy", "neighbour_violation"]
+__all__ = ["FoldingEntropy", "NeighborViolation", "folding_entropy", "neighbor_violation"]
 
 _ANCHORS, _CANDIDATES, _CHUNK = 3000, 20_000, 250
-_NEIGHBOURS = 15
-_APART = 20  # frames of a sequence that are neighbours in time, not in space
+_NEIGHBORS = 15
+_APART = 20  # frames of a sequence that are neighbors in time, not in space
 _FOLD_FRAMES = 4000
-_SLOPE_ERROR = 0.1  # at which linear fits to neighbouring positions are taken to be exact
+_SLOPE_ERROR = 0.1  # at which linear fits to neighboring positions are taken to be exact
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def folding_entropy(positions: np.ndarray, latents: np.ndarray, *, random_state:
     ----------
     positions, latents : (frames, dims)
         As many true dimensions as learned ones. Some thousands of frames, and more in more than three dimensions:
-        a fold is seen if it is wider than the neighbourhoods of the fits.
+        a fold is seen if it is wider than the neighborhoods of the fits.
     random_state : int
         Seed of the choice of the frames that are looked at.
 
@@ -110,15 +110,15 @@ def _local_fits(
 
 
 @dataclass(frozen=True)
-class NeighbourViolation:
-    """How unlike each other in the data the frames are that are neighbours by latent.
+class NeighborViolation:
+    """How unlike each other in the data the frames are that are neighbors by latent.
 
     Attributes
     ----------
     share : float
-        Squared covariance of the two halves of the features among latent neighbours, over that among random frames: 0
+        Squared covariance of the two halves of the features among latent neighbors, over that among random frames: 0
         if the latent holds all that the halves have in common, about 1 if it holds nothing of it. A fold can exceed 1:
-        it leaves neighbours either alike or far apart.
+        it leaves neighbors either alike or far apart.
     chance : float
         Three standard errors of `share`; both are 0 where `contrast` is not above 0, so that nothing is to be compared.
     contrast : float
@@ -130,23 +130,23 @@ class NeighbourViolation:
     contrast: float
 
 
-def neighbour_violation(
+def neighbor_violation(
     latents: np.ndarray,
     data: np.ndarray,
     place: np.ndarray,
     *,
     metric: np.ndarray | None = None,
     random_state: int = 0,
-) -> NeighbourViolation:
-    """Look for frames whose latents are neighbours while their data are apart, beyond what noise explains.
+) -> NeighborViolation:
+    """Look for frames whose latents are neighbors while their data are apart, beyond what noise explains.
 
     Noise makes all frames differ, so that the distance of two frames in the data says little. But noise that is
     independent between features and frames is independent between two halves of the features, and where a fold has put
     unlike frames on one latent, both halves see it. So the statistic is the squared covariance between one half and the
     other among the frames nearest to a latent, whose unbiased estimate has the expectation 0 under an injective encoder
-    whatever the noise, and however it changes; it is compared with that among random frames. Since neighbours in many
+    whatever the noise, and however it changes; it is compared with that among random frames. Since neighbors in many
     dimensions are not near, what a linear regression expects of the data given the latent is taken off first. Frames
-    near in time to the one that neighbours are sought for do not count as its neighbours.
+    near in time to the one that neighbors are sought for do not count as its neighbors.
 
     The estimate is the Hilbert-Schmidt independence criterion with linear kernels: Song, Smola, Gretton, Bedo &
     Borgwardt, J. Mach. Learn. Res. 13 (2012) 1393-1434, Eq. 5.
@@ -167,7 +167,7 @@ def neighbour_violation(
     -----
     It cannot see a fold that the data hardly show (see `contrast`), or of a small share of the frames. What the data
     hold and latents do not counts as folded, as it is: a nuisance, but also noise that features share. Latents so noisy
-    that their neighbours are far apart in truth are blamed as well, if less, since distances enter to the fourth power;
+    that their neighbors are far apart in truth are blamed as well, if less, since distances enter to the fourth power;
     so are latents of many dimensions from which the data follow by a map that is far from linear.
     """
     rng = np.random.default_rng(random_state)
@@ -175,7 +175,7 @@ def neighbour_violation(
     used = np.flatnonzero(spread > 1e-9 * max(spread.max(), 1e-300))
     if len(used) < 2:
         raise InputError(f"data: {len(used)} features vary, but two are needed, to compare what one and the other see")
-    # Not standardised: a feature counts by its variance, as a pixel does.
+    # Not standardized: a feature counts by its variance, as a pixel does.
     x = (data[:, used] - data[:, used].mean(0)).astype(np.float32) / np.float32(spread[used].max())
     order = rng.permutation(len(used))
     values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(latents.T)) if metric is None else metric)
@@ -192,9 +192,9 @@ def neighbour_violation(
     root = np.sqrt(len(anchors))
     contrast = float(random.mean() * root / max(random.std(), 1e-300))
     if contrast <= 0:
-        return NeighbourViolation(0.0, 0.0, contrast)
+        return NeighborViolation(0.0, 0.0, contrast)
     share = float(near.mean() / random.mean())
-    return NeighbourViolation(share, float(3 * (near - share * random).std() / root / random.mean()), contrast)
+    return NeighborViolation(share, float(3 * (near - share * random).std() / root / random.mean()), contrast)
 
 
 def _linear(z: np.ndarray, x: np.ndarray, some: np.ndarray) -> np.ndarray:
@@ -207,8 +207,8 @@ def _linear(z: np.ndarray, x: np.ndarray, some: np.ndarray) -> np.ndarray:
 
 
 def _random_groups(rng: np.random.Generator, candidates: np.ndarray, groups: int) -> np.ndarray:
-    """Groups (groups, neighbours + 1) of different frames: one that was in a group twice would be like itself."""
-    size = _NEIGHBOURS + 1
+    """Groups (groups, neighbors + 1) of different frames: one that was in a group twice would be like itself."""
+    size = _NEIGHBORS + 1
     each = len(candidates) // size
     drawn = [rng.permutation(candidates)[: each * size].reshape(each, size) for _ in range(-(-groups // each))]
     return np.concatenate(drawn)[:groups]
@@ -243,7 +243,7 @@ def _in_common(x: np.ndarray, order: np.ndarray, groups: np.ndarray) -> np.ndarr
 
 
 def _nearest(points: np.ndarray, anchors: np.ndarray, candidates: np.ndarray, when: np.ndarray) -> np.ndarray:
-    """The nearest candidates (anchors, neighbours) of every anchor that are not near it in time."""
+    """The nearest candidates (anchors, neighbors) of every anchor that are not near it in time."""
     others = points[candidates]
     squares = (others**2).sum(1)
     found = []
@@ -251,5 +251,5 @@ def _nearest(points: np.ndarray, anchors: np.ndarray, candidates: np.ndarray, wh
         some = anchors[start : start + _CHUNK]
         distance = squares - 2 * points[some] @ others.T
         distance[np.abs(when[some][:, None] - when[candidates]) <= _APART] = np.inf
-        found.append(candidates[np.argpartition(distance, _NEIGHBOURS, axis=1)[:, :_NEIGHBOURS]])
+        found.append(candidates[np.argpartition(distance, _NEIGHBORS, axis=1)[:, :_NEIGHBORS]])
     return np.concatenate(found)

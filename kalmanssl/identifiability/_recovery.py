@@ -153,7 +153,7 @@ def recovery(
     if (train_means is None) != (test_means is None):
         raise InputError("train_means, test_means: give both, the map is fitted on the one and scored on the other")
     if test_covs is not None and test_means is None:
-        raise InputError("test_covs: needs test_means (and train_means) to be centred on")
+        raise InputError("test_covs: needs test_means (and train_means) to be centered on")
     if (transition is None) != (angles is None):
         raise InputError("transition, angles: give both or neither")
     by_dimension = affine_r2_by_dimension(train_learned, train_true, test_learned, test_true)

@@ -60,15 +60,15 @@ class Deviation:
 
 
 def whiten(residuals: np.ndarray) -> np.ndarray:
-    """Centre residuals (frames, dims) and scale them to unit covariance; directions without variance are left out."""
-    centred = residuals - residuals.mean(0)
-    values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
+    """Center residuals (frames, dims) and scale them to unit covariance; directions without variance are left out."""
+    centered = residuals - residuals.mean(0)
+    values, vectors = np.linalg.eigh(centered.T @ centered / len(centered))
     kept = values > 1e-12 * values[-1]
     if values[-1] <= 0:
         raise InputError("residuals are all the same: the latents are constant, or predicted without any error")
     if kept.all():  # the symmetric root leaves dimensions where they were
-        return centred @ (vectors / np.sqrt(values)) @ vectors.T
-    return centred @ (vectors[:, kept] / np.sqrt(values[kept]))
+        return centered @ (vectors / np.sqrt(values)) @ vectors.T
+    return centered @ (vectors[:, kept] / np.sqrt(values[kept]))
 
 
 def whiten_by(residuals: np.ndarray, covs: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -140,7 +140,7 @@ def _unusual_axes(u: np.ndarray) -> np.ndarray:
 
 
 def _mardia(u: np.ndarray) -> dict[str, float]:
-    """Mardia's multivariate skewness and excess kurtosis of standardised residuals, and their p-values."""
+    """Mardia's multivariate skewness and excess kurtosis of standardized residuals, and their p-values."""
     some = u[:: -(-len(u) // _MOMENT_FRAMES)]
     dims = u.shape[1]
     third = np.zeros((dims * dims, dims))
@@ -259,7 +259,7 @@ def mean_square(u: np.ndarray) -> Deviation:
     -------
     Deviation
         `size` is the logarithm of the ratio of the residuals' mean square to the predicted variance; `numbers` has
-        `nis`, the normalised innovation squared over its degrees of freedom, expected to be 1, and its p-value.
+        `nis`, the normalized innovation squared over its degrees of freedom, expected to be 1, and its p-value.
     """
     frames, dims = u.shape
     values = np.maximum(np.linalg.eigvalsh(u.T @ u / frames), 1e-300)
@@ -275,7 +275,7 @@ def mean_square(u: np.ndarray) -> Deviation:
 def rank_of_means(means: np.ndarray, latents: np.ndarray) -> Deviation:
     """Share of the latents' variance that is predicted, in the direction in which it is least.
 
-    The smallest generalised eigenvalue of the covariance of the predicted means against that of the latents: the same
+    The smallest generalized eigenvalue of the covariance of the predicted means against that of the latents: the same
     under every affine map of the latents, 0 if the predicted means leave out a direction (LDM paper, Theorem 1,
     condition iii, in its global form: predicted means span the latent space).
     """

@@ -58,10 +58,10 @@ class AffineMap:
         x, y = _pair("fit_from", fit_from, "fit_to", fit_to)
         if len(x) <= x.shape[1]:
             raise InputError(f"fit_from: {len(x)} frames cannot fix a map from {x.shape[1]} dimensions; give more")
-        centre, scale = x.mean(0), x.std(0)
+        center, scale = x.mean(0), x.std(0)
         scale = np.where(scale > 0, scale, 1.0)
-        weight = np.linalg.lstsq((x - centre) / scale, y - y.mean(0), rcond=None)[0].T / scale
-        return cls(weight, y.mean(0) - weight @ centre)
+        weight = np.linalg.lstsq((x - center) / scale, y - y.mean(0), rcond=None)[0].T / scale
+        return cls(weight, y.mean(0) - weight @ center)
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Map points (..., from) to (..., to)."""
@@ -228,7 +228,7 @@ def mlp_gain(
         _pair("score_from", score_from, "score_to", score_to),
     )
     base = affine_r2_by_dimension(fit_from, fit_to, score_from, score_to).mean()
-    centre, scale = x.mean(0), np.maximum(x.std(0), 1e-12)
+    center, scale = x.mean(0), np.maximum(x.std(0), 1e-12)
     rest = y - affine(x)
     size = np.maximum(rest.std(0), 1e-12)
     some = np.random.default_rng(random_state).permutation(len(x))[:_PROBE_FRAMES]
@@ -242,8 +242,8 @@ def mlp_gain(
     with warnings.catch_warnings():  # the epochs are limited on purpose
         warnings.simplefilter("ignore")
         target = rest[some] / size
-        probe.fit((x[some] - centre) / scale, target[:, 0] if target.shape[1] == 1 else target)
-    guess = probe.predict((u - centre) / scale).reshape(len(u), -1) * size
+        probe.fit((x[some] - center) / scale, target[:, 0] if target.shape[1] == 1 else target)
+    guess = probe.predict((u - center) / scale).reshape(len(u), -1) * size
     return float(r_squared(affine(u) + guess, v).mean() - base)
 
 

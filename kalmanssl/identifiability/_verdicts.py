@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kalmanssl.identifiability._injectivity import FoldingEntropy, NeighbourViolation
+from kalmanssl.identifiability._injectivity import FoldingEntropy, NeighborViolation
 from kalmanssl.identifiability._report import Assumption, Threshold, Verdict, judge
 from kalmanssl.identifiability._residual_statistics import Deviation
 
@@ -168,17 +168,17 @@ def folding(found: FoldingEntropy) -> Assumption:
     )
 
 
-def injective(found: NeighbourViolation) -> Assumption:
+def injective(found: NeighborViolation) -> Assumption:
     """Row on folds, from the data alone."""
     clear = found.contrast >= CONTRAST
     return _row(
         "injective",
         "frames with the same latent look the same",
-        "unlikeness of latent neighbours (0: none, 1: as random frames)",
+        "unlikeness of latent neighbors (0: none, 1: as random frames)",
         Deviation(found.share, found.chance, "", {"contrast": found.contrast}),
         INJECTIVE,
         lambda verdict: (
-            f"Beyond noise, neighbours by latent differ in the data by {max(found.share, 0.0):.3f} of what random "
+            f"Beyond noise, neighbors by latent differ in the data by {max(found.share, 0.0):.3f} of what random "
             "frames do (by fourth powers)."
             if clear
             else "The data are too noisy to tell even random frames from each other, so that no fold could be found."

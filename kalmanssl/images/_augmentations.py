@@ -1,6 +1,6 @@
 """Two random views of each image of a batch, the pairs of self-supervised learning on images.
 
-    augment = PairAugmentation("plane", mean=mean, std=std)
+    augment = PairAugmentation("euclidean", mean=mean, std=std)
     one, two = augment(images)                       # uint8 (n, 3, 32, 32) in, float32 (n, 3, 32, 32) twice
 
 The settings are a frozen dataclass, `Augmentation`, or two, one for each view; `AUGMENTATIONS` holds those with names.
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
-from kalmanssl.images._operations import adjust_colours, resample, resampling_matrix, turn_and_shift
+from kalmanssl.images._operations import adjust_colors, resample, resampling_matrix, turn_and_shift
 from kalmanssl.utils.validation import check_number, check_whole
 
 __all__ = ["AUGMENTATIONS", "Augmentation", "PairAugmentation"]
@@ -35,7 +35,7 @@ class Augmentation:
     turn : float
         Largest angle by which the image is turned either way, degrees; black comes in from outside.
     zoom : (float, float)
-        Range of the factor by which it is enlarged about its centre.
+        Range of the factor by which it is enlarged about its center.
     shift : float
         Largest shift either way along each axis, as a fraction of the side.
     crop_scale : (float, float)
@@ -45,18 +45,18 @@ class Augmentation:
     flip : float
         Probability of mirroring left and right.
     jitter : float
-        Probability that the colours are changed by the next four.
+        Probability that the colors are changed by the next four.
     brightness, contrast, saturation : float
         The factors are uniform from 1 - this (0 or more) to 1 + this.
     hue : float
-        Largest rotation of the colours either way, in turns, up to 0.5, see `image_operations.adjust_colours`.
-    grey : float
-        Probability of taking the colours away.
+        Largest rotation of the colors either way, in turns, up to 0.5, see `image_operations.adjust_colors`.
+    gray : float
+        Probability of taking the colors away.
     blur : float
         Probability of a Gaussian blur.
     blur_sigma : (float, float)
         Range of its standard deviation, pixels.
-    solarise : float
+    solarize : float
         Probability that all values of 0.5 and more are inverted.
     noise : float
         Standard deviation of Gaussian noise on each pixel, before the values are cut to 0 to 1.
@@ -73,10 +73,10 @@ class Augmentation:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
-    grey: float = 0.0
+    gray: float = 0.0
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
-    solarise: float = 0.0
+    solarize: float = 0.0
     noise: float = 0.0
 
     def __post_init__(self) -> None:
@@ -95,7 +95,7 @@ class Augmentation:
             check_number(name, value)
             if not 0 <= value < math.inf:
                 raise InputError(f"{name} must be 0 or more, got {value!r}")
-        for name in ("flip", "jitter", "grey", "blur", "solarise"):
+        for name in ("flip", "jitter", "gray", "blur", "solarize"):
             if getattr(self, name) > 1:
                 raise InputError(f"{name} is a probability, at most 1, got {getattr(self, name)!r}")
         for name, most, what in (("hue", 0.5, "turns"), ("turn", 180, "degrees"), ("shift", 1, "of the side")):
@@ -118,19 +118,19 @@ _SPHERE = Augmentation(
     contrast=0.8,
     saturation=0.8,
     hue=0.2,
-    grey=0.2,
+    gray=0.2,
     blur=0.5,
 )
 
 _MILD = replace(_SPHERE, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, blur=0.0)
 
-#: "plane" and "sphere": what the LDM paper's code uses with latents there, the sets of VICReg and of SimCLR for CIFAR;
+#: "euclidean" and "sphere": what the LDM paper's code uses with latents there, the sets of VICReg and of SimCLR for CIFAR;
 #: "asymmetric", one set for each view, and "weak": the same for BYOL and for SimSiam, as solo-learn has them;
-#: "tiny": small grey pictures of things that must keep their sides, such as digits of 8 x 8 pixels.
+#: "tiny": small gray pictures of things that must keep their sides, such as digits of 8 x 8 pixels.
 AUGMENTATIONS: dict[str, Augmentation | tuple[Augmentation, Augmentation]] = {
-    "plane": replace(_MILD, crop_scale=(0.2, 1.0), solarise=0.1),
+    "euclidean": replace(_MILD, crop_scale=(0.2, 1.0), solarize=0.1),
     "sphere": _SPHERE,
-    "asymmetric": (_MILD, replace(_MILD, solarise=0.2)),
+    "asymmetric": (_MILD, replace(_MILD, solarize=0.2)),
     "weak": replace(_MILD, saturation=0.4, blur=0.5),
     "tiny": Augmentation(turn=15.0, zoom=(0.85, 1.15), shift=0.1, noise=0.1),
 }
@@ -203,19 +203,19 @@ class PairAugmentation(nn.Module):
             If the images have another shape, type or range.
         """
         pixels = self._floats(images)
-        one, two = (self._normalised(self._view(pixels, settings, generator)) for settings in self.augmentations)
+        one, two = (self._normalized(self._view(pixels, settings, generator)) for settings in self.augmentations)
         return one, two
 
     @torch.no_grad()
     def plain(self, images: Tensor) -> Tensor:
-        """Return the images themselves, float32, normalised as the views are and of their size: for evaluation."""
+        """Return the images themselves, float32, normalized as the views are and of their size: for evaluation."""
         pixels = self._floats(images)
         n, height, width = len(pixels), *pixels.shape[-2:]
         if self.size not in (None, height) or self.size not in (None, width):
             none = torch.zeros(n, device=pixels.device)
             rows = resampling_matrix(none, none + height, height, self.size or height)
             pixels = resample(pixels, rows, resampling_matrix(none, none + width, width, self.size or width))
-        return self._normalised(pixels)
+        return self._normalized(pixels)
 
     def extra_repr(self) -> str:
         """Settings, for printing."""
@@ -241,11 +241,11 @@ class PairAugmentation(nn.Module):
         if not (low >= 0 and high <= 1):  # NaN too
             raise InputError(
                 f"floats in images must lie in 0 to 1, got {float(low):g} to {float(high):g}: "
-                "divide by 255, fill NaN, and leave the normalisation to mean= and std="
+                "divide by 255, fill NaN, and leave the normalization to mean= and std="
             )
         return images.float()
 
-    def _normalised(self, x: Tensor) -> Tensor:
+    def _normalized(self, x: Tensor) -> Tensor:
         mean, std = self.mean.to(x.device), self.std.to(x.device)
         return torch.addcmul(-mean / std, x, 1 / std)
 
@@ -256,11 +256,11 @@ class PairAugmentation(nn.Module):
             shift = torch.stack([draw.uniform(-settings.shift, settings.shift) for _ in range(2)], dim=-1)
             x = turn_and_shift(x, angle, draw.uniform(*settings.zoom), shift)
         x = self._cropped(x, settings, draw)
-        x = _recoloured(x, settings, draw)
+        x = _recolored(x, settings, draw)
         if settings.blur > 0:
             x = _blurred(x, draw.happens(settings.blur), draw.uniform(*settings.blur_sigma))
-        if settings.solarise > 0:
-            rows = draw.happens(settings.solarise).nonzero()[:, 0]
+        if settings.solarize > 0:
+            rows = draw.happens(settings.solarize).nonzero()[:, 0]
             chosen = x[rows]
             x = x.index_copy(0, rows, torch.where(chosen >= 0.5, 1 - chosen, chosen))
         if settings.noise > 0:
@@ -333,8 +333,8 @@ class _Draw:
         return top.to(self.device), left.to(self.device), high.to(self.device), wide.to(self.device)
 
 
-def _recoloured(x: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
-    if settings.jitter == 0 and settings.grey == 0:
+def _recolored(x: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
+    if settings.jitter == 0 and settings.gray == 0:
         return x
     jittered = draw.happens(settings.jitter)
     strengths = (settings.brightness, settings.contrast, settings.saturation)
@@ -342,8 +342,8 @@ def _recoloured(x: Tensor, settings: Augmentation, draw: _Draw) -> Tensor:
         torch.where(jittered, draw.uniform(max(0.0, 1 - s), 1 + s), 1.0) for s in strengths
     )
     hue = torch.where(jittered, draw.uniform(-settings.hue, settings.hue), 0.0)
-    saturation = torch.where(draw.happens(settings.grey), 0.0, saturation)
-    return adjust_colours(x, brightness, contrast, saturation, hue)
+    saturation = torch.where(draw.happens(settings.gray), 0.0, saturation)
+    return adjust_colors(x, brightness, contrast, saturation, hue)
 
 
 def _blurred(x: Tensor, which: Tensor, sigma: Tensor) -> Tensor:

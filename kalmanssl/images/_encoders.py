@@ -1,6 +1,6 @@
 """Networks from images to features: ResNet-18, and a small convolutional one that trains on a CPU.
 
-Both take float images (n, channels, height, width), normalised, and return features (n, n_features); a projector of
+Both take float images (n, channels, height, width), normalized, and return features (n, n_features); a projector of
 the pair model comes behind them. Weights are drawn as He et al. (2015, arXiv 1502.01852, section 2.2) propose.
 """
 
@@ -84,7 +84,7 @@ class ResNet18(nn.Module):
 
 
 class SmallConvEncoder(nn.Module):
-    """Four 3 x 3 convolutions with batch normalisation, and the mean over what is left of the picture.
+    """Four 3 x 3 convolutions with batch normalization, and the mean over what is left of the picture.
 
     Made to train on one core of a CPU: strides of 2 shrink the picture as soon as possible, but not below 4 pixels a
     side, while the width doubles up to `features`; memory is laid out with the channels last.
@@ -180,4 +180,4 @@ def _check_images(images: Tensor, channels: int, size: int | None = None) -> Non
             "resize them, or build it for them"
         )
     if not images.is_floating_point():
-        raise InputError(f"the encoder takes floats, got {images.dtype}: normalise first, see PairAugmentation.plain")
+        raise InputError(f"the encoder takes floats, got {images.dtype}: normalize first, see PairAugmentation.plain")

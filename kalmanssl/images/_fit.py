@@ -128,7 +128,7 @@ def fit_images(
 def image_features(
     network: Callable[[Tensor], Tensor], images: Images, augmentation: ViewMaker, batch_size: int = 512
 ) -> np.ndarray:
-    """Apply a network to images as they are, only normalised as the views are.
+    """Apply a network to images as they are, only normalized as the views are.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ Sequences of different lengths go into one batch, filled up at the end, where th
 >>> last = kalman_filter(y, **model, mask=mask).filtered_mean[torch.arange(5), lengths - 1]
 
 **Derivatives.** Everything is differentiable with respect to everything, so that parameters can be fitted by any
-optimiser of torch, or be what a network puts out, different at each step:
+optimizer of torch, or be what a network puts out, different at each step:
 
 >>> log_R = torch.zeros(1, requires_grad=True)
 >>> (-kalman_filter(y, **{**model, "R": log_R.exp()}).log_likelihood.mean()).backward()
@@ -52,7 +52,7 @@ True
 
 **Precision.** Results have the data type of y. By default the computation has it too, with float64 where float32 would
 not do or where it costs little; `precision` of `kalman_filter` sets it. `FilterResult.status` says, per sequence, how
-the filter fared. A covariance that cannot be factorised raises `NotPositiveDefiniteError`: there is never a silent NaN.
+the filter fared. A covariance that cannot be factorized raises `NotPositiveDefiniteError`: there is never a silent NaN.
 
 **What costs what.** On a CPU everything runs in compiled code (numba; compiled on the first call and kept on disk, on
 as many cores as torch uses), on other devices in torch. Where neither the parameters nor the mask differ between
@@ -70,12 +70,12 @@ what comes next                                        `forecast`
 which whole trajectories are likely                    `sample_posterior`
 what would data of this model look like                `sample_prior`
 how likely are the data, and under which parameters    `kalman_filter(…).log_likelihood`, by step and differentiable
-observations at irregular times                        `discretise`, from a model in continuous time
+observations at irregular times                        `discretize`, from a model in continuous time
 does the model fit                                     `innovation_diagnostics`; from tensors `diagnose_innovations`
 to which gain does it settle, how fast does it forget  `steady_state`
 =====================================================  =============================================================
 
->>> from kalmanssl.kalman import discretise, forecast, innovation_diagnostics, steady_state
+>>> from kalmanssl.kalman import discretize, forecast, innovation_diagnostics, steady_state
 >>> ahead = forecast(out.filtered_mean[:, -1], out.filtered_cov[:, -1], 10, **model)
 >>> ahead.observation_mean.shape
 torch.Size([5, 10, 1])
@@ -85,14 +85,14 @@ True
 >>> torch.allclose(settled.filtered_cov, out.filtered_cov[0, -1], rtol=1e-4)
 True
 >>> stamps = torch.tensor([0.0, 0.1, 0.25, 0.9])
->>> steps = discretise(torch.tensor([[-1.0]]), torch.tensor([2.0]), stamps.diff(prepend=stamps[:1]))
+>>> steps = discretize(torch.tensor([[-1.0]]), torch.tensor([2.0]), stamps.diff(prepend=stamps[:1]))
 >>> irregular = kalman_filter(y[:, :4], **steps, C=torch.ones(1, 1), R=torch.ones(1))
 """
 
 from kalmanssl.kalman._diagnostics import InnovationDiagnostics as InnovationDiagnostics
 from kalmanssl.kalman._diagnostics import diagnose_innovations as diagnose_innovations
 from kalmanssl.kalman._diagnostics import innovation_diagnostics as innovation_diagnostics
-from kalmanssl.kalman._discretization import discretise as discretise
+from kalmanssl.kalman._discretization import discretize as discretize
 from kalmanssl.kalman._filtering import kalman_filter as kalman_filter
 from kalmanssl.kalman._filtering import kalman_step as kalman_step
 from kalmanssl.kalman._forecasting import forecast as forecast

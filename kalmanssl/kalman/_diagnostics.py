@@ -1,7 +1,7 @@
 """Does the model fit the data? What the innovations of the filter say about it.
 
 With the right model the innovations are independent of each other, with mean zero and the covariance that the filter
-predicts. Their normalised squares tell whether the noise has the right size, their autocorrelation whether it is shared
+predicts. Their normalized squares tell whether the noise has the right size, their autocorrelation whether it is shared
 out rightly between the state and the observations, and both together where to look.
 
 Bar-Shalom, Li & Kirubarajan, Estimation with Applications to Tracking and Navigation (2001), Section 5.4; Ljung & Box,
@@ -36,7 +36,7 @@ class InnovationDiagnostics:
     level : float
         How often a statistic of the right model lies within the interval or bound that is given for it.
     nis, degrees, nis_p_value : (batch, time)
-        Normalised innovation squared v' S^-1 v of the observed channels; how many these are, which is its expectation
+        Normalized innovation squared v' S^-1 v of the observed channels; how many these are, which is its expectation
         and its degrees of freedom as a chi-square; the probability of a larger one. NaN (0 degrees) where nothing was
         observed.
     nis_mean : float
@@ -285,13 +285,13 @@ def _check(innovation: Tensor, cov: Tensor, mask: Tensor | None) -> tuple[Tensor
 def _correlation(whitened: Tensor, seen: Tensor, mean: Tensor, lags: int) -> tuple[Tensor, Tensor]:
     """Correlations (lags, obs, obs) of a channel with one earlier, and from how many pairs each was had."""
     observed = seen.to(whitened.dtype)
-    centred = torch.where(seen, whitened - mean, whitened.new_zeros(()))
-    spread = (centred.square().sum((0, 1)) / observed.sum((0, 1)).clamp_min(1)).sqrt()
+    centered = torch.where(seen, whitened - mean, whitened.new_zeros(()))
+    spread = (centered.square().sum((0, 1)) / observed.sum((0, 1)).clamp_min(1)).sqrt()
     size = spread[:, None] * spread
     correlation = whitened.new_zeros(lags, len(mean), len(mean))
     weight = torch.zeros_like(correlation)
     for k in range(1, lags + 1):
-        now, before = (x.flatten(0, 1) for x in (centred[:, k:], centred[:, :-k]))
+        now, before = (x.flatten(0, 1) for x in (centered[:, k:], centered[:, :-k]))
         weight[k - 1] = observed[:, k:].flatten(0, 1).mT @ observed[:, :-k].flatten(0, 1)
         used = (weight[k - 1] > 0) & (size > 0)
         weight[k - 1] *= used

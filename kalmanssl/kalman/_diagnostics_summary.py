@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["table", "verdict"]
 
 # What is smaller than this changes intervals and estimates by less than anyone would act on.
-SMALL_EXCESS = 0.05  # of the mean normalised square, a share
+SMALL_EXCESS = 0.05  # of the mean normalized square, a share
 SMALL_CORRELATION = 0.05
 SMALL_BIAS = 0.05  # standard deviations
 _CHANNELS_SHOWN = 16
@@ -72,7 +72,7 @@ def table(d: InnovationDiagnostics) -> str:
     where, correlation = _largest_correlation(d)
     low, high = d.nis_interval
     rows = [
-        ("mean normalised square", f"{d.nis_mean:.3f}", f"{low:.3f} to {high:.3f}"),
+        ("mean normalized square", f"{d.nis_mean:.3f}", f"{low:.3f} to {high:.3f}"),
         ("whiteness, p-value", f"{d.whiteness_p_value:.3g}", f"above {1 - d.level:.2g}"),
         ("bias, p-value", f"{d.bias_p_value:.3g}", f"above {1 - d.level:.2g}"),
     ]

@@ -13,18 +13,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kalmanssl.kalman._linalg import symmetrise
+from kalmanssl.kalman._linalg import symmetrize
 from kalmanssl.kalman._results import round_covariance
-from kalmanssl.kalman._validation import ShapeError, check_noise, check_tensor, full_noise, name_shapes
+from kalmanssl.kalman._validation import ShapeError, as_covariance, check_noise, check_tensor, name_shapes
 
-__all__ = ["discretise"]
+__all__ = ["discretize"]
 
 _SHORT = 0.5  # time, in units of one over the norm of the drift, over which the series is taken
 _TERMS = 20  # so many that the first one left out is below the rounding of float64
 _LONGEST = 2.0**60
 
 
-def discretise(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> dict[str, Tensor]:
+def discretize(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> dict[str, Tensor]:
     """Transition, process noise and offset of a linear stochastic differential equation between observations.
 
     ::
@@ -53,7 +53,7 @@ def discretise(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> 
     Returns
     -------
     dict
-        A, Q and, if c is given, b, of shapes (batch|1, time, …), to hand over by `kalman_filter(y, **discretise(…),
+        A, Q and, if c is given, b, of shapes (batch|1, time, …), to hand over by `kalman_filter(y, **discretize(…),
         C=C, R=R)`. What they hold at index 0 means nothing. Computed in float64 where the device has it, in the data
         type of F; differentiable with respect to everything given.
 
@@ -77,7 +77,7 @@ def discretise(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> 
     Brownian motion spreads in proportion to time.
 
     >>> import torch
-    >>> steps = discretise(torch.zeros(1, 1), torch.ones(1), torch.tensor([0.0, 0.1, 2.0]))
+    >>> steps = discretize(torch.zeros(1, 1), torch.ones(1), torch.tensor([0.0, 0.1, 2.0]))
     >>> steps["Q"][0, 1:, 0, 0]
     tensor([0.1000, 2.0000])
     """
@@ -90,7 +90,7 @@ def discretise(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> 
         state = len(F)
         if S.ndim > 2:
             raise ShapeError(f"S: expected ({state},) or ({state}, {state}), got {tuple(S.shape)}")
-        density = full_noise(check_noise("S", S, "state", state, 1, 1))[0, 0]
+        density = as_covariance(check_noise("S", S, "state", state, 1, 1))[0, 0]
         if c is not None:
             check_tensor("c", c, F)
             if c.shape != (state,):
@@ -141,14 +141,14 @@ def _over(F: Tensor, S: Tensor, c: Tensor | None, dt: Tensor) -> dict[str, Tenso
     values = {
         "A": _series(weight, torch.eye(len(F), dtype=F.dtype, device=F.device), lambda term: F @ term / rate),
         # The derivative of exp(F s) S exp(F s)' by s, again and again, at 0.
-        "Q": symmetrise(_series(integrated, S, lambda term: (F @ term + term @ F.mT) / rate)),
+        "Q": symmetrize(_series(integrated, S, lambda term: (F @ term + term @ F.mT) / rate)),
     }
     if c is not None:
         values["b"] = _series(integrated, c, lambda term: F @ term / rate)
     for done in range(int(halvings[-1])):
         start = int((halvings <= done).sum())
         A, Q = values["A"][start:], values["Q"][start:]
-        doubled = {"A": A @ A, "Q": symmetrise(Q + A @ Q @ A.mT)}
+        doubled = {"A": A @ A, "Q": symmetrize(Q + A @ Q @ A.mT)}
         if c is not None:
             b = values["b"][start:]
             doubled["b"] = b + (A @ b[..., None])[..., 0]

@@ -11,13 +11,13 @@ from kalmanssl.kalman._dtypes import check_precision
 from kalmanssl.kalman._moments import Moments
 from kalmanssl.kalman._results import FilterResult, StepResult
 from kalmanssl.kalman._validation import (
+    as_covariance,
     check_model,
     check_observation,
     check_observations,
     check_state,
-    full_noise,
-    in_double,
-    visible_model,
+    mask_observations,
+    to_float64,
 )
 from kalmanssl.kalman.backends._dispatch import IMPLEMENTATIONS
 from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed, predict, update
@@ -120,7 +120,7 @@ def kalman_filter(
             f"implementation: expected one of {', '.join(map(repr, IMPLEMENTATIONS))}, got {implementation!r}"
         )
     if precision == torch.float64:
-        model, observations = in_double(model, observations)
+        model, observations = to_float64(model, observations)
     moments = IMPLEMENTATIONS[implementation](model, observations, precision)
     return FilterResult(moments, model, observations, y.dtype)
 
@@ -170,10 +170,10 @@ def kalman_step(
     )
     if mean.shape[1] != model.A.shape[-1]:
         raise ValueError(f"mean: expected (batch, {model.A.shape[-1]}) with the state of A, got {tuple(mean.shape)}")
-    visible = visible_model(model, observations.mask)
+    visible = mask_observations(model, observations.mask)
     if not first:
-        mean, cov = predict(mean, cov, model.A[:, 0], model.b[:, 0], full_noise(model.Q)[:, 0])
-    seen = update(mean, cov, observations.y[:, 0], visible.C[:, 0], full_noise(visible.R)[:, 0])
+        mean, cov = predict(mean, cov, model.A[:, 0], model.b[:, 0], as_covariance(model.Q)[:, 0])
+    seen = update(mean, cov, observations.y[:, 0], visible.C[:, 0], as_covariance(visible.R)[:, 0])
     names = ("filtered_mean", "filtered_cov", "log_likelihood", "gain", "innovation", "innovation_cov")
     fields = {name: field[:, None] for name, field in zip(names, seen, strict=True)}
     moments = Moments(predicted_mean=mean[:, None], predicted_cov=cov[:, None], **fields)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kalmanssl.kalman._linalg import symmetrise
+from kalmanssl.kalman._linalg import symmetrize
 from kalmanssl.kalman._results import ForecastResult
-from kalmanssl.kalman._validation import check_count, check_model, check_state, full_noise
+from kalmanssl.kalman._validation import as_covariance, check_count, check_model, check_state
 from kalmanssl.kalman.backends._reference import predict
 
 __all__ = ["forecast"]
@@ -62,7 +62,7 @@ def forecast(
     if mean.shape[1] != model.A.shape[-1]:
         raise ValueError(f"mean: expected (batch, {model.A.shape[-1]}) with the state of A, got {tuple(mean.shape)}")
     means, covs = [], []
-    transitions = (p.expand(-1, steps, *p.shape[2:]).unbind(1) for p in (model.A, model.b, full_noise(model.Q)))
+    transitions = (p.expand(-1, steps, *p.shape[2:]).unbind(1) for p in (model.A, model.b, as_covariance(model.Q)))
     for transition, offset, noise in zip(*transitions, strict=True):
         mean, cov = predict(mean, cov, transition, offset, noise)
         means.append(mean)
@@ -72,5 +72,5 @@ def forecast(
         state_mean=state_mean,
         state_cov=state_cov,
         observation_mean=(model.C @ state_mean[..., None])[..., 0],
-        observation_cov=symmetrise(model.C @ state_cov @ model.C.mT) + full_noise(model.R),
+        observation_cov=symmetrize(model.C @ state_cov @ model.C.mT) + as_covariance(model.R),
     )

@@ -1,6 +1,6 @@
-"""The one place where a matrix is factorised, with a written policy for those that resist.
+"""The one place where a matrix is factorized, with a written policy for those that resist.
 
-A covariance that is positive definite on paper can miss it by rounding. `safe_cholesky` symmetrises, tries
+A covariance that is positive definite on paper can miss it by rounding. `safe_cholesky` symmetrizes, tries
 without help, looks for NaN, and only then adds jitter to the diagonal of the members that failed, growing
 tenfold, and says how much it took.
 """
@@ -19,7 +19,7 @@ __all__ = [
     "cholesky_with_jitter",
     "inverse_transpose",
     "safe_cholesky",
-    "symmetrise",
+    "symmetrize",
 ]
 
 _FIRST_JITTER = {torch.float32: 1e-6, torch.float64: 1e-12}
@@ -34,7 +34,7 @@ class JitterWarning(RuntimeWarning):
     """A covariance was positive definite only after a little was added to its diagonal."""
 
 
-def symmetrise(matrix: Tensor) -> Tensor:
+def symmetrize(matrix: Tensor) -> Tensor:
     """Mean of a matrix (..., n, n) and its transpose."""
     return (matrix + matrix.mT) * 0.5
 
@@ -49,12 +49,12 @@ def cholesky_unchecked(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def safe_cholesky(matrix: Tensor, name: str) -> Tensor:
-    """Lower Cholesky factor of a covariance that rounding may have spoilt.
+    """Lower Cholesky factor of a covariance that rounding may have spoiled.
 
     Parameters
     ----------
     matrix : (..., n, n)
-        Covariance; its symmetric part is factorised.
+        Covariance; its symmetric part is factorized.
     name : str
         What it is, for messages.
 
@@ -79,7 +79,7 @@ def safe_cholesky(matrix: Tensor, name: str) -> Tensor:
 
 def cholesky_with_jitter(matrix: Tensor, name: str) -> tuple[Tensor, Tensor]:
     """`safe_cholesky`, and what was added to the diagonal of each matrix (...)."""
-    matrix = symmetrise(matrix)
+    matrix = symmetrize(matrix)
     factor, status = cholesky_unchecked(matrix)
     if not bool(status.any()) and bool(torch.isfinite(factor.detach()).all()):
         return factor, torch.zeros_like(status, dtype=matrix.dtype)

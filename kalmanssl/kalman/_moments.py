@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from kalmanssl.kalman._linalg import inverse_transpose, safe_cholesky, symmetrise
-from kalmanssl.kalman._validation import Model, Observations, full_noise, visible_model
+from kalmanssl.kalman._linalg import inverse_transpose, safe_cholesky, symmetrize
+from kalmanssl.kalman._validation import Model, Observations, as_covariance, mask_observations
 
 __all__ = ["FIELDS", "INNOVATION_COV", "Moments", "between_steps", "complete", "from_second", "step_index"]
 
@@ -77,20 +77,20 @@ def complete(moments: Moments, name: str, model: Model, observations: Observatio
     cov = moments.filtered_cov
     if name == "predicted_cov":
         before = between_steps(cov, steps)
-        A, Q = (from_second(p).to(cov.dtype) for p in (model.A, full_noise(model.Q)))
+        A, Q = (from_second(p).to(cov.dtype) for p in (model.A, as_covariance(model.Q)))
         later = A @ before @ A.mT + Q
         P0 = model.P0[:, None].to(cov.dtype)
         batch = max(len(P0), len(later))
-        return symmetrise(torch.cat([P0.expand(batch, -1, -1, -1), later.expand(batch, -1, -1, -1)], 1))
-    visible = visible_model(model, observations.mask)
-    C, R = visible.C, full_noise(visible.R)
+        return symmetrize(torch.cat([P0.expand(batch, -1, -1, -1), later.expand(batch, -1, -1, -1)], 1))
+    visible = mask_observations(model, observations.mask)
+    C, R = visible.C, as_covariance(visible.R)
     if name == "innovation":
         predicted = complete(moments, "predicted_mean", model, observations)
         return observations.y - _times(C.to(predicted.dtype), predicted).to(observations.y.dtype)
     predicted = complete(moments, "predicted_cov", model, observations)
     C, R = (p.to(predicted.dtype) for p in (C, R))
     if name == "innovation_cov":
-        return symmetrise(C @ predicted @ C.mT) + R
+        return symmetrize(C @ predicted @ C.mT) + R
     if name == "gain":
         innovation_cov = complete(replace(moments, predicted_cov=predicted), "innovation_cov", model, observations)
         eye = torch.eye(C.shape[-2], dtype=C.dtype, device=C.device)

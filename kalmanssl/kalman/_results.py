@@ -8,9 +8,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from kalmanssl.kalman._linalg import symmetrise
+from kalmanssl.kalman._linalg import symmetrize
 from kalmanssl.kalman._moments import FIELDS, Moments, complete, step_index
-from kalmanssl.kalman._validation import Model, Observations, full_noise
+from kalmanssl.kalman._validation import Model, Observations, as_covariance
 
 __all__ = [
     "FilterResult",
@@ -97,8 +97,8 @@ class FilterResult:
         if self.mask is None:
             return self._covariance(self._complete("innovation_cov"))
         predicted = self._complete("predicted_cov")
-        C, R = (p.to(predicted.dtype) for p in (self._model.C, full_noise(self._model.R)))
-        return self._covariance(symmetrise(C @ predicted @ C.mT) + R)
+        C, R = (p.to(predicted.dtype) for p in (self._model.C, as_covariance(self._model.R)))
+        return self._covariance(symmetrize(C @ predicted @ C.mT) + R)
 
     @cached_property
     def status(self) -> Status:
@@ -130,7 +130,7 @@ class FilterResult:
         return complete(self._moments, name, self._model, self._observations)
 
     def _covariance(self, stack: Tensor) -> Tensor:
-        return self._every_step(round_covariance(symmetrise(stack), self._dtype))
+        return self._every_step(round_covariance(symmetrize(stack), self._dtype))
 
     def _every_step(self, stack: Tensor) -> Tensor:
         batch, steps, _ = self._observations.y.shape
@@ -163,7 +163,7 @@ def distinct(stack: Tensor, dtype: torch.dtype, batch: int, index: Tensor) -> tu
 
     `index` (steps,) tells the entry of each step.
     """
-    covs = round_covariance(symmetrise(stack), dtype)
+    covs = round_covariance(symmetrize(stack), dtype)
     first = torch.arange(len(covs), device=covs.device) * covs.shape[1]
     return covs.flatten(0, 1), (first[:, None] + index).expand(batch, len(index))
 

@@ -10,15 +10,15 @@ from kalmanssl.kalman._moments import from_second, step_index
 from kalmanssl.kalman._results import PriorSample
 from kalmanssl.kalman._smoothing import reverse_model
 from kalmanssl.kalman._validation import (
+    as_covariance,
     check_count,
     check_generator,
     check_model,
     check_observations,
-    full_noise,
-    in_double,
+    to_float64,
 )
 from kalmanssl.kalman.backends._affine_recursions import Vectors
-from kalmanssl.kalman.backends._dispatch import filter_fastest
+from kalmanssl.kalman.backends._dispatch import filter_auto
 
 __all__ = ["sample_posterior", "sample_prior"]
 
@@ -121,8 +121,8 @@ def sample_posterior(
     check_count("n_samples", n_samples)
     observations = check_observations(y, mask)
     model = check_model(y, *y.shape[:2], A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=y.shape[2])
-    model, observations = in_double(model, observations)
-    moments = filter_fastest(model, observations)
+    model, observations = to_float64(model, observations)
+    moments = filter_auto(model, observations)
     reverse = reverse_model(model, moments)
     batch, time, _ = y.shape
     state = model.A.shape[-1]
@@ -160,7 +160,7 @@ def _noise(noise: Tensor, name: str, standard: Tensor) -> Tensor:
     """Standard normal draws (…, batch, time, dim) given the covariance of Q or R."""
     if noise.ndim == 3:
         return noise.sqrt() * standard
-    return _times(_factor(full_noise(noise), name), standard)
+    return _times(_factor(as_covariance(noise), name), standard)
 
 
 def _factor(cov: Tensor, name: str) -> Tensor:

@@ -14,10 +14,10 @@ from torch import Tensor
 from kalmanssl.kalman._moments import Moments, between_steps, from_second
 from kalmanssl.kalman._results import FilterResult, SmootherResult
 from kalmanssl.kalman._stacks import apply
-from kalmanssl.kalman._validation import Model, check_model, check_observations, in_double
-from kalmanssl.kalman.backends._affine_recursions import Congruences, Vectors, congruences, settled
+from kalmanssl.kalman._validation import Model, check_model, check_observations, to_float64
+from kalmanssl.kalman.backends._affine_recursions import CovarianceRecursion, Vectors, covariance_recursion, settled
 from kalmanssl.kalman.backends._covariance_recursion import steps_to_forget
-from kalmanssl.kalman.backends._dispatch import filter_fastest
+from kalmanssl.kalman.backends._dispatch import filter_auto
 from kalmanssl.kalman.backends._smoother_gains import backward_gains
 
 __all__ = ["Reverse", "kalman_smoother", "reverse_model"]
@@ -28,7 +28,7 @@ _LOOK_EVERY = 32
 
 @dataclass(frozen=True)
 class Reverse:
-    """The posterior as a process that runs backwards in time, from the filtered moments of the last step.
+    """The posterior as a process that runs backward in time, from the filtered moments of the last step.
 
     Given all of y, x_t = offset[t] + gain[t] x_{t+1} + N(0, cov[t]) for all t but the last.
 
@@ -84,8 +84,8 @@ def kalman_smoother(
     """
     observations = check_observations(y, mask)
     model = check_model(y, *y.shape[:2], A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=y.shape[2])
-    model, observations = in_double(model, observations)
-    moments = filter_fastest(model, observations)
+    model, observations = to_float64(model, observations)
+    moments = filter_auto(model, observations)
     reverse = reverse_model(model, moments)
 
     offsets = torch.cat([reverse.offset, moments.filtered_mean[:, -1:]], 1).transpose(0, 1)
@@ -94,7 +94,7 @@ def kalman_smoother(
     same = _same_at_the_end(reverse, last_cov[:, 0], y.shape[1])
     gains, spreads = (_repeat_last(p, same) for p in (reverse.gain, reverse.cov))
     chain = torch.cat([spreads, last_cov], 1).transpose(0, 1)
-    covs = Congruences.apply(chain, gains.transpose(0, 1)).transpose(0, 1)
+    covs = CovarianceRecursion.apply(chain, gains.transpose(0, 1)).transpose(0, 1)
     filtered = FilterResult(moments, model, observations, y.dtype)
     return SmootherResult(mean, covs, gains, same, filtered)
 
@@ -118,7 +118,7 @@ def _repeat_last(stack: Tensor, times: int) -> Tensor:
 
 
 def _same_at_the_end(reverse: Reverse, cov: Tensor, steps: int) -> int:
-    """How often the last entry of `reverse` is to be used, from the last step backwards, until nothing changes.
+    """How often the last entry of `reverse` is to be used, from the last step backward, until nothing changes.
 
     `cov` (batch|1, state, state) is the covariance of the last step.
     """
@@ -129,7 +129,7 @@ def _same_at_the_end(reverse: Reverse, cov: Tensor, steps: int) -> int:
     gain, spread = (p.transpose(0, 1).expand(_LOOK_EVERY, -1, -1, -1) for p in (gain, spread))
     cov = cov.detach()
     while most - done > _LOOK_EVERY:
-        before, cov = congruences(torch.cat([cov[None], spread]), gain)[-2:]
+        before, cov = covariance_recursion(torch.cat([cov[None], spread]), gain)[-2:]
         done += _LOOK_EVERY
         if settled(before, cov):
             return steps_to_forget(gain[0], done, most) if reverse.gain.requires_grad else done

@@ -1,7 +1,7 @@
 """Products over stacks of matrices (time|1, batch|1, n, m) that keep shared axes shared.
 
 An axis of 1 means "the same for all". Broadcasting would copy such an operand for every member; these fold it into one
-product instead, forwards, and sum over it, backwards. Time comes first here: a step is then one piece of memory. A
+product instead, forward, and sum over it, backward. Time comes first here: a step is then one piece of memory. A
 stack may hold fewer steps than there are: its last entry stands for all that follow, as that of a constant does.
 """
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kalmanssl.kalman._linalg import safe_cholesky, symmetrise
+from kalmanssl.kalman._linalg import safe_cholesky, symmetrize
 from kalmanssl.kalman._results import round_covariance
-from kalmanssl.kalman._validation import check_model, full_noise
+from kalmanssl.kalman._validation import as_covariance, check_model
 
 __all__ = ["SteadyState", "steady_state"]
 
@@ -102,7 +102,7 @@ def steady_state(*, A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> SteadyState:
             raise ValueError(f"{name}: expected no batch or time axis, got {tuple(value.shape)}; pass {name}[0, 0]")
     finest = A.dtype if A.device.type == "mps" else torch.float64
     transition, process, emission, noise = (
-        p[0, 0].to(finest) for p in (model.A, full_noise(model.Q), model.C, full_noise(model.R))
+        p[0, 0].to(finest) for p in (model.A, as_covariance(model.Q), model.C, as_covariance(model.R))
     )
     _check_modes(transition.detach(), emission.detach())
     with torch.no_grad():
@@ -113,7 +113,7 @@ def steady_state(*, A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> SteadyState:
         predicted = _newton(predicted, transition, process, emission, noise)
     gain, innovation_cov = _gain(predicted, emission, noise)
     keep = _eye(transition) - gain @ emission
-    filtered = symmetrise(keep @ predicted @ keep.mT + gain @ noise @ gain.mT)
+    filtered = symmetrize(keep @ predicted @ keep.mT + gain @ noise @ gain.mT)
     closed_loop = keep @ transition
     return SteadyState(
         predicted_cov=round_covariance(predicted, A.dtype),
@@ -178,12 +178,12 @@ def _double(A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> Tensor:
     for _ in range(_DOUBLINGS):
         inner = torch.linalg.solve(eye + spread @ information, torch.cat([carry, spread], 1))
         onward, between = inner[:, : len(A)], inner[:, len(A) :]
-        more = symmetrise(carry @ between @ carry.mT)
-        information = symmetrise(information + carry.mT @ information @ onward)
-        carry, spread = carry @ onward, symmetrise(spread + more)
+        more = symmetrize(carry @ between @ carry.mT)
+        information = symmetrize(information + carry.mT @ information @ onward)
+        carry, spread = carry @ onward, symmetrize(spread + more)
         if not float(more.abs().max()) > _SETTLED * float(spread.abs().max()):
             break
-    return symmetrise(A @ spread @ A.mT + Q)
+    return symmetrize(A @ spread @ A.mT + Q)
 
 
 def _newton(predicted: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ def _lyapunov(F: Tensor, W: Tensor) -> Tensor:
     """Solution of P = F P F' + W for a stable F: the sum over k of F^k W F'^k, doubling the number of terms."""
     for _ in range(_DOUBLINGS):
         more = F @ W @ F.mT
-        W = symmetrise(W + more)
+        W = symmetrize(W + more)
         # The derivatives settle with the powers of F, later than the sum.
         F = F @ F
         if float(F.detach().abs().max()) < 1e-20:
@@ -206,7 +206,7 @@ def _lyapunov(F: Tensor, W: Tensor) -> Tensor:
 
 
 def _gain(predicted: Tensor, C: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
-    innovation_cov = symmetrise(C @ predicted @ C.mT) + R
+    innovation_cov = symmetrize(C @ predicted @ C.mT) + R
     factor = safe_cholesky(innovation_cov, "innovation covariance C P C' + R")
     return torch.cholesky_solve(C @ predicted, factor).mT, innovation_cov
 

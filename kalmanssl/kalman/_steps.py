@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from kalmanssl.kalman._linalg import symmetrise
+from kalmanssl.kalman._linalg import symmetrize
 from kalmanssl.kalman._validation import (
     Model,
+    as_covariance,
     check_emission,
     check_observation,
     check_state,
     check_transition,
-    full_noise,
+    mask_observations,
     name_shapes,
-    visible_model,
 )
 from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed, predict, update
 
@@ -85,7 +85,7 @@ def kalman_predict(
         A, b, Q = check_transition(mean, len(mean), 1, A=A, Q=Q, b=b)
     if mean.shape[1] != A.shape[-1]:
         raise ValueError(f"mean: expected (batch, {A.shape[-1]}) with the state of A, got {tuple(mean.shape)}")
-    return predict(mean, cov, A[:, 0], b[:, 0], full_noise(Q)[:, 0])
+    return predict(mean, cov, A[:, 0], b[:, 0], as_covariance(Q)[:, 0])
 
 
 def kalman_update(
@@ -142,11 +142,11 @@ def kalman_update(
         )
     nothing = mean.new_zeros(())
     model = Model(A=nothing, b=nothing, Q=nothing, C=C, R=R, m0=mean, P0=cov)
-    visible = visible_model(model, observations.mask)
-    seen = update(mean, cov, observations.y[:, 0], visible.C[:, 0], full_noise(visible.R)[:, 0])
+    visible = mask_observations(model, observations.mask)
+    seen = update(mean, cov, observations.y[:, 0], visible.C[:, 0], as_covariance(visible.R)[:, 0])
     filtered_mean, filtered_cov, log_density, gain, innovation, innovation_cov = seen
     if observations.mask is not None:
-        innovation_cov = symmetrise(C[:, 0] @ cov @ C[:, 0].mT) + full_noise(R)[:, 0]
+        innovation_cov = symmetrize(C[:, 0] @ cov @ C[:, 0].mT) + as_covariance(R)[:, 0]
     count = number_observed(observations)
     constant = 0.5 * LOG_2PI * (count[:, 0] if isinstance(count, Tensor) else count)
     return UpdateResult(filtered_mean, filtered_cov, log_density - constant, gain, innovation, innovation_cov)

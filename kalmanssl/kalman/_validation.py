@@ -16,6 +16,7 @@ __all__ = [
     "Model",
     "Observations",
     "ShapeError",
+    "as_covariance",
     "check_count",
     "check_covariance",
     "check_emission",
@@ -28,11 +29,10 @@ __all__ = [
     "check_state",
     "check_tensor",
     "check_transition",
-    "full_noise",
-    "in_double",
     "in_precision",
+    "mask_observations",
     "name_shapes",
-    "visible_model",
+    "to_float64",
 ]
 
 
@@ -200,12 +200,12 @@ def check_count(name: str, count: int) -> None:
         raise ValueError(f"{name}: expected an integer of at least 1, got {count!r}")
 
 
-def full_noise(noise: Tensor) -> Tensor:
+def as_covariance(noise: Tensor) -> Tensor:
     """Covariance (batch|1, time|1, dim, dim) from the form in which `Model` holds Q or R."""
     return torch.diag_embed(noise) if noise.ndim == 3 else noise
 
 
-def in_double(model: Model, observations: Observations) -> tuple[Model, Observations]:
+def to_float64(model: Model, observations: Observations) -> tuple[Model, Observations]:
     """The same in float64, where the device has it; for what is asked for once and should be right."""
     if observations.y.device.type == "mps":
         return model, observations
@@ -218,7 +218,7 @@ def in_precision(model: Model, observations: Observations, precision: torch.dtyp
     return model, replace(observations, y=observations.y.to(precision))
 
 
-def visible_model(model: Model, mask: Tensor | None) -> Model:
+def mask_observations(model: Model, mask: Tensor | None) -> Model:
     """The model with missing channels made silent, which gives the exact update from what was observed.
 
     A missing channel gets a row of zeros in C and unit variance of its own: with an innovation of zero it adds

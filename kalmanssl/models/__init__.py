@@ -11,9 +11,9 @@ from kalmanssl.models._pair import PairModel as PairModel
 from kalmanssl.models._pair import Prior as Prior
 from kalmanssl.models._pair import listed as listed
 from kalmanssl.models._pair_spaces import Categories as Categories
+from kalmanssl.models._pair_spaces import Euclidean as Euclidean
 from kalmanssl.models._pair_spaces import IsotropicGaussian as IsotropicGaussian
 from kalmanssl.models._pair_spaces import PairLatentModel as PairLatentModel
-from kalmanssl.models._pair_spaces import Plane as Plane
 from kalmanssl.models._pair_spaces import Simplex as Simplex
 from kalmanssl.models._pair_spaces import Sphere as Sphere
 from kalmanssl.models._recurrent_predictor import RecurrentPredictor as RecurrentPredictor

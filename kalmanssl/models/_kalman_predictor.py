@@ -38,7 +38,7 @@ class Predictor(Protocol):
         """Parameters by the rate at which training moves them: "dynamics", and "noise" for networks that predict it."""
 
     def after_step(self) -> None:
-        """Bring the parameters back to where they must stay, after a step of the optimiser."""
+        """Bring the parameters back to where they must stay, after a step of the optimizer."""
 
     def diagnostics(self) -> dict[str, float]:
         """Numbers about the parameters that are worth a look in each epoch."""
@@ -98,7 +98,7 @@ class Posterior:
 class KalmanPredictor(nn.Module):
     """Kalman filter over a hidden linear state whose noise may depend on the input, the state or recent errors.
 
-    The state follows ``h_t = A (h_{t-1} - c) + c + N(0, Q)`` around the learned centre ``c`` and the latent is
+    The state follows ``h_t = A (h_{t-1} - c) + c + N(0, Q)`` around the learned center ``c`` and the latent is
     ``z_t = C h_t + N(0, R_t)``, with `C` the fixed rectangular identity: the first `latent_dim` coordinates of the
     state are the predicted latents, the others are hidden. Source: LDM paper, Eq. 15 and Fig. 4B.
 
@@ -139,7 +139,7 @@ class KalmanPredictor(nn.Module):
         self.max_spectral_radius = max_spectral_radius
         A = torch.eye(state_dim) + 0.1 * torch.randn(state_dim, state_dim, generator=generator)
         self.A = nn.Parameter(A / (1.1 * torch.linalg.eigvals(A).abs().max()))
-        self.centre = nn.Parameter(torch.zeros(state_dim))
+        self.center = nn.Parameter(torch.zeros(state_dim))
         self.initial_mean = nn.Parameter(torch.zeros(state_dim))
         self.log_initial_variance = nn.Parameter(torch.zeros(state_dim))
         self.register_buffer("C", torch.eye(latent_dim, state_dim))
@@ -160,7 +160,7 @@ class KalmanPredictor(nn.Module):
         """Return the parameters that never depend on the data, as keyword arguments of the filter."""
         return {
             "A": self.A,
-            "b": self.centre - self.A @ self.centre,
+            "b": self.center - self.A @ self.center,
             "C": self.C,
             "m0": self.initial_mean,
             "P0": self.log_initial_variance.exp(),

@@ -1,12 +1,12 @@
 """Latent distribution matching: alignment + uniformity.
 
-The objective is to be maximised; every member of the family is a choice of four things:
+The objective is to be maximized; every member of the family is a choice of four things:
 
 * the conditional distribution that the latents should follow (a pair model or a predictor) gives the *alignment*,
   the mean log-density of the latents under it;
 * an entropy estimator gives the *uniformity*;
 * ``mutual_information`` switches between matching the joint distribution (the entropy of a latent *given* the other
-  one, or its past) and matching plus maximising the information between the two (the entropy of a latent alone);
+  one, or its past) and matching plus maximizing the information between the two (the entropy of a latent alone);
 * the distribution that the latent which is given should follow itself: one of the model, or, as in every predictive
   model, whatever it is (the empirical prior).
 
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from kalmanssl.distributions import Conditional
-from kalmanssl.entropy import ConditionalPlugIn, EntropyEstimator, conditional_entropy
+from kalmanssl.entropy import EntropyEstimator, StopGradientEntropy, conditional_entropy
 from kalmanssl.errors import InputError
 
 __all__ = ["LDM", "Terms"]
@@ -37,7 +37,7 @@ class Terms:
 
     @property
     def loss(self) -> Tensor:
-        """What training minimises, -(alignment + entropy)."""
+        """What training minimizes, -(alignment + entropy)."""
         return -(self.alignment + self.entropy)
 
 
@@ -52,12 +52,12 @@ class LDM:
     Parameters
     ----------
     entropy : entropy estimator
-        `ConditionalPlugIn` (stop-gradient) estimates the entropy given the other latent, or the whole past, with the
+        `StopGradientEntropy` (stop-gradient) estimates the entropy given the other latent, or the whole past, with the
         model's own conditional and therefore belongs to ``mutual_information=False``. Any estimator that works on
-        samples serves both: without mutual information the past of a sequence is summarised by the latent of the step
+        samples serves both: without mutual information the past of a sequence is summarized by the latent of the step
         before, H[z_t, z_{t-1}] - H[z_{t-1}].
     mutual_information : bool
-        True adds the maximisation of the information between the two (contrastive predictive coding is this setting
+        True adds the maximization of the information between the two (contrastive predictive coding is this setting
         with a kernel density estimator).
 
     Raises
@@ -67,17 +67,17 @@ class LDM:
         a latent alone.
     """
 
-    entropy: EntropyEstimator | ConditionalPlugIn
+    entropy: EntropyEstimator | StopGradientEntropy
     mutual_information: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.entropy, EntropyEstimator | ConditionalPlugIn):
+        if not isinstance(self.entropy, EntropyEstimator | StopGradientEntropy):
             raise InputError(
                 f"entropy must be an estimator, got {self.entropy!r}: kalmanssl.entropy.make_entropy makes one by name"
             )
-        if self.mutual_information and isinstance(self.entropy, ConditionalPlugIn):
+        if self.mutual_information and isinstance(self.entropy, StopGradientEntropy):
             raise InputError(
-                "the stop-gradient entropy estimates H[z_t | past] only, so it cannot maximise mutual information: "
+                "the stop-gradient entropy estimates H[z_t | past] only, so it cannot maximize mutual information: "
                 "use mutual_information=False, or an estimator on samples ('knn', 'logdet', 'kde')"
             )
 
@@ -99,7 +99,7 @@ class LDM:
             log P(z' | z)⟩ + H[z, z'] (Eq. 5), or with mutual information ... + H[z] + H[z'] (Eq. 6).
         """
         alignment = conditional.log_prob(latent).mean()
-        if isinstance(self.entropy, ConditionalPlugIn) and log_prior is None and not latent.requires_grad:
+        if isinstance(self.entropy, StopGradientEntropy) and log_prior is None and not latent.requires_grad:
             return Terms(alignment, -alignment.detach())  # nothing is left for the entropy to give but its value
         if log_prior is not None:
             alignment = alignment + log_prior.mean()
@@ -109,7 +109,7 @@ class LDM:
         present, past = (
             (latent, given) if given is not None else (latent[:, 1:].flatten(0, 1), latent[:, :-1].flatten(0, 1))
         )
-        if isinstance(self.entropy, ConditionalPlugIn):
+        if isinstance(self.entropy, StopGradientEntropy):
             if with_prior:
                 raise InputError(
                     "the stop-gradient entropy estimates H[z' | z] only, so the prior of z must be the empirical one"

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from kalmanssl.distributions import Conditional
-from kalmanssl.entropy import ConditionalPlugIn, EntropyEstimator
+from kalmanssl.entropy import EntropyEstimator, StopGradientEntropy
 from kalmanssl.errors import InputError, NotFiniteError
 from kalmanssl.models._objective import LDM, Terms
 from kalmanssl.models._pair_spaces import PairLatentModel
 from kalmanssl.models._sequence import spread
 from kalmanssl.utils.module_io import load_weights, save_weights
-from kalmanssl.utils.precision import exactly, is_half, widened
+from kalmanssl.utils.precision import is_half, no_autocast, to_float32
 from kalmanssl.utils.torch_ops import evaluating, rows_not_finite
 from kalmanssl.utils.validation import check_number
 
@@ -42,7 +42,7 @@ class PairModel(nn.Module):
     Parameters
     ----------
     backbone : nn.Module
-        From data (pairs, ...) to features (pairs, features): what is kept and probed afterwards.
+        From data (pairs, ...) to features (pairs, features): what is kept and probed afterward.
     projector : nn.Module
         From features to (pairs, dim), which the latent model puts into its space.
     latent_model : PairLatentModel
@@ -50,7 +50,7 @@ class PairModel(nn.Module):
     objective : LDM
         Its entropy must be one for this space.
     predictor : nn.Module, optional
-        From the projector's output to the centre of P(z' | z), (pairs, dim); without it the centre is z itself.
+        From the projector's output to the center of P(z' | z), (pairs, dim); without it the center is z itself.
     prior : {"model", "empirical"}
         Whether P(z) is that of the latent model, or whatever distribution z has. A predictor and the stop-gradient need
         the empirical one.
@@ -122,7 +122,7 @@ class PairModel(nn.Module):
         """
         x, other = pair
         _check_views(x, other)
-        # One pass for both views, so that batch normalisation sees them together.
+        # One pass for both views, so that batch normalization sees them together.
         both = torch.cat([x, other])
         raw = self._encoded(both)
         _check_latents(raw.detach(), len(both))
@@ -133,25 +133,25 @@ class PairModel(nn.Module):
             self._seen = True
         predicted = latent if self.predictor is None else self._placed(self.predictor(raw))
         target = latent if self.target is None else self._followed(both)
-        with exactly(raw.device):
+        with no_autocast(raw.device):
             return self._both_ways(len(x), latent, predicted, target)
 
     def _both_ways(self, pairs: int, latent: Tensor, predicted: Tensor, target: Tensor) -> Terms:
-        stop_gradient = isinstance(self.objective.entropy, ConditionalPlugIn)
+        stop_gradient = isinstance(self.objective.entropy, StopGradientEntropy)
         if stop_gradient:
             target = target.detach()  # the entropy would take back the gradient that the alignment gives it
         if self.pool_views or stop_gradient:  # which is a mean over samples: both directions are one
             return self._terms(target.roll(pairs, 0), predicted, latent)
         # Gradients of chunks are put together in one pass; those of slices would be padded with zeros and added.
-        targets, centres, latents = (some.chunk(2) for some in (target, predicted, latent))
-        there = self._terms(targets[1], centres[0], latents[0])
+        targets, centers, latents = (some.chunk(2) for some in (target, predicted, latent))
+        there = self._terms(targets[1], centers[0], latents[0])
         if self.latent_model.symmetric and self.prior == "model":
             return there
-        back = self._terms(targets[0], centres[1], latents[1])
+        back = self._terms(targets[0], centers[1], latents[1])
         return Terms(0.5 * (there.alignment + back.alignment), 0.5 * (there.entropy + back.entropy))
 
-    def _terms(self, latent: Tensor, centre: Tensor, given: Tensor) -> Terms:
-        conditional: Conditional = self.latent_model.conditional(centre)
+    def _terms(self, latent: Tensor, center: Tensor, given: Tensor) -> Terms:
+        conditional: Conditional = self.latent_model.conditional(center)
         log_prior = self.latent_model.log_prior(given) if self.prior == "model" else None
         return self.objective(latent, conditional, given, log_prior)
 
@@ -175,8 +175,8 @@ class PairModel(nn.Module):
 
     def _placed(self, raw: Tensor) -> Tensor:
         """Outputs of a network put into the space; distances from it would not survive half precision."""
-        with exactly(raw.device):
-            return self.latent_model.project(widened(raw))
+        with no_autocast(raw.device):
+            return self.latent_model.project(to_float32(raw))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that training may move at different rates: encoder, and predictor ("dynamics", or "steady")."""
@@ -295,7 +295,7 @@ def _alike(rows: Tensor) -> bool:
     return bool((rows - rows[0]).abs().max() <= roundings * torch.finfo(rows.dtype).eps * rows.abs().max())
 
 
-def _check_width(latent: Tensor, entropy: EntropyEstimator | ConditionalPlugIn) -> None:
+def _check_width(latent: Tensor, entropy: EntropyEstimator | StopGradientEntropy) -> None:
     name = entropy.dim_setting
     if name and getattr(entropy, name) not in (None, latent.shape[1]):
         raise InputError(
@@ -314,22 +314,22 @@ def _check_fits(
             f"{type(entropy).__name__} estimates entropies on the {' and the '.join(entropy.spaces)}, but the latents "
             f"are on the {latent_model.space}: see kalmanssl.entropy.make_entropy"
         )
-    if latent_model.space != "plane" and entropy.dim_setting and getattr(entropy, entropy.dim_setting) is None:
+    if latent_model.space != "euclidean" and entropy.dim_setting and getattr(entropy, entropy.dim_setting) is None:
         raise InputError(
             f"{entropy!r} on the {latent_model.space} needs {entropy.dim_setting}, the coordinates of one latent: "
             f"kalmanssl.entropy.make_entropy(name, {latent_model.space!r}, dim) sets it"
         )
     if predictor is not None and prior == "model":
         raise InputError("a predictor learns P(z' | z), which goes with prior='empirical' alone")
-    if isinstance(entropy, ConditionalPlugIn) and (predictor is None or prior == "model"):
+    if isinstance(entropy, StopGradientEntropy) and (predictor is None or prior == "model"):
         raise InputError(
             "the stop-gradient entropy needs a predictor, and prior='empirical': without one the latents collapse, "
             "since the conditional has nothing to learn"
         )
-    if momentum is not None and not isinstance(entropy, ConditionalPlugIn):
+    if momentum is not None and not isinstance(entropy, StopGradientEntropy):
         raise InputError(
             "a moving-average target has no gradient, so no entropy of samples could spread it: it goes with the "
-            "stop-gradient entropy, ConditionalPlugIn()"
+            "stop-gradient entropy, StopGradientEntropy()"
         )
     if momentum is not None:
         check_number("momentum", momentum)

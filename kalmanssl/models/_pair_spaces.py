@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from kalmanssl.distributions import Dirichlet, VonMisesFisher, check_probabilities, check_unit_length, log_area
 from kalmanssl.errors import InputError
-from kalmanssl.utils.precision import widened
+from kalmanssl.utils.precision import to_float32
 from kalmanssl.utils.torch_ops import unit_vectors
 from kalmanssl.utils.validation import check_number, check_positive, check_whole
 
-__all__ = ["Categories", "CategoryMatch", "IsotropicGaussian", "PairLatentModel", "Plane", "Simplex", "Sphere"]
+__all__ = ["Categories", "CategoryMatch", "Euclidean", "IsotropicGaussian", "PairLatentModel", "Simplex", "Sphere"]
 
 _ANNEALING = 4.0  # share of what is left of the way that one epoch walks, times the number of epochs
 
@@ -76,7 +76,7 @@ class IsotropicGaussian:
 
     def log_prob(self, latent: Tensor) -> Tensor:
         """Log-density of `latent` (..., dim), shape (...), nats."""
-        squared = (widened(latent) - widened(self.mean)).square().sum(-1)
+        squared = (to_float32(latent) - to_float32(self.mean)).square().sum(-1)
         return -0.5 * squared / self.variance - 0.5 * latent.shape[-1] * math.log(2 * math.pi * self.variance)
 
     def detach(self) -> IsotropicGaussian:
@@ -85,11 +85,11 @@ class IsotropicGaussian:
 
 
 @dataclass(frozen=True)
-class Plane(PairLatentModel):
+class Euclidean(PairLatentModel):
     """Latents anywhere, the pair's Gaussian around one another: P(z' | z) = N(z, variance I), P(z) flat.
 
     The flat prior is improper, its log-density zero: the objective is known up to a constant. With an entropy that
-    follows the scale (k-nearest neighbours, log-determinant) the variance sets that of the latents and nothing else.
+    follows the scale (k-nearest neighbors, log-determinant) the variance sets that of the latents and nothing else.
     Source: LDM paper, Eq. 7 and 39.
 
     Parameters
@@ -100,13 +100,13 @@ class Plane(PairLatentModel):
 
     variance: float = 1.0
 
-    space: ClassVar[str] = "plane"
+    space: ClassVar[str] = "euclidean"
 
     def __post_init__(self) -> None:
         check_positive("variance", self.variance)
 
     @classmethod
-    def from_precision(cls, precision: float, dim: int) -> Plane:
+    def from_precision(cls, precision: float, dim: int) -> Euclidean:
         """Return the model with alignment -precision * mean_i (z_i - z'_i)^2 + const: variance = dim / (2 precision).
 
         This is how precisions are given where squares are averaged over the `dim` coordinates, as by the paper's
@@ -121,7 +121,7 @@ class Plane(PairLatentModel):
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Zero for every `z` (..., dim), shape (...): the prior is flat and improper."""
-        return widened(z).new_zeros(z.shape[:-1])
+        return to_float32(z).new_zeros(z.shape[:-1])
 
 
 @dataclass(frozen=True)
@@ -147,12 +147,12 @@ class Sphere(PairLatentModel):
 
     def conditional(self, z: Tensor) -> VonMisesFisher:
         """Distribution of the other latent of the pair given `z` (..., dim), of length one."""
-        z = widened(z)
+        z = to_float32(z)
         return VonMisesFisher(z, z.new_tensor(self.concentration))
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Minus the log of the sphere's area for every `z` (..., dim), shape (...)."""
-        return widened(z).new_full(z.shape[:-1], -log_area(z.shape[-1]))
+        return to_float32(z).new_full(z.shape[:-1], -log_area(z.shape[-1]))
 
     def check(self, z: Tensor) -> None:
         """Raise InputError if a latent of `z` (..., dim) is not finite or not of length one."""
@@ -165,7 +165,7 @@ class Simplex(PairLatentModel):
     """Latents that are probabilities: P(z' | z) = Dirichlet(1 + precision z), P(z) flat (LDM paper, Eq. 49 and 50).
 
     The mode of z' is at z. Its log-density has the cross-entropy of DINO, precision * sum_i z_i log z'_i, and a
-    normaliser that depends on z. The model is not symmetric in z and z'.
+    normalizer that depends on z. The model is not symmetric in z and z'.
 
     Parameters
     ----------
@@ -187,11 +187,11 @@ class Simplex(PairLatentModel):
 
     def conditional(self, z: Tensor) -> Dirichlet:
         """Distribution of the other latent of the pair given `z` (..., dim), which sums to one."""
-        return Dirichlet(1 + self.precision * widened(z))
+        return Dirichlet(1 + self.precision * to_float32(z))
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Log Gamma(dim) for every `z` (..., dim), shape (...)."""
-        return widened(z).new_full(z.shape[:-1], math.lgamma(z.shape[-1]))
+        return to_float32(z).new_full(z.shape[:-1], math.lgamma(z.shape[-1]))
 
     def check(self, z: Tensor) -> None:
         """Raise InputError if a latent of `z` (..., dim) is not finite, negative somewhere or does not sum to one."""
@@ -223,9 +223,9 @@ class CategoryMatch:
         views, and the mean of their log-probability is known without drawing, b sum_c q_c q'_c - log Z (LDM paper,
         Eq. 80). It is *not* the log of the mean probability, which would not go with the entropy of the categories.
         """
-        others, log_odds = math.log(latent.shape[-1] - 1), widened(self.log_odds)
+        others, log_odds = math.log(latent.shape[-1] - 1), to_float32(self.log_odds)
         log_sum = torch.logaddexp(log_odds, log_odds.new_tensor(others))
-        return log_odds * (widened(self.probabilities) * widened(latent)).sum(-1) - log_sum
+        return log_odds * (to_float32(self.probabilities) * to_float32(latent)).sum(-1) - log_sum
 
     def detach(self) -> CategoryMatch:
         """Return the same distribution without gradients to its parameters."""
@@ -279,7 +279,7 @@ class Categories(PairLatentModel, nn.Module):
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Minus log n for every `z` (..., n), shape (...)."""
-        return widened(z).new_full(z.shape[:-1], -math.log(self.n))
+        return to_float32(z).new_full(z.shape[:-1], -math.log(self.n))
 
     def check(self, z: Tensor) -> None:
         """Raise InputError if `z` (..., n) does not hold the probabilities of the n categories."""
@@ -289,7 +289,7 @@ class Categories(PairLatentModel, nn.Module):
         check_probabilities(z)
 
     def after_epoch(self, epochs: int) -> None:
-        """Move the temperature towards its end, by 4 / `epochs` of what is left of the way."""
+        """Move the temperature toward its end, by 4 / `epochs` of what is left of the way."""
         if self._final_temperature is not None:
             self.temperature.lerp_(self.temperature.new_tensor(self._final_temperature), min(_ANNEALING / epochs, 1.0))
 

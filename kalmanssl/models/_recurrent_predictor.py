@@ -64,7 +64,7 @@ class RecurrentPredictor(nn.Module):
     The first latent has no past. Its distribution is learned by itself: a Gaussian with any mean and covariance (a mean
     direction and a concentration), so that it says nothing about where or how wide latents should be and its term in
     the alignment weighs against one step of the entropy. All steps then count the same in the mean of `log_prob`.
-    (Under the fixed variance, or without a term for the first step, the latents would be drawn towards a spread of one,
+    (Under the fixed variance, or without a term for the first step, the latents would be drawn toward a spread of one,
     or with a learned variance grow without end: an entropy of T steps against an alignment of T - 1.)
 
     Parameters

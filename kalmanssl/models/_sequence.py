@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kalmanssl.models._kalman_predictor import Prediction, Predictor
 from kalmanssl.models._objective import LDM, Terms
-from kalmanssl.utils.distributed import gathered
+from kalmanssl.utils.distributed import all_gather
 from kalmanssl.utils.torch_ops import evaluating
 
 __all__ = ["SequenceModel", "SequenceOutput", "spread"]
@@ -59,7 +59,7 @@ class SequenceModel(nn.Module, Generic[P]):
         return self.objective(output.latent, output.prediction)
 
     @torch.no_grad()
-    def standardise_latents(self, features: Tensor) -> None:
+    def standardize_latents(self, features: Tensor) -> None:
         """Scale the encoder's last linear layer so that what it makes of these features has mean 0 and variance 1.
 
         The dynamics start at that scale. What comes after that layer (`OnSphere`) is left as it is, and so is an
@@ -87,7 +87,7 @@ class SequenceModel(nn.Module, Generic[P]):
         return {"encoder": list(self.encoder.parameters()), **self.predictor.parameter_groups()}
 
     def after_step(self) -> None:
-        """Bring the parameters back to where they must stay, after a step of the optimiser."""
+        """Bring the parameters back to where they must stay, after a step of the optimizer."""
         self.predictor.after_step()
 
     def after_epoch(self, epochs: int) -> None:
@@ -130,10 +130,10 @@ def spread(latent: Tensor) -> dict[str, float]:
         latent_scale, the geometric mean of their standard deviations, and effective_dimension, the participation ratio
         of their correlation matrix, from 1 (all copies of one) to dim (none correlated).
     """
-    latent = gathered(latent)  # of all processes: all of them must come to the same verdict
+    latent = all_gather(latent)  # of all processes: all of them must come to the same verdict
     scale = latent.std(0)
-    standardised = (latent - latent.mean(0)) / scale.clamp_min(1e-12)
-    correlation = standardised.T @ standardised / (len(latent) - 1)
+    standardized = (latent - latent.mean(0)) / scale.clamp_min(1e-12)
+    correlation = standardized.T @ standardized / (len(latent) - 1)
     return {
         "latent_scale": float(scale.clamp_min(1e-12).log().mean().exp()),
         "effective_dimension": float(correlation.trace() ** 2 / correlation.square().sum().clamp_min(1e-12)),

@@ -1,7 +1,7 @@
 """Encoders from activity to latents, and networks that give noise variances."""
 
 from kalmanssl.networks._encoders import MLPEncoder as MLPEncoder
-from kalmanssl.networks._encoders import Normalise as Normalise
+from kalmanssl.networks._encoders import Normalize as Normalize
 from kalmanssl.networks._encoders import UnitDropout as UnitDropout
 from kalmanssl.networks._encoders import WindowEncoder as WindowEncoder
 from kalmanssl.networks._encoders import check_encoder as check_encoder

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.utils.torch_ops import evaluating, seeded
 
-__all__ = ["MLPEncoder", "Normalise", "UnitDropout", "WindowEncoder", "check_encoder", "mlp"]
+__all__ = ["MLPEncoder", "Normalize", "UnitDropout", "WindowEncoder", "check_encoder", "mlp"]
 
 
-class Normalise(nn.Module):
+class Normalize(nn.Module):
     """Bring counts to a scale that a network can take: square root, then division by the norm over the units.
 
     The square root makes the variance of Poisson counts nearly constant (about 1/4). Dividing by the
@@ -47,7 +47,7 @@ class Normalise(nn.Module):
         self.transform, self.unit_norm, self.norm_offset = transform, unit_norm, norm_offset
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise `x` (..., features) along its last axis."""
+        """Normalize `x` (..., features) along its last axis."""
         if self.transform == "sqrt":
             if bool((x < 0).any()):
                 raise InputError(
@@ -113,7 +113,7 @@ class WindowEncoder(nn.Module):
     hidden : sequence of int
         Widths of the hidden layers (ReLU); empty for a linear encoder.
     transform, unit_norm, norm_offset
-        Normalisation of each bin, see `Normalise`.
+        Normalization of each bin, see `Normalize`.
     dropout : float
         Probability that a single entry of the input is dropped in training: like thinned spikes, noise that
         is independent between bins and which the filter sees.
@@ -150,7 +150,7 @@ class WindowEncoder(nn.Module):
         self.in_features, self.latent_dim, self.window = in_features, latent_dim, window
         self.n_features = window * in_features
         self.network = mlp((self.n_features, *hidden, latent_dim), random_state=random_state)
-        self.normalise = Normalise(transform, unit_norm, norm_offset)
+        self.normalize = Normalize(transform, unit_norm, norm_offset)
         self.dropout = nn.Dropout(dropout)
         self.unit_dropout = UnitDropout(unit_dropout)
 
@@ -169,7 +169,7 @@ class WindowEncoder(nn.Module):
                 f"the encoder takes (batch, time, {self.in_features}), got {tuple(x.shape)}: "
                 "give the units that it was built for, one row for each bin"
             )
-        x = self.normalise(self.dropout(self.unit_dropout(x)))
+        x = self.normalize(self.dropout(self.unit_dropout(x)))
         padded = nn.functional.pad(x, (0, 0, self.window - 1, 0))
         last, time = self.window - 1, x.shape[1]
         return torch.cat([padded[:, last - lag : last - lag + time] for lag in range(self.window)], dim=-1)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kalmanssl.errors import InputError
-from kalmanssl.networks._encoders import Normalise, mlp
+from kalmanssl.networks._encoders import Normalize, mlp
 from kalmanssl.utils.validation import unknown_name
 
 __all__ = [
@@ -112,7 +112,7 @@ class InputNoise(NoiseHead):
     initial_variance, floor : float
         Variance at the start, and the smallest.
     transform : {"none", "sqrt"}
-        What is done to the features first, see `Normalise`.
+        What is done to the features first, see `Normalize`.
     random_state : int, optional
         Seed of the initial weights.
     """
@@ -132,14 +132,14 @@ class InputNoise(NoiseHead):
     ) -> None:
         super().__init__(dim, floor)
         self.in_features = in_features
-        self.normalise = Normalise(transform)
+        self.normalize = Normalize(transform)
         self.network = mlp((in_features, hidden, hidden, dim), random_state=random_state)
         _start_constant(self.network, _inverse_softplus(self._above_floor(initial_variance)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the variances (..., dim) for features `x` (..., in_features)."""
         _check_width("x", x, self.in_features)
-        return self.floor + functional.softplus(self.network(self.normalise(x)), beta=_SHARPNESS)
+        return self.floor + functional.softplus(self.network(self.normalize(x)), beta=_SHARPNESS)
 
 
 class VarianceNetwork(NoiseHead):

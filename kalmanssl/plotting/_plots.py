@@ -2,7 +2,7 @@
 
 Every function draws one picture into an `Axes`, its own if none is given, and returns it. Nothing touches the global
 state of pyplot, so that they can be called from a server or a thread; `axes.figure.savefig(...)` writes a file. The
-colours are those of Okabe and Ito, which people with any colour vision can tell apart.
+colors are those of Okabe and Ito, which people with any color vision can tell apart.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def decoded_band(
     period: float | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw one dimension of decoded behaviour with its interval, and what happened.
+    """Draw one dimension of decoded behavior with its interval, and what happened.
 
     Parameters
     ----------
@@ -147,9 +147,9 @@ def decoded_band(
     level : float
         Of the interval, for the legend.
     name, unit : str
-        Of the behaviour, for the axis.
+        Of the behavior, for the axis.
     period : float, optional
-        Of circular behaviour: lines are broken where they jump across the seam.
+        Of circular behavior: lines are broken where they jump across the seam.
     axes : Axes, optional
     """
     axes = _own(axes)
@@ -195,38 +195,38 @@ def _broken(values: np.ndarray, period: float | None) -> np.ndarray:
 
 def latent_path(
     latents: np.ndarray,
-    colour: np.ndarray,
+    color: np.ndarray,
     *,
     dims: tuple[int, int] = (0, 1),
     name: str = "position",
     unit: str = "",
     period: float | None = None,
-    colour_bar: bool = True,
+    color_bar: bool = True,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw latents as points in a plane, coloured by behaviour.
+    """Draw latents as points in a plane, colored by behavior.
 
     Parameters
     ----------
     latents : (time, dims)
         Such as ``path.mean @ principal_axes(path.mean)``.
-    colour : (time,)
-        Behaviour at the same bins; bins where it is NaN are left out.
+    color : (time,)
+        Behavior at the same bins; bins where it is NaN are left out.
     dims : (int, int)
         Columns of `latents` to draw.
     name, unit : str
-        Of the behaviour, for the colour bar.
+        Of the behavior, for the color bar.
     period : float, optional
-        Of circular behaviour, for a colour scale without an end.
-    colour_bar : bool
+        Of circular behavior, for a color scale without an end.
+    color_bar : bool
     axes : Axes, optional
     """
     axes = _own(axes)
-    known = np.isfinite(colour)
+    known = np.isfinite(color)
     points = axes.scatter(
         latents[known, dims[0]],
         latents[known, dims[1]],
-        c=np.asarray(colour)[known],
+        c=np.asarray(color)[known],
         s=5,
         cmap="viridis" if period is None else "twilight",
         linewidths=0,
@@ -235,7 +235,7 @@ def latent_path(
     )
     axes.set(xlabel=f"latent axis {dims[0] + 1}", ylabel=f"latent axis {dims[1] + 1}")
     axes.set_aspect("equal", adjustable="datalim")
-    if colour_bar:
+    if color_bar:
         bar = axes.figure.colorbar(points, ax=axes, label=_named(name, unit), shrink=0.8)
         bar.ax.tick_params(colors=INK, color=MUTED)
         bar.ax.yaxis.label.set_color(INK)
@@ -298,13 +298,13 @@ def calibration(
     """
     axes = _own(axes)
     axes.plot([0, 100], [0, 100], color=MUTED, lw=1, ls="--", label="as promised")
-    for (name, curve), colour in zip(curves.items(), itertools.cycle((BLUE, ORANGE, GREEN)), strict=False):
+    for (name, curve), color in zip(curves.items(), itertools.cycle((BLUE, ORANGE, GREEN)), strict=False):
         nominal, share, error = (
             100 * np.concatenate([[0], np.asarray(curve[key], dtype=float)])
             for key in ("nominal", "empirical", "error")
         )
-        axes.fill_between(nominal, share - error, share + error, color=colour, alpha=0.25, linewidth=0)
-        axes.plot(nominal, share, color=colour, lw=1.6, label=name)
+        axes.fill_between(nominal, share - error, share + error, color=color, alpha=0.25, linewidth=0)
+        axes.plot(nominal, share, color=color, lw=1.6, label=name)
     axes.axvline(100 * level, color=MUTED, lw=0.7, ls=":")
     axes.set(xlabel="promised (% of bins)", ylabel="inside the interval (% of bins)", xlim=(0, 100), ylim=(0, 100))
     axes.set_aspect("equal")
@@ -321,14 +321,14 @@ def confusion(
     cells: int = 40,
     axes: Axes | None = None,
 ) -> Axes:
-    """Draw where decoded behaviour lies for every tracked one: each column sums to one.
+    """Draw where decoded behavior lies for every tracked one: each column sums to one.
 
     Parameters
     ----------
     mean, truth : (time,)
         Bins where the truth is NaN are left out.
     name, unit : str
-        Of the behaviour, for the axes.
+        Of the behavior, for the axes.
     cells : int
         Cells along each axis.
     axes : Axes, optional
@@ -341,12 +341,12 @@ def confusion(
     edges = np.linspace(min(mean.min(), truth.min()), max(mean.max(), truth.max()), cells + 1)
     table, _, _ = np.histogram2d(truth, mean, bins=(edges, edges))
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    # One colour that fades away, so that it reads on a light and on a dark page.
-    colour = np.zeros((cells, cells, 4))
-    colour[..., :3] = to_rgb(BLUE)
-    colour[..., 3] = np.sqrt(share.T / max(share.max(), 1e-12))
+    # One color that fades away, so that it reads on a light and on a dark page.
+    color = np.zeros((cells, cells, 4))
+    color[..., :3] = to_rgb(BLUE)
+    color[..., 3] = np.sqrt(share.T / max(share.max(), 1e-12))
     ends = (edges[0], edges[-1])
-    axes.imshow(colour, origin="lower", extent=(*ends, *ends), interpolation="nearest")
+    axes.imshow(color, origin="lower", extent=(*ends, *ends), interpolation="nearest")
     axes.plot(ends, ends, color=MUTED, lw=0.8, ls="--")
     axes.set_aspect("equal")
     axes.set(xlabel=_named(f"tracked {name}", unit), ylabel=_named(f"decoded {name}", unit))
@@ -365,10 +365,10 @@ def training(history: Mapping[str, Sequence[float]], axes: Axes | None = None) -
     from matplotlib.ticker import MaxNLocator
 
     axes = _own(axes)
-    for key, colour, label in (("loss", BLUE, "training part"), ("held_out_loss", ORANGE, "held-out blocks")):
+    for key, color, label in (("loss", BLUE, "training part"), ("held_out_loss", ORANGE, "held-out blocks")):
         values = history.get(key, ())
         if len(values):
-            axes.plot(1 + np.arange(len(values)), values, color=colour, lw=1.4, marker=".", ms=5, label=label)
+            axes.plot(1 + np.arange(len(values)), values, color=color, lw=1.4, marker=".", ms=5, label=label)
     axes.set(xlabel="epoch", ylabel="loss (nats per step)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(axes, loc="upper right")

@@ -9,7 +9,7 @@ import numpy as np
 
 from kalmanssl.errors import InputError
 from kalmanssl.plotting._plots import BLUE, INK, MUTED
-from kalmanssl.utils.arrays import as_floats, centre_and_scale, check_features, check_labels
+from kalmanssl.utils.arrays import as_floats, center_and_scale, check_features, check_labels
 from kalmanssl.utils.validation import check_seed
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _PERPLEXITY = 30.0
 
 
 def plot_tsne(axes: Axes, z: Any, labels: Any, random_state: int | None = 0) -> Axes:
-    """Draw representations as points in a plane, neighbours next to each other, coloured by class.
+    """Draw representations as points in a plane, neighbors next to each other, colored by class.
 
     t-SNE of perplexity 30 (van der Maaten & Hinton 2008), as in the LDM paper's Fig. 3. Distances between groups and
     the sizes of groups mean nothing in it.
@@ -51,18 +51,18 @@ def plot_tsne(axes: Axes, z: Any, labels: Any, random_state: int | None = 0) -> 
     chosen = rng.permutation(len(z))[:_POINTS]
     seed = int(rng.integers(2**31))
     # Distances of which all are zero or infinite would end in a crash of the tree that t-SNE builds.
-    drawn = centre_and_scale("z", z[chosen])[0]
+    drawn = center_and_scale("z", z[chosen])[0]
     start = "pca" if drawn.shape[1] > 1 else "random"
     place = TSNE(perplexity=_PERPLEXITY, init=start, random_state=seed).fit_transform(drawn / drawn.std())
     named = len(classes) <= 20
-    colours = "tab10" if len(classes) <= 10 else "tab20" if named else "viridis"
-    last = {"tab10": 9, "tab20": 19}.get(colours, len(classes) - 1)
+    colors = "tab10" if len(classes) <= 10 else "tab20" if named else "viridis"
+    last = {"tab10": 9, "tab20": 19}.get(colors, len(classes) - 1)
     points = axes.scatter(
-        place[:, 0], place[:, 1], c=number[chosen], cmap=colours, vmin=0, vmax=last, s=6, linewidths=0, alpha=0.8
+        place[:, 0], place[:, 1], c=number[chosen], cmap=colors, vmin=0, vmax=last, s=6, linewidths=0, alpha=0.8
     )
     if named:
         shown = points.to_rgba(np.arange(len(classes)), alpha=1)
-        handles = [axes.plot([], [], ls="", marker=".", color=colour)[0] for colour in shown]
+        handles = [axes.plot([], [], ls="", marker=".", color=color)[0] for color in shown]
         axes.legend(handles, [str(c) for c in classes], frameon=False, labelcolor=INK, fontsize="small", ncols=2)
     axes.set(xticks=[], yticks=[])
     axes.set_aspect("equal", adjustable="datalim")
@@ -100,7 +100,7 @@ def plot_spectrum(axes: Axes, spectrum: Any, label: str = "") -> Axes:
 
 
 def plot_confusion(axes: Axes, matrix: Any, classes: Sequence[Any], rows: str = "category") -> Axes:
-    """Draw a table of counts with the share of each class in a column's colour.
+    """Draw a table of counts with the share of each class in a column's color.
 
     Parameters
     ----------
@@ -126,11 +126,11 @@ def plot_confusion(axes: Axes, matrix: Any, classes: Sequence[Any], rows: str = 
     if len(classes) != counts.shape[1]:
         raise InputError(f"classes has {len(classes)} names and matrix {counts.shape[1]} columns: give one for each")
     share = counts / np.maximum(counts.sum(axis=0), 1)
-    # One colour that fades away, so that it reads on a light and on a dark page.
-    colour = np.zeros((*share.shape, 4))
-    colour[..., :3] = to_rgb(BLUE)
-    colour[..., 3] = share
-    axes.imshow(colour, interpolation="nearest", aspect="auto")
+    # One color that fades away, so that it reads on a light and on a dark page.
+    color = np.zeros((*share.shape, 4))
+    color[..., :3] = to_rgb(BLUE)
+    color[..., 3] = share
+    axes.imshow(color, interpolation="nearest", aspect="auto")
     if share.size <= 400:
         for (row, column), count in np.ndenumerate(counts):
             if count:

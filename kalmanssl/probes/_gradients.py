@@ -21,7 +21,7 @@ def gradient_cosine(terms: Sequence[Tensor], parameters: Iterable[Tensor]) -> fl
     Parameters
     ----------
     terms : (Tensor, Tensor)
-        Scalars; their graphs are kept, so that a loss of them can be differentiated afterwards.
+        Scalars; their graphs are kept, so that a loss of them can be differentiated afterward.
     parameters : iterable of Tensor
         Such as ``model.parameters()``; those without gradients are left out.
 

@@ -39,7 +39,7 @@ _PENALTIES = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5]
 _HELD_OUT = 0.1
 _GAP = 1e-4  # nats per sample: log-probabilities are as at the minimum to two digits after the point
 _ROUGH_GAP = 1e-3  # while penalties are compared
-_TEMPERATURE = 0.07  # of the votes of neighbours
+_TEMPERATURE = 0.07  # of the votes of neighbors
 _CHUNK = 256  # test samples whose similarities to all training samples are held at once
 
 
@@ -71,7 +71,7 @@ class LinearProbeScore(ProbeScore):
     penalty : float
         On the squares of the weights, of the values tried the one with the least log-loss on a held-out part of train.
     gap : float
-        The loss that was minimised is proven to be above its minimum by at most so many nats per sample.
+        The loss that was minimized is proven to be above its minimum by at most so many nats per sample.
     """
 
     penalty: float
@@ -83,7 +83,7 @@ def linear_probe(
 ) -> LinearProbeScore:
     """Read labels from representations with multinomial logistic regression.
 
-    Features are standardised by the mean and standard deviation of train. A tenth of train, from every class, is held
+    Features are standardized by the mean and standard deviation of train. A tenth of train, from every class, is held
     out to choose the penalty, and the chosen one is fitted to all of train (`kalmanssl.probes`).
 
     Parameters
@@ -133,7 +133,7 @@ def linear_probe(
 def knn_probe(train: Any, train_labels: Any, test: Any, test_labels: Any, k: int = 20) -> ProbeScore:
     """Read labels from the nearest training representations.
 
-    The `k` neighbours of greatest cosine similarity vote with weights exp(similarity / 0.07). Source: Wu, Xiong, Yu &
+    The `k` neighbors of greatest cosine similarity vote with weights exp(similarity / 0.07). Source: Wu, Xiong, Yu &
     Lin (2018), arXiv 1805.01978, section 3.4.
 
     Parameters
@@ -142,7 +142,7 @@ def knn_probe(train: Any, train_labels: Any, test: Any, test_labels: Any, k: int
     train_labels, test_labels : (samples,)
         Numbers or names.
     k : int
-        Neighbours that vote.
+        Neighbors that vote.
 
     Returns
     -------

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import entr
 
 from kalmanssl.errors import InputError
-from kalmanssl.utils.arrays import as_array, centre_and_scale, check_features, check_labels
+from kalmanssl.utils.arrays import as_array, center_and_scale, check_features, check_labels
 
 __all__ = [
     "CategoryMatching",
@@ -63,8 +63,8 @@ def effective_dimension(z: Any) -> EffectiveDimension:
         or too small for a float.
     """
     z = check_features("z", z, least=2)
-    centred, size = centre_and_scale("z", z)
-    relative = np.linalg.eigvalsh(np.atleast_2d(np.cov(centred, rowvar=False)))[::-1].clip(min=0)
+    centered, size = center_and_scale("z", z)
+    relative = np.linalg.eigvalsh(np.atleast_2d(np.cov(centered, rowvar=False)))[::-1].clip(min=0)
     with np.errstate(over="ignore", under="ignore"):
         spectrum = relative * size**2
     if not 0 < spectrum[0] < np.inf:

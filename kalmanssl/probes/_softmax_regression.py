@@ -1,12 +1,12 @@
 """Multinomial logistic regression that is fast at many samples and says how far it is from its optimum.
 
-Minimises, over the weights W and biases c of standardised features x,
+Minimizes, over the weights W and biases c of standardized features x,
 
     mean of -log softmax(W x + c)_label  +  (penalty / 2) (|W|² + |c - log share of each class|²)
 
 with L-BFGS. Features of networks are strongly correlated, and the loss then is a long narrow valley; in coordinates in
 which its curvature is about one in every direction (principal axes of the features, each divided by
-sqrt(λ / classes + penalty)) the same minimum takes a third of the steps, or fewer. As every parameter is penalised, the
+sqrt(λ / classes + penalty)) the same minimum takes a third of the steps, or fewer. As every parameter is penalized, the
 loss is strongly convex, and a gradient g proves that no parameters are better by more than |g|² / (2 penalty): this
 *gap* is what the fit stops at. Source: Nocedal & Wright (2006), Numerical Optimization, section 7.2; Boyd &
 Vandenberghe (2004), Convex Optimization, Eq. 9.9.
@@ -43,7 +43,7 @@ class SoftmaxRegression:
         (classes,).
     penalty : float
     gap : float
-        Largest amount, in nats per sample, by which the penalised loss can be above its minimum.
+        Largest amount, in nats per sample, by which the penalized loss can be above its minimum.
     """
 
     weight: Tensor
@@ -52,7 +52,7 @@ class SoftmaxRegression:
     gap: float
 
     def logits(self, x: Tensor) -> Tensor:
-        """Unnormalised log-probabilities (samples, classes) of features `x` (samples, dims)."""
+        """Unnormalized log-probabilities (samples, classes) of features `x` (samples, dims)."""
         return torch.addmm(self.bias, x, self.weight)
 
     def log_loss(self, x: Tensor, labels: Tensor) -> float:

@@ -95,7 +95,7 @@ def run_demo(
     run = fit_run(settings, run_folder, say=say)
     rest = read_recording(recording, settings).restrict(start=settings.until)
     write_decoded(
-        run.needs_decoder().predict(run.model.transform(rest)),
+        run.require_decoder().predict(run.model.transform(rest)),
         out / "decoded.csv",
         recording=recording,
         behavior="position",

@@ -15,7 +15,7 @@ from kalmanssl.runs._summaries import order_by_peak, principal_axes
 from kalmanssl.utils.storage import load_folder, save_folder
 
 if TYPE_CHECKING:
-    from kalmanssl.data import LatentPath
+    from kalmanssl.data import Latents
     from kalmanssl.runs._run import Run, RunSettings
 
 __all__ = ["Evaluation", "running", "without_nan"]
@@ -41,9 +41,9 @@ class Evaluation:
         score.
     arrays : dict
         For pictures. Of a stretch of some seconds: `time`, `counts` in the order of `units`, `noise`,
-        `log_likelihood`, and with behaviour `mean`, `lower`, `upper`,
+        `log_likelihood`, and with behavior `mean`, `lower`, `upper`,
         `truth`, and `runs`, where it ran. Of running bins of the whole part:
-        `latents` along their principal axes, `colour` (behaviour), `decoded`, `tracked`.
+        `latents` along their principal axes, `color` (behavior), `decoded`, `tracked`.
     assumptions : dict, or None
         Whether the assumptions of identifiability hold: `AssumptionReport.to_dict` with null for what is not finite,
         and `start_s`, `stop_s` of the bins it is about. Where they could not be checked, `verdict` is None and `reason`
@@ -63,7 +63,7 @@ class Evaluation:
         ----------
         run : Run
         recording : Recording
-            With the units of the fit; with behaviour if scores are wanted.
+            With the units of the fit; with behavior if scores are wanted.
         smooth : bool
             Let the latents know the whole recording instead of only its past. The assumptions are about predictions
             from the past, and so always checked without this.
@@ -178,11 +178,11 @@ def _assumptions(run: Run, recording: Recording) -> dict[str, Any]:
 
 
 def _excerpt(
-    recording: Recording, path: LatentPath, runs: np.ndarray | None, truth: np.ndarray | None
+    recording: Recording, path: Latents, runs: np.ndarray | None, truth: np.ndarray | None
 ) -> dict[str, np.ndarray]:
     """The stretch of a contiguous part in which the animal runs most (or that is most active)."""
     count = max(2, round(_SHOWN_SECONDS / recording.bin_size))
-    interest = recording.counts.sum(axis=1) if runs is None else runs
+    interest = recording.activity.sum(axis=1) if runs is None else runs
     best = slice(0, min(count, len(recording)))
     most = -1.0
     for segment in recording.segments():
@@ -192,14 +192,14 @@ def _excerpt(
         at = int(within.argmax())
         if within[at] > most:
             most, best = float(within[at]), slice(segment.start + at, segment.start + at + size)
-    busiest = np.argsort(-recording.counts.sum(axis=0), kind="stable")[:_SHOWN_UNITS]
+    busiest = np.argsort(-recording.activity.sum(axis=0), kind="stable")[:_SHOWN_UNITS]
     chosen = np.sort(busiest)
     if truth is not None and truth.reshape(len(truth), -1).shape[1] == 1:
         where = slice(None) if runs is None or not runs.any() else runs
-        chosen = chosen[order_by_peak(recording.counts[where][:, chosen], truth.reshape(-1)[where])]
+        chosen = chosen[order_by_peak(recording.activity[where][:, chosen], truth.reshape(-1)[where])]
     arrays = {
         "time": path.time[best],
-        "counts": recording.counts[best][:, chosen],
+        "counts": recording.activity[best][:, chosen],
         "units": chosen,
         "noise": path.noise[best],
         "log_likelihood": path.log_likelihood[best],
@@ -211,13 +211,13 @@ def _excerpt(
     return {name: np.asarray(array) for name, array in arrays.items()}
 
 
-def _overview(path: LatentPath, scored: np.ndarray | None, truth: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Latents along the axes in which they spread most, coloured by behaviour, else by time."""
+def _overview(path: Latents, scored: np.ndarray | None, truth: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Latents along the axes in which they spread most, colored by behavior, else by time."""
     where = np.ones(len(path), dtype=bool) if scored is None or not scored.any() else scored
     some = _thin(np.flatnonzero(where), _SHOWN_BINS)
     axes = principal_axes(path.mean, where)
-    colour = path.time if truth is None else truth.reshape(len(truth), -1)[:, 0]
-    return {"latents": (path.mean[some] - path.mean[where].mean(axis=0)) @ axes, "colour": colour[some]}
+    color = path.time if truth is None else truth.reshape(len(truth), -1)[:, 0]
+    return {"latents": (path.mean[some] - path.mean[where].mean(axis=0)) @ axes, "color": color[some]}
 
 
 def _thin(index: np.ndarray, most: int) -> np.ndarray:

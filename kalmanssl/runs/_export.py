@@ -1,4 +1,4 @@
-"""Decoded behaviour on disk: a table (CSV) or an NWB file in the clock of the recording that it came from."""
+"""Decoded behavior on disk: a table (CSV) or an NWB file in the clock of the recording that it came from."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def columns(decoded: DecodedPosition) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of (time,)
-        `time`, `mean`, `lower`, `upper` for behaviour of one dimension; `time`, `mean_x`, `lower_x`, `upper_x`,
+        `time`, `mean`, `lower`, `upper` for behavior of one dimension; `time`, `mean_x`, `lower_x`, `upper_x`,
         `mean_y`, ... for more (dimensions after the third are called by their number).
     """
     parts = {"mean": decoded.mean, "lower": decoded.lower, "upper": decoded.upper}
@@ -60,7 +60,7 @@ def columns(decoded: DecodedPosition) -> dict[str, np.ndarray]:
 def write_decoded(
     decoded: DecodedPosition, out: Path, *, recording: Path, behavior: str, unit: str, made_by: str, overwrite: bool
 ) -> None:
-    """Write decoded behaviour as CSV or NWB, by the suffix of `out`; complete or not at all.
+    """Write decoded behavior as CSV or NWB, by the suffix of `out`; complete or not at all.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def write_decoded(
     recording : Path
         NWB file that it was decoded from; its session is named in an NWB file.
     behavior, unit : str
-        Name and unit of measurement of the behaviour.
+        Name and unit of measurement of the behavior.
     made_by : str
         Said in the description.
     overwrite : bool

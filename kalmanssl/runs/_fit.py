@@ -80,7 +80,7 @@ def fit_run(
             run.decoder = fit_decoder(run, training)
         run.card["seconds"] = {"model": round(fitted_in, 1), "decoder": round(time.perf_counter() - began, 1)}
         run.evaluation = Evaluation.of(run, training if rest is None else rest, fitted=rest is None)
-        replace_folder(out, run.save_into, overwrite)
+        replace_folder(out, run.save, overwrite)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_how_to_resume(work, settings, out)) from None
     except (CollapseError, DivergenceError) as error:
@@ -100,7 +100,7 @@ def partial_folder(out: Path) -> Path:
 
 def fit_decoder(run: Run, training: Recording) -> Any:
     """Fit and calibrate the decoder of a run on the running bins of its training part, or on all if it has none."""
-    from kalmanssl.decoding import PositionDecoder, rehearse
+    from kalmanssl.decoding import PositionDecoder, cross_fit
     from kalmanssl.runs._evaluation import running
 
     asked = {"level": run.settings.level, "regressor": run.settings.decoder, "period": run.settings.period}
@@ -112,7 +112,7 @@ def fit_decoder(run: Run, training: Recording) -> Any:
         training.behavior[str(run.behavior)],
         where=where,
         smoothed=run.model.transform(training, smooth=True),
-        rehearsals=rehearse(run.model, training),
+        held_out_fits=cross_fit(run.model, training),
     )
 
 
@@ -173,7 +173,7 @@ def _facts(recording: Recording, training: Recording) -> dict[str, Any]:
             "source": recording.source,
             "units": recording.n_units,
             "bin_size_s": recording.bin_size,
-            "spikes": int(recording.counts.sum()) if recording.kind == "counts" else None,
+            "spikes": int(recording.activity.sum()) if recording.kind == "counts" else None,
             "start_s": float(recording.time[0] - half),
             "stop_s": float(recording.time[-1] + half),
             "fitted_until_s": float(training.time[-1] + half),

@@ -69,7 +69,7 @@ def score_rows(scores: dict[str, Any], unit: str) -> list[list[str]]:
     scores : dict
         "running" and "all", as in `kalmanssl.runs.Evaluation`.
     unit : str
-        Of the behaviour.
+        Of the behavior.
     """
     parts = {
         heading: scores[name]
@@ -166,7 +166,7 @@ def _decoded(run: Run, evaluation: Evaluation) -> str:
             a["upper"][:, dim],
             a["truth"][:, dim] if "truth" in a else None,
             where=a.get("runs"),
-            level=run.needs_decoder().level,
+            level=run.require_decoder().level,
             name=f"{run.behavior}{f' {dim + 1}' if dims > 1 else ''}",
             unit=run.behavior_unit,
             period=period,
@@ -184,7 +184,7 @@ def _decoded(run: Run, evaluation: Evaluation) -> str:
         sorted_by += f" The decoder learned {run.behavior} from running; what it says of rest is drawn faint."
     return section(
         "decoded",
-        "Spikes and decoded behaviour" if dims else "Spikes",
+        "Spikes and decoded behavior" if dims else "Spikes",
         f'<p class="note">{_text(says + sorted_by)}</p>',
         drawing("decoded", axes[0], says, wide=True),
     )
@@ -201,7 +201,7 @@ def _scores(run: Run, evaluation: Evaluation) -> str:
     }
     left = drawing(
         "calibration",
-        plots.calibration(curves, run.needs_decoder().level),
+        plots.calibration(curves, run.require_decoder().level),
         "Share of bins inside the interval against the promised share, for every level.",
     )
     a = evaluation.arrays
@@ -211,7 +211,7 @@ def _scores(run: Run, evaluation: Evaluation) -> str:
         right = drawing(
             "confusion",
             plots.confusion(decoded, tracked, name=str(run.behavior), unit=run.behavior_unit),
-            "Decoded against tracked behaviour; each column shows where decoded behaviour lies.",
+            "Decoded against tracked behavior; each column shows where decoded behavior lies.",
         )
     curve = [["promised (%)", *(f"{name.removesuffix(' bins')} (%)" for name in curves)]]
     first = next(iter(curves.values()))
@@ -223,7 +223,7 @@ def _scores(run: Run, evaluation: Evaluation) -> str:
         "scores",
         "How well it decodes, and whether the intervals keep their promise",
         f'<p class="note">{_calibrated_on(run)} Bands and ± are one standard error, counting stretches of time, since '
-        "neighbouring bins err together.</p>",
+        "neighboring bins err together.</p>",
         f'<div class="beside">{left}{right}</div>',
         f'<div class="beside">{table(rows)}{table(curve)}</div>',
     )
@@ -240,15 +240,15 @@ def _calibrated_on(run: Run) -> str:
 
 def _latents(run: Run, evaluation: Evaluation) -> str:
     a = evaluation.arrays
-    latents, colour = a["latents"], a["colour"]
+    latents, color = a["latents"], a["color"]
     name, unit = (run.behavior, run.behavior_unit) if "truth" in a else ("time", "s")
     of: dict[str, Any] = {"name": name, "unit": unit, "period": run.settings.period if "truth" in a else None}
     views = [(0, 1), (0, 2)][: max(1, min(2, latents.shape[1] - 1))] if latents.shape[1] > 1 else []
     drawn = [
         drawing(
             f"latents{number}",
-            plots.latent_path(latents, colour, dims=dims, **of, axes=plots.new_axes(4.8, 3.8)[0]),
-            f"Latents along their principal axes {dims[0] + 1} and {dims[1] + 1}, coloured by {name}.",
+            plots.latent_path(latents, color, dims=dims, **of, axes=plots.new_axes(4.8, 3.8)[0]),
+            f"Latents along their principal axes {dims[0] + 1} and {dims[1] + 1}, colored by {name}.",
         )
         for number, dims in enumerate(views)
     ]
@@ -257,7 +257,7 @@ def _latents(run: Run, evaluation: Evaluation) -> str:
         "latents",
         "The latent path",
         f'<p class="note">Posterior means of the state at {len(latents)} {where}, along the axes in which they spread '
-        f"most, coloured by {_text(name)}. The model never saw {_text(name)}.</p>",
+        f"most, colored by {_text(name)}. The model never saw {_text(name)}.</p>",
         f'<div class="beside">{"".join(drawn)}</div>',
     )
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["assumptions_line", "assumptions_section"]
 
-_COLOUR = {"holds": "green", "doubtful": "blue", "fails": "orange", "not checked": "muted"}
+_COLOR = {"holds": "green", "doubtful": "blue", "fails": "orange", "not checked": "muted"}
 _OVERALL = {
     "holds": "Nothing was found against any of the {all}. That is no proof: every check has deviations that it cannot "
     "see, and that there are true latents to be found is itself assumed.",
@@ -20,7 +20,7 @@ _OVERALL = {
     "far the latents stray when an assumption nearly holds: take what they show as a hint, and see whether fits with "
     "other seeds agree.",
     "fails": "Of the {all}, {fails} fail, so the theorem does not promise that these are the true latents: another fit "
-    "may find others that predict the recording as well. See whether fits with other seeds agree. Behaviour that is "
+    "may find others that predict the recording as well. See whether fits with other seeds agree. Behavior that is "
     "decoded from them is not touched by this: its own scores judge it.",
 }
 
@@ -52,11 +52,11 @@ def assumptions_section(evaluation: Evaluation) -> str:
         return _section(f"{about}.", f"<p><strong>{escape(_capital(_not_checked(found)))}</strong></p>")
     about += f" at {found['frames']} steps from {found['start_s']:.10g} to {found['stop_s']:.10g} s"
     if evaluation.part["fitted"]:
-        about += ", a time that the model was fitted on, which is in its favour"
+        about += ", a time that the model was fitted on, which is in its favor"
     head = "".join(f'<th style="text-align:left">{name}</th>' for name in ("assumption", "verdict", "why"))
     rows = "\n".join(
         f'<tr><td class="text" style="overflow-wrap:normal">{escape(says)}</td>'
-        f'<td style="text-align:left">{_coloured(verdict)}</td>'
+        f'<td style="text-align:left">{_colored(verdict)}</td>'
         f'<td class="text">{escape(why)}</td></tr>'
         for says, verdict, why in _rows(found)
     )
@@ -88,8 +88,8 @@ def _not_checked(assumptions: dict[str, Any] | None) -> str:
     return f"not checked: {assumptions['reason']}"
 
 
-def _coloured(verdict: str) -> str:
-    return f'<strong style="color:var(--{_COLOUR[verdict]})">{escape(verdict)}</strong>'
+def _colored(verdict: str) -> str:
+    return f'<strong style="color:var(--{_COLOR[verdict]})">{escape(verdict)}</strong>'
 
 
 def _capital(text: str) -> str:

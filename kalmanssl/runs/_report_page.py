@@ -92,7 +92,7 @@ def tiles(items: Sequence[tuple[str, str]]) -> str:
 
 
 def drawing(name: str, axes: Axes, says: str, wide: bool = False) -> str:
-    """Inline picture of the figure that the axes are in; ink and lines take the colours of the page.
+    """Inline picture of the figure that the axes are in; ink and lines take the colors of the page.
 
     Parameters
     ----------
@@ -118,8 +118,8 @@ def drawing(name: str, axes: Axes, says: str, wide: bool = False) -> str:
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r"url\(#", f"url(#{name}-", svg)
     svg = re.sub(r'href="#', f'href="#{name}-', svg)
-    for colour, variable in _FOLLOWS.items():
-        svg = svg.replace(colour, f"var(--{variable})")
+    for color, variable in _FOLLOWS.items():
+        svg = svg.replace(color, f"var(--{variable})")
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px system-ui, sans-serif", svg)
     svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(says, quote=True)}"', 1)
     return f'<figure style="margin:0"{" class=wide" if wide else ""}>{svg}</figure>'

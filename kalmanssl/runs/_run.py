@@ -2,7 +2,7 @@
 
 RUN/card.json      how it was fitted, on what, and how well it did
 RUN/model/         the model (`KalmanSSL.save`)
-RUN/decoder/       the decoder, where there was behaviour to decode
+RUN/decoder/       the decoder, where there was behavior to decode
 RUN/evaluation/    what the report shows of the part that was scored
 """
 
@@ -58,7 +58,7 @@ class RunSettings:
     min_speed : float, optional
         Or the speed above which the animal runs.
     period : float, optional
-        Period of circular behaviour.
+        Period of circular behavior.
     level : float, optional
         Level of the interval.
     decoder : str, optional
@@ -162,7 +162,7 @@ class Run:
     ----------
     settings : RunSettings
     model : KalmanSSL
-    decoder : PositionDecoder, or None if there was no behaviour
+    decoder : PositionDecoder, or None if there was no behavior
     card : dict
         What else is known: `recording`, `behavior`, `seconds`, `kalmanssl`, `made`.
     evaluation : Evaluation, or None
@@ -177,7 +177,7 @@ class Run:
 
     @property
     def behavior(self) -> str | None:
-        """Name of the behaviour that is decoded."""
+        """Name of the behavior that is decoded."""
         known = self.card["behavior"]
         return None if known is None else known["name"]
 
@@ -187,19 +187,19 @@ class Run:
         known = self.card["behavior"]
         return "" if known is None else short_unit(known["unit"])
 
-    def needs_decoder(self) -> PositionDecoder:
+    def require_decoder(self) -> PositionDecoder:
         """Return the decoder; an `InputError` says how to get one if there is none."""
         if self.decoder is None:
             raise InputError(
-                "the run has no decoder, since it was fitted without behaviour: fit it on a recording that has some"
+                "the run has no decoder, since it was fitted without behavior: fit it on a recording that has some"
             )
         return self.decoder
 
-    def save_into(self, folder: Path) -> None:
+    def save(self, folder: Path) -> None:
         """Write everything into an empty folder."""
         self.model.save(folder / "model")
         if self.decoder is not None:
-            arrays, plain = _take_apart(self.decoder.state())
+            arrays, plain = _flatten_state(self.decoder.state())
             save_folder(folder / "decoder", "decoder", arrays, {"state": plain})
         if self.evaluation is not None:
             self.evaluation.save(folder / "evaluation")
@@ -241,7 +241,7 @@ class Run:
             decoder = None
             if card["behavior"] is not None:
                 arrays, stored = load_folder(folder / "decoder", "decoder")
-                decoder = PositionDecoder.from_state(_put_together(arrays, stored["state"]))
+                decoder = PositionDecoder.from_state(_unflatten_state(arrays, stored["state"]))
             return cls(
                 settings=RunSettings.from_json(card["settings"]),
                 model=KalmanSSL.load(folder / "model"),
@@ -280,25 +280,25 @@ def short_unit(unit: str) -> str:
     return short.get(unit.lower(), "" if unit.lower() in ("unknown", "n/a", "na") else unit)
 
 
-def _take_apart(state: Any, name: str = "state") -> tuple[dict[str, np.ndarray], Any]:
+def _flatten_state(state: Any, name: str = "state") -> tuple[dict[str, np.ndarray], Any]:
     """Split nested dicts and lists into named arrays and JSON, with {"array": name} where an array stood."""
     if isinstance(state, np.ndarray):
         return {name: state}, {"array": name}
     if isinstance(state, Mapping):
-        parts = {str(key): _take_apart(value, f"{name}.{key}") for key, value in state.items()}
+        parts = {str(key): _flatten_state(value, f"{name}.{key}") for key, value in state.items()}
         arrays = {key: array for found, _ in parts.values() for key, array in found.items()}
         return arrays, {"object": {key: plain for key, (_, plain) in parts.items()}}
     if isinstance(state, list | tuple):
-        items = [_take_apart(value, f"{name}.{i}") for i, value in enumerate(state)]
+        items = [_flatten_state(value, f"{name}.{i}") for i, value in enumerate(state)]
         return {key: array for found, _ in items for key, array in found.items()}, [plain for _, plain in items]
     return {}, state.item() if isinstance(state, np.generic) else state
 
 
-def _put_together(arrays: Mapping[str, np.ndarray], plain: Any) -> Any:
+def _unflatten_state(arrays: Mapping[str, np.ndarray], plain: Any) -> Any:
     if isinstance(plain, dict):
         if "array" in plain:
             return arrays[plain["array"]]
-        return {key: _put_together(arrays, value) for key, value in plain["object"].items()}
+        return {key: _unflatten_state(arrays, value) for key, value in plain["object"].items()}
     if isinstance(plain, list):
-        return [_put_together(arrays, value) for value in plain]
+        return [_unflatten_state(arrays, value) for value in plain]
     return plain

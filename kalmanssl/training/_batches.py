@@ -52,7 +52,7 @@ class WindowSettings:
     batch_size : int
         Windows per step. The entropy is estimated on the latents of one batch.
     steps_per_epoch : int
-    activity_bias : float
+    activity_sampling_power : float
         Power of the mean activity that windows are drawn in proportion to.
     """
 
@@ -60,13 +60,13 @@ class WindowSettings:
     bins_per_step: int
     batch_size: int
     steps_per_epoch: int
-    activity_bias: float
+    activity_sampling_power: float
 
     def __post_init__(self) -> None:
         for name in ("window", "bins_per_step", "batch_size", "steps_per_epoch"):
             check_whole(name, getattr(self, name), 1)
-        if self.activity_bias < 0:
-            raise InputError(f"activity_bias must not be negative, got {self.activity_bias}")
+        if self.activity_sampling_power < 0:
+            raise InputError(f"activity_sampling_power must not be negative, got {self.activity_sampling_power}")
         if self.window < 2 * self.bins_per_step:
             raise InputError(
                 f"window must hold at least 2 steps of {self.bins_per_step} bins, since a sequence needs a past; "
@@ -109,7 +109,7 @@ class WindowBatches:
             s.bins_per_step,
             s.batch_size,
             batches,
-            activity_bias=s.activity_bias,
+            activity_sampling_power=s.activity_sampling_power,
             seed=self.seed,
             epoch=epoch,
         )

@@ -42,7 +42,7 @@ class CollapseWatch(Callback):
         if symptom:
             raise CollapseError(
                 f"the latents collapsed: after epoch {trainer.current_epoch + 1} {symptom} "
-                "(try another entropy, such as 'logdet', or a lower dynamics_rate)"
+                "(try another entropy, such as 'logdet', or a lower dynamics_lr_factor)"
             )
 
     def state_dict(self) -> dict[str, Any]:

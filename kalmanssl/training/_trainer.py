@@ -71,7 +71,7 @@ class TrainingSettings:
         Rounds at whose end the held-out part is scored and a checkpoint is written.
     learning_rate : float
         Peak rate of the encoder (Adam); it rises over the first twentieth of the steps and falls to zero as a cosine.
-    dynamics_rate, noise_rate : float
+    dynamics_lr_factor, noise_lr_factor : float
         Multiples of `learning_rate` for the dynamics and constant noise (the filter should follow the encoder
         closely, LDM paper section 4) and for networks that predict noise.
     weight_decay : float
@@ -84,8 +84,8 @@ class TrainingSettings:
 
     epochs: int
     learning_rate: float
-    dynamics_rate: float = 1.0
-    noise_rate: float = 1.0
+    dynamics_lr_factor: float = 1.0
+    noise_lr_factor: float = 1.0
     weight_decay: float = 0.0
     gradient_clip: float = 10.0
     patience: int = 1_000_000
@@ -93,7 +93,7 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         for name in ("epochs", "patience"):
             check_whole(name, getattr(self, name), 1)
-        for name in ("learning_rate", "dynamics_rate", "noise_rate", "gradient_clip"):
+        for name in ("learning_rate", "dynamics_lr_factor", "noise_lr_factor", "gradient_clip"):
             check_positive(name, getattr(self, name))
         check_number("weight_decay", self.weight_decay)
         if not 0 <= self.weight_decay < math.inf:
@@ -133,7 +133,7 @@ def train(
         A Lightning accelerator: "auto", "cpu", "gpu".
     devices : int
         How many of them share the work. Each takes batches of its own, and entropies are those of all together; so are
-        the statistics of batch normalisation, on GPUs. The script that calls this is run by a process for each of them,
+        the statistics of batch normalization, on GPUs. The script that calls this is run by a process for each of them,
         all of which end with the same weights: what it shall do but once belongs under
         ``if os.environ.get("LOCAL_RANK", "0") == "0":``.
     checkpoint_dir : path, optional
@@ -298,7 +298,12 @@ class _Task(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         s = self.settings
-        rates = {"encoder": 1.0, "dynamics": s.dynamics_rate, "steady": s.dynamics_rate, "noise": s.noise_rate}
+        rates = {
+            "encoder": 1.0,
+            "dynamics": s.dynamics_lr_factor,
+            "steady": s.dynamics_lr_factor,
+            "noise": s.noise_lr_factor,
+        }
         named = {name: parameters for name, parameters in self.model.parameter_groups().items() if parameters}
         groups = [
             {

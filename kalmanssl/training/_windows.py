@@ -24,7 +24,7 @@ def hold_out_blocks(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Take `n_blocks` blocks of time out of contiguous stretches, evenly spread over all of the time.
 
-    Blocks and not single windows, because neighbouring bins of a recording resemble each other: a held-out bin
+    Blocks and not single windows, because neighboring bins of a recording resemble each other: a held-out bin
     between two training bins would tell nothing.
 
     Parameters
@@ -56,14 +56,14 @@ def hold_out_blocks(
         return [s for s in stretches if len(s) >= window], []
     total = sum(len(s) for s in stretches)
     block = max(round(fraction * total / n_blocks), window)
-    centres = (np.arange(n_blocks) + 0.5) / n_blocks * total
+    centers = (np.arange(n_blocks) + 0.5) / n_blocks * total
     training: list[np.ndarray] = []
     held_out: list[np.ndarray] = []
     offset = 0
     for stretch in stretches:
         cuts = [0]
-        for centre in centres:
-            start = int(centre) - block // 2 - offset
+        for center in centers:
+            start = int(center) - block // 2 - offset
             if start >= cuts[-1] and start + block <= len(stretch):
                 held_out.append(stretch[start : start + block])
                 cuts += [start, start + block]
@@ -116,7 +116,7 @@ class RandomWindows(IterableDataset):
     step : int
         Bins between two entries of a window, which has `window` // `step` of them.
     batch_size, batches_per_epoch : int
-    activity_bias : float
+    activity_sampling_power : float
         Windows are drawn with a probability that goes as their mean activity (the sum over features) to this power;
         with 0 every place is equally likely.
     seed, epoch : int
@@ -129,7 +129,7 @@ class RandomWindows(IterableDataset):
         step: int,
         batch_size: int,
         batches_per_epoch: int,
-        activity_bias: float,
+        activity_sampling_power: float,
         seed: int,
         epoch: int = 0,
     ) -> None:
@@ -141,7 +141,7 @@ class RandomWindows(IterableDataset):
         self.starts = torch.from_numpy(np.concatenate(places))
         activity = np.concatenate([[0.0], np.cumsum(self.data.sum(1).double().numpy())])
         mean_activity = torch.from_numpy(activity)[self.starts + window] - torch.from_numpy(activity)[self.starts]
-        weight = mean_activity.clamp_min(0) ** activity_bias
+        weight = mean_activity.clamp_min(0) ** activity_sampling_power
         self.cumulative = weight.cumsum(0) if weight.sum() > 0 else torch.ones_like(weight).cumsum(0)
         self.offsets = step * torch.arange(window // step)
         self.batch_size = batch_size

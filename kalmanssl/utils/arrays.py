@@ -16,10 +16,10 @@ from kalmanssl.errors import InputError, first_line
 __all__ = [
     "as_array",
     "as_floats",
-    "centre_and_scale",
+    "center_and_scale",
+    "check_activity",
     "check_behavior",
     "check_bin_size",
-    "check_counts",
     "check_epoch",
     "check_features",
     "check_labels",
@@ -71,69 +71,69 @@ def as_floats(name: str, values: Any) -> np.ndarray:
     raise InputError(f"{name} must be numbers, got an array of {array.dtype}; convert it to float first")
 
 
-def check_counts(counts: Any, kind: str) -> np.ndarray:
-    """Return counts as finite (time, units) float32, not negative unless they are a signal."""
+def check_activity(activity: Any, kind: str) -> np.ndarray:
+    """Return activity as finite (time, units) float32, not negative unless they are a signal."""
     if kind not in ("counts", "signal"):
         raise InputError(f"kind must be 'counts' or 'signal', got {kind!r}")
-    values = as_array("counts", counts)
+    values = as_array("activity", activity)
     if values.dtype.kind not in "biuf":
-        raise InputError(f"counts must be numbers, got an array of {values.dtype}; convert it to float first")
+        raise InputError(f"activity must be numbers, got an array of {values.dtype}; convert it to float first")
     if values.ndim != 2:
         raise InputError(
-            f"counts must have shape (time, units), got {values.shape}; one channel alone is counts.reshape(-1, 1)"
+            f"activity must have shape (time, units), got {values.shape}; one channel alone is activity.reshape(-1, 1)"
         )
     if 0 in values.shape:
-        raise InputError(f"counts must hold at least one bin and one unit, got shape {values.shape}")
+        raise InputError(f"activity must hold at least one bin and one unit, got shape {values.shape}")
     with np.errstate(over="ignore"):
         values = values.astype(np.float32)
     wrong = ~np.isfinite(values)
     if wrong.any():
         t, u = np.argwhere(wrong)[0]
         raise InputError(
-            f"counts has {int(wrong.sum())} NaN, infinite or over-large values, the first at bin {t}, "
+            f"activity has {int(wrong.sum())} NaN, infinite or over-large values, the first at bin {t}, "
             f"unit {u}; leave these bins out (gaps in time are fine) or fill them"
         )
     if kind == "counts" and values.min() < 0:
         t, u = np.argwhere(values < 0)[0]
         raise InputError(
-            f"counts has negative values, the first {values[t, u]:g} at bin {t}, unit {u}; "
+            f"activity has negative values, the first {values[t, u]:g} at bin {t}, unit {u}; "
             "pass kind='signal' if this is a real-valued signal"
         )
     return values
 
 
 def check_time(time: Any, bin_size: float | None, n_bins: int) -> tuple[np.ndarray, float]:
-    """Return bin centres (time,) and the width of a bin, both in seconds."""
+    """Return bin centers (time,) and the width of a bin, both in seconds."""
     if bin_size is not None:
         check_bin_size(bin_size)
     if time is None:
         width = 0.025 if bin_size is None else float(bin_size)
         return width * (np.arange(n_bins) + 0.5), width
-    centres = as_floats("time", time)
-    if centres.shape != (n_bins,):
-        raise InputError(f"time must have shape ({n_bins},), one bin centre per row of counts; got {centres.shape}")
-    if not np.isfinite(centres).all():
-        raise InputError(f"time has {int((~np.isfinite(centres)).sum())} NaN or infinite values; leave these bins out")
-    steps = np.diff(centres)
+    centers = as_floats("time", time)
+    if centers.shape != (n_bins,):
+        raise InputError(f"time must have shape ({n_bins},), one bin center per row of activity; got {centers.shape}")
+    if not np.isfinite(centers).all():
+        raise InputError(f"time has {int((~np.isfinite(centers)).sum())} NaN or infinite values; leave these bins out")
+    steps = np.diff(centers)
     if (steps <= 0).any():
         i = int(np.argmax(steps <= 0))
         raise InputError(
-            f"time must increase, but bin {i + 1} ({centres[i + 1]:.10g} s) does not come after "
-            f"bin {i} ({centres[i]:.10g} s); sort the bins and drop repeats"
+            f"time must increase, but bin {i + 1} ({centers[i + 1]:.10g} s) does not come after "
+            f"bin {i} ({centers[i]:.10g} s); sort the bins and drop repeats"
         )
     if bin_size is None:
         if n_bins < 2:
             raise InputError("bin_size is needed when there is only one bin")
-        return centres, float(np.median(steps))
+        return centers, float(np.median(steps))
     if n_bins > 1 and np.median(steps) < 0.5 * bin_size:
         raise InputError(
             f"time steps by {np.median(steps):.4g} s, less than half of bin_size={bin_size:g} s; both are in seconds"
         )
-    return centres, float(bin_size)
+    return centers, float(bin_size)
 
 
 def check_behavior(behavior: Any, n_bins: int) -> dict[str, np.ndarray]:
-    """Return behaviour by name, each (time,) or (time, dims) with NaN where unknown."""
+    """Return behavior by name, each (time,) or (time, dims) with NaN where unknown."""
     if behavior is None:
         return {}
     named = behavior if isinstance(behavior, Mapping) else {"position": behavior}
@@ -199,7 +199,7 @@ def check_labels(name: str, labels: Any, samples: int, least: int = 2) -> np.nda
     return array
 
 
-def centre_and_scale(name: str, z: np.ndarray) -> tuple[np.ndarray, np.float64]:
+def center_and_scale(name: str, z: np.ndarray) -> tuple[np.ndarray, np.float64]:
     """Return finite rows in float64 with mean zero and entries of about one, and what they were divided by.
 
     Squares and differences are safe in them however large, small or far from zero the rows were.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, distributed
 from torch.autograd import Function
 
-__all__ = ["gathered", "rank_and_size"]
+__all__ = ["all_gather", "rank_and_size"]
 
 
 def rank_and_size() -> tuple[int, int]:
@@ -18,7 +18,7 @@ def rank_and_size() -> tuple[int, int]:
     return 0, 1
 
 
-def gathered(v: Tensor) -> Tensor:
+def all_gather(v: Tensor) -> Tensor:
     """Rows of all processes, one process after the other, with gradients; `v` itself in a process that is alone.
 
     The gradient that comes back to the rows of a process is the sum of those that all processes have for them. Averaged

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
-from kalmanssl.utils.precision import widened
+from kalmanssl.utils.precision import to_float32
 from kalmanssl.utils.storage import load_folder, save_folder
 
 __all__ = ["load_weights", "save_weights"]
@@ -41,7 +41,7 @@ def save_weights(
         if not isinstance(value, Tensor):
             raise InputError(f"{name} of the {kind} is no tensor but {type(value).__name__}, which cannot be saved")
         # The format knows no bfloat16; what is in half precision goes there and back unchanged.
-        arrays[name] = widened(value.detach()).cpu().numpy()
+        arrays[name] = to_float32(value.detach()).cpu().numpy()
     save_folder(path, kind, arrays, {"parts": dict(parts)}, overwrite)
 
 

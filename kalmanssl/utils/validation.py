@@ -19,7 +19,7 @@ __all__ = [
 def check_setting(name: str, value: object, fine: bool, wanted: str) -> None:
     """Raise `InputError`, which names the setting and what it must be, unless it is fine."""
     if not fine:
-        raise InputError(f"{name} must be {wanted}; got {value!r}")
+        raise InputError(f"{name} must be {wanted}; got {value!r}", parameter=name)
 
 
 def check_known(name: str, value: object, known: tuple[str, ...]) -> None:

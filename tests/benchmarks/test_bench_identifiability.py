@@ -140,7 +140,7 @@ def test_plan_rises_and_falls():
 
 
 def test_every_experiment_has_what_the_suite_promises():
-    from identifiability.catalogue import EXPERIMENTS
+    from identifiability.catalog import EXPERIMENTS
     from identifiability.experiment import PRESETS
 
     assert list(EXPERIMENTS) == ["square", "figure8", "noise", "wobbly", "deviations", "dimensions", "sphere"]
@@ -160,7 +160,7 @@ def test_every_experiment_has_what_the_suite_promises():
     [("noise", "kNN"), ("wobbly", "KDE"), ("dimensions", "kNN, 5 dimensions"), ("sphere", "stop-gradient")],
 )
 def test_experiments_run(name, setting):
-    from identifiability.catalogue import EXPERIMENTS
+    from identifiability.catalog import EXPERIMENTS
     from identifiability.experiment import run
 
     experiment = EXPERIMENTS[name]
@@ -177,7 +177,7 @@ def test_experiments_run(name, setting):
 
 
 def test_a_filter_that_knows_the_system_bounds_what_is_found():
-    from identifiability.catalogue import EXPERIMENTS
+    from identifiability.catalog import EXPERIMENTS
     from identifiability.experiment import run
 
     row = run(EXPERIMENTS["noise"], EXPERIMENTS["noise"].setting("exact filter, knows the system"), "tiny", 1)
@@ -185,7 +185,7 @@ def test_a_filter_that_knows_the_system_bounds_what_is_found():
 
 
 def test_plans_are_chosen_by_videos_that_are_not_tested():
-    from identifiability.catalogue import EXPERIMENTS
+    from identifiability.catalog import EXPERIMENTS
     from identifiability.experiment import run
 
     row = run(EXPERIMENTS["square"], EXPERIMENTS["square"].setting("PCA"), "tiny", 0)
@@ -194,7 +194,7 @@ def test_plans_are_chosen_by_videos_that_are_not_tested():
 
 
 def test_true_latents_score_one_and_folded_ones_less():
-    from identifiability.catalogue import EXPERIMENTS
+    from identifiability.catalog import EXPERIMENTS
     from identifiability.experiment import Setting, run
 
     class Cheat:
@@ -254,7 +254,7 @@ def test_results_are_kept_resumed_and_never_mixed(tmp_path):
 
 
 def test_table_says_what_was_reached(tmp_path):
-    from identifiability.catalogue import EXPERIMENTS
+    from identifiability.catalog import EXPERIMENTS
     from identifiability.figures import write_page
     from identifiability.settings import open_results
     from identifiability.tables import table
@@ -276,7 +276,7 @@ def test_table_says_what_was_reached(tmp_path):
 
 
 def test_tables_say_what_else_was_measured(tmp_path):
-    from identifiability.catalogue import EXPERIMENTS
+    from identifiability.catalog import EXPERIMENTS
     from identifiability.settings import open_results
     from identifiability.tables import assumptions, measured
 

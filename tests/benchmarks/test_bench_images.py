@@ -296,7 +296,7 @@ def test_results_are_kept_resumed_and_never_mixed(tmp_path):
 def test_mutual_information_is_judged_beside_the_seeds(tmp_path):
     from images.tables import difference_lines, differences, verdict
 
-    pairs = [("sphere KDE", 0.90), ("plane kNN", 0.92), ("sphere kNN", 0.88)]
+    pairs = [("sphere KDE", 0.90), ("Euclidean kNN", 0.92), ("sphere kNN", 0.88)]
     noise = {0: -0.004, 1: 0.0, 2: 0.004}
     probes = {}
     for (name, base), gain in zip(pairs, (0.002, -0.002, 0.001), strict=True):
@@ -314,7 +314,7 @@ def test_mutual_information_is_judged_beside_the_seeds(tmp_path):
     better = filled(tmp_path / "better", {k: v + 0.05 * ("MI" in k[0]) for k, v in probes.items()})
     assert ": a systematic difference" in verdict(better)
     assert "ahead in 3" in verdict(better)
-    assert "plane kNN, sphere KDE, sphere kNN." in verdict(better)
+    assert "Euclidean kNN, sphere KDE, sphere kNN." in verdict(better)
     few = filled(tmp_path / "few", {k: v for k, v in probes.items() if k[0].startswith("sphere") and not k[1]})
     assert "with one seed it is not known" in verdict(few)
     assert "Too few" in verdict(filled(tmp_path / "none", {}))
@@ -357,7 +357,13 @@ def test_the_command_runs_a_part_and_goes_on(tmp_path):
     assert said.exit_code == 0, said.output
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     names = [row["combination"] for row in found["results"]]
-    assert names == ["plane KDE", "plane KDE + MI", "categories + MI, match 0.8", "plane KDE", "plane KDE + MI"]
+    assert names == [
+        "Euclidean KDE",
+        "Euclidean KDE + MI",
+        "categories + MI, match 0.8",
+        "Euclidean KDE",
+        "Euclidean KDE + MI",
+    ]
     assert (tmp_path / "out" / "page.html").stat().st_size > 10_000
     before = (tmp_path / "out" / "results.json").read_text()
     assert command("--out", out, "--combinations", "plane kde").exit_code == 0

@@ -47,7 +47,7 @@ def test_what_is_asked_for_is_a_part_of_a_name():
     from suite import asked
 
     assert asked(None, "sphere KDE")
-    assert asked(["knn", "kde"], "plane", "sphere KDE")
+    assert asked(["knn", "kde"], "euclidean", "sphere KDE")
     assert not asked(["kde"], "sphere kNN")
 
 

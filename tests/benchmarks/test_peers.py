@@ -21,8 +21,8 @@ def track(seconds=200.0, units=30, seed=0):
     rng = np.random.default_rng(seed)
     time = np.arange(0.0, seconds, 0.025) + 0.0125
     position = np.abs((time / 2.0) % 2.0 - 1.0)
-    centres = np.linspace(0, 1, units)
-    rate = 25.0 * np.exp(-0.5 * ((position[:, None] - centres) / 0.08) ** 2) + 0.2
+    centers = np.linspace(0, 1, units)
+    rate = 25.0 * np.exp(-0.5 * ((position[:, None] - centers) / 0.08) ** 2) + 0.2
     counts = rng.poisson(0.025 * rate)
     rec = Recording.from_arrays(counts, time=time, bin_size=0.025, behavior=position)
     running = (position > 0.05) & (position < 0.95)
@@ -79,10 +79,10 @@ def test_causal_smoothing_is_blind_to_the_future_and_to_other_stretches():
     assert sliding_sum(signal, 10, stretches)[25] == pytest.approx(signal[16:26].sum(axis=0))
 
 
-def test_centred_smoothing_keeps_a_constant_up_to_the_ends():
-    from peers.smoothing import centred_gaussian
+def test_centered_smoothing_keeps_a_constant_up_to_the_ends():
+    from peers.smoothing import centered_gaussian
 
-    np.testing.assert_allclose(centred_gaussian(np.full((50, 2), 3.0), 5.0, [slice(0, 20), slice(20, 50)]), 3.0)
+    np.testing.assert_allclose(centered_gaussian(np.full((50, 2), 3.0), 5.0, [slice(0, 20), slice(20, 50)]), 3.0)
 
 
 def test_grid_filter_and_smoother_are_the_marginals_of_the_enumerated_chain():
@@ -94,7 +94,7 @@ def test_grid_filter_and_smoother_are_the_marginals_of_the_enumerated_chain():
     settings = {"direction": True, "cell": 0.4, "walk_sd": 0.2, "turn": 0.1, "temper": 0.6}
     decoder = GridStateSpace(**settings).fit(rec, running)
     fields, transition = decoder.fields_, decoder.transition_
-    likelihood = np.exp(0.6 * fields.log_likelihood(short.counts))
+    likelihood = np.exp(0.6 * fields.log_likelihood(short.activity))
     states = len(fields.rate)
     paths = np.stack(np.meshgrid(*[np.arange(states)] * bins, indexing="ij"), axis=-1).reshape(-1, bins)
 
@@ -120,8 +120,8 @@ def peers_under_test():
         "bayes": lambda m: m.PlaceFieldBayes(window=0.1),
         "filter": lambda m: m.GridStateSpace(),
         "smoother": lambda m: m.GridStateSpace(smooth=True),
-        "knn": lambda m: m.NeighbourDecoder(m.Smoothed("causal", 0.1)),
-        "pca": lambda m: m.NeighbourDecoder(m.PCAEmbedding("centred", 0.1)),
+        "knn": lambda m: m.NeighborDecoder(m.Smoothed("causal", 0.1)),
+        "pca": lambda m: m.NeighborDecoder(m.PCAEmbedding("centered", 0.1)),
     }
 
 

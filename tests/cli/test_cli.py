@@ -139,7 +139,7 @@ def test_same_seed_gives_the_same_run(run, recording, tmp_path):
     ).read_bytes()
 
 
-def test_fit_without_behaviour(recording, tmp_path):
+def test_fit_without_behavior(recording, tmp_path):
     out = tmp_path / "run"
     args = ("--behavior", "none", "--epochs", 1, "--latent-dim", 4, "--state-dim", 8)
     assert invoke("fit", recording, "--out", out, *args).exit_code == 0
@@ -147,7 +147,7 @@ def test_fit_without_behaviour(recording, tmp_path):
     assert "no decoder" in refused("decode", out, recording, "--out", tmp_path / "x.csv")
     assert "no decoder" in refused("evaluate", out, recording)
     assert invoke("report", out).exit_code == 0
-    assert "coloured by time" in (out / "report.html").read_text()
+    assert "colored by time" in (out / "report.html").read_text()
 
 
 def test_units_can_be_chosen_by_column(recording, tmp_path):
@@ -264,7 +264,7 @@ def test_nothing_to_resume(recording, tmp_path):
         (("--end-zones", "-5", "9"), "never runs"),
         (("--end-zones", "1", "0"), "overlap"),
         (("--end-zones", "0", "1", "--min-speed", "1"), "not both"),
-        (("--units", "colour=red"), "no column 'colour'"),
+        (("--units", "color=red"), "no column 'color'"),
         (("--bin-size", "0"), "--bin-size"),
         (("--latent-dim", "9", "--state-dim", "2"), "--state-dim must be at least"),
         (("--noise", "pink"), "pink"),
@@ -340,12 +340,12 @@ def test_decode_to_nwb_in_the_clock_of_the_session(run, recording, tmp_path):
         assert file.session_start_time == source.read().session_start_time
 
 
-def test_decode_needs_no_behaviour(run, recording, tmp_path):
+def test_decode_needs_no_behavior(run, recording, tmp_path):
     bare = replace(Recording.from_nwb(recording, units="all"), behavior={}, behavior_unit={})
     bare.to_nwb(tmp_path / "bare.nwb")
     result = invoke("decode", run, tmp_path / "bare.nwb", "--out", tmp_path / "bare.csv")
     assert result.exit_code == 0, result.output
-    assert "without behaviour" in result.stderr
+    assert "without behavior" in result.stderr
     assert "no SpatialSeries" in refused("evaluate", run, tmp_path / "bare.nwb")
 
 

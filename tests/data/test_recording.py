@@ -14,7 +14,7 @@ from kalmanssl.errors import InputError
 
 
 def same(a: Recording, b: Recording) -> None:
-    np.testing.assert_array_equal(a.counts, b.counts)
+    np.testing.assert_array_equal(a.activity, b.activity)
     np.testing.assert_allclose(a.time, b.time, rtol=0, atol=1e-9)
     assert (a.bin_size, a.unit_ids, a.cell_type, a.kind) == (b.bin_size, b.unit_ids, b.cell_type, b.kind)
     assert a.behavior_unit == b.behavior_unit
@@ -148,7 +148,7 @@ def test_from_tensors_and_sequences_with_gaps() -> None:
     time = torch.tensor([0.0, 1.0, 2.0, 5.0], requires_grad=True)
     for given in (counts.requires_grad_(), counts.bfloat16(), list(counts)):
         rec = Recording.from_arrays(given, time=time, behavior={"x": time, "y": [0.5, None, 1, 2]})
-        np.testing.assert_array_equal(rec.counts, np.arange(8).reshape(4, 2))
+        np.testing.assert_array_equal(rec.activity, np.arange(8).reshape(4, 2))
         np.testing.assert_array_equal(rec.time, [0, 1, 2, 5])
         np.testing.assert_array_equal(rec.behavior["x"], [0, 1, 2, 5])
         np.testing.assert_array_equal(rec.behavior["y"], [0.5, np.nan, 1, 2])
@@ -160,28 +160,28 @@ GOOD = np.ones((3, 2))
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"counts": np.ones(3)}, r"shape \(time, units\), got \(3,\); .*reshape\(-1, 1\)"),
-        ({"counts": np.ones((0, 2))}, r"at least one bin and one unit, got shape \(0, 2\)"),
-        ({"counts": np.array([["a"]])}, r"counts must be numbers"),
-        ({"counts": [[0, 1], [np.nan, 1]]}, r"1 NaN.*first at bin 1, unit 0"),
-        ({"counts": [[0, 1], [0, -2.0]]}, r"negative values, the first -2 at bin 1, unit 1; pass kind='signal'"),
-        ({"counts": [[0, 1], [0]]}, r"counts has parts of different shapes, such as \(2,\) and \(1,\)"),
-        ({"counts": GOOD, "time": "abc"}, "time must be numbers"),
-        ({"counts": GOOD, "behavior": {"x": ["a", "b", "c"]}}, r"behavior\['x'\] must be numbers"),
-        ({"counts": GOOD, "epochs": {"run": "ab"}}, r"epochs\['run'\] must be numbers"),
-        ({"counts": GOOD, "kind": "video"}, r"kind must be 'counts' or 'signal', got 'video'"),
-        ({"counts": GOOD, "time": [0, 1]}, r"time must have shape \(3,\).*got \(2,\)"),
-        ({"counts": GOOD, "time": [0, 2, 1]}, r"time must increase, but bin 2 \(1 s\)"),
-        ({"counts": GOOD, "time": [0, np.nan, 1]}, r"time has 1 NaN"),
-        ({"counts": GOOD, "time": [0, 1, 2], "bin_size": 25.0}, r"less than half of bin_size=25 s"),
-        ({"counts": GOOD, "bin_size": -1}, r"bin_size must be a positive"),
-        ({"counts": GOOD[:1], "time": [0]}, r"bin_size is needed"),
-        ({"counts": GOOD, "unit_ids": ["a", "a"]}, r"2 different names.*got 2, 1 of them different"),
-        ({"counts": GOOD, "cell_type": ["a"]}, r"cell_type must name 2 units"),
-        ({"counts": GOOD, "behavior": np.ones(2)}, r"behavior\['position'\] must have shape \(3,\) or \(3, dims\)"),
-        ({"counts": GOOD, "behavior": {"x": [0, np.inf, 1]}}, r"behavior\['x'\] has infinite"),
-        ({"counts": GOOD, "behavior_unit": {"x": "m"}}, r"behavior_unit names \['x'\], but behavior holds nothing"),
-        ({"counts": GOOD, "epochs": {"run": (2, 1)}}, r"epochs\['run'\] must be \(start, stop\)"),
+        ({"activity": np.ones(3)}, r"shape \(time, units\), got \(3,\); .*reshape\(-1, 1\)"),
+        ({"activity": np.ones((0, 2))}, r"at least one bin and one unit, got shape \(0, 2\)"),
+        ({"activity": np.array([["a"]])}, r"activity must be numbers"),
+        ({"activity": [[0, 1], [np.nan, 1]]}, r"1 NaN.*first at bin 1, unit 0"),
+        ({"activity": [[0, 1], [0, -2.0]]}, r"negative values, the first -2 at bin 1, unit 1; pass kind='signal'"),
+        ({"activity": [[0, 1], [0]]}, r"activity has parts of different shapes, such as \(2,\) and \(1,\)"),
+        ({"activity": GOOD, "time": "abc"}, "time must be numbers"),
+        ({"activity": GOOD, "behavior": {"x": ["a", "b", "c"]}}, r"behavior\['x'\] must be numbers"),
+        ({"activity": GOOD, "epochs": {"run": "ab"}}, r"epochs\['run'\] must be numbers"),
+        ({"activity": GOOD, "kind": "video"}, r"kind must be 'counts' or 'signal', got 'video'"),
+        ({"activity": GOOD, "time": [0, 1]}, r"time must have shape \(3,\).*got \(2,\)"),
+        ({"activity": GOOD, "time": [0, 2, 1]}, r"time must increase, but bin 2 \(1 s\)"),
+        ({"activity": GOOD, "time": [0, np.nan, 1]}, r"time has 1 NaN"),
+        ({"activity": GOOD, "time": [0, 1, 2], "bin_size": 25.0}, r"less than half of bin_size=25 s"),
+        ({"activity": GOOD, "bin_size": -1}, r"bin_size must be a positive"),
+        ({"activity": GOOD[:1], "time": [0]}, r"bin_size is needed"),
+        ({"activity": GOOD, "unit_ids": ["a", "a"]}, r"2 different names.*got 2, 1 of them different"),
+        ({"activity": GOOD, "cell_type": ["a"]}, r"cell_type must name 2 units"),
+        ({"activity": GOOD, "behavior": np.ones(2)}, r"behavior\['position'\] must have shape \(3,\) or \(3, dims\)"),
+        ({"activity": GOOD, "behavior": {"x": [0, np.inf, 1]}}, r"behavior\['x'\] has infinite"),
+        ({"activity": GOOD, "behavior_unit": {"x": "m"}}, r"behavior_unit names \['x'\], but behavior holds nothing"),
+        ({"activity": GOOD, "epochs": {"run": (2, 1)}}, r"epochs\['run'\] must be \(start, stop\)"),
     ],
 )
 def test_bad_arrays_name_the_way_out(arguments: dict[str, Any], message: str) -> None:
@@ -194,11 +194,11 @@ def test_split_cuts_bins_spikes_and_behavior(plain: Path) -> None:
     rec = Recording.from_nwb(plain)
     before, after = rec.split(at=START + 40.0)
     assert before.time.max() < START + 40.0 <= after.time.min()
-    np.testing.assert_array_equal(np.concatenate([before.counts, after.counts]), rec.counts)
+    np.testing.assert_array_equal(np.concatenate([before.activity, after.activity]), rec.activity)
     for part in (before, after):
         assert len(part.behavior["position"]) == len(part)
         assert part.spike_times is not None
-        assert [len(s) for s in part.spike_times] == part.counts.sum(axis=0).tolist()
+        assert [len(s) for s in part.spike_times] == part.activity.sum(axis=0).tolist()
     with pytest.raises(InputError, match=r"split\(at=5\) leaves one side empty; the recording covers 999.9"):
         rec.split(at=5)
 

@@ -106,24 +106,24 @@ def test_size_takes_the_central_square_and_makes_mixed_sizes_one(tmp_path: Path)
         Images.from_folder(path)
 
 
-def test_grey_colour_alpha_palette_and_sixteen_bits(tmp_path: Path) -> None:
-    grey, colour = picture(0, mode="L"), picture(1)
-    path = written(tmp_path / "set", {"a/0.png": encoded(grey), "a/1.png": encoded(colour)})
+def test_gray_color_alpha_palette_and_sixteen_bits(tmp_path: Path) -> None:
+    gray, color = picture(0, mode="L"), picture(1)
+    path = written(tmp_path / "set", {"a/0.png": encoded(gray), "a/1.png": encoded(color)})
     with pytest.raises(InputError, match=r"pass channels=1 or 3"):
         Images.from_folder(path)
     three = Images.from_folder(path, channels=3).images
-    np.testing.assert_array_equal(three[0], np.broadcast_to(np.asarray(grey), (3, 6, 5)))
+    np.testing.assert_array_equal(three[0], np.broadcast_to(np.asarray(gray), (3, 6, 5)))
     assert Images.from_folder(path, channels=1).images.shape == (2, 1, 6, 5)
-    alpha, palette = colour.copy(), colour.quantize(256)
+    alpha, palette = color.copy(), color.quantize(256)
     alpha.putalpha(128)
-    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    deep = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
     others = Images.from_folder(
-        written(tmp_path / "more", {"a/0.png": encoded(alpha), "a/1.png": encoded(palette), "a/2.png": encoded(colour)})
+        written(tmp_path / "more", {"a/0.png": encoded(alpha), "a/1.png": encoded(palette), "a/2.png": encoded(color)})
     )
     np.testing.assert_array_equal(others.images[0], others.images[2])
     np.testing.assert_array_equal(others.images[1], others.images[2])
     sixteen = Images.from_folder(written(tmp_path / "deep", {"a/0.png": encoded(deep)}))
-    np.testing.assert_array_equal(sixteen.images[0, 0], np.asarray(grey))
+    np.testing.assert_array_equal(sixteen.images[0, 0], np.asarray(gray))
 
 
 def test_photographs_stand_upright(tmp_path: Path) -> None:

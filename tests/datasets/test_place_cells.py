@@ -24,7 +24,7 @@ def occupancy_rates(rec: Recording, keep: np.ndarray, n_places: int = 20) -> tup
     """Rate (units, places) in spikes/s and share of time (places,) over the bins that are kept."""
     place = np.minimum((rec.behavior["position"][keep] / TRACK * n_places).astype(int), n_places - 1)
     visits = np.bincount(place, minlength=n_places)
-    sums = [np.bincount(place, c, minlength=n_places) for c in rec.counts[keep, :N_CELLS].T]
+    sums = [np.bincount(place, c, minlength=n_places) for c in rec.activity[keep, :N_CELLS].T]
     return np.array(sums) / np.maximum(visits, 1) / rec.bin_size, visits / visits.sum()
 
 
@@ -35,23 +35,23 @@ def running(rec: Recording) -> np.ndarray:
 def test_same_seed_same_bytes() -> None:
     one, two = (place_cells(n_units=8, duration=60.0, random_state=5) for _ in range(2))
     other = place_cells(n_units=8, duration=60.0, random_state=6)
-    assert one.counts.tobytes() == two.counts.tobytes()
+    assert one.activity.tobytes() == two.activity.tobytes()
     assert one.time.tobytes() == two.time.tobytes()
     for name in one.behavior:
         assert one.behavior[name].tobytes() == two.behavior[name].tobytes()
     assert one.spike_times is not None
     assert two.spike_times is not None
     assert all(a.tobytes() == b.tobytes() for a, b in zip(one.spike_times, two.spike_times, strict=True))
-    assert one.counts.tobytes() != other.counts.tobytes()
+    assert one.activity.tobytes() != other.activity.tobytes()
 
 
 def test_the_bin_size_does_not_change_the_spikes() -> None:
     fine, coarse = (place_cells(n_units=4, duration=60.0, bin_size=b) for b in (0.01, 0.05))
-    np.testing.assert_array_equal(fine.counts.reshape(-1, 5, fine.n_units).sum(axis=1), coarse.counts)
+    np.testing.assert_array_equal(fine.activity.reshape(-1, 5, fine.n_units).sum(axis=1), coarse.activity)
 
 
 def test_shape_clock_and_labels(rec: Recording) -> None:
-    assert rec.counts.shape == (48_000, N_CELLS + 6)
+    assert rec.activity.shape == (48_000, N_CELLS + 6)
     assert rec.duration == pytest.approx(1200.0)
     assert rec.time[0] == pytest.approx(3600.0125)
     np.testing.assert_allclose(rec.epochs["MazeEpoch"], [[3600.0, 4800.0]])
@@ -78,7 +78,7 @@ def test_the_rat_runs_the_whole_track_and_rests_at_its_ends(rec: Recording) -> N
 
 
 def test_rates_are_those_of_hippocampus(rec: Recording) -> None:
-    mean = rec.counts.mean(axis=0) / rec.bin_size
+    mean = rec.activity.mean(axis=0) / rec.bin_size
     assert 0.3 < np.median(mean[:N_CELLS]) < 2.0
     assert mean[:N_CELLS].max() < 8
     assert mean[N_CELLS:].min() > 5
@@ -151,20 +151,20 @@ def test_phase_precession(rec: Recording) -> None:
             delay = (inside[None, :] - inside[:, None])[np.triu_indices(len(inside), 1)]
             single += np.histogram(delay, lags)[0]
     smooth = np.convolve(single, np.ones(7) / 7, mode="same")
-    centre = (lags[:-1] + lags[1:]) / 2
-    near = (centre > 0.08) & (centre < 0.16)
-    period = centre[near][smooth[near].argmax()]
+    center = (lags[:-1] + lags[1:]) / 2
+    near = (center > 0.08) & (center < 0.16)
+    period = center[near][smooth[near].argmax()]
     assert 0.1 < period < 0.121
 
 
 def test_bursts_at_rest_replay_the_track(rec: Recording) -> None:
-    cells = rec.counts[:, :N_CELLS].sum(axis=1)
+    cells = rec.activity[:, :N_CELLS].sum(axis=1)
     at_rest = ~running(rec)
     burst = at_rest & (cells > 12)
     per_second = burst.sum() / (at_rest.sum() * rec.bin_size)
     assert 0.1 < per_second < 3
     quiet = place_cells(n_units=N_CELLS, duration=300.0, replay_rate=0.0)
-    assert quiet.counts[quiet.behavior["direction"] == 0, :N_CELLS].sum(axis=1).max() <= 6
+    assert quiet.activity[quiet.behavior["direction"] == 0, :N_CELLS].sum(axis=1).max() <= 6
     # Each bin of a burst is read as a place: the places of a burst lie in the order of the track.
     rate = [occupancy_rates(rec, rec.behavior["direction"] == d)[0] for d in (1, -1)]
     tuning = np.concatenate(rate, axis=1) + 0.3
@@ -175,7 +175,7 @@ def test_bursts_at_rest_replay_the_track(rec: Recording) -> None:
         active = np.flatnonzero(cells[window] >= 5)
         if len(active) < 4:
             continue
-        read = (rec.counts[window, :N_CELLS][active] @ np.log(tuning) - 0.1 * tuning.sum(axis=0)).argmax(axis=1) % 20
+        read = (rec.activity[window, :N_CELLS][active] @ np.log(tuning) - 0.1 * tuning.sum(axis=0)).argmax(axis=1) % 20
         aligned.append(np.abs(np.corrcoef(active, read)[0, 1]) if np.ptp(read) else 0.0)
     assert len(aligned) > 30
     assert np.median(aligned) > 0.85
@@ -185,7 +185,7 @@ def test_excitability_drifts(rec: Recording) -> None:
     def change(recording: Recording) -> np.ndarray:
         moving = np.flatnonzero(running(recording))
         thirds = np.array_split(moving, 3)
-        first, last = (recording.counts[part, :N_CELLS].sum(axis=0) for part in (thirds[0], thirds[2]))
+        first, last = (recording.activity[part, :N_CELLS].sum(axis=0) for part in (thirds[0], thirds[2]))
         enough = first + last > 60
         return np.log((last + 1) / (first + 1))[enough]
 
@@ -200,7 +200,7 @@ def test_position_is_decodable_and_drift_costs_little(rec: Recording) -> None:
     fields = np.concatenate([occupancy_rates(train, train.behavior["direction"] == d)[0] for d in (1, -1)], axis=1)
     fields = np.maximum(fields, 0.1)
     window = np.ones(10)
-    counts = np.array([np.convolve(c, window, mode="same") for c in test.counts[:, :N_CELLS].T]).T
+    counts = np.array([np.convolve(c, window, mode="same") for c in test.activity[:, :N_CELLS].T]).T
     log_posterior = counts @ np.log(fields) - 0.25 * fields.sum(axis=0)
     decoded = (log_posterior.argmax(axis=1) % 20 + 0.5) / 20 * TRACK
     error = np.abs(decoded - test.behavior["position"])[running(test)]
@@ -211,7 +211,7 @@ def test_round_trip_through_nwb(tmp_path: Path) -> None:
     rec = place_cells(n_units=5, duration=60.0, n_interneurons=2)
     rec.to_nwb(tmp_path / "rat.nwb")
     every = Recording.from_nwb(tmp_path / "rat.nwb", units="all", behavior=["position", "speed", "direction"])
-    np.testing.assert_array_equal(every.counts, rec.counts)
+    np.testing.assert_array_equal(every.activity, rec.activity)
     np.testing.assert_allclose(every.time, rec.time, rtol=0, atol=1e-9)
     for name, values in rec.behavior.items():
         np.testing.assert_allclose(every.behavior[name], values, atol=1e-9)

@@ -37,10 +37,10 @@ def test_the_dot(size: int, view: float) -> None:
     expected = np.stack([dot(p, size, view).ravel() for p in points])
     np.testing.assert_allclose(data.render(points), expected, atol=2e-6)
     assert data.render(points).dtype == np.float32
-    centre = data.render([0.0, 0.0])
-    assert centre.shape == (size * size,)
+    center = data.render([0.0, 0.0])
+    assert center.shape == (size * size,)
     if size % 2 == 0:
-        assert centre.argmax() == size // 2 * (size + 1)
+        assert center.argmax() == size // 2 * (size + 1)
 
 
 def test_published_rendering_clamps_and_equals_the_whole_one_inside() -> None:
@@ -100,7 +100,7 @@ def test_the_whole_view_is_injective_and_the_published_one_folds(mixing: str) ->
     points = points[np.linalg.norm(points, axis=1) < 14.6]
     values = np.linalg.svd(jacobian(whole, points, 0.05), compute_uv=False)
     assert values[:, -1].min() > 0.1  # pictures have a peak of 1
-    # Globally: the nearest other picture belongs to a neighbour on the grid, never to a place far away.
+    # Globally: the nearest other picture belongs to a neighbor on the grid, never to a place far away.
     _, nearest = cKDTree(whole.render(points)).query(whole.render(points), k=2)
     assert np.linalg.norm(points[nearest[:, 1]] - points, axis=-1).max() < 1.5 * spacing
     folded = np.linalg.svd(jacobian(published, points, 0.05), compute_uv=False)[:, -1]

@@ -4,7 +4,7 @@ from scipy.stats import norm
 
 from kalmanssl.decoding import (
     Calibration,
-    LaterErrors,
+    HeldOutErrors,
     ScalePredictive,
     blocks_of_time,
     calibration_curve,
@@ -24,7 +24,7 @@ def later(error, lag=None, block=None, sd=1.0):
     bins = len(error)
     lag = np.linspace(0, 100, bins) if lag is None else lag
     block = np.arange(bins) // 20 if block is None else block
-    return LaterErrors(believed(bins, sd), error, lag, block)
+    return HeldOutErrors(believed(bins, sd), error, lag, block)
 
 
 def coverage(calibration, error, lag=50.0, sd=1.0):
@@ -130,10 +130,10 @@ def test_no_calibration_changes_nothing():
 
 def test_circular_errors_go_the_short_way_round():
     rng = np.random.default_rng(7)
-    centre = rng.uniform(0, 360, size=3000)
-    truth = (centre + 20 * rng.normal(size=3000)) % 360
-    predictive = ScalePredictive(centre, np.full(3000, 10.0), TABLE, 360.0)
-    calibration = Calibration.learn([LaterErrors(predictive, truth, np.zeros(3000), np.arange(3000) // 20)])
+    center = rng.uniform(0, 360, size=3000)
+    truth = (center + 20 * rng.normal(size=3000)) % 360
+    predictive = ScalePredictive(center, np.full(3000, 10.0), TABLE, 360.0)
+    calibration = Calibration.learn([HeldOutErrors(predictive, truth, np.zeros(3000), np.arange(3000) // 20)])
     low, high = calibration.apply(predictive, np.zeros(3000), np.array([0.1, 0.9])).T
     inside = (truth - low) % 360 <= high - low
     assert inside.mean() == pytest.approx(0.8, abs=0.03)

@@ -9,8 +9,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import KNeighborsRegressor
 
 import kalmanssl.decoding._mlp_readout
-from kalmanssl.data import LatentPath
-from kalmanssl.decoding import PositionDecoder, Rehearsal, score_decoding
+from kalmanssl.data import Latents
+from kalmanssl.decoding import HeldOutFit, PositionDecoder, score_decoding
 from kalmanssl.errors import InputError
 
 LEVELS = (0.5, 0.8, 0.95)
@@ -23,7 +23,7 @@ def short_training(monkeypatch):
 
 def as_path(mean, var=0.01, start=1000.0, bin_size=0.025):
     bins, state = mean.shape
-    return LatentPath(
+    return Latents(
         mean=mean,
         covs=var * np.eye(state)[None],
         cov_index=np.zeros(bins, dtype=int),
@@ -170,7 +170,7 @@ def test_ranks_and_scores_of_the_truth():
 
 
 @pytest.mark.parametrize("regressor", ["linear", "mlp", KNeighborsRegressor(15)])
-def test_circular_behaviour(regressor):
+def test_circular_behavior(regressor):
     rng = np.random.default_rng(9)
     angle = rng.uniform(0, 360, size=2500)
     mean = np.stack([np.cos(np.radians(angle)), np.sin(np.radians(angle))], 1) + 0.1 * rng.normal(size=(2500, 2))
@@ -214,16 +214,16 @@ def test_readout_may_learn_from_the_smoothed_path():
 
 
 def test_rehearsals_teach_the_calibration():
-    """Latents of bins that a model was fitted on are better than those of others; only a rehearsal shows that."""
+    """Latents of bins that a model was fitted on are better than those of others; only a held_out_fit shows that."""
     rng = np.random.default_rng(12)
     mean, position = walk(rng, 2000, noise=0.1)
     unseen = mean + 0.5 * rng.normal(size=mean.shape)
     path = as_path(mean)
     half = as_path(np.where(np.arange(2000)[:, None] < 1000, mean, unseen))
-    rehearsal = Rehearsal(half, half, (path.time[0], path.time[999]))
+    held_out_fit = HeldOutFit(half, half, (path.time[0], path.time[999]))
     test = as_path(unseen, start=path.time[-1] + 0.025)
     plain = PositionDecoder(regressor="linear").fit(path, position)
-    rehearsed = PositionDecoder(regressor="linear").fit(path, position, rehearsals=[rehearsal])
+    rehearsed = PositionDecoder(regressor="linear").fit(path, position, held_out_fits=[held_out_fit])
     assert coverages(plain, test, position)[0][1] < 0.6
     assert coverages(rehearsed, test, position)[0][1] == pytest.approx(0.8, abs=0.06)
 
@@ -342,7 +342,7 @@ def test_messages_of_the_decoded():
     for level in (0, 1, -0.1, "0.9"):
         with pytest.raises(InputError, match="must be a number between 0 and 1"):
             decoded.interval(level)
-    with pytest.raises(InputError, match=r"truth has shape \(3,\), the decoded behaviour \(300,\)"):
+    with pytest.raises(InputError, match=r"truth has shape \(3,\), the decoded behavior \(300,\)"):
         decoded.crps(np.zeros(3))
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kalmanssl.decoding import Drift, LaterBlock
-from kalmanssl.decoding._drift import motion_direction, worthwhile
+from kalmanssl.decoding import Drift, TrainTestBlock
+from kalmanssl.decoding._drift import improves_held_out, motion_direction
 
 STEP = 0.025
 LINE = (None,)
@@ -24,8 +24,8 @@ def laps(rate: float, n_laps: int = 30, seed: int = 0, period: float | None = No
     position, time, direction = (np.concatenate(parts) for parts in (position, time, direction))
     # What the latents stand for: y_i - y_j = rate d (t_i - t_j) for like latents.
     shown = position - rate * direction * time
-    centres = np.linspace(-1, 2, 25)
-    features = [np.exp(-((shown[:, None] - centres) ** 2) / 0.02) * (direction[:, None] == side) for side in (1, -1)]
+    centers = np.linspace(-1, 2, 25)
+    features = [np.exp(-((shown[:, None] - centers) ** 2) / 0.02) * (direction[:, None] == side) for side in (1, -1)]
     latents = np.concatenate(features, 1) + 0.02 * rng.standard_normal((len(shown), 50))
     return latents, position[:, None], time, direction
 
@@ -53,16 +53,18 @@ def test_displacement_undoes_the_drift():
     assert np.abs(moved[-60:]).mean() > 0.04
 
 
-def block(rate: float) -> LaterBlock:
+def block(rate: float) -> TrainTestBlock:
     latents, position, time, _ = laps(rate)
     known = time < 360
-    return LaterBlock((latents[known], position[known], time[known]), (latents[~known], position[~known], time[~known]))
+    return TrainTestBlock(
+        (latents[known], position[known], time[known]), (latents[~known], position[~known], time[~known])
+    )
 
 
 def test_drift_is_worthwhile_only_where_there_is_some():
-    assert worthwhile([block(-3e-4)], LINE)
-    assert not worthwhile([block(0.0)], LINE)
-    assert not worthwhile([], LINE)
+    assert improves_held_out([block(-3e-4)], LINE)
+    assert not improves_held_out([block(0.0)], LINE)
+    assert not improves_held_out([], LINE)
 
 
 def test_a_drift_that_turns_round_is_not_carried_on():
@@ -71,11 +73,11 @@ def test_a_drift_that_turns_round_is_not_carried_on():
     known = ~back
     position = position.copy()
     position[back, 0] += 2 * 3e-4 * direction[back] * (time[back] - 360)  # from here on it moves the other way
-    turned = LaterBlock((latents[known], position[known], time[known]), (latents[back], position[back], time[back]))
-    assert not worthwhile([turned], LINE)
+    turned = TrainTestBlock((latents[known], position[known], time[known]), (latents[back], position[back], time[back]))
+    assert not improves_held_out([turned], LINE)
 
 
-def test_circular_behaviour_is_wrapped():
+def test_circular_behavior_is_wrapped():
     latents, position, time, _ = laps(0.0, period=2.0)
     direction = motion_direction(position, time, (2.0,))
     assert (direction == 1).all()

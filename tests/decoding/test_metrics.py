@@ -85,7 +85,7 @@ def test_scores_are_plain_values():
 @pytest.mark.parametrize(
     ("truth", "mask", "message"),
     [
-        (np.zeros(4), None, r"truth has shape \(4,\), the decoded behaviour \(5,\)"),
+        (np.zeros(4), None, r"truth has shape \(4,\), the decoded behavior \(5,\)"),
         (np.zeros((5, 2)), None, r"truth has shape \(5, 2\)"),
         (np.full(5, np.nan), None, "no bin is left to score"),
         (np.zeros(5), np.zeros(5, dtype=bool), "no bin is left to score"),

@@ -110,8 +110,8 @@ def test_long_recordings_are_inverted_in_parts():
 
 
 def circular_grid(mean, sd, period=360.0, cells=180):
-    centre = (np.arange(cells) + 0.5) * period / cells
-    mass = np.exp(-0.5 * (wrap(centre - np.asarray(mean)[:, None], period) / sd) ** 2)
+    center = (np.arange(cells) + 0.5) * period / cells
+    mass = np.exp(-0.5 * (wrap(center - np.asarray(mean)[:, None], period) / sd) ** 2)
     return GridPredictive.circular(mass / mass.sum(axis=1, keepdims=True), period)
 
 

@@ -74,13 +74,13 @@ def test_circular_columns_come_back(period):
 
 
 @pytest.mark.parametrize("make", [LinearReadout, lambda periods: SklearnReadout(KNeighborsRegressor(15), periods)])
-def test_circular_behaviour_across_the_seam(make):
+def test_circular_behavior_across_the_seam(make):
     rng = np.random.default_rng(5)
     angle = rng.uniform(0, 360, size=(3000, 1))
     mean = np.hstack([np.cos(np.radians(angle)), np.sin(np.radians(angle))]) + 0.05 * rng.normal(size=(3000, 2))
     readout = make((360.0,)).fit(mean[:2000], None, angle[:2000], rng)
     (predictive,) = readout.predict(mean[2000:], None)
-    error = wrap(predictive.centre - angle[2000:, 0], 360.0)
+    error = wrap(predictive.center - angle[2000:, 0], 360.0)
     assert np.abs(error).max() < 20
     inside = np.abs(2 * predictive.cdf(angle[2000:, 0]) - 1) < 0.8
     assert inside.mean() == pytest.approx(0.8, abs=0.05)
@@ -120,5 +120,5 @@ def test_the_regressor_that_was_given_stays_unfitted():
 
 def test_one_column_regressors_say_what_to_do_with_two():
     rng = np.random.default_rng(9)
-    with pytest.raises(InputError, match=r"SVR predicts one column and the behaviour needs 2.*MultiOutputRegressor"):
+    with pytest.raises(InputError, match=r"SVR predicts one column and the behavior needs 2.*MultiOutputRegressor"):
         SklearnReadout(SVR(), (None, None)).fit(rng.normal(size=(50, 2)), None, rng.normal(size=(50, 2)), rng)

@@ -62,17 +62,17 @@ def test_von_mises_fisher_reference_value():
 
 
 @pytest.mark.parametrize("dim", [2, 3, 4, 5, 10, 41, 42, 43, 64])
-def test_von_mises_fisher_normaliser_and_mean_equal_the_bessel_functions_of_scipy(dim):
+def test_von_mises_fisher_normalizer_and_mean_equal_the_bessel_functions_of_scipy(dim):
     k, order = CONCENTRATIONS, dim / 2 - 1
     with np.errstate(all="ignore"):
-        normaliser = order * np.log(k) - dim / 2 * math.log(2 * math.pi) - np.log(ive(order, k)) - k
+        normalizer = order * np.log(k) - dim / 2 * math.log(2 * math.pi) - np.log(ive(order, k)) - k
         length = ive(order + 1, k) / ive(order, k)
-    known = np.isfinite(normaliser) & np.isfinite(length)  # scipy underflows for high orders and small k
+    known = np.isfinite(normalizer) & np.isfinite(length)  # scipy underflows for high orders and small k
     assert known.sum() >= 6
     direction = directions(1, dim).expand(len(k), -1)
     distribution = VonMisesFisher(direction, torch.from_numpy(k))
     ours = (distribution.log_prob(direction) - torch.from_numpy(k)).numpy()
-    np.testing.assert_allclose(ours[known], normaliser[known], rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(ours[known], normalizer[known], rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(distribution.mean.norm(dim=-1).numpy()[known], length[known], rtol=1e-9)
 
 

@@ -7,10 +7,10 @@ import torch
 
 from kalmanssl.entropy import (
     ENTROPIES,
-    ConditionalPlugIn,
     GaussianKDEEntropy,
     KNNEntropy,
     LogDetEntropy,
+    StopGradientEntropy,
     conditional_entropy,
     make_entropy,
 )
@@ -87,8 +87,8 @@ def test_knn_on_a_sphere_is_the_entropy_by_area(dim, area):
 def test_gaussian_kernels_on_a_sphere_are_von_mises_fisher_kernels():
     v = torch.nn.functional.normalize(normal(60, 3, dtype=torch.float64), dim=1).requires_grad_()
     gamma = 4.0
-    log_normaliser = math.log(gamma / (4 * math.pi * math.sinh(gamma)))
-    kernel = -((gamma * v @ v.T + log_normaliser).logsumexp(1) - math.log(60)).mean()
+    log_normalizer = math.log(gamma / (4 * math.pi * math.sinh(gamma)))
+    kernel = -((gamma * v @ v.T + log_normalizer).logsumexp(1) - math.log(60)).mean()
     gaussian = GaussianKDEEntropy(gamma**-0.5)(v)
     (ours,) = torch.autograd.grad(gaussian, v)
     (expected,) = torch.autograd.grad(kernel, v)
@@ -108,7 +108,7 @@ def test_knn_equals_a_tree_search():
 
 
 @pytest.mark.parametrize(("apart", "spread"), [(1000, 0.1), (10, 1e-3), (1, 1e-4)])
-def test_knn_finds_neighbours_in_tight_clusters_far_apart_in_single_precision(apart, spread):
+def test_knn_finds_neighbors_in_tight_clusters_far_apart_in_single_precision(apart, spread):
     from scipy.spatial import cKDTree
     from scipy.special import digamma, gammaln
 
@@ -121,7 +121,7 @@ def test_knn_finds_neighbours_in_tight_clusters_far_apart_in_single_precision(ap
     double = v.detach().double().requires_grad_()
     (slope,) = torch.autograd.grad(estimate, v)
     (exact,) = torch.autograd.grad(KNNEntropy(clip_quantile=None)(double), double)
-    # Where two neighbours are equally far to single precision, either may count.
+    # Where two neighbors are equally far to single precision, either may count.
     assert (slope.double() - exact).norm() < 0.15 * exact.norm()
 
 
@@ -346,7 +346,7 @@ def test_alignment_plus_plug_in_is_the_stop_gradient_loss():
         torch.randn(shape, generator=generator).double().requires_grad_() for shape in ((5, 2), (2, 2), (2, 2))
     ]
     z, predicted = encode_and_predict(parameters, torch.randn(4, 9, 5, generator=generator).double())
-    alignment, entropy = predicted.log_prob(z).mean(), ConditionalPlugIn()(z, predicted)
+    alignment, entropy = predicted.log_prob(z).mean(), StopGradientEntropy()(z, predicted)
     torch.testing.assert_close(entropy, -alignment)
     stopped = predicted.log_prob(z.detach()).mean()
     both = torch.autograd.grad(alignment + entropy, parameters, retain_graph=True)
@@ -365,7 +365,7 @@ def test_alignment_plus_plug_in_is_the_stop_gradient_loss():
 def test_plug_in_of_the_true_prediction_is_the_conditional_entropy():
     past = normal(4000, 1, seed=5)
     v = 0.8 * past + 0.6 * normal(4000, 1, seed=6)
-    estimated = ConditionalPlugIn()(v, Predicted(0.8 * past, torch.full((1, 1), 0.36)))
+    estimated = StopGradientEntropy()(v, Predicted(0.8 * past, torch.full((1, 1), 0.36)))
     assert float(estimated) == pytest.approx(0.5 * math.log(2 * math.pi * math.e * 0.36), abs=0.04)
 
 
@@ -394,7 +394,7 @@ def test_bad_samples(name, v, message):
 @pytest.mark.parametrize(
     ("estimator", "n", "message"),
     [
-        (KNNEntropy(3), 3, "v has 3 samples, but the k=3 nearest neighbour needs more than 3"),
+        (KNNEntropy(3), 3, "v has 3 samples, but the k=3 nearest neighbor needs more than 3"),
         (LogDetEntropy(), 2, "v has 2 samples in 2 dimensions, but a covariance needs more samples"),
         (GaussianKDEEntropy(), 1, "v has 1 sample, but a kernel density needs at least 2"),
         (KNNEntropy(3, max_samples=2), 100, "v has 2 samples, but the k=3"),
@@ -432,16 +432,16 @@ def test_logdet_without_ridge_refuses_a_lost_dimension():
         (lambda: make_entropy("knm"), "no entropy estimator 'knm': did you mean 'knn'"),
         (lambda: make_entropy("LogDet"), "did you mean 'logdet'"),
         (lambda: make_entropy("zzz"), "no entropy estimator 'zzz': use one of 'knn', 'logdet', 'kde', 'vicreg', "),
-        (lambda: make_entropy("knn", neighbours=3), "entropy 'knn': .*neighbours"),
+        (lambda: make_entropy("knn", neighbors=3), "entropy 'knn': .*neighbors"),
         (lambda: make_entropy(3), "entropy must be a name or an EntropyEstimator, got 3"),
         (lambda: make_entropy(KNNEntropy(), k=3), r"settings \['k'\] go with a name"),
         (
-            lambda: ConditionalPlugIn()(normal(9, 2), normal(9, 2)),
+            lambda: StopGradientEntropy()(normal(9, 2), normal(9, 2)),
             "needs the predictive distribution, got Tensor: give one with log_prob and detach",
         ),
         (lambda: conditional_entropy(KNNEntropy(), normal(9, 2), normal(8, 2)), "v has 9 samples and given 8"),
         (lambda: conditional_entropy(KNNEntropy(), normal(9, 2), normal(9, 2)[0]), "given must have shape"),
-        (lambda: conditional_entropy(ConditionalPlugIn(), normal(9, 2), normal(9, 2)), "needs a sample estimator"),
+        (lambda: conditional_entropy(StopGradientEntropy(), normal(9, 2), normal(9, 2)), "needs a sample estimator"),
     ],
 )
 def test_bad_settings(make, message):

@@ -37,13 +37,13 @@ def directions(n, dim, seed=0):
 
 
 def probabilities(n, dim, seed=0):
-    """Flat on the simplex: normalised exponential variables."""
+    """Flat on the simplex: normalized exponential variables."""
     e = -torch.rand(n, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).log()
     return e / e.sum(1, keepdim=True)
 
 
 def minus_mean_log(kernel, leave_one_out):
-    """Entropy from a matrix of kernel values (sample, centre), written out."""
+    """Entropy from a matrix of kernel values (sample, center), written out."""
     n = len(kernel)
     if leave_one_out:
         kernel = kernel - np.diag(np.diag(kernel))
@@ -57,7 +57,7 @@ def minus_mean_log(kernel, leave_one_out):
 @pytest.mark.parametrize("dim", [2, 3, 6])
 def test_sphere_kernels_equal_the_written_out_density(dim, leave_one_out):
     one, two = directions(20, dim), directions(20, dim, 1)
-    kernels = [np.stack([vonmises_fisher(centre, 4.0).pdf(v.numpy()) for centre in v.numpy()], 1) for v in (one, two)]
+    kernels = [np.stack([vonmises_fisher(center, 4.0).pdf(v.numpy()) for center in v.numpy()], 1) for v in (one, two)]
     single = VonMisesFisherKDEEntropy(4.0, leave_one_out=leave_one_out)
     assert float(single(one)) == pytest.approx(minus_mean_log(kernels[0], leave_one_out), abs=1e-9)
     joint = VonMisesFisherKDEEntropy(4.0, dim, leave_one_out=leave_one_out)
@@ -69,7 +69,7 @@ def test_sphere_kernels_equal_the_written_out_density(dim, leave_one_out):
 def test_simplex_kernels_equal_the_written_out_density(leave_one_out):
     one, two = probabilities(20, 4), probabilities(20, 4, 1)
     kernels = [
-        np.array([[dirichlet(1 + 9 * centre).pdf(z) for centre in v.numpy()] for z in v.numpy()]) for v in (one, two)
+        np.array([[dirichlet(1 + 9 * center).pdf(z) for center in v.numpy()] for z in v.numpy()]) for v in (one, two)
     ]
     single = DirichletKDEEntropy(9.0, leave_one_out=leave_one_out)
     assert float(single(one)) == pytest.approx(minus_mean_log(kernels[0], leave_one_out), abs=1e-9)
@@ -275,7 +275,7 @@ def test_vicreg_wants_nothing_more_once_spread_out():
 def published_in_loops(views):
     """Written out entry by entry from the five points in which the code departs from the expansion."""
     dim = views[0].shape[1]
-    rows = [row - view.mean(0) for view in views for row in view]  # pooled, but centred view by view
+    rows = [row - view.mean(0) for view in views for row in view]  # pooled, but centered view by view
     total = 0.0
     cov = np.zeros((dim, dim))
     for i in range(dim):
@@ -292,9 +292,9 @@ def published_in_loops(views):
 
 @pytest.mark.parametrize("spread", [1.0, 1e-3])  # with little of it, what is added to entries and products counts
 def test_published_logdet_equals_its_plain_loop(spread):
-    towards = spread * normal(9, 4) + (spread < 1)
-    other = towards + 0.5 * spread * normal(9, 4, 1) + spread
-    z, other = (torch.nn.functional.normalize(one, dim=1) for one in (towards, other))
+    toward = spread * normal(9, 4) + (spread < 1)
+    other = toward + 0.5 * spread * normal(9, 4, 1) + spread
+    z, other = (torch.nn.functional.normalize(one, dim=1) for one in (toward, other))
     estimator = PublishedLogDetEntropy(4)
     single = [estimator(one) for one in (z, other)]
     assert [float(one) for one in single] == pytest.approx([published_in_loops([v.numpy()]) for v in (z, other)])
@@ -369,16 +369,16 @@ def test_half_precision_on_the_space_is_computed_in_single(estimator, project, d
 # --- what goes with which space ---
 
 KINDS = {
-    "knn": {"plane": KNNEntropy(), "sphere": KNNEntropy(sphere_dim=3)},
-    "logdet": {"plane": LogDetEntropy(), "sphere": LogDetEntropy()},
+    "knn": {"euclidean": KNNEntropy(), "sphere": KNNEntropy(sphere_dim=3)},
+    "logdet": {"euclidean": LogDetEntropy(), "sphere": LogDetEntropy()},
     "kde": {
-        "plane": GaussianKDEEntropy(),
+        "euclidean": GaussianKDEEntropy(),
         "sphere": VonMisesFisherKDEEntropy(sphere_dim=3),
         "simplex": DirichletKDEEntropy(simplex_dim=3),
     },
-    "vicreg": {"plane": VarianceCovarianceEntropy()},
+    "vicreg": {"euclidean": VarianceCovarianceEntropy()},
     "categorical": {"categories": CategoricalEntropy(3)},
-    "stopgrad": {"plane": None, "sphere": None, "simplex": None},
+    "stopgrad": {"euclidean": None, "sphere": None, "simplex": None},
 }
 
 

@@ -20,7 +20,7 @@ from kalmanssl.datasets.ornstein_uhlenbeck import ornstein_uhlenbeck, stationary
 from kalmanssl.errors import InputError
 from kalmanssl.ica import (
     GaussianSources,
-    GeneralisedGaussian,
+    GeneralizedGaussian,
     HyperbolicSecant,
     LinearICA,
     log_likelihood,
@@ -51,15 +51,15 @@ def matched(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("density", "peer"),
     [
-        (GeneralisedGaussian(1.0), stats.laplace(scale=0.5**0.5)),
-        (GeneralisedGaussian(2.0), stats.norm()),
-        (GeneralisedGaussian(4.0), None),
-        (GeneralisedGaussian(1.7), None),
+        (GeneralizedGaussian(1.0), stats.laplace(scale=0.5**0.5)),
+        (GeneralizedGaussian(2.0), stats.norm()),
+        (GeneralizedGaussian(4.0), None),
+        (GeneralizedGaussian(1.7), None),
         (HyperbolicSecant(), stats.hypsecant(scale=2 / np.pi)),
         (GaussianSources([2.5]), stats.norm(scale=2.5**0.5)),
     ],
 )
-def test_densities_are_normalised(density, peer) -> None:
+def test_densities_are_normalized(density, peer) -> None:
     def p(z: float) -> float:
         return float(density.log_prob(torch.tensor([[z]], dtype=torch.float64)).exp())
 
@@ -81,7 +81,7 @@ def test_gaussian_sources_take_their_own_column() -> None:
 # The objective
 
 
-@pytest.mark.parametrize("density", [GeneralisedGaussian(4.0), GeneralisedGaussian(1.0), HyperbolicSecant()])
+@pytest.mark.parametrize("density", [GeneralizedGaussian(4.0), GeneralizedGaussian(1.0), HyperbolicSecant()])
 def test_gradient_of_the_objective(density) -> None:
     x = torch.from_numpy(sources("laplace", n=40) @ MIXING.T)
     unmixing = torch.from_numpy(np.linalg.inv(MIXING) + 0.1).requires_grad_()
@@ -226,7 +226,7 @@ def test_a_lopsided_density_keeps_its_sign_and_one_of_each_source_its_order() ->
 
     class PeakedThenFlat:
         def log_prob(self, z: torch.Tensor) -> torch.Tensor:
-            one, two = GeneralisedGaussian(1.2), GeneralisedGaussian(4.0)
+            one, two = GeneralizedGaussian(1.2), GeneralizedGaussian(4.0)
             return torch.cat([one.log_prob(z[:, :1]), two.log_prob(z[:, 1:])], dim=1)
 
     rng = np.random.default_rng(0)
@@ -329,7 +329,7 @@ def test_refuses() -> None:
         ({}, x[0], r"2D, \(samples, features\), got shape \(3,\)"),
         ({"density": "laplac"}, x, "did you mean 'laplace'"),
         ({"density": 4.0}, x, "must be a name or have a method"),
-        ({"density": GeneralisedGaussian(2.0)}, x, "exponent of 2"),
+        ({"density": GeneralizedGaussian(2.0)}, x, "exponent of 2"),
         ({"density": GaussianSources([1, 2, 3])}, x, "rotation alone"),
         ({"density": GaussianSources([1, 2]), "unmixing": "rotation"}, x, "3 features and density 2 variances"),
         ({"unmixing": "orthogonal"}, x, "'free' or 'rotation'"),
@@ -354,7 +354,7 @@ def test_refuses() -> None:
             GaussianSources(wrong)
     for exponent in (0.5, np.nan, np.inf, "a"):
         with pytest.raises(InputError, match="exponent"):
-            GeneralisedGaussian(exponent)
+            GeneralizedGaussian(exponent)
 
 
 def test_example(tmp_path, monkeypatch, capsys) -> None:

@@ -12,7 +12,7 @@ from kalmanssl import KalmanSSL, Recording
 from kalmanssl.entropy import LogDetEntropy
 from kalmanssl.errors import InputError
 from kalmanssl.identifiability import Deviation, check_assumptions, check_latents
-from kalmanssl.identifiability._injectivity import folding_entropy, neighbour_violation
+from kalmanssl.identifiability._injectivity import folding_entropy, neighbor_violation
 from kalmanssl.identifiability._report import Threshold, judge
 from kalmanssl.identifiability._residual_statistics import _l_ratios, _mardia, non_gaussian
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
@@ -140,7 +140,7 @@ def test_l_moments_and_mardia_are_those_of_theory():
     "level",
     [
         lambda m: np.exp(0.7 * np.tanh(m[:, :1])),  # along a dimension
-        lambda m: np.where(np.linalg.norm(m, axis=1, keepdims=True) > 2, 1.6, 0.5),  # far from the centre
+        lambda m: np.where(np.linalg.norm(m, axis=1, keepdims=True) > 2, 1.6, 0.5),  # far from the center
     ],
 )
 @pytest.mark.parametrize("seed", SEEDS)
@@ -300,7 +300,7 @@ def test_folds_are_found_with_and_without_true_positions(encoder, by_data, by_tr
 
 
 @pytest.mark.parametrize("dims", [8, 32])
-def test_latents_of_many_dimensions_are_not_blamed_for_having_no_near_neighbours(dims):
+def test_latents_of_many_dimensions_are_not_blamed_for_having_no_near_neighbors(dims):
     rng = np.random.default_rng(0)
     z = rng.normal(size=(20, 500, dims))
     first = rng.normal(size=(dims, 60)) / np.sqrt(dims)
@@ -334,10 +334,10 @@ def test_noise_in_the_data_is_not_taken_for_folds(seed):
     p, x = walk(seed)
     noisy = x + 0.3 * np.random.default_rng(seed).normal(size=x.shape)
     flat, place = noisy.reshape(-1, 100), np.tile(np.arange(200), len(p))
-    clean = neighbour_violation(p.reshape(-1, 2), flat, place)
+    clean = neighbor_violation(p.reshape(-1, 2), flat, place)
     assert abs(clean.share) < 0.02 + clean.chance
     assert clean.chance < 0.1
-    folded = neighbour_violation(fold(p).reshape(-1, 2), flat, place)
+    folded = neighbor_violation(fold(p).reshape(-1, 2), flat, place)
     assert folded.share - folded.chance > 0.4
 
 
@@ -412,7 +412,7 @@ def test_a_sequence_model_with_the_true_parameters_passes_and_with_others_fails(
     z, _, A = system(seed, 10_000)
     right = check_assumptions(linear_model(A, 1.0), z.astype(np.float32), true=z)
     variance = right["covariance"].numbers["nis"]
-    assert 0.5 < variance < 2  # the noise head may be parametrised otherwise than by its logarithm
+    assert 0.5 < variance < 2  # the noise head may be parametrized otherwise than by its logarithm
     names = ("gaussian", "constant_covariance", "white", "coverage", "jacobian", "injective", "folding")
     assert {right[name].verdict for name in names if name != "injective"} == {"holds"}
     wrong = check_assumptions(linear_model(0.3 * A, 1.0), z)

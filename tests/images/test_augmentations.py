@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kalmanssl.errors import InputError
 from kalmanssl.images import AUGMENTATIONS, Augmentation, PairAugmentation
-from kalmanssl.images._operations import adjust_colours, resample, resampling_matrix, turn_and_shift
+from kalmanssl.images._operations import adjust_colors, resample, resampling_matrix, turn_and_shift
 
 MANY = 1500
 
@@ -53,7 +53,7 @@ def test_crops_are_those_of_pillow(out: int) -> None:
         cut = image[:, top[i] : top[i] + high[i], left[i] : left[i] + wide[i]].permute(1, 2, 0).numpy()
         expected = np.asarray(Image.fromarray(np.ascontiguousarray(cut)).resize((out, out), Image.Resampling.BICUBIC))
         expected = expected[:, ::-1] if i % 2 == 0 else expected
-        # Pillow rounds to whole grey values after the rows and again after the columns.
+        # Pillow rounds to whole gray values after the rows and again after the columns.
         np.testing.assert_allclose(found[i].permute(1, 2, 0), expected, atol=1.3)
 
 
@@ -89,21 +89,21 @@ def test_where_no_shape_fits_the_whole_image_is_taken() -> None:
         torch.testing.assert_close(view, images / 255)
 
 
-def test_rates_of_flip_grey_solarise_blur_and_jitter() -> None:
+def test_rates_of_flip_gray_solarize_blur_and_jitter() -> None:
     image = smooth_images(1, side=8).expand(MANY, -1, -1, -1)
     mirrored = PairAugmentation(Augmentation(flip=0.3))(image, seeded())[0]
     is_mirrored = torch.isclose(mirrored, image.flip(-1), atol=1e-6).flatten(1).all(1)
     assert rate_is(is_mirrored, 0.3)
     torch.testing.assert_close(mirrored[~is_mirrored], image[~is_mirrored])
 
-    grey = PairAugmentation(Augmentation(grey=0.2))(image, seeded())[0]
-    is_grey = torch.isclose(grey[:, 0], grey[:, 1], atol=1e-5).flatten(1).all(1)
-    assert rate_is(is_grey, 0.2)
+    gray = PairAugmentation(Augmentation(gray=0.2))(image, seeded())[0]
+    is_gray = torch.isclose(gray[:, 0], gray[:, 1], atol=1e-5).flatten(1).all(1)
+    assert rate_is(is_gray, 0.2)
     expected = kornia.color.rgb_to_grayscale(image[:1]).expand(-1, 3, -1, -1)[0]
-    torch.testing.assert_close(grey[is_grey][0], expected, atol=1e-4, rtol=0)
-    torch.testing.assert_close(grey[~is_grey], image[~is_grey], atol=1e-5, rtol=0)
+    torch.testing.assert_close(gray[is_gray][0], expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(gray[~is_gray], image[~is_gray], atol=1e-5, rtol=0)
 
-    inverted = PairAugmentation(Augmentation(solarise=0.1))(image, seeded())[0]
+    inverted = PairAugmentation(Augmentation(solarize=0.1))(image, seeded())[0]
     changed = (inverted != image).flatten(1).any(1)
     assert rate_is(changed, 0.1)
     assert float(inverted[changed].max()) <= 0.5
@@ -121,24 +121,24 @@ def test_rates_of_flip_grey_solarise_blur_and_jitter() -> None:
     assert float(factor[changed].mean()) == pytest.approx(1.0, abs=0.03)
 
 
-def test_colours_are_those_of_kornia_one_at_a_time() -> None:
+def test_colors_are_those_of_kornia_one_at_a_time() -> None:
     images, factor, one = smooth_images(), torch.linspace(0.7, 1.3, 8), torch.ones(8)
-    brighter = adjust_colours(images, factor, one, one)
+    brighter = adjust_colors(images, factor, one, one)
     torch.testing.assert_close(brighter, (images * factor[:, None, None, None]).clamp(0, 1))
-    contrast = adjust_colours(images, one, factor, one)
+    contrast = adjust_colors(images, one, factor, one)
     expected = kornia.enhance.adjust_contrast_with_mean_subtraction(images, factor)
     torch.testing.assert_close(contrast, expected, atol=2e-4, rtol=0)
-    saturated = adjust_colours(images, one, one, factor)
+    saturated = adjust_colors(images, one, one, factor)
     expected = kornia.enhance.adjust_saturation_with_gray_subtraction(images, factor)
     torch.testing.assert_close(saturated, expected, atol=2e-4, rtol=0)
 
 
-def test_hue_turns_colours_as_in_hsv_but_keeps_their_brightness() -> None:
+def test_hue_turns_colors_as_in_hsv_but_keeps_their_brightness() -> None:
     images, one = smooth_images(), torch.ones(8)
-    same = adjust_colours(images, one, one, one, torch.ones(8))
+    same = adjust_colors(images, one, one, one, torch.ones(8))
     torch.testing.assert_close(same, images, atol=1e-5, rtol=0)  # a whole turn
     hue = torch.tensor([0.1, -0.1, 0.05, -0.05, 0.2, -0.2, 0.02, -0.02])
-    turned = adjust_colours(images, one, one, one, hue)
+    turned = adjust_colors(images, one, one, one, hue)
     luma = kornia.color.rgb_to_grayscale
     torch.testing.assert_close(luma(turned), luma(images), atol=2e-4, rtol=0)
     by_hsv = kornia.enhance.adjust_hue(images, 2 * math.pi * hue)
@@ -149,10 +149,10 @@ def test_hue_turns_colours_as_in_hsv_but_keeps_their_brightness() -> None:
         assert 0.7 < float(a.norm() / b.norm()) < 1.4
 
 
-def test_grey_images_take_brightness_and_contrast_alone() -> None:
+def test_gray_images_take_brightness_and_contrast_alone() -> None:
     images, one = smooth_images()[:, :1], torch.ones(8)
     expected = kornia.enhance.adjust_contrast_with_mean_subtraction(1.2 * images, 0.7)
-    found = adjust_colours(images, 1.2 * one, 0.7 * one, 0 * one, 0.3 * one)
+    found = adjust_colors(images, 1.2 * one, 0.7 * one, 0 * one, 0.3 * one)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
@@ -172,7 +172,7 @@ def test_blur_keeps_the_mean_and_spreads_a_point_as_asked() -> None:
 
 def test_turns_zooms_and_shifts_go_where_they_say() -> None:
     image = torch.zeros(1, 1, 9, 9)
-    image[0, 0, 4, 6] = 1.0  # two to the right of the centre
+    image[0, 0, 4, 6] = 1.0  # two to the right of the center
     zero, one, still = torch.zeros(1), torch.ones(1), torch.zeros(1, 2)
 
     def place(moved: Tensor) -> tuple[float, float]:
@@ -191,34 +191,36 @@ def test_turns_zooms_and_shifts_go_where_they_say() -> None:
 
 
 def test_the_presets_are_those_of_the_paper() -> None:
-    plane, sphere = AUGMENTATIONS["plane"], AUGMENTATIONS["sphere"]
+    plane, sphere = AUGMENTATIONS["euclidean"], AUGMENTATIONS["sphere"]
     jitter = [(a.jitter, a.brightness, a.contrast, a.saturation, a.hue) for a in (plane, sphere)]
     assert jitter == [(0.8, 0.4, 0.4, 0.2, 0.1), (0.8, 0.8, 0.8, 0.8, 0.2)]
     assert (plane.crop_scale, sphere.crop_scale) == ((0.2, 1.0), (0.08, 1.0))
-    rates = [(a.flip, a.grey, a.blur, a.solarise) for a in (plane, sphere)]
+    rates = [(a.flip, a.gray, a.blur, a.solarize) for a in (plane, sphere)]
     assert rates == [(0.5, 0.2, 0.0, 0.1), (0.5, 0.2, 0.5, 0.0)]
 
 
 def test_each_view_may_have_a_set_of_its_own() -> None:
     one, two = AUGMENTATIONS["asymmetric"]
-    assert (one.crop_scale, one.flip, one.grey, one.blur) == ((0.08, 1.0), 0.5, 0.2, 0.0)
+    assert (one.crop_scale, one.flip, one.gray, one.blur) == ((0.08, 1.0), 0.5, 0.2, 0.0)
     assert (one.jitter, one.brightness, one.contrast, one.saturation, one.hue) == (0.8, 0.4, 0.4, 0.2, 0.1)
-    assert (one.solarise, two) == (0.0, replace(one, solarise=0.2))
+    assert (one.solarize, two) == (0.0, replace(one, solarize=0.2))
     weak = replace(one, saturation=0.4, blur=0.5)
     assert AUGMENTATIONS["weak"] == weak
     image = smooth_images(1, side=8).expand(MANY, -1, -1, -1)
-    views = PairAugmentation((Augmentation(flip=0.3), Augmentation(solarise=0.2)))(image, seeded())
+    views = PairAugmentation((Augmentation(flip=0.3), Augmentation(solarize=0.2)))(image, seeded())
     mirrored, inverted = (torch.isclose(v, image, atol=1e-6).flatten(1).all(1).logical_not() for v in views)
     assert rate_is(mirrored, 0.3)
     assert rate_is(inverted, 0.2)
     torch.testing.assert_close(views[0][mirrored], image[mirrored].flip(-1))
-    assert "solarise=0.2" in repr(PairAugmentation("asymmetric"))
-    assert repr(PairAugmentation("plane")).count("Augmentation(") == 2  # itself, and one set for both
+    assert "solarize=0.2" in repr(PairAugmentation("asymmetric"))
+    assert repr(PairAugmentation("euclidean")).count("Augmentation(") == 2  # itself, and one set for both
 
 
 def test_two_equal_sets_are_one() -> None:
-    images, both = noise_images(), (AUGMENTATIONS["plane"], AUGMENTATIONS["plane"])
-    for a, b in zip(PairAugmentation("plane")(images, seeded()), PairAugmentation(both)(images, seeded()), strict=True):
+    images, both = noise_images(), (AUGMENTATIONS["euclidean"], AUGMENTATIONS["euclidean"])
+    for a, b in zip(
+        PairAugmentation("euclidean")(images, seeded()), PairAugmentation(both)(images, seeded()), strict=True
+    ):
         torch.testing.assert_close(a, b, atol=0, rtol=0)
 
 
@@ -291,17 +293,19 @@ def test_bytes_and_floats_agree(name: str) -> None:
             torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 
 
-def test_normalisation_comes_last_and_plain_images_have_it_too() -> None:
+def test_normalization_comes_last_and_plain_images_have_it_too() -> None:
     images = noise_images()
     mean, std = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
-    raw, normalised = (PairAugmentation("plane", **s)(images, seeded())[1] for s in ({}, {"mean": mean, "std": std}))
+    raw, normalized = (
+        PairAugmentation("euclidean", **s)(images, seeded())[1] for s in ({}, {"mean": mean, "std": std})
+    )
     wanted = (raw - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    torch.testing.assert_close(normalised, wanted, atol=1e-5, rtol=1e-5)
-    plain = PairAugmentation("plane", mean=mean, std=std).plain(images)
+    torch.testing.assert_close(normalized, wanted, atol=1e-5, rtol=1e-5)
+    plain = PairAugmentation("euclidean", mean=mean, std=std).plain(images)
     wanted = (images / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     torch.testing.assert_close(plain, wanted, atol=1e-5, rtol=1e-5)
     middle = images // 2 + 64
-    small = PairAugmentation("plane", size=16).plain(middle)
+    small = PairAugmentation("euclidean", size=16).plain(middle)
     by_pillow = Image.fromarray(middle[0].permute(1, 2, 0).numpy()).resize((16, 16), Image.Resampling.BICUBIC)
     np.testing.assert_allclose(255 * small[0].permute(1, 2, 0), np.asarray(by_pillow), atol=1.3)
 
@@ -329,14 +333,14 @@ def test_buffers_follow_the_module_and_images_keep_no_gradient() -> None:
 )
 def test_bad_images_are_refused(images: Tensor, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        PairAugmentation("plane", mean=(0.5, 0.5, 0.5))(images)
+        PairAugmentation("euclidean", mean=(0.5, 0.5, 0.5))(images)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"flip": 1.5}, "flip is a probability"),
-        ({"grey": -0.1}, "grey must be 0 or more"),
+        ({"gray": -0.1}, "gray must be 0 or more"),
         ({"noise": math.nan}, "noise must be 0 or more"),
         ({"hue": 0.6}, "hue must be at most 0.5"),
         ({"turn": 200}, "turn must be at most 180"),
@@ -355,23 +359,23 @@ def test_bad_settings_are_refused(settings: dict, message: str) -> None:
 
 
 def test_bad_arguments_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for wrong in ("W", (Augmentation(),), (Augmentation(), "plane"), None):
+    for wrong in ("W", (Augmentation(),), (Augmentation(), "euclidean"), None):
         with pytest.raises(InputError, match="plane, sphere, asymmetric, weak, tiny, an Augmentation or two, got"):
             PairAugmentation(wrong)
     with pytest.raises(InputError, match="size"):
-        PairAugmentation("plane", size=0)
+        PairAugmentation("euclidean", size=0)
     with pytest.raises(InputError, match=r"size must be a whole number, at least 1; got 2\.5"):
-        PairAugmentation("plane", size=2.5)
+        PairAugmentation("euclidean", size=2.5)
     for wrong, said in (("a", "a number, or one for each channel, got 'a'"), (math.nan, "finite, got nan")):
         with pytest.raises(InputError, match=f"mean must be {said}"):
-            PairAugmentation("plane", mean=wrong)
+            PairAugmentation("euclidean", mean=wrong)
     with pytest.raises(InputError, match="std must be finite, got inf"):
-        PairAugmentation("plane", std=math.inf)
+        PairAugmentation("euclidean", std=math.inf)
     assert Augmentation(zoom=[1.0, 1.0]) == Augmentation()
     with pytest.raises(InputError, match="std must be positive"):
-        PairAugmentation("plane", std=(1.0, 0.0, 1.0))
+        PairAugmentation("euclidean", std=(1.0, 0.0, 1.0))
     monkeypatch.setitem(sys.modules, "kornia", None)
-    PairAugmentation("plane")
+    PairAugmentation("euclidean")
     with pytest.raises(InputError, match=r"pip install 'kalmanssl\[images\]'"):
         PairAugmentation("sphere")
     with pytest.raises(InputError, match="or blur=0"):

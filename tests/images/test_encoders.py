@@ -57,7 +57,7 @@ def test_features_have_their_shape_and_all_weights_learn(
     handle.remove()
     assert features.shape == (shape[0], encoder.n_features)
     assert side is None or sides == [side]
-    # Not the squares: after batch normalisation these have the same mean whatever the weights.
+    # Not the squares: after batch normalization these have the same mean whatever the weights.
     features.pow(3).mean().backward()
     for name, parameter in encoder.named_parameters():
         assert parameter.grad is not None, name
@@ -89,7 +89,7 @@ def test_weights_have_the_variance_of_he(encoder: nn.Module) -> None:
             assert float(module.weight.detach().square().mean()) == pytest.approx(2 / fan_out, rel=error)
 
 
-def test_an_image_does_not_see_its_neighbours_when_evaluated() -> None:
+def test_an_image_does_not_see_its_neighbors_when_evaluated() -> None:
     images = pictures(2, 3, 32, 32)
     for encoder in (ResNet18(random_state=0).eval(), SmallConvEncoder(3, 32, random_state=0).eval()):
         with torch.no_grad():
@@ -105,11 +105,11 @@ def test_the_small_encoder_learns_a_plain_task() -> None:
     images = (clean + torch.randn(128, 8, 8, generator=generator))[:, None]
     encoder, head = SmallConvEncoder(1, 8, 32, random_state=0), nn.Linear(32, 2)
     nn.init.zeros_(head.weight)
-    optimiser = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=3e-3)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=3e-3)
     for _ in range(20):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         nn.functional.cross_entropy(head(encoder(images[:64])), labels[:64]).backward()
-        optimiser.step()
+        optimizer.step()
     encoder.eval()
     assert float((head(encoder(images[64:])).argmax(1) == labels[64:]).float().mean()) > 0.9
 

@@ -122,7 +122,7 @@ def test_an_augmentation_of_ones_own(digits):
             return images.float() / 255
 
     images = digits[0].select(np.arange(100))
-    model = recipes.plane_knn(dim=8).build(nn.Flatten(), 64, random_state=0)
+    model = recipes.euclidean_knn(dim=8).build(nn.Flatten(), 64, random_state=0)
     history: dict[str, list[float]] = {}
     fit_images(model, images, Shaken(), epochs=2, batch_size=50, progress=False, history=history)
     assert len(history["loss"]) == 2
@@ -131,7 +131,7 @@ def test_an_augmentation_of_ones_own(digits):
 
 def test_what_is_no_images_or_makes_no_views_is_refused(digits):
     images = digits[0].select(np.arange(100))
-    model = recipes.plane_knn(dim=8).build(nn.Flatten(), 64, random_state=0)
+    model = recipes.euclidean_knn(dim=8).build(nn.Flatten(), 64, random_state=0)
     with pytest.raises(InputError, match="images must be Images"):
         fit_images(model, images.images, PairAugmentation("tiny"), epochs=1, progress=False)
     with pytest.raises(InputError, match=r"PairAugmentation\('tiny'\)"):

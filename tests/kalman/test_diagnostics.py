@@ -38,7 +38,7 @@ def some(*shape, share=0.7, seed=1):
 
 
 @pytest.mark.parametrize("missing", ["none", "steps", "channels", "shared"])
-def test_normalised_squares_and_probabilities_in_numpy(missing):
+def test_normalized_squares_and_probabilities_in_numpy(missing):
     problem = make_problem(varies="both", full=True, missing=missing, obs=3, time=12)
     out = kalman_filter(problem.y, **problem.parameters, mask=problem.mask)
     found, seen = innovation_diagnostics(out), problem.seen()
@@ -59,7 +59,7 @@ def test_normalised_squares_and_probabilities_in_numpy(missing):
             np.testing.assert_allclose(found.whitened[n, t, at], np.linalg.solve(np.linalg.cholesky(S), v), rtol=1e-8)
             expected = scipy.stats.norm.cdf(v / np.sqrt(np.diag(S)))
             np.testing.assert_allclose(found.pit[n, t, at], expected, rtol=1e-8, atol=1e-15)
-    # The log-likelihood holds the same normalised squares.
+    # The log-likelihood holds the same normalized squares.
     np.testing.assert_allclose(found.nis_mean, float(found.nis.nansum()) / seen.sum(), rtol=1e-12)
     assert found.count.tolist() == seen.sum((0, 1)).tolist()
 
@@ -77,7 +77,7 @@ def test_ljung_box_as_its_authors_have_it():
     assert found.portmanteau_degrees == 8
 
 
-def test_the_mean_normalised_square_is_a_chi_square():
+def test_the_mean_normalized_square_is_a_chi_square():
     innovation, cov = white(1, 300, 2)
     for factor in (0.95, 1.0, 1.05):
         found, law = diagnose_innovations(factor * innovation, cov, level=0.9), scipy.stats.chi2(600)
@@ -284,7 +284,7 @@ def test_summary():
     found = wrong(R=MODEL["R"] * 2)
     lines = found.summary().splitlines()
     assert lines[0] == "Innovations of 4 sequences of 1000 steps, 8000 values observed"
-    assert any(line.startswith("mean normalised square") and f"{found.nis_mean:.3f}" in line for line in lines)
+    assert any(line.startswith("mean normalized square") and f"{found.nis_mean:.3f}" in line for line in lines)
     assert any(line.startswith("within the 80 % interval") for line in lines)
     rows = [line.split() for line in lines if line.strip().startswith(("0 ", "1 "))]
     assert [row[:2] for row in rows] == [["0", "4000"], ["1", "4000"]]

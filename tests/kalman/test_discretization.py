@@ -7,7 +7,7 @@ import scipy.linalg
 import torch
 
 from kalmanssl.kalman import _discretization as continuous
-from kalmanssl.kalman import discretise, kalman_filter, kalman_smoother
+from kalmanssl.kalman import discretize, kalman_filter, kalman_smoother
 
 
 def sde(state=3, seed=0, scale=1.0):
@@ -35,7 +35,7 @@ def integrate(F, S, c, dt):
 def test_numerical_integration_agrees(state, scale):
     F, S, c = sde(state, scale=scale)
     dt = torch.tensor([[0.0, 0.3, 1e-6, 2.0], [0.0, 0.3, 0.7, 0.1]], dtype=torch.float64)
-    values = discretise(F, S, dt, c=c)
+    values = discretize(F, S, dt, c=c)
     assert {name: tuple(v.shape) for name, v in values.items()} == {
         "A": (2, 4, state, state),
         "Q": (2, 4, state, state),
@@ -53,7 +53,7 @@ def test_ornstein_uhlenbeck():
     rate, spread, mean = 0.7, 1.3, -2.0
     dt = torch.tensor([9.0, 0.1, 0.0, 5.0], dtype=torch.float64)
     F, S, c = (torch.tensor(v, dtype=torch.float64) for v in ([[-rate]], [2 * rate * spread**2], [rate * mean]))
-    values = discretise(F, S, dt, c=c)
+    values = discretize(F, S, dt, c=c)
     decay = torch.exp(-rate * dt[1:])
     torch.testing.assert_close(values["A"][0, 1:, 0, 0], decay)
     torch.testing.assert_close(values["Q"][0, 1:, 0, 0], spread**2 * (1 - decay**2))
@@ -64,7 +64,7 @@ def test_ornstein_uhlenbeck():
 def test_fast_decay_over_a_long_time(dtype):
     """Where exp(-F dt) overflows: the fast mode is at rest, the slow one has hardly moved."""
     F, S = torch.diag(torch.tensor([-1e4, -1e-4], dtype=dtype)), torch.tensor([2.0, 3.0], dtype=dtype)
-    values = discretise(F, S, torch.tensor([0.0, 50.0], dtype=dtype))
+    values = discretize(F, S, torch.tensor([0.0, 50.0], dtype=dtype))
     expected = [1e-4, 3 * (1 - np.exp(-0.01)) / 2e-4]
     rtol = 1e-6 if dtype == torch.float32 else 1e-9
     np.testing.assert_allclose(values["Q"][0, 1].diagonal(), expected, rtol=rtol)
@@ -74,7 +74,7 @@ def test_fast_decay_over_a_long_time(dtype):
 @pytest.mark.parametrize("step", [1e-4, 0.1, 10.0])
 def test_constant_velocity_stays_positive_definite_in_float32(step):
     F, S = torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.tensor([0.0, 1.0])
-    Q = discretise(F, S, torch.tensor([0.0, step]))["Q"][0, 1].double()
+    Q = discretize(F, S, torch.tensor([0.0, step]))["Q"][0, 1].double()
     expected = torch.tensor([[step**3 / 3, step**2 / 2], [step**2 / 2, step]], dtype=torch.float64)
     torch.testing.assert_close(Q, expected, rtol=1e-6, atol=0)
     assert torch.linalg.eigvalsh(Q).min() > 0
@@ -82,7 +82,7 @@ def test_constant_velocity_stays_positive_definite_in_float32(step):
 
 def test_no_time_between_steps():
     F, S, c = sde()
-    values = discretise(F, S, torch.zeros(2, dtype=torch.float64), c=c)
+    values = discretize(F, S, torch.zeros(2, dtype=torch.float64), c=c)
     torch.testing.assert_close(values["A"][0, 1], torch.eye(3, dtype=torch.float64), rtol=0, atol=0)
     assert not values["Q"].any()
     assert not values["b"].any()
@@ -91,13 +91,13 @@ def test_no_time_between_steps():
 def test_what_leads_into_the_first_step_is_not_used():
     F, S, _ = sde()
     first, other = (
-        discretise(F, S, torch.tensor([v, 0.5], dtype=torch.float64)) for v in (float("nan"), -float("inf"))
+        discretize(F, S, torch.tensor([v, 0.5], dtype=torch.float64)) for v in (float("nan"), -float("inf"))
     )
     for name in "AQ":
         torch.testing.assert_close(first[name], other[name], rtol=0, atol=0)
         assert torch.isfinite(first[name]).all()
     assert set(first) == {"A", "Q"}
-    alone = discretise(F, S, torch.tensor([float("nan")], dtype=torch.float64))
+    alone = discretize(F, S, torch.tensor([float("nan")], dtype=torch.float64))
     assert torch.isfinite(alone["Q"]).all()
 
 
@@ -111,10 +111,10 @@ def test_filtering_at_irregular_times_is_filtering_a_fine_grid_with_gaps(offset)
     seen[[0, 3, 4, 9, 21, 39]] = True
     y = torch.randn(3, grid, 1, generator=generator, dtype=torch.float64)
     emission = {"C": torch.tensor([[1.0, 0.5]], dtype=torch.float64), "R": torch.tensor([0.2], dtype=torch.float64)}
-    fine = discretise(F, S, torch.full((grid,), step, dtype=torch.float64), c=c)
+    fine = discretize(F, S, torch.full((grid,), step, dtype=torch.float64), c=c)
     mask = seen.expand(3, grid)
     stamps = step * torch.arange(grid, dtype=torch.float64)[seen]
-    coarse = discretise(F, S, stamps.diff(prepend=stamps[:1]), c=c)
+    coarse = discretize(F, S, stamps.diff(prepend=stamps[:1]), c=c)
     for function, names in ((kalman_filter, ("filtered_",)), (kalman_smoother, ("smoothed_",))):
         expected = function(y, **fine, **emission, mask=mask)
         out = function(y[:, seen], **coarse, **emission)
@@ -130,8 +130,8 @@ def test_two_observations_at_one_time_are_one_of_two_channels():
     y = torch.tensor([[[1.0], [-2.0], [0.5]]], dtype=torch.float64)
     one = torch.tensor([[1.0, 0.3]], dtype=torch.float64)
     R = torch.tensor([0.1], dtype=torch.float64)
-    apart = kalman_filter(y, **discretise(F, S, torch.tensor([0.0, 0.4, 0.0], dtype=torch.float64)), C=one, R=R)
-    values = discretise(F, S, torch.tensor([0.0, 0.4], dtype=torch.float64))
+    apart = kalman_filter(y, **discretize(F, S, torch.tensor([0.0, 0.4, 0.0], dtype=torch.float64)), C=one, R=R)
+    values = discretize(F, S, torch.tensor([0.0, 0.4], dtype=torch.float64))
     mask = torch.tensor([[[True, False], [True, True]]])
     y2 = torch.tensor([[[1.0, 0.0], [-2.0, 0.5]]], dtype=torch.float64)
     together = kalman_filter(y2, **values, C=one.expand(2, 2), R=R.expand(2), mask=mask)
@@ -146,11 +146,11 @@ def test_gradients(scale):
     dt = torch.tensor([[0.0, 0.3, 0.0, 0.3], [0.0, 0.7, 0.2, 0.3]], dtype=torch.float64)
 
     def function(F, factor, c, dt):
-        return tuple(discretise(F, factor @ factor.mT, dt, c=c).values())
+        return tuple(discretize(F, factor @ factor.mT, dt, c=c).values())
 
     inputs = tuple(v.clone().requires_grad_() for v in (F, factor, c))
     assert torch.autograd.gradcheck(lambda *p: function(*p, dt), inputs)
-    dt[:, 1:] += 0.1  # A time difference of zero has no neighbour below.
+    dt[:, 1:] += 0.1  # A time difference of zero has no neighbor below.
     assert torch.autograd.gradcheck(function, (*inputs, dt.requires_grad_()))
 
 
@@ -159,8 +159,8 @@ def test_equal_time_differences_are_computed_once(monkeypatch):
     monkeypatch.setattr(continuous, "_over", lambda F, S, c, dt: sizes.append(len(dt)) or plain(F, S, c, dt))
     F, S, _ = sde()
     dt = torch.tensor([0.1, 20.0, 3.0], dtype=torch.float64)[torch.arange(1000) % 3]
-    once = discretise(F, S, dt)
-    each = discretise(F, S, dt.clone().requires_grad_())
+    once = discretize(F, S, dt)
+    each = discretize(F, S, dt.clone().requires_grad_())
     assert sizes == [3, 1000]
     for name in "AQ":
         torch.testing.assert_close(once[name], each[name])
@@ -168,7 +168,7 @@ def test_equal_time_differences_are_computed_once(monkeypatch):
 
 def test_data_types():
     F, S, c = (v.float() for v in sde())
-    values = discretise(F, S, torch.tensor([0.0, 0.1], dtype=torch.float64), c=c)
+    values = discretize(F, S, torch.tensor([0.0, 0.1], dtype=torch.float64), c=c)
     assert {v.dtype for v in values.values()} == {torch.float32}
 
 
@@ -205,5 +205,5 @@ MESSAGES = {
 def test_message(changes, message):
     values = {"F": ones(3, 3), "S": ones(3), "dt": ones(4), **changes}
     with pytest.raises(ValueError, match=message) as raised:
-        discretise(**values)
+        discretize(**values)
     assert "\n" not in str(raised.value)

@@ -31,7 +31,7 @@ def simulate(noise, process, dynamics, batch, time):
     return torch.as_tensor(y.astype(np.float32)), {k: torch.as_tensor(v) for k, v in parameters.items()}
 
 
-def in_double(y, parameters):
+def to_float64(y, parameters):
     return y.double(), {name: value.double() for name, value in parameters.items()}
 
 
@@ -52,7 +52,7 @@ def test_extreme_noise(noise, process, dynamics, per_sequence):
         parameters["R"] = parameters["R"].expand(2, 300, OBS)
     out = kalman_filter(y, **parameters)
     assert_positive_definite(out)
-    y, parameters = in_double(y, parameters)
+    y, parameters = to_float64(y, parameters)
     exact = kalman_filter(y, **parameters, implementation="reference")
     total, expected = out.log_likelihood.double().sum(1), exact.log_likelihood.sum(1)
     assert ((total - expected) / expected).abs().max() < 1e-4
@@ -70,7 +70,7 @@ def test_float32_recursion_of_a_batch(noise):
     y = y * 1e-3
     out = kalman_filter(y, **{**parameters, "R": R, "C": C})
     assert_positive_definite(out)
-    y, parameters = in_double(y, {**parameters, "R": R, "C": C})
+    y, parameters = to_float64(y, {**parameters, "R": R, "C": C})
     exact = kalman_filter(y, **parameters, implementation="reference")
     torch.testing.assert_close(out.log_likelihood.double(), exact.log_likelihood, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(out.filtered_cov.double(), exact.filtered_cov, rtol=1e-3, atol=1e-5)
@@ -80,7 +80,7 @@ def test_65000_steps():
     y, parameters = simulate("mixed", 1e-8, "rotation", batch=1, time=65_000)
     out = kalman_filter(y, **parameters)
     assert_positive_definite(out)
-    y, parameters = in_double(y, parameters)
+    y, parameters = to_float64(y, parameters)
     A, C, Q, R = (parameters[name].numpy() for name in "ACQR")
     settled = scipy.linalg.solve_discrete_are(A.T, C.T, np.diag(Q), np.diag(R))
     np.testing.assert_allclose(out.predicted_cov[0, -1], settled, rtol=1e-4, atol=1e-5 * settled.max())
@@ -142,6 +142,6 @@ def test_smoother_in_float32():
     assert out.smoothed_mean.dtype == torch.float32
     _, status = torch.linalg.cholesky_ex(out.smoothed_cov.double())
     assert not status.any()
-    y, parameters = in_double(y, parameters)
+    y, parameters = to_float64(y, parameters)
     exact = kalman_smoother(y, **parameters)
     torch.testing.assert_close(out.smoothed_mean.double(), exact.smoothed_mean, rtol=1e-5, atol=1e-6)

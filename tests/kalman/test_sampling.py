@@ -97,7 +97,7 @@ def test_drawing_leaves_the_global_generator_alone():
 
 
 def test_a_state_that_moves_without_noise():
-    """Q = 0 and P0 = 0: every trajectory is the same, and no factorisation complains."""
+    """Q = 0 and P0 = 0: every trajectory is the same, and no factorization complains."""
     problem = make_problem()
     zeros = {"Q": torch.zeros(3, dtype=torch.float64), "P0": torch.zeros(3, dtype=torch.float64)}
     draws = sample_prior(5, 6, **{**problem.parameters, **zeros}, generator=generator())

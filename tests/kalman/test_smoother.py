@@ -52,12 +52,12 @@ def test_time_reversed_twice_is_the_same():
     y = torch.randn(2, 20, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     half = torch.full((1,), 0.5, dtype=torch.float64)
     one = torch.ones(1, 1, dtype=torch.float64)
-    # x_t = a x_{t-1} + N(0, 1 - a²) started from N(0, 1) looks the same backwards.
+    # x_t = a x_{t-1} + N(0, 1 - a²) started from N(0, 1) looks the same backward.
     model = {"A": 0.8 * one, "Q": torch.full((1,), 0.36, dtype=torch.float64), "C": one, "R": half}
-    forwards = kalman_smoother(y, **model)
-    backwards = kalman_smoother(y.flip(1), **model)
-    torch.testing.assert_close(forwards.smoothed_mean, backwards.smoothed_mean.flip(1))
-    torch.testing.assert_close(forwards.smoothed_cov, backwards.smoothed_cov.flip(1))
+    forward = kalman_smoother(y, **model)
+    backward = kalman_smoother(y.flip(1), **model)
+    torch.testing.assert_close(forward.smoothed_mean, backward.smoothed_mean.flip(1))
+    torch.testing.assert_close(forward.smoothed_cov, backward.smoothed_cov.flip(1))
 
 
 def test_single_step():

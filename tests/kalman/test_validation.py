@@ -117,7 +117,7 @@ def test_shapes_that_do_not_fit_together_are_all_named():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["Q", "P0"])
 def test_covariances_on_the_edge_are_taken(name, dtype):
-    """Of deficient rank, zero, or spoilt by rounding: none of these is a mistake."""
+    """Of deficient rank, zero, or spoiled by rounding: none of these is a mistake."""
     factor = torch.tensor([[1.0, 1 / 3], [0.1, 0.7], [-2.0, 5.0]], dtype=dtype)
     rounded = 1e4 * (factor @ factor.mT)
     rounded[0, 1] *= 1 + 4 * torch.finfo(dtype).eps

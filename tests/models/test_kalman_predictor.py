@@ -81,11 +81,11 @@ def test_noise_from_errors_is_computed_from_the_innovations_before():
     assert R.shape == latent.shape
 
 
-def test_the_state_returns_to_the_centre():
+def test_the_state_returns_to_the_center():
     predictor = make()
     with torch.no_grad():
         predictor.A.mul_(0.5)
-        predictor.centre.fill_(3.0)
+        predictor.center.fill_(3.0)
     latent, features = data(steps=200)
     mask = torch.zeros(latent.shape[:2], dtype=torch.bool)
     mean = predictor(latent, features, mask).filtered.predicted_mean[:, -1]
@@ -123,7 +123,7 @@ def test_spectral_radius_is_capped_only_when_asked():
 
 def test_filter_has_the_parameters_of_the_textbook():
     predictor, (latent, features) = make(), data()
-    A, c = predictor.A, predictor.centre
+    A, c = predictor.A, predictor.center
     expected = kalman_filter(
         latent,
         A=A,

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from kalmanssl.distributions import GaussianConditional
-from kalmanssl.entropy import ConditionalPlugIn, KNNEntropy, LogDetEntropy
+from kalmanssl.entropy import KNNEntropy, LogDetEntropy, StopGradientEntropy
 from kalmanssl.errors import InputError
 from kalmanssl.models import LDM
 
 A = 0.8
 SCALE = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64).sqrt()
-INFORMATION = -1.5 * math.log(1 - A**2)  # of neighbouring steps, three independent channels
+INFORMATION = -1.5 * math.log(1 - A**2)  # of neighboring steps, three independent channels
 
 
 def autoregressive(batch: int = 40, steps: int = 500, seed: int = 0) -> tuple[torch.Tensor, GaussianConditional]:
@@ -59,7 +59,7 @@ def test_stop_gradient_objective_has_the_gradient_of_predicting_fixed_targets():
         return GaussianConditional(w * torch.cat([0 * z[:, :1], z[:, :-1]], 1), cov)
 
     z = latent @ weight
-    mine = torch.autograd.grad(LDM(ConditionalPlugIn(), mutual_information=False)(z, predict(z)).loss, (w, weight))
+    mine = torch.autograd.grad(LDM(StopGradientEntropy(), mutual_information=False)(z, predict(z)).loss, (w, weight))
     z = latent @ weight
     expected = torch.autograd.grad(-predict(z).log_prob(z.detach()).mean(), (w, weight))
     for a, b in zip(mine, expected, strict=True):
@@ -71,6 +71,6 @@ def test_an_entropy_is_no_name():
         LDM("knn")
 
 
-def test_stop_gradient_cannot_maximise_information():
+def test_stop_gradient_cannot_maximize_information():
     with pytest.raises(InputError, match=r"mutual_information=False"):
-        LDM(ConditionalPlugIn(), mutual_information=True)
+        LDM(StopGradientEntropy(), mutual_information=True)

@@ -12,14 +12,14 @@ from torch.nn import functional
 from kalmanssl import recipes
 from kalmanssl.entropy import (
     CategoricalEntropy,
-    ConditionalPlugIn,
     DirichletKDEEntropy,
     KNNEntropy,
     PublishedLogDetEntropy,
+    StopGradientEntropy,
     make_entropy,
 )
 from kalmanssl.errors import InputError
-from kalmanssl.models import LDM, Categories, PairModel, Plane, Simplex, Sphere
+from kalmanssl.models import LDM, Categories, Euclidean, PairModel, Simplex, Sphere
 from kalmanssl.recipes import RECIPES, Recipe, make_recipe
 from kalmanssl.training import PairBatches, TrainingSettings, train
 from kalmanssl.utils.torch_ops import seeded
@@ -66,7 +66,7 @@ def test_simclr_is_nt_xent():
     z = functional.normalize(torch.cat(raw(model, views())), dim=1)
     similarity = (z @ z.T / 0.2).masked_fill(torch.eye(2 * N, dtype=torch.bool), -torch.inf)
     partner = torch.arange(2 * N).roll(N)
-    # The normalisers of density and kernel cancel; what is left is that a mean stands where the softmax has a sum.
+    # The normalizers of density and kernel cancel; what is left is that a mean stands where the softmax has a sum.
     same_loss(model, functional.cross_entropy(similarity, partner), constant=-math.log(2 * N - 1))
 
 
@@ -108,7 +108,7 @@ def test_byol_and_simsiam_are_stop_gradients_of_directions(name):
     textbook = (2 - 2 * cosine).mean() if name == "byol" else -cosine.mean()
     # The plug-in entropy makes the value zero at all times; the gradient is that of the textbook's loss.
     same_loss(model, textbook, constant=None)
-    # The batch normalisation of the predictor sees one view at a time in the model, hence the test above in one batch:
+    # The batch normalization of the predictor sees one view at a time in the model, hence the test above in one batch:
     assert model.terms(pair).loss.item() == pytest.approx(0, abs=1e-9)
 
 
@@ -141,8 +141,8 @@ def test_the_published_logdet_on_the_sphere(information):
         fourth = (cov**2 / (variance[:, None] * variance + 1e-9)) ** 2
         return (variance.log().sum() - 0.5 * fourth[~torch.eye(DIM, dtype=torch.bool)].sum()) / DIM
 
-    centred = [one - one.mean(0) for one in z]
-    entropy = sum(spread(one, N) for one in centred) if information else spread(torch.cat(centred), 2 * N)
+    centered = [one - one.mean(0) for one in z]
+    entropy = sum(spread(one, N) for one in centered) if information else spread(torch.cat(centered), 2 * N)
     assert model.terms(views()).entropy.item() == pytest.approx(entropy.item(), rel=1e-10)
     same_loss(model, -2.5 * (z[0] * z[1]).sum(1).mean() - entropy, constant=None)
     assert "PublishedLogDetEntropy" in str(recipes.sphere_logdet(reference_bugs=True))
@@ -166,7 +166,7 @@ def test_matched_gaussian_pairs_reach_what_theory_says():
     z, noise = torch.randn(2, n, 3, generator=generator, dtype=torch.float64) * scale
     other = a * z + math.sqrt(1 - a**2) * noise
 
-    class Model(Plane):
+    class Model(Euclidean):
         def conditional(self, z):
             from kalmanssl.distributions import GaussianConditional
 
@@ -264,7 +264,7 @@ def test_the_predictor_of_simsiam_alone_keeps_its_rate(name, monkeypatch):
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
     data = PairBatches(N, lambda chosen: tuple(v[chosen] for v in views()), 20, seed=0)
-    settings = TrainingSettings(3, 1e-3, dynamics_rate=2.0)
+    settings = TrainingSettings(3, 1e-3, dynamics_lr_factor=2.0)
     train(model, data, settings, {}, seed=0, accelerator="cpu", progress=False)
     encoder, predictor = zip(*rates, strict=True)
     assert len(encoder) == 6
@@ -306,13 +306,13 @@ def test_training_pulls_pairs_together_and_keeps_them_spread():
         (Sphere(), KNNEntropy(), {}, r"KNNEntropy\(.* on the sphere needs sphere_dim, the coordinates of one latent"),
         (Simplex(), DirichletKDEEntropy(), {}, "on the simplex needs simplex_dim"),
         (Categories(3), CategoricalEntropy(), {}, "on the categories needs categories"),
-        (Sphere(), ConditionalPlugIn(), {}, "needs a predictor"),
-        (Sphere(), ConditionalPlugIn(), {"predictor": nn.Linear(DIM, DIM)}, "prior='empirical' alone"),
-        (Plane(), KNNEntropy(), {"momentum": 0.9}, "moving-average target has no gradient"),
-        (Plane(), KNNEntropy(), {"prior": "flat"}, "prior must be one of model, empirical"),
-        (Plane(), KNNEntropy(), {"steady_predictor": True}, "steady_predictor .* but there is none"),
+        (Sphere(), StopGradientEntropy(), {}, "needs a predictor"),
+        (Sphere(), StopGradientEntropy(), {"predictor": nn.Linear(DIM, DIM)}, "prior='empirical' alone"),
+        (Euclidean(), KNNEntropy(), {"momentum": 0.9}, "moving-average target has no gradient"),
+        (Euclidean(), KNNEntropy(), {"prior": "flat"}, "prior must be one of model, empirical"),
+        (Euclidean(), KNNEntropy(), {"steady_predictor": True}, "steady_predictor .* but there is none"),
         (
-            Plane(),
+            Euclidean(),
             PublishedLogDetEntropy(DIM),
             {},
             "estimates entropies on the sphere, but the latents are on the plane",
@@ -333,7 +333,7 @@ def test_the_published_logdet_has_no_entropy_given_the_other_view():
 
 
 def test_bad_input():
-    model = build(recipes.plane_knn(DIM))
+    model = build(recipes.euclidean_knn(DIM))
     x, other = views()
     with pytest.raises(InputError, match="as many first views as second ones"):
         model.terms((x, other[:-1]))
@@ -343,7 +343,7 @@ def test_bad_input():
         model.terms((x[:3], other[:3]))
     with pytest.raises(InputError, match="latents of all 18 are the same"):
         model.terms((x[:1].expand(9, -1), x[:1].expand(9, -1)))
-    with pytest.raises(InputError, match="there is no recipe 'moco': use one of 'plane_kde'"):
+    with pytest.raises(InputError, match="there is no recipe 'moco': use one of 'euclidean_kde'"):
         make_recipe("moco")
     with pytest.raises(InputError, match="unexpected keyword argument 'temperatur'"):
         make_recipe("simclr", temperatur=1.0)
@@ -352,17 +352,17 @@ def test_bad_input():
 
 
 def test_views_and_networks_that_do_not_fit():
-    model = build(recipes.plane_knn(DIM))
+    model = build(recipes.euclidean_knn(DIM))
     x, other = views()
     with pytest.raises(InputError, match=r"both views must have the same shape, got \(40, 7\) and \(40, 6\)"):
         model.terms((x, other[:, :-1]))
     with pytest.raises(InputError, match=r"the batch has no pairs: its views have the shape \(0, 7\)"):
         model.terms((x[:0], other[:0]))
-    wrong = recipes.plane_knn(DIM).build(nn.Flatten(), 9)
+    wrong = recipes.euclidean_knn(DIM).build(nn.Flatten(), 9)
     for use in (lambda: wrong.terms((x.float(), other.float())), lambda: wrong(x.float())):
         with pytest.raises(InputError, match=r"backbone returned \(\d0, 7\), the projector takes \(pairs, 9\)"):
             use()
-    bare = PairModel(nn.Identity(), nn.Identity(), Plane(), LDM(KNNEntropy()))
+    bare = PairModel(nn.Identity(), nn.Identity(), Euclidean(), LDM(KNNEntropy()))
     with pytest.raises(InputError, match=r"networks must return \(80, dim\) for 80 views, got \(80, 7, 1\)"):
         bare.terms((x[..., None], other[..., None]))
     with pytest.raises(RuntimeError, match="dtype"):  # an error of another kind is not taken for one of the width
@@ -392,8 +392,8 @@ def test_latents_off_their_space_or_of_another_width_are_found_in_the_first_batc
         (lambda: recipes.simclr(temperature=0), "temperature must be positive and finite; got 0"),
         (lambda: recipes.cpc(temperature=-1), "temperature must be positive and finite; got -1"),
         (lambda: recipes.sphere_knn(dim=1), "dim must be a whole number, at least 2; got 1"),
-        (lambda: recipes.plane_kde(precision=0), "precision must be positive and finite; got 0"),
-        (lambda: recipes.plane_knn(dim=2.5), "dim must be a whole number, at least 1; got 2.5"),
+        (lambda: recipes.euclidean_kde(precision=0), "precision must be positive and finite; got 0"),
+        (lambda: recipes.euclidean_knn(dim=2.5), "dim must be a whole number, at least 1; got 2.5"),
         (lambda: recipes.categorical(dim=1), "dim must be a whole number, at least 2; got 1"),
         (lambda: dataclasses.replace(recipes.simclr(), hidden=(0,)), "hidden must be a whole number, at least 1"),
         (lambda: recipes.simclr().build(nn.Flatten(), 0), "n_features must be a whole number, at least 1; got 0"),
@@ -436,7 +436,7 @@ def test_networks_may_compute_in_half_precision(name, weights):
 
 
 def test_half_precision_tells_collapsed_latents_from_similar_ones():
-    model = PairModel(nn.Identity(), nn.Identity(), Plane(), LDM(KNNEntropy()))
+    model = PairModel(nn.Identity(), nn.Identity(), Euclidean(), LDM(KNNEntropy()))
     similar = tuple((1 + 0.1 * v).bfloat16() for v in views())
     assert model.terms(similar).loss.isfinite()
     with pytest.raises(InputError, match="latents of all 80 are the same"):
@@ -499,7 +499,7 @@ def test_a_model_that_was_built_in_another_way_is_refused_and_stays_as_it_was(tm
 
 def test_weights_of_another_shape_or_name_are_refused(tmp_path):
     def model(backbone):
-        return PairModel(backbone, nn.Identity(), Plane(), LDM(KNNEntropy()))
+        return PairModel(backbone, nn.Identity(), Euclidean(), LDM(KNNEntropy()))
 
     model(nn.Linear(2, 3)).save(tmp_path / "folder")  # nine numbers
     other = nn.Linear(8, 1)

@@ -10,9 +10,9 @@ from scipy.stats import dirichlet, multivariate_normal, vonmises_fisher
 
 from kalmanssl.distributions import Dirichlet, GaussianConditional, OnSimplex
 from kalmanssl.errors import InputError
-from kalmanssl.models import Categories, Plane, Simplex, Sphere
+from kalmanssl.models import Categories, Euclidean, Simplex, Sphere
 
-MODELS = {"plane": Plane(0.7), "sphere": Sphere(4.0), "simplex": Simplex(6.0), "categories": Categories(3)}
+MODELS = {"euclidean": Euclidean(0.7), "sphere": Sphere(4.0), "simplex": Simplex(6.0), "categories": Categories(3)}
 
 
 def outputs(n: int, dim: int, seed: int = 0) -> torch.Tensor:
@@ -32,7 +32,7 @@ def test_plane_integrates_to_one():
     z = torch.tensor([0.4, -1.0], dtype=torch.float64)
     x = torch.from_numpy(grid(-8, 8, 400))
     points = torch.cartesian_prod(x, x)
-    density = Plane(0.7).conditional(z).log_prob(points).exp()
+    density = Euclidean(0.7).conditional(z).log_prob(points).exp()
     assert float(density.sum()) * (16 / 400) ** 2 == pytest.approx(1, abs=1e-9)
 
 
@@ -74,14 +74,14 @@ def test_categories_sum_to_one():
 def test_plane_and_sphere_equal_scipy():
     z, other = outputs(2, 4)
     gaussian = multivariate_normal(z.numpy(), 0.7 * np.eye(4)).logpdf(other.numpy())
-    assert float(Plane(0.7).conditional(z).log_prob(other)) == pytest.approx(gaussian)
+    assert float(Euclidean(0.7).conditional(z).log_prob(other)) == pytest.approx(gaussian)
     z, other = Sphere().project(torch.stack([z, other]))
     fisher = vonmises_fisher(z.numpy(), 4.0).logpdf(other.numpy())
     assert float(Sphere(4.0).conditional(z).log_prob(other)) == pytest.approx(fisher)
 
 
 def test_precision_as_a_mean_over_dimensions():
-    model = Plane.from_precision(5.0, dim=8)
+    model = Euclidean.from_precision(5.0, dim=8)
     z, other, third = outputs(3, 8)
     difference = model.conditional(z).log_prob(other) - model.conditional(z).log_prob(third)
     expected = 5.0 * ((z - third).square().mean() - (z - other).square().mean())
@@ -188,7 +188,7 @@ def test_matched_gaussian_pair():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(
-    "model", [Plane(0.02), Sphere(2550.0), Sphere(1e5), Simplex(50.0), Categories(256, 0.992)], ids=repr
+    "model", [Euclidean(0.02), Sphere(2550.0), Sphere(1e5), Simplex(50.0), Categories(256, 0.992)], ids=repr
 )
 def test_half_precision_is_computed_in_single(model, dtype):
     z, other = model.project(outputs(2, 256)).to(dtype)
@@ -231,7 +231,7 @@ def test_without_an_end_nothing_is_annealed(model):
 @pytest.mark.parametrize(
     ("model", "z", "message"),
     [
-        (Plane(), torch.tensor([[1.0, math.nan]]), "z has 1 of 1 latents with NaN or infinity"),
+        (Euclidean(), torch.tensor([[1.0, math.nan]]), "z has 1 of 1 latents with NaN or infinity"),
         (Sphere(), torch.tensor([[1.0, 0.0], [0.6, 0.7]]), r"1 of 2 vectors off the unit sphere .*0.15.*OnSphere"),
         (Simplex(), torch.tensor([[0.5, 0.6]]), "1 of 1 rows that are no probabilities .*OnSimplex"),
         (Simplex(), torch.tensor([[1.5, -0.5]]), "1 of 1 rows that are no probabilities"),
@@ -248,12 +248,12 @@ def test_latents_off_the_space(model, z, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Plane(0.0), "variance must be positive and finite; got 0.0"),
-        (lambda: Plane.from_precision(-1.0, 3), "precision must be positive and finite; got -1.0"),
+        (lambda: Euclidean(0.0), "variance must be positive and finite; got 0.0"),
+        (lambda: Euclidean.from_precision(-1.0, 3), "precision must be positive and finite; got -1.0"),
         (lambda: Sphere(math.inf), "concentration must be positive and finite; got inf"),
         (lambda: Simplex(-2.0), "precision must be positive and finite; got -2.0"),
         (lambda: Categories(1), "n must be a whole number, at least 2; got 1"),
-        (lambda: Plane("a"), "variance must be a number; got 'a'"),
+        (lambda: Euclidean("a"), "variance must be a number; got 'a'"),
         (lambda: Categories(2.5), "n must be a whole number, at least 2; got 2.5"),
         (lambda: Categories(3, "a"), "match_probability must be a number; got 'a'"),
         (lambda: Categories(4, 0.25), "match_probability must lie between chance, 1/4, and 1, got 0.25"),

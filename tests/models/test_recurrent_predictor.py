@@ -219,7 +219,7 @@ def test_every_entropy_trains_with_every_predictor(kind, entropy):
         predictor = RecurrentPredictor(size, distribution=kind, variance="constant", generator=seeded())
     encoder = nn.Sequential(encoder, OnSphere()) if sphere else encoder
     model = SequenceModel(encoder, predictor, LDM(ENTROPIES[entropy](sphere), mutual_information=entropy != "stopgrad"))
-    model.standardise_latents(x)
+    model.standardize_latents(x)
     groups = model.parameter_groups()
     # The stop-gradient is right for the best predictor only, so that one has to be much the faster.
     rates = {"encoder": 1e-4 if entropy == "stopgrad" else 1e-3, "dynamics": 3e-2}

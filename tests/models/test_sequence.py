@@ -26,10 +26,10 @@ def test_every_parameter_is_in_one_group(input_noise):
     assert bool(model.parameter_groups()["noise"]) == input_noise
 
 
-def test_latents_start_standardised():
+def test_latents_start_standardized():
     model = make(MLPEncoder(5, 2))
     features = 3 + torch.randn(4, 50, 5)
-    model.standardise_latents(features)
+    model.standardize_latents(features)
     latent = model.encoder(features).flatten(0, 1)
     torch.testing.assert_close(latent.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
     torch.testing.assert_close(latent.std(0), torch.ones(2), atol=1e-5, rtol=0)
@@ -66,15 +66,15 @@ def test_predictive_gain_is_the_information_of_a_matched_model():
     assert model.predictive_gain(latent[:, torch.randperm(1000, generator=generator)], latent).item() < 0
 
 
-def test_standardising_leaves_alone_what_comes_after_the_last_layer_and_encoders_without_one():
+def test_standardizing_leaves_alone_what_comes_after_the_last_layer_and_encoders_without_one():
     encoder = nn.Sequential(MLPEncoder(5, 3, random_state=0), OnSphere())
     model = make(encoder, latent=3, state=3)
     features = 3 + torch.randn(4, 50, 5, generator=torch.Generator().manual_seed(0))
-    model.standardise_latents(features)
+    model.standardize_latents(features)
     before = encoder[0](features).flatten(0, 1)
     torch.testing.assert_close(before.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(before.std(0), torch.ones(3), atol=1e-5, rtol=0)
-    make(nn.Identity(), latent=5, state=5).standardise_latents(features)
+    make(nn.Identity(), latent=5, state=5).standardize_latents(features)
 
 
 def test_predictive_gain_of_directions_compares_with_the_fitted_von_mises_fisher():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from kalmanssl.errors import InputError
-from kalmanssl.networks import MLPEncoder, Normalise, UnitDropout, WindowEncoder, check_encoder, mlp
+from kalmanssl.networks import MLPEncoder, Normalize, UnitDropout, WindowEncoder, check_encoder, mlp
 
 
 def counts(batch=3, time=20, units=7, seed=0):
@@ -18,20 +18,20 @@ def make(kind, **settings):
     return WindowEncoder(7, 2, 4, **settings)
 
 
-# --- normalisation ---
+# --- normalization ---
 
 
 def test_square_root_and_norm():
     x = torch.tensor([[9.0, 16.0, 0.0]])
-    torch.testing.assert_close(Normalise("sqrt")(x), torch.tensor([[3.0, 4.0, 0.0]]))
-    torch.testing.assert_close(Normalise(unit_norm=True, norm_offset=1e-6)(x).norm(), torch.tensor(1.0))
-    torch.testing.assert_close(Normalise("sqrt", True, norm_offset=5.0)(x), torch.tensor([[0.3, 0.4, 0.0]]))
-    assert torch.equal(Normalise()(x), x)
+    torch.testing.assert_close(Normalize("sqrt")(x), torch.tensor([[3.0, 4.0, 0.0]]))
+    torch.testing.assert_close(Normalize(unit_norm=True, norm_offset=1e-6)(x).norm(), torch.tensor(1.0))
+    torch.testing.assert_close(Normalize("sqrt", True, norm_offset=5.0)(x), torch.tensor([[0.3, 0.4, 0.0]]))
+    assert torch.equal(Normalize()(x), x)
 
 
 def test_unit_norm_keeps_the_direction_and_drops_the_rate():
     x = counts() + 1
-    cosine = Normalise(unit_norm=True)
+    cosine = Normalize(unit_norm=True)
     torch.testing.assert_close(cosine(x), cosine(5 * x), atol=1e-3, rtol=0)
 
 
@@ -40,16 +40,16 @@ def test_a_bin_without_spikes_is_the_zero_vector_with_finite_gradients(transform
     x = torch.zeros(2, 3, 4)
     x[0, 0, 0] = 2.0
     x.requires_grad_()
-    y = Normalise(transform, unit_norm=True)(x)
+    y = Normalize(transform, unit_norm=True)(x)
     y.sum().backward()
     assert (y[1] == 0).all()
     assert torch.isfinite(x.grad).all()
 
 
 @pytest.mark.parametrize("transform", ["none", "sqrt"])
-def test_normalise_gradcheck(transform):
+def test_normalize_gradcheck(transform):
     x = (counts(1, 3, 4).double() + 1).requires_grad_()
-    assert torch.autograd.gradcheck(Normalise(transform, True, 0.5), x)
+    assert torch.autograd.gradcheck(Normalize(transform, True, 0.5), x)
 
 
 # --- encoders ---
@@ -186,9 +186,9 @@ def test_check_encoder_refuses(module, message):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Normalise("log"), "transform must be 'none' or 'sqrt', got 'log'"),
-        (lambda: Normalise(norm_offset=0.0), "norm_offset must be positive .* got 0.0"),
-        (lambda: Normalise("sqrt")(torch.tensor([1.0, -2.0])), "goes down to -2: use transform='none'"),
+        (lambda: Normalize("log"), "transform must be 'none' or 'sqrt', got 'log'"),
+        (lambda: Normalize(norm_offset=0.0), "norm_offset must be positive .* got 0.0"),
+        (lambda: Normalize("sqrt")(torch.tensor([1.0, -2.0])), "goes down to -2: use transform='none'"),
         (lambda: UnitDropout(1.0), r"dropout of units must lie in \[0, 1\), got 1.0"),
         (lambda: MLPEncoder(7, 2, dropout=1.5), r"dropout must lie in \[0, 1\), got 1.5"),
         (lambda: WindowEncoder(7, 2, 0), "window must be at least 1 bin, got 0"),

@@ -95,11 +95,11 @@ def test_variance_network_is_the_written_formula():
 @pytest.mark.parametrize("name", NOISES)
 def test_gradients_reach_every_parameter(name):
     head = head_of(name)
-    optimiser = torch.optim.SGD(head.parameters(), lr=0.01)
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.01)
     for _ in range(2):  # the zero weights of the last layer hold the others back for one step
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         head(*arguments(name)).square().sum().backward()
-        optimiser.step()
+        optimizer.step()
     for parameter_name, parameter in head.named_parameters():
         assert parameter.grad.abs().max() > 0, parameter_name
 
@@ -133,13 +133,13 @@ def test_input_noise_can_learn_to_follow_the_spike_count():
     truth = 2.0 / (1 + x.sum(1, keepdim=True))
     residual = truth.sqrt() * torch.randn(3000, 1, generator=generator)
     head = InputNoise(12, 1, transform="sqrt", random_state=0)
-    optimiser = torch.optim.Adam(head.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(head.parameters(), lr=3e-3)
     for _ in range(60):
         variance = head(x)
         loss = (variance.log() + residual.square() / variance).mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     correlation = torch.corrcoef(torch.stack([head(x).detach()[:, 0].log(), truth[:, 0].log()]))[0, 1]
     assert correlation > 0.8
 

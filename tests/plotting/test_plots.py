@@ -52,10 +52,10 @@ def test_raster_marks_every_bin_with_spikes():
 def test_units_are_ordered_by_the_place_of_their_peak():
     rng = np.random.default_rng(1)
     position = rng.uniform(0, 1, 20000)
-    centres = rng.permutation(np.linspace(0.05, 0.95, 10))
-    counts = rng.poisson(2 * np.exp(-0.5 * ((position[:, None] - centres) / 0.05) ** 2))
+    centers = rng.permutation(np.linspace(0.05, 0.95, 10))
+    counts = rng.poisson(2 * np.exp(-0.5 * ((position[:, None] - centers) / 0.05) ** 2))
     position[::50] = np.nan
-    np.testing.assert_array_equal(order_by_peak(counts, position), np.argsort(centres))
+    np.testing.assert_array_equal(order_by_peak(counts, position), np.argsort(centers))
     np.testing.assert_array_equal(order_by_peak(counts, np.full(20000, np.nan)), np.arange(10))
 
 
@@ -107,12 +107,12 @@ def test_principal_axes_find_the_plane_and_keep_their_sign():
     assert (axes[largest, [0, 1]] > 0).all()
 
 
-def test_latent_path_leaves_out_what_has_no_colour():
+def test_latent_path_leaves_out_what_has_no_color():
     latents = np.random.default_rng(3).normal(size=(200, 3))
-    colour = np.where(np.arange(200) % 4 == 0, np.nan, WAVE)
-    points = plots.latent_path(latents, colour, dims=(0, 2)).collections[0]
-    np.testing.assert_allclose(points.get_offsets(), latents[np.isfinite(colour)][:, [0, 2]])
-    np.testing.assert_allclose(points.get_array(), colour[np.isfinite(colour)])
+    color = np.where(np.arange(200) % 4 == 0, np.nan, WAVE)
+    points = plots.latent_path(latents, color, dims=(0, 2)).collections[0]
+    np.testing.assert_allclose(points.get_offsets(), latents[np.isfinite(color)][:, [0, 2]])
+    np.testing.assert_allclose(points.get_array(), color[np.isfinite(color)])
 
 
 def test_noise_is_drawn_as_standard_deviation():

@@ -23,10 +23,10 @@ from kalmanssl.probes._softmax_regression import fit_path
 
 
 def blobs(n: int, classes: int = 3, dims: int = 5, apart: float = 2.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    centres = apart * np.random.default_rng(99).standard_normal((classes, dims))
+    centers = apart * np.random.default_rng(99).standard_normal((classes, dims))
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, n)
-    return centres[labels] + rng.standard_normal((n, dims)), labels
+    return centers[labels] + rng.standard_normal((n, dims)), labels
 
 
 def correlated(x: np.ndarray) -> np.ndarray:
@@ -80,10 +80,10 @@ def test_gap_bounds_the_distance_to_the_minimum() -> None:
 
 
 def test_linear_probe_reaches_the_best_possible_accuracy() -> None:
-    centres = np.array([[-1.0, 0.0], [1.0, 0.0]])
+    centers = np.array([[-1.0, 0.0], [1.0, 0.0]])
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 12_000)
-    x = centres[labels] + rng.standard_normal((12_000, 2))
+    x = centers[labels] + rng.standard_normal((12_000, 2))
     score = linear_probe(x[:6000], labels[:6000], x[6000:], labels[6000:])
     best = 0.841345  # Φ(1)
     assert abs(score.top1 - best) < 3 * np.sqrt(best * (1 - best) / 6000)
@@ -135,7 +135,7 @@ def test_linear_probe_leaves_constant_features_out() -> None:
     assert linear_probe(padded[:300], labels[:300], padded[300:], labels[300:]).top1 > 0.9
 
 
-# Neighbours
+# Neighbors
 
 
 def test_knn_probe_agrees_with_scikit_learn() -> None:
@@ -151,7 +151,7 @@ def test_knn_probe_agrees_with_scikit_learn() -> None:
     assert score.top1 == pytest.approx((probability.argmax(1) == labels[1000:]).mean())
 
 
-def test_knn_probe_with_one_neighbour_knows_its_own_training_samples() -> None:
+def test_knn_probe_with_one_neighbor_knows_its_own_training_samples() -> None:
     x, labels = blobs(300, apart=0.0)
     assert knn_probe(x, labels, 1e25 * x[:100], labels[:100], k=1).top1 == 1.0
 

@@ -14,10 +14,10 @@ from kalmanssl.probes import effective_dimension, entropy_bits, match_categories
 
 
 def blobs(n: int, classes: int = 3, dims: int = 5, apart: float = 2.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    centres = apart * np.random.default_rng(99).standard_normal((classes, dims))
+    centers = apart * np.random.default_rng(99).standard_normal((classes, dims))
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, n)
-    return centres[labels] + rng.standard_normal((n, dims)), labels
+    return centers[labels] + rng.standard_normal((n, dims)), labels
 
 
 # Dimension
@@ -160,7 +160,7 @@ def tsne(z: object, labels: object) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(axes.collections[0].get_offsets()), np.asarray(axes.collections[0].get_array())
 
 
-def test_neighbours_stay_neighbours_in_the_picture_at_any_scale_and_place() -> None:
+def test_neighbors_stay_neighbors_in_the_picture_at_any_scale_and_place() -> None:
     x, labels = blobs(150, classes=6, apart=3.0)
     for z in (x, 1e-200 * x, 1e200 * x, (1 + 1e-5 * x).astype(np.float32), 1e6 + x):
         place, number = tsne(z, labels)

@@ -132,7 +132,7 @@ def test_numbers_stand_beside_the_pictures(run, html):
         assert number in html
 
 
-def test_colours_follow_the_page(html):
+def test_colors_follow_the_page(html):
     from kalmanssl.plotting import INK, MUTED
 
     figures = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
@@ -151,8 +151,8 @@ def test_time_that_was_fitted_is_called_so(run):
     seen = Run(run.settings, run.model, run.decoder, run.card, evaluation)
     assert "fitted on this time" in build_report(seen)
     assert "fitted on this time" not in build_report(run)
-    assert "in its favour" in assumptions_of(build_report(seen))[0][0]
-    assert "in its favour" not in assumptions_of(build_report(run))[0][0]
+    assert "in its favor" in assumptions_of(build_report(seen))[0][0]
+    assert "in its favor" not in assumptions_of(build_report(run))[0][0]
 
 
 def test_a_run_without_decoder_has_a_report(run):

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from kalmanssl.entropy import ConditionalPlugIn, KNNEntropy, LogDetEntropy
+from kalmanssl.entropy import KNNEntropy, LogDetEntropy, StopGradientEntropy
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
 from kalmanssl.networks import ConstantNoise, MLPEncoder
 from kalmanssl.training import TrainingSettings, WindowBatches, WindowSettings, train
 
-WINDOWS = {"window": 20, "bins_per_step": 1, "batch_size": 32, "activity_bias": 0.0, "steps_per_epoch": 20}
+WINDOWS = {"window": 20, "bins_per_step": 1, "batch_size": 32, "activity_sampling_power": 0.0, "steps_per_epoch": 20}
 SETTINGS = {
-    "epochs": 4, "learning_rate": 5e-3, "dynamics_rate": 10.0, "noise_rate": 1.0, "weight_decay": 0.0,
+    "epochs": 4, "learning_rate": 5e-3, "dynamics_lr_factor": 10.0, "noise_lr_factor": 1.0, "weight_decay": 0.0,
     "gradient_clip": 10.0, "patience": 100,
 }  # fmt: skip
 
@@ -142,7 +142,7 @@ def test_divergence_is_named_and_the_last_good_weights_kept(monkeypatch):
 
 
 def test_divergence_in_the_first_epoch_says_so(monkeypatch):
-    monkeypatch.setattr(SequenceModel, "standardise_latents", lambda *_: None)
+    monkeypatch.setattr(SequenceModel, "standardize_latents", lambda *_: None)
     model = make()
     with torch.no_grad():
         model.predictor.log_initial_variance.fill_(float("nan"))
@@ -164,7 +164,7 @@ def test_shrinking_latents_are_called_a_collapse(monkeypatch):
 
 
 def test_copied_latents_are_called_a_collapse(monkeypatch):
-    model, real = make(LDM(ConditionalPlugIn(), mutual_information=False)), SequenceModel.after_step
+    model, real = make(LDM(StopGradientEntropy(), mutual_information=False)), SequenceModel.after_step
 
     def copy_first(self):
         real(self)
@@ -286,7 +286,7 @@ def test_a_file_is_no_folder_for_checkpoints(tmp_path):
         ("learning_rate", float("nan"), "learning_rate must be positive"),
         ("learning_rate", float("inf"), "learning_rate must be positive"),
         ("weight_decay", -1.0, "weight_decay must not be negative"),
-        ("activity_bias", -1.0, "must not be negative"),
+        ("activity_sampling_power", -1.0, "must not be negative"),
     ],
 )
 def test_bad_settings(name, value, message):

@@ -29,8 +29,8 @@ def test_held_out_blocks_are_disjoint_from_training_and_together_cover_the_time(
 
 def test_held_out_blocks_spread_over_the_time():
     _, held_out = hold_out_blocks(numbered(1000), fraction=0.1, window=10)
-    centres = [s.mean() / 1000 for s in held_out]
-    np.testing.assert_allclose(centres, [0.1, 0.3, 0.5, 0.7, 0.9], atol=0.01)
+    centers = [s.mean() / 1000 for s in held_out]
+    np.testing.assert_allclose(centers, [0.1, 0.3, 0.5, 0.7, 0.9], atol=0.01)
 
 
 def test_nothing_held_out_with_fraction_zero():
@@ -50,7 +50,9 @@ def test_bad_hold_out(fraction, window, message):
 
 def test_random_windows_never_cross_a_gap_and_reach_every_place():
     stretches = numbered(30, 12)
-    windows = RandomWindows(stretches, window=10, step=1, batch_size=64, batches_per_epoch=8, activity_bias=0, seed=0)
+    windows = RandomWindows(
+        stretches, window=10, step=1, batch_size=64, batches_per_epoch=8, activity_sampling_power=0, seed=0
+    )
     batches = [b.numpy()[..., 0] for b in windows]
     assert len(batches) == len(windows) == 8
     starts = np.concatenate([b[:, 0] for b in batches])
@@ -63,19 +65,19 @@ def test_random_windows_never_cross_a_gap_and_reach_every_place():
 @pytest.mark.parametrize("bias", [0.0, 1.0, 2.0])
 def test_active_windows_are_drawn_more_often(bias):
     quiet, busy = np.ones((100, 1)), 3 * np.ones((100, 1))
-    windows = RandomWindows([quiet, busy], 10, 1, 2000, 1, activity_bias=bias, seed=0)
+    windows = RandomWindows([quiet, busy], 10, 1, 2000, 1, activity_sampling_power=bias, seed=0)
     share = (next(iter(windows))[:, 0, 0] == 3).double().mean().item()
     assert share == pytest.approx(3**bias / (1 + 3**bias), abs=0.04)  # four standard errors of a share of 2000
 
 
 def test_a_silent_recording_is_drawn_from_evenly():
-    windows = RandomWindows([np.zeros((50, 2))], 10, 1, 8, 1, activity_bias=2.0, seed=0)
+    windows = RandomWindows([np.zeros((50, 2))], 10, 1, 8, 1, activity_sampling_power=2.0, seed=0)
     assert next(iter(windows)).shape == (8, 10, 2)
 
 
 def test_random_windows_follow_seed_and_epoch():
     def draw(seed, epoch):
-        windows = RandomWindows(numbered(500), 10, 1, 16, 1, activity_bias=0, seed=seed, epoch=epoch)
+        windows = RandomWindows(numbered(500), 10, 1, 16, 1, activity_sampling_power=0, seed=seed, epoch=epoch)
         return next(iter(windows)).numpy()
 
     np.testing.assert_array_equal(draw(1, 3), draw(1, 3))
@@ -85,7 +87,7 @@ def test_random_windows_follow_seed_and_epoch():
 
 @pytest.mark.parametrize("step", [2, 3])
 def test_windows_with_steps_of_several_bins(step):
-    random = next(iter(RandomWindows(numbered(25), 10, step, 64, 1, activity_bias=0, seed=0))).numpy()[..., 0]
+    random = next(iter(RandomWindows(numbered(25), 10, step, 64, 1, activity_sampling_power=0, seed=0))).numpy()[..., 0]
     assert random.shape == (64, 10 // step)
     assert (np.diff(random, axis=1) == step).all()
     assert random.max() <= 24

@@ -9,11 +9,11 @@ from torch import distributed, nn
 
 from kalmanssl import recipes
 from kalmanssl.training import PairBatches
-from kalmanssl.utils.distributed import gathered, rank_and_size
+from kalmanssl.utils.distributed import all_gather, rank_and_size
 from kalmanssl.utils.torch_ops import seeded
 
 ROWS, FEATURES, DIM = 24, 6, 4
-NAMES = ("sphere_kde", "plane_knn", "plane_logdet", "vicreg", "simclr")
+NAMES = ("sphere_kde", "euclidean_knn", "euclidean_logdet", "vicreg", "simclr")
 
 
 def pairs() -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,5 +63,5 @@ def test_two_processes_have_the_gradient_of_one(tmp_path):
 
 def test_a_process_alone_gathers_nothing():
     v = torch.ones(3, 2)
-    assert gathered(v) is v
+    assert all_gather(v) is v
     assert rank_and_size() == (0, 1)

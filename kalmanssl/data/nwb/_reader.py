@@ -1,4 +1,4 @@
-"""Reading NWB files: units, behaviour and epochs, nothing else.
+"""Reading NWB files: units, behavior and epochs, nothing else.
 
 Read with h5py and not pynwb: the layout of these few groups has been the same in every version of NWB 2,
 h5py loads ten times faster, and nothing that is not asked for is touched, whatever extensions the file
@@ -184,7 +184,7 @@ def _bin(
         raise InputError("the chosen units have no spikes at all; choose others with units=")
     known = pooled if main is None else main.tracked()
     windows = _windows(allowed, known, 0.0 if main is None else 0.5 * main.period)
-    what = "spike" if main is None else "tracked behaviour"
+    what = "spike" if main is None else "tracked behavior"
     if not windows:
         raise InputError(
             f"no {what} lies in the epoch or in the time that the units were observed; choose another epoch"

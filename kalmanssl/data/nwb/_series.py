@@ -1,4 +1,4 @@
-"""Behaviour in an NWB file: which series there are, which one is meant, and its samples with their clock."""
+"""Behavior in an NWB file: which series there are, which one is meant, and its samples with their clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Behavior = str | Sequence[str] | Mapping[str, str] | Literal[False] | None
 
 @dataclass(frozen=True)
 class Series:
-    """A behaviour series in the file: where it lies and what it is called."""
+    """A behavior series in the file: where it lies and what it is called."""
 
     path: str
     kind: str
@@ -142,7 +142,7 @@ def read_series(group: h5py.Group, extent: tuple[float, float] | None) -> tuple[
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim not in (1, 2):
-        raise InputError(f"series {name} has shape {values.shape}; behaviour must be (time,) or (time, dims)")
+        raise InputError(f"series {name} has shape {values.shape}; behavior must be (time,) or (time, dims)")
     notes: list[str] = []
     if "timestamps" in group:
         times = np.asarray(group["timestamps"][()], dtype=float)

@@ -54,7 +54,7 @@ def _content(recording: Recording) -> Any:
             for start, stop in spans:
                 content.add_epoch(start_time=float(start), stop_time=float(stop), label=label)
     if recording.behavior:
-        module = content.create_processing_module("behavior", "behaviour at the centres of the bins")
+        module = content.create_processing_module("behavior", "behavior at the centers of the bins")
         others = []
         for name, values in recording.behavior.items():
             unit = recording.behavior_unit.get(name, "")
@@ -97,7 +97,7 @@ def _add_binned(content: Any, recording: Recording) -> None:
 
     module = content.create_processing_module("binned", "activity in bins of equal width")
     unit = "counts" if recording.kind == "counts" else "unknown"
-    module.add(TimeSeries(name=recording.kind, data=recording.counts, timestamps=recording.time, unit=unit))
+    module.add(TimeSeries(name=recording.kind, data=recording.activity, timestamps=recording.time, unit=unit))
     table = DynamicTable(name="channels", description="the channels of the series beside it")
     table.add_column("unit_id", "name of the unit or channel")
     table.add_column("bin_size", "width of its bins, seconds")

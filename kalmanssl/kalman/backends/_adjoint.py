@@ -3,7 +3,7 @@
 Three things make it cheap. The covariances do not depend on the data, so that they have a recursion of their own
 (`riccati.py`), run once for all sequences whose parameters and mask agree, until they settle. The loops over time hold
 only what is sequential; the rest is done for all steps at once. And the backward pass is the adjoint of the recursion
-rather than autograd's record of it: the gain minimises the filtered covariance, whose derivative with respect to the
+rather than autograd's record of it: the gain minimizes the filtered covariance, whose derivative with respect to the
 gain is therefore zero, and what remains for the adjoint of the covariance is X -> M' X M + … with M = (I - K C) A.
 
 Where covariances have settled, the loss is a function of those that differ from each other. What steps give to the
@@ -25,11 +25,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from kalmanssl.kalman._dtypes import float32_is_enough, has_float64
-from kalmanssl.kalman._linalg import NotPositiveDefiniteError, symmetrise
+from kalmanssl.kalman._linalg import NotPositiveDefiniteError, symmetrize
 from kalmanssl.kalman._moments import FIELDS, Moments
 from kalmanssl.kalman._stacks import multiply, outer, product_sum, reduce_to
-from kalmanssl.kalman._validation import Model, Observations, visible_model
-from kalmanssl.kalman.backends._affine_recursions import congruences
+from kalmanssl.kalman._validation import Model, Observations, mask_observations
+from kalmanssl.kalman.backends._affine_recursions import covariance_recursion
 from kalmanssl.kalman.backends._covariance_recursion import covariances
 from kalmanssl.kalman.backends._mean_recursion import filter_means, means_adjoint
 from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed
@@ -48,7 +48,7 @@ def filter_adjoint(model: Model, observations: Observations, precision: torch.dt
     y, mask = observations.y, observations.mask
     if mask is not None and bool((mask == mask[:, :1]).all()):
         mask = mask[:, :1]
-    visible = visible_model(model, mask)
+    visible = mask_observations(model, mask)
     m0 = model.m0.expand(y.shape[0], -1)
     second_moments = (model.P0[:, None], model.A, model.Q, visible.C, visible.R)
     shared = all(p.shape[0] == 1 for p in second_moments)
@@ -149,22 +149,22 @@ class _Filter(torch.autograd.Function):
             to_K = outer(to_mf[rows], e[rows], *axes).to(K.dtype)
             to_K = to_K if g_K is None else to_K + g_K[chunk]
             to_N = (to_K @ Vc) @ Vc.mT
-            to_F = -symmetrise(Kc.mT @ to_N)
+            to_F = -symmetrize(Kc.mT @ to_N)
             if g_ll is not None:
                 weight = reduce_to(g_ll[rows], *axes).to(K.dtype)[..., None, None]
                 spread = outer(weighted[rows], alpha[rows], *axes).to(K.dtype)
                 to_F += 0.5 * (spread - weight * (Vc @ Vc.mT))
             if g_F is not None:
-                to_F += symmetrise(g_F[chunk])
+                to_F += symmetrize(g_F[chunk])
             to_N_less = to_N + 2 * multiply(Cc.mT, to_F)  # F reaches C by two ways, N by one
-            into_Pp = symmetrise(multiply(0.5 * (to_N + to_N_less), Cc))
-            into_Pp = into_Pp if g_Pp is None else into_Pp + symmetrise(g_Pp[chunk])
+            into_Pp = symmetrize(multiply(0.5 * (to_N + to_N_less), Cc))
+            into_Pp = into_Pp if g_Pp is None else into_Pp + symmetrize(g_Pp[chunk])
             # What reaches Pf: by the loss, and by Pp of the next step as A' Pp A, of which keep' Pf keep is a part.
             A_into_A = multiply(multiply(Ac.mT, into_Pp), Ac)
             last = torch.zeros_like(A_into_A[:1]) if carried is None else carried
             into_Pf = torch.cat([A_into_A[1:], last])
-            into_Pf = into_Pf if g_Pf is None else into_Pf + symmetrise(g_Pf[chunk])
-            to_Pf = congruences(into_Pf, multiply(keep, Ac)[1:].mT, reverse=True)
+            into_Pf = into_Pf if g_Pf is None else into_Pf + symmetrize(g_Pf[chunk])
+            to_Pf = covariance_recursion(into_Pf, multiply(keep, Ac)[1:].mT, reverse=True)
             to_Pp = keep.mT @ to_Pf @ keep + into_Pp
             A_to_Pp = multiply(Ac.mT, to_Pp)
             carried = multiply(A_to_Pp[:1], Ac[:1])

@@ -3,10 +3,10 @@
     vectors    x[t] = M[t] x[t-1] + u[t]               means, their derivatives, means of the smoother
     matrices   X[t] = M[t] X[t-1] M[t]' + D[t]         covariances of the smoother, derivatives of covariances
 
-and both backwards in time. Time is the first axis, sequences the second; a stack of matrices (distinct, batch|1, n, n)
+and both backward in time. Time is the first axis, sequences the second; a stack of matrices (distinct, batch|1, n, n)
 serves all sequences where its batch axis is 1, and its last entry serves all later steps. Compiled where numba is
 installed, in torch otherwise and on other devices; nothing here is recorded for derivatives except by `Vectors` and
-`Congruences`.
+`CovarianceRecursion`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from kalmanssl.kalman._linalg import symmetrise
+from kalmanssl.kalman._linalg import symmetrize
 from kalmanssl.kalman._stacks import outer, per_step, reduce_to
 from kalmanssl.kalman.kernels._jit import has_compiler, run_blocks
 
-__all__ = ["Congruences", "Vectors", "advance", "as_rows", "congruences", "flat", "is_compiled", "settled", "share_out"]
+__all__ = [
+    "CovarianceRecursion",
+    "Vectors",
+    "advance",
+    "as_rows",
+    "covariance_recursion",
+    "flat",
+    "is_compiled",
+    "settled",
+    "share_out",
+]
 
 # Sequences that a thread takes at once: they share what is loaded of a matrix.
 _BLOCK = 16
@@ -63,12 +73,12 @@ class Vectors(torch.autograd.Function):
         return to_x, torch.cat([torch.zeros_like(matrices[:unused]), to_matrices]), None
 
 
-class Congruences(torch.autograd.Function):
-    """`congruences` backwards in time, with derivatives."""
+class CovarianceRecursion(torch.autograd.Function):
+    """`covariance_recursion` backward in time, with derivatives."""
 
     @staticmethod
     def forward(ctx: Any, offsets: Tensor, matrices: Tensor) -> Tensor:
-        X = congruences(offsets, matrices, reverse=True)
+        X = covariance_recursion(offsets, matrices, reverse=True)
         ctx.save_for_backward(X, matrices)
         return X
 
@@ -76,7 +86,7 @@ class Congruences(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         X, matrices = ctx.saved_tensors
-        to_X = congruences(symmetrise(gradient), matrices.mT)
+        to_X = covariance_recursion(symmetrize(gradient), matrices.mT)
         return to_X, reduce_to(2 * to_X[:-1] @ matrices @ X[1:], *matrices.shape[:2])
 
 
@@ -115,7 +125,7 @@ def advance(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> Tens
     return torch.stack(found[::-1] if reverse else found)
 
 
-def congruences(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> Tensor:
+def covariance_recursion(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> Tensor:
     """X[0] = D[0], X[t+1] = M[t] X[t] M[t]' + D[t+1] for symmetric D (steps, batch, n, n), one M less than D.
 
     With `reverse` it begins at the last D, and X[t] = M[t] X[t+1] M[t]' + D[t].
@@ -129,7 +139,7 @@ def congruences(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> 
         own, size = matrices.shape[1] > 1, (steps, batch, n, X.shape[-1])
 
         def work(begin: int, end: int) -> None:
-            recursion_kernels.congruences(X_, G, own, size, reverse, (begin, end))
+            recursion_kernels.covariance_recursion(X_, G, own, size, reverse, (begin, end))
 
         run_blocks(work, batch, 4 * steps * batch * n**3)
         return X[..., :n]
@@ -138,7 +148,7 @@ def congruences(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> 
     found = [D[order[0]]]
     for i in order[1:]:
         matrix = M[i if reverse else i - 1]
-        found.append(symmetrise(D[i] + matrix @ found[-1] @ matrix.mT))
+        found.append(symmetrize(D[i] + matrix @ found[-1] @ matrix.mT))
     return torch.stack(found[::-1] if reverse else found).reshape(offsets.shape)
 
 

@@ -16,7 +16,7 @@ from kalmanssl.kalman._linalg import (
     cholesky_unchecked,
     cholesky_with_jitter,
     inverse_transpose,
-    symmetrise,
+    symmetrize,
 )
 from kalmanssl.kalman._moments import INNOVATION_COV
 from kalmanssl.kalman._stacks import empty_steps, per_step
@@ -154,7 +154,7 @@ def _torch_loop(
     variances = F.diagonal(dim1=-2, dim2=-1)
     if not guarded and (bool(torch.stack(statuses).any()) or not bool(torch.isfinite(variances).all())):
         raise NotPositiveDefiniteError(INNOVATION_COV)
-    return Covariances(Pp, Pf, K, symmetrise(F), V, jitter)
+    return Covariances(Pp, Pf, K, symmetrize(F), V, jitter)
 
 
 def _add_variances_(cov: Tensor, variances: Tensor) -> Tensor:

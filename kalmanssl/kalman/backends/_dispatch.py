@@ -14,10 +14,10 @@ from kalmanssl.kalman.backends._adjoint import filter_adjoint
 from kalmanssl.kalman.backends._reference import filter_reference
 from kalmanssl.kalman.kernels._jit import has_compiler
 
-__all__ = ["IMPLEMENTATIONS", "filter_fastest"]
+__all__ = ["IMPLEMENTATIONS", "filter_auto"]
 
 
-def filter_fastest(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
+def filter_auto(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
     """Run the filter with compiled kernels on a CPU with numba, in plain torch elsewhere.
 
     What the kernels cannot factor in float64 goes to the plain path, which mends what can be mended and says so.
@@ -44,7 +44,7 @@ def _shares_covariances(model: Model, observations: Observations) -> bool:
 
 
 IMPLEMENTATIONS: dict[str, Callable[[Model, Observations, torch.dtype | None], Moments]] = {
-    "fastest": filter_fastest,
+    "fastest": filter_auto,
     "adjoint": filter_adjoint,
     "reference": filter_reference,
 }

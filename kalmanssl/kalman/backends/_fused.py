@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from kalmanssl.kalman._dtypes import NOISE_SHARE, VARIANCE_SHARE
-from kalmanssl.kalman._linalg import NotPositiveDefiniteError, inverse_transpose, safe_cholesky, symmetrise
+from kalmanssl.kalman._linalg import NotPositiveDefiniteError, inverse_transpose, safe_cholesky, symmetrize
 from kalmanssl.kalman._moments import INNOVATION_COV, Moments
-from kalmanssl.kalman._validation import Model, Observations, in_double, visible_model
+from kalmanssl.kalman._validation import Model, Observations, mask_observations, to_float64
 from kalmanssl.kalman.backends._layouts import Lanes, Packed, Rows
 from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed
 from kalmanssl.kalman.kernels import _filter_kernels as kernels
@@ -38,8 +38,8 @@ def filter_fused(model: Model, observations: Observations, precision: torch.dtyp
     y = observations.y
     half_log_det: Tensor | float = 0.5 * LOG_2PI * number_observed(observations)
     if model.R.ndim == 4:
-        model, observations = in_double(model, observations)
-        model, y, whitening = _whitened(visible_model(model, observations.mask), observations.y)
+        model, observations = to_float64(model, observations)
+        model, y, whitening = _whitened(mask_observations(model, observations.mask), observations.y)
         half_log_det = half_log_det + whitening
     elif observations.mask is not None:
         model = replace(model, R=torch.where(observations.mask, model.R, model.R.new_tensor(_MISSING)))
@@ -149,7 +149,7 @@ class _Fused(torch.autograd.Function):
         from_outside = [
             layout.pack(weight, of_state=False),
             nothing if g_mean is None else layout.pack(g_mean.numpy(), of_state=True),
-            nothing if g_cov is None else layout.pack(symmetrise(g_cov).numpy(), of_state=True),
+            nothing if g_cov is None else layout.pack(symmetrize(g_cov).numpy(), of_state=True),
         ]
         wanted = ctx.needs_input_grad[:8]
         needs = (g_mean is not None, g_cov is not None, wanted[2], wanted[5])

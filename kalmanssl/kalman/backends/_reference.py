@@ -12,9 +12,9 @@ import math
 import torch
 from torch import Tensor
 
-from kalmanssl.kalman._linalg import inverse_transpose, safe_cholesky, symmetrise
+from kalmanssl.kalman._linalg import inverse_transpose, safe_cholesky, symmetrize
 from kalmanssl.kalman._moments import FIELDS, INNOVATION_COV, Moments
-from kalmanssl.kalman._validation import Model, Observations, full_noise, in_precision, visible_model
+from kalmanssl.kalman._validation import Model, Observations, as_covariance, in_precision, mask_observations
 
 __all__ = ["LOG_2PI", "filter_reference", "number_observed", "predict", "update"]
 
@@ -23,7 +23,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 def predict(mean: Tensor, cov: Tensor, A: Tensor, b: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
     """Moments of the next state: mean (batch, state), cov (batch|1, state, state), full Q."""
-    return _times(A, mean) + b, symmetrise(A @ cov @ A.mT) + Q
+    return _times(A, mean) + b, symmetrize(A @ cov @ A.mT) + Q
 
 
 def update(mean: Tensor, cov: Tensor, y: Tensor, C: Tensor, R: Tensor) -> tuple[Tensor, ...]:
@@ -33,14 +33,14 @@ def update(mean: Tensor, cov: Tensor, y: Tensor, C: Tensor, R: Tensor) -> tuple[
     """
     innovation = y - _times(C, mean)
     cross = cov @ C.mT
-    innovation_cov = symmetrise(C @ cross) + R
+    innovation_cov = symmetrize(C @ cross) + R
     factor = safe_cholesky(innovation_cov, INNOVATION_COV)
     whitener = inverse_transpose(factor, _eye(R)).mT
     gain = cross @ whitener.mT @ whitener
     whitened = _times(whitener, innovation)
     log_density = -0.5 * whitened.square().sum(-1) - factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     keep = _eye(cov) - gain @ C
-    filtered_cov = symmetrise(keep @ cov @ keep.mT + gain @ R @ gain.mT)
+    filtered_cov = symmetrize(keep @ cov @ keep.mT + gain @ R @ gain.mT)
     return mean + _times(gain, innovation), filtered_cov, log_density, gain, innovation, innovation_cov
 
 
@@ -56,10 +56,10 @@ def filter_reference(model: Model, observations: Observations, precision: torch.
     if precision is not None:
         model, observations = in_precision(model, observations, precision)
     y = observations.y
-    visible = visible_model(model, observations.mask)
+    visible = mask_observations(model, observations.mask)
     steps = y.shape[1]
-    A, b, Q = (_per_step(p, steps) for p in (model.A, model.b, full_noise(model.Q)))
-    C, R = (_per_step(p, steps) for p in (visible.C, full_noise(visible.R)))
+    A, b, Q = (_per_step(p, steps) for p in (model.A, model.b, as_covariance(model.Q)))
+    C, R = (_per_step(p, steps) for p in (visible.C, as_covariance(visible.R)))
 
     mean, cov = model.m0.expand(y.shape[0], -1), model.P0
     rows = []

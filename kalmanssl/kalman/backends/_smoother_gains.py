@@ -1,11 +1,11 @@
-"""The gains with which the smoother goes backwards, of all steps at once."""
+"""The gains with which the smoother goes backward, of all steps at once."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from kalmanssl.kalman._linalg import inverse_transpose, safe_cholesky, symmetrise
+from kalmanssl.kalman._linalg import inverse_transpose, safe_cholesky, symmetrize
 from kalmanssl.kalman.backends._affine_recursions import as_rows, flat, is_compiled
 from kalmanssl.kalman.kernels._jit import run_blocks
 
@@ -27,12 +27,12 @@ def backward_gains(cov: Tensor, A: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
         if found is not None:
             return found
     full = torch.diag_embed(Q) if Q.ndim == 3 else Q
-    predicted_cov = symmetrise(A @ cov @ A.mT) + full
+    predicted_cov = symmetrize(A @ cov @ A.mT) + full
     eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     V = inverse_transpose(safe_cholesky(predicted_cov, "predicted covariance A P A' + Q"), eye)
     gain = cov @ A.mT @ V @ V.mT
     keep = eye - gain @ A
-    return gain, symmetrise(keep @ cov @ keep.mT + gain @ full @ gain.mT)
+    return gain, symmetrize(keep @ cov @ keep.mT + gain @ full @ gain.mT)
 
 
 def _compiled(cov: Tensor, A: Tensor, Q: Tensor) -> tuple[Tensor, Tensor] | None:

@@ -3,14 +3,14 @@
 One piece of code serves two ways of filling the processor's vectors:
 
 * **lanes**: a vector holds the same number of several sequences. Any small state fills the processor.
-* **rows**: a vector holds neighbouring columns of a matrix of one sequence. For few sequences or large states.
+* **rows**: a vector holds neighboring columns of a matrix of one sequence. For few sequences or large states.
 
 What differs is only what "the element (i, k)" of a matrix is, to be multiplied with a vector: in lanes a vector again,
 in rows one number in every place (`_element`). Matrices are flat arrays of rows of `nc` vectors; in scratch memory they
 are filled up so that products need no remainder loops.
 
-Channels are absorbed one at a time, which needs no factorisation: with h the row of C, g = P h, s = h'g + r, k = g / s,
-the mean moves by k (y - h'm) and the covariance by -k g'. The adjoint runs through the same steps backwards; with S and
+Channels are absorbed one at a time, which needs no factorization: with h the row of C, g = P h, s = h'g + r, k = g / s,
+the mean moves by k (y - h'm) and the covariance by -k g'. The adjoint runs through the same steps backward; with S and
 λ the derivatives with respect to P and m after a channel, α = e / s, κ = k'λ and w that of the log-density:
 
     to r    k'S k - κ α + w (α² - 1/s) / 2 =: c - κ α            to y    κ - w α
@@ -42,7 +42,7 @@ from kalmanssl.kalman.kernels._simd import (
 __all__ = ["backward_lanes", "backward_rows", "forward_lanes", "forward_rows"]
 
 # Steps of the adjoint after which rounding is kept from adding up to asymmetry.
-_SYMMETRISE_EVERY = 8
+_SYMMETRIZE_EVERY = 8
 # Steps over which derivatives are summed up in the precision of the kernel before they are added in float64.
 _FLUSH_EVERY = 64
 
@@ -136,7 +136,7 @@ def _times_symmetric(lanes, out, X, Y, nr, nc, n):
 
 
 @inlined
-def _symmetrise(lanes, X, nc, n):
+def _symmetrize(lanes, X, nc, n):
     """The symmetric part of a matrix in scratch memory: rounding must not add up to asymmetry over time."""
     w = width(X)
     row = nc * w
@@ -338,7 +338,7 @@ def _forward(lanes, first, last, sizes, inputs, places, outputs, to):
                     row = i * nc * w
                     for c in range(cg):
                         store(P, row + c * w, fma(x, load(K, place + c * unit), load(P, row + c * w)))
-            _symmetrise(lanes, P, nc, n)
+            _symmetrize(lanes, P, nc, n)
             low = high = _element(lanes, P, 0, w, 0)
             for i in range(1, n):
                 x = _element(lanes, P, i * nc * w, w, i)
@@ -478,8 +478,8 @@ def _backward(lanes, first, last, sizes, needs, inputs, places, per_step, to, to
                         sum_Q[i] += S[i * nc * w + i]
             _times(lanes, T, S, X, nr, nc, n)
             _times_symmetric(lanes, S, Xt, T, nr, nc, n)
-            if t % _SYMMETRISE_EVERY == 0:
-                _symmetrise(lanes, S, nc, n)
+            if t % _SYMMETRIZE_EVERY == 0:
+                _symmetrize(lanes, S, nc, n)
             if need_A:
                 _fetch(P, Pf, _at(at_Pf, block, t - 1), unit, n, nc, cg)
                 _add_products(

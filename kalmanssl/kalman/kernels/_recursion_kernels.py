@@ -12,7 +12,7 @@ import numpy as np
 from kalmanssl.kalman.kernels._jit import compiled
 from kalmanssl.kalman.kernels._matrix_kernels import product, symmetric_part, transpose
 
-__all__ = ["advance", "congruences", "means", "means_adjoint"]
+__all__ = ["advance", "covariance_recursion", "means", "means_adjoint"]
 
 
 @compiled
@@ -41,7 +41,7 @@ def advance(
 
 
 @compiled
-def congruences(X: Any, G: Any, own: bool, size: tuple[int, int, int, int], reverse: bool, part: Any) -> None:
+def covariance_recursion(X: Any, G: Any, own: bool, size: tuple[int, int, int, int], reverse: bool, part: Any) -> None:
     """X[t+1] += G[t] X[t] G[t]' in place for t = 0, 1, …; with `reverse` X[t] += G[t] X[t+1] G[t]', from the end on.
 
     X (steps, batch, n, stride), made symmetric;   G (steps - 1, batch if `own` else 1, n, stride)

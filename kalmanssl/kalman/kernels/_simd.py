@@ -1,6 +1,6 @@
 """Vectors of the processor as values in compiled code: one instruction for 8 numbers in float32, 4 in float64.
 
-A compiler that has to guess which loops may be vectorised guesses wrong for small matrices. Here the vectors are
+A compiler that has to guess which loops may be vectorized guesses wrong for small matrices. Here the vectors are
 written out: `load` and `broadcast` make one from an array, arithmetic acts on all its numbers, `store` puts it back.
 Where the processor has no instruction of that width, LLVM makes several.
 """

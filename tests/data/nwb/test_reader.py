@@ -18,19 +18,19 @@ def test_counts_are_the_histogram_of_the_spikes_in_the_tracked_time(plain: Path)
     edges = START - half + 0.05 * np.arange(len(rec) + 1)
     assert edges[-1] == pytest.approx(STOP - half, abs=0.051)
     expected = [np.histogram(spikes_of()[u], edges)[0] for u in (0, 2, 3)]
-    np.testing.assert_array_equal(rec.counts, np.transpose(expected))
+    np.testing.assert_array_equal(rec.activity, np.transpose(expected))
     np.testing.assert_allclose(rec.time, (edges[:-1] + edges[1:]) / 2, atol=1e-9)
     assert rec.unit_ids == ("10", "12", "13")
-    assert rec.counts.dtype == np.float32
+    assert rec.activity.dtype == np.float32
     assert rec.spike_times is not None
-    assert [len(s) for s in rec.spike_times] == rec.counts.sum(axis=0).tolist()
+    assert [len(s) for s in rec.spike_times] == rec.activity.sum(axis=0).tolist()
     total = sum(len(spikes_of()[u]) for u in (0, 2, 3))
-    outside = int(total - rec.counts.sum())
+    outside = int(total - rec.activity.sum())
     assert any(note.startswith(f"{outside} of {total} spikes lie outside") for note in rec.notes)
     assert any("3 excitatory of 4 by cell_type" in note for note in rec.notes)
 
 
-def test_behavior_at_bin_centres(plain: Path) -> None:
+def test_behavior_at_bin_centers(plain: Path) -> None:
     rec = Recording.from_nwb(plain, bin_size=0.03)
     assert list(rec.behavior) == ["position"]
     assert rec.behavior_unit == {"position": "meters"}
@@ -74,7 +74,7 @@ def test_without_excitatory_units_all_are_taken(tmp_path: Path) -> None:
         ({"units": "good"}, r"units must be 'auto', 'all' or a dict"),
         ({"behavior": "speed"}, r"behavior='speed' is not in the file; it has: .*mazePosition/mazeSpatialSeries"),
         ({"epoch": "Maze"}, r"epoch='Maze' is not in .*plain.nwb; its epochs: MazeEpoch, POSTEpoch, PREEpoch"),
-        ({"epoch": "POSTEpoch"}, r"no tracked behaviour lies in the epoch"),
+        ({"epoch": "POSTEpoch"}, r"no tracked behavior lies in the epoch"),
         ({"bin_size": 0.0}, r"bin_size must be a positive number of seconds, got 0.0"),
         ({"bin_size": 1e4}, r"not one bin of 10000 s fits"),
     ],
@@ -136,7 +136,7 @@ def test_rounded_spikes_are_spread_over_bins_that_the_tick_does_not_divide(tmp_p
     path = session(tmp_path / "a.nwb", spikes)
     rec = Recording.from_nwb(path, behavior=False)
     assert any("ticks of 10 ms" in note and "random_state=0" in note for note in rec.notes)
-    total = rec.counts.sum(axis=1)
+    total = rec.activity.sum(axis=1)
     by_parity = total[: len(total) // 2 * 2].reshape(-1, 2).mean(axis=0)
     # Bins of two and three ticks would differ by a factor of 1.5.
     assert by_parity.max() / by_parity.min() < 1.1
@@ -144,15 +144,15 @@ def test_rounded_spikes_are_spread_over_bins_that_the_tick_does_not_divide(tmp_p
     for spread, rounded in zip(rec.spike_times, spikes, strict=True):
         assert np.isin(np.round(100 * spread).astype(int), np.round(100 * rounded).astype(int)).all()
         assert np.abs(spread - np.round(spread, 2)).mean() == pytest.approx(0.0025, rel=0.1)
-    np.testing.assert_array_equal(Recording.from_nwb(path, behavior=False).counts, rec.counts)
-    other = Recording.from_nwb(path, behavior=False, random_state=1).counts
-    assert len(other) != len(rec.counts) or not np.array_equal(other, rec.counts)
+    np.testing.assert_array_equal(Recording.from_nwb(path, behavior=False).activity, rec.activity)
+    other = Recording.from_nwb(path, behavior=False, random_state=1).activity
+    assert len(other) != len(rec.activity) or not np.array_equal(other, rec.activity)
 
 
 def test_spreading_a_unit_does_not_depend_on_the_others(tmp_path: Path) -> None:
     path = session(tmp_path / "a.nwb", spikes_of(3, tick=0.01), columns={"shank": [1, 2, 2]}, position=[tracked()])
-    every = Recording.from_nwb(path).counts
-    np.testing.assert_array_equal(Recording.from_nwb(path, units={"shank": 2}).counts, every[:, 1:])
+    every = Recording.from_nwb(path).activity
+    np.testing.assert_array_equal(Recording.from_nwb(path, units={"shank": 2}).activity, every[:, 1:])
 
 
 def test_bins_of_whole_ticks_are_left_alone(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_bins_of_whole_ticks_are_left_alone(tmp_path: Path) -> None:
     path = session(tmp_path / "a.nwb", [ticks / 100, ticks[::7] / 100], position=[tracked()])
     rec = Recording.from_nwb(path, bin_size=0.02)
     # One spike on every tick: exactly two in every bin, whatever the rounding of floating-point numbers.
-    assert set(rec.counts[:, 0]) == {2.0}
+    assert set(rec.activity[:, 0]) == {2.0}
     assert not any("spread" in note for note in rec.notes)
 
 
@@ -252,8 +252,8 @@ def test_hc11(hc11_path: Path) -> None:
     assert np.nanmin(position) >= -0.56
     assert np.nanmax(position) <= 1.38
     assert np.isnan(position).mean() < 0.001
-    assert 170_000 < rec.counts.sum() <= 174_721
-    parity = rec.counts.sum(axis=1)[:49_000].reshape(-1, 2).mean(axis=0)
+    assert 170_000 < rec.activity.sum() <= 174_721
+    parity = rec.activity.sum(axis=1)[:49_000].reshape(-1, 2).mean(axis=0)
     assert parity.max() / parity.min() < 1.02
     assert any("ticks of 10 ms" in note for note in rec.notes)
     train, test = rec.split(at=18960.0)

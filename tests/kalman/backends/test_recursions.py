@@ -8,7 +8,7 @@ import torch
 
 from kalmanssl.kalman import NotPositiveDefiniteError
 from kalmanssl.kalman.backends import _affine_recursions as recursions_module
-from kalmanssl.kalman.backends._affine_recursions import Congruences, Vectors, advance, congruences
+from kalmanssl.kalman.backends._affine_recursions import CovarianceRecursion, Vectors, advance, covariance_recursion
 from kalmanssl.kalman.backends._covariance_recursion import covariances, steps_to_forget
 from kalmanssl.kalman.backends._mean_recursion import filter_means, means_adjoint
 from kalmanssl.kalman.backends._smoother_gains import backward_gains
@@ -70,7 +70,7 @@ def test_congruences(n, dtype, models, reverse):
             matrix = M[i, s % models].double().numpy()
             here, there = (i, i + 1) if reverse else (i + 1, i)
             X[here, s] += matrix @ X[there, s] @ matrix.T
-    assert_close(congruences(D, M, reverse=reverse), X)
+    assert_close(covariance_recursion(D, M, reverse=reverse), X)
 
 
 @pytest.mark.usefixtures("both_ways")
@@ -89,7 +89,7 @@ def test_derivatives_of_congruences(models):
     D, M = random(4, 3, 2, 2).requires_grad_(), transitions(3, models, 2).requires_grad_()
     if models == 1:
         D = random(4, 1, 2, 2).requires_grad_()
-    assert torch.autograd.gradcheck(lambda D, M: Congruences.apply(D + D.mT, M), (D, M))
+    assert torch.autograd.gradcheck(lambda D, M: CovarianceRecursion.apply(D + D.mT, M), (D, M))
 
 
 def problem(n, m, *, periods, dtype=torch.float64, full=False):
@@ -146,10 +146,10 @@ def test_covariances_that_need_memory_again_and_again():
 
 
 @pytest.mark.usefixtures("both_ways")
-@pytest.mark.parametrize("spoilt", [-5.0, float("nan"), float("inf")])
-def test_a_covariance_that_is_not_one_is_noticed(spoilt):
+@pytest.mark.parametrize("spoiled", [-5.0, float("nan"), float("inf")])
+def test_a_covariance_that_is_not_one_is_noticed(spoiled):
     parameters = problem(3, 2, periods=(1, 1, 1, 9))
-    parameters[4][6, 0, 1] = spoilt
+    parameters[4][6, 0, 1] = spoiled
     with pytest.raises(NotPositiveDefiniteError):
         covariances(9, *parameters, guarded=False, lasting=False)
 

@@ -1,4 +1,4 @@
-"""Decoding by nearest neighbours: the positions of the most similar training bins are the prediction."""
+"""Decoding by nearest neighbors: the positions of the most similar training bins are the prediction."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from peers.predictive import SamplePrediction
 if TYPE_CHECKING:
     from kalmanssl.data import Recording
 
-__all__ = ["NeighbourDecoder"]
+__all__ = ["NeighborDecoder"]
 
 
 @dataclass
-class NeighbourDecoder:
-    """k nearest neighbours among the running bins of the training part.
+class NeighborDecoder:
+    """k nearest neighbors among the running bins of the training part.
 
     Parameters
     ----------
     embedding : object with ``fit(train, running)`` and ``transform(recording)``
         Features of every bin.
-    neighbours : int
-        How many neighbours; their positions are the predictive distribution.
+    neighbors : int
+        How many neighbors; their positions are the predictive distribution.
     metric : str
         Distance between features, as scikit-learn names it.
     """
 
     embedding: Any
-    neighbours: int = 20
+    neighbors: int = 20
     metric: str = "cosine"
 
-    def fit(self, train: Recording, running: np.ndarray) -> NeighbourDecoder:
+    def fit(self, train: Recording, running: np.ndarray) -> NeighborDecoder:
         """Fit the embedding and keep the running bins' features and positions."""
         from sklearn.neighbors import NearestNeighbors
 
         self.embedding.fit(train, running)
         features = self.embedding.transform(train)[running]
         self.position_ = train.behavior["position"][running]
-        self.index_ = NearestNeighbors(n_neighbors=self.neighbours, metric=self.metric).fit(features)
+        self.index_ = NearestNeighbors(n_neighbors=self.neighbors, metric=self.metric).fit(features)
         return self
 
     def predict(self, test: Recording) -> SamplePrediction:
