@@ -329,8 +329,8 @@ def categorical(
 RECIPES: dict[str, Callable[..., Recipe]] = {
     make.__name__: make
     for make in (
-        euclidean_kde, euclidean_knn, euclidean_logdet, vicreg, vicreg_ldm, sphere_kde, sphere_knn, sphere_logdet, simplex_kde,
-        simclr, cpc, byol, simsiam, jepa, categorical,
+        euclidean_kde, euclidean_knn, euclidean_logdet, vicreg, vicreg_ldm, sphere_kde, sphere_knn, sphere_logdet,
+        simplex_kde, simclr, cpc, byol, simsiam, jepa, categorical,
     )
 }  # fmt: skip
 """Recipes by name."""

@@ -8,8 +8,8 @@ apart by ::
     y_i - y_j = rate * d_i * (t_i - t_j)
 
 with d_i the direction of motion. The rate is fitted robustly over pairs of neighbors in latent space and carried on
-into time that was not seen; whether that helps is tried on later blocks first (`improves_held_out`). What is left of the drift
-is for `kalmanssl.decoding` to find.
+into time that was not seen, if that helps on held-out later blocks (`improves_held_out`). `Calibration` accounts for
+the drift that remains.
 """
 
 from __future__ import annotations

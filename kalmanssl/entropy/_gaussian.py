@@ -159,7 +159,7 @@ class VarianceCovarianceEntropy(EntropyEstimator):
         Standard deviation, in units of the latents, from which on there is no penalty.
     pooled_dim : int, optional
         For a pair [z, z'] of latents of so many coordinates: the variance penalty of each, and the covariance penalty
-        of the samples of both together, each centered by itself. It knows nothing of covariances between the two, unlike
+        of the samples of both together, each centered by itself. It ignores covariances between the two, unlike
         Eq. 9, but is what the paper's code takes for the objective without mutual information, with coefficients 17.5
         and 0.75.
     """

@@ -124,7 +124,7 @@ _SPHERE = Augmentation(
 
 _MILD = replace(_SPHERE, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, blur=0.0)
 
-#: "euclidean" and "sphere": what the LDM paper's code uses with latents there, the sets of VICReg and of SimCLR for CIFAR;
+#: "euclidean" and "sphere": the LDM paper's sets for latents there, those of VICReg and of SimCLR for CIFAR;
 #: "asymmetric", one set for each view, and "weak": the same for BYOL and for SimSiam, as solo-learn has them;
 #: "tiny": small gray pictures of things that must keep their sides, such as digits of 8 x 8 pixels.
 AUGMENTATIONS: dict[str, Augmentation | tuple[Augmentation, Augmentation]] = {
