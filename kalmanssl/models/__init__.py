@@ -18,3 +18,4 @@ from kalmanssl.models._pair_spaces import Simplex as Simplex
 from kalmanssl.models._pair_spaces import Sphere as Sphere
 from kalmanssl.models._recurrent_predictor import RecurrentPredictor as RecurrentPredictor
 from kalmanssl.models._sequence import SequenceModel as SequenceModel
+from kalmanssl.models._trainable import Trainable as Trainable

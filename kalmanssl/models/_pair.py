@@ -17,6 +17,7 @@ from kalmanssl.errors import InputError, NotFiniteError
 from kalmanssl.models._objective import LDM, Terms
 from kalmanssl.models._pair_spaces import PairLatentModel
 from kalmanssl.models._sequence import spread
+from kalmanssl.models._trainable import Trainable
 from kalmanssl.utils.module_io import load_weights, save_weights
 from kalmanssl.utils.precision import is_half, no_autocast, to_float32
 from kalmanssl.utils.torch_ops import evaluating, rows_not_finite
@@ -27,7 +28,7 @@ __all__ = ["PairModel", "Prior", "listed"]
 Prior = Literal["model", "empirical"]
 
 
-class PairModel(nn.Module):
+class PairModel(Trainable):
     """Backbone and projector, a latent model of pairs, and an objective.
 
     Both views go through the same networks; ``terms((x, x'))`` evaluates the objective on a batch of pairs, and
@@ -179,10 +180,10 @@ class PairModel(nn.Module):
             return self.latent_model.project(to_float32(raw))
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters that training may move at different rates: encoder, and predictor ("dynamics", or "steady")."""
+        """Parameters by learning-rate group: "encoder", and the predictor as "dynamics" or "constant_lr"."""
         groups = {"encoder": [*self.backbone.parameters(), *self.projector.parameters()]}
         if self.predictor is not None:
-            groups["steady" if self.steady_predictor else "dynamics"] = list(self.predictor.parameters())
+            groups["constant_lr" if self.steady_predictor else "dynamics"] = list(self.predictor.parameters())
         return groups
 
     @torch.no_grad()

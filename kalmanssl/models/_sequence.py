@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kalmanssl.models._kalman_predictor import Prediction, Predictor
 from kalmanssl.models._objective import LDM, Terms
+from kalmanssl.models._trainable import Trainable
 from kalmanssl.utils.distributed import all_gather
 from kalmanssl.utils.torch_ops import evaluating
 
@@ -30,7 +31,7 @@ class SequenceOutput:
     prediction: Prediction
 
 
-class SequenceModel(nn.Module, Generic[P]):
+class SequenceModel(Trainable, Generic[P]):
     """Encoder followed by a predictor: the pair model whose pair is (the past, the present).
 
     Parameters
@@ -92,6 +93,10 @@ class SequenceModel(nn.Module, Generic[P]):
 
     def after_epoch(self, epochs: int) -> None:
         """Nothing changes over the epochs."""
+
+    def held_out_score(self, batch: Tensor, reference: Tensor) -> Tensor:
+        """Return the predictive gain (`predictive_gain`), which training maximizes over the epochs."""
+        return self.predictive_gain(batch, reference)
 
     @torch.no_grad()
     def predictive_gain(self, features: Tensor, reference: Tensor) -> Tensor:

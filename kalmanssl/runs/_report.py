@@ -315,7 +315,7 @@ def _dynamics(run: Run) -> str:
 
 def _training(run: Run) -> str:
     history = run.model.history_
-    names = {"loss": "loss", "held_out_loss": "held out", "held_out_gain": "gain", "effective_dimension": "dims"}
+    names = {"loss": "loss", "held_out_loss": "held out", "held_out_score": "gain", "effective_dimension": "dims"}
     keys = [key for key in names if history.get(key)]
     if not keys:
         return ""
@@ -326,7 +326,7 @@ def _training(run: Run) -> str:
     gain = (
         "The gain is how much better the past predicts the present than chance, in nats per step, on held-out blocks; "
         "the epoch with the highest is kept. Dims: how many latents carry signals of their own."
-        if "held_out_gain" in keys
+        if "held_out_score" in keys
         else ""
     )
     return section(

@@ -4,7 +4,6 @@ from kalmanssl.training._batches import PairBatches as PairBatches
 from kalmanssl.training._batches import TrainingData as TrainingData
 from kalmanssl.training._batches import WindowBatches as WindowBatches
 from kalmanssl.training._batches import WindowSettings as WindowSettings
-from kalmanssl.training._trainer import Trainable as Trainable
 from kalmanssl.training._trainer import TrainingSettings as TrainingSettings
 from kalmanssl.training._trainer import train as train
 from kalmanssl.training._windows import RandomWindows as RandomWindows

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -28,7 +28,7 @@ from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader
 
 from kalmanssl.errors import CollapseError, DivergenceError, InputError, NotFiniteError, first_line
-from kalmanssl.models import Terms
+from kalmanssl.models import Terms, Trainable
 from kalmanssl.training._batches import TrainingData
 from kalmanssl.training._callbacks import CollapseWatch, History
 from kalmanssl.training._checkpoints import Checkpoints, RunLabel
@@ -36,29 +36,7 @@ from kalmanssl.training._progress import Progress
 from kalmanssl.utils.distributed import rank_and_size
 from kalmanssl.utils.validation import check_number, check_positive, check_whole
 
-__all__ = ["Trainable", "TrainingSettings", "train"]
-
-
-class Trainable(Protocol):
-    """What training asks of a model, besides that it is a `torch.nn.Module`."""
-
-    def terms(self, batch: Any) -> Terms:
-        """Evaluate the objective on a batch."""
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by what moves them: "encoder", "dynamics", "steady" (the same at one rate throughout), "noise"."""
-
-    def after_step(self) -> None:
-        """Bring the parameters back to where they must stay, and move what follows them."""
-
-    def after_epoch(self, epochs: int) -> None:
-        """Move what changes over the epochs, of which there are so many."""
-
-    def predictive_gain(self, batch: Any, reference: Any) -> Tensor:
-        """Score a held-out batch, the more the better; `reference` is a batch of the training part."""
-
-    def diagnostics(self, batch: Any) -> dict[str, float]:
-        """Numbers that tell healthy latents from collapsed ones; latent_scale and effective_dimension among them."""
+__all__ = ["TrainingSettings", "train"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +79,7 @@ class TrainingSettings:
 
 
 def train(
-    model: nn.Module,
+    model: Trainable,
     data: TrainingData,
     settings: TrainingSettings,
     history: dict[str, list[float]],
@@ -118,14 +96,14 @@ def train(
 
     Parameters
     ----------
-    model : nn.Module
-        `Trainable`: a `SequenceModel` or a `PairModel`.
+    model : Trainable
+        A `SequenceModel` or a `PairModel`.
     data : TrainingData
         Without a held-out part the last weights stay.
     settings : TrainingSettings
     history : dict
         Filled in place with one list per quantity, one entry per epoch: loss, alignment, entropy, held_out_loss,
-        held_out_alignment, held_out_entropy, held_out_gain (nats per step), latent_scale, effective_dimension,
+        held_out_alignment, held_out_entropy, held_out_score (nats per step), latent_scale, effective_dimension,
         spectral_radius.
     seed : int
         Of what the model itself draws, such as dropout.
@@ -162,7 +140,7 @@ def train(
     ):
         if resume and checkpoint_dir is None:
             raise InputError("resume=True needs the checkpoint_dir of the run that was interrupted")
-        score = None if data.held_out is None else "held_out_gain"
+        score = None if data.held_out is None else "held_out_score"
         kept = Checkpoints(Path(checkpoint_dir or scratch), model, score, resume)
         label = RunLabel(
             model=model,
@@ -223,7 +201,7 @@ class _Task(pl.LightningModule):
 
     def __init__(
         self,
-        model: Any,
+        model: Trainable,
         data: TrainingData,
         settings: TrainingSettings,
         seed: int,
@@ -277,7 +255,7 @@ class _Task(pl.LightningModule):
     def validation_step(self, batch: Any) -> None:
         self._log_terms("held_out_", self.model.terms(batch))
         reference = move_data_to_device(self.reference, self.device)
-        self.log("held_out_gain", self.model.predictive_gain(batch, reference), batch_size=1, sync_dist=True)
+        self.log("held_out_score", self.model.held_out_score(batch, reference), batch_size=1, sync_dist=True)
 
     def _log_terms(self, prefix: str, terms: Terms) -> None:
         for name in ("loss", "alignment", "entropy"):
@@ -301,7 +279,7 @@ class _Task(pl.LightningModule):
         rates = {
             "encoder": 1.0,
             "dynamics": s.dynamics_lr_factor,
-            "steady": s.dynamics_lr_factor,
+            "constant_lr": s.dynamics_lr_factor,
             "noise": s.noise_lr_factor,
         }
         named = {name: parameters for name, parameters in self.model.parameter_groups().items() if parameters}
@@ -309,7 +287,7 @@ class _Task(pl.LightningModule):
             {
                 "params": parameters,
                 "lr": s.learning_rate * rates[name],
-                "weight_decay": 0.0 if name in ("dynamics", "steady") else s.weight_decay,
+                "weight_decay": 0.0 if name in ("dynamics", "constant_lr") else s.weight_decay,
             }
             for name, parameters in named.items()
         ]
@@ -320,7 +298,7 @@ class _Task(pl.LightningModule):
             return min((step + 1) / warm_up, 0.5 * (1 + math.cos(math.pi * min(step / total, 1.0))))
 
         optimizer = torch.optim.AdamW(groups)
-        factors = [(lambda step: 1.0) if name == "steady" else factor for name in named]
+        factors = [(lambda step: 1.0) if name == "constant_lr" else factor for name in named]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -256,7 +256,7 @@ def test_training_runs_watches_and_resumes(tmp_path):
     x = list(videos("wobbly", 16).numpy())
     model = build()
     history = run(model, 2, checkpoint_dir=tmp_path)
-    assert len(history["held_out_gain"]) == 2
+    assert len(history["held_out_score"]) == 2
     assert all(math.isfinite(v) for values in history.values() for v in values)
     assert "latent_scale" in history
     assert "spectral_radius" not in history

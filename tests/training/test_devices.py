@@ -40,7 +40,7 @@ def test_two_devices_learn_what_one_does_with_both_batches(two):
 def test_both_end_with_the_same_weights_those_of_the_best_epoch(two):
     one, other = two[0]
     assert one == other
-    assert np.argmax(one["sequences"]["history"]["held_out_gain"]) == 0
+    assert np.argmax(one["sequences"]["history"]["held_out_score"]) == 0
     assert len(one["sequences"]["history"]["loss"]) == 3
 
 

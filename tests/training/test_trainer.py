@@ -51,7 +51,7 @@ def test_it_finds_the_rotation():
     history = run(model, held_out=[rotation(seed=1, steps=300)], epochs=6)
     eigenvalue = torch.linalg.eigvals(model.predictor.A)[0]
     assert abs(eigenvalue.angle().item()) == pytest.approx(0.3, abs=0.03)
-    assert history["held_out_gain"][-1] > 1.0
+    assert history["held_out_score"][-1] > 1.0
     assert history["loss"][-1] < history["loss"][0] - 0.5
     assert {len(values) for values in history.values()} == {6}
 
@@ -124,7 +124,7 @@ def test_best_held_out_epoch_is_kept_and_patience_ends_the_run(monkeypatch):
     monkeypatch.setattr(SequenceModel, "predictive_gain", gain)
     model = make()
     history = run(model, held_out=[rotation(seed=1, steps=300)], epochs=6, patience=2)
-    assert history["held_out_gain"] == [1.0, 3.0, 2.0, 2.0]
+    assert history["held_out_score"] == [1.0, 3.0, 2.0, 2.0]
     torch.testing.assert_close(model.predictor.A.detach(), seen[1], rtol=0, atol=0)
 
 
