@@ -1,4 +1,4 @@
-# Set-up and the everyday commands. `make demo` and `make test` work on a fresh machine with Python 3.11 or newer.
+# Setup and everyday commands. `make demo` and `make test` work on a new machine with Python 3.11 or newer.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,11 +7,11 @@ INSTALLED := .venv/.installed
 .PHONY: demo test lint wheel clean help
 
 help:
-	@echo "make demo    install, fit a simulated recording and open the result at demo/report.html"
+	@echo "make demo    install, fit a simulated recording and write the report demo/report.html"
 	@echo "make test    install and run the tests"
-	@echo "make lint    formatting, lint and types"
-	@echo "make wheel   build the wheel and try it in an empty environment"
-	@echo "make clean   remove the environment and everything built"
+	@echo "make lint    check format, style, types and imports between sub-packages"
+	@echo "make wheel   build the wheel, install it in an empty environment and import every module"
+	@echo "make clean   remove the environment and all build products"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -28,6 +28,8 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	rm -rf build/layout && mkdir -p build/layout && cp -r kalmanssl build/layout && cp -r datasets build/layout/kalmanssl
+	cd build/layout && PYTHONPATH=. ../../$(BIN)/lint-imports --no-cache ../../pyproject.toml
 
 wheel: $(INSTALLED)
 	rm -rf dist
@@ -36,7 +38,7 @@ wheel: $(INSTALLED)
 	$(PYTHON) -m venv build/empty
 	build/empty/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
 	cd build && empty/bin/kalmanssl --help
-	cd build && empty/bin/python -c "import kalmanssl.datasets as d; print(d.place_cells(duration=60.0))"
+	cd build && empty/bin/python ../tests/import_all_modules.py
 
 clean:
 	rm -rf .venv build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,8 +1,8 @@
 """Measures of what a representation holds: linear and nearest-neighbor probes, effective dimension, categories."""
 
+from kalmanssl.probes._classifiers import knn_probe as knn_probe
+from kalmanssl.probes._classifiers import linear_probe as linear_probe
 from kalmanssl.probes._gradients import gradient_cosine as gradient_cosine
-from kalmanssl.probes._probes import knn_probe as knn_probe
-from kalmanssl.probes._probes import linear_probe as linear_probe
 from kalmanssl.probes._representation import CategoryMatching as CategoryMatching
 from kalmanssl.probes._representation import EffectiveDimension as EffectiveDimension
 from kalmanssl.probes._representation import effective_dimension as effective_dimension

@@ -1,4 +1,4 @@
-"""What representations are like: how many dimensions they fill, and which category stands for which class."""
+"""Effective dimension of representations, and matching of learned categories to classes."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ __all__ = [
 
 @dataclass(frozen=True)
 class EffectiveDimension:
-    """How many dimensions representations fill, by three rules.
+    """Effective dimension of representations, by three definitions.
 
     Attributes
     ----------
     above_threshold : int
-        Eigenvalues of the covariance above 1e-3. It means something only where the scale of the representations is
-        fixed, as on the sphere; it is the rule that agrees best with the LDM paper's Fig. 3, which does not give one.
+        Number of eigenvalues of the covariance above 1e-3. It depends on the scale of the representations, so it is
+        only meaningful where the scale is fixed, as on the sphere. Of the three definitions it agrees best with Fig. 3
+        of the LDM paper, which does not state its own.
     above_share : int
-        Eigenvalues above 1e-2 of the largest.
+        Number of eigenvalues above 1e-2 times the largest.
     participation_ratio : float
-        (Σ λ)² / Σ λ², from 1 (one direction has all the variance) to the number of dimensions (all have the same).
+        (Σ λ)² / Σ λ²: from 1 (all variance in one direction) to the number of dimensions (equal variances).
     spectrum : (dims,)
-        Eigenvalues λ of the covariance, the largest first.
+        Eigenvalues λ of the covariance, in decreasing order.
     """
 
     above_threshold: int
@@ -45,12 +46,12 @@ class EffectiveDimension:
 
 
 def effective_dimension(z: Any) -> EffectiveDimension:
-    """Count the dimensions that representations fill.
+    """Compute the effective dimension of representations.
 
     Parameters
     ----------
     z : (samples, dims)
-        On the sphere: after they were put on it.
+        Representations; normalized to unit length where the latent space is the sphere.
 
     Returns
     -------
@@ -59,8 +60,8 @@ def effective_dimension(z: Any) -> EffectiveDimension:
     Raises
     ------
     InputError
-        If `z` is not a finite matrix of two rows or more, all of its rows are the same, or its variances are too large
-        or too small for a float.
+        If `z` is not a finite matrix with at least two rows, all rows are equal, or its variances overflow or
+        underflow.
     """
     z = check_features("z", z, least=2)
     centered, size = center_and_scale("z", z)
@@ -70,7 +71,8 @@ def effective_dimension(z: Any) -> EffectiveDimension:
     if not 0 < spectrum[0] < np.inf:
         raise InputError(
             f"the variances of z, whose largest entry is {np.abs(z).max():.3g}, are outside the range of floats: "
-            "divide z by that entry first"
+            "divide z by that entry first",
+            parameter="z",
         )
     share = relative / relative[0]
     return EffectiveDimension(
@@ -83,20 +85,19 @@ def effective_dimension(z: Any) -> EffectiveDimension:
 
 @dataclass(frozen=True)
 class CategoryMatching:
-    """Which class each category that was found stands for.
+    """One-to-one matching of learned categories to classes.
 
     Attributes
     ----------
     confusion : (categories, classes) int
-        Samples by category found and by class.
+        Number of samples of each category and class.
     classes : (classes,)
-        The labels, sorted, as in the columns of `confusion`.
+        Sorted labels, in the order of the columns of `confusion`.
     greedy, optimal : (categories,) int
-        Column of `confusion` that goes with every category, no two the same; -1 for categories that are left over.
-        Greedy takes the largest count first (as the LDM paper does for Fig. A8), optimal is the best one-to-one
-        matching there is.
+        Column of `confusion` matched to each category; -1 for categories without a class. The greedy matching takes the
+        largest count first (LDM paper, Fig. A8); the optimal one maximizes the number of agreeing samples.
     greedy_accuracy, optimal_accuracy : float
-        Share of the samples whose category goes with their class.
+        Fraction of the samples whose category is matched to their class.
     """
 
     confusion: np.ndarray
@@ -108,14 +109,14 @@ class CategoryMatching:
 
 
 def match_categories(found: Any, labels: Any) -> CategoryMatching:
-    """Match categories that were found without labels to the classes, one to one.
+    """Match categories learned without labels to classes, one to one.
 
     Parameters
     ----------
     found : (samples,) int or (samples, categories)
-        The category of every sample from 0 on, or its probabilities, of which the largest counts.
+        Category of each sample, starting at 0, or category probabilities; the most probable category is used.
     labels : (samples,)
-        Classes, numbers or names; they serve for the matching alone, so that accuracy here means agreement.
+        Classes as numbers or names. The same labels are used for the matching and for the accuracy.
 
     Returns
     -------
@@ -124,22 +125,27 @@ def match_categories(found: Any, labels: Any) -> CategoryMatching:
     Raises
     ------
     InputError
-        If `found` holds neither categories nor probabilities, the lengths differ, or there is one class only.
+        If `found` holds neither categories nor probabilities, the lengths differ, or there is only one class.
     """
     found = as_array("found", found)
     if found.ndim == 2:
         found, n_found = _check_probabilities(found, "found").argmax(axis=1), found.shape[1]
     elif found.ndim == 1 and found.dtype.kind in "iu" and len(found):
         if found.min() < 0:
-            raise InputError(f"found has categories below 0, such as {found.min()}: number them from 0 on")
+            raise InputError(
+                f"found has categories below 0, such as {found.min()}: number them from 0", parameter="found"
+            )
         n_found = int(found.max()) + 1
     else:
         raise InputError(
             f"found must be whole numbers (samples,) or probabilities (samples, categories), not an array of "
-            f"{found.dtype} of shape {found.shape}"
+            f"{found.dtype} of shape {found.shape}",
+            parameter="found",
         )
     if n_found > 100_000:
-        raise InputError(f"found has categories up to {n_found - 1}: number them 0, 1, 2, ... without large gaps")
+        raise InputError(
+            f"found has categories up to {n_found - 1}: number them 0, 1, 2, ... without large gaps", parameter="found"
+        )
     classes, column = np.unique(check_labels("labels", labels, len(found)), return_inverse=True)
     confusion = np.zeros((n_found, len(classes)), dtype=np.int64)
     np.add.at(confusion, (found, column), 1)
@@ -158,7 +164,7 @@ def match_categories(found: Any, labels: Any) -> CategoryMatching:
 
 
 def _greedy(counts: np.ndarray) -> np.ndarray:
-    """Column for every row, the largest count first; ties go to the first row and column."""
+    """Match rows to columns, largest count first; ties go to the first row and column."""
     left = counts.astype(float)
     matched = np.full(len(counts), -1)
     for _ in range(min(counts.shape)):
@@ -169,7 +175,7 @@ def _greedy(counts: np.ndarray) -> np.ndarray:
 
 
 def entropy_bits(probabilities: Any) -> np.ndarray:
-    """Return how uncertain every sample is: -Σ p log2 p, (samples,), in bits.
+    """Compute the entropy -Σ p log2 p of each row of probabilities, (samples,), in bits.
 
     Parameters
     ----------
@@ -178,7 +184,7 @@ def entropy_bits(probabilities: Any) -> np.ndarray:
     Raises
     ------
     InputError
-        If the rows are not probabilities.
+        If a row is negative somewhere or does not sum to 1.
     """
     checked = _check_probabilities(as_array("probabilities", probabilities), "probabilities")
     return entr(checked.astype(float)).sum(axis=1) / np.log(2)
@@ -186,14 +192,17 @@ def entropy_bits(probabilities: Any) -> np.ndarray:
 
 def _check_probabilities(values: np.ndarray, name: str) -> np.ndarray:
     if values.ndim != 2 or 0 in values.shape or values.dtype.kind not in "fiub":
-        raise InputError(f"{name} must be numbers (samples, categories), got {values.dtype} of shape {values.shape}")
+        raise InputError(
+            f"{name} must be numbers (samples, categories), got {values.dtype} of shape {values.shape}", parameter=name
+        )
     total = values.sum(axis=1, dtype=float)
-    # Written so that NaN counts as wrong; half precision leaves about 1e-3 of the sum to rounding.
+    # NaN counts as wrong. Half precision has a rounding error of about 1e-3 in the sum.
     wrong = ~((values >= 0).all(axis=1) & (np.abs(total - 1) < 1e-2))
     if wrong.any():
         row = int(wrong.argmax())
         raise InputError(
-            f"{name} has {int(wrong.sum())} rows that are no probabilities, the first is row {row} with sum "
-            f"{total[row]:g}: take the softmax of a network's outputs first"
+            f"{name} has {int(wrong.sum())} rows that are not probabilities, the first is row {row} with sum "
+            f"{total[row]:g}: take the softmax of the network's output first",
+            parameter=name,
         )
     return values

@@ -114,13 +114,13 @@ def test_measures_refuse() -> None:
         match_categories(y, y[:-1])
     with pytest.raises(InputError, match="below 0"):
         match_categories(y - 1, y)
-    with pytest.raises(InputError, match="no probabilities, the first is row 0"):
+    with pytest.raises(InputError, match="not probabilities, the first is row 0"):
         match_categories(x, y)
     with pytest.raises(InputError, match="whole numbers"):
         match_categories(0.5 * y, y)
     with pytest.raises(InputError, match="large gaps"):
         match_categories(y * 10**9, y)
-    with pytest.raises(InputError, match="2 rows that are no probabilities, the first is row 1"):
+    with pytest.raises(InputError, match="2 rows that are not probabilities, the first is row 1"):
         entropy_bits([[1, 0], [np.nan, 1], [2, -1]])
 
 

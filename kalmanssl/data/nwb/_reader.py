@@ -121,7 +121,7 @@ def read_nwb(
         keep = np.any([(fields["time"] >= a) & (fields["time"] < b) for a, b in allowed], axis=0)
         if not keep.any():
             raise InputError(f"no bin of {path} lies in epoch={epoch!r}")
-        fields |= {"counts": fields["counts"][keep], "time": fields["time"][keep]}
+        fields |= {"activity": fields["activity"][keep], "time": fields["time"][keep]}
     angles = ("rad", "deg")
     return fields | {
         "behavior": {
@@ -157,7 +157,7 @@ def _read_binned(file: h5py.File, bin_size: float) -> tuple[dict[str, Any], list
     if not np.isclose(width, bin_size):
         notes.append(f"the file holds bins of {width:g} s, not spike times: bin_size={bin_size:g} is not used")
     fields: dict[str, Any] = {
-        "counts": np.asarray(module[kind]["data"][()], dtype=np.float32),
+        "activity": np.asarray(module[kind]["data"][()], dtype=np.float32),
         "time": np.asarray(module[kind]["timestamps"][()], dtype=float),
         "bin_size": width,
         "unit_ids": tuple(text(u) for u in channels["unit_id"][()]),
@@ -216,4 +216,4 @@ def _bin(
         raise InputError(f"no spike of the chosen units lies in {span}; choose another epoch, behavior or units")
     if n_kept < total:
         notes.append(f"{total - n_kept} of {total} spikes lie outside the bins ({span}) and are left out")
-    return {"counts": counts, "time": time, "bin_size": float(bin_size), "spike_times": kept}, notes
+    return {"activity": counts, "time": time, "bin_size": float(bin_size), "spike_times": kept}, notes
