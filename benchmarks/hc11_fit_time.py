@@ -29,17 +29,17 @@ CEBRA = "cebra"
 @contextmanager
 def filter_by(name: str) -> Iterator[None]:
     """Let the filter run in compiled code, in plain torch with derivatives by hand, or as the textbook's loop."""
-    from kalmanssl.kalman.backends._dispatch import IMPLEMENTATIONS
-    from kalmanssl.kalman.kernels._jit import has_compiler
+    from kalmanssl.kalman.backends import BACKENDS
+    from kalmanssl.kalman.kernels import has_compiler
 
-    before = IMPLEMENTATIONS["fastest"]
+    before = BACKENDS["auto"]
     os.environ["NUMBA_DISABLE_JIT"] = "0" if name == "compiled" else "1"
     has_compiler.cache_clear()
-    IMPLEMENTATIONS["fastest"] = IMPLEMENTATIONS["reference" if name == "reference" else "fastest"]
+    BACKENDS["auto"] = BACKENDS["reference" if name == "reference" else "auto"]
     try:
         yield
     finally:
-        IMPLEMENTATIONS["fastest"] = before
+        BACKENDS["auto"] = before
         del os.environ["NUMBA_DISABLE_JIT"]
         has_compiler.cache_clear()
 

@@ -113,4 +113,4 @@ from kalmanssl.kalman._steady_state import steady_state as steady_state
 from kalmanssl.kalman._steps import UpdateResult as UpdateResult
 from kalmanssl.kalman._steps import kalman_predict as kalman_predict
 from kalmanssl.kalman._steps import kalman_update as kalman_update
-from kalmanssl.kalman.kernels._jit import SlowPathWarning as SlowPathWarning
+from kalmanssl.kalman.kernels import SlowPathWarning as SlowPathWarning

@@ -19,8 +19,7 @@ from kalmanssl.kalman._validation import (
     mask_observations,
     to_float64,
 )
-from kalmanssl.kalman.backends._dispatch import IMPLEMENTATIONS
-from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed, predict, update
+from kalmanssl.kalman.backends import BACKENDS, LOG_2PI, number_observed, predict, update
 
 __all__ = ["kalman_filter", "kalman_step"]
 
@@ -37,7 +36,7 @@ def kalman_filter(
     P0: Tensor | None = None,
     mask: Tensor | None = None,
     precision: torch.dtype | None = None,
-    implementation: Literal["fastest", "adjoint", "reference"] = "fastest",
+    implementation: Literal["auto", "adjoint", "reference"] = "auto",
 ) -> FilterResult:
     """Filter sequences with a linear-Gaussian state-space model.
 
@@ -75,8 +74,8 @@ def kalman_filter(
         In what precision everything is computed; the results have the data type of y. By default that of y, but with
         covariances in float64 where noise is so small beside the signal that float32 cannot tell them apart, and where
         one recursion of them serves all sequences, so that it costs nothing.
-    implementation : {"fastest", "adjoint", "reference"}
-        How it is computed. "fastest" uses compiled kernels on a CPU where there are some; "adjoint", with derivatives
+    implementation : {"auto", "adjoint", "reference"}
+        How it is computed. "auto" uses compiled kernels on a CPU where there are some; "adjoint", with derivatives
         by hand, runs on any device, in torch but for loops that all sequences share; "reference" is the textbook's
         loop, for checking and for second derivatives.
 
@@ -115,13 +114,11 @@ def kalman_filter(
     check_precision(precision, y)
     batch, time, obs = y.shape
     model = check_model(y, batch, time, A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=obs)
-    if implementation not in IMPLEMENTATIONS:
-        raise ValueError(
-            f"implementation: expected one of {', '.join(map(repr, IMPLEMENTATIONS))}, got {implementation!r}"
-        )
+    if implementation not in BACKENDS:
+        raise ValueError(f"implementation: expected one of {', '.join(map(repr, BACKENDS))}, got {implementation!r}")
     if precision == torch.float64:
         model, observations = to_float64(model, observations)
-    moments = IMPLEMENTATIONS[implementation](model, observations, precision)
+    moments = BACKENDS[implementation](model, observations, precision)
     return FilterResult(moments, model, observations, y.dtype)
 
 

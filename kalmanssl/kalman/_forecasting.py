@@ -8,7 +8,7 @@ from torch import Tensor
 from kalmanssl.kalman._linalg import symmetrize
 from kalmanssl.kalman._results import ForecastResult
 from kalmanssl.kalman._validation import as_covariance, check_count, check_model, check_state
-from kalmanssl.kalman.backends._reference import predict
+from kalmanssl.kalman.backends import predict
 
 __all__ = ["forecast"]
 

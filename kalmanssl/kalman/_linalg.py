@@ -1,8 +1,13 @@
-"""The one place where a matrix is factorized, with a written policy for those that resist.
+"""Cholesky factors of covariances, and products over stacks of matrices.
 
-A covariance that is positive definite on paper can miss it by rounding. `safe_cholesky` symmetrizes, tries
-without help, looks for NaN, and only then adds jitter to the diagonal of the members that failed, growing
-tenfold, and says how much it took.
+**Factors.** Rounding can make a covariance slightly indefinite. `safe_cholesky` symmetrizes it and tries to factorize.
+Only if this fails does it check for NaN and then add jitter to the diagonal of the matrices that failed, ten times more
+at each try. It warns about the amount that it added.
+
+**Stacks.** A stack of matrices is (time|1, batch|1, n, m), time first, so that one step is contiguous in memory. An
+axis of size 1 means "the same for all". Broadcasting would copy such an operand for every member of the batch; the
+functions here compute one product instead, and sum over the axis in the backward pass. A stack may have fewer entries
+than there are steps; its last entry then serves all later steps.
 """
 
 from __future__ import annotations
@@ -12,13 +17,24 @@ import warnings
 import torch
 from torch import Tensor
 
+from kalmanssl.errors import InputError
+
 __all__ = [
     "JitterWarning",
     "NotPositiveDefiniteError",
+    "add_steps_",
+    "affine",
     "cholesky_unchecked",
     "cholesky_with_jitter",
+    "empty_steps",
     "inverse_transpose",
+    "matmul",
+    "matvec",
+    "outer_sum",
+    "per_step",
+    "product_sum",
     "safe_cholesky",
+    "sum_to",
     "symmetrize",
 ]
 
@@ -26,12 +42,12 @@ _FIRST_JITTER = {torch.float32: 1e-6, torch.float64: 1e-12}
 _TRIES = 5
 
 
-class NotPositiveDefiniteError(ValueError):
-    """A covariance is not positive definite, beyond what rounding explains."""
+class NotPositiveDefiniteError(InputError):
+    """A covariance is not positive definite, by more than rounding explains."""
 
 
 class JitterWarning(RuntimeWarning):
-    """A covariance was positive definite only after a little was added to its diagonal."""
+    """A covariance was positive definite only after jitter was added to its diagonal."""
 
 
 def symmetrize(matrix: Tensor) -> Tensor:
@@ -40,23 +56,24 @@ def symmetrize(matrix: Tensor) -> Tensor:
 
 
 def cholesky_unchecked(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Lower Cholesky factor (..., n, n) and its status (...), zero where it succeeded; never waits, never raises.
+    """Lower Cholesky factor (..., n, n) and its status (...), which is zero where the factorization succeeded.
 
-    Only the lower triangle is read. For loops that look at the status once, at their end.
+    It never raises and never synchronizes with the device, so that a loop can check the status once, at its end. Only
+    the lower triangle is read.
     """
     factor, status = torch.linalg.cholesky_ex(matrix)
     return factor, status
 
 
 def safe_cholesky(matrix: Tensor, name: str) -> Tensor:
-    """Lower Cholesky factor of a covariance that rounding may have spoiled.
+    """Lower Cholesky factor of a covariance, with jitter on its diagonal if rounding made it indefinite.
 
     Parameters
     ----------
     matrix : (..., n, n)
         Covariance; its symmetric part is factorized.
     name : str
-        What it is, for messages.
+        Name of the covariance, for messages.
 
     Returns
     -------
@@ -66,8 +83,8 @@ def safe_cholesky(matrix: Tensor, name: str) -> Tensor:
     Raises
     ------
     NotPositiveDefiniteError
-        If it holds NaN or infinity, or if jitter of up to 1e-2 (float32) or 1e-8 (float64) of the mean variance
-        does not make it positive definite.
+        If the matrix contains NaN or infinity, or if jitter of up to 1e-2 (float32) or 1e-8 (float64) of the mean
+        variance does not make it positive definite.
 
     Warns
     -----
@@ -78,15 +95,15 @@ def safe_cholesky(matrix: Tensor, name: str) -> Tensor:
 
 
 def cholesky_with_jitter(matrix: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    """`safe_cholesky`, and what was added to the diagonal of each matrix (...)."""
+    """`safe_cholesky`, and the jitter (...) that was added to the diagonal of each matrix."""
     matrix = symmetrize(matrix)
     factor, status = cholesky_unchecked(matrix)
     if not bool(status.any()) and bool(torch.isfinite(factor.detach()).all()):
         return factor, torch.zeros_like(status, dtype=matrix.dtype)
-    broken = ~torch.isfinite(matrix).all(-1).all(-1)
-    if bool(broken.any()):
+    not_finite = ~torch.isfinite(matrix).all(-1).all(-1)
+    if bool(not_finite.any()):
         raise NotPositiveDefiniteError(
-            f"{name}: {int(broken.sum())} of {broken.numel()} matrices hold NaN or infinity; "
+            f"{name}: {int(not_finite.sum())} of {not_finite.numel()} matrices contain NaN or infinity; "
             "check that the parameters are finite and that A does not let the state grow without bound"
         )
     variance = matrix.detach().diagonal(dim1=-2, dim2=-1).abs().mean(-1)
@@ -113,5 +130,94 @@ def cholesky_with_jitter(matrix: Tensor, name: str) -> tuple[Tensor, Tensor]:
 
 def inverse_transpose(factor: Tensor, eye: Tensor, out: Tensor | None = None) -> Tensor:
     """Transpose V of the inverse of a lower factor L (..., n, n) of M, so that V V' = M^-1; `eye` is (n, n)."""
-    # In this form the layout that Cholesky leaves behind needs no copy.
+    # Cholesky returns column-major matrices; this form uses them without a copy.
     return torch.linalg.solve_triangular(factor.mT, eye.expand_as(factor), upper=True, left=False, out=out)
+
+
+def per_step(stack: Tensor, steps: int) -> list[Tensor]:
+    """Split a stack into one tensor per step, without the batch axis if it is 1: such products are faster."""
+    stack = stack[:, 0] if stack.shape[1] == 1 else stack
+    return [stack[0]] * steps if stack.shape[0] == 1 else list(stack.unbind(0))
+
+
+def empty_steps(like: Tensor, steps: int, batch: int, *shape: int) -> tuple[Tensor, list[Tensor]]:
+    """Allocate a stack, and return it with its views per step, as from `per_step`."""
+    stack = torch.empty(steps, batch, *shape, dtype=like.dtype, device=like.device)
+    return stack, list((stack[:, 0] if batch == 1 else stack).unbind(0))
+
+
+def affine(offset: Tensor, vector: Tensor, matrix: Tensor, sign: int = 1) -> Tensor:
+    """Offset (batch, m) + sign · vector (batch, n) times matrix (n, m) or (batch, n, m)."""
+    if matrix.ndim == 2:
+        return torch.addmm(offset, vector, matrix, alpha=sign)
+    return torch.baddbmm(offset[:, None], vector[:, None], matrix, alpha=sign)[:, 0]
+
+
+def matmul(left: Tensor, right: Tensor) -> Tensor:
+    """Matrix products of two stacks."""
+    if right.shape[:2] == (1, 1):
+        return left @ right[0, 0]
+    if left.shape[:2] == (1, 1):
+        return left[0, 0] @ right
+    return left @ right
+
+
+def matvec(matrix: Tensor, vector: Tensor) -> Tensor:
+    """A stack of matrices (steps or fewer, batch|1, n, m) times vectors (steps, batch|1, m)."""
+    entries, batch = matrix.shape[:2]
+    if 1 < entries < len(vector):
+        last = entries - 1
+        return torch.cat([matvec(matrix[:last], vector[:last]), matvec(matrix[last:], vector[last:])])
+    if batch == 1:
+        return vector @ (matrix[0, 0] if entries == 1 else matrix[:, 0]).mT
+    if entries == 1:
+        return (vector.transpose(0, 1) @ matrix[0].mT).transpose(0, 1)
+    return (matrix @ vector[..., None])[..., 0]
+
+
+def add_steps_(total: Tensor, offset: Tensor) -> Tensor:
+    """Add offsets (steps or fewer, batch|1, n) to `total` (steps, batch, n) in place."""
+    entries = min(len(offset), len(total))
+    total[:entries].add_(offset[:entries])
+    total[entries:].add_(offset[-1])
+    return total
+
+
+def outer_sum(left: Tensor, right: Tensor, steps: int, batch: int) -> Tensor:
+    """Outer products of vectors (time, batch, n) and (time, batch, m), summed to (steps, batch, n, m).
+
+    An axis is summed if its requested size is 1. If 1 < `steps` < time, the last entry is the sum over all later steps.
+    """
+    if 1 < steps < len(left):
+        last = steps - 1
+        head, tail = outer_sum(left[:last], right[:last], last, batch), outer_sum(left[last:], right[last:], 1, batch)
+        return torch.cat([head, tail])
+    if batch == 1 and steps == 1:
+        return (left.flatten(0, 1).mT @ right.flatten(0, 1))[None, None]
+    if batch == 1:
+        return (left.mT @ right)[:, None]
+    if steps == 1:
+        return (left.transpose(0, 1).mT @ right.transpose(0, 1))[None]
+    return left[..., :, None] * right[..., None, :]
+
+
+def product_sum(left: Tensor, right: Tensor, steps: int, batch: int) -> Tensor:
+    """Matrix products left' right of two stacks, summed as by `sum_to`."""
+    if batch == 1 and steps == 1:
+        return (left.flatten(0, -2).mT @ right.flatten(0, -2))[None, None]
+    return sum_to(left.mT @ right, steps, batch)
+
+
+def sum_to(stack: Tensor, steps: int, batch: int) -> Tensor:
+    """Sum a stack over time and batch to the requested number of steps and sequences.
+
+    The batch axis is summed if `batch` is 1. If there are more than `steps` entries, the last one returned is the sum
+    of all that are left.
+    """
+    if batch == 1 and stack.shape[1] != 1:
+        stack = stack.sum(1, keepdim=True)
+    if steps != len(stack):
+        last = steps - 1
+        tail = stack[last:].sum(0, keepdim=True)
+        stack = torch.cat([stack[:last], tail]) if last else tail
+    return stack

@@ -17,8 +17,7 @@ from kalmanssl.kalman._validation import (
     check_observations,
     to_float64,
 )
-from kalmanssl.kalman.backends._affine_recursions import Vectors
-from kalmanssl.kalman.backends._dispatch import filter_auto
+from kalmanssl.kalman.backends import AffineScan, filter_auto
 
 __all__ = ["sample_posterior", "sample_prior"]
 
@@ -69,7 +68,7 @@ def sample_prior(
     first = model.m0 + _times(_factor(model.P0, "P0"), draw(batch, state))
     shocks = model.b + _noise(model.Q, "Q", draw(batch, time, state))
     offsets = torch.cat([first[:, None], shocks[:, 1:]], 1).transpose(0, 1)
-    path = Vectors.apply(offsets, model.A.transpose(0, 1), False).transpose(0, 1)
+    path = AffineScan.apply(offsets, model.A.transpose(0, 1), False).transpose(0, 1)
     return PriorSample(path, _times(model.C, path) + _noise(model.R, "R", draw(batch, time, obs)))
 
 
@@ -143,7 +142,7 @@ def sample_posterior(
     last = moments.filtered_mean[:, -1:] + filtered_noise[:, :, -1:]
     # Samples stand innermost: those of a sequence share its gains.
     offsets = torch.cat([reverse.offset + shocks, last], 2).permute(2, 1, 0, 3).flatten(1, 2)
-    states = Vectors.apply(offsets, reverse.gain.transpose(0, 1), True)
+    states = AffineScan.apply(offsets, reverse.gain.transpose(0, 1), True)
     return states.unflatten(1, (batch, n_samples)).permute(2, 1, 0, 3).to(y.dtype)
 
 

@@ -11,14 +11,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kalmanssl.kalman._linalg import matvec
 from kalmanssl.kalman._moments import Moments, between_steps, from_second
 from kalmanssl.kalman._results import FilterResult, SmootherResult
-from kalmanssl.kalman._stacks import apply
 from kalmanssl.kalman._validation import Model, check_model, check_observations, to_float64
-from kalmanssl.kalman.backends._affine_recursions import CovarianceRecursion, Vectors, covariance_recursion, settled
-from kalmanssl.kalman.backends._covariance_recursion import steps_to_forget
-from kalmanssl.kalman.backends._dispatch import filter_auto
-from kalmanssl.kalman.backends._smoother_gains import backward_gains
+from kalmanssl.kalman.backends import (
+    AffineScan,
+    CovarianceRecursion,
+    covariance_recursion,
+    filter_auto,
+    has_converged,
+    smoother_gains,
+    steps_to_forget,
+)
 
 __all__ = ["Reverse", "kalman_smoother", "reverse_model"]
 
@@ -89,7 +94,7 @@ def kalman_smoother(
     reverse = reverse_model(model, moments)
 
     offsets = torch.cat([reverse.offset, moments.filtered_mean[:, -1:]], 1).transpose(0, 1)
-    mean = Vectors.apply(offsets, reverse.gain.transpose(0, 1), True).transpose(0, 1)
+    mean = AffineScan.apply(offsets, reverse.gain.transpose(0, 1), True).transpose(0, 1)
     last_cov = moments.filtered_cov[:, -1:]
     same = _same_at_the_end(reverse, last_cov[:, 0], y.shape[1])
     gains, spreads = (_repeat_last(p, same) for p in (reverse.gain, reverse.cov))
@@ -103,10 +108,10 @@ def reverse_model(model: Model, moments: Moments) -> Reverse:
     """Turn the filter's moments into the backward process of the posterior; all steps at once."""
     filtered_cov = between_steps(moments.filtered_cov, moments.filtered_mean.shape[1])
     A, b, Q = (from_second(p) for p in (model.A, model.b, model.Q))
-    gain, cov = backward_gains(filtered_cov, A, Q)
+    gain, cov = smoother_gains(filtered_cov, A, Q)
     mean = moments.filtered_mean[:, :-1].transpose(0, 1)
-    predicted = apply(A.transpose(0, 1), mean) + b.transpose(0, 1)
-    offset = mean - apply(gain.transpose(0, 1), predicted)
+    predicted = matvec(A.transpose(0, 1), mean) + b.transpose(0, 1)
+    offset = mean - matvec(gain.transpose(0, 1), predicted)
     return Reverse(offset.transpose(0, 1), gain, cov)
 
 
@@ -131,6 +136,6 @@ def _same_at_the_end(reverse: Reverse, cov: Tensor, steps: int) -> int:
     while most - done > _LOOK_EVERY:
         before, cov = covariance_recursion(torch.cat([cov[None], spread]), gain)[-2:]
         done += _LOOK_EVERY
-        if settled(before, cov):
+        if has_converged(before, cov):
             return steps_to_forget(gain[0], done, most) if reverse.gain.requires_grad else done
     return most

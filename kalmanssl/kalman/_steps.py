@@ -17,7 +17,7 @@ from kalmanssl.kalman._validation import (
     mask_observations,
     name_shapes,
 )
-from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed, predict, update
+from kalmanssl.kalman.backends import LOG_2PI, number_observed, predict, update
 
 __all__ = ["UpdateResult", "kalman_predict", "kalman_update"]
 

@@ -19,7 +19,7 @@ def _benchmarks_on_the_path(monkeypatch):
 def test_compiled_and_plain_fits_agree_and_leave_everything_as_it_was(tmp_path):
     import hc11_fit_time
 
-    from kalmanssl.kalman.backends._dispatch import IMPLEMENTATIONS, filter_auto
+    from kalmanssl.kalman.backends import BACKENDS, filter_auto
 
     arguments = ["--quick", "--out", str(tmp_path), "--only", "compiled", "--only", "torch"]
     result = CliRunner().invoke(hc11_fit_time.app, arguments)
@@ -29,7 +29,7 @@ def test_compiled_and_plain_fits_agree_and_leave_everything_as_it_was(tmp_path):
     assert 0 < compiled["model_cpu_s"] < compiled["fit_cpu_s"]
     for method, scores in compiled["scores"].items():
         assert scores["median"] == pytest.approx(plain["scores"][method]["median"], rel=0.05)
-    assert IMPLEMENTATIONS["fastest"] is filter_auto
+    assert BACKENDS["auto"] is filter_auto
     assert "NUMBA_DISABLE_JIT" not in os.environ
 
 

@@ -6,12 +6,12 @@ import torch
 from dense_joint import Joint, make_problem
 
 from kalmanssl.kalman import kalman_filter
-from kalmanssl.kalman.backends._dispatch import IMPLEMENTATIONS
+from kalmanssl.kalman.backends import BACKENDS
 
 CLOSE = {"rtol": 1e-8, "atol": 1e-9}
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", BACKENDS)
 @pytest.mark.parametrize("missing", ["none", "steps", "channels", "shared"])
 @pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
 @pytest.mark.parametrize("varies", ["none", "time", "batch", "both", "mixed"])
@@ -37,7 +37,7 @@ def test_agrees_with_conditioning_the_joint_gaussian(varies, full, missing, impl
             np.testing.assert_allclose(out.log_likelihood[n, t], joint.log_likelihood(t), **CLOSE)
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", BACKENDS)
 def test_nothing_observed_is_pure_prediction(implementation):
     problem = make_problem(varies="both", full=True, missing="all")
     out = kalman_filter(problem.y, **problem.parameters, mask=problem.mask, implementation=implementation)
@@ -119,7 +119,7 @@ def test_a_constant_model_that_has_settled_gives_the_same():
     problem.parameters["A"] = 0.5 * problem.parameters["A"]
     values = {"y": problem.y, **problem.parameters}
     results = []
-    for implementation in IMPLEMENTATIONS:
+    for implementation in BACKENDS:
         inputs = {name: value.clone().requires_grad_() for name, value in values.items()}
         arguments = dict(inputs)
         out = kalman_filter(arguments.pop("y"), **arguments, implementation=implementation)

@@ -7,7 +7,7 @@ import torch
 from dense_joint import make_problem
 
 from kalmanssl.kalman import forecast, kalman_filter, kalman_smoother
-from kalmanssl.kalman.backends._dispatch import IMPLEMENTATIONS
+from kalmanssl.kalman.backends import BACKENDS
 
 VARIES = ["none", "time", "batch", "both"]
 MISSING = ["none", "steps", "channels"]
@@ -104,7 +104,7 @@ def test_missing_at_the_end_changes_nothing_before():
     torch.testing.assert_close(smoothed.smoothed_mean[:, :6], expected.smoothed_mean)
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", BACKENDS)
 @pytest.mark.parametrize("varies", VARIES)
 def test_everything_seen_is_no_mask(varies, implementation):
     problem = make_problem(varies=varies, full=True)
@@ -113,7 +113,7 @@ def test_everything_seen_is_no_mask(varies, implementation):
         assert_same(run(problem, mask=seen, implementation=implementation), run(problem, implementation=implementation))
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", BACKENDS)
 def test_what_lies_under_the_mask_has_no_influence(implementation):
     problem = make_problem(varies="both", full=True, missing="channels")
     other = torch.where(problem.mask, problem.y, torch.full_like(problem.y, 1e6))
@@ -152,7 +152,7 @@ def test_independent_channels_may_be_seen_one_after_the_other():
     torch.testing.assert_close(in_turn.log_likelihood.sum(1), at_once.log_likelihood[:, 0])
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", BACKENDS)
 @pytest.mark.parametrize("t", [0, 2, 5])
 def test_predictions_do_not_see_the_present(t, implementation):
     problem = make_problem(varies="both")

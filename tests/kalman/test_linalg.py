@@ -44,7 +44,7 @@ def test_jitter_is_out_of_reach_for_what_is_really_indefinite():
 def test_nan_is_named_before_anything_is_tried(value):
     matrix = torch.eye(2, dtype=torch.float64).repeat(3, 1, 1)
     matrix[1, 0, 0] = value
-    with pytest.raises(NotPositiveDefiniteError, match="M: 1 of 3 matrices hold NaN or infinity"):
+    with pytest.raises(NotPositiveDefiniteError, match="M: 1 of 3 matrices contain NaN or infinity"):
         safe_cholesky(matrix, "M")
 
 

@@ -87,13 +87,13 @@ def test_smoother_equals_the_one_that_computes_all_covariances(steps, radius):
 
 
 @pytest.mark.usefixtures("both_ways")
-@pytest.mark.parametrize("start", ["wide", "settled"])
+@pytest.mark.parametrize("start", ["wide", "converged"])
 @pytest.mark.parametrize(("radius", "process"), [(0.5, 0.1), (0.99, 1e-3), (1.02, 0.01), (0.9999, 1e-2)])
 def test_gradients_equal_those_of_the_loop_over_all_steps(radius, process, start):
     """Also where the covariances have settled from the first step on, but their derivatives have not."""
     steps = 400
     parameters = model(state=3, radius=radius, process=process)
-    if start == "settled":
+    if start == "converged":
         parameters["P0"] = torch.as_tensor(steady_state(parameters))
     values = {"y": observations(2, steps), **parameters}
     gradients = []
@@ -111,12 +111,12 @@ def test_gradients_equal_those_of_the_loop_over_all_steps(radius, process, start
         assert (mine - plain).norm() <= 1e-9 * plain.norm(), f"{name}: {(mine - plain).norm() / plain.norm()}"
 
 
-@pytest.mark.parametrize("start", ["wide", "settled"])
+@pytest.mark.parametrize("start", ["wide", "converged"])
 @pytest.mark.parametrize("radius", [0.5, 0.99, 1.02])
 def test_gradients_of_the_smoother_equal_finite_differences(radius, start):
     steps = 300
     parameters = model(state=3, radius=radius)
-    if start == "settled":
+    if start == "converged":
         parameters["P0"] = torch.as_tensor(steady_state(parameters))
     y = observations(1, steps)
     generator = torch.Generator().manual_seed(2)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kalmanssl import KalmanSSL
-from kalmanssl.kalman.backends._dispatch import IMPLEMENTATIONS
+from kalmanssl.kalman.backends import BACKENDS
 
 
 def fitted(noise: str) -> KalmanSSL:
@@ -34,7 +34,7 @@ def fitted(noise: str) -> KalmanSSL:
 @pytest.mark.parametrize("noise", ["constant", "input"])
 def test_a_hundred_steps_with_kernels_and_without_stay_together(noise, plain, monkeypatch):
     with_kernels = fitted(noise)
-    monkeypatch.setitem(IMPLEMENTATIONS, "fastest", IMPLEMENTATIONS[plain])
+    monkeypatch.setitem(BACKENDS, "auto", BACKENDS[plain])
     without = fitted(noise)
     assert len(with_kernels.history_["loss"]) == len(without.history_["loss"])
     for (name, one), other in zip(

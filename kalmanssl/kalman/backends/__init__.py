@@ -1,1 +1,14 @@
-"""Implementations of the filter and smoother recursions, all tested against `_reference`."""
+"""Implementations of the filter, and of the recursions over time that filter, smoother and samplers share."""
+
+from kalmanssl.kalman.backends._affine_recursions import AffineScan as AffineScan
+from kalmanssl.kalman.backends._affine_recursions import CovarianceRecursion as CovarianceRecursion
+from kalmanssl.kalman.backends._affine_recursions import covariance_recursion as covariance_recursion
+from kalmanssl.kalman.backends._affine_recursions import has_converged as has_converged
+from kalmanssl.kalman.backends._covariance_recursion import steps_to_forget as steps_to_forget
+from kalmanssl.kalman.backends._dispatch import BACKENDS as BACKENDS
+from kalmanssl.kalman.backends._dispatch import filter_auto as filter_auto
+from kalmanssl.kalman.backends._reference import LOG_2PI as LOG_2PI
+from kalmanssl.kalman.backends._reference import number_observed as number_observed
+from kalmanssl.kalman.backends._reference import predict as predict
+from kalmanssl.kalman.backends._reference import update as update
+from kalmanssl.kalman.backends._smoother_gains import smoother_gains as smoother_gains

@@ -25,9 +25,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from kalmanssl.kalman._dtypes import float32_is_enough, has_float64
-from kalmanssl.kalman._linalg import NotPositiveDefiniteError, symmetrize
+from kalmanssl.kalman._linalg import NotPositiveDefiniteError, matmul, outer_sum, product_sum, sum_to, symmetrize
 from kalmanssl.kalman._moments import FIELDS, Moments
-from kalmanssl.kalman._stacks import multiply, outer, product_sum, reduce_to
 from kalmanssl.kalman._validation import Model, Observations, mask_observations
 from kalmanssl.kalman.backends._affine_recursions import covariance_recursion
 from kalmanssl.kalman.backends._covariance_recursion import covariances
@@ -55,10 +54,10 @@ def filter_adjoint(model: Model, observations: Observations, precision: torch.dt
     first, second = _precisions(y, model, precision, shared=shared)
     means = tuple(p.to(first) for p in (y, m0[:, None], model.b))
     try:
-        moments = _run(means, tuple(p.to(second) for p in second_moments), guarded=False)
+        moments = _run(means, tuple(p.to(second) for p in second_moments), add_jitter=False)
     except NotPositiveDefiniteError:
         finest = precision or (torch.float64 if has_float64(y.device) else y.dtype)
-        moments = _run(means, tuple(p.to(finest) for p in second_moments), guarded=True)
+        moments = _run(means, tuple(p.to(finest) for p in second_moments), add_jitter=True)
     constant = 0.5 * LOG_2PI * number_observed(observations)
     return replace(moments, log_likelihood=moments.log_likelihood - constant)
 
@@ -75,10 +74,10 @@ def _precisions(
     return means, torch.float64 if shared else means
 
 
-def _run(means: tuple[Tensor, ...], second_moments: tuple[Tensor, ...], *, guarded: bool) -> Moments:
+def _run(means: tuple[Tensor, ...], second_moments: tuple[Tensor, ...], *, add_jitter: bool) -> Moments:
     arguments = (*means, *second_moments)
     differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in arguments)
-    *fields, jitter = _Filter.apply(*(p.transpose(0, 1) for p in arguments), guarded, differentiable)
+    *fields, jitter = _Filter.apply(*(p.transpose(0, 1) for p in arguments), add_jitter, differentiable)
     return Moments(**{name: field.transpose(0, 1) for name, field in zip(FIELDS, fields, strict=True)}, jitter=jitter)
 
 
@@ -102,11 +101,13 @@ class _Filter(torch.autograd.Function):
         Q: Tensor,
         C: Tensor,
         R: Tensor,
-        guarded: bool,
+        add_jitter: bool,
         differentiable: bool,
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        Pp, Pf, K, F, V, jitter = covariances(len(y), P0, A, Q, C, R, guarded=guarded, lasting=differentiable)
+        Pp, Pf, K, F, V, jitter = covariances(
+            len(y), P0, A, Q, C, R, add_jitter=add_jitter, for_gradients=differentiable
+        )
         mp, mf, e, alpha, log_density = filter_means(y, m0, *(p.to(y.dtype) for p in (b, A, C, K, V)))
         ctx.save_for_backward(b, P0, A, Q, C, R, Pp, Pf, K, V, mp, mf, e, alpha)
         ctx.mark_non_differentiable(jitter)
@@ -135,39 +136,39 @@ class _Filter(torch.autograd.Function):
         sums = [torch.zeros_like(p) if need else None for p, need in zip((P0, A, Q, C, R), needs, strict=True)]
         to_P0, to_A, to_Q, to_C, to_R = sums
         if to_A is not None:
-            _from_second(to_A).add_(outer(to_mp[1:], mf[:-1], *_from_second(A).shape[:2]))
+            _from_second(to_A).add_(outer_sum(to_mp[1:], mf[:-1], *_from_second(A).shape[:2]))
         if to_C is not None:
-            to_C.sub_(outer(to_e, mp, *C.shape[:2]))
+            to_C.sub_(outer_sum(to_e, mp, *C.shape[:2]))
         eye = torch.eye(A.shape[-1], dtype=K.dtype, device=K.device)
         carried = None
         for chunk in _chunks_backwards(*K.shape[:2]):
             Kc, Vc, Cc, Ac = K[chunk], V[chunk], _during(C, chunk), _during(A, chunk)
             axes = Kc.shape[:2]
-            keep = eye - multiply(Kc, Cc)
+            keep = eye - matmul(Kc, Cc)
             rows = slice(chunk.start, len(e) if chunk.stop == len(K) else chunk.stop)
             # Gain and innovation covariance: K = N F^-1, F = C N + R, N = Pp C'.
-            to_K = outer(to_mf[rows], e[rows], *axes).to(K.dtype)
+            to_K = outer_sum(to_mf[rows], e[rows], *axes).to(K.dtype)
             to_K = to_K if g_K is None else to_K + g_K[chunk]
             to_N = (to_K @ Vc) @ Vc.mT
             to_F = -symmetrize(Kc.mT @ to_N)
             if g_ll is not None:
-                weight = reduce_to(g_ll[rows], *axes).to(K.dtype)[..., None, None]
-                spread = outer(weighted[rows], alpha[rows], *axes).to(K.dtype)
+                weight = sum_to(g_ll[rows], *axes).to(K.dtype)[..., None, None]
+                spread = outer_sum(weighted[rows], alpha[rows], *axes).to(K.dtype)
                 to_F += 0.5 * (spread - weight * (Vc @ Vc.mT))
             if g_F is not None:
                 to_F += symmetrize(g_F[chunk])
-            to_N_less = to_N + 2 * multiply(Cc.mT, to_F)  # F reaches C by two ways, N by one
-            into_Pp = symmetrize(multiply(0.5 * (to_N + to_N_less), Cc))
+            to_N_less = to_N + 2 * matmul(Cc.mT, to_F)  # F reaches C by two ways, N by one
+            into_Pp = symmetrize(matmul(0.5 * (to_N + to_N_less), Cc))
             into_Pp = into_Pp if g_Pp is None else into_Pp + symmetrize(g_Pp[chunk])
             # What reaches Pf: by the loss, and by Pp of the next step as A' Pp A, of which keep' Pf keep is a part.
-            A_into_A = multiply(multiply(Ac.mT, into_Pp), Ac)
+            A_into_A = matmul(matmul(Ac.mT, into_Pp), Ac)
             last = torch.zeros_like(A_into_A[:1]) if carried is None else carried
             into_Pf = torch.cat([A_into_A[1:], last])
             into_Pf = into_Pf if g_Pf is None else into_Pf + symmetrize(g_Pf[chunk])
-            to_Pf = covariance_recursion(into_Pf, multiply(keep, Ac)[1:].mT, reverse=True)
+            to_Pf = covariance_recursion(into_Pf, matmul(keep, Ac)[1:].mT, reverse=True)
             to_Pp = keep.mT @ to_Pf @ keep + into_Pp
-            A_to_Pp = multiply(Ac.mT, to_Pp)
-            carried = multiply(A_to_Pp[:1], Ac[:1])
+            A_to_Pp = matmul(Ac.mT, to_Pp)
+            carried = matmul(A_to_Pp[:1], Ac[:1])
 
             later = slice(1 if chunk.start == 0 else 0, None)
             before = slice(max(chunk.start - 1, 0), chunk.stop - 1)
@@ -176,7 +177,7 @@ class _Filter(torch.autograd.Function):
                 part.add_(product_sum(A_to_Pp[later], Pf[before], *part.shape[:2]), alpha=2)
             if to_Q is not None:
                 part = _during(to_Q, chunk, later)
-                part.add_(reduce_to(_as_noise(to_Pp[later], Q), *part.shape[:2]))
+                part.add_(sum_to(_as_noise(to_Pp[later], Q), *part.shape[:2]))
             to_Pf_K = to_Pf @ Kc
             if to_C is not None:
                 part = _during(to_C, chunk)
@@ -184,9 +185,9 @@ class _Filter(torch.autograd.Function):
                 part.sub_(product_sum(to_Pf_K, Pf[chunk], *part.shape[:2]), alpha=2)
             if to_R is not None:
                 part = _during(to_R, chunk)
-                part.add_(reduce_to(_as_noise(to_F + Kc.mT @ to_Pf_K, R), *part.shape[:2]))
+                part.add_(sum_to(_as_noise(to_F + Kc.mT @ to_Pf_K, R), *part.shape[:2]))
             if to_P0 is not None and chunk.start == 0:
-                to_P0.add_(reduce_to(to_Pp[:1], *P0.shape[:2]))
+                to_P0.add_(sum_to(to_Pp[:1], *P0.shape[:2]))
         return to_e, to_m0, to_b, *sums, None, None
 
 
@@ -210,7 +211,7 @@ def _sum_after_first(gradients: Tensor, parameter: Tensor) -> Tensor:
     """Gradient of a parameter that leads into steps 1 and later, given that of each step of each sequence."""
     total = torch.zeros_like(parameter)
     part = _from_second(total)
-    part.add_(reduce_to(gradients[1:], *part.shape[:2]))
+    part.add_(sum_to(gradients[1:], *part.shape[:2]))
     return total
 
 

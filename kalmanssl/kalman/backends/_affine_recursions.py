@@ -5,7 +5,7 @@
 
 and both backward in time. Time is the first axis, sequences the second; a stack of matrices (distinct, batch|1, n, n)
 serves all sequences where its batch axis is 1, and its last entry serves all later steps. Compiled where numba is
-installed, in torch otherwise and on other devices; nothing here is recorded for derivatives except by `Vectors` and
+installed, in torch otherwise and on other devices; nothing here is recorded for derivatives except by `AffineScan` and
 `CovarianceRecursion`.
 """
 
@@ -18,20 +18,19 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from kalmanssl.kalman._linalg import symmetrize
-from kalmanssl.kalman._stacks import outer, per_step, reduce_to
-from kalmanssl.kalman.kernels._jit import has_compiler, run_blocks
+from kalmanssl.kalman._linalg import outer_sum, per_step, sum_to, symmetrize
+from kalmanssl.kalman.kernels import has_compiler, run_blocks
 
 __all__ = [
+    "AffineScan",
     "CovarianceRecursion",
-    "Vectors",
-    "advance",
-    "as_rows",
+    "affine_scan",
+    "as_flat_array",
     "covariance_recursion",
-    "flat",
-    "is_compiled",
-    "settled",
-    "share_out",
+    "has_converged",
+    "has_kernels_for",
+    "pad_rows",
+    "run_over_sequences",
 ]
 
 # Sequences that a thread takes at once: they share what is loaded of a matrix.
@@ -40,12 +39,12 @@ _BLOCK = 16
 _VECTOR = 32
 
 
-class Vectors(torch.autograd.Function):
-    """`advance` with derivatives; with `reverse` there are fewer matrices than steps: none leads into the last."""
+class AffineScan(torch.autograd.Function):
+    """`affine_scan` with derivatives; with `reverse` there are fewer matrices than steps: none leads into the last."""
 
     @staticmethod
     def forward(ctx: Any, offsets: Tensor, matrices: Tensor, reverse: bool) -> Tensor:
-        x = advance(offsets, matrices, reverse=reverse)
+        x = affine_scan(offsets, matrices, reverse=reverse)
         ctx.save_for_backward(x, matrices)
         ctx.reverse = reverse
         return x
@@ -59,17 +58,17 @@ class Vectors(torch.autograd.Function):
         shifted = matrices
         if known > 1:
             shifted = torch.cat([matrices[:1], matrices]) if ctx.reverse else matrices[1:]
-        to_x = advance(gradient, shifted.mT, reverse=not ctx.reverse)
+        to_x = affine_scan(gradient, shifted.mT, reverse=not ctx.reverse)
         if not ctx.needs_input_grad[1]:
             return to_x, None, None
         left, right = (to_x[:-1], x[1:]) if ctx.reverse else (to_x[1:], x[:-1])
         unused = 1 if known > 1 and not ctx.reverse else 0  # nothing leads into the first step
         steps = known - unused
         if models == 1:
-            to_matrices = outer(left, right, steps, 1)
+            to_matrices = outer_sum(left, right, steps, 1)
         else:
             left, right = (p.unflatten(1, (models, -1)) for p in (left, right))
-            to_matrices = reduce_to(left.mT @ right, steps, models)
+            to_matrices = sum_to(left.mT @ right, steps, models)
         return to_x, torch.cat([torch.zeros_like(matrices[:unused]), to_matrices]), None
 
 
@@ -87,29 +86,39 @@ class CovarianceRecursion(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         X, matrices = ctx.saved_tensors
         to_X = covariance_recursion(symmetrize(gradient), matrices.mT)
-        return to_X, reduce_to(2 * to_X[:-1] @ matrices @ X[1:], *matrices.shape[:2])
+        return to_X, sum_to(2 * to_X[:-1] @ matrices @ X[1:], *matrices.shape[:2])
 
 
-def is_compiled(like: Tensor) -> bool:
+def has_kernels_for(like: Tensor) -> bool:
     """Whether compiled code takes tensors of this kind."""
     return like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64) and has_compiler()
 
 
-def advance(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> Tensor:
+def affine_scan(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> Tensor:
     """x[t] = M[t] x[t-1] + u[t] for u (time, batch, n), or x[t] = M[t] x[t+1] + u[t] with `reverse`.
 
     The batch may be a multiple of that of the matrices: as many sequences in a row then share one.
     """
     steps, batch, n = offsets.shape
     last = len(matrices) - 1
-    if is_compiled(offsets):
+    if has_kernels_for(offsets):
         from kalmanssl.kalman.kernels import _recursion_kernels as recursion_kernels
 
-        x, rows = as_rows(offsets, copy=True), as_rows(matrices.mT)
+        x, rows = pad_rows(offsets, copy=True), pad_rows(matrices.mT)
         size = (steps, batch, n, x.shape[-1])
         group = batch // matrices.shape[1]
         operations = 2 * steps * batch * n * n
-        share_out(recursion_kernels.advance, batch, operations, flat(x), flat(rows), last + 1, group, size, reverse)
+        run_over_sequences(
+            recursion_kernels.affine_scan,
+            batch,
+            operations,
+            as_flat_array(x),
+            as_flat_array(rows),
+            last + 1,
+            group,
+            size,
+            reverse,
+        )
         return x[..., :n]
     M = per_step(matrices.mT, last + 1)
     u = offsets.unbind(0)
@@ -131,11 +140,11 @@ def covariance_recursion(offsets: Tensor, matrices: Tensor, *, reverse: bool = F
     With `reverse` it begins at the last D, and X[t] = M[t] X[t+1] M[t]' + D[t].
     """
     steps, batch, n, _ = offsets.shape
-    if is_compiled(offsets):
+    if has_kernels_for(offsets):
         from kalmanssl.kalman.kernels import _recursion_kernels as recursion_kernels
 
-        X = as_rows(offsets, copy=True)
-        X_, G = flat(X), flat(as_rows(matrices))
+        X = pad_rows(offsets, copy=True)
+        X_, G = as_flat_array(X), as_flat_array(pad_rows(matrices))
         own, size = matrices.shape[1] > 1, (steps, batch, n, X.shape[-1])
 
         def work(begin: int, end: int) -> None:
@@ -152,7 +161,7 @@ def covariance_recursion(offsets: Tensor, matrices: Tensor, *, reverse: bool = F
     return torch.stack(found[::-1] if reverse else found).reshape(offsets.shape)
 
 
-def share_out(kernel: Any, batch: int, operations: int, *arguments: Any) -> None:
+def run_over_sequences(kernel: Any, batch: int, operations: int, *arguments: Any) -> None:
     """Call a kernel whose last argument is the range of sequences, in as many threads as torch uses."""
 
     def work(begin: int, end: int) -> None:
@@ -161,14 +170,14 @@ def share_out(kernel: Any, batch: int, operations: int, *arguments: Any) -> None
     run_blocks(work, -(-batch // _BLOCK), operations)
 
 
-def settled(before: Tensor, now: Tensor) -> bool:
+def has_converged(before: Tensor, now: Tensor) -> bool:
     """Whether a covariance has reached its steady state, up to rounding."""
     sd = now.diagonal(dim1=-2, dim2=-1).sqrt()
     tolerance = 32 * torch.finfo(now.dtype).eps
     return bool(((now - before).abs() <= tolerance * sd[..., :, None] * sd[..., None, :]).all())
 
 
-def as_rows(stack: Tensor, *, copy: bool = False) -> Tensor:
+def pad_rows(stack: Tensor, *, copy: bool = False) -> Tensor:
     """A stack (…, n) that is one piece of memory, its rows padded with zeros as the compiled code wants them."""
     missing = -stack.shape[-1] % (_VECTOR // stack.element_size())
     if missing:
@@ -177,6 +186,6 @@ def as_rows(stack: Tensor, *, copy: bool = False) -> Tensor:
     return stack.clone(memory_format=torch.contiguous_format) if copy else stack.contiguous()
 
 
-def flat(stack: Tensor) -> Any:
+def as_flat_array(stack: Tensor) -> Any:
     """The numbers of a tensor in one piece of memory, as numpy has them."""
     return stack.reshape(-1).numpy()

@@ -15,12 +15,13 @@ from kalmanssl.kalman._linalg import (
     NotPositiveDefiniteError,
     cholesky_unchecked,
     cholesky_with_jitter,
+    empty_steps,
     inverse_transpose,
+    per_step,
     symmetrize,
 )
 from kalmanssl.kalman._moments import INNOVATION_COV
-from kalmanssl.kalman._stacks import empty_steps, per_step
-from kalmanssl.kalman.backends._affine_recursions import as_rows, flat, is_compiled, settled
+from kalmanssl.kalman.backends._affine_recursions import as_flat_array, has_converged, has_kernels_for, pad_rows
 
 __all__ = ["Covariances", "covariances", "steps_to_forget"]
 
@@ -47,21 +48,21 @@ class Covariances(NamedTuple):
 
 
 def covariances(
-    steps: int, P0: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, *, guarded: bool, lasting: bool
+    steps: int, P0: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, *, add_jitter: bool, for_gradients: bool
 ) -> Covariances:
     """Covariances for parameters (steps|1, batch|1, …) and P0 (1, batch|1, n, n).
 
-    With `guarded`, factors that fail are mended where they can be, otherwise NotPositiveDefiniteError is raised. With
-    `lasting` there are so many steps that derivatives have settled too.
+    With `add_jitter`, innovation covariances that are not positive definite get jitter where that helps; without it
+    `NotPositiveDefiniteError` is raised. With `for_gradients` the recursion continues until derivatives have converged.
     """
     shared = all(p.shape[1] == 1 for p in (P0, A, Q, C, R))
     constant = shared and all(len(p) == 1 for p in (A, Q, C, R))
-    if shared and not guarded and is_compiled(C):
+    if shared and not add_jitter and has_kernels_for(C):
         found = _compiled_loop(steps, P0, A, Q, C, R, constant=constant)
     else:
-        found = _torch_loop(steps, P0, A, Q, C, R, guarded=guarded, constant=constant)
+        found = _torch_loop(steps, P0, A, Q, C, R, add_jitter=add_jitter, constant=constant)
     known = len(found.gain)
-    if not lasting or known == steps:
+    if not for_gradients or known == steps:
         return found
     eye = torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
     known = steps_to_forget((eye - found.gain[-1, 0] @ C[0, 0]) @ A[0, 0], known, steps)
@@ -86,18 +87,26 @@ def _compiled_loop(
     from kalmanssl.kalman.kernels import _covariance_kernels as covariance_kernels
 
     n, m = C.shape[-1], C.shape[-2]
-    matrices = [as_rows(p) for p in (A, A.mT, -C, C.mT)]
+    matrices = [pad_rows(p) for p in (A, A.mT, -C, C.mT)]
     ns, ms = matrices[0].shape[-1], matrices[3].shape[-1]
-    model = tuple(flat(p) for p in (*matrices, Q.detach().contiguous(), R.detach().contiguous()))
+    model = tuple(as_flat_array(p) for p in (*matrices, Q.detach().contiguous(), R.detach().contiguous()))
     periods, size, diagonal = (len(A), len(C), len(Q), len(R)), (n, m, ns, ms), (Q.ndim == 3, R.ndim == 3)
     tolerance = 32 * torch.finfo(C.dtype).eps if constant else 0.0
-    before, first, length = as_rows(P0), 0, _FIRST_STEPS if constant else steps
+    before, first, length = pad_rows(P0), 0, _FIRST_STEPS if constant else steps
     pieces = []
     while first < steps:
         length = min(length, steps - first)
         out = [P0.new_empty(length, 1, *shape) for shape in ((n, ns), (n, ns), (n, ms), (m, ms), (m, ms))]
         done = covariance_kernels.riccati(
-            first, length, flat(before), model, periods, size, diagonal, tolerance, tuple(flat(p) for p in out)
+            first,
+            length,
+            as_flat_array(before),
+            model,
+            periods,
+            size,
+            diagonal,
+            tolerance,
+            tuple(as_flat_array(p) for p in out),
         )
         if done < 0:
             raise NotPositiveDefiniteError(INNOVATION_COV)
@@ -111,7 +120,7 @@ def _compiled_loop(
 
 
 def _torch_loop(
-    steps: int, P0: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, *, guarded: bool, constant: bool
+    steps: int, P0: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, *, add_jitter: bool, constant: bool
 ) -> Covariances:
     batch = max(p.shape[1] for p in (P0, A, Q, C, R))
     state, obs = C.shape[-1], C.shape[-2]
@@ -135,7 +144,7 @@ def _torch_loop(
             add_Q(torch.add(two, two.mT, out=Pt).mul_(0.5), Q_[t])
         N = Pt @ Ct.mT
         add_R(torch.matmul(Ct, N, out=Ft), Rt)
-        if guarded:
+        if add_jitter:
             L, added = cholesky_with_jitter(Ft, INNOVATION_COV)
             jitter = torch.maximum(jitter, added)
         else:
@@ -148,11 +157,11 @@ def _torch_loop(
         KR = Kt * Rt[..., None, :] if R.ndim == 3 else Kt @ Rt
         add_product(two, KR, Kt.mT, out=one)
         torch.add(one, one.mT, out=Pf_[t]).mul_(0.5)
-        if constant and t % _LOOK_EVERY == _LOOK_EVERY - 1 and settled(Pp_[t - 1], Pt):
+        if constant and t % _LOOK_EVERY == _LOOK_EVERY - 1 and has_converged(Pp_[t - 1], Pt):
             Pp, Pf, K, F, V = (stack[: t + 1].clone() for stack in (Pp, Pf, K, F, V))
             break
     variances = F.diagonal(dim1=-2, dim2=-1)
-    if not guarded and (bool(torch.stack(statuses).any()) or not bool(torch.isfinite(variances).all())):
+    if not add_jitter and (bool(torch.stack(statuses).any()) or not bool(torch.isfinite(variances).all())):
         raise NotPositiveDefiniteError(INNOVATION_COV)
     return Covariances(Pp, Pf, K, symmetrize(F), V, jitter)
 

@@ -12,9 +12,9 @@ from kalmanssl.kalman._moments import Moments
 from kalmanssl.kalman._validation import Model, Observations
 from kalmanssl.kalman.backends._adjoint import filter_adjoint
 from kalmanssl.kalman.backends._reference import filter_reference
-from kalmanssl.kalman.kernels._jit import has_compiler
+from kalmanssl.kalman.kernels import has_compiler
 
-__all__ = ["IMPLEMENTATIONS", "filter_auto"]
+__all__ = ["BACKENDS", "filter_auto"]
 
 
 def filter_auto(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
@@ -43,8 +43,8 @@ def _shares_covariances(model: Model, observations: Observations) -> bool:
     return len(observations.y) > 1 or all(part.shape[1] == 1 for part in parts)
 
 
-IMPLEMENTATIONS: dict[str, Callable[[Model, Observations, torch.dtype | None], Moments]] = {
-    "fastest": filter_auto,
+BACKENDS: dict[str, Callable[[Model, Observations, torch.dtype | None], Moments]] = {
+    "auto": filter_auto,
     "adjoint": filter_adjoint,
     "reference": filter_reference,
 }

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from kalmanssl.kalman._dtypes import NOISE_SHARE, VARIANCE_SHARE
+from kalmanssl.kalman._dtypes import MIN_NOISE_RATIO, MIN_VARIANCE_RATIO
 from kalmanssl.kalman._linalg import NotPositiveDefiniteError, inverse_transpose, safe_cholesky, symmetrize
 from kalmanssl.kalman._moments import INNOVATION_COV, Moments
 from kalmanssl.kalman._validation import Model, Observations, mask_observations, to_float64
 from kalmanssl.kalman.backends._layouts import Lanes, Packed, Rows
 from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed
 from kalmanssl.kalman.kernels import _filter_kernels as kernels
-from kalmanssl.kalman.kernels._jit import run_blocks
+from kalmanssl.kalman.kernels import run_blocks
 
 __all__ = ["filter_fused"]
 
@@ -47,16 +47,16 @@ def filter_fused(model: Model, observations: Observations, precision: torch.dtyp
 
     def run(dtype: torch.dtype) -> tuple[Moments, Tensor]:
         constant, rest = (0.0, half_log_det) if isinstance(half_log_det, Tensor) else (half_log_det, None)
-        mean, cov, log_density, fared = _Fused.apply(*arguments, dtype, constant)
+        mean, cov, log_density, status = _Fused.apply(*arguments, dtype, constant)
         log_likelihood = log_density if rest is None else log_density - rest
-        moments = Moments(mean, cov, log_likelihood, smallest_variance=fared[:, 0])
-        return moments, fared
+        moments = Moments(mean, cov, log_likelihood, smallest_variance=status[:, 0])
+        return moments, status
 
     if precision is None and y.dtype == torch.float32:
         with suppress(NotPositiveDefiniteError):
-            moments, fared = run(torch.float32)
-            _, variance_share, _, noise_share = fared.amin(0).tolist()
-            if variance_share >= VARIANCE_SHARE and noise_share >= NOISE_SHARE:
+            moments, status = run(torch.float32)
+            _, variance_share, _, noise_share = status.amin(0).tolist()
+            if variance_share >= MIN_VARIANCE_RATIO and noise_share >= MIN_NOISE_RATIO:
                 return moments
     return run(precision or torch.float64)[0]
 
@@ -79,7 +79,7 @@ def _layout(batch: int, state: int, dtype: np.dtype) -> Lanes | Rows:
 class _Fused(torch.autograd.Function):
     """Parameters with both axes, R negative where a channel is missing, to filtered moments and log-densities.
 
-    The last result (batch, 4) tells how each sequence fared: least variance of the state, least ratio of two of them,
+    The last result (batch, 4) is the status of each sequence: least variance of the state, least ratio of two of them,
     least variance of an innovation, least share of the noise in one.
     """
 
@@ -106,12 +106,12 @@ class _Fused(torch.autograd.Function):
         inputs = [layout.pack(p.detach().numpy(), of_state=i > 1) for i, p in enumerate(given)]
         shapes = ((state,), (state, state), (obs, state), (obs,), (obs,))
         outputs = [layout.room(steps, shape, of_state=i < 3) for i, shape in enumerate(shapes)]
-        fared = layout.room(1, (4,), of_state=False)
+        status = layout.room(1, (4,), of_state=False)
         kernel = kernels.forward_lanes if isinstance(layout, Lanes) else kernels.forward_rows
-        arguments = (sizes, *_split(inputs), *_split([*outputs, fared]))
+        arguments = (sizes, *_split(inputs), *_split([*outputs, status]))
         run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks, _operations(batch, sizes))
 
-        found = torch.from_numpy(layout.unpack(fared.flat, 1, (4,), of_state=False)[:, 0])
+        found = torch.from_numpy(layout.unpack(status.flat, 1, (4,), of_state=False)[:, 0])
         least_variance, _, least_spread, _ = found.amin(0).tolist()
         if not (least_variance > 0 and least_spread > 0):  # NaN is neither
             raise NotPositiveDefiniteError(

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kalmanssl.kalman._stacks import add_later_, affine, apply, per_step
-from kalmanssl.kalman.backends._affine_recursions import as_rows, flat, is_compiled, share_out
+from kalmanssl.kalman._linalg import add_steps_, affine, matvec, per_step
+from kalmanssl.kalman.backends._affine_recursions import as_flat_array, has_kernels_for, pad_rows, run_over_sequences
 
 __all__ = ["filter_means", "means_adjoint"]
 
@@ -25,23 +25,23 @@ def filter_means(
     """
     log_det = V.diagonal(dim1=-2, dim2=-1).log().sum(-1)  # minus half of that of F
     steps, batch, obs = y.shape
-    if is_compiled(y) and _shared(A, C, K):
+    if has_kernels_for(y) and _shared(A, C, K):
         from kalmanssl.kalman.kernels import _recursion_kernels as recursion_kernels
 
         n = A.shape[-1]
-        e = as_rows(y, copy=True)
-        matrices = [as_rows(p) for p in (A.mT, -C.mT, K.mT, V, V.mT)]
+        e = pad_rows(y, copy=True)
+        matrices = [pad_rows(p) for p in (A.mT, -C.mT, K.mT, V, V.mT)]
         ns, ms = matrices[0].shape[-1], e.shape[-1]
         mp, mf, alpha = y.new_empty(steps, batch, ns), y.new_empty(steps, batch, ns), torch.empty_like(e)
-        mp[0] = as_rows(m0)[0]
+        mp[0] = pad_rows(m0)[0]
         log_density = y.new_empty(steps, batch)
-        share_out(
+        run_over_sequences(
             recursion_kernels.means,
             batch,
             2 * steps * batch * (n * n + 2 * n * obs + 2 * obs * obs),
-            *(flat(p) for p in (mp, mf, e, alpha, log_density, as_rows(b))),
-            tuple(flat(p) for p in matrices),
-            flat(log_det),
+            *(as_flat_array(p) for p in (mp, mf, e, alpha, log_density, pad_rows(b))),
+            tuple(as_flat_array(p) for p in matrices),
+            as_flat_array(log_det),
             (len(A), len(C), len(K), len(b)),
             (steps, batch, n, obs, ns, ms),
             b.shape[1] > 1,
@@ -58,9 +58,9 @@ def filter_means(
         for column, value in zip(columns, (predicted, last, innovation), strict=True):
             column.append(value)
     mp, mf, e = (torch.stack(column) for column in columns)
-    whitened = apply(V.mT, e)
-    log_density = add_later_(whitened.square().sum(-1, keepdim=True).mul_(-0.5), log_det[..., None])
-    return mp, mf, e, apply(V, whitened), log_density[..., 0]
+    whitened = matvec(V.mT, e)
+    log_density = add_steps_(whitened.square().sum(-1, keepdim=True).mul_(-0.5), log_det[..., None])
+    return mp, mf, e, matvec(V, whitened), log_density[..., 0]
 
 
 def means_adjoint(
@@ -72,19 +72,19 @@ def means_adjoint(
     """
     steps, batch, obs = g_e.shape
     n = A.shape[-1]
-    if is_compiled(g_e) and _shared(A, C, K):
+    if has_kernels_for(g_e) and _shared(A, C, K):
         from kalmanssl.kalman.kernels import _recursion_kernels as recursion_kernels
 
-        matrices = [as_rows(p) for p in (A, -C, K)]
-        to_e = as_rows(g_e, copy=True)
+        matrices = [pad_rows(p) for p in (A, -C, K)]
+        to_e = pad_rows(g_e, copy=True)
         ns, ms = matrices[0].shape[-1], to_e.shape[-1]
-        to_mp, to_mf = (g_e.new_empty(steps, batch, ns) if g is None else as_rows(g, copy=True) for g in (g_mp, g_mf))
-        share_out(
+        to_mp, to_mf = (g_e.new_empty(steps, batch, ns) if g is None else pad_rows(g, copy=True) for g in (g_mp, g_mf))
+        run_over_sequences(
             recursion_kernels.means_adjoint,
             batch,
             2 * steps * batch * (n * n + 2 * n * obs),
-            *(flat(p) for p in (to_mp, to_mf, to_e)),
-            tuple(flat(p) for p in matrices),
+            *(as_flat_array(p) for p in (to_mp, to_mf, to_e)),
+            tuple(as_flat_array(p) for p in matrices),
             (len(A), len(C), len(K)),
             (steps, batch, n, obs, ns, ms),
             (g_mp is not None, g_mf is not None),

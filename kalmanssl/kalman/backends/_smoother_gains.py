@@ -6,23 +6,23 @@ import torch
 from torch import Tensor
 
 from kalmanssl.kalman._linalg import inverse_transpose, safe_cholesky, symmetrize
-from kalmanssl.kalman.backends._affine_recursions import as_rows, flat, is_compiled
-from kalmanssl.kalman.kernels._jit import run_blocks
+from kalmanssl.kalman.backends._affine_recursions import as_flat_array, has_kernels_for, pad_rows
+from kalmanssl.kalman.kernels import run_blocks
 
-__all__ = ["backward_gains"]
+__all__ = ["smoother_gains"]
 
 # Covariances that a thread takes at once.
 _BLOCK = 64
 
 
-def backward_gains(cov: Tensor, A: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
+def smoother_gains(cov: Tensor, A: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
     """Gains G and covariances D, (batch|1, steps, n, n), with x_t = … + G x_{t+1} + N(0, D) given the filtered `cov`.
 
     A (batch|1, steps|1, n, n) and Q, (batch|1, steps|1, n) or in full, lead from each step to the next. D is a sum of
     positive semi-definite terms, (I - G A) cov (I - G A)' + G Q G'. Compiled where no derivatives are asked for.
     """
     recorded = torch.is_grad_enabled() and any(p.requires_grad for p in (cov, A, Q))
-    if is_compiled(cov) and cov.numel() and not recorded:
+    if has_kernels_for(cov) and cov.numel() and not recorded:
         found = _compiled(cov, A, Q)
         if found is not None:
             return found
@@ -41,16 +41,22 @@ def _compiled(cov: Tensor, A: Tensor, Q: Tensor) -> tuple[Tensor, Tensor] | None
 
     batch, steps = torch.broadcast_shapes(*(p.shape[:2] for p in (cov, A, Q)))
     n = cov.shape[-1]
-    rows = as_rows(cov.expand(batch, steps, n, n))
+    rows = pad_rows(cov.expand(batch, steps, n, n))
     G, D = torch.empty_like(rows), torch.empty_like(rows)
-    arrays = (flat(rows), flat(as_rows(A)), flat(as_rows(A.mT)), flat(Q.detach().contiguous()), (flat(G), flat(D)))
+    arrays = (
+        as_flat_array(rows),
+        as_flat_array(pad_rows(A)),
+        as_flat_array(pad_rows(A.mT)),
+        as_flat_array(Q.detach().contiguous()),
+        (as_flat_array(G), as_flat_array(D)),
+    )
     strides = [length for p in (A, Q) for length in (p.shape[1] * (len(p) > 1), int(p.shape[1] > 1))]
     places, size = (steps, *strides), (n, rows.shape[-1])
     succeeded = []
 
     def work(begin: int, end: int) -> None:
         part = (begin * _BLOCK, min(end * _BLOCK, batch * steps))
-        succeeded.append(covariance_kernels.backward_gains(*arrays, places, size, Q.ndim == 3, part))
+        succeeded.append(covariance_kernels.smoother_gains(*arrays, places, size, Q.ndim == 3, part))
 
     run_blocks(work, -(-batch * steps // _BLOCK), 8 * batch * steps * n**3)
     return (G[..., :n], D[..., :n]) if all(succeeded) else None

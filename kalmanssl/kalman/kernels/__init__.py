@@ -1,1 +1,9 @@
-"""Kernels compiled by numba for CPUs. Imported on first use, since numba loads slowly."""
+"""Kernels for CPUs, compiled by numba.
+
+The modules of kernels import numba, which takes long. They are therefore not imported here: a backend imports the one
+that it needs inside the function that calls it.
+"""
+
+from kalmanssl.kalman.kernels._jit import SlowPathWarning as SlowPathWarning
+from kalmanssl.kalman.kernels._jit import has_compiler as has_compiler
+from kalmanssl.kalman.kernels._jit import run_blocks as run_blocks

@@ -10,7 +10,7 @@ import numpy as np
 from kalmanssl.kalman.kernels._jit import compiled
 from kalmanssl.kalman.kernels._matrix_kernels import add_noise, inverse_factor, product, symmetric_part, transpose
 
-__all__ = ["backward_gains", "riccati"]
+__all__ = ["riccati", "smoother_gains"]
 
 
 @compiled
@@ -106,7 +106,7 @@ def riccati(
 
 
 @compiled
-def backward_gains(
+def smoother_gains(
     Pf: Any,
     A: Any,
     A_transposed: Any,

@@ -12,11 +12,11 @@ import numpy as np
 from kalmanssl.kalman.kernels._jit import compiled
 from kalmanssl.kalman.kernels._matrix_kernels import product, symmetric_part, transpose
 
-__all__ = ["advance", "covariance_recursion", "means", "means_adjoint"]
+__all__ = ["affine_scan", "covariance_recursion", "means", "means_adjoint"]
 
 
 @compiled
-def advance(
+def affine_scan(
     x: Any, matrices: Any, distinct: int, group: int, size: tuple[int, int, int, int], reverse: bool, part: Any
 ) -> None:
     """x[t] += M[t] x[t-1], or x[t+1] with `reverse`, in place; the last matrix serves all later steps.

@@ -17,7 +17,7 @@ from kalmanssl.kalman.backends import _fused as fused
 from kalmanssl.kalman.backends._layouts import Lanes, Rows, vector_width
 from kalmanssl.kalman.backends._reference import filter_reference
 from kalmanssl.kalman.kernels import _jit as compiled
-from kalmanssl.kalman.kernels._jit import run_blocks
+from kalmanssl.kalman.kernels import run_blocks
 
 LAYOUTS = {"lanes": Lanes, "rows": Rows}
 SHAPES = {  # batch, time, state, obs: around whole vectors and tiles, and where there is only one of a thing

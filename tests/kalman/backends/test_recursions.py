@@ -8,10 +8,15 @@ import torch
 
 from kalmanssl.kalman import NotPositiveDefiniteError
 from kalmanssl.kalman.backends import _affine_recursions as recursions_module
-from kalmanssl.kalman.backends._affine_recursions import CovarianceRecursion, Vectors, advance, covariance_recursion
+from kalmanssl.kalman.backends._affine_recursions import (
+    AffineScan,
+    CovarianceRecursion,
+    affine_scan,
+    covariance_recursion,
+)
 from kalmanssl.kalman.backends._covariance_recursion import covariances, steps_to_forget
 from kalmanssl.kalman.backends._mean_recursion import filter_means, means_adjoint
-from kalmanssl.kalman.backends._smoother_gains import backward_gains
+from kalmanssl.kalman.backends._smoother_gains import smoother_gains
 
 CLOSE = {torch.float32: {"rtol": 1e-4, "atol": 1e-5}, torch.float64: {"rtol": 1e-11, "atol": 1e-12}}
 SIZES = [1, 8, 17]  # below, at and beyond a whole number of vectors
@@ -51,7 +56,7 @@ def test_vectors(n, dtype, known, models, reverse):
             matrix = M[min(t, known - 1), s // (batch // models)].double().numpy()
             x[t, s] += matrix @ x[t + 1 if reverse else t - 1, s]
     before = u.clone()
-    assert_close(advance(u, M, reverse=reverse), x)
+    assert_close(affine_scan(u, M, reverse=reverse), x)
     assert torch.equal(u, before)
 
 
@@ -80,7 +85,7 @@ def test_congruences(n, dtype, models, reverse):
 def test_derivatives_of_vectors(known, models, reverse):
     known = min(known, 4) if reverse else known  # there is nothing after the last step
     u, M = random(5, 4, 2).requires_grad_(), transitions(known, models, 2).requires_grad_()
-    assert torch.autograd.gradcheck(lambda u, M: Vectors.apply(u, M, reverse), (u, M))
+    assert torch.autograd.gradcheck(lambda u, M: AffineScan.apply(u, M, reverse), (u, M))
 
 
 @pytest.mark.usefixtures("both_ways")
@@ -126,7 +131,7 @@ def plain_covariances(steps, P0, A, Q, C, R):
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (4, 4), (7, 3), (2, 5), (16, 9)])
 def test_covariances(n, m, periods, full):
     parameters = problem(n, m, periods=periods, full=full)
-    found = covariances(9, *parameters, guarded=False, lasting=False)
+    found = covariances(9, *parameters, add_jitter=False, for_gradients=False)
     expected = plain_covariances(9, *parameters)
     for mine, plain in zip(found[:4], expected, strict=True):
         assert_close(mine, plain)
@@ -139,7 +144,7 @@ def test_covariances_that_need_memory_again_and_again():
     parameters = problem(3, 1, periods=(1, 1, 1, 1))
     parameters[1] = 0.999 * torch.eye(3, dtype=torch.float64)[None, None]
     parameters[2] = 1e-5 * parameters[2]
-    found = covariances(1000, *parameters, guarded=False, lasting=False)
+    found = covariances(1000, *parameters, add_jitter=False, for_gradients=False)
     assert len(found.gain) > 64
     for mine, plain in zip(found[:4], plain_covariances(1000, *parameters), strict=True):
         np.testing.assert_allclose(mine, plain[: len(mine)], rtol=1e-9, atol=1e-12)
@@ -151,7 +156,7 @@ def test_a_covariance_that_is_not_one_is_noticed(spoiled):
     parameters = problem(3, 2, periods=(1, 1, 1, 9))
     parameters[4][6, 0, 1] = spoiled
     with pytest.raises(NotPositiveDefiniteError):
-        covariances(9, *parameters, guarded=False, lasting=False)
+        covariances(9, *parameters, add_jitter=False, for_gradients=False)
 
 
 def test_a_covariance_that_is_mended_says_by_how_much():
@@ -159,7 +164,7 @@ def test_a_covariance_that_is_mended_says_by_how_much():
     parameters[3][:, :, 1] = parameters[3][:, :, 0]  # the same channel twice, with a little less than no noise
     parameters[4].fill_(-1e-11)
     with pytest.warns(RuntimeWarning, match="innovation covariance"):
-        found = covariances(3, *parameters, guarded=True, lasting=False)
+        found = covariances(3, *parameters, add_jitter=True, for_gradients=False)
     assert found.jitter.shape == (1,)
     assert 0 < float(found.jitter) < 1e-8
 
@@ -173,7 +178,7 @@ def test_backward_gains(n, varies, full):
     Q = Q.diag_embed() + 0.1 if full else Q
     root = random(3, 5, n, n, seed=4)
     P = root @ root.mT + 0.1 * torch.eye(n, dtype=torch.float64)
-    gain, spread = backward_gains(P, A, Q)
+    gain, spread = smoother_gains(P, A, Q)
     cross = (P @ A.mT).numpy()
     ahead = A.numpy() @ cross + (Q if full else Q.diag_embed()).numpy()
     expected = cross @ np.linalg.inv(ahead)
@@ -187,7 +192,7 @@ def test_backward_gains(n, varies, full):
 def test_backward_gains_of_a_state_without_uncertainty_are_mended():
     eye, nothing = torch.eye(2, dtype=torch.float64), torch.zeros(1, 1, 2, dtype=torch.float64)
     with pytest.warns(RuntimeWarning, match="predicted covariance"):
-        gain, _ = backward_gains(0 * eye[None, None], eye[None, None], nothing)
+        gain, _ = smoother_gains(0 * eye[None, None], eye[None, None], nothing)
     assert torch.isfinite(gain).all()
 
 
@@ -263,9 +268,9 @@ def test_adjoint_of_means_is_what_autograd_finds(n, m, batch, known, given):
 def test_several_threads_do_the_same():
     threads = torch.get_num_threads()
     u, M = random(20, 100, 5), transitions(3, 1, 5)
-    one = advance(u, M)
+    one = affine_scan(u, M)
     try:
         torch.set_num_threads(3)
-        assert torch.equal(advance(u, M), one)
+        assert torch.equal(affine_scan(u, M), one)
     finally:
         torch.set_num_threads(threads)
