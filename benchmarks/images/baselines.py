@@ -30,7 +30,7 @@ def _random(preset: Preset, images: Images, test: Images, seed: int) -> tuple[np
         norm.momentum = None  # all batches count the same
     with torch.no_grad():
         for pixels in torch.from_numpy(images.images).split(512):
-            backbone(augment.plain(pixels.to(device)))
+            backbone(augment.eval_transform(pixels.to(device)))
     return image_features(backbone, images, augment), image_features(backbone, test, augment)
 
 

@@ -60,7 +60,7 @@ def run(name: str, plan: CategoryPlan, seed: int, out: Path) -> Row:
     mean, std = images.moments()
     device, size = fastest_device(), 32 if plan.encoder == "resnet18" else None
     augment = PairAugmentation("tiny", size=size, mean=mean, std=std).to(device)
-    pictures = augment.plain(torch.from_numpy(images.images).to(device))
+    pictures = augment.eval_transform(torch.from_numpy(images.images).to(device))
     recipe = categorical(len(images.classes), match_probability=plan.start, **CATEGORIES[name])
     recipe = replace(recipe, batch_norm=plan.batch_norm)
     backbone = backbone_of(plan.encoder, images, FEATURES, seed, stem="standard")

@@ -1,4 +1,4 @@
-"""Fit a pair model to images without labels, and read features from it."""
+"""Training of a pair model on images without labels, and extraction of features."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["ViewMaker", "fit_images", "image_features"]
 
 
 class ViewMaker(Protocol):
-    """What makes views of images, uint8 (n, channels, height, width): a `PairAugmentation`, or one of your own."""
+    """Interface of an augmentation of images, uint8 (n, channels, height, width), such as `PairAugmentation`."""
 
     def __call__(self, images: Tensor, /) -> tuple[Tensor, Tensor]:
-        """Return two random views of each image, (n, ...) each; torch's generator is seeded before."""
+        """Return two random views of each image, (n, ...) each, drawn with torch's global generator."""
 
-    def plain(self, images: Tensor, /) -> Tensor:
-        """Return each image as the network shall see it where nothing is random, (n, ...)."""
+    def eval_transform(self, images: Tensor, /) -> Tensor:
+        """Return each image without random changes, in the format of the views, (n, ...)."""
 
 
 def fit_images(
@@ -49,10 +49,10 @@ def fit_images(
     progress: bool = True,
     history: dict[str, list[float]] | None = None,
 ) -> dict[str, list[float]]:
-    """Train a pair model in place on two views of each image; labels are not looked at.
+    """Train a pair model in place on two views of each image. Labels are not used.
 
-    For pairs of anything else, such as images that are read as they are needed, `draw` turns indices into a pair of
-    batches::
+    For other pairs, such as images that are read from disk when needed, write a function `draw` that returns a pair of
+    batches for given indices::
 
         data = PairBatches(n_samples, draw, batch_size=256, seed=0)
         train(model, data, TrainingSettings(epochs=100, learning_rate=1e-3), history := {}, seed=0)
@@ -60,24 +60,24 @@ def fit_images(
     Parameters
     ----------
     model : PairModel
-        Such as ``recipes.simclr().build(encoder, encoder.n_features)``. It ends in evaluation mode; one that is in that
-        mode, such as after an earlier fit, is put into training mode first.
+        For example ``recipes.simclr().build(encoder, encoder.n_features)``. It is in evaluation mode after training.
     images : Images
     augmentation : PairAugmentation or ViewMaker
-        Makes the views, on the device of the model.
+        Computes the views, on the device of the model.
     epochs : int
-        Rounds through all images.
+        Number of passes over all images.
     batch_size : int
-        Pairs per step and device; entropies are estimated on one batch.
+        Pairs per step and process. Entropies are estimated on one batch.
     learning_rate, weight_decay : float
-        Of AdamW; the rate rises over the first twentieth of the steps and falls to zero as a cosine, but for a steady
-        predictor. `Recipe.weight_decay` is the published one.
+        Settings of AdamW. The learning rate increases linearly over the first twentieth of the steps and then decreases
+        to zero as a cosine, except for predictors with a constant rate. `Recipe.weight_decay` is the published weight
+        decay.
     random_state : int
-        Seed of the order of the images and of the views.
+        Seed for the order of the images and for the views.
     accelerator, devices, checkpoint_dir, resume, progress
         As for `kalmanssl.training.train`.
     history : dict, optional
-        Filled in place, so that it stays when the run is interrupted.
+        Filled in place, so that it is available after an interrupt.
 
     Returns
     -------
@@ -88,13 +88,16 @@ def fit_images(
     Raises
     ------
     CollapseError, DivergenceError, KeyboardInterrupt
-        Each after the last good weights were put back into the model.
+        After the last good weights are restored.
     InputError
         If the images or a setting cannot be used.
     """
     _check_images(images)
     if not callable(augmentation):
-        raise InputError(f"augmentation must make two views, as PairAugmentation({augmentation!r}) does")
+        raise InputError(
+            f"augmentation must be callable and return two views, such as PairAugmentation(); got {augmentation!r}",
+            parameter="augmentation",
+        )
     check_whole("random_state", random_state, 0)
     pixels = torch.from_numpy(images.images)
 
@@ -128,18 +131,18 @@ def fit_images(
 def image_features(
     network: Callable[[Tensor], Tensor], images: Images, augmentation: ViewMaker, batch_size: int = 512
 ) -> np.ndarray:
-    """Apply a network to images as they are, only normalized as the views are.
+    """Apply a network to images without augmentation, with the normalization of the views.
 
     Parameters
     ----------
     network : callable
-        Such as ``model.backbone`` (features, for probes) or a `PairModel` itself (latents); a module is used in
-        evaluation mode.
+        For example ``model.backbone`` (features, for probes) or the `PairModel` itself (latents). A module is applied
+        in evaluation mode.
     images : Images
     augmentation : PairAugmentation or ViewMaker
-        Of the training.
+        The augmentation used in training.
     batch_size : int
-        Images at once.
+        Number of images per call of the network.
 
     Returns
     -------
@@ -149,18 +152,19 @@ def image_features(
     Raises
     ------
     InputError
-        If the network returns something else than a vector for each image.
+        If the network does not return one vector per image.
     """
     _check_images(images)
     module = network if isinstance(network, nn.Module) else nn.Identity()
     parts = []
     with evaluating(module):
         for pixels in torch.from_numpy(images.images).split(batch_size):
-            found = network(augmentation.plain(pixels.to(_device(module))))
+            found = network(augmentation.eval_transform(pixels.to(_device(module))))
             if found.ndim != 2 or len(found) != len(pixels):
                 raise InputError(
-                    f"network: expected features ({len(pixels)}, any number) of {len(pixels)} images, got "
-                    f"{tuple(found.shape)}"
+                    f"network must return features of shape ({len(pixels)}, n_features) for {len(pixels)} images, got "
+                    f"{tuple(found.shape)}",
+                    parameter="network",
                 )
             parts.append(found.float().cpu().numpy())
     return np.concatenate(parts)
@@ -168,7 +172,10 @@ def image_features(
 
 def _check_images(images: Images) -> None:
     if not isinstance(getattr(images, "images", None), np.ndarray):
-        raise InputError(f"images must be Images, such as Images.from_arrays(pixels), got {type(images).__name__}")
+        raise InputError(
+            f"images must be Images, for example Images.from_arrays(pixels); got {type(images).__name__}",
+            parameter="images",
+        )
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -1,7 +1,7 @@
-"""Operations on batches of images (n, channels, height, width), with settings of their own for each image.
+"""Operations on batches of images (n, channels, height, width), with different settings for each image.
 
-Cropping, resizing and mirroring go along rows and columns separately, so that they are two small matrix products for
-each image. Brightness, contrast, saturation, hue and gray are affine in the colors: one 3 x 3 matrix and an offset.
+Cropping, resizing and flipping act on rows and columns separately: two small matrix products per image. Brightness,
+contrast, saturation, hue and gray are affine in the colors: one 3 x 3 matrix and an offset per image.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["adjust_colors", "resample", "resampling_matrix", "turn_and_shift"]
+__all__ = ["adjust_colors", "resample", "resampling_matrix", "rotate_and_shift"]
 
-# Television's weights of red, green and blue in brightness, and its two axes of color (ITU-R BT.601; NTSC).
+# Weights of red, green and blue in brightness (ITU-R BT.601), and the two color axes of the YIQ space (NTSC).
 _LUMA = (0.299, 0.587, 0.114)
 _YIQ = (_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
 
 def resampling_matrix(start: Tensor, length: Tensor, n_in: int, n_out: int, flip: Tensor | None = None) -> Tensor:
-    """Return matrices that cut a stretch out of lines of pixels and bring it to another length, bicubic.
+    """Return matrices that crop lines of pixels and resize the crop by bicubic interpolation.
 
-    The same numbers as pillow's: cubic convolution with a = -1/2, to_float32 to shrink, and renormalized at the ends of
-    the stretch, beyond which nothing is seen. Source: Keys (1981), IEEE Trans. ASSP 29, 1153-1160, Eq. 15.
+    The weights are those of pillow: cubic convolution with a = -1/2, a wider kernel for downsampling, and weights that
+    are renormalized at the ends of the crop. Source: Keys (1981), IEEE Trans. ASSP 29, 1153-1160, Eq. 15.
 
     Parameters
     ----------
     start, length : Tensor
-        First pixel of the stretch and number of its pixels, (n,).
+        First pixel and number of pixels of the crop, (n,).
     n_in, n_out : int
-        Pixels of a line before and after.
+        Number of pixels of a line before and after.
     flip : Tensor, optional
-        True where the result is mirrored, (n,).
+        True where the result is flipped, (n,).
 
     Returns
     -------
@@ -41,10 +41,10 @@ def resampling_matrix(start: Tensor, length: Tensor, n_in: int, n_out: int, flip
     """
     start, length = start[:, None].float(), length[:, None].float()
     step = length / n_out
-    place = (torch.arange(n_out, device=start.device) + 0.5).expand(len(start), -1)
+    position = (torch.arange(n_out, device=start.device) + 0.5).expand(len(start), -1)
     if flip is not None:
-        place = torch.where(flip[:, None], n_out - place, place)
-    center = start + place * step
+        position = torch.where(flip[:, None], n_out - position, position)
+    center = start + position * step
     pixel = torch.arange(n_in, device=start.device) + 0.5
     distance = ((pixel - center[..., None]) / step.clamp(min=1.0)[..., None]).abs()
     near = 1 + distance.square() * (1.5 * distance - 2.5)
@@ -55,7 +55,7 @@ def resampling_matrix(start: Tensor, length: Tensor, n_in: int, n_out: int, flip
 
 
 def resample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return `rows` @ image @ `columns`ᵀ for each image, cut to 0 to 1, where bicubic weights overshoot."""
+    """Return `rows` @ image @ `columns`ᵀ for each image, clipped to [0, 1] since bicubic weights overshoot."""
     n, channels, height, width = images.shape
     wide = torch.bmm(images.reshape(n, channels * height, width), columns.mT).view(n, channels, height, -1)
     return (rows[:, None] @ wide).clamp_(0.0, 1.0)
@@ -64,13 +64,22 @@ def resample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 def adjust_colors(
     images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor | None = None
 ) -> Tensor:
-    """Change the colors of each image (n, 1 or 3, height, width) by factors of its own, (n,) each; 1 changes nothing.
+    """Change brightness, contrast, saturation and hue of each image.
 
-    Brightness multiplies; contrast goes away from the image's mean gray; saturation goes away from each pixel's gray
-    (0 is a gray image); `hue`, in turns (0 changes nothing), rotates the two axes of color of the YIQ space, which
-    keeps the brightness of a pixel, where the common rotation in HSV keeps its largest channel. All four are linear
-    but for the contrast's offset and commute, so that their order, often drawn at random, matters only through the
-    values that are cut off at 0 and 1; here they are cut once, at the end. Gray images take no saturation and hue.
+    Brightness multiplies the values. Contrast scales the distance from the mean gray of the image, saturation the
+    distance from the gray of the pixel (0 gives a gray image). Hue rotates the two color axes of the YIQ space, which
+    preserves the brightness of each pixel (the usual rotation in HSV space preserves its largest channel instead). The
+    four operations commute except for clipping; values are clipped once, at the end. Saturation and hue do not affect
+    gray images.
+
+    Parameters
+    ----------
+    images : Tensor
+        (n, 1 or 3, height, width), values in [0, 1].
+    brightness, contrast, saturation : Tensor
+        Factors, (n,); 1 changes nothing.
+    hue : Tensor, optional
+        Rotation in turns, (n,); 0 changes nothing.
     """
     n, channels = images.shape[:2]
     flat = images.reshape(n, channels, -1)
@@ -80,18 +89,18 @@ def adjust_colors(
         to_yiq = images.new_tensor(_YIQ)
         angle = 2 * math.pi * (torch.zeros_like(saturation) if hue is None else hue)
         along, across = saturation * angle.cos(), saturation * angle.sin()
-        turned = torch.zeros(n, 3, 3, device=images.device, dtype=images.dtype)
-        turned[:, 0, 0] = 1.0
-        turned[:, 1, 1], turned[:, 1, 2], turned[:, 2, 1], turned[:, 2, 2] = along, across, -across, along
-        matrix = torch.linalg.inv(to_yiq) @ turned @ to_yiq
+        rotation = torch.zeros(n, 3, 3, device=images.device, dtype=images.dtype)
+        rotation[:, 0, 0] = 1.0
+        rotation[:, 1, 1], rotation[:, 1, 2], rotation[:, 2, 1], rotation[:, 2, 2] = along, across, -across, along
+        matrix = torch.linalg.inv(to_yiq) @ rotation @ to_yiq
         gray = (flat.mean(-1) @ to_yiq[0])[:, None, None]
     offset = (brightness * (1 - contrast))[:, None, None] * gray
     matrix = (brightness * contrast)[:, None, None] * matrix
     return torch.baddbmm(offset.expand(-1, channels, 1), matrix, flat).clamp_(0.0, 1.0).view(images.shape)
 
 
-def turn_and_shift(images: Tensor, angle: Tensor, zoom: Tensor, shift: Tensor) -> Tensor:
-    """Turn, enlarge and shift each image about its center, bilinear; black comes in from outside.
+def rotate_and_shift(images: Tensor, angle: Tensor, zoom: Tensor, shift: Tensor) -> Tensor:
+    """Rotate and magnify each image about its center and shift it (bilinear). Pixels from outside the image are black.
 
     Parameters
     ----------
@@ -100,14 +109,14 @@ def turn_and_shift(images: Tensor, angle: Tensor, zoom: Tensor, shift: Tensor) -
     angle : Tensor
         Counter-clockwise, radians, (n,).
     zoom : Tensor
-        Factor of size, (n,); above 1 enlarges.
+        Magnification, (n,).
     shift : Tensor
-        To the right and down, as a fraction of width and height, (n, 2).
+        Shift to the right and down, as a fraction of width and height, (n, 2).
     """
     height, width = images.shape[-2:]
     cos, sin = angle.cos() / zoom, angle.sin() / zoom
-    # From where each pixel comes; in torch's coordinates the image reaches from -1 to 1 on both axes.
-    back = torch.stack([cos, -sin * height / width, sin * width / height, cos], dim=-1).view(-1, 2, 2)
-    grid = torch.cat([back, -back @ (2 * shift[..., None])], dim=-1)
-    places = functional.affine_grid(grid, list(images.shape), align_corners=False)
-    return functional.grid_sample(images, places, mode="bilinear", padding_mode="zeros", align_corners=False)
+    # Map from output to input positions. In torch's coordinates the image extends from -1 to 1 on both axes.
+    inverse = torch.stack([cos, -sin * height / width, sin * width / height, cos], dim=-1).view(-1, 2, 2)
+    grid = torch.cat([inverse, -inverse @ (2 * shift[..., None])], dim=-1)
+    positions = functional.affine_grid(grid, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, positions, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kalmanssl.errors import InputError
 from kalmanssl.images import AUGMENTATIONS, Augmentation, PairAugmentation
-from kalmanssl.images._operations import adjust_colors, resample, resampling_matrix, turn_and_shift
+from kalmanssl.images._operations import adjust_colors, resample, resampling_matrix, rotate_and_shift
 
 MANY = 1500
 
@@ -40,7 +40,7 @@ def rate_is(observed: Tensor, probability: float) -> bool:
 
 
 @pytest.mark.parametrize("out", [32, 20, 7])
-def test_crops_are_those_of_pillow(out: int) -> None:
+def test_crops_equal_those_of_pillow(out: int) -> None:
     # Away from black and white, since pillow cuts off what overshoots between the rows and the columns.
     images = noise_images() // 2 + 64
     rng = np.random.default_rng(0)
@@ -82,7 +82,7 @@ def test_crops_lie_inside_and_have_the_drawn_area_and_shape() -> None:
     assert float((wide / high).log().abs().max()) == pytest.approx(math.log(2), abs=0.1)
 
 
-def test_where_no_shape_fits_the_whole_image_is_taken() -> None:
+def test_the_whole_image_is_used_if_no_crop_shape_fits() -> None:
     images = noise_images()
     wide = PairAugmentation(Augmentation(crop_scale=(0.9, 1.0), crop_ratio=(3.0, 4.0)))
     for view in wide(images, seeded()):
@@ -121,7 +121,7 @@ def test_rates_of_flip_gray_solarize_blur_and_jitter() -> None:
     assert float(factor[changed].mean()) == pytest.approx(1.0, abs=0.03)
 
 
-def test_colors_are_those_of_kornia_one_at_a_time() -> None:
+def test_each_color_change_equals_that_of_kornia() -> None:
     images, factor, one = smooth_images(), torch.linspace(0.7, 1.3, 8), torch.ones(8)
     brighter = adjust_colors(images, factor, one, one)
     torch.testing.assert_close(brighter, (images * factor[:, None, None, None]).clamp(0, 1))
@@ -133,7 +133,7 @@ def test_colors_are_those_of_kornia_one_at_a_time() -> None:
     torch.testing.assert_close(saturated, expected, atol=2e-4, rtol=0)
 
 
-def test_hue_turns_colors_as_in_hsv_but_keeps_their_brightness() -> None:
+def test_hue_rotates_colors_as_in_hsv_but_preserves_brightness() -> None:
     images, one = smooth_images(), torch.ones(8)
     same = adjust_colors(images, one, one, one, torch.ones(8))
     torch.testing.assert_close(same, images, atol=1e-5, rtol=0)  # a whole turn
@@ -149,14 +149,14 @@ def test_hue_turns_colors_as_in_hsv_but_keeps_their_brightness() -> None:
         assert 0.7 < float(a.norm() / b.norm()) < 1.4
 
 
-def test_gray_images_take_brightness_and_contrast_alone() -> None:
+def test_gray_images_change_only_in_brightness_and_contrast() -> None:
     images, one = smooth_images()[:, :1], torch.ones(8)
     expected = kornia.enhance.adjust_contrast_with_mean_subtraction(1.2 * images, 0.7)
     found = adjust_colors(images, 1.2 * one, 0.7 * one, 0 * one, 0.3 * one)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
-def test_blur_keeps_the_mean_and_spreads_a_point_as_asked() -> None:
+def test_blur_preserves_the_mean_and_has_the_right_width() -> None:
     point = torch.zeros(300, 1, 33, 33)
     point[:, :, 16, 16] = 1.0
     blur = PairAugmentation(Augmentation(blur=1.0, blur_sigma=(1.0, 2.0)))
@@ -170,7 +170,7 @@ def test_blur_keeps_the_mean_and_spreads_a_point_as_asked() -> None:
     assert bool(tiny.isfinite().all())
 
 
-def test_turns_zooms_and_shifts_go_where_they_say() -> None:
+def test_rotation_zoom_and_shift_move_a_point_as_specified() -> None:
     image = torch.zeros(1, 1, 9, 9)
     image[0, 0, 4, 6] = 1.0  # two to the right of the center
     zero, one, still = torch.zeros(1), torch.ones(1), torch.zeros(1, 2)
@@ -180,13 +180,13 @@ def test_turns_zooms_and_shifts_go_where_they_say() -> None:
         pixels = torch.arange(9.0)
         return float((weights.sum(1) * pixels).sum()), float((weights.sum(0) * pixels).sum())
 
-    assert place(turn_and_shift(image, zero, one, still)) == pytest.approx((4, 6))
-    assert place(turn_and_shift(image, zero + math.pi / 2, one, still)) == pytest.approx((2, 4), abs=1e-4)  # up
-    assert place(turn_and_shift(image, zero, one, torch.tensor([[1 / 9, 2 / 9]]))) == pytest.approx((6, 7), abs=1e-4)
-    assert place(turn_and_shift(image, zero, 1.5 * one, still)) == pytest.approx((4, 7), abs=1e-4)
+    assert place(rotate_and_shift(image, zero, one, still)) == pytest.approx((4, 6))
+    assert place(rotate_and_shift(image, zero + math.pi / 2, one, still)) == pytest.approx((2, 4), abs=1e-4)  # up
+    assert place(rotate_and_shift(image, zero, one, torch.tensor([[1 / 9, 2 / 9]]))) == pytest.approx((6, 7), abs=1e-4)
+    assert place(rotate_and_shift(image, zero, 1.5 * one, still)) == pytest.approx((4, 7), abs=1e-4)
     narrow = torch.zeros(1, 1, 9, 5)
     narrow[0, 0, 4, 4] = 1.0
-    turned = turn_and_shift(narrow, zero + math.pi / 2, one, still)  # pixels stay square
+    turned = rotate_and_shift(narrow, zero + math.pi / 2, one, still)  # pixels stay square
     torch.testing.assert_close(turned[0, 0, 2, 2], torch.tensor(1.0), atol=1e-4, rtol=0)
 
 
@@ -199,7 +199,7 @@ def test_the_presets_are_those_of_the_paper() -> None:
     assert rates == [(0.5, 0.2, 0.0, 0.1), (0.5, 0.2, 0.5, 0.0)]
 
 
-def test_each_view_may_have_a_set_of_its_own() -> None:
+def test_each_view_can_have_its_own_settings() -> None:
     one, two = AUGMENTATIONS["asymmetric"]
     assert (one.crop_scale, one.flip, one.gray, one.blur) == ((0.08, 1.0), 0.5, 0.2, 0.0)
     assert (one.jitter, one.brightness, one.contrast, one.saturation, one.hue) == (0.8, 0.4, 0.4, 0.2, 0.1)
@@ -216,7 +216,7 @@ def test_each_view_may_have_a_set_of_its_own() -> None:
     assert repr(PairAugmentation("euclidean")).count("Augmentation(") == 2  # itself, and one set for both
 
 
-def test_two_equal_sets_are_one() -> None:
+def test_two_equal_settings_equal_one() -> None:
     images, both = noise_images(), (AUGMENTATIONS["euclidean"], AUGMENTATIONS["euclidean"])
     for a, b in zip(
         PairAugmentation("euclidean")(images, seeded()), PairAugmentation(both)(images, seeded()), strict=True
@@ -224,10 +224,10 @@ def test_two_equal_sets_are_one() -> None:
         torch.testing.assert_close(a, b, atol=0, rtol=0)
 
 
-def test_the_preset_for_digits_never_mirrors_and_moves_little() -> None:
+def test_tiny_preset_never_flips_and_moves_little() -> None:
     settings = AUGMENTATIONS["tiny"]
     assert settings.flip == 0
-    assert settings.turn <= 20
+    assert settings.rotate <= 20
     image = torch.zeros(1, 1, 8, 8)
     image[..., 1:3, 1:3] = 1.0  # in one corner, where it stays
     views = PairAugmentation(replace(settings, noise=0.0))(image.expand(500, -1, -1, -1), seeded())[0]
@@ -293,7 +293,7 @@ def test_bytes_and_floats_agree(name: str) -> None:
             torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 
 
-def test_normalization_comes_last_and_plain_images_have_it_too() -> None:
+def test_normalization_comes_last_and_applies_to_images_for_evaluation() -> None:
     images = noise_images()
     mean, std = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
     raw, normalized = (
@@ -301,11 +301,11 @@ def test_normalization_comes_last_and_plain_images_have_it_too() -> None:
     )
     wanted = (raw - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     torch.testing.assert_close(normalized, wanted, atol=1e-5, rtol=1e-5)
-    plain = PairAugmentation("euclidean", mean=mean, std=std).plain(images)
+    plain = PairAugmentation("euclidean", mean=mean, std=std).eval_transform(images)
     wanted = (images / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     torch.testing.assert_close(plain, wanted, atol=1e-5, rtol=1e-5)
     middle = images // 2 + 64
-    small = PairAugmentation("euclidean", size=16).plain(middle)
+    small = PairAugmentation("euclidean", size=16).eval_transform(middle)
     by_pillow = Image.fromarray(middle[0].permute(1, 2, 0).numpy()).resize((16, 16), Image.Resampling.BICUBIC)
     np.testing.assert_allclose(255 * small[0].permute(1, 2, 0), np.asarray(by_pillow), atol=1.3)
 
@@ -326,12 +326,12 @@ def test_buffers_follow_the_module_and_images_keep_no_gradient() -> None:
         (torch.zeros(0, 3, 8, 8), r"got \(0, 3, 8, 8\)"),
         (torch.zeros(2, 3, 8, 8, dtype=torch.int64), "uint8 or floats"),
         (torch.full((2, 3, 8, 8), 255.0), "divide by 255"),
-        (torch.full((2, 3, 8, 8), -0.1), "must lie in 0 to 1, got -0.1"),
+        (torch.full((2, 3, 8, 8), -0.1), "must be from 0 to 1, got -0.1"),
         (torch.full((2, 3, 8, 8), math.nan), "fill NaN"),
         (torch.zeros(2, 1, 8, 8), "mean and std are for 3 channels, images have 1"),
     ],
 )
-def test_bad_images_are_refused(images: Tensor, message: str) -> None:
+def test_bad_images_are_rejected(images: Tensor, message: str) -> None:
     with pytest.raises(InputError, match=message):
         PairAugmentation("euclidean", mean=(0.5, 0.5, 0.5))(images)
 
@@ -343,24 +343,24 @@ def test_bad_images_are_refused(images: Tensor, message: str) -> None:
         ({"gray": -0.1}, "gray must be 0 or more"),
         ({"noise": math.nan}, "noise must be 0 or more"),
         ({"hue": 0.6}, "hue must be at most 0.5"),
-        ({"turn": 200}, "turn must be at most 180"),
+        ({"rotate": 200}, "rotate must be at most 180"),
         ({"crop_scale": (0.5, 0.2)}, "crop_scale must be"),
         ({"crop_scale": (0.5, 1.2)}, "at most 1"),
         ({"zoom": (0.0, 1.0)}, "zoom must be"),
-        ({"turn": "a"}, "turn must be a number; got 'a'"),
+        ({"rotate": "a"}, "rotate must be a number; got 'a'"),
         ({"crop_scale": 0.5}, r"crop_scale must be \(low, high\), got 0.5"),
         ({"crop_scale": (0.1, 0.2, 0.3)}, r"crop_scale must be \(low, high\), got"),
         ({"blur_sigma": ("a", 1.0)}, "blur_sigma must be a number; got 'a'"),
     ],
 )
-def test_bad_settings_are_refused(settings: dict, message: str) -> None:
+def test_bad_settings_are_rejected(settings: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Augmentation(**settings)
 
 
-def test_bad_arguments_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_arguments_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ("W", (Augmentation(),), (Augmentation(), "euclidean"), None):
-        with pytest.raises(InputError, match="plane, sphere, asymmetric, weak, tiny, an Augmentation or two, got"):
+        with pytest.raises(InputError, match="euclidean, sphere, asymmetric, weak, tiny, an Augmentation or two, got"):
             PairAugmentation(wrong)
     with pytest.raises(InputError, match="size"):
         PairAugmentation("euclidean", size=0)

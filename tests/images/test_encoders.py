@@ -65,7 +65,7 @@ def test_features_have_their_shape_and_all_weights_learn(
         assert float(parameter.grad.abs().max()) > 0, name
 
 
-def test_the_seed_decides_the_weights_and_nothing_else() -> None:
+def test_the_seed_determines_the_weights_only() -> None:
     for build in (ResNet18, lambda **s: SmallConvEncoder(1, 8, **s)):
         state = torch.get_rng_state()
         first, again, other = (build(random_state=seed).state_dict() for seed in (0, 0, 1))
@@ -81,7 +81,7 @@ def test_the_seed_decides_the_weights_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("encoder", [ResNet18(random_state=0), SmallConvEncoder(3, 32, random_state=0)])
-def test_weights_have_the_variance_of_he(encoder: nn.Module) -> None:
+def test_initial_weights_have_the_variance_of_he_et_al(encoder: nn.Module) -> None:
     for module in encoder.modules():
         if isinstance(module, nn.Conv2d):
             fan_out = module.out_channels * math.prod(module.kernel_size)
@@ -89,7 +89,7 @@ def test_weights_have_the_variance_of_he(encoder: nn.Module) -> None:
             assert float(module.weight.detach().square().mean()) == pytest.approx(2 / fan_out, rel=error)
 
 
-def test_an_image_does_not_see_its_neighbors_when_evaluated() -> None:
+def test_features_do_not_depend_on_the_batch_in_evaluation_mode() -> None:
     images = pictures(2, 3, 32, 32)
     for encoder in (ResNet18(random_state=0).eval(), SmallConvEncoder(3, 32, random_state=0).eval()):
         with torch.no_grad():
@@ -130,7 +130,7 @@ def test_the_small_encoder_learns_a_plain_task() -> None:
         (lambda: SmallConvEncoder(1, 8)(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)), "takes floats, got torch.uint8"),
     ],
 )
-def test_what_does_not_fit_is_refused(build: object, message: str) -> None:
+def test_bad_input_is_rejected(build: object, message: str) -> None:
     assert callable(build)
     with pytest.raises(InputError, match=re.escape(message)):
         build()
