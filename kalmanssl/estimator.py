@@ -21,7 +21,16 @@ from kalmanssl.entropy import EntropyEstimator, make_entropy
 from kalmanssl.errors import InputError
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
 from kalmanssl.networks import NoiseHead, WindowEncoder, check_encoder, make_noise
-from kalmanssl.training import deinterleave, hold_out_blocks, interleave, sum_bins
+from kalmanssl.training import (
+    TrainingSettings,
+    WindowBatches,
+    WindowSettings,
+    deinterleave,
+    hold_out_blocks,
+    interleave,
+    sum_bins,
+    train,
+)
 from kalmanssl.utils.storage import load_folder, save_folder
 
 __all__ = ["KalmanSSL"]
@@ -91,8 +100,8 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         Epochs without a better held-out score before training stops.
     checkpoint_dir : path, optional
         Where checkpoints are kept, so that ``fit(..., resume=True)`` can go on after an interrupt.
-    accelerator : {"auto", "cpu", "gpu"}
-        What to train on.
+    device : str
+        Device to train on: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" or "mps".
     progress : bool
         Show a progress bar on standard error.
     random_state : int, RandomState or None
@@ -139,7 +148,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         validation_fraction: float = 0.1,
         patience: int = 10,
         checkpoint_dir: str | os.PathLike[str] | None = None,
-        accelerator: str = "auto",
+        device: str = "auto",
         progress: bool = True,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -168,7 +177,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.checkpoint_dir = checkpoint_dir
-        self.accelerator = accelerator
+        self.device = device
         self.progress = progress
         self.random_state = random_state
 
@@ -195,11 +204,10 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         KeyboardInterrupt
             On Ctrl-C; the estimator then holds the last good weights.
         """
-        from kalmanssl.training import TrainingSettings, WindowBatches, WindowSettings, train
-
         stretches, _ = self._stretches(X, fitting=True)
-        settings = TrainingSettings(**{f.name: getattr(self, f.name) for f in fields(TrainingSettings)})
-        windows = WindowSettings(**{f.name: getattr(self, f.name) for f in fields(WindowSettings)})
+        parameters = self.get_params(deep=False)
+        settings = TrainingSettings(**{n: parameters[n] for n in _names(TrainingSettings) if n in parameters})
+        windows = WindowSettings(**{n: parameters[n] for n in _names(WindowSettings)})
         if self.normalize_ not in COUNT_NORMALIZATIONS:
             windows = replace(windows, activity_sampling_power=0.0)
         training, held_out = (
@@ -222,7 +230,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
                 settings,
                 self.history_,
                 seed=seed,
-                accelerator=self.accelerator,
+                device=self.device,
                 checkpoint_dir=None if self.checkpoint_dir is None else Path(self.checkpoint_dir),
                 resume=resume,
                 progress=self.progress,
@@ -480,6 +488,10 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.non_deterministic = self.random_state is None
         return tags
+
+
+def _names(settings: type[TrainingSettings | WindowSettings]) -> list[str]:
+    return [f.name for f in fields(settings)]
 
 
 def _joined(parts: list[dict[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

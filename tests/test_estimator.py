@@ -17,7 +17,7 @@ from kalmanssl.errors import InputError
 TINY = {
     "latent_dim": 2, "state_dim": 3, "hidden": (8,), "window": 8, "bins_per_step": 2, "batch_size": 16,
     "epochs": 2, "steps_per_epoch": 3, "validation_fraction": 0, "progress": False, "random_state": 0,
-    "accelerator": "cpu",
+    "device": "cpu",
 }  # fmt: skip
 
 NOT_APPLICABLE = {
@@ -184,7 +184,7 @@ def test_other_units_and_other_bins_are_named(recording, fitted):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"window": 500}, "longest stretch without a gap has 400 bins, shorter than a window of 500"),
+        ({"window": 500}, "longest segment without a gap has 400 bins, shorter than a window of 500"),
         ({"latent_dim": 0}, "latent_dim must be a whole number of at least 1, got 0"),
         ({"state_dim": 1}, "state_dim must be at least latent_dim"),
         ({"entropy": "knnn"}, "did you mean 'knn'"),

@@ -117,7 +117,7 @@ def run(
     look(0)
     began = time.process_time()
     try:
-        train(model, batches, preset.training(recipe), history, seed=seed, progress=False, watch=look)
+        train(model, batches, preset.training(recipe), history, seed=seed, progress=False, on_epoch_end=look)
     except (CollapseError, DivergenceError) as error:
         return row | {"failed": f"{type(error).__name__}: {error}", "loss": history.get("loss", [])}
     row["fit_s"] = time.process_time() - began

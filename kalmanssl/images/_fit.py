@@ -42,8 +42,7 @@ def fit_images(
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-4,
     random_state: int = 0,
-    accelerator: str = "auto",
-    devices: int = 1,
+    device: str = "auto",
     checkpoint_dir: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -74,7 +73,7 @@ def fit_images(
         decay.
     random_state : int
         Seed for the order of the images and for the views.
-    accelerator, devices, checkpoint_dir, resume, progress
+    device, checkpoint_dir, resume, progress
         As for `kalmanssl.training.train`.
     history : dict, optional
         Filled in place, so that it is available after an interrupt.
@@ -116,8 +115,7 @@ def fit_images(
             settings,
             history,
             seed=int(random_state),
-            accelerator=accelerator,
-            devices=devices,
+            device=device,
             checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),
             resume=resume,
             progress=progress,

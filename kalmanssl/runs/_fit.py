@@ -232,7 +232,7 @@ def _check_same(asked: RunSettings, stored: RunSettings, size: int | None) -> No
 
 
 def _has_checkpoint(work: Path) -> bool:
-    return any(work.glob("*.ckpt"))
+    return (work / "last.safetensors").is_file()
 
 
 def _how_to_resume(work: Path, settings: RunSettings, out: Path) -> str:

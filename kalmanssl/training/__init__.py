@@ -1,11 +1,11 @@
-"""Training of sequence and pair models: batches, the training loop, callbacks and checkpoints."""
+"""Training of sequence and pair models: sources of batches, and the training loop with checkpoints."""
 
 from kalmanssl.training._batches import PairBatches as PairBatches
 from kalmanssl.training._batches import TrainingData as TrainingData
 from kalmanssl.training._batches import WindowBatches as WindowBatches
 from kalmanssl.training._batches import WindowSettings as WindowSettings
-from kalmanssl.training._trainer import TrainingSettings as TrainingSettings
-from kalmanssl.training._trainer import train as train
+from kalmanssl.training._loop import train as train
+from kalmanssl.training._settings import TrainingSettings as TrainingSettings
 from kalmanssl.training._windows import RandomWindows as RandomWindows
 from kalmanssl.training._windows import deinterleave as deinterleave
 from kalmanssl.training._windows import hold_out_blocks as hold_out_blocks

@@ -1,29 +1,28 @@
-"""What training draws its batches from: windows of sequences, or pairs of views of images."""
+"""Sources of training batches: windows of sequences, and pairs of views."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
 
 from kalmanssl.errors import InputError
 from kalmanssl.training._windows import RandomWindows
 from kalmanssl.utils.distributed import rank_and_size
-from kalmanssl.utils.validation import check_whole
+from kalmanssl.utils.validation import check_number, check_setting, check_whole
 
 __all__ = ["PairBatches", "TrainingData", "WindowBatches", "WindowSettings"]
 
 
 class TrainingData(Protocol):
-    """Batches, of whatever the model's `terms` takes.
+    """A source of batches, which may be anything that the model's `terms` accepts.
 
-    Every epoch has its own stream of random numbers, so that a run that was interrupted and resumed sees what an
-    uninterrupted one would have seen.
+    Every epoch has its own stream of random numbers, so that a resumed run draws the same batches as an uninterrupted
+    one.
     """
 
     @property
@@ -31,11 +30,11 @@ class TrainingData(Protocol):
         """Number of batches in an epoch."""
 
     @property
-    def held_out(self) -> IterableDataset | None:
-        """The batch that training is judged by, always the same; None if nothing is held out."""
+    def held_out(self) -> Iterable[Any] | None:
+        """Held-out batches, the same in every iteration; None if nothing is held out."""
 
-    def batches(self, epoch: int) -> IterableDataset:
-        """Batches of an epoch."""
+    def batches(self, epoch: int) -> Iterable[Any]:
+        """Return the batches of an epoch, counted from 0."""
 
     def sample(self) -> Any:
         """Return one batch of the training part, always the same."""
@@ -43,17 +42,17 @@ class TrainingData(Protocol):
 
 @dataclass(frozen=True)
 class WindowSettings:
-    """How windows are drawn.
+    """Settings of the random training windows.
 
     Attributes
     ----------
     window, bins_per_step : int
-        Bins per training window, and bins that the filter advances by.
+        Bins per training window, and bins by which the filter advances in one step.
     batch_size : int
-        Windows per step. The entropy is estimated on the latents of one batch.
+        Windows per training step. The entropy is estimated on the latents of one batch.
     steps_per_epoch : int
     activity_sampling_power : float
-        Power of the mean activity that windows are drawn in proportion to.
+        Windows are drawn with a probability proportional to this power of their mean activity.
     """
 
     window: int
@@ -75,12 +74,12 @@ class WindowSettings:
 
 
 class WindowBatches:
-    """Batches of windows (batch, time, features) of contiguous stretches.
+    """Batches of windows (batch, time, features) from contiguous segments of time.
 
     Parameters
     ----------
     training, held_out : sequences of (time, features)
-        Contiguous stretches (`kalmanssl.training.hold_out_blocks`); without held-out ones nothing is held out.
+        Contiguous segments (`kalmanssl.training.hold_out_blocks`). If `held_out` is empty, nothing is held out.
     settings : WindowSettings
     seed : int
     """
@@ -88,96 +87,131 @@ class WindowBatches:
     def __init__(
         self, training: Sequence[np.ndarray], held_out: Sequence[np.ndarray], settings: WindowSettings, seed: int
     ) -> None:
-        self.training, self.settings, self.seed = training, settings, seed
+        self.settings, self.seed = settings, seed
         self.steps_per_epoch = settings.steps_per_epoch
-        # Drawn as those of training are: a loss on other windows would not compare.
-        self.held_out = self._windows(held_out, 1, -1) if len(held_out) else None
+        self._training = self._windows(training)
+        # Held-out windows are drawn in the same way as those of training, so that their losses can be compared.
+        self._held_out = self._windows(held_out) if len(held_out) else None
 
-    def batches(self, epoch: int) -> RandomWindows:
-        """Batches of an epoch."""
-        return self._windows(self.training, self.steps_per_epoch, epoch)
+    @property
+    def held_out(self) -> Iterable[Tensor] | None:
+        """One held-out batch, always the same; None if nothing is held out."""
+        return None if self._held_out is None else list(self._held_out.batches(1, epoch=-1))
+
+    def batches(self, epoch: int) -> Iterator[Tensor]:
+        """Draw the batches of an epoch."""
+        return self._training.batches(self.steps_per_epoch, epoch)
 
     def sample(self) -> Tensor:
         """Return one batch of the training part, always the same."""
-        return next(iter(self._windows(self.training, 1, -1)))
+        return next(self._training.batches(1, epoch=-1))
 
-    def _windows(self, stretches: Sequence[np.ndarray], batches: int, epoch: int) -> RandomWindows:
+    def _windows(self, segments: Sequence[np.ndarray]) -> RandomWindows:
         s = self.settings
         return RandomWindows(
-            stretches,
-            s.window,
-            s.bins_per_step,
-            s.batch_size,
-            batches,
-            activity_sampling_power=s.activity_sampling_power,
-            seed=self.seed,
-            epoch=epoch,
+            segments, s.window, s.bins_per_step, s.batch_size, s.activity_sampling_power, seed=self.seed
         )
 
 
 class PairBatches:
-    """Batches of pairs (x, x'): two views of the same samples, or partners that belong together.
+    """Batches of pairs (x, x'): two views of the same samples, or samples that belong together.
+
+    Every epoch goes through all samples of the training part in a random order. An incomplete last batch is left out.
 
     Parameters
     ----------
     n_samples : int
-        Samples that an epoch goes through, in an order of its own; what does not fill a batch is left out.
     draw : callable
-        Takes indices (batch,) and returns the pair (x, x') of tensors (batch, …), with whatever randomness from torch's
-        global generator, which is seeded before each call.
+        Takes indices (batch,) and returns the pair (x, x') of tensors (batch, ...). Any randomness must come from the
+        global generator of torch, which is seeded before each call.
     batch_size : int
-        Pairs per step and process. The entropy is estimated on one batch, of all processes that train together.
+        Pairs per step and process. The entropy is estimated on one batch of all processes that train together.
     seed : int
         Not negative.
+    validation_fraction : float
+        Fraction of the samples to hold out, chosen at random, 0 <= validation_fraction < 1.
 
     Raises
     ------
     InputError
-        If a batch is larger than the set, or has less than two pairs.
+        If a batch has fewer than two pairs, or more than the training part has samples, or the held-out part has fewer
+        than two samples.
     """
 
-    held_out = None
-
     def __init__(
-        self, n_samples: int, draw: Callable[[Tensor], tuple[Tensor, Tensor]], batch_size: int, seed: int
+        self,
+        n_samples: int,
+        draw: Callable[[Tensor], tuple[Tensor, Tensor]],
+        batch_size: int,
+        seed: int,
+        validation_fraction: float = 0.0,
     ) -> None:
         check_whole("batch_size", batch_size, 2)
         check_whole("seed", seed, 0)
-        if batch_size > n_samples:
-            raise InputError(f"batch_size must be at most the {n_samples} samples that there are, got {batch_size}")
+        check_number("validation_fraction", validation_fraction)
+        fine = 0 <= validation_fraction < 1
+        check_setting("validation_fraction", validation_fraction, fine, "at least 0 and below 1")
         self.n_samples, self.draw, self.batch_size, self.seed = n_samples, draw, int(batch_size), int(seed)
+        self._training, self._held_out = torch.arange(n_samples), torch.arange(0)
+        if validation_fraction:
+            shuffled = torch.randperm(n_samples, generator=torch.Generator().manual_seed(self.seed))
+            count = round(validation_fraction * n_samples)
+            self._held_out, self._training = shuffled[:count], shuffled[count:]
+            fine = count >= 2
+            check_setting(
+                "validation_fraction", validation_fraction, fine, f"at least {2 / n_samples:.2g} (two samples)"
+            )
+        if batch_size > len(self._training):
+            raise InputError(
+                f"batch_size must be at most the {len(self._training)} samples of the training part, got {batch_size}",
+                parameter="batch_size",
+            )
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of batches in an epoch, which processes that train together share."""
-        return max(1, self.n_samples // (self.batch_size * rank_and_size()[1]))
+        """Number of batches in an epoch in each of the processes that train together."""
+        return max(1, len(self._training) // (self.batch_size * rank_and_size()[1]))
 
-    def batches(self, epoch: int) -> _Pairs:
-        """Batches of an epoch."""
-        return _Pairs(self, epoch)
+    @property
+    def held_out(self) -> Iterable[tuple[Tensor, Tensor]] | None:
+        """Batches of the held-out samples, with the same views in every iteration; None if nothing is held out."""
+        return _HeldOutPairs(self) if len(self._held_out) else None
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Draw the batches of an epoch."""
+        rank, size = rank_and_size()
+        generator = torch.Generator().manual_seed(abs(self.seed + 1_000_003 * epoch))
+        order = self._training[torch.randperm(len(self._training), generator=generator)]
+        return self._views(order.split(self.batch_size)[rank : self.steps_per_epoch * size : size], generator)
 
     def sample(self) -> tuple[Tensor, Tensor]:
-        """Return one batch, always the same."""
-        return next(iter(_Pairs(self, -1)))
+        """Return one batch of the training part, always the same."""
+        return next(self.batches(-1))
+
+    def held_out_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Draw the held-out batches, with as many pairs in each process."""
+        rank, size = rank_and_size()
+        batch_size = min(self.batch_size, len(self._held_out) // size)
+        if batch_size < 2:
+            raise InputError(f"the {len(self._held_out)} held-out samples are too few for {size} processes")
+        chunks = self._held_out.split(batch_size)
+        n_batches = len(self._held_out) // (batch_size * size)
+        return self._views(chunks[rank : n_batches * size : size], torch.Generator().manual_seed(self.seed + 1))
+
+    def _views(self, chunks: Sequence[Tensor], generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        generator.manual_seed(int(torch.randint(2**62, (), generator=generator)) + rank_and_size()[0])
+        for chosen in chunks:
+            with torch.random.fork_rng(devices=[]):  # the random numbers of dropout must not depend on `draw`
+                torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+                pair = self.draw(chosen)
+            yield pair
 
 
-class _Pairs(IterableDataset):
-    """One epoch of a `PairBatches`."""
+class _HeldOutPairs:
+    """Held-out pairs, drawn again in every iteration instead of kept in memory."""
 
-    def __init__(self, source: PairBatches, epoch: int) -> None:
-        super().__init__()
-        self.source, self.seed = source, source.seed + 1_000_003 * epoch
-
-    def __len__(self) -> int:
-        return self.source.steps_per_epoch
+    def __init__(self, source: PairBatches) -> None:
+        self.source = source
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        source, (rank, size) = self.source, rank_and_size()
-        generator = torch.Generator().manual_seed(abs(self.seed))
-        order = torch.randperm(source.n_samples, generator=generator)
-        generator.manual_seed(int(torch.randint(2**62, (), generator=generator)) + rank)
-        for chosen in order.split(source.batch_size)[rank : len(self) * size : size]:
-            with torch.random.fork_rng(devices=[]):  # dropout and the like go on drawing as if nothing had been
-                torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-                pair = source.draw(chosen)
-            yield pair
+        return self.source.held_out_batches()

@@ -1,11 +1,9 @@
-"""The progress bar of a fit: one line on standard error for the whole run."""
+"""The progress bar of a fit: one line on standard error."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
-import lightning.pytorch as pl
-from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
@@ -13,11 +11,17 @@ from rich.progress import Progress as RichProgress
 __all__ = ["Progress"]
 
 
-class Progress(Callback):
-    """Steps done, time left, and the last loss, on the held-out blocks if there are any."""
+class Progress:
+    """Show the steps done, the remaining time and the last loss (of the held-out part if there is one).
 
-    def __init__(self) -> None:
-        self.bar = RichProgress(
+    Parameters
+    ----------
+    done, total : int
+        Steps already done (after resuming), and steps in all.
+    """
+
+    def __init__(self, done: int, total: int) -> None:
+        self._bar = RichProgress(
             TextColumn("fit"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -28,29 +32,22 @@ class Progress(Callback):
             TextColumn("{task.fields[score]}"),
             console=Console(stderr=True),
         )
+        self._line = self._bar.add_task("fit", total=total, completed=done, score="")
 
-    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Open the bar, in one of the processes that train together."""
-        self.bar.disable = not trainer.is_global_zero
-        total = (trainer.max_epochs or 0) * trainer.num_training_batches
-        self.line = self.bar.add_task("fit", total=total, completed=trainer.global_step, score="")
-        self.bar.start()
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Move on one step."""
-        self.bar.update(self.line, completed=trainer.global_step)
+    def __exit__(self, *_: object) -> None:
+        # Also after an error, so that its message has a line of its own.
+        self._bar.stop()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Show the newest loss; with the stop-gradient, whose loss is always zero, the alignment."""
-        found = trainer.callback_metrics
-        kind = "held_out_" if "held_out_loss" in found else ""
-        name = kind + ("loss" if found[kind + "loss"] != 0 else "alignment")
-        self.bar.update(self.line, score=f"{name.replace('_', ' ')} {float(found[name]):.3f} nats")
+    def show_step(self, done: int) -> None:
+        """Show how many steps are done."""
+        self._bar.update(self._line, completed=done)
 
-    def on_train_end(self, *_: Any) -> None:
-        """Close the bar."""
-        self.bar.stop()
-
-    def on_exception(self, *_: Any) -> None:
-        """Close the bar, so that the message stands on a line of its own."""
-        self.bar.stop()
+    def show_epoch(self, metrics: Mapping[str, float]) -> None:
+        """Show the newest loss, or the alignment if the loss is always zero (stop-gradient entropy)."""
+        kind = "held_out_" if "held_out_loss" in metrics else ""
+        name = kind + ("loss" if metrics[kind + "loss"] != 0 else "alignment")
+        self._bar.update(self._line, score=f"{name.replace('_', ' ')} {metrics[name]:.3f} nats")

@@ -1,7 +1,8 @@
-"""Time as training and the filter see it: windows, blocks that are held out, and steps of several bins.
+"""Segments of time: random training windows, held-out blocks, and filter steps of several bins.
 
-The filter may advance by several bins at a time, with the activity summed over them. Its sequences then interleave:
-with steps of four bins there are four, each a bin behind the next, and together they pass every bin.
+The filter may advance by several bins at a time, with the activity summed over them. A segment is then cut into
+interleaved sequences: with steps of four bins there are four sequences, each shifted by one bin against the next, which
+together contain every bin.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
 
 from kalmanssl.errors import InputError
 from kalmanssl.utils.distributed import rank_and_size
@@ -20,56 +20,57 @@ __all__ = ["RandomWindows", "deinterleave", "hold_out_blocks", "interleave", "su
 
 
 def hold_out_blocks(
-    stretches: Sequence[np.ndarray], fraction: float, window: int, n_blocks: int = 5
+    segments: Sequence[np.ndarray], fraction: float, window: int, n_blocks: int = 5
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Take `n_blocks` blocks of time out of contiguous stretches, evenly spread over all of the time.
+    """Hold out `n_blocks` blocks of time, evenly distributed over all contiguous segments.
 
-    Blocks and not single windows, because neighboring bins of a recording resemble each other: a held-out bin
-    between two training bins would tell nothing.
+    Blocks and not single windows are held out, because neighboring bins of a recording resemble each other: a held-out
+    bin between two training bins would not be independent of them.
 
     Parameters
     ----------
-    stretches : sequence of (time, features)
+    segments : sequence of (time, features)
     fraction : float
-        Share of the time to hold out, 0 <= fraction < 1. With 0 nothing is held out.
+        Fraction of the time to hold out, 0 <= fraction < 1. With 0 nothing is held out.
     window : int
-        Bins per window: no piece shorter than this is kept on either side, since no window could be drawn from it.
+        Bins per window. Pieces shorter than this are dropped from either part, since no window can be drawn from them.
+    n_blocks : int
 
     Returns
     -------
-    (training stretches, held-out stretches)
+    (training segments, held-out segments)
 
     Raises
     ------
     InputError
-        If what is left cannot hold one window on either side.
+        If either part cannot hold one window.
     """
     if not 0 <= fraction < 1:
         raise InputError(f"validation_fraction must be at least 0 and below 1, got {fraction}")
-    longest = max((len(s) for s in stretches), default=0)
+    longest = max((len(s) for s in segments), default=0)
     if longest < window:
         raise InputError(
-            f"the longest stretch without a gap has {longest} bins, shorter than a window of {window} bins: "
+            f"the longest segment without a gap has {longest} bins, shorter than a window of {window} bins: "
             "use a smaller window, or a longer recording"
         )
     if fraction == 0:
-        return [s for s in stretches if len(s) >= window], []
-    total = sum(len(s) for s in stretches)
+        return [s for s in segments if len(s) >= window], []
+    total = sum(len(s) for s in segments)
     block = max(round(fraction * total / n_blocks), window)
     centers = (np.arange(n_blocks) + 0.5) / n_blocks * total
     training: list[np.ndarray] = []
     held_out: list[np.ndarray] = []
     offset = 0
-    for stretch in stretches:
+    for segment in segments:
         cuts = [0]
         for center in centers:
             start = int(center) - block // 2 - offset
-            if start >= cuts[-1] and start + block <= len(stretch):
-                held_out.append(stretch[start : start + block])
+            if start >= cuts[-1] and start + block <= len(segment):
+                held_out.append(segment[start : start + block])
                 cuts += [start, start + block]
-        cuts.append(len(stretch))
-        training += [stretch[a:b] for a, b in zip(cuts[::2], cuts[1::2], strict=True)]
-        offset += len(stretch)
+        cuts.append(len(segment))
+        training += [segment[a:b] for a, b in zip(cuts[::2], cuts[1::2], strict=True)]
+        offset += len(segment)
     training = [s for s in training if len(s) >= window]
     if not training or not held_out:
         raise InputError(
@@ -80,9 +81,9 @@ def hold_out_blocks(
 
 
 def sum_bins(values: np.ndarray, n: int, ahead: int = 0) -> np.ndarray:
-    """Sum of n bins for every bin, (time, features): itself, `ahead` bins after it and the others before it.
+    """Sum n bins for every bin of (time, features): the bin itself, `ahead` bins after it, and the others before it.
 
-    Before the start and after the end there is nothing but zeros.
+    Bins before the start and after the end count as zeros.
     """
     before, after = np.zeros((n - ahead, values.shape[1])), np.zeros((ahead, values.shape[1]))
     padded = np.cumsum(np.concatenate([before, values, after]), axis=0, dtype=np.float64)
@@ -90,71 +91,65 @@ def sum_bins(values: np.ndarray, n: int, ahead: int = 0) -> np.ndarray:
 
 
 def interleave(values: np.ndarray, n: int) -> np.ndarray:
-    """Cut (time, features) into n sequences of every n-th bin, (n, steps, features), zeros before the start."""
+    """Cut (time, features) into n sequences of every n-th bin, (n, steps, features), with zeros before the start."""
     missing = -len(values) % n
     padded = np.concatenate([np.zeros((missing, values.shape[1]), values.dtype), values])
     return padded.reshape(-1, n, values.shape[1]).swapaxes(0, 1)
 
 
 def deinterleave(sequences: np.ndarray, time: int) -> np.ndarray:
-    """Put sequences (n, steps, …) together again, (time, …): the inverse of `interleave`."""
+    """Join sequences (n, steps, ...) to (time, ...), the inverse of `interleave`."""
     joined = sequences.swapaxes(0, 1).reshape(-1, *sequences.shape[2:])
     return joined[len(joined) - time :]
 
 
-class RandomWindows(IterableDataset):
-    """Batches of windows that start at random places of the stretches.
-
-    Every epoch draws from its own stream, so that a run that was interrupted and resumed sees what an uninterrupted
-    one would have seen.
+class RandomWindows:
+    """Draws batches of windows that start at random times of contiguous segments.
 
     Parameters
     ----------
-    stretches : sequence of (time, features), each at least `window` long
+    segments : sequence of (time, features), each at least `window` long
     window : int
         Bins from the first to the last of a window.
     step : int
-        Bins between two entries of a window, which has `window` // `step` of them.
-    batch_size, batches_per_epoch : int
+        Bins between two entries of a window, which has `window` // `step` entries.
+    batch_size : int
+        Windows per batch.
     activity_sampling_power : float
-        Windows are drawn with a probability that goes as their mean activity (the sum over features) to this power;
-        with 0 every place is equally likely.
-    seed, epoch : int
+        Windows are drawn with a probability proportional to this power of their mean activity (the sum over features);
+        with 0 all start times are equally likely.
+    seed : int
     """
 
     def __init__(
         self,
-        stretches: Sequence[np.ndarray],
+        segments: Sequence[np.ndarray],
         window: int,
         step: int,
         batch_size: int,
-        batches_per_epoch: int,
         activity_sampling_power: float,
         seed: int,
-        epoch: int = 0,
     ) -> None:
-        super().__init__()
-        self.data = torch.from_numpy(np.concatenate(stretches)).float()
-        lengths = np.array([len(s) for s in stretches])
+        self.data = torch.from_numpy(np.concatenate(segments)).float()
+        lengths = np.array([len(s) for s in segments])
         offsets = np.cumsum(lengths) - lengths
         places = [np.arange(o, o + n - window + 1) for o, n in zip(offsets, lengths, strict=True)]
         self.starts = torch.from_numpy(np.concatenate(places))
-        activity = np.concatenate([[0.0], np.cumsum(self.data.sum(1).double().numpy())])
-        mean_activity = torch.from_numpy(activity)[self.starts + window] - torch.from_numpy(activity)[self.starts]
+        activity = torch.cat([torch.zeros(1, dtype=torch.float64), self.data.sum(1).double().cumsum(0)])
+        mean_activity = activity[self.starts + window] - activity[self.starts]
         weight = mean_activity.clamp_min(0) ** activity_sampling_power
         self.cumulative = weight.cumsum(0) if weight.sum() > 0 else torch.ones_like(weight).cumsum(0)
         self.offsets = step * torch.arange(window // step)
-        self.batch_size = batch_size
-        self.batches_per_epoch = batches_per_epoch
-        self.seed = seed + 1_000_003 * epoch
+        self.batch_size, self.seed = batch_size, seed
 
-    def __len__(self) -> int:
-        return self.batches_per_epoch
+    def batches(self, count: int, epoch: int = 0) -> Iterator[Tensor]:
+        """Draw `count` batches (batch, entries, features) of an epoch.
 
-    def __iter__(self) -> Iterator[Tensor]:
-        # Processes that train together draw windows of their own.
-        generator = torch.Generator().manual_seed(self.seed + 500_009 * rank_and_size()[0])
-        for _ in range(self.batches_per_epoch):
+        Every epoch has its own stream of random numbers, and so has every process of those that train together.
+        """
+        seed = self.seed + 1_000_003 * epoch + 500_009 * rank_and_size()[0]
+        generator = torch.Generator().manual_seed(seed)
+        for _ in range(count):
             drawn = torch.rand(self.batch_size, generator=generator, dtype=torch.float64) * self.cumulative[-1]
             chosen = torch.searchsorted(self.cumulative, drawn, right=True).clamp_max(len(self.starts) - 1)
             yield self.data[self.starts[chosen][:, None] + self.offsets]

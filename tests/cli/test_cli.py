@@ -76,7 +76,7 @@ def test_help_and_import_load_nothing_heavy():
         "from typer.testing import CliRunner\n"
         "for ask in (['--help'], ['fit', '--help'], ['--version']):\n"
         "    assert CliRunner().invoke(c.app, ask).exit_code == 0\n"
-        "print([m for m in ('torch', 'lightning', 'pynwb', 'h5py', 'matplotlib', 'sklearn', 'numpy') "
+        "print([m for m in ('torch', 'pynwb', 'h5py', 'matplotlib', 'sklearn', 'numpy') "
         "if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -203,12 +203,12 @@ def test_interrupted_fit_is_resumed(recording, tmp_path, monkeypatch, interrupti
 
     seen = []
 
-    def interrupt(self, trainer, task):
-        seen.append(trainer.current_epoch)
+    def interrupt(self, metrics):
+        seen.append(metrics)
         if len(seen) == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Progress, "on_train_epoch_end", interrupt)
+    monkeypatch.setattr(Progress, "show_epoch", interrupt)
     out = tmp_path / "run"
     args = ("fit", recording, "--out", out, "--until", UNTIL, *ZONES, *SMALL, "--epochs", 3)
     message = refused_after_progress(*args, code=130)
@@ -216,7 +216,7 @@ def test_interrupted_fit_is_resumed(recording, tmp_path, monkeypatch, interrupti
     assert f"kalmanssl fit {recording} --out {out} --resume" in message
     assert not out.exists()
     kept = contents(tmp_path / "run.partial")
-    assert "last.ckpt" in kept
+    assert "last.safetensors" in kept
     monkeypatch.undo()
 
     assert "--resume" in refused(*args)  # what was kept is not thrown away by mistake
@@ -233,7 +233,7 @@ def test_interrupt_before_the_first_checkpoint_keeps_nothing(recording, tmp_path
     def interrupt(self, *args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kalmanssl.training._progress.Progress.on_train_batch_end", interrupt)
+    monkeypatch.setattr("kalmanssl.training._progress.Progress.show_step", interrupt)
     message = refused_after_progress("fit", recording, "--out", tmp_path / "run", *SMALL, code=130)
     assert "nothing is kept" in message
     assert list(tmp_path.iterdir()) == []
@@ -275,7 +275,7 @@ def test_nothing_to_resume(recording, tmp_path):
     ],
 )
 def test_bad_settings_are_refused_before_training(recording, tmp_path, monkeypatch, arguments, says):
-    monkeypatch.setattr("kalmanssl.training._trainer.pl.Trainer.fit", lambda *a, **k: pytest.fail("trained"))
+    monkeypatch.setattr("kalmanssl.training._loop._Loop.run", lambda *a, **k: pytest.fail("trained"))
     chosen = ("fit", recording, "--out", tmp_path / "run", "--epochs", 1, "--latent-dim", 4, "--state-dim", 8)
     assert says in refused(*chosen, *arguments)
     assert list(tmp_path.iterdir()) == []

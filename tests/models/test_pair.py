@@ -197,7 +197,7 @@ def test_every_recipe_prints_trains_a_step_and_repeats_itself(name):
         model = build(recipe)
         data = PairBatches(N, lambda chosen: tuple(v[chosen] for v in views()), 20, seed=0)
         history: dict[str, list[float]] = {}
-        train(model, data, TrainingSettings(2, 1e-3), history, seed=0, accelerator="cpu", progress=False)
+        train(model, data, TrainingSettings(2, 1e-3), history, seed=0, device="cpu", progress=False)
         assert len(history["loss"]) == len(history["effective_dimension"]) == 2
         return recipe, model
 
@@ -238,7 +238,7 @@ def test_a_resumed_target_moves_as_that_of_an_uninterrupted_run(tmp_path):
     def run(**options):
         model = build(dataclasses.replace(recipes.byol(DIM, momentum=0.9), hidden=(8,), predictor=8))
         data = PairBatches(N, lambda chosen: tuple(v[chosen] for v in views()), 20, seed=0)
-        train(model, data, TrainingSettings(4, 1e-3), {}, seed=0, accelerator="cpu", progress=False, **options)
+        train(model, data, TrainingSettings(4, 1e-3), {}, seed=0, device="cpu", progress=False, **options)
         return model.state_dict()
 
     def interrupt(epoch):
@@ -247,7 +247,7 @@ def test_a_resumed_target_moves_as_that_of_an_uninterrupted_run(tmp_path):
 
     whole = run()
     with pytest.raises(KeyboardInterrupt):
-        run(checkpoint_dir=tmp_path, watch=interrupt)
+        run(checkpoint_dir=tmp_path, on_epoch_end=interrupt)
     for name, value in run(checkpoint_dir=tmp_path, resume=True).items():
         torch.testing.assert_close(value, whole[name], rtol=0, atol=0)
 
@@ -265,7 +265,7 @@ def test_the_predictor_of_simsiam_alone_keeps_its_rate(name, monkeypatch):
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
     data = PairBatches(N, lambda chosen: tuple(v[chosen] for v in views()), 20, seed=0)
     settings = TrainingSettings(3, 1e-3, dynamics_lr_factor=2.0)
-    train(model, data, settings, {}, seed=0, accelerator="cpu", progress=False)
+    train(model, data, settings, {}, seed=0, device="cpu", progress=False)
     encoder, predictor = zip(*rates, strict=True)
     assert len(encoder) == 6
     assert encoder[-1] < 0.1 * encoder[0]
@@ -277,7 +277,7 @@ def test_categories_are_annealed_over_the_epochs_and_resume(tmp_path):
     def run(epochs, **options):
         model = build(recipes.categorical(4, match_probability=0.6, final=0.9))
         data = PairBatches(N, lambda chosen: tuple(v[chosen] for v in views()), 20, seed=0)
-        train(model, data, TrainingSettings(epochs, 1e-3), {}, seed=0, accelerator="cpu", progress=False, **options)
+        train(model, data, TrainingSettings(epochs, 1e-3), {}, seed=0, device="cpu", progress=False, **options)
         return float(model.latent_model.temperature)
 
     start, end = (1 / math.log(3 * p / (1 - p)) for p in (0.6, 0.9))
@@ -289,7 +289,7 @@ def test_training_pulls_pairs_together_and_keeps_them_spread():
     model = recipes.sphere_kde(DIM).build(nn.Linear(FEATURES, 16), 16, random_state=0)
     data = PairBatches(512, lambda chosen: tuple(v[chosen] for v in pair), 128, seed=0)
     before = model.terms(pair)
-    train(model, data, TrainingSettings(30, 3e-3), {}, seed=0, accelerator="cpu", progress=False)
+    train(model, data, TrainingSettings(30, 3e-3), {}, seed=0, device="cpu", progress=False)
     after = model.terms(pair)
     assert after.loss < before.loss - 0.05
     assert model.diagnostics(pair)["effective_dimension"] > 3
@@ -451,7 +451,7 @@ def test_half_precision_tells_collapsed_latents_from_similar_ones():
 def test_a_loaded_model_has_the_same_latents_and_goes_on_alike(name, tmp_path):
     def more(model):
         data = PairBatches(N, lambda chosen: tuple(v[chosen] for v in views()), 20, seed=0)
-        train(model, data, TrainingSettings(3, 1e-3), {}, seed=0, accelerator="cpu", progress=False)
+        train(model, data, TrainingSettings(3, 1e-3), {}, seed=0, device="cpu", progress=False)
 
     recipe = small(name)
     model = build(recipe)
@@ -510,8 +510,8 @@ def test_weights_of_another_shape_or_name_are_refused(tmp_path):
         model(unbiased).load(tmp_path / "folder")
 
 
-def test_a_watch_is_called_after_each_epoch():
+def test_on_epoch_end_is_called_after_each_epoch():
     model, seen = build(recipes.sphere_kde(DIM)), []
     data = PairBatches(N, lambda chosen: tuple(v[chosen] for v in views()), 20, seed=0)
-    train(model, data, TrainingSettings(3, 1e-3), {}, seed=0, accelerator="cpu", progress=False, watch=seen.append)
+    train(model, data, TrainingSettings(3, 1e-3), {}, seed=0, device="cpu", progress=False, on_epoch_end=seen.append)
     assert seen == [1, 2, 3]

@@ -250,7 +250,7 @@ def test_training_runs_watches_and_resumes(tmp_path):
         history: dict[str, list[float]] = {}
         settings = TrainingSettings(epochs, 1e-3, 10.0, 10.0, 1e-6, 1.0, 10)
         data = WindowBatches(x[:12], x[12:], WindowSettings(20, 1, 8, 5, 0.0), seed=0)
-        train(model, data, settings, history, seed=0, accelerator="cpu", progress=False, **options)
+        train(model, data, settings, history, seed=0, device="cpu", progress=False, **options)
         return history
 
     x = list(videos("wobbly", 16).numpy())

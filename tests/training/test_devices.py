@@ -1,4 +1,4 @@
-"""Training that several processes share: what one would do, the same weights in all, and none left behind."""
+"""Training shared by several processes: same result as one process, same weights in all, and no process left behind."""
 
 import json
 import os
@@ -18,8 +18,8 @@ TESTS = Path(__file__).parent
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
-    environment.pop("LOCAL_RANK", None)
-    command = [sys.executable, str(TESTS / "training_on_devices.py"), "2", str(folder)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, str(TESTS / "training_on_devices.py"), str(folder)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     found = [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
     return found, run
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_two_devices_learn_what_one_does_with_both_batches(two):
+def test_two_processes_learn_what_one_does_with_both_batches(two):
     alone = script.pairs(1)
     for name in ("loss", "alignment", "entropy"):
         np.testing.assert_allclose(two[0][0]["pairs"]["history"][name], alone["history"][name], rtol=1e-4)
@@ -44,7 +44,23 @@ def test_both_end_with_the_same_weights_those_of_the_best_epoch(two):
     assert len(one["sequences"]["history"]["loss"]) == 3
 
 
-def test_what_fails_in_one_ends_both_and_is_named(two):
+def test_frozen_parameters_and_those_without_gradient_stay_as_they_were(two):
+    one, other = two[0]
+    assert one["partly_frozen"] == other["partly_frozen"]
+    assert all(one["partly_frozen"].values())
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(two):
+    for found in two[0]:
+        assert found["resumed"]
+
+
+def test_the_process_is_on_its_own_after_training(two):
+    for found in two[0]:
+        assert found["size_after_training"] == 1
+
+
+def test_a_failure_in_one_process_ends_both_and_is_named(two):
     run = two[1]
     assert run.returncode != 0
     assert "DivergenceError: training diverged at step 29" in run.stderr

@@ -10,7 +10,7 @@ from kalmanssl.training import RandomWindows, deinterleave, hold_out_blocks, int
 
 
 def numbered(*lengths: int) -> list[np.ndarray]:
-    """Stretches whose single feature counts the bins from the first to the last."""
+    """Segments whose single feature counts the bins from the first to the last."""
     edges = np.cumsum((0, *lengths))
     return [np.arange(a, b, dtype=float)[:, None] for a, b in pairwise(edges)]
 
@@ -23,8 +23,8 @@ def test_held_out_blocks_are_disjoint_from_training_and_together_cover_the_time(
     assert not set(seen) & set(unseen)
     assert len(seen) + len(unseen) == sum(lengths)
     assert len(unseen) == pytest.approx(200, abs=80)
-    for stretch in (*training, *held_out):
-        assert (np.diff(stretch[:, 0]) == 1).all()
+    for segment in (*training, *held_out):
+        assert (np.diff(segment[:, 0]) == 1).all()
 
 
 def test_held_out_blocks_spread_over_the_time():
@@ -41,7 +41,7 @@ def test_nothing_held_out_with_fraction_zero():
 
 @pytest.mark.parametrize(
     ("fraction", "window", "message"),
-    [(1.0, 10, "below 1, got 1.0"), (0.1, 101, "longest stretch .* 100 bins"), (0.1, 60, "too few to hold out")],
+    [(1.0, 10, "below 1, got 1.0"), (0.1, 101, "longest segment .* 100 bins"), (0.1, 60, "too few to hold out")],
 )
 def test_bad_hold_out(fraction, window, message):
     with pytest.raises(InputError, match=message):
@@ -49,12 +49,10 @@ def test_bad_hold_out(fraction, window, message):
 
 
 def test_random_windows_never_cross_a_gap_and_reach_every_place():
-    stretches = numbered(30, 12)
-    windows = RandomWindows(
-        stretches, window=10, step=1, batch_size=64, batches_per_epoch=8, activity_sampling_power=0, seed=0
-    )
-    batches = [b.numpy()[..., 0] for b in windows]
-    assert len(batches) == len(windows) == 8
+    segments = numbered(30, 12)
+    windows = RandomWindows(segments, window=10, step=1, batch_size=64, activity_sampling_power=0, seed=0)
+    batches = [b.numpy()[..., 0] for b in windows.batches(8)]
+    assert len(batches) == 8
     starts = np.concatenate([b[:, 0] for b in batches])
     for batch in batches:
         assert batch.shape == (64, 10)
@@ -65,20 +63,20 @@ def test_random_windows_never_cross_a_gap_and_reach_every_place():
 @pytest.mark.parametrize("bias", [0.0, 1.0, 2.0])
 def test_active_windows_are_drawn_more_often(bias):
     quiet, busy = np.ones((100, 1)), 3 * np.ones((100, 1))
-    windows = RandomWindows([quiet, busy], 10, 1, 2000, 1, activity_sampling_power=bias, seed=0)
-    share = (next(iter(windows))[:, 0, 0] == 3).double().mean().item()
+    windows = RandomWindows([quiet, busy], 10, 1, 2000, activity_sampling_power=bias, seed=0)
+    share = (next(windows.batches(1))[:, 0, 0] == 3).double().mean().item()
     assert share == pytest.approx(3**bias / (1 + 3**bias), abs=0.04)  # four standard errors of a share of 2000
 
 
 def test_a_silent_recording_is_drawn_from_evenly():
-    windows = RandomWindows([np.zeros((50, 2))], 10, 1, 8, 1, activity_sampling_power=2.0, seed=0)
-    assert next(iter(windows)).shape == (8, 10, 2)
+    windows = RandomWindows([np.zeros((50, 2))], 10, 1, 8, activity_sampling_power=2.0, seed=0)
+    assert next(windows.batches(1)).shape == (8, 10, 2)
 
 
 def test_random_windows_follow_seed_and_epoch():
     def draw(seed, epoch):
-        windows = RandomWindows(numbered(500), 10, 1, 16, 1, activity_sampling_power=0, seed=seed, epoch=epoch)
-        return next(iter(windows)).numpy()
+        windows = RandomWindows(numbered(500), 10, 1, 16, activity_sampling_power=0, seed=seed)
+        return next(windows.batches(1, epoch)).numpy()
 
     np.testing.assert_array_equal(draw(1, 3), draw(1, 3))
     assert (draw(1, 3) != draw(1, 4)).any()
@@ -87,7 +85,8 @@ def test_random_windows_follow_seed_and_epoch():
 
 @pytest.mark.parametrize("step", [2, 3])
 def test_windows_with_steps_of_several_bins(step):
-    random = next(iter(RandomWindows(numbered(25), 10, step, 64, 1, activity_sampling_power=0, seed=0))).numpy()[..., 0]
+    windows = RandomWindows(numbered(25), 10, step, 64, activity_sampling_power=0, seed=0)
+    random = next(windows.batches(1)).numpy()[..., 0]
     assert random.shape == (64, 10 // step)
     assert (np.diff(random, axis=1) == step).all()
     assert random.max() <= 24

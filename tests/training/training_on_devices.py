@@ -1,8 +1,9 @@
-"""A script that trains on as many devices as it is told and prints what came out, for `test_devices`."""
+"""A script that trains in each process that torchrun starts and writes the results to a folder, for `test_devices`."""
 
 import json
 import os
 import sys
+from pathlib import Path
 
 import torch
 from test_trainer import make, rotation, run
@@ -11,6 +12,7 @@ from torch import nn
 from kalmanssl import recipes
 from kalmanssl.models import SequenceModel
 from kalmanssl.training import PairBatches, TrainingSettings, train
+from kalmanssl.utils.distributed import rank_and_size
 from kalmanssl.utils.torch_ops import seeded
 
 PAIRS, FEATURES, BATCH = 96, 6, 24
@@ -20,19 +22,18 @@ def weights(model: nn.Module) -> list[float]:
     return torch.cat([p.detach().flatten() for p in model.parameters()]).tolist()
 
 
-def pairs(devices: int) -> dict[str, object]:
+def pairs(processes: int) -> dict[str, object]:
     x = torch.randn(PAIRS, FEATURES, generator=torch.Generator().manual_seed(0))
     with seeded(1):
         backbone = nn.Linear(FEATURES, 8)
     model = recipes.sphere_kde(dim=4).build(backbone, 8, random_state=0)
-    data = PairBatches(PAIRS, lambda chosen: (x[chosen], x[chosen].flip(1)), BATCH // devices, seed=0)
+    data = PairBatches(PAIRS, lambda chosen: (x[chosen], x[chosen].flip(1)), BATCH // processes, seed=0)
     history: dict[str, list[float]] = {}
-    plan = TrainingSettings(3, 1e-3)
-    train(model, data, plan, history, seed=0, accelerator="cpu", devices=devices, progress=False)
+    train(model, data, TrainingSettings(3, 1e-3), history, seed=0, device="cpu", progress=False)
     return {"history": history, "weights": weights(model)}
 
 
-def sequences(devices: int) -> dict[str, object]:
+def sequences(processes: int) -> dict[str, object]:
     model, steps = make(), []
     gain = SequenceModel.predictive_gain
 
@@ -41,30 +42,67 @@ def sequences(devices: int) -> dict[str, object]:
         return gain(self, features, reference) - 10.0 * len(steps)
 
     SequenceModel.predictive_gain = worse_each_epoch
-    history = run(model, held_out=[rotation(seed=1, steps=300)], epochs=3, batch_size=32 // devices, devices=devices)
+    history = run(model, held_out=[rotation(seed=1, steps=300)], epochs=3, batch_size=32 // processes)
     SequenceModel.predictive_gain = gain
     return {"history": history, "weights": weights(model)}
 
 
-def not_finite_in_one(devices: int) -> None:
+def partly_frozen(rank: int) -> dict[str, bool]:
+    """Train a model with a frozen layer and a parameter without gradient; say for each whether it did what it must."""
+    model = make()
+    model.encoder.unused = nn.Parameter(torch.ones(3))
+    frozen = model.encoder.network[0].requires_grad_(False).weight
+    if rank > 0:  # the first process decides
+        with torch.no_grad():
+            frozen.zero_()
+    before = make().encoder.network[0].weight
+    start = model.encoder.network[-1].weight.detach().clone()
+    run(model, epochs=1, batch_size=16, weight_decay=0.1)
+    return {
+        "frozen as in the first process": torch.equal(frozen, before),
+        "unused": torch.equal(model.encoder.unused, torch.ones(3)),
+        "others trained": not torch.equal(model.encoder.network[-1].weight, start),
+    }
+
+
+def resumed(folder: Path) -> bool:
+    whole, parts = make(), [make(), make()]
+    run(whole, epochs=2, batch_size=16)
+
+    def interrupt(epochs_done):
+        raise KeyboardInterrupt
+
+    try:
+        run(parts[0], epochs=2, batch_size=16, checkpoint_dir=folder, on_epoch_end=interrupt)
+    except KeyboardInterrupt:
+        run(parts[1], epochs=2, batch_size=16, checkpoint_dir=folder, resume=True)
+    return weights(parts[1]) == weights(whole)
+
+
+def not_finite_in_one(rank: int, processes: int) -> None:
     calls, terms = [], SequenceModel.terms
 
     def failing(self, features):
         calls.append(0)
-        last = os.environ.get("LOCAL_RANK", "0") == str(devices - 1)
+        last = rank == processes - 1
         return terms(self, features * (float("nan") if len(calls) == 30 and last else 1.0))
 
     SequenceModel.terms = failing
-    run(make(), epochs=3, batch_size=16, devices=devices)
+    run(make(), epochs=3, batch_size=16)
 
 
-def main(devices: int, folder: str) -> None:
-    rank = os.environ.get("LOCAL_RANK", "0")
-    found = {"pairs": pairs(devices), "sequences": sequences(devices)}
-    with open(f"{folder}/{rank}.json", "w", encoding="utf-8") as file:
-        json.dump(found, file)
-    not_finite_in_one(devices)
+def main(folder: Path) -> None:
+    rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    found = {
+        "pairs": pairs(processes),
+        "sequences": sequences(processes),
+        "partly_frozen": partly_frozen(rank),
+        "resumed": resumed(folder / "checkpoints"),
+        "size_after_training": rank_and_size()[1],
+    }
+    (folder / f"{rank}.json").write_text(json.dumps(found), encoding="utf-8")
+    not_finite_in_one(rank, processes)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]))

@@ -1,0 +1,276 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kalmanssl.errors import CollapseError, DivergenceError, InputError, NotFiniteError
+from kalmanssl.models import Terms, Trainable
+from kalmanssl.training._batches import TrainingData
+from kalmanssl.training._checkpoints import Checkpoints, TrainingState
+from kalmanssl.training._collapse import check_collapse
+from kalmanssl.training._devices import choose_device, joined_processes, moved, synchronized_batch_norm
+from kalmanssl.training._optimizer import make_optimizer, set_learning_rates
+from kalmanssl.training._settings import TrainingSettings
+from kalmanssl.utils.distributed import average, average_gradients, broadcast, rank_and_size
+from kalmanssl.utils.torch_ops import evaluating
+
+__all__ = ["train"]
+
+OnStep = Callable[[int, Any], None]
+OnEpochEnd = Callable[[int], None]
+
+
+def train(
+    model: Trainable,
+    data: TrainingData,
+    settings: TrainingSettings,
+    history: dict[str, list[float]],
+    *,
+    seed: int,
+    device: str = "auto",
+    checkpoint_dir: Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    on_step: OnStep | None = None,
+    on_epoch_end: OnEpochEnd | None = None,
+) -> None:
+    """Train a model in place; it ends on the CPU with the weights of the epoch with the best held-out score.
+
+    To train on several devices, start the script with one process per device:
+    ``torchrun --nproc-per-node 4 script.py``. Each process draws batches of its own. Entropies are estimated on the
+    batches of all processes together, and so are the statistics of batch normalization on GPUs. All processes end with
+    the same weights. Code that must run only once belongs under ``if os.environ.get("RANK", "0") == "0":``.
+
+    Parameters
+    ----------
+    model : Trainable
+        A `SequenceModel`, a `PairModel` or another subclass of `kalmanssl.models.Trainable`.
+    data : TrainingData
+        Without a held-out part, the model keeps the weights of the last epoch.
+    settings : TrainingSettings
+    history : dict
+        Filled in place with one list per quantity and one entry per epoch: loss, alignment, entropy, held_out_loss,
+        held_out_alignment, held_out_entropy, held_out_score (nats per step or pair), and the model's diagnostics, such
+        as latent_scale and effective_dimension.
+    seed : int
+        Seed of what the model itself draws, such as dropout.
+    device : str
+        "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" or "mps".
+    checkpoint_dir : path, optional
+        Folder for `last.safetensors` (to resume) and `best.safetensors`. By default no files are written.
+    resume : bool
+        Continue after the last epoch in `checkpoint_dir`. The result is that of an uninterrupted run.
+    progress : bool
+        Show a progress bar on standard error.
+    on_step : callable, optional
+        Called after each step with the number of steps done and the batch.
+    on_epoch_end : callable, optional
+        Called after each epoch, when its checkpoint is written, with the number of epochs done.
+
+    Raises
+    ------
+    CollapseError, DivergenceError, KeyboardInterrupt
+        If the latents collapse, the loss diverges, or on Ctrl-C; the model then has the last good weights.
+    InputError
+        If a setting cannot be used, there is no checkpoint to resume from, or the checkpoint is of another model or of
+        other settings (except epochs and patience).
+    """
+    if resume and checkpoint_dir is None:
+        raise InputError("resume=True needs the checkpoint_dir of the run that was interrupted", parameter="resume")
+    chosen = choose_device(device)
+    with joined_processes(chosen) as place, torch.random.fork_rng([place] if place.type == "cuda" else []):
+        label = {
+            "model": model,
+            "seed": seed,
+            "steps_per_epoch": data.steps_per_epoch,
+            "settings": replace(settings, epochs=1, patience=1),  # these two may differ after resuming
+        }
+        checkpoints = Checkpoints(model, None if checkpoint_dir is None else Path(checkpoint_dir), label)
+        try:
+            with synchronized_batch_norm(model.to(place), place):
+                loop = _Loop(model, data, settings, checkpoints, seed, place, on_step, on_epoch_end)
+                loop.prepare(history, resume)
+                loop.run(progress)
+        except (CollapseError, DivergenceError) as error:
+            raise type(error)(f"{error}; {checkpoints.restore(model)}") from error.__cause__
+        except BaseException:
+            checkpoints.restore(model)
+            raise
+        finally:
+            model.zero_grad()
+        checkpoints.restore(model)
+
+
+class _Loop:
+    """One training: the model with its optimizer and the state between epochs."""
+
+    def __init__(
+        self,
+        model: Trainable,
+        data: TrainingData,
+        settings: TrainingSettings,
+        checkpoints: Checkpoints,
+        seed: int,
+        device: torch.device,
+        on_step: OnStep | None,
+        on_epoch_end: OnEpochEnd | None,
+    ) -> None:
+        self.model, self.data, self.settings, self.seed = model, data, settings, seed
+        self.checkpoints, self.device = checkpoints, device
+        self.on_step, self.on_epoch_end = on_step, on_epoch_end
+        self.optimizer = make_optimizer(model, settings)
+        self.held_out = data.held_out
+        self.reference = moved(data.sample(), device)
+        self.total_steps = settings.epochs * data.steps_per_epoch
+        self.state = TrainingState()
+        self.step = 0
+
+    def prepare(self, history: dict[str, list[float]], resume: bool) -> None:
+        """Load the checkpoint if the run is resumed, and make all processes start with the same weights."""
+        if resume:
+            self.state = self.checkpoints.resume(self.model, self.optimizer, self.settings.epochs)
+            self.step = self.state.epochs_done * self.data.steps_per_epoch
+        self._synchronize()
+        history.update(self.state.history)
+        self.state.history = history
+        if not self.state.initial_diagnostics:
+            self.state.initial_diagnostics = self.model.diagnostics(self._probe())
+
+    def run(self, progress: bool) -> None:
+        """Train until the last epoch, or until the held-out score has not improved for long enough."""
+        with self._progress_bar(progress) as bar:
+            while (
+                self.state.epochs_done < self.settings.epochs
+                and self.state.epochs_without_improvement < self.settings.patience
+            ):
+                metrics = self._train_epoch(bar)
+                self._end_epoch(metrics)
+                if bar is not None:
+                    bar.show_epoch(metrics)
+                if self.on_epoch_end is not None:
+                    self.on_epoch_end(self.state.epochs_done)
+
+    def _progress_bar(self, shown: bool) -> Any:
+        if not shown or rank_and_size()[0] > 0:
+            return nullcontext()
+        from kalmanssl.training._progress import Progress
+
+        return Progress(self.step, self.total_steps)
+
+    def _train_epoch(self, bar: Any) -> dict[str, float]:
+        """Take the steps of one epoch; return the means of the loss and its terms."""
+        # Dropout draws from torch's global generator. Seeded here, a resumed run draws the same numbers.
+        torch.manual_seed(self.seed + self.state.epochs_done + 1_000_003 * rank_and_size()[0])
+        sums, count = dict.fromkeys(("loss", "alignment", "entropy"), 0.0), 0
+        for batch in self.data.batches(self.state.epochs_done):
+            moved_batch = moved(batch, self.device)
+            for name, value in self._take_step(moved_batch).items():
+                sums[name] += value
+            self.step, count = self.step + 1, count + 1
+            if self.on_step is not None:
+                self.on_step(self.step, moved_batch)
+            if bar is not None:
+                bar.show_step(self.step)
+        return average({name: total / count for name, total in sums.items()}, self.device)
+
+    def _take_step(self, batch: Any) -> dict[str, float]:
+        with self._named_failures():
+            terms = self.model.terms(batch)
+        loss = terms.loss
+        self.model.zero_grad()
+        loss.backward()
+        average_gradients(self.model.parameters())
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip)
+        values = _numbers(terms)
+        if not math.isfinite(values["loss"]):
+            raise self._diverged(f"the loss became {values['loss']}")
+        if not math.isfinite(norm):
+            raise self._diverged("the gradient is not finite")
+        set_learning_rates(self.optimizer, self.settings, self.step, self.total_steps)
+        self.optimizer.step()
+        self.model.after_step()
+        return values
+
+    def _end_epoch(self, metrics: dict[str, float]) -> None:
+        """Score and check the model after an epoch, and keep its weights."""
+        state = self.state
+        self._synchronize()
+        if self.held_out is not None:
+            metrics |= self._evaluate_held_out()
+        diagnostics = average(self.model.diagnostics(self._probe()), self.device)
+        check_collapse(state.initial_diagnostics, diagnostics, state.epochs_done + 1)
+        metrics |= diagnostics
+        for name, value in metrics.items():
+            state.history.setdefault(name, []).append(value)
+        self.model.after_epoch(self.settings.epochs)
+        state.epochs_done += 1
+        is_best = True
+        if self.held_out is not None:
+            is_best = self._compare_with_best(metrics["held_out_score"])
+        self.checkpoints.keep(self.model, self.optimizer, state, is_best)
+
+    def _compare_with_best(self, score: float) -> bool:
+        state = self.state
+        if math.isfinite(score) and (state.best_score is None or score > state.best_score):
+            state.best_score, state.epochs_without_improvement = score, 0
+            return True
+        state.epochs_without_improvement += 1
+        return state.best_score is None
+
+    @torch.no_grad()
+    def _evaluate_held_out(self) -> dict[str, float]:
+        """Return the means of loss, terms and score over the held-out batches."""
+        assert self.held_out is not None
+        sums: dict[str, float] = {}
+        count = 0
+        with evaluating(self.model):
+            for batch in self.held_out:
+                moved_batch = moved(batch, self.device)
+                found = _numbers(self.model.terms(moved_batch))
+                found["score"] = float(self.model.held_out_score(moved_batch, self.reference))
+                for name, value in found.items():
+                    sums[f"held_out_{name}"] = sums.get(f"held_out_{name}", 0.0) + value
+                count += 1
+        return average({name: total / count for name, total in sums.items()}, self.device)
+
+    def _probe(self) -> Any:
+        """Return the batch for the diagnostics: a held-out one, or one of the training part."""
+        return self.reference if self.held_out is None else moved(next(iter(self.held_out)), self.device)
+
+    def _synchronize(self) -> None:
+        """Give all processes the weights and buffers of the first one."""
+        broadcast([*self.model.parameters(), *self.model.buffers()])
+
+    @contextmanager
+    def _named_failures(self) -> Iterator[None]:
+        """Turn errors of the model after the first step into those of training; before it, the input is at fault."""
+        try:
+            yield
+        except ValueError as error:
+            if self.step == 0:
+                raise
+            if isinstance(error, InputError) and not isinstance(error, NotFiniteError):
+                # The entropy cannot be estimated from latents that are all the same.
+                raise CollapseError(f"the latents collapsed at step {self.step}: {error}") from error
+            raise self._diverged(str(error)) from error
+
+    def _diverged(self, why: str) -> DivergenceError:
+        return DivergenceError(
+            f"training diverged at step {self.step} ({why}); a lower learning_rate or gradient_clip may help"
+        )
+
+
+def _numbers(terms: Terms) -> dict[str, float]:
+    """Return the loss and its terms as numbers, with one transfer from the device."""
+    tensors: list[Tensor] = [terms.loss, terms.alignment, terms.entropy]
+    values = torch.stack([t.detach().to(tensors[0].dtype) for t in tensors]).tolist()
+    return dict(zip(("loss", "alignment", "entropy"), values, strict=True))

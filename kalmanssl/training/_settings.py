@@ -1,0 +1,64 @@
+"""Settings of the training loop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from kalmanssl.utils.validation import check_known, check_number, check_positive, check_setting, check_whole
+
+__all__ = ["SCHEDULES", "TrainingSettings"]
+
+SCHEDULES = ("cosine", "linear", "constant")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of the training loop.
+
+    Attributes
+    ----------
+    epochs : int
+        Number of epochs. After each epoch the held-out part is scored and a checkpoint is written.
+    learning_rate : float
+        Peak learning rate of the encoder (AdamW).
+    dynamics_lr_factor, noise_lr_factor : float
+        Learning rates as multiples of `learning_rate`: of the dynamics and constant noise (the filter should follow the
+        encoder closely, LDM paper section 4), and of networks that predict noise.
+    weight_decay : float
+        Decoupled weight decay of the encoder and the noise networks.
+    gradient_clip : float
+        Largest norm of the gradient of one step.
+    patience : int
+        Training stops after this many epochs without a better held-out score.
+    schedule : {"cosine", "linear", "constant"}
+        How the learning rates fall after the warm-up.
+    warm_up : float
+        Fraction of all steps in which the learning rates rise linearly from zero, 0 <= warm_up < 1.
+    final_lr_factor : float
+        Learning rates at the end as a fraction of their peak, 0 <= final_lr_factor <= 1.
+    """
+
+    epochs: int
+    learning_rate: float
+    dynamics_lr_factor: float = 1.0
+    noise_lr_factor: float = 1.0
+    weight_decay: float = 0.0
+    gradient_clip: float = 10.0
+    patience: int = 1_000_000
+    schedule: str = "cosine"
+    warm_up: float = 0.05
+    final_lr_factor: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "patience"):
+            check_whole(name, getattr(self, name), 1)
+        for name in ("learning_rate", "dynamics_lr_factor", "noise_lr_factor", "gradient_clip"):
+            check_positive(name, getattr(self, name))
+        for name in ("weight_decay", "warm_up", "final_lr_factor"):
+            check_number(name, getattr(self, name))
+        fine = 0 <= self.weight_decay < math.inf
+        check_setting("weight_decay", self.weight_decay, fine, "at least 0 and finite")
+        check_setting("warm_up", self.warm_up, 0 <= self.warm_up < 1, "at least 0 and below 1")
+        check_setting("final_lr_factor", self.final_lr_factor, 0 <= self.final_lr_factor <= 1, "between 0 and 1")
+        check_known("schedule", self.schedule, SCHEDULES)
