@@ -1,9 +1,8 @@
-"""Did a model find the true latents? Scores for systems in which they are known.
+"""Scores of how well learned latents recover known true latents.
 
-Latent distribution matching finds the true latents up to an affine map (LDM paper, Theorem 1), and with them the map
-that takes the past to the expected present (Corollary 1). So everything here is measured up to an affine map, which is
-fitted on one part of the data and scored on another. Whether a theorem could apply at all to data without known latents
-is the question of `kalmanssl.identifiability`.
+Latent distribution matching recovers the true latents up to an affine map (LDM paper, Theorem 1), and the predictor up
+to the same map (Corollary 1). All scores are therefore computed up to an affine map, which is fitted on one part of the
+data and evaluated on another. For data without known latents, see `check_assumptions`.
 """
 
 from __future__ import annotations
@@ -51,25 +50,28 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Recovery:
-    """How far the true latents were found; scores are of the test part, None where nothing was given to score.
+    """Scores of the recovery of true latents on the test part; None if the input for a score is missing.
 
     Attributes
     ----------
     r2_true_from_learned, r2_learned_from_true : float
-        `affine_r2` in both directions. Only the first high: the learned latents hold more than the true ones, or noise;
-        only the second: they lost something.
+        `affine_r2` in both directions. If only the first is high, the learned latents contain more than the true ones,
+        or noise; if only the second is high, they contain less.
     r2_by_dimension : tuple of float
-        Of every true dimension from the learned latents.
+        R² of each true dimension from the learned latents.
     mean_correlation : float
+        See `mean_correlation`.
     mlp_gain : float
-        Of the true latents from the learned ones, see `mlp_gain`.
+        Gain in R² of a nonlinear map from learned to true latents, see `mlp_gain`.
     predictor_r2_same_map, predictor_r2_own_map : float
-        Learned predictions explained by the true ones: with the affine map of the latents (Corollary 1), and with one
-        fitted to the predictions themselves. Only the second high: the predictor is right up to another affine map.
+        R² of the learned predictions from the true ones, with the affine map of the latents (Corollary 1), and with a
+        map fitted to the predictions. If only the second is high, the predictor is correct up to a different affine
+        map.
     frequencies : dict
         See `match_frequencies`.
     calibration : PredictiveCalibration
     train_frames, test_frames : int
+        Number of frames.
     """
 
     r2_true_from_learned: float
@@ -85,13 +87,13 @@ class Recovery:
     calibration: PredictiveCalibration | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """All scores as JSON types."""
+        """Return all scores as JSON types."""
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "calibration"}
         calibration = None if self.calibration is None else self.calibration.to_dict()
         return kept | {"r2_by_dimension": list(self.r2_by_dimension), "calibration": calibration}
 
     def summary(self) -> str:
-        """Return a table of the scores with what each should be."""
+        """Return a table of the scores and their ideal values as text."""
         rows = [
             ("R² of the true latents from the learned", f"{self.r2_true_from_learned:.3f}", "1"),
             ("R² of the learned latents from the true", f"{self.r2_learned_from_true:.3f}", "1"),
@@ -101,17 +103,17 @@ class Recovery:
             rows.append(("gain in R² of a nonlinear probe", f"{self.mlp_gain:+.3f}", "0"))
         if self.predictor_r2_same_map is not None and self.predictor_r2_own_map is not None:
             rows.append(("R² of the predictor, map of the latents", f"{self.predictor_r2_same_map:.3f}", "1"))
-            rows.append(("R² of the predictor, map of its own", f"{self.predictor_r2_own_map:.3f}", "1"))
+            rows.append(("R² of the predictor, separate map", f"{self.predictor_r2_own_map:.3f}", "1"))
         if self.frequencies is not None:
             worst = np.max(self.frequencies["error"])
-            rows.append(("largest error of a frequency (rad/step)", f"{worst:.4f}", "0"))
+            rows.append(("largest frequency error (rad/step)", f"{worst:.4f}", "0"))
         if self.calibration is not None:
-            for level, share in self.calibration.coverage.items():
-                rows.append((f"within the {level} % interval", f"{100 * share:.1f} %", f"{level} %"))
+            for level, coverage in self.calibration.coverage.items():
+                rows.append((f"coverage of the {level} % interval", f"{100 * coverage:.1f} %", f"{level} %"))
         width = max(len(row[0]) for row in rows)
         head = f"Recovery on {self.test_frames} frames, maps fitted on {self.train_frames}"
-        lines = [f"{name:{width}}  {found:>8}   {wanted}" for name, found, wanted in rows]
-        return "\n".join([head, "", f"{'':{width}}  {'found':>8}   perfect", *lines])
+        lines = [f"{name:{width}}  {value:>8}   {ideal}" for name, value, ideal in rows]
+        return "\n".join([head, "", f"{'':{width}}  {'value':>8}   ideal", *lines])
 
 
 def recovery(
@@ -133,29 +135,33 @@ def recovery(
     Parameters
     ----------
     train_true, train_learned, test_true, test_learned : (frames, dims) or (videos, frames, dims)
-        Maps are fitted on the first two and scored on the others, whose trajectories must be other ones.
+        Maps are fitted on the train arrays and evaluated on the test arrays, which must hold different trajectories.
     train_means, test_means : pair of arrays, optional
-        True and learned predicted means, (m(s_<t), m̃(z_<t)), for the recovery of the predictor.
+        True and learned predicted means (m(s_<t), m̃(z_<t)), for the recovery of the predictor.
     test_covs : (..., dims, dims), optional
-        Predicted covariances of the learned latents, for calibration; needs `test_means`.
+        Predicted covariances of the learned latents, for the calibration; requires `test_means`.
     transition, angles : (state, state) and sequence of float, optional
         Learned transition matrix and true frequencies, radians per step.
     nonlinear : bool
-        Whether to train the perceptron of `mlp_gain`, which takes seconds.
+        Whether to compute `mlp_gain`, which takes seconds.
     random_state : int
-        Seed of the perceptron.
+        Seed of the network of `mlp_gain`.
+
+    Returns
+    -------
+    Recovery
 
     Raises
     ------
     InputError
-        If shapes do not fit, values are not finite, or one of a pair is missing.
+        If shapes do not match, values are not finite, or one of a pair of arguments is missing.
     """
     if (train_means is None) != (test_means is None):
-        raise InputError("train_means, test_means: give both, the map is fitted on the one and scored on the other")
+        raise InputError("train_means and test_means must be given together")
     if test_covs is not None and test_means is None:
-        raise InputError("test_covs: needs test_means (and train_means) to be centered on")
+        raise InputError("test_covs requires test_means and train_means", parameter="test_covs")
     if (transition is None) != (angles is None):
-        raise InputError("transition, angles: give both or neither")
+        raise InputError("transition and angles must be given together")
     by_dimension = affine_r2_by_dimension(train_learned, train_true, test_learned, test_true)
     found: dict[str, Any] = {}
     if nonlinear:

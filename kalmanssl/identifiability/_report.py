@@ -1,4 +1,4 @@
-"""Verdicts on the assumptions of identifiability: thresholds, one row for each assumption, and the table."""
+"""Verdicts on the assumptions of the identifiability theorem: thresholds, one row per assumption, and the table."""
 
 from __future__ import annotations
 
@@ -13,45 +13,52 @@ __all__ = ["Assumption", "AssumptionReport", "Threshold", "Verdict", "judge"]
 
 Verdict = Literal["holds", "doubtful", "fails"]
 _TEXT_WIDTH = 110
-# A failure hides below its bound plus chance; where chance is this many times the bound, that is hardly a verdict.
-_HIDES = 1.5
+# If chance alone exceeds the threshold of failure by this factor, a failure could not be detected.
+_MAX_CHANCE_RATIO = 1.5
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Sizes from which on an assumption is doubtful, and fails; the larger is worse, or with `least` the smaller."""
+    """Effect sizes beyond which an assumption is doubtful or fails.
+
+    Attributes
+    ----------
+    doubtful, fails : float
+    lower_is_worse : bool
+        If true, values below the thresholds are violations, otherwise values above.
+    """
 
     doubtful: float
     fails: float
-    least: bool = False
+    lower_is_worse: bool = False
 
 
 @dataclass(frozen=True)
 class Assumption:
-    """What was found about one assumption.
+    """Test result for one assumption.
 
     Attributes
     ----------
     name : str
-        Short, for look-up.
-    says : str
-        The assumption, in words.
+        Short name, the key in the report.
+    statement : str
+        The assumption as a sentence.
     statistic : str
-        What `value` is.
+        Description of `value`.
     value : float
-        Effect size: it does not grow with the number of frames.
+        Effect size. It does not grow with the number of frames.
     chance : float
-        How large chance alone makes `value`, at most, if the assumption holds; 0 where nothing is estimated.
+        Size that chance exceeds with probability 0.001 if the assumption holds; 0 where this does not apply.
     threshold : Threshold
     verdict : {"holds", "doubtful", "fails"}
     sentence : str
-        The verdict with the number behind it.
+        Explanation of the verdict with the numbers behind it.
     numbers : dict
-        Further numbers, p-values among them.
+        Further statistics, including p-values.
     """
 
     name: str
-    says: str
+    statement: str
     statistic: str
     value: float
     chance: float
@@ -61,22 +68,22 @@ class Assumption:
     numbers: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON types."""
+        """Return all fields as JSON types."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class AssumptionReport:
-    """Table of the assumptions of Theorem 1 with a verdict on each.
+    """Table of the assumptions of Theorem 1 with a verdict for each.
 
     Attributes
     ----------
     assumptions : tuple of Assumption
-        In the order of the table; ``report["gaussian"]`` finds one by its name.
+        Rows of the table; ``report["gaussian"]`` returns the row of that name.
     frames, dims : int
-        How many frames were looked at, and the dimension of the latents.
+        Number of frames and dimension of the latents.
     skipped : dict
-        Names of what could not be checked on these data, with the reason.
+        Names of assumptions that could not be tested on these data, with the reason.
     """
 
     assumptions: tuple[Assumption, ...]
@@ -88,40 +95,40 @@ class AssumptionReport:
         for row in self.assumptions:
             if row.name == name:
                 return row
-        raise KeyError(f"{name!r} was not checked; there are {', '.join(row.name for row in self.assumptions)}")
+        raise KeyError(f"{name!r} was not tested; tested were {', '.join(row.name for row in self.assumptions)}")
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of all verdicts."""
+        """Worst of all verdicts."""
         found = {row.verdict for row in self.assumptions}
         return "fails" if "fails" in found else "doubtful" if "doubtful" in found else "holds"
 
     def rows(self) -> list[list[str]]:
-        """Return the table as text: a heading, then one row for each assumption."""
+        """Return the table as text: a header and one row per assumption."""
         head = ["assumption", "statistic", "value", "doubtful", "fails", "verdict"]
         return [head] + [
-            [row.says, row.statistic, _number(row.value), *_bounds(row.threshold), row.verdict]
+            [row.statement, row.statistic, _number(row.value), *_bounds(row.threshold), row.verdict]
             for row in self.assumptions
         ]
 
     def summary(self) -> str:
-        """Return the table and a sentence for each verdict."""
+        """Return the table and an explanation of each verdict as text."""
         rows = self.rows()
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         words = [
-            textwrap.fill(f"{row.says}: {row.verdict}. {row.sentence}", _TEXT_WIDTH, subsequent_indent="    ")
+            textwrap.fill(f"{row.statement}: {row.verdict}. {row.sentence}", _TEXT_WIDTH, subsequent_indent="    ")
             for row in self.assumptions
         ]
         words += [
-            textwrap.fill(f"{name}: not checked. {reason}", _TEXT_WIDTH, subsequent_indent="    ")
+            textwrap.fill(f"{name}: not tested. {reason}", _TEXT_WIDTH, subsequent_indent="    ")
             for name, reason in self.skipped.items()
         ]
         head = f"Assumptions of identifiability on {self.frames} frames of {self.dims} latents"
         return "\n".join([head, "", *lines, "", *words])
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON types."""
+        """Return all fields as JSON types."""
         return {
             "frames": self.frames,
             "dims": self.dims,
@@ -132,14 +139,14 @@ class AssumptionReport:
 
 
 def judge(deviation: Deviation, threshold: Threshold) -> tuple[Verdict, str]:
-    """Return a verdict and, where there are too few frames for a clear one, the reason.
+    """Return the verdict and, if there are too few frames for a clear one, the reason.
 
-    An assumption fails if the deviation is beyond its bound even without what chance may have added, holds if the part
-    that chance does not explain is small, and is doubtful in between, or if chance alone could hide a failure.
+    The deviation minus the level of chance is compared with the thresholds. The verdict is also "doubtful" if the level
+    of chance is so high that a failure could not be detected.
     """
     if not math.isfinite(deviation.size):
         return "doubtful", " It could not be computed."
-    if threshold.least:
+    if threshold.lower_is_worse:
         size = deviation.size
         return ("fails" if size < threshold.fails else "doubtful" if size < threshold.doubtful else "holds"), ""
     certain = deviation.size - deviation.chance
@@ -147,8 +154,8 @@ def judge(deviation: Deviation, threshold: Threshold) -> tuple[Verdict, str]:
         return "fails", ""
     if certain > threshold.doubtful:
         return "doubtful", ""
-    if deviation.chance > _HIDES * threshold.fails:
-        return "doubtful", f" Chance alone reaches {deviation.chance:.2g} here: too few frames to tell."
+    if deviation.chance > _MAX_CHANCE_RATIO * threshold.fails:
+        return "doubtful", f" Chance alone reaches {deviation.chance:.2g}: there are too few frames for a verdict."
     return "holds", ""
 
 
@@ -157,5 +164,5 @@ def _number(value: float) -> str:
 
 
 def _bounds(threshold: Threshold) -> tuple[str, str]:
-    sign = "<" if threshold.least else ">"
+    sign = "<" if threshold.lower_is_worse else ">"
     return f"{sign} {threshold.doubtful:.3g}", f"{sign} {threshold.fails:.3g}"

@@ -1,9 +1,9 @@
-"""Statistics of prediction residuals as effect sizes: how far off, and how far chance alone would go.
+"""Statistics of prediction residuals, as effect sizes with their level under chance.
 
-Everything is computed from whitened residuals u (frames, dims), which under the theorem's assumptions are independent
-standard normal. Each function returns a `Deviation`: a size that does not grow with the number of frames, the size that
-chance reaches once in a thousand times if the assumption holds, and p-values beside them, which at 100 000 frames
-reject whatever is not exact.
+The statistics use whitened residuals u (frames, dims), which are independent and standard normal under the assumptions
+of the theorem. Each function returns a `Deviation`: an effect size that does not grow with the number of frames, the
+size that chance exceeds with probability 0.001 if the assumption holds, and p-values. With 100 000 frames, p-values
+reject any model that is not exact, so the verdicts are based on effect sizes.
 """
 
 from __future__ import annotations
@@ -31,26 +31,27 @@ __all__ = [
 ]
 
 CHANCE = 1e-3
-_BLOCK = 100  # frames that stay together when frames are split in halves
+_BLOCK = 100  # frames per block when frames are split into halves
 _CHUNK = 10_000
-_MOMENT_FRAMES = 20_000  # that Mardia's skewness is computed from, at a cost of dims³ each
-_PAIRS_UP_TO = 40  # dimensions beyond which only variances are followed, not correlations
+_MOMENT_FRAMES = 20_000  # maximum number of frames for Mardia's skewness, which costs dims³ per frame
+_MAX_DIMS_FOR_PAIRS = 40  # with more dimensions, only variances are regressed, not correlations
 _NORMAL_TAU4 = 30 / np.pi * np.arctan(np.sqrt(2)) - 9  # 0.1226
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """How large a deviation is.
+    """Deviation from an assumption.
 
     Attributes
     ----------
     size : float
+        Effect size.
     chance : float
-        What chance alone would give at most, except once in a thousand times.
+        Size that chance exceeds with probability 0.001 if the assumption holds.
     where : str
-        Where it is largest.
+        Dimension or lag where the deviation is largest.
     numbers : dict
-        Further numbers, p-values among them.
+        Further statistics, including p-values.
     """
 
     size: float
@@ -60,23 +61,24 @@ class Deviation:
 
 
 def whiten(residuals: np.ndarray) -> np.ndarray:
-    """Center residuals (frames, dims) and scale them to unit covariance; directions without variance are left out."""
+    """Center residuals (frames, dims) and scale them to unit covariance; drop directions without variance."""
     centered = residuals - residuals.mean(0)
     values, vectors = np.linalg.eigh(centered.T @ centered / len(centered))
     kept = values > 1e-12 * values[-1]
     if values[-1] <= 0:
-        raise InputError("residuals are all the same: the latents are constant, or predicted without any error")
-    if kept.all():  # the symmetric root leaves dimensions where they were
+        raise InputError("residuals are all equal: the latents are constant or are predicted without error")
+    if kept.all():  # the symmetric root keeps the dimensions interpretable
         return centered @ (vectors / np.sqrt(values)) @ vectors.T
     return centered @ (vectors[:, kept] / np.sqrt(values[kept]))
 
 
 def whiten_by(residuals: np.ndarray, covs: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Residuals (frames, dims) over the covariance that was predicted for each: covs (distinct, dims, dims) [index]."""
+    """Whiten residuals (frames, dims) by their predicted covariances, covs (distinct, dims, dims)[index]."""
     try:
         factors = np.linalg.cholesky(covs)
     except np.linalg.LinAlgError as error:
-        raise InputError("predicted_cov: a covariance is not positive definite") from error
+        message = "predicted_cov has a covariance that is not positive definite"
+        raise InputError(message, parameter="predicted_cov") from error
     if len(factors) == 1:
         return np.linalg.solve(factors[0], residuals.T).T
     parts = [
@@ -86,16 +88,16 @@ def whiten_by(residuals: np.ndarray, covs: np.ndarray, index: np.ndarray) -> np.
 
 
 def non_gaussian(u: np.ndarray) -> Deviation:
-    """How far the shape of the residuals is from a normal one, in L-skewness and L-kurtosis.
+    """Measure how non-Gaussian residuals are, by their L-skewness and L-kurtosis.
 
-    Their differences from the normal values are bounded, hardly moved by a few outliers, and the same in every unit:
-    0.02 for a Student t with 14 degrees of freedom, 0.07 with 5, 0.11 for Laplace, -0.12 for uniform noise; L-skewness
-    is about a sixth of the usual skewness. They are looked at in every dimension and, since a sum of independent
-    sources looks nearly normal, along the axes in which the fourth moments are most unusual, found on one half of the
-    frames and looked at on the other.
+    The differences of these ratios from their Gaussian values are bounded, robust against outliers, and do not depend
+    on the scale. For L-kurtosis they are 0.02 for a Student t with 14 degrees of freedom, 0.07 with 5, 0.11 for Laplace
+    and -0.12 for uniform noise. L-skewness is about a sixth of the usual skewness. Both are computed in every
+    dimension, and along the axes with the most unusual fourth moments, because sums of independent sources look nearly
+    Gaussian. The axes are found on one half of the frames and tested on the other.
 
-    Hosking, J. R. Stat. Soc. B 52 (1990) 105-124 (L-moments and their variance); Cardoso, ICASSP (1989) 2109-2112 (axes
-    from fourth moments); Mardia, Biometrika 57 (1970) 519-530.
+    Sources: Hosking, J. R. Stat. Soc. B 52 (1990) 105-124 (L-moments and their variance); Cardoso, ICASSP (1989)
+    2109-2112 (axes from fourth moments); Mardia, Biometrika 57 (1970) 519-530.
     """
     dims = u.shape[1]
     first, second = _halves(len(u))
@@ -120,7 +122,7 @@ def non_gaussian(u: np.ndarray) -> Deviation:
 
 
 def _l_ratios(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """L-skewness and L-kurtosis of every column, from probability-weighted moments."""
+    """Return L-skewness and L-kurtosis of every column, from probability-weighted moments."""
     n = len(values)
     ordered = np.sort(values, axis=0)
     rank = np.arange(n, dtype=float)
@@ -134,13 +136,13 @@ def _l_ratios(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _unusual_axes(u: np.ndarray) -> np.ndarray:
-    """Orthogonal axes (dims, dims) of the matrix of fourth moments E[|u|² u u']."""
-    weight = np.minimum((u**2).sum(1), 9.0 * u.shape[1])  # a single outlier shall not choose
+    """Return the eigenvectors (dims, dims) of the matrix of fourth moments E[|u|² u u']."""
+    weight = np.minimum((u**2).sum(1), 9.0 * u.shape[1])  # limits the influence of single outliers
     return np.linalg.eigh((u * weight[:, None]).T @ u / len(u))[1]
 
 
 def _mardia(u: np.ndarray) -> dict[str, float]:
-    """Mardia's multivariate skewness and excess kurtosis of standardized residuals, and their p-values."""
+    """Compute Mardia's multivariate skewness and excess kurtosis of standardized residuals, and their p-values."""
     some = u[:: -(-len(u) // _MOMENT_FRAMES)]
     dims = u.shape[1]
     third = np.zeros((dims * dims, dims))
@@ -159,28 +161,30 @@ def _mardia(u: np.ndarray) -> dict[str, float]:
 
 
 def changing_covariance(u: np.ndarray, means: np.ndarray, follows: np.ndarray) -> Deviation:
-    """By how much the covariance of the residuals changes with what was predicted, or after large residuals.
+    """Measure how much the covariance of the residuals changes with the predicted mean or the previous residual.
 
-    Products u_i u_j are regressed on the predicted means, their squares and norm, and the mean square of the residual
-    before, on one half of the frames, and the regression is judged on the other. The size is the standard deviation of
-    the variance that was expected, as a share of its mean (for a pair of dimensions, that of their correlation), in the
-    dimension where it is largest: 0.3 for a noise level that goes up and down by 15 %.
+    Products u_i u_j are regressed on the predicted means, their squares and norm, and the mean square of the previous
+    residual. The regression is fitted on one half of the frames and evaluated on the other. The effect size is the
+    standard deviation of the expected variance divided by its mean (for a pair of dimensions, the standard deviation of
+    their expected correlation), in the dimension where it is largest. A noise standard deviation that varies by 15 %
+    gives 0.3.
 
     Parameters
     ----------
     u : (frames, dims)
-        Residuals whitened by one covariance for all.
+        Residuals whitened by their overall covariance.
     means : (frames, dims)
+        Predicted means.
     follows : (frames,) bool
-        Whether a frame follows the one before it in the same sequence.
+        Whether a frame follows the previous one in the same sequence.
     """
-    spread = means.std(0)
-    w = np.clip((means - means.mean(0)) / np.where(spread > 0, spread, 1.0), -3, 3)[:, spread > 1e-12 * spread.max()]
+    std = means.std(0)
+    w = np.clip((means - means.mean(0)) / np.where(std > 0, std, 1.0), -3, 3)[:, std > 1e-12 * std.max()]
     level = np.minimum((u**2).mean(1), 5.0)
-    before = np.concatenate([[level.mean()], level[:-1]])
-    away = np.sqrt((w**2).sum(1))
-    features = np.column_stack([np.ones(len(u)), w, w**2, away, np.where(follows, before, level.mean())])
-    rows, columns = np.triu_indices(u.shape[1]) if u.shape[1] <= _PAIRS_UP_TO else (np.arange(u.shape[1]),) * 2
+    previous = np.concatenate([[level.mean()], level[:-1]])
+    norm = np.sqrt((w**2).sum(1))
+    features = np.column_stack([np.ones(len(u)), w, w**2, norm, np.where(follows, previous, level.mean())])
+    rows, columns = np.triu_indices(u.shape[1]) if u.shape[1] <= _MAX_DIMS_FOR_PAIRS else (np.arange(u.shape[1]),) * 2
     sums = [_moments(features[half], u[half], rows, columns) for half in _halves(len(u))]
     explained, chance_square = np.zeros(len(rows)), np.zeros(len(rows))
     for (xx, xy, _, _, _), (xx_new, xy_new, y_new, yy_new, n) in (sums, sums[::-1]):
@@ -189,7 +193,7 @@ def changing_covariance(u: np.ndarray, means: np.ndarray, follows: np.ndarray) -
         covariance = (weights * (xy_new / n - np.outer(mean_x, mean_y))).sum(0)
         variance = np.einsum("pr,pq,qr->r", weights, xx_new / n - np.outer(mean_x, mean_x), weights)
         together = np.sign(covariance) * covariance**2 / np.maximum(variance, 1e-300)
-        # Averaged over the halves as squares, so that chance agreement on one half is undone by the other.
+        # Squares with sign are averaged over the two halves, so that chance agreements cancel on average.
         explained += 0.5 * np.where(variance > 1e-14, together, 0.0)
         chance_square += 0.5 * (yy_new / n - mean_y**2) / n
     quantile = -NormalDist().inv_cdf(CHANCE / (2 * len(rows)))
@@ -203,7 +207,7 @@ def changing_covariance(u: np.ndarray, means: np.ndarray, follows: np.ndarray) -
 def _moments(
     features: np.ndarray, u: np.ndarray, rows: np.ndarray, columns: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
-    """X'X, X'Y, sums of Y and of Y² for the products Y = u_i u_j, which are too many to be held at once."""
+    """Compute X'X, X'Y and the sums of Y and Y² for the products Y = u_i u_j, in chunks to limit memory."""
     xy, y_sum, yy = np.zeros((features.shape[1], len(rows))), np.zeros(len(rows)), np.zeros(len(rows))
     for some in _chunks(len(u)):
         y = u[some][:, rows] * u[some][:, columns]
@@ -213,14 +217,14 @@ def _moments(
     return features.T @ features, xy, y_sum, yy, len(u)
 
 
-def autocorrelation(u: np.ndarray, place: np.ndarray, lags: int) -> Deviation:
-    """Largest correlation of a residual with another of the same sequence, up to `lags` steps before.
+def autocorrelation(u: np.ndarray, step: np.ndarray, lags: int) -> Deviation:
+    """Find the largest correlation between residuals of a sequence at lags of 1 to `lags` steps.
 
     Parameters
     ----------
     u : (frames, dims)
-    place : (frames,) int
-        Of the frame in its sequence; frames of a sequence follow each other.
+    step : (frames,) int
+        Time step of each frame within its sequence.
     lags : int
 
     Notes
@@ -228,15 +232,16 @@ def autocorrelation(u: np.ndarray, place: np.ndarray, lags: int) -> Deviation:
     The p-value is that of the multivariate portmanteau statistic of Hosking, J. Am. Stat. Assoc. 75 (1980) 602-608.
     """
     standard = (u - u.mean(0)) / np.maximum(u.std(0), 1e-300)
-    place = place - place.min()
-    if lags < 1 or place.max() < 1:
-        raise InputError(f"lags: {lags} lags in sequences of at most {place.max() + 1} steps leave nothing to compare")
-    lags = min(lags, int(place.max()))
+    step = step - step.min()
+    if lags < 1 or step.max() < 1:
+        message = f"lags={lags} with sequences of at most {step.max() + 1} steps leaves no pairs to compare"
+        raise InputError(message, parameter="lags")
+    lags = min(lags, int(step.max()))
     dims = u.shape[1]
     best, statistic, degrees = Deviation(0.0, np.inf), 0.0, 0
     quantile = -NormalDist().inv_cdf(CHANCE / (2 * lags * dims**2))
     for lag in range(1, lags + 1):
-        pairs = np.flatnonzero(place >= lag)
+        pairs = np.flatnonzero(step >= lag)
         correlation = standard[pairs].T @ standard[pairs - lag] / len(pairs)
         at = np.unravel_index(np.abs(correlation).argmax(), correlation.shape)
         size, chance = abs(float(correlation[at])), float(quantile / np.sqrt(len(pairs)))
@@ -248,18 +253,18 @@ def autocorrelation(u: np.ndarray, place: np.ndarray, lags: int) -> Deviation:
 
 
 def mean_square(u: np.ndarray) -> Deviation:
-    """How many times too large or too small the residuals are, in the direction where it is worst.
+    """Compare the mean square of the residuals with the predicted variance, in the direction of the largest deviation.
 
     Parameters
     ----------
     u : (frames, dims)
-        Residuals whitened by the covariance that was predicted for them.
+        Residuals whitened by their predicted covariances.
 
     Returns
     -------
     Deviation
-        `size` is the logarithm of the ratio of the residuals' mean square to the predicted variance; `numbers` has
-        `nis`, the normalized innovation squared over its degrees of freedom, expected to be 1, and its p-value.
+        `size` is the absolute logarithm of the ratio of the mean square to the predicted variance. `numbers` has `nis`,
+        the normalized innovation squared divided by its degrees of freedom (expected value 1), and its p-value.
     """
     frames, dims = u.shape
     values = np.maximum(np.linalg.eigvalsh(u.T @ u / frames), 1e-300)
@@ -273,11 +278,11 @@ def mean_square(u: np.ndarray) -> Deviation:
 
 
 def rank_of_means(means: np.ndarray, latents: np.ndarray) -> Deviation:
-    """Share of the latents' variance that is predicted, in the direction in which it is least.
+    """Compute the smallest fraction, over directions, of the latent variance that is predicted.
 
-    The smallest generalized eigenvalue of the covariance of the predicted means against that of the latents: the same
-    under every affine map of the latents, 0 if the predicted means leave out a direction (LDM paper, Theorem 1,
-    condition iii, in its global form: predicted means span the latent space).
+    This is the smallest generalized eigenvalue of the covariance of the predicted means relative to that of the
+    latents. It is invariant to affine maps of the latents, and 0 if the predicted means do not span the latent space
+    (LDM paper, Theorem 1, condition iii, in its global form).
     """
     cov_means, cov_latents = (np.atleast_2d(np.cov(v.T)) for v in (means, latents))
     values, vectors = np.linalg.eigh(cov_latents)
@@ -291,40 +296,41 @@ def rank_of_means(means: np.ndarray, latents: np.ndarray) -> Deviation:
 
 
 def rank_of_jacobians(jacobians: np.ndarray, latents: np.ndarray) -> Deviation:
-    """Smallest singular value of the predictor's Jacobian, with latents scaled to unit covariance on both its sides.
+    """Compute the smallest singular value of the Jacobian of the predictor, in units of latent standard deviations.
 
-    Then it is the same under every rotation, scaling and shift of the latents: how many standard deviations the
-    prediction moves, in the direction in which it moves least, for one standard deviation of the past.
+    Latents are scaled to unit covariance on both sides of the Jacobian, which makes the value invariant to affine maps
+    of the latents: the change of the prediction, in standard deviations, in its least sensitive direction, per standard
+    deviation of the past.
 
     Parameters
     ----------
     jacobians : (samples, dims, past, dims)
-        Of the predicted mean by the past latents, at points of the data.
+        Derivatives of the predicted mean with respect to the past latents, at points of the data.
     latents : (frames, dims)
 
     Returns
     -------
     Deviation
-        `size` is the 5th percentile over the samples, so that a single point does not decide.
+        `size` is the 5th percentile over the samples, which is robust to single points.
     """
     values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(latents.T)))
     kept = values > 1e-12 * values[-1]
     root, inverse = vectors[:, kept] * np.sqrt(values[kept]), vectors[:, kept] / np.sqrt(values[kept])
     scaled = np.einsum("ir,nipj,jq->nrpq", inverse, jacobians, root, optimize=True)
     smallest = np.linalg.svd(scaled.reshape(*scaled.shape[:2], -1), compute_uv=False)[:, -1]
-    numbers = {"least": float(smallest.min()), "median": float(np.median(smallest))}
+    numbers = {"minimum": float(smallest.min()), "median": float(np.median(smallest))}
     return Deviation(float(np.quantile(smallest, 0.05)), 0.0, "", numbers)
 
 
 def smallest_ratio(values: np.ndarray, scale: np.ndarray) -> Deviation:
-    """Smallest over largest eigenvalue of the covariance of `values` (frames, dims), each divided by its `scale`."""
+    """Compute the smallest over the largest eigenvalue of the covariance of `values` (frames, dims) / `scale`."""
     usable = np.where(scale > 0, scale, 1.0)
     eigenvalues = np.maximum(np.linalg.eigvalsh(np.atleast_2d(np.cov((values / usable).T))), 0.0)
     return Deviation(float(eigenvalues[0] / max(eigenvalues[-1], 1e-300)))
 
 
 def _halves(frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two halves of the frames in blocks that alternate, so that both see the whole time."""
+    """Split frames into two halves of alternating blocks, so that both cover the whole time."""
     block = min(_BLOCK, max(1, frames // 10))
     even = (np.arange(frames) // block) % 2 == 0
     return np.flatnonzero(even), np.flatnonzero(~even)

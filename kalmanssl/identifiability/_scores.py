@@ -1,4 +1,4 @@
-"""Scores of learned latents against true ones, each up to an affine map that is fitted on another part of the data."""
+"""Scores of learned latents against true latents, up to an affine map that is fitted on a separate part of the data."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ __all__ = [
 ]
 
 LEVELS = (0.5, 0.8, 0.95)
-# A probe of two layers of this width, on this many frames, follows any fold of a low-dimensional latent in seconds.
+# A network of this size, on this many frames, fits nonlinear maps of low-dimensional latents in seconds.
 _PROBE_WIDTHS, _PROBE_FRAMES, _PROBE_EPOCHS = (64, 64), 10_000, 80
 
 
 @dataclass(frozen=True)
 class AffineMap:
-    """The map x -> weight x + offset.
+    """Affine map x -> weight x + offset.
 
     Attributes
     ----------
-    weight : (to, from)
-    offset : (to,)
+    weight : (dims_out, dims_in)
+    offset : (dims_out,)
     """
 
     weight: np.ndarray
@@ -49,27 +49,32 @@ class AffineMap:
 
     @classmethod
     def fit(cls, fit_from: np.ndarray, fit_to: np.ndarray) -> AffineMap:
-        """Ordinary least squares with an intercept; the smallest of several solutions.
+        """Fit a map by ordinary least squares with an intercept; the minimum-norm solution if there are several.
 
         Parameters
         ----------
         fit_from, fit_to : (frames, dims) or (videos, frames, dims)
+
+        Raises
+        ------
+        InputError
+            If shapes do not match, values are not finite, or there are too few frames.
         """
         x, y = _pair("fit_from", fit_from, "fit_to", fit_to)
         if len(x) <= x.shape[1]:
-            raise InputError(f"fit_from: {len(x)} frames cannot fix a map from {x.shape[1]} dimensions; give more")
+            raise InputError(f"fit_from has {len(x)} frames: a map from {x.shape[1]} dimensions needs more")
         center, scale = x.mean(0), x.std(0)
         scale = np.where(scale > 0, scale, 1.0)
         weight = np.linalg.lstsq((x - center) / scale, y - y.mean(0), rcond=None)[0].T / scale
         return cls(weight, y.mean(0) - weight @ center)
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Map points (..., from) to (..., to)."""
+        """Map points (..., dims_in) to (..., dims_out)."""
         return points @ self.weight.T + self.offset
 
 
 def r_squared(expected: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Share of the variance of each dimension of `truth` that `expected` explains.
+    """Compute the fraction of the variance of each dimension of `truth` that `expected` explains.
 
     Parameters
     ----------
@@ -78,7 +83,7 @@ def r_squared(expected: np.ndarray, truth: np.ndarray) -> np.ndarray:
     Returns
     -------
     (dims,)
-        1 - SS_res / SS_tot; 0 for a dimension that is constant, since nothing of it is recovered.
+        1 - SS_res / SS_tot; 0 for a constant dimension.
     """
     total = ((truth - truth.mean(0)) ** 2).sum(0)
     varies = total > 1e-20 * (truth**2).sum(0)
@@ -87,14 +92,14 @@ def r_squared(expected: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def affine_r2(fit_from: np.ndarray, fit_to: np.ndarray, score_from: np.ndarray, score_to: np.ndarray) -> float:
-    """How much of `score_to` the best affine map of `score_from` explains, the map being fitted on another part.
+    """Compute the R² of `score_to` from an affine map of `score_from` that is fitted on separate data.
 
     Parameters
     ----------
     fit_from, fit_to : (frames, dims) or (videos, frames, dims)
-        What the map is fitted on, by ordinary least squares with an intercept.
-    score_from, score_to : as above
-        What it is scored on.
+        Data for the fit of the map by ordinary least squares with an intercept.
+    score_from, score_to : (frames, dims) or (videos, frames, dims)
+        Data for the score.
 
     Returns
     -------
@@ -104,7 +109,7 @@ def affine_r2(fit_from: np.ndarray, fit_to: np.ndarray, score_from: np.ndarray, 
     Raises
     ------
     InputError
-        If shapes do not fit, values are not finite, or frames are too few.
+        If shapes do not match, values are not finite, or there are too few frames.
     """
     return float(affine_r2_by_dimension(fit_from, fit_to, score_from, score_to).mean())
 
@@ -112,19 +117,19 @@ def affine_r2(fit_from: np.ndarray, fit_to: np.ndarray, score_from: np.ndarray, 
 def affine_r2_by_dimension(
     fit_from: np.ndarray, fit_to: np.ndarray, score_from: np.ndarray, score_to: np.ndarray
 ) -> np.ndarray:
-    """As `affine_r2`, for every dimension of `score_to`: (dims,)."""
+    """Compute the R² of `affine_r2` for each dimension of `score_to`, (dims,)."""
     x, y = _pair("score_from", score_from, "score_to", score_to)
     affine = AffineMap.fit(fit_from, fit_to)
     if affine.weight.shape != (y.shape[1], x.shape[1]):
         raise InputError(
-            f"the map was fitted from {affine.weight.shape[1]} to {affine.weight.shape[0]} dimensions, "
-            f"but is scored from {x.shape[1]} to {y.shape[1]}: give the same dimensions in both parts"
+            f"score_from and score_to have {x.shape[1]} and {y.shape[1]} dimensions, fit_from and fit_to "
+            f"{affine.weight.shape[1]} and {affine.weight.shape[0]}: they must be equal"
         )
     return r_squared(affine(x), y)
 
 
 def mean_correlation(true: np.ndarray, learned: np.ndarray) -> float:
-    """Mean correlation coefficient: every true dimension with a learned one of its own, matched to fit best.
+    """Compute the mean correlation coefficient of true and learned dimensions under the best one-to-one matching.
 
     Parameters
     ----------
@@ -133,8 +138,9 @@ def mean_correlation(true: np.ndarray, learned: np.ndarray) -> float:
     Returns
     -------
     float
-        Mean of the absolute correlations over the true dimensions; those without a partner count as 0. One after an
-        affine map of every single dimension, less after one that mixes them: `affine_r2` is what the theorem promises.
+        Mean absolute correlation over the true dimensions; unmatched ones count as 0. It is 1 if each dimension is
+        recovered up to scale and shift, and lower if dimensions are mixed. The theorem guarantees recovery up to an
+        affine map, which `affine_r2` measures.
     """
     x, y = _pair("true", true, "learned", learned)
     standard = [(v - v.mean(0)) / np.maximum(v.std(0), 1e-300) for v in (x, y)]
@@ -144,46 +150,51 @@ def mean_correlation(true: np.ndarray, learned: np.ndarray) -> float:
 
 
 def consistency(train: Sequence[np.ndarray], test: Sequence[np.ndarray]) -> float:
-    """How well the latents of one run give those of another, by an affine map.
+    """Compute how well the latents of one run predict those of another by an affine map.
 
     Parameters
     ----------
     train, test : sequence of (frames, dims) or (videos, frames, dims)
-        Latents of the same frames by every run, such as fits from several seeds.
+        Latents of the same frames from each run, for example with different seeds.
 
     Returns
     -------
     float
         `affine_r2` averaged over all ordered pairs of runs.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two runs, or different numbers of them.
     """
     if len(train) != len(test) or len(train) < 2:
         raise InputError(
-            f"train, test: expected the latents of the same two or more runs, got {len(train)}, {len(test)}"
+            f"train and test must hold latents of the same two or more runs, got {len(train)} and {len(test)}"
         )
     pairs = list(permutations(range(len(train)), 2))
     return float(np.mean([affine_r2(train[a], train[b], test[a], test[b]) for a, b in pairs]))
 
 
 def predictor_r2(latent_map: AffineMap, true_means: np.ndarray, learned_means: np.ndarray) -> float:
-    """How much of the learned predictions the true step map explains, through an affine map that was found before.
+    """Compute the R² of the learned predictions from the true ones, with the affine map of the latents.
 
     Source: LDM paper, Corollary 1: if z = B s + c, then the learned predicted mean is B m(past) + c with the same B, c.
 
     Parameters
     ----------
     latent_map : AffineMap
-        From true to learned latents: ``AffineMap.fit(train_true, train_learned)``.
+        Map from true to learned latents: ``AffineMap.fit(train_true, train_learned)``.
     true_means, learned_means : (frames, dims) or (videos, frames, dims)
-        m(s_<t), the mean of the true latents given their past, and what the model predicts.
+        Mean m(s_<t) of the true latents given their past, and the predicted means of the model.
     """
     x, y = _pair("true_means", true_means, "learned_means", learned_means)
     return float(r_squared(latent_map(x), y).mean())
 
 
 def match_frequencies(A: np.ndarray, angles: Sequence[float] | np.ndarray) -> dict[str, list[float]]:
-    """Find the eigenvalues of a transition matrix that turn as the true system does.
+    """Match the eigenvalues of a transition matrix to known frequencies.
 
-    With many more eigenvalues than frequencies some will be near by chance; their moduli tell those that last.
+    With many more eigenvalues than frequencies, some are close by chance; a modulus near 1 identifies persistent ones.
 
     Parameters
     ----------
@@ -194,14 +205,14 @@ def match_frequencies(A: np.ndarray, angles: Sequence[float] | np.ndarray) -> di
     Returns
     -------
     dict
-        For each true angle `angle` of the eigenvalue matched to it, its `error` (radians per step; their sum is the
-        smallest possible) and its `modulus`; NaN where the matrix has too few.
+        Lists with one entry per true angle: `angle` of the matched eigenvalue, its `error` (radians per step) and its
+        `modulus`. The matching minimizes the sum of errors; NaN if the matrix has too few eigenvalues.
     """
     A, wanted = np.asarray(A, dtype=float), np.asarray(angles, dtype=float)
     if A.ndim != 2 or A.shape[0] != A.shape[1] or not np.isfinite(A).all():
-        raise InputError(f"A: expected a finite square matrix, got shape {A.shape}")
+        raise InputError(f"A must be a finite square matrix, got shape {A.shape}", parameter="A")
     if wanted.ndim != 1 or not ((wanted >= 0) & (wanted <= np.pi)).all():
-        raise InputError(f"angles: expected radians per step between 0 and pi, got {angles!r}")
+        raise InputError(f"angles must be between 0 and pi radians per step, got {angles!r}", parameter="angles")
     values = np.linalg.eigvals(A)
     values = values[values.imag >= 0]
     distance = np.abs(wanted[:, None] - np.abs(np.angle(values)))
@@ -215,10 +226,17 @@ def match_frequencies(A: np.ndarray, angles: Sequence[float] | np.ndarray) -> di
 def mlp_gain(
     fit_from: np.ndarray, fit_to: np.ndarray, score_from: np.ndarray, score_to: np.ndarray, *, random_state: int = 0
 ) -> float:
-    """R² that a perceptron gains over the affine map: what is left of a nonlinearity between the two.
+    """Compute the gain in R² of a multilayer perceptron over the affine map: the remaining nonlinearity.
 
-    Parameters as for `affine_r2`; the perceptron learns what the affine map leaves over, on at most 10 000 frames.
-    A gain near zero (or below, by its overfitting) says that nothing was left that it could find.
+    The perceptron is trained on the residuals of the affine map, on at most 10 000 frames. A gain near zero (or below
+    zero because of overfitting) means that it found no nonlinear relation.
+
+    Parameters
+    ----------
+    fit_from, fit_to, score_from, score_to
+        As for `affine_r2`.
+    random_state : int
+        Seed of the perceptron and of the subset of frames.
     """
     from sklearn.neural_network import MLPRegressor
 
@@ -239,7 +257,7 @@ def mlp_gain(
         n_iter_no_change=8,
         random_state=random_state,
     )
-    with warnings.catch_warnings():  # the epochs are limited on purpose
+    with warnings.catch_warnings():  # the number of epochs is limited on purpose
         warnings.simplefilter("ignore")
         target = rest[some] / size
         probe.fit((x[some] - center) / scale, target[:, 0] if target.shape[1] == 1 else target)
@@ -249,17 +267,17 @@ def mlp_gain(
 
 @dataclass(frozen=True)
 class PredictiveCalibration:
-    """Whether Gaussian predictive distributions keep what they promise.
+    """Calibration of Gaussian predictive distributions.
 
     Attributes
     ----------
     coverage : dict
-        By level in percent ("50", "80", "95"): share of values within the central interval of that probability.
+        Fraction of values within the central interval, for each nominal level in percent ("50", "80", "95").
     pit_deviation : float
-        Largest difference between the distribution of the probability integral transforms and the uniform one,
+        Largest difference between the distribution of the probability integral transform and the uniform distribution;
         0 for perfect calibration.
     pit : (frames, dims)
-        Predictive distribution function at each value.
+        Probability integral transform: predictive distribution function at each value.
     """
 
     coverage: dict[str, float]
@@ -267,7 +285,7 @@ class PredictiveCalibration:
     pit: np.ndarray
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers as JSON types, with the histogram of `pit` in ten equal bins in place of its values."""
+        """Return JSON types, with a histogram of `pit` in ten equal bins instead of its values."""
         histogram = np.histogram(self.pit, bins=10, range=(0, 1))[0] / self.pit.size
         return {
             "coverage": dict(self.coverage),
@@ -277,26 +295,27 @@ class PredictiveCalibration:
 
 
 def predictive_calibration(values: np.ndarray, means: np.ndarray, covs: np.ndarray) -> PredictiveCalibration:
-    """Compare values with the Gaussian distributions that were predicted for them, dimension by dimension.
+    """Compare values with their Gaussian predictive distributions, separately for each dimension.
 
     Parameters
     ----------
     values, means : (frames, dims) or (videos, frames, dims)
     covs : (..., dims, dims)
-        Predicted covariances, one for all or one per frame.
+        Predicted covariances, one for all frames or one per frame.
     """
     x, m = _pair("values", values, "means", means)
     covs = np.asarray(covs, dtype=float)
     dims = x.shape[1]
     if covs.shape[-2:] != (dims, dims):
-        raise InputError(f"covs: expected (..., {dims}, {dims}), got {covs.shape}")
+        raise InputError(f"covs must be (..., {dims}, {dims}), got {covs.shape}", parameter="covs")
     variances = np.diagonal(covs, axis1=-2, axis2=-1)
     try:
         variances = np.broadcast_to(variances, np.shape(values)).reshape(x.shape)
     except ValueError as error:
-        raise InputError(f"covs: {covs.shape} does not fit values of shape {np.shape(values)}") from error
+        message = f"covs of shape {covs.shape} does not match values of shape {np.shape(values)}"
+        raise InputError(message, parameter="covs") from error
     if not (np.isfinite(variances).all() and (variances > 0).all()):
-        raise InputError("covs: variances must be finite and positive")
+        raise InputError("covs must have finite and positive variances", parameter="covs")
     standard = (x - m) / np.sqrt(variances)
     coverage = {f"{100 * level:g}": float((np.abs(standard) <= ndtri(0.5 + level / 2)).mean()) for level in LEVELS}
     pit = ndtr(standard)
@@ -307,22 +326,25 @@ def predictive_calibration(values: np.ndarray, means: np.ndarray, covs: np.ndarr
 
 
 def _pair(name: str, values: Any, other_name: str, other: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Check two arrays with the same frames and flatten both."""
     x, y = check_frames(name, values), check_frames(other_name, other)
     if np.shape(values)[:-1] != np.shape(other)[:-1]:
         raise InputError(
-            f"{name}, {other_name}: expected the same frames, got shapes {np.shape(values)}, {np.shape(other)}"
+            f"{name} and {other_name} must have the same frames, got shapes {np.shape(values)} and {np.shape(other)}"
         )
     return x, y
 
 
 def check_frames(name: str, values: Any) -> np.ndarray:
-    """Flatten to (frames, dims) of finite float64."""
+    """Check that values are finite and flatten them to (frames, dims) in float64."""
     array = np.asarray(values, dtype=float)
     if array.ndim not in (2, 3) or 0 in array.shape:
-        raise InputError(f"{name}: expected (frames, dims) or (videos, frames, dims), got {array.shape}")
+        message = f"{name} must be (frames, dims) or (videos, frames, dims), got {array.shape}"
+        raise InputError(message, parameter=name)
     if len(array.reshape(-1, array.shape[-1])) < 2:
-        raise InputError(f"{name}: expected two frames or more, got shape {array.shape}")
+        raise InputError(f"{name} must have at least two frames, got shape {array.shape}", parameter=name)
     if not np.isfinite(array).all():
         count = int((~np.isfinite(array)).sum())
-        raise InputError(f"{name}: {count} of {array.size} values are NaN or infinite; leave those frames out")
+        message = f"{name} has {count} of {array.size} values that are NaN or infinite: leave those frames out"
+        raise InputError(message, parameter=name)
     return array.reshape(-1, array.shape[-1])

@@ -1,4 +1,4 @@
-"""The rows of the table of assumptions: thresholds with their reasons, and the sentence of each verdict."""
+"""Rows of the table of assumptions: thresholds with their justification, and a sentence for each verdict."""
 
 from __future__ import annotations
 
@@ -22,72 +22,72 @@ __all__ = [
     "white",
 ]
 
-# L-kurtosis is off by 0.02 for a Student t with 14 degrees of freedom, which no reader would tell from a normal
-# distribution, and by 0.05 with 6 or 7, where the tails of the predictive distribution are plainly wrong.
+# L-kurtosis deviates by 0.02 for a Student t with 14 degrees of freedom, which is hard to distinguish from a Gaussian,
+# and by 0.05 with 6 or 7 degrees of freedom, where the tails of the predictive distribution are clearly wrong.
 GAUSSIAN = Threshold(0.02, 0.05)
-# A variance that goes up and down by 20 % is a noise level that does so by 10 %, about as much as drifts in any
-# recording; at 50 % quiet and loud moments differ threefold within two standard deviations.
+# A variance that varies by 20 % is a standard deviation that varies by 10 %, which is common in recordings. With 50 %,
+# variances two standard deviations apart differ by a factor of three.
 CONSTANT_COVARIANCE = Threshold(0.2, 0.5)
-# A correlation of 0.1 leaves 1 % of the variance predictable, one of 0.3 a tenth: then the past was not used up.
+# With a correlation of 0.1, 1 % of the residual variance is still predictable; with 0.3, a tenth.
 WHITE = Threshold(0.1, 0.3)
-# 95 % intervals cover 93 % at a variance 1.15 times too large, and 89 % at 1.5 times. On the logarithm.
+# 95 % intervals cover 93 % if the variance is 1.15 times too large, and 89 % if it is 1.5 times too large (logarithms).
 COVARIANCE = Threshold(float(np.log(1.15)), float(np.log(1.5)))
-# Theorem 1 asks for more than 0; a direction of which less than a fiftieth of the variance is predicted is fixed by so
-# little of the objective that estimation error outweighs it, and below a thousandth it is free.
-COVERAGE = Threshold(0.02, 1e-3, least=True)
-# The same at single points, as standard deviations of the prediction per one of the past: square roots of the above.
-JACOBIAN = Threshold(0.14, 0.03, least=True)
-# In videos of a dot 0.15 are had by a fold that a fifth of the frames take part in and 2 by one that all do; a noise of
-# the latents of a third of their spread gives 0.23 without any fold.
+# Theorem 1 requires more than 0. If less than 2 % of the variance in a direction is predicted, the objective determines
+# that direction less than estimation error does; below 0.1 % it is undetermined.
+COVERAGE = Threshold(0.02, 1e-3, lower_is_worse=True)
+# The same at single points, for standard deviations instead of variances: square roots of the above.
+JACOBIAN = Threshold(0.14, 0.03, lower_is_worse=True)
+# In videos of a dot, a map that is non-injective on a fifth of the frames gives 0.15 and one on all frames gives 2.
+# Noise of the latents with a third of their standard deviation gives 0.23 for an injective map.
 INJECTIVE = Threshold(0.05, 0.3)
-# Standard errors: below, the data do not even tell random frames from each other, and no fold could be found in them.
+# Standard errors. Below this value the data do not distinguish random frames, so non-injectivity cannot be detected.
 CONTRAST = 5.0
-# Nats: a share p of frames that fold two to one costs p log 2, so these are 7 % and 29 % of the frames.
+# Nats. If a fraction p of the frames is mapped two to one, the entropy loss is p log 2: 7 % and 29 % of the frames.
 FOLDING = Threshold(0.05, 0.2)
-# Relative error of slopes, above which their determinants are mostly noise.
+# Relative standard error of local slopes, above which their determinants are mostly noise.
 SLOPE_ERROR = 0.3
-# Single precision cannot hold ratios of variance below 1e-7 apart; 1e-3 is a standard deviation 30 times smaller.
-DEGENERATE = Threshold(1e-3, 1e-6, least=True)
+# Single precision cannot resolve variance ratios below 1e-7. A ratio of 1e-3 is a standard deviation 30 times smaller.
+DEGENERATE = Threshold(1e-3, 1e-6, lower_is_worse=True)
 
 
 def gaussian(found: Deviation) -> Assumption:
-    """Row on the shape of the residuals."""
+    """Judge whether the residuals are Gaussian."""
     return _row(
         "gaussian",
         "prediction residuals are Gaussian",
-        "largest difference of an L-skewness or L-kurtosis from normal",
+        "largest deviation of L-skewness or L-kurtosis from Gaussian",
         found,
         GAUSSIAN,
         lambda verdict: (
-            f"The shape differs from a normal one by {found.size:.3f} ({found.where}); Laplace noise would by 0.11."
+            f"The largest deviation from Gaussian is {found.size:.3f} ({found.where}). Laplace noise would give 0.11."
         ),
     )
 
 
 def constant_covariance(found: Deviation, model: float) -> Assumption:
-    """Row on whether the noise is the same everywhere; `model` is by how much the model itself says it varies."""
+    """Judge whether the residual covariance is constant; `model` is the variation that the model itself predicts."""
     if model > max(found.size - found.chance, 0.0):
-        said = f"The model itself predicts variances that differ between frames by {model:.0%} (standard deviation)."
+        text = f"The model itself predicts variances that vary between frames by {model:.0%} (standard deviation)."
         found = Deviation(model, 0.0, "predicted variance", found.numbers | {"residuals": found.size})
     else:
-        said = (
-            f"What was predicted, or the residual before, changes the expected variance by {found.size:.0%} "
-            f"(standard deviation, {found.where})."
+        text = (
+            f"The expected variance changes by {found.size:.0%} (standard deviation, {found.where}) with the "
+            "predicted mean or the previous residual."
         )
     return _row(
         "constant_covariance",
-        "their covariance is constant",
+        "residual covariance is constant",
         "standard deviation of the expected variance over its mean",
         found,
         CONSTANT_COVARIANCE,
         lambda verdict: (
-            said + ("" if verdict == "holds" else " The theorem does not cover noise that depends on state.")
+            text + ("" if verdict == "holds" else " The theorem does not cover noise that depends on the state.")
         ),
     )
 
 
 def white(found: Deviation) -> Assumption:
-    """Row on whether the past is used up."""
+    """Judge whether the residuals are independent of earlier residuals."""
     return _row(
         "white",
         "residuals are independent of earlier ones",
@@ -96,72 +96,72 @@ def white(found: Deviation) -> Assumption:
         WHITE,
         lambda verdict: (
             f"The largest correlation is {found.size:.3f} ({found.where})."
-            + ("" if verdict == "holds" else " The predictor leaves something of the past unused.")
+            + ("" if verdict == "holds" else " The predictor does not use all information of the past.")
         ),
     )
 
 
 def covariance(found: Deviation) -> Assumption:
-    """Row on whether the residuals are as large as predicted."""
+    """Judge whether the predicted covariance matches the residuals."""
     ratio, nis = found.numbers["worst_ratio"], found.numbers["nis"]
     return _row(
         "covariance",
-        "the predicted covariance is right",
+        "the predicted covariance is correct",
         "largest |log| ratio of residual to predicted variance",
         found,
         COVARIANCE,
         lambda verdict: (
-            f"Residuals have {nis:.2f} times the predicted variance overall (NIS), and {ratio:.2f} times in the worst "
-            "direction."
+            f"The residual variance is {nis:.2f} times the predicted variance on average (NIS), and {ratio:.2f} times "
+            "in the worst direction."
         ),
     )
 
 
 def coverage(found: Deviation) -> Assumption:
-    """Row on whether the predicted means span the latent space."""
+    """Judge whether the predicted means span the latent space."""
     return _row(
         "coverage",
         "predicted means span the latent space",
-        "least share of a direction's variance that is predicted",
+        "smallest fraction of variance predicted in any direction",
         found,
         COVERAGE,
         lambda verdict: (
-            f"In the least predicted direction {found.size:.2%} of the variance is predicted; as if "
-            f"{found.numbers['effective_rank']:.1f} directions were predicted equally well."
+            f"In the least predictable direction {found.size:.2%} of the variance is predicted. The effective "
+            f"number of predicted directions is {found.numbers['effective_rank']:.1f}."
         ),
     )
 
 
 def jacobian(found: Deviation) -> Assumption:
-    """Row on whether the predictor is sensitive to the past in every direction."""
+    """Judge whether the prediction depends on the past in every direction."""
     return _row(
         "jacobian",
-        "the predictor's Jacobian has full rank",
-        "smallest singular value (5th percentile of the data)",
+        "the Jacobian of the predictor has full rank",
+        "smallest singular value (5th percentile over the data)",
         found,
         JACOBIAN,
         lambda verdict: (
-            f"At 95 % of the points the past moves the prediction in every direction by at least {found.size:.3g} "
-            f"standard deviations per standard deviation (least {found.numbers['least']:.2g}, "
-            f"median {found.numbers['median']:.2g})."
+            f"At 95 % of the points, the prediction changes in every direction by at least {found.size:.3g} standard "
+            f"deviations per standard deviation of the past (minimum {found.numbers['minimum']:.2g}, median "
+            f"{found.numbers['median']:.2g})."
         ),
     )
 
 
 def folding(found: FoldingEntropy) -> Assumption:
-    """Row on folds, from true positions."""
+    """Judge injectivity from the true latents."""
     shared = np.clip(found.nats / np.log(2), 0, 1)
     clear = found.slope_error <= SLOPE_ERROR
     return _row(
         "folding",
-        "the encoder is injective on true positions",
-        "folding entropy (nats)",
+        "the encoder is injective on the true latents",
+        "entropy lost by non-injectivity (nats)",
         Deviation(found.nats, 0.0, "", {"slope_error": found.slope_error}),
         FOLDING,
         lambda verdict: (
-            f"Folds cost {found.nats:.3f} nats, as if {shared:.0%} of frames shared their latent with another place."
+            f"Non-injectivity loses {found.nats:.3f} nats, as if {shared:.0%} of the frames were mapped two to one."
             if clear
-            else "In some direction the latents follow the position too weakly, or with too much noise, to tell folds "
+            else "In some direction the latents depend too weakly on the true latents, or are too noisy, to test this "
             f"(relative error of slopes {found.slope_error:.2g})."
         ),
         None if clear else "doubtful",
@@ -169,26 +169,26 @@ def folding(found: FoldingEntropy) -> Assumption:
 
 
 def injective(found: NeighborViolation) -> Assumption:
-    """Row on folds, from the data alone."""
+    """Judge injectivity from the data alone."""
     clear = found.contrast >= CONTRAST
     return _row(
         "injective",
-        "frames with the same latent look the same",
-        "unlikeness of latent neighbors (0: none, 1: as random frames)",
-        Deviation(found.share, found.chance, "", {"contrast": found.contrast}),
+        "frames with the same latent have the same data",
+        "data difference of latent neighbors (0: none, 1: as for random frames)",
+        Deviation(found.ratio, found.chance, "", {"contrast": found.contrast}),
         INJECTIVE,
         lambda verdict: (
-            f"Beyond noise, neighbors by latent differ in the data by {max(found.share, 0.0):.3f} of what random "
-            "frames do (by fourth powers)."
+            f"Beyond noise, the data of neighbors in latent space differ by {max(found.ratio, 0.0):.3f} times the "
+            "difference of random frames (in fourth powers)."
             if clear
-            else "The data are too noisy to tell even random frames from each other, so that no fold could be found."
+            else "The data are too noisy to distinguish even random frames, so this cannot be tested."
         ),
         None if clear else "doubtful",
     )
 
 
 def degenerate(name: str, kind: str, found: Deviation) -> Assumption:
-    """Row on a covariance that should have full rank."""
+    """Judge whether a covariance has full rank."""
     return _row(
         name,
         f"the {kind} covariance is not degenerate",
@@ -201,17 +201,26 @@ def degenerate(name: str, kind: str, found: Deviation) -> Assumption:
 
 def _row(
     name: str,
-    says: str,
+    statement: str,
     statistic: str,
     found: Deviation,
     threshold: Threshold,
     sentence: Callable[[Verdict], str],
     verdict: Verdict | None = None,
 ) -> Assumption:
+    """Make one row; the verdict follows from the threshold unless it is given."""
     if verdict is None:
         verdict, reason = judge(found, threshold)
     else:
         reason = ""
     return Assumption(
-        name, says, statistic, found.size, found.chance, threshold, verdict, sentence(verdict) + reason, found.numbers
+        name,
+        statement,
+        statistic,
+        found.size,
+        found.chance,
+        threshold,
+        verdict,
+        sentence(verdict) + reason,
+        found.numbers,
     )

@@ -1,4 +1,4 @@
-"""Recovery of known latents: every score on maps, predictors and frequencies whose answer is known."""
+"""Scores of recovery on maps, predictors and frequencies with known answers."""
 
 import json
 
@@ -28,7 +28,7 @@ def draw(seed: int, frames: int = 2000, dims: int = 2) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(frames, dims)) * np.arange(1, dims + 1)
 
 
-def test_affine_r2_is_that_of_sklearn():
+def test_affine_r2_equals_sklearn():
     rng = np.random.default_rng(0)
     train, test = rng.normal(size=(300, 4)) + 5, rng.normal(size=(200, 4)) + 5
     weight = rng.normal(size=(4, 3))
@@ -38,7 +38,7 @@ def test_affine_r2_is_that_of_sklearn():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_an_affine_map_is_seen_through_in_both_directions(seed):
+def test_affine_map_gives_perfect_scores_in_both_directions(seed):
     train, test = draw(seed), draw(seed + 100)
     found = recovery(train, train @ MIX + 3, test, test @ MIX + 3, nonlinear=False)
     assert found.r2_true_from_learned == pytest.approx(1, abs=1e-12)
@@ -53,7 +53,7 @@ def test_videos_and_flattened_frames_agree():
 
 
 def test_the_map_is_fitted_on_train_only():
-    """Pure noise with many features has an R² above 0 on its own data, and below 0 on others."""
+    """For pure noise with many features, R² is positive on the training data and negative on other data."""
     rng = np.random.default_rng(0)
     x, y, u, v = (rng.normal(size=(100, d)) for d in (30, 2, 30, 2))
     assert affine_r2(x, y, x, y) > 0.2
@@ -61,7 +61,7 @@ def test_the_map_is_fitted_on_train_only():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_lost_and_surplus_dimensions_show_in_one_direction_each(seed):
+def test_missing_and_extra_dimensions_lower_one_direction_each(seed):
     train, test = draw(seed, dims=3), draw(seed + 100, dims=3)
     rng = np.random.default_rng(seed)
     lost = recovery(train, train[:, :2], test, test[:, :2], nonlinear=False)
@@ -74,7 +74,7 @@ def test_lost_and_surplus_dimensions_show_in_one_direction_each(seed):
     assert extra.r2_learned_from_true == pytest.approx(3 / 4, abs=0.02)
 
 
-def test_a_collapsed_dimension_counts_as_not_recovered():
+def test_collapsed_dimension_has_a_score_of_zero():
     train, test = draw(0), draw(1)
     flat = [np.column_stack([v[:, 0], np.full(len(v), 3.7)]) for v in (train, test)]
     assert affine_r2(train, flat[0], test, flat[1]) == pytest.approx(0.5, abs=1e-6)
@@ -88,7 +88,7 @@ def test_mean_correlation_matches_dimensions_and_ignores_sign_and_scale():
     assert mean_correlation(draw(0), turned) == pytest.approx(np.sqrt(0.5), abs=0.03)
 
 
-def test_greedy_matching_would_be_worse():
+def test_matching_is_optimal_not_greedy():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 20_000))
     learned = np.column_stack([0.8 * a + 0.6 * b, a])  # b correlates only with the first, a with both
@@ -104,13 +104,13 @@ def test_consistency_of_runs():
     assert third == pytest.approx(1 / 3, abs=0.02)
 
 
-def test_the_predictor_is_recovered_with_the_map_of_the_latents_only_if_it_is_the_right_one():
+def test_predictor_recovery_requires_the_map_of_the_latents():
     train, test = draw(0), draw(1)
     step = np.array([[0.8, 0.3], [-0.3, 0.8]])
     means = [v @ step.T for v in (train, test)]
     learned = [v @ MIX + 1 for v in (train, test)]
     right = [m @ MIX + 1 for m in means]
-    wrong = [0.5 * m @ MIX - 2 for m in means]  # right but for another affine map
+    wrong = [0.5 * m @ MIX - 2 for m in means]  # correct up to a different affine map
     latent_map = AffineMap.fit(train, learned[0])
     assert predictor_r2(latent_map, means[1], right[1]) == pytest.approx(1)
     found = recovery(
@@ -138,7 +138,7 @@ def test_frequencies_are_matched():
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_nonlinear_probe_gains_only_where_something_nonlinear_is_left(seed):
+def test_mlp_gain_is_positive_only_for_nonlinear_relations(seed):
     train, test = draw(seed, 3000), draw(seed + 100, 3000)
     bent = [np.column_stack([v[:, 0] + 0.4 * v[:, 0] ** 3, v[:, 1] - 0.5 * v[:, 0] ** 2]) for v in (train, test)]
     assert mlp_gain(bent[0], train, bent[1], test, random_state=seed) > 0.05
@@ -163,7 +163,7 @@ def test_calibration(scale, expected):
     assert (found.pit_deviation > 0.05) == (expected is not None)
 
 
-def test_summary_and_dict_hold_everything():
+def test_summary_and_dict_are_complete():
     train, test = draw(0), draw(1)
     found = recovery(
         train, train @ MIX, test, test @ MIX,
@@ -183,15 +183,18 @@ def test_summary_and_dict_hold_everything():
     [
         (lambda a: {**a, "test_true": a["test_true"][:-1]}, "same frames"),
         (lambda a: {**a, "train_learned": np.full_like(a["train_learned"], np.nan)}, "train_learned|fit_.*NaN"),
-        (lambda a: {**a, "test_learned": a["test_learned"][:, :1]}, "same dimensions in both parts"),
-        (lambda a: {**a, "train_true": a["train_true"][:2], "train_learned": a["train_learned"][:2]}, "give more"),
-        (lambda a: {**a, "train_true": a["train_true"][:, 0]}, r"expected \(frames, dims\)"),
-        (lambda a: {**a, "test_means": (a["test_true"], a["test_learned"])}, "give both"),
-        (lambda a: {**a, "test_covs": np.eye(2)}, "needs test_means"),
-        (lambda a: {**a, "angles": [0.1]}, "both or neither"),
+        (lambda a: {**a, "test_learned": a["test_learned"][:, :1]}, "they must be equal"),
+        (lambda a: {**a, "train_true": a["train_true"][:2], "train_learned": a["train_learned"][:2]}, "needs more"),
+        (lambda a: {**a, "train_true": a["train_true"][:, 0]}, r"must be \(frames, dims\)"),
+        (
+            lambda a: {**a, "test_means": (a["test_true"], a["test_learned"])},
+            "train_means and test_means must be given together",
+        ),
+        (lambda a: {**a, "test_covs": np.eye(2)}, "requires test_means"),
+        (lambda a: {**a, "angles": [0.1]}, "transition and angles must be given together"),
     ],
 )
-def test_bad_input_is_named(change, message):
+def test_bad_input_is_rejected(change, message):
     names = ("train_true", "train_learned", "test_true", "test_learned")
     arguments = dict(zip(names, (draw(0), draw(0) @ MIX, draw(1), draw(1) @ MIX), strict=True))
     with pytest.raises(InputError, match=message) as raised:
@@ -199,7 +202,7 @@ def test_bad_input_is_named(change, message):
     assert "\n" not in str(raised.value)
 
 
-def test_bad_covariances_and_frequencies_are_named():
+def test_bad_covariances_and_frequencies_are_rejected():
     x = draw(0)
     with pytest.raises(InputError, match="covs"):
         predictive_calibration(x, x, np.eye(3))

@@ -210,7 +210,7 @@ def test_the_page_shows_the_verdicts_of_the_saved_evaluation(run, tmp_path):
     found = check_assumptions(run.model, simulated()[1])
     assert len({row.verdict for row in found.assumptions}) > 1  # else any verdict would pass for any other
     paragraphs, rows = assumptions_of(build_report(saved))
-    assert rows == [(row.says, row.verdict, row.sentence) for row in found.assumptions]
+    assert rows == [(row.statement, row.verdict, row.sentence) for row in found.assumptions]
     assert f"{found.frames} steps" in paragraphs[0]
     assert saved.evaluation.assumptions["verdict"] == found.verdict == "fails"
     failed = sum(row.verdict == "fails" for row in found.assumptions)
