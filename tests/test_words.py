@@ -14,9 +14,10 @@ BRITISH = r"""
     |util|vector|visual)is(?:e|ed|es|er|ers|ing|ation)\b
 """
 UNUSUAL = r"""
-    rehears stretch promis \bdoors?\b \bfared\b congruence worthwhile LatentPath ConditionalPlugIn \bof_which\b
-    \bside_by_side\b \bwidened\b \bmoderated\b \bneeds_decoder\b \bsave_into\b \bvisible_model\b \bfull_noise\b \bin_double\b
-    \bactivity_bias\b \bdynamics_rate\b \bnoise_rate\b LaterErrors LaterBlock \bLanes\b \bon_the_plane\b \bto_be_had\b \bhad_back\b
+    rehears stretch promis \bdoors?\b \bfared\b congruence worthwhile LatentPath ConditionalPlugIn
+    \bof_which\b \bside_by_side\b \bwidened\b \bmoderated\b \bneeds_decoder\b \bsave_into\b \bvisible_model\b
+    \bfull_noise\b \bin_double\b \bactivity_bias\b \bdynamics_rate\b \bnoise_rate\b LaterErrors LaterBlock
+    \bLanes\b \bon_the_plane\b \bto_be_had\b \bhad_back\b
 """
 ALLOWED = {"kalmanssl/__init__.pyi": "rehears"}  # `rehearse` is an alias of `cross_fit` until version 0.2
 
