@@ -1,7 +1,7 @@
 """The errors that a caller can act on.
 
-Everything that a user can mend is an `InputError`; the command line prints it on one line and exits with code 2.
-The filter in `kalmanssl.kalman` stands below this file and raises plain `ValueError`.
+Everything that a user can correct raises `InputError`, in every sub-package; the command line prints its message on one
+line and exits with code 2.
 """
 
 from __future__ import annotations

@@ -73,6 +73,7 @@ how likely are the data, and under which parameters    `kalman_filter(…).log_l
 observations at irregular times                        `discretize`, from a model in continuous time
 does the model fit                                     `innovation_diagnostics`; from tensors `diagnose_innovations`
 to which gain does it settle, how fast does it forget  `steady_state`
+a Cholesky factor of a covariance, safe from rounding  `safe_cholesky`
 =====================================================  =============================================================
 
 >>> from kalmanssl.kalman import discretize, forecast, innovation_diagnostics, steady_state

@@ -20,7 +20,8 @@ from kalmanssl.kalman._diagnostics_summary import table, verdict
 from kalmanssl.kalman._linalg import safe_cholesky
 from kalmanssl.kalman._moments import INNOVATION_COV
 from kalmanssl.kalman._results import FilterResult
-from kalmanssl.kalman._validation import ShapeError, check_count, check_mask, check_tensor, name_shapes
+from kalmanssl.kalman._validation import check_mask, check_tensor, name_shapes, wrong_shape, wrong_value
+from kalmanssl.utils.validation import check_whole
 
 __all__ = ["InnovationDiagnostics", "diagnose_innovations", "innovation_diagnostics"]
 
@@ -162,9 +163,10 @@ def innovation_diagnostics(result: FilterResult, *, lags: int = 20, level: float
     True
     """
     if not isinstance(result, FilterResult):
-        raise ValueError(
-            f"result: expected a FilterResult of kalman_filter, got {type(result).__name__}; "
-            "for tensors use diagnose_innovations"
+        raise wrong_value(
+            "result",
+            f"expected a FilterResult of kalman_filter, got {type(result).__name__}; "
+            "for tensors use diagnose_innovations",
         )
     mask = result.mask
     if mask is not None:
@@ -200,9 +202,9 @@ def diagnose_innovations(
     NotPositiveDefiniteError
         If an innovation covariance is not positive definite (a subclass of ValueError).
     """
-    check_count("lags", lags)
+    check_whole("lags", lags, 1)
     if not 0 < level < 1:
-        raise ValueError(f"level: expected a number between 0 and 1, got {level!r}")
+        raise wrong_value("level", f"expected a number between 0 and 1, got {level!r}")
     innovation, cov, seen = _check(innovation, innovation_cov, mask)
     lags = min(lags, innovation.shape[1] - 1)
     quantile = _quantile(level)
@@ -264,20 +266,20 @@ def _check(innovation: Tensor, cov: Tensor, mask: Tensor | None) -> tuple[Tensor
     check_tensor("innovation_cov", cov, None)
     with name_shapes(innovation=innovation, innovation_cov=cov):
         if innovation.ndim != 3 or 0 in innovation.shape:
-            raise ShapeError(f"innovation: expected (batch, time, obs), got {tuple(innovation.shape)}")
+            raise wrong_shape("innovation", f"expected (batch, time, obs), got {tuple(innovation.shape)}")
         if cov.shape != (*innovation.shape, innovation.shape[-1]):
-            raise ShapeError(f"innovation_cov: expected (batch, time, obs, obs), got {tuple(cov.shape)}")
+            raise wrong_shape("innovation_cov", f"expected (batch, time, obs, obs), got {tuple(cov.shape)}")
     seen = (
         torch.ones(innovation.shape, dtype=torch.bool) if mask is None else check_mask(mask, innovation, "innovation")
     )
     innovation, cov, seen = innovation.detach().double().cpu(), cov.detach().double().cpu(), seen.cpu()
     if not bool(seen.any()):
-        raise ValueError("mask: nothing is observed, so that there is nothing to check")
+        raise wrong_value("mask", "nothing is observed, so that there is nothing to check")
     filled = torch.where(seen, innovation, innovation.new_zeros(()))
     if not bool(torch.isfinite(filled).all()):
         batch, time, channel = (int(i) for i in (~torch.isfinite(filled)).nonzero()[0])
-        raise ValueError(
-            f"innovation: not finite at batch {batch}, time {time}, channel {channel}; mask what is missing"
+        raise wrong_value(
+            "innovation", f"not finite at batch {batch}, time {time}, channel {channel}; mask what is missing"
         )
     return filled, cov, seen
 

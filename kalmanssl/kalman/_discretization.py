@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from kalmanssl.kalman._linalg import symmetrize
+from kalmanssl.kalman._model import as_covariance
 from kalmanssl.kalman._results import round_covariance
-from kalmanssl.kalman._validation import ShapeError, as_covariance, check_noise, check_tensor, name_shapes
+from kalmanssl.kalman._validation import check_noise, check_tensor, name_shapes, wrong_shape, wrong_value
 
 __all__ = ["discretize"]
 
@@ -86,19 +87,23 @@ def discretize(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> 
     check_tensor("dt", dt, None)
     with name_shapes(F=F, S=S, dt=dt, c=c):
         if F.ndim != 2 or F.shape[0] != F.shape[1] or len(F) == 0:
-            raise ShapeError(f"F: expected (state, state), got {tuple(F.shape)}")
+            raise wrong_shape("F", f"expected (state, state), got {tuple(F.shape)}")
         state = len(F)
         if S.ndim > 2:
-            raise ShapeError(f"S: expected ({state},) or ({state}, {state}), got {tuple(S.shape)}")
+            raise wrong_shape("S", f"expected ({state},) or ({state}, {state}), got {tuple(S.shape)}")
         density = as_covariance(check_noise("S", S, "state", state, 1, 1))[0, 0]
         if c is not None:
             check_tensor("c", c, F)
             if c.shape != (state,):
-                raise ShapeError(f"c: expected ({state},), got {tuple(c.shape)}")
+                raise wrong_shape("c", f"expected ({state},), got {tuple(c.shape)}")
         if dt.ndim not in (1, 2) or 0 in dt.shape:
-            raise ShapeError(f"dt: expected (time,) or (batch, time) with at least one of each, got {tuple(dt.shape)}")
+            raise wrong_shape(
+                "dt", f"expected (time,) or (batch, time) with at least one of each, got {tuple(dt.shape)}"
+            )
     if dt.device != F.device:
-        raise ValueError(f"dt: expected it on {F.device} as F, got {dt.device}; convert it with .to({str(F.device)!r})")
+        raise wrong_value(
+            "dt", f"expected it on {F.device} as F, got {dt.device}; convert it with .to({str(F.device)!r})"
+        )
     steps = torch.atleast_2d(dt)
     _check_steps(steps.detach()[:, 1:])
     # What stands at the first step is not used; that of the second makes no new one to compute.
@@ -119,9 +124,10 @@ def _check_steps(later: Tensor) -> None:
     wrong = ~(torch.isfinite(later) & (later >= 0))
     if bool(wrong.any()):
         batch, time = (int(i) for i in wrong.nonzero()[0])
-        raise ValueError(
-            f"dt: {float(later[batch, time]):.6g} at batch {batch}, time {time + 1}; expected finite time differences "
-            "of 0 or more: sort the observations by time, and give what is missing by a mask"
+        raise wrong_value(
+            "dt",
+            f"{float(later[batch, time]):.6g} at batch {batch}, time {time + 1}; expected finite time differences "
+            "of 0 or more: sort the observations by time, and give what is missing by a mask",
         )
 
 
@@ -131,7 +137,9 @@ def _over(F: Tensor, S: Tensor, c: Tensor | None, dt: Tensor) -> dict[str, Tenso
     rate = float(torch.maximum(size.sum(0).amax(), size.sum(1).amax())) or 1.0
     reach = rate * dt.detach()
     if not float(reach[-1]) < _LONGEST:
-        raise ValueError(f"dt: the longest one times the norm of F is {float(reach[-1]):.3g}; check the units of both")
+        raise wrong_value(
+            "dt", f"the longest one times the norm of F is {float(reach[-1]):.3g}; check the units of both"
+        )
     halvings = (reach / _SHORT).clamp_min(1).log2().ceil().long()
     short = dt * 0.5**halvings
     powers = torch.arange(_TERMS, dtype=F.dtype, device=F.device)

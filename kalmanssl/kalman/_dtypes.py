@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kalmanssl.errors import InputError
-from kalmanssl.kalman._validation import Model
+from kalmanssl.kalman._model import Model
 
 __all__ = ["MIN_NOISE_RATIO", "MIN_VARIANCE_RATIO", "check_precision", "float32_is_enough", "has_float64"]
 

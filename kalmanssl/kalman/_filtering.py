@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from kalmanssl.kalman._dtypes import check_precision
+from kalmanssl.kalman._model import as_covariance, mask_observations, to_float64
 from kalmanssl.kalman._moments import Moments
 from kalmanssl.kalman._results import FilterResult, StepResult
 from kalmanssl.kalman._validation import (
-    as_covariance,
     check_model,
     check_observation,
     check_observations,
     check_state,
-    mask_observations,
-    to_float64,
+    check_state_size,
 )
 from kalmanssl.kalman.backends import BACKENDS, LOG_2PI, number_observed, predict, update
+from kalmanssl.utils.validation import check_known
 
 __all__ = ["kalman_filter", "kalman_step"]
 
@@ -114,8 +114,7 @@ def kalman_filter(
     check_precision(precision, y)
     batch, time, obs = y.shape
     model = check_model(y, batch, time, A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=obs)
-    if implementation not in BACKENDS:
-        raise ValueError(f"implementation: expected one of {', '.join(map(repr, BACKENDS))}, got {implementation!r}")
+    check_known("implementation", implementation, tuple(BACKENDS))
     if precision == torch.float64:
         model, observations = to_float64(model, observations)
     moments = BACKENDS[implementation](model, observations, precision)
@@ -165,8 +164,7 @@ def kalman_step(
     model = check_model(
         y, y.shape[0], 1, A=A, Q=Q, C=C, R=R, b=b, m0=mean if first else None, P0=cov if first else None, obs=y.shape[1]
     )
-    if mean.shape[1] != model.A.shape[-1]:
-        raise ValueError(f"mean: expected (batch, {model.A.shape[-1]}) with the state of A, got {tuple(mean.shape)}")
+    check_state_size(mean, model.A.shape[-1])
     visible = mask_observations(model, observations.mask)
     if not first:
         mean, cov = predict(mean, cov, model.A[:, 0], model.b[:, 0], as_covariance(model.Q)[:, 0])

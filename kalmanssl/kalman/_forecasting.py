@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from kalmanssl.kalman._linalg import symmetrize
+from kalmanssl.kalman._model import as_covariance
 from kalmanssl.kalman._results import ForecastResult
-from kalmanssl.kalman._validation import as_covariance, check_count, check_model, check_state
+from kalmanssl.kalman._validation import check_model, check_state, check_state_size
 from kalmanssl.kalman.backends import predict
+from kalmanssl.utils.validation import check_whole
 
 __all__ = ["forecast"]
 
@@ -57,10 +59,9 @@ def forecast(
     tensor([2., 3., 4.])
     """
     check_state(mean, cov)
-    check_count("steps", steps)
+    check_whole("steps", steps, 1)
     model = check_model(mean, mean.shape[0], steps, A=A, Q=Q, C=C, R=R, b=b)
-    if mean.shape[1] != model.A.shape[-1]:
-        raise ValueError(f"mean: expected (batch, {model.A.shape[-1]}) with the state of A, got {tuple(mean.shape)}")
+    check_state_size(mean, model.A.shape[-1])
     means, covs = [], []
     transitions = (p.expand(-1, steps, *p.shape[2:]).unbind(1) for p in (model.A, model.b, as_covariance(model.Q)))
     for transition, offset, noise in zip(*transitions, strict=True):

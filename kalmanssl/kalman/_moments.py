@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kalmanssl.kalman._linalg import inverse_transpose, safe_cholesky, symmetrize
-from kalmanssl.kalman._validation import Model, Observations, as_covariance, mask_observations
+from kalmanssl.kalman._model import Model, Observations, as_covariance, mask_observations
 
 __all__ = ["FIELDS", "INNOVATION_COV", "Moments", "between_steps", "complete", "from_second", "step_index"]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from kalmanssl.kalman._linalg import symmetrize
+from kalmanssl.kalman._model import Model, Observations, as_covariance
 from kalmanssl.kalman._moments import FIELDS, Moments, complete, step_index
-from kalmanssl.kalman._validation import Model, Observations, as_covariance
 
 __all__ = [
     "FilterResult",

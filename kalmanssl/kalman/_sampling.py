@@ -6,18 +6,13 @@ import torch
 from torch import Tensor
 
 from kalmanssl.kalman._linalg import safe_cholesky
+from kalmanssl.kalman._model import as_covariance, to_float64
 from kalmanssl.kalman._moments import from_second, step_index
 from kalmanssl.kalman._results import PriorSample
 from kalmanssl.kalman._smoothing import reverse_model
-from kalmanssl.kalman._validation import (
-    as_covariance,
-    check_count,
-    check_generator,
-    check_model,
-    check_observations,
-    to_float64,
-)
+from kalmanssl.kalman._validation import check_generator, check_model, check_observations
 from kalmanssl.kalman.backends import AffineScan, filter_auto
+from kalmanssl.utils.validation import check_whole
 
 __all__ = ["sample_posterior", "sample_prior"]
 
@@ -57,8 +52,8 @@ def sample_prior(
         If an argument has a wrong type, shape or value.
     """
     check_generator(generator)
-    check_count("batch", batch)
-    check_count("time", time)
+    check_whole("batch", batch, 1)
+    check_whole("time", time, 1)
     model = check_model(A, batch, time, A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0)
     obs, state = model.C.shape[-2:]
 
@@ -117,7 +112,7 @@ def sample_posterior(
     Forward filtering, backward sampling: Frühwirth-Schnatter, J. Time Series Anal. 15 (1994) 183-202.
     """
     check_generator(generator)
-    check_count("n_samples", n_samples)
+    check_whole("n_samples", n_samples, 1)
     observations = check_observations(y, mask)
     model = check_model(y, *y.shape[:2], A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=y.shape[2])
     model, observations = to_float64(model, observations)

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from kalmanssl.kalman._linalg import matvec
+from kalmanssl.kalman._model import Model, to_float64
 from kalmanssl.kalman._moments import Moments, between_steps, from_second
 from kalmanssl.kalman._results import FilterResult, SmootherResult
-from kalmanssl.kalman._validation import Model, check_model, check_observations, to_float64
+from kalmanssl.kalman._validation import check_model, check_observations
 from kalmanssl.kalman.backends import (
     AffineScan,
     CovarianceRecursion,

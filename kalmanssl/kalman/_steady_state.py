@@ -16,9 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kalmanssl.errors import InputError
 from kalmanssl.kalman._linalg import safe_cholesky, symmetrize
+from kalmanssl.kalman._model import as_covariance
 from kalmanssl.kalman._results import round_covariance
-from kalmanssl.kalman._validation import as_covariance, check_model
+from kalmanssl.kalman._validation import check_model, wrong_value
 
 __all__ = ["SteadyState", "steady_state"]
 
@@ -99,7 +101,7 @@ def steady_state(*, A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> SteadyState:
     model = check_model(A, 1, 1, A=A, Q=Q, C=C, R=R, b=None)
     for name, value in {"A": A, "Q": Q, "C": C, "R": R}.items():
         if value.ndim > 2:
-            raise ValueError(f"{name}: expected no batch or time axis, got {tuple(value.shape)}; pass {name}[0, 0]")
+            raise wrong_value(name, f"expected no batch or time axis, got {tuple(value.shape)}; pass {name}[0, 0]")
     finest = A.dtype if A.device.type == "mps" else torch.float64
     transition, process, emission, noise = (
         p[0, 0].to(finest) for p in (model.A, as_covariance(model.Q), model.C, as_covariance(model.R))
@@ -133,7 +135,7 @@ def _check_modes(A: Tensor, C: Tensor) -> None:
             continue
         seen = torch.cat([A - value * _eye(A), C.to(value.dtype)])
         if float(torch.linalg.svdvals(seen).min()) < 1e-9 * scale:
-            raise ValueError(
+            raise InputError(
                 f"A, C: no steady state, since C does not observe the mode of A with eigenvalue {_show(value)}, which "
                 "does not decay; observe it, leave it out, or make it decay"
             )
@@ -155,7 +157,7 @@ def _solve(A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> Tensor:
             break
     radius = _radius(_closed_loop(predicted, A, C, R))
     if radius >= _FORGETS:
-        raise ValueError(
+        raise InputError(
             f"A, Q: no steady state that is ever reached, since a mode that does not decay (eigenvalue of modulus "
             f"{radius:.6g}) is not driven by noise: its variance goes on falling; leave it out or give it some noise"
         )

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from kalmanssl.kalman._linalg import symmetrize
+from kalmanssl.kalman._model import Model, as_covariance, mask_observations
 from kalmanssl.kalman._validation import (
-    Model,
-    as_covariance,
     check_emission,
     check_observation,
     check_state,
+    check_state_size,
     check_transition,
-    mask_observations,
     name_shapes,
+    wrong_value,
 )
 from kalmanssl.kalman.backends import LOG_2PI, number_observed, predict, update
 
@@ -83,8 +83,7 @@ def kalman_predict(
     check_state(mean, cov)
     with name_shapes(mean=mean, cov=cov, A=A, Q=Q, b=b):
         A, b, Q = check_transition(mean, len(mean), 1, A=A, Q=Q, b=b)
-    if mean.shape[1] != A.shape[-1]:
-        raise ValueError(f"mean: expected (batch, {A.shape[-1]}) with the state of A, got {tuple(mean.shape)}")
+    check_state_size(mean, A.shape[-1])
     return predict(mean, cov, A[:, 0], b[:, 0], as_covariance(Q)[:, 0])
 
 
@@ -137,8 +136,9 @@ def kalman_update(
     with name_shapes(y=y, mean=mean, cov=cov, C=C, R=R):
         C, R = check_emission(mean, len(mean), 1, C=C, R=R, state=mean.shape[1], obs=y.shape[1])
     if y.dtype != mean.dtype or y.device != mean.device:
-        raise ValueError(
-            f"y: expected {mean.dtype} on {mean.device} as mean, got {y.dtype} on {y.device}; convert it with .to(mean)"
+        raise wrong_value(
+            "y",
+            f"expected {mean.dtype} on {mean.device} as mean, got {y.dtype} on {y.device}; convert it with .to(mean)",
         )
     nothing = mean.new_zeros(())
     model = Model(A=nothing, b=nothing, Q=nothing, C=C, R=R, m0=mean, P0=cov)

@@ -6,6 +6,7 @@ import scipy.stats
 import torch
 from dense_joint import make_problem
 
+from kalmanssl.errors import InputError
 from kalmanssl.kalman import diagnose_innovations, innovation_diagnostics, kalman_filter, kalman_smoother, sample_prior
 
 
@@ -306,7 +307,7 @@ def test_messages():
     bad = innovation.clone()
     bad[1, 4, 1] = float("nan")
     for arguments, message in (
-        (((innovation, cov), {"lags": 0}), "lags: expected an integer of at least 1, got 0"),
+        (((innovation, cov), {"lags": 0}), "lags must be a whole number, at least 1; got 0"),
         (((innovation, cov), {"level": 95}), "level: expected a number between 0 and 1, got 95"),
         (((innovation[0], cov), {}), r"innovation: expected \(batch, time, obs\), got \(10, 2\); given: innovation"),
         (
@@ -318,9 +319,9 @@ def test_messages():
         (((bad, cov), {}), "innovation: not finite at batch 1, time 4, channel 1; mask what is missing"),
         (((innovation, -cov), {}), "innovation covariance .* not positive definite"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(InputError, match=message):
             diagnose_innovations(*arguments[0], **arguments[1])
     with pytest.raises(
-        ValueError, match=r"result: expected a FilterResult of kalman_filter, got Tensor; .* diagnose_inn"
+        InputError, match=r"result: expected a FilterResult of kalman_filter, got Tensor; .* diagnose_inn"
     ):
         innovation_diagnostics(innovation)

@@ -6,6 +6,7 @@ import scipy.integrate
 import scipy.linalg
 import torch
 
+from kalmanssl.errors import InputError
 from kalmanssl.kalman import _discretization as continuous
 from kalmanssl.kalman import discretize, kalman_filter, kalman_smoother
 
@@ -178,7 +179,7 @@ def ones(*shape):
 
 MESSAGES = {
     "F": ({"F": ones(2, 3)}, r"F: expected \(state, state\), got \(2, 3\); given: F \(2, 3\), S \(3,\), dt \(4,\)"),
-    "F nan": ({"F": ones(3, 3) * np.nan}, "F: holds NaN"),
+    "F nan": ({"F": ones(3, 3) * np.nan}, "F: contains NaN"),
     "S": ({"S": ones(2)}, r"S: expected \(3,\) or .* with state = 3, got \(2,\)"),
     "S axes": ({"S": ones(1, 4, 3)}, r"S: expected \(3,\) or \(3, 3\), got \(1, 4, 3\)"),
     "S negative": ({"S": -ones(3)}, "S: a variance is negative"),
@@ -204,6 +205,6 @@ MESSAGES = {
 @pytest.mark.parametrize(("changes", "message"), MESSAGES.values(), ids=MESSAGES)
 def test_message(changes, message):
     values = {"F": ones(3, 3), "S": ones(3), "dt": ones(4), **changes}
-    with pytest.raises(ValueError, match=message) as raised:
+    with pytest.raises(InputError, match=message) as raised:
         discretize(**values)
     assert "\n" not in str(raised.value)

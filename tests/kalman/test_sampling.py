@@ -5,6 +5,7 @@ import pytest
 import torch
 from dense_joint import Joint, make_problem
 
+from kalmanssl.errors import InputError
 from kalmanssl.kalman import kalman_filter, kalman_smoother, sample_posterior, sample_prior
 
 
@@ -117,13 +118,13 @@ def test_gradient_of_a_posterior_draw():
 @pytest.mark.parametrize("count", [0, -1, 2.0, True])
 def test_bad_counts(count):
     problem = make_problem()
-    with pytest.raises(ValueError, match="n_samples: expected an integer of at least 1"):
+    with pytest.raises(InputError, match="n_samples must be a whole number, at least 1"):
         sample_posterior(problem.y, count, **problem.parameters)
-    with pytest.raises(ValueError, match="time: expected an integer of at least 1"):
+    with pytest.raises(InputError, match="time must be a whole number, at least 1"):
         sample_prior(1, count, **problem.parameters)
 
 
 def test_a_seed_is_not_a_generator():
     problem = make_problem()
-    with pytest.raises(ValueError, match=r"generator: expected a torch.Generator or None, got int; .*manual_seed"):
+    with pytest.raises(InputError, match=r"generator: expected a torch.Generator or None, got int; .*manual_seed"):
         sample_posterior(problem.y, 1, **problem.parameters, generator=3)

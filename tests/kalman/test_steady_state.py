@@ -5,6 +5,7 @@ import pytest
 import scipy.linalg
 import torch
 
+from kalmanssl.errors import InputError
 from kalmanssl.kalman import _steady_state as steady_state
 from kalmanssl.kalman import kalman_filter
 
@@ -134,7 +135,7 @@ NO_STEADY_STATE = {
 @pytest.mark.parametrize(("values", "message"), NO_STEADY_STATE.values(), ids=NO_STEADY_STATE)
 def test_no_steady_state(values, message):
     A, Q, C = (torch.tensor(values[name], dtype=torch.float64) for name in "AQC")
-    with pytest.raises(ValueError, match=message) as raised:
+    with pytest.raises(InputError, match=message) as raised:
         steady_state(A=torch.diag(A), Q=Q, C=C[None], R=torch.ones(1, dtype=torch.float64))
     assert "\n" not in str(raised.value)
 
@@ -143,13 +144,13 @@ def test_an_unobserved_rotation_is_named():
     turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)
     A = torch.block_diag(turn, torch.tensor([[0.5]], dtype=torch.float64))
     one = torch.ones(3, dtype=torch.float64)
-    with pytest.raises(ValueError, match=r"eigenvalue 0.6[+-]0.8i, which does not decay"):
+    with pytest.raises(InputError, match=r"eigenvalue 0.6[+-]0.8i, which does not decay"):
         steady_state(A=A, Q=one, C=torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64), R=one[:1])
 
 
 def test_messages():
     values = model()
-    with pytest.raises(ValueError, match=r"R: expected no batch or time axis, got \(1, 1, 2, 2\); pass R\[0, 0\]"):
+    with pytest.raises(InputError, match=r"R: expected no batch or time axis, got \(1, 1, 2, 2\); pass R\[0, 0\]"):
         steady_state(**{**values, "R": values["R"][None, None]})
-    with pytest.raises(ValueError, match=r"C: expected .* with state = 4 from A, got \(4, 2\); given: A \(4, 4\)"):
+    with pytest.raises(InputError, match=r"C: expected .* with state = 4 from A, got \(4, 2\); given: A \(4, 4\)"):
         steady_state(**{**values, "C": values["C"].mT})

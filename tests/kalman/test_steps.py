@@ -5,6 +5,7 @@ import pytest
 import torch
 from dense_joint import Joint, make_problem
 
+from kalmanssl.errors import InputError
 from kalmanssl.kalman import kalman_filter, kalman_predict, kalman_update
 
 
@@ -122,5 +123,5 @@ def test_message(which, changes, message):
             return kalman_predict(*moments, A=values["A"], Q=values["Q"])
         return kalman_update(values["y"], *moments, C=values["C"], R=values["R"], mask=values.get("mask"))
 
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         call()

@@ -26,8 +26,8 @@ from torch.autograd.function import once_differentiable
 
 from kalmanssl.kalman._dtypes import float32_is_enough, has_float64
 from kalmanssl.kalman._linalg import NotPositiveDefiniteError, matmul, outer_sum, product_sum, sum_to, symmetrize
+from kalmanssl.kalman._model import Model, Observations, mask_observations
 from kalmanssl.kalman._moments import FIELDS, Moments
-from kalmanssl.kalman._validation import Model, Observations, mask_observations
 from kalmanssl.kalman.backends._affine_recursions import covariance_recursion
 from kalmanssl.kalman.backends._covariance_recursion import covariances
 from kalmanssl.kalman.backends._mean_recursion import filter_means, means_adjoint

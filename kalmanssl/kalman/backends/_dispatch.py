@@ -8,8 +8,8 @@ from contextlib import suppress
 import torch
 
 from kalmanssl.kalman._linalg import NotPositiveDefiniteError
+from kalmanssl.kalman._model import Model, Observations
 from kalmanssl.kalman._moments import Moments
-from kalmanssl.kalman._validation import Model, Observations
 from kalmanssl.kalman.backends._adjoint import filter_adjoint
 from kalmanssl.kalman.backends._reference import filter_reference
 from kalmanssl.kalman.kernels import has_compiler

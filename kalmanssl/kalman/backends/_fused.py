@@ -13,8 +13,8 @@ from torch.autograd.function import once_differentiable
 
 from kalmanssl.kalman._dtypes import MIN_NOISE_RATIO, MIN_VARIANCE_RATIO
 from kalmanssl.kalman._linalg import NotPositiveDefiniteError, inverse_transpose, safe_cholesky, symmetrize
+from kalmanssl.kalman._model import Model, Observations, mask_observations, to_float64
 from kalmanssl.kalman._moments import INNOVATION_COV, Moments
-from kalmanssl.kalman._validation import Model, Observations, mask_observations, to_float64
 from kalmanssl.kalman.backends._layouts import Lanes, Packed, Rows
 from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed
 from kalmanssl.kalman.kernels import _filter_kernels as kernels

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from kalmanssl.kalman._linalg import inverse_transpose, safe_cholesky, symmetrize
+from kalmanssl.kalman._model import Model, Observations, as_covariance, in_precision, mask_observations
 from kalmanssl.kalman._moments import FIELDS, INNOVATION_COV, Moments
-from kalmanssl.kalman._validation import Model, Observations, as_covariance, in_precision, mask_observations
 
 __all__ = ["LOG_2PI", "filter_reference", "number_observed", "predict", "update"]
 
