@@ -1,10 +1,11 @@
-"""Learn features of images without labels, and see what a linear model can read from them.
+"""Learn features of images without labels and test how well a linear classifier can use them.
 
     python examples/images_without_labels.py
 
-Scikit-learn's digits, 8 by 8 pixels. Two views of a digit, slightly turned, shifted and noisy, should get similar
-latents, and all latents together should fill the sphere. Any other method of `kalmanssl.recipes` is one word away.
-Takes about a minute and saves images_without_labels.png.
+The data are scikit-learn's digits of 8 by 8 pixels. The two views of a digit are slightly rotated, shifted and noisy
+copies. Training makes the latents of both views similar while all latents together cover the sphere. To use another
+method, replace `recipes.sphere_kde` by another function of `kalmanssl.recipes`. Takes less than a minute and saves
+images_without_labels.png.
 """
 
 import numpy as np
@@ -27,13 +28,15 @@ model = recipe.build(encoder, encoder.n_features, random_state=0)
 before = image_features(encoder, test, augmentation)
 fit_images(model, train, augmentation, epochs=40)
 
-features, new = (image_features(encoder, images, augmentation) for images in (train, test))
-score = linear_probe(features, train.labels, new, test.labels)
-print(f"a linear model on the features names {100 * score.top1:.1f} % of new digits")
+train_features, test_features = (image_features(encoder, images, augmentation) for images in (train, test))
+score = linear_probe(train_features, train.labels, test_features, test.labels)
+print(f"a linear classifier on the features is correct for {100 * score.top1:.1f} % of the test digits")
 
 figure = Figure(figsize=(9, 4.5), layout="constrained")
 names = np.array(test.classes)[test.labels]
-for place, (title, z) in zip(figure.subplots(1, 2), (("random weights", before), ("trained", new)), strict=True):
-    plot_tsne(place, z, names)
-    place.set_title(title)
+for axes, (title, z) in zip(
+    figure.subplots(1, 2), (("random weights", before), ("trained", test_features)), strict=True
+):
+    plot_tsne(axes, z, names)
+    axes.set_title(title)
 figure.savefig("images_without_labels.png", dpi=120)
