@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -64,12 +65,14 @@ class WindowSettings:
     def __post_init__(self) -> None:
         for name in ("window", "bins_per_step", "batch_size", "steps_per_epoch"):
             check_whole(name, getattr(self, name), 1)
-        if self.activity_sampling_power < 0:
-            raise InputError(f"activity_sampling_power must not be negative, got {self.activity_sampling_power}")
+        check_number("activity_sampling_power", self.activity_sampling_power)
+        fine = 0 <= self.activity_sampling_power < math.inf
+        check_setting("activity_sampling_power", self.activity_sampling_power, fine, "at least 0 and finite")
         if self.window < 2 * self.bins_per_step:
             raise InputError(
                 f"window must hold at least 2 steps of {self.bins_per_step} bins, since a sequence needs a past; "
-                f"got {self.window} bins"
+                f"got {self.window} bins",
+                parameter="window",
             )
 
 

@@ -35,7 +35,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except (RuntimeError, TypeError):
         device = torch.device("meta")
-    if device.type not in found:
+    if device.type not in found or not isinstance(name, str):
         raise InputError(f"device must be 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'; got {name!r}", parameter="device")
     if (device.index or 0) >= found[device.type]:
         known = ", ".join(f"{count} {kind}" for kind, count in found.items() if count)

@@ -143,7 +143,7 @@ class _Loop:
         history.update(self.state.history)
         self.state.history = history
         if not self.state.initial_diagnostics:
-            self.state.initial_diagnostics = self.model.diagnostics(self._probe())
+            self.state.initial_diagnostics = self._diagnose()
 
     def run(self, progress: bool) -> None:
         """Train until the last epoch, or until the held-out score has not improved for long enough."""
@@ -206,7 +206,7 @@ class _Loop:
         self._synchronize()
         if self.held_out is not None:
             metrics |= self._evaluate_held_out()
-        diagnostics = average(self.model.diagnostics(self._probe()), self.device)
+        diagnostics = self._diagnose()
         check_collapse(state.initial_diagnostics, diagnostics, state.epochs_done + 1)
         metrics |= diagnostics
         for name, value in metrics.items():
@@ -242,9 +242,10 @@ class _Loop:
                 count += 1
         return average({name: total / count for name, total in sums.items()}, self.device)
 
-    def _probe(self) -> Any:
-        """Return the batch for the diagnostics: a held-out one, or one of the training part."""
-        return self.reference if self.held_out is None else moved(next(iter(self.held_out)), self.device)
+    def _diagnose(self) -> dict[str, float]:
+        """Compute the diagnostics on a held-out batch, or on one of the training part."""
+        batch = self.reference if self.held_out is None else moved(next(iter(self.held_out)), self.device)
+        return average(self.model.diagnostics(batch), self.device)
 
     def _synchronize(self) -> None:
         """Give all processes the weights and buffers of the first one."""

@@ -347,7 +347,7 @@ def test_bad_input():
         make_recipe("moco")
     with pytest.raises(InputError, match="unexpected keyword argument 'temperatur'"):
         make_recipe("simclr", temperatur=1.0)
-    with pytest.raises(InputError, match="batch_size must be at most the 10 samples that there are, got 11"):
+    with pytest.raises(InputError, match="batch_size must be at most the 10 samples of the training part, got 11"):
         PairBatches(10, lambda chosen: (chosen, chosen), 11, seed=0)
 
 

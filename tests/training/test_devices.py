@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import training_on_devices as script
-from torch import distributed
+from torch import distributed, nn
+
+from kalmanssl.training._devices import synchronized_batch_norm
 
 TESTS = Path(__file__).parent
 
@@ -64,3 +67,16 @@ def test_a_failure_in_one_process_ends_both_and_is_named(two):
     run = two[1]
     assert run.returncode != 0
     assert "DivergenceError: training diverged at step 29" in run.stderr
+
+
+def test_batch_normalization_is_replaced_on_gpus_during_training_alone(monkeypatch):
+    monkeypatch.setattr("kalmanssl.training._devices.rank_and_size", lambda: (0, 2))
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.Sequential(nn.BatchNorm1d(3)))
+    before, names = list(model.modules()), list(model.state_dict())
+    with synchronized_batch_norm(model, torch.device("cuda")):
+        assert [type(m) for m in model.modules() if list(m.buffers(recurse=False))] == [nn.SyncBatchNorm] * 2
+        assert list(model.state_dict()) == names
+        assert model[1].weight is before[2].weight
+        model[1].running_mean.fill_(2.0)
+    assert list(model.modules()) == before
+    assert model[1].running_mean.tolist() == [2.0, 2.0]

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
-from test_trainer import make, rotation, run
+from test_loop import make, rotation, run
 from torch import nn
 
 from kalmanssl import recipes

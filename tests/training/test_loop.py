@@ -1,14 +1,15 @@
-"""Training: it learns, resumes, and notices what goes wrong."""
+"""The training loop: it learns, resumes, and detects failures."""
 
 import copy
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from kalmanssl.entropy import KNNEntropy, LogDetEntropy, StopGradientEntropy
+from kalmanssl.entropy import LogDetEntropy, StopGradientEntropy
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
-from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
+from kalmanssl.models import LDM, KalmanPredictor, SequenceModel, Terms, Trainable
 from kalmanssl.networks import ConstantNoise, MLPEncoder
 from kalmanssl.training import TrainingSettings, WindowBatches, WindowSettings, train
 
@@ -20,7 +21,7 @@ SETTINGS = {
 
 
 def rotation(seed: int = 0, steps: int = 1500) -> np.ndarray:
-    """A noisy rotation in the plane seen through a random map into six noisy channels."""
+    """A noisy two-dimensional rotation, mapped at random to six noisy channels."""
     rng = np.random.default_rng(seed)
     angle = np.cumsum(0.3 + 0.05 * rng.standard_normal(steps))
     plane = np.stack([np.cos(angle), np.sin(angle)], 1)
@@ -46,7 +47,7 @@ def run(model, held_out=(), seed=0, **options) -> dict[str, list[float]]:
     return history
 
 
-def test_it_finds_the_rotation():
+def test_training_recovers_the_frequency_of_a_rotation():
     model = make()
     history = run(model, held_out=[rotation(seed=1, steps=300)], epochs=6)
     eigenvalue = torch.linalg.eigvals(model.predictor.A)[0]
@@ -64,31 +65,6 @@ def test_same_seed_same_weights_other_seed_other_weights():
 
     torch.testing.assert_close(weights(0), weights(0), rtol=0, atol=0)
     assert (weights(0) - weights(1)).abs().max() > 1e-6
-
-
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatch):
-    whole = make()
-    expected = run(whole)
-
-    interrupted = make()
-    real, calls = SequenceModel.after_step, []
-
-    def interrupt(self):
-        calls.append(0)
-        if len(calls) == 50:
-            raise KeyboardInterrupt
-        real(self)
-
-    monkeypatch.setattr(SequenceModel, "after_step", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        run(interrupted, checkpoint_dir=tmp_path)
-    monkeypatch.setattr(SequenceModel, "after_step", real)
-
-    resumed = make()
-    history = run(resumed, checkpoint_dir=tmp_path, resume=True)
-    assert history == expected
-    for name, value in whole.state_dict().items():
-        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0)
 
 
 def test_an_interrupt_leaves_the_last_good_weights_and_ctrl_c_working(tmp_path, monkeypatch):
@@ -128,6 +104,101 @@ def test_best_held_out_epoch_is_kept_and_patience_ends_the_run(monkeypatch):
     torch.testing.assert_close(model.predictor.A.detach(), seen[1], rtol=0, atol=0)
 
 
+def test_a_held_out_score_that_is_not_finite_is_never_the_best(monkeypatch):
+    gains, seen = iter([float("nan"), 1.0, float("inf")]), []
+
+    def gain(self, features, reference):
+        seen.append(self.predictor.A.detach().clone())
+        return torch.tensor(next(gains))
+
+    monkeypatch.setattr(SequenceModel, "predictive_gain", gain)
+    model = make()
+    run(model, held_out=[rotation(seed=1, steps=300)], epochs=3)
+    torch.testing.assert_close(model.predictor.A.detach(), seen[1], rtol=0, atol=0)
+
+
+def test_callbacks_are_called_after_each_step_and_each_epoch():
+    steps, epochs = [], []
+
+    def on_step(step, batch):
+        assert batch.shape == (32, 20, 6)
+        steps.append(step)
+
+    run(make(), epochs=2, on_step=on_step, on_epoch_end=epochs.append)
+    assert steps == list(range(1, 41))
+    assert epochs == [1, 2]
+
+
+def test_any_error_leaves_the_last_good_weights(monkeypatch):
+    model, kept = make(), {}
+
+    def fail(epochs_done):
+        if epochs_done == 1:
+            kept.update(copy.deepcopy(model.state_dict()))
+        else:
+            with torch.no_grad():
+                model.predictor.log_initial_variance.fill_(float("nan"))
+            raise OSError("the disk is full")
+
+    def fail_in_a_step(step, batch):
+        if step == 30:
+            fail(2)
+
+    with pytest.raises(OSError, match="disk is full"):
+        run(model, on_step=fail_in_a_step, on_epoch_end=fail)
+    for name, value in kept.items():
+        torch.testing.assert_close(model.state_dict()[name], value, rtol=0, atol=0)
+    assert all(p.grad is None for p in model.parameters())
+
+
+class Mean(Trainable):
+    """A model of numbers with one parameter, their mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(1))
+
+    def terms(self, batch):
+        return Terms(-(batch["x"] - self.mean).square().mean(), torch.zeros(()))
+
+    def diagnostics(self, batch):
+        return {"latent_scale": 1.0, "effective_dimension": 2.0}
+
+
+class Numbers:
+    """A source of fresh batches in every epoch."""
+
+    steps_per_epoch = 50
+
+    def __init__(self, held_out=None):
+        self.held_out = held_out
+
+    def batches(self, epoch):
+        generator = torch.Generator().manual_seed(epoch)
+        return ({"x": 3.0 + torch.randn(64, generator=generator)} for _ in range(self.steps_per_epoch))
+
+    def sample(self):
+        return next(self.batches(-1))
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_any_model_trains_on_any_source_of_batches(schedule):
+    model, history = Mean(), {}
+    settings = TrainingSettings(8, 0.1, schedule=schedule, final_lr_factor=0.05)
+    train(model, Numbers(), settings, history, seed=0, device="cpu", progress=False)
+    assert model.mean.item() == pytest.approx(3.0, abs=0.1)
+    assert history["loss"][-1] == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_held_out_score_is_the_negative_loss_by_default():
+    held_out = [{"x": torch.full((4,), value)} for value in (2.0, 4.0)]
+    model, history = Mean(), {}
+    train(model, Numbers(held_out), TrainingSettings(5, 0.3), history, seed=0, device="cpu", progress=False)
+    assert history["held_out_score"] == [-loss for loss in history["held_out_loss"]]
+    best = -max(history["held_out_score"])
+    assert (1.0 + (model.mean - 3.0) ** 2).item() == pytest.approx(best, rel=1e-5)
+
+
 def test_divergence_is_named_and_the_last_good_weights_kept(monkeypatch):
     model, real, calls = make(), SequenceModel.terms, []
 
@@ -141,7 +212,7 @@ def test_divergence_is_named_and_the_last_good_weights_kept(monkeypatch):
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
-def test_divergence_in_the_first_epoch_says_so(monkeypatch):
+def test_divergence_in_the_first_epoch_is_named(monkeypatch):
     monkeypatch.setattr(SequenceModel, "standardize_latents", lambda *_: None)
     model = make()
     with torch.no_grad():
@@ -178,53 +249,7 @@ def test_copied_latents_are_called_a_collapse(monkeypatch):
         run(model)
 
 
-def test_resuming_needs_a_checkpoint_that_fits(tmp_path):
-    with pytest.raises(InputError, match="nothing to resume"):
-        run(make(), checkpoint_dir=tmp_path, resume=True)
-    run(make(), checkpoint_dir=tmp_path, epochs=1)
-    torch.manual_seed(0)
-    other = SequenceModel(
-        MLPEncoder(6, 2, (8,)), KalmanPredictor(2, 2, ConstantNoise(2), ConstantNoise(2)), LDM(LogDetEntropy())
-    )
-    with pytest.raises(InputError, match="does not fit this model"):
-        run(other, checkpoint_dir=tmp_path, resume=True)
-    (tmp_path / "last.safetensors").write_bytes(b"not a checkpoint")
-    with pytest.raises(InputError, match="does not fit this model"):
-        run(make(), checkpoint_dir=tmp_path, resume=True)
-
-
-@pytest.mark.parametrize("changed", ["seed", "learning_rate", "steps_per_epoch", "entropy"])
-def test_another_run_does_not_go_on_from_a_checkpoint(tmp_path, changed):
-    run(make(), checkpoint_dir=tmp_path, epochs=1)
-    objective = LDM(KNNEntropy()) if changed == "entropy" else None
-    other = {"seed": 1, "learning_rate": 1e-3, "steps_per_epoch": 7}
-    named = {"learning_rate": "settings", "entropy": "model"}.get(changed, changed)
-    with pytest.raises(InputError, match=f"another {named}: resume with the model"):
-        run(make(objective), checkpoint_dir=tmp_path, resume=True, **{k: v for k, v in other.items() if k == changed})
-
-
-def test_a_run_that_is_over_cannot_be_resumed_for_fewer_epochs(tmp_path):
-    run(make(), checkpoint_dir=tmp_path, epochs=3)
-    with pytest.raises(InputError, match=r"last\.safetensors has 3 epochs"):
-        run(make(), checkpoint_dir=tmp_path, resume=True, epochs=1)
-
-
-def test_checkpoints_of_an_earlier_run_are_not_put_into_another(tmp_path, monkeypatch):
-    run(make(), checkpoint_dir=tmp_path, epochs=1, held_out=[rotation(seed=1, steps=300)])
-
-    def interrupt(self):
-        raise KeyboardInterrupt
-
-    model = make()
-    before = copy.deepcopy(model.state_dict())
-    monkeypatch.setattr(SequenceModel, "after_step", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        run(model, checkpoint_dir=tmp_path, held_out=[rotation(seed=1, steps=300)])
-    for name, value in before.items():
-        torch.testing.assert_close(model.state_dict()[name], value, rtol=0, atol=0)
-
-
-def test_weights_of_the_start_come_back_when_no_epoch_was_finished(monkeypatch):
+def test_initial_weights_are_restored_when_no_epoch_was_finished(monkeypatch):
     model, real, calls = make(), SequenceModel.terms, []
     before = copy.deepcopy(model.state_dict())
 
@@ -239,7 +264,7 @@ def test_weights_of_the_start_come_back_when_no_epoch_was_finished(monkeypatch):
         torch.testing.assert_close(model.state_dict()[name], value, rtol=0, atol=0)
 
 
-def test_parts_keep_their_modes():
+def test_training_and_evaluation_modes_are_restored():
     model = make()
     model.encoder.eval()
     run(model, epochs=1)
@@ -262,17 +287,11 @@ def test_bad_options(options, message):
         run(make(), **options)
 
 
-def test_a_gpu_that_is_not_there_is_named():
+def test_a_missing_gpu_is_named():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(InputError, match=r"device 'cuda' does not exist: torch finds .*1 cpu"):
         run(make(), device="cuda")
-
-
-def test_a_file_is_no_folder_for_checkpoints(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="is a file"):
-        run(make(), checkpoint_dir=tmp_path / "file")
 
 
 @pytest.mark.parametrize(
@@ -287,7 +306,10 @@ def test_a_file_is_no_folder_for_checkpoints(tmp_path):
         ("learning_rate", float("nan"), "learning_rate must be positive"),
         ("learning_rate", float("inf"), "learning_rate must be positive"),
         ("weight_decay", -1.0, "weight_decay must be at least 0"),
-        ("activity_sampling_power", -1.0, "must not be negative"),
+        ("activity_sampling_power", -1.0, "activity_sampling_power must be at least 0"),
+        ("schedule", "step", "schedule must be one of cosine, linear, constant"),
+        ("warm_up", 1.0, "warm_up must be at least 0 and below 1"),
+        ("final_lr_factor", 1.5, "final_lr_factor must be between 0 and 1"),
     ],
 )
 def test_bad_settings(name, value, message):
