@@ -7,6 +7,7 @@ from .data import Recording as Recording
 from .data import running_bins as running_bins
 from .decoding import PositionDecoder as PositionDecoder
 from .decoding import cross_fit as cross_fit
+from .decoding import rehearse as rehearse
 from .errors import CollapseError as CollapseError
 from .errors import DivergenceError as DivergenceError
 from .errors import InputError as InputError

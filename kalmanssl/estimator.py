@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
-from kalmanssl.data import Latents, Recording
+from kalmanssl.data import Covariances, Latents, Recording
 from kalmanssl.entropy import EntropyEstimator, make_entropy
 from kalmanssl.errors import InputError
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
@@ -260,11 +260,9 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         stretches, time = self._stretches(X, fitting=False)
         parts = [self._infer(stretch, smooth) for stretch in stretches]
-        covs, cov_index = _joined(parts)
         return Latents(
             **{name: np.concatenate([part[name] for part in parts]) for name in PER_BIN},
-            covs=covs,
-            cov_index=cov_index,
+            covariances=Covariances.concatenate([part["covariances"] for part in parts]),
             time=time,
             segment=np.repeat(np.arange(len(stretches)), [len(s) for s in stretches]),
             smoothed=smooth,
@@ -474,15 +472,21 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
             self._kept |= {"version": version, "inference": copy.deepcopy(self.model_).double().eval()}
         return self._kept["inference"]
 
-    def _infer(self, stretch: np.ndarray, smooth: bool) -> dict[str, np.ndarray]:
+    def _infer(self, stretch: np.ndarray, smooth: bool) -> dict[str, Any]:
         model = self._inference()
         features = self._sequences(stretch, centered=smooth)
         with torch.no_grad():
             latent = model.encoder(features)
             posterior = model.predictor.posterior(latent, features, smooth)
-        parts = {**vars(posterior), "latent": latent}
-        covs = parts.pop("covs").float().numpy()
-        return {"covs": covs} | {name: deinterleave(value.numpy(), len(stretch)) for name, value in parts.items()}
+        per_bin = {
+            "mean": posterior.mean,
+            "latent": latent,
+            "noise": posterior.noise,
+            "log_likelihood": posterior.log_likelihood,
+            "index": posterior.cov_index,
+        }
+        arrays = {name: deinterleave(value.numpy(), len(stretch)) for name, value in per_bin.items()}
+        return arrays | {"covariances": Covariances(posterior.covs.float().numpy(), arrays.pop("index"))}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -492,16 +496,6 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
 
 def _names(settings: type[TrainingSettings | WindowSettings]) -> list[str]:
     return [f.name for f in fields(settings)]
-
-
-def _joined(parts: list[dict[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Covariances of several stretches in one table, and the index of every bin into it."""
-    longest = max((part["covs"] for part in parts), key=len)
-    if all(np.array_equal(part["covs"], longest[: len(part["covs"])]) for part in parts):  # the same filter began anew
-        return longest, np.concatenate([part["cov_index"] for part in parts])
-    sizes = np.cumsum([0] + [len(part["covs"]) for part in parts[:-1]])
-    index = [part["cov_index"] + first for part, first in zip(parts, sizes, strict=True)]
-    return np.concatenate([part["covs"] for part in parts]), np.concatenate(index)
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

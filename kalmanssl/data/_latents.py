@@ -1,45 +1,105 @@
-"""A path through latent space: what a fitted model makes of a recording, with its uncertainty."""
+"""Latents: the posterior over the latent state at every bin of a recording."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Latents"]
+__all__ = ["Covariances", "Latents"]
+
+
+@dataclass(frozen=True)
+class Covariances:
+    """Covariance matrices of a series of bins, with each distinct matrix stored once.
+
+    With constant noise the posterior covariance converges within seconds, and most bins share one matrix. Indexing
+    with a slice, an index array or a boolean mask selects bins.
+
+    Attributes
+    ----------
+    table : (distinct, state, state)
+        The distinct covariance matrices.
+    index : (time,) int
+        Row of `table` that holds the covariance of each bin.
+    """
+
+    table: np.ndarray
+    index: np.ndarray
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Covariances]) -> Covariances:
+        """Join the covariances of consecutive segments.
+
+        Segments that were filtered with constant noise go through the same matrices; these are then stored once.
+        """
+        longest = max((part.table for part in parts), key=len)
+        if all(np.array_equal(part.table, longest[: len(part.table)]) for part in parts):
+            return cls(longest, np.concatenate([part.index for part in parts]))
+        offsets = np.cumsum([0] + [len(part.table) for part in parts[:-1]])
+        index = [part.index + offset for part, offset in zip(parts, offsets, strict=True)]
+        return cls(np.concatenate([part.table for part in parts]), np.concatenate(index))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, bins: slice | np.ndarray) -> Covariances:
+        return Covariances(self.table, self.index[bins])
+
+    def dense(self) -> np.ndarray:
+        """Return the covariance of every bin, (time, state, state); a copy, large for long recordings."""
+        return self.table[self.index]
+
+    def used(self) -> Covariances:
+        """Return the same covariances with a table of only those matrices that a bin has."""
+        kept, index = np.unique(self.index, return_inverse=True)
+        return Covariances(self.table[kept], index)
+
+    def scaled(self, scale: np.ndarray) -> Covariances:
+        """Return the covariances, in float64, of states that were divided by `scale` (state,)."""
+        return Covariances(self.table.astype(float) / scale[:, None] / scale, self.index)
+
+    def square_roots(self) -> np.ndarray:
+        """Return a root `S` of every matrix in `table`, (distinct, state, state) float64, with `S S' = P`.
+
+        It exists for singular covariances, too; negative eigenvalues from rounding are set to zero.
+        """
+        values, vectors = np.linalg.eigh(self.table.astype(float))
+        return vectors * np.sqrt(np.maximum(values, 0))[:, None, :]
 
 
 @dataclass(frozen=True)
 class Latents:
     """Posterior over the latent state at every bin of a recording.
 
-    `numpy.asarray(path)` is the posterior mean, so that a path can be passed to any estimator of scikit-learn;
-    indexing with a slice, an index array or a boolean mask over time gives the path at those bins.
+    `numpy.asarray(latents)` is the posterior mean, so latents can be passed to any estimator of scikit-learn. Indexing
+    with a slice, an index array or a boolean mask over time selects bins.
 
     Attributes
     ----------
     mean : (time, state)
-        Posterior mean of the state; filtered (past and present data) or smoothed (all data).
-    covs : (distinct, state, state), cov_index : (time,)
-        Posterior covariances, each stored once: with constant noise they settle within seconds. `cov` has one per bin.
+        Posterior mean of the state: filtered (past and present data) or smoothed (all data).
+    covariances : Covariances
+        Posterior covariance of the state, with each distinct matrix stored once; `cov` has one per bin.
     time : (time,)
         Bin centers in the recording's clock, seconds.
     latent : (time, latent)
         Output of the encoder, which the filter takes as its observation.
     noise : (time, latent)
-        Variance of the observation noise that the model assigned to each latent channel.
+        Variance of the observation noise of each latent dimension.
     log_likelihood : (time,)
-        One-step predictive log-density of `latent`, nats.
-    segment : (time,)
-        Number of the contiguous stretch each bin belongs to; the filter restarts at each.
+        Log-density of `latent` given the latents before it, nats per bin. With filter steps of `bins_per_step` bins
+        it is the log-density of the step that ends at the bin, divided by `bins_per_step`.
+    segment : (time,) int
+        Number of the contiguous segment of each bin; the filter starts anew in every segment.
     smoothed : bool
-        True if the posterior has seen the whole stretch, False if only the past and present.
+        True if the posterior is given the whole segment, False if it is given only the past and present.
     """
 
     mean: np.ndarray
-    covs: np.ndarray
-    cov_index: np.ndarray
+    covariances: Covariances
     time: np.ndarray
     latent: np.ndarray
     noise: np.ndarray
@@ -49,8 +109,8 @@ class Latents:
 
     @property
     def cov(self) -> np.ndarray:
-        """Posterior covariance of every bin, (time, state, state); a copy, large for long paths."""
-        return self.covs[self.cov_index]
+        """Posterior covariance of every bin, (time, state, state); a copy, large for long recordings."""
+        return self.covariances.dense()
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -70,5 +130,5 @@ class Latents:
         return array.copy() if copy else array
 
     def __getitem__(self, index: slice | np.ndarray) -> Latents:
-        per_bin = ("mean", "cov_index", "time", "latent", "noise", "log_likelihood", "segment")
+        per_bin = ("mean", "covariances", "time", "latent", "noise", "log_likelihood", "segment")
         return replace(self, **{name: getattr(self, name)[index] for name in per_bin})

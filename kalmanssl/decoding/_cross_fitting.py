@@ -1,23 +1,44 @@
-"""Rehearsals: what a model that was fitted on a part of the time makes of the rest.
+"""Cross-fitting: latents of bins that a model was not fitted on, for the calibration of a decoder.
 
-The latents of bins that a model was fitted on are better than those of bins that it was not, and a code that drifts is
-the further away from the fitted part the longer ago that was. A decoder that is calibrated on the bins of its own fit
-is too sure of itself on any others; so the calibration looks at models which had less to see. One is fitted on the
-first part and scored on what comes after it, one on the last part and scored on what came before: how a code drifts is
-as little known in one direction as in the other, and animals change most at the beginning.
+The latents of bins that a model was fitted on are better than those of other bins, and a code that drifts differs more
+the further away in time the fitted part is. A decoder that is calibrated on the bins of its own fit has intervals that
+are too narrow on other bins. The calibration therefore uses copies of the model that were fitted on a part of the time
+only: one on the first part and scored on what comes after it, one on the last part and scored on what came before. Both
+directions are used because the drift is as uncertain backward in time as forward.
 """
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 from sklearn.base import clone
 
 from kalmanssl.data import Latents, Recording
-from kalmanssl.decoding._decoder import HeldOutFit
 from kalmanssl.errors import InputError
 
-__all__ = ["cross_fit"]
+__all__ = ["HeldOutFit", "LatentEstimator", "cross_fit", "rehearse"]
+
+
+@dataclass(frozen=True)
+class HeldOutFit:
+    """Latents of all of the training time, from a model that was fitted on only a part of it.
+
+    Outside that part they are latents of data that the model has not seen, as those of a test part are. Made by
+    `kalmanssl.cross_fit`.
+
+    Attributes
+    ----------
+    latents, smoothed : Latents
+        Filtered and smoothed latents, over the same bins as the latents that the decoder is fitted on.
+    fit_interval : (start, stop)
+        Part of the time that the model was fitted on, seconds.
+    """
+
+    latents: Latents
+    smoothed: Latents
+    fit_interval: tuple[float, float]
 
 
 class LatentEstimator(Protocol):
@@ -27,7 +48,7 @@ class LatentEstimator(Protocol):
         """Change settings by name."""
 
     def fit(self, X: Recording) -> Self:
-        """Fit the latents of a recording."""
+        """Fit to a recording."""
 
     def transform(self, X: Recording, smooth: bool = False) -> Latents:
         """Return the latents of a recording."""
@@ -36,16 +57,17 @@ class LatentEstimator(Protocol):
 def cross_fit(model: LatentEstimator, recording: Recording, share: float = 0.6) -> list[HeldOutFit]:
     """Fit copies of a model on the first and on the last part of its recording, for the calibration of a decoder.
 
-    Each takes as long as its share of the fit itself.
+    Each takes `share` times as long as the fit of the model itself.
 
     Parameters
     ----------
     model : LatentEstimator
         Its settings are used, its weights are not.
     recording : Recording
-        What it was fitted on.
+        The recording that the model was fitted on.
     share : float
-        Share of the time that each copy is fitted on, inside (0, 1). The rest is how far ahead intervals are tried.
+        Fraction of the time that each copy is fitted on, inside (0, 1). The rest sets the longest lag at which the
+        intervals are calibrated.
 
     Returns
     -------
@@ -58,7 +80,7 @@ def cross_fit(model: LatentEstimator, recording: Recording, share: float = 0.6) 
         If `share` is not inside (0, 1), or leaves too little to fit on.
     """
     if not 0 < share < 1:
-        raise InputError(f"share must lie inside (0, 1), got {share}")
+        raise InputError(f"share must lie inside (0, 1), got {share}", parameter="share")
     start, stop = float(recording.time[0]), float(recording.time[-1])
     length = share * (stop - start)
     held_out_fits = []
@@ -67,3 +89,9 @@ def cross_fit(model: LatentEstimator, recording: Recording, share: float = 0.6) 
         filtered, smoothed = (copy.transform(recording, smooth=smooth) for smooth in (False, True))
         held_out_fits.append(HeldOutFit(filtered, smoothed, (first, last)))
     return held_out_fits
+
+
+def rehearse(model: LatentEstimator, recording: Recording, share: float = 0.6) -> list[HeldOutFit]:
+    """Call `cross_fit`, which replaces this name; it will be removed in version 0.2."""
+    warnings.warn("rehearse is now called cross_fit and will be removed in 0.2", FutureWarning, stacklevel=2)
+    return cross_fit(model, recording, share)

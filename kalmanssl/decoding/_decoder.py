@@ -1,76 +1,78 @@
-"""Decoding of behavior from latents, with intervals that hold on time the decoder has not seen."""
+"""The decoder of behavior from latents, with intervals that are calibrated on time it was not fitted on."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
 from kalmanssl.data import Latents
-from kalmanssl.decoding._calibration import Calibration, HeldOutErrors, blocks_of_time, rolling_origins
-from kalmanssl.decoding._drift import Drift, TrainTestBlock, improves_held_out
-from kalmanssl.decoding._mlp_readout import MLPReadout
-from kalmanssl.decoding._readouts import Covariances, LinearReadout, Readout, SklearnReadout
+from kalmanssl.decoding._calibration import Calibration, CalibrationSettings, HeldOutErrors
+from kalmanssl.decoding._circular import wrap_to_period
+from kalmanssl.decoding._cross_fitting import HeldOutFit
+from kalmanssl.decoding._drift import Drift, DriftSettings, TrainTestBlock, improves_held_out
+from kalmanssl.decoding._folds import Fold, Samples, held_out_folds, rolling_folds
+from kalmanssl.decoding._inputs import check_behavior, check_latents, check_periods, usable_bins
+from kalmanssl.decoding._linear_readout import LinearReadout, LinearReadoutSettings
+from kalmanssl.decoding._mlp_readout import MLPReadout, MLPReadoutSettings
+from kalmanssl.decoding._readout import Readout
 from kalmanssl.decoding._results import DecodedPosition, check_level
+from kalmanssl.decoding._sklearn_readout import SklearnReadout, SklearnReadoutSettings
 from kalmanssl.errors import InputError
 
-__all__ = ["DecodedPosition", "HeldOutFit", "PositionDecoder"]
+__all__ = ["PositionDecoder"]
 
 _TAIL = np.array([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04])
-_LEVELS = np.concatenate([_TAIL, np.linspace(0.05, 0.95, 37), 1 - _TAIL[::-1]])
+_LEVELS = np.concatenate([_TAIL, np.linspace(0.05, 0.95, 37), 1 - _TAIL[::-1]])  # of the quantiles that are returned
 
-
-@dataclass(frozen=True)
-class HeldOutFit:
-    """What another model, fitted on only a part of the training time, makes of all of it.
-
-    Its latents of the rest are latents of data it has not seen, as those of the test will be.
-
-    Made by `kalmanssl.cross_fit`.
-
-    Attributes
-    ----------
-    path, smoothed : Latents
-        Filtered and smoothed path, over the same bins as the path that the decoder is fitted on.
-    fitted : (start, stop)
-        What the model was fitted on, seconds.
-    """
-
-    path: Latents
-    smoothed: Latents
-    fitted: tuple[float, float]
+ReadoutSettings = MLPReadoutSettings | LinearReadoutSettings | SklearnReadoutSettings
 
 
 class PositionDecoder(BaseEstimator):
     """Decoder of behavior from latents, with calibrated intervals.
 
-    Fitted several times over: on the first part of the training time to see how it errs on the later part, for the
-    calibration, and on all of it for the predictions. Where bins have a time, the drift of the code is learned and
-    carried on, if that would have helped on the later part (`kalmanssl.decoding`).
+    `fit` fits a readout several times: on parts of the training time, to learn its errors on held-out time for the
+    calibration, and on all of it, for the predictions. If bins have a time, a drift of the code along the direction of
+    motion is fitted and extrapolated, provided that this reduces the error on held-out time.
 
     Parameters
     ----------
     level : float
-        Level of the interval, inside (0, 1).
+        Nominal level of the interval, inside (0, 1).
     regressor : "mlp", "linear" or a regressor of scikit-learn
-        "mlp": an ensemble of small networks with a histogram as output; "linear": ridge with the analytic interval;
-        or anything with `fit` and `predict`, whose residual noise is learned from out-of-block errors.
+        "mlp": an ensemble of small networks whose output is a histogram (`MLPReadout`). "linear": ridge regression with
+        the analytic interval (`LinearReadout`). Anything with `fit` and `predict`: its residual noise is learned by
+        cross-validation (`SklearnReadout`).
     posterior : "quadrature" or "samples"
         How "mlp" averages over the latent posterior: three nodes along the direction that moves the output most, or
-        `n_samples` random draws, which is much slower and agrees to within sampling error.
+        `n_samples` random draws. The draws are much slower and agree to within sampling error.
     n_samples : int
         Draws per bin for `posterior="samples"`.
     period : float or sequence of float or None, optional
-        Period of circular behavior, one per dimension (None for those on the line).
+        Period of circular behavior, one per dimension (None for dimensions that are not circular).
     calibrate : bool
-        Whether to calibrate; without it, intervals are what the readout believes.
+        Whether to calibrate. Without calibration the intervals are those of the readout.
+    readout_settings : MLPReadoutSettings, LinearReadoutSettings or SklearnReadoutSettings, optional
+        Settings of the readout that `regressor` selects.
+    calibration_settings : CalibrationSettings, optional
+    drift_settings : DriftSettings, optional
     random_state : int, optional
         Seed of the networks and samples.
+
+    Attributes
+    ----------
+    readout_ : MLPReadout, LinearReadout or SklearnReadout
+    calibration_ : list of Calibration
+        One per dimension.
+    drift_ : Drift
+        Its rate is 0 if the drift is not used.
+    periods_ : tuple of float or None
+    n_features_in_ : int
 
     Examples
     --------
@@ -92,6 +94,9 @@ class PositionDecoder(BaseEstimator):
         n_samples: int = 1000,
         period: float | Sequence[float | None] | None = None,
         calibrate: bool = True,
+        readout_settings: ReadoutSettings | None = None,
+        calibration_settings: CalibrationSettings | None = None,
+        drift_settings: DriftSettings | None = None,
         random_state: int | None = None,
     ) -> None:
         self.level = level
@@ -100,11 +105,14 @@ class PositionDecoder(BaseEstimator):
         self.n_samples = n_samples
         self.period = period
         self.calibrate = calibrate
+        self.readout_settings = readout_settings
+        self.calibration_settings = calibration_settings
+        self.drift_settings = drift_settings
         self.random_state = random_state
 
     def fit(
         self,
-        path: Latents | np.ndarray,
+        latents: Latents | np.ndarray,
         position: np.ndarray,
         where: np.ndarray | None = None,
         time: np.ndarray | None = None,
@@ -112,139 +120,150 @@ class PositionDecoder(BaseEstimator):
         smoothed: Latents | None = None,
         held_out_fits: Sequence[HeldOutFit] = (),
     ) -> PositionDecoder:
-        """Learn to decode and calibrate.
+        """Fit the readout and calibrate it.
 
         Parameters
         ----------
-        path : Latents or (time, features) array
+        latents : Latents or (time, features) array
             Latents of the kind that will be decoded; an array has no posterior covariance.
         position : (time,) or (time, dims)
             Behavior; bins with NaN are left out.
         where : (time,) bool, optional
-            Bins to learn from, such as `running_bins`.
+            Bins to fit on, such as `running_bins`.
         time : (time,), optional
-            Seconds, for an array; a path brings its own. Without it, lags are not known and intervals do not grow.
+            Times of the bins of an array, seconds; `Latents` have their own. Without times, lags are not known and
+            intervals do not widen with them.
         smoothed : Latents, optional
-            Smoothed path over the same bins. The readout then learns from it, also for the decoding of filtered
-            paths: a filtered latent lags behind by an amount that depends on speed, which a readout would take for
-            part of the code.
+            Smoothed latents over the same bins. If given, the readout is fitted on them and then decodes `latents`.
+            Filtered latents lag behind by an amount that depends on speed, and a readout that is fitted on them would
+            learn this lag.
         held_out_fits : sequence of HeldOutFit
-            Latents from models that were fitted on a first part of the time only. Without them the calibration sees
-            latents that were fitted on the very bins it is scored on, and comes out somewhat narrow.
+            Latents from models that were fitted on a part of the time only, from `kalmanssl.cross_fit`. Without them
+            the calibration uses latents that were fitted on the bins it scores, and the intervals are somewhat narrow.
 
         Raises
         ------
         InputError
-            For lengths that differ, settings that make no sense, no or constant behavior.
+            If lengths differ, a setting is out of range, too few bins are known or the behavior is constant.
         """
         check_level(self.level)
-        mean, _, clock = _latents(path, time)
-        columns, self.flat_ = _behavior(position, len(mean))
-        self.periods_ = _periods(self.period, columns.shape[1])
-        usable = np.isfinite(columns).all(axis=1) & np.isfinite(mean).all(axis=1)
-        if where is not None:
-            where = np.asarray(where)
-            if where.dtype != bool or where.shape != (len(mean),):
-                raise InputError(
-                    f"where is {where.dtype} of shape {where.shape}: it must be bool of shape ({len(mean)},)"
-                )
-            usable &= where
-        if usable.sum() < 10:
-            raise InputError(
-                f"only {usable.sum()} of {len(mean)} bins have a known position and latents: at least 10 are needed"
-            )
-        constant = np.flatnonzero(np.ptp(columns[usable], axis=0) == 0)
-        if len(constant):
-            raise InputError(
-                f"position is constant ({columns[usable][0, constant[0]]:g}) in dimension {constant[0]}: "
-                "nothing to decode"
-            )
-        for dim, period in enumerate(self.periods_):
-            if period:
-                columns[:, dim] %= period
+        calibration_settings = self.calibration_settings or CalibrationSettings()
+        mean, _, known_time = check_latents(latents, time)
+        behavior, self.flat_ = check_behavior(position, len(mean))
+        self.periods_ = check_periods(self.period, behavior.shape[1])
+        usable = usable_bins(mean, behavior, where)
+        behavior = wrap_to_period(behavior, self.periods_)
         self.n_features_in_ = mean.shape[1]
         rng = np.random.default_rng(self.random_state)
-        self.timed_ = clock is not None
-        order = np.arange(len(mean), dtype=float) if clock is None else clock
+        self.timed_ = known_time is not None
+        order = np.arange(len(mean), dtype=float) if known_time is None else known_time
         if np.any(np.diff(order[usable]) <= 0):
-            raise InputError("time must increase: sort the bins or drop the repeated ones")
-        samples = _Samples.of(path, smoothed, columns, order, usable)
-        self.calibration_ = [Calibration.none() for _ in self.periods_]
-        self.drifts_ = False
+            raise InputError("time must increase: sort the bins or drop the repeated ones", parameter="time")
+        min_blocks = calibration_settings.min_blocks
+        samples = Samples.from_latents(latents, smoothed, behavior, order, usable, min_blocks)
+        self.calibration_ = [Calibration.identity() for _ in self.periods_]
+        self.uses_drift_ = False
         if self.calibrate:
-            rehearsed = [_rehearsed(r, path, smoothed) for r in held_out_fits]
-            self._calibrate(_folds(samples, rehearsed, columns, order, usable), rng, bool(rehearsed))
+            folds = (
+                held_out_folds(held_out_fits, latents, smoothed, behavior, order, usable, min_blocks)
+                if held_out_fits
+                else rolling_folds(samples, calibration_settings)
+            )
+            self._calibrate(folds, rng, calibration_settings, per_fold=bool(held_out_fits))
         self.end_ = float(samples.time[-1])
-        self.drift_, self.readout_ = self._fitted(samples, rng)
+        self.drift_, self.readout_ = self._fit_readout(samples, rng)
         return self
 
-    def _fitted(self, samples: _Samples, rng: np.random.Generator) -> tuple[Drift, Readout]:
-        """The drift of the behavior, and a readout of the behavior as it would be at the last bin."""
-        mean, cov, columns = samples.learned_mean, samples.learned_cov, samples.columns
-        drift = Drift.none(mean.shape[1], columns.shape[1])
-        if self.drifts_:
-            drift = Drift.learn(mean, columns, samples.time, self.periods_)
-            columns = columns - drift.displacement(mean, samples.time - samples.time[-1])
-            for dim, period in enumerate(self.periods_):
-                if period:
-                    columns[:, dim] %= period
-        return drift, self._readout().fit(mean, cov, columns, rng)
+    def _fit_readout(self, samples: Samples, rng: np.random.Generator) -> tuple[Drift, Readout]:
+        """Return the drift of the behavior, and a readout of the behavior as it would be at the last bin."""
+        mean, cov, behavior = samples.fit_mean, samples.fit_cov, samples.behavior
+        drift = Drift.zero(mean.shape[1], behavior.shape[1])
+        if self.uses_drift_:
+            drift = Drift.fit(mean, behavior, samples.time, self.periods_, self.drift_settings)
+            behavior = behavior - drift.displacement(mean, samples.time - samples.time[-1])
+            behavior = wrap_to_period(behavior, self.periods_)
+        return drift, self._make_readout().fit(mean, cov, behavior, rng)
 
-    def _calibrate(self, folds: list[tuple[_Samples, _Samples]], rng: np.random.Generator, rehearsed: bool) -> None:
+    def _calibrate(
+        self, folds: list[Fold], rng: np.random.Generator, settings: CalibrationSettings, per_fold: bool
+    ) -> None:
+        """Decide whether the drift is used, and fit one calibration per dimension."""
         if not folds:
-            warnings.warn("too few bins to set later blocks apart: intervals are not calibrated", stacklevel=3)
+            warnings.warn("too few bins to hold out later blocks: intervals are not calibrated", stacklevel=3)
             return
         if self.timed_:
-            tried = [
-                TrainTestBlock((known.learned_mean, known.columns, known.time), (later.mean, later.columns, later.time))
-                for known, later in folds
+            blocks = [
+                TrainTestBlock((train.fit_mean, train.behavior, train.time), (test.mean, test.behavior, test.time))
+                for train, test in folds
             ]
-            self.drifts_ = improves_held_out(tried, self.periods_)
+            self.uses_drift_ = improves_held_out(blocks, self.periods_, self.drift_settings)
         errors: list[list[HeldOutErrors]] = [[] for _ in self.periods_]
-        for known, later in folds:
-            drift, readout = self._fitted(known, rng)
-            age = later.time - known.time[-1]
-            moved = drift.displacement(later.mean, age)
-            lag = np.maximum(age, known.time[0] - later.time)
-            for dim, predictive in enumerate(readout.predict(later.mean, later.cov)):
-                shifted = predictive.shift(moved[:, dim])
-                errors[dim].append(HeldOutErrors(shifted, later.columns[:, dim], lag, later.block))
-        blocks = len(np.unique(np.concatenate([fold.block for fold in errors[0]])))
-        if blocks + 1 < 1 / (1 - self.level):
+        for train, test in folds:
+            for dim, held_out in enumerate(self._held_out_errors(train, test, rng)):
+                errors[dim].append(held_out)
+        n_blocks = len(np.unique(np.concatenate([fold.block for fold in errors[0]])))
+        if n_blocks + 1 < 1 / (1 - self.level):
             warnings.warn(
-                f"calibrated on {blocks} blocks of time: too few to vouch for a level of {self.level:g}",
+                f"calibrated on {n_blocks} blocks of time: too few to guarantee a level of {self.level:g}",
                 stacklevel=3,
             )
-        self.calibration_ = [Calibration.learn(errors_of_dim, each=rehearsed) for errors_of_dim in errors]
+        self.calibration_ = [Calibration.fit(errors_of_dim, per_fold, settings) for errors_of_dim in errors]
 
-    def _readout(self) -> Readout:
+    def _held_out_errors(self, train: Samples, test: Samples, rng: np.random.Generator) -> list[HeldOutErrors]:
+        """Fit a readout on the training part of a fold; return its predictions of the test part by dimension."""
+        drift, readout = self._fit_readout(train, rng)
+        age = test.time - train.time[-1]
+        moved = drift.displacement(test.mean, age)
+        lag = np.maximum(age, train.time[0] - test.time)
+        return [
+            HeldOutErrors(predictive.shift(moved[:, dim]), test.behavior[:, dim], lag, test.block)
+            for dim, predictive in enumerate(readout.predict(test.mean, test.cov))
+        ]
+
+    def _make_readout(self) -> Readout:
+        """Return an unfitted readout of the kind that `regressor` selects."""
         if self.posterior not in ("quadrature", "samples"):
-            raise InputError(f'posterior={self.posterior!r} is neither "quadrature" nor "samples"')
+            raise InputError(
+                f'posterior={self.posterior!r} is neither "quadrature" nor "samples"', parameter="posterior"
+            )
+        settings: Any = self.readout_settings
         if isinstance(self.regressor, str):
             if self.regressor == "linear":
-                return LinearReadout(self.periods_)
+                self._check_readout_settings(LinearReadoutSettings)
+                return LinearReadout(self.periods_, settings)
             if self.regressor == "mlp":
-                samples = self.n_samples if self.posterior == "samples" else None
-                return MLPReadout(self.periods_, n_samples=samples)
+                self._check_readout_settings(MLPReadoutSettings)
+                return MLPReadout(self.periods_, self.n_samples if self.posterior == "samples" else None, settings)
             raise InputError(
-                f'regressor={self.regressor!r} is not known: give "mlp", "linear" or a regressor of scikit-learn'
+                f'regressor={self.regressor!r} is not known: give "mlp", "linear" or a regressor of scikit-learn',
+                parameter="regressor",
             )
         if not (hasattr(self.regressor, "fit") and hasattr(self.regressor, "predict")):
             raise InputError(
                 f"regressor is a {type(self.regressor).__name__} without fit and predict: give an instance such as "
-                "KNeighborsRegressor()"
+                "KNeighborsRegressor()",
+                parameter="regressor",
             )
-        return SklearnReadout(self.regressor, self.periods_)
+        self._check_readout_settings(SklearnReadoutSettings)
+        return SklearnReadout(self.regressor, self.periods_, settings)
 
-    def predict(self, path: Latents | np.ndarray, time: np.ndarray | None = None) -> DecodedPosition:
-        """Decode.
+    def _check_readout_settings(self, expected: type) -> None:
+        if self.readout_settings is not None and not isinstance(self.readout_settings, expected):
+            raise InputError(
+                f"readout_settings are {type(self.readout_settings).__name__}, but regressor={self.regressor!r} takes "
+                f"{expected.__name__}",
+                parameter="readout_settings",
+            )
+
+    def predict(self, latents: Latents | np.ndarray, time: np.ndarray | None = None) -> DecodedPosition:
+        """Decode the behavior.
 
         Parameters
         ----------
-        path : Latents or (time, features) array
+        latents : Latents or (time, features) array
             Latents of the same model.
         time : (time,), optional
-            Seconds, for an array.
+            Times of the bins of an array, seconds.
 
         Raises
         ------
@@ -253,32 +272,32 @@ class PositionDecoder(BaseEstimator):
         InputError
             If the number of features is not that of the fit, or latents are not finite.
         """
-        if not hasattr(self, "readout_"):
-            raise NotFittedError("this PositionDecoder is not fitted yet: call fit(path, position) first")
-        mean, cov, clock = _latents(path, time)
+        check_is_fitted(self, "readout_")
+        mean, cov, known_time = check_latents(latents, time)
         if mean.shape[1] != self.n_features_in_:
             raise InputError(
-                f"path has {mean.shape[1]} features, the decoder was fitted on {self.n_features_in_}: "
-                "use latents of the same model"
+                f"latents has {mean.shape[1]} features, the decoder was fitted on {self.n_features_in_}: "
+                "use latents of the same model",
+                parameter="latents",
             )
         bad = ~np.isfinite(mean).all(axis=1)
         if bad.any():
-            raise InputError(f"path is not finite at {bad.sum()} bins, the first is bin {np.argmax(bad)}")
-        lag = np.full(len(mean), np.nan) if clock is None or not self.timed_ else clock - self.end_
+            raise InputError(
+                f"latents is not finite at {bad.sum()} bins, the first is bin {np.argmax(bad)}", parameter="latents"
+            )
+        lag = np.full(len(mean), np.nan) if known_time is None or not self.timed_ else known_time - self.end_
         table, points = [], []
         moved = self.drift_.displacement(mean, np.nan_to_num(lag))
         for dim, predictive in enumerate(self.readout_.predict(mean, cov)):
-            period = self.periods_[dim]
             predictive = predictive.shift(moved[:, dim])
             table.append(self.calibration_[dim].apply(predictive, lag, _LEVELS).astype(np.float32))
-            points.append(predictive.mean() % period if period else predictive.mean())
-        clock = np.arange(len(mean), dtype=float) if clock is None else clock
-        return DecodedPosition(
-            clock, self.level, np.stack(table, 1), _LEVELS, np.stack(points, 1), self.periods_, self.flat_
-        )
+            points.append(predictive.mean())
+        estimate = wrap_to_period(np.stack(points, axis=1), self.periods_)
+        bin_time = np.arange(len(mean), dtype=float) if known_time is None else known_time
+        return DecodedPosition(bin_time, self.level, np.stack(table, 1), _LEVELS, estimate, self.periods_, self.flat_)
 
-    def state(self) -> dict[str, Any]:
-        """Everything that `from_state` makes this decoder again from.
+    def to_state(self) -> dict[str, Any]:
+        """Return everything from which `from_state` makes this decoder again.
 
         Returns
         -------
@@ -292,142 +311,43 @@ class PositionDecoder(BaseEstimator):
         InputError
             For a regressor of scikit-learn, which cannot be saved without pickle.
         """
-        if not hasattr(self, "readout_"):
-            raise NotFittedError("this PositionDecoder is not fitted yet: call fit(path, position) first")
-        readout = self.readout_.state()
+        check_is_fitted(self, "readout_")
+        readout = self.readout_.to_state()
         settings = self.get_params()
         settings["period"] = list(self.periods_)
+        for name in ("readout_settings", "calibration_settings", "drift_settings"):
+            settings[name] = None if settings[name] is None else asdict(settings[name])
         return {
             "settings": settings,
             "features": self.n_features_in_,
             "flat": self.flat_,
             "timed": self.timed_,
+            "uses_drift": self.uses_drift_,
             "end": self.end_,
-            "drift": self.drift_.state(),
-            "calibration": [calibration.state() for calibration in self.calibration_],
+            "drift": self.drift_.to_state(),
+            "calibration": [calibration.to_state() for calibration in self.calibration_],
             "readout": readout,
         }
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> PositionDecoder:
-        """Make the decoder again that gave `state`."""
-        decoder = cls(**state["settings"])
-        decoder.periods_ = tuple(state["settings"]["period"])
+        """Make a fitted decoder from what `to_state` returned."""
+        settings = dict(state["settings"])
+        linear = settings["regressor"] == "linear"
+        classes: dict[str, Any] = {
+            "readout_settings": LinearReadoutSettings if linear else MLPReadoutSettings,
+            "calibration_settings": CalibrationSettings,
+            "drift_settings": DriftSettings,
+        }
+        for name, make in classes.items():
+            settings[name] = None if settings[name] is None else make(**settings[name])
+        decoder = cls(**settings)
+        decoder.periods_ = tuple(settings["period"])
         decoder.n_features_in_ = int(state["features"])
         decoder.flat_, decoder.timed_ = bool(state["flat"]), bool(state["timed"])
+        decoder.uses_drift_ = bool(state["uses_drift"])
         decoder.end_ = float(state["end"])
-        decoder.drift_ = Drift(**state["drift"])
-        decoder.calibration_ = [Calibration(**values) for values in state["calibration"]]
-        decoder.readout_ = decoder._readout().load(state["readout"])
+        decoder.drift_ = Drift.from_state(state["drift"])
+        decoder.calibration_ = [Calibration.from_state(values) for values in state["calibration"]]
+        decoder.readout_ = (LinearReadout if linear else MLPReadout).from_state(state["readout"])
         return decoder
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """Bins to learn from: what the readout learns from, what will be decoded, and the behavior."""
-
-    learned_mean: np.ndarray
-    learned_cov: Covariances | None
-    mean: np.ndarray
-    cov: Covariances | None
-    columns: np.ndarray
-    time: np.ndarray
-    block: np.ndarray
-
-    @classmethod
-    def of(
-        cls,
-        path: Latents | np.ndarray,
-        smoothed: Latents | None,
-        columns: np.ndarray,
-        time: np.ndarray,
-        usable: np.ndarray,
-    ) -> _Samples:
-        """The usable bins of a path and of its smoothed version."""
-        mean, cov, _ = _latents(path, None)
-        learned_mean, learned_cov, _ = (mean, cov, None) if smoothed is None else _latents(smoothed, None)
-        if learned_mean.shape != mean.shape:
-            raise InputError(
-                f"smoothed has {learned_mean.shape[0]} bins and {learned_mean.shape[1]} features, "
-                f"path {mean.shape[0]} and {mean.shape[1]}: give both over the same bins, from the same model"
-            )
-        block = np.zeros(len(mean), dtype=int)
-        block[usable] = blocks_of_time(time[usable])
-        return cls(learned_mean, learned_cov, mean, cov, columns, time, block)[usable]
-
-    def __getitem__(self, index: slice | np.ndarray) -> _Samples:
-        cut: dict[str, Any] = {name: None if value is None else value[index] for name, value in vars(self).items()}
-        return _Samples(**cut)
-
-
-def _rehearsed(
-    held_out_fit: HeldOutFit, path: Latents | np.ndarray, smoothed: Latents | None
-) -> tuple[Latents, Latents | None, tuple[float, float]]:
-    """What stands for `path` and `smoothed` in a held_out_fit."""
-    if not isinstance(path, Latents):
-        raise InputError("held_out_fits go with a Latents, not with an array")
-    if len(held_out_fit.path) != len(path) or not np.allclose(held_out_fit.path.time, path.time):
-        raise InputError("the path of a held_out_fit has other bins than the path: transform the same recording")
-    target = held_out_fit.smoothed if path.smoothed else held_out_fit.path
-    return target, None if smoothed is None else held_out_fit.smoothed, held_out_fit.fitted
-
-
-def _folds(
-    samples: _Samples,
-    rehearsed: Sequence[tuple[Latents, Latents | None, tuple[float, float]]],
-    columns: np.ndarray,
-    time: np.ndarray,
-    usable: np.ndarray,
-) -> list[tuple[_Samples, _Samples]]:
-    """Pairs of a fitted part, and bins outside it."""
-    if not rehearsed:
-        origins = rolling_origins(samples.block)
-        return [(samples[:origin], samples[origin:]) for origin in origins]
-    folds = []
-    for path, smoothed, (start, stop) in rehearsed:
-        bins = _Samples.of(path, smoothed, columns, time, usable)
-        inside = (bins.time >= start) & (bins.time <= stop)
-        if inside.sum() < 10 or inside.all():
-            raise InputError(
-                f"a held_out_fit on {start:g} to {stop:g} s leaves {inside.sum()} bins to learn from and "
-                f"{(~inside).sum()} to score: choose a part of the training time"
-            )
-        folds.append((bins[inside], bins[~inside]))
-    return folds
-
-
-def _latents(
-    path: Latents | np.ndarray, time: np.ndarray | None
-) -> tuple[np.ndarray, Covariances | None, np.ndarray | None]:
-    if isinstance(path, Latents):
-        return np.asarray(path.mean, dtype=float), Covariances(path.covs, path.cov_index), np.asarray(path.time)
-    mean = np.asarray(path, dtype=float)
-    if mean.ndim != 2:
-        raise InputError(f"path has shape {mean.shape}: give a Latents or an array (time, features)")
-    if time is not None:
-        time = np.asarray(time, dtype=float)
-        if time.shape != (len(mean),):
-            raise InputError(f"time has shape {time.shape}, path {len(mean)} bins: give one time for each bin")
-    return mean, None, time
-
-
-def _behavior(position: np.ndarray, bins: int) -> tuple[np.ndarray, bool]:
-    position = np.array(position, dtype=float)
-    if position.ndim not in (1, 2):
-        raise InputError(f"position has shape {position.shape}: give (time,) or (time, dims)")
-    if len(position) != bins:
-        raise InputError(f"position has {len(position)} bins and path {bins}: cut both to the same bins")
-    return position.reshape(bins, -1), position.ndim == 1
-
-
-def _periods(period: float | Sequence[float | None] | None, dims: int) -> tuple[float | None, ...]:
-    if period is None or np.isscalar(period):
-        periods: tuple[float | None, ...] = (period,) * dims  # type: ignore[assignment]
-    else:
-        periods = tuple(period)  # type: ignore[arg-type]
-    if len(periods) != dims:
-        raise InputError(f"period has {len(periods)} entries and position {dims} dimensions: give one for each")
-    for value in periods:
-        if value is not None and not value > 0:
-            raise InputError(f"period={value!r} must be positive, or None for behavior on a line")
-    return periods

@@ -1,15 +1,14 @@
-"""Fields that move: the shift of place fields with experience, and how to decode in spite of it.
+"""Drift of place fields along the direction of motion, and its correction.
 
-Place fields shift against the direction of motion as an animal goes over the same ground (Mehta, Barnes & McNaughton
-1997, PNAS 94:8918). A decoder that was fitted on earlier time then reads positions ahead of the animal on later time,
-by an amount that can be learned from the earlier time alone: two bins with like latents at different times lie
-apart by ::
+Place fields shift against the direction of motion as an animal repeats a path (Mehta, Barnes & McNaughton 1997, PNAS
+94:8918). A decoder that was fitted on earlier time then reads positions ahead of the animal on later time. The amount
+can be learned from the earlier time alone: the positions at two bins with similar latents differ by ::
 
     y_i - y_j = rate * d_i * (t_i - t_j)
 
-with d_i the direction of motion. The rate is fitted robustly over pairs of neighbors in latent space and carried on
-into time that was not seen, if that helps on held-out later blocks (`improves_held_out`). `Calibration` accounts for
-the drift that remains.
+where d_i is the direction of motion. The rate is fitted by robust regression over pairs of neighbors in latent space.
+It is extrapolated to later time only if this reduces the error on held-out blocks (`improves_held_out`). `Calibration`
+accounts for the drift that remains.
 """
 
 from __future__ import annotations
@@ -22,24 +21,68 @@ import numpy as np
 from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import NearestNeighbors
 
-from kalmanssl.decoding._predictive import wrap
+from kalmanssl.decoding._circular import Periods, difference
+from kalmanssl.utils.validation import check_positive, check_setting, check_whole
 
-__all__ = ["Drift", "TrainTestBlock", "improves_held_out", "motion_direction"]
+__all__ = ["Drift", "DriftSettings", "TrainTestBlock", "improves_held_out", "motion_direction"]
 
-_NEIGHBORS = 25
-_APART = 5.0  # seconds; closer pairs are of the same passage and tell nothing about drift
-_BINS = 4000  # bins that the rate is learned from, evenly spread over the fitted part
-_WORTH = 0.99  # the error on later blocks must fall below this share of what it is without
-_TOLERANCE = 1.345 * 1.4826  # of Huber's loss, in median absolute deviations
-_LAG = 1.0  # seconds to either side over which the direction of motion is taken: of a passage, not of a moment
+_MAD_TO_SD = 1.4826  # standard deviation of a Gaussian in units of its median absolute deviation
+
+
+@dataclass(frozen=True)
+class DriftSettings:
+    """Settings of the drift correction.
+
+    Attributes
+    ----------
+    n_neighbors : int
+        Neighbors in latent space that each bin is compared with.
+    min_time_apart : float
+        Smallest distance in time of two bins that are compared, seconds. Closer ones belong to the same traversal and
+        carry no information about drift.
+    max_bins : int
+        Bins, evenly spaced, from which the rate is learned.
+    max_error_ratio : float
+        The drift is used if the error on held-out blocks is below this fraction of the error without it.
+    huber_threshold : float
+        Threshold of Huber's loss in the regression for the rate, in robust standard deviations.
+    direction_half_width : float
+        The direction of motion at a bin is that of the displacement from this long before to this long after it,
+        seconds.
+    ridge_alphas : tuple of float
+        Penalties for the ridge regression of the direction on the latents; the best by leave-one-out error is used.
+    """
+
+    n_neighbors: int = 25
+    min_time_apart: float = 5.0
+    max_bins: int = 4000
+    max_error_ratio: float = 0.99
+    huber_threshold: float = 1.345
+    direction_half_width: float = 1.0
+    ridge_alphas: tuple[float, ...] = tuple(np.logspace(-2, 3, 11).tolist())
+
+    def __post_init__(self) -> None:
+        check_whole("n_neighbors", self.n_neighbors, 1)
+        check_whole("max_bins", self.max_bins, 2)
+        for name in ("min_time_apart", "max_error_ratio", "huber_threshold", "direction_half_width"):
+            check_positive(name, getattr(self, name))
+        object.__setattr__(self, "ridge_alphas", tuple(self.ridge_alphas))  # a saved state has a list
+        for alpha in self.ridge_alphas:
+            check_positive("ridge_alphas", alpha)
+        check_setting("ridge_alphas", self.ridge_alphas, len(self.ridge_alphas) > 0, "at least one number")
 
 
 @dataclass(frozen=True)
 class TrainTestBlock:
-    """Latents (time, state), behavior (time, dims) and time (seconds) of a fitted part, and of bins after it."""
+    """Training and test part of a fold, each as (latents, behavior, time).
 
-    known: tuple[np.ndarray, np.ndarray, np.ndarray]
-    later: tuple[np.ndarray, np.ndarray, np.ndarray]
+    Attributes
+    ----------
+    train, test : (latents (time, state), behavior (time, dims), time (time,) in seconds)
+    """
+
+    train: tuple[np.ndarray, np.ndarray, np.ndarray]
+    test: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Drift:
@@ -50,9 +93,9 @@ class Drift:
     rate : float
         Units of the behavior per second; 0 without drift.
     center, scale : (state,)
-        Moments that latents are standardized with.
+        Mean and standard deviation by which latents are standardized.
     weight, offset : (state, dims), (dims,)
-        Linear readout of the direction of motion from latents on the unit sphere.
+        Linear readout of the direction of motion from standardized latents of unit length.
     """
 
     def __init__(
@@ -65,24 +108,30 @@ class Drift:
         self.offset = offset
 
     @classmethod
-    def none(cls, features: int, dims: int) -> Drift:
-        """No drift."""
+    def zero(cls, features: int, dims: int) -> Drift:
+        """Return a drift of rate 0."""
         return cls(0.0, np.zeros(features), np.ones(features), np.zeros((features, dims)), np.zeros(dims))
 
     @classmethod
-    def learn(
-        cls, mean: np.ndarray, behavior: np.ndarray, time: np.ndarray, periods: tuple[float | None, ...]
+    def fit(
+        cls,
+        mean: np.ndarray,
+        behavior: np.ndarray,
+        time: np.ndarray,
+        periods: Periods,
+        settings: DriftSettings | None = None,
     ) -> Drift:
-        """Learn from latents (time, state), behavior (time, dims) and time (seconds, increasing)."""
-        direction = motion_direction(behavior, time, periods).astype(np.float32)
-        picked = np.unique(np.linspace(0, len(mean) - 1, min(len(mean), _BINS)).astype(int))
+        """Fit to latents (time, state), behavior (time, dims) and time (seconds, increasing)."""
+        s = settings or DriftSettings()
+        direction = motion_direction(behavior, time, periods, s.direction_half_width).astype(np.float32)
+        picked = np.unique(np.linspace(0, len(mean) - 1, min(len(mean), s.max_bins)).astype(int))
         center, scale = mean.mean(axis=0), np.maximum(mean.std(axis=0), 1e-12)
-        latents, direction = _on_sphere(mean[picked], center, scale), direction[picked]
-        rate = _rate(latents, behavior[picked], time[picked], direction, periods)
-        return cls(rate, center, scale, *_direction_readout(latents, direction))
+        latents, direction = _unit_latents(mean[picked], center, scale), direction[picked]
+        rate = _fit_rate(latents, behavior[picked], time[picked], direction, periods, s)
+        return cls(rate, center, scale, *_direction_readout(latents, direction, s.ridge_alphas))
 
     def displacement(self, mean: np.ndarray, age: np.ndarray) -> np.ndarray:
-        """Behavior minus what it would be at the end of the fitted part, (time, dims).
+        """Return the behavior minus what it would be at the end of the fitted part, (time, dims).
 
         Parameters
         ----------
@@ -92,71 +141,45 @@ class Drift:
         """
         if self.rate == 0:
             return np.zeros((len(mean), len(self.offset)))
-        direction = _on_sphere(mean, self.center, self.scale) @ self.weight + self.offset
+        direction = _unit_latents(mean, self.center, self.scale) @ self.weight + self.offset
         direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1.0)
         return self.rate * direction * age[:, None]
 
-    def state(self) -> dict[str, Any]:
-        """Arguments that make it again."""
+    def to_state(self) -> dict[str, Any]:
+        """Return the arguments that make this drift again."""
         return dict(vars(self))
 
-
-def _direction_readout(latents: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weight and offset of a ridge regression of the direction of motion, stretched to the length that directions have.
-
-    Latents of a state-space model hold the motion, so that a linear readout tells it, and at every bin within a
-    fraction of a millisecond.
-    """
-    ridge = RidgeCV(alphas=np.logspace(-2, 3, 11)).fit(latents, direction)
-    told = ridge.predict(latents).reshape(direction.shape)
-    stretch = float((direction**2).sum() / max(float((direction * told).sum()), 1e-12)) if direction.any() else 0.0
-    weight = stretch * ridge.coef_.reshape(direction.shape[1], -1).T
-    return weight, stretch * np.atleast_1d(ridge.intercept_)
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Drift:
+        """Make a drift from what `to_state` returned."""
+        return cls(**state)
 
 
-def improves_held_out(blocks: Sequence[TrainTestBlock], periods: tuple[float | None, ...]) -> bool:
-    """Whether neighbors tell the behavior of later bins better with the drift of the earlier ones than without."""
+def improves_held_out(
+    blocks: Sequence[TrainTestBlock], periods: Periods, settings: DriftSettings | None = None
+) -> bool:
+    """Test whether the drift of the training parts reduces the error of nearest neighbors on the test parts."""
+    s = settings or DriftSettings()
     with_drift, without = [], []
     for block in blocks:
-        (mean, behavior, time), (later_mean, later_behavior, later_time) = block.known, block.later
-        if len(mean) <= _NEIGHBORS:
+        (mean, behavior, time), (test_mean, test_behavior, test_time) = block.train, block.test
+        if len(mean) <= s.n_neighbors:
             continue
-        drift = Drift.learn(mean, behavior, time, periods)
-        reference, points = (_on_sphere(m, drift.center, drift.scale) for m in (mean, later_mean))
-        near = _neighbors(reference, points)
-        off = _difference(behavior[near], later_behavior[:, None], periods)
-        direction = motion_direction(behavior, time, periods)
-        moved = drift.rate * direction[near] * (later_time[:, None] - time[near])[..., None]
-        without.append(np.abs(off.mean(axis=1)).ravel())
-        with_drift.append(np.abs((off + moved).mean(axis=1)).ravel())
+        drift = Drift.fit(mean, behavior, time, periods, s)
+        reference, points = (_unit_latents(m, drift.center, drift.scale) for m in (mean, test_mean))
+        near = _nearest(reference, points, s.n_neighbors)
+        error = difference(behavior[near], test_behavior[:, None], periods)
+        direction = motion_direction(behavior, time, periods, s.direction_half_width)
+        moved = drift.rate * direction[near] * (test_time[:, None] - time[near])[..., None]
+        without.append(np.abs(error.mean(axis=1)).ravel())
+        with_drift.append(np.abs((error + moved).mean(axis=1)).ravel())
     if not without:
         return False
-    return bool(np.concatenate(with_drift).mean() < _WORTH * np.concatenate(without).mean())
+    return bool(np.concatenate(with_drift).mean() < s.max_error_ratio * np.concatenate(without).mean())
 
 
-def _rate(
-    latents: np.ndarray,
-    behavior: np.ndarray,
-    time: np.ndarray,
-    direction: np.ndarray,
-    periods: tuple[float | None, ...],
-) -> float:
-    """Huber regression over pairs of neighbors of different passages, by reweighted least squares."""
-    near, apart = _neighbors_apart(latents, time)
-    shift = _difference(behavior[:, None], behavior[near], periods)[apart].ravel()
-    effect = (direction[:, None] * (time[:, None] - time[near])[..., None])[apart].ravel()
-    if not (effect**2).sum() > 0:
-        return 0.0
-    tolerance = max(_TOLERANCE * float(np.median(np.abs(shift))), 1e-12)
-    rate, weight = 0.0, np.ones(len(shift))
-    for _ in range(20):
-        rate = float((weight * shift * effect).sum() / (weight * effect**2).sum())
-        weight = 1 / np.maximum(np.abs(shift - rate * effect) / tolerance, 1.0)
-    return rate
-
-
-def motion_direction(behavior: np.ndarray, time: np.ndarray, periods: tuple[float | None, ...]) -> np.ndarray:
-    """Unit vector of motion at every bin, (time, dims), zero where nothing moves; never taken over a gap.
+def motion_direction(behavior: np.ndarray, time: np.ndarray, periods: Periods, half_width: float = 1.0) -> np.ndarray:
+    """Return the unit vector of motion at every bin, (time, dims); zero at rest. Gaps in time are never crossed.
 
     Parameters
     ----------
@@ -164,42 +187,77 @@ def motion_direction(behavior: np.ndarray, time: np.ndarray, periods: tuple[floa
     time : (time,)
         Seconds, increasing.
     periods : tuple of float or None
-        One per dimension; None for a dimension on the line.
+        One per dimension; None for a dimension that is not circular.
+    half_width : float
+        Seconds before and after the bin between which the displacement is taken.
     """
     step = np.median(np.diff(time))
-    reach = max(1, round(_LAG / step))
+    reach = max(1, round(half_width / step))
     index = np.arange(len(time))
-    stretch = np.concatenate([[0], np.cumsum(np.diff(time) > 1.5 * step)])
-    first, stop = (np.searchsorted(stretch, stretch, side=side) for side in ("left", "right"))
+    segment = np.concatenate([[0], np.cumsum(np.diff(time) > 1.5 * step)])
+    first, stop = (np.searchsorted(segment, segment, side=side) for side in ("left", "right"))
     later, earlier = np.minimum(index + reach, stop - 1), np.maximum(index - reach, first)
-    # Small steps are added up: within two seconds an animal can go round more than half of a circle.
+    # Small steps are summed, since an animal can go around more than half of a circle within the window.
     traveled = np.zeros(behavior.shape)
-    traveled[1:] = np.cumsum(_difference(behavior[1:], behavior[:-1], periods), axis=0)
+    traveled[1:] = np.cumsum(difference(behavior[1:], behavior[:-1], periods), axis=0)
     moved = traveled[later] - traveled[earlier]
-    speed = np.linalg.norm(moved, axis=1, keepdims=True)
-    return np.divide(moved, speed, out=np.zeros_like(moved), where=speed > 0)
+    distance = np.linalg.norm(moved, axis=1, keepdims=True)
+    return np.divide(moved, distance, out=np.zeros_like(moved), where=distance > 0)
 
 
-def _difference(a: np.ndarray, b: np.ndarray, periods: tuple[float | None, ...]) -> np.ndarray:
-    difference = a - b
-    return np.stack([wrap(difference[..., dim], period) for dim, period in enumerate(periods)], axis=-1)
+def _direction_readout(
+    latents: np.ndarray, direction: np.ndarray, ridge_alphas: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weight and offset of a ridge regression of the direction of motion, rescaled to undo its shrinkage.
+
+    Latents of a state-space model contain the velocity, so a linear readout of the direction is enough.
+    """
+    ridge = RidgeCV(alphas=np.array(ridge_alphas)).fit(latents, direction)
+    predicted = ridge.predict(latents).reshape(direction.shape)
+    overlap = max(float((direction * predicted).sum()), 1e-12)
+    gain = float((direction**2).sum() / overlap) if direction.any() else 0.0
+    weight = gain * ridge.coef_.reshape(direction.shape[1], -1).T
+    return weight, gain * np.atleast_1d(ridge.intercept_)
 
 
-def _on_sphere(mean: np.ndarray, center: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def _fit_rate(
+    latents: np.ndarray,
+    behavior: np.ndarray,
+    time: np.ndarray,
+    direction: np.ndarray,
+    periods: Periods,
+    settings: DriftSettings,
+) -> float:
+    """Return the rate from Huber regression over pairs of neighbors, by iteratively reweighted least squares."""
+    near, apart = _nearest_apart(latents, time, settings)
+    shift = difference(behavior[:, None], behavior[near], periods)[apart].ravel()
+    effect = (direction[:, None] * (time[:, None] - time[near])[..., None])[apart].ravel()
+    if not (effect**2).sum() > 0:
+        return 0.0
+    tolerance = max(settings.huber_threshold * _MAD_TO_SD * float(np.median(np.abs(shift))), 1e-12)
+    rate, weight = 0.0, np.ones(len(shift))
+    for _ in range(20):  # enough to converge
+        rate = float((weight * shift * effect).sum() / (weight * effect**2).sum())
+        weight = 1 / np.maximum(np.abs(shift - rate * effect) / tolerance, 1.0)
+    return rate
+
+
+def _unit_latents(mean: np.ndarray, center: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Return standardized latents divided by their length."""
     standard = ((mean - center) / scale).astype(np.float32)
     return standard / np.maximum(np.linalg.norm(standard, axis=1, keepdims=True), 1e-12)
 
 
-def _neighbors(reference: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Indices of the nearest reference points, (time, neighbors); on the sphere their order is that of the cosine."""
-    search = NearestNeighbors(n_neighbors=min(_NEIGHBORS, len(reference)), algorithm="brute").fit(reference)
+def _nearest(reference: np.ndarray, points: np.ndarray, n_neighbors: int) -> np.ndarray:
+    """Return the indices (time, neighbors) of the nearest reference points."""
+    search = NearestNeighbors(n_neighbors=min(n_neighbors, len(reference)), algorithm="brute").fit(reference)
     return search.kneighbors(points, return_distance=False)
 
 
-def _neighbors_apart(latents: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (time, neighbors) of the nearest bins of other passages, and which of them are that."""
-    distance = 1 - latents @ latents.T
-    distance[np.abs(time[:, None] - time) <= _APART] = np.inf
-    count = min(_NEIGHBORS, len(latents) - 1)
-    near = np.argpartition(distance, count, axis=1)[:, :count]
-    return near, np.isfinite(np.take_along_axis(distance, near, axis=1))
+def _nearest_apart(latents: np.ndarray, time: np.ndarray, settings: DriftSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices (time, neighbors) of the nearest bins that are far enough in time, and which of them are."""
+    cosine_distance = 1 - latents @ latents.T
+    cosine_distance[np.abs(time[:, None] - time) <= settings.min_time_apart] = np.inf
+    count = min(settings.n_neighbors, len(latents) - 1)
+    near = np.argpartition(cosine_distance, count, axis=1)[:, :count]
+    return near, np.isfinite(np.take_along_axis(cosine_distance, near, axis=1))

@@ -1,23 +1,25 @@
-"""How good decoded behavior is: the error of the estimate, and whether the intervals keep their promise."""
+"""Scores of decoded behavior: errors of the point estimate, and coverage and width of the intervals."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kalmanssl.decoding._calibration import blocks_of_time, calibration_curve
-from kalmanssl.decoding._predictive import wrap
+from kalmanssl.decoding._blocks import blocks_of_time
+from kalmanssl.decoding._circular import wrap
+from kalmanssl.decoding._inputs import check_mask
 from kalmanssl.decoding._results import DecodedPosition
 from kalmanssl.errors import InputError
 
-__all__ = ["score_decoding"]
+__all__ = ["calibration_curve", "score_decoding"]
 
 LEVELS = (0.5, 0.8, 0.95)
 
 
 def score_decoding(decoded: DecodedPosition, truth: np.ndarray, mask: np.ndarray | None = None) -> dict[str, Any]:
-    """Score decoded behavior against what happened.
+    """Score decoded behavior against the true behavior.
 
     Parameters
     ----------
@@ -31,14 +33,14 @@ def score_decoding(decoded: DecodedPosition, truth: np.ndarray, mask: np.ndarray
     -------
     dict
         `bins` scored, `median_error`, `mean_error` (absolute, in the unit of the behavior), `r2`, `crps` (mean),
-        `coverage`, `coverage_error` and `width`, each a dict by level ("50", "80", "95"), and `calibration`, the
-        curve of `kalmanssl.decoding.calibration_curve` as lists. `coverage_error` is one standard error over
-        contiguous stretches of time, since neighboring bins err together.
+        `coverage`, `coverage_error` and `width`, each a dict by nominal level ("50", "80", "95"), and `calibration`,
+        the curve of `kalmanssl.decoding.calibration_curve` as lists. `coverage_error` is one standard error over
+        contiguous segments of time, since the errors of neighboring bins are correlated.
 
-        With several dimensions the dict holds these for all together and a list `dimensions` of the same dict
-        for each: errors are then Euclidean distances, `r2` takes all dimensions' squared errors together, `crps`,
-        `width` and `coverage` are means over dimensions (of marginal intervals, not of a joint region).
-        On circular dimensions errors go the short way round and `r2` compares with the circular mean.
+        With several dimensions the dict holds the scores of all together, and a list `dimensions` of the same dict for
+        each. For all together, errors are Euclidean distances, `r2` uses the squared errors of all dimensions, and
+        `crps`, `width` and `coverage` are means over dimensions (of marginal intervals, not of a joint region).
+        On circular dimensions errors go the short way around and `r2` compares with the circular mean.
 
     Raises
     ------
@@ -50,38 +52,42 @@ def score_decoding(decoded: DecodedPosition, truth: np.ndarray, mask: np.ndarray
     error = decoded.error(truth).reshape(columns.shape)
     known = np.isfinite(columns).all(axis=1)
     if mask is not None:
-        mask = np.asarray(mask)
-        if mask.dtype != bool or mask.shape != (len(truth),):
-            raise InputError(f"mask is {mask.dtype} of shape {mask.shape}: it must be bool of shape ({len(truth)},)")
-        known &= mask
+        known &= check_mask("mask", mask, len(truth))
     if not known.any():
-        raise InputError("no bin is left to score: truth is NaN, or mask False, everywhere")
-    decoded, columns, error = decoded[known], columns[known], error[known]
-    truth = truth[known]
-    parts = {
-        "pit": decoded.pit(truth).reshape(columns.shape),
-        "crps": decoded.crps(truth).reshape(columns.shape),
-    }
-    width = {level: _width(decoded, level).reshape(columns.shape) for level in LEVELS}
-    around = np.stack(
-        [_deviation(column, period) for column, period in zip(columns.T, decoded.periods, strict=True)], axis=1
+        raise InputError("no bin is left to score: truth is NaN, or mask False, everywhere", parameter="truth")
+    decoded, columns, truth = decoded[known], columns[known], truth[known]
+    bins = _ScoredBins(
+        error=error[known],
+        deviation=np.stack(
+            [_deviation(column, period) for column, period in zip(columns.T, decoded.periods, strict=True)], axis=1
+        ),
+        pit=decoded.pit(truth).reshape(columns.shape),
+        crps=decoded.crps(truth).reshape(columns.shape),
+        width={level: _width(decoded, level).reshape(columns.shape) for level in LEVELS},
     )
     block = blocks_of_time(decoded.time)
-    dimensions = [
-        _scores(
-            error[:, [d]],
-            around[:, [d]],
-            parts["pit"][:, [d]],
-            parts["crps"][:, [d]],
-            {level: w[:, [d]] for level, w in width.items()},
-            block,
-        )
-        for d in range(columns.shape[1])
-    ]
-    if len(dimensions) == 1:
-        return dimensions[0]
-    together = _scores(error, around, parts["pit"], parts["crps"], width, block)
-    return together | {"dimensions": dimensions}
+    dimensions = [_scores(bins.dimension(d), block) for d in range(columns.shape[1])]
+    return dimensions[0] if len(dimensions) == 1 else _scores(bins, block) | {"dimensions": dimensions}
+
+
+@dataclass(frozen=True)
+class _ScoredBins:
+    """What the scores are computed from, each (time, dims).
+
+    `deviation` is the truth minus its mean, `pit` the predictive probability of lying below the truth, and `width` the
+    width of the interval at each level.
+    """
+
+    error: np.ndarray
+    deviation: np.ndarray
+    pit: np.ndarray
+    crps: np.ndarray
+    width: dict[float, np.ndarray]
+
+    def dimension(self, d: int) -> _ScoredBins:
+        """Return the same of one dimension."""
+        width = {level: values[:, [d]] for level, values in self.width.items()}
+        return _ScoredBins(self.error[:, [d]], self.deviation[:, [d]], self.pit[:, [d]], self.crps[:, [d]], width)
 
 
 def _width(decoded: DecodedPosition, level: float) -> np.ndarray:
@@ -90,7 +96,7 @@ def _width(decoded: DecodedPosition, level: float) -> np.ndarray:
 
 
 def _deviation(values: np.ndarray, period: float | None) -> np.ndarray:
-    """Deviation from the mean, circular where there is a period."""
+    """Return the deviation from the mean, or from the circular mean if there is a period."""
     if period is None:
         return values - values.mean()
     angle = 2 * np.pi * values / period
@@ -98,28 +104,59 @@ def _deviation(values: np.ndarray, period: float | None) -> np.ndarray:
     return wrap(values - mean, period)
 
 
-def _scores(
-    error: np.ndarray,
-    around: np.ndarray,
-    pit: np.ndarray,
-    crps: np.ndarray,
-    width: dict[float, np.ndarray],
-    block: np.ndarray,
-) -> dict[str, Any]:
-    distance = np.linalg.norm(error, axis=1)
-    total = float((around**2).sum())
-    repeated = np.repeat(block, pit.shape[1])
-    promised = calibration_curve(pit.ravel(), np.array(LEVELS), repeated)
-    curve = calibration_curve(pit.ravel(), block=repeated)
+def _scores(bins: _ScoredBins, block: np.ndarray) -> dict[str, Any]:
+    """Return the scores of all dimensions together."""
+    distance = np.linalg.norm(bins.error, axis=1)
+    total = float((bins.deviation**2).sum())
+    repeated = np.repeat(block, bins.pit.shape[1])
+    at_levels = calibration_curve(bins.pit.ravel(), np.array(LEVELS), repeated)
+    curve = calibration_curve(bins.pit.ravel(), block=repeated)
     names = [f"{100 * level:g}" for level in LEVELS]
     return {
-        "bins": len(error),
+        "bins": len(bins.error),
         "median_error": float(np.median(distance)),
         "mean_error": float(distance.mean()),
-        "r2": 1 - float((error**2).sum()) / total if total > 0 else float("nan"),
-        "crps": float(crps.mean()),
-        "coverage": dict(zip(names, promised["empirical"].tolist(), strict=True)),
-        "coverage_error": dict(zip(names, promised["error"].tolist(), strict=True)),
-        "width": {name: float(width[level].mean()) for name, level in zip(names, LEVELS, strict=True)},
+        "r2": 1 - float((bins.error**2).sum()) / total if total > 0 else float("nan"),
+        "crps": float(bins.crps.mean()),
+        "coverage": dict(zip(names, at_levels["empirical"].tolist(), strict=True)),
+        "coverage_error": dict(zip(names, at_levels["error"].tolist(), strict=True)),
+        "width": {name: float(bins.width[level].mean()) for name, level in zip(names, LEVELS, strict=True)},
         "calibration": {key: values.tolist() for key, values in curve.items()},
     }
+
+
+def calibration_curve(
+    pit: np.ndarray, levels: np.ndarray | None = None, block: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Compute the fraction of truths inside the central interval of each nominal level, and its standard error.
+
+    Parameters
+    ----------
+    pit : (time,)
+        Predictive probability of lying below the truth; NaN is left out.
+    levels : (levels,), optional
+        Nominal central levels; 0.05 to 0.95 and 0.99 by default.
+    block : (time,) int, optional
+        Blocks of bins whose errors are correlated; the standard error is then over blocks instead of bins.
+
+    Returns
+    -------
+    dict
+        `nominal`, `empirical` and `error` (one standard error), each (levels,).
+    """
+    levels = np.append(np.linspace(0.05, 0.95, 19), 0.99) if levels is None else np.asarray(levels)
+    known = np.isfinite(pit)
+    inside = np.abs(2 * pit[known] - 1)[:, None] <= levels
+    block = np.arange(known.sum()) if block is None else np.unique(block[known], return_inverse=True)[1]
+    if len(inside) == 0:
+        return {
+            "nominal": levels,
+            "empirical": np.full(len(levels), np.nan),
+            "error": np.full(len(levels), np.nan),
+        }
+    empirical = inside.mean(axis=0)
+    size = np.bincount(block)
+    excess = np.stack([np.bincount(block, column) for column in (inside - empirical).T], axis=1)
+    count = len(size)
+    error = np.sqrt((excess**2).sum(axis=0) * count / max(count - 1, 1)) / size.sum()
+    return {"nominal": levels, "empirical": empirical, "error": error}

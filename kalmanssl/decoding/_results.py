@@ -7,16 +7,17 @@ from numbers import Real
 
 import numpy as np
 
-from kalmanssl.decoding._predictive import quantile_crps, wrap
+from kalmanssl.decoding._circular import Periods, difference, wrap
+from kalmanssl.decoding._crps import quantile_crps
 from kalmanssl.errors import InputError
 
 __all__ = ["DecodedPosition", "check_level"]
 
 
 def check_level(level: float, name: str = "level") -> None:
-    """Raise an `InputError` unless `level` is a number inside (0, 1)."""
+    """Raise `InputError` unless `level` is a number inside (0, 1)."""
     if not (isinstance(level, Real) and 0 < level < 1):
-        raise InputError(f"{name}={level!r} must be a number between 0 and 1, such as 0.95")
+        raise InputError(f"{name}={level!r} must be a number between 0 and 1, such as 0.95", parameter=name)
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,15 @@ class DecodedPosition:
     time : (time,)
         Bin centers in the recording's clock, seconds.
     level : float
-        Level of `lower` and `upper`.
+        Nominal level of the interval from `lower` to `upper`.
     table : (time, dims, levels)
-        Quantiles at `levels`. On circular dimensions they lie on the turn of the median and may leave [0, period).
+        Quantiles at `levels`. On circular dimensions they are continuous around the median and may leave [0, period).
     levels : (levels,)
-        Probabilities of the quantiles in `table`.
+        Probabilities of the quantiles in `table`, increasing.
     points : (time, dims)
-        Point estimates.
+        Point estimates: means of the predictive distributions before calibration.
     periods : tuple of float or None
-        Period of each dimension, None on the line.
+        Period of each dimension; None for a dimension that is not circular.
     flat : bool
         True if the behavior was given as (time,).
     """
@@ -48,7 +49,7 @@ class DecodedPosition:
     table: np.ndarray
     levels: np.ndarray
     points: np.ndarray
-    periods: tuple[float | None, ...]
+    periods: Periods
     flat: bool
 
     def __len__(self) -> int:
@@ -65,13 +66,14 @@ class DecodedPosition:
             self.flat,
         )
 
-    def _shaped(self, columns: np.ndarray) -> np.ndarray:
+    def _as_given(self, columns: np.ndarray) -> np.ndarray:
+        """Return (time, dims) in the shape that the behavior was given in."""
         return columns[:, 0] if self.flat else columns
 
     @property
     def mean(self) -> np.ndarray:
         """Point estimate, within [0, period) on circular dimensions."""
-        return self._shaped(self.points)
+        return self._as_given(self.points)
 
     @property
     def lower(self) -> np.ndarray:
@@ -89,63 +91,62 @@ class DecodedPosition:
         return self.quantile(0.5)
 
     def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper end of the central interval at `level`, a number inside (0, 1)."""
+        """Return the lower and upper end of the central interval at `level`, a number inside (0, 1)."""
         check_level(level)
         return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
 
     def quantile(self, q: float) -> np.ndarray:
-        """Quantile at probability `q`, a number inside (0, 1); linear between those of `table`."""
+        """Return the quantile at probability `q`, a number inside (0, 1); linear between those of `table`."""
         check_level(q, "q")
         right = int(np.clip(np.searchsorted(self.levels, q), 1, len(self.levels) - 1))
         low, high = self.levels[right - 1], self.levels[right]
-        share = float(np.clip((q - low) / (high - low), 0, 1))
-        return self._shaped((1 - share) * self.table[:, :, right - 1] + share * self.table[:, :, right])
+        weight = float(np.clip((q - low) / (high - low), 0, 1))
+        return self._as_given((1 - weight) * self.table[:, :, right - 1] + weight * self.table[:, :, right])
 
     def error(self, truth: np.ndarray) -> np.ndarray:
-        """Point estimate minus `truth`, the short way round on circular dimensions; NaN where the truth is."""
-        truth = self._columns(truth)
-        return self._shaped(
-            np.stack(
-                [wrap(self.points[:, dim] - truth[:, dim], period) for dim, period in enumerate(self.periods)],
-                1,
-            )
-        )
+        """Return the point estimate minus `truth`, the short way around a circle; NaN where the truth is NaN."""
+        return self._as_given(difference(self.points, self._columns(truth), self.periods))
 
     def crps(self, truth: np.ndarray) -> np.ndarray:
-        """Continuous ranked probability score at every bin, in the unit of the behavior; NaN where the truth is."""
-        truth = self._near(truth)
+        """Return the continuous ranked probability score of every bin, in the unit of the behavior.
+
+        NaN where the truth is NaN.
+        """
+        truth = self._near_median(truth)
         scores = [
             quantile_crps(self.table[:, dim].astype(float), self.levels, truth[:, dim]) for dim in range(truth.shape[1])
         ]
-        return self._shaped(np.stack(scores, axis=1))
+        return self._as_given(np.stack(scores, axis=1))
 
     def pit(self, truth: np.ndarray) -> np.ndarray:
-        """Predictive probability of lying below `truth`: uniform if the predictions are calibrated."""
-        truth = self._near(truth)
+        """Return the predictive probability of lying below `truth`; uniform if the predictions are calibrated."""
+        truth = self._near_median(truth)
         result = np.full(truth.shape, np.nan)
         for dim in range(truth.shape[1]):
             quantiles, value = self.table[:, dim].astype(float), truth[:, dim]
             known = np.flatnonzero(np.isfinite(value))
             right = np.clip((quantiles[known] < value[known, None]).sum(axis=1), 1, len(self.levels) - 1)
             low, high = quantiles[known, right - 1], quantiles[known, right]
-            share = np.clip((value[known] - low) / np.maximum(high - low, 1e-12), 0, 1)
-            levels = self.levels[right - 1] + share * (self.levels[right] - self.levels[right - 1])
+            weight = np.clip((value[known] - low) / np.maximum(high - low, 1e-12), 0, 1)
+            levels = self.levels[right - 1] + weight * (self.levels[right] - self.levels[right - 1])
             levels[value[known] < quantiles[known, 0]] = 0.0
             levels[value[known] > quantiles[known, -1]] = 1.0
             result[known, dim] = levels
-        return self._shaped(result)
+        return self._as_given(result)
 
     def _columns(self, truth: np.ndarray) -> np.ndarray:
+        """Return the truth as (time, dims)."""
         truth = np.asarray(truth, dtype=float)
         columns = truth[:, None] if truth.ndim == 1 else truth
         if columns.shape != self.points.shape:
             raise InputError(
-                f"truth has shape {truth.shape}, the decoded behavior {self.mean.shape}: give one value for each"
+                f"truth has shape {truth.shape}, the decoded behavior {self.mean.shape}: give one value for each",
+                parameter="truth",
             )
         return columns
 
-    def _near(self, truth: np.ndarray) -> np.ndarray:
-        """The truth on the turn of the median."""
+    def _near_median(self, truth: np.ndarray) -> np.ndarray:
+        """Return the truth with multiples of the period added, so that it is within half a period of the median."""
         truth = self._columns(truth)
         middle = self.table[:, :, len(self.levels) // 2]
         near = [

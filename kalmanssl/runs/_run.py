@@ -199,7 +199,7 @@ class Run:
         """Write everything into an empty folder."""
         self.model.save(folder / "model")
         if self.decoder is not None:
-            arrays, plain = _flatten_state(self.decoder.state())
+            arrays, plain = _flatten_state(self.decoder.to_state())
             save_folder(folder / "decoder", "decoder", arrays, {"state": plain})
         if self.evaluation is not None:
             self.evaluation.save(folder / "evaluation")

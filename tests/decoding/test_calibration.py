@@ -1,46 +1,50 @@
+"""Calibration on held-out blocks, blocks of time, and calibration curves."""
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 
 from kalmanssl.decoding import (
     Calibration,
+    CalibrationSettings,
     HeldOutErrors,
     ScalePredictive,
     blocks_of_time,
     calibration_curve,
     rolling_origins,
 )
+from kalmanssl.errors import InputError
 
 DEVIATES = np.linspace(-4, 4, 65)
 TABLE = np.stack([norm.cdf(DEVIATES), DEVIATES])
 LEVELS = np.array([0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975])
 
 
-def believed(bins, sd=1.0):
+def gaussian(bins, sd=1.0):
     return ScalePredictive(np.zeros(bins), np.full(bins, sd), TABLE)
 
 
-def later(error, lag=None, block=None, sd=1.0):
+def held_out(error, lag=None, block=None, sd=1.0):
     bins = len(error)
     lag = np.linspace(0, 100, bins) if lag is None else lag
     block = np.arange(bins) // 20 if block is None else block
-    return HeldOutErrors(believed(bins, sd), error, lag, block)
+    return HeldOutErrors(gaussian(bins, sd), error, lag, block)
 
 
 def coverage(calibration, error, lag=50.0, sd=1.0):
-    """Of the central 50, 80 and 95 % intervals."""
-    quantiles = calibration.apply(believed(len(error), sd), np.broadcast_to(lag, error.shape), LEVELS)
+    """Coverage of the central 50, 80 and 95 % intervals."""
+    quantiles = calibration.apply(gaussian(len(error), sd), np.broadcast_to(lag, error.shape), LEVELS)
     return np.mean((quantiles[:, [2, 1, 0]] <= error[:, None]) & (error[:, None] <= quantiles[:, [4, 5, 6]]), axis=0)
 
 
-def test_stretches_of_time_are_blocks():
+def test_contiguous_segments_are_blocks():
     time = np.concatenate([np.arange(10), 50 + np.arange(5), 90 + np.arange(3)]) * 0.1
-    np.testing.assert_array_equal(blocks_of_time(time, at_least=3), [0] * 10 + [1] * 5 + [2] * 3)
+    np.testing.assert_array_equal(blocks_of_time(time, min_blocks=3), [0] * 10 + [1] * 5 + [2] * 3)
 
 
-def test_long_stretches_are_cut_until_there_are_enough():
+def test_long_segments_are_cut_until_there_are_enough_blocks():
     time = np.concatenate([np.arange(900), 2000 + np.arange(100)]) * 0.1
-    block = blocks_of_time(time, at_least=20)
+    block = blocks_of_time(time, min_blocks=20)
     assert len(np.unique(block)) == 20
     assert np.bincount(block).max() <= 51
     assert block[899] != block[900]
@@ -48,13 +52,13 @@ def test_long_stretches_are_cut_until_there_are_enough():
 
 
 @pytest.mark.parametrize("bins", [0, 1])
-def test_blocks_of_hardly_any_time(bins):
+def test_blocks_of_no_bin_and_of_one_bin(bins):
     np.testing.assert_array_equal(blocks_of_time(np.arange(bins, dtype=float)), np.zeros(bins))
 
 
-def test_origins_stand_at_borders_of_blocks():
+def test_rolling_origins_are_at_borders_of_blocks():
     block = np.repeat(np.arange(40), 25)
-    origins = rolling_origins(block, origins=4, first=0.4)
+    origins = rolling_origins(block, n_folds=4, first_fold_fraction=0.4)
     assert len(origins) == 4
     assert all(block[origin] != block[origin - 1] for origin in origins)
     assert origins[0] == pytest.approx(400, abs=25)
@@ -63,43 +67,43 @@ def test_origins_stand_at_borders_of_blocks():
 
 
 @pytest.mark.parametrize("true_sd", [1.0, 0.4, 2.5])
-def test_wrong_sizes_are_put_right(true_sd):
+def test_a_wrong_scale_is_corrected(true_sd):
     rng = np.random.default_rng(0)
-    calibration = Calibration.learn([later(true_sd * rng.normal(size=4000))])
+    calibration = Calibration.fit([held_out(true_sd * rng.normal(size=4000))])
     found = coverage(calibration, true_sd * rng.normal(size=20_000))
     np.testing.assert_allclose(found, [0.5, 0.8, 0.95], atol=0.02)
 
 
-def test_heavy_tails_are_put_right():
+def test_heavy_tails_are_corrected():
     rng = np.random.default_rng(1)
-    calibration = Calibration.learn([later(rng.standard_t(2, size=4000))])
+    calibration = Calibration.fit([held_out(rng.standard_t(2, size=4000))])
     np.testing.assert_allclose(coverage(calibration, rng.standard_t(2, size=20_000)), [0.5, 0.8, 0.95], atol=0.02)
 
 
-def test_width_grows_with_lag_as_the_errors_taught():
+def test_intervals_widen_with_lag_as_the_errors_do():
     rng = np.random.default_rng(2)
     lag = np.tile(np.linspace(0, 200, 200), 20)
     error = np.hypot(1.0, 0.02 * lag) * rng.normal(size=4000)
-    calibration = Calibration.learn([later(error, lag)])
+    calibration = Calibration.fit([held_out(error, lag)])
     assert calibration.rate == pytest.approx(0.02, rel=0.5)
     for when, sd in ((0.0, 1.0), (100.0, np.hypot(1, 2.0)), (200.0, np.hypot(1, 4.0)), (300.0, np.hypot(1, 6.0))):
         found = coverage(calibration, sd * rng.normal(size=20_000), when)
         np.testing.assert_allclose(found, [0.5, 0.8, 0.95], atol=0.07)
 
 
-def test_no_growth_is_invented():
+def test_intervals_do_not_widen_if_the_errors_do_not_grow():
     rng = np.random.default_rng(3)
-    calibration = Calibration.learn([later(rng.normal(size=4000))])
-    widths = [np.diff(calibration.apply(believed(1), np.array([lag]), LEVELS)[0, [0, 6]])[0] for lag in (0.0, 100.0)]
+    calibration = Calibration.fit([held_out(rng.normal(size=4000))])
+    widths = [np.diff(calibration.apply(gaussian(1), np.array([lag]), LEVELS)[0, [0, 6]])[0] for lag in (0.0, 100.0)]
     assert widths[1] == pytest.approx(widths[0], rel=0.1)
 
 
-def test_unknown_lag_is_the_typical_one():
+def test_an_unknown_lag_counts_as_the_mean_lag_and_a_negative_one_as_zero():
     rng = np.random.default_rng(4)
     lag = np.tile(np.linspace(0, 200, 200), 20)
-    calibration = Calibration.learn([later(np.hypot(1.0, 0.02 * lag) * rng.normal(size=4000), lag)])
+    calibration = Calibration.fit([held_out(np.hypot(1.0, 0.02 * lag) * rng.normal(size=4000), lag)])
     known, unknown, inside, now = (
-        calibration.apply(believed(1), np.array([value]), LEVELS) for value in (lag.mean(), np.nan, -50.0, 0.0)
+        calibration.apply(gaussian(1), np.array([value]), LEVELS) for value in (lag.mean(), np.nan, -50.0, 0.0)
     )
     np.testing.assert_allclose(unknown, known)
     np.testing.assert_allclose(inside, now)
@@ -107,52 +111,52 @@ def test_unknown_lag_is_the_typical_one():
 
 def test_quantiles_never_cross():
     rng = np.random.default_rng(5)
-    calibration = Calibration.learn([later(rng.standard_t(1.5, size=200))])
-    quantiles = calibration.apply(believed(3), np.array([0.0, 50.0, 500.0]), np.linspace(0.001, 0.999, 500))
+    calibration = Calibration.fit([held_out(rng.standard_t(1.5, size=200))])
+    quantiles = calibration.apply(gaussian(3), np.array([0.0, 50.0, 500.0]), np.linspace(0.001, 0.999, 500))
     assert (np.diff(quantiles, axis=1) >= 0).all()
 
 
-def test_few_blocks_that_err_together_get_wider_intervals():
-    """Blocks of one sign each: what looks like many scores is few."""
+def test_correlated_errors_within_blocks_lower_the_effective_number():
+    """The error is constant within a block, so there are as many independent errors as blocks."""
     rng = np.random.default_rng(6)
-    alone = rng.normal(size=600)
-    together = np.repeat(rng.normal(size=12), 50)
+    independent = rng.normal(size=600)
+    correlated = np.repeat(rng.normal(size=12), 50)
     block = np.repeat(np.arange(12), 50)
-    free, tied = (Calibration.learn([later(error, block=block)]) for error in (alone, together))
-    assert free.effective > 200
-    assert tied.effective < 30
+    many, few = (Calibration.fit([held_out(error, block=block)]) for error in (independent, correlated))
+    assert many.effective > 200
+    assert few.effective < 30
 
 
-def test_no_calibration_changes_nothing():
-    quantiles = Calibration.none().apply(believed(2), np.array([0.0, np.nan]), LEVELS)
-    np.testing.assert_allclose(quantiles, believed(2).quantiles(LEVELS))
+def test_the_identity_changes_nothing():
+    quantiles = Calibration.identity().apply(gaussian(2), np.array([0.0, np.nan]), LEVELS)
+    np.testing.assert_allclose(quantiles, gaussian(2).quantiles(LEVELS))
 
 
-def test_circular_errors_go_the_short_way_round():
+def test_circular_errors_go_the_short_way_around():
     rng = np.random.default_rng(7)
     center = rng.uniform(0, 360, size=3000)
     truth = (center + 20 * rng.normal(size=3000)) % 360
     predictive = ScalePredictive(center, np.full(3000, 10.0), TABLE, 360.0)
-    calibration = Calibration.learn([HeldOutErrors(predictive, truth, np.zeros(3000), np.arange(3000) // 20)])
+    calibration = Calibration.fit([HeldOutErrors(predictive, truth, np.zeros(3000), np.arange(3000) // 20)])
     low, high = calibration.apply(predictive, np.zeros(3000), np.array([0.1, 0.9])).T
     inside = (truth - low) % 360 <= high - low
     assert inside.mean() == pytest.approx(0.8, abs=0.03)
     assert np.median(high - low) == pytest.approx(2 * 1.2816 * 20, rel=0.1)
 
 
-def test_state_brings_it_back():
-    calibration = Calibration.learn([later(np.random.default_rng(8).normal(size=300))])
-    again = Calibration(**calibration.state())
-    np.testing.assert_array_equal(again.raw, calibration.raw)
+def test_a_saved_state_makes_the_same_calibration():
+    calibration = Calibration.fit([held_out(np.random.default_rng(8).normal(size=300))])
+    again = Calibration.from_state(calibration.to_state())
+    np.testing.assert_array_equal(again.calibrated_levels, calibration.calibrated_levels)
     assert (again.floor, again.rate, again.lag) == (calibration.floor, calibration.rate, calibration.lag)
 
 
-def test_curve_of_uniform_ranks_is_the_diagonal():
+def test_the_curve_of_uniform_ranks_is_the_diagonal():
     curve = calibration_curve(np.append((np.arange(10_000) + 0.5) / 10_000, np.nan))
     np.testing.assert_allclose(curve["empirical"], curve["nominal"], atol=1e-3)
 
 
-def test_curve_error_over_blocks_matches_repeated_recordings():
+def test_the_error_of_the_curve_over_blocks_matches_its_variation_over_repeated_recordings():
     rng = np.random.default_rng(9)
     shares, errors = [], []
     for _ in range(300):
@@ -164,23 +168,48 @@ def test_curve_error_over_blocks_matches_repeated_recordings():
     assert calibration_curve(pit, np.array([0.8]))["error"][0] < 0.75 * np.mean(errors)
 
 
-def test_curve_of_nothing_is_nan():
+def test_the_curve_without_known_ranks_is_nan():
     assert np.isnan(calibration_curve(np.full(3, np.nan))["empirical"]).all()
 
 
-def test_each_fold_gets_what_it_was_promised():
+def test_per_fold_intervals_cover_in_each_fold():
     rng = np.random.default_rng(11)
-    easy, hard = later(0.7 * rng.normal(size=4000)), later(2.0 * rng.normal(size=4000))
-    together, each = (Calibration.learn([easy, hard], each=each) for each in (False, True))
-    for fold, at_least in ((easy, 0.79), (hard, 0.79)):
-        low, high = each.apply(fold.predictive, fold.lag, np.array([0.1, 0.9])).T
-        assert ((low <= fold.truth) & (fold.truth <= high)).mean() > at_least
+    easy, hard = held_out(0.7 * rng.normal(size=4000)), held_out(2.0 * rng.normal(size=4000))
+    together, per_fold = (Calibration.fit([easy, hard], per_fold=per_fold) for per_fold in (False, True))
+    for fold in (easy, hard):
+        low, high = per_fold.apply(fold.predictive, fold.lag, np.array([0.1, 0.9])).T
+        assert ((low <= fold.truth) & (fold.truth <= high)).mean() > 0.79
     low, high = together.apply(hard.predictive, hard.lag, np.array([0.1, 0.9])).T
     assert ((low <= hard.truth) & (hard.truth <= high)).mean() < 0.75
 
 
-def test_intervals_that_hold_for_each_fold_are_never_narrower_than_the_readout_has_them():
+def test_per_fold_intervals_are_never_narrower_than_those_of_the_readout():
     rng = np.random.default_rng(12)
-    calm = [later(0.3 * rng.normal(size=2000)) for _ in range(2)]
-    assert (Calibration.learn(calm).raw[1:-1] < Calibration.none().raw[1:-1]).all()
-    np.testing.assert_array_equal(Calibration.learn(calm, each=True).raw, Calibration.none().raw)
+    calm = [held_out(0.3 * rng.normal(size=2000)) for _ in range(2)]
+    assert (Calibration.fit(calm).calibrated_levels[1:-1] < Calibration.identity().calibrated_levels[1:-1]).all()
+    np.testing.assert_array_equal(
+        Calibration.fit(calm, per_fold=True).calibrated_levels, Calibration.identity().calibrated_levels
+    )
+
+
+def test_the_grid_of_the_settings_bounds_the_added_noise():
+    errors = [held_out(2.5 * np.random.default_rng(13).normal(size=2000))]
+    assert Calibration.fit(errors).floor > 1
+    without = Calibration.fit(errors, settings=CalibrationSettings(noise_grid=(0.0,), refinement_grid=(1.0,)))
+    assert (without.floor, without.rate) == (0.0, 0.0)
+    np.testing.assert_allclose(coverage(without, errors[0].truth), [0.5, 0.8, 0.95], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("min_blocks", 1, "min_blocks must be a whole number, at least 2"),
+        ("first_fold_fraction", 1.0, r"first_fold_fraction must be inside \(0, 1\)"),
+        ("noise_grid", (-1.0,), "noise_grid must be finite and not negative"),
+        ("refinement_grid", (), "refinement_grid must be at least one number"),
+    ],
+)
+def test_settings_out_of_range_raise_an_error_that_names_them(setting, value, message):
+    with pytest.raises(InputError, match=message) as caught:
+        CalibrationSettings(**{setting: value})
+    assert caught.value.parameter == setting

@@ -1,19 +1,23 @@
-"""Rehearsals: copies of a model that had less to see, and what a decoder does with them."""
+"""Held-out fits: copies of a model that are fitted on a part of the time, and their use by the decoder."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import kalmanssl as ks
 from kalmanssl import KalmanSSL, PositionDecoder, cross_fit
-from kalmanssl.data import running_bins
+from kalmanssl.data import Covariances, running_bins
 from kalmanssl.datasets import place_cells
-from kalmanssl.decoding import HeldOutFit
+from kalmanssl.decoding import DriftSettings, HeldOutFit
 from kalmanssl.errors import InputError
+
+NO_DRIFT = DriftSettings(max_error_ratio=1e-9)  # the error never falls that much, so the drift is not used
 
 
 @pytest.fixture(scope="module")
-def rehearsed():
+def cross_fitted():
+    """A recording, a model fitted on it, its running bins, and the held-out fits."""
     recording = place_cells(n_units=30, duration=240.0, random_state=0)
     model = KalmanSSL(
         latent_dim=4, state_dim=8, hidden=(32,), epochs=2, steps_per_epoch=10, batch_size=32,
@@ -23,70 +27,85 @@ def rehearsed():
     return recording, model, where, cross_fit(model, recording)
 
 
-def test_copies_are_fitted_on_either_end(rehearsed):
-    recording, model, _, held_out_fits = rehearsed
+def test_copies_are_fitted_on_the_first_and_on_the_last_part(cross_fitted):
+    recording, model, _, held_out_fits = cross_fitted
     (first, last) = held_out_fits
     length = 0.6 * (recording.time[-1] - recording.time[0])
-    np.testing.assert_allclose(first.fitted, (recording.time[0], recording.time[0] + length))
-    np.testing.assert_allclose(last.fitted, (recording.time[-1] - length, recording.time[-1]))
-    expected = KalmanSSL(**model.get_params()).fit(recording.restrict(*first.fitted)).transform(recording)
-    np.testing.assert_array_equal(first.path.mean, expected.mean)
+    np.testing.assert_allclose(first.fit_interval, (recording.time[0], recording.time[0] + length))
+    np.testing.assert_allclose(last.fit_interval, (recording.time[-1] - length, recording.time[-1]))
+    expected = KalmanSSL(**model.get_params()).fit(recording.restrict(*first.fit_interval)).transform(recording)
+    np.testing.assert_array_equal(first.latents.mean, expected.mean)
     assert first.smoothed.smoothed
-    assert not first.path.smoothed
-    assert np.abs(first.path.mean - last.path.mean).max() > 0.1
+    assert not first.latents.smoothed
+    assert np.abs(first.latents.mean - last.latents.mean).max() > 0.1
 
 
-def test_decoder_learns_from_the_smoothed_path_and_is_calibrated_on_the_rehearsals(rehearsed):
-    recording, model, where, held_out_fits = rehearsed
-    path, smoothed = model.transform(recording), model.transform(recording, smooth=True)
+def test_the_readout_is_fitted_on_smoothed_latents_and_calibrated_on_held_out_fits(cross_fitted):
+    recording, model, where, held_out_fits = cross_fitted
+    latents, smoothed = model.transform(recording), model.transform(recording, smooth=True)
     position = recording.behavior["position"]
 
-    def fit(**options):
-        return PositionDecoder(regressor="linear", random_state=0).fit(path, position, where=where, **options)
+    def fit(target=latents, calibrate=True, **options):
+        decoder = PositionDecoder(regressor="linear", calibrate=calibrate, drift_settings=NO_DRIFT)
+        return decoder.fit(target, position, where=where, **options)
 
-    alone, taught, calibrated = fit(), fit(smoothed=smoothed), fit(smoothed=smoothed, held_out_fits=held_out_fits)
-    expected = PositionDecoder(regressor="linear", calibrate=False).fit(smoothed, position, where=where)
-    if not taught.drifts_:
-        np.testing.assert_allclose(taught.predict(path).median, expected.predict(path).median, atol=0.05)
-    assert np.abs(alone.predict(path).median - taught.predict(path).median).max() > 1e-3
-    assert (taught.predict(path).upper != calibrated.predict(path).upper).any()
+    filtered_only, both, calibrated = fit(), fit(smoothed=smoothed), fit(smoothed=smoothed, held_out_fits=held_out_fits)
+    on_smoothed = fit(target=smoothed, calibrate=False)
+    for decoder in (both, calibrated):
+        np.testing.assert_array_equal(decoder.predict(latents).mean, on_smoothed.predict(latents).mean)
+    assert np.abs(filtered_only.predict(latents).mean - both.predict(latents).mean).max() > 1e-3
+    assert (both.predict(latents).upper != calibrated.predict(latents).upper).any()
 
 
-def test_rehearsals_widen_the_intervals_of_an_overfitted_model(rehearsed):
-    recording, model, where, held_out_fits = rehearsed
+def test_held_out_fits_widen_the_intervals_of_an_overfitted_model(cross_fitted):
+    recording, model, where, held_out_fits = cross_fitted
     position = recording.behavior["position"]
     rng = np.random.default_rng(0)
-    telling = position[:, None] * rng.normal(size=4) + 0.05 * rng.normal(size=(len(position), 4))
-    path = model.transform(recording)
-    path = replace(path, mean=np.concatenate([telling, np.zeros_like(telling)], axis=1), covs=1e-4 * path.covs)
+    informative = position[:, None] * rng.normal(size=4) + 0.05 * rng.normal(size=(len(position), 4))
+    latents = model.transform(recording)
+    latents = replace(
+        latents,
+        mean=np.concatenate([informative, np.zeros_like(informative)], axis=1),
+        covariances=Covariances(1e-4 * latents.covariances.table, latents.covariances.index),
+    )
 
-    def spoiled(held_out_fit: HeldOutFit) -> HeldOutFit:
-        """Latents that are good only on the bins of the fit."""
-        outside = (path.time < held_out_fit.fitted[0]) | (path.time > held_out_fit.fitted[1])
-        noise = np.where(outside[:, None], 1.0, 0.0) * rng.standard_normal(path.mean.shape) * path.mean.std(0)
-        worse = replace(path, mean=path.mean + noise)
-        return HeldOutFit(worse, worse, held_out_fit.fitted)
+    def overfitted(fit: HeldOutFit) -> HeldOutFit:
+        """Latents that have noise outside the interval of the fit."""
+        outside = (latents.time < fit.fit_interval[0]) | (latents.time > fit.fit_interval[1])
+        noise = np.where(outside[:, None], 1.0, 0.0) * rng.standard_normal(latents.mean.shape) * latents.mean.std(0)
+        worse = replace(latents, mean=latents.mean + noise)
+        return HeldOutFit(worse, worse, fit.fit_interval)
 
-    def width(held_out_fits):
-        decoder = PositionDecoder(regressor="linear").fit(path, position, where=where, held_out_fits=held_out_fits)
-        decoded = decoder.predict(path[where])
+    def width(fits):
+        decoder = PositionDecoder(regressor="linear").fit(latents, position, where=where, held_out_fits=fits)
+        decoded = decoder.predict(latents[where])
         return (decoded.upper - decoded.lower).mean()
 
-    honest = [HeldOutFit(path, path, r.fitted) for r in held_out_fits]
-    assert width([spoiled(r) for r in held_out_fits]) > 1.2 * width(honest)
+    well_fitted = [HeldOutFit(latents, latents, fit.fit_interval) for fit in held_out_fits]
+    assert width([overfitted(fit) for fit in held_out_fits]) > 1.2 * width(well_fitted)
 
 
-def test_bad_input(rehearsed):
-    recording, model, _, held_out_fits = rehearsed
-    path, position = model.transform(recording), recording.behavior["position"]
-    with pytest.raises(InputError, match=r"share must lie inside \(0, 1\), got 1.5"):
+def test_wrong_arguments_raise_an_error_that_names_them(cross_fitted):
+    recording, model, _, held_out_fits = cross_fitted
+    latents, position = model.transform(recording), recording.behavior["position"]
+    with pytest.raises(InputError, match=r"share must lie inside \(0, 1\), got 1.5") as caught:
         cross_fit(model, recording, share=1.5)
+    assert caught.value.parameter == "share"
     decoder = PositionDecoder(regressor="linear")
-    with pytest.raises(InputError, match="has other bins than the path"):
-        decoder.fit(path[:100], position[:100], held_out_fits=held_out_fits)
-    with pytest.raises(InputError, match="not with an array"):
-        decoder.fit(path.mean, position, held_out_fits=held_out_fits)
-    with pytest.raises(InputError, match="leaves 0 bins to learn from"):
-        decoder.fit(path, position, held_out_fits=[HeldOutFit(path, path, (0.0, 1.0))])
-    with pytest.raises(InputError, match=r"smoothed has .* features"):
-        decoder.fit(path, position, smoothed=path[:100])
+    with pytest.raises(InputError, match="have other bins than latents") as caught:
+        decoder.fit(latents[:100], position[:100], held_out_fits=held_out_fits)
+    assert caught.value.parameter == "held_out_fits"
+    with pytest.raises(InputError, match="not an array"):
+        decoder.fit(latents.mean, position, held_out_fits=held_out_fits)
+    with pytest.raises(InputError, match="leaves 0 bins to fit on"):
+        decoder.fit(latents, position, held_out_fits=[HeldOutFit(latents, latents, (0.0, 1.0))])
+    with pytest.raises(InputError, match=r"smoothed has .* features") as caught:
+        decoder.fit(latents, position, smoothed=latents[:100])
+    assert caught.value.parameter == "smoothed"
+
+
+def test_the_old_name_warns_and_does_the_same(cross_fitted):
+    recording, model, _, held_out_fits = cross_fitted
+    with pytest.warns(FutureWarning, match="rehearse is now called cross_fit"):
+        again = ks.rehearse(model, recording)
+    np.testing.assert_array_equal(again[0].latents.mean, held_out_fits[0].latents.mean)

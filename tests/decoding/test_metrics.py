@@ -1,3 +1,7 @@
+"""Scores of decoded behavior."""
+
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -34,12 +38,12 @@ def test_scores_of_calibrated_gaussians():
     np.testing.assert_allclose(curve["empirical"], curve["nominal"], atol=0.015)
 
 
-def test_coverage_error_allows_for_stretches_that_err_together():
+def test_the_coverage_error_is_larger_if_errors_are_correlated_within_segments():
     rng = np.random.default_rng(1)
     truth = np.zeros(2400)
-    alone = score_decoding(decoded(rng.normal(size=2400), 1.0), truth)
-    together = score_decoding(decoded(np.repeat(rng.normal(size=24), 100), 1.0), truth)
-    assert together["coverage_error"]["50"] > 4 * alone["coverage_error"]["50"]
+    independent = score_decoding(decoded(rng.normal(size=2400), 1.0), truth)
+    correlated = score_decoding(decoded(np.repeat(rng.normal(size=24), 100), 1.0), truth)
+    assert correlated["coverage_error"]["50"] > 4 * independent["coverage_error"]["50"]
 
 
 def test_unknown_and_masked_bins_are_left_out():
@@ -50,7 +54,7 @@ def test_unknown_and_masked_bins_are_left_out():
     assert found["mean_error"] == pytest.approx(0.2)
 
 
-def test_dimensions_apart_and_together():
+def test_scores_of_each_dimension_and_of_all_together():
     rng = np.random.default_rng(2)
     truth = rng.normal(size=(5000, 2)) * [1.0, 3.0]
     error = rng.normal(size=(5000, 2)) * [0.3, 0.4]
@@ -65,7 +69,7 @@ def test_dimensions_apart_and_together():
     assert found["coverage"]["80"] == pytest.approx((first["coverage"]["80"] + second["coverage"]["80"]) / 2)
 
 
-def test_circular_errors_are_wrapped():
+def test_circular_errors_go_the_short_way_around():
     rng = np.random.default_rng(3)
     truth = rng.uniform(0, 360, size=5000)
     mean = (truth + 10 * rng.normal(size=5000)) % 360
@@ -76,9 +80,7 @@ def test_circular_errors_are_wrapped():
     assert found["r2"] > 0.95
 
 
-def test_scores_are_plain_values():
-    import json
-
+def test_scores_can_be_written_as_json():
     json.dumps(score_decoding(decoded(np.arange(5.0), 1.0), np.arange(5.0)))
 
 
@@ -93,7 +95,7 @@ def test_scores_are_plain_values():
         (np.zeros(5), np.zeros(4, dtype=bool), r"must be bool of shape \(5,\)"),
     ],
 )
-def test_messages(truth, mask, message):
+def test_bad_input_raises_an_error_on_one_line(truth, mask, message):
     with pytest.raises(InputError, match=message) as caught:
         score_decoding(decoded(np.arange(5.0), 1.0), truth, mask)
     assert "\n" not in str(caught.value)

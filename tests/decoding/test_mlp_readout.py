@@ -1,14 +1,18 @@
+"""The MLP readout, with its default settings unless a test says otherwise."""
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 
-from kalmanssl.decoding import Covariances, MLPReadout
-from kalmanssl.decoding._predictive import wrap
+from kalmanssl.data import Covariances
+from kalmanssl.decoding import MLPReadout, MLPReadoutSettings
+from kalmanssl.decoding._circular import wrap
+from kalmanssl.errors import InputError
 
 INTERVAL = norm.cdf([-1.0, 0.0, 1.0])
 
 
-def known(distinct, index):
+def covariances(distinct, index):
     return Covariances(np.asarray(distinct), np.asarray(index))
 
 
@@ -19,10 +23,10 @@ def problem(rng, bins, noise=0.1):
 
 @pytest.fixture(scope="module")
 def readout():
-    """Fitted on latents whose posterior is narrow or wide."""
+    """A readout fitted on latents whose posterior is narrow at some bins and wide at others."""
     rng = np.random.default_rng(0)
     state, behavior = problem(rng, 3000)
-    cov = known([1e-4 * np.eye(3), 0.1 * np.eye(3)], rng.integers(2, size=3000))
+    cov = covariances([1e-4 * np.eye(3), 0.1 * np.eye(3)], rng.integers(2, size=3000))
     mean = state + np.sqrt(cov.table[cov.index, 0, :1]) * rng.normal(size=state.shape)
     return MLPReadout((None,)).fit(mean, cov, behavior, rng)
 
@@ -32,35 +36,35 @@ def test_quadrature_agrees_with_samples(readout, size):
     rng = np.random.default_rng(1)
     mean, _ = problem(rng, 200)
     root = np.sqrt(size) * rng.normal(size=(200, 3, 3)) / np.sqrt(3)
-    cov = known(root @ root.transpose(0, 2, 1), np.arange(200))
-    sampled = MLPReadout((None,), n_samples=1000).load(readout.state())
+    cov = covariances(root @ root.transpose(0, 2, 1), np.arange(200))
+    sampled = MLPReadout.from_state(readout.to_state() | {"n_samples": 1000})
     by_nodes, by_draws = (r.predict(mean, cov)[0].quantiles(INTERVAL) for r in (readout, sampled))
     width = by_draws[:, 2] - by_draws[:, 0]
     assert np.abs(by_nodes - by_draws).max() < 0.25 * width.max()
     assert np.abs(by_nodes - by_draws).mean() < 0.04 * width.mean()
-    # Neither is the histogram at the posterior mean.
+    # Both are wider than the histogram at the posterior mean.
     at_mean = readout.predict(mean, None)[0].quantiles(INTERVAL)
     assert np.mean(at_mean[:, 2] - at_mean[:, 0]) < 0.97 * width.mean()
 
 
-def test_the_shared_covariance_is_applied_as_a_copied_one(readout):
+def test_a_covariance_shared_by_many_bins_gives_the_same_result_as_copies_of_it(readout):
     rng = np.random.default_rng(2)
     mean, _ = problem(rng, 100)
     root = rng.normal(size=(2, 3, 3)) / 5
     table, index = root @ root.transpose(0, 2, 1), rng.integers(2, size=100)
-    shared, copied = known(table, index), known(table[index], np.arange(100))
+    shared, copied = covariances(table, index), covariances(table[index], np.arange(100))
     a, b = (readout.predict(mean, cov)[0].mass for cov in (shared, copied))
     np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_a_wide_posterior_gives_a_wide_prediction(readout):
     mean = np.zeros((2, 3))
-    cov = known([1e-4 * np.eye(3), 0.3 * np.eye(3)], [0, 1])
+    cov = covariances([1e-4 * np.eye(3), 0.3 * np.eye(3)], [0, 1])
     low, _, high = readout.predict(mean, cov)[0].quantiles(INTERVAL).T
     assert (high - low)[1] > 1.5 * (high - low)[0]
 
 
-def test_residual_noise_depends_on_the_latents():
+def test_the_width_follows_noise_that_depends_on_the_latents():
     rng = np.random.default_rng(3)
     mean = rng.uniform(-1, 1, size=(4000, 2))
     noise = np.where(mean[:, :1] < 0, 0.05, 0.3)
@@ -75,7 +79,7 @@ def test_residual_noise_depends_on_the_latents():
     assert inside[quiet].mean() > 0.86
 
 
-def test_two_modes_are_kept():
+def test_a_distribution_with_two_modes_has_no_mass_between_them():
     rng = np.random.default_rng(4)
     mean = rng.normal(size=(3000, 2))
     behavior = np.sign(rng.normal(size=(3000, 1))) + 0.05 * rng.normal(size=(3000, 1))
@@ -85,27 +89,47 @@ def test_two_modes_are_kept():
     assert between.max() < 0.1
 
 
-def test_circular_and_straight_dimensions_together():
+def test_a_circular_dimension_together_with_one_that_is_not():
     rng = np.random.default_rng(5)
     angle, place = rng.uniform(0, 360, size=3000), rng.normal(size=3000)
     radians = np.radians(angle)
     mean = np.stack([np.cos(radians), np.sin(radians), place], axis=1) + 0.05 * rng.normal(size=(3000, 3))
     behavior = np.stack([angle, place], axis=1)
     readout = MLPReadout((360.0, None)).fit(mean[:2500], None, behavior[:2500], rng)
-    round_, straight = readout.predict(mean[2500:], None)
-    error = wrap(round_.mean() - angle[2500:], 360.0)
+    circular, linear = readout.predict(mean[2500:], None)
+    error = wrap(circular.mean() - angle[2500:], 360.0)
     assert np.median(np.abs(error)) < 5
     assert np.abs(error).max() < 40
-    assert np.median(np.abs(straight.mean() - place[2500:])) < 0.1
+    assert np.median(np.abs(linear.mean() - place[2500:])) < 0.1
 
 
-def test_same_seed_same_readout_and_state_brings_it_back():
+def test_the_seed_determines_the_readout_and_a_saved_state_restores_it():
     mean, behavior = problem(np.random.default_rng(6), 300)
-    cov = known([0.01 * np.eye(3)], np.zeros(300, dtype=int))
+    cov = covariances([0.01 * np.eye(3)], np.zeros(300, dtype=int))
     first, second = (MLPReadout((None,), 5).fit(mean, cov, behavior, np.random.default_rng(7)) for _ in range(2))
     other = MLPReadout((None,), 5).fit(mean, cov, behavior, np.random.default_rng(8))
     mass = first.predict(mean, cov)[0].mass
     np.testing.assert_array_equal(mass, second.predict(mean, cov)[0].mass)
     assert not np.array_equal(mass, other.predict(mean, cov)[0].mass)
-    loaded = MLPReadout((None,), 5).load(first.state())
+    loaded = MLPReadout.from_state(first.to_state())
     np.testing.assert_array_equal(mass, loaded.predict(mean, cov)[0].mass)
+
+
+def test_settings_are_used_and_saved():
+    mean, behavior = problem(np.random.default_rng(9), 300)
+    settings = MLPReadoutSettings(n_cells=40, n_networks=3, hidden=16, n_steps=30, uniform_fraction=0.2)
+    readout = MLPReadout((None,), settings=settings).fit(mean, None, behavior, np.random.default_rng(10))
+    (predictive,) = readout.predict(mean, None)
+    assert predictive.mass.shape == (300, 40)
+    assert predictive.mass.min() >= 0.2 / 40
+    assert readout.weights[0].shape == (3, 3, 16)
+    assert MLPReadout.from_state(readout.to_state()).settings == settings
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("n_steps", 0), ("dropout", 1.0), ("learning_rate", -1), ("n_cells", 1)]
+)
+def test_settings_out_of_range_raise_an_error_that_names_them(setting, value):
+    with pytest.raises(InputError, match=f"{setting} must be") as caught:
+        MLPReadoutSettings(**{setting: value})
+    assert caught.value.parameter == setting

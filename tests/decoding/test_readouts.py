@@ -1,3 +1,5 @@
+"""The linear readout, and the readout that wraps a regressor of scikit-learn."""
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -5,9 +7,9 @@ from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.svm import SVR
 
-from kalmanssl.decoding import Covariances, LinearReadout, SklearnReadout
-from kalmanssl.decoding._predictive import wrap
-from kalmanssl.decoding._readouts import embed_circular, unembed_circular
+from kalmanssl.data import Covariances
+from kalmanssl.decoding import LinearReadout, LinearReadoutSettings, SklearnReadout, SklearnReadoutSettings
+from kalmanssl.decoding._circular import embed_circular, unembed_circular, wrap
 from kalmanssl.errors import InputError
 
 
@@ -16,23 +18,14 @@ def covariances(rng, bins, state, distinct=7):
     return Covariances(root @ root.transpose(0, 2, 1) + 0.1 * np.eye(state), rng.integers(distinct, size=bins))
 
 
-def test_used_covariances_are_the_same():
-    rng = np.random.default_rng(0)
-    cov = covariances(rng, 20, 3)[np.arange(5)]
-    used = cov.used()
-    assert len(used.table) <= 5
-    np.testing.assert_array_equal(used.table[used.index], cov.table[cov.index])
-
-
-def test_linear_interval_is_the_analytic_one():
-    """Against draws from the posterior and the residual noise, bin by bin."""
+def test_the_linear_interval_matches_draws_from_the_posterior_and_the_residual_noise():
     rng = np.random.default_rng(1)
     weight, noise = rng.normal(size=(2, 3)), np.array([0.3, 0.8])
     true = rng.normal(size=(20_000, 3))
     cov = covariances(rng, 20_000, 3)
     root = np.linalg.cholesky(cov.table)[cov.index]
     behavior = true @ weight.T + [5.0, -1.0] + noise * rng.normal(size=(20_000, 2))
-    # The posterior mean is what is known of the true state: the state scatters around it by its covariance.
+    # The state is distributed around its posterior mean with the posterior covariance.
     mean = true
     moved = np.einsum("tij,tj->ti", root, rng.normal(size=true.shape)) @ weight.T
     readout = LinearReadout((None, None)).fit(mean, cov, behavior + moved, rng)
@@ -45,7 +38,7 @@ def test_linear_interval_is_the_analytic_one():
         assert (high - low) / 2 == pytest.approx(samples[:, dim].std(), rel=0.05)
 
 
-def test_linear_without_covariance_has_the_residual_noise():
+def test_the_linear_interval_without_covariance_is_the_residual_noise():
     rng = np.random.default_rng(2)
     mean = rng.normal(size=(5000, 4))
     behavior = mean[:, :1] * 2 + 0.7 * rng.normal(size=(5000, 1))
@@ -53,7 +46,7 @@ def test_linear_without_covariance_has_the_residual_noise():
     np.testing.assert_allclose(predictive.scale, 0.7, rtol=0.05)
 
 
-def test_linear_residual_stays_positive_when_the_posterior_claims_too_much():
+def test_the_linear_residual_stays_positive_definite_if_the_posterior_is_too_wide():
     rng = np.random.default_rng(3)
     mean = rng.normal(size=(500, 2))
     behavior = mean + 0.1 * rng.normal(size=(500, 2))
@@ -63,7 +56,7 @@ def test_linear_residual_stays_positive_when_the_posterior_claims_too_much():
 
 
 @pytest.mark.parametrize("period", [360.0, 2 * np.pi])
-def test_circular_columns_come_back(period):
+def test_unembedding_inverts_the_embedding(period):
     rng = np.random.default_rng(4)
     values = np.stack([rng.uniform(0, period, 50), rng.normal(size=50)], axis=1)
     columns = embed_circular(values, (period, None))
@@ -74,7 +67,7 @@ def test_circular_columns_come_back(period):
 
 
 @pytest.mark.parametrize("make", [LinearReadout, lambda periods: SklearnReadout(KNeighborsRegressor(15), periods)])
-def test_circular_behavior_across_the_seam(make):
+def test_circular_behavior_is_decoded_across_the_period(make):
     rng = np.random.default_rng(5)
     angle = rng.uniform(0, 360, size=(3000, 1))
     mean = np.hstack([np.cos(np.radians(angle)), np.sin(np.radians(angle))]) + 0.05 * rng.normal(size=(3000, 2))
@@ -87,7 +80,7 @@ def test_circular_behavior_across_the_seam(make):
 
 
 @pytest.mark.parametrize("regressor", [KNeighborsRegressor(30), SVR(C=10), LinearRegression()])
-def test_any_regressor_gets_a_noise_that_follows_the_error(regressor):
+def test_the_noise_of_any_regressor_follows_its_error(regressor):
     rng = np.random.default_rng(6)
     mean = rng.uniform(-2, 2, size=(4000, 1))
     noise = np.where(mean < 0, 0.1, 0.6)
@@ -101,7 +94,7 @@ def test_any_regressor_gets_a_noise_that_follows_the_error(regressor):
     assert inside[~quiet].mean() == pytest.approx(0.9, abs=0.05)
 
 
-def test_any_regressor_is_less_sure_where_the_posterior_is_wide():
+def test_the_noise_of_any_regressor_is_larger_where_the_posterior_is_wide():
     rng = np.random.default_rng(7)
     mean = rng.normal(size=(1000, 2))
     behavior = mean[:, :1] + 0.1 * rng.normal(size=(1000, 1))
@@ -111,14 +104,44 @@ def test_any_regressor_is_less_sure_where_the_posterior_is_wide():
     assert np.median(predictive.scale[cov.index == 1]) > 5 * np.median(predictive.scale[cov.index == 0])
 
 
-def test_the_regressor_that_was_given_stays_unfitted():
+def test_the_given_regressor_is_not_fitted():
     regressor = KNeighborsRegressor()
     rng = np.random.default_rng(8)
     SklearnReadout(regressor, (None,)).fit(rng.normal(size=(50, 2)), None, rng.normal(size=(50, 1)), rng)
     assert not hasattr(regressor, "n_features_in_")
 
 
-def test_one_column_regressors_say_what_to_do_with_two():
+def test_a_regressor_of_one_column_raises_an_error_for_two():
     rng = np.random.default_rng(9)
     with pytest.raises(InputError, match=r"SVR predicts one column and the behavior needs 2.*MultiOutputRegressor"):
         SklearnReadout(SVR(), (None, None)).fit(rng.normal(size=(50, 2)), None, rng.normal(size=(50, 2)), rng)
+
+
+def test_settings_change_the_readouts():
+    rng = np.random.default_rng(10)
+    mean = rng.normal(size=(400, 2))
+    behavior = mean[:, :1] + 0.1 * rng.normal(size=(400, 1))
+    shrunk = LinearReadout((None,), LinearReadoutSettings(ridge_alphas=(1e6,))).fit(mean, None, behavior, rng)
+    assert np.abs(shrunk.weight).max() < 0.01
+    loaded = LinearReadout.from_state(shrunk.to_state())
+    assert loaded.settings == shrunk.settings
+    settings = SklearnReadoutSettings(min_scale_fraction=0.9, n_neighbors=1, max_reference_bins=100)
+    readout = SklearnReadout(LinearRegression(), (None,), settings).fit(mean, None, behavior, rng)
+    (predictive,) = readout.predict(mean, None)
+    assert len(readout.size) == 100
+    assert predictive.scale.min() == pytest.approx(0.9 * np.median(readout.size))
+
+
+@pytest.mark.parametrize(
+    ("make", "setting", "value"),
+    [
+        (LinearReadoutSettings, "ridge_alphas", ()),
+        (LinearReadoutSettings, "max_posterior_fraction", 1.0),
+        (SklearnReadoutSettings, "n_folds", 1),
+        (SklearnReadoutSettings, "min_scale_fraction", -0.1),
+    ],
+)
+def test_settings_out_of_range_raise_an_error_that_names_them(make, setting, value):
+    with pytest.raises(InputError, match=f"{setting} must be") as caught:
+        make(**{setting: value})
+    assert caught.value.parameter == setting

@@ -1,0 +1,59 @@
+"""Blocks of time: the units that cross-validation and standard errors count, since neighboring bins err together."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["blocks_of_time", "rolling_origins"]
+
+
+def blocks_of_time(time: np.ndarray, min_blocks: int = 40) -> np.ndarray:
+    """Number the contiguous segments of time, with long ones cut until there are enough.
+
+    Bins of one traversal err together. Segments (traversals, if only running bins are given) are therefore what the
+    calibration counts, not bins.
+
+    Parameters
+    ----------
+    time : (time,)
+        Increasing, seconds.
+    min_blocks : int
+        If there are fewer segments than this, those longer than the bins' share of one block are cut into pieces.
+
+    Returns
+    -------
+    (time,) int
+    """
+    step = np.diff(time)
+    if len(step) == 0:
+        return np.zeros(len(time), dtype=int)
+    new = np.concatenate([[True], step > 1.5 * np.median(step)])
+    segment = np.cumsum(new) - 1
+    if segment[-1] + 1 >= min_blocks:
+        return segment
+    longest = max(1, len(time) // min_blocks)
+    within = np.arange(len(time)) - np.flatnonzero(new)[segment]
+    length = np.bincount(segment)
+    pieces = np.maximum(1, np.round(length / longest)).astype(int)
+    piece = np.minimum(within * pieces[segment] // length[segment], pieces[segment] - 1)
+    first = np.concatenate([[0], np.cumsum(pieces)[:-1]])
+    return first[segment] + piece
+
+
+def rolling_origins(block: np.ndarray, n_folds: int = 4, first_fold_fraction: float = 0.4) -> list[int]:
+    """Return the indices of the bins at which the training part of each fold ends; all are borders of blocks.
+
+    Parameters
+    ----------
+    block : (time,) int
+        From `blocks_of_time`.
+    n_folds : int
+    first_fold_fraction : float
+        Fraction of the bins in the training part of the first fold. The rest is divided into `n_folds + 1` parts, and
+        the training part grows by one of them from fold to fold.
+    """
+    borders = np.flatnonzero(np.diff(block)) + 1
+    if len(borders) == 0:
+        return []
+    wanted = (first_fold_fraction + (1 - first_fold_fraction) * np.arange(n_folds) / (n_folds + 1)) * len(block)
+    return sorted({int(borders[np.argmin(np.abs(borders - value))]) for value in wanted})

@@ -1,0 +1,63 @@
+"""Arithmetic of behavior that may be circular: differences, and cosine-sine embedding."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["Periods", "difference", "embed_circular", "unembed_circular", "wrap", "wrap_to_period"]
+
+Periods = tuple[float | None, ...]
+"""Period of each dimension of the behavior; None for a dimension that is not circular."""
+
+
+def wrap(difference: np.ndarray, period: float | None) -> np.ndarray:
+    """Bring differences of a circular quantity to [-period/2, period/2); return others (period None) unchanged."""
+    if period is None:
+        return difference
+    return (difference + period / 2) % period - period / 2
+
+
+def wrap_to_period(behavior: np.ndarray, periods: Periods) -> np.ndarray:
+    """Return behavior (time, dims) with circular columns brought to [0, period)."""
+    columns = [
+        column if period is None else column % period for column, period in zip(behavior.T, periods, strict=True)
+    ]
+    return np.stack(columns, axis=1)
+
+
+def difference(a: np.ndarray, b: np.ndarray, periods: Periods) -> np.ndarray:
+    """Return `a - b` of behavior (..., dims), the short way around on circular dimensions."""
+    d = a - b
+    return np.stack([wrap(d[..., dim], period) for dim, period in enumerate(periods)], axis=-1)
+
+
+def embed_circular(behavior: np.ndarray, periods: Periods) -> np.ndarray:
+    """Replace circular columns by their cosine and sine, (time, dims) to (time, columns)."""
+    columns = []
+    for values, period in zip(behavior.T, periods, strict=True):
+        if period is None:
+            columns.append(values)
+        else:
+            columns += [np.cos(2 * np.pi * values / period), np.sin(2 * np.pi * values / period)]
+    return np.stack(columns, axis=1)
+
+
+def unembed_circular(columns: np.ndarray, cov: np.ndarray, periods: Periods) -> tuple[np.ndarray, np.ndarray]:
+    """Invert `embed_circular` for means (time, columns) and covariances (time, columns, columns), to first order.
+
+    Returns the values and their variances, both (time, dims).
+    """
+    values, variances, at = [], [], 0
+    for period in periods:
+        if period is None:
+            values.append(columns[:, at])
+            variances.append(cov[:, at, at])
+            at += 1
+            continue
+        cosine, sine = columns[:, at], columns[:, at + 1]
+        squared = np.maximum(cosine**2 + sine**2, 1e-12)
+        gradient = np.stack([-sine, cosine], axis=1) / squared[:, None] * period / (2 * np.pi)
+        values.append(np.arctan2(sine, cosine) * period / (2 * np.pi) % period)
+        variances.append(np.einsum("ti,tij,tj->t", gradient, cov[:, at : at + 2, at : at + 2], gradient))
+        at += 2
+    return np.stack(values, axis=1), np.stack(variances, axis=1)

@@ -1,0 +1,114 @@
+"""Validation of what `PositionDecoder` is given: latents, behavior, periods, times and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kalmanssl.data import Covariances, Latents
+from kalmanssl.decoding._circular import Periods
+from kalmanssl.errors import InputError
+
+__all__ = ["LatentArrays", "check_behavior", "check_latents", "check_mask", "check_periods", "usable_bins"]
+
+MIN_BINS = 10  # that a decoder is fitted on
+
+
+class LatentArrays(NamedTuple):
+    """Latents as arrays.
+
+    Attributes
+    ----------
+    mean : (time, features)
+    cov : Covariances or None
+        Posterior covariances, if they are known.
+    time : (time,) or None
+        Seconds, if they are known.
+    """
+
+    mean: np.ndarray
+    cov: Covariances | None
+    time: np.ndarray | None
+
+
+def check_latents(latents: Latents | np.ndarray, time: np.ndarray | None = None) -> LatentArrays:
+    """Return `Latents`, or an array (time, features) with the times of its bins if these are known, as arrays."""
+    if isinstance(latents, Latents):
+        return LatentArrays(np.asarray(latents.mean, dtype=float), latents.covariances, np.asarray(latents.time))
+    mean = np.asarray(latents, dtype=float)
+    if mean.ndim != 2:
+        raise InputError(
+            f"latents has shape {mean.shape}: give a Latents or an array (time, features)", parameter="latents"
+        )
+    if time is not None:
+        time = np.asarray(time, dtype=float)
+        if time.shape != (len(mean),):
+            raise InputError(
+                f"time has shape {time.shape}, latents {len(mean)} bins: give one time for each bin", parameter="time"
+            )
+    return LatentArrays(mean, None, time)
+
+
+def check_behavior(position: Any, n_bins: int) -> tuple[np.ndarray, bool]:
+    """Return behavior as (time, dims), a copy, and whether it was given as (time,)."""
+    position = np.array(position, dtype=float)
+    if position.ndim not in (1, 2):
+        raise InputError(f"position has shape {position.shape}: give (time,) or (time, dims)", parameter="position")
+    if len(position) != n_bins:
+        raise InputError(
+            f"position has {len(position)} bins and latents {n_bins}: cut both to the same bins", parameter="position"
+        )
+    return position.reshape(n_bins, -1), position.ndim == 1
+
+
+def check_periods(period: float | Sequence[float | None] | None, dims: int) -> Periods:
+    """Return one period, or None, for each dimension of the behavior."""
+    if period is None or np.isscalar(period):
+        periods: Periods = (period,) * dims  # type: ignore[assignment]
+    else:
+        periods = tuple(period)  # type: ignore[arg-type]
+    if len(periods) != dims:
+        raise InputError(
+            f"period has {len(periods)} entries and position {dims} dimensions: give one for each", parameter="period"
+        )
+    for value in periods:
+        if value is not None and not value > 0:
+            raise InputError(
+                f"period={value!r} must be positive, or None for a dimension that is not circular", parameter="period"
+            )
+    return periods
+
+
+def check_mask(name: str, mask: Any, n_bins: int) -> np.ndarray:
+    """Return `mask` as a boolean array (time,)."""
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.shape != (n_bins,):
+        raise InputError(
+            f"{name} is {mask.dtype} of shape {mask.shape}: it must be bool of shape ({n_bins},)", parameter=name
+        )
+    return mask
+
+
+def usable_bins(mean: np.ndarray, behavior: np.ndarray, where: Any) -> np.ndarray:
+    """Return which bins to fit on, (time,) bool: those inside `where` with finite latents and behavior.
+
+    Raises `InputError` if there are too few, or if the behavior is constant on them.
+    """
+    known = np.isfinite(behavior).all(axis=1) & np.isfinite(mean).all(axis=1)
+    usable = known if where is None else known & check_mask("where", where, len(mean))
+    if usable.sum() < MIN_BINS:
+        raise InputError(
+            f"only {usable.sum()} of {len(mean)} bins have a known position and latents: at least {MIN_BINS} are "
+            "needed",
+            parameter="position" if known.sum() < MIN_BINS else "where",
+        )
+    constant = np.flatnonzero(np.ptp(behavior[usable], axis=0) == 0)
+    if len(constant):
+        raise InputError(
+            f"position is constant ({behavior[usable][0, constant[0]]:g}) in dimension {constant[0]}: "
+            "nothing to decode",
+            parameter="position",
+        )
+    return usable
