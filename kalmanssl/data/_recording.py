@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,11 +11,9 @@ import numpy as np
 
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import check_activity, check_behavior, check_epoch, check_time
+from kalmanssl.utils.segments import segment_slices
 
 __all__ = ["Recording"]
-
-# Two bins further apart than this many widths belong to different stretches.
-_GAP = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,10 +232,8 @@ class Recording:
         return len(self.time) * self.bin_size
 
     def segments(self) -> list[slice]:
-        """Stretches of bins without a gap in time, in order, as slices into the first axis of `activity`."""
-        starts = np.flatnonzero(np.diff(self.time) > _GAP * self.bin_size) + 1
-        borders = [0, *starts.tolist(), len(self.time)]
-        return [slice(a, b) for a, b in itertools.pairwise(borders)]
+        """Return the segments of bins without a gap in time, in order, as slices into the first axis of `activity`."""
+        return segment_slices(self.time, self.bin_size)
 
     def restrict(self, start: float | None = None, stop: float | None = None, epoch: str | None = None) -> Recording:
         """Return the bins whose centers lie in ``start <= time < stop`` and in the epoch.

@@ -1,0 +1,46 @@
+"""Segments of time without gaps: the one rule for what a gap is."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+__all__ = ["gap_starts", "segment_index", "segment_slices"]
+
+_MAX_STEP = 1.5  # steps longer than this many times the expected step are gaps
+
+
+def gap_starts(time: np.ndarray, step: float | None = None) -> np.ndarray:
+    """Find the first bin after each gap.
+
+    Parameters
+    ----------
+    time : (time,)
+        Increasing, seconds.
+    step : float, optional
+        Expected difference between consecutive times, seconds; by default the median difference.
+
+    Returns
+    -------
+    (gaps,) int
+        Indices into `time`, increasing. A gap is a difference of more than 1.5 expected steps.
+    """
+    steps = np.diff(np.asarray(time, dtype=float))
+    if len(steps) == 0:
+        return np.zeros(0, dtype=int)
+    expected = np.median(steps) if step is None else step
+    return np.flatnonzero(steps > _MAX_STEP * expected) + 1
+
+
+def segment_slices(time: np.ndarray, step: float | None = None) -> list[slice]:
+    """Return the segments between gaps, in order, as slices into the time axis. Parameters as in `gap_starts`."""
+    borders = [0, *gap_starts(time, step).tolist(), len(time)]
+    return [slice(start, stop) for start, stop in pairwise(borders)]
+
+
+def segment_index(time: np.ndarray, step: float | None = None) -> np.ndarray:
+    """Return the index of the segment of each bin, (time,) int, from 0. Parameters as in `gap_starts`."""
+    index = np.zeros(len(time), dtype=int)
+    index[gap_starts(time, step)] = 1
+    return np.cumsum(index)
