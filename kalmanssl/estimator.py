@@ -281,7 +281,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
             return -float(model.terms(self._sequences(longest).float()).loss)
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Save as a folder of weights (safetensors) and a JSON card; no code is stored.
+        """Save as a folder of weights (safetensors) and JSON metadata; no code is stored.
 
         Raises
         ------
@@ -291,7 +291,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         arrays = {f"model.{name}": value.numpy() for name, value in self.model_.state_dict().items()}
         arrays |= {"feature_mean": self.feature_mean_, "feature_scale": self.feature_scale_}
-        card = {
+        metadata = {
             "settings": self._settings(),
             "data": {
                 "n_features": self.n_features_in_,
@@ -301,7 +301,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
             },
             "history": self.history_,
         }
-        save_folder(path, "model", arrays, card, overwrite)
+        save_folder(path, "model", arrays, metadata, overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], encoder: nn.Module | None = None) -> Self:
@@ -318,8 +318,8 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         InputError
             If the folder is missing, incomplete or damaged, or the encoder does not fit the weights.
         """
-        arrays, card = load_folder(path, "model")
-        settings, data = card["settings"], card["data"]
+        arrays, metadata = load_folder(path, "model")
+        settings, data = metadata["settings"], metadata["data"]
         own = settings.pop("own_encoder")
         if own and encoder is None:
             raise InputError(f"{path} was fitted with an encoder of type {own}: pass one as encoder=")
@@ -332,7 +332,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         self.normalize_ = data["normalize"]
         self.feature_mean_ = arrays["feature_mean"]
         self.feature_scale_ = arrays["feature_scale"]
-        self.history_ = card["history"]
+        self.history_ = metadata["history"]
         self.model_, self._kept = self._build(), {}
         weights = {k.removeprefix("model."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("model.")}
         try:

@@ -146,8 +146,8 @@ def test_save_and_load(recording, fitted, tmp_path):
     assert loaded.history_ == fitted.history_
     assert loaded.unit_ids_ == fitted.unit_ids_
     assert loaded.get_params() == {**fitted.get_params(), "hidden": [8]}
-    card = json.loads((tmp_path / "run" / "card.json").read_text())
-    assert card["settings"]["latent_dim"] == 2
+    metadata = json.loads((tmp_path / "run" / "metadata.json").read_text())
+    assert metadata["settings"]["latent_dim"] == 2
     with pytest.raises(InputError, match="exists"):
         fitted.save(tmp_path / "run")
     with pytest.raises(InputError, match="built-in encoder"):

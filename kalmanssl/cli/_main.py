@@ -226,7 +226,7 @@ def decode(
         out,
         recording=recording,
         behavior=str(run.behavior),
-        unit=run.card["behavior"]["unit"],
+        unit=run.metadata["behavior"]["unit"],
         made_by=f"kalmanssl, {'smoothed' if smooth else 'filtered'}",
         overwrite=overwrite,
     )
@@ -348,7 +348,9 @@ def _evaluation(run: Run, recording: Path, after: float | None, smooth: bool) ->
     from kalmanssl.runs import Evaluation, read_recording
 
     read = read_recording(recording, run.settings, behavior=run.behavior is not None)
-    seen_until = run.card["recording"]["fitted_until_s"] if read.source == run.card["recording"]["source"] else None
+    seen_until = (
+        run.metadata["recording"]["fitted_until_s"] if read.source == run.metadata["recording"]["source"] else None
+    )
     if after is None and seen_until is not None and seen_until < read.time[-1]:
         after = seen_until
         say(f"note: from {after:.10g} s on, the part that the fit left out (--after says otherwise)")

@@ -213,7 +213,7 @@ class PairModel(Trainable):
             return spread(self(pair[0]))
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write weights, all other state (target, annealing) and a card into a folder.
+        """Write weights, all other state (target, annealing) and metadata into a folder.
 
         Parameters
         ----------

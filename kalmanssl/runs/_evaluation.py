@@ -119,14 +119,14 @@ class Evaluation:
             name: array.astype(np.float32 if array.dtype.kind == "f" and name != "time" else array.dtype)
             for name, array in self.arrays.items()
         }
-        card = {"part": self.part, "scores": self.scores, "assumptions": self.assumptions}
-        save_folder(path, "evaluation", arrays, card)
+        metadata = {"part": self.part, "scores": self.scores, "assumptions": self.assumptions}
+        save_folder(path, "evaluation", arrays, metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Evaluation:
         """Open what `save` wrote; an `InputError` says what is missing or damaged."""
-        arrays, card = load_folder(path, "evaluation")
-        return cls(card["part"], card["scores"], arrays, card.get("assumptions"))
+        arrays, metadata = load_folder(path, "evaluation")
+        return cls(metadata["part"], metadata["scores"], arrays, metadata.get("assumptions"))
 
     @property
     def main(self) -> tuple[str, dict[str, Any] | None]:

@@ -78,7 +78,7 @@ def fit_run(
         if run.behavior is not None:
             say(f"fitting the decoder of {run.behavior}")
             run.decoder = fit_decoder(run, training)
-        run.card["seconds"] = {"model": round(fitted_in, 1), "decoder": round(time.perf_counter() - began, 1)}
+        run.metadata["seconds"] = {"model": round(fitted_in, 1), "decoder": round(time.perf_counter() - began, 1)}
         run.evaluation = Evaluation.of(run, training if rest is None else rest, fitted=rest is None)
         replace_folder(out, run.save, overwrite)
     except KeyboardInterrupt:

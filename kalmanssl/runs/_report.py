@@ -50,13 +50,13 @@ def write_report(run: Run, out: str | os.PathLike[str], overwrite: bool = False)
 def build_report(run: Run) -> str:
     """Make the page: a string of HTML that needs nothing from outside."""
     evaluation = run.evaluation
-    source = run.card["recording"]["source"] if evaluation is None else evaluation.part["source"]
+    source = run.metadata["recording"]["source"] if evaluation is None else evaluation.part["source"]
     parts = [f"<h1>{_text(source)}</h1>", _lead(run)]
     if evaluation is not None:
         parts += [_headline(run, evaluation), _decoded(run, evaluation), _scores(run, evaluation)]
         parts += [_latents(run, evaluation), assumptions_section(evaluation), _noise(run, evaluation)]
     parts += [_dynamics(run), _training(run), _settings(run), _notes(run)]
-    made = f"kalmanssl {run.card.get('kalmanssl', '')}, fitted {run.card.get('made', 'now')}".strip()
+    made = f"kalmanssl {run.metadata.get('kalmanssl', '')}, fitted {run.metadata.get('made', 'now')}".strip()
     parts.append(f"<footer>{_text(made)}. Method: latent distribution matching with a Kalman predictor.</footer>")
     return page(f"{source}: kalmanssl report", "\n".join(part for part in parts if part))
 
@@ -114,7 +114,7 @@ def _span(start: float, stop: float) -> str:
 
 
 def _lead(run: Run) -> str:
-    known = run.card["recording"]
+    known = run.metadata["recording"]
     what = f"{known['units']} units" + (f", {known['spikes']:,} spikes" if known.get("spikes") else "")
     text = (
         f"{what}, in bins of {1e3 * known['bin_size_s']:.4g} ms. Latent dynamics were fitted without labels on "
@@ -294,7 +294,7 @@ def _noise(run: Run, evaluation: Evaluation) -> str:
 
 def _dynamics(run: Run) -> str:
     A = run.model.model_.predictor.A.detach().numpy()
-    step = run.model.bins_per_step * run.card["recording"]["bin_size_s"]
+    step = run.model.bins_per_step * run.metadata["recording"]["bin_size_s"]
     rows = [["modulus", "period (s)", "decay time (s)"]]
     listed = eigenvalues_with_times(A, step)
     for row in listed[:_EIGENVALUES_LISTED]:
@@ -342,7 +342,7 @@ def _training(run: Run) -> str:
 def _settings(run: Run) -> str:
     rows = [[name, _setting(value)] for name, value in sorted(run.settings.given().items())]
     own = {k: v for k, v in run.model.get_params(deep=False).items() if k not in ("encoder", "checkpoint_dir")}
-    seconds = run.card.get("seconds", {})
+    seconds = run.metadata.get("seconds", {})
     took = [[f"time to fit the {what}", f"{value:g} s"] for what, value in seconds.items()]
     return section(
         "settings",
@@ -362,7 +362,7 @@ def _setting(value: Any) -> str:
 
 
 def _notes(run: Run) -> str:
-    notes = run.card["recording"]["notes"]
+    notes = run.metadata["recording"]["notes"]
     if not notes:
         return ""
     items = "".join(f"<li>{_text(note)}</li>" for note in notes)

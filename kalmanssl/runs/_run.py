@@ -1,6 +1,6 @@
 """A run: a fitted model, its decoder and how they were made, kept together in one folder.
 
-RUN/card.json      how it was fitted, on what, and how well it did
+RUN/metadata.json  how it was fitted, on what, and how well it did
 RUN/model/         the model (`KalmanSSL.save`)
 RUN/decoder/       the decoder, where there was behavior to decode
 RUN/evaluation/    what the report shows of the part that was scored
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "RunSettings", "is_run", "parse_units", "read_json", "read_recording"]
 
-_CARD = "card.json"
+_METADATA = "metadata.json"
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class Run:
     settings : RunSettings
     model : KalmanSSL
     decoder : PositionDecoder, or None if there was no behavior
-    card : dict
+    metadata : dict
         What else is known: `recording`, `behavior`, `seconds`, `kalmanssl`, `made`.
     evaluation : Evaluation, or None
         Of the part that was scored when the run was made.
@@ -172,19 +172,19 @@ class Run:
     settings: RunSettings
     model: KalmanSSL
     decoder: PositionDecoder | None
-    card: dict[str, Any]
+    metadata: dict[str, Any]
     evaluation: Evaluation | None = None
 
     @property
     def behavior(self) -> str | None:
         """Name of the behavior that is decoded."""
-        known = self.card["behavior"]
+        known = self.metadata["behavior"]
         return None if known is None else known["name"]
 
     @property
     def behavior_unit(self) -> str:
         """Its unit of measurement, abbreviated; empty if unknown."""
-        known = self.card["behavior"]
+        known = self.metadata["behavior"]
         return "" if known is None else short_unit(known["unit"])
 
     def require_decoder(self) -> PositionDecoder:
@@ -203,16 +203,16 @@ class Run:
             save_folder(folder / "decoder", "decoder", arrays, {"state": plain})
         if self.evaluation is not None:
             self.evaluation.save(folder / "evaluation")
-        card = {
+        metadata = {
             "kind": "run",
             "format": 1,
             "kalmanssl": version("kalmanssl"),
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "settings": dataclasses.asdict(self.settings),
-            **self.card,
+            **self.metadata,
             "scores": None if self.evaluation is None else self.evaluation.scores,
         }
-        (folder / _CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        (folder / _METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Run:
@@ -230,23 +230,25 @@ class Run:
         folder = Path(path)
         if not folder.is_dir():
             raise InputError(f"no run at {folder}: make one with kalmanssl fit REC.nwb --out {folder}")
-        if not (folder / _CARD).is_file():
-            raise InputError(f"{folder} is no run folder, or a damaged one: {_CARD} is missing in it")
-        card = read_json(folder / _CARD)
-        if card.get("kind") != "run":
-            raise InputError(f"{folder} holds a {card.get('kind')!r}, not a run: give the folder that fit made")
-        if card.get("format") != 1:
-            raise InputError(f"{folder} has format {card.get('format')}, newer than this kalmanssl: upgrade kalmanssl")
+        if not (folder / _METADATA).is_file():
+            raise InputError(f"{folder} is no run folder, or a damaged one: {_METADATA} is missing in it")
+        metadata = read_json(folder / _METADATA)
+        if metadata.get("kind") != "run":
+            raise InputError(f"{folder} holds a {metadata.get('kind')!r}, not a run: give the folder that fit made")
+        if metadata.get("format") != 1:
+            raise InputError(
+                f"{folder} has format {metadata.get('format')}, newer than this kalmanssl: upgrade kalmanssl"
+            )
         try:
             decoder = None
-            if card["behavior"] is not None:
+            if metadata["behavior"] is not None:
                 arrays, stored = load_folder(folder / "decoder", "decoder")
                 decoder = PositionDecoder.from_state(_unflatten_state(arrays, stored["state"]))
             return cls(
-                settings=RunSettings.from_json(card["settings"]),
+                settings=RunSettings.from_json(metadata["settings"]),
                 model=KalmanSSL.load(folder / "model"),
                 decoder=decoder,
-                card=card,
+                metadata=metadata,
                 evaluation=Evaluation.load(folder / "evaluation"),
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -256,7 +258,7 @@ class Run:
 def is_run(path: Path) -> bool:
     """Whether a folder was made by `Run`, so that replacing it loses nothing else."""
     try:
-        return read_json(path / _CARD).get("kind") == "run"
+        return read_json(path / _METADATA).get("kind") == "run"
     except InputError:
         return False
 

@@ -55,8 +55,8 @@ def load_weights(path: str | os.PathLike[str], kind: str, module: nn.Module, par
         If the folder holds nothing of this kind, is damaged, or its weights are those of another network; the message
         says what differs, and the network is as it was.
     """
-    arrays, card = load_folder(path, kind)
-    saved = card.get("parts")
+    arrays, metadata = load_folder(path, kind)
+    saved = metadata.get("parts")
     saved = saved if isinstance(saved, dict) else {}
     for name in (*parts, *(name for name in saved if name not in parts)):
         if saved.get(name) != parts.get(name):

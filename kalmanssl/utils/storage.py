@@ -1,4 +1,4 @@
-"""Saved things: a folder with `weights.safetensors` and a JSON card. Opening one runs no code from it.
+"""Saved objects: a folder with `weights.safetensors` and `metadata.json`. Opening one runs no code from it.
 
 A folder is written under a temporary name beside its final one and renamed when complete, so that a full disk or an
 interrupt leaves what existed before as it was.
@@ -23,7 +23,7 @@ from kalmanssl.errors import InputError
 
 __all__ = ["load_folder", "replace_file", "replace_folder", "save_folder"]
 
-CARD = "card.json"
+METADATA = "metadata.json"
 WEIGHTS = "weights.safetensors"
 
 
@@ -31,10 +31,10 @@ def save_folder(
     path: str | os.PathLike[str],
     kind: str,
     arrays: Mapping[str, np.ndarray],
-    card: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     overwrite: bool = False,
 ) -> None:
-    """Write arrays and a card into the folder `path`.
+    """Write arrays and metadata into the folder `path`.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def save_folder(
     kind : str
         What is stored ("model", "decoder"); `load_folder` asks for the same.
     arrays : mapping from names to arrays
-    card : mapping
+    metadata : mapping
         Settings and facts, JSON types only.
     overwrite : bool
         Replace an existing folder; the old one goes only when the new one is complete.
@@ -65,7 +65,9 @@ def save_folder(
 
     def write(folder: Path) -> None:
         (folder / WEIGHTS).write_bytes(blob)
-        (folder / CARD).write_text(json.dumps({**header, **card}, indent=2, allow_nan=True) + "\n", encoding="utf-8")
+        (folder / METADATA).write_text(
+            json.dumps({**header, **metadata}, indent=2, allow_nan=True) + "\n", encoding="utf-8"
+        )
 
     replace_folder(path, write, overwrite)
 
@@ -75,7 +77,7 @@ def load_folder(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.n
 
     Returns
     -------
-    (arrays, card)
+    (arrays, metadata)
 
     Raises
     ------
@@ -89,21 +91,21 @@ def load_folder(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.n
     if not folder.is_dir():
         raise InputError(f"no saved {kind} at {folder}: the folder does not exist")
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
         blob = (folder / WEIGHTS).read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{folder} is no complete {kind}: {Path(error.filename).name} is missing") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{folder / CARD} is damaged ({error}): save the {kind} again") from error
-    if not isinstance(card, dict) or card.get("kind") != kind:
-        found = card.get("kind") if isinstance(card, dict) else type(card).__name__
+        raise InputError(f"{folder / METADATA} is damaged ({error}): save the {kind} again") from error
+    if not isinstance(metadata, dict) or metadata.get("kind") != kind:
+        found = metadata.get("kind") if isinstance(metadata, dict) else type(metadata).__name__
         raise InputError(f"{folder} holds a {found!r}, not a {kind!r}")
-    if card.get("format") != 1:
-        raise InputError(f"{folder} has format {card.get('format')}, newer than this kalmanssl: upgrade kalmanssl")
-    if hashlib.sha256(blob).hexdigest() != card.get("weights_sha256"):
-        raise InputError(f"{folder / WEIGHTS} is damaged: its checksum is not the one on the card")
+    if metadata.get("format") != 1:
+        raise InputError(f"{folder} has format {metadata.get('format')}, newer than this kalmanssl: upgrade kalmanssl")
+    if hashlib.sha256(blob).hexdigest() != metadata.get("weights_sha256"):
+        raise InputError(f"{folder / WEIGHTS} is damaged: its checksum differs from the one in {METADATA}")
     try:
-        return load(blob), card
+        return load(blob), metadata
     except SafetensorError as error:
         raise InputError(f"{folder / WEIGHTS} is damaged ({error})") from error
 

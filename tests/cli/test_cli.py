@@ -109,14 +109,14 @@ def test_version():
 
 
 def test_fit_leaves_a_whole_run_and_no_work_folder(run):
-    assert {p.name for p in run.iterdir()} == {"card.json", "model", "decoder", "evaluation"}
+    assert {p.name for p in run.iterdir()} == {"metadata.json", "model", "decoder", "evaluation"}
     assert {p.name for p in run.parent.iterdir()} == {"run"}
-    card = json.loads((run / "card.json").read_text())
-    assert card["recording"]["source"] == "rat.nwb"
-    assert card["recording"]["units"] == 24
-    assert card["recording"]["fitted_until_s"] == pytest.approx(UNTIL)
-    assert card["settings"]["end_zones"] == [0.15, 1.45]
-    assert card["scores"]["running"]["bins"] > 100
+    metadata = json.loads((run / "metadata.json").read_text())
+    assert metadata["recording"]["source"] == "rat.nwb"
+    assert metadata["recording"]["units"] == 24
+    assert metadata["recording"]["fitted_until_s"] == pytest.approx(UNTIL)
+    assert metadata["settings"]["end_zones"] == [0.15, 1.45]
+    assert metadata["scores"]["running"]["bins"] > 100
     assert Run.load(run).model.history_["loss"].__len__() == 2
 
 
@@ -377,12 +377,12 @@ def test_json_is_one_object_and_nothing_else(run, recording):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.count("\n") == 1
     result = json.loads(done.stdout)
-    stored = json.loads((run / "card.json").read_text())["scores"]
+    stored = json.loads((run / "metadata.json").read_text())["scores"]
     for part in ("running", "all"):
         assert result[part]["median_error"] == pytest.approx(stored[part]["median_error"], rel=1e-3)
         assert set(result[part]["coverage"]) == {"50", "80", "95"}
     assert (result["behavior"], result["unit"], result["fitted"]) == ("position", "m", False)
-    checked = json.loads((run / "evaluation/card.json").read_text())["assumptions"]
+    checked = json.loads((run / "evaluation/metadata.json").read_text())["assumptions"]
     assert result["assumptions"]["verdict"] == checked["verdict"]
     verdicts = {row["name"]: row["verdict"] for row in result["assumptions"]["assumptions"]}
     assert verdicts == {row["name"]: row["verdict"] for row in checked["assumptions"]}
@@ -436,15 +436,15 @@ def test_a_part_too_short_for_the_checks_is_scored_all_the_same(run, recording):
     ("name", "how", "says"),
     [
         ("", "remove", "no run at"),
-        ("card.json", "remove", "card.json is missing"),
-        ("card.json", "cut", "card.json is damaged"),
+        ("metadata.json", "remove", "metadata.json is missing"),
+        ("metadata.json", "cut", "metadata.json is damaged"),
         ("model", "remove", "no saved model"),
-        ("model/card.json", "cut", "card.json is damaged"),
+        ("model/metadata.json", "cut", "metadata.json is damaged"),
         ("model/weights.safetensors", "remove", "weights.safetensors is missing"),
         ("model/weights.safetensors", "cut", "checksum"),
         ("decoder", "remove", "no saved decoder"),
         ("decoder/weights.safetensors", "cut", "checksum"),
-        ("evaluation/card.json", "remove", "card.json is missing"),
+        ("evaluation/metadata.json", "remove", "metadata.json is missing"),
     ],
 )
 def test_damaged_run_is_named(copy, recording, name, how, says):
@@ -460,10 +460,10 @@ def test_damaged_run_is_named(copy, recording, name, how, says):
     assert str(copy) in message
 
 
-def test_card_without_a_part_is_damaged(copy, recording):
-    card = json.loads((copy / "card.json").read_text())
-    del card["behavior"]
-    (copy / "card.json").write_text(json.dumps(card))
+def test_run_with_incomplete_metadata_is_reported_as_damaged(copy, recording):
+    metadata = json.loads((copy / "metadata.json").read_text())
+    del metadata["behavior"]
+    (copy / "metadata.json").write_text(json.dumps(metadata))
     assert "damaged" in refused("evaluate", copy, recording)
 
 

@@ -462,7 +462,7 @@ def test_a_loaded_model_has_the_same_latents_and_goes_on_alike(name, tmp_path):
         fresh = recipe.build(nn.Linear(FEATURES, 6), 6).double()
     loaded = fresh.load(tmp_path / "folder")
     assert loaded is fresh
-    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["card.json", "weights.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["metadata.json", "weights.safetensors"]
     torch.testing.assert_close(loaded(views()[0]), model(views()[0]), rtol=0, atol=0)
     more(model)
     more(loaded)

@@ -65,7 +65,7 @@ def run():
     small = {"latent_dim": 4, "state_dim": 8, "epochs": 1, "random_state": 0}
     settings = RunSettings(recording="a <b>rat</b>.nwb", end_zones=[0.15, 1.45], model=small)
     model = KalmanSSL(**small, progress=False).fit(training)
-    card = {
+    metadata = {
         "recording": {
             "source": "a <b>rat</b>.nwb",
             "units": 20,
@@ -80,7 +80,7 @@ def run():
         "behavior": {"name": "position", "unit": "meters"},
     }
     decoder = PositionDecoder(regressor="linear").fit(model.transform(training), training.behavior["position"])
-    run = Run(settings, model, decoder, card)
+    run = Run(settings, model, decoder, metadata)
     run.evaluation = Evaluation.of(run, rest)
     return run
 
@@ -148,7 +148,7 @@ def test_the_same_run_gives_the_same_page(run, html):
 
 def test_time_that_was_fitted_is_called_so(run):
     evaluation = replace(run.evaluation, part=run.evaluation.part | {"fitted": True})
-    seen = Run(run.settings, run.model, run.decoder, run.card, evaluation)
+    seen = Run(run.settings, run.model, run.decoder, run.metadata, evaluation)
     assert "fitted on this time" in build_report(seen)
     assert "fitted on this time" not in build_report(run)
     assert "in its favor" in assumptions_of(build_report(seen))[0][0]
@@ -156,8 +156,8 @@ def test_time_that_was_fitted_is_called_so(run):
 
 
 def test_a_run_without_decoder_has_a_report(run):
-    card = run.card | {"behavior": None}
-    bare = Run(RunSettings("x"), run.model, None, card)
+    metadata = run.metadata | {"behavior": None}
+    bare = Run(RunSettings("x"), run.model, None, metadata)
     rest = place_cells(n_units=20, n_interneurons=0, duration=60.0)
     bare.evaluation = Evaluation.of(bare, rest)
     outline = Outline(build_report(bare))
@@ -170,7 +170,7 @@ def test_two_dimensions_are_drawn_below_one_another(run):
     recording.behavior["position"] = np.stack([position, np.sin(position)], axis=1)
     settings = RunSettings("x", min_speed=0.1)
     decoder = PositionDecoder(regressor="linear").fit(run.model.transform(recording), recording.behavior["position"])
-    flat = Run(settings, run.model, decoder, run.card)
+    flat = Run(settings, run.model, decoder, run.metadata)
     flat.evaluation = Evaluation.of(flat, recording)
     html = build_report(flat)
     assert "position 1 (m)" in html
@@ -201,12 +201,12 @@ def assumptions_of(html):
 
 
 def with_assumptions(run, assumptions):
-    return Run(run.settings, run.model, run.decoder, run.card, replace(run.evaluation, assumptions=assumptions))
+    return Run(run.settings, run.model, run.decoder, run.metadata, replace(run.evaluation, assumptions=assumptions))
 
 
 def test_the_page_shows_the_verdicts_of_the_saved_evaluation(run, tmp_path):
     run.evaluation.save(tmp_path / "evaluation")
-    saved = Run(run.settings, run.model, run.decoder, run.card, Evaluation.load(tmp_path / "evaluation"))
+    saved = Run(run.settings, run.model, run.decoder, run.metadata, Evaluation.load(tmp_path / "evaluation"))
     found = check_assumptions(run.model, simulated()[1])
     assert len({row.verdict for row in found.assumptions}) > 1  # else any verdict would pass for any other
     paragraphs, rows = assumptions_of(build_report(saved))
@@ -249,7 +249,7 @@ def test_numbers_that_are_not_finite_are_saved_as_null(run, tmp_path, monkeypatc
     monkeypatch.setattr("kalmanssl.identifiability._assumptions.check_assumptions", lambda *a, **k: odd)
     evaluation = Evaluation.of(run, simulated()[1])
     evaluation.save(tmp_path / "evaluation")
-    stored = json.loads((tmp_path / "evaluation/card.json").read_text())["assumptions"]
+    stored = json.loads((tmp_path / "evaluation/metadata.json").read_text())["assumptions"]
     json.dumps(stored, allow_nan=False)
     assert (stored["assumptions"][0]["value"], stored["assumptions"][0]["chance"]) == (None, None)
     assert stored["assumptions"][0]["numbers"]["p"] is None
@@ -260,9 +260,9 @@ def test_numbers_that_are_not_finite_are_saved_as_null(run, tmp_path, monkeypatc
 
 def test_an_evaluation_from_before_the_checks_opens(run, tmp_path):
     run.evaluation.save(tmp_path / "evaluation")
-    card = json.loads((tmp_path / "evaluation/card.json").read_text())
-    del card["assumptions"]
-    (tmp_path / "evaluation/card.json").write_text(json.dumps(card))
+    metadata = json.loads((tmp_path / "evaluation/metadata.json").read_text())
+    del metadata["assumptions"]
+    (tmp_path / "evaluation/metadata.json").write_text(json.dumps(metadata))
     old = Evaluation.load(tmp_path / "evaluation")
     assert old.assumptions is None
     assert old.scores == run.evaluation.scores
@@ -279,7 +279,7 @@ def test_a_recording_too_short_for_the_checks_says_so(run):
     assert evaluation.scores["all"]["bins"] == len(short)
     assert evaluation.assumptions["verdict"] is None
     assert "too few" in evaluation.assumptions["reason"]
-    paragraphs, rows = assumptions_of(build_report(Run(run.settings, run.model, run.decoder, run.card, evaluation)))
+    paragraphs, rows = assumptions_of(build_report(Run(run.settings, run.model, run.decoder, run.metadata, evaluation)))
     assert evaluation.assumptions["reason"] in paragraphs[1]
     assert rows == []
     assert evaluation.assumptions["reason"] in assumptions_line(evaluation.assumptions)

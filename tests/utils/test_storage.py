@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kalmanssl.errors import InputError
-from kalmanssl.utils.storage import CARD, WEIGHTS, load_folder, replace_file, replace_folder, save_folder
+from kalmanssl.utils.storage import METADATA, WEIGHTS, load_folder, replace_file, replace_folder, save_folder
 
 ARRAYS = {"a": np.arange(6.0).reshape(2, 3), "b": np.array([1, 2], dtype=np.int64)}
 
@@ -19,8 +19,8 @@ def saved(tmp_path):
 
 
 def test_round_trip(saved):
-    arrays, card = load_folder(saved, "model")
-    assert card["settings"] == {"x": 1}
+    arrays, metadata = load_folder(saved, "model")
+    assert metadata["settings"] == {"x": 1}
     assert arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(arrays[name], array)
@@ -69,7 +69,7 @@ def test_interrupt_between_the_renames_puts_the_old_folder_back(saved, monkeypat
     assert load_folder(saved, "model")[0].keys() == ARRAYS.keys()
 
 
-@pytest.mark.parametrize("name", [CARD, WEIGHTS])
+@pytest.mark.parametrize("name", [METADATA, WEIGHTS])
 def test_missing_file_is_named(saved, name):
     (saved / name).unlink()
     with pytest.raises(InputError, match=f"no complete model: {name} is missing"):
@@ -86,7 +86,7 @@ def test_damaged_weights_are_noticed(saved):
 
 @pytest.mark.parametrize("text", ["{", "\xff", "[]"])
 def test_damaged_card_is_noticed(saved, text):
-    (saved / CARD).write_bytes(text.encode("latin-1"))
+    (saved / METADATA).write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=r"damaged|holds a"):
         load_folder(saved, "model")
 
@@ -94,8 +94,8 @@ def test_damaged_card_is_noticed(saved, text):
 def test_other_kind_newer_format_and_nothing_at_all(saved, tmp_path):
     with pytest.raises(InputError, match="holds a 'model', not a 'decoder'"):
         load_folder(saved, "decoder")
-    card = json.loads((saved / CARD).read_text())
-    (saved / CARD).write_text(json.dumps({**card, "format": 2}))
+    metadata = json.loads((saved / METADATA).read_text())
+    (saved / METADATA).write_text(json.dumps({**metadata, "format": 2}))
     with pytest.raises(InputError, match="upgrade"):
         load_folder(saved, "model")
     with pytest.raises(InputError, match="does not exist"):
