@@ -98,7 +98,7 @@ class Recording:
             Series by the name of the series, of its container or its path in the file. None takes the only
             one (a spatial series goes before any other). The only spatial series is kept as "position",
             others under their names; a dict gives the names to keep them under: ``{"position":
-            "mazeLinearizedPosition"}``. The first one says which time is tracked. False reads none.
+            "mazeLinearizedPosition"}``. The first one says which time is tracked. False or "none" reads none.
         epoch : str, optional
             Read only the time of the epoch or epochs with this label.
         random_state : int or None

@@ -121,7 +121,7 @@ def running_bins(
     if end_zones is not None:
         return traversals(position, *end_zones) >= 0
     if time is None:
-        raise InputError("min_speed needs time, in seconds, one value for each bin")
+        raise InputError("min_speed needs time, in seconds, one value for each bin", parameter="time")
     return np.nan_to_num(speed(position, time), nan=-np.inf) > min_speed
 
 

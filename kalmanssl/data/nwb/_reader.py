@@ -92,7 +92,8 @@ def read_nwb(
     with open_nwb(path) as file:
         epochs = read_epochs(file)
         if epoch is not None and epoch not in epochs:
-            raise InputError(f"epoch={epoch!r} is not in {path}; its epochs: {', '.join(sorted(epochs)) or 'none'}")
+            listing = ", ".join(sorted(epochs)) or "none"
+            raise InputError(f"epoch={epoch!r} is not in {path}; its epochs: {listing}", parameter="epoch")
         everything = [(-np.inf, np.inf)]
         allowed = everything if epoch is None else [(float(a), float(b)) for a, b in epochs[epoch]]
         chosen = choose_series(find_series(file), behavior)
@@ -120,7 +121,7 @@ def read_nwb(
     elif epoch is not None:
         keep = np.any([(fields["time"] >= a) & (fields["time"] < b) for a, b in allowed], axis=0)
         if not keep.any():
-            raise InputError(f"no bin of {path} lies in epoch={epoch!r}")
+            raise InputError(f"epoch={epoch!r} contains no bin of {path}; choose another epoch", parameter="epoch")
         fields |= {"activity": fields["activity"][keep], "time": fields["time"][keep]}
     angles = ("rad", "deg")
     return fields | {
@@ -181,7 +182,7 @@ def _bin(
     pooled = np.sort(np.concatenate(spikes))
     total = len(pooled)
     if total == 0:
-        raise InputError("the chosen units have no spikes at all; choose others with units=")
+        raise InputError("the chosen units have no spikes; choose other units", parameter="units")
     known = pooled if main is None else main.tracked()
     windows = _windows(allowed, known, 0.0 if main is None else 0.5 * main.period)
     what = "spike" if main is None else "tracked behavior"
@@ -209,7 +210,8 @@ def _bin(
     span = f"{windows[0][0]:.10g} to {windows[-1][1]:.10g} s"
     if not len(time):
         raise InputError(
-            f"not one bin of {bin_size:g} s fits into the time with {what}, {span}; choose a smaller bin_size"
+            f"no bin of {bin_size:g} s fits into the time with {what}, {span}; choose smaller bins",
+            parameter="bin_size",
         )
     n_kept = sum(map(len, kept))
     if n_kept == 0:

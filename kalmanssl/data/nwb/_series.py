@@ -78,16 +78,19 @@ def find_series(file: h5py.File) -> list[Series]:
 
 def choose_series(found: list[Series], behavior: Behavior) -> dict[str, Series]:
     """Choose the series that `behavior` asks for: what to keep it under -> the series."""
-    if behavior is False:
+    if behavior is False or (isinstance(behavior, str) and behavior == "none"):
         return {}
     listing = ", ".join(s.path for s in found) or "none"
     if behavior is None:
         if not found:
-            raise InputError("behavior: the file has no SpatialSeries or TimeSeries; pass behavior=False to go without")
+            raise InputError(
+                "the file has no SpatialSeries or TimeSeries; give 'none' to read it without behavior",
+                parameter="behavior",
+            )
         first = [s for s in found if s.rank == min(f.rank for f in found)]
         if len(first) > 1:
             names = ", ".join(s.label if len({f.label for f in first}) == len(first) else s.path for s in first)
-            raise InputError(f"behavior is ambiguous; name one of: {names}")
+            raise InputError(f"behavior is ambiguous; name one of: {names}", parameter="behavior")
         chosen = {"": first[0]}
     elif isinstance(behavior, Mapping):
         return {key: _by_name(found, name, listing) for key, name in behavior.items()}
@@ -108,11 +111,12 @@ def _by_name(found: list[Series], name: str, listing: str) -> Series:
     ):
         if len(matches) > 1:
             raise InputError(
-                f"behavior={name!r} is ambiguous; name one by its path: {', '.join(s.path for s in matches)}"
+                f"behavior={name!r} is ambiguous; name one by its path: {', '.join(s.path for s in matches)}",
+                parameter="behavior",
             )
         if matches:
             return matches[0]
-    raise InputError(f"behavior={name!r} is not in the file; it has: {listing}")
+    raise InputError(f"behavior={name!r} is not in the file; it has: {listing}", parameter="behavior")
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def choose_units(
         for column, wanted in units.items():
             keep &= _matches(known, column, wanted)
         if not keep.any():
-            raise InputError(f"units={dict(units)!r}: no unit has all of these; name fewer columns")
+            raise InputError(f"no unit has all of {dict(units)!r}; name fewer columns", parameter="units")
     elif units == "auto":
         if types is not None:
             excitatory = np.array([_is_excitatory(v) for v in known[types]])
@@ -63,7 +63,7 @@ def choose_units(
             if not keep.all():
                 notes.append(f"units: the {int(keep.sum())} excitatory of {n_rows} by {types} (units='all' takes all)")
     elif units != "all":
-        raise InputError(f"units must be 'auto', 'all' or a dict of column to values, got {units!r}")
+        raise InputError(f"units must be 'auto', 'all' or a dict of column to values, got {units!r}", parameter="units")
     rows = np.flatnonzero(keep)
     return rows, None if types is None else tuple(str(v) for v in known[types][rows]), notes
 
@@ -75,7 +75,9 @@ def _is_excitatory(value: Any) -> bool:
 
 def _matches(known: dict[str, np.ndarray], column: str, wanted: Any) -> np.ndarray:
     if column not in known:
-        raise InputError(f"units: there is no column {column!r}; columns: {', '.join(sorted(known))}")
+        raise InputError(
+            f"the units table has no column {column!r}; columns: {', '.join(sorted(known))}", parameter="units"
+        )
     values = known[column]
     accepted = list(wanted) if isinstance(wanted, (list, tuple, set, np.ndarray)) else [wanted]
     result = np.zeros(len(values), dtype=bool)
@@ -84,7 +86,7 @@ def _matches(known: dict[str, np.ndarray], column: str, wanted: Any) -> np.ndarr
         if not hit.any():
             present = sorted({str(v) for v in values})
             shown = ", ".join(present[:20]) + (", ..." if len(present) > 20 else "")
-            raise InputError(f"units: column {column!r} never is {value!r}; its values: {shown}")
+            raise InputError(f"no unit has {value!r} in column {column!r}; its values: {shown}", parameter="units")
         result |= hit
     return result
 
@@ -103,7 +105,10 @@ def spike_times(table: h5py.Group, rows: np.ndarray) -> tuple[list[np.ndarray], 
     spikes = []
     for row, times in zip(rows, _ragged(table, "spike_times", rows), strict=True):
         if not np.isfinite(times).all():
-            raise InputError(f"unit in row {row} has NaN or infinite spike times; repair it or leave it out by units=")
+            raise InputError(
+                f"unit in row {row} has NaN or infinite spike times; repair it or choose units without it",
+                parameter="units",
+            )
         spikes.append(np.sort(times.astype(float)))
     if "obs_intervals" not in table:
         return spikes, []
@@ -113,7 +118,9 @@ def spike_times(table: h5py.Group, rows: np.ndarray) -> tuple[list[np.ndarray], 
         both = here if observed is None else [(max(a, c), min(b, d)) for a, b in observed for c, d in here]
         observed = sorted((a, b) for a, b in both if a < b)
     if observed == []:
-        raise InputError("the chosen units were never observed together (obs_intervals); choose others with units=")
+        raise InputError(
+            "the chosen units were never observed together (obs_intervals); choose other units", parameter="units"
+        )
     return spikes, observed or []
 
 

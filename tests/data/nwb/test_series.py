@@ -65,9 +65,10 @@ def test_a_position_goes_before_other_series(tmp_path: Path) -> None:
 
 def test_no_behavior_in_the_file(tmp_path: Path) -> None:
     path = session(tmp_path / "a.nwb", spikes_of())
-    with pytest.raises(InputError, match="no SpatialSeries or TimeSeries; pass behavior=False"):
+    with pytest.raises(InputError, match="no SpatialSeries or TimeSeries; give 'none'"):
         Recording.from_nwb(path)
-    assert Recording.from_nwb(path, behavior=False).n_units == 4
+    for nothing in (False, "none"):
+        assert Recording.from_nwb(path, behavior=nothing).behavior == {}
 
 
 def test_conversion_and_offset(tmp_path: Path) -> None:
