@@ -96,6 +96,7 @@ from kalmanssl.kalman._diagnostics import innovation_diagnostics as innovation_d
 from kalmanssl.kalman._discretization import discretize as discretize
 from kalmanssl.kalman._filtering import kalman_filter as kalman_filter
 from kalmanssl.kalman._filtering import kalman_step as kalman_step
+from kalmanssl.kalman._fit_result import FitResult as FitResult
 from kalmanssl.kalman._forecasting import forecast as forecast
 from kalmanssl.kalman._linalg import JitterWarning as JitterWarning
 from kalmanssl.kalman._linalg import NotPositiveDefiniteError as NotPositiveDefiniteError
@@ -109,6 +110,7 @@ from kalmanssl.kalman._results import StepResult as StepResult
 from kalmanssl.kalman._sampling import sample_posterior as sample_posterior
 from kalmanssl.kalman._sampling import sample_prior as sample_prior
 from kalmanssl.kalman._smoothing import kalman_smoother as kalman_smoother
+from kalmanssl.kalman._state_space_model import LinearGaussianSSM as LinearGaussianSSM
 from kalmanssl.kalman._steady_state import SteadyState as SteadyState
 from kalmanssl.kalman._steady_state import steady_state as steady_state
 from kalmanssl.kalman._steps import UpdateResult as UpdateResult
