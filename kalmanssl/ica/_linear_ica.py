@@ -1,7 +1,7 @@
 """Linear independent component analysis as latent distribution matching.
 
-The plainest case of the idea: the encoder is a matrix, the latent model a product of source densities, and the entropy
-of the latents is known exactly, log|det W| plus that of the data. What is maximized is then the likelihood of the data.
+The encoder is a matrix W, the latent model is a product of source densities, and the entropy of the latents is known
+exactly: log|det W| plus the entropy of the data. The objective is then the log-likelihood of the data.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ __all__ = [
     "log_likelihood",
 ]
 
-_SINGULAR = 1e-10  # ratio of the smallest to the largest singular value below which data count as of lower rank
-_KINK = 1e-3  # of the standard deviation of a source
+_MIN_SINGULAR_RATIO = 1e-10  # data with a smaller ratio of singular values are rank-deficient
+_KINK_WIDTH = 1e-3  # in standard deviations of a source
 
 
 def log_likelihood(x: Tensor, unmixing: Tensor, density: SourceDensity) -> Tensor:
-    """Mean log-density of data whose sources ``x @ unmixing.T`` are independent.
+    """Mean log-density of data with independent sources ``x @ unmixing.T``.
 
-    Σ_i <log p_i((W x)_i)> + log|det W|: alignment with the latent model plus the entropy that W adds to the data's.
-    Source: LDM paper, Eq. 3.
+    Σ_i <log p_i((W x)_i)> + log|det W|: the alignment with the latent model, plus the entropy of the latents up to that
+    of the data. Source: LDM paper, Eq. 3.
 
     Parameters
     ----------
     x : (samples, dims)
-        Data of mean zero.
+        Data with mean zero.
     unmixing : (dims, dims)
         W.
     density : SourceDensity
@@ -69,54 +69,53 @@ def log_likelihood(x: Tensor, unmixing: Tensor, density: SourceDensity) -> Tenso
     Raises
     ------
     InputError
-        If the density does not give one value for every source.
+        If the density does not return one value per source.
     """
     return log_densities(density, x @ unmixing.mT).sum(-1).mean() + torch.linalg.slogdet(unmixing).logabsdet
 
 
 class LinearICA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Find independent sources of which every channel of the data is a weighted sum.
+    """Linear independent component analysis by maximum likelihood.
 
-    Maximizes `log_likelihood` over the unmixing matrix, in double precision with all samples at once. The sources are
-    found up to their order and sign, if their densities are peaked or flat on the same side of a Gaussian as the one
-    assumed; its exact shape matters for the precision alone.
+    Maximizes `log_likelihood` over the unmixing matrix with L-BFGS, in double precision on all samples. The sources are
+    recovered up to order and sign if they are super-Gaussian (or sub-Gaussian) like the assumed density; the exact
+    shape of the density only affects the precision.
 
-    Where the density leaves order and sign open, they are fixed by convention, so that they do not depend on the start
-    or on the units of the features. Sources come in the order of <log p(z)> + log std(z), their mean log-density at
-    variance one, the greatest first: the most peaked, or with a flat density the flattest, come first. Each has the
-    sign at which it correlates positively with the feature that it correlates with most; the last one of a rotation
-    has the one at which no axis is mirrored. `GaussianSources` have an order of their own, that of their variances.
+    Order and sign are fixed by convention where the density does not determine them, so that they do not depend on the
+    start or on the units of the features. Sources are sorted by <log p(z)> + log std(z), their mean log-density at unit
+    variance, in decreasing order: the most peaked source comes first (with a flat density, the flattest). The sign of
+    each source makes its correlation with the feature of largest absolute correlation positive; the sign of the last
+    source of a rotation makes the determinant positive. `GaussianSources` are in the order of their variances.
 
     Parameters
     ----------
     density : {"laplace", "sech", "sub-gaussian"} or SourceDensity
-        Of the sources, see `kalmanssl.ica`.
+        Density of the sources, see `make_density`.
     unmixing : {"free", "rotation"}
-        Any invertible matrix, or a rotation of the data as they are. Gaussian sources need "rotation".
+        Any invertible matrix, or a rotation of the data without whitening. Gaussian sources need "rotation".
     n_starts : int
-        Random rotations of the whitened data to start from; the end with the greatest likelihood is kept.
+        Number of random initial rotations of the whitened data; the result with the highest likelihood is used.
     max_iter : int
-        Steps of L-BFGS from each start.
+        Maximum number of L-BFGS iterations per start.
     tol : float
-        Largest entry of the relative gradient, by which the likelihood changes in nats per relative change of the
-        unmixing matrix, that counts as converged. Its sampling error is about one over the root of the number of
-        samples.
+        Convergence threshold for the largest entry of the relative gradient: the change of the log-likelihood in nats
+        per relative change of the unmixing matrix. Its sampling error is about 1 / sqrt(samples).
     random_state : int, RandomState or None
-        Seed of the starts.
+        Seed of the initial rotations.
 
     Attributes
     ----------
     unmixing_ : (sources, features)
-        W.
+        Unmixing matrix W.
     mixing_ : (features, sources)
-        Its inverse.
+        Inverse of W.
     mean_ : (features,)
     log_likelihood_ : float
-        Mean log-density of the data, nats per sample, with every constant; comparable between densities.
+        Mean log-density of the data, nats per sample, including all constants; comparable between densities.
     relative_gradient_ : float
-        What `tol` is compared with.
+        Largest entry of the relative gradient, see `tol`.
     n_iter_ : int
-        Steps from the start that was kept.
+        Number of iterations of the best start.
     n_features_in_ : int
     """
 
@@ -137,7 +136,7 @@ class LinearICA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.random_state = random_state
 
     def fit(self, X: Any, y: None = None) -> Self:
-        """Find the unmixing matrix of data.
+        """Fit the unmixing matrix.
 
         Parameters
         ----------
@@ -147,16 +146,16 @@ class LinearICA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         Raises
         ------
         InputError
-            If the data are not a finite, dense matrix, there are not more samples than features, the features depend on
-            one another, a setting is out of its range or the density does not go with the data.
+            If the data are not a finite dense matrix, there are not more samples than features, the features are
+            linearly dependent, a setting is out of range, or the density does not match the data.
 
         Warns
         -----
         ConvergenceWarning
-            If the relative gradient is above `tol` at the end.
+            If the final relative gradient is above `tol`.
         """
-        X = self._checked(X, reset=True)
-        density = self._checked_settings(X.shape[1])
+        X = self._check_data(X, reset=True)
+        density = self._check_settings(X.shape[1])
         self.mean_ = X.mean(axis=0)
         centered = X - self.mean_
         whitening = _whitening(centered)
@@ -164,9 +163,10 @@ class LinearICA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             whitening = np.eye(X.shape[1])
         z = torch.from_numpy(centered @ whitening.T)
         check_density(density, z)
-        rng = self._checked_seed()
+        rng = self._check_seed()
         starts = [_random_rotation(X.shape[1], rng) for _ in range(self.n_starts)]
-        likelihood, W, self.n_iter_ = max((self._climb(z, start, density) for start in starts), key=lambda end: end[0])
+        fits = (self._maximize_likelihood(z, start, density) for start in starts)
+        likelihood, W, self.n_iter_ = max(fits, key=lambda fit: fit[0])
         self.relative_gradient_ = _relative_gradient(z @ W.T, density, self.unmixing)
         if not self.relative_gradient_ <= self.tol:
             warnings.warn(
@@ -180,7 +180,7 @@ class LinearICA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         self.log_likelihood_ = float(likelihood + np.linalg.slogdet(whitening).logabsdet)
         return self
 
-    def _climb(self, z: Tensor, start: np.ndarray, density: SourceDensity) -> tuple[float, Tensor, int]:
+    def _maximize_likelihood(self, z: Tensor, start: np.ndarray, density: SourceDensity) -> tuple[float, Tensor, int]:
         """Return the log-likelihood of `z`, the unmixing matrix and the number of steps from one start."""
         dims = len(start)
         first = torch.from_numpy(start)
@@ -206,61 +206,64 @@ class LinearICA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
     def transform(self, X: Any) -> np.ndarray:
         """Return the sources (samples, sources) of data (samples, features)."""
         check_is_fitted(self)
-        return (self._checked(X) - self.mean_) @ self.unmixing_.T
+        return (self._check_data(X) - self.mean_) @ self.unmixing_.T
 
     def inverse_transform(self, Z: Any) -> np.ndarray:
         """Return the data (samples, features) of sources (samples, sources)."""
         check_is_fitted(self)
         Z = as_floats("Z", Z)
         if Z.ndim != 2 or Z.shape[1] != len(self.unmixing_):
-            raise InputError(f"Z must have shape (samples, {len(self.unmixing_)}), got {Z.shape}")
+            raise InputError(f"Z must have shape (samples, {len(self.unmixing_)}), got {Z.shape}", parameter="Z")
         return Z @ self.mixing_.T + self.mean_
 
     def score(self, X: Any, y: None = None) -> float:
-        """Mean log-density of data (samples, features) under the fitted model, nats per sample."""
+        """Return the mean log-density of data (samples, features) under the fitted model, nats per sample."""
         check_is_fitted(self)
-        centered = torch.from_numpy(self._checked(X) - self.mean_)
+        centered = torch.from_numpy(self._check_data(X) - self.mean_)
         return float(log_likelihood(centered, torch.from_numpy(self.unmixing_), make_density(self.density)))
 
     @property
     def _n_features_out(self) -> int:
         return len(self.unmixing_)
 
-    def _checked(self, X: Any, reset: bool = False) -> np.ndarray:
+    def _check_data(self, X: Any, reset: bool = False) -> np.ndarray:
+        """Return data as a float64 matrix; errors have one line and the phrases that scikit-learn's checks expect."""
         if issparse(X):
-            raise InputError("X is sparse, and centered it would not be: pass X.toarray()")
+            raise InputError("X is sparse, but centering would make it dense: pass X.toarray()", parameter="X")
         X = without_tensors(X)
         try:
             values = np.asarray(X)
-            # What scikit-learn says of these two shows the data on many lines; the phrases are those that its
-            # `check_estimator` looks for.
+            # scikit-learn's own messages for these two cases print the data on several lines.
             if values.ndim != 2:
                 raise InputError(
-                    f"X must be 2D, (samples, features), got shape {values.shape}. Reshape your data; one feature "
-                    "alone is X.reshape(-1, 1)"
+                    f"X must be 2D, (samples, features), got shape {values.shape}. Reshape your data; a single feature "
+                    "is X.reshape(-1, 1)",
+                    parameter="X",
                 )
             if values.dtype.kind == "c":
-                raise InputError("Complex data not supported: give X as real numbers, such as real and imaginary parts")
+                message = "Complex data not supported: pass X as real numbers, such as real and imaginary parts"
+                raise InputError(message, parameter="X")
             return validate_data(self, X, reset=reset, dtype=np.float64, ensure_min_samples=2 if reset else 1)
         except InputError:
             raise
         except ValueError as error:
             first, *more = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
-            if "NaN" in first or "infinity" in first:  # what follows is advice on other estimators
-                raise InputError(f"{first.rstrip('.')}: leave these samples out") from error
-            raise InputError(" ".join([first, *more])) from error
+            if "NaN" in first or "infinity" in first:  # the next lines are advice about other estimators
+                raise InputError(f"{first.rstrip('.')}: leave these samples out", parameter="X") from error
+            raise InputError(" ".join([first, *more]), parameter="X") from error
 
-    def _checked_seed(self) -> np.random.RandomState:
+    def _check_seed(self) -> np.random.RandomState:
         try:
             return check_random_state(self.random_state)
         except ValueError as error:
             raise InputError(
-                f"random_state must be a whole number, at least 0, a RandomState or None; got {self.random_state!r}"
+                f"random_state must be an integer of at least 0, a RandomState or None; got {self.random_state!r}",
+                parameter="random_state",
             ) from error
 
-    def _checked_settings(self, dims: int) -> SourceDensity:
+    def _check_settings(self, dims: int) -> SourceDensity:
         if self.unmixing not in ("free", "rotation"):
-            raise InputError(f"unmixing must be 'free' or 'rotation', got {self.unmixing!r}")
+            raise InputError(f"unmixing must be 'free' or 'rotation', got {self.unmixing!r}", parameter="unmixing")
         for name in ("n_starts", "max_iter"):
             check_whole(name, getattr(self, name), 1)
         check_number("tol", self.tol)
@@ -268,52 +271,56 @@ class LinearICA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         density = make_density(self.density)
         if isinstance(density, GaussianSources):
             if self.unmixing == "free":
-                raise InputError("Gaussian sources can be told apart under a rotation alone: use unmixing='rotation'")
+                message = "Gaussian sources are only identifiable under a rotation: use unmixing='rotation'"
+                raise InputError(message, parameter="unmixing")
             if len(density.variances) != dims:
-                raise InputError(f"X has {dims} features and density {len(density.variances)} variances: one for each")
+                message = f"density has {len(density.variances)} variances but X has {dims} features: give one for each"
+                raise InputError(message, parameter="density")
         if isinstance(density, GeneralizedGaussian) and density.exponent == 2:
-            raise InputError("an exponent of 2 is a Gaussian, whose sources cannot be told apart: use another")
+            message = "an exponent of 2 is a Gaussian, whose sources are not identifiable: use another exponent"
+            raise InputError(message, parameter="density")
         return density
 
 
 def _random_rotation(dims: int, rng: np.random.RandomState) -> np.ndarray:
-    turn = np.linalg.qr(rng.standard_normal((dims, dims)))[0]
-    turn[0] *= np.linalg.det(turn)
-    return turn
+    rotation = np.linalg.qr(rng.standard_normal((dims, dims)))[0]
+    rotation[0] *= np.linalg.det(rotation)
+    return rotation
 
 
 def _whitening(centered: np.ndarray) -> np.ndarray:
-    """Matrix that gives centered data unit covariance; on the way it brings every feature to variance one."""
+    """Compute the whitening matrix of centered data; features are first scaled to unit variance."""
     samples, dims = centered.shape
     size = np.abs(centered).max(axis=0)
-    spread = size * (centered / np.where(size > 0, size, 1)).std(axis=0)  # whose squares stay in the range of floats
+    std = size * (centered / np.where(size > 0, size, 1)).std(axis=0)  # scaled first, so that squares do not overflow
     singular = np.zeros(1)
-    if samples > dims and spread.all():
-        _, singular, axes = np.linalg.svd(centered / spread, full_matrices=False)
-    if not singular[-1] > _SINGULAR * singular[0]:
+    if samples > dims and std.all():
+        _, singular, axes = np.linalg.svd(centered / std, full_matrices=False)
+    if not singular[-1] > _MIN_SINGULAR_RATIO * singular[0]:
         raise InputError(
-            f"X of shape {centered.shape} has not got {dims} independent features, so no source density fits it: drop "
-            "those that are constant or follow from others (or reduce X by PCA), and give more samples than features"
+            f"X of shape {centered.shape} does not have {dims} linearly independent features: remove features that are "
+            "constant or depend on others (or reduce X by PCA), and give more samples than features",
+            parameter="X",
         )
-    return np.sqrt(samples) * axes / singular[:, None] / spread
+    return np.sqrt(samples) * axes / singular[:, None] / std
 
 
 def _canonical(W: np.ndarray, z: np.ndarray, x: np.ndarray, density: SourceDensity, unmixing: str) -> np.ndarray:
-    """Give the rows of W, of which the sources of data `x` are ``z @ W.T``, the order and signs of `LinearICA`.
+    """Sort the rows of W and choose their signs by the convention of `LinearICA`; the sources are ``z @ W.T``.
 
-    Only as far as the likelihood does not say them: a density of a caller's own may be lopsided, or another one for
-    every source.
+    Order and sign stay as they are if the likelihood depends on them: a custom density can be asymmetric, or different
+    for each source.
     """
     sources = torch.from_numpy(z @ W.T)
-    each = density.log_prob(sources)
-    even = torch.allclose(density.log_prob(-sources), each)
-    order = torch.argsort(each.mean(0) + sources.std(0).log(), descending=True)
-    if (even or unmixing == "free") and torch.allclose(density.log_prob(sources[:, order]), each[:, order]):
+    log_prob = density.log_prob(sources)
+    symmetric = torch.allclose(density.log_prob(-sources), log_prob)
+    order = torch.argsort(log_prob.mean(0) + sources.std(0).log(), descending=True)
+    if (symmetric or unmixing == "free") and torch.allclose(density.log_prob(sources[:, order]), log_prob[:, order]):
         W, sources = W[order], sources[:, order]
-    if not even:
+    if not symmetric:
         return W
     features = x / np.abs(x).max(axis=0)
-    correlation = (features / np.linalg.norm(features, axis=0)).T @ sources.numpy()  # times a number of each source
+    correlation = (features / np.linalg.norm(features, axis=0)).T @ sources.numpy()  # up to a factor for each source
     strongest = np.abs(correlation).argmax(axis=0)
     W = W * np.where(correlation[strongest, range(len(W))] < 0, -1.0, 1.0)[:, None]
     if unmixing == "rotation":
@@ -322,18 +329,18 @@ def _canonical(W: np.ndarray, z: np.ndarray, x: np.ndarray, density: SourceDensi
 
 
 def _relative_gradient(z: Tensor, density: SourceDensity, unmixing: str) -> float:
-    """Largest entry of the gradient at W with respect to D in (1 + D) W, at D = 0; for rotations D is skew.
+    """Return the largest entry of the gradient with respect to D in (1 + D) W at D = 0; D is skew for rotations.
 
-    Unlike the gradient with respect to W it does not depend on how the data were mixed. Source: Cardoso & Laheld
-    (1996), IEEE Transactions on Signal Processing 44, 3017, Eq. 19.
+    Unlike the gradient with respect to W, it does not depend on the mixing matrix. Source: Cardoso & Laheld (1996),
+    IEEE Transactions on Signal Processing 44, 3017, Eq. 19.
     """
     z = z.detach().requires_grad_()
     (score,) = torch.autograd.grad(density.log_prob(z).sum() / len(z), z)
     z = z.detach()
     gradient = score.T @ z
     gradient = gradient - gradient.T if unmixing == "rotation" else gradient + torch.eye(len(gradient))
-    # At the maximum some samples sit in the kink of a Laplace density, where their slope can be anything between those
-    # of its two sides; a smooth density has no slope there.
-    free = (score.abs() * (z.abs() < _KINK)).T @ z.abs()
-    free = free + free.T if unmixing == "rotation" else free
-    return float((gradient.abs() - free).clamp_min(0).max())
+    # At the maximum, some samples lie in the kink of a Laplace density, where any slope between those of the two sides
+    # is a valid subgradient. The score of a smooth density is zero there.
+    slack = (score.abs() * (z.abs() < _KINK_WIDTH)).T @ z.abs()
+    slack = slack + slack.T if unmixing == "rotation" else slack
+    return float((gradient.abs() - slack).clamp_min(0).max())

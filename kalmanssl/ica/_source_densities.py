@@ -1,7 +1,7 @@
-"""Densities of the sources of linear independent component analysis, normalized, with mean zero.
+"""Normalized, zero-mean densities of the sources of linear independent component analysis.
 
-A density of your own is a class with ``log_prob(z)`` that takes and returns tensors (samples, sources), by operations
-that PyTorch can differentiate.
+A custom density is a class with a method ``log_prob(z)`` from tensors (samples, sources) to tensors of the same shape,
+differentiable by PyTorch.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ __all__ = [
 
 
 class SourceDensity(Protocol):
-    """What independent component analysis asks of the density of the sources."""
+    """Interface of a source density."""
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log-density of every source by itself, (samples, sources), nats."""
+        """Return the log-density of each source separately, (samples, sources), nats."""
 
 
 @dataclass(frozen=True)
 class GeneralizedGaussian:
-    """Density proportional to exp(-|z / scale|^exponent), with the scale that makes the variance one.
+    """Density proportional to exp(-|z / scale|^exponent) with unit variance.
 
-    1 is the Laplace density, 2 the Gaussian (which no unmixing can be told from), and a large one is nearly uniform.
-    For recordings and sounds, which are near zero most of the time, use 1; for sources that fill a range, such as the
-    images of the LDM paper's Fig. 2, use 4. Source: Nadarajah (2005), Journal of Applied Statistics 32, 685.
+    An exponent of 1 is the Laplace density and 2 the Gaussian, which cannot be unmixed; a large exponent is nearly
+    uniform. Use 1 for sparse sources such as sounds, and 4 for sources that fill a range, such as the images in Fig. 2
+    of the LDM paper. Source: Nadarajah (2005), Journal of Applied Statistics 32, 685.
 
     Parameters
     ----------
     exponent : float
-        1 or larger.
+        At least 1.
     """
 
     exponent: float
@@ -55,10 +55,11 @@ class GeneralizedGaussian:
     def __post_init__(self) -> None:
         check_number("exponent", self.exponent)
         if not 1 <= self.exponent < math.inf:
-            raise InputError(f"exponent must be a number from 1 on, got {self.exponent!r}")
+            message = f"exponent must be finite and at least 1, got {self.exponent!r}"
+            raise InputError(message, parameter="exponent")
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log-density of every source by itself, (samples, sources), nats."""
+        """Return the log-density of each source separately, (samples, sources), nats."""
         beta = self.exponent
         scale = math.exp(0.5 * (math.lgamma(1 / beta) - math.lgamma(3 / beta)))
         normalizer = math.log(2 * scale / beta) + math.lgamma(1 / beta)
@@ -67,44 +68,47 @@ class GeneralizedGaussian:
 
 @dataclass(frozen=True)
 class HyperbolicSecant:
-    """Density ½ sech(πz/2), of variance one: smooth, with the tails of a Laplace density.
+    """Density ½ sech(πz/2) with unit variance: smooth, with exponential tails.
 
-    Its logarithm is the log cosh that other programs for independent component analysis use.
+    Its logarithm is the log cosh contrast of FastICA, up to scale.
     """
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log-density of every source by itself, (samples, sources), nats."""
+        """Return the log-density of each source separately, (samples, sources), nats."""
         x = 0.5 * math.pi * z.abs()
-        return -x - torch.log1p((-2 * x).exp())  # -log(2 cosh x), which does not overflow
+        return -x - torch.log1p((-2 * x).exp())  # -log(2 cosh x) without overflow
 
 
 @dataclass(frozen=True)
 class GaussianSources:
-    """Gaussian sources of known variances, which must differ from each other to be told apart.
+    """Gaussian sources with known variances, which must all be different.
 
-    They can be found under a rotation alone: any other map could be undone in the noise.
+    They are identifiable only if the unmixing matrix is a rotation.
 
     Parameters
     ----------
     variances : sequence of float
-        One for every source.
+        One per source.
     """
 
     variances: Sequence[float]
 
     def __post_init__(self) -> None:
         if isinstance(self.variances, str) or not isinstance(self.variances, Iterable):
-            raise InputError(f"variances must be a sequence of numbers, one for every source; got {self.variances!r}")
+            message = f"variances must be a sequence of numbers, one per source; got {self.variances!r}"
+            raise InputError(message, parameter="variances")
         values = list(self.variances)
         for value in values:
             check_number("variances", value)
         if not values or not all(0 < v < math.inf for v in values):
-            raise InputError(f"variances must be positive and finite, one for every source; got {self.variances!r}")
+            message = f"variances must be positive and finite, one per source; got {self.variances!r}"
+            raise InputError(message, parameter="variances")
         if len(set(values)) < len(values):
-            raise InputError(f"variances must differ, as Gaussian sources have nothing else; got {self.variances!r}")
+            message = f"variances must all be different to identify the sources; got {self.variances!r}"
+            raise InputError(message, parameter="variances")
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log-density of every source by itself, (samples, sources), nats."""
+        """Return the log-density of each source separately, (samples, sources), nats."""
         variance = torch.as_tensor(list(self.variances), dtype=z.dtype, device=z.device)
         return -0.5 * (z.square() / variance + (2 * math.pi * variance).log())
 
@@ -114,20 +118,25 @@ DENSITIES: dict[str, SourceDensity] = {
     "sech": HyperbolicSecant(),
     "sub-gaussian": GeneralizedGaussian(4.0),
 }
-"""The densities that need no numbers, by name."""
+"""Densities without parameters, by name."""
 
 
 def make_density(density: str | SourceDensity) -> SourceDensity:
-    """Return the density of that name; a density itself passes through.
+    """Return the density with the given name; a density is returned unchanged.
+
+    Parameters
+    ----------
+    density : {"laplace", "sech", "sub-gaussian"} or SourceDensity
 
     Raises
     ------
     InputError
-        If there is none of that name.
+        If the name is unknown, or the object has no method `log_prob`.
     """
     if not isinstance(density, str):
         if isinstance(density, type) or not callable(getattr(density, "log_prob", None)):
-            raise InputError(f"density must be a name or have a method log_prob(z), got {density!r}")
+            message = f"density must be a name or have a method log_prob(z), got {density!r}"
+            raise InputError(message, parameter="density")
         return density
     if density not in DENSITIES:
         raise unknown_name("density", density, DENSITIES)
@@ -135,37 +144,40 @@ def make_density(density: str | SourceDensity) -> SourceDensity:
 
 
 def check_density(density: SourceDensity, z: Tensor) -> None:
-    """Raise `InputError` unless a density gives every one of some sources (samples, sources) a value and a slope."""
+    """Raise `InputError` unless the log-density of sources (samples, sources) is finite and differentiable."""
     z = z.detach().requires_grad_()
     values = log_densities(density, z)
     bad = int((~torch.isfinite(values)).sum())
     if bad:
-        raise InputError(f"log_prob of {_named(density)} is NaN or infinite for {bad} of {z.numel()} values of sources")
+        message = f"log_prob of {_describe(density)} is NaN or infinite for {bad} of {z.numel()} values of sources"
+        raise InputError(message, parameter="density")
     slope = torch.autograd.grad(values.sum(), z, allow_unused=True)[0] if values.requires_grad else None
     if slope is None:
         raise InputError(
-            f"log_prob of {_named(density)} has no gradient with respect to z: compute it with torch, without detach, "
-            "item or numpy"
+            f"log_prob of {_describe(density)} has no gradient with respect to z: compute it with torch, without "
+            "detach, item or numpy",
+            parameter="density",
         )
 
 
 def log_densities(density: SourceDensity, z: Tensor) -> Tensor:
-    """Log-density of every source by itself, (samples, sources), nats.
+    """Return the log-density of each source separately, (samples, sources), nats.
 
     Raises
     ------
     InputError
-        If the density returns anything else, such as sums over the sources, which would be added up again.
+        If the density does not return one value per source, for example if it returns sums over the sources.
     """
     values = density.log_prob(z)
     shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
     if shape != tuple(z.shape):
         raise InputError(
-            f"log_prob of {_named(density)} must return a tensor (samples, sources) of shape {tuple(z.shape)}, one "
-            f"value for every source, got {shape}"
+            f"log_prob of {_describe(density)} must return a tensor (samples, sources) of shape {tuple(z.shape)}, one "
+            f"value per source, got {shape}",
+            parameter="density",
         )
     return values
 
 
-def _named(density: SourceDensity) -> str:
+def _describe(density: SourceDensity) -> str:
     return f"the density {type(density).__name__}"

@@ -70,7 +70,7 @@ def test_densities_are_normalized(density, peer) -> None:
     assert bool(torch.isfinite(density.log_prob(torch.tensor([[-400.0]]))).all())
 
 
-def test_gaussian_sources_take_their_own_column() -> None:
+def test_each_gaussian_source_has_its_own_variance() -> None:
     z = torch.tensor([[0.3, -2.0]], dtype=torch.float64)
     found = GaussianSources([0.5, 4.0]).log_prob(z)
     np.testing.assert_allclose(found, stats.norm(scale=[0.5**0.5, 2.0]).logpdf(z))
@@ -144,7 +144,7 @@ def test_likelihood_of_the_true_model() -> None:
     np.testing.assert_allclose(found, mixing.T, atol=0.02)
 
 
-def test_a_linear_map_of_the_data_changes_nothing_but_the_mixing() -> None:
+def test_a_linear_map_of_the_data_changes_only_the_mixing() -> None:
     x = sources("uniform") @ MIXING.T
     turn = np.diag([1e-4, 1.0, 300.0]) @ np.random.default_rng(1).standard_normal((3, 3))
     one = LinearICA("sub-gaussian").fit(x)
@@ -201,7 +201,7 @@ def test_scale_offset_and_start_change_neither_order_nor_sign(kind: str, density
         np.testing.assert_allclose(other.transform(x * scale + offset), one.transform(x), atol=1e-4)
 
 
-def test_sources_come_in_the_order_and_with_the_signs_that_are_promised() -> None:
+def test_order_and_signs_of_the_sources_follow_the_documented_convention() -> None:
     rng = np.random.default_rng(0)
     shapes = (2.0, 0.7, 1.2)  # Gaussian, very peaked, peaked
     s = np.column_stack([stats.gennorm(b).rvs(5000, random_state=rng) for b in shapes])
@@ -216,7 +216,7 @@ def test_sources_come_in_the_order_and_with_the_signs_that_are_promised() -> Non
     np.testing.assert_allclose(mirrored.unmixing_, model.unmixing_, atol=1e-5)
 
 
-def test_a_lopsided_density_keeps_its_sign_and_one_of_each_source_its_order() -> None:
+def test_asymmetric_densities_determine_signs_and_different_densities_the_order() -> None:
     class Gumbel:
         def log_prob(self, z: torch.Tensor) -> torch.Tensor:
             u = z * (np.pi / 6**0.5) + np.euler_gamma
@@ -288,7 +288,7 @@ def test_warns_when_it_has_not_converged() -> None:
         LinearICA(max_iter=1).fit(x)
 
 
-def test_refuses() -> None:
+def test_bad_input_is_rejected() -> None:
     x = sources("laplace", n=50) @ MIXING.T
     nan = x.copy()
     nan[4, 1] = np.nan
@@ -316,20 +316,20 @@ def test_refuses() -> None:
         ({"density": Detached()}, x, "density Detached has no gradient"),
         ({"density": Undefined()}, x, "density Undefined is NaN or infinite for"),
         ({"density": HyperbolicSecant}, x, "must be a name or have a method"),
-        ({"random_state": np.random.default_rng(0)}, x, "random_state must be a whole number"),
-        ({"random_state": -1}, x, "random_state must be a whole number"),
+        ({"random_state": np.random.default_rng(0)}, x, "random_state must be an integer"),
+        ({"random_state": -1}, x, "random_state must be an integer"),
         ({"tol": "a"}, x, "tol must be a number"),
         ({"tol": -1e-3}, x, "tol must be above 0"),
-        ({}, doubled, "has not got 4 independent features"),
-        ({"unmixing": "rotation"}, doubled, "has not got 4 independent features"),
-        ({}, np.column_stack([x, np.ones(50)]), "independent features"),
+        ({}, doubled, "does not have 4 linearly independent features"),
+        ({"unmixing": "rotation"}, doubled, "does not have 4 linearly independent features"),
+        ({}, np.column_stack([x, np.ones(50)]), "linearly independent features"),
         ({}, x[:3], "more samples than features"),
         ({}, x[0], r"2D, \(samples, features\), got shape \(3,\)"),
         ({"density": "laplac"}, x, "did you mean 'laplace'"),
         ({"density": 4.0}, x, "must be a name or have a method"),
         ({"density": GeneralizedGaussian(2.0)}, x, "exponent of 2"),
-        ({"density": GaussianSources([1, 2, 3])}, x, "rotation alone"),
-        ({"density": GaussianSources([1, 2]), "unmixing": "rotation"}, x, "3 features and density 2 variances"),
+        ({"density": GaussianSources([1, 2, 3])}, x, "under a rotation"),
+        ({"density": GaussianSources([1, 2]), "unmixing": "rotation"}, x, "2 variances but X has 3 features"),
         ({"unmixing": "orthogonal"}, x, "'free' or 'rotation'"),
         ({"n_starts": 0}, x, "n_starts must be"),
         ({"max_iter": 1.5}, x, "max_iter must be"),
