@@ -1,4 +1,4 @@
-"""What a piece of work costs: CPU seconds with all threads and children, peak memory, and on which machine."""
+"""What a computation costs: CPU seconds with all threads and children, peak memory, and on which machine."""
 
 from __future__ import annotations
 
@@ -13,47 +13,53 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["Stopwatch", "fastest", "machine_facts", "peak_memory_mb", "reset_peak_memory", "versions"]
-
-
-def cpu_seconds() -> float:
-    """CPU time of this process, all its threads and the children it has waited for, seconds."""
-    children = os.times()
-    return time.process_time() + children.children_user + children.children_system
+__all__ = ["Stopwatch", "machine_facts", "peak_memory_mb", "reset_peak_memory", "shortest_time", "versions"]
 
 
 class Stopwatch:
-    """Context that holds CPU and wall seconds of what ran inside: `cpu`, `wall`."""
+    """Context that measures what runs inside it.
+
+    Attributes
+    ----------
+    cpu, wall : float
+        CPU seconds of this process, all its threads and the children it has waited for; wall seconds.
+    """
 
     cpu: float
     wall: float
 
     def __enter__(self) -> Self:
-        self._cpu, self._wall = cpu_seconds(), time.perf_counter()
+        self._cpu, self._wall = _cpu_seconds(), time.perf_counter()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.cpu, self.wall = cpu_seconds() - self._cpu, time.perf_counter() - self._wall
+        self.cpu, self.wall = _cpu_seconds() - self._cpu, time.perf_counter() - self._wall
 
 
-def fastest(work: Callable[[], Any], repeats: int = 3) -> float:
-    """Wall seconds of the fastest of several runs."""
+def _cpu_seconds() -> float:
+    """Return the CPU seconds of this process, its threads and the children it has waited for."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
+
+
+def shortest_time(work: Callable[[], Any], repeats: int = 3) -> float:
+    """Return the wall seconds of the shortest of several runs."""
     walls = []
     for _ in range(repeats):
-        with Stopwatch() as watch:
+        with Stopwatch() as stopwatch:
             work()
-        walls.append(watch.wall)
+        walls.append(stopwatch.wall)
     return min(walls)
 
 
 def reset_peak_memory() -> None:
-    """Forget the peak so far, where Linux allows it; elsewhere the peak is that of the whole process."""
+    """Reset the peak of the memory where Linux allows it; elsewhere the peak is that of the whole process."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory_mb() -> float:
-    """Largest resident memory since the reset, MB; the interpreter and its libraries are part of it."""
+    """Return the largest resident memory since the reset, MB, including the interpreter and its libraries."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -63,7 +69,7 @@ def peak_memory_mb() -> float:
 
 
 def machine_facts(threads: int) -> dict[str, Any]:
-    """Processor, cores, threads allowed, and the versions of what computes."""
+    """Return the processor, cores, allowed threads, and the versions of the libraries that compute."""
     facts: dict[str, Any] = {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -75,7 +81,7 @@ def machine_facts(threads: int) -> dict[str, Any]:
 
 
 def versions(*packages: str) -> dict[str, str | None]:
-    """Versions of packages; None for one that is not installed."""
+    """Return the versions of packages; None for one that is not installed."""
     found: dict[str, str | None] = {}
     for package in packages:
         try:
@@ -86,6 +92,7 @@ def versions(*packages: str) -> dict[str, str | None]:
 
 
 def _processor() -> str:
+    """Return the name of the processor."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

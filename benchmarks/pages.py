@@ -1,46 +1,58 @@
-"""Pages of results that need no other file: tables and pictures as HTML."""
+"""Pages of results: text, tables and figures in one HTML file that needs no other file."""
 
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-__all__ = ["picture", "spread", "table", "write"]
-
-STYLE = (
-    "body{font:15px sans-serif;max-width:78em;margin:2em auto;padding:0 1em}td,th{padding:.2em .6em;text-align:left;"
-    "border-bottom:1px solid #ddd}table{border-collapse:collapse;font-size:13px}img{max-width:100%}"
-)
+__all__ = ["Section", "mean_and_sd", "write_page"]
 
 
-def write(path: Path, title: str, *parts: str) -> None:
-    """Write parts of HTML as a page."""
-    head = f"<!doctype html><meta charset='utf-8'><title>{html.escape(title)}</title><style>{STYLE}</style>"
-    path.write_text(head + "".join(parts), encoding="utf-8")
+@dataclass(frozen=True)
+class Section:
+    """One part of a page.
+
+    Attributes
+    ----------
+    title : str
+        Heading; empty for none.
+    text : sequence of str
+        Paragraphs.
+    table : sequence of rows of text
+        The first row is the heading; empty for no table.
+    figures : sequence of Figure
+    """
+
+    title: str = ""
+    text: Sequence[str] = ()
+    table: Sequence[Sequence[str]] = ()
+    figures: Sequence[Figure] = ()
 
 
-def table(lines: Sequence[Sequence[str]]) -> str:
-    """A table of text whose first line is its heading."""
-    rows = (
-        "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in line)
-        for tag, line in zip(["th", *["td"] * (len(lines) - 1)], lines, strict=True)
+def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
+    """Write sections as a page."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    return f"<table><tr>{'</tr><tr>'.join(rows)}</tr></table>"
+    environment.filters["png"] = _png
+    page = environment.get_template("page.html.jinja").render(title=title, sections=sections)
+    path.write_text(page, encoding="utf-8")
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean and, of several, standard deviation, as text."""
+def mean_and_sd(values: Sequence[float]) -> str:
+    """Return the mean and, for several values, the standard deviation as text."""
     return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
 
 
-def picture(figure: Figure, dpi: int = 100) -> str:
-    """A figure, in the page itself."""
+def _png(figure: Figure) -> str:
+    """Return a figure as a base64-encoded PNG."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi)
-    return f"<img src='data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}'>"
+    figure.savefig(file, format="png")
+    return base64.b64encode(file.getvalue()).decode()

@@ -1,1 +1,1 @@
-"""Time, memory and accuracy of Kalman filters, ours beside those of others."""
+"""Benchmark of Kalman filters: time, memory and accuracy of ours and of other implementations."""

@@ -1,4 +1,4 @@
-"""How right every filter is, beside the joint Gaussian of all observations, where noise is ordinary and where not."""
+"""Accuracy of a filter against the joint Gaussian of all observations, for ordinary and extreme noise."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ import numpy as np
 import torch
 from scipy.linalg import cho_factor, cho_solve
 
-from .methods import Method
-from .problems import EXTREMES, NOISES, Problem, Size, make_problem, with_extremes
-from .torch_methods import TorchWork, careful
-from .work import GRADIENTS
+from filter.methods import GRADIENTS, Method
+from filter.problems import EXTREMES, NOISES, Problem, Size, make_problem, with_extremes
+from filter.torch_methods import TorchWork, careful
 
-__all__ = ["accuracy_of", "joint_log_likelihood"]
+__all__ = ["accuracy_of", "first_case", "joint_log_likelihood"]
 
 SIZE, QUICK_SIZE = Size(2, 100, 16, 8), Size(2, 30, 4, 2)
 LONG = Size(1, 5000, 16, 8)
 
 
 def joint_log_likelihood(problem: Problem) -> np.ndarray:
-    """Log p(y) of every sequence, (batch,), as one Gaussian in all steps and channels; nothing is filtered."""
+    """Return log p(y) of every sequence, (batch,), from one Gaussian for all steps and channels, without a filter."""
     batch, steps, states, channels = problem.size
     cov = np.empty((steps, channels, steps, channels))
     marginal = np.eye(states)
@@ -42,8 +41,13 @@ def joint_log_likelihood(problem: Problem) -> np.ndarray:
     return out
 
 
+def first_case(*, quick: bool) -> dict[str, Any]:
+    """Return the entries that identify the first row of `accuracy_of`."""
+    return {"case": EXTREMES[0], "noise": NOISES[0], "size": list(QUICK_SIZE if quick else SIZE)}
+
+
 def accuracy_of(method: Method, *, quick: bool) -> list[dict[str, Any]]:
-    """Rows of the accuracy table, one for each case and kind of noise."""
+    """Return the accuracies of a method, one row for each case and kind of noise."""
     rows = []
     for noise in NOISES[:1] if quick else NOISES:
         for case in EXTREMES:
@@ -60,6 +64,7 @@ def accuracy_of(method: Method, *, quick: bool) -> list[dict[str, Any]]:
 
 
 def _errors(method: Method, problem: Problem, noise: str, truth: np.ndarray, *, gradients: bool) -> dict[str, Any]:
+    """Return the errors of a method on one problem, or why there are none."""
     row: dict[str, Any] = {"size": list(problem.size)}
     reason = method.unfit(problem.size, noise, "forward")
     if reason:
@@ -72,18 +77,18 @@ def _errors(method: Method, problem: Problem, noise: str, truth: np.ndarray, *, 
         row["positive_definite"] = _positive_definite(answer.cov)
         if gradients and not method.unfit(problem.size, noise, "gradients"):
             row |= _gradient_errors(method, problem)
-    except Exception as error:  # a filter may refuse, each in its own way: that is its result here
+    except Exception as error:  # filters reject extreme input with errors of any type, which is their result here
         row["failed"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
     return row
 
 
 def _gradient_errors(method: Method, problem: Problem) -> dict[str, Any]:
-    """Relative errors of the gradients beside autograd through a plain loop in float64, and the largest of them.
+    """Return the relative errors of the gradients against autograd through a loop in float64, and the largest one.
 
-    The error of a gradient is the norm of the difference over the norm of the true one.
+    The error of a gradient is the norm of the difference divided by the norm of the true gradient.
     """
-    plain = TorchWork(careful, problem, "gradients", torch.float64)
-    exact = plain.answer(plain()).gradients
+    loop = TorchWork(careful, problem, "gradients", torch.float64)
+    exact = loop.answer(loop()).gradients
     work = method.prepare(problem, "gradients")
     found = work.answer(work()).gradients
     if not found:
@@ -95,7 +100,7 @@ def _gradient_errors(method: Method, problem: Problem) -> dict[str, Any]:
 
 
 def _positive_definite(covs: np.ndarray | None) -> bool:
-    """Whether the smallest eigenvalue of every covariance, after symmetrizing, is above zero."""
+    """Return whether every covariance, after symmetrizing, has positive eigenvalues only."""
     if covs is None or not np.isfinite(covs).all():
         return False
     return bool(np.linalg.eigvalsh(0.5 * (covs + covs.swapaxes(-1, -2))).min() > 0)

@@ -1,12 +1,12 @@
-"""Time against batch, steps and states."""
+"""Figure of the time against the numbers of sequences, steps and states."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from .methods import OURS
-from .problems import Size
+from filter.methods import OURS
+from filter.problems import Size
 
 __all__ = ["SWEEPS", "SWEPT", "draw"]
 
@@ -21,7 +21,7 @@ COLORS = dict(zip(SWEPT, ("#1b6ca8", "#e08214", "#4d9221"), strict=True))
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> bool:
-    """Draw CPU seconds with gradients, noise that varies, of the methods that were swept; False if none was."""
+    """Draw the CPU seconds of filter and gradients with varying noise; False if there are no times of the sweep."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -35,23 +35,23 @@ def draw(rows: list[dict[str, Any]], path: Path) -> bool:
         return False
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
-    for place, (axis, sizes) in zip(figure.subplots(1, 3, sharey=True), SWEEPS.items(), strict=True):
+    for axes, (axis, sizes) in zip(figure.subplots(1, 3, sharey=True), SWEEPS.items(), strict=True):
         axis_index = {"sequences": 0, "steps": 1, "states": 2}[axis]
         for method in SWEPT:
             points = [(size[axis_index], known[method, size]) for size in sizes if (method, size) in known]
             if points:
-                place.plot(*zip(*points, strict=True), "o-", clip_on=False, color=COLORS[method], label=method)
+                axes.plot(*zip(*points, strict=True), "o-", clip_on=False, color=COLORS[method], label=method)
         fixed = [f"{value} {name}" for name, value in zip(SWEEPS, BASE, strict=False) if name != axis]
-        label = f"{axis}, twice as many as channels" if axis == "states" else axis
-        place.set(xscale="log", yscale="log", xlabel=label, title=", ".join(fixed))
-        place.set_xticks([size[axis_index] for size in sizes], [f"{size[axis_index]:,}" for size in sizes])
-        place.minorticks_off()
-        place.grid(alpha=0.3)
+        label = "states (twice the number of channels)" if axis == "states" else axis
+        axes.set(xscale="log", yscale="log", xlabel=label, title=", ".join(fixed))
+        axes.set_xticks([size[axis_index] for size in sizes], [f"{size[axis_index]:,}" for size in sizes])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
         for side in ("top", "right"):
-            place.spines[side].set_visible(False)
+            axes.spines[side].set_visible(False)
         if axis == "sequences":
-            place.set_ylabel("CPU seconds, forward and gradients")
-            if place.get_lines():
-                place.legend(frameon=False)
+            axes.set_ylabel("CPU seconds, forward and gradients")
+            if axes.get_lines():
+                axes.legend(frameon=False)
     figure.savefig(path, dpi=150)
     return True

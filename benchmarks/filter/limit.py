@@ -1,4 +1,4 @@
-"""The C program of `limit.c`, compiled for one size with the compiler of the system."""
+"""The C program `limit.c`, compiled for one problem size with the C compiler of the system."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .problems import Problem
+from filter.problems import Problem
 
 __all__ = ["LimitFilter", "compiler", "core_rate"]
 
@@ -21,17 +21,17 @@ SOURCE = Path(__file__).with_name("limit.c")
 
 @cache
 def compiler() -> str | None:
-    """Path of the system's C compiler, if it has one."""
+    """Return the path of the C compiler of the system, or None."""
     return next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
 
 
 @cache
-def _library(states: int, channels: int, lanes: int) -> tuple[ctypes.CDLL, float]:
-    """The program for these sizes, and the wall seconds that compiling it took."""
+def _library(states: int, channels: int, width: int) -> tuple[ctypes.CDLL, float]:
+    """Return the program compiled for these sizes, and the wall seconds of the compilation."""
     program = compiler()
     if program is None:
         raise RuntimeError("no C compiler: install gcc or clang")
-    sizes = {"STATES": states, "CHANNELS": channels, "LANES": lanes, "ROWS": _power_of_two(states)}
+    sizes = {"STATES": states, "CHANNELS": channels, "WIDTH": width, "PADDED": _power_of_two(states)}
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "limit.so"
@@ -43,11 +43,12 @@ def _library(states: int, channels: int, lanes: int) -> tuple[ctypes.CDLL, float
 
 
 def _power_of_two(number: int) -> int:
+    """Return the smallest power of two that is not below a number."""
     return 1 << (number - 1).bit_length()
 
 
 def _aligned(*shape: int) -> np.ndarray:
-    """Float32 zeros that begin where a cache line does and whose pages are there."""
+    """Return float32 zeros that are aligned to cache lines and whose memory pages are allocated."""
     count = int(np.prod(shape))
     memory = np.zeros(count + 16 * 16, np.float32)
     memory.fill(0)
@@ -56,61 +57,62 @@ def _aligned(*shape: int) -> np.ndarray:
 
 
 def _placed(values: np.ndarray) -> np.ndarray:
+    """Return an aligned copy."""
     out = _aligned(*values.shape)
     out[...] = values
     return out
 
 
 class LimitFilter:
-    """A forward pass in C; its arrays lie as suits it, and laying them out is not part of its time.
+    """A forward pass in C; copying the data into its memory layout is not part of its time.
 
     Parameters
     ----------
     problem : Problem
-        With noise (batch, steps, channels).
+        Its noise may vary over sequences and steps.
     """
 
     def __init__(self, problem: Problem) -> None:
         batch, steps, states, channels = self.size = problem.size
-        self.alone = batch == 1
-        self.lanes = 8 if batch <= 8 else 16
+        self.single = batch == 1
+        self.width = 8 if batch <= 8 else 16
         self.variances = _placed(problem.Q), _placed(np.ones(states))
         self.A = _placed(problem.A)
         R = np.broadcast_to(problem.R, problem.y.shape)
-        self.library, self.compile_s = _library(states, channels, self.lanes)
-        if self.alone:
-            row = _power_of_two(states)
-            pad = ((0, 0), (0, row - states))
+        self.library, self.compile_s = _library(states, channels, self.width)
+        if self.single:
+            padded = _power_of_two(states)
+            pad = ((0, 0), (0, padded - states))
             self.y, self.R = _placed(problem.y[0]), _placed(R[0])
             self.A_transposed, self.C = _placed(np.pad(problem.A.T, pad)), _placed(np.pad(problem.C, pad))
-            self.means, self.covs = _aligned(steps, row), _aligned(steps, states, row)
+            self.means, self.covs = _aligned(steps, padded), _aligned(steps, states, padded)
             self.log_likelihood = _aligned(steps)
         else:
-            self.blocks = -(-batch // self.lanes)
-            member = np.minimum(np.arange(self.blocks * self.lanes), batch - 1).reshape(self.blocks, self.lanes)
+            self.blocks = -(-batch // self.width)
+            member = np.minimum(np.arange(self.blocks * self.width), batch - 1).reshape(self.blocks, self.width)
             self.y, self.R = (_placed(np.moveaxis(v[member], 1, -1)) for v in (problem.y, R))
             self.C = _placed(problem.C)
-            self.means = _aligned(self.blocks, steps, states, self.lanes)
-            self.covs = _aligned(self.blocks, steps, states * (states + 1) // 2, self.lanes)
-            self.log_likelihood = _aligned(self.blocks, steps, self.lanes)
+            self.means = _aligned(self.blocks, steps, states, self.width)
+            self.covs = _aligned(self.blocks, steps, states * (states + 1) // 2, self.width)
+            self.log_likelihood = _aligned(self.blocks, steps, self.width)
 
     def __call__(self) -> None:
-        """Filter; the results lie in `means`, `covs`, `log_likelihood`."""
+        """Filter; the results are in `means`, `covs` and `log_likelihood`."""
         Q, P0 = self.variances
         steps = ctypes.c_ssize_t(self.size.steps)
-        if self.alone:
+        if self.single:
             inputs = (self.y, self.R, self.A, self.A_transposed, Q, self.C, P0)
-            self.library.filter_rows(steps, *map(_pointer, (*inputs, self.means, self.covs, self.log_likelihood)))
+            self.library.filter_single(steps, *map(_pointer, (*inputs, self.means, self.covs, self.log_likelihood)))
             return
         for block in range(self.blocks):
             arrays = (self.y[block], self.R[block], self.A, Q, self.C, P0)
             outputs = (self.means[block], self.covs[block], self.log_likelihood[block])
-            self.library.filter_lanes(steps, *map(_pointer, (*arrays, *outputs)))
+            self.library.filter_batch(steps, *map(_pointer, (*arrays, *outputs)))
 
     def results(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Filtered means, covariances and log-likelihoods of the steps, laid out as everybody's are."""
+        """Return filtered means, covariances and log-likelihoods of the steps, in the layout of the other methods."""
         batch, steps, states, _ = self.size
-        if self.alone:
+        if self.single:
             covs = self.covs[None, ..., :states]
             return self.means[None, :, :states], covs, self.log_likelihood[None]
         means, packed, log_likelihood = (
@@ -124,13 +126,14 @@ class LimitFilter:
 
 
 def _pointer(array: np.ndarray) -> ctypes.c_void_p:
+    """Return the address of an array."""
     return ctypes.c_void_p(array.ctypes.data)
 
 
 def core_rate(seconds: float = 0.2) -> float:
-    """Floating-point operations that this core does in a second, at most: multiplications and additions only."""
-    lanes, chains, rounds = 16, 12, 1 << 14
-    library, _ = _library(2, 1, lanes)
+    """Return the largest number of floating-point operations per second of this core (multiply and add only)."""
+    width, chains, rounds = 16, 12, 1 << 14
+    library, _ = _library(2, 1, width)
     library.multiply_add.restype = ctypes.c_float
     best = 0.0
     end = time.perf_counter() + seconds
@@ -138,8 +141,8 @@ def core_rate(seconds: float = 0.2) -> float:
         started = time.process_time()
         library.multiply_add(ctypes.c_ssize_t(rounds), ctypes.c_float(0.999))
         taken = time.process_time() - started
-        if taken < 0.01:  # too short to be measured well
+        if taken < 0.01:  # too short to be measured
             rounds *= 2
         else:
-            best = max(best, 2 * chains * lanes * rounds / taken)
+            best = max(best, 2 * chains * width * rounds / taken)
     return best

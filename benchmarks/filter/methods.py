@@ -1,38 +1,82 @@
-"""All methods by name; what a method needs is imported only when it is used."""
+"""All methods by name, and the interface that a method must have.
+
+To add a method, write a class like `filter.torch_methods.TorchWork` or a function for it, and add a line to `METHODS`.
+The packages of a method are imported only when it is used.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
+from typing import Any, Protocol
 
-from .limit import compiler
-from .problems import Problem, Size
-from .work import Work
+import numpy as np
 
-__all__ = ["METHODS", "OURS", "Method"]
+from filter.limit import compiler
+from filter.problems import Problem, Size
+
+__all__ = ["GRADIENTS", "METHODS", "OURS", "Answer", "Method", "Work"]
 
 OURS = "kalmanssl"
+GRADIENTS = ("A", "Q", "y", "R")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The result of a filter in float64.
+
+    Attributes
+    ----------
+    log_likelihood : (batch,)
+    mean : (batch, steps, states), optional
+    cov : (batch, steps, states, states), optional
+    gradients : dict
+        Gradients of the log-likelihood summed over all sequences, by the names in `GRADIENTS`.
+    """
+
+    log_likelihood: np.ndarray
+    mean: np.ndarray | None = None
+    cov: np.ndarray | None = None
+    gradients: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class Work(Protocol):
+    """A problem in the memory layout of a method; the time of a call is measured.
+
+    Attributes
+    ----------
+    compile_s : float
+        Wall seconds of the compilation before the first call; 0 without compilation.
+    """
+
+    compile_s: float
+
+    def __call__(self) -> Any:
+        """Compute everything that the task requires."""
+
+    def answer(self, result: Any) -> Answer:
+        """Convert the result of a call."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to filter.
+    """An implementation of the Kalman filter.
 
     Attributes
     ----------
-    prepare
-        Makes the work out of a problem and a task.
-    packages
-        What must be installed: names to import and to give to pip.
-    threads
-        How many threads it may use.
-    timed
-        False for a variant whose accuracy alone is of interest.
-    compiles_at_first
-        The first call compiles, so that it is never a measure.
-    unfit
-        Why a size, noise and task is not tried, or None.
+    prepare : callable
+        Makes a `Work` from a problem and a task.
+    packages : tuple of (str, str)
+        Required packages: their names for import and for pip.
+    threads : int
+        Number of threads.
+    timed : bool
+        False if only the accuracy is measured.
+    compiles_at_first : bool
+        Whether the first call compiles and therefore never counts as a measurement.
+    unfit : callable
+        Returns why a size, noise and task is skipped, or None.
     """
 
     prepare: Callable[[Problem, str], Work]
@@ -44,16 +88,18 @@ class Method:
 
     @property
     def missing(self) -> str | None:
-        """Why it cannot run here, and what to do about it."""
+        """Why it cannot run here and how to correct that, or None."""
         absent = [pip for module, pip in self.packages if find_spec(module) is None]
         return f"not installed: pip install {' '.join(absent)}" if absent else None
 
 
 def _ours(options: dict[str, str], double: bool = False) -> Callable[[Problem, str], Work]:
+    """Return the `prepare` of our filter."""
+
     def prepare(problem: Problem, task: str) -> Work:
         import torch
 
-        from . import torch_methods as filters
+        from filter import torch_methods as filters
 
         return filters.TorchWork(filters.ours(**options), problem, task, torch.float64 if double else torch.float32)
 
@@ -61,8 +107,10 @@ def _ours(options: dict[str, str], double: bool = False) -> Callable[[Problem, s
 
 
 def _torch(name: str) -> Callable[[Problem, str], Work]:
+    """Return the `prepare` of another filter in torch."""
+
     def prepare(problem: Problem, task: str) -> Work:
-        from . import torch_methods as filters
+        from filter import torch_methods as filters
 
         return filters.TorchWork(getattr(filters, name), problem, task)
 
@@ -70,8 +118,10 @@ def _torch(name: str) -> Callable[[Problem, str], Work]:
 
 
 def _dynamax(**options: bool) -> Callable[[Problem, str], Work]:
+    """Return the `prepare` of dynamax."""
+
     def prepare(problem: Problem, task: str) -> Work:
-        from .other_methods import DynamaxWork
+        from filter.other_methods import DynamaxWork
 
         return DynamaxWork(problem, task, **options)
 
@@ -79,13 +129,13 @@ def _dynamax(**options: bool) -> Callable[[Problem, str], Work]:
 
 
 def _filterpy(problem: Problem, task: str) -> Work:
-    from .other_methods import FilterpyWork
+    from filter.other_methods import FilterpyWork
 
     return FilterpyWork(problem, task)
 
 
 def _limit(problem: Problem, task: str) -> Work:
-    from .other_methods import LimitWork
+    from filter.other_methods import LimitWork
 
     return LimitWork(problem, task)
 
@@ -111,8 +161,11 @@ def _unfit_filterpy(size: Size, noise: str, task: str) -> str | None:
 
 
 class _Limit(Method):
+    """The C program."""
+
     @property
     def missing(self) -> str | None:
+        """Why it cannot run here and how to correct that, or None."""
         return None if compiler() else "no C compiler: install gcc or clang"
 
 

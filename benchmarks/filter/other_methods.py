@@ -1,4 +1,4 @@
-"""Filters outside torch: dynamax (jax), filterpy (numpy) and the limit in C."""
+"""Filters that do not use torch: dynamax (jax), filterpy (numpy) and the C program."""
 
 from __future__ import annotations
 
@@ -8,30 +8,29 @@ from typing import Any
 
 import numpy as np
 
-from .limit import LimitFilter
-from .problems import Problem
-from .work import GRADIENTS, Answer
+from filter.limit import LimitFilter
+from filter.methods import GRADIENTS, Answer
+from filter.problems import Problem
 
 __all__ = ["DynamaxWork", "FilterpyWork", "LimitWork"]
 
 
 def _double(values: Any) -> np.ndarray:
+    """Return values as a float64 array."""
     return np.asarray(values, np.float64)
 
 
 class DynamaxWork:
-    """dynamax, mapped over the sequences and compiled.
+    """dynamax, vectorized over sequences and compiled.
 
     Parameters
     ----------
     problem : Problem
-        What is filtered.
     task : {"forward", "gradients"}
-        What is computed.
     parallel : bool
-        With its associative scan over time.
+        Use the associative scan over time.
     diagonal : bool
-        With the noise as variances, for which dynamax has code of its own, rather than as a covariance.
+        Pass the noise as variances, for which dynamax has separate code, instead of covariances.
     """
 
     def __init__(self, problem: Problem, task: str, *, parallel: bool = False, diagonal: bool = False) -> None:
@@ -48,7 +47,7 @@ class DynamaxWork:
         return self.wait(self.compiled(*self.arrays))
 
     def answer(self, result: Any) -> Answer:
-        """Bring what a call returned to the common form."""
+        """Convert the result of a call."""
         if self.gradients:
             (_, log_likelihood), gradients = result
             named = {name: _double(value) for name, value in zip(GRADIENTS, gradients, strict=True)}
@@ -61,7 +60,7 @@ class DynamaxWork:
 def _compile_dynamax(
     shapes: tuple[tuple[int, ...], ...], gradients: bool, parallel: bool, diagonal: bool
 ) -> tuple[Any, float]:
-    """Compile for arrays A, Q, y, R, C of these shapes; the program and the wall seconds that it took."""
+    """Compile for arrays A, Q, y, R, C of these shapes; return the program and the wall seconds of the compilation."""
     import jax
     import jax.numpy as jnp
     from dynamax.linear_gaussian_ssm import inference, parallel_inference
@@ -95,7 +94,7 @@ def _compile_dynamax(
 
 
 class FilterpyWork:
-    """filterpy, one sequence after the other, in the float64 that it computes in; it has no gradients."""
+    """filterpy, one sequence after the other, in float64; it has no gradients."""
 
     compile_s = 0.0
 
@@ -105,7 +104,7 @@ class FilterpyWork:
         self.problem = problem
 
     def __call__(self) -> tuple[np.ndarray, ...]:
-        """Log-likelihood (batch, steps), means, covariances."""
+        """Return log-likelihoods (batch, steps), means and covariances."""
         from filterpy.kalman import KalmanFilter
 
         problem = self.problem
@@ -125,24 +124,24 @@ class FilterpyWork:
         return terms, means, covs
 
     def answer(self, result: tuple[np.ndarray, ...]) -> Answer:
-        """Bring what a call returned to the common form."""
+        """Convert the result of a call."""
         terms, means, covs = result
         return Answer(terms.sum(-1), means, covs)
 
 
 class LimitWork(LimitFilter):
-    """The limit in C as a method; three passes stand for the gradients, which it does not have."""
+    """The C program as a method. It has no gradients: three forward passes are timed instead."""
 
     def __init__(self, problem: Problem, task: str) -> None:
         super().__init__(problem)
         self.passes = 3 if task == "gradients" else 1
 
     def __call__(self) -> None:
-        """Filter as often as the task asks for."""
+        """Filter once, or three times for gradients."""
         for _ in range(self.passes):
             super().__call__()
 
     def answer(self, result: None) -> Answer:
-        """Bring what a call left in memory to the common form."""
+        """Convert the results in memory."""
         means, covs, log_likelihood = map(_double, self.results())
         return Answer(log_likelihood.sum(-1), means, covs)

@@ -1,4 +1,4 @@
-"""How much is measured: what a preset means, which methods are asked for, and what is timed of whom."""
+"""Presets, the choice of methods, and the list of everything that is timed."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import math
 from enum import StrEnum
 from typing import NamedTuple
 
+from filter.figure import SWEEPS, SWEPT
+from filter.methods import METHODS, OURS
+from filter.problems import NOISES, TASKS, Cell, Size
 from kalmanssl.errors import InputError
-
-from .figure import SWEEPS, SWEPT
-from .methods import METHODS, OURS
-from .problems import NOISES, TASKS, Cell, Size
 
 __all__ = ["PRESETS", "Part", "Preset", "choose_methods", "plan"]
 
 
 class Part(StrEnum):
-    """What is measured."""
+    """Parts of the benchmark."""
 
     sizes = "sizes"
     sweep = "sweep"
@@ -24,14 +23,14 @@ class Part(StrEnum):
 
 
 class Preset(NamedTuple):
-    """What a preset means."""
+    """Amount of work."""
 
     sizes: tuple[Size, ...]
     repeats: int
-    limit_s: float  # of one call, wall
-    swept: tuple[str, ...]
-    swept_work: float  # `Size.work` of the largest
-    left_out: tuple[str, ...]
+    limit_s: float  # of one call, in wall seconds
+    swept: tuple[str, ...]  # methods of the sweep
+    swept_work: float  # largest `Size.work` of the sweep
+    left_out: tuple[str, ...]  # methods that run only if they are named
 
 
 PRESETS = {
@@ -54,27 +53,27 @@ PRESETS = {
 }
 
 
-def choose_methods(asked: list[str] | None, preset: Preset) -> list[str]:
-    """Names that are asked for: in full, or else a part that several may have."""
-    if not asked:
+def choose_methods(parts: list[str] | None, preset: Preset) -> list[str]:
+    """Return the methods with one of these names or, if there is no such name, with this in their name."""
+    if not parts:
         return [name for name in METHODS if name not in preset.left_out]
     chosen: dict[str, None] = {}
-    for part in asked:
+    for part in parts:
         found = [part] if part in METHODS else [name for name in METHODS if part.lower() in name.lower()]
         if not found:
-            raise InputError(f"--methods {part}: there are {'; '.join(METHODS)}")
+            raise InputError(f"--methods {part}: there are {'; '.join(METHODS)}", parameter="methods")
         chosen |= dict.fromkeys(found)
     return [name for name in METHODS if name in chosen]
 
 
 def plan(sizes: list[Size], methods: list[str], preset: Preset, parts: set[Part]) -> list[tuple[Cell, list[str]]]:
-    """All that is to be timed, in order, and of whom."""
-    todo = []
+    """Return all problems to time in order, each with its methods."""
+    cells = []
     if Part.sizes in parts:
         timed = [name for name in methods if METHODS[name].timed]
-        todo = [(Cell(size, noise, task), timed) for size in sizes for noise in NOISES for task in TASKS]
+        cells = [(Cell(size, noise, task), timed) for size in sizes for noise in NOISES for task in TASKS]
     if Part.sweep in parts:
         swept = [name for name in preset.swept if name in methods]
         every = dict.fromkeys(size for one in SWEEPS.values() for size in one if size.work <= preset.swept_work)
-        todo += [(Cell(size, "varying", "gradients"), swept) for size in every]
-    return todo
+        cells += [(Cell(size, "varying", "gradients"), swept) for size in every]
+    return cells

@@ -1,4 +1,4 @@
-"""What is filtered: sizes, a model whose data are drawn from it, and how much arithmetic a step is."""
+"""The problems: sizes, models with data drawn from them, and the number of operations of a step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXTREMES = ("ordinary", "R = 1e-6", "R = 1e6", "R mixed", "Q = 1e-8", "R = 1e-6,
 
 
 class Size(NamedTuple):
-    """Sequences, steps of each, dimension of the state, channels of the observation."""
+    """Number of sequences, of steps in each, of state dimensions, and of channels of the observation."""
 
     batch: int
     steps: int
@@ -26,15 +26,17 @@ class Size(NamedTuple):
 
     @property
     def work(self) -> int:
-        """Sequences, steps and states, multiplied: a rough measure."""
+        """Product of sequences, steps and states."""
         return self.batch * self.steps * self.states
 
     @classmethod
     def read(cls, text: str) -> Size:
-        """Read "8,100,10,5"."""
+        """Parse a text such as "8,100,10,5"."""
         numbers = text.replace(" ", "").strip("()").split(",")
         if len(numbers) != 4 or not all(n.isdigit() and int(n) > 0 for n in numbers):
-            raise InputError(f"--sizes {text}: expected batch,steps,states,channels such as 8,100,10,5")
+            raise InputError(
+                f"--sizes {text}: expected batch,steps,states,channels such as 8,100,10,5", parameter="sizes"
+            )
         return cls(*map(int, numbers))
 
     def __str__(self) -> str:
@@ -42,7 +44,7 @@ class Size(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """What is timed: a size, noise that varies or is constant, and a task."""
+    """A problem to time: a size, varying or constant noise, and a task."""
 
     size: Size
     noise: str
@@ -54,7 +56,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """A model and data of it, float64; every method rounds them to what it computes in.
+    """A model and data in float64; every method rounds them to its own precision.
 
     Attributes
     ----------
@@ -85,19 +87,20 @@ class Problem:
         return Size(batch, steps, len(self.A), channels)
 
     def rounded(self) -> Problem:
-        """The same numbers as float32 has them, still float64: what a float32 filter is asked to solve."""
+        """Return the problem rounded to float32, as float64: the problem that a float32 filter solves."""
         return Problem(*(v.astype(np.float32).astype(np.float64) for v in (self.y, self.A, self.Q, self.C, self.R)))
 
 
 def make_problem(size: Size, noise: str, seed: int = 0, *, slow: bool = False) -> Problem:
-    """Rotations that lose 5 % a step, seen through random channels; noise variances within a factor of a few.
+    """Return a problem with damped rotations, random channels and noise variances within a factor of a few.
 
-    With `slow` they turn less and lose 1 %, with a tenth of the process noise: the past matters, and so do errors.
+    The state loses 5 % in each step. With `slow` it rotates less and loses 1 %, with a tenth of the process noise: the
+    filter depends on a longer past, and so do its errors.
     """
     rng = np.random.default_rng(seed)
     batch, steps, states, channels = size
-    kept, turn, scale = (0.99, 0.1, 0.01) if slow else (0.95, 0.3, 0.1)
-    A = kept * np.linalg.qr(np.eye(states) + turn * rng.normal(size=(states, states)))[0]
+    decay, rotation, scale = (0.99, 0.1, 0.01) if slow else (0.95, 0.3, 0.1)
+    A = decay * np.linalg.qr(np.eye(states) + rotation * rng.normal(size=(states, states)))[0]
     C = rng.normal(size=(channels, states)) / np.sqrt(states)
     Q = scale * np.exp(0.5 * rng.normal(size=states))
     R = 0.5 * np.exp(0.7 * rng.normal(size=(batch, steps, channels) if noise == "varying" else channels))
@@ -105,7 +108,7 @@ def make_problem(size: Size, noise: str, seed: int = 0, *, slow: bool = False) -
 
 
 def draw(problem: Problem, rng: np.random.Generator) -> Problem:
-    """Replace the observations by new ones drawn from the model."""
+    """Return the problem with new observations drawn from the model."""
     batch, steps, states, channels = problem.size
     state = rng.normal(size=(batch, states))
     y = np.sqrt(problem.R) * rng.normal(size=(batch, steps, channels))
@@ -117,9 +120,9 @@ def draw(problem: Problem, rng: np.random.Generator) -> Problem:
 
 
 def with_extremes(problem: Problem, case: str, seed: int = 1) -> Problem:
-    """The same model with noise that is hard on float32; the data are drawn anew, and all is rounded to float32.
+    """Return the problem with noise that is difficult for float32, new data, and everything rounded to float32.
 
-    Mixed noise goes from 1e-6 to 1e6, in any order over sequences, steps and channels.
+    Mixed noise ranges from 1e-6 to 1e6, in random order over sequences, steps and channels.
     """
     rng = np.random.default_rng(seed)
     R, Q = problem.R, problem.Q
@@ -136,16 +139,16 @@ def with_extremes(problem: Problem, case: str, seed: int = 1) -> Problem:
 
 
 def operations(states: int, channels: int) -> int:
-    """Floating-point operations of one step of one sequence, an addition and a multiplication one each.
+    """Return the floating-point operations (additions and multiplications) of one step of one sequence.
 
-    Counted is the least that a filter with dense A and C and diagonal noise does when it uses that covariances are
-    symmetric (n states, m channels, t = n (n + 1) / 2 distinct entries of a covariance):
+    This is the minimum of a filter with dense A and C and diagonal noise that makes use of symmetric covariances (n
+    states, m channels, t = n (n + 1) / 2 distinct entries of a covariance):
 
         prediction      mean 2 n², A P 2 n³, (A P) A' 2 n t, + Q n
         each channel    P c 2 n², its variance 2 n + 1, its error 2 n, division 1, gain n, mean 2 n, covariance 2 t,
                         log-likelihood 4
 
-    The backward pass is taken to be twice the forward pass, as is usual for products of matrices.
+    The backward pass counts twice as much as the forward pass, as usual for products of matrices.
     """
     n, m = states, channels
     distinct = n * (n + 1) // 2

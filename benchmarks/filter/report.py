@@ -1,41 +1,38 @@
-"""What was found, as a file, a figure and tables of times, ratios, memory and accuracy."""
+"""Summary of the results: the figure, and tables of times, ratios, memory and accuracy."""
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
-from kept import Row
-from measure import machine_facts, versions
+from measure import versions
+from results_store import Results, Row
 from rich.table import Table
 from suite import screen
 
-from .figure import SWEEPS, draw
-from .folder import Folder
-from .methods import METHODS
-from .problems import NOISES, TASKS, Size
+from filter.figure import SWEEPS, draw
+from filter.methods import METHODS
+from filter.problems import NOISES, TASKS, Size
 
 __all__ = ["accuracy_table", "cost_table", "summarize", "time_tables"]
 
-NOISE_WORDS = {"varying": "noise that depends on the input", "constant": "constant noise"}
+NOISE_WORDS = {"varying": "varying noise", "constant": "constant noise"}
 TASK_WORDS = {"forward": "forward", "gradients": "forward and gradients"}
 
 
-def summarize(folder: Folder, rates: list[Row], sizes: list[Size]) -> None:
-    """Write results.json and the figure, print the tables."""
-    timed = [row for row in folder.rows.values() if "case" not in row]
-    accuracy = [row for row in folder.rows.values() if "case" in row]
+def summarize(results: Results, rates: list[Row], sizes: list[Size]) -> None:
+    """Complete results.json, draw the figure and print the tables."""
+    timed = [row for row in results.rows.values() if "case" not in row]
+    accuracy = [row for row in results.rows.values() if "case" in row]
     core = max((one["core"] for one in rates if one["core"]), default=None)
     products = max(one["torch.mm"] for one in rates)
     for row in timed:
         if core and "gflops" in row:
             row["share_of_core"] = row["gflops"] * 1e9 / core
-    machine = machine_facts(1) | {"flops_per_second": {"core": core, "torch.mm": products}}
-    machine |= versions("numba", "jax", "jaxlib", "dynamax", "torch-kf", "filterpy")
-    result = {"settings": folder.settings, "machine": machine, "results": timed, "accuracy": accuracy}
-    files = [folder.path / "results.json", folder.path / "times.png"]
-    files[0].write_text(json.dumps(result, indent=1) + "\n")
+    results.machine |= {"flops_per_second": {"core": core, "torch.mm": products}}
+    results.machine |= versions("numba", "jax", "jaxlib", "dynamax", "torch-kf", "filterpy")
+    results.write()
+    files = [results.path, results.path.with_name("times.png")]
     drawn = draw(timed, files[1])
 
     console = screen()
@@ -45,7 +42,7 @@ def summarize(folder: Folder, rates: list[Row], sizes: list[Size]) -> None:
     for table in time_tables(timed, sizes):
         console.print(table)
     if core:
-        console.print(f"this core: {core / 1e9:.0f} GFLOP/s at most, {products / 1e9:.0f} in torch.mm")
+        console.print(f"this core: at most {core / 1e9:.0f} GFLOP/s, {products / 1e9:.0f} in torch.mm")
     if timed:
         console.print(cost_table(timed, sizes, core))
     for noise in NOISES:
@@ -55,9 +52,9 @@ def summarize(folder: Folder, rates: list[Row], sizes: list[Size]) -> None:
 
 
 def time_tables(rows: list[dict[str, Any]], sizes: list[Size]) -> list[Table]:
-    """A table for each noise and task: median CPU time of a call, and how many times ours in the same rounds.
+    """Return a table for each noise and task: median CPU time of a call, and its ratio to ours in the same rounds.
 
-    For several threads the ratio of wall times is there too.
+    With several threads the ratio of wall times is given, too.
     """
     tables = []
     for noise in NOISES:
@@ -75,9 +72,9 @@ def time_tables(rows: list[dict[str, Any]], sizes: list[Size]) -> list[Table]:
 
 
 def cost_table(rows: list[dict[str, Any]], sizes: list[Size], core: float | None) -> Table:
-    """Share of the core's rate that goes into necessary arithmetic, and memory that the call adds."""
+    """Return a table of the rate of necessary operations relative to the core's, and of the memory that a call adds."""
     chosen = _chosen(rows, "varying", "gradients")
-    table = _table("forward and gradients, noise that depends on the input: share of the core's rate, MB added", sizes)
+    table = _table("forward and gradients, varying noise: share of the core's rate, MB added", sizes)
     for method in METHODS:
         cells = []
         for size in sizes:
@@ -90,7 +87,7 @@ def cost_table(rows: list[dict[str, Any]], sizes: list[Size], core: float | None
 
 
 def accuracy_table(rows: list[dict[str, Any]], noise: str) -> Table:
-    """Relative error of the log-likelihood and of the gradients; ! marks covariances that are not positive definite."""
+    """Return a table of relative errors; ! marks covariances that are not positive definite."""
     cases = list(dict.fromkeys(row["case"] for row in rows))
     table = Table(title=f"relative error of log-likelihood / gradients, {NOISE_WORDS[noise]}; ! not positive definite")
     table.add_column("method", no_wrap=True)
@@ -103,12 +100,14 @@ def accuracy_table(rows: list[dict[str, Any]], noise: str) -> Table:
 
 
 def _chosen(rows: list[dict[str, Any]], noise: str, task: str) -> dict[tuple[str, Size], dict[str, Any]]:
+    """Return the rows of a noise and task by method and size."""
     wanted = [row for row in rows if (row["noise"], row["task"]) == (noise, task)]
     return {(row["method"], Size(*row["size"])): row for row in wanted}
 
 
 def _table(title: str, sizes: list[Size]) -> Table:
-    table = Table(title=title, caption="batch, steps, states, channels; - skipped, the reason is in results.json")
+    """Return an empty table with a column for each size."""
+    table = Table(title=title, caption="batch, steps, states, channels; -: skipped, results.json has the reason")
     table.add_column("method")
     for size in sizes:
         table.add_column(str(size), justify="right")
@@ -116,6 +115,7 @@ def _table(title: str, sizes: list[Size]) -> Table:
 
 
 def _time(row: dict[str, Any] | None) -> str:
+    """Return the time of a row as text."""
     if row is None:
         return ""
     if "cpu_s" not in row:
@@ -127,6 +127,7 @@ def _time(row: dict[str, Any] | None) -> str:
 
 
 def _errors(row: dict[str, Any]) -> str:
+    """Return the errors of a row as text."""
     if "failed" in row:
         return "fails"
     if "log_likelihood_error" not in row:
@@ -140,4 +141,5 @@ def _errors(row: dict[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
+    """Return a number as text."""
     return "not finite" if value is None or not math.isfinite(value) else f"{value:.0e}"

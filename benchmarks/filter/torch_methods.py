@@ -1,4 +1,4 @@
-"""Ours and the filters that others have in torch: the published loop, a careful loop, torch-kf."""
+"""Filters in torch: ours, the loop of published code, a numerically careful loop, and torch-kf."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .problems import Problem
-from .work import GRADIENTS, Answer
+from filter.methods import GRADIENTS, Answer
+from filter.problems import Problem
 
 __all__ = ["TorchWork", "careful", "ours", "published", "torch_kf"]
 
 LOG_2PI = math.log(2 * math.pi)
 
-# (y, A, Q, C, R, wanted) -> log-likelihood (batch, steps) and, where the moments are wanted, means and covariances.
+# (y, A, Q, C, R, with_moments) -> log-likelihood (batch, steps) and, with moments, means and covariances.
 TorchFilter = Callable[..., tuple[Tensor, ...]]
 
 
 class TorchWork:
-    """A filter in torch on a problem; the moments are asked for in the forward task only."""
+    """A filter in torch on a problem; moments are computed in the forward task only."""
 
     compile_s = 0.0
 
@@ -33,16 +33,16 @@ class TorchWork:
                 self.tensors[name].requires_grad_()
 
     def __call__(self) -> tuple[Tensor, ...]:
-        """Log-likelihood, then moments or gradients."""
+        """Return the log-likelihoods, and moments or gradients."""
         if not self.gradients:
             with torch.no_grad():
-                return self.function(*self.tensors.values(), wanted=True)
-        (log_likelihood,) = self.function(*self.tensors.values(), wanted=False)
+                return self.function(*self.tensors.values(), with_moments=True)
+        (log_likelihood,) = self.function(*self.tensors.values(), with_moments=False)
         leaves = [self.tensors[name] for name in GRADIENTS]
         return log_likelihood.detach(), *torch.autograd.grad(log_likelihood.sum(), leaves)
 
     def answer(self, result: tuple[Tensor, ...]) -> Answer:
-        """Bring what a call returned to the common form."""
+        """Convert the result of a call."""
         first, *others = (v.detach().double().numpy() for v in result)
         if self.gradients:
             return Answer(first.sum(-1), gradients=dict(zip(GRADIENTS, others, strict=True)))
@@ -51,18 +51,18 @@ class TorchWork:
 
 
 def ours(**options: Any) -> TorchFilter:
-    """`kalmanssl.kalman.kalman_filter` with options."""
+    """Return `kalmanssl.kalman.kalman_filter` with options."""
     from kalmanssl.kalman import kalman_filter
 
-    def run(y: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, wanted: bool) -> tuple[Tensor, ...]:
+    def run(y: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, with_moments: bool) -> tuple[Tensor, ...]:
         out = kalman_filter(y, A=A, Q=Q, C=C, R=R, m0=y.new_zeros(len(A)), P0=y.new_ones(len(A)), **options)
-        return (out.log_likelihood, out.filtered_mean, out.filtered_cov) if wanted else (out.log_likelihood,)
+        return (out.log_likelihood, out.filtered_mean, out.filtered_cov) if with_moments else (out.log_likelihood,)
 
     return run
 
 
 def _start(y: Tensor, A: Tensor, R: Tensor) -> tuple[int, int, Tensor, Tensor, Tensor]:
-    """Batch, steps, mean and covariance of the first state, R in full with (batch or 1, steps or 1, …)."""
+    """Return batch, steps, moments of the first state, and R as (batch or 1, steps or 1, channels, channels)."""
     batch, steps, _ = y.shape
     states = len(A)
     full = R.diag_embed() if R.ndim == 3 else R.diag()[None, None]
@@ -70,8 +70,8 @@ def _start(y: Tensor, A: Tensor, R: Tensor) -> tuple[int, int, Tensor, Tensor, T
     return batch, steps, mean, torch.eye(states, dtype=y.dtype).expand(batch, states, states), full
 
 
-def careful(y: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, wanted: bool) -> tuple[Tensor, ...]:
-    """A loop that does everything right: one Cholesky factor, Joseph's form, symmetric covariances, no slice writes."""
+def careful(y: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, with_moments: bool) -> tuple[Tensor, ...]:
+    """Filter in a careful loop: one Cholesky factor, Joseph's form, symmetric covariances, no writes into slices."""
     _, _, mean, cov, full_R = _start(y, A, R)
     Q, eye = Q.diag(), torch.eye(len(A), dtype=y.dtype)
     noise = full_R.expand(-1, y.shape[1], -1, -1).unbind(1)
@@ -93,19 +93,19 @@ def careful(y: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, wanted: bool)
         means.append(mean)
         covs.append(cov)
     log_likelihood = torch.stack(terms, 1) - 0.5 * y.shape[-1] * LOG_2PI
-    return (log_likelihood, torch.stack(means, 1), torch.stack(covs, 1)) if wanted else (log_likelihood,)
+    return (log_likelihood, torch.stack(means, 1), torch.stack(covs, 1)) if with_moments else (log_likelihood,)
 
 
-def published(y: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, wanted: bool) -> tuple[Tensor, ...]:
-    """The scheme of published research code: slices of preallocated tensors, a dense inverse, (I - K C) P.
+def published(y: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, with_moments: bool) -> tuple[Tensor, ...]:
+    """Filter as in published research code: slices of preallocated tensors, a dense inverse, (I - K C) P.
 
-    A read of a slice must be cloned, since the next write would spoil it for the backward pass, and each write makes
-    the backward pass copy the gradient of the whole tensor: its time grows with the square of the steps.
+    Slices must be cloned when they are read, since the next write would change them for the backward pass. For each
+    write, the backward pass copies the gradient of the whole tensor: its time is quadratic in the number of steps.
     """
     batch, steps, first_mean, first_cov, full_R = _start(y, A, R)
     states, channels, Q, eye = len(A), y.shape[-1], Q.diag(), torch.eye(len(A), dtype=y.dtype)
     means, covs = y.new_zeros(batch, steps, states), y.new_zeros(batch, steps, states, states)
-    errors, spreads = y.new_zeros(batch, steps, channels), y.new_zeros(batch, steps, channels, channels)
+    errors, innovation_covs = y.new_zeros(batch, steps, channels), y.new_zeros(batch, steps, channels, channels)
     inverses = y.new_zeros(batch, steps, channels, channels)
     full_R = full_R.expand(-1, steps, -1, -1)
     for t in range(steps):
@@ -115,18 +115,18 @@ def published(y: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, wanted: boo
             mean = means[:, t - 1].clone() @ A.mT
             cov = A @ covs[:, t - 1].clone() @ A.mT + Q
         errors[:, t] = y[:, t] - mean @ C.mT
-        spreads[:, t] = C @ cov @ C.mT + full_R[:, t]
-        inverses[:, t] = torch.inverse(spreads[:, t].clone())
+        innovation_covs[:, t] = C @ cov @ C.mT + full_R[:, t]
+        inverses[:, t] = torch.inverse(innovation_covs[:, t].clone())
         gain = cov @ C.mT @ inverses[:, t].clone()
         means[:, t] = mean + (gain @ errors[:, t].clone()[..., None])[..., 0]
         covs[:, t] = (eye - gain @ C) @ cov
     squares = (errors[..., None, :] @ inverses @ errors[..., None])[..., 0, 0]
-    log_likelihood = -0.5 * (squares + torch.logdet(spreads) + channels * LOG_2PI)
-    return (log_likelihood, means, covs) if wanted else (log_likelihood,)
+    log_likelihood = -0.5 * (squares + torch.logdet(innovation_covs) + channels * LOG_2PI)
+    return (log_likelihood, means, covs) if with_moments else (log_likelihood,)
 
 
-def torch_kf(y: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, wanted: bool) -> tuple[Tensor, ...]:
-    """torch-kf's predict, project and update in a loop: its own loop has no likelihood, and constant noise only."""
+def torch_kf(y: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, with_moments: bool) -> tuple[Tensor, ...]:
+    """Filter with predict, project and update of torch-kf; its own loop has no likelihood and constant noise only."""
     from torch_kf import GaussianState, KalmanFilter
 
     _, steps, mean, cov, full_R = _start(y, A, R)
@@ -142,7 +142,7 @@ def torch_kf(y: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, wanted: bool
         state = model.update(state, seen, projection=projection, measurement_noise=noise[t])
         states.append(state)
     log_likelihood = torch.stack(terms, 1)
-    if not wanted:
+    if not with_moments:
         return (log_likelihood,)
     means = torch.stack([s.mean[..., 0] for s in states], 1)
     return log_likelihood, means, torch.stack([s.covariance for s in states], 1)

@@ -1,7 +1,6 @@
-"""One method in a process of its own, which does what it is told, line by line, and answers in JSON.
+"""The process of one method: it reads commands, one JSON object per line, and answers in the same form.
 
-A process each gives every method its own threads, caches and peak memory, and lets one that hangs be stopped. Who
-runs when is decided by `rounds.py`, so that the methods still take turns.
+The other end is `filter.processes`; `filter.timing` decides which method runs when.
 """
 
 from __future__ import annotations
@@ -19,25 +18,24 @@ from typing import Any
 
 from measure import peak_memory_mb, reset_peak_memory
 
-from .limit import compiler, core_rate
-from .methods import METHODS
-from .problems import Size, make_problem
-from .work import Work
+from filter.limit import compiler, core_rate
+from filter.methods import METHODS, Work
+from filter.problems import Size, make_problem
 
-LONG_CALL_S = 10.0  # a call that takes longer is measured without one to warm up
+LONG_CALL_S = 10.0  # longer calls are measured without a warm-up call
 SHORT_S = 0.03  # shorter calls are repeated until they take this long together
-WAKE_S = 0.1  # caches fill and sleeping threads find their cores
+WARM_UP_S = 0.1  # calls before a measurement, which fill the caches and wake up threads
 
 
 def keep_to_cores(threads: int) -> None:
-    """Use no more cores than threads, whatever a library believes, where the system can enforce it."""
+    """Limit the process to as many cores as threads, where the operating system supports it."""
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, cores[-threads:])
 
 
 def resident_mb() -> float:
-    """Memory in use now, MB, once all that is free has been given back; 0 where Linux does not say."""
+    """Return the memory in use after free memory is released, MB; 0 where it is unknown."""
     gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -48,7 +46,7 @@ def resident_mb() -> float:
 
 
 class Worker:
-    """Holds the work of the moment.
+    """Executes the commands on one method.
 
     Parameters
     ----------
@@ -62,23 +60,23 @@ class Worker:
         self.resident = 0.0
 
     def prepare(self, size: list[int], noise: str, task: str) -> dict[str, Any]:
-        """Make the problem and call once; again, unless that took long, since first calls are slow."""
+        """Make the problem and call the method once, and a second time unless the first call was long."""
         self.work = None
         self.work = self.method.prepare(make_problem(Size(*size), noise), task)
         self._forget_peak()
         first, second, calls = self.time(1), None, 1
         if first["wall"] < LONG_CALL_S or self.method.compiles_at_first:
             self._forget_peak()
-            second = self.time(1, wake=first["wall"] < 1.0)
+            second = self.time(1, warm_up=first["wall"] < 1.0)
             calls = max(1, round(SHORT_S / max(second["wall"], 1e-6)))
         return {"compile_s": self.work.compile_s, "first": first, "second": second, "calls": calls}
 
-    def time(self, calls: int, wake: bool = False) -> dict[str, float]:
-        """CPU and wall seconds of a call, the mean of several in a row; `wake` lets it run a little before."""
+    def time(self, calls: int, warm_up: bool = False) -> dict[str, float]:
+        """Return CPU and wall seconds of a call, the mean over several; `warm_up` adds calls before these."""
         assert self.work is not None
         gc.collect()
-        end = time.perf_counter() + WAKE_S
-        while wake and time.perf_counter() < end:
+        end = time.perf_counter() + WARM_UP_S
+        while warm_up and time.perf_counter() < end:
             self.work()
         wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(calls):
@@ -86,19 +84,19 @@ class Worker:
         return {"cpu": (time.process_time() - cpu) / calls, "wall": (time.perf_counter() - wall) / calls}
 
     def finish(self) -> dict[str, float]:
-        """Peak memory of the warm calls: all of it, and what they added to the libraries and the data."""
+        """Return the peak memory during the warm calls, and its excess over the memory of libraries and data."""
         peak = peak_memory_mb()
         self.work = None
         return {"peak_memory_mb": peak, "added_memory_mb": max(0.0, peak - self.resident)}
 
     def check(self, preset: str) -> dict[str, Any]:
-        """Errors in all cases of the accuracy table."""
-        from .accuracy import accuracy_of
+        """Return the accuracies in all cases."""
+        from filter.accuracy import accuracy_of
 
         return {"rows": accuracy_of(self.method, quick=preset == "quick")}
 
     def rates(self) -> dict[str, float | None]:
-        """Floating-point operations per second of this core, at most, and in a product of matrices in torch."""
+        """Return floating-point operations per second: the maximum of this core, and a matrix product in torch."""
         import torch
 
         a, best = torch.randn(512, 512), 0.0
@@ -114,9 +112,9 @@ class Worker:
 
 
 def main() -> None:
-    """Read commands from the standard input until it ends."""
+    """Execute commands from standard input until it ends."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a library prints must not come between the answers
+    os.dup2(2, 1)  # output of libraries must not mix with the answers
     name, threads = sys.argv[1], int(sys.argv[2])
     keep_to_cores(threads)
     worker = Worker(name)
@@ -128,12 +126,12 @@ def main() -> None:
         "rates": worker.rates,
     }
     for line in sys.stdin:
-        order = json.loads(line)
+        command = json.loads(line)
         try:
-            reply = commands[order.pop("do")](**order)
-        except Exception as error:  # a peer may raise anything: the row says what
-            reply = {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"}
-        answers.write(json.dumps(reply) + "\n")
+            answer = commands[command.pop("do")](**command)
+        except Exception as error:  # a peer may raise any error, which becomes its result
+            answer = {"error": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"}
+        answers.write(json.dumps(answer) + "\n")
 
 
 if __name__ == "__main__":

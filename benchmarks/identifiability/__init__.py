@@ -1,1 +1,1 @@
-"""Does a model find the true latents? Experiments on videos whose latents are known."""
+"""Benchmark of identifiability: whether models find the true latents of systems in which they are known."""

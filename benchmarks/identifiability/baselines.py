@@ -1,7 +1,7 @@
-"""What others would do with the same videos: each is an object with fit(videos) and transform(videos).
+"""Other methods on the same videos. Each has fit(videos) and transform(videos); to add one, add it to `BASELINES`.
 
-All of them see flattened frames; the networks have the encoder of ours (one hidden layer) and are trained with the same
-optimizer. They are plain forms of the methods, to tell which principle identifies what, not tuned implementations.
+All of them work on flattened frames. The networks have the same encoder as our model (one hidden layer) and are trained
+in the same way. They are simple, untuned forms of the methods: they show which principle identifies the latents.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from scipy.linalg import eigh
 from torch import Tensor, nn
 from torch.nn import functional
 
-from identifiability.runner import Model, Plan, encode, optimize
+from identifiability.matcher import Model, Plan, encode, fit_network
 from kalmanssl.kalman import kalman_filter
+from kalmanssl.models import Terms, Trainable
 from kalmanssl.networks import MLPEncoder
 
-__all__ = ["BASELINES", "CPC", "JEPA", "PCA", "CebraTime", "KalmanPCA", "SlowFeatures", "VICReg", "missing"]
+__all__ = ["BASELINES", "CPC", "JEPA", "PCA", "CebraTime", "KalmanPCA", "SlowFeatures", "VICReg", "why_missing"]
 
 
 class PCA:
-    """Principal components of the frames, each of variance one."""
+    """Principal components of the frames, each with variance one."""
 
     def __init__(self, dims: int) -> None:
         self.dims = dims
@@ -45,20 +46,21 @@ class PCA:
 class SlowFeatures:
     """Linear slow feature analysis: directions of unit variance that change least from frame to frame.
 
-    Source: Wiskott & Sejnowski 2002, Neural Computation 14. The directions of smallest variance, which hold noise
-    alone or nothing, are left out first.
+    Directions of small variance, which contain only noise, are removed first.
+
+    Source: Wiskott & Sejnowski 2002, Neural Computation 14.
     """
 
-    kept, smallest = 20, 1e-6
+    n_components, smallest = 20, 1e-6
 
     def __init__(self, dims: int) -> None:
         self.dims = dims
 
     def fit(self, videos: np.ndarray) -> Self:
         """Solve the generalized eigenvalue problem of differences against values."""
-        self.whitened = PCA(self.kept).fit(videos)
+        self.whitened = PCA(self.n_components).fit(videos)
         variance = self.whitened.variance
-        self.whitened.dims = min(self.kept, int((variance > self.smallest * variance[0]).sum()))
+        self.whitened.dims = min(self.n_components, int((variance > self.smallest * variance[0]).sum()))
         white = self.whitened.transform(videos)
         change = np.diff(white, axis=1).reshape(-1, white.shape[-1])
         self.basis = eigh(np.cov(change.T))[1][:, : self.dims]
@@ -70,14 +72,14 @@ class SlowFeatures:
 
 
 class KalmanPCA:
-    """Linear dynamical system on principal components, read out by its Kalman filter.
+    """Linear dynamical system on principal components; `transform` returns the filtered state.
 
-    The state is the first components; the transition is their autocovariance at two steps by that at one, which noise
-    that is new in each frame does not bias; the noise of the components is what the autocovariance at one step leaves
-    unexplained of their variance, and the process noise follows from the stationary covariance of the state.
+    The transition is the ratio of the autocovariances of the components at lags two and one, which white observation
+    noise does not bias. The variance of the components that the autocovariance at lag one does not explain is
+    observation noise. The process noise follows from the stationary covariance of the state.
     """
 
-    smallest = 1e-3  # variance, beside components of variance one
+    smallest = 1e-3  # smallest variance; the components have variance one
 
     def __init__(self, dims: int) -> None:
         self.dims = dims
@@ -95,7 +97,7 @@ class KalmanPCA:
         A *= min(1.0, 0.999 / max(np.abs(np.linalg.eigvals(A)).max(), 1e-12))
         signal = np.linalg.lstsq(A, lagged(1), rcond=1e-2)[0]
         variance = np.clip(np.diag(signal), self.smallest, 1.0 - self.smallest)
-        # What the transition loses of the stationary variance, the process noise gives back.
+        # The process noise replaces what the transition removes from the stationary variance.
         lost = variance - np.diag(A @ np.diag(variance) @ A.T)
         self.parameters = {"A": A, "Q": np.maximum(lost, self.smallest), "R": 1.0 - variance, "P0": variance}
         return self
@@ -110,37 +112,57 @@ class KalmanPCA:
         return kalman_filter(y, C=eye, b=zero, m0=zero, **parameters).filtered_mean.numpy()
 
 
-class _Trained:
-    """A network of frames, trained with a loss of videos."""
+class _Network(Trainable):
+    """An encoder of frames and what predicts from its latents, with a loss on the latents of videos."""
+
+    def __init__(self, encoder: nn.Module, predictor: nn.Module, loss: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.encoder, self.predictor, self.loss = encoder, predictor, loss
+
+    def terms(self, batch: Tensor) -> Terms:
+        """Evaluate the loss."""
+        loss = self.loss(self.predictor, self.encoder(batch))
+        return Terms(alignment=-loss, entropy=torch.zeros_like(loss))
+
+    def diagnostics(self, batch: Tensor) -> dict[str, float]:
+        """Return constants, so that training does not stop when the latents collapse: the score shows it."""
+        return {"latent_scale": 1.0, "effective_dimension": 1.0}
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Return the parameters of the encoder and of the predictor."""
+        return {"encoder": list(self.encoder.parameters()), "dynamics": list(self.predictor.parameters())}
+
+
+class _TrainedBaseline:
+    """A baseline that trains a network."""
 
     def __init__(self, dims: int, hidden: tuple[int, ...], plan: Plan, seed: int) -> None:
         self.dims, self.hidden, self.plan, self.seed = dims, hidden, plan, seed
 
-    def loss(self, latent: Tensor) -> Tensor:
-        """Loss of latents (videos, frames, dims)."""
-        raise NotImplementedError
-
-    def head(self) -> nn.Module:
-        """Further parameters, those that predict."""
+    def predictor(self) -> nn.Module:
+        """Return a new predictor; by default there is none."""
         return nn.Identity()
+
+    def loss(self, predictor: nn.Module, latent: Tensor) -> Tensor:
+        """Return the loss of latents (videos, frames, dims)."""
+        raise NotImplementedError
 
     def fit(self, videos: np.ndarray) -> Self:
         """Train on videos."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.predict = self.head()
-        self.network = MLPEncoder(videos.shape[-1], self.dims, self.hidden, random_state=self.seed)
-        groups = {"encoder": list(self.network.parameters()), "dynamics": list(self.predict.parameters())}
-        optimize(groups, lambda batch: self.loss(self.network(batch)), videos, self.plan, self.seed)
+            predictor = self.predictor()
+        self.encoder = MLPEncoder(videos.shape[-1], self.dims, self.hidden, random_state=self.seed)
+        fit_network(_Network(self.encoder, predictor, self.loss), videos, self.plan, self.seed)
         return self
 
     def transform(self, videos: np.ndarray) -> np.ndarray:
-        """Return the latents of the network."""
-        return encode(self.network, videos)
+        """Return the latents of the encoder."""
+        return encode(self.encoder, videos)
 
 
-class _Ahead(nn.Module):
-    """Prediction of each latent but the first from those before it."""
+class _RecurrentPredictor(nn.Module):
+    """Predicts each latent except the first from those before it."""
 
     def __init__(self, dims: int, units: int = 32) -> None:
         super().__init__()
@@ -151,61 +173,62 @@ class _Ahead(nn.Module):
         return self.linear(self.recurrent(latent)[0][:, :-1])
 
 
-class CPC(_Trained):
-    """Contrastive predictive coding: which frame of the batch comes next, told by the distance to a prediction.
+class CPC(_TrainedBaseline):
+    """Contrastive predictive coding: a classifier of the next frame by its distance from a prediction.
 
     Source: van den Oord et al. 2018, arXiv 1807.03748, with a recurrent context and a Gaussian score of unit variance.
     """
 
     candidates = 256
 
-    def head(self) -> nn.Module:
-        """What predicts the next latent."""
-        return _Ahead(self.dims)
+    def predictor(self) -> nn.Module:
+        """Return a recurrent network."""
+        return _RecurrentPredictor(self.dims)
 
-    def loss(self, latent: Tensor) -> Tensor:
-        """Cross-entropy of the true next frame among candidates from the whole batch."""
-        expected, ahead = self.predict(latent).flatten(0, 1), latent[:, 1:].flatten(0, 1)
-        step = max(1, len(ahead) // self.candidates)
-        expected, ahead = expected[::step], ahead[::step]
-        return functional.cross_entropy(-0.5 * torch.cdist(expected, ahead).square(), torch.arange(len(ahead)))
+    def loss(self, predictor: nn.Module, latent: Tensor) -> Tensor:
+        """Return the cross-entropy of the true next frame among candidates from the whole batch."""
+        predicted, target = predictor(latent).flatten(0, 1), latent[:, 1:].flatten(0, 1)
+        step = max(1, len(target) // self.candidates)
+        predicted, target = predicted[::step], target[::step]
+        return functional.cross_entropy(-0.5 * torch.cdist(predicted, target).square(), torch.arange(len(target)))
 
 
-class JEPA(_Trained):
-    """Joint-embedding prediction with a stop-gradient: the next latent, held fixed, predicted from the past ones.
+class JEPA(_TrainedBaseline):
+    """Joint-embedding prediction: the next latent, with a stop-gradient, is predicted from the past ones.
 
-    Source: Grill et al. 2020 (arXiv 2006.07733) and Assran et al. 2023 (arXiv 2301.08243), over time and without a
-    slow copy of the encoder. Latents are standardized over the batch, without which they shrink to a point.
+    Latents are standardized over the batch, since otherwise they collapse; there is no momentum encoder.
+
+    Source: Grill et al. 2020 (arXiv 2006.07733) and Assran et al. 2023 (arXiv 2301.08243), applied over time.
     """
 
-    def head(self) -> nn.Module:
-        """What predicts the next latent."""
-        return _Ahead(self.dims)
+    def predictor(self) -> nn.Module:
+        """Return a recurrent network."""
+        return _RecurrentPredictor(self.dims)
 
-    def loss(self, latent: Tensor) -> Tensor:
-        """Squared error of the prediction."""
+    def loss(self, predictor: nn.Module, latent: Tensor) -> Tensor:
+        """Return the squared error of the prediction."""
         centered = latent - latent.mean((0, 1))
         standard = centered / centered.square().mean((0, 1)).add(1e-6).sqrt()
-        return (self.predict(standard) - standard[:, 1:].detach()).square().mean()
+        return (predictor(standard) - standard[:, 1:].detach()).square().mean()
 
 
-class VICReg(_Trained):
-    """Neighboring frames alike, variances at one, no covariances; weights 25, 25, 1.
+class VICReg(_TrainedBaseline):
+    """Similar latents of neighboring frames, variances of one, no covariances; coefficients 25, 25, 1.
 
     Source: Bardes et al. 2022, arXiv 2105.04906.
     """
 
-    def loss(self, latent: Tensor) -> Tensor:
-        """Invariance, variance and covariance terms."""
+    def loss(self, predictor: nn.Module, latent: Tensor) -> Tensor:
+        """Return the sum of the invariance, variance and covariance terms."""
         flat = latent.flatten(0, 1)
         cov = torch.cov(flat.T).reshape(self.dims, self.dims)
-        spread = functional.relu(1.0 - (cov.diagonal() + 1e-4).sqrt()).mean()
+        hinge = functional.relu(1.0 - (cov.diagonal() + 1e-4).sqrt()).mean()
         off = (cov - torch.diag(cov.diagonal())).square().sum() / self.dims
-        return 25.0 * (latent[:, 1:] - latent[:, :-1]).square().mean() + 25.0 * spread + off
+        return 25.0 * (latent[:, 1:] - latent[:, :-1]).square().mean() + 25.0 * hinge + off
 
 
 class CebraTime:
-    """CEBRA-Time of the cebra package: contrastive, positives are frames that are near in time."""
+    """CEBRA-Time of the cebra package: contrastive learning with neighboring frames as positive pairs."""
 
     def __init__(self, dims: int, plan: Plan, seed: int) -> None:
         self.dims, self.plan, self.seed = dims, plan, seed
@@ -242,11 +265,11 @@ BASELINES: dict[str, Callable[[int, tuple[int, ...], Plan, int], Model]] = {
     "VICReg": VICReg,
     "CEBRA-Time": lambda dims, hidden, plan, seed: CebraTime(dims, plan, seed),
 }
-"""Baselines by name, made from latent dimensions, widths of hidden layers, a plan and a seed."""
+"""Baselines by name; each is made from the latent dimensions, the widths of hidden layers, a plan and a seed."""
 
 
-def missing(name: str) -> str | None:
-    """Why a baseline cannot run here, or None."""
+def why_missing(name: str) -> str | None:
+    """Return why a baseline cannot run here, or None."""
     from importlib.util import find_spec
 
     if name == "CEBRA-Time" and find_spec("cebra") is None:

@@ -1,27 +1,29 @@
-"""A run as a job for a process of its own, and models of somebody else."""
+"""The runs of the suite as jobs, the file of their results, and models of the user."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from kept import Row
+from parallel import Logger
+from results_store import Results, Row
 
-from identifiability.catalog import EXPERIMENTS
-from identifiability.experiment import Experiment, Make, Setting, run
-from identifiability.runner import Plan
+from identifiability.experiment import Experiment, Make, Setting
+from identifiability.experiments import EXPERIMENTS
+from identifiability.matcher import Plan
+from identifiability.run import run
 from kalmanssl.errors import InputError
 
-__all__ = ["Job", "load_model", "with_model", "work"]
+__all__ = ["Job", "open_results", "settings_of", "with_model", "work"]
 
 
 class Job(NamedTuple):
-    """One run; `model` is a user's model, FILE.py:FUNCTION, that its experiment has beside its own."""
+    """One run; `model` is a model of the user, FILE.py:FUNCTION, that is added to the experiment."""
 
     experiment: str
     setting: str
@@ -30,50 +32,81 @@ class Job(NamedTuple):
     model: str | None
 
 
-def load_model(where: str) -> Make:
-    """Return the maker of a user's model, given as FILE.py:FUNCTION."""
+def work(job: Job, logger: Logger) -> Row:
+    """Run one job."""
+    torch.set_num_threads(1)
+    experiment = EXPERIMENTS[job.experiment]
+    if job.model is not None:
+        experiment = with_model(experiment, job.model)
+    return run(experiment, experiment.setting(job.setting), job.preset, job.seed, logger)
+
+
+def with_model(experiment: Experiment, where: str) -> Experiment:
+    """Add a model of the user, FILE.py:FUNCTION, to an experiment: one setting for each kind of data."""
+    make = _load_model(where)
+    name = where.rpartition(":")[2]
+    kinds: list[dict[str, Any]] = []
+    for setting in experiment.settings:
+        if dict(setting.data) not in kinds:
+            kinds.append(dict(setting.data))
+    added = [
+        Setting(", ".join([name, *(f"{key} {value}" for key, value in kind.items())]), make, kind) for kind in kinds
+    ]
+    return replace(experiment, settings=(*experiment.settings, *added))
+
+
+def _load_model(where: str) -> Make:
+    """Import the function that makes a model of the user."""
     file, _, name = where.rpartition(":")
     path = Path(file)
     if not file or not path.is_file():
-        raise InputError(f"--model {where}: expected FILE.py:FUNCTION of a file that is there")
+        raise InputError(f"--model {where}: expected FILE.py:FUNCTION of an existing file", parameter="model")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise InputError(f"--model {where}: {path} is no Python file")
+        raise InputError(f"--model {where}: {path} is not a Python file", parameter="model")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     make = getattr(module, name, None)
     if not callable(make):
-        raise InputError(f"--model {where}: {path} has no function {name!r}")
+        raise InputError(f"--model {where}: {path} has no function {name!r}", parameter="model")
 
     def checked(dims: int, plan: Plan, seed: int) -> Any:
         model = make(dims, seed)
         for method in ("fit", "transform"):
             if not callable(getattr(model, method, None)):
                 raise InputError(
-                    f"--model {where}: it returned a {type(model).__name__}, which has no {method}(videos)"
+                    f"--model {where}: it returned a {type(model).__name__}, which has no {method}(videos)",
+                    parameter="model",
                 )
         return model
 
     return checked
 
 
-def with_model(experiment: Experiment, where: str) -> Experiment:
-    """Add a user's model to each kind of data of an experiment."""
-    make = load_model(where)
-    name = where.rpartition(":")[2]
-    kinds: list[dict[str, Any]] = []
-    for setting in experiment.settings:
-        if dict(setting.data) not in kinds:
-            kinds.append(dict(setting.data))
-    own = [Setting(", ".join([name, *(f"{key} {value}" for key, value in kind.items())]), make, kind) for kind in kinds]
-    return replace(experiment, settings=(*experiment.settings, *own))
+def settings_of(preset: str, experiments: Iterable[Experiment]) -> dict[str, Any]:
+    """Return what all rows of a file have in common: the preset, with its data, models and training plans."""
+    described = {
+        one.name: {
+            "data": dict(one.data),
+            **asdict(one.sizes[preset]),
+            "settings": {setting.name: _describe(setting, preset) for setting in one.settings},
+        }
+        for one in experiments
+    }
+    return {"preset": preset, "experiments": described}
 
 
-def work(job: Job, say: Callable[[Row], None]) -> Row:
-    """Run one job; a process of its own may do so."""
-    torch.set_num_threads(1)  # several at once would only wait for each other
-    experiment = EXPERIMENTS[job.experiment]
-    if job.model is not None:
-        experiment = with_model(experiment, job.model)
-    return run(experiment, experiment.setting(job.setting), job.preset, job.seed, say)
+def _describe(setting: Setting, preset: str) -> dict[str, Any]:
+    """Return what a setting is made of; two settings that differ must have different descriptions."""
+    description: dict[str, Any] = {"data": dict(setting.data)}
+    if preset in setting.plans:
+        description["plan"] = asdict(setting.plans[preset])
+    if is_dataclass(setting.make) and not isinstance(setting.make, type):
+        description["model"] = {"type": type(setting.make).__name__, **asdict(setting.make)}
+    return description
+
+
+def open_results(folder: Path, settings: dict[str, Any], machine: dict[str, Any]) -> Results:
+    """Open the results of a folder, or begin them."""
+    return Results(folder, settings, machine, key=("experiment", "setting", "seed"))

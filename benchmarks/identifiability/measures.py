@@ -1,4 +1,4 @@
-"""What is measured of a model of ours beyond the scores that every model gets."""
+"""Further measures of our models: recovery by the predictor, calibration, assumptions of the theorem."""
 
 from __future__ import annotations
 
@@ -7,40 +7,39 @@ from typing import Any
 
 import numpy as np
 import torch
-from kept import Row
+from results_store import Row
 
-from identifiability.runner import Matcher
+from identifiability.matcher import Matcher
 from kalmanssl.datasets import DotVideos
 from kalmanssl.distributions import VonMisesFisher
 from kalmanssl.errors import InputError
 from kalmanssl.identifiability import check_assumptions, recovery
 
-__all__ = ["Fitted", "assumed", "recovered"]
+__all__ = ["Fitted", "assumption_row", "recovery_row"]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A model of ours that was fitted, the videos its maps are fitted on, and those it is tested on."""
+    """A fitted model, the videos on which affine maps are fitted, and the test videos."""
 
     model: Matcher
     train: DotVideos
     test: DotVideos
 
 
-def recovered(fitted: Fitted, angles: tuple[float, ...]) -> Row:
-    """Score the encoder's latents and the predictor behind them, see `kalmanssl.identifiability.Recovery`.
+def recovery_row(fitted: Fitted, angles: tuple[float, ...]) -> Row:
+    """Return the scores of the encoder's latents and of the predictor, see `kalmanssl.identifiability.Recovery`.
 
     Parameters
     ----------
     fitted : Fitted
     angles : tuple of float
-        Frequencies of the true system, radians per frame, which the eigenvalues of a Kalman predictor are compared
-        with.
+        Frequencies of the true system, radians per frame, for comparison with the eigenvalues of a Kalman predictor.
 
     Returns
     -------
     dict
-        With the key "recovery". The first frame, which nothing predicts, is left out.
+        With the key "recovery". The first frame is left out, since it has no prediction.
     """
     predictor = fitted.model.model.predictor
     (latent, mean, _), (new_latent, new_mean, new_cov) = (
@@ -52,13 +51,13 @@ def recovered(fitted: Fitted, angles: tuple[float, ...]) -> Row:
         learned = {"train_means": means, "test_means": new_means, "test_covs": new_cov}
         if hasattr(predictor, "A") and angles:
             learned |= {"transition": predictor.A.detach().numpy(), "angles": angles}
-    found = recovery(fitted.train.position[:, 1:], latent, fitted.test.position[:, 1:], new_latent, **learned)
-    return {"recovery": found.to_dict()}
+    result = recovery(fitted.train.position[:, 1:], latent, fitted.test.position[:, 1:], new_latent, **learned)
+    return {"recovery": result.to_dict()}
 
 
 @torch.no_grad()
 def _predicted(model: Matcher, videos: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Latents, predicted means and covariances (none on the sphere) of all frames but the first."""
+    """Return latents, predicted means and covariances (None on the sphere) of all frames except the first."""
     output = model.model(torch.from_numpy(videos))
     conditional = output.prediction.conditional
     on_sphere = isinstance(conditional, VonMisesFisher)
@@ -67,8 +66,8 @@ def _predicted(model: Matcher, videos: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return output.latent[:, 1:].numpy(), mean[:, 1:].numpy(), cov
 
 
-def assumed(fitted: Fitted) -> Row:
-    """Which assumptions of Theorem 1 hold on test videos: a verdict and a number for each, or why none is given."""
+def assumption_row(fitted: Fitted) -> Row:
+    """Return a verdict and a value for each assumption of Theorem 1 on test videos, or why there is none."""
     if not fitted.model.trained:
         return {}
     try:

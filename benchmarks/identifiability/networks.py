@@ -8,95 +8,96 @@ from typing import Any
 import torch
 from torch import nn
 
-from identifiability.runner import Matcher, Plan
+from identifiability.matcher import Matcher, Plan
 from kalmanssl.distributions import OnSphere
-from kalmanssl.entropy import EntropyEstimator, StopGradientEntropy, make_entropy
+from kalmanssl.entropy import StopGradientEntropy, make_entropy
 from kalmanssl.models import LDM, KalmanPredictor, RecurrentPredictor, SequenceModel
 from kalmanssl.networks import ConstantNoise, MLPEncoder, VarianceNetwork
 
 __all__ = ["KalmanNetwork", "RecurrentNetwork"]
 
 
-def _objective(entropy: str | EntropyEstimator, samples: int) -> LDM:
-    """Match by an entropy that uses at most so many latents of a batch; the kernel of "kde" has width one."""
-    settings: dict[str, dict[str, Any]] = {
-        "knn": {"max_samples": samples},
+def _objective(entropy: str, samples: int, sphere_dim: int | None = None) -> LDM:
+    """Return the objective with an entropy that uses at most `samples` latents; "kde" has a bandwidth of 1."""
+    arguments: dict[str, dict[str, Any]] = {
+        "knn": {"max_samples": samples, "sphere_dim": sphere_dim},
         "kde": {"bandwidth": 1.0, "max_samples": samples},
     }
-    made = make_entropy(entropy, **settings.get(entropy, {})) if isinstance(entropy, str) else entropy
-    return LDM(made, mutual_information=not isinstance(made, StopGradientEntropy))
+    estimator = make_entropy(entropy, **arguments.get(entropy, {}))
+    return LDM(estimator, mutual_information=not isinstance(estimator, StopGradientEntropy))
 
 
 @dataclass(frozen=True)
 class KalmanNetwork:
-    """Perceptron and Kalman predictor; `transform` returns the filter's mean.
+    """Perceptron and Kalman predictor; `transform` returns the filtered mean.
 
     Attributes
     ----------
     entropy : str
-        A name that `kalmanssl.entropy.make_entropy` knows.
+        A name for `kalmanssl.entropy.make_entropy`.
     latent, state : int
-        Dimensions of the latents, and of the state behind them.
-    seen_noise : bool
+        Dimensions of the latents and of the state.
+    input_noise : bool
         Whether the variance of the latents is a function of the frame.
     trained : bool
-        False leaves the random weights it begins with.
+        False keeps the random initial weights.
     hidden : int
         Width of the encoder's hidden layer.
     samples : int
-        Latents of a batch that an entropy is estimated from.
+        Largest number of latents of a batch from which the entropy is estimated.
     """
 
     entropy: str
     latent: int = 2
     state: int = 2
-    seen_noise: bool = False
+    input_noise: bool = False
     trained: bool = True
     hidden: int = 100
     samples: int = 800
 
     def __call__(self, dims: int, plan: Plan, seed: int) -> Matcher:
-        """Make the model; the dimensions of the latents are its own."""
+        """Return the model; it has its own number of dimensions instead of `dims`."""
 
         def build(pixels: int) -> SequenceModel:
-            seen = VarianceNetwork(pixels, self.latent) if self.seen_noise else ConstantNoise(self.latent)
+            noise = VarianceNetwork(pixels, self.latent) if self.input_noise else ConstantNoise(self.latent)
             predictor = KalmanPredictor(
                 self.latent,
                 self.state,
-                seen,
+                noise,
                 ConstantNoise(self.state),
                 generator=torch.Generator().manual_seed(seed),
             )
             encoder = MLPEncoder(pixels, self.latent, (self.hidden,), random_state=seed)
             return SequenceModel(encoder, predictor, _objective(self.entropy, self.samples))
 
-        cosines = 40 if self.trained and not self.seen_noise else 0
-        return Matcher(build, plan, read="filtered", seed=seed, cosines=cosines, trained=self.trained)
+        n_cosines = 40 if self.trained and not self.input_noise else 0
+        return Matcher(build, plan, output="filtered", seed=seed, n_cosines=n_cosines, trained=self.trained)
 
 
 @dataclass(frozen=True)
 class RecurrentNetwork:
-    """Perceptron and recurrent predictor; `transform` returns the encoder's latents.
+    """Perceptron and recurrent predictor; `transform` returns the latents of the encoder.
 
     Attributes
     ----------
-    entropy : str or EntropyEstimator
+    entropy : str
+        A name for `kalmanssl.entropy.make_entropy`.
     distribution, variance : str
-        Of the prediction, see `kalmanssl.models.RecurrentPredictor`; "von_mises_fisher" puts the latents on the
-        sphere.
+        Predictive distribution, see `kalmanssl.models.RecurrentPredictor`; with "von_mises_fisher" the latents are on
+        the sphere.
     hidden : tuple of int
         Widths of the encoder's hidden layers.
     units : int
-        Of the recurrent layer.
+        Units of the recurrent layer.
     head : tuple of int
         Widths of the layers between it and the prediction.
     trained : bool
-        False leaves the random weights it begins with.
+        False keeps the random initial weights.
     samples : int
-        Latents of a batch that an entropy is estimated from.
+        Largest number of latents of a batch from which the entropy is estimated.
     """
 
-    entropy: str | EntropyEstimator
+    entropy: str
     distribution: str = "gaussian"
     variance: str = "fixed"
     hidden: tuple[int, ...] = (200,)
@@ -106,11 +107,12 @@ class RecurrentNetwork:
     samples: int = 640
 
     def __call__(self, dims: int, plan: Plan, seed: int) -> Matcher:
-        """Make the model for so many latent dimensions."""
+        """Return the model with this many latent dimensions."""
+        on_sphere = self.distribution == "von_mises_fisher"
 
         def build(pixels: int) -> SequenceModel:
             encoder: nn.Module = MLPEncoder(pixels, dims, self.hidden, random_state=seed)
-            if self.distribution == "von_mises_fisher":
+            if on_sphere:
                 encoder = nn.Sequential(encoder, OnSphere())
             predictor = RecurrentPredictor(
                 dims,
@@ -120,6 +122,8 @@ class RecurrentNetwork:
                 variance=self.variance,
                 generator=torch.Generator().manual_seed(seed),
             )
-            return SequenceModel(encoder, predictor, _objective(self.entropy, self.samples))
+            return SequenceModel(
+                encoder, predictor, _objective(self.entropy, self.samples, dims if on_sphere else None)
+            )
 
         return Matcher(build, plan, seed=seed, trained=self.trained)

@@ -1,27 +1,30 @@
-"""Tables of what was found: beside what was published, what else was measured, and which assumptions hold."""
+"""Tables of the results: scores next to the published ones, further measures, and assumptions of the theorem."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from kept import Results, Row
-from pages import spread
+from pages import mean_and_sd
+from results_store import Results, Row
 
 from identifiability.experiment import Experiment
 from kalmanssl.identifiability import consistency
 
-__all__ = ["ASSUMED", "COLUMNS", "INTRODUCTION", "MEASURED", "assumptions", "measured", "setting_names", "table"]
+__all__ = [
+    "ASSUMPTIONS_TEXT", "COLUMNS", "INTRODUCTION", "MEASURES_TEXT", "assumption_table", "measure_table",
+    "setting_names", "table",
+]  # fmt: skip
 
-COLUMNS = ("experiment", "setting", "ours", "published", "verdict", "true from learned", "learned from true")
+COLUMNS = ("experiment", "setting", "score", "published", "verdict", "true from learned", "learned from true")
 INTRODUCTION = (
-    "R² of the true latents from an affine map of the learned ones, fitted on training videos and scored on new "
-    "trajectories; mean ± standard deviation over seeds. Where frames outside a bound are hidden or blurred, ours is "
-    "the R² of the frames within; the last columns are over all frames, in both directions. Published figures are on "
-    "repeated trajectories."
+    "Score: R² of the true latents predicted by an affine map of the learned ones, fitted on training videos and "
+    "scored on new trajectories; mean ± standard deviation over seeds. In experiments where frames outside a bound are "
+    "hidden or blurred, the score is that of the frames within the bound. The last two columns are the R² over all "
+    "frames, in both directions. Published scores are on repeated trajectories."
 )
-CLOSE = 0.01
-MORE = (
+TOLERANCE = 0.01
+MEASURES = (
     "mean correlation",
     "encoder alone",
     "nonlinear gain",
@@ -31,22 +34,22 @@ MORE = (
     "noise level r",
     "seeds agree",
 )
-MEASURED = (
-    "Mean correlation coefficient of matched dimensions. Of our models: R² of the encoder's latents without the "
-    "filter; what a perceptron gains over the affine map; R² of the learned predictions from the true ones by the "
-    "affine map of the latents (Corollary 1); share of latents inside the predicted 95 % intervals; largest error of a "
-    "frequency (eigenvalues of A, radians per frame); correlation of inferred and true noise level. For several "
-    "seeds: R² of the latents of one from those of another."
+MEASURES_TEXT = (
+    "Mean correlation: of matched dimensions. For our models: R² of the encoder's latents without the filter; gain of "
+    "a perceptron over the affine map; R² of the learned predictions from the true ones with the affine map of the "
+    "latents (Corollary 1); share of latents inside the predicted 95 % intervals; largest error of a frequency "
+    "(eigenvalues of A, radians per frame); correlation of inferred and true noise level. For several seeds: R² of the "
+    "latents of one seed from those of another."
 )
-ASSUMED = (
-    "What check_assumptions says of our models on test videos (first seed): holds (+), doubtful (?), fails (-), with "
-    "the effect size."
+ASSUMPTIONS_TEXT = (
+    "Verdicts of check_assumptions on our models and test videos (first seed): holds (+), doubtful (?), fails (-), "
+    "with the effect size."
 )
 SIGNS = {"holds": "+", "doubtful": "?", "fails": "-"}
 
 
 def table(results: Results, experiments: Sequence[Experiment]) -> list[tuple[str, ...]]:
-    """Rows of the table as text, see `COLUMNS`."""
+    """Return the rows of the main table as text, see `COLUMNS`."""
     lines: list[tuple[str, ...]] = []
     for experiment in experiments:
         known = {setting.name: setting for setting in experiment.settings}
@@ -57,35 +60,36 @@ def table(results: Results, experiments: Sequence[Experiment]) -> list[tuple[str
                 lines.append((experiment.name, name, "-", "", f"failed: {reason}", "", ""))
                 continue
             goal, published = (known[name].goal, known[name].published) if name in known else (None, None)
-            ours = [row[experiment.score] for row in good]
+            scores = [row[experiment.score] for row in good]
             lines.append(
                 (
                     experiment.name,
                     name,
-                    spread(ours),
+                    mean_and_sd(scores),
                     "" if published is None else f"{published:.3f}",
-                    _verdict(float(np.mean(ours)), published, goal),
-                    spread([row["r2_true_from_learned"] for row in good]),
-                    spread([row["r2_learned_from_true"] for row in good]),
+                    _verdict(float(np.mean(scores)), published, goal),
+                    mean_and_sd([row["r2_true_from_learned"] for row in good]),
+                    mean_and_sd([row["r2_learned_from_true"] for row in good]),
                 )
             )
     return lines
 
 
-def _verdict(ours: float, published: float | None, goal: float | None) -> str:
+def _verdict(score: float, published: float | None, goal: float | None) -> str:
+    """Return how a score compares with the goal and the published score, or with fixed bounds without these."""
     words = []
     if goal is not None:
-        words.append(f"reaches {goal:g}" if ours >= goal else f"below {goal:g}")
+        words.append(f"reaches {goal:g}" if score >= goal else f"below {goal:g}")
     if published is not None:
-        apart = ours - published
-        words.append("as published" if abs(apart) <= CLOSE else "above published" if apart > 0 else "below published")
+        gap = score - published
+        words.append("as published" if abs(gap) <= TOLERANCE else "above published" if gap > 0 else "below published")
     if not words:
-        words.append("identified" if ours >= 0.95 else "roughly" if ours >= 0.8 else "not identified")
+        words.append("identified" if score >= 0.95 else "roughly" if score >= 0.8 else "not identified")
     return ", ".join(words)
 
 
-def _more(rows: list[Row]) -> dict[str, str]:
-    """Further figures of the runs of one setting, by what they are; only those that were measured."""
+def _measures(rows: list[Row]) -> dict[str, str]:
+    """Return the further measures of the runs of one setting by their name, where there are any."""
     found: dict[str, list[float]] = {}
 
     def note(name: str, value: float | None) -> None:
@@ -106,15 +110,15 @@ def _more(rows: list[Row]) -> dict[str, str]:
         if recovery["frequencies"] is not None:
             errors = [one for one in recovery["frequencies"]["error"] if one is not None]
             note("frequency error", max(errors, default=None))
-    words = {name: spread(values) for name, values in found.items()}
+    texts = {name: mean_and_sd(values) for name, values in found.items()}
     latents = [np.asarray(row["common"]) for row in rows if row.get("common")]
     if len(latents) > 1:
-        words["seeds agree"] = f"{consistency([z[::2] for z in latents], [z[1::2] for z in latents]):.3f}"
-    return words
+        texts["seeds agree"] = f"{consistency([z[::2] for z in latents], [z[1::2] for z in latents]):.3f}"
+    return texts
 
 
 def _settings(results: Results, experiments: Sequence[Experiment]) -> list[tuple[str, str, list[Row]]]:
-    """Experiment, setting and rows of what did not fail, in the order of the catalog."""
+    """Return experiment, setting and rows of the runs that did not fail, in the order of the experiments."""
     return [
         (experiment.name, name, rows)
         for experiment in experiments
@@ -124,24 +128,24 @@ def _settings(results: Results, experiments: Sequence[Experiment]) -> list[tuple
 
 
 def setting_names(results: Results, experiment: Experiment) -> list[str]:
-    """Settings that were run, those of the catalog first."""
+    """Return the settings that have results, models of the user last."""
     names = list(dict.fromkeys(s for e, s, _ in results.rows if e == experiment.name))
     order = [s.name for s in experiment.settings if s.name in names]
     return [*order, *(n for n in names if n not in order)]
 
 
-def measured(results: Results, experiments: Sequence[Experiment]) -> list[tuple[str, ...]]:
-    """What else was measured, a heading and rows of text; see `MEASURED`."""
-    lines: list[tuple[str, ...]] = [("experiment", "setting", *MORE)]
+def measure_table(results: Results, experiments: Sequence[Experiment]) -> list[tuple[str, ...]]:
+    """Return the heading and the rows of the table of further measures, see `MEASURES_TEXT`."""
+    lines: list[tuple[str, ...]] = [("experiment", "setting", *MEASURES)]
     for experiment, name, rows in _settings(results, experiments):
-        more = _more(rows)
-        if set(more) - {"mean correlation"}:
-            lines.append((experiment, name, *(more.get(one, "") for one in MORE)))
+        texts = _measures(rows)
+        if set(texts) - {"mean correlation"}:
+            lines.append((experiment, name, *(texts.get(measure, "") for measure in MEASURES)))
     return lines
 
 
-def assumptions(results: Results, experiments: Sequence[Experiment]) -> list[tuple[str, ...]]:
-    """Which assumptions hold for our models, a heading and rows of text; see `ASSUMED`."""
+def assumption_table(results: Results, experiments: Sequence[Experiment]) -> list[tuple[str, ...]]:
+    """Return the heading and the rows of the table of assumptions, see `ASSUMPTIONS_TEXT`."""
     checked = [
         (e, s, rows[0]["assumptions"]) for e, s, rows in _settings(results, experiments) if rows[0].get("assumptions")
     ]

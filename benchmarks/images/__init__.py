@@ -1,1 +1,1 @@
-"""Every combination of the LDM family on images: what can be read from the features, and what they cost."""
+"""Benchmark of all combinations of the family on images: quality of their features, and time of a training step."""

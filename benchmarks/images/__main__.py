@@ -1,8 +1,8 @@
-"""Every member of the family on images without labels: what is learned, and does mutual information matter.
+"""All combinations of the family on images: how good the features are, and whether mutual information matters.
 
-Every run is one combination of space, entropy and objective for one seed; its features are judged by probes on test
-images. Beside them: baselines, categories found in pairs of one class, and what a step costs. What is done is kept in
-results.json at once and not run again; page.html shows all of it beside the published figures.
+A run is one combination of space, entropy and objective for one seed; its features are scored by probes on test images.
+Further runs: baselines, categories learned from pairs of one class, and the time of a step. Finished runs are stored in
+results.json and not run again; page.html shows them next to the published figures.
 
     kalmanssl bench images --preset digits --out digits
     kalmanssl bench images --preset cifar-small --data cifar10_jpeg.zip --out cifar
@@ -18,30 +18,32 @@ from typing import Annotated
 
 import typer
 
-if not __package__:  # run as a folder: its parent is where the package and its neighbors are found
+if not __package__:  # run as a folder: the package and the shared modules are in its parent
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from kept import Results, Row
 from measure import machine_facts
-from suite import RESULTS, Out, Quiet, Seeds, Workers, asked, explained, print_table, run_all, screen
+from parallel import run_all
+from results_store import Results, Row
+from suite import RESULTS, Out, Quiet, Seeds, Workers, cli_errors, make_app, matches, print_table, screen
 
-from images.figures import write_page
-from images.jobs import all_jobs, prepare, work
+from images.jobs import all_jobs, decode_images, open_results, settings_of, work
+from images.page import write_images_page
 from images.presets import PRESETS
-from images.settings import open_results, settings_of
 from images.tables import COLUMNS, category_lines, table, timing_lines, verdict
 from kalmanssl.errors import InputError
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 PresetName = StrEnum("PresetName", list(PRESETS))  # type: ignore[misc]
 DIGITS = PresetName("digits")
 
 
 @app.command(help=__doc__)
 def main(
-    preset: Annotated[PresetName, typer.Option(help="tiny: to try; cifar-small: an hour; cifar: for a GPU.")] = DIGITS,
+    preset: Annotated[
+        PresetName, typer.Option(help="tiny: a test; digits: minutes; cifar-small: an hour; cifar: needs a GPU.")
+    ] = DIGITS,
     combinations: Annotated[
-        list[str] | None, typer.Option(help="Only what has this in its name or part; may be repeated.")
+        list[str] | None, typer.Option(help="Only runs with this in their name or part; may be repeated.")
     ] = None,
     n_seeds: Seeds = None,
     workers: Workers = 2,
@@ -52,19 +54,21 @@ def main(
     """Run the suite."""
     name = preset.value
     out = out or RESULTS / "images" / name
-    with explained(out):
+    with cli_errors(out):
         results = open_results(out, settings_of(name), machine_facts(workers))
-        every = all_jobs(name, out, data, n_seeds)
-        wanted = [job for job in every if asked(combinations, f"{job.part} {job.combination}")]
-        if not wanted:
-            raise InputError(f"--combinations {', '.join(combinations or ())}: nothing has this in its name")
-        jobs = [job for job in wanted if results.lacks(*job[:3])]
-        prepare(jobs)
-        run_all(work, jobs, results, workers, quiet=quiet, found=_found)
+        chosen = [j for j in all_jobs(name, out, data, n_seeds) if matches(combinations, f"{j.part} {j.combination}")]
+        if not chosen:
+            raise InputError(
+                f"--combinations {', '.join(combinations or ())}: no run has this in its name", parameter="combinations"
+            )
+        jobs = [job for job in chosen if results.is_pending(*job[:3])]
+        decode_images(jobs)
+        run_all(work, jobs, results, workers, quiet=quiet, describe=_describe)
     show(results)
 
 
-def _found(row: Row) -> str:
+def _describe(row: Row) -> str:
+    """Return the main figure of a row as text."""
     for key, words in (("linear_probe", "linear probe {:.3f}"), ("accuracy", "accuracy {:.3f}")):
         if key in row:
             return words.format(row[key])
@@ -77,7 +81,7 @@ def show(results: Results) -> None:
         print_table(lines)
     screen().print(verdict(results), markup=False, highlight=False)
     page = results.path.with_name("page.html")
-    write_page(results, page)
+    write_images_page(results, page)
     screen().print(f"{results.path}, {page}", markup=False)
 
 

@@ -1,4 +1,4 @@
-"""What the features are measured against: random weights, principal components, and labels on pixels."""
+"""Baselines for the features: random weights, principal components of the pixels, and the pixels themselves."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from kept import Row
+from results_store import Row
 
 from images.data import load
-from images.experiment import backbone_of, fastest_device, keep_features, scored
+from images.experiment import backbone_of, best_device, probe_scores, save_features
 from images.presets import Preset
 from kalmanssl.datasets.images import Images
 from kalmanssl.images import PairAugmentation, image_features
@@ -21,13 +21,13 @@ RANDOM = "random weights"
 
 
 def _random(preset: Preset, images: Images, test: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The encoder as it begins, with the averages of batch normalization taken from the training images."""
+    """Return features of an untrained encoder whose batch normalization has the averages of the training images."""
     mean, std = images.moments()
-    device = fastest_device()
+    device = best_device()
     augment = PairAugmentation("tiny", mean=mean, std=std).to(device)
     backbone = backbone_of(preset.encoder, images, preset.features, seed).to(device).train()
     for norm in (m for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)):
-        norm.momentum = None  # all batches count the same
+        norm.momentum = None  # a plain average over batches
     with torch.no_grad():
         for pixels in torch.from_numpy(images.images).split(512):
             backbone(augment.eval_transform(pixels.to(device)))
@@ -35,7 +35,7 @@ def _random(preset: Preset, images: Images, test: Images, seed: int) -> tuple[np
 
 
 def _components(preset: Preset, images: Images, test: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """As many principal components of the pixels as the encoder has features."""
+    """Return as many principal components of the pixels as the encoder has features."""
     from sklearn.decomposition import PCA
 
     x, x_test = _pixels(preset, images, test, seed)
@@ -45,7 +45,7 @@ def _components(preset: Preset, images: Images, test: Images, seed: int) -> tupl
 
 
 def _pixels(preset: Preset, images: Images, test: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels themselves: the linear probe of these is logistic regression, with labels, on the images."""
+    """Return the pixels; their linear probe is logistic regression on the images."""
     x, x_test = (one.images.reshape(len(one), -1).astype(np.float32) / 255 for one in (images, test))
     return x, x_test
 
@@ -55,9 +55,14 @@ BASELINES: dict[str, Features] = {RANDOM: _random, "PCA of pixels": _components,
 
 
 def run(name: str, preset: Preset, seed: int, out: Path, data: Path | None = None) -> Row:
-    """Score one of `BASELINES`, as `images.experiment.run` does."""
+    """Score one of `BASELINES`; the row is like that of `images.experiment.run`."""
     images, test = load(preset.data, preset.train, preset.test, out, data)
     features, test_features = BASELINES[name](preset, images, test, seed)
     if name == RANDOM and seed == 0:
-        keep_features(out, name, test_features, test)
-    return {"part": "baselines", "combination": name, "seed": seed, **scored(features, images, test_features, test)}
+        save_features(out, name, test_features, test)
+    return {
+        "part": "baselines",
+        "combination": name,
+        "seed": seed,
+        **probe_scores(features, images, test_features, test),
+    }

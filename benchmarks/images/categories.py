@@ -1,4 +1,4 @@
-"""Categories found in pairs of images of one class, with and without mutual information (LDM paper, Fig. A8, A9)."""
+"""Categories from pairs of images of one class, with and without mutual information (LDM paper, Fig. A8, A9)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from kept import Row
+from results_store import Row
 from torch import Tensor
 
 from images.data import load
-from images.experiment import backbone_of, fastest_device
+from images.experiment import backbone_of, best_device
 from images.presets import CategoryPlan
 from kalmanssl.datasets.images import ClassPairs, Images
 from kalmanssl.errors import CollapseError, DivergenceError
@@ -24,22 +24,23 @@ from kalmanssl.training import PairBatches, TrainingSettings, train
 
 __all__ = ["CATEGORIES", "pair_batches", "run"]
 
-#: Name and settings of the recipe; pairs are of one class always, which 0.992 comes close to and 0.8 does not.
+# Arguments of the recipe. Both images of a pair always have the same class: a match probability of 0.992 is nearly
+# right, and 0.8 is misspecified.
 CATEGORIES: dict[str, dict[str, Any]] = {
     "categories": {"final": 0.992},
     "categories + MI": {"mutual_information": True, "final": 0.992},
     "categories + MI, match 0.8": {"mutual_information": True, "final": 0.8},
 }
 FEATURES = 64  # of the small encoder
-PICTURED = 12  # images kept for the page, the most uncertain ones and the most certain ones
+N_EXAMPLES = 12  # most certain and most uncertain images on the page
 
 
 def pair_batches(images: Images, pictures: Tensor, plan: CategoryPlan, seed: int) -> PairBatches:
-    """Batches of pairs of two different images of one class, the class drawn uniformly."""
+    """Return batches of pairs of two different images of one class; the class is drawn uniformly."""
     pairs = ClassPairs(images, seed)
 
     def draw(chosen: Tensor) -> tuple[Tensor, Tensor]:
-        # Which pairs is up to the stream of the batch, not to the indices: there are more pairs than images.
+        # The pairs come from the random stream of the batch, not from the indices: there are more pairs than images.
         rows = torch.from_numpy(pairs.draw(len(chosen), number=int(torch.randint(2**31, ()))))
         return pictures[rows[:, 0]], pictures[rows[:, 1]]
 
@@ -52,13 +53,13 @@ def run(name: str, plan: CategoryPlan, seed: int, out: Path) -> Row:
     Returns
     -------
     dict
-        `combination`, `seed`, `accuracy` after greedy matching on test images, `optimal_accuracy`, `confusion` with
-        matched categories on the diagonal, `entropy_bits` (quantiles, in tenths, over test images) and examples.
+        `part`, `combination`, `seed`, `accuracy` on test images after greedy matching, `optimal_accuracy`, `confusion`
+        with matched categories on the diagonal, `entropy_bits` (deciles over test images) and examples.
     """
     row: Row = {"part": "categories", "combination": name, "seed": seed}
     images, test = load(plan.data, plan.train, plan.test, out)
     mean, std = images.moments()
-    device, size = fastest_device(), 32 if plan.encoder == "resnet18" else None
+    device, size = best_device(), 32 if plan.encoder == "resnet18" else None
     augment = PairAugmentation("tiny", size=size, mean=mean, std=std).to(device)
     pictures = augment.eval_transform(torch.from_numpy(images.images).to(device))
     recipe = categorical(len(images.classes), match_probability=plan.start, **CATEGORIES[name])
@@ -68,17 +69,17 @@ def run(name: str, plan: CategoryPlan, seed: int, out: Path) -> Row:
     batches = pair_batches(images, pictures, plan, seed)
     history: dict[str, list[float]] = {}
     settings = TrainingSettings(plan.epochs, plan.rate, weight_decay=recipe.weight_decay)
-    began = time.process_time()
+    start = time.process_time()
     try:
         train(model, batches, settings, history, seed=seed, progress=False)
     except (CollapseError, DivergenceError) as error:
         return row | {"failed": f"{type(error).__name__}: {error}"}
-    row |= {"fit_s": time.process_time() - began, "loss": [float(f"{v:.6g}") for v in history["loss"]]}
+    row |= {"fit_s": time.process_time() - start, "loss": [float(f"{v:.6g}") for v in history["loss"]]}
     probabilities = image_features(model.to(device), test, augment)
     match = match_categories(probabilities, np.array(test.classes)[test.labels])
     bits = entropy_bits(probabilities)
     order = np.argsort(bits, kind="stable")
-    shown = np.concatenate([order[:PICTURED], order[::-1][:PICTURED]])
+    shown = np.concatenate([order[:N_EXAMPLES], order[::-1][:N_EXAMPLES]])
     return row | {
         "accuracy": match.greedy_accuracy,
         "optimal_accuracy": match.optimal_accuracy,

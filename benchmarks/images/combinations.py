@@ -1,4 +1,4 @@
-"""What is compared: the thirteen combinations of the paper's Table A1, ours in nats, and three known methods."""
+"""The combinations that are compared: the thirteen of the paper's Table A1, two in nats, and three known methods."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Combination:
     ----------
     name : str
     recipe : str
-        In `kalmanssl.recipes.RECIPES`.
+        Name in `kalmanssl.recipes.RECIPES`.
     settings : mapping
-        Arguments of the recipe that make it this combination.
+        Arguments of the recipe.
     published : float or None
         Accuracy of a linear probe on CIFAR-10 (ResNet-18, 1000 epochs), LDM paper, Table A1.
     partner : str or None
-        The combination that differs from it by mutual information alone.
+        Name of the combination that differs in mutual information alone.
     """
 
     name: str
@@ -37,20 +37,21 @@ class Combination:
 
     @property
     def space(self) -> str:
-        """Where the latents live."""
+        """Space of the latents."""
         return self.make().latent_model.space
 
     def make(self, **settings: Any) -> Recipe:
-        """Return the recipe with these settings besides."""
+        """Return the recipe with these further arguments."""
         return make_recipe(self.recipe, **{**self.settings, **settings})
 
 
 def _pair(name: str, recipe: str, published: tuple[float, float] | None) -> tuple[Combination, Combination]:
+    """Return a combination without and with mutual information."""
     without, with_it = published or (None, None)
-    informed = f"{name} + MI"
+    partner = f"{name} + MI"
     return (
-        Combination(name, recipe, {}, without, informed),
-        Combination(informed, recipe, {"mutual_information": True}, with_it, name),
+        Combination(name, recipe, {}, without, partner),
+        Combination(partner, recipe, {"mutual_information": True}, with_it, name),
     )
 
 
@@ -71,7 +72,7 @@ COMBINATIONS: dict[str, Combination] = {
         Combination("SimCLR", "simclr"),
     )
 }
-"""All by name, each with mutual information after the one without."""
+"""All combinations by name; the one with mutual information follows the one without."""
 
 
 def combination(name: str) -> Combination:

@@ -1,4 +1,4 @@
-"""Whether the entropy with mutual information and the one without pull the weights the same way, over the training."""
+"""Cosine between the gradients of the entropies with and without mutual information, over the training."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from kalmanssl.models import LDM, PairModel
 from kalmanssl.probes import gradient_cosine
 from kalmanssl.recipes import Recipe
 
-__all__ = ["CosineWatch"]
+__all__ = ["EntropyCosines"]
 
 TIMES = 6
 
 
-class CosineWatch:
-    """Compares, a few times over the training, the entropy in use with that of the partner.
+class EntropyCosines:
+    """Compares the entropy of a model with that of its partner, a few times over the training.
 
-    The partner differs in nothing but that the entropy is of single latents instead of pairs, or the other way round;
-    the cosine is between the gradients of the two for backbone and projector (LDM paper, Fig. A2B).
+    The partner differs in mutual information alone: one entropy is of single latents, the other of pairs. The cosine is
+    between their gradients with respect to backbone and projector (LDM paper, Fig. A2B).
 
     Parameters
     ----------
     model : PairModel
     partner : Recipe
     pair : (Tensor, Tensor)
-        The batch on which they are compared, always the same.
+        The batch for all comparisons.
     epochs : int
+        Epochs of the training.
 
     Attributes
     ----------
@@ -38,20 +39,19 @@ class CosineWatch:
     def __init__(self, model: PairModel, partner: Recipe, pair: tuple[Tensor, Tensor], epochs: int) -> None:
         self.model, self.pair = model, pair
         self.other = LDM(partner.entropy, partner.mutual_information)
-        self.when = {round(epochs * i / TIMES) for i in range(TIMES + 1)}
+        self.epochs = {round(epochs * i / TIMES) for i in range(TIMES + 1)}
         self.found: list[list[float]] = []
 
-    def look(self, epoch: int) -> None:
-        """Compare them, if it is time to, after so many epochs."""
-        if epoch not in self.when:
+    def compare(self, epoch: int) -> None:
+        """Compare the entropies after this many epochs, if it is one of the epochs to do so."""
+        if epoch not in self.epochs:
             return
-        # A copy, since batch normalization keeps averages of all that it sees.
+        # A copy, since batch normalization would include this batch in its running averages.
         model = copy.deepcopy(self.model).train().requires_grad_(True)
         device = next(model.parameters()).device
         pair: Any = tuple(view.to(device) for view in self.pair)
-        mine = model.terms(pair).entropy
+        own = model.terms(pair).entropy
         model.objective = self.other
-        cosine = gradient_cosine(
-            (mine, model.terms(pair).entropy), [*model.backbone.parameters(), *model.projector.parameters()]
-        )
+        weights = [*model.backbone.parameters(), *model.projector.parameters()]
+        cosine = gradient_cosine((own, model.terms(pair).entropy), weights)
         self.found.append([epoch, round(cosine, 4)])

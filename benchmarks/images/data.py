@@ -1,4 +1,4 @@
-"""Images of a preset, decoded once and kept beside the results."""
+"""The images of a preset, decoded once and stored next to the results."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import numpy as np
 from kalmanssl.datasets.images import Images
 from kalmanssl.errors import InputError
 
-__all__ = ["FILES", "load", "where_is"]
+__all__ = ["FILES", "find_images", "load"]
 
 FILES = {"cifar10": "cifar10/cifar10_jpeg.zip", "mnist": "mnist/mnist_png.zip"}
 
 
-def where_is(name: str, given: Path | None = None) -> Path:
+def find_images(name: str, given: Path | None = None) -> Path:
     """Return the zip or folder of a data set: the one given, or that below $KALMANSSL_DATA or ../shared/data.
 
     Raises
     ------
     InputError
-        If it is not there.
+        If it does not exist.
     """
     folder = Path(os.environ.get("KALMANSSL_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
     path = given or folder / FILES[name]
     if not path.exists():
-        raise InputError(f"{path} is not there: give the images of {name}, train/CLASS/NAME.jpg, with --data")
+        raise InputError(f"{path} does not exist: give the images of {name}, train/CLASS/NAME.jpg, with --data",
+                         parameter="data")  # fmt: skip
     return path
 
 
@@ -39,33 +40,33 @@ def load(
     ----------
     name : {"digits", "cifar10", "mnist"}
     train, test : int or None
-        Images of each class, always the same ones; None for all.
+        Images of each class, the same ones in every run; None for all.
     cache : Path
-        Folder in which decoded images are kept.
+        Folder in which decoded images are stored.
     given : Path, optional
-        Zip or folder of the images, see `where_is`.
+        Zip or folder of the images, see `find_images`.
 
     Raises
     ------
     InputError
-        If the images are not there.
+        If the images are not found.
     """
+    counts = {"train": train, "test": test}
     if name == "digits":
-        return _some(Images.digits("train"), train), _some(Images.digits("test"), test)
-    kept = cache / f"{name}-{train or 'all'}-{test or 'all'}.npz"
-    if not kept.is_file():
-        path = where_is(name, given)
-        wanted = {"train": train, "test": test}
-        read = {split: Images.from_folder(path, split, max_per_class=n) for split, n in wanted.items()}
-        beside = kept.with_name(f"{kept.stem}.{os.getpid()}.part.npz")
-        arrays = {f"{split}_{what}": getattr(one, what) for split, one in read.items() for what in ("images", "labels")}
-        np.savez(beside, classes=np.array(read["train"].classes), **arrays)
-        os.replace(beside, kept)
-    with np.load(kept) as found:
-        classes = tuple(str(one) for one in found["classes"])
-        first, second = (Images(found[f"{s}_images"], found[f"{s}_labels"], classes) for s in ("train", "test"))
+        digits = {split: Images.digits(split) for split in counts}
+        first, second = (digits[split] if n is None else digits[split].subset(n) for split, n in counts.items())
+        return first, second
+    decoded = cache / f"{name}-{train or 'all'}-{test or 'all'}.npz"
+    if not decoded.is_file():
+        path = find_images(name, given)
+        images = {split: Images.from_folder(path, split, max_per_class=n) for split, n in counts.items()}
+        arrays = {
+            f"{split}_{what}": getattr(one, what) for split, one in images.items() for what in ("images", "labels")
+        }
+        temporary = decoded.with_name(f"{decoded.stem}.{os.getpid()}.part.npz")
+        np.savez(temporary, classes=np.array(images["train"].classes), **arrays)
+        os.replace(temporary, decoded)
+    with np.load(decoded) as stored:
+        classes = tuple(str(one) for one in stored["classes"])
+        first, second = (Images(stored[f"{s}_images"], stored[f"{s}_labels"], classes) for s in counts)
     return first, second
-
-
-def _some(images: Images, per_class: int | None) -> Images:
-    return images if per_class is None else images.subset(per_class)

@@ -1,17 +1,17 @@
-"""One combination: training without labels, then what can be read from its features and what they are like."""
+"""Train one combination without labels, and measure its features."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from kept import Row
+from parallel import Logger
+from results_store import Row
 
 from images.combinations import COMBINATIONS, Combination
-from images.cosines import CosineWatch
+from images.cosines import EntropyCosines
 from images.data import load
 from images.presets import Preset
 from images.timing import cpu_step, objective_step
@@ -22,30 +22,30 @@ from kalmanssl.models import PairModel
 from kalmanssl.probes import effective_dimension, knn_probe, linear_probe
 from kalmanssl.training import PairBatches, train
 
-__all__ = ["backbone_of", "fastest_device", "keep_features", "run", "scored", "thinned", "validated"]
+__all__ = ["backbone_of", "best_device", "probe_scores", "run", "save_features", "validation_score"]
 
-POINTS = 64  # of a spectrum that are kept
-PICTURED = 1000  # test images whose features are kept for the map
-HELD_OUT = 5  # every so many-th training image is left to choose settings by
+SPECTRUM_POINTS = 64  # eigenvalues that are stored
+N_SAVED = 1000  # test images whose features are stored for t-SNE
+HELD_OUT = 5  # one in this many training images is held out for the choice of settings
 
 
 def backbone_of(
     encoder: str, images: Images, features: int, seed: int, stem: str = "cifar"
 ) -> ResNet18 | SmallConvEncoder:
-    """Make the encoder of a preset for these images."""
+    """Return a new encoder for these images."""
     channels, size = images.images.shape[1], images.images.shape[-1]
     if encoder == "resnet18":
         return ResNet18(channels, stem, random_state=seed)
     return SmallConvEncoder(channels, size, features, random_state=seed)
 
 
-def fastest_device() -> str:
-    """Where networks are trained and applied."""
+def best_device() -> str:
+    """Return the device on which networks are trained: a GPU if there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def scored(train_x: np.ndarray, train_images: Images, test_x: np.ndarray, test_images: Images) -> Row:
-    """Score features by what two probes read from them, fitted on training and scored on test images."""
+def probe_scores(train_x: np.ndarray, train_images: Images, test_x: np.ndarray, test_images: Images) -> Row:
+    """Return the accuracies of a linear and a nearest-neighbor probe, fitted on training and scored on test images."""
     y, y_test = train_images.labels, test_images.labels
     return {
         "linear_probe": linear_probe(train_x, y, test_x, y_test).top1,
@@ -53,16 +53,16 @@ def scored(train_x: np.ndarray, train_images: Images, test_x: np.ndarray, test_i
     }
 
 
-def validated(x: np.ndarray, images: Images) -> float:
-    """Score features, without test images, by the linear probe of four fifths of them on the rest."""
+def validation_score(x: np.ndarray, images: Images) -> float:
+    """Return the accuracy of a linear probe fitted on four fifths of the training images and scored on the rest."""
     assert images.labels is not None
-    kept = np.arange(len(x)) % HELD_OUT > 0
-    return linear_probe(x[kept], images.labels[kept], x[~kept], images.labels[~kept]).top1
+    fitted = np.arange(len(x)) % HELD_OUT > 0
+    return linear_probe(x[fitted], images.labels[fitted], x[~fitted], images.labels[~fitted]).top1
 
 
-def thinned(spectrum: np.ndarray) -> list[list[float]]:
-    """Return some of the eigenvalues, each with its number from 1 on, closer at the beginning."""
-    chosen = np.unique(np.geomspace(1, len(spectrum), POINTS).round().astype(int))
+def _thinned(spectrum: np.ndarray) -> list[list[float]]:
+    """Return some of the eigenvalues as [number, value], on a logarithmic scale of numbers."""
+    chosen = np.unique(np.geomspace(1, len(spectrum), SPECTRUM_POINTS).round().astype(int))
     return [[int(n), float(f"{spectrum[n - 1]:.4g}")] for n in chosen]
 
 
@@ -72,88 +72,88 @@ def run(
     seed: int,
     out: Path,
     data: Path | None = None,
-    say: Callable[[Row], None] | None = None,
+    logger: Logger | None = None,
 ) -> Row:
-    """Train one combination and measure it.
+    """Train one combination and measure its features.
 
     Parameters
     ----------
     one : Combination
     preset : Preset
     seed : int
-        Of the weights, the augmentations and the order of the images.
+        Seed of the weights, the augmentations and the order of the images.
     out : Path
-        Folder of the results; decoded images are kept there, and features of test images of the first seed.
+        Folder of the results, where decoded images and, for the first seed, features of test images are stored.
     data : Path, optional
         Zip or folder of the images.
-    say : callable, optional
+    logger : callable, optional
         Called after each epoch with a row that has `step` and `steps`.
 
     Returns
     -------
     dict
-        `combination`, `seed`, and what was measured or `failed` with the reason.
+        `part`, `combination`, `seed`, and either the measures or `failed` with the reason.
     """
     row: Row = {"part": "combinations", "combination": one.name, "seed": seed}
     images, test = load(preset.data, preset.train, preset.test, out, data)
     recipe = preset.recipe(one)
     mean, std = images.moments()
-    device = fastest_device()
+    device = best_device()
     augment = PairAugmentation(preset.augmentation or recipe.augmentation, mean=mean, std=std).to(device)
     backbone = backbone_of(preset.encoder, images, preset.features, seed)
     model = recipe.build(backbone, backbone.n_features, random_state=seed)
     pixels = torch.from_numpy(images.images).to(device)
     batches = PairBatches(len(images), lambda chosen: augment(pixels[chosen]), preset.batch, seed)
     partner = COMBINATIONS.get(one.partner or "")
-    watch = None if partner is None else CosineWatch(model, preset.recipe(partner), batches.sample(), preset.epochs)
+    cosines = EntropyCosines(model, preset.recipe(partner), batches.sample(), preset.epochs) if partner else None
     history: dict[str, list[float]] = {}
 
-    def look(epoch: int) -> None:
-        if watch is not None:
-            watch.look(epoch)
-        if say is not None:
-            say({**row, "step": epoch, "steps": preset.epochs})
+    def on_epoch_end(epoch: int) -> None:
+        if cosines is not None:
+            cosines.compare(epoch)
+        if logger is not None:
+            logger({**row, "step": epoch, "steps": preset.epochs})
 
-    look(0)
-    began = time.process_time()
+    on_epoch_end(0)
+    start = time.process_time()
     try:
-        train(model, batches, preset.training(recipe), history, seed=seed, progress=False, on_epoch_end=look)
+        train(model, batches, preset.training(recipe), history, seed=seed, progress=False, on_epoch_end=on_epoch_end)
     except (CollapseError, DivergenceError) as error:
         return row | {"failed": f"{type(error).__name__}: {error}", "loss": history.get("loss", [])}
-    row["fit_s"] = time.process_time() - began
+    row["fit_s"] = time.process_time() - start
     row |= {name: [float(f"{v:.6g}") for v in history[name]] for name in ("loss", "alignment")}
-    row["gradient_cosine"] = None if watch is None else watch.found
+    row["gradient_cosine"] = None if cosines is None else cosines.found
     model.eval().to(device)
     features, test_features = (image_features(model.backbone, some, augment) for some in (images, test))
-    row |= scored(features, images, test_features, test) | {"validation": validated(features, images)}
-    row |= _shape(image_features(model, test, augment))
-    row |= _cost(model.cpu(), recipe.dim, batches)
+    row |= probe_scores(features, images, test_features, test) | {"validation": validation_score(features, images)}
+    row |= _dimensions(image_features(model, test, augment)) | _cost(model.cpu(), recipe.dim, batches)
     if seed == 0:
-        keep_features(out, one.name, test_features, test)
+        save_features(out, one.name, test_features, test)
     return row
 
 
-def keep_features(out: Path, name: str, features: np.ndarray, images: Images) -> None:
-    """Keep features of some test images, for the map on the page."""
+def save_features(out: Path, name: str, features: np.ndarray, images: Images) -> None:
+    """Store the features of some test images for the t-SNE map on the page."""
     folder = out / "features"
     folder.mkdir(exist_ok=True)
-    chosen = np.random.default_rng(0).permutation(len(features))[:PICTURED]
+    chosen = np.random.default_rng(0).permutation(len(features))[:N_SAVED]
     labels = np.array(images.classes)[images.labels[chosen]]
     np.savez_compressed(folder / f"{name}.npz", features=features[chosen].astype(np.float32), labels=labels)
 
 
-def _shape(latents: np.ndarray) -> Row:
-    filled = effective_dimension(latents)
+def _dimensions(latents: np.ndarray) -> Row:
+    """Return the spectrum of the covariance of the latents and three measures of their dimension."""
+    dimension = effective_dimension(latents)
     return {
-        "effective_dimension": filled.above_threshold,
-        "above_share": filled.above_share,
-        "participation_ratio": filled.participation_ratio,
-        "spectrum": thinned(filled.spectrum),
+        "effective_dimension": dimension.above_threshold,
+        "above_share": dimension.above_share,
+        "participation_ratio": dimension.participation_ratio,
+        "spectrum": _thinned(dimension.spectrum),
     }
 
 
 def _cost(model: PairModel, dim: int, batches: PairBatches) -> Row:
-    """CPU seconds of a step, of the encoder (both views, forward and backward) and of the objective on its latents."""
+    """Return the CPU seconds of one step of the encoder (forward and backward, both views) and of the objective."""
     both = torch.cat(batches.sample()).cpu()
     encoder = cpu_step(lambda: model.backbone(both).square().mean(), list(model.backbone.parameters()))
     return {"encoder_step_s": encoder, "objective_step_s": objective_step(model, dim, batches.batch_size)}

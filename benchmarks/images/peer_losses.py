@@ -1,18 +1,18 @@
-"""The losses of lightly and of solo-learn, to be measured beside ours.
+"""The losses of lightly and solo-learn, for comparison with ours.
 
-They are run as they stand in the installed packages:
+They are imported from the installed packages:
 
     pip install --no-deps lightly solo-learn
 
-With their dependencies both would bring torchvision, whose wheel on PyPI does not load beside a build of torch for
-processors alone, and solo-learn torch 1.9; so neither is among the benchmarks' extra. No loss needs any of that. What
-does are the packages' `__init__`, which are passed over, and networks in files that the losses' import, for which an
-empty torchvision stands in while they are loaded.
+Neither is in the `benchmarks` extra: both depend on torchvision, whose wheel on PyPI does not work with the CPU build
+of torch, and solo-learn depends on torch 1.9. The losses need none of this; only the `__init__` of the packages and
+some networks do. So the modules of the losses are imported without running any `__init__`, and with an empty module in
+place of torchvision.
 
-All are functions of two views (pairs, dim), in the constants of our recipes: temperature 0.2; coefficients 25, 25, 1 on
-the sum over both views, where lightly takes their mean for the variance, so that 50 there is our 25; for BYOL and
-SimSiam the mean of both directions, without a predictor. lightly's loss for BYOL is that for SimSiam, half of
-solo-learn's but for a constant.
+To add a loss, add a line to `PEERS`. Each loss is a function of two views (pairs, dim) with the constants of our
+recipes: temperature 0.2; VICReg's coefficients 25, 25, 1 on the sum over both views (lightly takes the mean of the
+variance terms: 50 there is our 25); for BYOL and SimSiam the mean of both directions, without a predictor. lightly's
+loss for BYOL is that for SimSiam, which is half of solo-learn's up to a constant.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from torch import Tensor
 __all__ = ["PEERS", "Loss", "PeerMissingError", "peer_loss"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-STOOD_IN = "torchvision"
+REPLACED = "torchvision"
 TEMPERATURE = 0.2
 
 
 class PeerMissingError(Exception):
-    """A peer's loss that cannot be had, with the reason in a few words."""
+    """The loss of a peer cannot be imported; the message says why."""
 
 
 class Peer(NamedTuple):
-    """Where a loss is: what is installed, the file as a module, and what makes a function of two views of it."""
+    """The package to install, the module with the loss, and a function that makes the loss from the module."""
 
     package: str
     module: str
@@ -54,7 +54,7 @@ def peer_loss(name: str) -> Loss:
     Raises
     ------
     PeerMissingError
-        If the package is not installed, or is another than was known.
+        If the package is not installed, or its loss has changed.
     """
     package, module, make = PEERS[name]
     if PathFinder.find_spec(module.partition(".")[0]) is None:
@@ -63,37 +63,39 @@ def peer_loss(name: str) -> Loss:
         with _bare_packages(module.partition(".")[0]):
             return make(importlib.import_module(module))
     except (ImportError, AttributeError, TypeError) as error:
-        raise PeerMissingError(f"installed, but another {package} than was known: {error}") from error
+        raise PeerMissingError(f"the installed version of {package} is not supported: {error}") from error
 
 
 @contextmanager
 def _bare_packages(package: str) -> Iterator[None]:
-    """Let modules of a package be imported without any `__init__` of it, and leave no trace of that."""
-    ours = _Bare(package)
-    before = {name: sys.modules.pop(name) for name in [*sys.modules] if ours.answers(name)}
-    sys.meta_path.insert(0, ours)
+    """Import modules of a package without running its `__init__` files; `sys.modules` is restored afterward."""
+    finder = _BareFinder(package)
+    before = {name: sys.modules.pop(name) for name in [*sys.modules] if finder.applies(name)}
+    sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        sys.meta_path.remove(ours)
-        for name in [name for name in sys.modules if ours.answers(name)]:
+        sys.meta_path.remove(finder)
+        for name in [name for name in sys.modules if finder.applies(name)]:
             del sys.modules[name]
         sys.modules.update(before)
 
 
-class _Bare(MetaPathFinder):
-    def __init__(self, package: str) -> None:
-        self.roots = (package, STOOD_IN)
+class _BareFinder(MetaPathFinder):
+    """Finds modules of one package without `__init__`, and an empty module in place of torchvision."""
 
-    def answers(self, name: str) -> bool:
+    def __init__(self, package: str) -> None:
+        self.roots = (package, REPLACED)
+
+    def applies(self, name: str) -> bool:
         return name.partition(".")[0] in self.roots
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if not self.answers(fullname):
+        if not self.applies(fullname):
             return None
-        if fullname.partition(".")[0] == STOOD_IN:
+        if fullname.partition(".")[0] == REPLACED:
             return ModuleSpec(fullname, _Empty(), is_package=True)
         spec = PathFinder.find_spec(fullname, path)
         if spec is not None and spec.submodule_search_locations is not None:
@@ -104,27 +106,29 @@ class _Bare(MetaPathFinder):
 
 
 class _Empty(Loader):
-    """Makes modules in which every name is a class of its own, which nobody makes an object of."""
+    """Makes modules in which every name is an empty class."""
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return ModuleType(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        def name_of_nothing(name: str) -> Any:
+        def empty_class(name: str) -> Any:
             if name.startswith("__"):
                 raise AttributeError(name)
             return type(name, (), {})
 
-        module.__dict__["__getattr__"] = name_of_nothing
+        module.__dict__["__getattr__"] = empty_class
 
 
 def _both_ways(loss: Loss) -> Loss:
+    """Return the mean of a loss over both directions, with a stop-gradient for the target."""
     return lambda z, other: 0.5 * (loss(z, other.detach()) + loss(other, z.detach()))
 
 
 def _solo_simclr(module: ModuleType) -> Loss:
+    """Return the SimCLR loss of solo-learn 1.0.2; later versions take all views in one tensor."""
     loss = module.simclr_loss_func
-    if [*inspect.signature(loss).parameters][:2] != ["z1", "z2"]:  # later all views in one, and numbers of pairs
+    if [*inspect.signature(loss).parameters][:2] != ["z1", "z2"]:
         raise TypeError("simclr_loss_func does not take two views, as in 1.0.2")
     return lambda z, other: loss(z, other, temperature=TEMPERATURE)
 
@@ -146,4 +150,4 @@ PEERS: dict[str, Peer] = {
     ),
     "BYOL, solo-learn": Peer("solo-learn", "solo.losses.byol", lambda module: _both_ways(module.byol_loss_func)),
 }
-"""By name: which of our losses, and whose."""
+"""Losses by name: the combination of ours that they correspond to, and the package."""

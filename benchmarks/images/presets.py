@@ -1,4 +1,4 @@
-"""How large everything is: which images, which encoder, how long it trains."""
+"""Presets: the images, the encoder and the length of the training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["PRESETS", "CategoryPlan", "Preset"]
 
 @dataclass(frozen=True)
 class CategoryPlan:
-    """The experiment with categories.
+    """Settings of the experiment with categories.
 
     Attributes
     ----------
@@ -24,14 +24,15 @@ class CategoryPlan:
         Images of each class; None for all.
     encoder : {"small", "resnet18"}
     pairs : int
-        Drawn in an epoch.
+        Number of pairs drawn in an epoch.
     epochs, batch : int
     rate : float
+        Peak learning rate.
     start : float
-        Probability of a match that the annealing begins with. From the published 0.8 a small encoder that trains for
-        minutes finds three to seven of ten categories; from 0.3 it has found all of them before matches are certain.
+        Match probability at the start of the annealing. From the published 0.8, a small encoder that trains for minutes
+        finds three to seven of ten categories; from 0.3 it finds all of them.
     batch_norm : bool
-        Of the projector; the published one has none.
+        Whether the projector has batch normalization; the published one does not.
     """
 
     data: str
@@ -48,7 +49,7 @@ class CategoryPlan:
 
 @dataclass(frozen=True)
 class Preset:
-    """The comparison of combinations.
+    """Settings of the comparison of combinations.
 
     Attributes
     ----------
@@ -57,22 +58,23 @@ class Preset:
         Images of each class; None for all.
     encoder : {"small", "resnet18"}
     features : int
-        Of the encoder.
+        Number of features of the encoder.
     dims : mapping
-        Dimension of the latents by their space; those of BYOL, SimSiam and SimCLR are of the sphere.
+        Dimension of the latents for each space; BYOL, SimSiam and SimCLR have that of the sphere.
     hidden : int or None
-        Width of the hidden layers of projectors and, where there is one, the predictor; None for the recipe's.
+        Width of the hidden layers of the projector and the predictor; None for that of the recipe.
     batch, epochs : int
     rate : float
-        Of AdamW, that of the encoder at its highest.
+        Peak learning rate of the encoder (AdamW).
     weight_decay : float or None
-        Of AdamW; None for the one that the recipe was published with.
+        Weight decay of AdamW; None for that of the recipe.
     augmentation : str or None
-        A name in `kalmanssl.images.AUGMENTATIONS`; None for the one that the recipe was published with.
+        A name in `kalmanssl.images.AUGMENTATIONS`; None for that of the recipe.
     adapted : mapping
-        By name of the combination, settings of its recipe that differ from the published ones.
+        Arguments of recipes that differ from the published ones, by the name of the combination.
     categories : CategoryPlan
     seeds : int
+        Number of seeds.
     """
 
     data: str
@@ -91,22 +93,27 @@ class Preset:
     adapted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seeds: int = 1
 
+    def arguments(self, one: Combination) -> dict[str, Any]:
+        """Return the arguments of the recipe of a combination at this size."""
+        return {**one.settings, "dim": self.dims[one.space], **self.adapted.get(one.name, {})}
+
     def recipe(self, one: Combination) -> Recipe:
         """Return the recipe of a combination at this size."""
-        made = one.make(**{"dim": self.dims[one.space], **self.adapted.get(one.name, {})})
+        made = one.make(**self.arguments(one))
         if self.hidden is None:
             return made
         predictor = None if made.predictor is None else self.hidden
         return replace(made, hidden=(self.hidden,) * len(made.hidden), predictor=predictor)
 
     def training(self, recipe: Recipe) -> TrainingSettings:
-        """Return how a recipe is trained, all of them alike but for the weight decay, where it is theirs."""
+        """Return the training settings of a recipe."""
         decay = recipe.weight_decay if self.weight_decay is None else self.weight_decay
         return TrainingSettings(self.epochs, self.rate, weight_decay=decay)
 
 
-# All latents begin within one published kernel (precision 5), repel one another along one direction only, and those of
-# the first epochs are taken for collapsed. The precision of both model and kernel is the scale of the latents alone.
+# With the published precision of 5, all latents start within the width of one kernel and repel one another along one
+# direction only, so that the first epochs look like a collapse. The precision sets the scale of the latents and nothing
+# else.
 _NARROW = {name: {"precision": 100.0} for name in ("Euclidean KDE", "Euclidean KDE + MI")}
 
 _DIGITS = Preset(
@@ -150,7 +157,7 @@ PRESETS: dict[str, Preset] = {
         batch=128,
         epochs=12,
         rate=4e-3,
-        augmentation="euclidean",  # with the stronger set a run this short learns less
+        augmentation="euclidean",  # the stronger set is worse in a training this short
         adapted=_NARROW,
         categories=CategoryPlan("mnist", None, None, "small", pairs=30720, epochs=40, batch=128, rate=5e-3),
     ),
@@ -174,4 +181,4 @@ PRESETS: dict[str, Preset] = {
         seeds=5,
     ),
 }
-"""tiny shows that it runs; cifar has the paper's sizes and epochs and wants a GPU."""
+"""`tiny` is a test that everything runs; `cifar` has the sizes and epochs of the paper and needs a GPU."""

@@ -1,12 +1,12 @@
-"""Tables of what was found, and what mutual information changes beside what a seed changes."""
+"""Tables of the results, and the effect of mutual information compared with that of the seed."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from kept import Results
-from pages import spread
+from pages import mean_and_sd
+from results_store import Results
 from scipy.stats import t as student
 
 from images.baselines import BASELINES
@@ -25,34 +25,34 @@ COLUMNS = (
     "kNN probe",
     "published",
     "dimensions: variance > 1e-3, > 1 % of the largest",
-    "participation",
+    "participation ratio",
     "fit (CPU s)",
     "step: encoder, objective (ms)",
 )
 INTRODUCTION = (
-    "Accuracy on test images that is read from features of images that are not augmented, by probes fitted on training "
-    "images: logistic regression, and twenty neighbors that vote. Mean ± standard deviation over seeds. Published: "
-    "linear probe on CIFAR-10 with ResNet-18 after 1000 epochs (LDM paper, Table A1); of a smaller encoder only the "
-    "differences between methods can be compared with it. Dimensions: eigenvalues λ of the covariance of the latents "
-    "above 1e-3, as in the paper, which depends on their scale, and above a hundredth of the largest, which does not; "
-    "participation: (Σλ)² / Σλ². A step is one of both views, forward and backward."
+    "Accuracy on test images of probes on the features of images without augmentation: logistic regression, and a vote "
+    "of twenty nearest neighbors, both fitted on training images. Mean ± standard deviation over seeds. Published: "
+    "linear probe on CIFAR-10 with ResNet-18 after 1000 epochs (LDM paper, Table A1); with a smaller encoder only the "
+    "differences between methods are comparable. Dimensions: number of eigenvalues λ of the covariance of the latents "
+    "above 1e-3 (as in the paper; it depends on the scale of the latents), and above a hundredth of the largest one; "
+    "participation ratio: (Σλ)² / Σλ². A step is forward and backward for both views."
 )
-ROWS_OF_CATEGORIES = ("categories", "accuracy", "best matching", "categories used", "entropy of an image (bits)")
+CATEGORY_COLUMNS = ("categories", "accuracy", "best matching", "categories used", "entropy of an image (bits)")
 
 
-def scores(results: Results, name: str, what: str = "linear_probe") -> dict[int, float]:
-    """Return a score of a combination by seed."""
-    return {row["seed"]: row[what] for row in results.good("combinations", name)}
+def scores(results: Results, name: str) -> dict[int, float]:
+    """Return the accuracy of the linear probe of a combination for each seed."""
+    return {row["seed"]: row["linear_probe"] for row in results.good("combinations", name)}
 
 
 def table(results: Results) -> list[tuple[str, ...]]:
-    """Rows of the table as text, see `COLUMNS`: combinations, then baselines, then what failed."""
+    """Return the rows of the main table as text, see `COLUMNS`: combinations, baselines, failed runs."""
     lines: list[tuple[str, ...]] = []
     for name, one in COMBINATIONS.items():
         rows = results.good("combinations", name)
         if rows:
             published = "" if one.published is None else f"{one.published:.4f}"
-            lines.append((name, *_accuracy(rows), published, *_more(rows)))
+            lines.append((name, *_accuracy(rows), published, *_dimensions_and_costs(rows)))
     for name in BASELINES:
         rows = results.good("baselines", name)
         if rows:
@@ -64,10 +64,13 @@ def table(results: Results) -> list[tuple[str, ...]]:
 
 
 def _accuracy(rows: list[dict[str, Any]]) -> tuple[str, str]:
-    return spread([row["linear_probe"] for row in rows]), spread([row["knn_probe"] for row in rows])
+    """Return the accuracies of both probes as text."""
+    return mean_and_sd([row["linear_probe"] for row in rows]), mean_and_sd([row["knn_probe"] for row in rows])
 
 
-def _more(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+def _dimensions_and_costs(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Return the dimensions, the time of a fit and the time of a step as text."""
+
     def mean(what: str, scale: float = 1.0) -> float:
         return scale * float(np.mean([row[what] for row in rows]))
 
@@ -80,18 +83,20 @@ def _more(rows: list[dict[str, Any]]) -> tuple[str, ...]:
 
 
 class Difference:
-    """What mutual information changes in one pair of combinations.
+    """The effect of mutual information in one pair of combinations.
 
     Attributes
     ----------
     name : str
-        Of the one without.
+        Name of the combination without mutual information.
     value : float
-        Linear probe with it minus without, mean over seeds that both have.
+        Linear probe with mutual information minus that without it, mean over the seeds that both have.
     seeds : int
+        Number of these seeds.
     deviation : float or None
-        Standard deviation over seeds of the probes of either (pooled); None with a single seed.
+        Pooled standard deviation of the linear probes over seeds; None with a single seed.
     published : float or None
+        The difference in the paper.
     """
 
     def __init__(self, results: Results, name: str) -> None:
@@ -110,13 +115,13 @@ class Difference:
 
 
 def differences(results: Results) -> list[Difference]:
-    """Return the differences of all pairs of which both were run."""
+    """Return the differences of all pairs of combinations that have results."""
     firsts = [n for n, one in COMBINATIONS.items() if one.partner and not one.make().mutual_information]
     return [one for one in (Difference(results, name) for name in firsts) if one.seeds]
 
 
 def difference_lines(results: Results) -> list[tuple[str, ...]]:
-    """Heading and rows of the differences."""
+    """Return the heading and the rows of the table of differences."""
     head = ("pair", "with - without", "published", "standard deviation over seeds", "seeds")
     return [
         head,
@@ -134,30 +139,30 @@ def difference_lines(results: Results) -> list[tuple[str, ...]]:
 
 
 def verdict(results: Results) -> str:
-    """Say in one or two sentences whether mutual information matters."""
+    """Return one or two sentences on whether mutual information matters."""
     found = differences(results)
     if len(found) < 2:
-        return "Too few pairs were run to say anything about mutual information."
+        return "There are too few pairs of combinations to judge the effect of mutual information."
     values = np.array([one.value for one in found])
     mean, error = float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5)
     systematic = abs(mean) > student.ppf(0.975, len(values) - 1) * error
     better = int((values > 0).sum())
-    said = (
+    text = (
         f"Over {len(values)} pairs mutual information changes the linear probe by {mean:+.4f} ± {error:.4f} (mean and "
-        f"its standard error) and is ahead in {better}; at the 5 % level: "
+        f"its standard error) and is better in {better}; at the 5 % level: "
     )
-    said += "a systematic difference" if systematic else "no systematic difference"
+    text += "a systematic difference" if systematic else "no systematic difference"
     deviations = [one.deviation for one in found if one.deviation is not None]
     if not deviations:
-        return said + "; with one seed it is not known how much a seed changes."
+        return text + "; the effect of the seed is unknown, since there is only one."
     typical = float(np.sqrt(np.mean(np.square(deviations))))
     beyond = [
         one.name
         for one in found
         if one.deviation is not None and abs(one.value) > 2 * max(one.deviation, typical) * (2 / one.seeds) ** 0.5
     ]
-    said += f"; another seed changes it by {typical:.4f} (standard deviation). "
-    return said + (
+    text += f"; the standard deviation over seeds is {typical:.4f}. "
+    return text + (
         f"Single pairs that differ by more than twice the error of their difference: {', '.join(beyond)}."
         if beyond
         else "No single pair differs by more than twice the error of its difference."
@@ -165,32 +170,38 @@ def verdict(results: Results) -> str:
 
 
 def category_lines(results: Results) -> list[tuple[str, ...]]:
-    """Heading and rows of the experiment with categories."""
-    lines: list[tuple[str, ...]] = [ROWS_OF_CATEGORIES]
+    """Return the heading and the rows of the table of categories."""
+    lines: list[tuple[str, ...]] = [CATEGORY_COLUMNS]
     for name in CATEGORIES:
         rows = results.good("categories", name)
         if rows:
-            every = {key: [row[key] for row in rows] for key in ("accuracy", "optimal_accuracy", "mean_entropy_bits")}
+            values = {key: [row[key] for row in rows] for key in ("accuracy", "optimal_accuracy", "mean_entropy_bits")}
             used = f"{np.mean([row['used'] for row in rows]):g} of {len(rows[0]['classes'])}"
-            accuracies = spread(every["accuracy"]), spread(every["optimal_accuracy"])
-            lines.append((name, *accuracies, used, spread(every["mean_entropy_bits"])))
+            accuracies = mean_and_sd(values["accuracy"]), mean_and_sd(values["optimal_accuracy"])
+            lines.append((name, *accuracies, used, mean_and_sd(values["mean_entropy_bits"])))
     return lines
 
 
 def timing_lines(results: Results) -> list[tuple[str, ...]]:
-    """Heading and rows of what steps cost, and the reason of each that could not be had."""
+    """Return the heading and the rows of the table of times; a failed row has the reason."""
     rows = {row["combination"]: row for row in results.of("timing")}
     encoder = rows.get(next(iter(TIMED)), {}).get("step_s")
     lines: list[tuple[str, ...]] = [
-        ("what", "forward and backward (CPU ms)", "times the small encoder", "ours by turns with it", "times ours")
+        (
+            "loss or encoder",
+            "forward and backward (CPU ms)",
+            "relative to the small encoder",
+            "ours, alternating with it (CPU ms)",
+            "times ours",
+        )
     ]
     for name in TIMED:
         row = rows.get(name, {})
         if "step_s" in row:
             seconds = row["step_s"]
             share = f"{seconds / encoder:.3g}" if encoder else ""
-            turns = (f"{1000 * row['ours_s']:.3g}", f"{row['times_ours']:.2f}") if "ours_s" in row else ("", "")
-            lines.append((name, f"{1000 * seconds:.3g}", share, *turns))
+            ours = (f"{1000 * row['ours_s']:.3g}", f"{row['times_ours']:.2f}") if "ours_s" in row else ("", "")
+            lines.append((name, f"{1000 * seconds:.3g}", share, *ours))
         elif row:
             lines.append((name, row["failed"], "", "", ""))
     return lines

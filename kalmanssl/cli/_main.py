@@ -312,9 +312,9 @@ def bench(
 ) -> None:
     """Run one of the benchmark suites of the source repository.
 
-    kalmanssl bench hc11_decoding --preset quick --out results
+    kalmanssl bench hc11 decoding --preset quick --out results
 
-    kalmanssl bench hc11_decoding --help
+    kalmanssl bench hc11 --help
     """
     import subprocess
 

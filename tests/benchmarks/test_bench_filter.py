@@ -1,25 +1,30 @@
-"""The filter benchmark: methods against the joint Gaussian, the count of operations, and the command itself."""
+"""The filter suite: methods against the joint Gaussian, the count of operations, and the command."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import filter.accuracy
+import filter.processes
 import numpy as np
 import pytest
+from filter import methods, run, timing
+from filter.__main__ import app
+from filter.accuracy import joint_log_likelihood
+from filter.figure import SWEEPS, draw
+from filter.limit import LimitFilter, compiler
+from filter.methods import METHODS, Method
+from filter.problems import EXTREMES, Cell, Size, make_problem, operations, with_extremes
+from filter.processes import FailedError, Processes, TooLongError
+from filter.torch_methods import TorchWork, careful
+from suite import RESULTS
 from typer.testing import CliRunner
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.fixture(autouse=True)
-def _benchmarks_on_the_path(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-
-
 def problem(size=(3, 6, 3, 2), noise="varying", seed=3):
-    from filter.problems import Size, make_problem
-
     return make_problem(Size(*size), noise, seed).rounded()
 
 
@@ -27,8 +32,6 @@ def problem(size=(3, 6, 3, 2), noise="varying", seed=3):
 
 
 def test_data_have_the_moments_of_the_model():
-    from filter.problems import Size, make_problem
-
     p = make_problem(Size(4000, 3, 2, 1), "constant")
     cov = np.eye(2)
     for t in range(3):
@@ -38,9 +41,7 @@ def test_data_have_the_moments_of_the_model():
         assert np.var(p.y[:, t, 0]) == pytest.approx(variance, rel=5 * np.sqrt(2 / 4000))
 
 
-def test_extremes_change_what_they_name_and_keep_the_model():
-    from filter.problems import EXTREMES, with_extremes
-
+def test_extreme_cases_change_the_named_noise_only():
     p = problem((2, 5, 4, 3))
     noises = {case: with_extremes(p, case) for case in EXTREMES}
     assert np.allclose(noises["R = 1e-6"].R, 1e-6)
@@ -55,19 +56,15 @@ def test_extremes_change_what_they_name_and_keep_the_model():
         with_extremes(p, "R = 2")
 
 
-def test_operations_of_one_state_and_channel_are_those_counted_by_hand():
-    from filter.problems import operations
-
+def test_operations_of_one_state_and_channel_equal_a_count_by_hand():
     # Prediction: a m (2), a P (2), (a P) a (2), + q; channel: c P (2), c P c + r (3), y - c m (2), 1 / F, gain,
     # mean (2), covariance (2), likelihood (4).
     assert operations(1, 1) == 7 + 17
-    assert operations(16, 8) < 28907  # that of a filter which ignores that covariances are symmetric
+    assert operations(16, 8) < 28907  # of a filter that does not make use of symmetric covariances
 
 
 @pytest.mark.parametrize("text", ["8,100,10", "8,100,10,0", "a,b,c,d", "-1,2,3,4", ""])
-def test_sizes_that_are_none_are_refused(text):
-    from filter.problems import Size
-
+def test_invalid_sizes_are_refused(text):
     with pytest.raises(ValueError, match="expected batch,steps,states,channels"):
         Size.read(text)
 
@@ -76,7 +73,7 @@ def test_sizes_that_are_none_are_refused(text):
 
 
 def dense_log_likelihood(p):
-    """By brute force: every observation as a linear map of independent shocks."""
+    """Return the log-likelihood with every observation written as a linear map of independent noise."""
     from scipy.stats import multivariate_normal
 
     batch, steps, states, channels = p.size
@@ -95,9 +92,7 @@ def dense_log_likelihood(p):
 
 
 @pytest.mark.parametrize("noise", ["varying", "constant"])
-def test_the_joint_density_is_that_of_the_shocks(noise):
-    from filter.accuracy import joint_log_likelihood
-
+def test_joint_density_equals_that_of_independent_noise(noise):
     p = problem(noise=noise)
     assert joint_log_likelihood(p) == pytest.approx(dense_log_likelihood(p), rel=1e-10)
 
@@ -115,9 +110,7 @@ def test_the_joint_density_is_that_of_the_shocks(noise):
         "filterpy",
     ],
 )
-def test_every_filter_says_what_the_joint_gaussian_says(name, noise):
-    from filter.methods import METHODS
-
+def test_every_filter_agrees_with_the_joint_gaussian(name, noise):
     if METHODS[name].missing:
         pytest.skip(METHODS[name].missing)
     p = problem(noise=noise)
@@ -126,14 +119,12 @@ def test_every_filter_says_what_the_joint_gaussian_says(name, noise):
     assert answer.log_likelihood == pytest.approx(dense_log_likelihood(p), rel=1e-5)
     assert answer.mean.shape == (3, 6, 3)
     last = p.C @ answer.cov[0, -1] @ p.C.T
-    assert np.all(np.diag(last) < np.broadcast_to(p.R, p.y.shape)[0, -1])  # the observation has been used
+    assert np.all(np.diag(last) < np.broadcast_to(p.R, p.y.shape)[0, -1])  # the observation reduces the variance
 
 
 @pytest.mark.parametrize("name", ["kalmanssl", "published loop", "careful loop", "torch-kf"])
-def test_gradients_are_those_of_finite_differences(name):
+def test_gradients_agree_with_finite_differences(name):
     from dataclasses import replace
-
-    from filter.methods import METHODS
 
     if METHODS[name].missing:
         pytest.skip(METHODS[name].missing)
@@ -149,9 +140,7 @@ def test_gradients_are_those_of_finite_differences(name):
         assert gradients[parameter][index] == pytest.approx((ends[1] - ends[0]) / 2e-5, rel=1e-3, abs=1e-4)
 
 
-def test_dynamax_agrees():
-    from filter.methods import METHODS
-
+def test_dynamax_agrees_with_the_joint_gaussian():
     if METHODS["dynamax"].missing:
         pytest.skip(METHODS["dynamax"].missing)
     p = problem()
@@ -161,35 +150,27 @@ def test_dynamax_agrees():
 
 
 @pytest.mark.parametrize("size", [(1, 9, 3, 2), (3, 9, 5, 2), (9, 9, 2, 1)])
-def test_the_limit_in_c_is_a_filter(size):
-    from filter.limit import LimitFilter, compiler
-    from filter.methods import METHODS
-
+def test_c_program_agrees_with_the_careful_loop(size):
     if compiler() is None:
         pytest.skip("no C compiler")
     p = problem(size)
-    limit, careful = LimitFilter(p), METHODS["careful loop"].prepare(p, "forward")
+    limit, loop = LimitFilter(p), METHODS["careful loop"].prepare(p, "forward")
     limit()
-    known = careful.answer(careful())
+    expected = loop.answer(loop())
     means, covs, terms = limit.results()
-    assert means == pytest.approx(known.mean, abs=1e-5)
-    assert covs == pytest.approx(known.cov, abs=1e-5)
+    assert means == pytest.approx(expected.mean, abs=1e-5)
+    assert covs == pytest.approx(expected.cov, abs=1e-5)
     assert terms.sum(-1) == pytest.approx(dense_log_likelihood(p), rel=1e-5)
 
 
-def test_accuracy_rows_see_errors_and_failures(monkeypatch):
-    import filter.accuracy
-    from filter.methods import METHODS, Method
-    from filter.problems import Size
-    from filter.torch_methods import TorchWork, careful
-
+def test_accuracy_rows_show_errors_and_failures(monkeypatch):
     monkeypatch.setattr(filter.accuracy, "QUICK_SIZE", Size(2, 5, 2, 1))
     right = filter.accuracy.accuracy_of(METHODS["kalmanssl, float64"], quick=True)
     assert all(row["log_likelihood_error"] < 1e-9 and row["gradient_error"] < 1e-6 for row in right)
     assert all(row["positive_definite"] for row in right)
 
-    def wrong(*tensors, wanted):
-        terms, *moments = careful(*tensors, wanted=wanted)
+    def wrong(*tensors, with_moments):
+        terms, *moments = careful(*tensors, with_moments=with_moments)
         return (1.1 * terms, *(-m for m in moments))
 
     rows = filter.accuracy.accuracy_of(Method(lambda p, task: TorchWork(wrong, p, task)), quick=True)
@@ -199,10 +180,10 @@ def test_accuracy_rows_see_errors_and_failures(monkeypatch):
         assert not row["positive_definite"]
 
     def broken(p, task):
-        raise ValueError("does not like it")
+        raise ValueError("cannot filter this")
 
     rows = filter.accuracy.accuracy_of(Method(broken), quick=True)
-    assert all(row["failed"] == "ValueError: does not like it" for row in rows)
+    assert all(row["failed"] == "ValueError: cannot filter this" for row in rows)
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
@@ -211,28 +192,24 @@ FEW = ["--preset", "quick", "--sizes", "2,8,2,1", "--repeats", "2", "--quiet"]
 FEW += ["--methods", "kalmanssl", "--methods", "careful loop", "--methods", "C limit"]
 
 
-def run(*arguments):
-    from filter.__main__ import app
-
+def command(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Made by the command as a user starts it, from another folder."""
+    """Results of the command, started by its path from another folder."""
     out = tmp_path_factory.mktemp("filter")
-    command = [sys.executable, str(BENCHMARKS / "filter"), "--out", str(out / "run"), *FEW]
-    done = subprocess.run(
-        [*command, "--parts", "sizes", "--parts", "accuracy"], cwd=out, capture_output=True, text=True
-    )
+    start = [sys.executable, str(BENCHMARKS / "filter"), "--out", str(out / "run"), *FEW]
+    done = subprocess.run([*start, "--parts", "sizes", "--parts", "accuracy"], cwd=out, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "times ours" in done.stdout
     return out / "run"
 
 
-def test_rows_hold_times_memory_and_ratios(folder):
+def test_rows_have_times_memory_and_ratios(folder):
     result = json.loads((folder / "results.json").read_text())
-    rows = {(row["method"], row["noise"], row["task"]): row for row in result["results"]}
+    rows = {(row["method"], row["noise"], row["task"]): row for row in result["results"] if "case" not in row}
     assert len(rows) == 12
     for (method, noise, task), row in rows.items():
         if (method, noise) == ("C limit", "constant"):
@@ -249,13 +226,11 @@ def test_rows_hold_times_memory_and_ratios(folder):
         assert row["times_ours"] == pytest.approx(row["cpu_s"] / row["ours_cpu_s"])
     assert rows["careful loop", "varying", "gradients"]["cpu_s"] > rows["careful loop", "varying", "forward"]["cpu_s"]
     assert result["machine"]["flops_per_second"]["torch.mm"] > 1e8
-    assert {row["method"] for row in result["accuracy"]} == {"kalmanssl", "careful loop", "C limit"}
-    assert not (folder / "times.png").exists()  # nothing was swept
+    assert {row["method"] for row in result["results"] if "case" in row} == {"kalmanssl", "careful loop", "C limit"}
+    assert not (folder / "times.png").exists()  # there are no times of the sweep
 
 
-def test_the_figure_shows_what_was_swept(tmp_path):
-    from filter.figure import SWEEPS, draw
-
+def test_figure_is_drawn_if_there_are_times_of_the_sweep(tmp_path):
     rows = [
         {"method": "kalmanssl", "size": list(size), "noise": "varying", "task": "gradients", "cpu_s": 0.001 * size.work}
         for sizes in SWEEPS.values()
@@ -266,77 +241,72 @@ def test_the_figure_shows_what_was_swept(tmp_path):
     assert (tmp_path / "times.png").stat().st_size > 10_000
 
 
-def test_what_is_done_is_kept_and_what_is_new_is_added(folder, monkeypatch):
-    from filter import measuring
+def test_finished_rows_stay_and_new_ones_are_added(folder, monkeypatch):
+    def stored():
+        return json.loads((folder / "results.json").read_text())["results"]
 
-    before = (folder / "results.jsonl").read_text()
-    monkeypatch.setattr(measuring, "core_rates", lambda crew: {"core": 1e11, "torch.mm": 1e11})
-    monkeypatch.setattr(measuring, "time_cell", lambda *arguments: pytest.fail("measured again"))
+    before = stored()
+    monkeypatch.setattr(run, "core_rates", lambda processes: {"core": None, "torch.mm": 1e11})
+    monkeypatch.setattr(run, "time_cell", lambda *arguments: pytest.fail("measured again"))
     again = [*FEW, "--parts", "sizes", "--out", folder]
-    assert run(*again).exit_code == 0
-    assert (folder / "results.jsonl").read_text() == before
+    assert command(*again).exit_code == 0
+    assert stored() == before
 
-    asked = []
+    timed = []
 
-    def fake(crew, methods, cell, repeats, say):
-        asked.append((cell.task, list(methods)))
-        return [measuring.row_of(name, cell) | {"cpu_s": 1.0, "gflops": 1.0} for name in methods]
+    def fake(processes, methods, cell, repeats, logger):
+        timed.append((cell.task, list(methods)))
+        return [timing.new_row(name, cell) | {"cpu_s": 1.0, "gflops": 1.0} for name in methods]
 
-    monkeypatch.setattr(measuring, "time_cell", fake)
-    assert run(*again, "--methods", "published loop").exit_code == 0
-    assert asked == 2 * [("forward", ["kalmanssl", "published loop"]), ("gradients", ["kalmanssl", "published loop"])]
-    kept = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
-    assert all("measured" in row for row in kept if row["method"] == "kalmanssl" and "case" not in row)
+    monkeypatch.setattr(run, "time_cell", fake)
+    assert command(*again, "--methods", "published loop").exit_code == 0
+    assert timed == 2 * [("forward", ["kalmanssl", "published loop"]), ("gradients", ["kalmanssl", "published loop"])]
+    assert stored()[: len(before)] == before
+    assert {row["method"] for row in stored()[len(before) :]} == {"published loop"}
 
-    assert run(*again, "--overwrite").exit_code == 0
-    rows = json.loads((folder / "results.json").read_text())["results"]
-    assert all("measured" not in row for row in rows if row["method"] == "kalmanssl")
-    assert len(rows) == len({(row["method"], row["noise"], row["task"]) for row in rows})
+    assert command(*again, "--overwrite").exit_code == 0
+    ours = [row for row in stored() if row["method"] == "kalmanssl" and "case" not in row]
+    assert [row["cpu_s"] for row in ours] == [1.0] * 4
+    assert len(stored()) == len(before) + 4
 
 
-def test_a_process_that_fails_hangs_or_dies_costs_its_row_only(monkeypatch):
-    from filter import rounds
-
+def test_a_process_that_fails_hangs_or_dies_affects_its_own_row_only(monkeypatch):
     class Process:
         def __init__(self, method):
             self.method, self.stopped = method, False
 
         def ask(self, limit_s, **order):
             if order["do"] == "prepare":
-                assert limit_s > 1.0  # starting takes its time, too
+                assert limit_s > 1.0  # includes the start of the process
                 time = {"cpu": 2.0, "wall": 2.0}
                 return {"first": time, "second": time, "calls": 1, "compile_s": 0.0}
             if order["do"] == "finish":
                 return {"peak_memory_mb": 1.0, "added_memory_mb": 0.0}
             if self.method == "torch-kf":
-                raise rounds.TooLongError("takes longer")
+                raise TooLongError("takes longer")
             if self.method == "dynamax":
                 raise EOFError("its process ended with code -9")
             if self.method == "filterpy":
-                raise rounds.FailedError("ValueError: no")
+                raise FailedError("ValueError: no")
             return {"cpu": 3.0, "wall": 3.0}
 
         def stop(self):
             self.stopped = True
 
-    monkeypatch.setattr(rounds, "_Process", Process)
-    from filter.problems import Cell, Size
-
+    monkeypatch.setattr(filter.processes, "_Process", Process)
     cell = Cell(Size(2, 2, 2, 1), "varying", "forward")
-    with rounds.Crew(1.0) as crew:
+    with Processes(1.0) as processes:
         names = ["kalmanssl", "torch-kf", "dynamax", "filterpy", "careful loop"]
-        rows = {row["method"]: row for row in rounds.time_cell(crew, names, cell, 50, lambda what: None)}
-        assert set(crew._processes) == {"kalmanssl", "filterpy", "careful loop"}
+        rows = {row["method"]: row for row in timing.time_cell(processes, names, cell, 50, lambda text: None)}
+        assert set(processes._running) == {"kalmanssl", "filterpy", "careful loop"}
     assert rows["torch-kf"]["skipped"] == "takes longer"
     assert rows["dynamax"]["failed"] == "its process ended with code -9"
     assert rows["filterpy"]["failed"] == "ValueError: no"
     assert rows["careful loop"]["times_ours"] == 1.0
-    assert rows["careful loop"]["repeats"] == 6  # as many as are afforded
+    assert rows["careful loop"]["repeats"] == 6  # as many as the time budget allows
 
 
-def test_a_peer_that_is_not_there_is_named_with_the_way_to_get_it(monkeypatch):
-    from filter import methods
-
+def test_missing_packages_are_named_with_the_command_to_install_them(monkeypatch):
     monkeypatch.setattr(methods, "find_spec", lambda module: None)
     assert methods.METHODS["dynamax"].missing == "not installed: pip install jax dynamax"
     assert methods.METHODS["careful loop"].missing is None
@@ -349,17 +319,25 @@ def test_a_peer_that_is_not_there_is_named_with_the_way_to_get_it(monkeypatch):
         (["--methods", "nobody's"], "there are kalmanssl"),
     ],
 )
-def test_wrong_arguments_are_refused_in_a_line(tmp_path, arguments, words):
-    result = run("--preset", "quick", "--out", tmp_path / "new", *arguments)
+def test_invalid_arguments_are_refused(tmp_path, arguments, words):
+    result = command("--preset", "quick", "--out", tmp_path / "new", *arguments)
     assert result.exit_code == 2
     assert words in result.output
     assert not (tmp_path / "new").exists()
 
 
-def test_other_peoples_folders_and_other_settings_are_left_alone(tmp_path):
+def test_folders_with_other_files_or_settings_are_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    result = run("--preset", "quick", "--out", tmp_path)
+    result = command("--preset", "quick", "--out", tmp_path)
     assert result.exit_code == 2
     assert "other files" in result.output
-    (tmp_path / "settings.json").write_text("{}")
-    assert "other settings" in run("--preset", "quick", "--out", tmp_path).output
+    (tmp_path / "results.json").write_text('{"settings": {}, "results": []}')
+    assert "other settings" in command("--preset", "quick", "--out", tmp_path).output
+
+
+def test_stored_results_have_unique_keys_and_known_methods():
+    stored = json.loads((RESULTS / "filter" / "results.json").read_text())
+    assert stored["settings"]["preset"] == "full"
+    keys = [str([row.get(name) for name in ("method", "size", "noise", "task", "case")]) for row in stored["results"]]
+    assert len(set(keys)) == len(keys)
+    assert {row["method"] for row in stored["results"]} == set(METHODS)

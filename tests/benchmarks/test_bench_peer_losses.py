@@ -1,20 +1,18 @@
-"""The losses of lightly and solo-learn beside ours: how they are loaded, that they are the same, how they are timed."""
+"""The losses of lightly and solo-learn: how they are imported, that they equal ours, and how they are timed."""
 
 import math
 import sys
 from importlib.machinery import PathFinder
-from pathlib import Path
 
 import pytest
 import torch
+from images import peer_losses, timing
+from images.jobs import open_results
+from images.peer_losses import PEERS, PeerMissingError, peer_loss
+from images.tables import table, timing_lines
+from images.timing import bare_objective
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 PAIRS, DIM = 20, 6
-
-
-@pytest.fixture(autouse=True)
-def _benchmarks_on_the_path(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
 
 
 @pytest.fixture
@@ -25,7 +23,7 @@ def pair():
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """Write a package file by file, each __init__ of which would fail, and put it before all others."""
+    """Write the files of a package whose `__init__` fails, and make it importable."""
 
     def write(files):
         for name, text in files.items():
@@ -39,9 +37,7 @@ def installed(tmp_path, monkeypatch):
     return write
 
 
-def test_a_loss_is_loaded_without_the_package_around_it(installed, pair):
-    from images.peer_losses import peer_loss
-
+def test_a_loss_is_imported_without_the_init_of_its_package(installed, pair):
     installed(
         {
             "lightly/loss/ntx_ent_loss.py": "from lightly.utils.helpers import scaled\n"
@@ -64,9 +60,7 @@ def test_a_loss_is_loaded_without_the_package_around_it(installed, pair):
     sys.modules.pop("lightly", None)
 
 
-def test_a_package_of_another_version_is_no_peer(installed):
-    from images.peer_losses import PeerMissingError, peer_loss
-
+def test_a_package_of_another_version_is_reported(installed):
     installed(
         {
             "solo/losses/simclr.py": "def simclr_loss_func(z, indexes, temperature=0.1):\n    return 0\n",
@@ -75,23 +69,19 @@ def test_a_package_of_another_version_is_no_peer(installed):
         }
     )
     for name, why in (("SimCLR", "two views"), ("VICReg", "elsewhere"), ("BYOL", "byol_loss_func")):
-        with pytest.raises(PeerMissingError, match=f"another solo-learn than was known: .*{why}"):
+        with pytest.raises(PeerMissingError, match=f"the installed version of solo-learn is not supported: .*{why}"):
             peer_loss(f"{name}, solo-learn")
 
 
-def test_what_is_not_installed_is_a_line_of_the_table(monkeypatch, tmp_path):
-    from images import peer_losses, timing
-    from images.settings import open_results
-    from images.tables import table, timing_lines
-
-    nobody = peer_losses.Peer("nobody-at-all", "nobody_at_all.losses", lambda module: module.loss)
-    monkeypatch.setitem(peer_losses.PEERS, "SimCLR, lightly", nobody)
+def test_a_package_that_is_not_installed_is_reported_in_the_table(monkeypatch, tmp_path):
+    missing = peer_losses.Peer("nobody-at-all", "nobody_at_all.losses", lambda module: module.loss)
+    monkeypatch.setitem(peer_losses.PEERS, "SimCLR, lightly", missing)
     results = open_results(tmp_path, {"preset": "tiny"}, {})
     results.add(timing.run("SimCLR, lightly"))
     results.add({"part": "timing", "combination": "SimCLR", "seed": 0, "step_s": 0.002})
-    turns = {"step_s": 0.003, "ours_s": 0.0024, "times_ours": 1.25}
-    results.add({"part": "timing", "combination": "VICReg, lightly", "seed": 0, **turns})
-    assert results.lacks("timing", "SimCLR, lightly", 0)  # perhaps it is there the next time
+    times = {"step_s": 0.003, "ours_s": 0.0024, "times_ours": 1.25}
+    results.add({"part": "timing", "combination": "VICReg, lightly", "seed": 0, **times})
+    assert results.is_pending("timing", "SimCLR, lightly", 0)  # it may be installed later
     lines = {line[0]: line[1:] for line in timing_lines(results)}
     assert lines["SimCLR, lightly"] == ("not installed (pip install --no-deps nobody-at-all)", "", "", "")
     assert lines["SimCLR"] == ("2", "", "", "")
@@ -99,10 +89,8 @@ def test_what_is_not_installed_is_a_line_of_the_table(monkeypatch, tmp_path):
     assert table(results) == []
 
 
-def test_turns_alternate_and_compare(pair, monkeypatch):
-    from images import timing
-
-    monkeypatch.setattr(timing, "TURNS", 20)
+def test_losses_alternate_and_are_compared(pair, monkeypatch):
+    monkeypatch.setattr(timing, "ROUNDS", 20)
     order = []
 
     def short(z, other):
@@ -115,7 +103,7 @@ def test_turns_alternate_and_compare(pair, monkeypatch):
             z = (z * other).tanh()
         return z.sum()
 
-    found = timing.in_turns(short, long, DIM, PAIRS)
+    found = timing.alternate(short, long, DIM, PAIRS)
     assert order == ["theirs", "ours", "ours", "theirs"] * 10 + ["theirs", "ours"]
     assert found["times_ours"] > 3
     assert found["step_s"] > 3 * found["ours_s"] > 0
@@ -125,8 +113,6 @@ def test_turns_alternate_and_compare(pair, monkeypatch):
 
 
 def _real(name):
-    from images.peer_losses import PEERS, peer_loss
-
     package, module, _ = PEERS[name]
     if PathFinder.find_spec(module.partition(".")[0]) is None:
         pytest.skip(f"{package} is not installed: pip install --no-deps {package}")
@@ -138,9 +124,7 @@ def _real(name):
     ("name", "constant"),
     [("SimCLR", -math.log(2 * PAIRS - 1)), ("VICReg", DIM / 2 * math.log(2 * math.pi * DIM / 50))],
 )
-def test_values_are_ours_but_for_a_constant(name, constant, library, pair):
-    from images.timing import bare_objective
-
+def test_values_equal_ours_up_to_a_constant(name, constant, library, pair):
     theirs, ours = _real(f"{name}, {library}")(*pair), bare_objective(name, DIM)(*pair)
     assert ours.item() == pytest.approx(theirs.item() + constant, rel=1e-5)
 
@@ -150,9 +134,7 @@ def test_values_are_ours_but_for_a_constant(name, constant, library, pair):
     [f"{name}, {library}" for library in ("lightly", "solo-learn") for name in ("SimCLR", "VICReg", "SimSiam")]
     + ["BYOL, solo-learn"],
 )
-def test_gradients_are_ours(name, pair):
-    from images.timing import bare_objective
-
+def test_gradients_equal_ours(name, pair):
     expected = torch.autograd.grad(_real(name)(*pair), pair)
     found = torch.autograd.grad(bare_objective(name.partition(",")[0], DIM)(*pair), pair)
     for mine, theirs in zip(found, expected, strict=True):

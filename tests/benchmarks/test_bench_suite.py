@@ -1,5 +1,6 @@
-"""What the suites share: how a command ends before its time, rows kept line by line, jobs in processes."""
+"""What the suites share: errors and Ctrl-C of the commands, and jobs in several processes."""
 
+import json
 import os
 import signal
 import sys
@@ -9,102 +10,91 @@ from pathlib import Path
 
 import pytest
 import typer
+from parallel import run_all
+from results_store import Results
+from suite import cli_errors, matches
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-@pytest.fixture(autouse=True)
-def _benchmarks_on_the_path(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-
+from kalmanssl.errors import InputError
 
 # --- how commands end ------------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_done_is_said_in_a_line(capsys):
-    from suite import explained
-
-    from kalmanssl.errors import InputError
-
-    with pytest.raises(typer.Exit) as ended, explained(Path("out")):
+def test_input_errors_end_with_one_line_and_code_two(capsys):
+    with pytest.raises(typer.Exit) as ended, cli_errors(Path("out")):
         raise InputError("no [such] thing: " + "long " * 40)
     assert ended.value.exit_code == 2
     assert capsys.readouterr().err == "error: no [such] thing: " + "long " * 40 + "\n"
 
 
-def test_ctrl_c_says_how_to_go_on_and_mistakes_of_ours_are_not_hidden(capsys, interruptible):
-    from suite import explained
-
-    with pytest.raises(typer.Exit) as ended, explained(Path("out")):
+def test_ctrl_c_ends_with_one_line_and_other_errors_are_raised(capsys, interruptible):
+    with pytest.raises(typer.Exit) as ended, cli_errors(Path("out")):
         os.kill(os.getpid(), signal.SIGINT)
     assert ended.value.exit_code == 130
-    assert "what is done is in out, the same command goes on" in capsys.readouterr().err
-    with pytest.raises(KeyError), explained(Path("out")):
+    message = "stopped; finished rows are in out, and the same command continues from there\n"
+    assert capsys.readouterr().err == message
+    with pytest.raises(KeyError), cli_errors(Path("out")):
         raise KeyError("a mistake")
 
 
-def test_what_is_asked_for_is_a_part_of_a_name():
-    from suite import asked
-
-    assert asked(None, "sphere KDE")
-    assert asked(["knn", "kde"], "euclidean", "sphere KDE")
-    assert not asked(["kde"], "sphere kNN")
+def test_a_part_matches_names_that_contain_it():
+    assert matches(None, "sphere KDE")
+    assert matches(["knn", "kde"], "euclidean", "sphere KDE")
+    assert not matches(["kde"], "sphere kNN")
 
 
-# --- rows on disk ----------------------------------------------------------------------------------------------------
+# --- stored rows -----------------------------------------------------------------------------------------------------
 
 
-def test_lines_are_appended_and_a_damaged_one_is_left_out(tmp_path):
-    from kept import Lines
+def test_rows_are_identified_by_their_key_and_replaced_when_overwritten(tmp_path):
+    def opened(overwrite=False):
+        return Results(tmp_path / "out", {"preset": "quick"}, {}, ("method", "size", "case"), overwrite=overwrite)
 
-    first = Lines(tmp_path / "out")
-    assert first.settings is None
-    first.begin({"preset": "quick"}, [])
-    for n in range(3):
-        first.add({"n": n})
-    with first.path.open("a") as file:
-        file.write('{"n": 3, "killed')
-    again = Lines(tmp_path / "out")
-    assert again.damaged
-    assert again.settings == {"preset": "quick"}
-    assert again.rows == first.rows == [{"n": 0}, {"n": 1}, {"n": 2}]
-    again.begin({"preset": "full"}, again.rows[1:])
-    last = Lines(tmp_path / "out")
-    assert (last.damaged, last.settings, last.rows) == (False, {"preset": "full"}, [{"n": 1}, {"n": 2}])
+    first = opened()
+    first.extra = {"notes": ["one"]}
+    first.add({"method": "a", "size": [1, 2], "value": 1})
+    first.add({"method": "a", "case": "hard", "value": float("inf")})
+    first.add({"method": "b", "failed": "no"})
+    assert json.loads(first.path.read_text())["notes"] == ["one"]
+    again = opened()
+    assert list(again.rows) == [("a", (1, 2), None), ("a", None, "hard"), ("b", None, None)]
+    assert [row["value"] for row in again.good()] == [1, None]
+    assert not again.is_pending("a", (1, 2), None)
+    assert again.is_pending("b", None, None)
+    assert again.is_pending("c", None, None)
+    overwritten = opened(overwrite=True)
+    assert overwritten.is_pending("a", (1, 2), None)
+    overwritten.add({"method": "a", "size": [1, 2], "value": 2})
+    assert not overwritten.is_pending("a", (1, 2), None)
+    assert [row["value"] for row in opened().of("a")] == [2, None]
 
 
 # --- jobs ------------------------------------------------------------------------------------------------------------
 
 
-def double(job, say):
-    say({"n": job, "step": 1, "steps": 2})
-    return {"n": job, "double": float("inf") if job == 3 else 2 * job}
+def double(job, logger):
+    logger({"n": job, "step": 1, "steps": 2})
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return {"n": job, "double": float("inf") if job == 3 else 2 * job, "threads": threads}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_jobs_are_done_and_their_rows_kept(tmp_path, workers, capsys, monkeypatch):
-    from kept import Results
-    from suite import run_all
-
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        monkeypatch.setenv(name, "1")
+def test_rows_of_all_jobs_are_stored(tmp_path, workers, capsys, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
     results = Results(tmp_path, {"preset": "quick"}, {}, key=("n",))
-    run_all(double, [1, 2, 3], results, workers, quiet=False, found=lambda row: f"found {row['double']}")
+    run_all(double, [1, 2, 3], results, workers, quiet=False, describe=lambda row: f"doubled {row['double']}")
     again = Results(tmp_path, {"preset": "quick"}, {}, key=("n",))
     assert {n: row["double"] for (n,), row in again.rows.items()} == {1: 2, 2: 4, 3: None}
-    assert "2: found 4" in capsys.readouterr().err
+    assert {row["threads"] for row in again.good()} == {"7" if workers == 1 else "1"}
+    assert "2: doubled 4" in capsys.readouterr().err
 
 
-def rest(job, say):
+def wait(job, logger):
     (job / f"{os.getpid()}").write_text("")
     time.sleep(300)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc who is alive")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_ctrl_c_ends_the_workers_at_once(tmp_path, interruptible):
-    from kept import Results
-    from suite import run_all
-
     results = Results(tmp_path / "out", {"preset": "quick"}, {}, key=("n",))
     begun = tmp_path / "begun"
     begun.mkdir()
@@ -117,7 +107,7 @@ def test_ctrl_c_ends_the_workers_at_once(tmp_path, interruptible):
     threading.Thread(target=interrupt, daemon=True).start()
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        run_all(rest, [begun] * 4, results, 2, quiet=True, found=str)
+        run_all(wait, [begun] * 4, results, 2, quiet=True, describe=str)
     assert time.monotonic() - began < 200
     alive = [int(one.name) for one in begun.iterdir()]
     for _ in range(100):

@@ -1,41 +1,39 @@
-"""What a fit costs, as a command, in its short form on a simulated rat."""
+"""The command `hc11 fit-time` with short trainings on a simulated recording."""
 
 import json
 import os
-from pathlib import Path
 
 import pytest
+from hc11.__main__ import app
+from suite import RESULTS
 from typer.testing import CliRunner
 
+from kalmanssl.kalman.backends import BACKENDS, filter_auto
+
 pytestmark = pytest.mark.filterwarnings("ignore:calibrated on .* blocks of time:UserWarning")
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.fixture(autouse=True)
-def _benchmarks_on_the_path(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-
-
-def test_compiled_and_plain_fits_agree_and_leave_everything_as_it_was(tmp_path):
-    import hc11_fit_time
-
-    from kalmanssl.kalman.backends import BACKENDS, filter_auto
-
-    arguments = ["--quick", "--out", str(tmp_path), "--only", "compiled", "--only", "torch"]
-    result = CliRunner().invoke(hc11_fit_time.app, arguments)
+def test_fits_of_both_implementations_agree_and_restore_the_backend(tmp_path, monkeypatch):
+    monkeypatch.delenv("NUMBA_DISABLE_JIT", raising=False)
+    arguments = ["fit-time", "--quick", "--out", str(tmp_path), "--only", "compiled", "--only", "torch"]
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
-    compiled, plain = json.loads((tmp_path / "results.json").read_text())["results"]
+    compiled, torch = json.loads((tmp_path / "results.json").read_text())["results"]
     assert compiled["name"] == "compiled"
     assert 0 < compiled["model_cpu_s"] < compiled["fit_cpu_s"]
     for method, scores in compiled["scores"].items():
-        assert scores["median"] == pytest.approx(plain["scores"][method]["median"], rel=0.05)
+        assert scores["median"] == pytest.approx(torch["scores"][method]["median"], rel=0.05)
     assert BACKENDS["auto"] is filter_auto
     assert "NUMBA_DISABLE_JIT" not in os.environ
 
 
-def test_an_unknown_name_is_refused(tmp_path):
-    import hc11_fit_time
-
-    result = CliRunner().invoke(hc11_fit_time.app, ["--only", "fast", "--out", str(tmp_path)])
+def test_unknown_methods_are_refused(tmp_path):
+    result = CliRunner().invoke(app, ["fit-time", "--only", "fast", "--out", str(tmp_path)])
     assert result.exit_code == 2
-    assert "choose among" in result.output
+    assert "use one of 'compiled'" in result.output
+
+
+def test_stored_results_are_of_every_method():
+    stored = json.loads((RESULTS / "fit_time" / "results.json").read_text())
+    assert stored["settings"] == {"data": "achilles_maze.nwb", "quick": False, "threads": 1}
+    assert [row["name"] for row in stored["results"]] == ["compiled", "torch", "reference", "cebra"]

@@ -482,13 +482,13 @@ def test_report_lands_in_the_run_or_where_it_is_told(copy, recording, tmp_path):
 
 def test_bench_lists_and_refuses(tmp_path, monkeypatch):
     listed = invoke("bench").stdout.split()
-    assert {"hc11_decoding", "filter"} <= set(listed)
+    assert {"hc11", "filter"} <= set(listed)
     assert "peers" not in listed  # a folder that holds no suite
-    assert "hc11_decoding" in refused("bench", "nothing")
+    assert "hc11" in refused("bench", "nothing")
     import kalmanssl.cli._main
 
     monkeypatch.setattr(kalmanssl.cli._main, "__file__", str(tmp_path / "site-packages/kalmanssl/cli/_main.py"))
-    assert "source repository" in refused("bench", "hc11_decoding")
+    assert "source repository" in refused("bench", "hc11")
 
 
 @pytest.mark.parametrize("file", ["suite.py", "suite/__main__.py"])

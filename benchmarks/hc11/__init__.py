@@ -1,0 +1,1 @@
+"""Benchmark of decoding position from hippocampal spikes (hc-11)."""
