@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kalmanssl.kalman._dtypes import check_precision
-from kalmanssl.kalman._model import as_covariance, mask_observations, to_float64
+from kalmanssl.kalman._model import Model, Observations, as_covariance, mask_observations, to_float64
 from kalmanssl.kalman._moments import Moments
 from kalmanssl.kalman._results import FilterResult, StepResult
 from kalmanssl.kalman._validation import (
@@ -21,7 +21,7 @@ from kalmanssl.kalman._validation import (
 from kalmanssl.kalman.backends import BACKENDS, LOG_2PI, number_observed, predict, update
 from kalmanssl.utils.validation import check_known
 
-__all__ = ["kalman_filter", "kalman_step"]
+__all__ = ["kalman_filter", "kalman_step", "run_filter"]
 
 
 def kalman_filter(
@@ -115,10 +115,21 @@ def kalman_filter(
     batch, time, obs = y.shape
     model = check_model(y, batch, time, A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=obs)
     check_known("implementation", implementation, tuple(BACKENDS))
+    return run_filter(model, observations, y.dtype, precision, implementation)
+
+
+def run_filter(
+    model: Model,
+    observations: Observations,
+    dtype: torch.dtype,
+    precision: torch.dtype | None = None,
+    implementation: str = "auto",
+) -> FilterResult:
+    """Filter observations with a model, both checked before; the result has the data type `dtype`."""
     if precision == torch.float64:
         model, observations = to_float64(model, observations)
     moments = BACKENDS[implementation](model, observations, precision)
-    return FilterResult(moments, model, observations, y.dtype)
+    return FilterResult(moments, model, observations, dtype)
 
 
 def kalman_step(

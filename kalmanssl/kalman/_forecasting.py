@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from kalmanssl.kalman._linalg import symmetrize
-from kalmanssl.kalman._model import as_covariance
+from kalmanssl.kalman._model import Model, as_covariance
 from kalmanssl.kalman._results import ForecastResult
 from kalmanssl.kalman._validation import check_model, check_state, check_state_size
 from kalmanssl.kalman.backends import predict
 from kalmanssl.utils.validation import check_whole
 
-__all__ = ["forecast"]
+__all__ = ["forecast", "run_forecast"]
 
 
 def forecast(
@@ -62,6 +62,11 @@ def forecast(
     check_whole("steps", steps, 1)
     model = check_model(mean, mean.shape[0], steps, A=A, Q=Q, C=C, R=R, b=b)
     check_state_size(mean, model.A.shape[-1])
+    return run_forecast(model, mean, cov, steps)
+
+
+def run_forecast(model: Model, mean: Tensor, cov: Tensor, steps: int) -> ForecastResult:
+    """Forecast from a state with a model, both checked before."""
     means, covs = [], []
     transitions = (p.expand(-1, steps, *p.shape[2:]).unbind(1) for p in (model.A, model.b, as_covariance(model.Q)))
     for transition, offset, noise in zip(*transitions, strict=True):

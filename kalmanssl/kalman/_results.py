@@ -248,6 +248,30 @@ class SmootherResult:
         """Return the smoothed covariances, each once, (distinct, state, state), and which is whose, (batch, time)."""
         return distinct(self._covs, self._dtype, len(self.smoothed_mean), self._index)
 
+    def weighted_cov_sum(self, weight: Tensor, *, lag_one: bool = False) -> Tensor:
+        """Sum of the smoothed covariances over sequences and steps, each distinct one multiplied only once.
+
+        Parameters
+        ----------
+        weight : (batch, time, k)
+            `k` sets of weights; with `lag_one` (batch, time - 1, k).
+        lag_one : bool
+            Whether to sum `lag_one_cov` in place of `smoothed_cov`.
+
+        Returns
+        -------
+        (k, state, state)
+            In the precision of the computation, usually float64.
+        """
+        covs, index = self._covs, self._index
+        if lag_one:
+            covs, index = covs[:, 1:] @ self._gains.mT, index[:-1]
+        weight = weight.to(covs.dtype)
+        if len(covs) == 1:
+            weight = weight.sum(0, keepdim=True)
+        by_entry = weight.new_zeros(len(weight), covs.shape[1], weight.shape[-1]).index_add(1, index, weight)
+        return (by_entry.flatten(0, 1).mT @ covs.flatten(0, 1).flatten(1)).unflatten(1, covs.shape[-2:])
+
     def _every_step(self, stack: Tensor, index: Tensor) -> Tensor:
         stack = stack if stack.shape[1] == len(index) else stack[:, index]
         return stack.expand(len(self.smoothed_mean), -1, -1, -1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kalmanssl.kalman._linalg import safe_cholesky
-from kalmanssl.kalman._model import as_covariance, to_float64
+from kalmanssl.kalman._model import Model, Observations, as_covariance, to_float64
 from kalmanssl.kalman._moments import from_second, step_index
 from kalmanssl.kalman._results import PriorSample
 from kalmanssl.kalman._smoothing import reverse_model
@@ -14,7 +14,7 @@ from kalmanssl.kalman._validation import check_generator, check_model, check_obs
 from kalmanssl.kalman.backends import AffineScan, filter_auto
 from kalmanssl.utils.validation import check_whole
 
-__all__ = ["sample_posterior", "sample_prior"]
+__all__ = ["draw_posterior", "draw_prior", "sample_posterior", "sample_prior"]
 
 
 def sample_prior(
@@ -55,16 +55,21 @@ def sample_prior(
     check_whole("batch", batch, 1)
     check_whole("time", time, 1)
     model = check_model(A, batch, time, A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0)
+    return draw_prior(model, batch, time, generator)
+
+
+def draw_prior(model: Model, batch: int, time: int, generator: torch.Generator | None) -> PriorSample:
+    """Draw from a model that was checked before."""
     obs, state = model.C.shape[-2:]
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=A.dtype, device=A.device)
+        return torch.randn(*shape, generator=generator, dtype=model.A.dtype, device=model.A.device)
 
     first = model.m0 + _times(_factor(model.P0, "P0"), draw(batch, state))
     shocks = model.b + _noise(model.Q, "Q", draw(batch, time, state))
     offsets = torch.cat([first[:, None], shocks[:, 1:]], 1).transpose(0, 1)
-    path = AffineScan.apply(offsets, model.A.transpose(0, 1), False).transpose(0, 1)
-    return PriorSample(path, _times(model.C, path) + _noise(model.R, "R", draw(batch, time, obs)))
+    states = AffineScan.apply(offsets, model.A.transpose(0, 1), False).transpose(0, 1)
+    return PriorSample(states, _times(model.C, states) + _noise(model.R, "R", draw(batch, time, obs)))
 
 
 def sample_posterior(
@@ -115,15 +120,22 @@ def sample_posterior(
     check_whole("n_samples", n_samples, 1)
     observations = check_observations(y, mask)
     model = check_model(y, *y.shape[:2], A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=y.shape[2])
+    return draw_posterior(model, observations, n_samples, y.dtype, generator)
+
+
+def draw_posterior(
+    model: Model, observations: Observations, n_samples: int, dtype: torch.dtype, generator: torch.Generator | None
+) -> Tensor:
+    """Draw state trajectories given observations and a model that were checked before."""
     model, observations = to_float64(model, observations)
     moments = filter_auto(model, observations)
     reverse = reverse_model(model, moments)
-    batch, time, _ = y.shape
+    batch, time, _ = observations.y.shape
     state = model.A.shape[-1]
 
     def draw() -> Tensor:
         shape = (n_samples, batch, time, state)
-        noise = torch.randn(shape, generator=generator, dtype=y.dtype, device=y.device)
+        noise = torch.randn(shape, generator=generator, dtype=dtype, device=model.A.device)
         return noise.to(model.A.dtype)
 
     # The noise of the backward process has two parts, of keep Pf keep' and gain Q gain' with keep = I - gain A. Drawing
@@ -138,7 +150,7 @@ def sample_posterior(
     # Samples stand innermost: those of a sequence share its gains.
     offsets = torch.cat([reverse.offset + shocks, last], 2).permute(2, 1, 0, 3).flatten(1, 2)
     states = AffineScan.apply(offsets, reverse.gain.transpose(0, 1), True)
-    return states.unflatten(1, (batch, n_samples)).permute(2, 1, 0, 3).to(y.dtype)
+    return states.unflatten(1, (batch, n_samples)).permute(2, 1, 0, 3).to(dtype)
 
 
 def _every_step(stack: Tensor, steps: int, vectors: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kalmanssl.kalman._linalg import matvec
-from kalmanssl.kalman._model import Model, to_float64
+from kalmanssl.kalman._model import Model, Observations, to_float64
 from kalmanssl.kalman._moments import Moments, between_steps, from_second
 from kalmanssl.kalman._results import FilterResult, SmootherResult
 from kalmanssl.kalman._validation import check_model, check_observations
@@ -26,7 +26,7 @@ from kalmanssl.kalman.backends import (
     steps_to_forget,
 )
 
-__all__ = ["Reverse", "kalman_smoother", "reverse_model"]
+__all__ = ["Reverse", "kalman_smoother", "reverse_model", "run_smoother"]
 
 # How often to look whether smoothed covariances still change.
 _LOOK_EVERY = 32
@@ -90,6 +90,11 @@ def kalman_smoother(
     """
     observations = check_observations(y, mask)
     model = check_model(y, *y.shape[:2], A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=y.shape[2])
+    return run_smoother(model, observations, y.dtype)
+
+
+def run_smoother(model: Model, observations: Observations, dtype: torch.dtype) -> SmootherResult:
+    """Smooth observations with a model, both checked before; the result has the data type `dtype`."""
     model, observations = to_float64(model, observations)
     moments = filter_auto(model, observations)
     reverse = reverse_model(model, moments)
@@ -97,11 +102,11 @@ def kalman_smoother(
     offsets = torch.cat([reverse.offset, moments.filtered_mean[:, -1:]], 1).transpose(0, 1)
     mean = AffineScan.apply(offsets, reverse.gain.transpose(0, 1), True).transpose(0, 1)
     last_cov = moments.filtered_cov[:, -1:]
-    same = _same_at_the_end(reverse, last_cov[:, 0], y.shape[1])
+    same = _same_at_the_end(reverse, last_cov[:, 0], moments.filtered_mean.shape[1])
     gains, spreads = (_repeat_last(p, same) for p in (reverse.gain, reverse.cov))
     chain = torch.cat([spreads, last_cov], 1).transpose(0, 1)
     covs = CovarianceRecursion.apply(chain, gains.transpose(0, 1)).transpose(0, 1)
-    filtered = FilterResult(moments, model, observations, y.dtype)
+    filtered = FilterResult(moments, model, observations, dtype)
     return SmootherResult(mean, covs, gains, same, filtered)
 
 

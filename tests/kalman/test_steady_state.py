@@ -6,8 +6,7 @@ import scipy.linalg
 import torch
 
 from kalmanssl.errors import InputError
-from kalmanssl.kalman import _steady_state as steady_state
-from kalmanssl.kalman import kalman_filter
+from kalmanssl.kalman import kalman_filter, steady_state
 
 
 def model(seed=0, state=4, obs=2, radius=0.95, full=True):
