@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from kalmanssl.utils.segments import gap_starts, segment_index
+
 __all__ = ["blocks_of_time", "rolling_origins"]
 
 
@@ -24,15 +26,11 @@ def blocks_of_time(time: np.ndarray, min_blocks: int = 40) -> np.ndarray:
     -------
     (time,) int
     """
-    step = np.diff(time)
-    if len(step) == 0:
-        return np.zeros(len(time), dtype=int)
-    new = np.concatenate([[True], step > 1.5 * np.median(step)])
-    segment = np.cumsum(new) - 1
-    if segment[-1] + 1 >= min_blocks:
+    segment = segment_index(time)
+    if len(time) < 2 or segment[-1] + 1 >= min_blocks:
         return segment
     longest = max(1, len(time) // min_blocks)
-    within = np.arange(len(time)) - np.flatnonzero(new)[segment]
+    within = np.arange(len(time)) - np.concatenate([[0], gap_starts(time)])[segment]
     length = np.bincount(segment)
     pieces = np.maximum(1, np.round(length / longest)).astype(int)
     piece = np.minimum(within * pieces[segment] // length[segment], pieces[segment] - 1)

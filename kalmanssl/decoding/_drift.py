@@ -22,6 +22,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import NearestNeighbors
 
 from kalmanssl.decoding._circular import Periods, difference
+from kalmanssl.utils.segments import segment_index
 from kalmanssl.utils.validation import check_positive, check_setting, check_whole
 
 __all__ = ["Drift", "DriftSettings", "TrainTestBlock", "improves_held_out", "motion_direction"]
@@ -191,10 +192,8 @@ def motion_direction(behavior: np.ndarray, time: np.ndarray, periods: Periods, h
     half_width : float
         Seconds before and after the bin between which the displacement is taken.
     """
-    step = np.median(np.diff(time))
-    reach = max(1, round(half_width / step))
-    index = np.arange(len(time))
-    segment = np.concatenate([[0], np.cumsum(np.diff(time) > 1.5 * step)])
+    reach = max(1, round(half_width / np.median(np.diff(time))))
+    index, segment = np.arange(len(time)), segment_index(time)
     first, stop = (np.searchsorted(segment, segment, side=side) for side in ("left", "right"))
     later, earlier = np.minimum(index + reach, stop - 1), np.maximum(index - reach, first)
     # Small steps are summed, since an animal can go around more than half of a circle within the window.

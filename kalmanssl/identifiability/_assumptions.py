@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 from kalmanssl.identifiability import _residual_statistics as statistics
 from kalmanssl.identifiability import _verdicts as rows
@@ -80,21 +81,18 @@ def check_assumptions(
     from kalmanssl.training import interleave
 
     if isinstance(model, KalmanSSL):
-        from sklearn.utils.validation import check_is_fitted
-
-        check_is_fitted(model, "model_")
-        stretches, _ = model._stretches(data, fitting=False)
-        module = model._inference()
-        features = [model._sequences(stretch)[-1].double() for stretch in stretches]
+        features = [sequences[-1].double() for sequences in model.encoder_input(data)]
+        module = copy.deepcopy(model.model_).double().eval()
+        lengths = [s.stop - s.start for s in data.segments()] if isinstance(data, Recording) else [len(data)]
         labels: list[np.ndarray] | None = None
         if true is not None:
-            rows_of_data, given = sum(map(len, stretches)), np.asarray(true, dtype=float)
+            rows_of_data, given = sum(lengths), np.asarray(true, dtype=float)
             if given.ndim != 2 or len(given) != rows_of_data or not np.isfinite(given).all():
                 raise InputError(
                     f"true must be finite with shape ({rows_of_data}, dims), one row per bin; got shape {given.shape}",
                     parameter="true",
                 )
-            parts = np.split(given, np.cumsum([len(s) for s in stretches])[:-1])
+            parts = np.split(given, np.cumsum(lengths)[:-1])
             labels = [interleave(part, model.bins_per_step)[-1] for part in parts]
         # The first step can contain padding.
         burn_in = max(burn_in, 1)

@@ -369,7 +369,7 @@ def training(history: Mapping[str, Sequence[float]], axes: Axes | None = None) -
         values = history.get(key, ())
         if len(values):
             axes.plot(1 + np.arange(len(values)), values, color=color, lw=1.4, marker=".", ms=5, label=label)
-    axes.set(xlabel="epoch", ylabel="loss (nats per step)")
+    axes.set(xlabel="epoch", ylabel="loss (nats per bin)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(axes, loc="upper right")
     return axes

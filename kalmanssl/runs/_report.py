@@ -268,7 +268,7 @@ def _noise(run: Run, evaluation: Evaluation) -> str:
     plots.noise(a["time"], a["noise"], axes=axes[0])
     axes[0].set_xlabel("")
     axes[1].plot(a["time"], a["log_likelihood"], color=plots.BLUE, lw=0.8)
-    axes[1].set(xlabel="time (s)", ylabel="log-lik. (nats)", xlim=(a["time"][0], a["time"][-1]))
+    axes[1].set(xlabel="time (s)", ylabel="log-lik. (nats per bin)", xlim=(a["time"][0], a["time"][-1]))
     says = "Noise that the model assigned, and how likely each bin was given those before it, over the same seconds."
     spread = np.sqrt(a["noise"])
     rows = [
@@ -324,7 +324,7 @@ def _training(run: Run) -> str:
     rows = [["epoch", *(names[key] for key in keys)]]
     rows += [[str(i + 1), *(_number(history[key][i]) if i < len(history[key]) else "–" for key in keys)] for i in shown]
     gain = (
-        "The gain is how much better the past predicts the present than chance, in nats per step, on held-out blocks; "
+        "The gain is how much better the past predicts the present than chance, in nats per bin, on held-out blocks; "
         "the epoch with the highest is kept. Dims: how many latents carry signals of their own."
         if "held_out_score" in keys
         else ""

@@ -1,0 +1,3 @@
+"""`KalmanSSL`: latent dynamics from a recording, with the conventions of scikit-learn."""
+
+from kalmanssl.estimator._kalman_ssl import KalmanSSL as KalmanSSL

@@ -1,0 +1,94 @@
+"""Preparation of the data: units in the order of the fit, normalization, and filter steps of several bins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from kalmanssl.data import Recording
+from kalmanssl.errors import InputError
+from kalmanssl.training import interleave, sum_bins
+
+__all__ = [
+    "COUNT_NORMALIZATIONS", "activity_in_order", "choose_normalization", "interleaved_activity", "step_activity",
+]  # fmt: skip
+
+COUNT_NORMALIZATIONS = ("cosine", "sqrt")
+NORMALIZATIONS = ("auto", *COUNT_NORMALIZATIONS, "standardize", "none")
+
+
+def activity_in_order(recording: Recording, unit_ids: tuple[str, ...], bin_size: float, n_features: int) -> np.ndarray:
+    """Return the activity (time, units) of a recording with the units in the order of the fit.
+
+    `unit_ids` is empty for a model that was fitted on an array; then only the number of units is compared.
+
+    Raises
+    ------
+    InputError
+        If the units or the bin size are not those of the fit.
+    """
+    if not unit_ids:
+        if recording.n_units != n_features:
+            raise InputError(
+                f"fitted on {n_features} features, the recording has {recording.n_units} units", parameter="X"
+            )
+        return recording.activity
+    if not np.isclose(recording.bin_size, bin_size):
+        raise InputError(
+            f"fitted on bins of {bin_size:g} s, the recording has bins of {recording.bin_size:g} s", parameter="X"
+        )
+    if recording.unit_ids == unit_ids:
+        return recording.activity
+    column = {unit: i for i, unit in enumerate(recording.unit_ids)}
+    missing = [unit for unit in unit_ids if unit not in column]
+    unknown = [unit for unit in recording.unit_ids if unit not in unit_ids]
+    if missing or unknown:
+        differences = [
+            f"{len(units)} {word} ({_first_few(units)})"
+            for word, units in (("missing", missing), ("unknown", unknown))
+            if units
+        ]
+        raise InputError(
+            f"the recording {recording.source} has other units than the fit: {', '.join(differences)}; "
+            "read it with the units that the model was fitted on",
+            parameter="X",
+        )
+    return recording.activity[:, [column[unit] for unit in unit_ids]]
+
+
+def choose_normalization(normalize: str, values: np.ndarray, is_counts: bool) -> str:
+    """Return the normalization to use for values (time, features): "auto" depends on whether they are counts."""
+    if normalize not in NORMALIZATIONS:
+        raise InputError(
+            f"normalize must be one of {', '.join(NORMALIZATIONS)}, got {normalize!r}", parameter="normalize"
+        )
+    chosen = ("cosine" if is_counts else "standardize") if normalize == "auto" else normalize
+    if chosen in COUNT_NORMALIZATIONS and (values < 0).any():
+        raise InputError(
+            f"normalize={chosen!r} is for counts, but the data go down to {values.min():g}", parameter="normalize"
+        )
+    return chosen
+
+
+def step_activity(segment: np.ndarray, bins_per_step: int, normalization: str, centered: bool = False) -> np.ndarray:
+    """Return the input of the encoder at every bin (time, features): the activity over the bins of one filter step.
+
+    Counts are summed over the step and a signal is averaged. The step ends at the bin, so the filter never uses later
+    data; for the smoother it is centered on the bin.
+    """
+    summed = sum_bins(segment, bins_per_step, ahead=(bins_per_step - 1) // 2 if centered else 0)
+    return summed if normalization in COUNT_NORMALIZATIONS else summed / bins_per_step
+
+
+def interleaved_activity(
+    segment: np.ndarray, bins_per_step: int, normalization: str, centered: bool = False
+) -> torch.Tensor:
+    """Return the interleaved sequences of a segment (time, features), (bins_per_step, steps, features) float64."""
+    return torch.from_numpy(interleave(step_activity(segment, bins_per_step, normalization, centered), bins_per_step))
+
+
+def _first_few(names: Sequence[str], most: int = 5) -> str:
+    """Join the first few of a list of names."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")

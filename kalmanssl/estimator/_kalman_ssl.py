@@ -1,0 +1,379 @@
+"""`KalmanSSL`: encoder, Kalman filter and training as one estimator of scikit-learn."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
+
+from kalmanssl.data import Covariances, Latents, Recording
+from kalmanssl.entropy import EntropyEstimator
+from kalmanssl.errors import InputError
+from kalmanssl.estimator._inputs import (
+    COUNT_NORMALIZATIONS,
+    activity_in_order,
+    choose_normalization,
+    interleaved_activity,
+    step_activity,
+)
+from kalmanssl.estimator._model import build_model, history_per_bin, infer, objective_per_bin
+from kalmanssl.estimator._saving import load_model, save_model
+from kalmanssl.training import (
+    TrainingSettings,
+    WindowBatches,
+    WindowSettings,
+    hold_out_blocks,
+    train,
+)
+
+__all__ = ["KalmanSSL"]
+
+
+class KalmanSSL(TransformerMixin, BaseEstimator):
+    """Latent dynamics fitted without labels: an encoder followed by a Kalman filter whose noise may depend on the data.
+
+    The encoder maps every bin to a latent vector, and the filter predicts each latent from those before it. Training
+    maximizes the log-density of the latents under the filter plus their entropy (latent distribution matching, arXiv
+    2605.03517).
+
+    Parameters
+    ----------
+    latent_dim : int
+        Size of the encoder's output. More dimensions keep more information about the activity; 8 to 32 suit a hundred
+        units.
+    state_dim : int
+        Size of the filter's state, at least `latent_dim`. The other coordinates are hidden ones, such as velocities.
+    encoder : nn.Module, optional
+        A module that maps (batch, time, features) to (batch, time, latent_dim). By default a multilayer perceptron with
+        hidden layers of `hidden` units.
+    encoder_window : int
+        Bins that the perceptron receives: the present one and those before it. 1 leaves the smoothing to the filter,
+        which models the noise of each bin.
+    hidden : tuple of int
+        Widths of the perceptron's hidden layers.
+    normalize : {"auto", "cosine", "sqrt", "standardize", "none"}
+        Normalization of the data. "cosine" takes the square root of counts and divides each bin by its norm;
+        "sqrt" only takes the square root; "standardize" brings every feature to mean zero and variance one. "auto" is
+        "cosine" for counts and "standardize" for any other signal.
+    unit_dropout : float
+        Probability that a unit is set to zero for a whole training window, 0 to below 1.
+    noise : {"constant", "input", "variance-network", "state", "errors"}
+        What the variance of the observation noise depends on (`kalmanssl.networks.make_noise`): nothing, the activity
+        of the bin ("input" and "variance-network"), the predicted state, or recent prediction errors.
+    process_noise : {"constant", "state", "errors"}
+        What the variance of the process noise depends on.
+    entropy : {"logdet", "knn", "kde", "stopgrad"} or an estimator
+        Estimator of the entropy of the latents, see `kalmanssl.entropy`.
+    mutual_information : bool
+        True: maximize the mutual information between past and present, too. False: only match the distribution of the
+        latents to the filter's; required by "stopgrad".
+    bins_per_step : int
+        Bins that the filter advances by, with the activity summed over them. Longer steps contain more spikes and show
+        the dynamics better. One filter runs at each offset, so that there is still a posterior at every bin.
+    window : int
+        Bins per training window.
+    batch_size : int
+        Windows per training step.
+    activity_sampling_power : float
+        Windows are drawn with a probability proportional to this power of their mean spike count, so that training uses
+        more of the time when cells are active. 0 draws uniformly; other signals than counts are always drawn uniformly.
+    epochs, steps_per_epoch : int
+        Length of the training; the held-out blocks are scored after every epoch.
+    learning_rate : float
+        Peak learning rate of the encoder.
+    dynamics_lr_factor, noise_lr_factor : float
+        Learning rates of the dynamics and of noise networks, as multiples of `learning_rate`.
+    weight_decay : float
+        Decoupled weight decay of the encoder and of noise networks.
+    gradient_clip : float
+        Largest norm of the gradient.
+    validation_fraction : float
+        Fraction of the time that is held out, in five blocks, to choose the best epoch; 0 keeps the last epoch.
+    patience : int
+        Epochs without a better held-out score before training stops.
+    checkpoint_dir : path, optional
+        Folder of the checkpoints, from which ``fit(..., resume=True)`` continues after an interrupt.
+    device : str
+        Device to train on: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" or "mps".
+    progress : bool
+        Show a progress bar on standard error.
+    random_state : int, RandomState or None
+        Seed; the same one on the same machine gives the same model.
+
+    Attributes
+    ----------
+    model_ : kalmanssl.models.SequenceModel
+    history_ : dict of lists
+        One entry per epoch: `loss`, `alignment` and `entropy`, the same on the held-out part, and `held_out_score`, all
+        in nats per bin (see `score`); scale and effective dimension of the latents; spectral radius of `A`.
+    n_features_in_ : int
+    unit_ids_ : tuple of str
+        Units of the recording it was fitted on; empty if fitted on an array.
+    bin_size_ : float
+        Seconds; NaN if fitted on an array.
+    normalize_ : str
+        The normalization that is used.
+    feature_mean_, feature_scale_ : (features,)
+        Mean and standard deviation of the features.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int = 32,
+        state_dim: int = 64,
+        *,
+        encoder: nn.Module | None = None,
+        encoder_window: int = 1,
+        hidden: Sequence[int] = (256,),
+        normalize: str = "auto",
+        unit_dropout: float = 0.3,
+        noise: str = "constant",
+        process_noise: str = "constant",
+        entropy: str | EntropyEstimator = "logdet",
+        mutual_information: bool = True,
+        bins_per_step: int = 4,
+        window: int = 100,
+        batch_size: int = 128,
+        activity_sampling_power: float = 2.0,
+        epochs: int = 8,
+        steps_per_epoch: int = 25,
+        learning_rate: float = 2e-3,
+        dynamics_lr_factor: float = 10.0,
+        noise_lr_factor: float = 1.0,
+        weight_decay: float = 0.0,
+        gradient_clip: float = 10.0,
+        validation_fraction: float = 0.1,
+        patience: int = 10,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        progress: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.latent_dim = latent_dim
+        self.state_dim = state_dim
+        self.encoder = encoder
+        self.encoder_window = encoder_window
+        self.hidden = hidden
+        self.normalize = normalize
+        self.unit_dropout = unit_dropout
+        self.noise = noise
+        self.process_noise = process_noise
+        self.entropy = entropy
+        self.mutual_information = mutual_information
+        self.bins_per_step = bins_per_step
+        self.window = window
+        self.batch_size = batch_size
+        self.activity_sampling_power = activity_sampling_power
+        self.epochs = epochs
+        self.steps_per_epoch = steps_per_epoch
+        self.learning_rate = learning_rate
+        self.dynamics_lr_factor = dynamics_lr_factor
+        self.noise_lr_factor = noise_lr_factor
+        self.weight_decay = weight_decay
+        self.gradient_clip = gradient_clip
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.checkpoint_dir = checkpoint_dir
+        self.device = device
+        self.progress = progress
+        self.random_state = random_state
+
+    def fit(self, X: Recording | np.ndarray, y: Any = None, *, resume: bool = False) -> Self:
+        """Fit the encoder and the dynamics.
+
+        Parameters
+        ----------
+        X : Recording, or array (time, features) without gaps
+        y : ignored
+        resume : bool
+            Continue from the last checkpoint in `checkpoint_dir`, after an interrupt.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InputError
+            If the data or a parameter cannot be used; the message says which and why.
+        CollapseError, DivergenceError
+            If training fails; the estimator then holds the last good weights.
+        KeyboardInterrupt
+            On Ctrl-C; the estimator then holds the last good weights.
+        """
+        segments, _ = self._segments(X, fitting=True)
+        parameters = self.get_params(deep=False)
+        settings = TrainingSettings(**{n: parameters[n] for n in _names(TrainingSettings) if n in parameters})
+        windows = WindowSettings(**{n: parameters[n] for n in _names(WindowSettings)})
+        if self.normalize_ not in COUNT_NORMALIZATIONS:
+            windows = replace(windows, activity_sampling_power=0.0)
+        training, held_out = (
+            [step_activity(segment, self.bins_per_step, self.normalize_) for segment in part]
+            for part in hold_out_blocks(segments, self.validation_fraction, self.window)
+        )
+        if resume and self.checkpoint_dir is None:
+            raise InputError("resume=True needs the checkpoint_dir of the fit that was interrupted", parameter="resume")
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.model_ = build_model(self)
+            sample = torch.from_numpy(np.concatenate(training)).float()[None, ::7]
+            self.model_.standardize_latents(sample)
+            per_step: dict[str, list[float]] = {}
+            try:
+                train(
+                    self.model_,
+                    WindowBatches(training, held_out, windows, seed),
+                    settings,
+                    per_step,
+                    seed=seed,
+                    device=self.device,
+                    checkpoint_dir=None if self.checkpoint_dir is None else Path(self.checkpoint_dir),
+                    resume=resume,
+                    progress=self.progress,
+                )
+            finally:
+                self.history_ = history_per_bin(per_step, self.bins_per_step)
+        return self
+
+    def transform(self, X: Recording | np.ndarray, smooth: bool = False) -> Latents:
+        """Infer the posterior over the latent state at every bin.
+
+        Parameters
+        ----------
+        X : Recording, or array (time, features) without gaps
+            Each contiguous segment is filtered by itself.
+        smooth : bool
+            False: the posterior given the past and the present (the filter). True: given the whole segment (the
+            smoother).
+
+        Returns
+        -------
+        Latents
+            `numpy.asarray` of it is the posterior mean (time, state).
+
+        Raises
+        ------
+        InputError
+            If the units or the bin size are not those of the fit.
+        """
+        check_is_fitted(self, "model_")
+        segments, time = self._segments(X, fitting=False)
+        model = copy.deepcopy(self.model_).double().eval()
+        parts = [infer(model, segment, self.bins_per_step, self.normalize_, smooth) for segment in segments]
+        return Latents(
+            **{
+                name: np.concatenate([part[name] for part in parts])
+                for name in ("mean", "latent", "noise", "log_likelihood")
+            },
+            covariances=Covariances.concatenate([part["covariances"] for part in parts]),
+            time=time,
+            segment=np.repeat(np.arange(len(segments)), [len(s) for s in segments]),
+            smoothed=smooth,
+        )
+
+    def score(self, X: Recording | np.ndarray, y: Any = None) -> float:
+        """Compute the objective on all segments of `X`, in nats per bin; larger is better.
+
+        The objective is the mean log-density of the latents given their past (alignment), over all bins of all
+        segments, plus the entropy of the latents of all bins together. A filter step covers `bins_per_step` bins, so a
+        bin's share is the objective per step divided by `bins_per_step`. The total over the bins of a segment is then
+        the objective of one of its interleaved sequences (their average), and scores of models with different
+        `bins_per_step` can be compared.
+
+        With mutual information the score is a lower bound on the information that the past has about the present,
+        and zero at chance. It is always zero with entropy="stopgrad", which equals minus the alignment.
+
+        Parameters
+        ----------
+        X : Recording, or array (time, features) without gaps
+
+        Raises
+        ------
+        InputError
+            If the units or the bin size are not those of the fit, or there are too few bins to estimate the entropy.
+        """
+        check_is_fitted(self, "model_")
+        return objective_per_bin(self.transform(X), self.model_.objective, self.bins_per_step)
+
+    def encoder_input(self, X: Recording | np.ndarray) -> list[torch.Tensor]:
+        """Return the input of `model_` for each contiguous segment of `X`, (bins_per_step, steps, features) float64.
+
+        The first axis are the interleaved sequences: sequence i has the steps that end at bins i, i + bins_per_step, ….
+        Zeros are added before a segment whose length is not a multiple of `bins_per_step`.
+        """
+        check_is_fitted(self, "model_")
+        segments, _ = self._segments(X, fitting=False)
+        return [interleaved_activity(s, self.bins_per_step, self.normalize_) for s in segments]
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Save as a folder of weights (safetensors) and JSON metadata; no code is stored.
+
+        Raises
+        ------
+        InputError
+            If `path` exists and `overwrite` is false, or cannot be written.
+        """
+        check_is_fitted(self, "model_")
+        save_model(self, path, overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], encoder: nn.Module | None = None) -> Self:
+        """Load a model from the folder that `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+        encoder : nn.Module, optional
+            Needed if the model was fitted with a custom encoder: the folder contains its weights, not its code.
+
+        Raises
+        ------
+        InputError
+            If the folder is missing, incomplete or damaged, or the encoder does not fit the weights.
+        """
+        return load_model(cls, path, encoder)
+
+    def _segments(self, X: Any, fitting: bool) -> tuple[list[np.ndarray], np.ndarray]:
+        """Check the data; return its contiguous segments (time, features), normalized, and the time of every bin."""
+        if isinstance(X, Recording):
+            if fitting:
+                self.unit_ids_, self.bin_size_, self.n_features_in_ = X.unit_ids, X.bin_size, X.n_units
+                is_counts = X.kind == "counts"
+            values = activity_in_order(X, self.unit_ids_, self.bin_size_, self.n_features_in_)
+            slices, time = X.segments(), X.time
+        else:
+            values = validate_data(self, X, reset=fitting, dtype=[np.float32, np.float64], ensure_min_samples=2)
+            if fitting:
+                self.unit_ids_, self.bin_size_ = (), float("nan")
+                is_counts = bool((values >= 0).all() and (values == np.round(values)).all())
+            step = 1.0 if np.isnan(self.bin_size_) else self.bin_size_
+            slices, time = [slice(0, len(values))], step * np.arange(len(values))
+        if fitting:
+            self.normalize_ = choose_normalization(self.normalize, values, is_counts)
+            self.feature_mean_ = values.mean(0, dtype=np.float64)
+            sd = values.std(0, dtype=np.float64)
+            self.feature_scale_ = np.where(sd > 0, sd, 1.0)
+        if self.normalize_ == "standardize":
+            values = (values - self.feature_mean_) / self.feature_scale_
+        return [np.asarray(values[s], dtype=np.float32) for s in slices], time
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.non_deterministic = self.random_state is None
+        return tags
+
+
+def _names(settings: type[TrainingSettings | WindowSettings]) -> list[str]:
+    """Return the names of the fields of a settings class."""
+    return [f.name for f in fields(settings)]

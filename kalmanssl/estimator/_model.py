@@ -1,0 +1,109 @@
+"""The sequence model that `KalmanSSL` trains: construction, inference, and the objective in nats per bin."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from kalmanssl.data import Covariances, Latents
+from kalmanssl.entropy import EntropyEstimator, StopGradientEntropy, conditional_entropy, make_entropy
+from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS, interleaved_activity
+from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
+from kalmanssl.networks import NoiseHead, WindowEncoder, check_encoder, make_noise
+from kalmanssl.training import deinterleave
+from kalmanssl.utils.validation import check_whole
+
+if TYPE_CHECKING:
+    from kalmanssl.estimator._kalman_ssl import KalmanSSL
+
+__all__ = ["build_model", "history_per_bin", "infer", "objective_per_bin"]
+
+
+def build_model(estimator: KalmanSSL) -> SequenceModel:
+    """Return the untrained model for the settings of an estimator and the data that its `fit` has seen."""
+    for name in ("latent_dim", "state_dim", "encoder_window", "bins_per_step"):
+        check_whole(name, getattr(estimator, name), 1)
+    is_counts = estimator.normalize_ in COUNT_NORMALIZATIONS
+    n_features, latent_dim, state_dim = estimator.n_features_in_, estimator.latent_dim, estimator.state_dim
+    if estimator.encoder is None:
+        encoder: nn.Module = WindowEncoder(
+            n_features,
+            latent_dim,
+            estimator.encoder_window,
+            estimator.hidden,
+            transform="sqrt" if is_counts else "none",
+            unit_norm=estimator.normalize_ == "cosine",
+            unit_dropout=estimator.unit_dropout,
+        )
+    else:
+        encoder = copy.deepcopy(estimator.encoder)
+        check_encoder(encoder, n_features, latent_dim)
+
+    def noise_head(name: str, dim: int) -> NoiseHead:
+        settings: dict[str, dict[str, Any]] = {
+            "input": {"in_features": n_features, "transform": "sqrt" if is_counts else "none"},
+            "variance-network": {"in_features": n_features},
+            "state": {"state_dim": state_dim},
+            "errors": {"latent_dim": latent_dim},
+        }
+        return make_noise(name, dim=dim, **settings.get(name, {}))
+
+    observation_noise = noise_head(estimator.noise, latent_dim)
+    process_noise = noise_head(estimator.process_noise, state_dim)
+    predictor = KalmanPredictor(latent_dim, state_dim, observation_noise, process_noise)
+    return SequenceModel(encoder, predictor, LDM(make_entropy(estimator.entropy), estimator.mutual_information))
+
+
+@torch.no_grad()
+def infer(
+    model: SequenceModel, segment: np.ndarray, bins_per_step: int, normalization: str, smooth: bool
+) -> dict[str, Any]:
+    """Return the arrays of `Latents` for one segment (time, features), from a model in float64."""
+    features = interleaved_activity(segment, bins_per_step, normalization, centered=smooth)
+    latent = model.encoder(features)
+    posterior = model.predictor.posterior(latent, features, smooth)
+    per_bin = {
+        "mean": posterior.mean,
+        "latent": latent,
+        "noise": posterior.noise,
+        "log_likelihood": posterior.log_likelihood / bins_per_step,
+        "index": posterior.cov_index,
+    }
+    arrays = {name: deinterleave(value.numpy(), len(segment)) for name, value in per_bin.items()}
+    return arrays | {"covariances": Covariances(posterior.covs.float().numpy(), arrays.pop("index"))}
+
+
+def objective_per_bin(latents: Latents, objective: LDM, bins_per_step: int) -> float:
+    """Return the objective on the latents of all segments, in nats per bin.
+
+    The alignment is the mean of `log_likelihood` over all bins. The entropy is that of the latents of all bins
+    together, as in training; it is divided by the bins per step, since one interleaved sequence has one latent per
+    step.
+    """
+    alignment = float(latents.log_likelihood.mean())
+    entropy = objective.entropy
+    if isinstance(entropy, StopGradientEntropy):
+        return 0.0  # this entropy is minus the alignment
+    z = torch.from_numpy(latents.latent)
+    if objective.mutual_information:
+        return alignment + float(entropy(z)) / bins_per_step
+    return alignment + _entropy_given_past(z, latents.segment, entropy, bins_per_step) / bins_per_step
+
+
+def _entropy_given_past(z: torch.Tensor, segment: np.ndarray, entropy: EntropyEstimator, bins_per_step: int) -> float:
+    """Return the entropy of a latent given that of the step before, over all steps inside a segment."""
+    inside = torch.from_numpy(segment[bins_per_step:] == segment[:-bins_per_step])
+    return float(conditional_entropy(entropy, z[bins_per_step:][inside], z[:-bins_per_step][inside]))
+
+
+def history_per_bin(history: dict[str, list[float]], bins_per_step: int) -> dict[str, list[float]]:
+    """Return a history of training with the quantities in nats per step converted to nats per bin."""
+    in_nats = ("loss", "alignment", "entropy", "score")
+    return {
+        name: [value / bins_per_step for value in values] if name.removeprefix("held_out_") in in_nats else values
+        for name, values in history.items()
+    }

@@ -1,0 +1,82 @@
+"""Saving `KalmanSSL` as a folder of weights and metadata, and loading it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import nn
+
+from kalmanssl.errors import InputError
+from kalmanssl.estimator._model import build_model
+from kalmanssl.utils.storage import load_folder, save_folder
+
+if TYPE_CHECKING:
+    from kalmanssl.estimator._kalman_ssl import KalmanSSL
+
+__all__ = ["load_model", "save_model"]
+
+Model = TypeVar("Model", bound="KalmanSSL")
+
+
+def save_model(model: KalmanSSL, path: str | os.PathLike[str], overwrite: bool) -> None:
+    """Write a fitted model to the folder `path`."""
+    arrays = {f"model.{name}": value.numpy() for name, value in model.model_.state_dict().items()}
+    arrays |= {"feature_mean": model.feature_mean_, "feature_scale": model.feature_scale_}
+    metadata = {
+        "settings": _settings(model),
+        "data": {
+            "n_features": model.n_features_in_,
+            "unit_ids": list(model.unit_ids_),
+            "bin_size_s": model.bin_size_,
+            "normalize": model.normalize_,
+        },
+        "history": model.history_,
+    }
+    save_folder(path, "model", arrays, metadata, overwrite)
+
+
+def load_model(cls: type[Model], path: str | os.PathLike[str], encoder: nn.Module | None) -> Model:
+    """Return the fitted model that `save_model` wrote to the folder `path`."""
+    arrays, metadata = load_folder(path, "model")
+    settings, data = metadata["settings"], metadata["data"]
+    custom = settings.pop("custom_encoder")
+    if custom and encoder is None:
+        raise InputError(
+            f"{path} was fitted with an encoder of type {custom}: pass one as encoder=", parameter="encoder"
+        )
+    if encoder is not None and not custom:
+        raise InputError(f"{path} was fitted with the built-in encoder: load it without encoder=", parameter="encoder")
+    model = cls(**settings, encoder=encoder)
+    model.n_features_in_ = data["n_features"]
+    model.unit_ids_ = tuple(data["unit_ids"])
+    model.bin_size_ = data["bin_size_s"]
+    model.normalize_ = data["normalize"]
+    model.feature_mean_ = arrays["feature_mean"]
+    model.feature_scale_ = arrays["feature_scale"]
+    model.history_ = metadata["history"]
+    model.model_ = build_model(model)
+    weights = {k.removeprefix("model."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("model.")}
+    try:
+        model.model_.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(
+            f"the weights in {path} do not fit the model: {str(error).splitlines()[-1].strip()}", parameter="path"
+        ) from error
+    return model
+
+
+def _settings(model: KalmanSSL) -> dict[str, Any]:
+    """Return the parameters as JSON types; of an encoder, only the name of its class."""
+    settings = model.get_params(deep=False)
+    encoder = settings.pop("encoder")
+    settings["custom_encoder"] = None if encoder is None else type(encoder).__qualname__
+    settings["hidden"] = list(model.hidden)
+    if not isinstance(model.entropy, str):
+        raise InputError(
+            f"a custom entropy estimator cannot be saved, got {model.entropy!r}: use a name", parameter="entropy"
+        )
+    settings["random_state"] = model.random_state if isinstance(model.random_state, int | None) else None
+    settings["checkpoint_dir"] = None
+    return settings
