@@ -33,8 +33,8 @@ def test_every_example_is_tested() -> None:
 def test_filter_alone(run) -> None:
     out = run("filter_alone")
     assert "log-likelihood " in out
-    assert "Nothing speaks against the model" in out
-    assert "Look at R first, which seems too large" in out
+    assert "No evidence against the model" in out
+    assert "Check R first, which seems too large" in out
 
 
 def test_fit_and_decode(run) -> None:

@@ -87,6 +87,7 @@ log-likelihood of the data                             `kalman_filter(…).log_l
 irregular sampling, from a model in continuous time    `discretize`
 tests of the model on its innovations                  `innovation_diagnostics`; from tensors `diagnose_innovations`
 steady-state gain and covariance                       `steady_state`
+residuals divided by their predicted covariance        `whiten`
 Cholesky factor of a covariance, robust to rounding    `safe_cholesky`
 =====================================================  =============================================================
 
@@ -130,4 +131,5 @@ from kalmanssl.kalman._steady_state import steady_state as steady_state
 from kalmanssl.kalman._steps import UpdateResult as UpdateResult
 from kalmanssl.kalman._steps import kalman_predict as kalman_predict
 from kalmanssl.kalman._steps import kalman_update as kalman_update
+from kalmanssl.kalman._whitening import whiten as whiten
 from kalmanssl.kalman.kernels import SlowPathWarning as SlowPathWarning

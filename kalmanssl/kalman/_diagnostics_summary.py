@@ -1,7 +1,7 @@
-"""The diagnostics of a filter as a table and in words.
+"""The diagnostics of a filter as a table and as a verdict in words.
 
-At a large enough number of observations every model is found to be wrong, so that the words go by how large a deviation
-is, and by the tests only in whether it is there at all.
+With enough observations the tests reject every model. The verdict therefore reports a deviation only if it is large,
+and uses the tests only to decide whether there is one.
 """
 
 from __future__ import annotations
@@ -15,58 +15,58 @@ if TYPE_CHECKING:
 
 __all__ = ["table", "verdict"]
 
-# What is smaller than this changes intervals and estimates by less than anyone would act on.
-SMALL_EXCESS = 0.05  # of the mean normalized square, a share
+# Smaller deviations change intervals and estimates too little to matter.
+SMALL_EXCESS = 0.05  # relative deviation of the mean normalized square from 1
 SMALL_CORRELATION = 0.05
 SMALL_BIAS = 0.05  # standard deviations
 _CHANNELS_SHOWN = 16
-_ALSO = ", and at A, whose errors look the same."
+_ALSO = ", and check A, whose errors have the same effect."
 
 
 def verdict(d: InnovationDiagnostics) -> str:
-    """What fits, what does not, by how much it matters, and where to look."""
+    """Which tests fail, how large the deviations are, and which parameter to check."""
     share = (1 - d.level) / 3
     where, correlation = _largest_correlation(d)
     first = _first_correlation(d)
     channel = int(d.bias.abs().nan_to_num().argmax())
     bias = float(d.bias[channel].nan_to_num())
-    size, slow, said, small = 1.0, 0.0, [], []
+    size, slow, sentences, small = 1.0, 0.0, [], []
     about_mean = d.nis_mean - float((d.count * d.bias.square()).nansum() / d.count.sum())
     if d.nis_mean_p_value < share:
         if abs(d.nis_mean - 1) < SMALL_EXCESS:
             small.append(f"a variance of {d.nis_mean:.3f} times the predicted one")
         elif abs(about_mean - 1) >= SMALL_EXCESS:
             size = about_mean
-            sure = "is surer than it may be" if size > 1 else "is less sure than it could be"
-            said.append(f"Innovations have {size:.2f} times the variance that was predicted: the filter {sure}.")
+            kind = "overconfident" if size > 1 else "underconfident"
+            sentences.append(f"The innovations have {size:.2f} times the predicted variance: the filter is {kind}.")
     if d.whiteness_p_value < share:
         if abs(correlation) >= SMALL_CORRELATION:
             slow = first
-            said.append(f"Innovations are correlated ({correlation:+.2f} at {where}): {_kind(first)}.")
+            sentences.append(f"The innovations are correlated ({correlation:+.2f} at {where}): {_kind(first)}.")
         else:
             small.append(f"correlations of {abs(correlation):.3f}")
     if d.bias_p_value < share:
         if abs(bias) >= SMALL_BIAS:
-            said.append(
-                f"Innovations of channel {channel} are off by {bias:+.2f} standard deviations on average: an offset is "
-                "missing (b, or a mean to subtract from y)."
+            sentences.append(
+                f"The mean innovation of channel {channel} is {bias:+.2f} standard deviations: an offset is missing "
+                "(b, or a mean to subtract from y)."
             )
         else:
             small.append(f"a bias of {abs(bias):.3f} standard deviations")
-    said += _where_to_look(size, slow)
+    sentences += _where_to_look(size, slow)
     if small:
-        said.append(f"Found but too small to matter: {', '.join(small)}.")
-    if said:
-        return " ".join(said)
+        sentences.append(f"Significant but too small to matter: {', '.join(small)}.")
+    if sentences:
+        return " ".join(sentences)
     low, high = d.nis_interval
     return (
-        f"Nothing speaks against the model: innovations have {d.nis_mean:.2f} times the variance that was predicted, "
-        f"where {low:.2f} to {high:.2f} was to be expected."
+        f"No evidence against the model: the innovations have {d.nis_mean:.2f} times the predicted variance, "
+        f"expected {low:.2f} to {high:.2f}."
     )
 
 
 def table(d: InnovationDiagnostics) -> str:
-    """What was found beside what was to be expected, overall and for each channel, and the verdict."""
+    """All statistics beside their expected values, overall and for each channel, and the verdict."""
     batch, time = d.nis.shape
     percent = f"{100 * d.level:g} %"
     where, correlation = _largest_correlation(d)
@@ -83,7 +83,7 @@ def table(d: InnovationDiagnostics) -> str:
         rows.append((f"within the {level} % interval", f"{100 * found:.1f} %", f"{level} ± {100 * margin:.1f} %"))
     width = max(len(row[0]) for row in rows)
     lines = [
-        f"Innovations of {_number(batch, 'sequence')} of {_number(time, 'step')}, {int(d.count.sum())} values observed",
+        f"Innovations of {_number(batch, 'sequence')} of {_number(time, 'step')}, {int(d.count.sum())} observed values",
         "",
         f"{'':{width}}  {'found':>9}   expected ({percent})",
         *(f"{name:{width}}  {found:>9}   {expected}" for name, found, expected in rows),
@@ -109,35 +109,35 @@ def _number(count: int, thing: str) -> str:
 
 def _kind(first: float) -> str:
     if abs(first) < SMALL_CORRELATION:
-        return "something in the dynamics (A) or a rhythm in the data is not in the model"
-    return f"the filter follows the data too {'slowly' if first > 0 else 'eagerly and overshoots'}"
+        return "the dynamics (A) are wrong, or the data have a rhythm that is not in the model"
+    return f"the filter follows the data too {'slowly' if first > 0 else 'quickly and overshoots'}"
 
 
 def _where_to_look(size: float, first: float) -> list[str]:
-    """The size of the innovations and their correlation at lag 1 together tell the two noises apart."""
+    """Which noise to check: the size of the innovations and their correlation at lag 1 together tell Q and R apart."""
     if abs(first) < SMALL_CORRELATION:
         if size == 1.0:
             return []
-        return [f"Look at the noises first: R or Q, or both, are too {'small' if size > 1 else 'large'}."]
+        return [f"Check the noises first: R or Q, or both, are too {'small' if size > 1 else 'large'}."]
     slow = first > 0
     if size == 1.0:
-        return [f"Look at Q beside R first, which is too {'small' if slow else 'large'}{_ALSO}"]
+        return [f"Check the ratio of Q to R first, which is too {'small' if slow else 'large'}{_ALSO}"]
     name = "Q" if slow == (size > 1) else "R"
-    return [f"Look at {name} first, which seems too {'small' if size > 1 else 'large'}{_ALSO}"]
+    return [f"Check {name} first, which seems too {'small' if size > 1 else 'large'}{_ALSO}"]
 
 
 def _largest_correlation(d: InnovationDiagnostics) -> tuple[str, float]:
-    """Where the correlation is that is farthest beyond its bound, nowhere if there is none, and its value."""
+    """Lag and channels of the correlation farthest beyond its bound, empty if there is none, and its value."""
     excess = (d.correlation / d.correlation_bound).abs().nan_to_num()
     if not excess.any():
         return "", 0.0
     lag, now, before = (int(i) for i in (excess == excess.max()).nonzero()[0])
-    channels = f"channel {now}" if now == before else f"channel {now} with channel {before} before"
+    channels = f"channel {now}" if now == before else f"channel {now} with channel {before} earlier"
     return f"lag {lag + 1}, {channels}", float(d.correlation[lag, now, before])
 
 
 def _first_correlation(d: InnovationDiagnostics) -> float:
-    """Autocorrelation at lag 1, over all channels."""
+    """Mean autocorrelation at lag 1 of all channels, weighted by their numbers of pairs."""
     if not len(d.correlation):
         return 0.0
     weight = d.correlation_bound[0].diagonal() ** -2

@@ -27,7 +27,7 @@ def draw(batch, time, *, seed=0, model=MODEL):
 
 
 def white(batch, time, obs, *, seed=0):
-    """Innovations as they should be, and their covariances, which all differ."""
+    """Innovations with the predicted distribution, and their covariances, which all differ."""
     generator = torch.Generator().manual_seed(seed)
     factor = torch.randn(batch, time, obs, obs, generator=generator, dtype=torch.float64) + 2 * torch.eye(obs)
     noise = torch.randn(batch, time, obs, generator=generator, dtype=torch.float64)
@@ -39,7 +39,7 @@ def some(*shape, share=0.7, seed=1):
 
 
 @pytest.mark.parametrize("missing", ["none", "steps", "channels", "shared"])
-def test_normalized_squares_and_probabilities_in_numpy(missing):
+def test_normalized_squares_and_probabilities_agree_with_scipy(missing):
     problem = make_problem(varies="both", full=True, missing=missing, obs=3, time=12)
     out = kalman_filter(problem.y, **problem.parameters, mask=problem.mask)
     found, seen = innovation_diagnostics(out), problem.seen()
@@ -60,12 +60,11 @@ def test_normalized_squares_and_probabilities_in_numpy(missing):
             np.testing.assert_allclose(found.whitened[n, t, at], np.linalg.solve(np.linalg.cholesky(S), v), rtol=1e-8)
             expected = scipy.stats.norm.cdf(v / np.sqrt(np.diag(S)))
             np.testing.assert_allclose(found.pit[n, t, at], expected, rtol=1e-8, atol=1e-15)
-    # The log-likelihood holds the same normalized squares.
     np.testing.assert_allclose(found.nis_mean, float(found.nis.nansum()) / seen.sum(), rtol=1e-12)
     assert found.count.tolist() == seen.sum((0, 1)).tolist()
 
 
-def test_ljung_box_as_its_authors_have_it():
+def test_ljung_box_statistic_agrees_with_its_definition():
     innovation, cov = white(1, 300, 1)
     found = diagnose_innovations(innovation, cov, lags=8)
     e = found.whitened[0, :, 0].numpy()
@@ -78,7 +77,7 @@ def test_ljung_box_as_its_authors_have_it():
     assert found.portmanteau_degrees == 8
 
 
-def test_the_mean_normalized_square_is_a_chi_square():
+def test_the_mean_normalized_square_is_tested_as_a_chi_square():
     innovation, cov = white(1, 300, 2)
     for factor in (0.95, 1.0, 1.05):
         found, law = diagnose_innovations(factor * innovation, cov, level=0.9), scipy.stats.chi2(600)
@@ -107,9 +106,9 @@ def test_correlations_do_not_reach_across_gaps_or_from_one_sequence_to_the_next(
                 )
 
 
-@pytest.mark.parametrize("missing", [False, True], ids=["all seen", "missing"])
+@pytest.mark.parametrize("missing", [False, True], ids=["all observed", "missing"])
 def test_the_right_model_passes_at_its_nominal_rate(missing):
-    """Of 400 data sets, each test fails about 20; from 8 to 35 is what chance allows (one in a thousand)."""
+    """Of 400 data sets each test should reject about 20; chance keeps it within 8 to 35 in 99.9 % of cases."""
     sets, time = 400, 120
     y, mask = draw(sets, time), some(sets, time, 2) if missing else None
     out = kalman_filter(y, **MODEL, mask=mask)
@@ -131,7 +130,7 @@ def test_the_right_model_passes_at_its_nominal_rate(missing):
     assert scipy.stats.kstest(whole.nis_p_value[whole.degrees > 0], "uniform").pvalue > 0.01
     values = whole.pit[~whole.pit.isnan()]
     assert scipy.stats.kstest(values[::7], "uniform").pvalue > 0.01
-    assert whole.verdict().startswith("Nothing speaks against the model")
+    assert whole.verdict().startswith("No evidence against the model")
 
 
 def wrong(**changes):
@@ -139,15 +138,15 @@ def wrong(**changes):
 
 
 WRONG = {
-    "R half": ({"R": MODEL["R"] / 2}, "above", "eagerly and overshoots", "R first, which seems too small"),
+    "R half": ({"R": MODEL["R"] / 2}, "above", "quickly and overshoots", "R first, which seems too small"),
     "R double": ({"R": MODEL["R"] * 2}, "below", "too slowly", "R first, which seems too large"),
     "Q a quarter": ({"Q": MODEL["Q"] / 4}, "above", "too slowly", "Q first, which seems too small"),
-    "Q fourfold": ({"Q": MODEL["Q"] * 4}, "below", "eagerly and overshoots", "Q first, which seems too large"),
+    "Q fourfold": ({"Q": MODEL["Q"] * 4}, "below", "quickly and overshoots", "Q first, which seems too large"),
 }
 
 
 @pytest.mark.parametrize(("changes", "side", "kind", "where"), WRONG.values(), ids=WRONG)
-def test_a_wrong_noise_is_found_and_named(changes, side, kind, where):
+def test_the_verdict_names_the_noise_that_is_wrong(changes, side, kind, where):
     found = wrong(**changes)
     low, high = found.nis_interval
     assert (found.nis_mean > high) if side == "above" else (found.nis_mean < low)
@@ -162,16 +161,16 @@ def test_a_wrong_noise_is_found_and_named(changes, side, kind, where):
     assert where in found.verdict()
 
 
-def test_wrong_dynamics_are_found():
+def test_the_verdict_names_wrong_dynamics():
     found = wrong(A=0.5 * MODEL["A"])
     assert found.whiteness_p_value < 1e-6
     assert found.nis_mean > found.nis_interval[1]
     assert (found.autocorrelation[0] > 0).all()
-    assert "and at A, whose errors look the same" in found.verdict()
+    assert "and check A, whose errors have the same effect" in found.verdict()
 
 
-def test_what_passes_from_one_channel_to_another_is_found():
-    """Each channel alone is white: only the correlation between them tells."""
+def test_correlation_between_channels_is_found():
+    """Each channel alone is white; only the correlation between them is wrong."""
     noise = torch.randn(1, 4000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     noise[:, 1:, 1] = 0.8 * noise[:, 1:, 1] + 0.6 * noise[:, :-1, 0]
     found = diagnose_innovations(noise, torch.eye(2, dtype=torch.float64).expand(1, 4000, 2, 2))
@@ -179,27 +178,28 @@ def test_what_passes_from_one_channel_to_another_is_found():
     assert found.whiteness_p_value < 1e-10
     assert found.correlation[0, 1, 0] == pytest.approx(0.6, abs=0.05)
     assert "+0.6" in found.verdict()
-    assert "lag 1, channel 1 with channel 0 before" in found.verdict()
+    assert "lag 1, channel 1 with channel 0 earlier" in found.verdict()
 
 
-def test_a_missing_offset_is_found():
+def test_the_verdict_names_a_missing_offset():
     found = innovation_diagnostics(kalman_filter(draw(4, 1000) + tensor([0.0, 3.0]), **MODEL))
     assert found.bias_p_value < 1e-6
     worst = int(found.bias.abs().argmax())
     assert abs(found.bias[worst]) > found.bias_bound[worst]
-    assert f"channel {worst} are off by {float(found.bias[worst]):+.2f} standard deviations" in found.verdict()
-    # It makes innovations larger as well, which is not the noise's fault.
+    assert f"channel {worst} is {float(found.bias[worst]):+.2f} standard deviations" in found.verdict()
+    # The offset also makes the innovations larger, although the noise is right.
     assert found.nis_mean > found.nis_interval[1]
-    assert "Look at" not in found.verdict()
+    assert "Check" not in found.verdict()
 
 
-def test_what_is_found_but_small_is_called_small():
+def test_the_verdict_calls_small_deviations_small():
     innovation, cov = white(1, 200_000, 1)
     found = diagnose_innovations(1.01 * innovation, cov)
     assert found.nis_mean_p_value < 0.01
     assert not found.consistent
     assert (
-        found.verdict() == f"Found but too small to matter: a variance of {found.nis_mean:.3f} times the predicted one."
+        found.verdict()
+        == f"Significant but too small to matter: a variance of {found.nis_mean:.3f} times the predicted one."
     )
 
 
@@ -231,7 +231,7 @@ def test_missing_values_have_no_influence():
     assert found.portmanteau == pytest.approx(expected.portmanteau)
 
 
-def test_a_channel_that_is_never_seen_and_a_single_step():
+def test_a_channel_that_is_never_observed_and_a_single_step():
     innovation, cov = white(4, 30, 2)
     mask = torch.ones(4, 30, 2, dtype=torch.bool)
     mask[..., 1] = False
@@ -241,11 +241,11 @@ def test_a_channel_that_is_never_seen_and_a_single_step():
         assert getattr(found, name) == pytest.approx(getattr(alone, name))
     assert torch.isnan(found.coverage[:, 1]).all()
     for d in (found, diagnose_innovations(innovation[:, :1], cov[:, :1])):
-        assert "nothing speaks" in d.summary().lower() or "innovations" in d.summary().lower()
+        assert "no evidence" in d.summary().lower() or "innovations" in d.summary().lower()
         assert 0 <= d.whiteness_p_value <= 1
 
 
-def test_a_shared_covariance_where_other_channels_are_missing():
+def test_shared_covariances_with_masks_that_differ_between_sequences():
     innovation, cov = white(3, 20, 2)
     mask = some(3, 20, 2)
     shared = cov[:1].expand(3, 20, 2, 2)
@@ -253,8 +253,8 @@ def test_a_shared_covariance_where_other_channels_are_missing():
     torch.testing.assert_close(found.whitened, expected.whitened, rtol=0, atol=0, equal_nan=True)
 
 
-def test_innovations_of_zero():
-    """Nothing varies, so that there is no correlation to speak of; their size is found to be wrong."""
+def test_constant_innovations():
+    """The correlation of a constant is undefined, but the test of the size still rejects the model."""
     innovation, cov = white(2, 30, 2)
     innovation, cov = innovation.clone(), torch.eye(2, dtype=torch.float64).expand_as(cov)
     innovation[..., 1] = 0.0
@@ -266,10 +266,10 @@ def test_innovations_of_zero():
     nothing = diagnose_innovations(0 * innovation, cov)
     assert nothing.nis_mean == 0
     assert not nothing.consistent
-    assert "0.00 times the variance" in nothing.summary()
+    assert "0.00 times the predicted variance" in nothing.summary()
 
 
-def test_shared_covariances_and_the_filter_of_a_smoother():
+def test_filter_and_smoother_results_give_the_same_diagnostics():
     y = draw(3, 50).float()
     model = {name: value.float() for name, value in MODEL.items()}
     mask = some(1, 50, 2).expand(3, 50, 2)
@@ -281,10 +281,10 @@ def test_shared_covariances_and_the_filter_of_a_smoother():
     assert found.nis.dtype == torch.float64
 
 
-def test_summary():
+def test_summary_lists_every_channel_and_ends_with_the_verdict():
     found = wrong(R=MODEL["R"] * 2)
     lines = found.summary().splitlines()
-    assert lines[0] == "Innovations of 4 sequences of 1000 steps, 8000 values observed"
+    assert lines[0] == "Innovations of 4 sequences of 1000 steps, 8000 observed values"
     assert any(line.startswith("mean normalized square") and f"{found.nis_mean:.3f}" in line for line in lines)
     assert any(line.startswith("within the 80 % interval") for line in lines)
     rows = [line.split() for line in lines if line.strip().startswith(("0 ", "1 "))]
@@ -294,14 +294,14 @@ def test_summary():
     assert max(map(len, lines[:-1])) <= 120
 
 
-def test_gradients_are_not_kept():
+def test_diagnostics_have_no_gradients():
     R = MODEL["R"].clone().requires_grad_()
     found = innovation_diagnostics(kalman_filter(draw(1, 20), **{**MODEL, "R": R}))
     assert not found.nis.requires_grad
     assert not found.whitened.requires_grad
 
 
-def test_messages():
+def test_wrong_arguments_are_named():
     innovation, cov = white(2, 10, 2)
     none = torch.zeros(2, 10, dtype=torch.bool)
     bad = innovation.clone()
@@ -316,11 +316,12 @@ def test_messages():
         ),
         (((innovation, cov, none[:1]), {}), r"mask: expected \(2, 10, 2\) as innovation or \(2, 10\) for whole steps"),
         (((innovation, cov, none), {}), "mask: nothing is observed"),
-        (((bad, cov), {}), "innovation: not finite at batch 1, time 4, channel 1; mask what is missing"),
+        (((bad, cov), {}), "innovation: not finite at batch 1, time 4, channel 1; pass a mask for missing values"),
         (((innovation, -cov), {}), "innovation covariance .* not positive definite"),
     ):
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(InputError, match=message) as raised:
             diagnose_innovations(*arguments[0], **arguments[1])
+        assert raised.value.parameter is None or message.startswith(raised.value.parameter)
     with pytest.raises(
         InputError, match=r"result: expected a FilterResult of kalman_filter, got Tensor; .* diagnose_inn"
     ):
