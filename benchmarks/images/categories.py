@@ -35,14 +35,14 @@ FEATURES = 64  # of the small encoder
 N_EXAMPLES = 12  # most certain and most uncertain images on the page
 
 
-def pair_batches(images: Images, pictures: Tensor, plan: CategoryPlan, seed: int) -> PairBatches:
+def pair_batches(images: Images, pixels: Tensor, plan: CategoryPlan, seed: int) -> PairBatches:
     """Return batches of pairs of two different images of one class; the class is drawn uniformly."""
     pairs = ClassPairs(images, seed)
 
     def draw(chosen: Tensor) -> tuple[Tensor, Tensor]:
         # The pairs come from the random stream of the batch, not from the indices: there are more pairs than images.
         rows = torch.from_numpy(pairs.draw(len(chosen), number=int(torch.randint(2**31, ()))))
-        return pictures[rows[:, 0]], pictures[rows[:, 1]]
+        return pixels[rows[:, 0]], pixels[rows[:, 1]]
 
     return PairBatches(plan.pairs, draw, plan.batch, seed)
 
@@ -61,17 +61,17 @@ def run(name: str, plan: CategoryPlan, seed: int, out: Path) -> Row:
     mean, std = images.moments()
     device, size = best_device(), 32 if plan.encoder == "resnet18" else None
     augment = PairAugmentation("tiny", size=size, mean=mean, std=std).to(device)
-    pictures = augment.eval_transform(torch.from_numpy(images.images).to(device))
+    pixels = augment.eval_transform(torch.from_numpy(images.images).to(device))
     recipe = categorical(len(images.classes), match_probability=plan.start, **CATEGORIES[name])
     recipe = replace(recipe, batch_norm=plan.batch_norm)
     backbone = backbone_of(plan.encoder, images, FEATURES, seed, stem="standard")
     model = recipe.build(backbone, backbone.n_features, random_state=seed)
-    batches = pair_batches(images, pictures, plan, seed)
+    batches = pair_batches(images, pixels, plan, seed)
     history: dict[str, list[float]] = {}
     settings = TrainingSettings(plan.epochs, plan.rate, weight_decay=recipe.weight_decay)
     start = time.process_time()
     try:
-        train(model, batches, settings, history, seed=seed, progress=False)
+        train(model, batches, settings, history, seed=seed, device=device, progress=False)
     except (CollapseError, DivergenceError) as error:
         return row | {"failed": f"{type(error).__name__}: {error}"}
     row |= {"fit_s": time.process_time() - start, "loss": [float(f"{v:.6g}") for v in history["loss"]]}

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kalmanssl.recipes import Recipe, make_recipe
-from kalmanssl.utils.validation import unknown_name
 
-__all__ = ["COMBINATIONS", "Combination", "combination"]
+__all__ = ["COMBINATIONS", "Combination"]
 
 
 @dataclass(frozen=True)
@@ -73,16 +72,3 @@ COMBINATIONS: dict[str, Combination] = {
     )
 }
 """All combinations by name; the one with mutual information follows the one without."""
-
-
-def combination(name: str) -> Combination:
-    """Return the combination of that name.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
-    if name not in COMBINATIONS:
-        raise unknown_name("combination", name, COMBINATIONS)
-    return COMBINATIONS[name]

@@ -117,7 +117,8 @@ def run(
     on_epoch_end(0)
     start = time.process_time()
     try:
-        train(model, batches, preset.training(recipe), history, seed=seed, progress=False, on_epoch_end=on_epoch_end)
+        settings = preset.training(recipe)
+        train(model, batches, settings, history, seed=seed, device=device, progress=False, on_epoch_end=on_epoch_end)
     except (CollapseError, DivergenceError) as error:
         return row | {"failed": f"{type(error).__name__}: {error}", "loss": history.get("loss", [])}
     row["fit_s"] = time.process_time() - start
@@ -125,11 +126,10 @@ def run(
     row["gradient_cosine"] = None if cosines is None else cosines.found
     model.eval().to(device)
     features, test_features = (image_features(model.backbone, some, augment) for some in (images, test))
-    row |= probe_scores(features, images, test_features, test) | {"validation": validation_score(features, images)}
-    row |= _dimensions(image_features(model, test, augment)) | _cost(model.cpu(), recipe.dim, batches)
     if seed == 0:
         save_features(out, one.name, test_features, test)
-    return row
+    row |= probe_scores(features, images, test_features, test) | {"validation": validation_score(features, images)}
+    return row | _dimensions(image_features(model, test, augment)) | _cost(model.cpu(), recipe.dim, batches)
 
 
 def save_features(out: Path, name: str, features: np.ndarray, images: Images) -> None:

@@ -11,7 +11,7 @@ from parallel import Logger
 from results_store import Results, Row
 
 from images import baselines, categories, experiment, timing
-from images.combinations import COMBINATIONS, combination
+from images.combinations import COMBINATIONS
 from images.data import load
 from images.presets import PRESETS
 
@@ -72,7 +72,7 @@ def work(job: Job, logger: Logger) -> Row:
         return categories.run(job.combination, plan.categories, job.seed, job.out)
     if job.part == "timing":
         return timing.run(job.combination)
-    return experiment.run(combination(job.combination), plan, job.seed, job.out, job.data, logger)
+    return experiment.run(COMBINATIONS[job.combination], plan, job.seed, job.out, job.data, logger)
 
 
 def settings_of(preset: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from images.combinations import combination
+from images.combinations import COMBINATIONS
 from images.peer_losses import PEERS, Loss, PeerMissingError, peer_loss
 from kalmanssl.images import ResNet18, SmallConvEncoder
 from kalmanssl.models import PairModel
@@ -71,7 +71,7 @@ def objective_step(model: PairModel, dim: int, batch: int) -> float:
 
 def bare_objective(name: str, dim: int) -> Loss:
     """Return the loss of a combination as a function of both outputs of the projector, without a predictor network."""
-    model = combination(name).make(dim=dim).build(nn.Identity(), dim, random_state=0)
+    model = COMBINATIONS[name].make(dim=dim).build(nn.Identity(), dim, random_state=0)
     bare = _without_networks(model, None if model.predictor is None else nn.Identity())
     return lambda z, other: bare.terms((z, other)).loss
 
@@ -135,8 +135,8 @@ def _peer(name: str) -> dict[str, Any]:
 
 def _encoder(network: nn.Module, pairs: int) -> dict[str, float]:
     """Time an encoder on both views of this many pairs, scaled to the batch size."""
-    pictures = torch.randn(2 * pairs, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    taken = cpu_step(lambda: network(pictures).square().mean(), list(network.parameters()))
+    images = torch.randn(2 * pairs, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    taken = cpu_step(lambda: network(images).square().mean(), list(network.parameters()))
     return {"step_s": taken * BATCH / pairs}
 
 
