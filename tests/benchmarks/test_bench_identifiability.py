@@ -286,7 +286,7 @@ def test_tables_of_further_measures_and_assumptions(tmp_path):
 
 
 @pytest.mark.parametrize("preset", ["quick", "full"])
-def test_stored_results_belong_to_the_present_settings(preset, tmp_path):
+def test_stored_results_belong_to_the_present_settings(preset):
     stored = json.loads((RESULTS / "identifiability" / preset / "results.json").read_text())
     assert stored["settings"] == json.loads(json.dumps(settings_of(preset, EXPERIMENTS.values())))
     names = {(e.name, s.name) for e in EXPERIMENTS.values() for s in e.settings}

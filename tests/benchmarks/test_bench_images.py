@@ -42,7 +42,7 @@ def test_thirteen_published_combinations_and_their_partners():
             assert type(mine.entropy) is type(theirs.entropy)
 
 
-def test_every_preset_makes_every_recipe():
+def test_every_preset_builds_every_recipe():
     for preset in PRESETS.values():
         for one in COMBINATIONS.values():
             recipe = preset.recipe(one)
@@ -60,13 +60,13 @@ def test_every_preset_makes_every_recipe():
 
 
 @pytest.fixture(scope="module")
-def plain_row(tmp_path_factory):
+def tiny_row(tmp_path_factory):
     out = tmp_path_factory.mktemp("images")
     return experiment.run(COMBINATIONS["sphere KDE"], PRESETS["tiny"], 0, out), out
 
 
-def test_a_run_returns_all_measures(plain_row):
-    row, out = plain_row
+def test_a_run_returns_all_measures(tiny_row):
+    row, out = tiny_row
     assert 0.5 < row["linear_probe"] <= 1
     assert 0.3 < row["knn_probe"] <= 1
     assert row["validation"] != row["linear_probe"]
@@ -91,7 +91,7 @@ def test_a_combination_without_a_partner_has_no_cosine(tmp_path):
     assert not (tmp_path / "features").exists()
 
 
-def test_scores_are_of_test_images_and_validation_is_of_training_images_alone():
+def test_scores_use_test_images_and_validation_uses_training_images_only():
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 4
     x = np.eye(4)[labels] + 0.3 * rng.normal(size=(200, 4))
@@ -280,7 +280,7 @@ def test_effect_of_mutual_information_is_compared_with_that_of_the_seed(tmp_path
     assert "too few pairs" in verdict(filled(tmp_path / "none", {}))
 
 
-def test_the_page_has_every_part(tmp_path):
+def test_page_has_tables_and_figures(tmp_path):
     results = filled(tmp_path, {("sphere KDE", 0): 0.9, ("sphere KDE", 1): 0.92, ("simplex KDE", 0): 0.8})
     results.add(row_of("BYOL", failed="<b>no</b>"))
     results.add({"part": "timing", "combination": "SimCLR", "seed": 0, "step_s": 0.002})

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 import typer
 from parallel import run_all
 from results_store import Results
-from suite import cli_errors, matches
+from suite import RESULTS, cli_errors, matches
 
 from kalmanssl.errors import InputError
 
@@ -109,14 +110,50 @@ def test_ctrl_c_ends_the_workers_at_once(tmp_path, interruptible):
     with pytest.raises(KeyboardInterrupt):
         run_all(wait, [begun] * 4, results, 2, quiet=True, describe=str)
     assert time.monotonic() - began < 200
-    alive = [int(one.name) for one in begun.iterdir()]
+    assert _end_soon(begun)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {benchmarks!r})
+from parallel import run_all
+from results_store import Results
+sys.path.insert(0, {folder!r})
+import jobs_of_test
+folder = Path({folder!r})
+results = Results(folder / "out", {{}}, {{}}, ("n",))
+run_all(jobs_of_test.wait, [folder / "begun"] * 4, results, 2, quiet=True, describe=str)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    (tmp_path / "jobs_of_test.py").write_text(
+        "import os, time\ndef wait(job, logger):\n    (job / str(os.getpid())).touch()\n    time.sleep(300)\n"
+    )
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    script = SCRIPT.format(benchmarks=str(RESULTS.parent), folder=str(tmp_path))
+    parent = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    while len(list(begun.iterdir())) < 2:
+        assert parent.poll() is None
+        time.sleep(0.1)
+    parent.kill()
+    parent.wait()
+    assert _end_soon(begun)
+
+
+def _end_soon(begun: Path) -> bool:
+    """Wait up to ten seconds until the processes whose numbers are the names of files have ended."""
+    alive = [int(file.name) for file in begun.iterdir()]
     for _ in range(100):
         alive = [pid for pid in alive if _runs(pid)]
         if not alive:
-            break
+            return True
         time.sleep(0.1)
-    assert not alive
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return False
 
 
 def _runs(pid: int) -> bool:

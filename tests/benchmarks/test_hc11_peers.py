@@ -25,7 +25,7 @@ def track(seconds=200.0, units=30, seed=0):
     return rec, running
 
 
-def test_grid_prediction_agrees_with_a_finely_cut_gaussian():
+def test_grid_prediction_agrees_with_a_gaussian():
     edges = np.linspace(-6, 8, 1401)
     mass = np.diff(stats.norm(1.0, 0.7).cdf(edges))[None]
     prediction = GridPrediction(edges, mass / mass.sum())
@@ -39,14 +39,14 @@ def test_grid_prediction_agrees_with_a_finely_cut_gaussian():
 
 
 @pytest.mark.parametrize("truth", [-0.5, 0.25, 1.7])
-def test_crps_of_a_single_cell_is_that_of_the_uniform(truth):
+def test_crps_of_a_single_cell_equals_that_of_a_uniform_distribution(truth):
     prediction = GridPrediction(np.array([0.0, 1.0]), np.array([[1.0]]))
     inside = np.clip(truth, 0, 1)
     expected = inside**3 / 3 + (1 - inside) ** 3 / 3 + abs(truth - inside)
     assert prediction.crps(np.array([truth])) == pytest.approx(expected)
 
 
-def test_crps_of_samples_is_the_integral_over_their_distribution_function():
+def test_crps_of_samples_equals_the_integral_of_its_definition():
     samples = np.array([[0.2, -1.0, 0.7, 0.7, 3.0]])
     grid = np.linspace(-5, 5, 200_001)
     step = (samples[0][:, None] <= grid).mean(axis=0)
@@ -67,11 +67,11 @@ def test_causal_smoothing_ignores_the_future_and_other_segments():
     assert sliding_sum(signal, 10, segments)[25] == pytest.approx(signal[16:26].sum(axis=0))
 
 
-def test_centered_smoothing_keeps_a_constant_up_to_the_ends():
+def test_centered_smoothing_leaves_a_constant_unchanged():
     np.testing.assert_allclose(centered_gaussian(np.full((50, 2), 3.0), 5.0, [slice(0, 20), slice(20, 50)]), 3.0)
 
 
-def test_grid_filter_and_smoother_are_the_marginals_of_the_enumerated_chain():
+def test_grid_filter_and_smoother_agree_with_enumeration_of_all_paths():
     rec, running = track(seconds=40.0, units=4)
     bins = 4
     short = rec.restrict(10.0, 10.0 + bins * rec.bin_size)
@@ -110,7 +110,7 @@ def peers_under_test():
 
 
 @pytest.mark.parametrize("name", list(peers_under_test()))
-def test_peers_find_the_position_of_a_clear_code(name):
+def test_peers_decode_the_position_from_place_cells(name):
     rec, running = track()
     train, test = rec.split(at=120.0)
     decoder = peers_under_test()[name](peers).fit(train, running[: len(train.time)])
@@ -123,13 +123,13 @@ def test_peers_find_the_position_of_a_clear_code(name):
     assert np.all(prediction.median <= upper)
 
 
-def test_directions_follow_the_runs_and_rest_has_none():
+def test_direction_is_that_of_the_run_and_minus_one_at_rest():
     position = np.array([0.0, 0.1, 0.5, 0.9, 1.0, 0.8, 0.4, 0.0])
     running = np.array([0, 1, 1, 1, 0, 1, 1, 0], dtype=bool)
     assert run_direction(position, running).tolist() == [-1, 1, 1, 1, -1, 0, 0, -1]
 
 
-def test_blocks_cut_between_runs_and_leave_their_labels_out():
+def test_blocks_start_with_a_run_and_exclude_their_own_running_bins():
     rec, running = track(seconds=60.0)
     covered = np.zeros(len(running), dtype=int)
     for block, outside in blocks(rec, running, 4):
@@ -140,7 +140,7 @@ def test_blocks_cut_between_runs_and_leave_their_labels_out():
     assert np.all(covered == 1)
 
 
-def test_choose_takes_the_settings_that_the_held_out_blocks_like():
+def test_choose_returns_the_settings_with_the_best_held_out_score():
     rec, running = track()
     selection = choose(PlaceFieldBayes, {"window": (0.1, 3.0), "field_sd": (0.05, 0.5)}, rec, running, folds=3)
     assert selection.best == {"window": 0.1, "field_sd": 0.05}
