@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from kalmanssl.kalman import kalman_filter, kalman_smoother
+from kalmanssl.kalman import FilterResult, kalman_filter, kalman_smoother
 
 STATE, OBS = 16, 8
 NOISES = {"1e-6": np.full(OBS, 1e-6), "1e6": np.full(OBS, 1e6), "mixed": np.logspace(-6, 6, OBS)}
@@ -134,6 +134,30 @@ def test_gradients_of_a_batch_in_float32():
     for name, single, double in zip(values, *gradients, strict=True):
         assert single.dtype == torch.float32
         assert (single.double() - double).norm() < 1e-4 * double.norm(), name
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("quantity", FilterResult.FIELDS)
+def test_float32_gradients_of_every_output_with_shared_covariances(quantity, compiled, full, monkeypatch):
+    """Means are then computed in float32 and covariances in float64, and gradients arrive in both."""
+    if not compiled:
+        monkeypatch.setattr("kalmanssl.kalman.backends._affine_recursions.has_compiler", lambda: False)
+    y, parameters = simulate("1e6", 0.01, "decay", batch=3, time=40)
+    parameters = {**parameters, "R": torch.ones(OBS), "b": torch.ones(STATE), "P0": torch.eye(STATE)}
+    if full:
+        parameters = {**parameters, "R": torch.eye(OBS), "Q": 0.01 * torch.eye(STATE)}
+    values = {"y": 1e-3 * y, **parameters, "m0": torch.ones(STATE)}
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        inputs = {name: value.to(dtype, copy=True).requires_grad_() for name, value in values.items()}
+        arguments = dict(inputs)
+        out = kalman_filter(arguments.pop("y"), **arguments, implementation="adjoint")
+        loss = getattr(out, quantity).square().mean()
+        gradients.append(torch.autograd.grad(loss, list(inputs.values()), materialize_grads=True))
+    for name, single, double in zip(values, *gradients, strict=True):
+        assert single.dtype == torch.float32
+        assert (single.double() - double).norm() <= 1e-4 * double.norm(), name
 
 
 def test_smoother_in_float32():

@@ -1,24 +1,28 @@
-"""The filter with its derivative written out: for all devices, and for covariances that sequences share.
+"""The filter in torch with a hand-written derivative, on all devices; used where sequences share covariances.
 
-Three things make it cheap. The covariances do not depend on the data, so that they have a recursion of their own
-(`riccati.py`), run once for all sequences whose parameters and mask agree, until they settle. The loops over time hold
-only what is sequential; the rest is done for all steps at once. And the backward pass is the adjoint of the recursion
-rather than autograd's record of it: the gain minimizes the filtered covariance, whose derivative with respect to the
-gain is therefore zero, and what remains for the adjoint of the covariance is X -> M' X M + … with M = (I - K C) A.
+Three properties make it fast:
 
-Where covariances have settled, the loss is a function of those that differ from each other. What steps give to the
-settled one is summed up before it is followed back.
+* The covariances do not depend on the data. Their recursion (`_covariance_recursion.py`) runs once for all sequences
+  that have the same parameters and mask, and stops when it has converged.
+* The loops over time contain only what is sequential. Everything else is computed for all steps at once.
+* The backward pass is the adjoint of the recursion and not autograd's record of it. The gain minimizes the filtered
+  covariance, so that its derivative with respect to the gain is zero. The adjoint of the covariance is then the
+  recursion X -> M' X M + … with M = (I - K C) A.
 
-Float32 is not enough for covariances that hold both large and very small variances. A recursion that is shared by the
-batch runs in float64, which costs next to nothing for a single one. Where the noise is far below the signal, means do
-as well: what is left of an observation less its prediction would be rounding.
-Checked against `reference.py` and by finite differences in the tests.
+When the covariances have converged, the derivatives that later steps pass to the converged covariance are summed before
+they are propagated back.
+
+Float32 is not accurate enough for covariances with both large and very small variances. A recursion that is shared by
+the batch runs in float64, since a single one costs little. If the noise is much smaller than the signal, the means are
+computed in float64 too, because an innovation would otherwise consist of rounding errors.
+
+The tests compare it with `_reference.py` and with finite differences.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,37 +39,37 @@ from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed
 
 __all__ = ["filter_adjoint"]
 
-# Matrices handled at once in the backward pass.
+# Number of matrices that the backward pass processes at once.
 _CHUNK = 256
 
 
 def filter_adjoint(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
-    """Run the filter; first derivatives only (`filter_reference` has higher ones).
+    """Run the filter; only first derivatives are available (`filter_reference` has higher ones).
 
-    `precision` is that of the covariances; by default one that suffices.
+    `precision` is the data type of the covariances; by default one that is accurate enough.
     """
     y, mask = observations.y, observations.mask
     if mask is not None and bool((mask == mask[:, :1]).all()):
         mask = mask[:, :1]
-    visible = mask_observations(model, mask)
+    masked = mask_observations(model, mask)
     m0 = model.m0.expand(y.shape[0], -1)
-    second_moments = (model.P0[:, None], model.A, model.Q, visible.C, visible.R)
+    second_moments = (model.P0[:, None], model.A, model.Q, masked.C, masked.R)
     shared = all(p.shape[0] == 1 for p in second_moments)
-    first, second = _precisions(y, model, precision, shared=shared)
-    means = tuple(p.to(first) for p in (y, m0[:, None], model.b))
+    mean_dtype, cov_dtype = _choose_dtypes(y, model, precision, shared=shared)
+    means = tuple(p.to(mean_dtype) for p in (y, m0[:, None], model.b))
     try:
-        moments = _run(means, tuple(p.to(second) for p in second_moments), add_jitter=False)
+        moments = _run(means, tuple(p.to(cov_dtype) for p in second_moments), add_jitter=False)
     except NotPositiveDefiniteError:
-        finest = precision or (torch.float64 if has_float64(y.device) else y.dtype)
-        moments = _run(means, tuple(p.to(finest) for p in second_moments), add_jitter=True)
+        cov_dtype = precision or (torch.float64 if has_float64(y.device) else y.dtype)
+        moments = _run(means, tuple(p.to(cov_dtype) for p in second_moments), add_jitter=True)
     constant = 0.5 * LOG_2PI * number_observed(observations)
     return replace(moments, log_likelihood=moments.log_likelihood - constant)
 
 
-def _precisions(
+def _choose_dtypes(
     y: Tensor, model: Model, precision: torch.dtype | None, *, shared: bool
 ) -> tuple[torch.dtype, torch.dtype]:
-    """In what data types means and covariances are computed."""
+    """Data types in which the means and the covariances are computed."""
     if precision is not None:
         return y.dtype, precision
     if y.dtype == torch.float64 or not has_float64(y.device):
@@ -82,12 +86,12 @@ def _run(means: tuple[Tensor, ...], second_moments: tuple[Tensor, ...], *, add_j
 
 
 class _Filter(torch.autograd.Function):
-    """The filter on the parameters of the visible model, time first, and its adjoint.
+    """The filter on the parameters of the masked model, time first, and its adjoint.
 
-    In the backward pass `to_X` is the derivative of the loss with respect to X, summed up as it flows in, and `g_X` the
-    part of it that comes from outside. Symbols: Pp, Pf predicted and filtered covariance, mp, mf means, e innovation,
-    F its covariance, V the inverse of its upper Cholesky factor (so that V V' = F^-1), K gain. There are
-    as many steps of covariances as differ from each other.
+    In the backward pass `d_X` is the total derivative of the loss with respect to X, and `g_X` the part that autograd
+    passes in. Symbols: Pp, Pf predicted and filtered covariance; mp, mf means; e innovation; F its covariance; V the
+    inverse of the upper Cholesky factor of F, so that V V' = F^-1; K gain; alpha = F^-1 e. The stacks of covariances
+    have as many steps as there are distinct ones.
     """
 
     @staticmethod
@@ -116,90 +120,128 @@ class _Filter(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        g_mp, g_Pp, g_mf, g_Pf, g_ll, g_K, g_e, g_F, _ = gradients
         b, *second_moments, mp, mf, e, alpha = ctx.saved_tensors
-        # Derivatives add up what is of one sign and size, which needs no more digits than the means.
+        # The backward pass sums terms of similar sign and size, for which the precision of the means is enough. The
+        # covariances, and the gradients that arrive for them, may have another data type.
         P0, A, Q, C, R, Pp, Pf, K, V = (p.to(e.dtype) for p in second_moments)
+        g_mp, g_Pp, g_mf, g_Pf, g_ll, g_K, g_e, g_F = (None if g is None else g.to(e.dtype) for g in gradients[:-1])
         _, _, need_b, *needs, _, _ = ctx.needs_input_grad
 
-        # The log-density gives -alpha = -F^-1 e to the innovation and -(F^-1 - alpha alpha') / 2 to F.
+        # The log-density contributes -alpha to d_e, and -(F^-1 - alpha alpha') / 2 to d_F.
         if g_ll is not None:
             weighted = g_ll[..., None] * alpha
             g_e = -weighted if g_e is None else g_e - weighted
         g_e = torch.zeros_like(e) if g_e is None else g_e
-        A_low, C_low, K_low = (p.to(e.dtype) for p in (A, C, K))
-        to_mp, to_mf, to_e = means_adjoint(A_low, C_low, K_low, g_mp, g_mf, g_e)
-        to_m0, to_b = to_mp[:1], _sum_after_first(to_mp, b) if need_b else None
+        d_mp, d_mf, d_e = means_adjoint(A, C, K, g_mp, g_mf, g_e)
+        d_m0, d_b = d_mp[:1], _sum_after_first(d_mp, b) if need_b else None
         if not any(needs):
-            return to_e, to_m0, to_b, *([None] * 7)
+            return d_e, d_m0, d_b, *([None] * 7)
 
-        sums = [torch.zeros_like(p) if need else None for p, need in zip((P0, A, Q, C, R), needs, strict=True)]
-        to_P0, to_A, to_Q, to_C, to_R = sums
-        if to_A is not None:
-            _from_second(to_A).add_(outer_sum(to_mp[1:], mf[:-1], *_from_second(A).shape[:2]))
-        if to_C is not None:
-            to_C.sub_(outer_sum(to_e, mp, *C.shape[:2]))
-        eye = torch.eye(A.shape[-1], dtype=K.dtype, device=K.device)
+        totals = [torch.zeros_like(p) if need else None for p, need in zip((P0, A, Q, C, R), needs, strict=True)]
+        _, d_A, _, d_C, _ = totals
+        if d_A is not None:
+            _from_second(d_A).add_(outer_sum(d_mp[1:], mf[:-1], *_from_second(A).shape[:2]))
+        if d_C is not None:
+            d_C.sub_(outer_sum(d_e, mp, *C.shape[:2]))
         carried = None
-        for chunk in _chunks_backwards(*K.shape[:2]):
-            Kc, Vc, Cc, Ac = K[chunk], V[chunk], _during(C, chunk), _during(A, chunk)
-            axes = Kc.shape[:2]
-            keep = eye - matmul(Kc, Cc)
-            rows = slice(chunk.start, len(e) if chunk.stop == len(K) else chunk.stop)
-            # Gain and innovation covariance: K = N F^-1, F = C N + R, N = Pp C'.
-            to_K = outer_sum(to_mf[rows], e[rows], *axes).to(K.dtype)
-            to_K = to_K if g_K is None else to_K + g_K[chunk]
-            to_N = (to_K @ Vc) @ Vc.mT
-            to_F = -symmetrize(Kc.mT @ to_N)
+        for steps in _chunks_backwards(*K.shape[:2]):
+            chunk = _Chunk.at(steps, A, C, Pp, Pf, K, V)
+            rows = slice(steps.start, len(e) if steps.stop == len(K) else steps.stop)
+            d_K = outer_sum(d_mf[rows], e[rows], *chunk.K.shape[:2])
+            d_K = d_K if g_K is None else d_K + g_K[steps]
+            d_N = (d_K @ chunk.V) @ chunk.V.mT
+            d_F = -symmetrize(chunk.K.mT @ d_N)
             if g_ll is not None:
-                weight = sum_to(g_ll[rows], *axes).to(K.dtype)[..., None, None]
-                spread = outer_sum(weighted[rows], alpha[rows], *axes).to(K.dtype)
-                to_F += 0.5 * (spread - weight * (Vc @ Vc.mT))
+                weight = sum_to(g_ll[rows], *chunk.K.shape[:2])[..., None, None]
+                outer = outer_sum(weighted[rows], alpha[rows], *chunk.K.shape[:2])
+                d_F += 0.5 * (outer - weight * (chunk.V @ chunk.V.mT))
             if g_F is not None:
-                to_F += symmetrize(g_F[chunk])
-            to_N_less = to_N + 2 * matmul(Cc.mT, to_F)  # F reaches C by two ways, N by one
-            into_Pp = symmetrize(matmul(0.5 * (to_N + to_N_less), Cc))
-            into_Pp = into_Pp if g_Pp is None else into_Pp + symmetrize(g_Pp[chunk])
-            # What reaches Pf: by the loss, and by Pp of the next step as A' Pp A, of which keep' Pf keep is a part.
-            A_into_A = matmul(matmul(Ac.mT, into_Pp), Ac)
-            last = torch.zeros_like(A_into_A[:1]) if carried is None else carried
-            into_Pf = torch.cat([A_into_A[1:], last])
-            into_Pf = into_Pf if g_Pf is None else into_Pf + symmetrize(g_Pf[chunk])
-            to_Pf = covariance_recursion(into_Pf, matmul(keep, Ac)[1:].mT, reverse=True)
-            to_Pp = keep.mT @ to_Pf @ keep + into_Pp
-            A_to_Pp = matmul(Ac.mT, to_Pp)
-            carried = matmul(A_to_Pp[:1], Ac[:1])
+                d_F += symmetrize(g_F[steps])
+            carried = _covariance_adjoint(chunk, d_N, d_F, g_Pp, g_Pf, carried, totals)
+        return d_e, d_m0, d_b, *totals, None, None
 
-            later = slice(1 if chunk.start == 0 else 0, None)
-            before = slice(max(chunk.start - 1, 0), chunk.stop - 1)
-            if to_A is not None:
-                part = _during(to_A, chunk, later)
-                part.add_(product_sum(A_to_Pp[later], Pf[before], *part.shape[:2]), alpha=2)
-            if to_Q is not None:
-                part = _during(to_Q, chunk, later)
-                part.add_(sum_to(_as_noise(to_Pp[later], Q), *part.shape[:2]))
-            to_Pf_K = to_Pf @ Kc
-            if to_C is not None:
-                part = _during(to_C, chunk)
-                part.add_(product_sum(to_N_less, Pp[chunk], *part.shape[:2]))
-                part.sub_(product_sum(to_Pf_K, Pf[chunk], *part.shape[:2]), alpha=2)
-            if to_R is not None:
-                part = _during(to_R, chunk)
-                part.add_(sum_to(_as_noise(to_F + Kc.mT @ to_Pf_K, R), *part.shape[:2]))
-            if to_P0 is not None and chunk.start == 0:
-                to_P0.add_(sum_to(to_Pp[:1], *P0.shape[:2]))
-        return to_e, to_m0, to_b, *sums, None, None
+
+class _Chunk(NamedTuple):
+    """The arrays of a segment of time; A and C have one step if they do not vary over time."""
+
+    steps: slice
+    A: Tensor
+    C: Tensor
+    Pp: Tensor
+    Pf: Tensor
+    Pf_before: Tensor
+    K: Tensor
+    V: Tensor
+    keep: Tensor
+
+    @classmethod
+    def at(cls, steps: slice, A: Tensor, C: Tensor, Pp: Tensor, Pf: Tensor, K: Tensor, V: Tensor) -> _Chunk:
+        """Slice the stacks of a filter; `keep` is I - K C."""
+        before = slice(max(steps.start - 1, 0), steps.stop - 1)
+        A, C = _during(A, steps), _during(C, steps)
+        keep = torch.eye(A.shape[-1], dtype=K.dtype, device=K.device) - matmul(K[steps], C)
+        return cls(steps, A, C, Pp[steps], Pf[steps], Pf[before], K[steps], V[steps], keep)
+
+
+def _covariance_adjoint(
+    chunk: _Chunk,
+    d_N: Tensor,
+    d_F: Tensor,
+    g_Pp: Tensor | None,
+    g_Pf: Tensor | None,
+    carried: Tensor | None,
+    totals: list[Tensor | None],
+) -> Tensor:
+    """Propagate derivatives through the covariances of a chunk, and add those of P0, A, Q, C, R to `totals`.
+
+    F = C N + R is the innovation covariance and N = Pp C', so that K = N F^-1. `carried` is the derivative with respect
+    to the last filtered covariance of the chunk that comes from later chunks, and the result the one for the chunk
+    before.
+    """
+    steps, A, C, Pp, Pf, Pf_before, K, _, keep = chunk
+    d_P0, d_A, d_Q, d_C, d_R = totals
+    d_N_and_F = d_N + 2 * matmul(C.mT, d_F)  # C enters F twice, and N once
+    into_Pp = symmetrize(matmul(0.5 * (d_N + d_N_and_F), C))
+    into_Pp = into_Pp if g_Pp is None else into_Pp + symmetrize(g_Pp[steps])
+    # Pf gets derivatives from the loss and, as A' d_Pp A, from Pp of the next step. The part keep' d_Pf keep of d_Pp
+    # depends on the next d_Pf: this is the recursion.
+    A_into_A = matmul(matmul(A.mT, into_Pp), A)
+    last = torch.zeros_like(A_into_A[:1]) if carried is None else carried
+    into_Pf = torch.cat([A_into_A[1:], last])
+    into_Pf = into_Pf if g_Pf is None else into_Pf + symmetrize(g_Pf[steps])
+    d_Pf = covariance_recursion(into_Pf, matmul(keep, A)[1:].mT, reverse=True)
+    d_Pp = keep.mT @ d_Pf @ keep + into_Pp
+    A_d_Pp = matmul(A.mT, d_Pp)
+
+    later = slice(1 if steps.start == 0 else 0, None)  # nothing leads into the first step
+    if d_A is not None:
+        part = _during(d_A, steps, later)
+        part.add_(product_sum(A_d_Pp[later], Pf_before, *part.shape[:2]), alpha=2)
+    if d_Q is not None:
+        part = _during(d_Q, steps, later)
+        part.add_(sum_to(_like_noise(d_Pp[later], d_Q), *part.shape[:2]))
+    d_Pf_K = d_Pf @ K
+    if d_C is not None:
+        part = _during(d_C, steps)
+        part.add_(product_sum(d_N_and_F, Pp, *part.shape[:2]))
+        part.sub_(product_sum(d_Pf_K, Pf, *part.shape[:2]), alpha=2)
+    if d_R is not None:
+        part = _during(d_R, steps)
+        part.add_(sum_to(_like_noise(d_F + K.mT @ d_Pf_K, d_R), *part.shape[:2]))
+    if d_P0 is not None and steps.start == 0:
+        d_P0.add_(sum_to(d_Pp[:1], *d_P0.shape[:2]))
+    return matmul(A_d_Pp[:1], A[:1])
 
 
 def _chunks_backwards(steps: int, batch: int) -> list[slice]:
-    """Pieces of time, last first, so long that what is done for all their steps at once stays in the cache."""
+    """Segments of time, last first, short enough that the arrays of all their steps stay in the cache."""
     length = max(1, _CHUNK // batch)
     return [slice(start, min(start + length, steps)) for start in range(0, steps, length)][::-1]
 
 
-def _during(stack: Tensor, chunk: slice, part: slice = slice(None)) -> Tensor:
-    """The steps of a chunk, or part of them; all there is of a parameter that does not vary over time."""
-    return stack if stack.shape[0] == 1 else stack[chunk][part]
+def _during(stack: Tensor, steps: slice, part: slice = slice(None)) -> Tensor:
+    """The steps of a segment, or part of them; the single entry of a parameter that does not vary over time."""
+    return stack if stack.shape[0] == 1 else stack[steps][part]
 
 
 def _from_second(parameter: Tensor) -> Tensor:
@@ -208,13 +250,13 @@ def _from_second(parameter: Tensor) -> Tensor:
 
 
 def _sum_after_first(gradients: Tensor, parameter: Tensor) -> Tensor:
-    """Gradient of a parameter that leads into steps 1 and later, given that of each step of each sequence."""
+    """Gradient of a parameter that leads into steps 1 and later, from the gradients of all steps and sequences."""
     total = torch.zeros_like(parameter)
     part = _from_second(total)
     part.add_(sum_to(gradients[1:], *part.shape[:2]))
     return total
 
 
-def _as_noise(gradient: Tensor, noise: Tensor) -> Tensor:
-    """The gradient of a full covariance in the form in which the noise was given."""
+def _like_noise(gradient: Tensor, noise: Tensor) -> Tensor:
+    """The gradient of a covariance, or its diagonal if the noise is given by variances."""
     return gradient.diagonal(dim1=-2, dim2=-1) if noise.ndim == 3 else gradient

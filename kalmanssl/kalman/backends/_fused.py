@@ -1,4 +1,4 @@
-"""The filter of models whose covariances differ between sequences, by compiled kernels, with its derivatives."""
+"""The filter by compiled kernels, with its derivatives, for models whose covariances differ between sequences."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from kalmanssl.kalman._dtypes import MIN_NOISE_RATIO, MIN_VARIANCE_RATIO
 from kalmanssl.kalman._linalg import NotPositiveDefiniteError, inverse_transpose, safe_cholesky, symmetrize
 from kalmanssl.kalman._model import Model, Observations, mask_observations, to_float64
 from kalmanssl.kalman._moments import INNOVATION_COV, Moments
-from kalmanssl.kalman.backends._layouts import Lanes, Packed, Rows
+from kalmanssl.kalman.backends._layouts import BatchVectorized, Packed, StateVectorized
 from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed
+from kalmanssl.kalman.kernels import _filter_adjoint_kernels as adjoint_kernels
 from kalmanssl.kalman.kernels import _filter_kernels as kernels
 from kalmanssl.kalman.kernels import run_blocks
 
@@ -26,21 +27,22 @@ _MISSING = -1.0  # a variance that marks a missing channel
 
 
 def filter_fused(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
-    """Run the filter on the CPU; first derivatives only.
+    """Run the filter on the CPU; only first derivatives are available.
 
-    Without a `precision` it is that of y where that proves to be enough, and float64 otherwise.
+    Without a `precision` the computation has the data type of y if that proves accurate enough, and float64 otherwise.
 
     Raises
     ------
     NotPositiveDefiniteError
-        If an innovation variance or a variance of the state is not positive in the precision asked for, or in float64.
+        If an innovation variance or a variance of the state is not positive in the requested precision, or in float64
+        if none is requested.
     """
     y = observations.y
     half_log_det: Tensor | float = 0.5 * LOG_2PI * number_observed(observations)
     if model.R.ndim == 4:
         model, observations = to_float64(model, observations)
-        model, y, whitening = _whitened(mask_observations(model, observations.mask), observations.y)
-        half_log_det = half_log_det + whitening
+        model, y, half_log_det_R = _whiten(mask_observations(model, observations.mask), observations.y)
+        half_log_det = half_log_det + half_log_det_R
     elif observations.mask is not None:
         model = replace(model, R=torch.where(observations.mask, model.R, model.R.new_tensor(_MISSING)))
     arguments = (y, model.R, model.A, model.b, model.Q, model.C, model.m0[:, None], model.P0[:, None])
@@ -49,20 +51,19 @@ def filter_fused(model: Model, observations: Observations, precision: torch.dtyp
         constant, rest = (0.0, half_log_det) if isinstance(half_log_det, Tensor) else (half_log_det, None)
         mean, cov, log_density, status = _Fused.apply(*arguments, dtype, constant)
         log_likelihood = log_density if rest is None else log_density - rest
-        moments = Moments(mean, cov, log_likelihood, smallest_variance=status[:, 0])
-        return moments, status
+        return Moments(mean, cov, log_likelihood, smallest_variance=status[:, 0]), status
 
     if precision is None and y.dtype == torch.float32:
         with suppress(NotPositiveDefiniteError):
             moments, status = run(torch.float32)
-            _, variance_share, _, noise_share = status.amin(0).tolist()
-            if variance_share >= MIN_VARIANCE_RATIO and noise_share >= MIN_NOISE_RATIO:
+            _, variance_ratio, _, noise_ratio = status.amin(0).tolist()
+            if variance_ratio >= MIN_VARIANCE_RATIO and noise_ratio >= MIN_NOISE_RATIO:
                 return moments
     return run(precision or torch.float64)[0]
 
 
-def _whitened(model: Model, y: Tensor) -> tuple[Model, Tensor, Tensor]:
-    """The same model with channels whose noise is independent and of unit variance."""
+def _whiten(model: Model, y: Tensor) -> tuple[Model, Tensor, Tensor]:
+    """Transform the channels so that R is the identity; returns the model, the observations, and log det R / 2."""
     factor = safe_cholesky(model.R, "observation noise R")
     eye = torch.eye(factor.shape[-1], dtype=factor.dtype)
     whitener = inverse_transpose(factor, eye).mT
@@ -71,16 +72,16 @@ def _whitened(model: Model, y: Tensor) -> tuple[Model, Tensor, Tensor]:
     return white, (whitener @ y[..., None])[..., 0], half_log_det
 
 
-def _layout(batch: int, state: int, dtype: np.dtype) -> Lanes | Rows:
-    """The faster of the two: measured, lanes gain with the batch and rows with the state."""
-    return Lanes(batch, dtype) if state < 16 and 2 * batch > state else Rows(batch, dtype)
+def _choose_layout(batch: int, state: int, dtype: np.dtype) -> BatchVectorized | StateVectorized:
+    """The faster layout according to measurements: one is better for large batches, the other for large states."""
+    return BatchVectorized(batch, dtype) if state < 16 and 2 * batch > state else StateVectorized(batch, dtype)
 
 
 class _Fused(torch.autograd.Function):
-    """Parameters with both axes, R negative where a channel is missing, to filtered moments and log-densities.
+    """Filtered moments and log-densities from parameters with batch and time axes, R negative for missing channels.
 
-    The last result (batch, 4) is the status of each sequence: least variance of the state, least ratio of two of them,
-    least variance of an innovation, least share of the noise in one.
+    The last result (batch, 4) is the status of each sequence: the smallest variance of the state, the smallest ratio of
+    two of its variances, the smallest innovation variance, and the smallest ratio of the noise variance to it.
     """
 
     @staticmethod
@@ -100,40 +101,37 @@ class _Fused(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         batch, steps, obs = y.shape
         state = A.shape[-1]
-        given = (y, R, A, b, Q, C, m0, P0)
-        layout = _layout(batch, state, np.dtype(np.float32 if dtype == torch.float32 else np.float64))
-        sizes = (steps, state, obs, layout.vectors(state), layout.unit, Q.ndim == 4)
-        inputs = [layout.pack(p.detach().numpy(), of_state=i > 1) for i, p in enumerate(given)]
+        parameters = (y, R, A, b, Q, C, m0, P0)
+        layout = _choose_layout(batch, state, np.dtype(np.float32 if dtype == torch.float32 else np.float64))
+        sizes = (steps, state, obs, layout.vectors(state), layout.vector_stride, Q.ndim == 4)
+        inputs = [layout.pack(p.detach().numpy(), of_state=i > 1) for i, p in enumerate(parameters)]
         shapes = ((state,), (state, state), (obs, state), (obs,), (obs,))
-        outputs = [layout.room(steps, shape, of_state=i < 3) for i, shape in enumerate(shapes)]
-        status = layout.room(1, (4,), of_state=False)
-        kernel = kernels.forward_lanes if isinstance(layout, Lanes) else kernels.forward_rows
-        arguments = (sizes, *_split(inputs), *_split([*outputs, status]))
+        outputs = [layout.allocate(steps, shape, of_state=i < 3) for i, shape in enumerate(shapes)]
+        packed_status = layout.allocate(1, (4,), of_state=False)
+        batched = isinstance(layout, BatchVectorized)
+        kernel = kernels.forward_batch_vectorized if batched else kernels.forward_state_vectorized
+        arguments = (sizes, *_split(inputs), *_split([*outputs, packed_status]))
         run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks, _operations(batch, sizes))
 
-        found = torch.from_numpy(layout.unpack(status.flat, 1, (4,), of_state=False)[:, 0])
-        least_variance, _, least_spread, _ = found.amin(0).tolist()
-        if not (least_variance > 0 and least_spread > 0):  # NaN is neither
-            raise NotPositiveDefiniteError(
-                f"{INNOVATION_COV}: not positive definite in {str(dtype).removeprefix('torch.')}; "
-                "leave out precision or pass torch.float64"
-            )
-        error, inverse = (layout.unpack(packed.flat, steps, (obs,), of_state=False) for packed in outputs[3:])
-        # The gain of a missing channel is 0, and so is what it adds.
-        log_precision = np.log(np.where(inverse > 0, inverse, 1), dtype=inverse.dtype)
-        log_density = 0.5 * (log_precision - error * error * inverse).sum(-1) - log_precision.dtype.type(constant)
-        # Kept as tensors, so that writing into what is handed out does not go unnoticed.
+        status = torch.from_numpy(layout.unpack(packed_status.flat, 1, (4,), of_state=False)[:, 0])
+        _check_status(status, dtype)
+        innovation, inverse = (layout.unpack(packed.flat, steps, (obs,), of_state=False) for packed in outputs[3:])
+        # The inverse variance of a missing channel is 0. Its log is replaced by 0, so that the channel adds nothing.
+        log_inverse = np.log(np.where(inverse > 0, inverse, 1), dtype=inverse.dtype)
+        log_density = 0.5 * (log_inverse - innovation * innovation * inverse).sum(-1)
+        log_density -= log_density.dtype.type(constant)
+        # Saved as tensors, so that autograd notices if the caller modifies the returned views.
         mean, cov = (torch.from_numpy(packed.flat) for packed in outputs[:2])
         ctx.save_for_backward(mean, cov)
-        ctx.kept = layout, sizes, outputs, inputs[2], inputs[5]
-        ctx.shapes = [tuple(p.shape) for p in given]
-        ctx.dtypes = [p.dtype for p in given]
-        ctx.mark_non_differentiable(found)
+        ctx.saved = layout, sizes, outputs, inputs[2], inputs[5]
+        ctx.shapes = [tuple(p.shape) for p in parameters]
+        ctx.dtypes = [p.dtype for p in parameters]
+        ctx.mark_non_differentiable(status)
         return (
             _view(layout, mean, steps, (state,)),
             _view(layout, cov, steps, (state, state)),
             torch.from_numpy(log_density),
-            found,
+            status,
         )
 
     @staticmethod
@@ -141,26 +139,28 @@ class _Fused(torch.autograd.Function):
     def backward(
         ctx: Any, g_mean: Tensor | None, g_cov: Tensor | None, g_ll: Tensor | None, *_: None
     ) -> tuple[Tensor | None, ...]:
-        layout, sizes, outputs, A, C = ctx.kept
-        ctx.saved_tensors  # noqa: B018  raises if what was handed out has been written into
+        layout, sizes, outputs, A, C = ctx.saved
+        ctx.saved_tensors  # noqa: B018  raises if the caller has modified a returned view
         steps, _, obs = sizes[:3]
         nothing = Packed(outputs[0].flat, (0, 0))
         weight = np.zeros((1, 1, 1)) if g_ll is None else g_ll.numpy()[..., None]
-        from_outside = [
+        incoming = [
             layout.pack(weight, of_state=False),
             nothing if g_mean is None else layout.pack(g_mean.numpy(), of_state=True),
             nothing if g_cov is None else layout.pack(symmetrize(g_cov).numpy(), of_state=True),
         ]
         wanted = ctx.needs_input_grad[:8]
         needs = (g_mean is not None, g_cov is not None, wanted[2], wanted[5])
-        per_step = [layout.room(steps, (obs,), of_state=False) for _ in range(2)]
+        per_step = [layout.allocate(steps, (obs,), of_state=False) for _ in range(2)]
         totals = [
-            layout.room(shape[1] if i not in (0, 3) or wanted[i + 2] else 1, shape[2:], of_state=True, totals=True)
+            layout.allocate(shape[1] if i not in (0, 3) or wanted[i + 2] else 1, shape[2:], of_state=True, totals=True)
             for i, shape in enumerate(ctx.shapes[2:])
         ]
-        kernel = kernels.backward_lanes if isinstance(layout, Lanes) else kernels.backward_rows
-        inputs = [*outputs, A, C, *from_outside]
-        arguments = (sizes, needs, *_split(inputs), *_split(per_step), *_split(totals))
+        batched = isinstance(layout, BatchVectorized)
+        kernel = adjoint_kernels.backward_batch_vectorized if batched else adjoint_kernels.backward_state_vectorized
+        per_step_arrays, (per_step_strides, _) = _split(per_step)
+        inputs = _split([*outputs, A, C, *incoming])
+        arguments = (sizes, needs, *inputs, per_step_arrays, per_step_strides, *_split(totals))
         run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks, _operations(layout.batch, sizes))
 
         gradients: list[Tensor | None] = []
@@ -174,23 +174,34 @@ class _Fused(torch.autograd.Function):
         return (*gradients, None, None)
 
 
+def _check_status(status: Tensor, dtype: torch.dtype) -> None:
+    """Raise if a variance of the state or of an innovation is not positive."""
+    state_variance, _, innovation_variance, _ = status.amin(0).tolist()
+    if not (state_variance > 0 and innovation_variance > 0):  # also if one is NaN
+        raise NotPositiveDefiniteError(
+            f"{INNOVATION_COV}: not positive definite in {str(dtype).removeprefix('torch.')}; "
+            "leave out precision or pass torch.float64"
+        )
+
+
 def _operations(batch: int, sizes: tuple[Any, ...]) -> int:
-    """About how many floating-point operations a pass takes."""
+    """Approximate number of floating-point operations of a pass."""
     steps, state, obs = sizes[:3]
     return 4 * batch * steps * state * state * (state + obs)
 
 
-def _view(layout: Lanes | Rows, flat: Tensor, steps: int, shape: tuple[int, ...]) -> Tensor:
-    """What `unpack` is for arrays, for a tensor, with which the view shares its count of changes."""
+def _view(layout: BatchVectorized | StateVectorized, flat: Tensor, steps: int, shape: tuple[int, ...]) -> Tensor:
+    """`unpack` for a tensor; the view shares the version counter of `flat`, by which autograd notices changes."""
     like = layout.unpack(flat.numpy(), steps, shape, of_state=True)
     return flat.as_strided(like.shape, [stride // like.itemsize for stride in like.strides])
 
 
 def _sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Sum over the axes that the parameter does not have."""
+    """Sum over the batch and time axes that the parameter does not have."""
     axes = tuple(axis for axis in (0, 1) if shape[axis] == 1 and gradient.shape[axis] > 1)
     return gradient.sum(axes, keepdims=True, dtype=np.float64) if axes else gradient
 
 
-def _split(packed: list[Packed]) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    return tuple(p.flat for p in packed), np.array([p.place for p in packed], dtype=np.int64)
+def _split(packed: list[Packed]) -> tuple[tuple[np.ndarray, ...], tuple[tuple[int, int], ...]]:
+    """The flat arrays and their strides."""
+    return tuple(p.flat for p in packed), tuple(p.strides for p in packed)

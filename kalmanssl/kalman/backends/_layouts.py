@@ -1,7 +1,7 @@
-"""How sequences lie in memory for the compiled kernels (`_filter_kernels.py`).
+"""Memory layouts of the sequences for the compiled kernels (`_filter_kernels.py`).
 
-Every array is flat. `place` says how far its beginning moves from block to block and from step to step; 0 where nothing
-varies along that axis. Arrays come from numpy, whose overhead is a fraction of torch's where they are small.
+Every array is flat. Its strides say how far apart two blocks of sequences are, and two time steps; a stride is 0 along
+an axis on which nothing varies. The arrays are numpy's, whose overhead for small ones is a fraction of torch's.
 """
 
 from __future__ import annotations
@@ -11,38 +11,38 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Lanes", "Packed", "Rows", "vector_width"]
+__all__ = ["BatchVectorized", "Packed", "StateVectorized", "vector_width"]
 
 _VECTOR_BYTES = 32
 
 
 def vector_width(dtype: np.dtype) -> int:
-    """How many numbers make a vector in the kernels."""
+    """Numbers in a SIMD vector of the kernels."""
     return _VECTOR_BYTES // dtype.itemsize
 
 
 class Packed(NamedTuple):
-    """A flat array with the steps from one block and from one time step to the next."""
+    """A flat array, with the distances from block to block and from time step to time step."""
 
     flat: np.ndarray
-    place: tuple[int, int]
+    strides: tuple[int, int]
 
 
-class Lanes:
-    """Sequences innermost: (time|1, …, sequences), filled up to whole vectors with copies of the last one."""
+class BatchVectorized:
+    """Sequences last, (time|1, …, sequences); copies of the last sequence complete the last SIMD vector."""
 
     def __init__(self, batch: int, dtype: np.dtype) -> None:
         self.batch, self.dtype, self.width = batch, dtype, vector_width(dtype)
         self.blocks = -(-batch // self.width)
-        self.unit = self.blocks * self.width
+        self.vector_stride = self.blocks * self.width
 
     def vectors(self, state: int) -> int:
-        """Vectors in a row of a matrix with that many columns."""
+        """SIMD vectors in a row of a matrix with `state` columns."""
         return state
 
     def pack(self, value: np.ndarray, *, of_state: bool) -> Packed:
-        """Copy of an array (batch|1, time|1, …)."""
-        out = np.empty((*value.shape[1:], self.unit), self.dtype)
+        """Copy an array (batch|1, time|1, …) into this layout; `of_state` is True if its last axis is the state."""
+        out = np.empty((*value.shape[1:], self.vector_stride), self.dtype)
         if len(value) == 1:
             out[...] = value[0, ..., None]
         else:
@@ -50,47 +50,47 @@ class Lanes:
             out[..., self.batch :] = value[-1, ..., None]
         return Packed(out.reshape(-1), (self.width, out[0].size if value.shape[1] > 1 else 0))
 
-    def room(self, time: int, shape: tuple[int, ...], *, of_state: bool, totals: bool = False) -> Packed:
-        """Memory for a result (batch, time, *shape); zeros in float64 for totals."""
-        size = math.prod(shape) * self.unit
+    def allocate(self, time: int, shape: tuple[int, ...], *, of_state: bool, totals: bool = False) -> Packed:
+        """Allocate a result (batch, time, *shape); with `totals`, zeros in float64."""
+        size = math.prod(shape) * self.vector_stride
         flat = np.zeros(time * size) if totals else np.empty(time * size, self.dtype)
         return Packed(flat, (self.width, size if time > 1 else 0))
 
     def unpack(self, flat: np.ndarray, time: int, shape: tuple[int, ...], *, of_state: bool) -> np.ndarray:
-        """View of a result as (batch, time, *shape)."""
-        value = flat.reshape(time, *shape, self.unit)[..., : self.batch]
+        """View a result as (batch, time, *shape)."""
+        value = flat.reshape(time, *shape, self.vector_stride)[..., : self.batch]
         return value.transpose(value.ndim - 1, *range(value.ndim - 1))
 
 
-class Rows:
-    """One sequence after the other; what has the state as last axis is filled up to whole vectors with zeros."""
+class StateVectorized:
+    """One sequence after the other; if the last axis is the state, zeros complete its last SIMD vector."""
 
     def __init__(self, batch: int, dtype: np.dtype) -> None:
         self.batch, self.dtype, self.width = batch, dtype, vector_width(dtype)
-        self.blocks, self.unit = batch, self.width
+        self.blocks, self.vector_stride = batch, self.width
 
     def vectors(self, state: int) -> int:
-        """Vectors in a row of a matrix with that many columns."""
+        """SIMD vectors in a row of a matrix with `state` columns."""
         return -(-state // self.width)
 
-    def _inner(self, shape: tuple[int, ...], of_state: bool) -> tuple[int, ...]:
+    def _padded(self, shape: tuple[int, ...], of_state: bool) -> tuple[int, ...]:
         return (*shape[:-1], self.vectors(shape[-1]) * self.width) if of_state else shape
 
     def pack(self, value: np.ndarray, *, of_state: bool) -> Packed:
-        """Copy of an array (batch|1, time|1, …)."""
+        """Copy an array (batch|1, time|1, …) into this layout; `of_state` is True if its last axis is the state."""
         batch, time, *shape = value.shape
-        inner = self._inner(tuple(shape), of_state)
-        out = np.zeros((batch, time, *inner), self.dtype) if of_state else np.empty(value.shape, self.dtype)
+        padded = self._padded(tuple(shape), of_state)
+        out = np.zeros((batch, time, *padded), self.dtype) if of_state else np.empty(value.shape, self.dtype)
         out[..., : shape[-1]] = value
-        size = math.prod(inner)
+        size = math.prod(padded)
         return Packed(out.reshape(-1), (time * size if batch > 1 else 0, size if time > 1 else 0))
 
-    def room(self, time: int, shape: tuple[int, ...], *, of_state: bool, totals: bool = False) -> Packed:
-        """Memory for a result (batch, time, *shape); zeros in float64 for totals."""
-        size = math.prod(self._inner(shape, of_state))
+    def allocate(self, time: int, shape: tuple[int, ...], *, of_state: bool, totals: bool = False) -> Packed:
+        """Allocate a result (batch, time, *shape); with `totals`, zeros in float64."""
+        size = math.prod(self._padded(shape, of_state))
         flat = np.zeros(self.batch * time * size) if totals else np.empty(self.batch * time * size, self.dtype)
         return Packed(flat, (time * size, size if time > 1 else 0))
 
     def unpack(self, flat: np.ndarray, time: int, shape: tuple[int, ...], *, of_state: bool) -> np.ndarray:
-        """View of a result as (batch, time, *shape)."""
-        return flat.reshape(self.batch, time, *self._inner(shape, of_state))[..., : shape[-1]]
+        """View a result as (batch, time, *shape)."""
+        return flat.reshape(self.batch, time, *self._padded(shape, of_state))[..., : shape[-1]]

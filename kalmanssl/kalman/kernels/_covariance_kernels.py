@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.kalman.kernels._jit import compiled
+from kalmanssl.kalman.kernels._jit import cached_njit
 from kalmanssl.kalman.kernels._matrix_kernels import add_noise, inverse_factor, product, symmetric_part, transpose
 
 __all__ = ["riccati", "smoother_gains"]
 
 
-@compiled
+@cached_njit
 def _has_settled(cov: Any, before: int, now: int, n: int, stride: int, tolerance: float) -> bool:
     for i in range(n):
         for j in range(i + 1):
@@ -23,7 +23,7 @@ def _has_settled(cov: Any, before: int, now: int, n: int, stride: int, tolerance
     return True
 
 
-@compiled
+@cached_njit
 def riccati(
     first: int,
     count: int,
@@ -105,7 +105,7 @@ def riccati(
     return count
 
 
-@compiled
+@cached_njit
 def smoother_gains(
     Pf: Any,
     A: Any,

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kalmanssl.kalman.kernels._jit import compiled
+from kalmanssl.kalman.kernels._jit import cached_njit
 from kalmanssl.kalman.kernels._simd import broadcast, fma, load, store, width
 
 __all__ = ["add_noise", "inverse_factor", "product", "symmetric_part", "transpose"]
 
 
-@compiled
+@cached_njit
 def product(
     out: Any,
     o: int,
@@ -98,7 +98,7 @@ def product(
             store(out, o0 + c, s00 + s10)
 
 
-@compiled
+@cached_njit
 def transpose(out: Any, out_stride: int, matrix: Any, start: int, rows: int, columns: int, stride: int) -> None:
     """Transpose a matrix (rows, columns)."""
     for i in range(rows):
@@ -106,7 +106,7 @@ def transpose(out: Any, out_stride: int, matrix: Any, start: int, rows: int, col
             out[j * out_stride + i] = matrix[start + i * stride + j]
 
 
-@compiled
+@cached_njit
 def symmetric_part(out: Any, start: int, matrix: Any, n: int, stride: int) -> None:
     """The mean of a matrix and its transpose."""
     for i in range(n):
@@ -117,7 +117,7 @@ def symmetric_part(out: Any, start: int, matrix: Any, n: int, stride: int) -> No
             out[start + j * stride + i] = mean
 
 
-@compiled
+@cached_njit
 def add_noise(cov: Any, start: int, noise: Any, t: int, diagonal: bool, n: int, stride: int) -> None:
     """Add the noise of step `t`, variances (steps, n) or covariances (steps, n, n) without padding."""
     if diagonal:
@@ -129,7 +129,7 @@ def add_noise(cov: Any, start: int, noise: Any, t: int, diagonal: bool, n: int, 
                 cov[start + i * stride + j] += noise[(t * n + i) * n + j]
 
 
-@compiled
+@cached_njit
 def inverse_factor(V: Any, v: int, cov: Any, f: int, U: Any, n: int, stride: int) -> bool:
     """Inverse V of the upper Cholesky factor U of a covariance; False if it is not positive definite."""
     for i in range(n):

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.kalman.kernels._jit import compiled
+from kalmanssl.kalman.kernels._jit import cached_njit
 from kalmanssl.kalman.kernels._matrix_kernels import product, symmetric_part, transpose
 
 __all__ = ["affine_scan", "covariance_recursion", "means", "means_adjoint"]
 
 
-@compiled
+@cached_njit
 def affine_scan(
     x: Any, matrices: Any, distinct: int, group: int, size: tuple[int, int, int, int], reverse: bool, part: Any
 ) -> None:
@@ -40,7 +40,7 @@ def affine_scan(
             s = end
 
 
-@compiled
+@cached_njit
 def covariance_recursion(X: Any, G: Any, own: bool, size: tuple[int, int, int, int], reverse: bool, part: Any) -> None:
     """X[t+1] += G[t] X[t] G[t]' in place for t = 0, 1, …; with `reverse` X[t] += G[t] X[t+1] G[t]', from the end on.
 
@@ -63,7 +63,7 @@ def covariance_recursion(X: Any, G: Any, own: bool, size: tuple[int, int, int, i
             symmetric_part(X, here, X[here : here + matrix], n, stride)
 
 
-@compiled
+@cached_njit
 def means(
     mp: Any,
     mf: Any,
@@ -110,7 +110,7 @@ def means(
             log_density[t * batch + first + i] = log_det[k] - 0.5 * total
 
 
-@compiled
+@cached_njit
 def means_adjoint(
     to_mp: Any,
     to_mf: Any,

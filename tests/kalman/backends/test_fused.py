@@ -1,4 +1,4 @@
-"""The compiled kernels: both layouts against the textbook's loop, in every shape that tells them apart."""
+"""The compiled kernels in both memory layouts, compared with the reference implementation."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from dense_joint import Joint, make_problem
 
 from kalmanssl.kalman import JitterWarning, kalman_filter
 from kalmanssl.kalman._validation import check_model, check_observations
-from kalmanssl.kalman.backends import _dispatch as implementations
+from kalmanssl.kalman.backends import _dispatch as dispatch
 from kalmanssl.kalman.backends import _fused as fused
-from kalmanssl.kalman.backends._layouts import Lanes, Rows, vector_width
+from kalmanssl.kalman.backends._layouts import BatchVectorized, StateVectorized, vector_width
 from kalmanssl.kalman.backends._reference import filter_reference
-from kalmanssl.kalman.kernels import _jit as compiled
+from kalmanssl.kalman.kernels import _jit as jit
 from kalmanssl.kalman.kernels import run_blocks
 
-LAYOUTS = {"lanes": Lanes, "rows": Rows}
-SHAPES = {  # batch, time, state, obs: around whole vectors and tiles, and where there is only one of a thing
-    "one of each": (1, 1, 1, 1),
+LAYOUTS = {"batch-vectorized": BatchVectorized, "state-vectorized": StateVectorized}
+# batch, time, state, obs: sizes around whole SIMD vectors and tiles, and sizes of 1
+SHAPES = {
+    "all sizes 1": (1, 1, 1, 1),
     "one step": (3, 1, 3, 2),
     "two steps": (2, 2, 5, 1),
     "odd": (5, 9, 7, 3),
-    "a vector of sequences": (8, 12, 4, 4),
-    "one more": (9, 12, 5, 2),
+    "one SIMD vector of sequences": (8, 12, 4, 4),
+    "one sequence more than a SIMD vector": (9, 12, 5, 2),
     "more channels than states": (3, 20, 2, 6),
-    "longer than what is summed up at once": (2, 150, 4, 2),
+    "longer than the segments of sums": (2, 150, 4, 2),
 }
 
 
 @pytest.fixture(params=LAYOUTS)
 def layout(request, monkeypatch):
-    monkeypatch.setattr(fused, "_layout", lambda batch, state, dtype: LAYOUTS[request.param](batch, dtype))
+    monkeypatch.setattr(fused, "_choose_layout", lambda batch, state, dtype: LAYOUTS[request.param](batch, dtype))
     return request.param
 
 
 def run(function, problem, dtype, *more):
-    """Moments, and gradients of a loss that depends on every output of the kernels."""
+    """Return the moments, and the gradients of a loss that depends on every output of the kernels."""
     values = {"y": torch.nan_to_num(problem.y, nan=0.3), **problem.parameters}
     values = {name: value.detach().to(dtype).requires_grad_() for name, value in values.items()}
     arguments = {"b": None, **values}
@@ -55,7 +56,7 @@ def run(function, problem, dtype, *more):
     loss = sum((w.double() * x).sum() for w, x in zip(weights, found, strict=True))
     gradients = torch.autograd.grad(loss, list(values.values()), materialize_grads=True)
     named = dict(zip(values, gradients, strict=True))
-    for name in ("Q", "R", "P0"):  # of a symmetric matrix only the symmetric part is defined
+    for name in ("Q", "R", "P0"):  # only the symmetric part of the gradient is defined
         if name in named and (values[name].ndim in (2, 4) or (name == "P0" and values[name].ndim == 3)):
             named[name] = 0.5 * (named[name] + named[name].mT)
     return found, named
@@ -75,7 +76,7 @@ def assert_same(problem, dtype=torch.float64, rtol=1e-9):
 
 @pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_shape(layout, shape, full):
+def test_results_and_gradients_agree_with_the_reference_for_every_shape(layout, shape, full):
     batch, time, state, obs = SHAPES[shape]
     problem = make_problem(batch=batch, time=time, state=state, obs=obs, full=full)
     problem.parameters["A"] = 0.7 * problem.parameters["A"]
@@ -85,12 +86,14 @@ def test_every_shape(layout, shape, full):
 @pytest.mark.parametrize("missing", ["none", "steps", "channels", "all"])
 @pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
 @pytest.mark.parametrize("varies", ["none", "time", "batch", "both", "mixed"])
-def test_every_kind_of_parameter_and_mask(layout, varies, full, missing):
+def test_results_and_gradients_agree_with_the_reference_for_every_kind_of_parameter_and_mask(
+    layout, varies, full, missing
+):
     assert_same(make_problem(varies=varies, full=full, missing=missing, batch=3, time=8, state=4, obs=3))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_float32(layout, seed):
+def test_float32_results_and_gradients_agree_with_the_reference(layout, seed):
     problem = make_problem(varies="both", missing="channels", batch=9, time=100, state=6, obs=3, seed=seed)
     problem.parameters["A"] = 0.5 * problem.parameters["A"]
     for name, value in problem.parameters.items():
@@ -99,7 +102,7 @@ def test_float32(layout, seed):
     assert_same(problem, torch.float32, rtol=1e-4)
 
 
-def test_against_the_joint_gaussian(layout):
+def test_moments_and_likelihood_are_those_of_the_joint_gaussian(layout):
     problem = make_problem(varies="both", missing="channels", batch=3)
     found, _ = run(fused.filter_fused, problem, torch.float64)
     for n in range(3):
@@ -111,8 +114,8 @@ def test_against_the_joint_gaussian(layout):
             np.testing.assert_allclose(found[2][n, t].detach(), cov, rtol=1e-9, atol=1e-9)
 
 
-def test_rounding_does_not_grow_over_a_long_sequence(layout):
-    """A state that turns without damping and is hardly observed: asymmetry of its covariance would be kept."""
+def test_rounding_errors_do_not_grow_over_a_long_sequence(layout):
+    """An undamped, rotating state with weak observations would preserve any asymmetry of its covariance."""
     turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(0)))[0]
     generator = torch.Generator().manual_seed(1)
     y = torch.randn(1, 5000, 2, generator=generator)
@@ -124,7 +127,7 @@ def test_rounding_does_not_grow_over_a_long_sequence(layout):
     assert torch.linalg.eigvalsh(out.filtered_cov.double()).min() > 0
 
 
-def test_outputs_that_are_written_into_do_not_spoil_the_gradient_silently(layout):
+def test_backward_raises_if_an_output_was_modified_in_place(layout):
     problem = make_problem(varies="both")
     y = problem.y.requires_grad_()
     out = kalman_filter(y, **problem.parameters)
@@ -133,7 +136,7 @@ def test_outputs_that_are_written_into_do_not_spoil_the_gradient_silently(layout
         out.log_likelihood.sum().backward()
 
 
-def test_blocks_are_shared_out_among_threads_and_each_is_done_once(monkeypatch):
+def test_every_block_is_processed_once_with_any_number_of_threads(monkeypatch):
     for threads in (1, 2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
         for blocks in (1, 2, 5, 7):
@@ -142,15 +145,15 @@ def test_blocks_are_shared_out_among_threads_and_each_is_done_once(monkeypatch):
             assert sorted(done) == list(range(blocks))
 
 
-def test_little_work_is_not_handed_over(monkeypatch):
+def test_little_work_stays_in_the_calling_thread(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     parts = []
     run_blocks(lambda first, last: parts.append((first, last)), 8, 1000)
     assert parts == [(0, 8)]
 
 
-def test_threads_give_the_same(monkeypatch):
-    monkeypatch.setattr(compiled, "_OPERATIONS_OF_A_THREAD", 1)
+def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
+    monkeypatch.setattr(jit, "_OPERATIONS_PER_THREAD", 1)
     problem = make_problem(varies="both", batch=40)
     results = []
     for threads in (1, 2):
@@ -169,15 +172,14 @@ def test_an_error_in_a_thread_is_raised(monkeypatch):
         run_blocks(work, 4, 10**9)
 
 
-def test_width_of_a_vector_is_the_same_in_python_and_in_compiled_code():
+def test_width_of_a_simd_vector_is_the_same_in_python_and_in_compiled_code():
     from kalmanssl.kalman.kernels._simd import Vector, types
 
     assert vector_width(np.dtype(np.float32)) == Vector(types.float32).width
     assert vector_width(np.dtype(np.float64)) == Vector(types.float64).width
 
 
-def test_the_kernels_are_used(monkeypatch):
-    """What makes the filter fast is not skipped without anybody noticing."""
+def test_the_filter_uses_the_kernels(monkeypatch):
     used = []
     monkeypatch.setattr(fused, "filter_fused", lambda *a, real=fused.filter_fused: used.append(1) or real(*a))
     problem = make_problem(varies="both")
@@ -185,21 +187,21 @@ def test_the_kernels_are_used(monkeypatch):
     assert used
 
 
-def test_without_numba_it_says_so_once_and_gives_the_same(monkeypatch):
+def test_without_numba_the_filter_warns_once_and_gives_the_same_result(monkeypatch):
     problem = make_problem(varies="both")
     expected = kalman_filter(problem.y, **problem.parameters)
-    monkeypatch.setattr(compiled, "find_spec", lambda name: None)
-    compiled.has_compiler.cache_clear()
+    monkeypatch.setattr(jit, "find_spec", lambda name: None)
+    jit.has_compiler.cache_clear()
     try:
-        with pytest.warns(compiled.SlowPathWarning, match="numba is not installed") as warned:
+        with pytest.warns(jit.SlowPathWarning, match="numba is not installed") as warned:
             outs = [kalman_filter(problem.y, **problem.parameters) for _ in range(2)]
         assert len(warned) == 1
     finally:
-        compiled.has_compiler.cache_clear()
+        jit.has_compiler.cache_clear()
     torch.testing.assert_close(outs[0].filtered_cov, expected.filtered_cov)
 
 
-def test_no_place_to_keep_compiled_code_is_said_once_and_is_no_obstacle():
+def test_without_a_cache_folder_the_filter_warns_once_and_works():
     code = (
         "import warnings, torch\n"
         "from numba.core import caching\n"
@@ -220,22 +222,22 @@ def test_no_place_to_keep_compiled_code_is_said_once_and_is_no_obstacle():
     assert float(value) == 0.5
 
 
-def test_compiled_code_is_not_kept_beyond_a_change_of_what_it_calls(tmp_path, monkeypatch):
+def test_cached_code_is_not_reused_after_a_change_in_any_kernel_module(tmp_path, monkeypatch):
     names = []
     for source in ("one", "other"):
         (tmp_path / "_matrix_kernels.py").write_text(source)
         (tmp_path / "_simd.py").write_text("")
-        monkeypatch.setattr(compiled, "__file__", str(tmp_path / "_jit.py"))
-        compiled._fingerprint.cache_clear()
-        names.append(compiled._fingerprint())
-    compiled._fingerprint.cache_clear()
+        monkeypatch.setattr(jit, "__file__", str(tmp_path / "_jit.py"))
+        jit._source_hash.cache_clear()
+        names.append(jit._source_hash())
+    jit._source_hash.cache_clear()
     assert names[0] != names[1]
     monkeypatch.undo()
-    assert compiled.compiled(lambda x: x).py_func.__qualname__.endswith(compiled._fingerprint())
+    assert jit.cached_njit(lambda x: x).py_func.__qualname__.endswith(jit._source_hash())
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.float64])
-def test_precision_by_one_argument(precision):
+def test_precision_argument_sets_the_precision_of_the_computation(precision):
     problem = make_problem(varies="both", batch=3)
     y, parameters = problem.y.float(), {name: value.float() for name, value in problem.parameters.items()}
     out = kalman_filter(y, **parameters, precision=precision)
@@ -245,7 +247,7 @@ def test_precision_by_one_argument(precision):
     assert error < (1e-3 if precision == torch.float32 else 2e-6)
 
 
-def test_float32_that_was_asked_for_and_does_not_do_is_an_error():
+def test_requested_float32_that_is_not_accurate_enough_is_an_error():
     generator = torch.Generator().manual_seed(0)
     A = torch.linalg.qr(torch.randn(16, 16, generator=generator))[0]
     C = torch.randn(8, 16, generator=generator)
@@ -258,14 +260,12 @@ def test_float32_that_was_asked_for_and_does_not_do_is_an_error():
         kalman_filter(y, **values, precision=torch.float32)
 
 
-def test_the_plain_path_mends_what_the_kernels_refuse(monkeypatch):
-    """An observation without noise of a state that is known already has no variance left to divide by."""
+def test_the_torch_implementation_adds_jitter_where_the_kernels_fail(monkeypatch):
+    """A noise-free observation of a state that is already known has an innovation variance of zero."""
     y = torch.zeros(2, 3, 1, dtype=torch.float64)
     one = torch.ones(1, 1, dtype=torch.float64)
     used = []
-    monkeypatch.setattr(
-        implementations, "filter_adjoint", lambda *a, real=implementations.filter_adjoint: used.append(1) or real(*a)
-    )
+    monkeypatch.setattr(dispatch, "filter_adjoint", lambda *a, real=dispatch.filter_adjoint: used.append(1) or real(*a))
     with pytest.warns(JitterWarning, match="positive definite only after"):
         out = kalman_filter(y, A=one, Q=0 * one[0], C=one, R=torch.zeros(2, 3, 1, dtype=torch.float64))
     assert used
