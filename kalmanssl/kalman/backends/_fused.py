@@ -158,9 +158,9 @@ class _Fused(torch.autograd.Function):
         ]
         batched = isinstance(layout, BatchVectorized)
         kernel = adjoint_kernels.backward_batch_vectorized if batched else adjoint_kernels.backward_state_vectorized
-        per_step_arrays, (per_step_strides, _) = _split(per_step)
+        per_step_arrays, strides = _split(per_step)
         inputs = _split([*outputs, A, C, *incoming])
-        arguments = (sizes, needs, *inputs, per_step_arrays, per_step_strides, *_split(totals))
+        arguments = (sizes, needs, *inputs, per_step_arrays, strides[0], *_split(totals))
         run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks, _operations(layout.batch, sizes))
 
         gradients: list[Tensor | None] = []

@@ -80,7 +80,8 @@ def inline_njit(function: Callable[..., Any]) -> Any:
     """
     from numba import njit
 
-    return njit(forceinline=True, error_model="numpy", _nrt=False)(function)
+    options: dict[str, Any] = {"forceinline": True, "error_model": "numpy", "_nrt": False}
+    return njit(**options)(function)
 
 
 def inline_allocating_njit(function: Callable[..., Any]) -> Any:
