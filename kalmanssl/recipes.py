@@ -22,7 +22,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 from torch import nn
@@ -30,6 +29,7 @@ from torch import nn
 from kalmanssl.entropy import EntropyEstimator, PublishedLogDetEntropy, StopGradientEntropy, make_entropy
 from kalmanssl.errors import InputError
 from kalmanssl.models import LDM, Categories, Euclidean, PairLatentModel, PairModel, Prior, Simplex, Sphere, listed
+from kalmanssl.networks import mlp
 from kalmanssl.utils.torch_ops import seeded
 from kalmanssl.utils.validation import check_positive, check_whole, unknown_name
 
@@ -123,12 +123,12 @@ class Recipe:
         """
         check_whole("n_features", n_features, 1)
         with seeded(random_state):
-            projector = _perceptron((n_features, *self.hidden, self.dim), self.batch_norm)
+            projector = mlp((n_features, *self.hidden, self.dim), batch_norm=self.batch_norm)
             if self.output_norm:
                 projector.append(nn.BatchNorm1d(self.dim, affine=False))
             predictor = None
             if self.predictor is not None:
-                predictor = _perceptron((self.dim, self.predictor, self.dim), batch_norm=True)
+                predictor = mlp((self.dim, self.predictor, self.dim), batch_norm=True)
         return PairModel(
             backbone,
             projector,
@@ -155,13 +155,6 @@ class Recipe:
             "projector": ", ".join(map(str, (*self.hidden, self.dim))) + norm,
         }
         return listed(self.name, parts)
-
-
-def _perceptron(sizes: tuple[int, ...], batch_norm: bool) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(sizes):
-        layers += [nn.Linear(fan_in, fan_out), *([nn.BatchNorm1d(fan_out)] if batch_norm else []), nn.ReLU()]
-    return nn.Sequential(*layers[: -2 if batch_norm else -1])
 
 
 def _check(dim: int, least: int = 1, **positive: float) -> None:

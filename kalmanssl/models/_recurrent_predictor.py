@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kalmanssl.distributions import GaussianConditional, VonMisesFisher
 from kalmanssl.errors import InputError
-from kalmanssl.networks import ConstantNoise, StateNoise, mlp
+from kalmanssl.networks import ConstantNoise, NoiseContext, NoiseHead, StateNoise, mlp
 
 __all__ = ["RecurrentPrediction", "RecurrentPredictor"]
 
@@ -125,7 +125,7 @@ class RecurrentPredictor(nn.Module):
             torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
             self.recurrent = CELLS[cell](latent_dim, hidden, batch_first=True)
             self.head = mlp((hidden, *head, latent_dim))
-            self.variance: ConstantNoise | StateNoise | None = None
+            self.variance: NoiseHead | None = None
             if variance == "constant":
                 self.variance = ConstantNoise(variances, floor=_FLOOR)
             elif variance == "state":
@@ -190,15 +190,16 @@ class RecurrentPredictor(nn.Module):
 
     def _variances(self, outputs: Tensor) -> Tensor:
         """Variances after each output, (batch or 1, time, latent or 1): stored once where they are the same for all."""
-        if isinstance(self.variance, StateNoise):
-            return self.variance(outputs)
-        size = 1 if self.on_sphere else self.latent_dim
-        one = outputs.new_ones(size) if self.variance is None else self.variance()
-        return one.expand(1, outputs.shape[1], -1)
+        if self.variance is None:
+            variances = outputs.new_ones(1 if self.on_sphere else self.latent_dim)
+        else:
+            variances = self.variance(NoiseContext(state=outputs))
+        return variances if variances.ndim == 3 else variances.expand(1, outputs.shape[1], -1)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that training may move at different rates: dynamics, and the network that predicts variances."""
-        networks = list(self.variance.parameters()) if isinstance(self.variance, StateNoise) else []
+        head = self.variance
+        networks = list(head.parameters()) if head is not None and head.parameter_group == "noise" else []
         in_network = {id(p) for p in networks}
         return {"dynamics": [p for p in self.parameters() if id(p) not in in_network], "noise": networks}
 

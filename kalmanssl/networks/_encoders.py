@@ -8,15 +8,15 @@ how uncertain each bin is; an encoder that smooths hides its noise from the filt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from kalmanssl.errors import InputError, first_line
+from kalmanssl.networks._mlp import mlp
 from kalmanssl.utils.torch_ops import evaluating, seeded
 
-__all__ = ["MLPEncoder", "Normalize", "UnitDropout", "WindowEncoder", "check_encoder", "mlp"]
+__all__ = ["MLPEncoder", "Normalize", "UnitDropout", "WindowEncoder", "check_encoder"]
 
 
 class Normalize(nn.Module):
@@ -210,25 +210,6 @@ class MLPEncoder(WindowEncoder):
             unit_dropout=unit_dropout,
             random_state=random_state,
         )
-
-
-def mlp(sizes: Sequence[int], *, random_state: int | None = None) -> nn.Sequential:
-    """Fully connected network of the given layer widths, ReLU between them and none at the end.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than two widths, or one is below 1.
-    """
-    if len(sizes) < 2:
-        raise InputError(f"a network needs an input and an output width, got {tuple(sizes)}")
-    if any(size < 1 for size in sizes):
-        raise InputError(f"every layer needs at least one unit, got widths {tuple(sizes)}")
-    with seeded(random_state):
-        layers: list[nn.Module] = []
-        for fan_in, fan_out in pairwise(sizes):
-            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
 
 
 def check_encoder(module: nn.Module, in_features: int, latent_dim: int, *, batch: int = 2, time: int = 64) -> None:

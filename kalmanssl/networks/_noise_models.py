@@ -1,12 +1,8 @@
-"""Covariance heads: how noisy a channel is, constant or told by the input, the state or recent errors.
+"""Noise heads: models of the noise variances, constant or dependent on the input, the state or earlier innovations.
 
-A head returns variances (the diagonal of a covariance), always at least `floor` > 0, and says in `needs` what
-it is called with. They serve as observation noise of the filter (Σ_D of the LDM paper) or as process noise
-(Σ_A); a common scale e^s, if wanted, is the caller's. To add one: write a `NoiseHead` below and give it a
-line in `NOISES`.
-
-Noise from the *input of the same bin* makes N(z_t; ẑ_t, Σ_t) a model given side information, not a density
-predicted from the past alone. `StateNoise` and `ErrorNoise` use the past alone.
+A head returns the diagonal of a noise covariance. `kalmanssl.models.KalmanPredictor` has one head for the observation
+noise (Σ_D of the LDM paper) and one for the process noise (Σ_A). To add a head, derive from `NoiseHead` (see there). An
+entry in `NOISE_HEADS` makes it available by name.
 
 Source: Mikulasch & Zenke (2026), arXiv 2605.03517, section on noise-aware filtering and Fig. A4.
 """
@@ -14,22 +10,26 @@ Source: Mikulasch & Zenke (2026), arXiv 2605.03517, section on noise-aware filte
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from kalmanssl.errors import InputError
-from kalmanssl.networks._encoders import Normalize, mlp
-from kalmanssl.utils.validation import unknown_name
+from kalmanssl.networks._encoders import Normalize
+from kalmanssl.networks._mlp import mlp
+from kalmanssl.utils.validation import check_positive, check_whole, unknown_name
 
 __all__ = [
-    "NOISES",
+    "NOISE_HEADS",
     "ConstantNoise",
     "ErrorNoise",
     "InputNoise",
+    "NoiseContext",
     "NoiseHead",
     "StateNoise",
     "VarianceNetwork",
@@ -39,34 +39,108 @@ __all__ = [
 _SHARPNESS = 10.0  # of the softplus: nearly linear for variances above 0.1, exponential well below
 
 
-class NoiseHead(nn.Module):
-    """Base of the heads.
+@dataclass(frozen=True)
+class NoiseContext:
+    """What a noise head may use to compute the variances of a step: nothing in it depends on the latent of that step.
 
     Attributes
+    ----------
+    features : (batch, time, features) or (batch, features), optional
+        Input of the encoder. A head that uses neither state nor innovations is called once for a whole sequence, and
+        the features then have a time axis. Any other head is called once per step with the features of that step.
+    state : (batch, state), optional
+        Filtered mean of the state at the step before; at the first step, the initial mean. Given to heads with
+        `uses_state`.
+    innovations : (batch, history, latent), optional
+        Innovations of the `history` steps before, the latest last. Zero before the first step and in missing channels.
+        Given to heads with ``history > 0``.
+    """
+
+    features: Tensor | None = None
+    state: Tensor | None = None
+    innovations: Tensor | None = None
+
+
+class NoiseHead(nn.Module, ABC):
+    """Base class of the noise heads.
+
+    A subclass defines ``forward(context)``, which returns variances of at least `floor`. It declares with `uses_state`
+    and `history` what it needs from the filter. By default it needs nothing, and the filter processes whole sequences
+    with compiled code. Otherwise the filter and the noise are computed together, step by step. For example, process
+    noise that follows the size of recent innovations::
+
+        class AdaptiveNoise(NoiseHead):
+            def __init__(self, dim, history=10, floor=1e-4):
+                super().__init__(dim, floor)
+                self.history = history
+                self.log_gain = nn.Parameter(torch.zeros(dim))
+
+            def forward(self, context):
+                size = context.innovations.square().mean((1, 2))  # (batch,)
+                return self.floor + self.log_gain.exp() * size[:, None]
+
+    A variance that depends on the features of the same step makes the predictive distribution conditional on side
+    information. It is then no longer a density given the past alone.
+
+    Parameters
     ----------
     dim : int
         Number of variances.
     floor : float
-        Smallest variance that the head returns.
-    needs : {"nothing", "input", "state", "errors"}
-        What `forward` is called with: no argument, the features (batch, time, features), the previous
-        posterior mean (batch, state), or the errors before the present step (batch, window, latent).
+        Smallest variance.
+
+    Attributes
+    ----------
+    uses_state : bool
+        Whether `forward` needs ``context.state``.
+    history : int
+        Number of earlier innovations that `forward` needs in ``context.innovations``.
+    parameter_group : {"noise", "dynamics"}
+        Learning-rate group of the parameters, see `kalmanssl.models.Trainable`.
+
+    Raises
+    ------
+    InputError
+        If `dim` or `floor` is not positive.
     """
 
-    needs: ClassVar[str]
+    uses_state: bool = False
+    history: int = 0
+    parameter_group: ClassVar[Literal["noise", "dynamics"]] = "noise"
 
     def __init__(self, dim: int, floor: float) -> None:
         super().__init__()
-        if dim < 1:
-            raise InputError(f"dim must be at least 1, got {dim}")
-        if not (floor > 0 and math.isfinite(floor)):
-            raise InputError(f"floor must be a positive variance, got {floor}")
+        check_whole("dim", dim, 1)
+        check_positive("floor", floor)
         self.dim, self.floor = dim, floor
 
-    def _above_floor(self, initial_variance: float) -> float:
-        """How far the initial variance lies above the floor."""
+    @abstractmethod
+    def forward(self, context: NoiseContext) -> Tensor:
+        """Compute the variances.
+
+        Parameters
+        ----------
+        context : NoiseContext
+
+        Returns
+        -------
+        Tensor
+            (dim,) for constant noise; (batch, time, dim) when called for a whole sequence; (batch, dim) when called for
+            one step.
+        """
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether the variances depend on results of the filter at earlier steps."""
+        return self.uses_state or self.history > 0
+
+    def _excess(self, initial_variance: float) -> float:
+        """Difference between the initial variance and the floor."""
         if not (initial_variance > self.floor and math.isfinite(initial_variance)):
-            raise InputError(f"initial_variance must be above the floor {self.floor:g}, got {initial_variance}")
+            raise InputError(
+                f"initial_variance must be above the floor {self.floor:g}, got {initial_variance}",
+                parameter="initial_variance",
+            )
         return initial_variance - self.floor
 
 
@@ -78,46 +152,44 @@ class ConstantNoise(NoiseHead):
     dim : int
         Number of channels.
     initial_variance : float
-        Variance at the start.
+        Variance before training.
     floor : float
         Smallest variance.
     """
 
-    needs: ClassVar[str] = "nothing"
+    parameter_group: ClassVar[Literal["noise", "dynamics"]] = "dynamics"
 
     def __init__(self, dim: int, *, initial_variance: float = 1.0, floor: float = 1e-6) -> None:
         super().__init__(dim, floor)
-        self.log_variance = nn.Parameter(torch.full((dim,), math.log(self._above_floor(initial_variance))))
+        self.log_variance = nn.Parameter(torch.full((dim,), math.log(self._excess(initial_variance))))
 
-    def forward(self) -> Tensor:
-        """Return the variances (dim,)."""
+    def forward(self, context: NoiseContext | None = None) -> Tensor:
+        """Return the variances (dim,); `context` is not used."""
         return self.floor + self.log_variance.exp()
 
 
 class InputNoise(NoiseHead):
-    """Perceptron from the input of each bin to its variances: two hidden ReLU layers, softplus, floor.
+    """Variances from the features of the same step: a multilayer perceptron with softplus output, plus the floor.
 
-    The last layer starts with zero weights and the bias that gives `initial_variance`, so every input has the
-    same noise until training finds a reason for another.
+    The perceptron has two hidden layers of ReLU units. Its last layer is initialized with zero weights, so the variance
+    is `initial_variance` for every input before training.
 
     Parameters
     ----------
     in_features : int
-        Features of a bin; an encoder's `features` will do (then `n_features`), but features divided by their
-        norm no longer tell the spike count, which is what the noise of a population mostly follows.
+        Number of features of a step. Features that are divided by their norm do not contain the spike count, which
+        largely determines the noise of a population.
     dim : int
         Number of variances.
     hidden : int
         Width of both hidden layers.
     initial_variance, floor : float
-        Variance at the start, and the smallest.
+        Variance before training, and smallest variance.
     transform : {"none", "sqrt"}
-        What is done to the features first, see `Normalize`.
+        Transformation of the features, see `Normalize`.
     random_state : int, optional
         Seed of the initial weights.
     """
-
-    needs: ClassVar[str] = "input"
 
     def __init__(
         self,
@@ -134,39 +206,36 @@ class InputNoise(NoiseHead):
         self.in_features = in_features
         self.normalize = Normalize(transform)
         self.network = mlp((in_features, hidden, hidden, dim), random_state=random_state)
-        _start_constant(self.network, _inverse_softplus(self._above_floor(initial_variance)))
+        _initialize_constant(self.network, _inverse_softplus(self._excess(initial_variance)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the variances (..., dim) for features `x` (..., in_features)."""
-        _check_width("x", x, self.in_features)
+    def forward(self, context: NoiseContext) -> Tensor:
+        """Return the variances (..., dim) for features (..., in_features)."""
+        x = _check_width("features", context.features, self.in_features)
         return self.floor + functional.softplus(self.network(self.normalize(x)), beta=_SHARPNESS)
 
 
 class VarianceNetwork(NoiseHead):
-    """The paper's variance network: reads the noise off the spread of the input over its own channels.
+    """The variance network of the LDM paper: it estimates the noise from the variance of the input over its channels.
 
-    With u = w ⊙ x: y = ReLU(W₁ (u − ū)² + b₁), v = W₂ y + b₂ + floor, where ū is the mean over the channels
-    of one bin. It is made for pixels that share one noise level. At the start v(x) is the population variance
-    of the channels plus twice the floor. W₁, W₂ and b₂ are softplus of free parameters and so positive, where
-    the paper's code takes absolute values and an unconstrained b₂, with which outputs reach zero or less; b₁
-    is free, so that the variance of the signal itself can be taken off.
+    With u = w ⊙ x: y = ReLU(W₁ (u − ū)² + b₁), v = W₂ y + b₂ + floor, where ū is the mean over the channels of one
+    step. It is designed for pixels that share one noise level. Before training, v(x) is the population variance over
+    the channels plus twice the floor. W₁, W₂ and b₂ are the softplus of free parameters and therefore positive. (The
+    paper's code uses absolute values and an unconstrained b₂, with which the output can be zero or negative.) b₁ is
+    free, so that the variance of the signal itself can be subtracted.
 
     Parameters
     ----------
     in_features : int
-        Channels of a bin, also the width of the hidden layer.
+        Number of channels, and width of the hidden layer.
     dim : int
         Number of variances.
     floor : float
         Smallest variance.
     """
 
-    needs: ClassVar[str] = "input"
-
     def __init__(self, in_features: int, dim: int, *, floor: float = 1e-5) -> None:
         super().__init__(dim, floor)
-        if in_features < 2:
-            raise InputError(f"the variance over the channels needs at least 2 in_features, got {in_features}")
+        check_whole("in_features", in_features, 2)
         self.in_features = in_features
         start = math.log(math.expm1(1 / in_features))
         self.gain = nn.Parameter(torch.ones(in_features))
@@ -175,10 +244,9 @@ class VarianceNetwork(NoiseHead):
         self.raw_weight = nn.Parameter(torch.full((dim, in_features), start))
         self.raw_bias = nn.Parameter(torch.full((dim,), math.log(math.expm1(floor))))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the variances (..., dim) for inputs `x` (..., in_features)."""
-        _check_width("x", x, self.in_features)
-        scaled = x * self.gain
+    def forward(self, context: NoiseContext) -> Tensor:
+        """Return the variances (..., dim) for features (..., in_features)."""
+        scaled = _check_width("features", context.features, self.in_features) * self.gain
         squared = (scaled - scaled.mean(-1, keepdim=True)).square()
         hidden = functional.linear(squared, functional.softplus(self.raw_hidden_weight), self.hidden_bias).relu()
         return self.floor + functional.linear(
@@ -187,10 +255,10 @@ class VarianceNetwork(NoiseHead):
 
 
 class StateNoise(NoiseHead):
-    """Variances from where the filter believed itself to be one step before.
+    """Variances from the filtered mean of the state at the step before.
 
-    One hidden ReLU layer, softplus, floor. The paper's exponential is replaced by the softplus, which a state
-    far out cannot overflow. The last layer starts as in `InputNoise`.
+    A perceptron with one hidden layer of ReLU units and softplus output, plus the floor. (The paper uses an
+    exponential, which overflows for large states.) The last layer is initialized as in `InputNoise`.
 
     Parameters
     ----------
@@ -201,12 +269,12 @@ class StateNoise(NoiseHead):
     hidden : int
         Width of the hidden layer.
     initial_variance, floor : float
-        Variance at the start, and the smallest.
+        Variance before training, and smallest variance.
     random_state : int, optional
         Seed of the initial weights.
     """
 
-    needs: ClassVar[str] = "state"
+    uses_state = True
 
     def __init__(
         self,
@@ -221,40 +289,39 @@ class StateNoise(NoiseHead):
         super().__init__(dim, floor)
         self.state_dim = state_dim
         self.network = mlp((state_dim, hidden, dim), random_state=random_state)
-        _start_constant(self.network, _inverse_softplus(self._above_floor(initial_variance)))
+        _initialize_constant(self.network, _inverse_softplus(self._excess(initial_variance)))
 
-    def forward(self, previous_mean: Tensor) -> Tensor:
-        """Return the variances (batch, dim) for the previous step's posterior mean (batch, state_dim)."""
-        _check_width("previous_mean", previous_mean, self.state_dim)
-        return self.floor + functional.softplus(self.network(previous_mean), beta=_SHARPNESS)
+    def forward(self, context: NoiseContext) -> Tensor:
+        """Return the variances (..., dim) for a state (..., state_dim)."""
+        state = _check_width("state", context.state, self.state_dim)
+        return self.floor + functional.softplus(self.network(state), beta=_SHARPNESS)
 
 
 class ErrorNoise(NoiseHead):
-    """Variances from the prediction errors of the last steps: floor + maximum · sigmoid(perceptron).
+    """Variances from the innovations of the last steps: floor + maximum · sigmoid(multilayer perceptron).
 
-    Meant as process noise that opens up after a surprise. The errors are detached and end one step before the
-    present (the paper's code includes the present one, so that its prediction has seen what it predicts). The
-    last layer starts with zero weights and the bias that gives `initial_variance`.
+    It is intended as process noise that increases after large prediction errors. The innovations are detached and end
+    one step before the present one. (The paper's code includes the present innovation, so its prediction depends on the
+    value that it predicts.) The last layer is initialized with zero weights, so the variance is `initial_variance`
+    before training.
 
     Parameters
     ----------
     latent_dim : int
-        Dimension of the errors.
+        Dimension of the innovations.
     dim : int
         Number of variances.
     window : int
-        Steps looked back.
+        Number of earlier innovations.
     hidden : int
         Width of the hidden layer.
     initial_variance, floor : float
-        Variance at the start, and the smallest.
+        Variance before training, and smallest variance.
     maximum : float
         The variance stays below floor + maximum.
     random_state : int, optional
         Seed of the initial weights.
     """
-
-    needs: ClassVar[str] = "errors"
 
     def __init__(
         self,
@@ -269,72 +336,76 @@ class ErrorNoise(NoiseHead):
         random_state: int | None = None,
     ) -> None:
         super().__init__(dim, floor)
-        if window < 1:
-            raise InputError(f"window must be at least 1 step, got {window}")
-        share = self._above_floor(initial_variance) / maximum if maximum > 0 else math.inf
-        if not share < 1:
-            raise InputError(f"initial_variance {initial_variance:g} must be below maximum, got maximum={maximum:g}")
-        self.latent_dim, self.window, self.maximum = latent_dim, window, maximum
-        self.network = mlp((window * latent_dim, hidden, dim), random_state=random_state)
-        _start_constant(self.network, math.log(share / (1 - share)))
-
-    def before(self, errors: Tensor, t: int) -> Tensor:
-        """Return the window before step `t` of errors (batch, time, latent): (batch, window, latent).
-
-        Steps before the first hold zeros. Only `errors[:, :t]` is read, so later ones need not exist yet.
-        """
-        recent = errors[:, max(t - self.window, 0) : t]
-        return functional.pad(recent, (0, 0, self.window - recent.shape[1], 0))
-
-    def forward(self, errors: Tensor) -> Tensor:
-        """Return the variances (batch, dim) for `errors` (batch, window, latent) before the present step."""
-        if errors.shape[-2:] != (self.window, self.latent_dim):
+        check_whole("window", window, 1)
+        check_positive("maximum", maximum)
+        fraction = self._excess(initial_variance) / maximum
+        if not fraction < 1:
             raise InputError(
-                f"errors must have shape (batch, {self.window}, {self.latent_dim}), got "
-                f"{tuple(errors.shape)}: cut them with before(errors, t)"
+                f"initial_variance {initial_variance:g} must be below maximum, got maximum={maximum:g}",
+                parameter="initial_variance",
             )
-        return self.floor + self.maximum * self.network(errors.detach().flatten(-2)).sigmoid()
+        self.latent_dim, self.history, self.maximum = latent_dim, window, maximum
+        self.network = mlp((window * latent_dim, hidden, dim), random_state=random_state)
+        _initialize_constant(self.network, math.log(fraction / (1 - fraction)))
+
+    def forward(self, context: NoiseContext) -> Tensor:
+        """Return the variances (batch, dim) for innovations (batch, window, latent_dim)."""
+        innovations = _check_width("innovations", context.innovations, self.latent_dim)
+        if innovations.ndim != 3 or innovations.shape[1] != self.history:
+            raise InputError(
+                f"innovations must have shape (batch, {self.history}, {self.latent_dim}), got "
+                f"{tuple(innovations.shape)}",
+                parameter="innovations",
+            )
+        return self.floor + self.maximum * self.network(innovations.detach().flatten(-2)).sigmoid()
 
 
-NOISES: dict[str, Callable[..., NoiseHead]] = {
+NOISE_HEADS: dict[str, Callable[..., NoiseHead]] = {
     "constant": ConstantNoise,
     "input": InputNoise,
     "variance-network": VarianceNetwork,
     "state": StateNoise,
     "errors": ErrorNoise,
 }
-"""Name of each head and how to make it."""
+"""The noise heads by name."""
 
 
 def make_noise(name: str, **settings: Any) -> NoiseHead:
-    """Return the head of that name, made with `settings`.
+    """Return the noise head of that name, constructed with `settings`.
 
     Raises
     ------
     InputError
-        If there is no head of that name, or the settings are not its own.
+        If there is no head of that name, or it does not accept these settings.
     """
-    if name not in NOISES:
-        raise unknown_name("noise", name, NOISES)
+    if name not in NOISE_HEADS:
+        raise unknown_name("noise", name, NOISE_HEADS)
     try:
-        return NOISES[name](**settings)
+        return NOISE_HEADS[name](**settings)
     except TypeError as error:
         raise InputError(f"noise {name!r}: {error}") from error
 
 
 def _inverse_softplus(y: float) -> float:
-    """Solve softplus(u) = y at the sharpness of the heads, also where exp(y) overflows or is nearly 1."""
+    """Solve softplus(u) = y for the sharpness of the heads, without overflow of exp(y) or cancellation near 1."""
     scaled = _SHARPNESS * y
     return (scaled + math.log(-math.expm1(-scaled))) / _SHARPNESS
 
 
-def _start_constant(network: nn.Sequential, output: float) -> None:
+def _initialize_constant(network: nn.Sequential, output: float) -> None:
+    """Initialize the last layer so that the network returns `output` for every input."""
     last = network[-1]
     assert isinstance(last, nn.Linear)
     nn.init.zeros_(last.weight)
     nn.init.constant_(last.bias, output)
 
 
-def _check_width(name: str, x: Tensor, width: int) -> None:
+def _check_width(name: str, x: Tensor | None, width: int) -> Tensor:
+    """Return a field of the context after checking that it is there and has `width` columns."""
+    if x is None:
+        raise InputError(f"{name} is missing in the context, but this noise head needs it", parameter=name)
     if x.shape[-1] != width:
-        raise InputError(f"{name} of shape {tuple(x.shape)} has {x.shape[-1]} features, the head was built for {width}")
+        raise InputError(
+            f"{name} must have {width} columns, as the noise head was built, got shape {tuple(x.shape)}", parameter=name
+        )
+    return x

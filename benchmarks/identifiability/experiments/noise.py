@@ -12,6 +12,7 @@ from identifiability.matcher import Plan
 from identifiability.measures import Fitted
 from identifiability.networks import KalmanNetwork
 from kalmanssl.datasets import dot_videos
+from kalmanssl.networks import NoiseContext, VarianceNetwork
 
 DATA: dict[str, Any] = {"motion": "circular", "noise": "random_gaussian"}
 
@@ -59,10 +60,10 @@ class ExactFilter:
 def noise_level(fitted: Fitted) -> Row:
     """Return the correlation of the inferred variance of the latents with the true variance of the pixels."""
     head = fitted.model.model.predictor.observation_noise
-    if head.needs != "input":
+    if not isinstance(head, VarianceNetwork):
         return {}
     with torch.no_grad():
-        inferred = head(torch.from_numpy(fitted.test.videos)).mean(-1).numpy().ravel()
+        inferred = head(NoiseContext(torch.from_numpy(fitted.test.videos))).mean(-1).numpy().ravel()
     true = fitted.test.noise_variance.ravel()
     shown = slice(None, None, max(1, len(true) // 1000))
     pairs = np.stack([true, inferred], -1)[shown].round(5).tolist()
