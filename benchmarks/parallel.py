@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -80,7 +80,9 @@ def run_all(
                 err_console.print(f"{name(row)}: {text}", markup=False, highlight=False)
 
 
-def _rows(work: Callable[[J, Logger], Row], jobs: Sequence[J], workers: int, logger: Logger) -> Iterator[Row]:
+def _rows(
+    work: Callable[[J, Logger], Row], jobs: Sequence[J], workers: int, logger: Logger
+) -> Generator[Row, None, None]:
     """Run the jobs in this process if there is one worker, otherwise in several; yield the rows as they finish."""
     if workers == 1:
         yield from (work(job, logger) for job in jobs)
