@@ -17,8 +17,7 @@ from scipy.special import i0e
 
 from kalmanssl.data import Recording, count_events
 from kalmanssl.errors import InputError
-from kalmanssl.utils.arrays import check_bin_size
-from kalmanssl.utils.validation import check_seed
+from kalmanssl.utils.validation import check_positive, check_seed
 
 __all__ = ["place_cells"]
 
@@ -86,7 +85,7 @@ def place_cells(
     InputError
         If a number is out of its range.
     """
-    check_bin_size(bin_size)
+    check_positive("bin_size", bin_size)
     _check("n_units", n_units, n_units >= 1, "at least 1")
     _check("n_interneurons", n_interneurons, n_interneurons >= 0, "0 or more")
     _check("duration", duration, bin_size <= duration < np.inf, f"at least one bin, {bin_size:g} s")

@@ -1,7 +1,4 @@
-"""Arithmetic between event times and bins: where bins lie, what they count, what behavior was there.
-
-Plain numpy on times in seconds; knows nothing of files or recordings.
-"""
+"""Binning of event times and interpolation of behavior. All times are numpy arrays in seconds."""
 
 from __future__ import annotations
 
@@ -11,27 +8,27 @@ import numpy as np
 
 __all__ = ["count_events", "find_tick", "interpolate", "sampling_period", "snap_up", "spread_ticks"]
 
-# A tick below this share of the bin changes the count of a bin by less than the share and may be ignored.
+# Ticks below this fraction of a bin change counts by less than this fraction and are ignored.
 _SMALLEST_TICK = 0.01
-# Behavior is bridged linearly over at most this many sampling periods.
-_LONGEST_BRIDGE = 4.0
+# Behavior is interpolated over gaps of at most this many sampling periods.
+_MAX_INTERPOLATED_PERIODS = 4.0
 
 
 def find_tick(times: np.ndarray, bin_size: float) -> float | None:
-    """Find the clock tick that event times were rounded to, if it is coarse enough to disturb the bins.
+    """Find the clock tick to which event times were rounded, if it is coarse enough to affect the bins.
 
     Parameters
     ----------
     times : (events,)
-        Event times of all units together, seconds, in any order.
+        Event times of all units, seconds, in any order.
     bin_size : float
         Width of a bin, seconds.
 
     Returns
     -------
     float or None
-        Distance between the ticks in seconds, or None if the times lie on no grid or on one finer than a
-        hundredth of a bin.
+        Distance between ticks, seconds; None if the times are not on a grid or the grid is finer than a hundredth of a
+        bin.
     """
     distinct = np.unique(np.round(times, 9))
     if len(distinct) < 20:
@@ -48,15 +45,14 @@ def find_tick(times: np.ndarray, bin_size: float) -> float | None:
 
 
 def spread_ticks(times: np.ndarray, tick: float, rng: np.random.Generator) -> np.ndarray:
-    """Spread times uniformly over half a tick to either side, (events,) -> sorted (events,), seconds."""
+    """Add uniform noise of half a tick in both directions to times (events,), seconds; return them sorted."""
     return np.sort(times + rng.uniform(-0.5 * tick, 0.5 * tick, len(times)))
 
 
 def snap_up(start: float, tick: float, on_tick: float) -> float:
-    """First time at or after `start` that lies halfway between two ticks, given one time on a tick; seconds.
+    """Return the first time at or after `start` that is halfway between two ticks, given one time on a tick; seconds.
 
-    A time rounded to a tick stands for half a tick to either side, so that bins should end halfway between
-    two.
+    A time that was rounded to a tick was within half a tick of it, so bins should end halfway between two ticks.
     """
     return on_tick + tick * (np.ceil((start - on_tick) / tick - 0.5 - 1e-6) + 0.5)
 
@@ -64,15 +60,14 @@ def snap_up(start: float, tick: float, on_tick: float) -> float:
 def count_events(
     times: Sequence[np.ndarray], windows: Sequence[tuple[float, float]], bin_size: float
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
-    """Count the events of every unit in bins laid into each window from its start.
+    """Count the events of each unit in consecutive bins from the start of each window.
 
     Parameters
     ----------
     times : sequence of (events,)
         Sorted event times of each unit, seconds.
     windows : sequence of (start, stop)
-        Increasing windows that do not overlap, seconds. A rest shorter than a bin at the end of one is left
-        out.
+        Increasing windows that do not overlap, seconds. A remainder shorter than a bin at the end is discarded.
     bin_size : float
         Width of a bin, seconds.
 
@@ -82,7 +77,7 @@ def count_events(
     time : (time,)
         Bin centers, seconds.
     kept : tuple of (events,)
-        For each unit the events that lie in a bin.
+        For each unit, the events inside the bins.
     """
     counts, centers = [], []
     kept: list[list[np.ndarray]] = [[] for _ in times]
@@ -106,7 +101,7 @@ def count_events(
 
 
 def sampling_period(times: np.ndarray) -> float:
-    """Mean step between samples, gaps left out, seconds: (samples,) -> float; times may be rounded."""
+    """Return the mean step between samples (samples,) without gaps, seconds; times may be rounded."""
     steps = np.diff(times)
     return float(np.mean(steps[steps <= 3 * np.median(steps)])) if len(steps) else 0.0
 
@@ -114,23 +109,23 @@ def sampling_period(times: np.ndarray) -> float:
 def interpolate(
     times: np.ndarray, values: np.ndarray, at: np.ndarray, period: float, nearest: bool = False
 ) -> np.ndarray:
-    """Evaluate a sampled series at other times; NaN where it was not tracked.
+    """Interpolate a sampled series at other times; NaN where it was not tracked.
 
-    Linear between two tracked samples that are at most four sampling periods apart. A time within half a
-    period of a tracked sample at the border of a gap takes that sample.
+    Interpolation is linear between tracked samples that are at most four sampling periods apart. Times within half a
+    period of a tracked sample at the border of a gap take the value of that sample.
 
     Parameters
     ----------
     times : (samples,)
         Increasing sample times, seconds.
     values : (samples,) or (samples, dims)
-        Samples; one is tracked if all of its dimensions are finite.
+        Samples; a sample is tracked if all of its dimensions are finite.
     at : (time,)
         Times to evaluate at, seconds.
     period : float
         Sampling period, seconds.
     nearest : bool
-        Take the nearer sample instead of the line between two: for angles, which jump where they wrap.
+        Take the nearest sample instead of interpolating, for angles, which jump at the period.
 
     Returns
     -------
@@ -146,12 +141,12 @@ def interpolate(
     span = t[right] - t[left]
     to_left, to_right = at - t[left], t[right] - at
     closest = np.where(np.abs(to_left) < np.abs(to_right), left, right)
-    touches = np.abs(at - t[closest]) <= 0.5 * period * (1 + 1e-6) + 1e-9
-    result[touches] = v[closest[touches]]
-    bridged = (to_left >= 0) & (to_right >= 0) & (span > 0) & (span <= _LONGEST_BRIDGE * period + 1e-9)
+    near_sample = np.abs(at - t[closest]) <= 0.5 * period * (1 + 1e-6) + 1e-9
+    result[near_sample] = v[closest[near_sample]]
+    between = (to_left >= 0) & (to_right >= 0) & (span > 0) & (span <= _MAX_INTERPOLATED_PERIODS * period + 1e-9)
     if nearest:
-        result[bridged] = v[closest[bridged]]
+        result[between] = v[closest[between]]
     else:
-        weight = (to_left[bridged] / span[bridged]).reshape(-1, *([1] * (v.ndim - 1)))
-        result[bridged] = (1 - weight) * v[left[bridged]] + weight * v[right[bridged]]
+        weight = (to_left[between] / span[between]).reshape(-1, *([1] * (v.ndim - 1)))
+        result[between] = (1 - weight) * v[left[between]] + weight * v[right[between]]
     return result

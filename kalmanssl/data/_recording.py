@@ -1,4 +1,4 @@
-"""A recording: binned activity of many units, or any multichannel signal, with time and behavior."""
+"""Recordings: binned activity of many units, or a multichannel signal, with time and behavior."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kalmanssl.data._validation import check_activity, check_behavior, check_epoch, check_time
 from kalmanssl.errors import InputError
-from kalmanssl.utils.arrays import check_activity, check_behavior, check_epoch, check_time
 from kalmanssl.utils.segments import segment_slices
 
 __all__ = ["Recording"]
@@ -18,35 +18,34 @@ __all__ = ["Recording"]
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """Activity in bins of equal width, with what is known beside it. Made by `from_nwb` or `from_arrays`.
+    """Activity in bins of equal width, with time and behavior. Create it with `from_nwb` or `from_arrays`.
 
     Attributes
     ----------
     activity : (time, units) float32
-        Spikes per bin, or the samples of a real-valued signal if `kind` is "signal".
+        Event counts per bin, or samples of a real-valued signal if `kind` is "signal".
     time : (time,)
-        Bin centers in the recording's own clock, seconds, increasing. There may be gaps: see `segments`.
+        Bin centers in the clock of the recording, seconds, increasing. There can be gaps, see `segments`.
     bin_size : float
         Width of a bin, seconds.
     unit_ids : tuple of str
-        Name of every unit or channel; a fitted model checks them.
+        Name of each unit or channel. A fitted model only accepts recordings with the same names.
     behavior : dict of (time,) or (time, dims)
         Behavior at the bin centers, NaN where it is unknown.
     behavior_unit : dict of str
-        Unit of measurement of each behavior, as the file names it; empty if unknown.
+        Unit of measurement of each behavior, as given in the file; empty if unknown.
     epochs : dict of (n, 2)
         Start and stop times of labeled epochs, seconds, for the whole session.
     spike_times : tuple of (spikes,), or None
-        Spike times of every unit that were counted, seconds, sorted; None if only counts or a signal are
-        known.
+        Sorted times of the counted spikes of each unit, seconds; None if only counts or a signal are known.
     cell_type : tuple of str, or None
-        Cell type of every unit, where known.
+        Cell type of each unit, if known.
     kind : {"counts", "signal"}
-        Whether `activity` holds numbers of events (never negative) or any real-valued signal.
+        Whether `activity` holds event counts (not negative) or a real-valued signal.
     source : str
-        Where it comes from: a file name, or "arrays".
+        Name of the file, or "arrays".
     notes : tuple of str
-        What was noticed, chosen or corrected on reading.
+        Choices and corrections made while reading the file.
     """
 
     activity: np.ndarray
@@ -119,7 +118,7 @@ class Recording:
         RecordingWarning
             If the file was corrected on reading, such as a sampling period that was stored as a rate.
         """
-        from kalmanssl.data.nwb._reader import read_nwb
+        from kalmanssl.data.nwb import read_nwb
 
         return cls(**read_nwb(path, bin_size, units, behavior, epoch, random_state))
 
@@ -143,12 +142,12 @@ class Recording:
         activity : (time, units)
             Spike counts, or any real-valued signal with `kind="signal"`.
         time : (time,), optional
-            Bin centers, seconds, increasing; a step of more than 1.5 bins is a gap. Without it the bins
-            follow one another from time zero.
+            Bin centers, seconds, increasing. A step of more than 1.5 bins is a gap. By default the bins start at time
+            zero without gaps.
         bin_size : float, optional
-            Width of a bin, seconds. Without it the median step of `time`, or 0.025 without `time` as well.
+            Width of a bin, seconds. By default the median step of `time`, or 0.025 if `time` is not given.
         behavior : (time,) or (time, dims), or dict of these, optional
-            Behavior at the bin centers, NaN where unknown. A plain array is kept as "position".
+            Behavior at the bin centers, NaN where unknown. A single array is named "position".
         unit_ids : sequence, optional
             Names of the units; by default their column numbers.
         behavior_unit : dict of str, optional
@@ -167,8 +166,8 @@ class Recording:
         Raises
         ------
         InputError
-            If shapes do not agree, values are NaN, infinite or negative, times do not increase, or names
-            repeat.
+            If shapes do not match, values are NaN, infinite or negative, times do not increase, or names are not
+            unique.
         """
         values = check_activity(activity, kind)
         n_bins, n_units = values.shape
@@ -177,14 +176,17 @@ class Recording:
         if len(ids) != n_units or len(set(ids)) != n_units:
             raise InputError(
                 f"unit_ids must be {n_units} different names, one per column of activity; "
-                f"got {len(ids)}, {len(set(ids))} of them different"
+                f"got {len(ids)}, {len(set(ids))} of them different",
+                parameter="unit_ids",
             )
         if cell_type is not None and len(cell_type) != n_units:
-            raise InputError(f"cell_type must name {n_units} units, one per column of activity; got {len(cell_type)}")
+            message = f"cell_type must have {n_units} entries, one per column of activity; got {len(cell_type)}"
+            raise InputError(message, parameter="cell_type")
         tracked = check_behavior(behavior, n_bins)
         stray = set(behavior_unit or {}) - set(tracked)
         if stray:
-            raise InputError(f"behavior_unit names {sorted(stray)}, but behavior holds {sorted(tracked) or 'nothing'}")
+            message = f"behavior_unit has {sorted(stray)}, but behavior has {sorted(tracked) or 'nothing'}"
+            raise InputError(message, parameter="behavior_unit")
         return cls(
             activity=values,
             time=centers,
@@ -203,7 +205,7 @@ class Recording:
         Spike times go into the units table, "position" into `processing/behavior/Position/SpatialSeries`,
         other behavior into `processing/behavior/BehavioralTimeSeries`, epochs into the table of epochs
         with their `label`. A recording without spike times is written as a `TimeSeries` in
-        `processing/binned`. The file is written under a temporary name and renamed when it is whole.
+        `processing/binned`. The file is written under a temporary name and renamed when it is complete.
 
         Parameters
         ----------
@@ -217,7 +219,7 @@ class Recording:
         InputError
             If the file exists and `overwrite` is False, or it cannot be written.
         """
-        from kalmanssl.data.nwb._writer import write_nwb
+        from kalmanssl.data.nwb import write_nwb
 
         write_nwb(self, path, overwrite)
 
@@ -228,7 +230,7 @@ class Recording:
 
     @property
     def duration(self) -> float:
-        """Time covered by bins, gaps left out, seconds."""
+        """Total duration of the bins without gaps, seconds."""
         return len(self.time) * self.bin_size
 
     def segments(self) -> list[slice]:
@@ -258,19 +260,20 @@ class Recording:
         if epoch is not None:
             if epoch not in self.epochs:
                 known = ", ".join(sorted(self.epochs)) or "none"
-                raise InputError(f"epoch={epoch!r} is not in the recording; its epochs: {known}")
+                message = f"epoch={epoch!r} is not in the recording; its epochs: {known}"
+                raise InputError(message, parameter="epoch")
             keep &= np.any([(self.time >= a) & (self.time < b) for a, b in self.epochs[epoch]], axis=0)
         if not keep.any():
-            asked = ", ".join(
+            requested = ", ".join(
                 f"{name}={value!r}"
                 for name, value in (("start", start), ("stop", stop), ("epoch", epoch))
                 if value is not None
             )
-            raise InputError(f"no bin lies in {asked}; the recording covers {self._span()}")
+            raise InputError(f"there is no bin in {requested}; the recording covers {self._span()}")
         return self._take(keep)
 
     def split(self, at: float) -> tuple[Recording, Recording]:
-        """Cut in two: the bins with ``time < at`` and the rest.
+        """Split in two: the bins with ``time < at``, and the others.
 
         Parameters
         ----------
@@ -284,7 +287,8 @@ class Recording:
         """
         before = self.time < at
         if not before.any() or before.all():
-            raise InputError(f"split(at={at!r}) leaves one side empty; the recording covers {self._span()}")
+            message = f"split(at={at!r}) leaves one side empty; the recording covers {self._span()}"
+            raise InputError(message, parameter="at")
         return self._take(before), self._take(~before)
 
     def _take(self, keep: np.ndarray) -> Recording:
@@ -313,11 +317,11 @@ class Recording:
         names = [
             f"{name} ({self.behavior_unit[name]})" if self.behavior_unit.get(name) else name for name in self.behavior
         ]
-        stretches = len(self.segments())
+        n_segments = len(self.segments())
         parts = [
             f"{self.source}: {self.n_units} {'units' if self.kind == 'counts' else 'channels'} x "
             f"{len(self)} bins of {1e3 * self.bin_size:.6g} ms",
-            self._span() + (f" in {stretches} stretches" if stretches > 1 else ""),
+            self._span() + (f" in {n_segments} segments" if n_segments > 1 else ""),
             f"behavior {', '.join(names)}" if names else "no behavior",
         ]
         if self.notes:

@@ -1,6 +1,7 @@
-"""Which bins count as running: traversals of a track, or speed above a threshold.
+"""Running bins: traversals of a track, or speed above a threshold.
 
-Rest at the ends of a track is most of a session and trivial to decode, so scores are given for running bins apart.
+An animal often rests at the ends of a track for most of a session, where its position is easy to decode. Scores are
+therefore reported separately for running bins.
 """
 
 from __future__ import annotations
@@ -14,23 +15,23 @@ __all__ = ["running_bins", "speed", "traversals"]
 
 
 def traversals(position: np.ndarray, lower_end: float, upper_end: float) -> np.ndarray:
-    """Number the passages between the two end zones of a linear track.
+    """Number the traversals between the two end zones of a linear track.
 
-    A traversal runs from the last sample in one end zone to the first in the other, neither included; an excursion
-    that returns to the zone it came from is none.
+    A traversal lasts from the last sample in one end zone to the first sample in the other, both excluded. An excursion
+    that returns to the same zone is not a traversal.
 
     Parameters
     ----------
     position : (time,)
-        Position along the track; NaN where it was not tracked. A NaN neither starts nor ends a traversal and is
-        in none itself.
+        Position along the track, NaN where it was not tracked. NaN bins do not start or end a traversal and are
+        outside.
     lower_end, upper_end : float
         The end zones are `position < lower_end` and `position > upper_end`, in the unit of `position`.
 
     Returns
     -------
     (time,) int
-        0, 1, 2, ... inside the traversals in order of time, -1 outside.
+        0, 1, 2, ... inside the traversals, in order of time; -1 outside.
 
     Raises
     ------
@@ -39,7 +40,8 @@ def traversals(position: np.ndarray, lower_end: float, upper_end: float) -> np.n
     """
     position = _track(position)
     if not lower_end < upper_end:
-        raise InputError(f"lower_end={lower_end} must lie below upper_end={upper_end}: the end zones overlap")
+        message = f"lower_end={lower_end} must be below upper_end={upper_end}: the end zones overlap"
+        raise InputError(message, parameter="end_zones")
     with np.errstate(invalid="ignore"):
         zone = (position > upper_end).astype(int) - (position < lower_end).astype(int)
     number = np.full(len(position), -1)
@@ -52,16 +54,16 @@ def traversals(position: np.ndarray, lower_end: float, upper_end: float) -> np.n
 
 
 def speed(position: np.ndarray, time: np.ndarray, smoothing: float = 0.25) -> np.ndarray:
-    """Speed of a smoothed trajectory.
+    """Compute the speed of a smoothed trajectory.
 
     Parameters
     ----------
     position : (time,) or (time, dims)
-        NaN where it was not tracked; gaps are bridged by straight lines for the derivative and NaN in the result.
+        NaN where it was not tracked. Gaps are interpolated linearly for the derivative and are NaN in the result.
     time : (time,)
         Increasing, seconds.
     smoothing : float
-        Standard deviation of the Gaussian that the trajectory is smoothed with, seconds; 0 for none.
+        Standard deviation of the Gaussian smoothing kernel, seconds; 0 for no smoothing.
 
     Returns
     -------
@@ -71,18 +73,19 @@ def speed(position: np.ndarray, time: np.ndarray, smoothing: float = 0.25) -> np
     position, time = np.asarray(position, dtype=float), np.asarray(time, dtype=float)
     if len(position) != len(time) or len(time) < 2:
         raise InputError(
-            f"position has {len(position)} samples and time {len(time)}: speed needs as many, and at least 2"
+            f"position has {len(position)} samples and time {len(time)}: they must be equal and at least 2"
         )
     if np.any(np.diff(time) <= 0):
-        raise InputError("time must increase: sort the samples or drop the repeated ones")
+        raise InputError("time must increase: sort the samples and remove duplicates", parameter="time")
     columns = position.reshape(len(position), -1)
     known = np.isfinite(columns).all(axis=1)
     if known.sum() < 2:
-        raise InputError(f"position is known at {known.sum()} samples: speed needs at least 2")
-    bridged = np.stack([np.interp(time, time[known], column[known]) for column in columns.T], axis=1)
+        message = f"position is known at {known.sum()} samples: at least 2 are needed"
+        raise InputError(message, parameter="position")
+    filled = np.stack([np.interp(time, time[known], column[known]) for column in columns.T], axis=1)
     if smoothing > 0:
-        bridged = gaussian_filter1d(bridged, smoothing / np.median(np.diff(time)), axis=0, mode="nearest")
-    velocity = np.gradient(bridged, time, axis=0)
+        filled = gaussian_filter1d(filled, smoothing / np.median(np.diff(time)), axis=0, mode="nearest")
+    velocity = np.gradient(filled, time, axis=0)
     return np.where(known, np.linalg.norm(velocity, axis=1), np.nan)
 
 
@@ -93,18 +96,18 @@ def running_bins(
     end_zones: tuple[float, float] | None = None,
     min_speed: float | None = None,
 ) -> np.ndarray:
-    """Bins in which the animal runs.
+    """Find the bins in which the animal runs.
 
     Parameters
     ----------
     position : (time,) or (time, dims)
-        Position; `end_zones` needs a single dimension.
+        Position; `end_zones` requires one dimension.
     time : (time,), optional
-        Seconds; only needed with `min_speed`.
+        Seconds; required for `min_speed`.
     end_zones : (float, float), optional
-        Bins inside a traversal from `position < end_zones[0]` to `position > end_zones[1]` or back.
+        Running bins are traversals from `position < end_zones[0]` to `position > end_zones[1]` or back.
     min_speed : float, optional
-        Bins where `speed` exceeds this, in units of position per second.
+        Running bins are those with a higher `speed`, in units of position per second.
 
     Returns
     -------
@@ -121,7 +124,7 @@ def running_bins(
     if end_zones is not None:
         return traversals(position, *end_zones) >= 0
     if time is None:
-        raise InputError("min_speed needs time, in seconds, one value for each bin", parameter="time")
+        raise InputError("min_speed requires time: one value per bin, seconds", parameter="time")
     return np.nan_to_num(speed(position, time), nan=-np.inf) > min_speed
 
 
@@ -131,6 +134,7 @@ def _track(position: np.ndarray) -> np.ndarray:
         return position[:, 0]
     if position.ndim != 1:
         raise InputError(
-            f"position has shape {position.shape}: end zones are for one dimension (time,); use min_speed instead"
+            f"position has shape {position.shape}, but end zones require one dimension (time,); use min_speed instead",
+            parameter="end_zones",
         )
     return position

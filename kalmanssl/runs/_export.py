@@ -99,12 +99,11 @@ def write_decoded(
 
 def _session(recording: Path) -> dict[str, Any]:
     """What says which session the times belong to."""
-    from kalmanssl.data.nwb._reader import open_nwb
-    from kalmanssl.data.nwb._series import text
+    from kalmanssl.data.nwb import decode_text, open_nwb
 
     with open_nwb(recording) as file:
         known = {
-            name: text(file[name][()])
+            name: decode_text(file[name][()])
             for name in ("identifier", "session_start_time", "timestamps_reference_time")
             if name in file
         }

@@ -74,7 +74,7 @@ def test_arrays_round_trip(tmp_path: Path, kind: Any) -> None:
     same(Recording.from_nwb(tmp_path / "b.nwb", bin_size=0.1, behavior=["position", "speed"]), rec)
     other = Recording.from_nwb(tmp_path / "b.nwb", behavior=False)
     assert other.bin_size == 0.1
-    assert any("bin_size=0.025 is not used" in note for note in other.notes)
+    assert any("bin_size=0.025 is ignored" in note for note in other.notes)
 
 
 def test_names_of_units_are_kept(plain: Path, tmp_path: Path) -> None:
@@ -174,13 +174,13 @@ GOOD = np.ones((3, 2))
         ({"activity": GOOD, "time": [0, 2, 1]}, r"time must increase, but bin 2 \(1 s\)"),
         ({"activity": GOOD, "time": [0, np.nan, 1]}, r"time has 1 NaN"),
         ({"activity": GOOD, "time": [0, 1, 2], "bin_size": 25.0}, r"less than half of bin_size=25 s"),
-        ({"activity": GOOD, "bin_size": -1}, r"bin_size must be a positive"),
+        ({"activity": GOOD, "bin_size": -1}, r"bin_size must be positive"),
         ({"activity": GOOD[:1], "time": [0]}, r"bin_size is needed"),
         ({"activity": GOOD, "unit_ids": ["a", "a"]}, r"2 different names.*got 2, 1 of them different"),
-        ({"activity": GOOD, "cell_type": ["a"]}, r"cell_type must name 2 units"),
+        ({"activity": GOOD, "cell_type": ["a"]}, r"cell_type must have 2 entries"),
         ({"activity": GOOD, "behavior": np.ones(2)}, r"behavior\['position'\] must have shape \(3,\) or \(3, dims\)"),
         ({"activity": GOOD, "behavior": {"x": [0, np.inf, 1]}}, r"behavior\['x'\] has infinite"),
-        ({"activity": GOOD, "behavior_unit": {"x": "m"}}, r"behavior_unit names \['x'\], but behavior holds nothing"),
+        ({"activity": GOOD, "behavior_unit": {"x": "m"}}, r"behavior_unit has \['x'\], but behavior has nothing"),
         ({"activity": GOOD, "epochs": {"run": (2, 1)}}, r"epochs\['run'\] must be \(start, stop\)"),
     ],
 )
@@ -212,7 +212,7 @@ def test_restrict(plain: Path) -> None:
     assert part.unit_ids == rec.unit_ids
     with pytest.raises(InputError, match="epoch='x' is not in the recording; its epochs: MazeEpoch, POST"):
         rec.restrict(epoch="x")
-    with pytest.raises(InputError, match=r"no bin lies in start=5000.0; the recording covers"):
+    with pytest.raises(InputError, match=r"there is no bin in start=5000.0; the recording covers"):
         rec.restrict(start=5000.0)
 
 

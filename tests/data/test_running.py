@@ -58,10 +58,10 @@ def test_running_by_speed():
     ("call", "message"),
     [
         (lambda: traversals(np.zeros((5, 2)), 0, 1), "one dimension"),
-        (lambda: traversals(np.zeros(5), 1, 1), "lower_end=1 must lie below upper_end=1"),
+        (lambda: traversals(np.zeros(5), 1, 1), "lower_end=1 must be below upper_end=1"),
         (lambda: running_bins(np.zeros(5)), "exactly one of end_zones"),
         (lambda: running_bins(np.zeros(5), end_zones=(0, 1), min_speed=1), "exactly one of end_zones"),
-        (lambda: running_bins(np.zeros(5), min_speed=1), "needs time"),
+        (lambda: running_bins(np.zeros(5), min_speed=1), "requires time"),
         (lambda: speed(np.zeros(5), np.zeros(4)), "position has 5 samples and time 4"),
         (lambda: speed(np.zeros(5), np.zeros(5)), "time must increase"),
         (lambda: speed(np.full(5, NAN), np.arange(5)), "known at 0 samples"),

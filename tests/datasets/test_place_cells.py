@@ -227,7 +227,7 @@ def test_round_trip_through_nwb(tmp_path: Path) -> None:
         ({"duration": float("nan")}, "duration must be"),
         ({"track_length": -1.0}, "track_length must be positive"),
         ({"drift": -0.1}, "drift must be 0 or more"),
-        ({"bin_size": 0}, "bin_size must be a positive"),
+        ({"bin_size": 0}, "bin_size must be positive"),
         ({"start_time": float("inf")}, "start_time must be a finite"),
         ({"random_state": -1}, "random_state must be a whole number, at least 0; got -1"),
     ],

@@ -199,14 +199,14 @@ def test_probes_reject_inputs_that_do_not_match() -> None:
             ((x, y, x[:, :4], y), "train has 5 dimensions and test 4"),
             ((nan, y, x, y), "train has 1 of 60 rows with NaN"),
             ((x, y, nan, y), "test has 1 of 60 rows with NaN"),
-            ((x, 0 * y, x, 0 * y), "train_labels holds 1 class, 0"),
+            ((x, 0 * y, x, 0 * y), "train_labels has only 1 class, 0"),
             ((x, y, x, y + 1), "1 classes that train_labels does not have, such as 3"),
             ((x, np.where(y == 0, np.nan, y), x, y), "train_labels has .* NaN"),
             ((x[0], y, x, y), "train must have shape"),
             ((x.astype(str), y, x, y), "train must be numbers"),
             ((x[:0], y[:0], x, y), "train has 0 samples"),
             (([[1.0, 2.0], [3.0]], y, x, y), r"train has parts of different shapes, such as \(2,\) and \(1,\)"),
-            ((torch.tensor(x).to_sparse(), y, x, y), "train cannot be made an array: .*to_dense"),
+            ((torch.tensor(x).to_sparse(), y, x, y), "train cannot be converted to an array: .*to_dense"),
         ):
             with pytest.raises(InputError, match=says) as caught:
                 probe(*arguments)

@@ -185,7 +185,7 @@ def test_odd_representations_have_a_picture(kind: str) -> None:
 def test_pictures_refuse() -> None:
     (axes,) = new_axes()
     for same in (1.0, 0.1, 0.0):
-        with pytest.raises(InputError, match="the 60 rows of z are all the same"):
+        with pytest.raises(InputError, match="the 60 rows of z are all equal"):
             plot_tsne(axes, np.full((60, 4), same), np.arange(60) % 3)
     with pytest.raises(InputError, match="random_state must be a whole number"):
         plot_tsne(axes, blobs(60)[0], np.arange(60) % 3, random_state=-1)

@@ -1,8 +1,7 @@
-"""Reading NWB files: units, behavior and epochs, nothing else.
+"""Reading of units, behavior and epochs from NWB files.
 
-Read with h5py and not pynwb: the layout of these few groups has been the same in every version of NWB 2,
-h5py loads ten times faster, and nothing that is not asked for is touched, whatever extensions the file
-uses.
+Files are read with h5py instead of pynwb: the layout of these groups is the same in all versions of NWB 2, h5py loads
+ten times faster, and parts of the file that are not needed, such as extensions, are not read.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl.data._binning import count_events, find_tick, interpolate, snap_up, spread_ticks
-from kalmanssl.data.nwb._series import Behavior, Samples, choose_series, find_series, read_series, text
+from kalmanssl.data.nwb._series import Behavior, Samples, choose_series, decode_text, find_series, read_series
 from kalmanssl.data.nwb._tables import choose_units, read_epochs, spike_times, table_extent, unit_names
 from kalmanssl.errors import InputError, RecordingWarning
-from kalmanssl.utils.arrays import check_bin_size
+from kalmanssl.utils.validation import check_positive
 
 if TYPE_CHECKING:
     import h5py
@@ -30,27 +29,31 @@ __all__ = ["read_nwb"]
 
 @contextmanager
 def open_nwb(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """Open an NWB file for reading; everything that is wrong with the file becomes an `InputError`."""
+    """Open an NWB file for reading; raise `InputError` if the file is missing, damaged or not NWB 2."""
     import h5py
 
     file = Path(path)
     if file.is_dir():
-        raise InputError(f"{file} is a folder; NWB is read from a single HDF5 file (convert a Zarr store first)")
+        raise InputError(
+            f"{file} is a folder; only single HDF5 files can be read (convert a Zarr store first)", parameter="path"
+        )
     if not file.exists():
-        raise InputError(f"{file} does not exist")
+        raise InputError(f"{file} does not exist", parameter="path")
     try:
-        # Spike times are read unit by unit: the cache must hold one of the large chunks that writers choose.
+        # Spike times are read unit by unit, so the cache must hold at least one of the large chunks of the file.
         with h5py.File(file, "r", rdcc_nbytes=64 * 2**20) as handle:
             kind = handle.attrs.get("neurodata_type")
             if kind not in ("NWBFile", b"NWBFile"):
-                raise InputError(f"{file} is HDF5 but not an NWB 2 file (it says {kind!r}); convert it to NWB first")
+                raise InputError(
+                    f"{file} is HDF5 but not an NWB 2 file (neurodata_type is {kind!r}); convert it to NWB first"
+                )
             yield handle
     except (OSError, RuntimeError, KeyError) as error:
         why = " ".join(str(error).split())
         if isinstance(error, OSError) and "signature not found" in why:
-            raise InputError(f"{file} is not an NWB file (not HDF5)") from error
+            raise InputError(f"{file} is not an NWB file (not HDF5)", parameter="path") from error
         cause = "truncated" if "truncated" in why else "damaged or cannot be read"
-        raise InputError(f"{file} is {cause}: fetch or export it again ({why})") from error
+        raise InputError(f"{file} is {cause}: download or export it again ({why})", parameter="path") from error
 
 
 def _intersect(a: list[tuple[float, float]], b: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -59,7 +62,7 @@ def _intersect(a: list[tuple[float, float]], b: list[tuple[float, float]]) -> li
 
 
 def _merge(windows: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Join windows that overlap or touch, so that bins run on from one to the next."""
+    """Merge windows that overlap or touch, so that bins continue from one to the next."""
     joined: list[tuple[float, float]] = []
     for start, stop in sorted(windows):
         if joined and start <= joined[-1][1] + 1e-9:
@@ -70,7 +73,7 @@ def _merge(windows: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _windows(allowed: list[tuple[float, float]], known: np.ndarray, half_period: float) -> list[tuple[float, float]]:
-    """Cut each allowed window to the time between the first and the last of the known times in it."""
+    """Restrict each allowed window to the time between the first and the last known time in it."""
     windows = []
     for start, stop in allowed:
         inside = known[np.searchsorted(known, start) : np.searchsorted(known, stop, side="right")]
@@ -88,7 +91,7 @@ def read_nwb(
     random_state: int | None,
 ) -> dict[str, Any]:
     """Read the fields of a `Recording`; see `Recording.from_nwb`."""
-    check_bin_size(bin_size)
+    check_positive("bin_size", bin_size)
     with open_nwb(path) as file:
         epochs = read_epochs(file)
         if epoch is not None and epoch not in epochs:
@@ -105,7 +108,8 @@ def read_nwb(
             fields, notes = _read_binned(file, bin_size)
             spikes = None
         else:
-            raise InputError(f"{path} has no units with spike times; read it otherwise and use Recording.from_arrays")
+            message = f"{path} has no units with spike times; for other data use Recording.from_arrays"
+            raise InputError(message, parameter="path")
         extent = table_extent(file, spikes or [fields["time"]])
         series = {}
         for key, where in chosen.items():
@@ -121,7 +125,7 @@ def read_nwb(
     elif epoch is not None:
         keep = np.any([(fields["time"] >= a) & (fields["time"] < b) for a, b in allowed], axis=0)
         if not keep.any():
-            raise InputError(f"epoch={epoch!r} contains no bin of {path}; choose another epoch", parameter="epoch")
+            raise InputError(f"epoch={epoch!r} has no bins in {path}; choose another epoch", parameter="epoch")
         fields |= {"activity": fields["activity"][keep], "time": fields["time"][keep]}
     angles = ("rad", "deg")
     return fields | {
@@ -139,7 +143,7 @@ def read_nwb(
 def _read_units(
     file: h5py.File, units: str | Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[np.ndarray], list[tuple[float, float]], list[str]]:
-    """Read the spike times of the chosen units, and when they were observed (empty if unknown)."""
+    """Read the spike times of the selected units and their observation intervals (empty if unknown)."""
     table = file["units"]
     rows, cell_type, notes = choose_units(table, units)
     names, remark = unit_names(table, rows)
@@ -149,23 +153,23 @@ def _read_units(
 
 
 def _read_binned(file: h5py.File, bin_size: float) -> tuple[dict[str, Any], list[str]]:
-    """Read counts or a signal without spike times, as `to_nwb` writes them."""
+    """Read counts or a signal without spike times, as written by `to_nwb`."""
     module = file["processing/binned"]
     kind = "signal" if "signal" in module else "counts"
     channels = module["channels"]
     width = float(channels["bin_size"][0])
     notes = []
     if not np.isclose(width, bin_size):
-        notes.append(f"the file holds bins of {width:g} s, not spike times: bin_size={bin_size:g} is not used")
+        notes.append(f"the file has bins of {width:g} s, not spike times: bin_size={bin_size:g} is ignored")
     fields: dict[str, Any] = {
         "activity": np.asarray(module[kind]["data"][()], dtype=np.float32),
         "time": np.asarray(module[kind]["timestamps"][()], dtype=float),
         "bin_size": width,
-        "unit_ids": tuple(text(u) for u in channels["unit_id"][()]),
+        "unit_ids": tuple(decode_text(u) for u in channels["unit_id"][()]),
         "kind": kind,
     }
     if "cell_type" in channels:
-        fields["cell_type"] = tuple(text(c) for c in channels["cell_type"][()])
+        fields["cell_type"] = tuple(decode_text(c) for c in channels["cell_type"][()])
     return fields, notes
 
 
@@ -177,34 +181,35 @@ def _bin(
     random_state: int | None,
     names: tuple[str, ...],
 ) -> tuple[dict[str, Any], list[str]]:
-    """Lay the bins and count the spikes of every unit in them."""
+    """Define the bins and count the spikes of each unit in them."""
     notes = []
     pooled = np.sort(np.concatenate(spikes))
     total = len(pooled)
     if total == 0:
-        raise InputError("the chosen units have no spikes; choose other units", parameter="units")
+        raise InputError("the selected units have no spikes; select other units", parameter="units")
     known = pooled if main is None else main.tracked()
     windows = _windows(allowed, known, 0.0 if main is None else 0.5 * main.period)
     what = "spike" if main is None else "tracked behavior"
     if not windows:
         raise InputError(
-            f"no {what} lies in the epoch or in the time that the units were observed; choose another epoch"
+            f"there is no {what} in the epoch and the observation intervals of the units; choose another epoch",
+            parameter="epoch",
         )
     tick = find_tick(pooled, bin_size)
     if tick is not None:
         if abs(bin_size / tick - round(bin_size / tick)) < 1e-3 and bin_size >= tick:
             windows = [(snap_up(start, tick, pooled[0]), stop) for start, stop in windows]
-            notes.append(f"spike times lie on ticks of {1e3 * tick:.4g} ms: bins end halfway between two")
+            notes.append(f"spike times are rounded to {1e3 * tick:.4g} ms: bin borders are halfway between ticks")
         else:
-            # Seeded by unit, so that a unit's spikes do not depend on which others are read.
+            # One seed per unit, so that the spikes of a unit do not depend on the selection of units.
             seed: Any = np.random.SeedSequence(random_state).entropy
             spikes = [
                 spread_ticks(s, tick, np.random.default_rng([seed, *name.encode()]))
                 for s, name in zip(spikes, names, strict=True)
             ]
             notes.append(
-                f"spike times lie on ticks of {1e3 * tick:.4g} ms, which do not divide bins of "
-                f"{1e3 * bin_size:.4g} ms: spread by +-{500 * tick:.4g} ms (random_state={random_state})"
+                f"spike times are rounded to {1e3 * tick:.4g} ms, which does not divide the bin size of "
+                f"{1e3 * bin_size:.4g} ms: uniform noise of +-{500 * tick:.4g} ms added (random_state={random_state})"
             )
     counts, time, kept = count_events(spikes, windows, bin_size)
     span = f"{windows[0][0]:.10g} to {windows[-1][1]:.10g} s"
@@ -215,7 +220,7 @@ def _bin(
         )
     n_kept = sum(map(len, kept))
     if n_kept == 0:
-        raise InputError(f"no spike of the chosen units lies in {span}; choose another epoch, behavior or units")
+        raise InputError(f"the selected units have no spikes in {span}; choose another epoch, behavior or units")
     if n_kept < total:
-        notes.append(f"{total - n_kept} of {total} spikes lie outside the bins ({span}) and are left out")
+        notes.append(f"{total - n_kept} of {total} spikes are outside the bins ({span}) and are not counted")
     return {"activity": counts, "time": time, "bin_size": float(bin_size), "spike_times": kept}, notes

@@ -1,4 +1,4 @@
-"""Behavior in an NWB file: which series there are, which one is meant, and its samples with their clock."""
+"""Behavior in an NWB file: listing, selection and reading of series."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from kalmanssl.errors import InputError
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["Behavior", "Samples", "Series", "choose_series", "find_series", "read_series", "text"]
+__all__ = ["Behavior", "Samples", "Series", "choose_series", "decode_text", "find_series", "read_series"]
 
 Behavior = str | Sequence[str] | Mapping[str, str] | Literal[False] | None
 
 
 @dataclass(frozen=True)
 class Series:
-    """A behavior series in the file: where it lies and what it is called."""
+    """Location and names of a behavior series in the file."""
 
     path: str
     kind: str
@@ -30,24 +30,24 @@ class Series:
 
     @property
     def name(self) -> str:
-        """Name of the series itself."""
+        """Name of the series."""
         return self.path.rsplit("/", 1)[-1]
 
     @property
     def rank(self) -> int:
-        """Order in which series are looked for when none is named; the lowest comes first."""
+        """Priority for the automatic selection; the lowest is first."""
         if self.kind == "SpatialSeries":
             return 0 if self.container_kind == "Position" else 1
         return 2 if self.path.startswith("processing/behavior/") else 3
 
     @property
     def label(self) -> str:
-        """The shortest name that says which: the container's for a position, else the series'."""
+        """Short name: that of the container for a position, otherwise that of the series."""
         return self.container if self.container_kind == "Position" else self.name
 
 
-def text(value: Any) -> str:
-    """Return a string from HDF5, which may be bytes."""
+def decode_text(value: Any) -> str:
+    """Return a string from HDF5, which can be bytes."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
@@ -62,7 +62,7 @@ def find_series(file: h5py.File) -> list[Series]:
             child = group.get(name)
             if not isinstance(child, h5py.Group):
                 continue
-            kind = text(child.attrs.get("neurodata_type", ""))
+            kind = decode_text(child.attrs.get("neurodata_type", ""))
             where = f"{path}/{name}"
             if kind in ("SpatialSeries", "TimeSeries"):
                 if "data" in child and where.split("/")[:2] != ["processing", "binned"]:
@@ -77,7 +77,7 @@ def find_series(file: h5py.File) -> list[Series]:
 
 
 def choose_series(found: list[Series], behavior: Behavior) -> dict[str, Series]:
-    """Choose the series that `behavior` asks for: what to keep it under -> the series."""
+    """Select the series named by `behavior`; return them by the name under which to store them."""
     if behavior is False or (isinstance(behavior, str) and behavior == "none"):
         return {}
     listing = ", ".join(s.path for s in found) or "none"
@@ -121,7 +121,7 @@ def _by_name(found: list[Series], name: str, listing: str) -> Series:
 
 @dataclass(frozen=True)
 class Samples:
-    """A series as read: increasing times, values in its unit, and its sampling period in seconds."""
+    """Samples of a series: increasing times (seconds), values in their unit, and the sampling period (seconds)."""
 
     times: np.ndarray
     values: np.ndarray
@@ -129,15 +129,15 @@ class Samples:
     period: float
 
     def tracked(self) -> np.ndarray:
-        """Times of the samples that are known."""
+        """Return the times of the samples without NaN."""
         known = np.isfinite(self.values) if self.values.ndim == 1 else np.isfinite(self.values).all(axis=1)
         return self.times[known]
 
 
 def read_series(group: h5py.Group, extent: tuple[float, float] | None) -> tuple[Samples, list[str]]:
-    """Read a series with its conversion, offset and clock; also returns what was corrected.
+    """Read a series with its conversion, offset and times; also return notes on corrections.
 
-    `extent` is the time that spikes and epochs span, seconds; it unmasks a sampling period stored as a rate.
+    `extent` is the time range of spikes and epochs, seconds. It is used to detect sampling periods stored as rates.
     """
     data = group["data"]
     name = group.name.rsplit("/", 1)[-1]
@@ -154,7 +154,7 @@ def read_series(group: h5py.Group, extent: tuple[float, float] | None) -> tuple[
         start = group["starting_time"]
         times, notes = _regular_times(name, float(start[()]), float(start.attrs["rate"]), len(values), extent)
     else:
-        raise InputError(f"series {name} has neither timestamps nor a starting time; name another as behavior")
+        raise InputError(f"series {name} has neither timestamps nor a starting time; select another one as behavior")
     if len(times) != len(values):
         raise InputError(f"series {name} has {len(values)} samples but {len(times)} timestamps; the file is damaged")
     timed = np.isfinite(times)
@@ -169,10 +169,12 @@ def read_series(group: h5py.Group, extent: tuple[float, float] | None) -> tuple[
     if (steps == 0).any():
         first = np.concatenate([[True], steps > 0])
         times, values = times[first], values[first]
-        notes.append(f"series {name}: {int((~first).sum())} samples repeat the time before them and are left out")
+        notes.append(
+            f"series {name}: {int((~first).sum())} samples have the same time as the previous one and are ignored"
+        )
     if np.isinf(values).any():
         raise InputError(f"series {name} has infinite values; use NaN where it is unknown")
-    return Samples(times, values, text(data.attrs.get("unit", "")), sampling_period(times)), notes
+    return Samples(times, values, decode_text(data.attrs.get("unit", "")), sampling_period(times)), notes
 
 
 def _regular_times(
@@ -186,11 +188,11 @@ def _regular_times(
         low, high = extent
         session = high - low
         written, corrected = start + n / rate, start + n * rate
-        # As written it outlasts the session twice over, while read as a period it fits in (with some slack).
+        # As a rate, the series would last much longer than the session; as a period, it fits (with some tolerance).
         if written > high + session and corrected <= high + 0.1 * session + 1.0:
             note = (
-                f"series {name}: rate {rate:g} is the sampling period, read as {1 / rate:.4g} Hz "
-                f"(as written it would last {n / rate / 3600:.3g} h in a session of {session / 3600:.3g} h)"
+                f"series {name}: rate {rate:g} is a sampling period and was read as {1 / rate:.4g} Hz "
+                f"(as a rate, the series would last {n / rate / 3600:.3g} h in a session of {session / 3600:.3g} h)"
             )
             return start + rate * np.arange(n), [note]
     return start + np.arange(n) / rate, []

@@ -1,4 +1,4 @@
-"""The tables of an NWB file that a recording needs: units with their columns and spike times, and epochs."""
+"""Reading of the units table and the epochs table of an NWB file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _decode(values: np.ndarray) -> np.ndarray:
 
 
 def columns(table: h5py.Group) -> dict[str, np.ndarray]:
-    """Columns of a table with one plain value a row, none that is ragged: name -> (rows,)."""
+    """Return the columns with one value per row (no ragged columns), by name, (rows,) each."""
     found = {}
     n_rows = len(table["id"])
     for name in table:
@@ -43,7 +43,7 @@ def columns(table: h5py.Group) -> dict[str, np.ndarray]:
 def choose_units(
     table: h5py.Group, units: str | Mapping[str, Any]
 ) -> tuple[np.ndarray, tuple[str, ...] | None, list[str]]:
-    """Choose rows of the units table: row numbers (units,), cell types if known, notes."""
+    """Select rows of the units table; return row numbers (units,), cell types if known, and notes."""
     known = columns(table)
     n_rows = len(table["id"])
     if n_rows == 0:
@@ -55,13 +55,15 @@ def choose_units(
         for column, wanted in units.items():
             keep &= _matches(known, column, wanted)
         if not keep.any():
-            raise InputError(f"no unit has all of {dict(units)!r}; name fewer columns", parameter="units")
+            raise InputError(f"no unit matches all of {dict(units)!r}; use fewer columns", parameter="units")
     elif units == "auto":
         if types is not None:
             excitatory = np.array([_is_excitatory(v) for v in known[types]])
             keep = excitatory if excitatory.any() else keep
             if not keep.all():
-                notes.append(f"units: the {int(keep.sum())} excitatory of {n_rows} by {types} (units='all' takes all)")
+                notes.append(
+                    f"units: {int(keep.sum())} excitatory of {n_rows}, by column {types} (units='all' selects all)"
+                )
     elif units != "all":
         raise InputError(f"units must be 'auto', 'all' or a dict of column to values, got {units!r}", parameter="units")
     rows = np.flatnonzero(keep)
@@ -82,7 +84,7 @@ def _matches(known: dict[str, np.ndarray], column: str, wanted: Any) -> np.ndarr
     accepted = list(wanted) if isinstance(wanted, (list, tuple, set, np.ndarray)) else [wanted]
     result = np.zeros(len(values), dtype=bool)
     for value in accepted:
-        hit = np.array([v == value or str(v) == str(value) for v in values], dtype=bool)  # 1 and "1" are one
+        hit = np.array([v == value or str(v) == str(value) for v in values], dtype=bool)  # 1 matches "1"
         if not hit.any():
             present = sorted({str(v) for v in values})
             shown = ", ".join(present[:20]) + (", ..." if len(present) > 20 else "")
@@ -92,21 +94,21 @@ def _matches(known: dict[str, np.ndarray], column: str, wanted: Any) -> np.ndarr
 
 
 def unit_names(table: h5py.Group, rows: np.ndarray) -> tuple[tuple[str, ...], list[str]]:
-    """Names of units: the column `unit_name` if there is one, else `id`; row numbers if these repeat."""
+    """Return unit names: column `unit_name` if it exists, otherwise `id`; row numbers if they are not unique."""
     column = "unit_name" if "unit_name" in table else "id"
     names = tuple(str(v) for v in _decode(table[column][()])[rows])
     if len(set(names)) == len(names):
         return names, []
-    return tuple(str(r) for r in rows), [f"units: {column} repeats, so units are named by their row"]
+    return tuple(str(r) for r in rows), [f"units: {column} is not unique, so units are named by their row number"]
 
 
 def spike_times(table: h5py.Group, rows: np.ndarray) -> tuple[list[np.ndarray], list[tuple[float, float]]]:
-    """Sorted spike times of each row, seconds, and when all were observed (empty if unknown)."""
+    """Return sorted spike times of each row and the time when all were observed (empty if unknown), seconds."""
     spikes = []
     for row, times in zip(rows, _ragged(table, "spike_times", rows), strict=True):
         if not np.isfinite(times).all():
             raise InputError(
-                f"unit in row {row} has NaN or infinite spike times; repair it or choose units without it",
+                f"unit in row {row} has NaN or infinite spike times; repair it or select other units",
                 parameter="units",
             )
         spikes.append(np.sort(times.astype(float)))
@@ -119,7 +121,7 @@ def spike_times(table: h5py.Group, rows: np.ndarray) -> tuple[list[np.ndarray], 
         observed = sorted((a, b) for a, b in both if a < b)
     if observed == []:
         raise InputError(
-            "the chosen units were never observed together (obs_intervals); choose other units", parameter="units"
+            "the selected units were never observed together (obs_intervals); select other units", parameter="units"
         )
     return spikes, observed or []
 
@@ -132,7 +134,7 @@ def _ragged(table: h5py.Group, name: str, rows: np.ndarray) -> list[np.ndarray]:
 
 
 def read_epochs(file: h5py.File) -> dict[str, np.ndarray]:
-    """Epochs by label: label -> (n, 2) start and stop times, seconds."""
+    """Return the start and stop times (n, 2) of the epochs, seconds, by label."""
     table = file.get("intervals/epochs")
     if table is None:
         return {}
@@ -150,7 +152,7 @@ def read_epochs(file: h5py.File) -> dict[str, np.ndarray]:
 
 
 def table_extent(file: h5py.File, spikes: list[np.ndarray]) -> tuple[float, float] | None:
-    """First and last time that spikes and interval tables speak of, seconds; None if there is neither."""
+    """Return the first and the last time of spikes and interval tables, seconds; None if there are none."""
     times = [t[[0, -1]] for t in spikes if len(t)]
     for name in file.get("intervals", {}):
         for column in ("start_time", "stop_time"):

@@ -1,4 +1,4 @@
-"""Writing a recording as NWB, in the layout of public recordings on tracks."""
+"""Writing of recordings to NWB files, in the layout of public recordings on tracks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_nwb(recording: Recording, path: str | os.PathLike[str], overwrite: boo
 
     file = Path(path)
     if not file.parent.is_dir():
-        raise InputError(f"the folder {file.parent} does not exist; make it first")
+        raise InputError(f"the folder {file.parent} does not exist; create it first", parameter="path")
 
     def write(unfinished: Path) -> None:
         with NWBHDF5IO(str(unfinished), "w") as io:
@@ -75,7 +75,7 @@ def _content(recording: Recording) -> Any:
 
 
 def _add_units(content: Any, recording: Recording) -> None:
-    """Add the spikes; `obs_intervals` say which time the bins cover, so that reading lays the same bins."""
+    """Add the units; `obs_intervals` store the time of the bins, so that reading gives the same bins."""
     half = 0.5 * recording.bin_size
     covered = np.array([[recording.time[s][0] - half, recording.time[s][-1] + half] for s in recording.segments()])
     numbered = all(u.isascii() and u.isdigit() and str(int(u)) == u for u in recording.unit_ids)
@@ -91,14 +91,14 @@ def _add_units(content: Any, recording: Recording) -> None:
 
 
 def _add_binned(content: Any, recording: Recording) -> None:
-    """Add counts or a signal as a series, with a table of its channels beside it."""
+    """Add counts or a signal as a time series, and a table of its channels."""
     from pynwb.base import TimeSeries
     from pynwb.core import DynamicTable
 
     module = content.create_processing_module("binned", "activity in bins of equal width")
     unit = "counts" if recording.kind == "counts" else "unknown"
     module.add(TimeSeries(name=recording.kind, data=recording.activity, timestamps=recording.time, unit=unit))
-    table = DynamicTable(name="channels", description="the channels of the series beside it")
+    table = DynamicTable(name="channels", description="channels of the series in this module")
     table.add_column("unit_id", "name of the unit or channel")
     table.add_column("bin_size", "width of its bins, seconds")
     if recording.cell_type is not None:

@@ -93,7 +93,7 @@ def test_rate_or_period(tmp_path: Path, stored: float) -> None:
     if stored < 1:
         assert len(said) == 1
         assert caught[0].filename == __file__
-        assert "rate 0.0256 is the sampling period, read as 39.06 Hz" in said[0]
+        assert "rate 0.0256 is a sampling period and was read as 39.06 Hz" in said[0]
         assert said[0] in rec.notes
     else:
         assert said == []

@@ -1,0 +1,117 @@
+"""Input validation of recordings that are made from arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kalmanssl.errors import InputError
+from kalmanssl.utils.arrays import as_array, as_floats
+from kalmanssl.utils.validation import check_positive
+
+__all__ = ["check_activity", "check_behavior", "check_epoch", "check_time"]
+
+
+def check_activity(activity: Any, kind: str) -> np.ndarray:
+    """Return activity as finite float32 (time, units); it must not be negative unless it is a signal."""
+    if kind not in ("counts", "signal"):
+        raise InputError(f"kind must be 'counts' or 'signal', got {kind!r}", parameter="kind")
+    values = as_array("activity", activity)
+    if values.dtype.kind not in "biuf":
+        message = f"activity must be numbers, got an array of {values.dtype}; convert it to float first"
+        raise InputError(message, parameter="activity")
+    if values.ndim != 2:
+        raise InputError(
+            f"activity must have shape (time, units), got {values.shape}; a single channel is activity.reshape(-1, 1)",
+            parameter="activity",
+        )
+    if 0 in values.shape:
+        message = f"activity must have at least one bin and one unit, got shape {values.shape}"
+        raise InputError(message, parameter="activity")
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float32)
+    wrong = ~np.isfinite(values)
+    if wrong.any():
+        t, u = np.argwhere(wrong)[0]
+        raise InputError(
+            f"activity has {int(wrong.sum())} NaN, infinite or over-large values, the first at bin {t}, "
+            f"unit {u}; leave these bins out (gaps in time are allowed) or fill them",
+            parameter="activity",
+        )
+    if kind == "counts" and values.min() < 0:
+        t, u = np.argwhere(values < 0)[0]
+        raise InputError(
+            f"activity has negative values, the first {values[t, u]:g} at bin {t}, unit {u}; "
+            "pass kind='signal' if this is a real-valued signal",
+            parameter="activity",
+        )
+    return values
+
+
+def check_time(time: Any, bin_size: float | None, n_bins: int) -> tuple[np.ndarray, float]:
+    """Return bin centers (time,) and the bin width, in seconds; see `Recording.from_arrays` for the defaults."""
+    if bin_size is not None:
+        check_positive("bin_size", bin_size)
+    if time is None:
+        width = 0.025 if bin_size is None else float(bin_size)
+        return width * (np.arange(n_bins) + 0.5), width
+    centers = as_floats("time", time)
+    if centers.shape != (n_bins,):
+        message = f"time must have shape ({n_bins},), one bin center per row of activity; got {centers.shape}"
+        raise InputError(message, parameter="time")
+    if not np.isfinite(centers).all():
+        count = int((~np.isfinite(centers)).sum())
+        raise InputError(f"time has {count} NaN or infinite values; leave these bins out", parameter="time")
+    steps = np.diff(centers)
+    if (steps <= 0).any():
+        i = int(np.argmax(steps <= 0))
+        raise InputError(
+            f"time must increase, but bin {i + 1} ({centers[i + 1]:.10g} s) does not come after "
+            f"bin {i} ({centers[i]:.10g} s); sort the bins and remove duplicates",
+            parameter="time",
+        )
+    if bin_size is None:
+        if n_bins < 2:
+            raise InputError("bin_size is needed if there is only one bin", parameter="bin_size")
+        return centers, float(np.median(steps))
+    if n_bins > 1 and np.median(steps) < 0.5 * bin_size:
+        raise InputError(
+            f"time has steps of {np.median(steps):.4g} s, less than half of bin_size={bin_size:g} s",
+            parameter="bin_size",
+        )
+    return centers, float(bin_size)
+
+
+def check_behavior(behavior: Any, n_bins: int) -> dict[str, np.ndarray]:
+    """Return behavior by name, each (time,) or (time, dims) with NaN where it is unknown."""
+    if behavior is None:
+        return {}
+    named = behavior if isinstance(behavior, Mapping) else {"position": behavior}
+    checked = {}
+    for name, values in named.items():
+        array = as_floats(f"behavior[{name!r}]", values)
+        if array.ndim not in (1, 2) or len(array) != n_bins:
+            raise InputError(
+                f"behavior[{name!r}] must have shape ({n_bins},) or ({n_bins}, dims), one row per bin; "
+                f"got {array.shape}",
+                parameter="behavior",
+            )
+        if np.isinf(array).any():
+            message = f"behavior[{name!r}] has infinite values; use NaN where it is unknown"
+            raise InputError(message, parameter="behavior")
+        checked[str(name)] = array
+    return checked
+
+
+def check_epoch(label: str, spans: Any) -> np.ndarray:
+    """Return the start and stop times of an epoch as (n, 2), seconds."""
+    array = as_floats(f"epochs[{label!r}]", spans)
+    array = array.reshape(1, 2) if array.shape == (2,) else array
+    if array.ndim != 2 or array.shape[1] != 2 or not (array[:, 0] < array[:, 1]).all():
+        raise InputError(
+            f"epochs[{label!r}] must be (start, stop) or (n, 2) of these with start < stop, seconds; got {spans!r}",
+            parameter="epochs",
+        )
+    return array
