@@ -21,7 +21,7 @@ decoded = decoder.predict(model.transform(test))
 
 running = running_bins(test.behavior["position"], test.time, min_speed=0.1)
 inside = (decoded.lower <= test.behavior["position"]) & (test.behavior["position"] <= decoded.upper)
-print(f"95 % interval covers {inside[running].mean():.1%} of the running bins it has not seen")
+print(f"95 % interval covers {inside[running].mean():.1%} of the running bins of the test part")
 
 figure = Figure(figsize=(10, 3.5), layout="constrained")
 axes = figure.subplots()
@@ -29,7 +29,7 @@ axes.fill_between(
     decoded.time, decoded.lower, decoded.upper, where=running, color="tab:blue", alpha=0.3, lw=0, label="95 % interval"
 )
 axes.plot(decoded.time[running], decoded.mean[running], ".", color="tab:blue", markersize=2, label="decoded")
-axes.plot(test.time, test.behavior["position"], color="black", linewidth=1, label="rat")
+axes.plot(test.time, test.behavior["position"], color="black", linewidth=1, label="true position")
 axes.set(xlabel="time (s)", ylabel="position (m)", xlim=(test.time[0], test.time[0] + 60))
 axes.legend(loc="lower right", ncols=3)
 figure.savefig("fit_and_decode.png", dpi=110)

@@ -134,6 +134,8 @@ class MLPReadout:
 
     def _init_weights(self, n_features: int, generator: torch.Generator) -> None:
         """Draw the weights (networks, inputs, outputs) and biases (networks, 1, outputs) of every layer."""
+        # Not `kalmanssl.networks.mlp`: all networks are evaluated in one batched product, and every random number comes
+        # from `generator`, so that fits leave torch's global generator alone.
         s = self.settings
         sizes = [n_features, s.hidden, s.hidden, len(self.periods) * s.n_cells]
         self.weights, self.biases = [], []
