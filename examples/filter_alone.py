@@ -1,4 +1,4 @@
-"""The Kalman filter alone: a swing seen at irregular times by two sensors, one of which fails for a while.
+"""The Kalman filter alone: a swing seen at irregular times by two sensors, one of them interrupted for a while.
 
 Filter, smoother, missing channels, a model in continuous time, and whether the model fits.
 """

@@ -343,7 +343,7 @@ def test_data_noise_does_not_look_like_folds(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_folding_entropy_equals_theory(seed):
-    """|s| with s ~ N(mu, 1): the entropy of which of two signs it was, ⟨-log w⟩ in closed form by quadrature."""
+    """|s| with s ~ N(mu, 1): the entropy lost is that of the sign given |s|, computed by quadrature."""
     mean = 0.7
     s = np.random.default_rng(seed).normal(mean, 1, size=(8000, 1))
     grid = np.linspace(-8, 8, 100_001)
