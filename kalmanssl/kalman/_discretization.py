@@ -1,9 +1,9 @@
-"""From a model in continuous time to the steps between observations, however far these are apart.
+"""Exact discretization of linear stochastic differential equations at irregular times.
 
-The integrals over a step of Van Loan, IEEE Trans. Automat. Contr. 23 (1978) 395-404, are had as he has them, by halving
-the step until a short series does and putting the pieces together again. The coefficients of the series do not depend
-on the step, so that all steps share them: many different ones cost one product of matrices. No exponential of minus
-the drift is taken, which would overflow where a mode decays fast.
+The integrals over a step (Van Loan, IEEE Trans. Automat. Contr. 23 (1978) 395-404) are computed by scaling and
+doubling: the step is halved until a short Taylor series is accurate, and the result is doubled as often. All steps
+share the coefficients of the series, so that many different steps cost one matrix product. The exponential of minus
+the drift, which overflows for modes that decay fast, is never computed.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from kalmanssl.kalman._validation import check_noise, check_tensor, name_shapes,
 
 __all__ = ["discretize"]
 
-_SHORT = 0.5  # time, in units of one over the norm of the drift, over which the series is taken
-_TERMS = 20  # so many that the first one left out is below the rounding of float64
-_LONGEST = 2.0**60
+_MAX_SERIES_TIME = 0.5  # longest time of the series, in units of one over the norm of the drift
+_TERMS = 20  # the first omitted term is below the rounding of float64
+_MAX_TIME = 2.0**60
 
 
 def discretize(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> dict[str, Tensor]:
-    """Transition, process noise and offset of a linear stochastic differential equation between observations.
+    """Compute transition, process noise and offset of a linear stochastic differential equation between observations.
 
     ::
 
         dx = (F x + c) dt + dw        with w a Wiener process of spectral density S
 
-    is, from one observation to the next, dt later, the step x ← A x + b + N(0, Q) with ::
+    takes the state from one observation to the next, dt later, by x ← A x + b + N(0, Q) with ::
 
         A = exp(F dt)     Q = ∫ exp(F s) S exp(F s)' ds     b = ∫ exp(F s) c ds,     s from 0 to dt
 
-    without approximation.
+    exactly.
 
     Parameters
     ----------
@@ -46,27 +46,27 @@ def discretize(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> 
         Spectral density of the noise, variance per unit of time; for noise of spectral density q that enters through
         L (state, noise) pass `L @ q @ L.mT`.
     dt : (time,) or (batch, time)
-        Time from the step before to each step, zero allowed. `dt[..., 0]` leads into the first step and is not used,
-        whatever it is. For time stamps `stamps`, `dt = stamps.diff(prepend=stamps[:1])`.
+        Time from the previous step to each step, 0 or more. `dt[..., 0]` leads into the first step and is not used; it
+        may be NaN. For time stamps `stamps`, `dt = stamps.diff(prepend=stamps[:1])`.
     c : (state,), optional
         Constant part of the drift; zero by default.
 
     Returns
     -------
     dict
-        A, Q and, if c is given, b, of shapes (batch|1, time, …), to hand over by `kalman_filter(y, **discretize(…),
-        C=C, R=R)`. What they hold at index 0 means nothing. Computed in float64 where the device has it, in the data
-        type of F; differentiable with respect to everything given.
+        A, Q and, if c is given, b, of shapes (batch|1, time, …), for `kalman_filter(y, **discretize(…), C=C, R=R)`.
+        Their values at index 0 are not used. They are computed in float64 where the device supports it, have the data
+        type of F, and are differentiable with respect to all arguments.
 
     Raises
     ------
-    ValueError
-        If an argument has a wrong type, shape or value; if a time difference is negative, NaN or infinite.
+    InputError
+        If an argument has a wrong type, shape or value, or if a time difference is negative, NaN or infinite.
 
     Notes
     -----
-    Equal time differences are computed once, unless dt itself requires gradients: round what comes from a clock to the
-    resolution that it has.
+    Equal time differences are computed once, unless dt requires gradients: round time stamps to the resolution of their
+    clock.
 
     References
     ----------
@@ -75,7 +75,7 @@ def discretize(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> 
 
     Examples
     --------
-    Brownian motion spreads in proportion to time.
+    The variance of Brownian motion grows in proportion to time.
 
     >>> import torch
     >>> steps = discretize(torch.zeros(1, 1), torch.ones(1), torch.tensor([0.0, 0.1, 2.0]))
@@ -106,49 +106,49 @@ def discretize(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> 
         )
     steps = torch.atleast_2d(dt)
     _check_steps(steps.detach()[:, 1:])
-    # What stands at the first step is not used; that of the second makes no new one to compute.
+    # The first value is not used; a copy of the second one adds no new distinct value.
     steps = torch.cat([steps[:, 1:2], steps[:, 1:]], 1) if steps.shape[1] > 1 else torch.zeros_like(steps)
 
-    # Those that have to be halved most come last.
+    # In ascending order, so that the steps with most halvings come last.
     distinct, which = steps.flatten().sort() if dt.requires_grad else steps.unique(return_inverse=True)
     which = which.argsort().view_as(steps) if dt.requires_grad else which
     finest = F.dtype if F.device.type == "mps" else torch.float64
     offset = None if c is None else c.to(finest)
-    values = _over(F.to(finest), density.to(finest), offset, distinct.to(finest))
+    values = _integrate(F.to(finest), density.to(finest), offset, distinct.to(finest))
     values["Q"] = round_covariance(values["Q"], F.dtype)
     return {name: value[which].to(F.dtype) for name, value in values.items()}
 
 
 def _check_steps(later: Tensor) -> None:
-    """Check the differences that lead into all steps but the first."""
+    """Check the time differences of all steps but the first."""
     wrong = ~(torch.isfinite(later) & (later >= 0))
     if bool(wrong.any()):
         batch, time = (int(i) for i in wrong.nonzero()[0])
         raise wrong_value(
             "dt",
             f"{float(later[batch, time]):.6g} at batch {batch}, time {time + 1}; expected finite time differences "
-            "of 0 or more: sort the observations by time, and give what is missing by a mask",
+            "of 0 or more: sort the observations by time, and pass a mask for missing ones",
         )
 
 
-def _over(F: Tensor, S: Tensor, c: Tensor | None, dt: Tensor) -> dict[str, Tensor]:
-    """A, Q and, with c, b over each of the time differences dt (n,), which ascend."""
+def _integrate(F: Tensor, S: Tensor, c: Tensor | None, dt: Tensor) -> dict[str, Tensor]:
+    """A, Q and, with c, b over each of the time differences dt (n,), which are in ascending order."""
     size = F.detach().abs()
     rate = float(torch.maximum(size.sum(0).amax(), size.sum(1).amax())) or 1.0
     reach = rate * dt.detach()
-    if not float(reach[-1]) < _LONGEST:
+    if not float(reach[-1]) < _MAX_TIME:
         raise wrong_value(
             "dt", f"the longest one times the norm of F is {float(reach[-1]):.3g}; check the units of both"
         )
-    halvings = (reach / _SHORT).clamp_min(1).log2().ceil().long()
+    halvings = (reach / _MAX_SERIES_TIME).clamp_min(1).log2().ceil().long()
     short = dt * 0.5**halvings
     powers = torch.arange(_TERMS, dtype=F.dtype, device=F.device)
-    # Term k has the k-th power of rate times time, so that neither it nor its coefficient over- or underflows.
+    # Powers of rate times time, so that neither the terms nor their coefficients overflow or underflow.
     weight = (rate * short)[:, None] ** powers / torch.lgamma(powers + 1).exp()
     integrated = weight * short[:, None] / (powers + 1)
     values = {
         "A": _series(weight, torch.eye(len(F), dtype=F.dtype, device=F.device), lambda term: F @ term / rate),
-        # The derivative of exp(F s) S exp(F s)' by s, again and again, at 0.
+        # Repeated derivatives of exp(F s) S exp(F s)' by s, at 0.
         "Q": symmetrize(_series(integrated, S, lambda term: (F @ term + term @ F.mT) / rate)),
     }
     if c is not None:
@@ -164,9 +164,9 @@ def _over(F: Tensor, S: Tensor, c: Tensor | None, dt: Tensor) -> dict[str, Tenso
     return values
 
 
-def _series(weight: Tensor, term: Tensor, onward: Callable[[Tensor], Tensor]) -> Tensor:
-    """Sum of terms, each made from the one before, with the weights (n, terms) of each step."""
+def _series(weight: Tensor, term: Tensor, following: Callable[[Tensor], Tensor]) -> Tensor:
+    """Weighted sums of terms, with weights (n, terms); `following` computes a term from the previous one."""
     terms = [term]
     while len(terms) < weight.shape[1]:
-        terms.append(onward(terms[-1]))
+        terms.append(following(terms[-1]))
     return (weight @ torch.stack(terms).flatten(1)).unflatten(1, term.shape)

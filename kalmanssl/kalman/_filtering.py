@@ -1,4 +1,7 @@
-"""The filter: checks its arguments, hands over to an implementation, shapes the results."""
+"""The Kalman filter for whole sequences, and one step of it.
+
+Särkkä & Svensson, Bayesian Filtering and Smoothing, 2nd ed. (2023), Section 6.3.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +49,8 @@ def kalman_filter(
         x_t = A[t] x_{t-1} + b[t] + N(0, Q[t])     t = 1, 2, …
         y_t = C[t] x_t + N(0, R[t])                t = 0, 1, …
 
-    Each parameter is constant or has both a batch and a time axis, either of which may be 1. Index 0 of a
-    time-varying A, b or Q is not used. Everything is differentiable.
+    Each parameter is constant, or has both a batch and a time axis, each of which may be 1. Index 0 of a time-varying
+    A, b or Q is not used. All results are differentiable.
 
     Parameters
     ----------
@@ -66,18 +69,17 @@ def kalman_filter(
     m0 : (state,) or (batch, state), optional
         Mean of the first state before it is observed; zero by default.
     P0 : (state,), (state, state) or (batch, state, state), optional
-        Variances or covariance of the first state before it is observed; the identity by default. One axis means a
-        diagonal; diagonals that differ between sequences are passed as `P0.diag_embed()`.
+        Variances or covariance of the first state before it is observed; the identity by default. Pass diagonal
+        covariances that differ between sequences as `P0.diag_embed()`.
     mask : (batch, time, obs) or (batch, time), optional
-        True where observed. What y holds elsewhere, NaN included, has no influence. All True by default.
+        True where observed; all True by default. Values of y elsewhere, NaN included, are ignored.
     precision : torch.float32 or torch.float64, optional
-        In what precision everything is computed; the results have the data type of y. By default that of y, but with
-        covariances in float64 where noise is so small beside the signal that float32 cannot tell them apart, and where
-        one recursion of them serves all sequences, so that it costs nothing.
+        Precision of the computation; results have the data type of y. By default the precision is that of y, except
+        that covariances are computed in float64 if the observation noise is too small for float32, or if all
+        sequences share one covariance recursion.
     implementation : {"auto", "adjoint", "reference"}
-        How it is computed. "auto" uses compiled kernels on a CPU where there are some; "adjoint", with derivatives
-        by hand, runs on any device, in torch but for loops that all sequences share; "reference" is the textbook's
-        loop, for checking and for second derivatives.
+        Algorithm. "auto" chooses the fastest for the problem and the device. "adjoint" runs on any device and has
+        hand-written derivatives. "reference" is the textbook recursion in torch, for tests and second derivatives.
 
     Returns
     -------
@@ -86,15 +88,15 @@ def kalman_filter(
 
     Raises
     ------
-    ValueError
+    InputError
         If an argument has a wrong type, shape or value, or y is not finite where observed.
     NotPositiveDefiniteError
-        If an innovation covariance is not positive definite (a subclass of ValueError).
+        If an innovation covariance is not positive definite (a subclass of `InputError`).
 
     Notes
     -----
-    Where A, Q, C, R, P0 and the mask are the same for all sequences, the covariances are computed once, in float64.
-    The cost is then nearly that of the means.
+    If A, Q, C, R, P0 and the mask are the same for all sequences, the covariances are computed once, in float64, and
+    the cost is close to that of the means alone.
 
     References
     ----------
@@ -102,7 +104,7 @@ def kalman_filter(
 
     Examples
     --------
-    A random walk seen through noise of the same variance: the first observation halves the variance.
+    A random walk with observation noise of the same variance: the first observation halves the variance.
 
     >>> import torch
     >>> one = torch.ones(1, 1)
@@ -145,7 +147,7 @@ def kalman_step(
     mask: Tensor | None = None,
     first: bool = False,
 ) -> StepResult:
-    """Take one step of the filter as an observation comes in.
+    """Filter one observation of each sequence, for online use.
 
     Parameters
     ----------
@@ -158,16 +160,16 @@ def kalman_step(
     mask : (batch, obs) or (batch,), optional
         True where observed.
     first : bool
-        This is the first observation: nothing happens between `mean` and it, and A, b, Q are not used.
+        Whether this is the first observation; then there is no prediction step, and A, b, Q are not used.
 
     Returns
     -------
     StepResult
-        As `kalman_filter` gives for this step.
+        The fields of `FilterResult` for this step.
 
     Raises
     ------
-    ValueError
+    InputError
         If an argument has a wrong type, shape or value.
     """
     check_state(mean, cov)

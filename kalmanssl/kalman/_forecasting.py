@@ -1,4 +1,4 @@
-"""Forecasts: the model run on without observations."""
+"""Forecasts of future states and observations."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ def forecast(
     R: Tensor,
     b: Tensor | None = None,
 ) -> ForecastResult:
-    """Moments of the states and observations that follow a given state.
+    """Compute the moments of the states and observations that follow a given state.
 
     Parameters
     ----------
     mean, cov : (batch, state), (batch, state, state)
         Moments of the state to start from, usually `filtered_mean[:, -1]` and `filtered_cov[:, -1]`.
     steps : int
-        How far to look ahead.
+        Number of steps ahead.
     A, Q, C, R, b
-        As for `kalman_filter`; a time axis is 1 or `steps`, and its index 0 leads into the first step ahead, so that
-        here it is used.
+        As for `kalman_filter`, with a time axis of 1 or `steps`. Index 0 leads into the first step ahead; unlike in
+        `kalman_filter` it is used.
 
     Returns
     -------
     ForecastResult
-        Moments of the states and, noise included, of the observations.
+        Moments of the states, and of the observations including their noise.
 
     Raises
     ------
-    ValueError
+    InputError
         If an argument has a wrong type, shape or value.
 
     Examples
     --------
-    A random walk spreads by its process noise at every step.
+    The variance of a random walk grows by the process noise at every step.
 
     >>> import torch
     >>> one = torch.ones(1, 1)

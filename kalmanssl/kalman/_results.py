@@ -1,4 +1,4 @@
-"""What the functions of this package give back."""
+"""Results of the filter, the smoother, the samplers and the forecast."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = [
 
 
 class FilterResult:
-    """The filter's view of every step; "predicted" has seen y up to t-1, "filtered" up to and including t.
+    """Result of the filter: "predicted" moments are given y up to step t-1, "filtered" moments given y up to step t.
 
-    What follows from the filtered moments is computed when it is first asked for, with derivatives. Where neither the
-    parameters nor the mask differ between sequences, the covariances and the gain are computed once and are views that
-    share memory along the batch: `clone` one before writing into it.
+    Fields other than the filtered moments and the log-likelihood are computed when they are first accessed; they are
+    differentiable too. If neither the parameters nor the mask differ between sequences, covariances and gain are
+    computed once and share memory along the batch: `clone` a tensor before you write into it.
 
     Attributes
     ----------
@@ -46,9 +46,9 @@ class FilterResult:
     innovation_cov : (batch, time, obs, obs)
         Covariance of the prediction of y_t, observation noise included, of missing channels too.
     mask : (batch|1, time, obs) or None
-        True where observed; None if everything is.
+        True where observed; None if nothing is missing.
     status : Status
-        What a caller may want to assert on.
+        Skipped steps, jitter and smallest variance of each sequence.
     """
 
     FIELDS = FIELDS
@@ -102,26 +102,26 @@ class FilterResult:
 
     @cached_property
     def status(self) -> Status:
-        """How the filter fared."""
+        """Skipped steps, jitter and smallest variance of each sequence."""
         batch = len(self._observations.y)
         mask, jitter = self.mask, self._moments.jitter
-        nothing = self.filtered_mean.new_zeros(batch)
-        skipped = nothing.long() if mask is None else (~mask.any(-1)).sum(1).expand(batch)
+        zeros = self.filtered_mean.new_zeros(batch)
+        skipped = zeros.long() if mask is None else (~mask.any(-1)).sum(1).expand(batch)
         smallest = self._moments.smallest_variance
         if smallest is None:
             smallest = self._moments.filtered_cov.detach().diagonal(dim1=-2, dim2=-1).amin((1, 2))
         return Status(
             steps_skipped=skipped,
-            jitter=nothing if jitter is None else jitter.to(self._dtype).expand(batch),
+            jitter=zeros if jitter is None else jitter.to(self._dtype).expand(batch),
             smallest_variance=smallest.to(self._dtype).expand(batch),
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the moments, likelihoods, gains and innovations by name; computes all of them."""
+        """Return all moments, log-likelihoods, gains and innovations by name."""
         return {name: getattr(self, name) for name in self.FIELDS}
 
     def distinct_filtered_cov(self) -> tuple[Tensor, Tensor]:
-        """Return the filtered covariances, each once, (distinct, state, state), and which is whose, (batch, time)."""
+        """Return the filtered covariances (distinct, state, state) and the index (batch, time) of each step."""
         batch, steps, _ = self.filtered_mean.shape
         stack = self._moments.filtered_cov
         return distinct(stack, self._dtype, batch, step_index(stack, steps))
@@ -141,16 +141,16 @@ class FilterResult:
 
 @dataclass(frozen=True)
 class Status:
-    """How the filter fared with each sequence, all of shape (batch,).
+    """Numerical status of the filter for each sequence; all tensors have the shape (batch,).
 
     Attributes
     ----------
     steps_skipped
-        Steps at which no channel was observed.
+        Number of steps at which no channel was observed.
     jitter
         Largest amount added to the diagonal of an innovation covariance to make it positive definite; 0 if none.
     smallest_variance
-        Smallest variance of a filtered state; above 0 in a healthy filter.
+        Smallest variance of a filtered state; positive unless the filter has lost precision.
     """
 
     steps_skipped: Tensor
@@ -159,9 +159,9 @@ class Status:
 
 
 def distinct(stack: Tensor, dtype: torch.dtype, batch: int, index: Tensor) -> tuple[Tensor, Tensor]:
-    """The covariances of a stack (batch|1, entries, …), each once, and which is whose, (batch, steps).
+    """The covariances of a stack (batch|1, entries, …) in one axis, and the position of each step (batch, steps) in it.
 
-    `index` (steps,) tells the entry of each step.
+    `index` (steps,) is the entry of each step.
     """
     covs = round_covariance(symmetrize(stack), dtype)
     first = torch.arange(len(covs), device=covs.device) * covs.shape[1]
@@ -169,10 +169,10 @@ def distinct(stack: Tensor, dtype: torch.dtype, batch: int, index: Tensor) -> tu
 
 
 def round_covariance(cov: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bring covariances to a coarser data type so that they stay positive definite.
+    """Convert covariances to a less precise data type so that they stay positive definite.
 
-    Rounding changes an entry by at most u sqrt(P_ii P_jj), u being the unit roundoff; raising the n variances by a
-    share of n u outweighs that.
+    Rounding changes an entry by at most u sqrt(P_ii P_jj), with u the unit roundoff. To raise the n variances by the
+    factor 1 + n u is enough to compensate for it.
     """
     if cov.dtype == dtype or torch.finfo(dtype).bits >= torch.finfo(cov.dtype).bits:
         return cov.to(dtype)
@@ -183,7 +183,7 @@ def round_covariance(cov: Tensor, dtype: torch.dtype) -> Tensor:
 
 @dataclass(frozen=True)
 class StepResult:
-    """One step of the filter: the fields of `FilterResult` without their time axis."""
+    """Result of one step of the filter: the fields of `FilterResult` without their time axis."""
 
     predicted_mean: Tensor
     predicted_cov: Tensor
@@ -196,9 +196,9 @@ class StepResult:
 
 
 class SmootherResult:
-    """Moments of the state given the whole sequence.
+    """Result of the smoother: moments of the state given the whole sequence.
 
-    Covariances are brought into the shape below when they are first asked for, with derivatives. Where neither the
+    Covariances are expanded to the shapes below when they are first accessed; they are differentiable. If neither the
     parameters nor the mask differ between sequences, they share memory along the batch.
 
     Attributes
@@ -208,19 +208,20 @@ class SmootherResult:
     lag_one_cov : (batch, time - 1, state, state)
         Covariance of the states at t + 1 (rows) and t (columns) given all of y, at index t.
     filter : FilterResult
-        The forward pass it was made from.
+        Result of the forward pass.
     """
 
     FIELDS = ("smoothed_mean", "smoothed_cov", "lag_one_cov")
 
-    def __init__(self, mean: Tensor, covs: Tensor, gains: Tensor, same: int, filtered: FilterResult) -> None:
-        # The covariances (batch|1, entries, state, state) are in order of time, each made from the one after it by a
-        # gain. Before the last `same` + 1 of them come as many steps as are missing, all like the first of these.
+    def __init__(self, mean: Tensor, covs: Tensor, gains: Tensor, tail: int, filtered: FilterResult) -> None:
+        # The covariances (batch|1, entries, state, state) are in order of time; each follows from the next one by its
+        # gain. If there are fewer entries than steps, the first of the last `tail` + 1 entries serves all steps that
+        # have no entry of their own.
         self._covs, self._gains = covs, gains
         steps, entries = mean.shape[1], covs.shape[1]
         step = torch.arange(steps, device=covs.device)
-        settled = max(entries - 1 - same, 0)
-        self._index = torch.where(step < settled, step, (step - (steps - entries)).clamp_min(settled))
+        converged = max(entries - 1 - tail, 0)
+        self._index = torch.where(step < converged, step, (step - (steps - entries)).clamp_min(converged))
         self._dtype = filtered.filtered_mean.dtype
         self.smoothed_mean: Tensor = mean.to(self._dtype)
         self.filter = filtered
@@ -241,11 +242,11 @@ class SmootherResult:
         return self._every_step(lagged.to(self._dtype), self._index[:-1])
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the moments by name; computes all of them."""
+        """Return all moments by name."""
         return {name: getattr(self, name) for name in self.FIELDS}
 
     def distinct_smoothed_cov(self) -> tuple[Tensor, Tensor]:
-        """Return the smoothed covariances, each once, (distinct, state, state), and which is whose, (batch, time)."""
+        """Return the smoothed covariances (distinct, state, state) and the index (batch, time) of each step."""
         return distinct(self._covs, self._dtype, len(self.smoothed_mean), self._index)
 
     def weighted_cov_sum(self, weight: Tensor, *, lag_one: bool = False) -> Tensor:
@@ -279,13 +280,14 @@ class SmootherResult:
 
 @dataclass(frozen=True)
 class ForecastResult:
-    """Moments of the coming states and observations; step 0 is the first one after the given state.
+    """Moments of future states and observations; index 0 is the first step after the given state.
 
     Attributes
     ----------
     state_mean, state_cov : (batch, steps, state), (batch, steps, state, state)
+        Moments of the states.
     observation_mean, observation_cov : (batch, steps, obs), (batch, steps, obs, obs)
-        Observation noise included.
+        Moments of the observations, observation noise included.
     """
 
     state_mean: Tensor
@@ -296,7 +298,13 @@ class ForecastResult:
 
 @dataclass(frozen=True)
 class PriorSample:
-    """Trajectories drawn from the model: states (batch, time, state), observations (batch, time, obs)."""
+    """Samples from the model.
+
+    Attributes
+    ----------
+    states : (batch, time, state)
+    observations : (batch, time, obs)
+    """
 
     states: Tensor
     observations: Tensor

@@ -1,4 +1,4 @@
-"""Trajectories drawn from the model, and from its posterior given observations."""
+"""Samples of states and observations from the model, and of states from the posterior given observations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kalmanssl.kalman._linalg import safe_cholesky
 from kalmanssl.kalman._model import Model, Observations, as_covariance, to_float64
 from kalmanssl.kalman._moments import from_second, step_index
 from kalmanssl.kalman._results import PriorSample
-from kalmanssl.kalman._smoothing import reverse_model
+from kalmanssl.kalman._smoothing import backward_process
 from kalmanssl.kalman._validation import check_generator, check_model, check_observations
 from kalmanssl.kalman.backends import AffineScan, filter_auto
 from kalmanssl.utils.validation import check_whole
@@ -39,7 +39,7 @@ def sample_prior(
     A, Q, C, R, b, m0, P0
         As for `kalman_filter`.
     generator : torch.Generator, optional
-        Source of randomness, on the device of A; torch's own by default.
+        Source of randomness, on the device of A; the default generator of torch if not given.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def sample_prior(
 
     Raises
     ------
-    ValueError
+    InputError
         If an argument has a wrong type, shape or value.
     """
     check_generator(generator)
@@ -88,29 +88,29 @@ def sample_posterior(
 ) -> Tensor:
     """Draw whole state trajectories from the posterior given the observations.
 
-    The states of one trajectory hang together as the posterior says: this is what is needed for the uncertainty of
-    anything computed from several time steps. The moments of a single step are those of `kalman_smoother`.
+    Each trajectory is a joint sample of all states. Use it for the uncertainty of a quantity that depends on several
+    time steps; the moments at single steps are those of `kalman_smoother`.
 
     Parameters
     ----------
     y, A, Q, C, R, b, m0, P0, mask
         As for `kalman_filter`.
     n_samples : int
-        Trajectories for each sequence.
+        Number of trajectories for each sequence.
     generator : torch.Generator, optional
-        Source of randomness, on the device of y; torch's own by default.
+        Source of randomness, on the device of y; the default generator of torch if not given.
 
     Returns
     -------
     (n_samples, batch, time, state)
-        Trajectories, in the data type of y; differentiable with respect to every tensor given.
+        Trajectories, in the data type of y; differentiable with respect to all tensors.
 
     Raises
     ------
-    ValueError
+    InputError
         If an argument has a wrong type, shape or value.
     NotPositiveDefiniteError
-        If a covariance is not positive definite (a subclass of ValueError).
+        If a covariance is not positive definite (a subclass of `InputError`).
 
     References
     ----------
@@ -129,7 +129,7 @@ def draw_posterior(
     """Draw state trajectories given observations and a model that were checked before."""
     model, observations = to_float64(model, observations)
     moments = filter_auto(model, observations)
-    reverse = reverse_model(model, moments)
+    backward = backward_process(model, moments)
     batch, time, _ = observations.y.shape
     state = model.A.shape[-1]
 
@@ -138,18 +138,18 @@ def draw_posterior(
         noise = torch.randn(shape, generator=generator, dtype=dtype, device=model.A.device)
         return noise.to(model.A.dtype)
 
-    # The noise of the backward process has two parts, of keep Pf keep' and gain Q gain' with keep = I - gain A. Drawing
-    # them apart needs no factor of their sum, which is singular where Q is very small.
+    # The noise of the backward process has the covariance K P K' + G Q G', with P the filtered covariance, gain G and
+    # K = I - G A. Its two parts are drawn separately, because their sum is singular if Q is very small.
     factor = _factor(moments.filtered_cov, "filtered covariance")
     filtered_noise = _every_step(factor, time, draw())
     process_noise = _noise(model.Q, "Q", draw())
     before = filtered_noise[:, :, :-1]
     after = _times(from_second(model.A), before) + process_noise[:, :, 1:]
-    shocks = before - _every_step(reverse.gain, time - 1, after)
+    shocks = before - _every_step(backward.gain, time - 1, after)
     last = moments.filtered_mean[:, -1:] + filtered_noise[:, :, -1:]
-    # Samples stand innermost: those of a sequence share its gains.
-    offsets = torch.cat([reverse.offset + shocks, last], 2).permute(2, 1, 0, 3).flatten(1, 2)
-    states = AffineScan.apply(offsets, reverse.gain.transpose(0, 1), True)
+    # Samples are the inner axis of the batch, so that those of one sequence share its gains.
+    offsets = torch.cat([backward.offset + shocks, last], 2).permute(2, 1, 0, 3).flatten(1, 2)
+    states = AffineScan.apply(offsets, backward.gain.transpose(0, 1), True)
     return states.unflatten(1, (batch, n_samples)).permute(2, 1, 0, 3).to(dtype)
 
 
@@ -170,7 +170,7 @@ def _noise(noise: Tensor, name: str, standard: Tensor) -> Tensor:
 
 
 def _factor(cov: Tensor, name: str) -> Tensor:
-    """Cholesky factor of a covariance, which may be diagonal with zeros in it."""
+    """Cholesky factor of a covariance; a diagonal one may have variances of 0."""
     variances = cov.diagonal(dim1=-2, dim2=-1)
     if not bool((cov.detach() - torch.diag_embed(variances.detach())).any()):
         return torch.diag_embed(variances.sqrt())

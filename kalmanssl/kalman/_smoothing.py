@@ -1,7 +1,7 @@
-"""The smoother: what the whole sequence says about each state.
+"""The Rauch-Tung-Striebel smoother: moments of each state given the whole sequence.
 
-Rauch, Tung & Striebel (1965); Särkkä & Svensson, Bayesian Filtering and Smoothing (2nd ed., 2023), Section 12.2, with
-the covariances as sums of positive semi-definite terms (the analogue of Joseph's form).
+Rauch, Tung & Striebel, AIAA J. 3 (1965) 1445-1450; Särkkä & Svensson, Bayesian Filtering and Smoothing, 2nd ed. (2023),
+Section 12.2. Covariances are computed as sums of positive semi-definite terms, as in the Joseph form of the filter.
 """
 
 from __future__ import annotations
@@ -26,20 +26,23 @@ from kalmanssl.kalman.backends import (
     steps_to_forget,
 )
 
-__all__ = ["Reverse", "kalman_smoother", "reverse_model", "run_smoother"]
+__all__ = ["BackwardProcess", "backward_process", "kalman_smoother", "run_smoother"]
 
-# How often to look whether smoothed covariances still change.
-_LOOK_EVERY = 32
+# Steps between two checks of whether the smoothed covariances have converged.
+_CHECK_EVERY = 32
 
 
 @dataclass(frozen=True)
-class Reverse:
-    """The posterior as a process that runs backward in time, from the filtered moments of the last step.
+class BackwardProcess:
+    """The posterior as a Markov process backward in time, starting from the filtered moments of the last step.
 
     Given all of y, x_t = offset[t] + gain[t] x_{t+1} + N(0, cov[t]) for all t but the last.
 
+    Attributes
+    ----------
     offset : (batch, time - 1, state)
-    gain, cov : (batch|1, time - 1 or fewer, state, state), the last of which stands for all later steps
+    gain, cov : (batch|1, time - 1 or fewer, state, state)
+        If there are fewer than time - 1, the last one serves all later steps.
     """
 
     offset: Tensor
@@ -59,7 +62,7 @@ def kalman_smoother(
     P0: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> SmootherResult:
-    """Moments of every state given the whole sequence.
+    """Compute the moments of each state given the whole sequence.
 
     Parameters
     ----------
@@ -69,20 +72,20 @@ def kalman_smoother(
     Returns
     -------
     SmootherResult
-        Smoothed moments, covariances between successive states, and the filter's result. They are computed in float64
-        and given in the data type of y.
+        Smoothed moments, covariances between successive states, and the result of the filter. They are computed in
+        float64 and have the data type of y.
 
     Raises
     ------
-    ValueError
+    InputError
         If an argument has a wrong type, shape or value.
     NotPositiveDefiniteError
-        If a covariance is not positive definite (a subclass of ValueError).
+        If a covariance is not positive definite (a subclass of `InputError`).
 
     Notes
     -----
-    Covariances of a constant model are computed until they settle, from either end. What is kept of a long sequence is
-    then its means and those few covariances (`SmootherResult.distinct_smoothed_cov`).
+    Covariances of a constant model are computed from both ends until they converge. The result then stores only these
+    few distinct covariances beside the means (`SmootherResult.distinct_smoothed_cov`).
 
     References
     ----------
@@ -97,51 +100,51 @@ def run_smoother(model: Model, observations: Observations, dtype: torch.dtype) -
     """Smooth observations with a model, both checked before; the result has the data type `dtype`."""
     model, observations = to_float64(model, observations)
     moments = filter_auto(model, observations)
-    reverse = reverse_model(model, moments)
+    backward = backward_process(model, moments)
 
-    offsets = torch.cat([reverse.offset, moments.filtered_mean[:, -1:]], 1).transpose(0, 1)
-    mean = AffineScan.apply(offsets, reverse.gain.transpose(0, 1), True).transpose(0, 1)
+    offsets = torch.cat([backward.offset, moments.filtered_mean[:, -1:]], 1).transpose(0, 1)
+    mean = AffineScan.apply(offsets, backward.gain.transpose(0, 1), True).transpose(0, 1)
     last_cov = moments.filtered_cov[:, -1:]
-    same = _same_at_the_end(reverse, last_cov[:, 0], moments.filtered_mean.shape[1])
-    gains, spreads = (_repeat_last(p, same) for p in (reverse.gain, reverse.cov))
-    chain = torch.cat([spreads, last_cov], 1).transpose(0, 1)
+    tail = _steps_until_convergence(backward, last_cov[:, 0], moments.filtered_mean.shape[1])
+    gains, noises = (_repeat_last(p, tail) for p in (backward.gain, backward.cov))
+    chain = torch.cat([noises, last_cov], 1).transpose(0, 1)
     covs = CovarianceRecursion.apply(chain, gains.transpose(0, 1)).transpose(0, 1)
     filtered = FilterResult(moments, model, observations, dtype)
-    return SmootherResult(mean, covs, gains, same, filtered)
+    return SmootherResult(mean, covs, gains, tail, filtered)
 
 
-def reverse_model(model: Model, moments: Moments) -> Reverse:
-    """Turn the filter's moments into the backward process of the posterior; all steps at once."""
+def backward_process(model: Model, moments: Moments) -> BackwardProcess:
+    """Compute the backward process of the posterior from the filtered moments, all steps at once."""
     filtered_cov = between_steps(moments.filtered_cov, moments.filtered_mean.shape[1])
     A, b, Q = (from_second(p) for p in (model.A, model.b, model.Q))
     gain, cov = smoother_gains(filtered_cov, A, Q)
     mean = moments.filtered_mean[:, :-1].transpose(0, 1)
     predicted = matvec(A.transpose(0, 1), mean) + b.transpose(0, 1)
     offset = mean - matvec(gain.transpose(0, 1), predicted)
-    return Reverse(offset.transpose(0, 1), gain, cov)
+    return BackwardProcess(offset.transpose(0, 1), gain, cov)
 
 
 def _repeat_last(stack: Tensor, times: int) -> Tensor:
-    """A stack (batch|1, entries, …) with its last entry as often as said."""
+    """A stack (batch|1, entries, …) with its last entry repeated."""
     if times == 1:
         return stack
     return torch.cat([stack[:, :-1], stack[:, -1:].expand(-1, times, -1, -1)], 1)
 
 
-def _same_at_the_end(reverse: Reverse, cov: Tensor, steps: int) -> int:
-    """How often the last entry of `reverse` is to be used, from the last step backward, until nothing changes.
+def _steps_until_convergence(backward: BackwardProcess, cov: Tensor, steps: int) -> int:
+    """Number of steps, backward from the last one, until the smoothed covariances converge.
 
-    `cov` (batch|1, state, state) is the covariance of the last step.
+    All of them use the last entry of `backward`. `cov` (batch|1, state, state) is the covariance of the last step.
     """
-    most = steps - reverse.gain.shape[1]
-    if most <= _LOOK_EVERY:
+    most = steps - backward.gain.shape[1]
+    if most <= _CHECK_EVERY:
         return most
-    done, gain, spread = 0, reverse.gain[:, -1:].detach(), reverse.cov[:, -1:].detach()
-    gain, spread = (p.transpose(0, 1).expand(_LOOK_EVERY, -1, -1, -1) for p in (gain, spread))
+    done, gain, noise = 0, backward.gain[:, -1:].detach(), backward.cov[:, -1:].detach()
+    gain, noise = (p.transpose(0, 1).expand(_CHECK_EVERY, -1, -1, -1) for p in (gain, noise))
     cov = cov.detach()
-    while most - done > _LOOK_EVERY:
-        before, cov = covariance_recursion(torch.cat([cov[None], spread]), gain)[-2:]
-        done += _LOOK_EVERY
+    while most - done > _CHECK_EVERY:
+        before, cov = covariance_recursion(torch.cat([cov[None], noise]), gain)[-2:]
+        done += _CHECK_EVERY
         if has_converged(before, cov):
-            return steps_to_forget(gain[0], done, most) if reverse.gain.requires_grad else done
+            return steps_to_forget(gain[0], done, most) if backward.gain.requires_grad else done
     return most

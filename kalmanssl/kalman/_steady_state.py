@@ -1,12 +1,13 @@
-"""Where the covariances of a constant model settle, and the gain that they settle to.
+"""Steady state of the filter of a constant model: the covariances and the gain that it converges to.
 
-The discrete algebraic Riccati equation is solved by doubling: the filter over 2^k steps is put together from two over
-2^(k-1), so that about ten products do for a thousand steps. Derivatives come from Newton's method, each step of which
-is a discrete Lyapunov equation in the gain of the step before.
+The discrete algebraic Riccati equation is solved by doubling: the filter over 2^k steps is combined from two filters
+over 2^(k-1) steps, so that about ten products cover a thousand steps. Derivatives come from Newton's method, each step
+of which solves a discrete Lyapunov equation for the gain of the previous step.
 
 Chu, Fan, Lin & Wang, Int. J. Control 77 (2004) 767-788 (doubling); Särkkä & García-Fernández, IEEE Trans. Automat.
-Contr. 66 (2021) 299-306, Lemma 8 (two spans of the filter put together); Hewer, IEEE Trans. Automat. Contr. 16 (1971)
-382-384 (Newton's method); Anderson & Moore, Optimal Filtering (1979), Section 4.4 (when there is a steady state).
+Contr. 66 (2021) 299-306, Lemma 8 (combination of two segments of the filter); Hewer, IEEE Trans. Automat. Contr. 16
+(1971) 382-384 (Newton's method); Anderson & Moore, Optimal Filtering (1979), Section 4.4 (existence of a steady
+state).
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ __all__ = ["SteadyState", "steady_state"]
 
 _DOUBLINGS = 60
 _NEWTON_STEPS = 60
-_SETTLED = 1e-13  # change of the covariance, in units of its largest entry
-_FORGETS = 1 - 1e-8  # largest modulus of an eigenvalue of the closed loop that still counts as forgetting
+_CONVERGED = 1e-13  # change of the covariance relative to its largest entry
+_STABLE = 1 - 1e-8  # largest modulus of an eigenvalue that still counts as stable
 
 
 @dataclass(frozen=True)
 class SteadyState:
-    """The filter of a constant model after many steps.
+    """Steady state of the filter of a constant model.
 
     Attributes
     ----------
@@ -43,11 +44,11 @@ class SteadyState:
     innovation_cov : (obs, obs)
         Covariance of the prediction of an observation, noise included.
     closed_loop : (state, state)
-        (I - gain C) A, which takes the filtered mean from step to step: `filtered_mean[t] = closed_loop
+        (I - gain C) A, the matrix of the recursion of the filtered mean: `filtered_mean[t] = closed_loop
         filtered_mean[t-1] + (I - gain C) b + gain y[t]`.
     spectral_radius : float
-        Largest modulus of its eigenvalues, below 1: what was believed about the state n steps ago counts for about
-        `spectral_radius**n` now.
+        Largest modulus of the eigenvalues of `closed_loop`, below 1. An estimate from n steps ago has a weight of about
+        `spectral_radius**n`.
     """
 
     predicted_cov: Tensor
@@ -59,7 +60,7 @@ class SteadyState:
 
 
 def steady_state(*, A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> SteadyState:
-    """Steady state of the filter of a constant model.
+    """Compute the steady state of the filter of a constant model.
 
     Parameters
     ----------
@@ -70,17 +71,17 @@ def steady_state(*, A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> SteadyState:
     C : (obs, state)
         Emission.
     R : (obs,) or (obs, obs)
-        Variances or covariance of the observation noise; may be singular as long as C Q C' + R is not.
+        Variances or covariance of the observation noise; may be singular if C Q C' + R is not.
 
     Returns
     -------
     SteadyState
-        Computed in float64 where the device has it, given in the data type of A; differentiable, twice too.
+        Computed in float64 where the device supports it, in the data type of A; twice differentiable.
 
     Raises
     ------
-    ValueError
-        If an argument has a wrong type, shape or value; or if there is no steady state, because a mode that does not
+    InputError
+        If an argument has a wrong type, shape or value, or if there is no steady state because a mode that does not
         decay is not observed or not driven by noise.
 
     Warns
@@ -90,12 +91,12 @@ def steady_state(*, A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> SteadyState:
 
     Examples
     --------
-    A random walk seen through noise of the same variance settles to the golden ratio.
+    For a random walk with observation noise of the same variance, the predicted variance converges to the golden ratio.
 
     >>> import torch
     >>> one = torch.ones(1, 1)
-    >>> settled = steady_state(A=one, Q=torch.ones(1), C=one, R=torch.ones(1))
-    >>> round(settled.predicted_cov.item(), 4), round(settled.gain.item(), 4)
+    >>> limit = steady_state(A=one, Q=torch.ones(1), C=one, R=torch.ones(1))
+    >>> round(limit.predicted_cov.item(), 4), round(limit.gain.item(), 4)
     (1.618, 0.618)
     """
     model = check_model(A, 1, 1, A=A, Q=Q, C=C, R=R, b=None)
@@ -109,8 +110,8 @@ def steady_state(*, A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> SteadyState:
     _check_modes(transition.detach(), emission.detach())
     with torch.no_grad():
         predicted = _solve(transition, process, emission, noise)
-    # A Newton step from the solution has the right first derivatives, since the covariance is smallest at the optimal
-    # gain; a second one makes those right that are of higher order.
+    # A Newton step from the solution has the right first derivatives, because the covariance is minimal at the optimal
+    # gain. A second one has the right second derivatives.
     for _ in range(2):
         predicted = _newton(predicted, transition, process, emission, noise)
     gain, innovation_cov = _gain(predicted, emission, noise)
@@ -128,79 +129,78 @@ def steady_state(*, A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> SteadyState:
 
 
 def _check_modes(A: Tensor, C: Tensor) -> None:
-    """Refuse a mode that does not decay and is not observed (the test of Popov, Belevitch & Hautus)."""
+    """Raise for a mode that does not decay and is not observed (Popov-Belevitch-Hautus test)."""
     scale = max(float(torch.linalg.matrix_norm(A)), float(torch.linalg.matrix_norm(C)))
     for value in torch.linalg.eigvals(A):
-        if value.abs() < _FORGETS:
+        if value.abs() < _STABLE:
             continue
-        seen = torch.cat([A - value * _eye(A), C.to(value.dtype)])
-        if float(torch.linalg.svdvals(seen).min()) < 1e-9 * scale:
+        stacked = torch.cat([A - value * _eye(A), C.to(value.dtype)])
+        if float(torch.linalg.svdvals(stacked).min()) < 1e-9 * scale:
             raise InputError(
                 f"A, C: no steady state, since C does not observe the mode of A with eigenvalue {_show(value)}, which "
-                "does not decay; observe it, leave it out, or make it decay"
+                "does not decay; observe it, remove it, or make it decay"
             )
 
 
 def _solve(A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> Tensor:
-    """Predicted covariance, close enough to the solution for Newton's method to finish."""
+    """Predicted covariance, accurate enough to start Newton's method."""
     predicted = _double(A, Q, C, R)
-    if _radius(_closed_loop(predicted, A, C, R)) < _FORGETS:
+    if _radius(_closed_loop(predicted, A, C, R)) < _STABLE:
         return predicted
-    # From perfect knowledge, where doubling starts, a growing mode that no noise drives stays known for ever. A little
-    # noise shows where all else leads, and Newton's method takes it away.
-    least = (R.diagonal().mean() / C.square().sum()).clamp_min(torch.finfo(A.dtype).eps)
-    little = 1e-4 * torch.maximum(Q.diagonal().mean(), least) * _eye(A)
-    predicted = _double(A, Q + little, C, R)
+    # Doubling starts from a known state, so that a growing mode without process noise stays known. A small amount of
+    # noise leads to the other solution, and Newton's method removes the effect of this noise.
+    smallest = (R.diagonal().mean() / C.square().sum()).clamp_min(torch.finfo(A.dtype).eps)
+    extra = 1e-4 * torch.maximum(Q.diagonal().mean(), smallest) * _eye(A)
+    predicted = _double(A, Q + extra, C, R)
     for _ in range(_NEWTON_STEPS):
         before, predicted = predicted, _newton(predicted, A, Q, C, R)
-        if float((predicted - before).abs().max()) <= _SETTLED * float(before.abs().max()):
+        if float((predicted - before).abs().max()) <= _CONVERGED * float(before.abs().max()):
             break
     radius = _radius(_closed_loop(predicted, A, C, R))
-    if radius >= _FORGETS:
+    if radius >= _STABLE:
         raise InputError(
-            f"A, Q: no steady state that is ever reached, since a mode that does not decay (eigenvalue of modulus "
-            f"{radius:.6g}) is not driven by noise: its variance goes on falling; leave it out or give it some noise"
+            f"A, Q: the filter reaches no steady state, since a mode that does not decay (eigenvalue of modulus "
+            f"{radius:.6g}) is not driven by noise and its variance keeps falling; remove it or give it some noise"
         )
     return predicted
 
 
 def _double(A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> Tensor:
-    """Predicted covariance after as many steps as it takes, from a state that is known exactly."""
+    """Predicted covariance after convergence by doubling, from a state that is known exactly."""
     eye = _eye(A)
     factor = safe_cholesky(C @ Q @ C.mT + R, "C Q C' + R")
     gain = torch.cholesky_solve(C @ Q, factor).mT
-    # Over a span of steps: how the state at its end follows from the one before it, with which covariance, and what
-    # the observations within say about the one before it.
-    seen = C @ A
-    carry, spread, information = (
+    # Over a segment of steps: transition from the state before it to its end, covariance of the end state, and
+    # information of the observations in the segment about the state before it.
+    emission = C @ A
+    transition, cov, information = (
         (eye - gain @ C) @ A,
         (eye - gain @ C) @ Q,
-        seen.mT @ torch.cholesky_solve(seen, factor),
+        emission.mT @ torch.cholesky_solve(emission, factor),
     )
     for _ in range(_DOUBLINGS):
-        inner = torch.linalg.solve(eye + spread @ information, torch.cat([carry, spread], 1))
-        onward, between = inner[:, : len(A)], inner[:, len(A) :]
-        more = symmetrize(carry @ between @ carry.mT)
-        information = symmetrize(information + carry.mT @ information @ onward)
-        carry, spread = carry @ onward, symmetrize(spread + more)
-        if not float(more.abs().max()) > _SETTLED * float(spread.abs().max()):
+        inner = torch.linalg.solve(eye + cov @ information, torch.cat([transition, cov], 1))
+        inner_transition, inner_cov = inner[:, : len(A)], inner[:, len(A) :]
+        change = symmetrize(transition @ inner_cov @ transition.mT)
+        information = symmetrize(information + transition.mT @ information @ inner_transition)
+        transition, cov = transition @ inner_transition, symmetrize(cov + change)
+        if not float(change.abs().max()) > _CONVERGED * float(cov.abs().max()):
             break
-    return symmetrize(A @ spread @ A.mT + Q)
+    return symmetrize(A @ cov @ A.mT + Q)
 
 
 def _newton(predicted: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> Tensor:
-    """Covariance that a constant gain, the best one for `predicted`, leads to."""
+    """Steady-state covariance of the constant gain that is optimal for `predicted`."""
     gain, _ = _gain(predicted, C, R)
     loop, injected = A @ (_eye(A) - gain @ C), A @ gain
     return _lyapunov(loop, Q + injected @ R @ injected.mT)
 
 
 def _lyapunov(F: Tensor, W: Tensor) -> Tensor:
-    """Solution of P = F P F' + W for a stable F: the sum over k of F^k W F'^k, doubling the number of terms."""
+    """Solution of P = F P F' + W for a stable F: the sum of F^k W F'^k, with twice as many terms at each step."""
     for _ in range(_DOUBLINGS):
-        more = F @ W @ F.mT
-        W = symmetrize(W + more)
-        # The derivatives settle with the powers of F, later than the sum.
+        W = symmetrize(W + F @ W @ F.mT)
+        # The derivatives converge with the powers of F, later than the sum.
         F = F @ F
         if float(F.detach().abs().max()) < 1e-20:
             break

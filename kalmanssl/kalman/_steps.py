@@ -1,4 +1,4 @@
-"""The two halves of a step of the filter, for those who write the loop themselves."""
+"""Prediction and update of a single step, for custom filter loops."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["UpdateResult", "kalman_predict", "kalman_update"]
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """What one observation says about the state.
+    """Moments of the state given one observation.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class UpdateResult:
 def kalman_predict(
     mean: Tensor, cov: Tensor, *, A: Tensor, Q: Tensor, b: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Moments of the next state, before it is observed.
+    """Compute the moments of the next state, before it is observed.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def kalman_predict(
 
     Raises
     ------
-    ValueError
+    InputError
         If an argument has a wrong type, shape or value.
 
     References
@@ -90,9 +90,9 @@ def kalman_predict(
 def kalman_update(
     y: Tensor, mean: Tensor, cov: Tensor, *, C: Tensor, R: Tensor, mask: Tensor | None = None
 ) -> UpdateResult:
-    """Moments of the state given an observation of it.
+    """Compute the moments of the state given an observation of it.
 
-    Several sensors that report at the same time can be taken in one after the other, in any order.
+    Independent sensors that report at the same time can be processed one after the other, in any order.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def kalman_update(
     C, R
         As for `kalman_filter`, for this one step: a time axis is 1.
     mask : (batch, obs) or (batch,), optional
-        True where observed; what y holds elsewhere, NaN included, has no influence.
+        True where observed. Values of y elsewhere, NaN included, are ignored.
 
     Returns
     -------
@@ -112,10 +112,10 @@ def kalman_update(
 
     Raises
     ------
-    ValueError
+    InputError
         If an argument has a wrong type, shape or value.
     NotPositiveDefiniteError
-        If the innovation covariance is not positive definite (a subclass of ValueError).
+        If the innovation covariance is not positive definite (a subclass of `InputError`).
 
     References
     ----------
@@ -123,12 +123,12 @@ def kalman_update(
 
     Examples
     --------
-    An observation as noisy as the state is uncertain: they meet halfway.
+    With equal variances of state and noise, the mean moves halfway to the observation.
 
     >>> import torch
     >>> one = torch.ones(1, 1)
-    >>> seen = kalman_update(2 * one, 0 * one, one[None], C=one, R=torch.ones(1))
-    >>> round(seen.mean.item(), 3), round(seen.cov.item(), 3)
+    >>> updated = kalman_update(2 * one, 0 * one, one[None], C=one, R=torch.ones(1))
+    >>> round(updated.mean.item(), 3), round(updated.cov.item(), 3)
     (1.0, 0.5)
     """
     check_state(mean, cov)

@@ -7,8 +7,7 @@ import scipy.linalg
 import torch
 
 from kalmanssl.errors import InputError
-from kalmanssl.kalman import _discretization as continuous
-from kalmanssl.kalman import discretize, kalman_filter, kalman_smoother
+from kalmanssl.kalman import _discretization, discretize, kalman_filter, kalman_smoother
 
 
 def sde(state=3, seed=0, scale=1.0):
@@ -156,8 +155,10 @@ def test_gradients(scale):
 
 
 def test_equal_time_differences_are_computed_once(monkeypatch):
-    sizes, plain = [], continuous._over
-    monkeypatch.setattr(continuous, "_over", lambda F, S, c, dt: sizes.append(len(dt)) or plain(F, S, c, dt))
+    sizes, integrate_all = [], _discretization._integrate
+    monkeypatch.setattr(
+        _discretization, "_integrate", lambda F, S, c, dt: sizes.append(len(dt)) or integrate_all(F, S, c, dt)
+    )
     F, S, _ = sde()
     dt = torch.tensor([0.1, 20.0, 3.0], dtype=torch.float64)[torch.arange(1000) % 3]
     once = discretize(F, S, dt)

@@ -126,7 +126,7 @@ NO_STEADY_STATE = {
     "unseen, undriven": ({"A": [1.2, 0.5], "Q": [0.0, 1.0], "C": [0.0, 1.0]}, r"C does not observe .* eigenvalue 1.2"),
     "constant": (
         {"A": [1.0, 0.5], "Q": [0.0, 1.0], "C": [1.0, 1.0]},
-        r"A, Q: no steady state that is ever reached, .* is not driven by noise: its variance goes on falling",
+        r"A, Q: the filter reaches no steady state, .* is not driven by noise and its variance keeps falling",
     ),
 }
 
