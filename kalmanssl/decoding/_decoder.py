@@ -24,6 +24,7 @@ from kalmanssl.decoding._readout import Readout
 from kalmanssl.decoding._results import DecodedPosition, check_level
 from kalmanssl.decoding._sklearn_readout import SklearnReadout, SklearnReadoutSettings
 from kalmanssl.errors import InputError
+from kalmanssl.utils.validation import check_setting
 
 __all__ = ["PositionDecoder"]
 
@@ -146,33 +147,37 @@ class PositionDecoder(BaseEstimator):
         InputError
             If lengths differ, a setting is out of range, too few bins are known or the behavior is constant.
         """
-        check_level(self.level)
-        calibration_settings = self.calibration_settings or CalibrationSettings()
+        self._check_settings()
         mean, _, known_time = check_latents(latents, time)
         behavior, self.flat_ = check_behavior(position, len(mean))
         self.periods_ = check_periods(self.period, behavior.shape[1])
         usable = usable_bins(mean, behavior, where)
         behavior = wrap_to_period(behavior, self.periods_)
         self.n_features_in_ = mean.shape[1]
-        rng = np.random.default_rng(self.random_state)
         self.timed_ = known_time is not None
         order = np.arange(len(mean), dtype=float) if known_time is None else known_time
         if np.any(np.diff(order[usable]) <= 0):
             raise InputError("time must increase: sort the bins or drop the repeated ones", parameter="time")
+        rng = np.random.default_rng(self.random_state)
+        calibration_settings = self.calibration_settings or CalibrationSettings()
         min_blocks = calibration_settings.min_blocks
         samples = Samples.from_latents(latents, smoothed, behavior, order, usable, min_blocks)
         self.calibration_ = [Calibration.identity() for _ in self.periods_]
         self.uses_drift_ = False
         if self.calibrate:
-            folds = (
-                held_out_folds(held_out_fits, latents, smoothed, behavior, order, usable, min_blocks)
-                if held_out_fits
-                else rolling_folds(samples, calibration_settings)
-            )
+            folds = rolling_folds(samples, calibration_settings)
+            if held_out_fits:
+                folds = held_out_folds(held_out_fits, latents, smoothed, behavior, order, usable, min_blocks)
             self._calibrate(folds, rng, calibration_settings, per_fold=bool(held_out_fits))
         self.end_ = float(samples.time[-1])
         self.drift_, self.readout_ = self._fit_readout(samples, rng)
         return self
+
+    def _check_settings(self) -> None:
+        check_level(self.level)
+        for name, expected in (("calibration_settings", CalibrationSettings), ("drift_settings", DriftSettings)):
+            value = getattr(self, name)
+            check_setting(name, value, value is None or isinstance(value, expected), f"{expected.__name__} or None")
 
     def _fit_readout(self, samples: Samples, rng: np.random.Generator) -> tuple[Drift, Readout]:
         """Return the drift of the behavior, and a readout of the behavior as it would be at the last bin."""

@@ -305,6 +305,7 @@ def fit(**settings):
         ({"regressor": "mlp", "posterior": "exact"}, "posterior='exact' is neither"),
         ({"period": (1.0, None)}, "period has 2 entries and position 1 dimensions"),
         ({"period": -1.0}, "period=-1.0 must be positive"),
+        ({"drift_settings": {"max_bins": 10}}, "drift_settings must be DriftSettings or None"),
         ({"readout_settings": MLPReadoutSettings()}, "regressor='linear' takes LinearReadoutSettings"),
     ],
 )
