@@ -1,4 +1,4 @@
-"""Compiled loops over the covariances of filter and smoother; arrays as in `_matrix_kernels.py`."""
+"""Compiled loops over the covariances of the filter and the smoother; arrays as in `_matrix_kernels.py`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,42 @@ __all__ = ["riccati", "smoother_gains"]
 
 
 @cached_njit
-def _has_settled(cov: Any, before: int, now: int, n: int, stride: int, tolerance: float) -> bool:
+def _has_converged(cov: Any, before: int, now: int, n: int, stride: int, tolerance: float) -> bool:
+    """Whether no entry changed by more than `tolerance` times the standard deviations of its row and column."""
     for i in range(n):
         for j in range(i + 1):
-            sizes = math.sqrt(cov[now + i * stride + i] * cov[now + j * stride + j])
-            if not abs(cov[now + i * stride + j] - cov[before + i * stride + j]) <= tolerance * sizes:
+            scale = math.sqrt(cov[now + i * stride + i] * cov[now + j * stride + j])
+            if not abs(cov[now + i * stride + j] - cov[before + i * stride + j]) <= tolerance * scale:
                 return False
     return True
+
+
+@cached_njit
+def _times_noise(out: Any, K: Any, k: int, R: Any, r: int, diagonal: bool, n: int, m: int, stride: int) -> None:
+    """The product K R with the noise of step `r`."""
+    for row in range(n):
+        for j in range(m):
+            if diagonal:
+                out[row * stride + j] = K[k + row * stride + j] * R[r * m + j]
+            else:
+                total = 0.0
+                for column in range(m):
+                    total += K[k + row * stride + column] * R[(r * m + column) * m + j]
+                out[row * stride + j] = total
+
+
+@cached_njit
+def _joseph_update(Pf: Any, p: int, Pp: Any, keep: Any, K: Any, k: int, KR: Any, scratch: Any, size: Any) -> None:
+    """Filtered covariance keep Pp keep' + K R K' with keep = I - K C, a sum of positive semi-definite terms."""
+    one, two, keep_transposed, K_transposed, zeros = scratch
+    n, m, ns, ms = size
+    zero = np.int64(0)
+    transpose(keep_transposed, ns, keep, zero, n, n, ns)
+    product(one, zero, zeros, zero, zero, keep, zero, ns, Pp, p, n, n, ns)
+    product(two, zero, zeros, zero, zero, one, zero, ns, keep_transposed, zero, n, n, ns)
+    transpose(K_transposed, ns, K, k, n, m, ms)
+    product(one, zero, two, zero, ns, KR, zero, ms, K_transposed, zero, n, m, ns)
+    symmetric_part(Pf, p, one, n, ns)
 
 
 @cached_njit
@@ -35,25 +64,29 @@ def riccati(
     tolerance: float,
     out: Any,
 ) -> int:
-    """Covariances of steps `first`, ..., `first` + `count` - 1, or until they settle where `tolerance` is above 0.
+    """Riccati recursion for steps `first`, …, `first` + `count` - 1; with `tolerance` > 0 it stops at convergence.
 
-    start : the filtered covariance before `first`, or the first predicted one, (n, stride)
-    model : A, A', -C, C', Q, R;   periods : how many steps of A, C, Q, R there are, 1 or all
-    size : n, m, and their strides;   out : predicted and filtered covariance, gain K, innovation covariance F, V
-    Returns the number of steps done; less than 0 if a covariance is not positive definite.
+    start : (n, stride), the filtered covariance before step `first`; if that is 0, the first predicted covariance
+    model : A, A', -C, C', Q, R
+    periods : numbers of steps of A, C, Q, R, each 1 or all
+    size : n, m, and the strides of rows with one entry per state, and per channel
+    diagonal : whether Q and R are variances
+    out : predicted covariance Pp, filtered covariance Pf, gain K, innovation covariance F, and V with V V' = F^-1
+
+    Returns the number of steps computed, or -1 if an innovation covariance is not positive definite.
     """
     A, A_transposed, minus_C, C_transposed, Q, R = model
     Pp, Pf, K, F, V = out
     n, m, ns, ms = size
-    number, zero = Pp.dtype, np.int64(0)  # a plain 0 has a type of its own: `product` once more
+    number, zero = Pp.dtype, np.int64(0)  # a literal 0 has another type, for which `product` would be compiled again
     zeros, eye = np.zeros(max(ns, ms), number), np.zeros(n * ns, number)
     for i in range(n):
         eye[i * ns + i] = 1.0
-    one, two, keep_transposed = np.zeros(n * ns, number), np.zeros(n * ns, number), np.zeros(n * ns, number)
-    keep = np.zeros(n * ns, number)
+    one, two, keep = np.zeros(n * ns, number), np.zeros(n * ns, number), np.zeros(n * ns, number)
+    scratch = (one, two, np.zeros(n * ns, number), np.zeros(m * ns, number), zeros)
     N, NV, KR = np.zeros(n * ms, number), np.zeros(n * ms, number), np.zeros(n * ms, number)
     square, U, V_transposed = np.zeros(m * ms, number), np.zeros(m * ms, number), np.zeros(m * ms, number)
-    K_transposed, C = np.zeros(m * ns, number), np.zeros(m * ns, number)
+    C = np.zeros(m * ns, number)
     for i in range(count):
         t = first + i
         a, c = min(t, periods[0] - 1) * n * ns, min(t, periods[1] - 1)
@@ -83,24 +116,9 @@ def riccati(
         product(NV, zero, zeros, zero, zero, N, zero, ms, V, f, n, m, ms)
         product(K, k, zeros, zero, zero, NV, zero, ms, V_transposed, zero, n, m, ms)
         product(keep, zero, eye, zero, ns, K, k, ms, minus_C, c * m * ns, n, m, ns)
-        transpose(keep_transposed, ns, keep, zero, n, n, ns)
-        product(one, zero, zeros, zero, zero, keep, zero, ns, Pp, p, n, n, ns)
-        product(two, zero, zeros, zero, zero, one, zero, ns, keep_transposed, zero, n, n, ns)
-        if diagonal[1]:
-            for row in range(n):
-                for j in range(m):
-                    KR[row * ms + j] = K[k + row * ms + j] * R[r * m + j]
-        else:
-            for row in range(n):
-                for j in range(m):
-                    total = 0.0
-                    for column in range(m):
-                        total += K[k + row * ms + column] * R[(r * m + column) * m + j]
-                    KR[row * ms + j] = total
-        transpose(K_transposed, ns, K, k, n, m, ms)
-        product(one, zero, two, zero, ns, KR, zero, ms, K_transposed, zero, n, m, ns)
-        symmetric_part(Pf, p, one, n, ns)
-        if tolerance > 0 and i > 0 and _has_settled(Pp, p - n * ns, p, n, ns, tolerance):
+        _times_noise(KR, K, k, R, r, diagonal[1], n, m, ms)
+        _joseph_update(Pf, p, Pp, keep, K, k, KR, scratch, size)
+        if tolerance > 0 and i > 0 and _has_converged(Pp, p - n * ns, p, n, ns, tolerance):
             return i + 1
     return count
 
@@ -112,19 +130,23 @@ def smoother_gains(
     A_transposed: Any,
     Q: Any,
     out: Any,
-    places: tuple[int, int, int, int, int],
+    strides: tuple[int, int, int, int, int],
     size: tuple[int, int],
     diagonal: bool,
     part: Any,
 ) -> bool:
-    """Gain G of the smoother and D = (I - G A) Pf (I - G A)' + G Q G' for each of many filtered covariances.
+    """Gain G of the smoother and D = (I - G A) Pf (I - G A)' + G Q G' for a range of filtered covariances.
 
-    Pf, out = (G, D) (batch, steps, n, stride);   A, Q (batch|1, steps|1, …);   size : n, stride
-    places : steps of Pf, and how far it is to the next sequence and the next step of A and of Q, 0 if they are shared
-    part (first, last) of all covariances in a row. False if a predicted covariance is not positive definite.
+    Pf : (batch, steps, n, stride);   A, Q : (batch|1, steps|1, …)
+    out : G and D, shaped like Pf
+    strides : steps of Pf, then the distances to the next sequence and the next step for A and for Q, 0 if shared
+    size : n, stride
+    part : first and last covariance of the range, counted over sequences and steps
+
+    Returns False if a predicted covariance is not positive definite.
     """
     n, stride = size
-    steps, A_sequence, A_step, Q_sequence, Q_step = places
+    steps, A_sequence, A_step, Q_sequence, Q_step = strides
     G, D = out
     matrix, number, zero = n * stride, Pf.dtype, np.int64(0)
     zeros, minus_eye = np.zeros(stride, number), np.zeros(matrix, number)
@@ -146,7 +168,7 @@ def smoother_gains(
         transpose(three, stride, V, zero, n, n, stride)
         product(one, zero, zeros, zero, zero, two, zero, stride, V, zero, n, n, stride)
         product(G, p, zeros, zero, zero, one, zero, stride, three, zero, n, n, stride)
-        # The sign of I - G A does not matter, it comes twice.
+        # This is -(I - G A); its sign cancels.
         product(keep, zero, minus_eye, zero, stride, G, p, stride, A, a, n, n, stride)
         transpose(two, stride, keep, zero, n, n, stride)
         product(one, zero, zeros, zero, zero, keep, zero, stride, Pf, p, n, n, stride)

@@ -1,7 +1,7 @@
 """Products and factors of small matrices, for compiled loops.
 
-Arrays are flat and hold matrices and vectors row by row, each row padded to `stride` numbers, a whole number of the
-processor's vectors (`_simd.py`). Whatever is in the padding stays there. Imported only where numba is installed.
+Arrays are flat and contain matrices and vectors row by row. Each row is padded to `stride` numbers, a whole number of
+SIMD vectors (`_simd.py`). What the padding contains does not affect the other columns.
 """
 
 from __future__ import annotations
@@ -9,10 +9,29 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kalmanssl.kalman.kernels._jit import cached_njit
+from kalmanssl.kalman.kernels._jit import cached_njit, inline_njit
 from kalmanssl.kalman.kernels._simd import broadcast, fma, load, store, width
 
 __all__ = ["add_noise", "inverse_factor", "product", "symmetric_part", "transpose"]
+
+
+@inline_njit
+def _product_row(
+    out: Any, o: int, add: Any, a: int, left: Any, x: int, right: Any, r: int, inner: int, stride: int
+) -> None:
+    """One row of `product`."""
+    w: Any = width(out)  # type: ignore[call-arg]
+    for c in range(0, stride, w):
+        s0 = load(add, a + c)
+        s1 = s0 - s0
+        m = r + c
+        for j in range(0, inner - 1, 2):
+            s0 = fma(broadcast(left, x + j), load(right, m), s0)
+            s1 = fma(broadcast(left, x + j + 1), load(right, m + stride), s1)
+            m += 2 * stride
+        if inner % 2:
+            s0 = fma(broadcast(left, x + inner - 1), load(right, m), s0)
+        store(out, o + c, s0 + s1)
 
 
 @cached_njit
@@ -31,10 +50,10 @@ def product(
     inner: int,
     stride: int,
 ) -> None:
-    """`out` = `add` + `left` `right`, each from its place on; an `add_stride` of 0 adds the same row to all.
+    """`out` = `add` + `left` `right`; the matrices begin at indices o, a, x and r of their arrays.
 
-    Four rows and two vectors of each are summed up in registers at a time, which hides the latency of a sum. `out` may
-    be `add`, but not `left`.
+    An `add_stride` of 0 adds the same row to all rows. `out` may be `add`, but not `left`. Tiles of four rows and two
+    SIMD vectors are accumulated in registers, which hides the latency of an addition.
     """
     w: Any = width(out)  # type: ignore[call-arg]
     whole, pairs = rows - rows % 4, stride - stride % (2 * w)
@@ -84,18 +103,7 @@ def product(
             store(out, o2 + c, s20)
             store(out, o3 + c, s30)
     for i in range(whole, rows):
-        x0, a0, o0 = x + i * left_stride, a + i * add_stride, o + i * stride
-        for c in range(0, stride, w):
-            s00 = load(add, a0 + c)
-            s10 = s00 - s00
-            m = r + c
-            for j in range(0, inner - 1, 2):
-                s00 = fma(broadcast(left, x0 + j), load(right, m), s00)
-                s10 = fma(broadcast(left, x0 + j + 1), load(right, m + stride), s10)
-                m += 2 * stride
-            if inner % 2:
-                s00 = fma(broadcast(left, x0 + inner - 1), load(right, m), s00)
-            store(out, o0 + c, s00 + s10)
+        _product_row(out, o + i * stride, add, a + i * add_stride, left, x + i * left_stride, right, r, inner, stride)
 
 
 @cached_njit
@@ -119,7 +127,7 @@ def symmetric_part(out: Any, start: int, matrix: Any, n: int, stride: int) -> No
 
 @cached_njit
 def add_noise(cov: Any, start: int, noise: Any, t: int, diagonal: bool, n: int, stride: int) -> None:
-    """Add the noise of step `t`, variances (steps, n) or covariances (steps, n, n) without padding."""
+    """Add the noise of step `t`; `noise` has variances (steps, n) or covariances (steps, n, n), without padding."""
     if diagonal:
         for i in range(n):
             cov[start + i * stride + i] += noise[t * n + i]
@@ -131,7 +139,7 @@ def add_noise(cov: Any, start: int, noise: Any, t: int, diagonal: bool, n: int, 
 
 @cached_njit
 def inverse_factor(V: Any, v: int, cov: Any, f: int, U: Any, n: int, stride: int) -> bool:
-    """Inverse V of the upper Cholesky factor U of a covariance; False if it is not positive definite."""
+    """Inverse V of the upper Cholesky factor U of a covariance; returns False if it is not positive definite."""
     for i in range(n):
         for j in range(i, n):
             U[i * stride + j] = cov[f + i * stride + j]

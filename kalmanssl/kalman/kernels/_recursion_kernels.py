@@ -1,6 +1,7 @@
-"""Compiled loops over time: the means of a model that serves all sequences, and linear recursions.
+"""Compiled loops over time: affine and covariance recursions, and the means of the filter with shared parameters.
 
-Arrays as in `_matrix_kernels.py`. The last argument is the range of sequences to go through.
+Arrays as in `_matrix_kernels.py`. The last argument of each kernel is the range (first, last) of sequences to process.
+Stacks of matrices may have fewer steps than the data; their last entry then serves all later steps.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ __all__ = ["affine_scan", "covariance_recursion", "means", "means_adjoint"]
 def affine_scan(
     x: Any, matrices: Any, distinct: int, group: int, size: tuple[int, int, int, int], reverse: bool, part: Any
 ) -> None:
-    """x[t] += M[t] x[t-1], or x[t+1] with `reverse`, in place; the last matrix serves all later steps.
+    """x[t] += M[t] x[t-1] in place, or x[t] += M[t] x[t+1] with `reverse`.
 
-    x (steps, batch, stride);   matrices (distinct, batch / group, n, stride), transposed; `group` sequences share one
-    size (steps, batch, n, stride);   part (first, last) sequence
+    x : (steps, batch, stride)
+    matrices : (distinct, batch / group, n, stride), the transposed M; `group` consecutive sequences share one
+    size : steps, batch, n, stride
     """
     steps, batch, n, stride = size
     first, last = part
@@ -42,10 +44,11 @@ def affine_scan(
 
 @cached_njit
 def covariance_recursion(X: Any, G: Any, own: bool, size: tuple[int, int, int, int], reverse: bool, part: Any) -> None:
-    """X[t+1] += G[t] X[t] G[t]' in place for t = 0, 1, …; with `reverse` X[t] += G[t] X[t+1] G[t]', from the end on.
+    """X[t+1] += G[t] X[t] G[t]' in place for t = 0, 1, …; with `reverse`, X[t] += G[t] X[t+1] G[t]', last t first.
 
-    X (steps, batch, n, stride), made symmetric;   G (steps - 1, batch if `own` else 1, n, stride)
-    size (steps, batch, n, stride);   part (first, last) sequence
+    X : (steps, batch, n, stride), symmetrized at every step
+    G : (steps - 1, batch if `own` else 1, n, stride)
+    size : steps, batch, n, stride
     """
     steps, batch, n, stride = size
     first, last = part
@@ -73,33 +76,36 @@ def means(
     b: Any,
     matrices: Any,
     log_det: Any,
-    known: tuple[int, int, int, int],
+    entries: tuple[int, int, int, int],
     size: tuple[int, int, int, int, int, int],
     own_b: bool,
     part: Any,
 ) -> None:
-    """Means of the filter for the sequences from part[0] to part[1]; e holds y and is overwritten, mp begins with m0.
+    """Predicted and filtered means, innovations and log-densities of the filter.
 
-    mp, mf (steps, batch, ns);   e, alpha = F^-1 e (steps, batch, ms);   log_density (steps, batch)
-    matrices : A', -C', K', V, V';   known : how many steps there are of A, C, K and V, b;   log_det of V's diagonal
-    size : steps, batch, n, m, and the strides ns, ms of state and observation
+    mp, mf : (steps, batch, ns) predicted and filtered means; mp[0] contains m0
+    e : (steps, batch, ms) contains y, and is replaced by the innovations;   alpha : (steps, batch, ms), F^-1 e
+    log_density : (steps, batch), without its constant
+    matrices : A', -C', K', V, V';   log_det : log det V per step
+    entries : numbers of steps of A, C, K (and V), b
+    size : steps, batch, n, m, and the strides ns, ms of rows with one entry per state, and per channel
     """
     A, minus_C, K, V, V_transposed = matrices
     steps, batch, n, m, ns, ms = size
     first, last = part
     count = last - first
-    zero: Any = np.int64(0)  # a plain 0 is a type of its own, for which `product` would be compiled once more
+    zero: Any = np.int64(0)  # a literal 0 has another type, for which `product` would be compiled again
     white, zeros = np.zeros(count * ms, e.dtype), np.zeros(ms, e.dtype)
     for t in range(steps):
         x, s = (t * batch + first) * ns, (t * batch + first) * ms
-        k = min(t, known[2] - 1)
+        k = min(t, entries[2] - 1)
         if t > 0:
-            place, stride = (min(t, known[3] - 1) * batch + first) * ns, ns
+            place, stride = (min(t, entries[3] - 1) * batch + first) * ns, ns
             if not own_b:
-                place, stride = min(t, known[3] - 1) * ns, zero
-            a = min(t, known[0] - 1) * n * ns
+                place, stride = min(t, entries[3] - 1) * ns, zero
+            a = min(t, entries[0] - 1) * n * ns
             product(mp, x, b, place, stride, mf, x - batch * ns, ns, A, a, count, n, ns)
-        product(e, s, e, s, ms, mp, x, ns, minus_C, min(t, known[1] - 1) * n * ms, count, n, ms)
+        product(e, s, e, s, ms, mp, x, ns, minus_C, min(t, entries[1] - 1) * n * ms, count, n, ms)
         product(mf, x, mp, x, ns, e, s, ms, K, k * m * ns, count, m, ns)
         product(white, zero, zeros, zero, zero, e, s, ms, V, k * m * ms, count, m, ms)
         product(alpha, s, zeros, zero, zero, white, zero, ms, V_transposed, k * m * ms, count, m, ms)
@@ -112,18 +118,20 @@ def means(
 
 @cached_njit
 def means_adjoint(
-    to_mp: Any,
-    to_mf: Any,
-    to_e: Any,
+    d_mp: Any,
+    d_mf: Any,
+    d_e: Any,
     matrices: Any,
-    known: tuple[int, int, int],
+    entries: tuple[int, int, int],
     size: tuple[int, int, int, int, int, int],
     given: tuple[bool, bool],
     part: Any,
 ) -> None:
-    """Derivatives of means; what comes from outside is overwritten: `given` says if that of mp, of mf is not zero.
+    """Adjoint of `means`: total derivatives with respect to mp, mf and e.
 
-    matrices : A, -C, K;   known : how many steps of them there are;   otherwise as in `means`
+    d_mp, d_mf, d_e : the incoming derivatives, which are replaced by the total ones
+    given : whether there are incoming derivatives of mp and of mf; otherwise their arrays may contain anything
+    matrices : A, -C, K;   entries : their numbers of steps;   size : as in `means`
     """
     A, minus_C, K = matrices
     steps, batch, n, m, ns, ms = size
@@ -134,15 +142,15 @@ def means_adjoint(
         x, s = (t * batch + first) * ns, (t * batch + first) * ms
         if not given[1]:
             for j in range(x, x + count * ns):
-                to_mf[j] = 0.0
+                d_mf[j] = 0.0
         if i > 0:
-            a = min(t + 1, known[0] - 1) * n * ns
-            product(to_mf, x, to_mf, x, ns, to_mp, x + batch * ns, ns, A, a, count, n, ns)
-        product(to_e, s, to_e, s, ms, to_mf, x, ns, K, min(t, known[2] - 1) * n * ms, count, n, ms)
-        c = min(t, known[1] - 1) * m * ns
+            a = min(t + 1, entries[0] - 1) * n * ns
+            product(d_mf, x, d_mf, x, ns, d_mp, x + batch * ns, ns, A, a, count, n, ns)
+        product(d_e, s, d_e, s, ms, d_mf, x, ns, K, min(t, entries[2] - 1) * n * ms, count, n, ms)
+        c = min(t, entries[1] - 1) * m * ns
         if given[0]:
             for j in range(x, x + count * ns):
-                to_mp[j] += to_mf[j]
-            product(to_mp, x, to_mp, x, ns, to_e, s, ms, minus_C, c, count, m, ns)
+                d_mp[j] += d_mf[j]
+            product(d_mp, x, d_mp, x, ns, d_e, s, ms, minus_C, c, count, m, ns)
         else:
-            product(to_mp, x, to_mf, x, ns, to_e, s, ms, minus_C, c, count, m, ns)
+            product(d_mp, x, d_mf, x, ns, d_e, s, ms, minus_C, c, count, m, ns)

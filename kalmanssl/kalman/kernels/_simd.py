@@ -1,8 +1,10 @@
-"""Vectors of the processor as values in compiled code: one instruction for 8 numbers in float32, 4 in float64.
+"""SIMD vectors as values in compiled code: one instruction computes 8 numbers in float32, or 4 in float64.
 
-A compiler that has to guess which loops may be vectorized guesses wrong for small matrices. Here the vectors are
-written out: `load` and `broadcast` make one from an array, arithmetic acts on all its numbers, `store` puts it back.
-Where the processor has no instruction of that width, LLVM makes several.
+The automatic vectorization of compilers does not work well for loops over small matrices. Here the SIMD vectors are
+explicit: `load` and `broadcast` read one from an array, arithmetic acts on all its numbers, and `store` writes it. If
+the processor has no instructions of this width, LLVM generates several narrower ones.
+
+This module uses private interfaces of numba; `tests/kalman/backends/test_numba_interfaces.py` checks each of them.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any
 
 @intrinsic
 def width(typing: Any, array: Any) -> Any:
-    """How many numbers of an array make a vector."""
+    """Numbers in a SIMD vector of the data type of an array."""
     number = Vector(array.dtype).width
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -70,7 +72,7 @@ def load(typing: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
-    """Store a vector where `array[index]` begins."""
+    """Store a vector from `array[index]` on."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = _address(context, builder, signature.args[0], args[0], args[1], _llvm(value))
@@ -101,7 +103,7 @@ def _splat(builder: Any, scalar: Any, kind: ir.VectorType) -> Any:
 
 @intrinsic
 def broadcast(typing: Any, array: Any, index: Any) -> Any:
-    """`array[index]` in every place of a vector."""
+    """A vector with `array[index]` at every position."""
     vector = Vector(array.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -114,7 +116,7 @@ def broadcast(typing: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def filled(typing: Any, like: Any, number: Any) -> Any:
-    """A vector for the flat array `like` with the same number in every place."""
+    """A vector with `number` at every position, in the data type of the flat array `like`."""
     vector = Vector(like.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -139,7 +141,7 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
 
 @intrinsic
 def choose_positive(typing: Any, sign: Any, yes: Any, no: Any) -> Any:
-    """`yes` where `sign` is zero or more, `no` elsewhere, NaN included."""
+    """`yes` where `sign` >= 0, and `no` elsewhere, also where `sign` is NaN."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         zero = ir.Constant(args[0].type, [0.0] * sign.width)
@@ -150,7 +152,7 @@ def choose_positive(typing: Any, sign: Any, yes: Any, no: Any) -> Any:
 
 @intrinsic
 def add_up(typing: Any, value: Any) -> Any:
-    """The sum of a vector's numbers, in every place of a vector."""
+    """The sum of the numbers in a vector, at every position of a vector."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         total, step = args[0], value.width // 2
