@@ -1,4 +1,4 @@
-"""What an implementation of the filter returns, and what follows from it."""
+"""The moments that an implementation of the filter returns, and those that follow from them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kalmanssl.kalman._model import Model, Observations, as_covariance, mask_obs
 __all__ = ["FIELDS", "INNOVATION_COV", "Moments", "between_steps", "complete", "from_second", "step_index"]
 
 INNOVATION_COV = "innovation covariance C P C' + R"
-# What a filter tells of every step, in the order in which its loop finds it.
+# The results for every step, in the order in which the filter computes them.
 FIELDS = (
     "predicted_mean",
     "predicted_cov",
@@ -28,12 +28,12 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Moments:
-    """Moments of the state for the observed channels; what is None follows from the rest, see `complete`.
+    """Moments of the state given the observed channels; `complete` computes those that are None from the others.
 
-    Filtered covariances are exactly symmetric. Covariances and gain may have a batch axis of 1, fewer steps than there
-    are, the last of them then standing for all that follow, and a finer data type than the means. `innovation_cov` has
-    the rows and columns of the identity for missing channels. `jitter` (batch|1,) is the largest amount that had to be
-    added to an innovation covariance, `smallest_variance` (batch|1,) the smallest of a filtered state.
+    Filtered covariances are exactly symmetric. Covariances and gain may have a batch axis of 1, and a higher precision
+    than the means. They may have fewer entries than there are steps; the last entry then serves all later steps. In
+    `innovation_cov`, missing channels have the rows and columns of the identity. `jitter` (batch|1,) is the largest
+    amount that was added to an innovation covariance, `smallest_variance` (batch|1,) the smallest filtered variance.
     """
 
     filtered_mean: Tensor
@@ -49,7 +49,7 @@ class Moments:
 
 
 def step_index(stack: Tensor, steps: int) -> Tensor:
-    """Which entry of a stack (batch|1, steps or fewer, …) belongs to each step."""
+    """Index of the entry of a stack (batch|1, steps or fewer, …) for each step."""
     return torch.arange(steps, device=stack.device).clamp_max(stack.shape[1] - 1)
 
 
@@ -59,12 +59,12 @@ def from_second(parameter: Tensor) -> Tensor:
 
 
 def between_steps(stack: Tensor, steps: int) -> Tensor:
-    """The entries of a stack that steps 1 and later start from, as few as tell them apart."""
+    """The entries of a stack for all steps but the last, from which steps 1 and later start."""
     return stack[:, : steps - 1] if stack.shape[1] == steps else stack
 
 
 def complete(moments: Moments, name: str, model: Model, observations: Observations) -> Tensor:
-    """A field of the moments, computed from the others if it is None."""
+    """A field of the moments; it is computed from the other fields if it is None."""
     given = getattr(moments, name)
     if given is not None:
         return given

@@ -1,8 +1,8 @@
-"""The oracle: every answer by conditioning one big Gaussian, built from the generative definition, in numpy.
+"""Exact moments and likelihoods for the tests, by conditioning the joint Gaussian of all states, in numpy.
 
     x_0 ~ N(m0, P0),  x_t = A[t] x_{t-1} + b[t] + N(0, Q[t]),  y_t = C[t] x_t + N(0, R[t])
 
-Nothing here is recursive in the sense of a filter: the states are a linear map of independent shocks.
+The joint distribution is built from the definition of the model, as a linear map of independent shocks.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ LOG_2PI = np.log(2 * np.pi)
 
 @dataclass
 class Problem:
-    """Arguments of `kalman_filter` as torch tensors, in the shapes in which a user would give them."""
+    """Arguments of `kalman_filter` as torch tensors, in the shapes in which a user would pass them."""
 
     y: torch.Tensor
     parameters: dict[str, torch.Tensor]
     mask: torch.Tensor | None
 
     def written_out(self) -> dict[str, np.ndarray]:
-        """All parameters with (batch, time, …), Q and R in full, m0 and P0 with (batch, …)."""
+        """Expand all parameters to (batch, time, …), m0 and P0 to (batch, …), and Q and R to covariances."""
         batch, time, _ = self.y.shape
         out = {}
         for name, value in self.parameters.items():
@@ -55,7 +55,7 @@ class Problem:
 def make_problem(
     *, varies: str = "none", full: bool = False, missing: str = "none", batch=2, time=6, state=3, obs=2, seed=0
 ) -> Problem:
-    """A problem whose parameters differ a great deal between steps and sequences where they vary at all.
+    """Make a problem; parameters that vary differ strongly between steps and sequences.
 
     varies: "none", "time", "batch", "both", or "mixed" (each parameter along another axis)
     missing: "none", "steps", "channels", "shared" (the same channels in every sequence), "all"
@@ -108,7 +108,7 @@ def make_problem(
 
 
 class Joint:
-    """States and observations of one sequence as one Gaussian."""
+    """The joint Gaussian of the states and observations of one sequence."""
 
     def __init__(self, problem: Problem, member: int) -> None:
         p = {name: value[member] for name, value in problem.written_out().items()}
@@ -116,38 +116,38 @@ class Joint:
         self.seen = problem.seen()[member]
         time, self.obs = self.y.shape
         state = self.state = p["A"].shape[-1]
-        # Column block k: how the shock of step k (for k = 0 the first state) reaches every later state.
-        spread = np.zeros((time * state, time * state))
+        # Column block k is the effect of the shock of step k (for k = 0, the first state) on every later state.
+        response = np.zeros((time * state, time * state))
         for k in range(time):
             reach = np.eye(state)
             for t in range(k, time):
                 if t > k:
                     reach = p["A"][t] @ reach
-                spread[t * state : (t + 1) * state, k * state : (k + 1) * state] = reach
+                response[t * state : (t + 1) * state, k * state : (k + 1) * state] = reach
         shock_mean = np.concatenate([p["m0"], *p["b"][1:]])
         shock_cov = _block_diagonal([p["P0"], *p["Q"][1:]])
         emission = _block_diagonal(list(p["C"]))
-        self.mean = spread @ shock_mean
-        self.cov = spread @ shock_cov @ spread.T
+        self.mean = response @ shock_mean
+        self.cov = response @ shock_cov @ response.T
         self.y_mean = emission @ self.mean
         self.y_cov = emission @ self.cov @ emission.T + _block_diagonal(list(p["R"]))
         self.cross = self.cov @ emission.T
 
     def states_given(self, until: int) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (time, state) and covariance (time·state, …) of all states given what is seen before `until`."""
+        """Mean (time, state) and covariance (time·state, …) of all states given the observations before `until`."""
         index = self._index(0, until)
         gain = self.cross[:, index] @ np.linalg.inv(self.y_cov[np.ix_(index, index)])
         mean = self.mean + gain @ (self.y.ravel()[index] - self.y_mean[index])
         return mean.reshape(-1, self.state), self.cov - gain @ self.cross[:, index].T
 
     def moments(self, t: int, until: int) -> tuple[np.ndarray, np.ndarray]:
-        """Moments of the state at t given what is seen before `until`."""
+        """Moments of the state at t given the observations before `until`."""
         mean, cov = self.states_given(until)
         part = slice(t * self.state, (t + 1) * self.state)
         return mean[t], cov[part, part]
 
     def log_likelihood(self, t: int) -> float:
-        """log p(y_t | y_<t) of what is seen, as a difference of two joint densities."""
+        """log p(y_t | y_<t) of the observed channels, as a difference of two joint densities."""
         return self._log_density(t + 1) - self._log_density(t)
 
     def _log_density(self, until: int) -> float:

@@ -1,4 +1,4 @@
-"""The filter on a graphics processor: the plain path runs there and gives what the processor gives."""
+"""The torch implementation on a CUDA device gives the results of the CPU."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_values_and_gradients_are_those_of_the_cpu(varies, missing, dtype):
     torch.testing.assert_close(results[1], results[0], rtol=tolerance, atol=tolerance)
 
 
-def test_smoother():
+def test_smoothed_covariances_are_those_of_the_cpu():
     problem = make_problem(varies="both")
     results = []
     for device in ("cpu", "cuda"):

@@ -38,7 +38,7 @@ def test_agrees_with_conditioning_the_joint_gaussian(varies, full, missing, impl
 
 
 @pytest.mark.parametrize("implementation", BACKENDS)
-def test_nothing_observed_is_pure_prediction(implementation):
+def test_without_observations_the_filter_only_predicts(implementation):
     problem = make_problem(varies="both", full=True, missing="all")
     out = kalman_filter(problem.y, **problem.parameters, mask=problem.mask, implementation=implementation)
     torch.testing.assert_close(out.log_likelihood, torch.zeros_like(out.log_likelihood), rtol=0, atol=1e-14)
@@ -49,7 +49,7 @@ def test_nothing_observed_is_pure_prediction(implementation):
     np.testing.assert_allclose(out.predicted_mean[1], joint.mean.reshape(6, 3), **CLOSE)
 
 
-def test_defaults_are_no_offset_and_a_standard_normal_start():
+def test_defaults_are_zero_offset_and_a_standard_normal_first_state():
     problem = make_problem(full=True)
     p = problem.parameters
     explicit = {
@@ -66,7 +66,7 @@ def test_defaults_are_no_offset_and_a_standard_normal_start():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("batch", "time", "state", "obs"), [(1, 1, 1, 1), (3, 4, 2, 5), (4, 3, 4, 4)])
-def test_shapes_and_types(batch, time, state, obs, dtype):
+def test_shapes_and_data_types_of_the_results(batch, time, state, obs, dtype):
     problem = make_problem(varies="batch", batch=batch, time=time, state=state, obs=obs)
     out = kalman_filter(problem.y.to(dtype), **{k: v.to(dtype) for k, v in problem.parameters.items()})
     shapes = {
@@ -83,7 +83,7 @@ def test_shapes_and_types(batch, time, state, obs, dtype):
     assert {value.dtype for value in out.tensors().values()} == {dtype}
 
 
-def test_covariances_are_computed_once_where_nothing_differs_between_sequences():
+def test_covariances_are_shared_if_nothing_differs_between_sequences():
     problem = make_problem(varies="time", missing="shared", batch=5)
     out = kalman_filter(problem.y, **problem.parameters, mask=problem.mask)
     for value in (out.predicted_cov, out.filtered_cov, out.gain, out.innovation_cov):
@@ -93,7 +93,7 @@ def test_covariances_are_computed_once_where_nothing_differs_between_sequences()
 
 
 def test_equal_sizes_are_not_mistaken_for_axes():
-    """Batch = time = state = obs = 2: the number of axes alone says what is meant."""
+    """With batch = time = state = obs = 2, the number of axes alone determines the meaning."""
     for varies in ("none", "time", "batch", "both"):
         for full in (False, True):
             problem = make_problem(varies=varies, full=full, batch=2, time=2, state=2, obs=2, seed=3)
@@ -103,7 +103,7 @@ def test_equal_sizes_are_not_mistaken_for_axes():
                 np.testing.assert_allclose(out.filtered_mean[n, 1], mean, **CLOSE)
 
 
-def test_arguments_are_left_as_they_were():
+def test_arguments_are_not_modified():
     problem = make_problem(varies="both", full=True, missing="channels")
     before = {name: value.clone() for name, value in problem.parameters.items()}
     y, mask = problem.y.clone(), problem.mask.clone()
@@ -113,8 +113,8 @@ def test_arguments_are_left_as_they_were():
     torch.testing.assert_close(y, problem.y, rtol=0, atol=0, equal_nan=True)
 
 
-def test_a_constant_model_that_has_settled_gives_the_same():
-    """Far more steps than it takes to settle, against the loop that never looks."""
+def test_a_converged_model_agrees_with_the_reference():
+    """The sequence is much longer than it takes to converge; the reference computes every step."""
     problem = make_problem(time=200, seed=4)
     problem.parameters["A"] = 0.5 * problem.parameters["A"]
     values = {"y": problem.y, **problem.parameters}
@@ -132,8 +132,8 @@ def test_a_constant_model_that_has_settled_gives_the_same():
         torch.testing.assert_close(gradients, expected, rtol=1e-8, atol=1e-8)
 
 
-def test_a_variance_that_creeps_has_not_settled():
-    """A constant seen again and again: its precision grows by 1 / R a step, here by a billionth of what it is."""
+def test_a_slowly_changing_variance_does_not_count_as_converged():
+    """The precision of a repeatedly observed constant grows by 1 / R per step, here by a relative amount of 1e-9."""
     one = torch.ones(1, 1, dtype=torch.float64)
     start = torch.full((1,), 1e-9, dtype=torch.float64)
     out = kalman_filter(torch.zeros(1, 2000, 1, dtype=torch.float64), A=one, Q=0 * start, C=one, R=one[0], P0=start)

@@ -1,4 +1,4 @@
-"""Float32 stays positive definite and close to float64, over long sequences and extreme noise."""
+"""Float32 results are positive definite and close to float64 for long sequences and extreme noise."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ DYNAMICS = ["rotation", "still", "decay"]
 
 
 def simulate(noise, process, dynamics, batch, time):
-    """Parameters that float32 holds exactly, and observations drawn in numpy."""
+    """Return parameters that are exact in float32, and observations drawn in numpy."""
     rng = np.random.default_rng(0)
     turn = np.linalg.qr(rng.normal(size=(STATE, STATE)))[0]
     A = {"rotation": turn, "still": np.eye(STATE), "decay": 0.9 * turn}[dynamics].astype(np.float32)
     C = rng.normal(size=(OBS, STATE)).astype(np.float32)
     R = NOISES[noise].astype(np.float32)
     shocks = np.sqrt(process) * rng.normal(size=(time, batch, STATE))
-    x, path = rng.normal(size=(batch, STATE)), []
+    x, states = rng.normal(size=(batch, STATE)), []
     for shock in shocks:
-        path.append(x)
+        states.append(x)
         x = x @ A.T + shock
-    y = np.stack(path, 1) @ C.T + np.sqrt(R) * rng.normal(size=(batch, time, OBS))
+    y = np.stack(states, 1) @ C.T + np.sqrt(R) * rng.normal(size=(batch, time, OBS))
     parameters = {"A": A, "C": C, "R": R, "Q": np.full(STATE, process, np.float32)}
     return torch.as_tensor(y.astype(np.float32)), {k: torch.as_tensor(v) for k, v in parameters.items()}
 
@@ -46,7 +46,7 @@ def assert_positive_definite(out):
 @pytest.mark.parametrize("dynamics", DYNAMICS)
 @pytest.mark.parametrize("process", [1e-8, 1.0])
 @pytest.mark.parametrize("noise", NOISES)
-def test_extreme_noise(noise, process, dynamics, per_sequence):
+def test_results_with_extreme_noise_are_positive_definite_and_accurate(noise, process, dynamics, per_sequence):
     y, parameters = simulate(noise, process, dynamics, batch=2, time=300)
     if per_sequence:
         parameters["R"] = parameters["R"].expand(2, 300, OBS)
@@ -61,8 +61,8 @@ def test_extreme_noise(noise, process, dynamics, per_sequence):
 
 
 @pytest.mark.parametrize("noise", [1e-3, 1e-2, 1.0, 100.0])
-def test_float32_recursion_of_a_batch(noise):
-    """Noise that differs between sequences and is not extreme: covariances are computed in float32."""
+def test_covariances_computed_in_float32_are_accurate(noise):
+    """If noise differs between sequences and is not extreme, covariances are computed in float32."""
     y, parameters = simulate("1e6", 0.01, "rotation", batch=3, time=300)
     C = 0.2 * parameters["C"]
     R = noise * torch.exp(torch.rand(3, 300, OBS, generator=torch.Generator().manual_seed(0)))
@@ -76,20 +76,20 @@ def test_float32_recursion_of_a_batch(noise):
     torch.testing.assert_close(out.filtered_cov.double(), exact.filtered_cov, rtol=1e-3, atol=1e-5)
 
 
-def test_65000_steps():
+def test_covariances_converge_over_65000_steps():
     y, parameters = simulate("mixed", 1e-8, "rotation", batch=1, time=65_000)
     out = kalman_filter(y, **parameters)
     assert_positive_definite(out)
     y, parameters = to_float64(y, parameters)
     A, C, Q, R = (parameters[name].numpy() for name in "ACQR")
-    settled = scipy.linalg.solve_discrete_are(A.T, C.T, np.diag(Q), np.diag(R))
-    np.testing.assert_allclose(out.predicted_cov[0, -1], settled, rtol=1e-4, atol=1e-5 * settled.max())
+    limit = scipy.linalg.solve_discrete_are(A.T, C.T, np.diag(Q), np.diag(R))
+    np.testing.assert_allclose(out.predicted_cov[0, -1], limit, rtol=1e-4, atol=1e-5 * limit.max())
     expected = kalman_filter(y, **parameters).log_likelihood.sum()
     assert abs(out.log_likelihood.double().sum() - expected) < 1e-4 * abs(expected)
 
 
-def test_65000_steps_that_never_settle():
-    """States that stand still and are only half observed: the rest of them grows more uncertain for ever."""
+def test_covariances_that_do_not_converge_over_65000_steps():
+    """Half of the directions of a random walk are not observed; their variance grows at every step."""
     y, parameters = simulate("mixed", 1e-8, "still", batch=1, time=65_000)
     out = kalman_filter(y, **parameters)
     assert_positive_definite(out)
@@ -100,8 +100,8 @@ def test_65000_steps_that_never_settle():
 
 
 @pytest.mark.filterwarnings("ignore::kalmanssl.kalman.JitterWarning")
-def test_a_batch_whose_noise_is_far_below_its_signal_is_not_left_to_float32():
-    """In float32 this recursion turns indefinite within a few steps."""
+def test_a_batch_with_noise_far_below_its_signal_is_computed_in_float64():
+    """In float32 this recursion becomes indefinite within a few steps."""
     y, parameters = simulate("1e-6", 1e-8, "rotation", batch=2, time=200)
     parameters["R"] = parameters["R"].expand(2, 200, OBS)
     with pytest.raises(ValueError, match="not positive definite"):
@@ -109,7 +109,7 @@ def test_a_batch_whose_noise_is_far_below_its_signal_is_not_left_to_float32():
     assert_positive_definite(kalman_filter(y, **parameters))
 
 
-def test_gradients_in_float32():
+def test_float32_gradients_agree_with_float64():
     y, parameters = simulate("mixed", 1e-8, "rotation", batch=2, time=200)
     gradients = []
     for dtype in (torch.float32, torch.float64):
@@ -120,8 +120,8 @@ def test_gradients_in_float32():
         assert (single.double() - double).norm() < 1e-3 * double.norm()
 
 
-def test_gradients_of_a_batch_in_float32():
-    """The setting of a training step with noise that follows the input, on a small scale."""
+def test_float32_gradients_agree_with_float64_for_noise_that_differs_between_sequences():
+    """This is a small version of a training step with noise that depends on the input."""
     y, parameters = simulate("1e6", 0.01, "decay", batch=5, time=60)
     parameters["R"] = 0.5 + torch.rand(5, 60, OBS, generator=torch.Generator().manual_seed(0))
     gradients = []
@@ -140,7 +140,7 @@ def test_gradients_of_a_batch_in_float32():
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("quantity", FilterResult.FIELDS)
 def test_float32_gradients_of_every_output_with_shared_covariances(quantity, compiled, full, monkeypatch):
-    """Means are then computed in float32 and covariances in float64, and gradients arrive in both."""
+    """Means are computed in float32 and covariances in float64, so that gradients arrive in both data types."""
     if not compiled:
         monkeypatch.setattr("kalmanssl.kalman.backends._affine_recursions.has_compiler", lambda: False)
     y, parameters = simulate("1e6", 0.01, "decay", batch=3, time=40)
@@ -160,7 +160,7 @@ def test_float32_gradients_of_every_output_with_shared_covariances(quantity, com
         assert (single.double() - double).norm() <= 1e-4 * double.norm(), name
 
 
-def test_smoother_in_float32():
+def test_smoother_of_float32_data_agrees_with_float64():
     y, parameters = simulate("mixed", 1e-8, "rotation", batch=2, time=300)
     out = kalman_smoother(y, **parameters)
     assert out.smoothed_mean.dtype == torch.float32

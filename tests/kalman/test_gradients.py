@@ -12,7 +12,7 @@ SMALL = {"batch": 2, "time": 3, "state": 2, "obs": 2}
 
 
 def symmetric(name, value):
-    """Full covariances as a function that stays symmetric while single entries are moved."""
+    """Symmetrize full covariances, so that they stay symmetric while single entries are varied."""
     return 0.5 * (value + value.mT) if name in ("Q", "R", "P0") and value.shape[-2:] == (2, 2) else value
 
 
@@ -46,7 +46,7 @@ def test_derivatives_of_all_outputs_by_finite_differences(name, varies, full, mi
 @pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
 @pytest.mark.parametrize("varies", ["none", "time", "batch", "both", "mixed"])
 def test_adjoint_and_autograd_agree_on_a_longer_problem(varies, full, missing):
-    # Longer than one chunk of the backward pass when the batch is counted in.
+    # More matrices, counted over the batch, than one chunk of the backward pass.
     problem = make_problem(varies=varies, full=full, missing=missing, batch=9, time=70, state=3, obs=2)
     problem.parameters["A"] = 0.5 * problem.parameters["A"]
     gradients = []
@@ -71,8 +71,8 @@ def test_adjoint_and_autograd_agree_on_a_longer_problem(varies, full, missing):
 
 
 @pytest.mark.parametrize("quantity", ["predicted_mean", "predicted_cov", "filtered_mean", "filtered_cov", "gain"])
-def test_a_loss_on_a_single_output(quantity):
-    """Outputs that the loss does not use have no gradient to pass on, each in a branch of its own."""
+def test_gradients_of_a_single_output_agree_with_the_reference(quantity):
+    """Outputs that the loss does not use have no incoming gradient; each has its own branch in the code."""
     values, _ = small_problem(varies="both")
     inputs = [value.requires_grad_() for value in values.values()]
     results = []
@@ -87,7 +87,7 @@ def test_a_loss_on_a_single_output(quantity):
             torch.testing.assert_close(value, 0.5 * (plain + plain.mT) if name == "P0" else plain)
 
 
-def test_only_what_is_asked_for_gets_a_gradient():
+def test_only_tensors_that_require_a_gradient_get_one():
     values, _ = small_problem(varies="none")
     y = values.pop("y").requires_grad_()
     kalman_filter(y, **values).log_likelihood.sum().backward()
@@ -106,7 +106,7 @@ def test_gradients_are_finite_with_nan_under_the_mask(function):
         assert torch.isfinite(gradient).all()
 
 
-def test_the_first_step_of_what_leads_into_a_step_has_no_influence():
+def test_the_first_step_of_the_transition_has_no_gradient():
     values, _ = small_problem(varies="both")
     for name in ("A", "b", "Q"):
         values[name].requires_grad_()
@@ -119,7 +119,7 @@ def test_the_first_step_of_what_leads_into_a_step_has_no_influence():
 
 @pytest.mark.parametrize("varies", ["none", "both"])
 @pytest.mark.parametrize("implementation", ["auto", "adjoint"])
-def test_second_derivatives_come_from_the_reference_and_are_refused_by_the_others(implementation, varies):
+def test_second_derivatives_come_from_the_reference_and_raise_elsewhere(implementation, varies):
     values, _ = small_problem(varies=varies)
     y = values.pop("y")[:, :2]
     values = {k: v[:, :2] if v.ndim > 2 and k != "P0" else v for k, v in values.items()}
@@ -135,7 +135,7 @@ def test_second_derivatives_come_from_the_reference_and_are_refused_by_the_other
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_derivatives_of_the_smoother(name):
+def test_derivatives_of_the_smoother_by_finite_differences(name):
     values, mask = small_problem(varies="mixed", full=True, missing="channels", seed=2)
 
     def of_one(value):

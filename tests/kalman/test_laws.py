@@ -1,4 +1,4 @@
-"""What must hold for every filter, whatever its numbers."""
+"""Properties that hold for every filter: invariances, causality and consistency."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(problem, **changes):
 
 
 def member(problem, index):
-    """Arguments for some of the sequences."""
+    """Return the arguments for some of the sequences."""
     chosen = {
         name: value[index] if value.shape[0] == len(problem.y) and value.ndim > 2 - (name == "m0") else value
         for name, value in problem.parameters.items()
@@ -34,7 +34,7 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize("missing", MISSING)
 @pytest.mark.parametrize("varies", VARIES)
-def test_each_sequence_is_a_run_of_its_own(varies, missing):
+def test_filtering_a_batch_equals_filtering_each_sequence_alone(varies, missing):
     problem = make_problem(varies=varies, missing=missing, batch=4)
     whole = run(problem)
     for n in range(4):
@@ -45,7 +45,7 @@ def test_each_sequence_is_a_run_of_its_own(varies, missing):
 
 @pytest.mark.parametrize("missing", MISSING)
 @pytest.mark.parametrize("varies", VARIES)
-def test_order_of_the_batch_does_not_matter(varies, missing):
+def test_reordering_the_batch_reorders_the_results(varies, missing):
     problem = make_problem(varies=varies, missing=missing, batch=5)
     order = torch.tensor([3, 0, 4, 1, 2])
     permuted = run(problem, **member(problem, order))
@@ -55,7 +55,7 @@ def test_order_of_the_batch_does_not_matter(varies, missing):
 
 @pytest.mark.parametrize("cut", [1, 3, 5])
 @pytest.mark.parametrize("varies", VARIES)
-def test_a_sequence_may_be_cut_and_carried_on(varies, cut):
+def test_filtering_in_two_parts_equals_filtering_at_once(varies, cut):
     problem = make_problem(varies=varies, full=True)
     whole = run(problem)
 
@@ -74,7 +74,7 @@ def test_a_sequence_may_be_cut_and_carried_on(varies, cut):
         torch.testing.assert_close(value, torch.cat([getattr(first, name), getattr(second, name)], 1))
 
 
-def test_a_missing_step_is_two_steps_at_once():
+def test_a_missing_step_equals_one_step_with_the_combined_transition():
     """Skipping step 3 is the same as a transition A A, offset A b + b and noise A Q A' + Q from step 2 to 4."""
     problem = make_problem(full=True, time=7)
     p = problem.parameters
@@ -94,7 +94,7 @@ def test_a_missing_step_is_two_steps_at_once():
     assert not skipped.log_likelihood[:, 3].any()
 
 
-def test_missing_at_the_end_changes_nothing_before():
+def test_missing_steps_at_the_end_do_not_change_earlier_results():
     problem = make_problem()
     longer = torch.cat([problem.y, torch.full((2, 3, 2), torch.nan, dtype=torch.float64)], 1)
     out = run(problem, y=longer, mask=torch.isfinite(longer))
@@ -106,7 +106,7 @@ def test_missing_at_the_end_changes_nothing_before():
 
 @pytest.mark.parametrize("implementation", BACKENDS)
 @pytest.mark.parametrize("varies", VARIES)
-def test_everything_seen_is_no_mask(varies, implementation):
+def test_a_mask_that_is_true_everywhere_equals_no_mask(varies, implementation):
     problem = make_problem(varies=varies, full=True)
     for shape in (problem.y.shape, problem.y.shape[:2]):
         seen = torch.ones(shape, dtype=torch.bool)
@@ -114,13 +114,13 @@ def test_everything_seen_is_no_mask(varies, implementation):
 
 
 @pytest.mark.parametrize("implementation", BACKENDS)
-def test_what_lies_under_the_mask_has_no_influence(implementation):
+def test_masked_values_do_not_change_the_result(implementation):
     problem = make_problem(varies="both", full=True, missing="channels")
     other = torch.where(problem.mask, problem.y, torch.full_like(problem.y, 1e6))
     assert_same(run(problem, implementation=implementation), run(problem, y=other, implementation=implementation))
 
 
-def test_order_of_channels_does_not_matter():
+def test_reordering_the_channels_does_not_change_the_result():
     problem = make_problem(varies="both", full=True, missing="channels", obs=4)
     order = torch.tensor([2, 0, 3, 1])
     p = problem.parameters
@@ -138,11 +138,11 @@ def test_order_of_channels_does_not_matter():
     torch.testing.assert_close(permuted.innovation, out.innovation[..., order])
 
 
-def test_independent_channels_may_be_seen_one_after_the_other():
+def test_independent_channels_may_be_observed_one_after_the_other():
     problem = make_problem(time=1, obs=3, state=4)
     p = problem.parameters
     at_once = run(problem)
-    # The same three readings as three steps in which the state stands still.
+    # The same three observations in three steps in which the state does not change.
     still = {"A": torch.eye(4, dtype=torch.float64), "Q": torch.zeros(4, dtype=torch.float64), "b": None}
     mask = torch.eye(3, dtype=torch.bool)[[2, 0, 1]].expand(2, 3, 3)
     in_turn = run(problem, y=problem.y.expand(2, 3, 3), mask=mask, **still)
@@ -154,7 +154,7 @@ def test_independent_channels_may_be_seen_one_after_the_other():
 
 @pytest.mark.parametrize("implementation", BACKENDS)
 @pytest.mark.parametrize("t", [0, 2, 5])
-def test_predictions_do_not_see_the_present(t, implementation):
+def test_predictions_do_not_depend_on_the_present_observation(t, implementation):
     problem = make_problem(varies="both")
     moved = problem.y.clone()
     moved[:, t] += 1.0
@@ -168,7 +168,7 @@ def test_predictions_do_not_see_the_present(t, implementation):
 
 @pytest.mark.parametrize("name", ["A", "b", "Q", "C", "R"])
 @pytest.mark.parametrize("t", [1, 3])
-def test_predictions_do_not_see_what_comes_later(name, t):
+def test_predictions_do_not_depend_on_later_parameters(name, t):
     """A[t], b[t], Q[t] lead into step t; C[t], R[t] are first used to update at t."""
     problem = make_problem(varies="both")
     changed = problem.parameters[name].clone()
@@ -185,7 +185,7 @@ def test_predictions_do_not_see_what_comes_later(name, t):
     assert change[1][t] > 1e-6
 
 
-def test_observing_lowers_and_predicting_raises_uncertainty():
+def test_observing_decreases_and_predicting_increases_the_covariance():
     problem = make_problem(varies="both", full=True, missing="channels")
     problem.parameters["A"] = torch.eye(3, dtype=torch.float64)
     out = run(problem)
@@ -195,7 +195,7 @@ def test_observing_lowers_and_predicting_raises_uncertainty():
     assert lost.min() > 0
 
 
-def test_full_and_diagonal_say_the_same():
+def test_diagonal_noise_equals_full_noise_with_the_same_variances():
     problem = make_problem(varies="both", missing="channels")
     p = problem.parameters
     assert_same(run(problem), run(problem, Q=p["Q"].diag_embed(), R=p["R"].diag_embed()))

@@ -19,7 +19,7 @@ def with_eigenvalues(values, dtype=torch.float64, seed=0):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_what_is_positive_definite_is_left_alone(dtype):
+def test_a_positive_definite_matrix_gets_no_jitter(dtype):
     matrix = with_eigenvalues([1.0, 2.0, 3.0], dtype).expand(4, 3, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -27,7 +27,7 @@ def test_what_is_positive_definite_is_left_alone(dtype):
     torch.testing.assert_close(factor @ factor.mT, matrix)
 
 
-def test_only_the_members_that_failed_get_jitter():
+def test_only_matrices_that_failed_get_jitter():
     good, bad = with_eigenvalues([1.0, 2.0, 3.0]), with_eigenvalues([-1e-11, 2.0, 3.0])
     with pytest.warns(JitterWarning, match="M: 1 of 3 matrices were positive definite only after up to 1.7e-1[01]"):
         factor = safe_cholesky(torch.stack([good, bad, good]), "M")
@@ -35,27 +35,27 @@ def test_only_the_members_that_failed_get_jitter():
     assert (factor[1] @ factor[1].mT - bad).abs().max() < 1e-9
 
 
-def test_jitter_is_out_of_reach_for_what_is_really_indefinite():
+def test_a_clearly_indefinite_matrix_raises():
     with pytest.raises(NotPositiveDefiniteError, match=r"M: 1 of 2 matrices .*smallest eigenvalue -0\.1\)"):
         safe_cholesky(torch.stack([with_eigenvalues([1.0, 2.0]), with_eigenvalues([-0.1, 2.0])]), "M")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_nan_is_named_before_anything_is_tried(value):
+def test_nan_and_infinity_raise_with_their_number(value):
     matrix = torch.eye(2, dtype=torch.float64).repeat(3, 1, 1)
     matrix[1, 0, 0] = value
     with pytest.raises(NotPositiveDefiniteError, match="M: 1 of 3 matrices contain NaN or infinity"):
         safe_cholesky(matrix, "M")
 
 
-def test_zero_matrix():
+def test_a_zero_matrix_gets_jitter():
     with pytest.warns(JitterWarning):
         factor = safe_cholesky(torch.zeros(2, 2, dtype=torch.float64), "M")
     assert torch.isfinite(factor).all()
     assert factor.abs().max() < 1e-100
 
 
-def test_asymmetry_of_rounding_is_averaged():
+def test_the_symmetric_part_is_factorized():
     matrix = with_eigenvalues([1.0, 2.0, 3.0])
     skewed = matrix.clone()
     skewed[0, 1] += 1e-6
@@ -63,7 +63,7 @@ def test_asymmetry_of_rounding_is_averaged():
     torch.testing.assert_close(safe_cholesky(skewed, "M"), torch.linalg.cholesky(matrix), rtol=0, atol=1e-12)
 
 
-def test_inverse_transpose():
+def test_inverse_transpose_is_a_triangular_factor_of_the_inverse():
     matrix = torch.stack([with_eigenvalues([0.5, 1.0, 4.0], seed=s) for s in range(3)])
     V = inverse_transpose(torch.linalg.cholesky(matrix), torch.eye(3, dtype=torch.float64))
     torch.testing.assert_close(V @ V.mT, torch.linalg.inv(matrix))
@@ -72,7 +72,7 @@ def test_inverse_transpose():
 
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
 def test_rounding_to_float32_keeps_covariances_positive_definite(scale):
-    """Eigenvalues down to 1e-14 of the largest, which plain rounding makes negative half of the time."""
+    """The smallest eigenvalue is 1e-14 of the largest; plain rounding makes it negative in half of the cases."""
     stack = torch.stack([with_eigenvalues(torch.logspace(-14, 0, 16), seed=s) for s in range(50)]) * scale
     plain, kept = stack.float(), round_covariance(stack, torch.float32)
     assert torch.linalg.eigvalsh(plain.double()).min() < 0

@@ -29,7 +29,7 @@ def test_agrees_with_conditioning_the_joint_gaussian(varies, full, missing):
                 np.testing.assert_allclose(out.lag_one_cov[n, t], blocks[t + 1, t], **CLOSE)
 
 
-def test_holds_the_filter_and_ends_with_it():
+def test_the_result_contains_the_filter_and_equals_it_at_the_last_step():
     problem = make_problem(varies="both", missing="channels")
     out = kalman_smoother(problem.y, **problem.parameters, mask=problem.mask)
     filtered = kalman_filter(problem.y, **problem.parameters, mask=problem.mask)
@@ -39,7 +39,7 @@ def test_holds_the_filter_and_ends_with_it():
     torch.testing.assert_close(out.smoothed_cov[:, -1], filtered.filtered_cov[:, -1])
 
 
-def test_never_less_certain_than_the_filter():
+def test_smoothed_covariances_are_not_larger_than_filtered_ones():
     problem = make_problem(varies="both", full=True, time=12)
     out = kalman_smoother(problem.y, **problem.parameters)
     gained = torch.linalg.eigvalsh(out.filter.filtered_cov - out.smoothed_cov)
@@ -47,8 +47,8 @@ def test_never_less_certain_than_the_filter():
     assert gained[:, :-1].max() > 1e-3
 
 
-def test_time_reversed_twice_is_the_same():
-    """A stationary reversible process smooths to the mirror image of its mirror image."""
+def test_a_reversible_process_smooths_to_its_mirror_image():
+    """Reversing the observations of a stationary reversible process reverses the smoothed moments."""
     y = torch.randn(2, 20, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     half = torch.full((1,), 0.5, dtype=torch.float64)
     one = torch.ones(1, 1, dtype=torch.float64)
@@ -60,7 +60,7 @@ def test_time_reversed_twice_is_the_same():
     torch.testing.assert_close(forward.smoothed_cov, backward.smoothed_cov.flip(1))
 
 
-def test_single_step():
+def test_a_single_step_equals_the_filter():
     problem = make_problem(time=1)
     out = kalman_smoother(problem.y, **problem.parameters)
     torch.testing.assert_close(out.smoothed_mean, out.filter.filtered_mean)
@@ -68,7 +68,7 @@ def test_single_step():
 
 
 @pytest.mark.parametrize("varies", ["none", "both"])
-def test_each_covariance_once(varies):
+def test_distinct_covariances_and_their_index_give_all_covariances(varies):
     problem = make_problem(varies=varies, batch=3, time=5)
     out = kalman_smoother(problem.y, **problem.parameters)
     covs, index = out.distinct_smoothed_cov()
@@ -77,7 +77,7 @@ def test_each_covariance_once(varies):
     torch.testing.assert_close(covs[index], out.smoothed_cov)
 
 
-def test_result_says_what_it_is_and_gives_its_moments_by_name():
+def test_the_result_has_a_repr_and_gives_its_moments_by_name():
     problem = make_problem()
     out = kalman_smoother(problem.y.float(), **{name: value.float() for name, value in problem.parameters.items()})
     assert repr(out) == "SmootherResult(batch=2, time=6, state=3, dtype=torch.float32)"
@@ -90,7 +90,7 @@ def test_result_says_what_it_is_and_gives_its_moments_by_name():
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
 @pytest.mark.parametrize("varies", ["none", "time", "batch", "both"])
 def test_derivatives_are_those_of_the_moments_of_the_joint_gaussian(varies, compiled, monkeypatch):
-    """A step along a random direction in all parameters changes the moments as the gradient says."""
+    """The gradient along a random direction of all parameters agrees with finite differences of the joint Gaussian."""
     if not compiled:
         monkeypatch.setattr("kalmanssl.kalman.backends._affine_recursions.has_compiler", lambda: False)
     problem = make_problem(varies=varies, batch=2, time=6)

@@ -1,4 +1,4 @@
-"""Covariances of a constant model are computed until they settle; nothing shows that there are no more of them."""
+"""Covariances of a constant model are computed until they converge, and the results are those of the full loop."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def steady_state(parameters):
 
 
 @pytest.fixture(params=["compiled", "torch"])
-def both_ways(request, monkeypatch):
+def compiled_and_torch(request, monkeypatch):
     if request.param == "torch":
         monkeypatch.setattr(recursions_module, "has_compiler", lambda: False)
 
 
-@pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("steps", [1, 2, 5, 40, 700])
 @pytest.mark.parametrize("radius", [0.5, 0.99, 1.02])
 def test_filter_equals_the_one_that_computes_all_covariances(steps, radius):
@@ -69,7 +69,7 @@ def plain_smoother(filtered, A, steps):
     return means[::-1], covs[::-1], lags[::-1]
 
 
-@pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("steps", [2, 40, 700])
 @pytest.mark.parametrize("radius", [0.5, 0.99, 1.02])
 def test_smoother_equals_the_one_that_computes_all_covariances(steps, radius):
@@ -86,11 +86,11 @@ def test_smoother_equals_the_one_that_computes_all_covariances(steps, radius):
     torch.testing.assert_close(table[index], out.smoothed_cov)
 
 
-@pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("start", ["wide", "converged"])
 @pytest.mark.parametrize(("radius", "process"), [(0.5, 0.1), (0.99, 1e-3), (1.02, 0.01), (0.9999, 1e-2)])
 def test_gradients_equal_those_of_the_loop_over_all_steps(radius, process, start):
-    """Also where the covariances have settled from the first step on, but their derivatives have not."""
+    """Also if the covariances have converged from the first step on, but their derivatives have not."""
     steps = 400
     parameters = model(state=3, radius=radius, process=process)
     if start == "converged":
@@ -150,7 +150,7 @@ def test_few_covariances_serve_a_long_sequence():
     assert index.shape == (1, 20_000)
 
 
-def test_they_settle_where_the_riccati_equation_says():
+def test_covariances_converge_to_the_solution_of_the_riccati_equation():
     parameters = model()
     covs, _ = kalman_filter(observations(1, 500), **parameters).distinct_filtered_cov()
     P, C, R = steady_state(parameters), parameters["C"].numpy(), np.diag(parameters["R"].numpy())
@@ -158,7 +158,7 @@ def test_they_settle_where_the_riccati_equation_says():
     np.testing.assert_allclose(covs[-1], expected, rtol=1e-11)
 
 
-def test_a_mask_that_stays_the_same_lets_them_settle():
+def test_covariances_converge_with_a_constant_mask():
     y, parameters = observations(2, 500), model()
     mask = torch.tensor([True, False]).expand(2, 500, 2)
     out = kalman_filter(y, **parameters, mask=mask)
@@ -168,7 +168,7 @@ def test_a_mask_that_stays_the_same_lets_them_settle():
     torch.testing.assert_close(out.log_likelihood, without.log_likelihood)
 
 
-def test_a_mask_that_stays_the_same_in_each_sequence():
+def test_constant_masks_that_differ_between_sequences_agree_with_the_reference():
     y, parameters = observations(2, 60), model()
     mask = torch.tensor([[True, False], [False, True]])[:, None].expand(2, 60, 2)
     out = kalman_filter(y, **parameters, mask=mask, implementation="adjoint")
@@ -184,8 +184,8 @@ def test_a_short_sequence_has_the_first_covariances_of_a_long_one():
     assert torch.equal(short.distinct_filtered_cov()[0], long.distinct_filtered_cov()[0][:3])
 
 
-def test_what_nothing_is_learned_about_does_not_settle():
-    """A state that no channel sees and that drifts on: the variance grows by Q for ever."""
+def test_the_variance_of_an_unobserved_drifting_state_does_not_converge():
+    """The variance of a random walk that no channel observes grows by Q at every step."""
     parameters = {**model(state=2), "A": torch.eye(2, dtype=torch.float64)}
     parameters["C"] = torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
     out = kalman_filter(observations(1, 1000), **parameters)

@@ -1,12 +1,11 @@
-"""Linear recursions over time, the part of filter and smoother that cannot be done for all steps at once.
+"""Affine recursions over time, the sequential part of the filter and the smoother.
 
-    vectors    x[t] = M[t] x[t-1] + u[t]               means, their derivatives, means of the smoother
+    vectors    x[t] = M[t] x[t-1] + u[t]               means of the smoother, derivatives of means
     matrices   X[t] = M[t] X[t-1] M[t]' + D[t]         covariances of the smoother, derivatives of covariances
 
-and both backward in time. Time is the first axis, sequences the second; a stack of matrices (distinct, batch|1, n, n)
-serves all sequences where its batch axis is 1, and its last entry serves all later steps. Compiled where numba is
-installed, in torch otherwise and on other devices; nothing here is recorded for derivatives except by `AffineScan` and
-`CovarianceRecursion`.
+Both also run backward in time. Time is the first axis, sequences the second. A stack of matrices (entries, batch|1, n,
+n) is shared by all sequences if its batch axis is 1, and its last entry serves all later steps. On a CPU with numba the
+loops are compiled, elsewhere they run in torch. Only `AffineScan` and `CovarianceRecursion` have derivatives.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ __all__ = [
     "run_over_sequences",
 ]
 
-# Sequences that a thread takes at once: they share what is loaded of a matrix.
+# Sequences that a thread processes together; a matrix is then loaded once for all of them.
 _BLOCK = 16
-# Bytes of the vectors that a row is padded to a multiple of.
+# Rows are padded to a multiple of this many bytes, the width of a SIMD vector.
 _VECTOR = 32
 
 
 class AffineScan(torch.autograd.Function):
-    """`affine_scan` with derivatives; with `reverse` there are fewer matrices than steps: none leads into the last."""
+    """`affine_scan` with derivatives; with `reverse`, the last step has no matrix."""
 
     @staticmethod
     def forward(ctx: Any, offsets: Tensor, matrices: Tensor, reverse: bool) -> Tensor:
@@ -53,17 +52,17 @@ class AffineScan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, matrices = ctx.saved_tensors
-        known, models = matrices.shape[:2]
-        # The matrix that leads into a step in one direction leads out of the one before it in the other.
+        entries, models = matrices.shape[:2]
+        # The adjoint runs in the other direction, in which each matrix belongs to the neighboring step.
         shifted = matrices
-        if known > 1:
+        if entries > 1:
             shifted = torch.cat([matrices[:1], matrices]) if ctx.reverse else matrices[1:]
         to_x = affine_scan(gradient, shifted.mT, reverse=not ctx.reverse)
         if not ctx.needs_input_grad[1]:
             return to_x, None, None
         left, right = (to_x[:-1], x[1:]) if ctx.reverse else (to_x[1:], x[:-1])
-        unused = 1 if known > 1 and not ctx.reverse else 0  # nothing leads into the first step
-        steps = known - unused
+        unused = 1 if entries > 1 and not ctx.reverse else 0  # no matrix leads into the first step
+        steps = entries - unused
         if models == 1:
             to_matrices = outer_sum(left, right, steps, 1)
         else:
@@ -90,14 +89,14 @@ class CovarianceRecursion(torch.autograd.Function):
 
 
 def has_kernels_for(like: Tensor) -> bool:
-    """Whether compiled code takes tensors of this kind."""
+    """Whether the kernels support the device and the data type of a tensor, and numba is available."""
     return like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64) and has_compiler()
 
 
 def affine_scan(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> Tensor:
     """x[t] = M[t] x[t-1] + u[t] for u (time, batch, n), or x[t] = M[t] x[t+1] + u[t] with `reverse`.
 
-    The batch may be a multiple of that of the matrices: as many sequences in a row then share one.
+    If the batch is a multiple of that of the matrices, that many consecutive sequences share one matrix.
     """
     steps, batch, n = offsets.shape
     last = len(matrices) - 1
@@ -135,9 +134,9 @@ def affine_scan(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> 
 
 
 def covariance_recursion(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> Tensor:
-    """X[0] = D[0], X[t+1] = M[t] X[t] M[t]' + D[t+1] for symmetric D (steps, batch, n, n), one M less than D.
+    """X[0] = D[0], X[t+1] = M[t] X[t] M[t]' + D[t+1] for symmetric D (steps, batch, n, n); M has steps - 1 entries.
 
-    With `reverse` it begins at the last D, and X[t] = M[t] X[t+1] M[t]' + D[t].
+    With `reverse` the recursion starts at the last D, with X[t] = M[t] X[t+1] M[t]' + D[t].
     """
     steps, batch, n, _ = offsets.shape
     if has_kernels_for(offsets):
@@ -162,7 +161,7 @@ def covariance_recursion(offsets: Tensor, matrices: Tensor, *, reverse: bool = F
 
 
 def run_over_sequences(kernel: Any, batch: int, operations: int, *arguments: Any) -> None:
-    """Call a kernel whose last argument is the range of sequences, in as many threads as torch uses."""
+    """Call a kernel for all sequences, in as many threads as torch uses; its last argument is a range of sequences."""
 
     def work(begin: int, end: int) -> None:
         kernel(*arguments, (begin * _BLOCK, min(end * _BLOCK, batch)))
@@ -171,14 +170,14 @@ def run_over_sequences(kernel: Any, batch: int, operations: int, *arguments: Any
 
 
 def has_converged(before: Tensor, now: Tensor) -> bool:
-    """Whether a covariance has reached its steady state, up to rounding."""
+    """Whether two successive covariances are equal up to rounding."""
     sd = now.diagonal(dim1=-2, dim2=-1).sqrt()
     tolerance = 32 * torch.finfo(now.dtype).eps
     return bool(((now - before).abs() <= tolerance * sd[..., :, None] * sd[..., None, :]).all())
 
 
 def pad_rows(stack: Tensor, *, copy: bool = False) -> Tensor:
-    """A stack (…, n) that is one piece of memory, its rows padded with zeros as the compiled code wants them."""
+    """Make a stack (…, n) contiguous, with zeros at the end of its rows so that they consist of whole SIMD vectors."""
     missing = -stack.shape[-1] % (_VECTOR // stack.element_size())
     if missing:
         return pad(stack.detach(), (0, missing))
@@ -187,5 +186,5 @@ def pad_rows(stack: Tensor, *, copy: bool = False) -> Tensor:
 
 
 def as_flat_array(stack: Tensor) -> Any:
-    """The numbers of a tensor in one piece of memory, as numpy has them."""
+    """A contiguous tensor as a flat numpy array that shares its memory."""
     return stack.reshape(-1).numpy()

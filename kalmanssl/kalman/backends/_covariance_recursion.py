@@ -1,7 +1,7 @@
-"""The covariances of the filter, which do not depend on the data: computed once for all sequences that share them.
+"""The covariances of the filter, which do not depend on the data and are computed once for sequences that share them.
 
-Those of a constant model settle, and are no longer computed once they have: the last of a stack stands for all steps
-that follow (Anderson & Moore, Optimal Filtering, 1979, Section 4.4). The update is Joseph's form, as in `reference.py`.
+Those of a constant model converge (Anderson & Moore, Optimal Filtering, 1979, Section 4.4). The recursion stops there,
+and the last entry of a stack serves all later steps. The update has Joseph's form, as in `_reference.py`.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from kalmanssl.kalman.backends._affine_recursions import as_flat_array, has_conv
 
 __all__ = ["Covariances", "covariances", "steps_to_forget"]
 
-# How often the loop in torch looks whether the covariances still change, which is as dear as a step.
+# Steps of the torch loop between two checks for convergence; a check takes as long as a step.
 _LOOK_EVERY = 32
-# Steps for which the compiled loop gets memory at first.
+# Steps for which the compiled loop allocates memory at first.
 _FIRST_STEPS = 64
-# Derivatives have settled once of a change at the beginning less than the square of this is left.
+# Derivatives have converged when powers of the transition are below this: a change then decays by its square.
 _FORGOTTEN = 3e-7
 
 
 class Covariances(NamedTuple):
-    """Predicted, filtered, gain K, innovation F, V with V V' = F^-1; time first, batch 1 if shared. Jitter (batch,).
+    """Covariances predicted, filtered, and of the innovation (F), the gain K, and V with V V' = F^-1; jitter (batch,).
 
-    There are fewer steps than were asked for if they settled.
+    Time is the first axis, and the batch axis is 1 if they are shared. There are fewer entries than steps if the
+    covariances converged.
     """
 
     predicted: Tensor
@@ -71,10 +72,10 @@ def covariances(
 
 
 def steps_to_forget(transition: Tensor, known: int, steps: int) -> int:
-    """After how many steps a settled recursion X -> M X M' + … has forgotten where it began.
+    """Steps, from `known` to `steps`, after which X -> M X M' + … no longer depends on its start.
 
-    A value that has settled may have begun so close to its limit that its derivative has not: one that starts in its
-    steady state. At least `known`, at most `steps`.
+    If the recursion starts at its steady state, its value has converged at once, but the derivative with respect to the
+    start has not.
     """
     while known < steps and bool(torch.linalg.matrix_power(transition, known).abs().amax() > _FORGOTTEN):
         known *= 2
@@ -133,7 +134,7 @@ def _torch_loop(
     K, K_ = empty_steps(C, steps, batch, state, obs)
     F, F_ = empty_steps(C, steps, batch, obs, obs)
     V, V_ = empty_steps(C, steps, batch, obs, obs)
-    # Memory that is written again at every step stays in the cache.
+    # Reusing the same memory at every step keeps it in the cache.
     one, two, keep = (torch.empty_like(Pp_[0]) for _ in range(3))
     Pp_[0].copy_(P0[0, 0] if batch == 1 else P0[0])
     statuses, jitter = [], P0.new_zeros(batch)

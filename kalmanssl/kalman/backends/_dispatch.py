@@ -1,4 +1,4 @@
-"""Which code runs the filter: the fastest that fits the problem and the machine."""
+"""Choice of the implementation of the filter, by name or by problem and machine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ __all__ = ["BACKENDS", "filter_auto"]
 
 
 def filter_auto(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
-    """Run the filter with compiled kernels on a CPU with numba, in plain torch elsewhere.
+    """Run the filter with compiled kernels on a CPU with numba, and in torch elsewhere.
 
-    What the kernels cannot factor in float64 goes to the plain path, which mends what can be mended and says so.
+    If the kernels meet a covariance that is not positive definite in float64, the torch implementation runs instead. It
+    adds jitter where that helps, and warns.
     """
     if observations.y.device.type != "cpu" or not has_compiler() or _shares_covariances(model, observations):
         return filter_adjoint(model, observations, precision)
@@ -34,7 +35,7 @@ def filter_auto(model: Model, observations: Observations, precision: torch.dtype
 
 
 def _shares_covariances(model: Model, observations: Observations) -> bool:
-    """Whether one recursion of the covariances serves several sequences, or settles."""
+    """Whether one recursion of the covariances serves several sequences, or can converge."""
     parts = [model.P0[:, None], model.A, model.Q, model.C, model.R]
     if observations.mask is not None:
         parts.append(observations.mask)

@@ -1,7 +1,7 @@
-"""The means of the filter given its gains, with their log-density, and the derivatives of both; time first.
+"""The means of the filter given its gains, the log-densities, and the adjoint of both; time is the first axis.
 
-With covariances that all sequences share, everything that touches the data is done here, step by step while it is in
-the cache: compiled where numba is installed. The loops in torch also take gains of each sequence's own.
+If all sequences share the covariances, and numba is available, the loops are compiled and process each step completely
+while its data are in the cache. The loops in torch also support gains that differ between sequences.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ __all__ = ["filter_means", "means_adjoint"]
 def filter_means(
     y: Tensor, m0: Tensor, b: Tensor, A: Tensor, C: Tensor, K: Tensor, V: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Predicted and filtered means, innovations e, alpha = F^-1 e, and log-densities (time, batch) less a constant.
+    """Predicted and filtered means, innovations e, alpha = F^-1 e, and log-densities (time, batch) without constants.
 
-    y (time, batch, obs), m0 (1, batch, n); K and V are the gain and the whitener of `riccati.Covariances`, whose last
-    entry serves all later steps, in the data type of y.
+    y is (time, batch, obs), m0 (1, batch, n). K and V are gain and whitener of `Covariances`, in the data type of y;
+    their last entry serves all later steps.
     """
-    log_det = V.diagonal(dim1=-2, dim2=-1).log().sum(-1)  # minus half of that of F
+    log_det = V.diagonal(dim1=-2, dim2=-1).log().sum(-1)  # equals -log det F / 2
     steps, batch, obs = y.shape
     if has_kernels_for(y) and _shared(A, C, K):
         from kalmanssl.kalman.kernels import _recursion_kernels as recursion_kernels
@@ -66,9 +66,9 @@ def filter_means(
 def means_adjoint(
     A: Tensor, C: Tensor, K: Tensor, g_mp: Tensor | None, g_mf: Tensor | None, g_e: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Derivatives with respect to mp, mf and e, what follows from each included, given those from outside.
+    """Total derivatives with respect to mp, mf and e, from the incoming ones `g_mp`, `g_mf` and `g_e`.
 
-    None stands for zeros.
+    None means zero.
     """
     steps, batch, obs = g_e.shape
     n = A.shape[-1]
@@ -76,20 +76,20 @@ def means_adjoint(
         from kalmanssl.kalman.kernels import _recursion_kernels as recursion_kernels
 
         matrices = [pad_rows(p) for p in (A, -C, K)]
-        to_e = pad_rows(g_e, copy=True)
-        ns, ms = matrices[0].shape[-1], to_e.shape[-1]
-        to_mp, to_mf = (g_e.new_empty(steps, batch, ns) if g is None else pad_rows(g, copy=True) for g in (g_mp, g_mf))
+        d_e = pad_rows(g_e, copy=True)
+        ns, ms = matrices[0].shape[-1], d_e.shape[-1]
+        d_mp, d_mf = (g_e.new_empty(steps, batch, ns) if g is None else pad_rows(g, copy=True) for g in (g_mp, g_mf))
         run_over_sequences(
             recursion_kernels.means_adjoint,
             batch,
             2 * steps * batch * (n * n + 2 * n * obs),
-            *(as_flat_array(p) for p in (to_mp, to_mf, to_e)),
+            *(as_flat_array(p) for p in (d_mp, d_mf, d_e)),
             tuple(as_flat_array(p) for p in matrices),
             (len(A), len(C), len(K)),
             (steps, batch, n, obs, ns, ms),
             (g_mp is not None, g_mf is not None),
         )
-        return to_mp[..., :n], to_mf[..., :n], to_e[..., :obs]
+        return d_mp[..., :n], d_mf[..., :n], d_e[..., :obs]
     A_, C_, K_ = (_by_step(p, steps) for p in (A, C, K))
     nothing = g_e.new_zeros(batch, n)
     from_mp, from_mf = ([nothing] * steps if g is None else g.unbind(0) for g in (g_mp, g_mf))
@@ -102,8 +102,8 @@ def means_adjoint(
         predicted = affine(filtered if g_mp is None else from_mp[t] + filtered, innovation, C_[t], sign=-1)
         for column, value in zip(columns, (predicted, filtered, innovation), strict=True):
             column.append(value)
-    to_mp, to_mf, to_e = (torch.stack(column[::-1]) for column in columns)
-    return to_mp, to_mf, to_e
+    d_mp, d_mf, d_e = (torch.stack(column[::-1]) for column in columns)
+    return d_mp, d_mf, d_e
 
 
 def _shared(*stacks: Tensor) -> bool:

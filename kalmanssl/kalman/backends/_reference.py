@@ -1,8 +1,8 @@
-"""The Kalman filter as a textbook has it, for reading and for checking the fast ones against.
+"""The Kalman filter in its textbook form; the tests compare the faster implementations with it.
 
-Särkkä & Svensson, Bayesian Filtering and Smoothing (2nd ed., 2023), Section 6.3; the update of the covariance in the
-form of Bucy & Joseph (1968), a sum of two positive semi-definite terms, which rounding cannot make indefinite as it
-can the shorter (I - K C) P.
+Särkkä & Svensson, Bayesian Filtering and Smoothing (2nd ed., 2023), Section 6.3. The covariance is updated in the form
+of Bucy & Joseph (1968), a sum of two positive semi-definite terms. Rounding can make the shorter form (I - K C) P
+indefinite, but not this one.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 def predict(mean: Tensor, cov: Tensor, A: Tensor, b: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
-    """Moments of the next state: mean (batch, state), cov (batch|1, state, state), full Q."""
+    """Mean (batch, state) and covariance (batch|1, state, state) of the next state; Q is full."""
     return _times(A, mean) + b, symmetrize(A @ cov @ A.mT) + Q
 
 
 def update(mean: Tensor, cov: Tensor, y: Tensor, C: Tensor, R: Tensor) -> tuple[Tensor, ...]:
     """Condition the state on an observation y (batch, obs) with full R.
 
-    Returns the filtered mean and covariance, log p(y) less its constant, gain, innovation and innovation covariance.
+    Returns the filtered mean and covariance, log p(y) without its constant, gain, innovation and innovation covariance.
     """
     innovation = y - _times(C, mean)
     cross = cov @ C.mT
@@ -45,14 +45,14 @@ def update(mean: Tensor, cov: Tensor, y: Tensor, C: Tensor, R: Tensor) -> tuple[
 
 
 def number_observed(observations: Observations) -> Tensor | float:
-    """How many channels are seen at each step, (batch|1, time) or one number for all."""
+    """Number of observed channels at each step, (batch|1, time), or one number for all."""
     if observations.mask is None:
         return float(observations.y.shape[-1])
     return observations.mask.sum(-1).to(observations.y.dtype)
 
 
 def filter_reference(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
-    """Run the filter step by step; every derivative, also of higher order, is left to autograd."""
+    """Run the filter step by step; autograd provides the derivatives, also of higher order."""
     if precision is not None:
         model, observations = in_precision(model, observations, precision)
     y = observations.y

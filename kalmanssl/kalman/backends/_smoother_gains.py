@@ -1,4 +1,4 @@
-"""The gains with which the smoother goes backward, of all steps at once."""
+"""The gains of the smoother, for all steps at once."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from kalmanssl.kalman.kernels import run_blocks
 
 __all__ = ["smoother_gains"]
 
-# Covariances that a thread takes at once.
+# Covariances that a thread processes together.
 _BLOCK = 64
 
 
 def smoother_gains(cov: Tensor, A: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
-    """Gains G and covariances D, (batch|1, steps, n, n), with x_t = … + G x_{t+1} + N(0, D) given the filtered `cov`.
+    """Gains G and covariances D (batch|1, steps, n, n) of the smoother, with x_t = … + G x_{t+1} + N(0, D).
 
-    A (batch|1, steps|1, n, n) and Q, (batch|1, steps|1, n) or in full, lead from each step to the next. D is a sum of
-    positive semi-definite terms, (I - G A) cov (I - G A)' + G Q G'. Compiled where no derivatives are asked for.
+    `cov` is the filtered covariance of step t. A (batch|1, steps|1, n, n) and Q, (batch|1, steps|1, n) or full, lead to
+    step t + 1. D is the sum of positive semi-definite terms (I - G A) cov (I - G A)' + G Q G'. The computation is
+    compiled if no derivatives are needed.
     """
     recorded = torch.is_grad_enabled() and any(p.requires_grad for p in (cov, A, Q))
     if has_kernels_for(cov) and cov.numel() and not recorded:
@@ -36,7 +37,7 @@ def smoother_gains(cov: Tensor, A: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _compiled(cov: Tensor, A: Tensor, Q: Tensor) -> tuple[Tensor, Tensor] | None:
-    """None if a covariance resists: the plain path tries to mend it."""
+    """Run the kernel; returns None if a covariance is not positive definite, which torch then handles with jitter."""
     from kalmanssl.kalman.kernels import _covariance_kernels as covariance_kernels
 
     batch, steps = torch.broadcast_shapes(*(p.shape[:2] for p in (cov, A, Q)))

@@ -1,4 +1,4 @@
-"""Compiled and plain loops against the definition, written out in numpy."""
+"""The compiled and the torch loops, compared with their definitions in numpy."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from kalmanssl.kalman.backends._mean_recursion import filter_means, means_adjoin
 from kalmanssl.kalman.backends._smoother_gains import smoother_gains
 
 CLOSE = {torch.float32: {"rtol": 1e-4, "atol": 1e-5}, torch.float64: {"rtol": 1e-11, "atol": 1e-12}}
-SIZES = [1, 8, 17]  # below, at and beyond a whole number of vectors
+SIZES = [1, 8, 17]  # below, at and above a whole number of SIMD vectors
 
 
 @pytest.fixture(params=["compiled", "torch"])
-def both_ways(request, monkeypatch):
+def compiled_and_torch(request, monkeypatch):
     if request.param == "torch":
         monkeypatch.setattr(recursions_module, "has_compiler", lambda: False)
 
@@ -40,13 +40,13 @@ def assert_close(found, expected):
     np.testing.assert_allclose(found.detach().numpy(), np.asarray(expected), **CLOSE[found.dtype])
 
 
-@pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("models", [1, 2, 6], ids=["shared", "in groups", "each its own"])
+@pytest.mark.parametrize("models", [1, 2, 6], ids=["shared", "in groups", "one per sequence"])
 @pytest.mark.parametrize("known", [1, 3, 7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n", SIZES)
-def test_vectors(n, dtype, known, models, reverse):
+def test_affine_scan_follows_its_definition(n, dtype, known, models, reverse):
     steps, batch = 7, 6
     u, M = random(steps, batch, n, dtype=dtype), transitions(known, models, n, dtype)
     x = u.double().numpy().copy()
@@ -60,12 +60,12 @@ def test_vectors(n, dtype, known, models, reverse):
     assert torch.equal(u, before)
 
 
-@pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("models", [1, 2], ids=["shared", "each its own"])
+@pytest.mark.parametrize("models", [1, 2], ids=["shared", "one per sequence"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n", SIZES)
-def test_congruences(n, dtype, models, reverse):
+def test_covariance_recursion_follows_its_definition(n, dtype, models, reverse):
     steps, batch = 5, 2
     D, M = random(steps, batch, n, n, dtype=dtype), transitions(steps - 1, models, n, dtype)
     D = D + D.mT
@@ -78,19 +78,19 @@ def test_congruences(n, dtype, models, reverse):
     assert_close(covariance_recursion(D, M, reverse=reverse), X)
 
 
-@pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("models", [1, 2, 4])
 @pytest.mark.parametrize("known", [1, 3, 5])
-def test_derivatives_of_vectors(known, models, reverse):
+def test_derivatives_of_the_affine_scan(known, models, reverse):
     known = min(known, 4) if reverse else known  # there is nothing after the last step
     u, M = random(5, 4, 2).requires_grad_(), transitions(known, models, 2).requires_grad_()
     assert torch.autograd.gradcheck(lambda u, M: AffineScan.apply(u, M, reverse), (u, M))
 
 
-@pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("models", [1, 3])
-def test_derivatives_of_congruences(models):
+def test_derivatives_of_the_covariance_recursion(models):
     D, M = random(4, 3, 2, 2).requires_grad_(), transitions(3, models, 2).requires_grad_()
     if models == 1:
         D = random(4, 1, 2, 2).requires_grad_()
@@ -123,13 +123,13 @@ def plain_covariances(steps, P0, A, Q, C, R):
     return [np.stack(column)[:, None] for column in zip(*rows, strict=True)]
 
 
-@pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
 @pytest.mark.parametrize(
     "periods", [(1, 1, 1, 1), (9, 9, 9, 9), (1, 9, 1, 1), (9, 1, 1, 1), (1, 1, 9, 1), (1, 1, 1, 9)]
 )
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (4, 4), (7, 3), (2, 5), (16, 9)])
-def test_covariances(n, m, periods, full):
+def test_covariances_of_the_filter_follow_their_definition(n, m, periods, full):
     parameters = problem(n, m, periods=periods, full=full)
     found = covariances(9, *parameters, add_jitter=False, for_gradients=False)
     expected = plain_covariances(9, *parameters)
@@ -139,8 +139,8 @@ def test_covariances(n, m, periods, full):
     assert torch.equal(found.whitener, found.whitener.triu())
 
 
-def test_covariances_that_need_memory_again_and_again():
-    """More steps than the compiled loop has memory for at first, of a model that settles late."""
+def test_covariances_that_converge_late_need_several_allocations():
+    """The covariances converge after more steps than the compiled loop allocates at first."""
     parameters = problem(3, 1, periods=(1, 1, 1, 1))
     parameters[1] = 0.999 * torch.eye(3, dtype=torch.float64)[None, None]
     parameters[2] = 1e-5 * parameters[2]
@@ -150,18 +150,18 @@ def test_covariances_that_need_memory_again_and_again():
         np.testing.assert_allclose(mine, plain[: len(mine)], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("spoiled", [-5.0, float("nan"), float("inf")])
-def test_a_covariance_that_is_not_one_is_noticed(spoiled):
+def test_an_indefinite_or_infinite_covariance_raises(spoiled):
     parameters = problem(3, 2, periods=(1, 1, 1, 9))
     parameters[4][6, 0, 1] = spoiled
     with pytest.raises(NotPositiveDefiniteError):
         covariances(9, *parameters, add_jitter=False, for_gradients=False)
 
 
-def test_a_covariance_that_is_mended_says_by_how_much():
+def test_jitter_added_to_a_covariance_is_reported():
     parameters = problem(3, 2, periods=(1, 1, 1, 1))
-    parameters[3][:, :, 1] = parameters[3][:, :, 0]  # the same channel twice, with a little less than no noise
+    parameters[3][:, :, 1] = parameters[3][:, :, 0]  # the same channel twice, with a slightly negative noise variance
     parameters[4].fill_(-1e-11)
     with pytest.warns(RuntimeWarning, match="innovation covariance"):
         found = covariances(3, *parameters, add_jitter=True, for_gradients=False)
@@ -169,34 +169,34 @@ def test_a_covariance_that_is_mended_says_by_how_much():
     assert 0 < float(found.jitter) < 1e-8
 
 
-@pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
 @pytest.mark.parametrize("varies", [(1, 1), (1, 5), (3, 1), (3, 5)], ids=["none", "time", "batch", "both"])
 @pytest.mark.parametrize("n", [1, 4, 7, 16])
-def test_backward_gains(n, varies, full):
+def test_smoother_gains_follow_their_definition(n, varies, full):
     A, Q = transitions(*varies, n), 0.1 + random(*varies, n, seed=3).square()
     Q = Q.diag_embed() + 0.1 if full else Q
     root = random(3, 5, n, n, seed=4)
     P = root @ root.mT + 0.1 * torch.eye(n, dtype=torch.float64)
-    gain, spread = smoother_gains(P, A, Q)
+    gain, noise = smoother_gains(P, A, Q)
     cross = (P @ A.mT).numpy()
     ahead = A.numpy() @ cross + (Q if full else Q.diag_embed()).numpy()
     expected = cross @ np.linalg.inv(ahead)
     np.testing.assert_allclose(gain, expected, rtol=1e-8, atol=1e-10)
     remaining = P.numpy() - expected @ ahead @ expected.swapaxes(-1, -2)  # the variance that x_{t+1} leaves of x_t
-    np.testing.assert_allclose(spread, remaining, rtol=1e-7, atol=1e-9)
-    assert torch.equal(spread, spread.mT)
+    np.testing.assert_allclose(noise, remaining, rtol=1e-7, atol=1e-9)
+    assert torch.equal(noise, noise.mT)
 
 
-@pytest.mark.usefixtures("both_ways")
-def test_backward_gains_of_a_state_without_uncertainty_are_mended():
+@pytest.mark.usefixtures("compiled_and_torch")
+def test_smoother_gains_of_a_state_without_uncertainty_are_finite():
     eye, nothing = torch.eye(2, dtype=torch.float64), torch.zeros(1, 1, 2, dtype=torch.float64)
     with pytest.warns(RuntimeWarning, match="predicted covariance"):
         gain, _ = smoother_gains(0 * eye[None, None], eye[None, None], nothing)
     assert torch.isfinite(gain).all()
 
 
-def test_steps_to_forget():
+def test_steps_to_forget_follow_the_slowest_eigenvalue():
     M = torch.diag(torch.tensor([0.5, 0.9], dtype=torch.float64))
     steps = steps_to_forget(M, 10, 10_000)
     assert 0.9**steps < 1e-6 < 0.9 ** (steps / 4)
@@ -229,23 +229,23 @@ def plain_means(y, m0, b, A, C, K, V):
     return [torch.stack(column) for column in zip(*rows, strict=True)]
 
 
-@pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("own_b", [False, True])
 @pytest.mark.parametrize("known", [(1, 1, 1, 1), (1, 1, 3, 6), (6, 6, 6, 1)])
 @pytest.mark.parametrize(("n", "m", "batch"), [(1, 1, 1), (3, 2, 37), (8, 16, 5), (17, 9, 4)])
-def test_means(n, m, batch, known, own_b, dtype):
+def test_means_of_the_filter_follow_their_definition(n, m, batch, known, own_b, dtype):
     arguments = means_problem(n, m, batch, known, own_b=own_b, dtype=dtype)
     for mine, plain in zip(filter_means(*arguments), plain_means(*(p.double() for p in arguments)), strict=True):
         assert mine.dtype == dtype
         np.testing.assert_allclose(mine, plain, rtol=1e-3, atol=CLOSE[dtype]["atol"] * 10)
 
 
-@pytest.mark.usefixtures("both_ways")
+@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("given", ["all", "innovation"])
 @pytest.mark.parametrize("known", [(1, 1, 1, 1), (1, 1, 3, 6), (6, 6, 6, 1)])
 @pytest.mark.parametrize(("n", "m", "batch"), [(1, 1, 1), (3, 2, 37), (17, 9, 4)])
-def test_adjoint_of_means_is_what_autograd_finds(n, m, batch, known, given):
+def test_adjoint_of_the_means_agrees_with_autograd(n, m, batch, known, given):
     y, m0, b, A, C, K, V = means_problem(n, m, batch, known)
     y, shifts = y.requires_grad_(), [torch.zeros(6, batch, n, dtype=torch.float64, requires_grad=True)]
     m0.requires_grad_()
@@ -257,15 +257,15 @@ def test_adjoint_of_means_is_what_autograd_finds(n, m, batch, known, given):
         loss = loss + (g_mp * mp).sum() + (g_mf * mf).sum()
     to_y, to_m0, to_shift = torch.autograd.grad(loss, (y, m0, shifts[0]))
     outside = (g_mp, g_mf) if given == "all" else (None, None)
-    to_mp, to_mf, to_e = means_adjoint(A, C, K, *outside, g_e)
-    assert_close(to_e, to_y)
-    assert_close(to_mp[:1], to_m0)
-    assert_close(to_mp[1:], to_shift[1:])
-    direct = to_mf @ K[[min(t, len(K) - 1) for t in range(6)], 0]
-    assert_close(direct, to_e - g_e)
+    d_mp, d_mf, d_e = means_adjoint(A, C, K, *outside, g_e)
+    assert_close(d_e, to_y)
+    assert_close(d_mp[:1], to_m0)
+    assert_close(d_mp[1:], to_shift[1:])
+    direct = d_mf @ K[[min(t, len(K) - 1) for t in range(6)], 0]
+    assert_close(direct, d_e - g_e)
 
 
-def test_several_threads_do_the_same():
+def test_results_do_not_depend_on_the_number_of_threads():
     threads = torch.get_num_threads()
     u, M = random(20, 100, 5), transitions(3, 1, 5)
     one = affine_scan(u, M)
