@@ -41,6 +41,8 @@ def fit_images(
     batch_size: int = 256,
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-4,
+    validation_fraction: float = 0.0,
+    patience: int = 10,
     random_state: int = 0,
     device: str = "auto",
     checkpoint_dir: str | Path | None = None,
@@ -71,6 +73,11 @@ def fit_images(
         Settings of AdamW. The learning rate increases linearly over the first twentieth of the steps and then decreases
         to zero as a cosine, except for predictors with a constant rate. `Recipe.weight_decay` is the published weight
         decay.
+    validation_fraction : float
+        Fraction of the images to hold out, chosen at random, to choose the epoch with the best weights; 0 keeps the
+        last epoch.
+    patience : int
+        Training stops after this many epochs without a better held-out score (`PairModel.held_out_score`).
     random_state : int
         Seed for the order of the images and for the views.
     device, checkpoint_dir, resume, progress
@@ -82,7 +89,8 @@ def fit_images(
     -------
     dict
         The history, one list per quantity with a value for each epoch: loss, alignment, entropy (nats per pair),
-        latent_scale, effective_dimension.
+        latent_scale, effective_dimension; with a held-out part also held_out_loss, held_out_alignment,
+        held_out_entropy and held_out_score.
 
     Raises
     ------
@@ -103,8 +111,8 @@ def fit_images(
     def views(chosen: Tensor) -> tuple[Tensor, Tensor]:
         return augmentation(pixels[chosen].to(_device(model)))
 
-    data = PairBatches(len(pixels), views, batch_size, random_state)
-    settings = TrainingSettings(epochs, learning_rate, weight_decay=weight_decay)
+    data = PairBatches(len(pixels), views, batch_size, random_state, validation_fraction)
+    settings = TrainingSettings(epochs, learning_rate, weight_decay=weight_decay, patience=patience)
     history = {} if history is None else history
     if not model.training:
         model.train()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kalmanssl.errors import InputError
 from kalmanssl.utils.distributed import rank_and_size
+from kalmanssl.utils.validation import check_number, check_setting
 
 __all__ = ["RandomWindows", "deinterleave", "hold_out_blocks", "interleave", "sum_bins"]
 
@@ -45,13 +46,14 @@ def hold_out_blocks(
     InputError
         If either part cannot hold one window.
     """
-    if not 0 <= fraction < 1:
-        raise InputError(f"validation_fraction must be at least 0 and below 1, got {fraction}")
+    check_number("validation_fraction", fraction)
+    check_setting("validation_fraction", fraction, 0 <= fraction < 1, "at least 0 and below 1")
     longest = max((len(s) for s in segments), default=0)
     if longest < window:
         raise InputError(
             f"the longest segment without a gap has {longest} bins, shorter than a window of {window} bins: "
-            "use a smaller window, or a longer recording"
+            "use a smaller window, or a longer recording",
+            parameter="window",
         )
     if fraction == 0:
         return [s for s in segments if len(s) >= window], []
@@ -75,7 +77,8 @@ def hold_out_blocks(
     if not training or not held_out:
         raise InputError(
             f"{total} bins are too few to hold out {n_blocks} blocks of at least {window} bins and train on the rest: "
-            "use a smaller window, validation_fraction=0, or a longer recording"
+            "use a smaller window, validation_fraction=0, or a longer recording",
+            parameter="validation_fraction",
         )
     return training, held_out
 

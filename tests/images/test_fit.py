@@ -98,6 +98,25 @@ def test_a_frozen_part_stays_frozen(digits):
     torch.testing.assert_close(norm.running_mean, before, rtol=0, atol=0)
 
 
+def test_the_epoch_with_the_best_held_out_score_is_kept(digits, monkeypatch):
+    images = digits[0].select(np.arange(200))
+    model = recipes.sphere_kde(dim=8).build(SmallConvEncoder(1, 8, 16, random_state=0), 16, random_state=0)
+    scores, seen = iter([2.0, 3.0, 1.0, 1.0, 4.0]), []
+
+    def score(self, batch, reference):
+        assert len(batch[0]) == 50
+        seen.append(next(self.backbone.parameters()).detach().clone())
+        return torch.tensor(next(scores))
+
+    monkeypatch.setattr(type(model), "held_out_score", score)
+    history = fit_images(
+        model, images, PairAugmentation("tiny"), epochs=5, batch_size=50, validation_fraction=0.25, patience=2,
+        progress=False,
+    )  # fmt: skip
+    assert history["held_out_score"] == [2.0, 3.0, 1.0, 1.0]
+    torch.testing.assert_close(next(model.backbone.parameters()).detach(), seen[1], rtol=0, atol=0)
+
+
 def test_divergence_raises_and_restores_the_initial_weights(digits):
     images = digits[0].select(np.arange(200))
     model = recipes.sphere_kde(dim=8).build(SmallConvEncoder(1, 8, 16, random_state=0), 16, random_state=0)

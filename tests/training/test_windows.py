@@ -27,7 +27,7 @@ def test_held_out_blocks_are_disjoint_from_training_and_together_cover_the_time(
         assert (np.diff(segment[:, 0]) == 1).all()
 
 
-def test_held_out_blocks_spread_over_the_time():
+def test_held_out_blocks_are_evenly_distributed_over_the_time():
     _, held_out = hold_out_blocks(numbered(1000), fraction=0.1, window=10)
     centers = [s.mean() / 1000 for s in held_out]
     np.testing.assert_allclose(centers, [0.1, 0.3, 0.5, 0.7, 0.9], atol=0.01)
@@ -41,14 +41,14 @@ def test_nothing_held_out_with_fraction_zero():
 
 @pytest.mark.parametrize(
     ("fraction", "window", "message"),
-    [(1.0, 10, "below 1, got 1.0"), (0.1, 101, "longest segment .* 100 bins"), (0.1, 60, "too few to hold out")],
+    [(1.0, 10, "below 1; got 1.0"), (0.1, 101, "longest segment .* 100 bins"), (0.1, 60, "too few to hold out")],
 )
 def test_bad_hold_out(fraction, window, message):
     with pytest.raises(InputError, match=message):
         hold_out_blocks(numbered(100), fraction=fraction, window=window)
 
 
-def test_random_windows_never_cross_a_gap_and_reach_every_place():
+def test_random_windows_never_cross_a_gap_and_reach_every_start_time():
     segments = numbered(30, 12)
     windows = RandomWindows(segments, window=10, step=1, batch_size=64, activity_sampling_power=0, seed=0)
     batches = [b.numpy()[..., 0] for b in windows.batches(8)]
@@ -68,7 +68,7 @@ def test_active_windows_are_drawn_more_often(bias):
     assert share == pytest.approx(3**bias / (1 + 3**bias), abs=0.04)  # four standard errors of a share of 2000
 
 
-def test_a_silent_recording_is_drawn_from_evenly():
+def test_windows_of_a_silent_recording_are_drawn_evenly():
     windows = RandomWindows([np.zeros((50, 2))], 10, 1, 8, activity_sampling_power=2.0, seed=0)
     assert next(windows.batches(1)).shape == (8, 10, 2)
 
@@ -94,7 +94,7 @@ def test_windows_with_steps_of_several_bins(step):
 
 @pytest.mark.parametrize("n", [1, 3, 4])
 @pytest.mark.parametrize("time", [4, 11, 12])
-def test_interleaved_sequences_step_over_n_bins_and_join_again(n, time):
+def test_deinterleave_is_the_inverse_of_interleave(n, time):
     values = np.arange(1.0, time + 1)[:, None]
     sequences = interleave(values, n)
     assert sequences.shape == (n, -(-time // n), 1)
