@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from kalmanssl.errors import InputError
+from kalmanssl.errors import InputError, NotFiniteError
 from kalmanssl.utils.distributed import all_gather
 from kalmanssl.utils.precision import no_autocast, to_float32
 from kalmanssl.utils.torch_ops import rows_not_finite
@@ -116,7 +116,7 @@ def check_samples(v: Tensor, name: str = "v") -> None:
         )
     bad = rows_not_finite(v)
     if bad:
-        raise InputError(f"{name} has {bad} of {len(v)} rows with NaN or infinity: leave them out")
+        raise NotFiniteError(f"{name} has {bad} of {len(v)} rows with NaN or infinity: leave them out")
 
 
 def check_not_identical(v: Tensor) -> None:

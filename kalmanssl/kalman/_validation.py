@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kalmanssl.errors import InputError
+from kalmanssl.errors import InputError, NotFiniteError
 from kalmanssl.kalman._model import Model, Observations
 
 __all__ = [
@@ -73,10 +73,10 @@ def check_observations(y: Tensor, mask: Tensor | None) -> Observations:
     filled = y if mask is None else torch.where(mask, y, y.new_zeros(()))
     if not _all_finite(filled):
         batch, time, channel = (int(i) for i in (~torch.isfinite(filled)).nonzero()[0])
-        raise wrong_value(
-            "y",
-            f"{float(y.detach()[batch, time, channel])} at batch {batch}, time {time}, channel {channel}; "
+        raise NotFiniteError(
+            f"y: {float(y.detach()[batch, time, channel])} at batch {batch}, time {time}, channel {channel}; "
             "pass mask=torch.isfinite(y) if it marks a missing value",
+            parameter="y",
         )
     # Sequences with the same missing values can share one covariance recursion.
     if mask is not None and torch.equal(mask, mask[:1].expand_as(mask)):

@@ -76,3 +76,16 @@ def test_training_on_pairs_stops_early_and_keeps_the_weights_of_the_best_epoch(m
     assert history["held_out_score"] == [1.0, 2.0, 0.0, 0.0]
     assert len(history["held_out_loss"]) == 4
     torch.testing.assert_close(model.backbone.weight.detach(), seen[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["sphere_kde", "simsiam"])
+def test_the_held_out_score_of_pairs_changes_while_they_are_trained(name):
+    x = torch.randn(N, 6, generator=torch.Generator().manual_seed(0))
+    recipe = recipes.make_recipe(name, dim=4)
+    model = recipe.build(nn.Linear(6, 8), 8, random_state=0)
+    data = PairBatches(N, lambda chosen: (x[chosen], x[chosen].flip(1)), 8, 0, validation_fraction=0.25)
+    history: dict[str, list[float]] = {}
+    train(model, data, TrainingSettings(3, 1e-2), history, seed=0, device="cpu", progress=False)
+    expected = history["held_out_alignment"] if name == "simsiam" else [-loss for loss in history["held_out_loss"]]
+    assert history["held_out_score"] == expected
+    assert len(set(expected)) == 3
