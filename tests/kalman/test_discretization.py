@@ -18,7 +18,7 @@ def sde(state=3, seed=0, scale=1.0):
 
 
 def integrate(F, S, c, dt):
-    """The three integrals by numerical integration of their integrands."""
+    """The three integrals by numerical quadrature."""
     F, S, c = (v.numpy() for v in (F, S, c))
     n = len(F)
 
@@ -32,7 +32,7 @@ def integrate(F, S, c, dt):
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 3.0])
 @pytest.mark.parametrize("state", [1, 3, 6])
-def test_numerical_integration_agrees(state, scale):
+def test_agrees_with_numerical_quadrature(state, scale):
     F, S, c = sde(state, scale=scale)
     dt = torch.tensor([[0.0, 0.3, 1e-6, 2.0], [0.0, 0.3, 0.7, 0.1]], dtype=torch.float64)
     values = discretize(F, S, dt, c=c)
@@ -49,20 +49,20 @@ def test_numerical_integration_agrees(state, scale):
     torch.testing.assert_close(values["Q"], values["Q"].mT, rtol=0, atol=0)
 
 
-def test_ornstein_uhlenbeck():
-    rate, spread, mean = 0.7, 1.3, -2.0
+def test_an_ornstein_uhlenbeck_process_has_its_known_transition():
+    rate, deviation, mean = 0.7, 1.3, -2.0
     dt = torch.tensor([9.0, 0.1, 0.0, 5.0], dtype=torch.float64)
-    F, S, c = (torch.tensor(v, dtype=torch.float64) for v in ([[-rate]], [2 * rate * spread**2], [rate * mean]))
+    F, S, c = (torch.tensor(v, dtype=torch.float64) for v in ([[-rate]], [2 * rate * deviation**2], [rate * mean]))
     values = discretize(F, S, dt, c=c)
     decay = torch.exp(-rate * dt[1:])
     torch.testing.assert_close(values["A"][0, 1:, 0, 0], decay)
-    torch.testing.assert_close(values["Q"][0, 1:, 0, 0], spread**2 * (1 - decay**2))
+    torch.testing.assert_close(values["Q"][0, 1:, 0, 0], deviation**2 * (1 - decay**2))
     torch.testing.assert_close(values["b"][0, 1:, 0], mean * (1 - decay))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_fast_decay_over_a_long_time(dtype):
-    """Where exp(-F dt) overflows: the fast mode is at rest, the slow one has hardly moved."""
+def test_fast_decay_over_a_long_time_does_not_overflow(dtype):
+    """exp(-F dt) overflows here; the fast mode has reached its stationary state, the slow one has hardly changed."""
     F, S = torch.diag(torch.tensor([-1e4, -1e-4], dtype=dtype)), torch.tensor([2.0, 3.0], dtype=dtype)
     values = discretize(F, S, torch.tensor([0.0, 50.0], dtype=dtype))
     expected = [1e-4, 3 * (1 - np.exp(-0.01)) / 2e-4]
@@ -80,7 +80,7 @@ def test_constant_velocity_stays_positive_definite_in_float32(step):
     assert torch.linalg.eigvalsh(Q).min() > 0
 
 
-def test_no_time_between_steps():
+def test_a_time_difference_of_zero_changes_nothing():
     F, S, c = sde()
     values = discretize(F, S, torch.zeros(2, dtype=torch.float64), c=c)
     torch.testing.assert_close(values["A"][0, 1], torch.eye(3, dtype=torch.float64), rtol=0, atol=0)
@@ -88,7 +88,7 @@ def test_no_time_between_steps():
     assert not values["b"].any()
 
 
-def test_what_leads_into_the_first_step_is_not_used():
+def test_the_first_time_difference_is_not_used():
     F, S, _ = sde()
     first, other = (
         discretize(F, S, torch.tensor([v, 0.5], dtype=torch.float64)) for v in (float("nan"), -float("inf"))
@@ -102,7 +102,7 @@ def test_what_leads_into_the_first_step_is_not_used():
 
 
 @pytest.mark.parametrize("offset", [False, True])
-def test_filtering_at_irregular_times_is_filtering_a_fine_grid_with_gaps(offset):
+def test_irregular_times_give_the_results_of_a_fine_grid_with_missing_steps(offset):
     generator = torch.Generator().manual_seed(0)
     F, S, c = sde(2)
     F, c = F - 2 * torch.eye(2), c if offset else None
@@ -125,7 +125,7 @@ def test_filtering_at_irregular_times_is_filtering_a_fine_grid_with_gaps(offset)
     torch.testing.assert_close(out.log_likelihood, expected.log_likelihood[:, seen])
 
 
-def test_two_observations_at_one_time_are_one_of_two_channels():
+def test_two_observations_at_one_time_equal_one_observation_of_two_channels():
     F, S, _ = sde(2)
     y = torch.tensor([[[1.0], [-2.0], [0.5]]], dtype=torch.float64)
     one = torch.tensor([[1.0, 0.3]], dtype=torch.float64)
@@ -140,7 +140,7 @@ def test_two_observations_at_one_time_are_one_of_two_channels():
 
 
 @pytest.mark.parametrize("scale", [1.0, 8.0], ids=["short", "halved"])
-def test_gradients(scale):
+def test_gradcheck(scale):
     F, S, c = sde(2, scale=scale)
     factor = torch.linalg.cholesky(S)
     dt = torch.tensor([[0.0, 0.3, 0.0, 0.3], [0.0, 0.7, 0.2, 0.3]], dtype=torch.float64)
@@ -150,7 +150,7 @@ def test_gradients(scale):
 
     inputs = tuple(v.clone().requires_grad_() for v in (F, factor, c))
     assert torch.autograd.gradcheck(lambda *p: function(*p, dt), inputs)
-    dt[:, 1:] += 0.1  # A time difference of zero has no neighbor below.
+    dt[:, 1:] += 0.1  # Finite differences at zero would need negative times.
     assert torch.autograd.gradcheck(function, (*inputs, dt.requires_grad_()))
 
 
@@ -168,7 +168,7 @@ def test_equal_time_differences_are_computed_once(monkeypatch):
         torch.testing.assert_close(once[name], each[name])
 
 
-def test_data_types():
+def test_results_have_the_data_type_of_the_drift():
     F, S, c = (v.float() for v in sde())
     values = discretize(F, S, torch.tensor([0.0, 0.1], dtype=torch.float64), c=c)
     assert {v.dtype for v in values.values()} == {torch.float32}
@@ -204,8 +204,9 @@ MESSAGES = {
 
 
 @pytest.mark.parametrize(("changes", "message"), MESSAGES.values(), ids=MESSAGES)
-def test_message(changes, message):
+def test_a_wrong_argument_is_named(changes, message):
     values = {"F": ones(3, 3), "S": ones(3), "dt": ones(4), **changes}
     with pytest.raises(InputError, match=message) as raised:
         discretize(**values)
     assert "\n" not in str(raised.value)
+    assert raised.value.parameter == str(raised.value).split(":")[0]

@@ -14,13 +14,13 @@ def generator(seed=0):
 
 
 def assert_moments(samples, mean, cov, sigmas=5.0):
-    """Sample moments of (n, dim) within `sigmas` standard errors of the exact ones (Gaussian: Wishart variances)."""
+    """Sample moments of (n, dim) are within `sigmas` standard errors of the exact ones; variances from Wishart."""
     n = len(samples)
     variances = np.diag(cov)
     error = (samples.mean(0) - mean) / np.sqrt(variances / n)
     assert np.abs(error).max() < sigmas
-    spread = np.sqrt((np.outer(variances, variances) + cov**2) / n)
-    assert np.abs((np.cov(samples.T) - cov) / spread).max() < sigmas
+    error_scale = np.sqrt((np.outer(variances, variances) + cov**2) / n)
+    assert np.abs((np.cov(samples.T) - cov) / error_scale).max() < sigmas
 
 
 @pytest.mark.parametrize(("varies", "full", "missing"), [("none", False, "none"), ("both", True, "channels")])
@@ -44,7 +44,7 @@ def test_prior_draws_have_the_joint_moments(varies, full):
 
 
 def as_shared(parameters):
-    """Drop the batch axis of 1 of m0; every other parameter serves any batch as it is."""
+    """Drop a batch axis of 1 from m0 and P0, so that the parameters fit any batch."""
     return {
         name: value[0] if name in ("m0", "P0") and value.shape[0] == 1 else value for name, value in parameters.items()
     }
@@ -70,7 +70,7 @@ def test_innovations_of_data_from_the_model_are_white(varies):
     assert abs(float((out.log_likelihood - expected).mean())) < 5 * np.sqrt(1 / (500 * 40))
 
 
-def test_states_from_the_model_lie_in_the_posterior_as_often_as_they_should():
+def test_posterior_intervals_contain_the_true_states_at_their_nominal_level():
     problem = make_problem(varies="time", full=True, time=10, batch=1)
     data = sample_prior(2000, 10, **as_shared(problem.parameters), generator=generator(3))
     out = kalman_smoother(data.observations, **as_shared(problem.parameters))
@@ -79,7 +79,7 @@ def test_states_from_the_model_lie_in_the_posterior_as_often_as_they_should():
     assert (inside - 0.95).abs().max() < 5 * np.sqrt(0.95 * 0.05 / 2000)
 
 
-def test_same_seed_same_draw():
+def test_the_same_seed_gives_the_same_samples():
     problem = make_problem(varies="both")
     one, two, other = (sample_posterior(problem.y, 3, **problem.parameters, generator=generator(s)) for s in (7, 7, 8))
     assert torch.equal(one, two)
@@ -89,7 +89,7 @@ def test_same_seed_same_draw():
     assert not torch.equal(priors[0].states, priors[2].states)
 
 
-def test_drawing_leaves_the_global_generator_alone():
+def test_sampling_with_a_generator_does_not_change_the_global_one():
     problem = make_problem()
     before = torch.get_rng_state()
     sample_posterior(problem.y, 2, **problem.parameters, generator=generator())
@@ -97,15 +97,15 @@ def test_drawing_leaves_the_global_generator_alone():
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_state_that_moves_without_noise():
-    """Q = 0 and P0 = 0: every trajectory is the same, and no factorization complains."""
+def test_a_model_without_process_noise_gives_identical_trajectories():
+    """Q = 0 and P0 = 0, which have no Cholesky factor."""
     problem = make_problem()
     zeros = {"Q": torch.zeros(3, dtype=torch.float64), "P0": torch.zeros(3, dtype=torch.float64)}
     draws = sample_prior(5, 6, **{**problem.parameters, **zeros}, generator=generator())
     torch.testing.assert_close(draws.states, draws.states[:1].expand_as(draws.states))
 
 
-def test_gradient_of_a_posterior_draw():
+def test_gradcheck_of_a_posterior_sample():
     problem = make_problem(time=3, state=2, obs=1)
     R = problem.parameters["R"].requires_grad_()
 
@@ -116,7 +116,7 @@ def test_gradient_of_a_posterior_draw():
 
 
 @pytest.mark.parametrize("count", [0, -1, 2.0, True])
-def test_bad_counts(count):
+def test_a_wrong_number_of_samples_or_steps_is_named(count):
     problem = make_problem()
     with pytest.raises(InputError, match="n_samples must be a whole number, at least 1"):
         sample_posterior(problem.y, count, **problem.parameters)
@@ -124,7 +124,7 @@ def test_bad_counts(count):
         sample_prior(1, count, **problem.parameters)
 
 
-def test_a_seed_is_not_a_generator():
+def test_a_seed_in_place_of_a_generator_is_named():
     problem = make_problem()
     with pytest.raises(InputError, match=r"generator: expected a torch.Generator or None, got int; .*manual_seed"):
         sample_posterior(problem.y, 1, **problem.parameters, generator=3)

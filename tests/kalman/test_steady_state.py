@@ -44,7 +44,7 @@ def check_against_scipy(values, rtol=1e-9):
 @pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
 @pytest.mark.parametrize("radius", [0.3, 0.95, 1.0, 1.5])
 @pytest.mark.parametrize(("state", "obs"), [(1, 1), (4, 2), (3, 5), (12, 3)])
-def test_scipy_agrees(state, obs, radius, full):
+def test_agrees_with_scipy(state, obs, radius, full):
     found = check_against_scipy(model(state=state, obs=obs, radius=radius, full=full))
     for name in ("predicted_cov", "filtered_cov", "innovation_cov"):
         cov = getattr(found, name)
@@ -53,12 +53,12 @@ def test_scipy_agrees(state, obs, radius, full):
 
 
 @pytest.mark.parametrize("noise", [1e-8, 1e8])
-def test_scipy_agrees_where_the_noises_differ_a_great_deal(noise):
+def test_agrees_with_scipy_for_noises_of_very_different_size(noise):
     values = model(full=False)
     check_against_scipy({**values, "R": noise * values["R"]}, rtol=1e-6)
 
 
-def test_the_filter_gets_there():
+def test_the_filter_converges_to_the_steady_state():
     values = model(radius=1.02)
     found = steady_state(**values)
     out = kalman_filter(torch.zeros(1, 300, 2, dtype=torch.float64), **values)
@@ -68,8 +68,8 @@ def test_the_filter_gets_there():
     torch.testing.assert_close(means[-1], found.closed_loop @ means[-2])
 
 
-def test_a_growing_mode_that_no_noise_drives_is_tracked():
-    """Known exactly it would stay so; from any doubt the filter ends where its error does not grow."""
+def test_an_unstable_mode_without_process_noise_has_a_stable_filter():
+    """Of the two solutions of the Riccati equation, the stabilizing one is returned, not a variance of 0."""
     A, one = torch.tensor([[1.3]], dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
     found = steady_state(A=A, Q=0 * one[0], C=one, R=one[0])
     assert found.predicted_cov.item() == pytest.approx(1.3**2 - 1, rel=1e-10)
@@ -80,8 +80,8 @@ def test_a_growing_mode_that_no_noise_drives_is_tracked():
     check_against_scipy(values, rtol=1e-8)
 
 
-def test_noise_that_is_singular():
-    """Without observation noise on a channel; the filter itself is the oracle, since scipy asks for a regular R."""
+def test_a_singular_observation_noise():
+    """One channel has no noise; the filter is the reference, because scipy needs a regular R."""
     values = {**model(full=False), "R": torch.tensor([0.0, 0.3], dtype=torch.float64)}
     found = steady_state(**values)
     out = kalman_filter(torch.zeros(1, 300, 2, dtype=torch.float64), **values)
@@ -89,7 +89,7 @@ def test_noise_that_is_singular():
     torch.testing.assert_close(out.gain[0, -1], found.gain)
 
 
-def test_float32_is_the_answer_rounded():
+def test_float32_results_are_rounded_float64_results():
     values = {name: value.float() for name, value in model(full=False).items()}
     found = check_against_scipy(values, rtol=1e-6)
     assert {getattr(found, name).dtype for name in ("predicted_cov", "gain", "closed_loop")} == {torch.float32}
@@ -97,7 +97,7 @@ def test_float32_is_the_answer_rounded():
 
 @pytest.mark.parametrize("radius", [0.9, 1.3])
 @pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
-def test_derivatives(full, radius):
+def test_gradcheck(full, radius):
     values = model(state=3, radius=radius, full=full)
 
     def function(A, q, C, r):
@@ -110,7 +110,7 @@ def test_derivatives(full, radius):
     assert torch.autograd.gradgradcheck(lambda *p: function(*p)[2], inputs)
 
 
-def test_derivatives_of_what_no_noise_drives():
+def test_derivative_for_an_unstable_mode_without_process_noise():
     A = torch.tensor([[1.3]], dtype=torch.float64, requires_grad=True)
     one = torch.ones(1, 1, dtype=torch.float64)
     steady_state(A=A, Q=0 * one[0], C=one, R=one[0]).predicted_cov.sum().backward()
@@ -132,22 +132,22 @@ NO_STEADY_STATE = {
 
 
 @pytest.mark.parametrize(("values", "message"), NO_STEADY_STATE.values(), ids=NO_STEADY_STATE)
-def test_no_steady_state(values, message):
+def test_models_without_a_steady_state_raise(values, message):
     A, Q, C = (torch.tensor(values[name], dtype=torch.float64) for name in "AQC")
     with pytest.raises(InputError, match=message) as raised:
         steady_state(A=torch.diag(A), Q=Q, C=C[None], R=torch.ones(1, dtype=torch.float64))
     assert "\n" not in str(raised.value)
 
 
-def test_an_unobserved_rotation_is_named():
-    turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)
-    A = torch.block_diag(turn, torch.tensor([[0.5]], dtype=torch.float64))
+def test_complex_eigenvalues_are_named():
+    rotation = torch.tensor([[0.6, -0.8], [0.8, 0.6]], dtype=torch.float64)
+    A = torch.block_diag(rotation, torch.tensor([[0.5]], dtype=torch.float64))
     one = torch.ones(3, dtype=torch.float64)
     with pytest.raises(InputError, match=r"eigenvalue 0.6[+-]0.8i, which does not decay"):
         steady_state(A=A, Q=one, C=torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64), R=one[:1])
 
 
-def test_messages():
+def test_wrong_shapes_are_named():
     values = model()
     with pytest.raises(InputError, match=r"R: expected no batch or time axis, got \(1, 1, 2, 2\); pass R\[0, 0\]"):
         steady_state(**{**values, "R": values["R"][None, None]})

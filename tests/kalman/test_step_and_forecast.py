@@ -20,7 +20,7 @@ def at_step(parameters, t):
 @pytest.mark.parametrize("missing", ["none", "steps", "channels"])
 @pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
 @pytest.mark.parametrize("varies", ["none", "time", "batch", "both", "mixed"])
-def test_steps_are_the_batch_filter(varies, full, missing):
+def test_repeated_steps_equal_the_filter(varies, full, missing):
     problem = make_problem(varies=varies, full=full, missing=missing, state=3, obs=2)
     whole = kalman_filter(problem.y, **problem.parameters, mask=problem.mask)
     written = problem.written_out()
@@ -49,7 +49,7 @@ def test_gradients_flow_through_steps():
     torch.testing.assert_close(*gradients)
 
 
-def test_a_step_that_only_some_sequences_see():
+def test_a_step_that_is_observed_in_some_sequences_only():
     problem = make_problem(time=1)
     mean, cov = problem.parameters["m0"].expand(2, 3), torch.eye(3, dtype=torch.float64).expand(2, 3, 3)
     parameters = at_step(problem.parameters, 0)
@@ -61,20 +61,20 @@ def test_a_step_that_only_some_sequences_see():
 
 @pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
 @pytest.mark.parametrize("varies", ["none", "time", "both"])
-def test_forecast_is_the_joint_gaussian_given_the_past(varies, full):
+def test_forecast_agrees_with_the_joint_gaussian_given_the_past(varies, full):
     known, ahead = 3, 4
     problem = make_problem(varies=varies, full=full, time=known + ahead)
     past = {
         name: value[:, :known] if value.ndim > 2 and value.shape[1] > 1 else value
         for name, value in problem.parameters.items()
     }
-    coming = {
+    future = {
         name: value[:, known:] if value.ndim > 2 and value.shape[1] > 1 else value
         for name, value in problem.parameters.items()
         if name not in ("m0", "P0")
     }
     out = kalman_filter(problem.y[:, :known], **past)
-    result = forecast(out.filtered_mean[:, -1], out.filtered_cov[:, -1], ahead, **coming)
+    result = forecast(out.filtered_mean[:, -1], out.filtered_cov[:, -1], ahead, **future)
     written = problem.written_out()
     for n in range(2):
         joint = Joint(problem, n)
@@ -87,7 +87,7 @@ def test_forecast_is_the_joint_gaussian_given_the_past(varies, full):
             np.testing.assert_allclose(result.observation_cov[n, k], C @ cov @ C.T + R, rtol=1e-9, atol=1e-9)
 
 
-def test_forecast_is_the_filter_without_observations():
+def test_forecast_equals_the_filter_with_missing_observations():
     problem = make_problem(time=8)
     mask = torch.ones(2, 8, dtype=torch.bool)
     mask[:, 3:] = False

@@ -26,7 +26,7 @@ def start(problem):
 @pytest.mark.parametrize("missing", ["none", "steps", "channels", "shared"])
 @pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
 @pytest.mark.parametrize("varies", ["none", "time", "batch", "both", "mixed"])
-def test_a_loop_of_both_is_the_joint_gaussian(varies, full, missing):
+def test_a_loop_of_predictions_and_updates_agrees_with_the_joint_gaussian(varies, full, missing):
     problem = make_problem(varies=varies, full=full, missing=missing, time=4)
     whole = kalman_filter(problem.y, **problem.parameters, mask=problem.mask)
     mean, cov = start(problem)
@@ -46,7 +46,7 @@ def test_a_loop_of_both_is_the_joint_gaussian(varies, full, missing):
         mean, cov = seen.mean, seen.cov
 
 
-def test_independent_sensors_can_be_taken_in_any_order():
+def test_independent_sensors_can_be_processed_in_any_order():
     problem = make_problem(time=1)
     mean, cov = start(problem)
     y, C, R = problem.y[:, 0], problem.parameters["C"], problem.parameters["R"]
@@ -60,7 +60,7 @@ def test_independent_sensors_can_be_taken_in_any_order():
         torch.testing.assert_close(total, at_once.log_likelihood)
 
 
-def test_gradients():
+def test_gradcheck():
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape):
@@ -114,7 +114,7 @@ MESSAGES = {
 
 
 @pytest.mark.parametrize(("which", "changes", "message"), MESSAGES.values(), ids=MESSAGES)
-def test_message(which, changes, message):
+def test_a_wrong_argument_is_named(which, changes, message):
     values = {**GOOD, **changes}
     moments = values["mean"], values["cov"]
 
@@ -123,5 +123,6 @@ def test_message(which, changes, message):
             return kalman_predict(*moments, A=values["A"], Q=values["Q"])
         return kalman_update(values["y"], *moments, C=values["C"], R=values["R"], mask=values.get("mask"))
 
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as raised:
         call()
+    assert raised.value.parameter == str(raised.value).split(":")[0]

@@ -1,4 +1,4 @@
-"""Bad input is refused at the door: argument, what was expected, what came, what to do."""
+"""Input validation: messages name the argument, what was expected, what was given and how to correct it."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ BAD = {
 
 @pytest.mark.parametrize("function", [kalman_filter, kalman_smoother])
 @pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD)
-def test_message(changes, message, function):
+def test_a_wrong_argument_is_named(changes, message, function):
     with pytest.raises(InputError, match=message) as raised:
         call(function, **changes)
     assert "\n" not in str(raised.value)
@@ -106,7 +106,7 @@ def test_message(changes, message, function):
     assert raised.value.parameter == str(raised.value).split(":")[0]
 
 
-def test_shapes_that_do_not_fit_together_are_all_named():
+def test_a_wrong_shape_is_reported_with_the_shapes_of_all_arguments():
     with pytest.raises(InputError, match=r"Q: .* got \(2,\); given: y \(4, 6, 2\), A \(3, 3\), Q \(2,\), C \(2, 3\)"):
         call(kalman_filter, Q=ones(2))
     with pytest.raises(InputError, match=r"P0: .* got \(3, 2\); .* R \(2,\), b \(3,\), m0 \(3,\), P0 \(3, 2\)$"):
@@ -118,8 +118,8 @@ def test_shapes_that_do_not_fit_together_are_all_named():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", ["Q", "P0"])
-def test_covariances_on_the_edge_are_taken(name, dtype):
-    """Of deficient rank, zero, or spoiled by rounding: none of these is a mistake."""
+def test_singular_and_slightly_asymmetric_covariances_are_accepted(name, dtype):
+    """Deficient rank, zero, and asymmetry or indefiniteness by rounding are valid."""
     factor = torch.tensor([[1.0, 1 / 3], [0.1, 0.7], [-2.0, 5.0]], dtype=dtype)
     rounded = 1e4 * (factor @ factor.mT)
     rounded[0, 1] *= 1 + 4 * torch.finfo(dtype).eps
@@ -130,7 +130,7 @@ def test_covariances_on_the_edge_are_taken(name, dtype):
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
-def test_first_bad_value_of_y_is_named(value):
+def test_the_first_value_of_y_that_is_not_finite_is_named(value):
     y = make_problem(batch=BATCH).y.clone()
     y[3, 0, 0] = y[2, 4, 1] = y[2, 5, 0] = float(value)
     with pytest.raises(InputError, match=rf"y: {value} at batch 2, time 4, channel 1; pass mask=torch.isfinite\(y\)"):
@@ -143,25 +143,25 @@ def test_first_bad_value_of_y_is_named(value):
     assert torch.isfinite(out.filtered_mean).all()
 
 
-def test_implementation_is_known():
+def test_an_unknown_implementation_is_named():
     with pytest.raises(InputError, match="implementation must be one of auto, adjoint, reference; got 'fast'"):
         call(kalman_filter, implementation="fast")
 
 
-def test_a_model_that_grows_without_bound_is_named():
+def test_overflow_of_an_unstable_model_raises():
     with pytest.raises(InputError, match=r"innovation covariance .* contain NaN or infinity; check .* A does not let"):
         call(kalman_filter, A=1e200 * ones(3, 3))
 
 
 @pytest.mark.parametrize("implementation", ["adjoint", "reference"])
-def test_a_noise_that_is_no_covariance_is_named(implementation):
-    # Of a stack only the filter itself finds out.
+def test_an_indefinite_noise_covariance_raises(implementation):
+    # Input validation does not compute the eigenvalues of a stack; the filter detects it.
     R = torch.tensor([[1.0, 500.0], [500.0, 1.0]], dtype=torch.float64).expand(1, TIME, 2, 2)
     with pytest.raises(InputError, match=r"innovation covariance .* not positive definite .* check Q, R and P0"):
         call(kalman_filter, R=R, implementation=implementation)
 
 
-def test_large_finite_values_whose_sum_overflows_are_taken():
+def test_finite_values_whose_sum_overflows_are_accepted():
     values = {name: value.float() for name, value in arguments().items()}
     values["y"] = torch.full((BATCH, TIME, OBS), 3e38)
     values["mask"] = torch.zeros(BATCH, TIME, dtype=torch.bool)
@@ -182,7 +182,7 @@ STATE_MESSAGES = {
 
 
 @pytest.mark.parametrize(("changes", "message"), STATE_MESSAGES.values(), ids=STATE_MESSAGES)
-def test_message_about_a_state(changes, message):
+def test_wrong_moments_of_a_state_are_named(changes, message):
     values = {k: v for k, v in arguments().items() if k not in ("m0", "P0")}
     y = values.pop("y")
     state = {"mean": ones(4, 3), "cov": torch.eye(3, dtype=torch.float64).expand(4, 3, 3), **changes}
@@ -192,7 +192,7 @@ def test_message_about_a_state(changes, message):
         kalman_step(y[:, 0], state["mean"], state["cov"], **values)
 
 
-def test_messages_of_a_step():
+def test_wrong_arguments_of_a_step_are_named():
     values = {k: v for k, v in arguments().items() if k not in ("m0", "P0")}
     y = values.pop("y")
     state = ones(4, 3), torch.eye(3, dtype=torch.float64).expand(4, 3, 3)
@@ -204,7 +204,7 @@ def test_messages_of_a_step():
         kalman_step(y[:, 0], *state, **values, mask=torch.tensor([True, False]))
 
 
-def test_message_about_steps_ahead():
+def test_wrong_arguments_of_a_forecast_are_named():
     values = {k: v for k, v in arguments(A=ones(1, 5, 3, 3)).items() if k not in ("m0", "P0", "y")}
     state = ones(4, 3), torch.eye(3, dtype=torch.float64).expand(4, 3, 3)
     with pytest.raises(InputError, match=r"A: expected \(1 or 4, 1 or 2, 3, 3\) for 4 sequences of 2 steps"):
@@ -213,7 +213,7 @@ def test_message_about_steps_ahead():
         forecast(*state, 0, **values)
 
 
-def test_samplers_share_the_door():
+def test_samplers_validate_their_arguments():
     with pytest.raises(InputError, match="Q: a variance is negative"):
         call(lambda y, **values: sample_posterior(y, 2, **values), Q=-ones(3))
     values = {k: v for k, v in arguments(m0=ones(4, 3)).items() if k != "y"}
