@@ -31,6 +31,7 @@ from kalmanssl.identifiability._frames import (
 )
 from kalmanssl.identifiability._injectivity import folding_entropy, neighbor_violation
 from kalmanssl.identifiability._report import Assumption, AssumptionReport
+from kalmanssl.kalman import whiten
 from kalmanssl.models import SequenceModel
 
 __all__ = ["Assumption", "AssumptionReport", "check_assumptions", "check_latents"]
@@ -192,7 +193,9 @@ def _check(frames: Frames, jacobians: np.ndarray | None, lags: int, random_state
     """Compute all statistics that the given data allow, and judge them."""
     z, residuals = frames.latents, frames.latents - frames.means
     own = statistics.whiten(residuals)
-    predicted = None if frames.covs is None else statistics.whiten_by(residuals, frames.covs, frames.cov_index)
+    predicted = (
+        None if frames.covs is None else whiten(residuals, frames.covs, index=frames.cov_index, name="predicted_cov")
+    )
     standard = own if predicted is None else statistics.whiten(predicted)
     follows = np.concatenate([[False], np.diff(frames.step) == 1])
     table = [

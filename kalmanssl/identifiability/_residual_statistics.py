@@ -27,7 +27,6 @@ __all__ = [
     "rank_of_means",
     "smallest_ratio",
     "whiten",
-    "whiten_by",
 ]
 
 CHANCE = 1e-3
@@ -70,21 +69,6 @@ def whiten(residuals: np.ndarray) -> np.ndarray:
     if kept.all():  # the symmetric root keeps the dimensions interpretable
         return centered @ (vectors / np.sqrt(values)) @ vectors.T
     return centered @ (vectors[:, kept] / np.sqrt(values[kept]))
-
-
-def whiten_by(residuals: np.ndarray, covs: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Whiten residuals (frames, dims) by their predicted covariances, covs (distinct, dims, dims)[index]."""
-    try:
-        factors = np.linalg.cholesky(covs)
-    except np.linalg.LinAlgError as error:
-        message = "predicted_cov has a covariance that is not positive definite"
-        raise InputError(message, parameter="predicted_cov") from error
-    if len(factors) == 1:
-        return np.linalg.solve(factors[0], residuals.T).T
-    parts = [
-        np.linalg.solve(factors[index[some]], residuals[some][..., None])[..., 0] for some in _chunks(len(residuals))
-    ]
-    return np.concatenate(parts)
 
 
 def non_gaussian(u: np.ndarray) -> Deviation:
