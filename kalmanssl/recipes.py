@@ -28,8 +28,9 @@ from torch import nn
 
 from kalmanssl.entropy import EntropyEstimator, PublishedLogDetEntropy, StopGradientEntropy, make_entropy
 from kalmanssl.errors import InputError
-from kalmanssl.models import LDM, Categories, Euclidean, PairLatentModel, PairModel, Prior, Simplex, Sphere, listed
+from kalmanssl.models import LDM, Categories, Euclidean, PairLatentModel, PairModel, PriorKind, Simplex, Sphere
 from kalmanssl.networks import mlp
+from kalmanssl.utils.text import format_parts
 from kalmanssl.utils.torch_ops import seeded
 from kalmanssl.utils.validation import check_positive, check_whole, unknown_name
 
@@ -67,7 +68,7 @@ class Recipe:
     dim : int
         Dimension of the latents.
     mutual_information : bool
-    prior, momentum, pool_views, steady_predictor
+    prior, momentum, pool_views, constant_predictor_lr
         See `PairModel`.
     hidden : tuple of int
         Widths of the projector's hidden layers (ReLU).
@@ -88,14 +89,14 @@ class Recipe:
     entropy: EntropyEstimator | StopGradientEntropy
     dim: int
     mutual_information: bool = False
-    prior: Prior = "model"
+    prior: PriorKind = "model"
     momentum: float | None = None
     pool_views: bool = False
     hidden: tuple[int, ...] = (2048,)
     batch_norm: bool = False
     predictor: int | None = None
     output_norm: bool = field(default=False, kw_only=True)
-    steady_predictor: bool = field(default=False, kw_only=True)
+    constant_predictor_lr: bool = field(default=False, kw_only=True)
     augmentation: str = field(default="sphere", kw_only=True)
     weight_decay: float = field(default=1e-4, kw_only=True)
 
@@ -138,11 +139,11 @@ class Recipe:
             prior=self.prior,
             momentum=self.momentum,
             pool_views=self.pool_views,
-            steady_predictor=self.steady_predictor,
+            constant_predictor_lr=self.constant_predictor_lr,
         )
 
     def __str__(self) -> str:
-        steady = ", steady rate" if self.steady_predictor else ""
+        constant = ", constant learning rate" if self.constant_predictor_lr else ""
         norm = (", batch norm" if self.batch_norm else "") + (" of the output too" if self.output_norm else "")
         parts: dict[str, Any] = {
             "latent model": self.latent_model,
@@ -151,10 +152,10 @@ class Recipe:
             "prior": self.prior,
             "views pooled": "yes" if self.pool_views else None,
             "moving-average target": None if self.momentum is None else f"{self.momentum}, rising to 1",
-            "predictor": None if self.predictor is None else f"{self.predictor}, {self.dim}{steady}",
+            "predictor": None if self.predictor is None else f"{self.predictor}, {self.dim}{constant}",
             "projector": ", ".join(map(str, (*self.hidden, self.dim))) + norm,
         }
-        return listed(self.name, parts)
+        return format_parts(self.name, parts)
 
 
 def _check(dim: int, least: int = 1, **positive: float) -> None:
@@ -287,7 +288,7 @@ def simsiam(dim: int = 2048) -> Recipe:
     _check(dim, 2)
     return Recipe(
         "SimSiam", Sphere(1.0), StopGradientEntropy(), dim, prior="empirical",
-        hidden=(2048, 2048), batch_norm=True, output_norm=True, predictor=512, steady_predictor=True,
+        hidden=(2048, 2048), batch_norm=True, output_norm=True, predictor=512, constant_predictor_lr=True,
         augmentation="weak", weight_decay=1e-5,
     )  # fmt: skip
 

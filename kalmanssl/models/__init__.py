@@ -1,4 +1,4 @@
-"""Latent distribution matching: the objective, sequence and pair models, and their latent models."""
+"""Latent distribution matching: the objective, sequence models, pair models, and their latent models."""
 
 from kalmanssl.models._kalman_predictor import KalmanPrediction as KalmanPrediction
 from kalmanssl.models._kalman_predictor import KalmanPredictor as KalmanPredictor
@@ -8,8 +8,7 @@ from kalmanssl.models._kalman_predictor import Predictor as Predictor
 from kalmanssl.models._objective import LDM as LDM
 from kalmanssl.models._objective import Terms as Terms
 from kalmanssl.models._pair import PairModel as PairModel
-from kalmanssl.models._pair import Prior as Prior
-from kalmanssl.models._pair import listed as listed
+from kalmanssl.models._pair_checks import PriorKind as PriorKind
 from kalmanssl.models._pair_spaces import Categories as Categories
 from kalmanssl.models._pair_spaces import Euclidean as Euclidean
 from kalmanssl.models._pair_spaces import IsotropicGaussian as IsotropicGaussian
@@ -18,4 +17,5 @@ from kalmanssl.models._pair_spaces import Simplex as Simplex
 from kalmanssl.models._pair_spaces import Sphere as Sphere
 from kalmanssl.models._recurrent_predictor import RecurrentPredictor as RecurrentPredictor
 from kalmanssl.models._sequence import SequenceModel as SequenceModel
+from kalmanssl.models._sequence import latent_statistics as latent_statistics
 from kalmanssl.models._trainable import Trainable as Trainable

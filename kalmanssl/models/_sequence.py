@@ -1,8 +1,4 @@
-"""Models of sequences: an encoder, a predictor and an objective, put together; those of pairs are in `pair_model`.
-
-A model is a plain `torch.nn.Module` with one method that training needs, ``terms(batch)``; how it is trained is in
-`kalmanssl.training`.
-"""
+"""Sequence models: an encoder, a predictor and an objective."""
 
 from __future__ import annotations
 
@@ -18,14 +14,14 @@ from kalmanssl.models._trainable import Trainable
 from kalmanssl.utils.distributed import all_gather
 from kalmanssl.utils.torch_ops import evaluating
 
-__all__ = ["SequenceModel", "SequenceOutput", "spread"]
+__all__ = ["SequenceModel", "SequenceOutput", "latent_statistics"]
 
 P = TypeVar("P", bound=Predictor)
 
 
 @dataclass(frozen=True)
 class SequenceOutput:
-    """What a sequence model makes of a batch: latents (batch, time, latent) and their predictive distribution."""
+    """Output of a sequence model: latents (batch, time, latent) and their predictive distribution."""
 
     latent: Tensor
     prediction: Prediction
@@ -61,10 +57,10 @@ class SequenceModel(Trainable, Generic[P]):
 
     @torch.no_grad()
     def standardize_latents(self, features: Tensor) -> None:
-        """Scale the encoder's last linear layer so that what it makes of these features has mean 0 and variance 1.
+        """Rescale the encoder's last linear layer so that its outputs for these features have mean 0 and variance 1.
 
-        The dynamics start at that scale. What comes after that layer (`OnSphere`) is left as it is, and so is an
-        encoder without one.
+        This is the scale at which the dynamics are initialized. Later layers (`OnSphere`) do not change. An encoder
+        without a linear layer does not change either.
         """
         linear = [module for module in self.encoder.modules() if isinstance(module, nn.Linear)]
         if not linear:
@@ -80,36 +76,33 @@ class SequenceModel(Trainable, Generic[P]):
         last.bias.sub_(latent.mean(0)).div_(scale)
 
     def extra_repr(self) -> str:
-        """What the parts that are modules do not tell."""
+        """Return the objective, which is not a module, for `repr`."""
         return f"objective={self.objective}"
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters that training may move at different rates: encoder, dynamics, and networks that predict noise."""
+        """Return the parameters by learning-rate group: "encoder", "dynamics" and "noise"."""
         return {"encoder": list(self.encoder.parameters()), **self.predictor.parameter_groups()}
 
     def after_step(self) -> None:
-        """Bring the parameters back to where they must stay, after a step of the optimizer."""
+        """Project the parameters of the predictor onto their constraints, after each optimizer step."""
         self.predictor.after_step()
 
-    def after_epoch(self, epochs: int) -> None:
-        """Nothing changes over the epochs."""
-
     def held_out_score(self, batch: Tensor, reference: Tensor) -> Tensor:
-        """Return the predictive gain (`predictive_gain`), which training maximizes over the epochs."""
+        """Return the `predictive_gain`; training keeps the weights of the epoch where it is highest."""
         return self.predictive_gain(batch, reference)
 
     @torch.no_grad()
     def predictive_gain(self, features: Tensor, reference: Tensor) -> Tensor:
-        """How much better the past predicts the latents than knowing only how latents are spread, nats per step.
+        """Compute how much better the past predicts the latents than their marginal distribution does, nats per step.
 
-        ⟨log P(z_t | z_<t) - log P(z_t)⟩ with the one distribution of the same family (a Gaussian: that with their
-        moments) that fits the latents of `reference`. It needs no estimate of an entropy, which on the few independent
-        samples of a held-out part would be far too low.
+        ⟨log P(z_t | z_<t) - log P(z_t)⟩, where P(z_t) is the distribution of the same family that is fitted to the
+        latents of `reference` (for a Gaussian, by their moments). It needs no entropy estimate, which would be biased
+        downward by the few independent samples of a held-out part.
 
         Parameters
         ----------
         features, reference : (batch, time, features)
-            What is scored, and typical data (a part of what the model was trained on).
+            Data to score, and a sample of the training data.
         """
         output = self(features)
         marginal = output.prediction.conditional.fitted(self.encoder(reference).flatten(0, 1))
@@ -117,25 +110,25 @@ class SequenceModel(Trainable, Generic[P]):
 
     @torch.no_grad()
     def diagnostics(self, features: Tensor) -> dict[str, float]:
-        """Numbers that tell healthy latents from collapsed ones, on features (batch, time, features).
+        """Compute `latent_statistics` on features (batch, time, features), and the diagnostics of the predictor.
 
-        Those of `spread`, and those of the predictor (spectral_radius of the Kalman one).
+        The diagnostic of the Kalman predictor is spectral_radius.
         """
         with evaluating(self):
             latent = self.encoder(features).flatten(0, 1)
-        return {**spread(latent), **self.predictor.diagnostics()}
+        return {**latent_statistics(latent), **self.predictor.diagnostics()}
 
 
-def spread(latent: Tensor) -> dict[str, float]:
-    """How far latents (samples, dim) spread, and in how many directions.
+def latent_statistics(latent: Tensor) -> dict[str, float]:
+    """Compute the scale and the effective dimension of latents (samples, dim), over the samples of all processes.
 
     Returns
     -------
     dict
-        latent_scale, the geometric mean of their standard deviations, and effective_dimension, the participation ratio
-        of their correlation matrix, from 1 (all copies of one) to dim (none correlated).
+        latent_scale, the geometric mean of the standard deviations, and effective_dimension, the participation ratio of
+        the correlation matrix: 1 if all coordinates are proportional, dim if they are uncorrelated.
     """
-    latent = all_gather(latent)  # of all processes: all of them must come to the same verdict
+    latent = all_gather(latent)  # all processes must reach the same conclusion
     scale = latent.std(0)
     standardized = (latent - latent.mean(0)) / scale.clamp_min(1e-12)
     correlation = standardized.T @ standardized / (len(latent) - 1)

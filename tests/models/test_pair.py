@@ -123,7 +123,7 @@ def test_byol_and_simsiam_have_the_published_sizes():
     assert (byol.augmentation, simsiam.augmentation) == ("asymmetric", "weak")
     assert byol.weight_decay == simsiam.weight_decay == 1e-5
     assert "0.99, rising to 1" in str(byol)
-    assert "512, 2048, steady rate" in str(simsiam)
+    assert "512, 2048, constant learning rate" in str(simsiam)
     assert "2048, 2048, 2048, batch norm of the output too" in str(simsiam)
     out = torch.cat(raw(build(recipes.simsiam(DIM)), views()))
     torch.testing.assert_close(out.mean(0), torch.zeros(DIM).double(), atol=1e-9, rtol=0)
@@ -224,7 +224,7 @@ def test_momentum_rises_to_one_along_a_cosine_and_begins_anew():
     for again in range(2):
         for epoch in range(epochs):
             expected = 1 - 0.1 * (math.cos(math.pi * epoch / epochs) + 1) / 2
-            assert 1 - float(model.pace) == pytest.approx(expected, rel=1e-6), (again, epoch)
+            assert 1 - float(model.ema_rate) == pytest.approx(expected, rel=1e-6), (again, epoch)
             before, fast = next(model.target.parameters()).clone(), next(model.backbone.parameters())
             with torch.no_grad():
                 fast.add_(1.0)
@@ -301,21 +301,26 @@ def test_training_pulls_pairs_together_and_keeps_them_spread():
 @pytest.mark.parametrize(
     ("latent_model", "entropy", "options", "said"),
     [
-        (Sphere(), make_entropy("kde"), {}, "latents are on the sphere"),
-        (Simplex(), KNNEntropy(), {}, "latents are on the simplex"),
-        (Sphere(), KNNEntropy(), {}, r"KNNEntropy\(.* on the sphere needs sphere_dim, the coordinates of one latent"),
-        (Simplex(), DirichletKDEEntropy(), {}, "on the simplex needs simplex_dim"),
-        (Categories(3), CategoricalEntropy(), {}, "on the categories needs categories"),
+        (Sphere(), make_entropy("kde"), {}, "latent model has the space 'sphere'"),
+        (Simplex(), KNNEntropy(), {}, "latent model has the space 'simplex'"),
+        (
+            Sphere(),
+            KNNEntropy(),
+            {},
+            r"KNNEntropy\(.* for the space 'sphere' needs sphere_dim, the number of coordinates of a latent",
+        ),
+        (Simplex(), DirichletKDEEntropy(), {}, "for the space 'simplex' needs simplex_dim"),
+        (Categories(3), CategoricalEntropy(), {}, "for the space 'categories' needs categories"),
         (Sphere(), StopGradientEntropy(), {}, "needs a predictor"),
-        (Sphere(), StopGradientEntropy(), {"predictor": nn.Linear(DIM, DIM)}, "prior='empirical' alone"),
+        (Sphere(), StopGradientEntropy(), {"predictor": nn.Linear(DIM, DIM)}, "use prior='empirical' with it"),
         (Euclidean(), KNNEntropy(), {"momentum": 0.9}, "moving-average target has no gradient"),
         (Euclidean(), KNNEntropy(), {"prior": "flat"}, "prior must be one of model, empirical"),
-        (Euclidean(), KNNEntropy(), {"steady_predictor": True}, "steady_predictor .* but there is none"),
+        (Euclidean(), KNNEntropy(), {"constant_predictor_lr": True}, "constant_predictor_lr needs a predictor"),
         (
             Euclidean(),
             PublishedLogDetEntropy(DIM),
             {},
-            "estimates entropies on the sphere, but the latents are on the plane",
+            "supports the space 'sphere', but the latent model has the space 'euclidean'",
         ),
     ],
 )
@@ -335,7 +340,7 @@ def test_the_published_logdet_has_no_entropy_given_the_other_view():
 def test_bad_input():
     model = build(recipes.euclidean_knn(DIM))
     x, other = views()
-    with pytest.raises(InputError, match="as many first views as second ones"):
+    with pytest.raises(InputError, match="number of first and second views must be the same"):
         model.terms((x, other[:-1]))
     with pytest.raises(InputError, match="1 of 80 latents are NaN"):
         model.terms((x.clone().index_fill(0, torch.tensor([3]), math.nan), other))
@@ -356,11 +361,11 @@ def test_views_and_networks_that_do_not_fit():
     x, other = views()
     with pytest.raises(InputError, match=r"both views must have the same shape, got \(40, 7\) and \(40, 6\)"):
         model.terms((x, other[:, :-1]))
-    with pytest.raises(InputError, match=r"the batch has no pairs: its views have the shape \(0, 7\)"):
+    with pytest.raises(InputError, match=r"the batch has no pairs: its views have shape \(0, 7\)"):
         model.terms((x[:0], other[:0]))
     wrong = recipes.euclidean_knn(DIM).build(nn.Flatten(), 9)
     for use in (lambda: wrong.terms((x.float(), other.float())), lambda: wrong(x.float())):
-        with pytest.raises(InputError, match=r"backbone returned \(\d0, 7\), the projector takes \(pairs, 9\)"):
+        with pytest.raises(InputError, match=r"backbone returned \(\d0, 7\), but the projector needs \(pairs, 9\)"):
             use()
     bare = PairModel(nn.Identity(), nn.Identity(), Euclidean(), LDM(KNNEntropy()))
     with pytest.raises(InputError, match=r"networks must return \(80, dim\) for 80 views, got \(80, 7, 1\)"):
@@ -382,7 +387,7 @@ def test_latents_off_their_space_or_of_another_width_are_found_in_the_first_batc
     with pytest.raises(InputError, match="z has 7 columns, but there are n=10 categories"):
         few.terms(views())
     few = PairModel(nn.Identity(), nn.Identity(), Sphere(), LDM(KNNEntropy(sphere_dim=8)))
-    with pytest.raises(InputError, match=r"the latents have 7 coordinates, but the entropy is .*: sphere_dim must be"):
+    with pytest.raises(InputError, match=r"the latents have 7 coordinates, but the entropy is .*: set sphere_dim to"):
         few.terms(views())
 
 
@@ -515,3 +520,34 @@ def test_on_epoch_end_is_called_after_each_epoch():
     data = PairBatches(N, lambda chosen: tuple(v[chosen] for v in views()), 20, seed=0)
     train(model, data, TrainingSettings(3, 1e-3), {}, seed=0, device="cpu", progress=False, on_epoch_end=seen.append)
     assert seen == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["byol", "simsiam"])
+def test_held_out_score_of_stop_gradient_models_is_the_infonce_bound(name):
+    model, pair = recipes.make_recipe(name, dim=DIM).build(nn.Linear(FEATURES, 6), 6, random_state=0).double(), views()
+    with torch.no_grad():
+        raws = model._encode(torch.cat(pair))
+        centers = model.latent_model.project(model.predictor(raws)).chunk(2)
+        target = (
+            model(torch.cat(pair))
+            if model.target is None
+            else model.latent_model.project(model.target(torch.cat(pair)))
+        )
+        gains = []
+        for center, other in zip(centers, reversed(target.chunk(2)), strict=True):
+            matrix = model.latent_model.conditional(center[None]).log_prob(other[:, None])  # (latent, center)
+            gains.append((matrix.diagonal() - matrix.logsumexp(1) + math.log(len(other))).mean())
+    score = model.held_out_score(pair, pair)
+    torch.testing.assert_close(score, torch.stack(gains).mean())
+    assert score <= math.log(len(pair[0]))
+
+
+def test_held_out_score_of_other_pair_models_is_the_negative_loss():
+    model, pair = recipes.simclr(DIM).build(nn.Linear(FEATURES, 6), 6, random_state=0).double(), views()
+    torch.testing.assert_close(model.held_out_score(pair, pair), -model.terms(pair).loss)
+
+
+def test_predictive_gain_is_zero_for_equal_latents_and_positive_for_informative_ones():
+    model, pair = recipes.simclr(DIM).build(nn.Linear(FEATURES, 6), 6, random_state=0).double(), views()
+    assert float(model.predictive_gain((pair[0][:1].expand(8, -1),) * 2)) == pytest.approx(0.0, abs=1e-5)
+    assert float(model.predictive_gain((pair[0], pair[0]))) > 0.1
