@@ -220,14 +220,6 @@ class PairModel(Trainable):
         with no_autocast(raw.device):
             return self.latent_model.project(to_float32(raw))
 
-    def held_out_score(self, batch: tuple[Tensor, Tensor], reference: object) -> Tensor:
-        """Return the negative loss of held-out pairs, or their alignment with the stop-gradient entropy.
-
-        The loss of the stop-gradient entropy has the value zero at every step.
-        """
-        terms = self.terms(batch)
-        return terms.alignment if isinstance(self.objective.entropy, StopGradientEntropy) else -terms.loss
-
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters by learning-rate group; the predictor belongs to "dynamics" or "constant_lr"."""
         groups = {"encoder": [*self.backbone.parameters(), *self.projector.parameters()]}
