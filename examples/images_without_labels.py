@@ -37,6 +37,6 @@ names = np.array(test.classes)[test.labels]
 for axes, (title, z) in zip(
     figure.subplots(1, 2), (("random weights", before), ("trained", test_features)), strict=True
 ):
-    plot_tsne(axes, z, names)
+    plot_tsne(z, names, ax=axes)
     axes.set_title(title)
 figure.savefig("images_without_labels.png", dpi=120)

@@ -111,7 +111,7 @@ def _features(results: Results) -> Section | None:
     figure = Figure(figsize=(13, 6), dpi=110, layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), (best, RANDOM), strict=True):
         with np.load(folder / f"{name}.npz") as file:
-            plot_tsne(axes, file["features"], file["labels"])
+            plot_tsne(file["features"], file["labels"], ax=axes)
         axes.set_title(name)
     return Section("Features of test images, t-SNE", figures=(figure,))
 
@@ -124,7 +124,7 @@ def _categories(results: Results) -> Section | None:
     figure = Figure(figsize=(5.2 * len(rows), 6.4), dpi=110, layout="constrained")
     axes = figure.subplots(2, len(rows), squeeze=False, height_ratios=(3, 1))
     for (matrix, examples), row in zip(axes.T, rows, strict=True):
-        plot_confusion(matrix, row["confusion"], row["classes"])
+        plot_confusion(row["confusion"], row["classes"], ax=matrix)
         matrix.set_title(f"{row['combination']}: {row['accuracy']:.3f}")
         images = np.pad(np.array(row["examples"]["images"]), ((0, 0), (1, 1), (1, 1)))
         half = len(images) // 2

@@ -1,20 +1,24 @@
-"""Figures of recordings, latents, decoded behavior and representations."""
+"""Figures of recordings, latents, decoded behavior and representations.
 
-from kalmanssl.plotting._plots import BLUE as BLUE
-from kalmanssl.plotting._plots import GREEN as GREEN
-from kalmanssl.plotting._plots import INK as INK
-from kalmanssl.plotting._plots import MUTED as MUTED
-from kalmanssl.plotting._plots import ORANGE as ORANGE
-from kalmanssl.plotting._plots import calibration as calibration
-from kalmanssl.plotting._plots import confusion as confusion
-from kalmanssl.plotting._plots import decoded_band as decoded_band
-from kalmanssl.plotting._plots import eigenvalues as eigenvalues
-from kalmanssl.plotting._plots import figure_of as figure_of
-from kalmanssl.plotting._plots import latent_path as latent_path
-from kalmanssl.plotting._plots import new_axes as new_axes
-from kalmanssl.plotting._plots import noise as noise
-from kalmanssl.plotting._plots import raster as raster
-from kalmanssl.plotting._plots import training as training
+Each function draws into the axes `ax`, or into those of a new figure, and returns the axes. The global state of pyplot
+is not used, so they can be called in a thread or a server. ``ax.figure.savefig(...)`` writes a file.
+"""
+
+from kalmanssl.plotting._decoding import plot_calibration as plot_calibration
+from kalmanssl.plotting._decoding import plot_decoded as plot_decoded
+from kalmanssl.plotting._decoding import plot_decoded_against_tracked as plot_decoded_against_tracked
+from kalmanssl.plotting._dynamics import plot_eigenvalues as plot_eigenvalues
+from kalmanssl.plotting._dynamics import plot_training as plot_training
+from kalmanssl.plotting._dynamics import time_constants as time_constants
+from kalmanssl.plotting._latents import plot_latents as plot_latents
+from kalmanssl.plotting._latents import plot_log_likelihood as plot_log_likelihood
+from kalmanssl.plotting._latents import plot_noise as plot_noise
+from kalmanssl.plotting._latents import principal_axes as principal_axes
+from kalmanssl.plotting._recording import order_by_peak as order_by_peak
+from kalmanssl.plotting._recording import plot_raster as plot_raster
 from kalmanssl.plotting._representation import plot_confusion as plot_confusion
 from kalmanssl.plotting._representation import plot_spectrum as plot_spectrum
 from kalmanssl.plotting._representation import plot_tsne as plot_tsne
+from kalmanssl.plotting._style import figure_of as figure_of
+from kalmanssl.plotting._style import new_axes as new_axes
+from kalmanssl.plotting._svg import figure_to_svg as figure_to_svg

@@ -11,7 +11,7 @@ import numpy as np
 
 from kalmanssl.data import Recording, running_bins
 from kalmanssl.errors import InputError
-from kalmanssl.runs._summaries import order_by_peak, principal_axes
+from kalmanssl.plotting import order_by_peak, principal_axes
 from kalmanssl.utils.storage import load_folder, save_folder
 
 if TYPE_CHECKING:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.plotting import _plots as plots
+from kalmanssl import plotting
 from kalmanssl.runs._report_assumptions import assumptions_section
 from kalmanssl.runs._report_page import drawing, page, section, table, tiles
-from kalmanssl.runs._summaries import eigenvalues_with_times
 from kalmanssl.utils.storage import replace_file
 
 if TYPE_CHECKING:
@@ -155,11 +154,11 @@ def _headline(run: Run, evaluation: Evaluation) -> str:
 def _decoded(run: Run, evaluation: Evaluation) -> str:
     a = evaluation.arrays
     dims = a["mean"].shape[1] if "mean" in a else 0
-    axes = plots.new_axes(9.2, 3.0 + 1.9 * dims, rows=(1.35, *[1] * dims))
-    plots.raster(a["counts"], a["time"], axes=axes[0])
+    axes = plotting.new_axes(9.2, 3.0 + 1.9 * dims, rows=(1.35, *[1] * dims))
+    plotting.plot_raster(a["counts"], a["time"], ax=axes[0])
     period = run.settings.period
     for dim in range(dims):
-        plots.decoded_band(
+        plotting.plot_decoded(
             a["time"],
             a["mean"][:, dim],
             a["lower"][:, dim],
@@ -170,7 +169,7 @@ def _decoded(run: Run, evaluation: Evaluation) -> str:
             name=f"{run.behavior}{f' {dim + 1}' if dims > 1 else ''}",
             unit=run.behavior_unit,
             period=period,
-            axes=axes[1 + dim],
+            ax=axes[1 + dim],
         )
     axes[-1].set_xlabel("time (s)")
     seconds = float(a["time"][-1] - a["time"][0])
@@ -201,7 +200,7 @@ def _scores(run: Run, evaluation: Evaluation) -> str:
     }
     left = drawing(
         "calibration",
-        plots.calibration(curves, run.require_decoder().level),
+        plotting.plot_calibration(curves, run.require_decoder().level),
         "Share of bins inside the interval against the promised share, for every level.",
     )
     a = evaluation.arrays
@@ -210,7 +209,7 @@ def _scores(run: Run, evaluation: Evaluation) -> str:
         decoded, tracked = a["decoded"][:, 0], a["tracked"][:, 0]
         right = drawing(
             "confusion",
-            plots.confusion(decoded, tracked, name=str(run.behavior), unit=run.behavior_unit),
+            plotting.plot_decoded_against_tracked(decoded, tracked, name=str(run.behavior), unit=run.behavior_unit),
             "Decoded against tracked behavior; each column shows where decoded behavior lies.",
         )
     curve = [["promised (%)", *(f"{name.removesuffix(' bins')} (%)" for name in curves)]]
@@ -247,7 +246,7 @@ def _latents(run: Run, evaluation: Evaluation) -> str:
     drawn = [
         drawing(
             f"latents{number}",
-            plots.latent_path(latents, color, dims=dims, **of, axes=plots.new_axes(4.8, 3.8)[0]),
+            plotting.plot_latents(latents, color, dims=dims, **of, ax=plotting.new_axes(4.8, 3.8)[0]),
             f"Latents along their principal axes {dims[0] + 1} and {dims[1] + 1}, colored by {name}.",
         )
         for number, dims in enumerate(views)
@@ -264,11 +263,10 @@ def _latents(run: Run, evaluation: Evaluation) -> str:
 
 def _noise(run: Run, evaluation: Evaluation) -> str:
     a = evaluation.arrays
-    axes = plots.new_axes(9.2, 3.4, rows=(1, 1))
-    plots.noise(a["time"], a["noise"], axes=axes[0])
+    axes = plotting.new_axes(9.2, 3.4, rows=(1, 1))
+    plotting.plot_noise(a["time"], a["noise"], ax=axes[0])
     axes[0].set_xlabel("")
-    axes[1].plot(a["time"], a["log_likelihood"], color=plots.BLUE, lw=0.8)
-    axes[1].set(xlabel="time (s)", ylabel="log-lik. (nats per bin)", xlim=(a["time"][0], a["time"][-1]))
+    plotting.plot_log_likelihood(a["time"], a["log_likelihood"], ax=axes[1])
     says = "Noise that the model assigned, and how likely each bin was given those before it, over the same seconds."
     spread = np.sqrt(a["noise"])
     rows = [
@@ -296,7 +294,7 @@ def _dynamics(run: Run) -> str:
     A = run.model.model_.predictor.A.detach().numpy()
     step = run.model.bins_per_step * run.metadata["recording"]["bin_size_s"]
     rows = [["modulus", "period (s)", "decay time (s)"]]
-    listed = eigenvalues_with_times(A, step)
+    listed = plotting.time_constants(A, step)
     for row in listed[:_EIGENVALUES_LISTED]:
         decay = _seconds(row["decay_s"]) if row["modulus"] < 1 else "grows"
         rows.append([f"{row['modulus']:.4f}", _seconds(row["period_s"]), decay])
@@ -308,7 +306,9 @@ def _dynamics(run: Run) -> str:
         f'<p class="note">Eigenvalues of the transition matrix <i>A</i>, of a step of {step:.4g} s. Their angle is a '
         "rhythm, their distance from the circle a decay (time to fall to 1/e).</p>",
         '<div class="beside">'
-        + drawing("eigenvalues", plots.eigenvalues(A), "Eigenvalues of A in the complex plane, with the unit circle.")
+        + drawing(
+            "eigenvalues", plotting.plot_eigenvalues(A), "Eigenvalues of A in the complex plane, with the unit circle."
+        )
         + f"<div>{table(rows)}{rest}</div></div>",
     )
 
@@ -334,7 +334,9 @@ def _training(run: Run) -> str:
         "Training",
         f'<p class="note">{gain}</p>' if gain else "",
         '<div class="beside">'
-        + drawing("training", plots.training(history), "Loss after every epoch, on training and held-out parts.")
+        + drawing(
+            "training", plotting.plot_training(history), "Loss after every epoch, on training and held-out parts."
+        )
         + f"<div>{table(rows)}</div></div>",
     )
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from kalmanssl.plotting import BLUE, GREEN, INK, MUTED, ORANGE, figure_of
+from kalmanssl.plotting import figure_to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["drawing", "page", "section", "table", "tiles"]
 
-_FOLLOWS = {INK: "ink", MUTED: "quiet", BLUE: "blue", ORANGE: "orange", GREEN: "green"}
 _STYLE = """
 :root { --ink: #1b1c1e; --muted: #686c72; --line: #d9dbde; --page: #f5f5f3; --card: #ffffff; --quiet: #85888c;
   --blue: #0072b2; --orange: #d55e00; --green: #009e73; }
@@ -104,22 +101,5 @@ def drawing(name: str, axes: Axes, says: str, wide: bool = False) -> str:
     wide : bool
         Let it scroll sideways on a narrow screen instead of shrinking beyond legibility.
     """
-    from matplotlib import rc_context
-
-    buffer = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure_of(axes).savefig(buffer, format="svg", dpi=160, metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(
-        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1
-    )
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r"url\(#", f"url(#{name}-", svg)
-    svg = re.sub(r'href="#', f'href="#{name}-', svg)
-    for color, variable in _FOLLOWS.items():
-        svg = svg.replace(color, f"var(--{variable})")
-    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px system-ui, sans-serif", svg)
-    svg = svg.replace("<svg", f'<svg role="img" aria-label="{escape(says, quote=True)}"', 1)
+    svg = figure_to_svg(axes, name=name, description=says)
     return f'<figure style="margin:0"{" class=wide" if wide else ""}>{svg}</figure>'

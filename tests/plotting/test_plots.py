@@ -1,4 +1,4 @@
-"""Pictures: what is drawn is what was given."""
+"""Figures show the data that they are given."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+from kalmanssl import plotting
 from kalmanssl.errors import InputError
-from kalmanssl.plotting import _plots as plots
-from kalmanssl.runs._summaries import eigenvalues_with_times, order_by_peak, principal_axes
+from kalmanssl.plotting import order_by_peak, principal_axes, time_constants
 
 TIME = 100 + 0.025 * np.arange(200)
 WAVE = np.sin(TIME)
@@ -20,25 +20,25 @@ def lines(axes):
     return {line.get_label(): line.get_xydata() for line in axes.lines}
 
 
-def test_pyplot_is_never_touched():
+def test_pyplot_is_not_imported():
     code = (
-        "import sys, numpy as np\nfrom kalmanssl import plots\n"
-        "plots.raster(np.ones((9, 2)), np.arange(9.0)).figure.savefig('/dev/null', format='png')\n"
+        "import sys, numpy as np\nfrom kalmanssl import plotting\n"
+        "plotting.plot_raster(np.ones((9, 2)), np.arange(9.0)).figure.savefig('/dev/null', format='png')\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_axes_can_be_given():
-    mine = plots.new_axes()[0]
-    assert plots.eigenvalues(np.eye(2), axes=mine) is mine
-    assert plots.eigenvalues(np.eye(2)) is not mine
+def test_figures_are_drawn_into_the_given_axes():
+    mine = plotting.new_axes()[0]
+    assert plotting.plot_eigenvalues(np.eye(2), ax=mine) is mine
+    assert plotting.plot_eigenvalues(np.eye(2)) is not mine
 
 
-def test_raster_marks_every_bin_with_spikes():
+def test_raster_has_one_mark_per_bin_with_spikes():
     counts = np.random.default_rng(0).poisson(0.2, (200, 7))
     order = np.array([3, 1, 0, 2, 6, 5, 4])
-    marks = plots.raster(counts, TIME, order).lines[0].get_xydata().reshape(-1, 3, 2)
+    marks = plotting.plot_raster(counts, TIME, order).lines[0].get_xydata().reshape(-1, 3, 2)
     assert len(marks) == (counts > 0).sum()
     middle = marks[:, :2].mean(axis=1)
     assert np.isnan(marks[:, 2]).all()
@@ -46,10 +46,10 @@ def test_raster_marks_every_bin_with_spikes():
         here = np.abs(middle[:, 1] - (row + 1)) < 1e-9
         np.testing.assert_allclose(middle[here, 0], TIME[counts[:, unit] > 0])
     with pytest.raises(InputError, match=r"counts has shape \(200, 7\)"):
-        plots.raster(counts, TIME[1:])
+        plotting.plot_raster(counts, TIME[1:])
 
 
-def test_units_are_ordered_by_the_place_of_their_peak():
+def test_units_are_ordered_by_the_position_of_their_peak_rate():
     rng = np.random.default_rng(1)
     position = rng.uniform(0, 1, 20000)
     centers = rng.permutation(np.linspace(0.05, 0.95, 10))
@@ -59,8 +59,8 @@ def test_units_are_ordered_by_the_place_of_their_peak():
     np.testing.assert_array_equal(order_by_peak(counts, np.full(20000, np.nan)), np.arange(10))
 
 
-def test_decoded_band_draws_estimate_truth_and_interval():
-    axes = plots.decoded_band(TIME, WAVE, WAVE - 0.5, WAVE + 0.25, -WAVE, level=0.8, name="x", unit="m")
+def test_decoded_behavior_is_drawn_with_interval_and_tracked_behavior():
+    axes = plotting.plot_decoded(TIME, WAVE, WAVE - 0.5, WAVE + 0.25, -WAVE, level=0.8, name="x", unit="m")
     np.testing.assert_allclose(lines(axes)["decoded"][:, 1], WAVE)
     np.testing.assert_allclose(lines(axes)["tracked"][:, 1], -WAVE)
     band = axes.collections[0].get_paths()[0].vertices
@@ -70,33 +70,33 @@ def test_decoded_band_draws_estimate_truth_and_interval():
     assert axes.get_ylabel() == "x (m)"
 
 
-def test_gaps_are_not_bridged():
+def test_lines_are_interrupted_at_gaps():
     time = np.concatenate([TIME[:50], TIME[100:]])
-    drawn = lines(plots.decoded_band(time, *[np.ones(150)] * 3))["decoded"]
+    drawn = lines(plotting.plot_decoded(time, *[np.ones(150)] * 3))["decoded"]
     assert np.isnan(drawn[50, 1])
     assert np.isfinite(drawn[:50]).all()
     assert np.isfinite(drawn[51:]).all()
 
 
-def test_elsewhere_is_drawn_faint():
+def test_bins_that_the_decoder_was_not_fitted_for_are_faint():
     where = np.arange(200) < 80
-    axes = plots.decoded_band(TIME, WAVE, WAVE - 1, WAVE + 1, where=where)
+    axes = plotting.plot_decoded(TIME, WAVE, WAVE - 1, WAVE + 1, where=where)
     strong = lines(axes)["decoded"][:, 1]
     assert np.isfinite(strong[:80]).all()
     assert np.isnan(strong[80:]).all()
     assert min(line.get_alpha() for line in axes.lines) < 0.5
 
 
-def test_circular_lines_break_at_the_seam():
+def test_lines_of_circular_behavior_are_interrupted_at_jumps():
     angle = (np.linspace(0, 1000, 200)) % 360
-    axes = plots.decoded_band(TIME, angle, angle - 10, angle + 10, period=360.0)
+    axes = plotting.plot_decoded(TIME, angle, angle - 10, angle + 10, period=360.0)
     drawn = lines(axes)["decoded"][:, 1]
     assert np.isnan(drawn).sum() == 2
     assert axes.get_ylim() == (0, 360)
     assert len(axes.collections) == 3
 
 
-def test_principal_axes_find_the_plane_and_keep_their_sign():
+def test_principal_axes_recover_a_plane_with_a_reproducible_sign():
     rng = np.random.default_rng(2)
     basis = np.linalg.qr(rng.normal(size=(6, 6)))[0][:, :2]
     points = rng.normal(size=(500, 2)) * [5, 2] @ basis.T + 0.01 * rng.normal(size=(500, 6)) + 3
@@ -107,35 +107,35 @@ def test_principal_axes_find_the_plane_and_keep_their_sign():
     assert (axes[largest, [0, 1]] > 0).all()
 
 
-def test_latent_path_leaves_out_what_has_no_color():
+def test_latents_with_unknown_behavior_are_not_drawn():
     latents = np.random.default_rng(3).normal(size=(200, 3))
     color = np.where(np.arange(200) % 4 == 0, np.nan, WAVE)
-    points = plots.latent_path(latents, color, dims=(0, 2)).collections[0]
+    points = plotting.plot_latents(latents, color, dims=(0, 2)).collections[0]
     np.testing.assert_allclose(points.get_offsets(), latents[np.isfinite(color)][:, [0, 2]])
     np.testing.assert_allclose(points.get_array(), color[np.isfinite(color)])
 
 
 def test_noise_is_drawn_as_standard_deviation():
-    axes = plots.noise(TIME, np.tile([4.0, 9.0, 16.0], (200, 1)))
+    axes = plotting.plot_noise(TIME, np.tile([4.0, 9.0, 16.0], (200, 1)))
     np.testing.assert_allclose(lines(axes)["median channel"][:, 1], 3.0)
 
 
 @pytest.mark.parametrize("period", [0.5, 2.0, 8.0])
 @pytest.mark.parametrize("decay", [0.3, 5.0])
-def test_eigenvalues_have_the_period_and_decay_of_the_system(period, decay):
+def test_time_constants_equal_period_and_decay_of_the_system(period, decay):
     step = 0.1
     angle, radius = 2 * np.pi * step / period, np.exp(-step / decay)
     turn = radius * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     mixed = np.array([[1.0, 0.4], [-0.2, 1.0]])
-    rows = eigenvalues_with_times(mixed @ turn @ np.linalg.inv(mixed), step)
+    rows = time_constants(mixed @ turn @ np.linalg.inv(mixed), step)
     assert len(rows) == 1
     assert rows[0]["period_s"] == pytest.approx(period)
     assert rows[0]["decay_s"] == pytest.approx(decay)
     assert rows[0]["modulus"] == pytest.approx(radius)
 
 
-def test_eigenvalues_that_do_not_turn_or_decay():
-    rows = eigenvalues_with_times(np.diag([1.0, 1.01, 0.5, -0.5, 0.0]), 2.0)
+def test_time_constants_of_real_and_of_growing_eigenvalues():
+    rows = time_constants(np.diag([1.0, 1.01, 0.5, -0.5, 0.0]), 2.0)
     by_value = {round(row["real"], 3): row for row in rows}
     assert by_value[1.0]["period_s"] == by_value[1.0]["decay_s"] == float("inf")
     assert by_value[1.01]["decay_s"] == float("inf")
@@ -146,14 +146,14 @@ def test_eigenvalues_that_do_not_turn_or_decay():
 
 
 def test_eigenvalues_are_drawn_with_the_unit_circle():
-    axes = plots.eigenvalues(np.array([[0.0, -0.5], [0.5, 0.0]]))
+    axes = plotting.plot_eigenvalues(np.array([[0.0, -0.5], [0.5, 0.0]]))
     np.testing.assert_allclose(np.sort(axes.collections[0].get_offsets()[:, 1]), [-0.5, 0.5])
     np.testing.assert_allclose(np.hypot(*axes.lines[0].get_xydata().T), 1.0)
 
 
 def test_calibration_draws_shares_in_percent_from_zero():
     curve = {"nominal": [0.5, 0.9], "empirical": [0.4, 0.95], "error": [0.05, 0.01]}
-    axes = plots.calibration({"running": curve})
+    axes = plotting.plot_calibration({"running": curve})
     np.testing.assert_allclose(lines(axes)["running"], [[0, 0], [50, 40], [90, 95]])
     band = axes.collections[0].get_paths()[0].vertices
     assert band[:, 1].max() == pytest.approx(96)
@@ -161,14 +161,14 @@ def test_calibration_draws_shares_in_percent_from_zero():
 
 def test_confusion_columns_follow_the_truth():
     truth = np.repeat([0.5, 9.5], [30, 10])
-    axes = plots.confusion(np.where(truth < 5, 9.5, 0.5), truth, cells=10)
+    axes = plotting.plot_decoded_against_tracked(np.where(truth < 5, 9.5, 0.5), truth, cells=10)
     alpha = axes.images[0].get_array()[..., 3]
     assert alpha[9, 0] == pytest.approx(1)
     assert alpha[0, 9] == pytest.approx(1)
     assert alpha.sum() == pytest.approx(2)
 
 
-def test_training_draws_what_there_is():
-    axes = plots.training({"loss": [3.0, 2.0, 1.0], "held_out_loss": []})
-    np.testing.assert_allclose(lines(axes)["training part"], [[1, 3], [2, 2], [3, 1]])
+def test_training_draws_only_recorded_losses():
+    axes = plotting.plot_training({"loss": [3.0, 2.0, 1.0], "held_out_loss": []})
+    np.testing.assert_allclose(lines(axes)["training data"], [[1, 3], [2, 2], [3, 1]])
     assert "held-out blocks" not in lines(axes)

@@ -131,23 +131,23 @@ def test_pictures() -> None:
     x, labels = blobs(1200)
     (axes,) = new_axes()
     names = np.array(["cat", "dog", "newt"])[labels]
-    plot_tsne(axes, x[:100], names[:100], random_state=1)
+    plot_tsne(x[:100], names[:100], random_state=1, ax=axes)
     place = axes.collections[0].get_offsets()
     assert len(place) == 100
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["cat", "dog", "newt"]
     (again,) = new_axes()
-    plot_tsne(again, x[:100], names[:100], random_state=1)
+    plot_tsne(x[:100], names[:100], random_state=1, ax=again)
     np.testing.assert_array_equal(place, again.collections[0].get_offsets())
 
     (axes,) = new_axes()
-    plot_spectrum(axes, [1e-3, 2.0, 1.0, 0.0], "one")
-    plot_spectrum(axes, [3.0, 1.0], "other")
+    plot_spectrum([1e-3, 2.0, 1.0, 0.0], "one", ax=axes)
+    plot_spectrum([3.0, 1.0], "other", ax=axes)
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [2, 1, 1e-3])
     assert axes.get_yscale() == "log"
 
     match = match_categories(labels, labels)
     (axes,) = new_axes()
-    plot_confusion(axes, match.confusion, match.classes)
+    plot_confusion(match.confusion, match.classes, ax=axes)
     np.testing.assert_allclose(axes.images[0].get_array()[..., 3], np.eye(3))
     assert [t.get_text() for t in axes.texts] == [str(n) for n in np.bincount(labels)]
     figure_of(axes).canvas.draw()
@@ -156,7 +156,7 @@ def test_pictures() -> None:
 def tsne(z: object, labels: object) -> tuple[np.ndarray, np.ndarray]:
     """Places and class numbers of the points of a picture."""
     (axes,) = new_axes()
-    plot_tsne(axes, z, labels)
+    plot_tsne(z, labels, ax=axes)
     return np.asarray(axes.collections[0].get_offsets()), np.asarray(axes.collections[0].get_array())
 
 
@@ -186,19 +186,19 @@ def test_pictures_refuse() -> None:
     (axes,) = new_axes()
     for same in (1.0, 0.1, 0.0):
         with pytest.raises(InputError, match="the 60 rows of z are all equal"):
-            plot_tsne(axes, np.full((60, 4), same), np.arange(60) % 3)
+            plot_tsne(np.full((60, 4), same), np.arange(60) % 3, ax=axes)
     with pytest.raises(InputError, match="random_state must be a whole number"):
-        plot_tsne(axes, blobs(60)[0], np.arange(60) % 3, random_state=-1)
+        plot_tsne(blobs(60)[0], np.arange(60) % 3, random_state=-1, ax=axes)
     for wrong in ("a", [[1.0, 2.0], [3.0]]):
         with pytest.raises(InputError, match=r"spectrum (must be numbers|has parts of different shapes)"):
-            plot_spectrum(axes, wrong)
+            plot_spectrum(wrong, ax=axes)
         with pytest.raises(InputError, match=r"matrix (must be numbers|has parts of different shapes)"):
-            plot_confusion(axes, wrong, ["a", "b"])
+            plot_confusion(wrong, ["a", "b"], ax=axes)
     with pytest.raises(InputError, match="at least 31"):
-        plot_tsne(axes, np.ones((30, 2)), np.ones(30))
+        plot_tsne(np.ones((30, 2)), np.ones(30), ax=axes)
     with pytest.raises(InputError, match="not negative"):
-        plot_spectrum(axes, [1.0, -1.0])
+        plot_spectrum([1.0, -1.0], ax=axes)
     with pytest.raises(InputError, match="2 names and matrix 3 columns"):
-        plot_confusion(axes, np.ones((3, 3)), ["a", "b"])
+        plot_confusion(np.ones((3, 3)), ["a", "b"], ax=axes)
     with pytest.raises(InputError, match="matrix must be counts"):
-        plot_confusion(axes, np.full((2, 2), np.nan), ["a", "b"])
+        plot_confusion(np.full((2, 2), np.nan), ["a", "b"], ax=axes)

@@ -133,7 +133,7 @@ def test_numbers_stand_beside_the_pictures(run, html):
 
 
 def test_colors_follow_the_page(html):
-    from kalmanssl.plotting import INK, MUTED
+    from kalmanssl.plotting._style import INK, MUTED
 
     figures = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
     assert INK not in figures

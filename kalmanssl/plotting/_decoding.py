@@ -1,0 +1,183 @@
+"""Figures of decoded behavior."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kalmanssl.plotting._style import (
+    BLUE,
+    GREEN,
+    MUTED,
+    ORANGE,
+    add_legend,
+    axes_or_new,
+    axis_label,
+    transparent_image,
+)
+from kalmanssl.utils.segments import gap_starts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_calibration", "plot_decoded", "plot_decoded_against_tracked"]
+
+
+def plot_decoded(
+    time: np.ndarray,
+    mean: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    truth: np.ndarray | None = None,
+    *,
+    where: np.ndarray | None = None,
+    level: float = 0.95,
+    name: str = "position",
+    unit: str = "",
+    period: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one dimension of decoded behavior with its interval, and the tracked behavior.
+
+    Lines and intervals are interrupted at gaps in time.
+
+    Parameters
+    ----------
+    time, mean, lower, upper : (time,)
+        Seconds, and the decoded behavior in its unit.
+    truth : (time,), optional
+        Tracked behavior; NaN where it is unknown.
+    where : (time,) bool, optional
+        Bins that the decoder was fitted for (running); other bins are drawn faintly.
+    level : float
+        Of the interval, for the legend.
+    name, unit : str
+        Of the behavior, for the axis.
+    period : float, optional
+        Period of circular behavior: lines are interrupted where they jump by more than half a period.
+    ax : Axes, optional
+    """
+    ax = axes_or_new(ax)
+    time = np.asarray(time, dtype=float)
+    gaps = gap_starts(time)
+
+    def with_gaps(values: np.ndarray) -> np.ndarray:
+        return np.insert(np.asarray(values, dtype=float), gaps, np.nan)
+
+    drawn_time, low, high = np.insert(time, gaps, time[gaps]), with_gaps(lower), with_gaps(upper)
+    line = with_gaps(_without_jumps(mean, period))
+    emphasized = np.ones(len(time), dtype=bool) if where is None else np.asarray(where, dtype=bool)
+    inside = np.insert(emphasized, gaps, False)
+    # The faint part includes one bin of the emphasized part on either side, so that there is no gap between them.
+    outside = ~inside | np.roll(~inside, 1) | np.roll(~inside, -1)
+    band: dict[str, Any] = {"time": drawn_time, "low": low, "high": high, "line": line, "period": period}
+    if where is not None:
+        _draw_band(ax, **band, where=outside, opacity=(0.1, 0.35), line_width=0.8)
+    _draw_band(ax, **band, where=inside, opacity=(0.3, 1.0), line_width=1.3, label=f"{100 * level:g} % interval")
+    if truth is not None and np.isfinite(truth).any():
+        ax.plot(drawn_time, with_gaps(_without_jumps(truth, period)), color=ORANGE, lw=1.3, label="tracked")
+    if period is not None:
+        ax.set_ylim(0, period)
+    ax.set(xlabel="time (s)", ylabel=axis_label(name, unit))
+    if len(time):
+        ax.set_xlim(time[0], time[-1])
+    add_legend(ax, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.1)
+    return ax
+
+
+def _draw_band(
+    ax: Axes,
+    time: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    line: np.ndarray,
+    period: float | None,
+    where: np.ndarray,
+    opacity: tuple[float, float],
+    line_width: float,
+    label: str = "",
+) -> None:
+    """Draw the interval and the mean in the chosen bins; intervals of circular behavior continue at the other end."""
+    if not where.any():
+        return
+    for shift in (0.0,) if period is None else (0.0, -period, period):
+        named: dict[str, Any] = {"label": label} if label and shift == 0 else {}
+        ax.fill_between(time, low + shift, high + shift, where=where, color=BLUE, alpha=opacity[0], lw=0, **named)
+    named = {"label": "decoded"} if label else {}
+    ax.plot(time, np.where(where, line, np.nan), color=BLUE, lw=line_width, alpha=opacity[1], **named)
+
+
+def _without_jumps(values: np.ndarray, period: float | None) -> np.ndarray:
+    """Replace values after a jump of more than half a period by NaN."""
+    values = np.array(values, dtype=float)
+    if period is not None:
+        values[1:][np.abs(np.diff(values)) > period / 2] = np.nan
+    return values
+
+
+def plot_calibration(
+    curves: Mapping[str, Mapping[str, Sequence[float]]], level: float = 0.95, ax: Axes | None = None
+) -> Axes:
+    """Draw the share of bins inside the interval against its nominal level, with a band of one standard error.
+
+    Parameters
+    ----------
+    curves : dict of dict
+        By name: `nominal`, `empirical` and `error`, as from `kalmanssl.decoding.calibration_curve`.
+    level : float
+        Level to mark.
+    ax : Axes, optional
+    """
+    ax = axes_or_new(ax)
+    ax.plot([0, 100], [0, 100], color=MUTED, lw=1, ls="--", label="calibrated")
+    for (name, curve), color in zip(curves.items(), itertools.cycle((BLUE, ORANGE, GREEN)), strict=False):
+        nominal, share, error = (
+            100 * np.concatenate([[0], np.asarray(curve[key], dtype=float)])
+            for key in ("nominal", "empirical", "error")
+        )
+        ax.fill_between(nominal, share - error, share + error, color=color, alpha=0.25, linewidth=0)
+        ax.plot(nominal, share, color=color, lw=1.6, label=name)
+    ax.axvline(100 * level, color=MUTED, lw=0.7, ls=":")
+    ax.set(xlabel="nominal level (%)", ylabel="inside the interval (% of bins)", xlim=(0, 100), ylim=(0, 100))
+    ax.set_aspect("equal")
+    add_legend(ax, loc="upper left")
+    return ax
+
+
+def plot_decoded_against_tracked(
+    mean: np.ndarray,
+    truth: np.ndarray,
+    *,
+    name: str = "position",
+    unit: str = "",
+    cells: int = 40,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the distribution of decoded behavior for every tracked value; each column sums to one.
+
+    Parameters
+    ----------
+    mean, truth : (time,)
+        Decoded and tracked behavior; bins where `truth` is NaN are left out.
+    name, unit : str
+        Of the behavior, for the axes.
+    cells : int
+        Number of cells along each axis.
+    ax : Axes, optional
+    """
+    ax = axes_or_new(ax)
+    known = np.isfinite(truth)
+    mean, truth = np.asarray(mean)[known], np.asarray(truth)[known]
+    edges = np.linspace(min(mean.min(), truth.min()), max(mean.max(), truth.max()), cells + 1)
+    table, _, _ = np.histogram2d(truth, mean, bins=(edges, edges))
+    share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    ends = (edges[0], edges[-1])
+    image = transparent_image(np.sqrt(share.T / max(share.max(), 1e-12)))
+    ax.imshow(image, origin="lower", extent=(*ends, *ends), interpolation="nearest")
+    ax.plot(ends, ends, color=MUTED, lw=0.8, ls="--")
+    ax.set_aspect("equal")
+    ax.set(xlabel=axis_label(f"tracked {name}", unit), ylabel=axis_label(f"decoded {name}", unit))
+    return ax

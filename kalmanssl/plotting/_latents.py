@@ -1,0 +1,125 @@
+"""Figures of latents and of the observation noise that the model estimates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kalmanssl.plotting._style import BLUE, GREEN, INK, MUTED, add_legend, axes_or_new, axis_label, figure_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_latents", "plot_log_likelihood", "plot_noise", "principal_axes"]
+
+
+def plot_latents(
+    latents: np.ndarray,
+    color: np.ndarray,
+    *,
+    dims: tuple[int, int] = (0, 1),
+    name: str = "position",
+    unit: str = "",
+    period: float | None = None,
+    color_bar: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw two dimensions of the latents as points, colored by behavior.
+
+    Parameters
+    ----------
+    latents : (time, dims)
+        For example ``latents.mean @ principal_axes(latents.mean)``.
+    color : (time,)
+        Behavior in the same bins; bins where it is NaN are not drawn.
+    dims : (int, int)
+        Columns of `latents` to draw.
+    name, unit : str
+        Of the behavior, for the color bar.
+    period : float, optional
+        Period of circular behavior, which gets a cyclic color map.
+    color_bar : bool
+    ax : Axes, optional
+    """
+    ax = axes_or_new(ax)
+    known = np.isfinite(color)
+    points = ax.scatter(
+        latents[known, dims[0]],
+        latents[known, dims[1]],
+        c=np.asarray(color)[known],
+        s=5,
+        cmap="viridis" if period is None else "twilight",
+        linewidths=0,
+        alpha=0.8,
+        rasterized=True,
+    )
+    ax.set(xlabel=f"latent axis {dims[0] + 1}", ylabel=f"latent axis {dims[1] + 1}")
+    ax.set_aspect("equal", adjustable="datalim")
+    if color_bar:
+        bar = figure_of(ax).colorbar(points, ax=ax, label=axis_label(name, unit), shrink=0.8)
+        bar.ax.tick_params(colors=INK, color=MUTED)
+        bar.ax.yaxis.label.set_color(INK)
+        bar.outline.set_visible(False)
+        bar.ax.collections[-1].set_alpha(1)
+    return ax
+
+
+def plot_noise(time: np.ndarray, variance: np.ndarray, ax: Axes | None = None) -> Axes:
+    """Draw the standard deviation of the observation noise: the median over channels, and 10 to 90 % of them.
+
+    Parameters
+    ----------
+    time : (time,)
+        Seconds.
+    variance : (time, channels)
+    ax : Axes, optional
+    """
+    ax = axes_or_new(ax)
+    low, middle, high = np.quantile(np.sqrt(variance), [0.1, 0.5, 0.9], axis=1)
+    ax.fill_between(time, low, high, color=GREEN, alpha=0.25, linewidth=0, label="10 to 90 % of channels")
+    ax.plot(time, middle, color=GREEN, lw=1.2, label="median channel")
+    ax.set(xlabel="time (s)", ylabel="noise sd")
+    ax.set_ylim(bottom=0)
+    add_legend(ax, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.1)
+    return ax
+
+
+def plot_log_likelihood(time: np.ndarray, log_likelihood: np.ndarray, ax: Axes | None = None) -> Axes:
+    """Draw the log-likelihood of each bin given the bins before it.
+
+    Parameters
+    ----------
+    time : (time,)
+        Seconds.
+    log_likelihood : (time,)
+        Nats.
+    ax : Axes, optional
+    """
+    ax = axes_or_new(ax)
+    ax.plot(time, log_likelihood, color=BLUE, lw=0.8)
+    ax.set(xlabel="time (s)", ylabel="log-lik. (nats per bin)", xlim=(time[0], time[-1]))
+    return ax
+
+
+def principal_axes(mean: np.ndarray, where: np.ndarray | None = None, dims: int = 3) -> np.ndarray:
+    """Compute the directions of the largest variance of latents (PCA), with a reproducible sign.
+
+    Parameters
+    ----------
+    mean : (time, state)
+    where : (time,) bool, optional
+        Bins to use.
+    dims : int
+        Number of directions.
+
+    Returns
+    -------
+    (state, dims)
+        Orthonormal columns; the entry of largest magnitude in each is positive.
+    """
+    chosen = mean if where is None or not where.any() else mean[where]
+    _, _, rows = np.linalg.svd(chosen - chosen.mean(axis=0), full_matrices=False)
+    rows = rows[:dims]
+    largest = np.abs(rows).argmax(axis=1)
+    return (rows * np.sign(rows[np.arange(len(rows)), largest])[:, None]).T

@@ -1,0 +1,81 @@
+"""Figures of a recording."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kalmanssl.errors import InputError
+from kalmanssl.plotting._style import INK, axes_or_new
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["order_by_peak", "plot_raster"]
+
+
+def plot_raster(counts: np.ndarray, time: np.ndarray, order: np.ndarray | None = None, ax: Axes | None = None) -> Axes:
+    """Draw a mark for every bin in which a unit fired, one row per unit.
+
+    Parameters
+    ----------
+    counts : (time, units)
+        Spike counts.
+    time : (time,)
+        Seconds.
+    order : (units,) int, optional
+        Index of the unit in each row, from bottom to top; see `order_by_peak`.
+    ax : Axes, optional
+
+    Raises
+    ------
+    InputError
+        If `counts` and `time` do not have these shapes.
+    """
+    counts = np.asarray(counts)
+    if counts.ndim != 2 or len(counts) != len(time):
+        raise InputError(
+            f"counts has shape {counts.shape} and time {np.shape(time)}: give (time, units) and (time,)",
+            parameter="counts",
+        )
+    ax = axes_or_new(ax)
+    ordered = counts if order is None else counts[:, order]
+    rows, bins = np.nonzero(ordered.T > 0)
+    # Bottom, top and NaN, which ends the mark: a single line for all marks keeps the file small.
+    marks = np.full((len(bins), 3, 2), np.nan)
+    marks[:, :2, 0] = np.asarray(time)[bins, None]
+    marks[:, :2, 1] = rows[:, None] + np.array([0.6, 1.4])
+    ax.plot(*marks.reshape(-1, 2).T, color=INK, lw=0.9, solid_capstyle="butt")
+    ax.set(ylim=(0, counts.shape[1] + 1), ylabel="unit")
+    return ax
+
+
+def order_by_peak(counts: np.ndarray, position: np.ndarray, cells: int = 40) -> np.ndarray:
+    """Order units by the position of their highest firing rate.
+
+    Parameters
+    ----------
+    counts : (time, units)
+        Spike counts.
+    position : (time,)
+        NaN where it is unknown.
+    cells : int
+        Number of equal intervals of position; the rates are smoothed over neighboring intervals.
+
+    Returns
+    -------
+    (units,) int
+        Indices of the units; in their original order if the position is unknown or constant.
+    """
+    known = np.isfinite(position)
+    if not known.any() or np.ptp(position[known]) == 0:
+        return np.arange(counts.shape[1])
+    edges = np.linspace(position[known].min(), position[known].max(), cells + 1)
+    cell = np.clip(np.digitize(position[known], edges) - 1, 0, cells - 1)
+    spikes = np.zeros((cells, counts.shape[1]))
+    np.add.at(spikes, cell, counts[known])
+    rate = spikes / np.maximum(np.bincount(cell, minlength=cells), 1)[:, None]
+    kernel = np.exp(-0.5 * (np.arange(-3, 4) / 1.5) ** 2)
+    smooth = np.apply_along_axis(np.convolve, 0, rate, kernel, "same")
+    return np.argsort(smooth.argmax(axis=0), kind="stable")

@@ -1,0 +1,102 @@
+"""Colors and axes that all figures share.
+
+Blue, orange and green are from the palette of Okabe and Ito, which can be told apart with any color vision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kalmanssl.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "BLUE", "CSS_VARIABLES", "GREEN", "INK", "MUTED", "ORANGE",
+    "add_legend", "axes_or_new", "axis_label", "figure_of", "new_axes", "transparent_image",
+]  # fmt: skip
+
+BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
+# Unusual values: `figure_to_svg` replaces them in the text of an SVG, where no other element may have the same color.
+INK, MUTED = "#1b1c1e", "#85888c"
+# A page defines these CSS variables for its light and its dark appearance.
+CSS_VARIABLES = {INK: "ink", MUTED: "quiet", BLUE: "blue", ORANGE: "orange", GREEN: "green"}
+
+
+def new_axes(width: float = 4.4, height: float = 3.6, rows: Sequence[float] = (1,), **layout: Any) -> list[Axes]:
+    """Create a figure without pyplot, with axes in one column that share the horizontal axis.
+
+    Parameters
+    ----------
+    width, height : float
+        Inches.
+    rows : sequence of float
+        Relative heights of the axes, from top to bottom.
+    **layout
+        Passed to `matplotlib.figure.Figure.subplots`.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(rows), 1, sharex=True, squeeze=False, height_ratios=list(rows), **layout)[:, 0]
+    for ax in axes:
+        _apply_style(ax)
+    return list(axes)
+
+
+def axes_or_new(ax: Axes | None) -> Axes:
+    """Return `ax`, or the axes of a new figure if it is None."""
+    return new_axes()[0] if ax is None else ax
+
+
+def _apply_style(ax: Axes) -> None:
+    """Set the colors and hide the upper and right spines."""
+    ax.set_facecolor("none")
+    for side, spine in ax.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(MUTED)
+    ax.tick_params(colors=INK, which="both", color=MUTED)
+    ax.xaxis.label.set_color(INK)
+    ax.yaxis.label.set_color(INK)
+    ax.title.set_color(INK)
+
+
+def figure_of(ax: Axes) -> Figure:
+    """Return the figure that contains the axes.
+
+    Raises
+    ------
+    InputError
+        If the axes belong to no figure.
+    """
+    figure = ax.get_figure(root=True)
+    if figure is None:
+        raise InputError("ax belongs to no figure: create it with new_axes()", parameter="ax")
+    return figure
+
+
+def add_legend(ax: Axes, **options: Any) -> None:
+    """Add a legend without a frame."""
+    ax.legend(frameon=False, labelcolor=INK, **options)
+
+
+def axis_label(name: str, unit: str) -> str:
+    """Return "name (unit)", or the name alone if the unit is unknown."""
+    return f"{name} ({unit})" if unit else name
+
+
+def transparent_image(share: np.ndarray) -> np.ndarray:
+    """Return shares between 0 and 1 as an RGBA image: blue with that opacity, legible on light and dark pages."""
+    from matplotlib.colors import to_rgb
+
+    image = np.zeros((*share.shape, 4))
+    image[..., :3] = to_rgb(BLUE)
+    image[..., 3] = share
+    return image
