@@ -78,7 +78,7 @@ def _counts(found: dict[str, Any]) -> dict[str, int]:
 
 def _rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Assumption, verdict and sentence, in the order of the table; what was skipped comes last."""
-    checked = [(row["says"], row["verdict"], row["sentence"]) for row in found["assumptions"]]
+    checked = [(row["statement"], row["verdict"], row["sentence"]) for row in found["assumptions"]]
     return checked + [(name, "not checked", reason) for name, reason in found.get("skipped", {}).items()]
 
 

@@ -425,7 +425,7 @@ def test_a_part_too_short_for_the_checks_is_scored_all_the_same(run, recording):
     result = json.loads(invoke("evaluate", run, recording, "--json", *after).stdout)
     assert result["all"]["bins"] > 100
     assert result["assumptions"]["verdict"] is None
-    assert "too few" in result["assumptions"]["reason"]
+    assert "at least 200 are needed" in result["assumptions"]["reason"]
     assert "assumptions of identifiability not checked: " in invoke("evaluate", run, recording, *after).stdout
 
 

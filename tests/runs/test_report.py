@@ -246,7 +246,7 @@ def test_numbers_that_are_not_finite_are_saved_as_null(run, tmp_path, monkeypatc
     first, *others = report.assumptions
     broken = replace(first, value=math.nan, chance=math.inf, numbers=first.numbers | {"p": -math.inf})
     odd = replace(report, assumptions=(broken, *others))
-    monkeypatch.setattr("kalmanssl.identifiability._assumptions.check_assumptions", lambda *a, **k: odd)
+    monkeypatch.setattr("kalmanssl.identifiability.check_assumptions", lambda *a, **k: odd)
     evaluation = Evaluation.of(run, simulated()[1])
     evaluation.save(tmp_path / "evaluation")
     stored = json.loads((tmp_path / "evaluation/metadata.json").read_text())["assumptions"]
@@ -278,7 +278,7 @@ def test_a_recording_too_short_for_the_checks_says_so(run):
     evaluation = Evaluation.of(run, short)
     assert evaluation.scores["all"]["bins"] == len(short)
     assert evaluation.assumptions["verdict"] is None
-    assert "too few" in evaluation.assumptions["reason"]
+    assert "at least 200 are needed" in evaluation.assumptions["reason"]
     paragraphs, rows = assumptions_of(build_report(Run(run.settings, run.model, run.decoder, run.metadata, evaluation)))
     assert evaluation.assumptions["reason"] in paragraphs[1]
     assert rows == []
