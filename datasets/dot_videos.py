@@ -21,7 +21,7 @@ from kalmanssl.datasets.motions import Circular, CircularJumps, Figure8, Motion,
 from kalmanssl.datasets.rendering import DotImage, Mixing, RandomNetwork
 from kalmanssl.datasets.video_sets import SPLITS, DotVideos, VideoSource, network_seed
 from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import check_known, check_number, check_setting, check_whole
+from kalmanssl.utils.validation import check_choice, check_condition, check_integer, check_number
 
 __all__ = ["MIXINGS", "MOTIONS", "NOISES", "PRESETS", "RENDERINGS", "SPLITS", "DotVideos", "dot_videos"]
 
@@ -155,18 +155,18 @@ def dot_videos(
         "jump_rate": jump_rate,
     }
     moving = _motion(motion, {name: value for name, value in settings.items() if value is not None})
-    check_whole("n_videos", n_videos, 1)
-    check_whole("n_frames", n_frames, 1)
-    check_whole("size", size, 4)
-    check_whole("random_state", random_state, 0)
+    check_integer("n_videos", n_videos, 1)
+    check_integer("n_frames", n_frames, 1)
+    check_integer("size", size, 4)
+    check_integer("random_state", random_state, 0)
     kind = moving.mixing if mixing is None else mixing
-    check_known("mixing", kind, MIXINGS)
-    check_known("rendering", rendering, RENDERINGS)
-    check_known("noise", noise, NOISES)
-    check_known("split", split, SPLITS)
+    check_choice("mixing", kind, MIXINGS)
+    check_choice("rendering", rendering, RENDERINGS)
+    check_choice("noise", noise, NOISES)
+    check_choice("split", split, SPLITS)
     variance = moving.noise_variance if noise_variance is None else noise_variance
     check_number("noise_variance", variance)
-    check_setting("noise_variance", variance, 0 <= variance < np.inf, "0 or more")
+    check_condition("noise_variance", variance, 0 <= variance < np.inf, "0 or more")
     source = VideoSource(
         motion=moving,
         mixing=_mixing(moving, kind, rendering, view, int(size), int(n_frames), int(random_state)),
@@ -182,7 +182,7 @@ def dot_videos(
 
 
 def _motion(name: str, settings: dict[str, Any]) -> Motion:
-    check_known("motion", name, tuple(MOTIONS))
+    check_choice("motion", name, tuple(MOTIONS))
     known = [f.name for f in fields(MOTIONS[name])]
     for setting, value in settings.items():
         if setting not in known:
@@ -209,6 +209,6 @@ def _mixing(
         raise InputError(f"mixing {kind!r} draws a dot in the plane, not in {motion.dims} dimensions; use 'network'")
     if view is not None:
         check_number("view", view)
-        check_setting("view", view, 0 < view < np.inf, "positive, in units of the position")
+        check_condition("view", view, 0 < view < np.inf, "positive, in units of the position")
     width = view if view is not None else 3.0 if published else max(3.0, motion.extent(n_frames))
     return DotImage(size, float(width), clamped=published, swirled=kind == "swirl")

@@ -9,7 +9,7 @@ import numpy as np
 
 from kalmanssl.datasets.motions import Motion, Trajectories
 from kalmanssl.datasets.process_noise import PROCESS_NOISES, unit_noise
-from kalmanssl.utils.validation import check_known, check_setting
+from kalmanssl.utils.validation import check_choice, check_condition
 
 __all__ = ["Oscillators", "Sphere"]
 
@@ -48,9 +48,9 @@ class Oscillators(Motion):
     starts_at_full_noise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_setting("dims", self.dims, self.dims in range(2, 11), "a whole number from 2 to 10")
+        check_condition("dims", self.dims, self.dims in range(2, 11), "a whole number from 2 to 10")
         self._check_rates()
-        check_known("process_noise", self.process_noise, tuple(PROCESS_NOISES))
+        check_choice("process_noise", self.process_noise, tuple(PROCESS_NOISES))
 
     def extent(self, n_frames: int) -> float:
         """Bound of the noiseless attractor, |s| <= 0.9 sqrt(dims) / (1 - 0.5), plus five deviations of the noise."""
@@ -108,9 +108,9 @@ class Sphere(Motion):
     starts_at_full_noise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_setting("dims", self.dims, self.dims == 3, "3 for this motion ('oscillators' has 2 to 10)")
+        check_condition("dims", self.dims, self.dims == 3, "3 for this motion ('oscillators' has 2 to 10)")
         v = self.process_variance
-        check_setting("process_variance", v, 0 < v < np.inf, "positive (it is 1 / kappa)")
+        check_condition("process_variance", v, 0 < v < np.inf, "positive (it is 1 / kappa)")
 
     def draw(self, seed: np.random.SeedSequence, n_videos: int, n_frames: int, published: bool) -> Trajectories:
         """Draw trajectories, see `Motion.draw`; there is no published generator of these."""

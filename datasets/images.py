@@ -21,7 +21,7 @@ from kalmanssl.datasets.image_files import (
 )
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array
-from kalmanssl.utils.validation import check_known, check_setting, check_whole
+from kalmanssl.utils.validation import check_choice, check_condition, check_integer
 
 __all__ = ["ClassPairs", "Images"]
 
@@ -98,14 +98,14 @@ class Images:
             If there is nothing to read, a file is broken, sizes or channels differ, a class is not among `classes`,
             or the pixels would not fit into memory.
         """
-        check_known("on_error", on_error, ("raise", "skip"))
+        check_choice("on_error", on_error, ("raise", "skip"))
         if channels not in (None, 1, 3):
             raise InputError(f"channels must be 1 (gray) or 3 (color), got {channels!r}")
         for name, value in (("size", size), ("max_per_class", max_per_class)):
             if value is not None:
-                check_whole(name, value, 1)
-        check_whole("random_state", random_state, 0)
-        check_setting("path", path, isinstance(path, str | os.PathLike), "a folder or a zip")
+                check_integer(name, value, 1)
+        check_integer("random_state", random_state, 0)
+        check_condition("path", path, isinstance(path, str | os.PathLike), "a folder or a zip")
         pillow()
         path = Path(path)
         files = list_images(path, split)
@@ -182,7 +182,7 @@ class Images:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 
-        check_known("split", split, ("train", "test"))
+        check_choice("split", split, ("train", "test"))
         values, labels = load_digits(return_X_y=True)
         train, test = train_test_split(np.arange(len(labels)), test_size=_DIGITS_TEST, stratify=labels, random_state=0)
         rows = np.sort(train if split == "train" else test)
@@ -214,8 +214,8 @@ class Images:
 
     def subset(self, max_per_class: int, random_state: int = 0) -> Images:
         """Return at most so many images of each class (of all, without labels), drawn with a seed, order kept."""
-        check_whole("max_per_class", max_per_class, 1)
-        check_whole("random_state", random_state, 0)
+        check_integer("max_per_class", max_per_class, 1)
+        check_integer("random_state", random_state, 0)
         rng = np.random.default_rng(random_state)
         labels = np.zeros(len(self), int) if self.labels is None else self.labels
         rows = [rng.permutation(np.flatnonzero(labels == k))[:max_per_class] for k in np.unique(labels)]
@@ -223,7 +223,7 @@ class Images:
 
     def resize(self, size: int) -> Images:
         """Return the central square of every image at `size` by `size` pixels (bicubic, by pillow)."""
-        check_whole("size", size, 1)
+        check_integer("size", size, 1)
         image = pillow()
         pixels = np.empty((*self.images.shape[:2], size, size), np.uint8)
         for i, planes in enumerate(self.images):
@@ -261,7 +261,7 @@ class ClassPairs:
     def __init__(self, images: Images, random_state: int = 0) -> None:
         if images.labels is None:
             raise InputError("pairs of one class need labels: make the images from class folders or pass labels=")
-        check_whole("random_state", random_state, 0)
+        check_integer("random_state", random_state, 0)
         counts = np.bincount(images.labels, minlength=len(images.classes))
         single = np.flatnonzero(counts == 1)
         if len(single):
@@ -273,8 +273,8 @@ class ClassPairs:
 
     def draw(self, n_pairs: int, number: int = 0) -> np.ndarray:
         """Return the indices (n_pairs, 2) of the pairs of epoch `number`; each epoch has a stream of its own."""
-        check_whole("n_pairs", n_pairs, 1)
-        check_whole("number", number, 0)
+        check_integer("n_pairs", n_pairs, 1)
+        check_integer("number", number, 0)
         rng = np.random.default_rng(np.random.SeedSequence(self.random_state, spawn_key=(number,)))
         group = rng.integers(len(self._counts), size=n_pairs)
         counts = self._counts[group]

@@ -14,7 +14,7 @@ from scipy.special import ive
 
 from kalmanssl.datasets.process_noise import PROCESS_NOISES, unit_noise
 from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import check_known, check_setting
+from kalmanssl.utils.validation import check_choice, check_condition
 
 __all__ = ["Circular", "CircularJumps", "Figure8", "Motion", "Square", "Trajectories", "Wobbly"]
 
@@ -66,7 +66,7 @@ class Motion:
     starts_at_full_noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_setting("dims", self.dims, self.dims == 2, "2 for this motion ('oscillators' has 2 to 10)")
+        check_condition("dims", self.dims, self.dims == 2, "2 for this motion ('oscillators' has 2 to 10)")
 
     def extent(self, n_frames: int) -> float:
         """Bound on the absolute value of each coordinate over so many frames (all but certain, with noise)."""
@@ -96,9 +96,9 @@ class Motion:
     def _check_rates(self) -> None:
         for name in ("dt", "period"):
             value = getattr(self, name, 1.0)
-            check_setting(name, value, 0 < value < np.inf, "positive")
+            check_condition(name, value, 0 < value < np.inf, "positive")
         variance = getattr(self, "process_variance", 0.0)
-        check_setting("process_variance", variance, 0 <= variance < np.inf, "0 or more")
+        check_condition("process_variance", variance, 0 <= variance < np.inf, "0 or more")
 
 
 def _start(rng: np.random.Generator, n_videos: int, published: bool) -> np.ndarray:
@@ -145,7 +145,7 @@ class Circular(Motion):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_rates()
-        check_setting("jump_rate", self.jump_rate, 0 <= self.jump_rate <= 1, "a probability per frame, 0 to 1")
+        check_condition("jump_rate", self.jump_rate, 0 <= self.jump_rate <= 1, "a probability per frame, 0 to 1")
 
     def draw(self, seed: np.random.SeedSequence, n_videos: int, n_frames: int, published: bool) -> Trajectories:
         """Draw trajectories, see `Motion.draw`."""
@@ -265,7 +265,7 @@ class Wobbly(Motion):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_rates()
-        check_known("process_noise", self.process_noise, tuple(PROCESS_NOISES))
+        check_choice("process_noise", self.process_noise, tuple(PROCESS_NOISES))
 
     def extent(self, n_frames: int) -> float:
         """Bound that fewer than one video in ten thousand passes: the radius diffuses like a walk in the plane."""

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import check_seed, check_whole
+from kalmanssl.utils.validation import check_integer, check_seed
 
 __all__ = ["ornstein_uhlenbeck", "stationary_variance"]
 
@@ -54,7 +54,7 @@ def ornstein_uhlenbeck(
         If a number is out of its range.
     """
     rates, variance = np.atleast_1d(np.asarray(pull, dtype=float)), np.atleast_1d(stationary_variance(pull, volatility))
-    check_whole("steps", steps, 1)
+    check_integer("steps", steps, 1)
     _check_positive("dt", dt)
     check_seed(random_state)
     rng = np.random.default_rng(random_state)

@@ -12,7 +12,7 @@ import numpy as np
 from kalmanssl.datasets.motions import Motion
 from kalmanssl.datasets.rendering import Mixing
 from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import check_known, check_whole
+from kalmanssl.utils.validation import check_choice, check_integer
 
 __all__ = ["SPLITS", "DotVideos", "VideoSource", "network_seed"]
 
@@ -207,9 +207,9 @@ class DotVideos:
         InputError
             If the batch size or the start is no whole number, or `fresh` is unknown.
         """
-        check_whole("batch_size", batch_size, 1)
-        check_whole("start", start, 0)
-        check_known("fresh", fresh, ("trajectories", "noise"))
+        check_integer("batch_size", batch_size, 1)
+        check_integer("start", start, 0)
+        check_choice("fresh", fresh, ("trajectories", "noise"))
         return self._batches(int(batch_size), fresh == "noise", int(start))
 
     def _batches(self, batch_size: int, noise_only: bool, number: int) -> Iterator[DotVideos]:

@@ -1,7 +1,7 @@
-"""The errors that a caller can act on.
+"""Exceptions and warnings.
 
-Everything that a user can correct raises `InputError`, in every sub-package; the command line prints its message on one
-line and exits with code 2.
+Wrong input raises `InputError` in every sub-package. The command line prints its message on one line and exits with
+code 2.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ class InputError(ValueError):
 
 
 class NotFiniteError(InputError):
-    """Numbers that are NaN or infinite; before the first step of a training it is the input, later it diverged."""
+    """Values that are NaN or infinite. After the first step of training it means that training diverged."""
 
 
 class CollapseError(RuntimeError):
-    """The latents lost their variance or entropy during training; the last good weights are kept."""
+    """The latents lost their variance or entropy during training; the model has its last good weights."""
 
 
 class DivergenceError(RuntimeError):
-    """The loss or the parameters stopped being finite during training; the last good weights are kept."""
+    """The loss or the gradient became NaN or infinite during training; the model has its last good weights."""
 
 
 class RecordingWarning(UserWarning):
-    """Something in a file was read differently from how it is written; the recording's notes say what."""
+    """A value in a file was corrected on reading; `Recording.notes` has the details."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error of another library says, as far as it goes into a message of one line."""
+    """Return the first line of the message of an error, for use in a message of one line."""
     return (str(error).splitlines() or [type(error).__name__])[0]

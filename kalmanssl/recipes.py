@@ -32,7 +32,7 @@ from kalmanssl.models import LDM, Categories, Euclidean, PairLatentModel, PairMo
 from kalmanssl.networks import mlp
 from kalmanssl.utils.text import format_parts
 from kalmanssl.utils.torch_ops import seeded
-from kalmanssl.utils.validation import check_positive, check_whole, unknown_name
+from kalmanssl.utils.validation import check_integer, check_positive, unknown_name_error
 
 __all__ = [
     "RECIPES",
@@ -104,7 +104,7 @@ class Recipe:
         for name, widths in (("dim", (self.dim,)), ("hidden", self.hidden), ("predictor", (self.predictor,))):
             for width in widths:
                 if width is not None:
-                    check_whole(name, width, 1)
+                    check_integer(name, width, 1)
 
     def build(self, backbone: nn.Module, n_features: int, *, random_state: int | None = None) -> PairModel:
         """Make the model.
@@ -122,7 +122,7 @@ class Recipe:
         InputError
             If the parts do not fit together.
         """
-        check_whole("n_features", n_features, 1)
+        check_integer("n_features", n_features, 1)
         with seeded(random_state):
             projector = mlp((n_features, *self.hidden, self.dim), batch_norm=self.batch_norm)
             if self.output_norm:
@@ -160,7 +160,7 @@ class Recipe:
 
 def _check(dim: int, least: int = 1, **positive: float) -> None:
     """Check the settings of a recipe by the names that it has for them, before anything is made of them."""
-    check_whole("dim", dim, least)
+    check_integer("dim", dim, least)
     for name, value in positive.items():
         check_positive(name, value)
 
@@ -339,7 +339,7 @@ def make_recipe(name: str, **settings: Any) -> Recipe:
         If there is none of that name, or it does not know a setting.
     """
     if not isinstance(name, str) or name not in RECIPES:
-        raise unknown_name("recipe", name, RECIPES)
+        raise unknown_name_error("recipe", name, RECIPES)
     try:
         return RECIPES[name](**settings)
     except TypeError as error:

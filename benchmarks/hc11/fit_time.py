@@ -19,7 +19,7 @@ from suite import RESULTS, cli_errors, err_console
 
 from hc11.methods import FULL, QUICK, Preset, run_cebra, run_ours
 from hc11.recording import Data, limit_threads, load, score
-from kalmanssl.utils.validation import unknown_name
+from kalmanssl.utils.validation import unknown_name_error
 
 __all__ = ["main"]
 
@@ -41,7 +41,7 @@ def main(
         names = list(only or NAMES)
         for name in names:
             if name not in NAMES:
-                raise unknown_name("method", name, NAMES)
+                raise unknown_name_error("method", name, NAMES)
         settings = {"data": data and data.name, "quick": quick, "threads": threads}
         results = Results(out, settings, machine_facts(threads), ("name", "seed"))
         limit_threads(threads)

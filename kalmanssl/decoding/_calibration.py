@@ -19,7 +19,7 @@ import numpy as np
 from kalmanssl.decoding._circular import wrap
 from kalmanssl.decoding._crps import quantile_crps
 from kalmanssl.decoding._predictive import Predictive
-from kalmanssl.utils.validation import check_positive, check_setting, check_whole
+from kalmanssl.utils.validation import check_condition, check_integer, check_positive
 
 __all__ = ["Calibration", "CalibrationSettings", "HeldOutErrors"]
 
@@ -60,17 +60,17 @@ class CalibrationSettings:
     max_bins: int = 4000
 
     def __post_init__(self) -> None:
-        check_whole("min_blocks", self.min_blocks, 2)
-        check_whole("n_folds", self.n_folds, 1)
-        check_whole("max_bins", self.max_bins, 1)
+        check_integer("min_blocks", self.min_blocks, 2)
+        check_integer("n_folds", self.n_folds, 1)
+        check_integer("max_bins", self.max_bins, 1)
         fraction, gain = self.first_fold_fraction, self.min_improvement
-        check_setting("first_fold_fraction", fraction, 0 < fraction < 1, "inside (0, 1)")
-        check_setting("min_improvement", gain, 0 <= gain < 1, "at least 0 and below 1")
+        check_condition("first_fold_fraction", fraction, 0 < fraction < 1, "inside (0, 1)")
+        check_condition("min_improvement", gain, 0 <= gain < 1, "at least 0 and below 1")
         for name in ("noise_grid", "refinement_grid"):
             grid = tuple(getattr(self, name))
             object.__setattr__(self, name, grid)  # a saved state has a list
-            check_setting(name, grid, len(grid) > 0, "at least one number")
-            check_setting(name, grid, all(0 <= value < math.inf for value in grid), "finite and not negative")
+            check_condition(name, grid, len(grid) > 0, "at least one number")
+            check_condition(name, grid, all(0 <= value < math.inf for value in grid), "finite and not negative")
         for value in self.refinement_grid:
             check_positive("refinement_grid", value)
 

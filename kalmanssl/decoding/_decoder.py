@@ -24,7 +24,7 @@ from kalmanssl.decoding._readout import Readout
 from kalmanssl.decoding._results import DecodedPosition, check_level
 from kalmanssl.decoding._sklearn_readout import SklearnReadout, SklearnReadoutSettings
 from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import check_setting
+from kalmanssl.utils.validation import check_condition
 
 __all__ = ["PositionDecoder"]
 
@@ -177,7 +177,7 @@ class PositionDecoder(BaseEstimator):
         check_level(self.level)
         for name, expected in (("calibration_settings", CalibrationSettings), ("drift_settings", DriftSettings)):
             value = getattr(self, name)
-            check_setting(name, value, value is None or isinstance(value, expected), f"{expected.__name__} or None")
+            check_condition(name, value, value is None or isinstance(value, expected), f"{expected.__name__} or None")
 
     def _fit_readout(self, samples: Samples, rng: np.random.Generator) -> tuple[Drift, Readout]:
         """Return the drift of the behavior, and a readout of the behavior as it would be at the last bin."""

@@ -23,7 +23,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from kalmanssl.decoding._circular import Periods, difference
 from kalmanssl.utils.segments import segment_index
-from kalmanssl.utils.validation import check_positive, check_setting, check_whole
+from kalmanssl.utils.validation import check_condition, check_integer, check_positive
 
 __all__ = ["Drift", "DriftSettings", "TrainTestBlock", "improves_held_out", "motion_direction"]
 
@@ -63,14 +63,14 @@ class DriftSettings:
     ridge_alphas: tuple[float, ...] = tuple(np.logspace(-2, 3, 11).tolist())
 
     def __post_init__(self) -> None:
-        check_whole("n_neighbors", self.n_neighbors, 1)
-        check_whole("max_bins", self.max_bins, 2)
+        check_integer("n_neighbors", self.n_neighbors, 1)
+        check_integer("max_bins", self.max_bins, 2)
         for name in ("min_time_apart", "max_error_ratio", "huber_threshold", "direction_half_width"):
             check_positive(name, getattr(self, name))
         object.__setattr__(self, "ridge_alphas", tuple(self.ridge_alphas))  # a saved state has a list
         for alpha in self.ridge_alphas:
             check_positive("ridge_alphas", alpha)
-        check_setting("ridge_alphas", self.ridge_alphas, len(self.ridge_alphas) > 0, "at least one number")
+        check_condition("ridge_alphas", self.ridge_alphas, len(self.ridge_alphas) > 0, "at least one number")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from sklearn.linear_model import RidgeCV
 from kalmanssl.data import Covariances
 from kalmanssl.decoding._circular import Periods, embed_circular, unembed_circular
 from kalmanssl.decoding._predictive import Predictive, ScalePredictive
-from kalmanssl.utils.validation import check_positive, check_setting
+from kalmanssl.utils.validation import check_condition, check_positive
 
 __all__ = ["LinearReadout", "LinearReadoutSettings"]
 
@@ -40,9 +40,9 @@ class LinearReadoutSettings:
         object.__setattr__(self, "ridge_alphas", tuple(self.ridge_alphas))  # a saved state has a list
         for alpha in self.ridge_alphas:
             check_positive("ridge_alphas", alpha)
-        check_setting("ridge_alphas", self.ridge_alphas, len(self.ridge_alphas) > 0, "at least one number")
+        check_condition("ridge_alphas", self.ridge_alphas, len(self.ridge_alphas) > 0, "at least one number")
         name, fraction = "max_posterior_fraction", self.max_posterior_fraction
-        check_setting(name, fraction, 0 < fraction < 1, "inside (0, 1)")
+        check_condition(name, fraction, 0 < fraction < 1, "inside (0, 1)")
 
 
 class LinearReadout:

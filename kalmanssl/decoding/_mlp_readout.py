@@ -20,7 +20,7 @@ from torch import Tensor
 from kalmanssl.data import Covariances
 from kalmanssl.decoding._circular import Periods
 from kalmanssl.decoding._predictive import GridPredictive, Predictive
-from kalmanssl.utils.validation import check_positive, check_setting, check_whole
+from kalmanssl.utils.validation import check_condition, check_integer, check_positive
 
 __all__ = ["MLPReadout", "MLPReadoutSettings"]
 
@@ -71,16 +71,16 @@ class MLPReadoutSettings:
     uniform_fraction: float = 1e-3
 
     def __post_init__(self) -> None:
-        check_whole("n_cells", self.n_cells, 2)
+        check_integer("n_cells", self.n_cells, 2)
         for name in ("n_networks", "hidden", "n_steps", "batch_size"):
-            check_whole(name, getattr(self, name), 1)
+            check_integer(name, getattr(self, name), 1)
         check_positive("learning_rate", self.learning_rate)
         for name in ("margin", "weight_decay", "log_score_weight"):
             value = getattr(self, name)
-            check_setting(name, value, 0 <= value < math.inf, "at least 0 and finite")
+            check_condition(name, value, 0 <= value < math.inf, "at least 0 and finite")
         for name in ("warmup_fraction", "dropout", "uniform_fraction"):
             value = getattr(self, name)
-            check_setting(name, value, 0 <= value < 1, "at least 0 and below 1")
+            check_condition(name, value, 0 <= value < 1, "at least 0 and below 1")
 
 
 class MLPReadout:

@@ -13,7 +13,7 @@ from kalmanssl.data import Covariances
 from kalmanssl.decoding._circular import Periods, difference, embed_circular, unembed_circular
 from kalmanssl.decoding._predictive import Predictive, ScalePredictive
 from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import check_setting, check_whole
+from kalmanssl.utils.validation import check_condition, check_integer
 
 __all__ = ["SklearnReadout", "SklearnReadoutSettings"]
 
@@ -46,12 +46,12 @@ class SklearnReadoutSettings:
     n_posterior_draws: int = 8
 
     def __post_init__(self) -> None:
-        check_whole("n_folds", self.n_folds, 2)
-        check_whole("n_neighbors", self.n_neighbors, 1)
-        check_whole("max_reference_bins", self.max_reference_bins, 2)
-        check_whole("n_posterior_draws", self.n_posterior_draws, 1)
+        check_integer("n_folds", self.n_folds, 2)
+        check_integer("n_neighbors", self.n_neighbors, 1)
+        check_integer("max_reference_bins", self.max_reference_bins, 2)
+        check_integer("n_posterior_draws", self.n_posterior_draws, 1)
         fraction = self.min_scale_fraction
-        check_setting("min_scale_fraction", fraction, 0 <= fraction < 1, "at least 0 and below 1")
+        check_condition("min_scale_fraction", fraction, 0 <= fraction < 1, "at least 0 and below 1")
 
 
 class SklearnReadout:

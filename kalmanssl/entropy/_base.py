@@ -14,7 +14,7 @@ from kalmanssl.errors import InputError, NotFiniteError
 from kalmanssl.utils.distributed import all_gather
 from kalmanssl.utils.precision import no_autocast, to_float32
 from kalmanssl.utils.torch_ops import rows_not_finite
-from kalmanssl.utils.validation import check_whole
+from kalmanssl.utils.validation import check_integer
 
 __all__ = [
     "EntropyEstimator",
@@ -56,7 +56,7 @@ class EntropyEstimator(ABC):
 
     def __post_init__(self) -> None:
         if self.max_samples is not None:
-            check_whole("max_samples", self.max_samples, 2)
+            check_integer("max_samples", self.max_samples, 2)
 
     def __call__(self, v: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Estimate the entropy of the distribution that the rows of `v` were drawn from.

@@ -11,7 +11,7 @@ from torch import Tensor
 from kalmanssl.distributions import check_probabilities
 from kalmanssl.entropy._base import EntropyEstimator
 from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import check_whole
+from kalmanssl.utils.validation import check_integer
 
 __all__ = ["CategoricalEntropy"]
 
@@ -43,7 +43,7 @@ class CategoricalEntropy(EntropyEstimator):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.categories is not None:
-            check_whole("categories", self.categories, 2)
+            check_integer("categories", self.categories, 2)
 
     def _check_space(self, v: Tensor) -> None:
         n = self.categories or v.shape[1]

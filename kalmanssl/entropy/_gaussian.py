@@ -12,7 +12,7 @@ from torch import Tensor
 from kalmanssl.entropy._base import EntropyEstimator, check_not_identical, identical_error, rescale
 from kalmanssl.errors import InputError
 from kalmanssl.utils.torch_ops import gram
-from kalmanssl.utils.validation import check_number, check_whole
+from kalmanssl.utils.validation import check_integer, check_number
 
 __all__ = ["LogDetEntropy", "PublishedLogDetEntropy", "VarianceCovarianceEntropy"]
 
@@ -125,7 +125,7 @@ class PublishedLogDetEntropy(EntropyEstimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("dim", self.dim, 2)
+        check_integer("dim", self.dim, 2)
 
     def _entropy(self, v: Tensor) -> Tensor:
         if v.shape[1] not in (self.dim, 2 * self.dim):
@@ -178,7 +178,7 @@ class VarianceCovarianceEntropy(EntropyEstimator):
                 wanted = "positive" if name == "target" else "not negative"
                 raise InputError(f"{name} must be finite and {wanted}, got {value}")
         if self.pooled_dim is not None:
-            check_whole("pooled_dim", self.pooled_dim, 1)
+            check_integer("pooled_dim", self.pooled_dim, 1)
 
     def _entropy(self, v: Tensor) -> Tensor:
         _check_two(len(v))

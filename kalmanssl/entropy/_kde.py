@@ -19,7 +19,7 @@ from kalmanssl.distributions import check_probabilities, check_unit_length, log_
 from kalmanssl.entropy._base import EntropyEstimator, check_not_identical, identical_error, rescale, split_latents
 from kalmanssl.errors import InputError
 from kalmanssl.utils.torch_ops import gram
-from kalmanssl.utils.validation import check_positive, check_whole
+from kalmanssl.utils.validation import check_integer, check_positive
 
 __all__ = ["DirichletKDEEntropy", "GaussianKDEEntropy", "VonMisesFisherKDEEntropy"]
 
@@ -131,7 +131,7 @@ class VonMisesFisherKDEEntropy(_KernelDensityEntropy):
         super().__post_init__()
         _check_width("concentration", self.concentration)
         if self.sphere_dim is not None:
-            check_whole("sphere_dim", self.sphere_dim, 2)
+            check_integer("sphere_dim", self.sphere_dim, 2)
 
     def _check_space(self, v: Tensor) -> None:
         check_unit_length(split_latents(v, self.sphere_dim or v.shape[1], "sphere_dim"), "v")
@@ -186,7 +186,7 @@ class DirichletKDEEntropy(_KernelDensityEntropy):
         super().__post_init__()
         check_positive("precision", self.precision)
         if self.simplex_dim is not None:
-            check_whole("simplex_dim", self.simplex_dim, 2)
+            check_integer("simplex_dim", self.simplex_dim, 2)
 
     def _check_space(self, v: Tensor) -> None:
         check_probabilities(split_latents(v, self.simplex_dim or v.shape[1], "simplex_dim"), "v")

@@ -12,7 +12,7 @@ from torch import Tensor
 from kalmanssl.distributions import check_unit_length
 from kalmanssl.entropy._base import EntropyEstimator, identical_error, rescale, split_latents
 from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import check_number, check_whole
+from kalmanssl.utils.validation import check_integer, check_number
 
 __all__ = ["KNNEntropy"]
 
@@ -63,13 +63,13 @@ class KNNEntropy(EntropyEstimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_whole("k", self.k, 1)
+        check_integer("k", self.k, 1)
         if self.clip_quantile is not None:
             check_number("clip_quantile", self.clip_quantile)
             if not 0 < self.clip_quantile <= 1:
                 raise InputError(f"clip_quantile must lie in (0, 1] or be None, got {self.clip_quantile}")
         if self.sphere_dim is not None:
-            check_whole("sphere_dim", self.sphere_dim, 2)
+            check_integer("sphere_dim", self.sphere_dim, 2)
 
     def _check_space(self, v: Tensor) -> None:
         if self.sphere_dim is not None:

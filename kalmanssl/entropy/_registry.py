@@ -32,7 +32,7 @@ from kalmanssl.entropy._kde import DirichletKDEEntropy, GaussianKDEEntropy, VonM
 from kalmanssl.entropy._knn import KNNEntropy
 from kalmanssl.entropy._stop_gradient import StopGradientEntropy, conditional_entropy
 from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import unknown_name
+from kalmanssl.utils.validation import unknown_name_error
 
 __all__ = [
     "ENTROPIES",
@@ -100,11 +100,11 @@ def make_entropy(
         If there is no estimator of that name, it does not know a setting or makes no sense in that space.
     """
     if space not in SPACES:
-        raise unknown_name("space", space, SPACES)
+        raise unknown_name_error("space", space, SPACES)
     if not isinstance(entropy, str):
         return _passed_through(entropy, space, settings)
     if entropy not in ENTROPIES:
-        raise unknown_name("entropy estimator", entropy, ENTROPIES)
+        raise unknown_name_error("entropy estimator", entropy, ENTROPIES)
     chosen = next((one for one in ENTROPIES[entropy] if space in one.spaces), None)
     if chosen is None:
         raise InputError(f"entropy {entropy!r} is not for latents on the {space}: {_reason(entropy, space)}")

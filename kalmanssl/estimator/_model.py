@@ -15,7 +15,7 @@ from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS, interleaved_activi
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
 from kalmanssl.networks import NoiseHead, WindowEncoder, check_encoder, make_noise
 from kalmanssl.training import deinterleave
-from kalmanssl.utils.validation import check_whole
+from kalmanssl.utils.validation import check_integer
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
@@ -26,7 +26,7 @@ __all__ = ["build_model", "history_per_bin", "infer", "objective_per_bin"]
 def build_model(estimator: KalmanSSL) -> SequenceModel:
     """Return the untrained model for the settings of an estimator and the data that its `fit` has seen."""
     for name in ("latent_dim", "state_dim", "encoder_window", "bins_per_step"):
-        check_whole(name, getattr(estimator, name), 1)
+        check_integer(name, getattr(estimator, name), 1)
     is_counts = estimator.normalize_ in COUNT_NORMALIZATIONS
     n_features, latent_dim, state_dim = estimator.n_features_in_, estimator.latent_dim, estimator.state_dim
     if estimator.encoder is None:

@@ -31,7 +31,7 @@ from kalmanssl.ica._source_densities import (
     make_density,
 )
 from kalmanssl.utils.arrays import as_floats, without_tensors
-from kalmanssl.utils.validation import check_number, check_setting, check_whole
+from kalmanssl.utils.validation import check_condition, check_integer, check_number
 
 __all__ = [
     "DENSITIES",
@@ -265,9 +265,9 @@ class LinearICA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         if self.unmixing not in ("free", "rotation"):
             raise InputError(f"unmixing must be 'free' or 'rotation', got {self.unmixing!r}", parameter="unmixing")
         for name in ("n_starts", "max_iter"):
-            check_whole(name, getattr(self, name), 1)
+            check_integer(name, getattr(self, name), 1)
         check_number("tol", self.tol)
-        check_setting("tol", self.tol, self.tol > 0, "above 0")
+        check_condition("tol", self.tol, self.tol > 0, "above 0")
         density = make_density(self.density)
         if isinstance(density, GaussianSources):
             if self.unmixing == "free":

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import check_number, unknown_name
+from kalmanssl.utils.validation import check_number, unknown_name_error
 
 __all__ = [
     "DENSITIES",
@@ -139,7 +139,7 @@ def make_density(density: str | SourceDensity) -> SourceDensity:
             raise InputError(message, parameter="density")
         return density
     if density not in DENSITIES:
-        raise unknown_name("density", density, DENSITIES)
+        raise unknown_name_error("density", density, DENSITIES)
     return DENSITIES[density]
 
 

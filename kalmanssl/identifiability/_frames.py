@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import check_whole
+from kalmanssl.utils.validation import check_integer
 
 __all__ = ["Frames", "as_segments", "as_sequences", "check_same_frames", "covariance_sequences", "flatten"]
 
@@ -61,7 +61,7 @@ def flatten(
     def concatenate(parts: Sequence[np.ndarray]) -> np.ndarray:
         return np.concatenate([part[burn_in:] for part in parts])
 
-    check_whole("burn_in", burn_in, 0)
+    check_integer("burn_in", burn_in, 0)
     z = concatenate(latents)
     least = max(MIN_FRAMES, 20 * z.shape[1])
     if len(z) < least:

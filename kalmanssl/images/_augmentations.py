@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
 from kalmanssl.images._operations import adjust_colors, resample, resampling_matrix, rotate_and_shift
-from kalmanssl.utils.validation import check_number, check_whole
+from kalmanssl.utils.validation import check_integer, check_number
 
 __all__ = ["AUGMENTATIONS", "Augmentation", "PairAugmentation"]
 
@@ -176,7 +176,7 @@ class PairAugmentation(nn.Module):
         super().__init__()
         self.augmentations = _settings_of_both_views(augmentation)
         if size is not None:
-            check_whole("size", size, 1)
+            check_integer("size", size, 1)
         if any(one.blur > 0 for one in self.augmentations):
             _kornia()
         self.size = size

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
 from kalmanssl.utils.torch_ops import seeded
-from kalmanssl.utils.validation import check_known, check_whole
+from kalmanssl.utils.validation import check_choice, check_integer
 
 __all__ = ["ResNet18", "SmallConvEncoder"]
 
@@ -54,8 +54,8 @@ class ResNet18(nn.Module):
 
     def __init__(self, channels: int = 3, stem: str = "cifar", *, random_state: int | None = None) -> None:
         super().__init__()
-        check_whole("channels", channels, 1)
-        check_known("stem", stem, _STEMS)
+        check_integer("channels", channels, 1)
+        check_choice("stem", stem, _STEMS)
         self.channels = channels
         with seeded(random_state):
             first = (
@@ -115,7 +115,7 @@ class SmallConvEncoder(nn.Module):
     def __init__(self, channels: int, size: int, features: int = 256, *, random_state: int | None = None) -> None:
         super().__init__()
         for name, value, least in (("channels", channels, 1), ("size", size, _MIN_MAP_SIZE), ("features", features, 8)):
-            check_whole(name, value, least)
+            check_integer(name, value, least)
         if features % 8:
             raise InputError(f"features must be a multiple of 8, got {features}", parameter="features")
         self.channels, self.size, self.n_features = channels, size, features

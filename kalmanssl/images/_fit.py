@@ -14,7 +14,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.models import PairModel
 from kalmanssl.training import PairBatches, TrainingSettings, train
 from kalmanssl.utils.torch_ops import evaluating
-from kalmanssl.utils.validation import check_whole
+from kalmanssl.utils.validation import check_integer
 
 if TYPE_CHECKING:
     from kalmanssl.datasets.images import Images
@@ -105,7 +105,7 @@ def fit_images(
             f"augmentation must be callable and return two views, such as PairAugmentation(); got {augmentation!r}",
             parameter="augmentation",
         )
-    check_whole("random_state", random_state, 0)
+    check_integer("random_state", random_state, 0)
     pixels = torch.from_numpy(images.images)
 
     def views(chosen: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ from kalmanssl.kalman._moments import INNOVATION_COV
 from kalmanssl.kalman._results import FilterResult
 from kalmanssl.kalman._validation import check_mask, check_tensor, name_shapes, wrong_shape, wrong_value
 from kalmanssl.kalman._whitening import whiten
-from kalmanssl.utils.validation import check_whole
+from kalmanssl.utils.validation import check_integer
 
 __all__ = ["InnovationDiagnostics", "diagnose_innovations", "innovation_diagnostics"]
 
@@ -208,7 +208,7 @@ def diagnose_innovations(
     NotPositiveDefiniteError
         If an innovation covariance is not positive definite (a subclass of `InputError`).
     """
-    check_whole("lags", lags, 1)
+    check_integer("lags", lags, 1)
     if not 0 < level < 1:
         raise wrong_value("level", f"expected a number between 0 and 1, got {level!r}")
     innovation, cov, seen = _check(innovation, innovation_cov, mask)

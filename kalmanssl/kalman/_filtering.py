@@ -22,7 +22,7 @@ from kalmanssl.kalman._validation import (
     check_state_size,
 )
 from kalmanssl.kalman.backends import BACKENDS, LOG_2PI, number_observed, predict, update
-from kalmanssl.utils.validation import check_known
+from kalmanssl.utils.validation import check_choice
 
 __all__ = ["kalman_filter", "kalman_step", "run_filter"]
 
@@ -116,7 +116,7 @@ def kalman_filter(
     check_precision(precision, y)
     batch, time, obs = y.shape
     model = check_model(y, batch, time, A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=obs)
-    check_known("implementation", implementation, tuple(BACKENDS))
+    check_choice("implementation", implementation, tuple(BACKENDS))
     return run_filter(model, observations, y.dtype, precision, implementation)
 
 

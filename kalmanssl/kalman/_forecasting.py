@@ -10,7 +10,7 @@ from kalmanssl.kalman._model import Model, as_covariance
 from kalmanssl.kalman._results import ForecastResult
 from kalmanssl.kalman._validation import check_model, check_state, check_state_size
 from kalmanssl.kalman.backends import predict
-from kalmanssl.utils.validation import check_whole
+from kalmanssl.utils.validation import check_integer
 
 __all__ = ["forecast", "run_forecast"]
 
@@ -59,7 +59,7 @@ def forecast(
     tensor([2., 3., 4.])
     """
     check_state(mean, cov)
-    check_whole("steps", steps, 1)
+    check_integer("steps", steps, 1)
     model = check_model(mean, mean.shape[0], steps, A=A, Q=Q, C=C, R=R, b=b)
     check_state_size(mean, model.A.shape[-1])
     return run_forecast(model, mean, cov, steps)

@@ -12,7 +12,7 @@ from kalmanssl.kalman._results import PriorSample
 from kalmanssl.kalman._smoothing import backward_process
 from kalmanssl.kalman._validation import check_generator, check_model, check_observations
 from kalmanssl.kalman.backends import AffineScan, filter_auto
-from kalmanssl.utils.validation import check_whole
+from kalmanssl.utils.validation import check_integer
 
 __all__ = ["draw_posterior", "draw_prior", "sample_posterior", "sample_prior"]
 
@@ -52,8 +52,8 @@ def sample_prior(
         If an argument has a wrong type, shape or value.
     """
     check_generator(generator)
-    check_whole("batch", batch, 1)
-    check_whole("time", time, 1)
+    check_integer("batch", batch, 1)
+    check_integer("time", time, 1)
     model = check_model(A, batch, time, A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0)
     return draw_prior(model, batch, time, generator)
 
@@ -117,7 +117,7 @@ def sample_posterior(
     Forward filtering, backward sampling: Frühwirth-Schnatter, J. Time Series Anal. 15 (1994) 183-202.
     """
     check_generator(generator)
-    check_whole("n_samples", n_samples, 1)
+    check_integer("n_samples", n_samples, 1)
     observations = check_observations(y, mask)
     model = check_model(y, *y.shape[:2], A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=y.shape[2])
     return draw_posterior(model, observations, n_samples, y.dtype, generator)

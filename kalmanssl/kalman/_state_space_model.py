@@ -19,7 +19,7 @@ from kalmanssl.kalman._results import FilterResult, ForecastResult, PriorSample,
 from kalmanssl.kalman._sampling import draw_posterior, draw_prior
 from kalmanssl.kalman._smoothing import run_smoother
 from kalmanssl.kalman._validation import check_generator, check_model, check_observations, check_sizes, wrong_value
-from kalmanssl.utils.validation import check_positive, check_whole
+from kalmanssl.utils.validation import check_integer, check_positive
 
 __all__ = ["LinearGaussianSSM"]
 
@@ -122,8 +122,8 @@ class LinearGaussianSSM:
             A is 0.9 times a random rotation; Q and R are diagonal; P0 is the stationary covariance, which is the
             identity.
         """
-        check_whole("state_dim", state_dim, 1)
-        check_whole("obs_dim", obs_dim, 1)
+        check_integer("state_dim", state_dim, 1)
+        check_integer("obs_dim", obs_dim, 1)
         check_generator(generator)
         rotation = torch.linalg.qr(torch.randn(state_dim, state_dim, generator=generator, dtype=dtype))[0]
         return cls(
@@ -180,8 +180,8 @@ class LinearGaussianSSM:
     def sample(self, batch: int, time: int, *, generator: torch.Generator | None = None) -> PriorSample:
         """Draw states and observations from the model; see `sample_prior`."""
         check_generator(generator)
-        check_whole("batch", batch, 1)
-        check_whole("time", time, 1)
+        check_integer("batch", batch, 1)
+        check_integer("time", time, 1)
         parameters: dict[str, Any] = self.to_dict()
         model = check_model(self.A, batch, time, **parameters)
         return draw_prior(model, batch, time, generator)
@@ -191,7 +191,7 @@ class LinearGaussianSSM:
     ) -> Tensor:
         """Draw state trajectories (n_samples, batch, time, state) given observations; see `sample_posterior`."""
         check_generator(generator)
-        check_whole("n_samples", n_samples, 1)
+        check_integer("n_samples", n_samples, 1)
         observations = self._check(y, mask)
         return draw_posterior(self._model, observations, n_samples, y.dtype, generator)
 
@@ -201,7 +201,7 @@ class LinearGaussianSSM:
         A model that varies over time raises `InputError`: use the function `forecast`, which takes the parameters of
         the steps ahead.
         """
-        check_whole("steps", steps, 1)
+        check_integer("steps", steps, 1)
         for name in ("A", "b", "Q", "C", "R"):
             if getattr(self._model, name).shape[1] != 1:
                 raise wrong_value(
@@ -319,7 +319,7 @@ class LinearGaussianSSM:
             raise wrong_value("fixed", f"expected a collection of names from {', '.join(_NAMES)}, got {fixed!r}")
         if set(fixed) == set(_NAMES):
             raise wrong_value("fixed", "all parameters are fixed, so that there is nothing to fit")
-        check_whole("max_iterations", max_iterations, 1)
+        check_integer("max_iterations", max_iterations, 1)
         check_positive("tolerance", tolerance)
         self._check(y, mask)
         precision = self.A.dtype if self.A.device.type == "mps" else torch.float64

@@ -13,7 +13,7 @@ from kalmanssl.models._objective import LDM
 from kalmanssl.models._pair_spaces import PairLatentModel
 from kalmanssl.utils.precision import is_half
 from kalmanssl.utils.torch_ops import rows_not_finite
-from kalmanssl.utils.validation import check_known, check_number
+from kalmanssl.utils.validation import check_choice, check_number
 
 __all__ = ["PriorKind", "check_fits", "check_latents", "check_views", "check_width"]
 
@@ -64,7 +64,7 @@ def check_fits(
     latent_model: PairLatentModel, objective: LDM, predictor: nn.Module | None, prior: PriorKind, momentum: float | None
 ) -> None:
     """Check that the parts of a pair model can be combined."""
-    check_known("prior", prior, get_args(PriorKind))
+    check_choice("prior", prior, get_args(PriorKind))
     entropy = objective.entropy
     if isinstance(entropy, EntropyEstimator) and latent_model.space not in entropy.spaces:
         raise InputError(

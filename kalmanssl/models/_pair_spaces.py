@@ -24,7 +24,7 @@ from kalmanssl.distributions import Dirichlet, VonMisesFisher, check_probabiliti
 from kalmanssl.errors import InputError
 from kalmanssl.utils.precision import to_float32
 from kalmanssl.utils.torch_ops import unit_vectors
-from kalmanssl.utils.validation import check_number, check_positive, check_whole
+from kalmanssl.utils.validation import check_integer, check_number, check_positive
 
 __all__ = ["Categories", "CategoryMatch", "Euclidean", "IsotropicGaussian", "PairLatentModel", "Simplex", "Sphere"]
 
@@ -255,7 +255,7 @@ class Categories(PairLatentModel, nn.Module):
 
     def __init__(self, n: int, match_probability: float = 0.8, final: float | None = None) -> None:
         super().__init__()
-        check_whole("n", n, 2)
+        check_integer("n", n, 2)
         self.n = n
         self.match_probability = match_probability
         self.final = final

@@ -22,7 +22,7 @@ from torch.nn import functional
 from kalmanssl.errors import InputError
 from kalmanssl.networks._encoders import Normalize
 from kalmanssl.networks._mlp import mlp
-from kalmanssl.utils.validation import check_positive, check_whole, unknown_name
+from kalmanssl.utils.validation import check_integer, check_positive, unknown_name_error
 
 __all__ = [
     "NOISE_HEADS",
@@ -110,7 +110,7 @@ class NoiseHead(nn.Module, ABC):
 
     def __init__(self, dim: int, floor: float) -> None:
         super().__init__()
-        check_whole("dim", dim, 1)
+        check_integer("dim", dim, 1)
         check_positive("floor", floor)
         self.dim, self.floor = dim, floor
 
@@ -235,7 +235,7 @@ class VarianceNetwork(NoiseHead):
 
     def __init__(self, in_features: int, dim: int, *, floor: float = 1e-5) -> None:
         super().__init__(dim, floor)
-        check_whole("in_features", in_features, 2)
+        check_integer("in_features", in_features, 2)
         self.in_features = in_features
         start = math.log(math.expm1(1 / in_features))
         self.gain = nn.Parameter(torch.ones(in_features))
@@ -336,7 +336,7 @@ class ErrorNoise(NoiseHead):
         random_state: int | None = None,
     ) -> None:
         super().__init__(dim, floor)
-        check_whole("window", window, 1)
+        check_integer("window", window, 1)
         check_positive("maximum", maximum)
         fraction = self._excess(initial_variance) / maximum
         if not fraction < 1:
@@ -379,7 +379,7 @@ def make_noise(name: str, **settings: Any) -> NoiseHead:
         If there is no head of that name, or it does not accept these settings.
     """
     if name not in NOISE_HEADS:
-        raise unknown_name("noise", name, NOISE_HEADS)
+        raise unknown_name_error("noise", name, NOISE_HEADS)
     try:
         return NOISE_HEADS[name](**settings)
     except TypeError as error:

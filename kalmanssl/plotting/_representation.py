@@ -44,8 +44,8 @@ def plot_tsne(z: Any, labels: Any, random_state: int | None = 0, ax: Axes | None
     """
     from sklearn.manifold import TSNE
 
-    z = check_features("z", z, least=int(_PERPLEXITY) + 1)
-    classes, number = np.unique(check_labels("labels", labels, len(z), least=1), return_inverse=True)
+    z = check_features("z", z, minimum=int(_PERPLEXITY) + 1)
+    classes, number = np.unique(check_labels("labels", labels, len(z), minimum=1), return_inverse=True)
     check_seed(random_state)
     rng = np.random.default_rng(random_state)
     chosen = rng.permutation(len(z))[:_POINTS]

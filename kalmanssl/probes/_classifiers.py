@@ -159,7 +159,7 @@ def _check_data(
     if x.shape[1] != x_test.shape[1]:
         raise InputError(f"train has {x.shape[1]} dimensions and test {x_test.shape[1]}: use the same representation")
     classes, y = np.unique(check_labels("train_labels", train_labels, len(x)), return_inverse=True)
-    labels_test = check_labels("test_labels", test_labels, len(x_test), least=1)
+    labels_test = check_labels("test_labels", test_labels, len(x_test), minimum=1)
     new = np.setdiff1d(labels_test, classes)
     if len(new):
         raise InputError(

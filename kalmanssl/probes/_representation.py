@@ -63,7 +63,7 @@ def effective_dimension(z: Any) -> EffectiveDimension:
         If `z` is not a finite matrix with at least two rows, all rows are equal, or its variances overflow or
         underflow.
     """
-    z = check_features("z", z, least=2)
+    z = check_features("z", z, minimum=2)
     centered, size = center_and_scale("z", z)
     relative = np.linalg.eigvalsh(np.atleast_2d(np.cov(centered, rowvar=False)))[::-1].clip(min=0)
     with np.errstate(over="ignore", under="ignore"):

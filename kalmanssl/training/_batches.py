@@ -14,7 +14,7 @@ from torch import Tensor
 from kalmanssl.errors import InputError
 from kalmanssl.training._windows import RandomWindows
 from kalmanssl.utils.distributed import rank_and_size
-from kalmanssl.utils.validation import check_number, check_setting, check_whole
+from kalmanssl.utils.validation import check_condition, check_integer, check_number
 
 __all__ = ["PairBatches", "TrainingData", "WindowBatches", "WindowSettings"]
 
@@ -64,10 +64,10 @@ class WindowSettings:
 
     def __post_init__(self) -> None:
         for name in ("window", "bins_per_step", "batch_size", "steps_per_epoch"):
-            check_whole(name, getattr(self, name), 1)
+            check_integer(name, getattr(self, name), 1)
         check_number("activity_sampling_power", self.activity_sampling_power)
         fine = 0 <= self.activity_sampling_power < math.inf
-        check_setting("activity_sampling_power", self.activity_sampling_power, fine, "at least 0 and finite")
+        check_condition("activity_sampling_power", self.activity_sampling_power, fine, "at least 0 and finite")
         if self.window < 2 * self.bins_per_step:
             raise InputError(
                 f"window must hold at least 2 steps of {self.bins_per_step} bins, since a sequence needs a past; "
@@ -149,11 +149,11 @@ class PairBatches:
         seed: int,
         validation_fraction: float = 0.0,
     ) -> None:
-        check_whole("batch_size", batch_size, 2)
-        check_whole("seed", seed, 0)
+        check_integer("batch_size", batch_size, 2)
+        check_integer("seed", seed, 0)
         check_number("validation_fraction", validation_fraction)
         fine = 0 <= validation_fraction < 1
-        check_setting("validation_fraction", validation_fraction, fine, "at least 0 and below 1")
+        check_condition("validation_fraction", validation_fraction, fine, "at least 0 and below 1")
         self.n_samples, self.draw, self.batch_size, self.seed = n_samples, draw, int(batch_size), int(seed)
         self._training, self._held_out = torch.arange(n_samples), torch.arange(0)
         if validation_fraction:
@@ -161,7 +161,7 @@ class PairBatches:
             count = round(validation_fraction * n_samples)
             self._held_out, self._training = shuffled[:count], shuffled[count:]
             fine = count >= 2
-            check_setting(
+            check_condition(
                 "validation_fraction", validation_fraction, fine, f"at least {2 / n_samples:.2g} (two samples)"
             )
         if batch_size > len(self._training):

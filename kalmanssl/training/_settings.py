@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kalmanssl.utils.validation import check_known, check_number, check_positive, check_setting, check_whole
+from kalmanssl.utils.validation import check_choice, check_condition, check_integer, check_number, check_positive
 
 __all__ = ["SCHEDULES", "TrainingSettings"]
 
@@ -52,13 +52,13 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience"):
-            check_whole(name, getattr(self, name), 1)
+            check_integer(name, getattr(self, name), 1)
         for name in ("learning_rate", "dynamics_lr_factor", "noise_lr_factor", "gradient_clip"):
             check_positive(name, getattr(self, name))
         for name in ("weight_decay", "warm_up", "final_lr_factor"):
             check_number(name, getattr(self, name))
         fine = 0 <= self.weight_decay < math.inf
-        check_setting("weight_decay", self.weight_decay, fine, "at least 0 and finite")
-        check_setting("warm_up", self.warm_up, 0 <= self.warm_up < 1, "at least 0 and below 1")
-        check_setting("final_lr_factor", self.final_lr_factor, 0 <= self.final_lr_factor <= 1, "between 0 and 1")
-        check_known("schedule", self.schedule, SCHEDULES)
+        check_condition("weight_decay", self.weight_decay, fine, "at least 0 and finite")
+        check_condition("warm_up", self.warm_up, 0 <= self.warm_up < 1, "at least 0 and below 1")
+        check_condition("final_lr_factor", self.final_lr_factor, 0 <= self.final_lr_factor <= 1, "between 0 and 1")
+        check_choice("schedule", self.schedule, SCHEDULES)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kalmanssl.errors import InputError
 from kalmanssl.utils.distributed import rank_and_size
-from kalmanssl.utils.validation import check_number, check_setting
+from kalmanssl.utils.validation import check_condition, check_number
 
 __all__ = ["RandomWindows", "deinterleave", "hold_out_blocks", "interleave", "sum_bins"]
 
@@ -47,7 +47,7 @@ def hold_out_blocks(
         If either part cannot hold one window.
     """
     check_number("validation_fraction", fraction)
-    check_setting("validation_fraction", fraction, 0 <= fraction < 1, "at least 0 and below 1")
+    check_condition("validation_fraction", fraction, 0 <= fraction < 1, "at least 0 and below 1")
     longest = max((len(s) for s in segments), default=0)
     if longest < window:
         raise InputError(

@@ -69,15 +69,15 @@ def _not_numbers(name: str, array: np.ndarray) -> InputError:
     )
 
 
-def check_features(name: str, values: Any, least: int = 1) -> np.ndarray:
-    """Return `values` as finite floats (samples, dims) with at least `least` samples; raise InputError otherwise."""
+def check_features(name: str, values: Any, minimum: int = 1) -> np.ndarray:
+    """Return `values` as finite floats (samples, dims) with at least `minimum` samples; raise InputError otherwise."""
     array = as_array(name, values)
     if array.dtype.kind not in "fiub":
         raise _not_numbers(name, array)
     if array.ndim != 2 or array.shape[1] == 0:
         raise InputError(f"{name} must have shape (samples, dims), got {array.shape}", parameter=name)
-    if len(array) < least:
-        raise InputError(f"{name} has {len(array)} samples: give at least {least}", parameter=name)
+    if len(array) < minimum:
+        raise InputError(f"{name} has {len(array)} samples: give at least {minimum}", parameter=name)
     array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
     bad = int((~np.isfinite(array)).any(axis=1).sum())
     if bad:
@@ -85,8 +85,8 @@ def check_features(name: str, values: Any, least: int = 1) -> np.ndarray:
     return array
 
 
-def check_labels(name: str, labels: Any, samples: int, least: int = 2) -> np.ndarray:
-    """Return `labels` as (samples,) numbers or names of at least `least` classes; raise InputError otherwise."""
+def check_labels(name: str, labels: Any, samples: int, minimum: int = 2) -> np.ndarray:
+    """Return `labels` as (samples,) numbers or names of at least `minimum` classes; raise InputError otherwise."""
     array = as_array(name, labels)
     if array.shape != (samples,):
         message = f"{name} has shape {array.shape} and there are {samples} samples: give one label for each"
@@ -98,8 +98,8 @@ def check_labels(name: str, labels: Any, samples: int, least: int = 2) -> np.nda
         count = int((~np.isfinite(array)).sum())
         raise InputError(f"{name} has {count} NaN or infinite values: leave them out", parameter=name)
     classes = np.unique(array)
-    if len(classes) < least:
-        message = f"{name} has only {len(classes)} class, {classes[0]!s}: at least {least} are needed"
+    if len(classes) < minimum:
+        message = f"{name} has only {len(classes)} class, {classes[0]!s}: at least {minimum} are needed"
         raise InputError(message, parameter=name)
     return array
 

@@ -1,7 +1,7 @@
-"""Saved objects: a folder with `weights.safetensors` and `metadata.json`. Opening one runs no code from it.
+"""Saved objects: folders with `weights.safetensors` and `metadata.json`. Loading does not execute code.
 
-A folder is written under a temporary name beside its final one and renamed when complete, so that a full disk or an
-interrupt leaves what existed before as it was.
+Folders and files are written under a temporary name and renamed when complete, so that a full disk or an interrupt
+leaves existing ones unchanged.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def save_folder(
     ----------
     path : path
     kind : str
-        What is stored ("model", "decoder"); `load_folder` asks for the same.
+        Type of the stored object ("model", "decoder"); `load_folder` checks it.
     arrays : mapping from names to arrays
     metadata : mapping
-        Settings and facts, JSON types only.
+        Settings and other information, JSON types only.
     overwrite : bool
-        Replace an existing folder; the old one goes only when the new one is complete.
+        Replace an existing folder. The old one is removed when the new one is complete.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def save_folder(
 
 
 def load_folder(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what `save_folder` wrote.
+    """Read a folder written by `save_folder`.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def load_folder(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.n
     Raises
     ------
     InputError
-        If the folder or a file in it is missing, damaged, of another kind, or from a newer format.
+        If the folder or a file in it is missing or damaged, has another kind, or a newer format.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -94,7 +94,7 @@ def load_folder(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.n
         metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
         blob = (folder / WEIGHTS).read_bytes()
     except FileNotFoundError as error:
-        raise InputError(f"{folder} is no complete {kind}: {Path(error.filename).name} is missing") from error
+        raise InputError(f"{folder} is not a complete {kind}: {Path(error.filename).name} is missing") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{folder / METADATA} is damaged ({error}): save the {kind} again") from error
     if not isinstance(metadata, dict) or metadata.get("kind") != kind:
@@ -111,12 +111,12 @@ def load_folder(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.n
 
 
 def replace_folder(path: str | os.PathLike[str], write: Callable[[Path], None], overwrite: bool = False) -> None:
-    """Let `write` fill a temporary folder, then put it at `path` in one rename.
+    """Create a folder atomically: `write` fills a temporary folder, which is then renamed to `path`.
 
     Raises
     ------
     InputError
-        If `path` exists and `overwrite` is false, or cannot be written. Whatever stood there is still there.
+        If `path` exists and `overwrite` is false, or cannot be written. An existing file or folder stays unchanged.
     """
     target = Path(path)
     _refuse_existing(target, overwrite)
@@ -144,12 +144,12 @@ def replace_folder(path: str | os.PathLike[str], write: Callable[[Path], None], 
 
 
 def replace_file(path: str | os.PathLike[str], write: Callable[[Path], None], overwrite: bool = False) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it there in one rename.
+    """Create a file atomically: `write` fills a temporary file, which is then renamed to `path`.
 
     Raises
     ------
     InputError
-        If `path` exists and `overwrite` is false, or cannot be written. Whatever stood there is still there.
+        If `path` exists and `overwrite` is false, or cannot be written. An existing file or folder stays unchanged.
     """
     target = Path(path)
     _refuse_existing(target, overwrite)

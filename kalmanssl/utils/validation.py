@@ -1,4 +1,4 @@
-"""Checks of single settings; what is wrong raises `InputError` with what it must be."""
+"""Validation of single arguments. Wrong values raise `InputError` with the name of the argument and what it must be."""
 
 from __future__ import annotations
 
@@ -12,48 +12,54 @@ import numpy as np
 from kalmanssl.errors import InputError
 
 __all__ = [
-    "check_known", "check_number", "check_positive", "check_seed", "check_setting", "check_whole", "unknown_name",
-]  # fmt: skip
+    "check_choice",
+    "check_condition",
+    "check_integer",
+    "check_number",
+    "check_positive",
+    "check_seed",
+    "unknown_name_error",
+]
 
 
-def check_setting(name: str, value: object, fine: bool, wanted: str) -> None:
-    """Raise `InputError`, which names the setting and what it must be, unless it is fine."""
-    if not fine:
-        raise InputError(f"{name} must be {wanted}; got {value!r}", parameter=name)
+def check_condition(name: str, value: object, valid: bool, requirement: str) -> None:
+    """Raise `InputError` with the name, the value and the requirement unless `valid` is true."""
+    if not valid:
+        raise InputError(f"{name} must be {requirement}; got {value!r}", parameter=name)
 
 
-def check_known(name: str, value: object, known: tuple[str, ...]) -> None:
-    """Raise `InputError`, which lists the known names, unless the value is one of them."""
-    check_setting(name, value, isinstance(value, str) and value in known, f"one of {', '.join(known)}")
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise `InputError` unless the value is one of the choices."""
+    check_condition(name, value, isinstance(value, str) and value in choices, f"one of {', '.join(choices)}")
 
 
 def check_number(name: str, value: object) -> None:
-    """Raise `InputError` unless the value is a number."""
-    fine = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    check_setting(name, value, fine, "a number")
+    """Raise `InputError` unless the value is a real number."""
+    valid = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    check_condition(name, value, valid, "a number")
 
 
 def check_positive(name: str, value: Any) -> None:
-    """Raise `InputError` unless the value is a number above 0, and finite."""
+    """Raise `InputError` unless the value is a positive finite number."""
     check_number(name, value)
-    check_setting(name, value, 0 < value < math.inf, "positive and finite")
+    check_condition(name, value, 0 < value < math.inf, "positive and finite")
 
 
-def check_whole(name: str, value: Any, least: int) -> None:
-    """Raise `InputError` unless the value is a whole number, and not too small."""
-    fine = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    check_setting(name, value, fine and int(value) >= least, f"a whole number, at least {least}")
+def check_integer(name: str, value: Any, minimum: int) -> None:
+    """Raise `InputError` unless the value is an integer of at least `minimum`."""
+    valid = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    check_condition(name, value, valid and int(value) >= minimum, f"a whole number, at least {minimum}")
 
 
 def check_seed(value: Any, name: str = "random_state") -> None:
-    """Raise `InputError` unless the value is a seed, a whole number from 0 on, or None."""
+    """Raise `InputError` unless the value is a seed: a non-negative integer or None."""
     if value is not None:
-        check_whole(name, value, 0)
+        check_integer(name, value, 0)
 
 
-def unknown_name(kind: str, name: object, known: Iterable[str]) -> InputError:
-    """Return the error to raise about a name that is not known: the one that was meant, if any is close, and all."""
+def unknown_name_error(kind: str, name: object, known: Iterable[str]) -> InputError:
+    """Return the error for an unknown name: it suggests the closest known name and lists all of them."""
     names = list(known)
     close = get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return InputError(f"there is no {kind} {name!r}: {hint}use one of {', '.join(map(repr, names))}")
+    return InputError(f"there is no {kind} {name!r}: {hint}use one of {', '.join(map(repr, names))}", parameter=kind)
