@@ -1,4 +1,4 @@
-"""Published methods of self-supervised learning on pairs, each a setting of one model.
+"""Published methods of self-supervised learning on pairs, as settings of `kalmanssl.models.PairModel`.
 
     >>> from kalmanssl import recipes
     >>> print(recipes.byol())
@@ -10,11 +10,11 @@
       predictor              4096, 256
       projector              4096, 256, batch norm
 
-``recipes.simclr().build(backbone, n_features)`` makes the `PairModel`, which `kalmanssl.training.train` trains. To
-change one thing of a recipe, replace it: ``dataclasses.replace(recipes.simclr(), hidden=(512,))``.
+``recipes.simclr().build(backbone, n_features)`` builds the model, which `kalmanssl.training.train` trains. To change a
+setting of a recipe: ``dataclasses.replace(recipes.simclr(), hidden=(512,))``.
 
-Constants are those of the LDM paper and its code for CIFAR-10 (section 4.2, appendix B), turned into nats: precisions
-there go with means over coordinates, and with neighbor distances not multiplied by the dimension.
+Constants are those of the LDM paper and its code for CIFAR-10 (section 4.2, appendix B), converted to nats: precisions
+there apply to means over coordinates, and neighbor distances are not multiplied by the dimension.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a `PairModel` is made of, but for the backbone.
+    """Settings of a `PairModel`, without the backbone.
 
     Attributes
     ----------
@@ -79,9 +79,9 @@ class Recipe:
     output_norm : bool
         Normalize the output of the projector over the batch, without weights.
     augmentation : str
-        Which set of `kalmanssl.images` it was published with.
+        Name of the augmentations of `kalmanssl.images` with which it was published.
     weight_decay : float
-        And which weight decay, with another optimizer (LARS, SimSiam: SGD; categories: AdamW).
+        Published weight decay; the published optimizers differ (LARS, SimSiam: SGD, categories: AdamW).
     """
 
     name: str
@@ -107,7 +107,7 @@ class Recipe:
                     check_integer(name, width, 1)
 
     def build(self, backbone: nn.Module, n_features: int, *, random_state: int | None = None) -> PairModel:
-        """Make the model.
+        """Build the model.
 
         Parameters
         ----------
@@ -115,12 +115,12 @@ class Recipe:
             From data to features (pairs, n_features).
         n_features : int
         random_state : int, optional
-            Seed of the projector's and the predictor's weights; without one they come from torch's generator.
+            Seed of the weights of projector and predictor; by default they are drawn from torch's global generator.
 
         Raises
         ------
         InputError
-            If the parts do not fit together.
+            If the parts cannot be combined.
         """
         check_integer("n_features", n_features, 1)
         with seeded(random_state):
@@ -133,7 +133,7 @@ class Recipe:
         return PairModel(
             backbone,
             projector,
-            copy.deepcopy(self.latent_model),  # which may be annealed
+            copy.deepcopy(self.latent_model),  # annealing changes it
             LDM(self.entropy, self.mutual_information),
             predictor=predictor,
             prior=self.prior,
@@ -159,42 +159,42 @@ class Recipe:
 
 
 def _check(dim: int, least: int = 1, **positive: float) -> None:
-    """Check the settings of a recipe by the names that it has for them, before anything is made of them."""
+    """Check the settings of a recipe under their names in its signature."""
     check_integer("dim", dim, least)
     for name, value in positive.items():
         check_positive(name, value)
 
 
 def euclidean_kde(dim: int = 2048, mutual_information: bool = False, precision: float = 5.0) -> Recipe:
-    """Gaussian pairs on the plane, Gaussian kernels: contrastive.
+    """Gaussian pairs in Euclidean space, Gaussian kernels: contrastive.
 
-    Where all latents begin within one kernel they are driven apart along one direction first, and may be taken for
-    collapsed: a larger precision makes the kernel narrower, and changes nothing but the scale of the latents.
+    If all latents lie within one kernel before training, they first separate along one direction, which can look like a
+    collapse. A larger precision makes the kernel narrower and otherwise changes only the scale of the latents.
     """
     _check(dim, precision=precision)
-    # Kernels as wide in the mean over all coordinates, of which a pair has twice as many as a latent.
+    # The same width per coordinate for latents and for pairs, which have twice as many coordinates.
     width = (dim / (2 * precision) * (1 if mutual_information else 2)) ** 0.5
     entropy = make_entropy("kde", bandwidth=width)
     return Recipe(
-        "plane, kernel density", Euclidean.from_precision(precision, dim), entropy, dim, mutual_information,
+        "Euclidean, kernel density", Euclidean.from_precision(precision, dim), entropy, dim, mutual_information,
         augmentation="euclidean",
     )  # fmt: skip
 
 
 def euclidean_knn(dim: int = 2048, mutual_information: bool = False) -> Recipe:
-    """Gaussian pairs on the plane, nearest neighbors; the variance sets the scale of the latents and nothing else."""
+    """Gaussian pairs in Euclidean space, nearest neighbors; the variance determines only the scale of the latents."""
     model = Euclidean(0.04 if mutual_information else 0.02)
     return Recipe(
-        "plane, nearest neighbors", model, make_entropy("knn"), dim, mutual_information, augmentation="euclidean"
+        "Euclidean, nearest neighbors", model, make_entropy("knn"), dim, mutual_information, augmentation="euclidean"
     )
 
 
 def euclidean_logdet(dim: int = 2048, mutual_information: bool = False) -> Recipe:
-    """Gaussian pairs on the plane, log-determinant expanded in the correlations, in nats and without a hinge."""
+    """Gaussian pairs in Euclidean space, log-determinant expanded in the correlations, in nats, without a hinge."""
     entropy = make_entropy("logdet", expansion=True)
     model = Euclidean(0.04 if mutual_information else 0.02)
     return Recipe(
-        "plane, log-determinant", model, entropy, dim, mutual_information,
+        "Euclidean, log-determinant", model, entropy, dim, mutual_information,
         hidden=(2048, 2048), batch_norm=True, augmentation="euclidean",
     )  # fmt: skip
 
@@ -235,7 +235,9 @@ def sphere_knn(dim: int = 256, mutual_information: bool = False, precision: floa
 def sphere_logdet(
     dim: int = 256, mutual_information: bool = False, precision: float = 5.0, reference_bugs: bool = False
 ) -> Recipe:
-    """Von Mises-Fisher pairs on the sphere, log-determinant: no entropy of anything on a sphere, but spread it is.
+    """Von Mises-Fisher pairs on the sphere, log-determinant of the covariance in the ambient space.
+
+    It is not an entropy on the sphere, but it increases as the latents become more uniform.
 
     With `reference_bugs` the loss is that of the paper's published code, see `PublishedLogDetEntropy`.
     """
@@ -250,14 +252,14 @@ def sphere_logdet(
 
 
 def simplex_kde(dim: int = 256, mutual_information: bool = False, precision: float = 20.0) -> Recipe:
-    """Dirichlet pairs on the simplex, kernels of the same kind: the likes of DINO (LDM paper, Eq. 49 to 51)."""
+    """Dirichlet pairs on the simplex, Dirichlet kernels, similar to DINO (LDM paper, Eq. 49 to 51)."""
     _check(dim, 2, precision=precision)
     entropy = make_entropy("kde", "simplex", dim, precision=precision)
     return Recipe("simplex, kernel density", Simplex(precision), entropy, dim, mutual_information)
 
 
 def simclr(dim: int = 256, temperature: float = 0.2) -> Recipe:
-    """SimCLR's NT-Xent (Chen et al. 2020, arXiv 2002.05709): the density of both views, each sample left out of it."""
+    """SimCLR's NT-Xent (Chen et al. 2020, arXiv 2002.05709): leave-one-out kernel density of both views."""
     _check(dim, 2, temperature=temperature)
     entropy = make_entropy("kde", "sphere", dim, concentration=1 / temperature, leave_one_out=True)
     return Recipe(
@@ -266,7 +268,7 @@ def simclr(dim: int = 256, temperature: float = 0.2) -> Recipe:
 
 
 def cpc(dim: int = 256, temperature: float = 0.2) -> Recipe:
-    """Contrastive predictive coding on pairs (van den Oord et al. 2018, arXiv 1807.03748), a predictor in between."""
+    """Contrastive predictive coding on pairs (van den Oord et al. 2018, arXiv 1807.03748), with a predictor."""
     _check(dim, 2, temperature=temperature)
     entropy = make_entropy("kde", "sphere", dim, concentration=1 / temperature)
     return Recipe(
@@ -275,7 +277,7 @@ def cpc(dim: int = 256, temperature: float = 0.2) -> Recipe:
 
 
 def byol(dim: int = 256, momentum: float = 0.99) -> Recipe:
-    """BYOL (Grill et al. 2020, arXiv 2006.07733): squared distance of directions, target by moving average."""
+    """BYOL (Grill et al. 2020, arXiv 2006.07733): squared distance of directions, moving-average target."""
     _check(dim, 2)
     return Recipe(
         "BYOL", Sphere(2.0), StopGradientEntropy(), dim, prior="empirical", momentum=momentum,
@@ -284,7 +286,7 @@ def byol(dim: int = 256, momentum: float = 0.99) -> Recipe:
 
 
 def simsiam(dim: int = 2048) -> Recipe:
-    """SimSiam (Chen & He 2021, arXiv 2011.10566): the same without the moving average, cosine of directions."""
+    """SimSiam (Chen & He 2021, arXiv 2011.10566): cosine of directions, without a moving average."""
     _check(dim, 2)
     return Recipe(
         "SimSiam", Sphere(1.0), StopGradientEntropy(), dim, prior="empirical",
@@ -294,9 +296,9 @@ def simsiam(dim: int = 2048) -> Recipe:
 
 
 def jepa(dim: int = 256, momentum: float = 0.99) -> Recipe:
-    """JEPA on pairs (Assran et al. 2023, arXiv 2301.08243): a predictor on the plane, target by moving average.
+    """JEPA on pairs (Assran et al. 2023, arXiv 2301.08243): a predictor in Euclidean space, moving-average target.
 
-    The momentum rises as that of BYOL; there it does so along a straight line.
+    The momentum rises as in BYOL; in the publication it rises linearly.
     """
     return Recipe(
         "JEPA", Euclidean(0.5), StopGradientEntropy(), dim, prior="empirical", momentum=momentum,
@@ -309,8 +311,8 @@ def categorical(
 ) -> Recipe:
     """One of `dim` categories, the same in both views with some probability (LDM paper, Eq. 79 to 82, Fig. A8).
 
-    Small networks that begin at 0.8 leave categories empty for good; from 0.3 on, and with batch normalization, they do
-    not.
+    Small networks that start at a match probability of 0.8 leave some categories empty. They do not with a start at 0.3
+    and batch normalization.
     """
     _check(dim, 2)
     model = Categories(dim, match_probability, final)
@@ -336,7 +338,7 @@ def make_recipe(name: str, **settings: Any) -> Recipe:
     Raises
     ------
     InputError
-        If there is none of that name, or it does not know a setting.
+        If there is no recipe of that name, or it has no such setting.
     """
     if not isinstance(name, str) or name not in RECIPES:
         raise unknown_name_error("recipe", name, RECIPES)

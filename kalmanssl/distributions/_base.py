@@ -1,15 +1,26 @@
-"""Latent models: which latents are likely.
+"""Conditional distributions: the distribution of a latent given another latent (pairs) or given the past (sequences).
 
-A latent model gives a *conditional* distribution of a latent given another latent (pairs) or given the past
-(sequences, see `kalmanssl.models`). The objective (`kalmanssl.models`) needs two things of a conditional, the
-comparison with what knows no past (`SequenceModel.predictive_gain`) a third, and a new one is a class with these:
+How to add one. Write a frozen dataclass whose fields are the parameters, each with the shape (..., dim) of the latents
+or broadcastable to it, with three methods::
 
-* ``log_prob(latent)``: log-density in nats, with every constant;
-* ``detach()``: the same distribution, cut off from the graph (the stop-gradient);
-* ``fitted(latent)``: the one distribution of this family that fits all samples best.
+    @dataclass(frozen=True)
+    class Laplace:
+        mean: Tensor  # (..., dim)
+        scale: Tensor
 
-The Gaussian with any covariance stands here, `VonMisesFisher` and `Dirichlet` in files of their own, and the latent
-models of pairs (`Euclidean`, `Sphere`, `Simplex`, `Categories`) in `kalmanssl.models`; all can be had from here.
+        def log_prob(self, latent):  # (..., dim) -> (...), nats, including all constants
+            return (-(latent - self.mean).abs() / self.scale - (2 * self.scale).log()).sum(-1)
+
+        def detach(self):  # without gradients to the parameters, for the stop-gradient entropy
+            return Laplace(self.mean.detach(), self.scale.detach())
+
+        @classmethod
+        def fitted(cls, latent):  # (samples, dim), maximum likelihood, for `SequenceModel.predictive_gain`
+            mean = latent.median(0).values
+            return cls(mean, (latent - mean).abs().mean(0))
+
+`fitted` is needed for sequences only. Predictors (`kalmanssl.models.Predictor`) and latent models of pairs
+(`kalmanssl.models.PairLatentModel`) return such objects. No registration is needed.
 """
 
 from __future__ import annotations
@@ -22,7 +33,7 @@ __all__ = ["Conditional", "FamilyConditional"]
 
 
 class Conditional(Protocol):
-    """What the objective asks of a conditional distribution over latents."""
+    """Interface of a conditional distribution of latents, as the objective needs it."""
 
     def log_prob(self, latent: Tensor) -> Tensor:
         """Log-density of `latent` (..., dim), shape (...), nats."""
@@ -32,8 +43,8 @@ class Conditional(Protocol):
 
 
 class FamilyConditional(Conditional, Protocol):
-    """A conditional that is one of a family which can also be fitted to latents alone."""
+    """A conditional distribution whose family can also be fitted to latents without conditions."""
 
     @classmethod
     def fitted(cls, latent: Tensor) -> Conditional:
-        """Return the member of the family that fits the samples `latent` (samples, dim), whatever came before them."""
+        """Fit the marginal distribution of samples `latent` (samples, dim) within this family."""

@@ -16,7 +16,7 @@ __all__ = ["GaussianConditional"]
 
 @dataclass(frozen=True)
 class GaussianConditional:
-    """Gaussian on the plane, N(mean, cov).
+    """Gaussian in Euclidean space, N(mean, cov).
 
     Source: LDM paper, Eq. 15 (predictor) and Eq. 39 (pairs), with the constant that the paper drops.
 

@@ -1,4 +1,4 @@
-"""What all entropy estimators share: the base class and the checks of samples at the door."""
+"""Base class of the entropy estimators, and input validation of samples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class EntropyEstimator(ABC):
-    """Base of the sample estimators: checks the samples, takes a subset if asked, and calls `_entropy`.
+    """Base class of the sample-based estimators: checks the samples, draws a subset, and calls `_entropy`.
+
+    A subclass defines `_entropy`; see `kalmanssl.entropy._registry` for an example.
 
     Parameters
     ----------
@@ -43,16 +45,16 @@ class EntropyEstimator(ABC):
     """True for an estimator that needs the model's predictive distribution, see `StopGradientEntropy`."""
 
     spaces: ClassVar[tuple[str, ...]] = ("euclidean",)
-    """Where the samples may live, see `kalmanssl.entropy.make_entropy`."""
+    """Supported spaces of the samples, see `kalmanssl.entropy.make_entropy`."""
 
     dim_setting: ClassVar[str | None] = None
-    """Setting, if there is one, for the number of coordinates of one latent where the space is not the plane."""
+    """Name of the setting for the number of coordinates of one latent, if the estimator has one."""
 
     joint: ClassVar[bool] = True
-    """False for a stand-in that looks at both latents of a pair, but not at what one tells of the other."""
+    """False if the estimate for pairs ignores the dependence between their latents."""
 
     shift_invariant: ClassVar[bool] = True
-    """True if adding the same vector to all samples changes nothing, so that they may be centered."""
+    """True if adding a constant vector to all samples does not change the result, so that they may be centered."""
 
     def __post_init__(self) -> None:
         if self.max_samples is not None:
@@ -78,15 +80,15 @@ class EntropyEstimator(ABC):
         Raises
         ------
         InputError
-            If `v` is not a matrix of finite floats, has too few rows, rows off their space, or all of its rows are the
-            same.
+            If `v` is not a matrix of finite floats, has too few rows, has rows outside the space, or all rows are
+            equal.
         """
         check_samples(v)
         v = self.subset(all_gather(v), generator=generator)
         with no_autocast(v.device):
-            self._check_space(v)  # to the precision that they came in
+            self._check_space(v)  # in the precision of the input
             v = to_float32(v)
-            # A large common offset would eat the digits of every difference and product below.
+            # A large common offset would cause cancellation in differences and products.
             return self._entropy(v - v.detach().mean(0) if self.shift_invariant else v)
 
     def subset(self, v: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -97,12 +99,12 @@ class EntropyEstimator(ABC):
         order = torch.randperm(len(v), generator=generator, device=generator.device)
         return v[order[: self.max_samples].to(v.device)]
 
-    def _check_space(self, v: Tensor) -> None:  # noqa: B027 (on the plane there is nothing to check)
-        """Raise InputError if samples `v` (samples, D) are off the space that the estimator is for."""
+    def _check_space(self, v: Tensor) -> None:  # noqa: B027 (nothing to check in Euclidean space)
+        """Raise InputError if samples `v` (samples, D) are outside the space of the estimator."""
 
     @abstractmethod
     def _entropy(self, v: Tensor) -> Tensor:
-        """Entropy in nats of finite float samples `v` (samples, D), centered if a shift changes nothing."""
+        """Compute the entropy in nats of finite samples `v` (samples, D), which are centered if `shift_invariant`."""
 
 
 def check_samples(v: Tensor, name: str = "v") -> None:
@@ -121,7 +123,7 @@ def check_samples(v: Tensor, name: str = "v") -> None:
 
 def check_not_identical(v: Tensor) -> None:
     """Raise InputError if the rows of `v` (samples, D) are all the same."""
-    if not (v[:2] != v[0]).any() and not (v != v[0]).any():  # the first two tell in nearly all cases
+    if not (v[:2] != v[0]).any() and not (v != v[0]).any():  # the first two rows suffice in nearly all cases
         raise identical_error(len(v))
 
 
@@ -134,14 +136,14 @@ def identical_error(n: int) -> InputError:
 
 
 def split_latents(v: Tensor, dim: int, name: str) -> Tensor:
-    """Latents of `dim` coordinates, the setting of that name, that stand side by side: (samples, how many, dim)."""
+    """Split concatenated latents of `dim` coordinates, (samples, latents, dim); `name` is the setting for errors."""
     if v.shape[1] % dim:
         raise InputError(f"v has {v.shape[1]} columns, not a multiple of {name}={dim}")
     return v.unflatten(1, (-1, dim))
 
 
 def rescale(v: Tensor) -> tuple[Tensor, float]:
-    """Divide samples whose squares would leave the range of their type by the largest entry; and the log of that."""
+    """Divide samples by their largest entry if squares would overflow or underflow; also return the log of it."""
     largest, limits = max(abs(float(end)) for end in v.detach().aminmax()), torch.finfo(v.dtype)
     if limits.tiny**0.25 < largest < limits.max**0.25 or largest == 0:
         return v, 0.0

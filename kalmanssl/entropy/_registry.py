@@ -1,22 +1,32 @@
-"""Estimators of entropy from samples of latents, by name.
+"""Entropy estimators by name.
 
-Latent distribution matching maximizes the log-probability of the latents under a model plus their
-entropy. The log-probability is exact; the entropy has to be estimated from samples, in nats and with every constant,
-and the estimators differ in what they assume and in how far off they are:
+Latent distribution matching maximizes the log-probability of the latents under a model plus their entropy. The
+log-probability is exact. The entropy is estimated from samples, in nats including all constants:
 
-* `kalmanssl.entropy`: distances to neighbors;
-* `kalmanssl.entropy`: a kernel density, the contrastive estimators;
-* `kalmanssl.entropy`: the log-determinant of a covariance, VICReg's stand-in for it, and the paper's code's;
-* `kalmanssl.entropy`: categories, exact;
-* `kalmanssl.entropy`: the model's own prediction, the stop-gradient.
+* "knn": `KNNEntropy`, from distances to nearest neighbors;
+* "kde": a kernel density estimate, as in contrastive methods, with a kernel for each space;
+* "logdet": `LogDetEntropy`, the entropy of a Gaussian with the covariance of the samples;
+* "vicreg": `VarianceCovarianceEntropy`, the variance and covariance terms of VICReg;
+* "categorical": `CategoricalEntropy`, exact for categories;
+* "stopgrad": `StopGradientEntropy`, from the model's own conditional distribution.
 
-All can be had from here. To add one: write a frozen dataclass derived from `EntropyEstimator` with an `_entropy`
-method and the `spaces` that it is for (off the plane with a `_check_space` too), and give it a line in `ENTROPIES`.
+How to add an estimator. Write one frozen dataclass, and add it to `ENTROPIES` below::
 
-The biases given in the docstrings were measured on 2000 samples, averaged over seeds; the tests
-hold every estimator to them. On the plane all of them (the kernel density only if its bandwidth follows the data; not
-VICReg's) obey the law of scale, H[c z] = H[z] + D log c, in value *and* in gradient: with a learned noise covariance
-any other factor shrinks the latents to zero or blows them up.
+    @dataclass(frozen=True)
+    class DiagonalGaussianEntropy(EntropyEstimator):
+        # Entropy of a Gaussian with the variances of the samples; ignores correlations.
+
+        def _entropy(self, v):  # (samples, D), finite and centered -> scalar, nats
+            return 0.5 * (2 * math.pi * math.e * v.var(0)).log().sum()
+
+`EntropyEstimator.__call__` checks the samples, draws a subset, and collects the samples of all processes. Set `spaces`
+if the estimator is not for Euclidean space, and define `_check_space` to reject samples outside its space. The tests in
+`tests/entropy` run for each entry of their table: add the new estimator there, with its bias.
+
+The biases in the docstrings were measured on 2000 samples, averaged over seeds; the tests enforce them. In Euclidean
+space, all estimators follow the scaling law H[c z] = H[z] + D log c in value and gradient, except the kernel density
+with a fixed bandwidth and that of VICReg. With a learned noise covariance, any other factor than D makes the latents
+shrink to zero or grow without bound.
 
 Source: Mikulasch & Zenke (2026), arXiv 2605.03517, "LDM paper" below.
 """
@@ -62,9 +72,9 @@ ENTROPIES: dict[str, tuple[type[EntropyEstimator] | type[StopGradientEntropy], .
     "categorical": (CategoricalEntropy,),
     "stopgrad": (StopGradientEntropy,),
 }
-"""Name of each estimator and what is made of it: the first class that is for the space of the latents."""
+"""Classes of each name; `make_entropy` uses the first one that supports the space of the latents."""
 
-_NOT_CONVERGING = "in the LDM paper it does not converge there: use 'kde', which takes Dirichlet kernels"
+_NOT_CONVERGING = "in the LDM paper it does not converge there: use 'kde', which uses Dirichlet kernels"
 _REASONS = {
     ("knn", "simplex"): _NOT_CONVERGING,
     ("logdet", "simplex"): f"probabilities sum to one, so their covariance is singular, and {_NOT_CONVERGING}",
@@ -72,7 +82,7 @@ _REASONS = {
     ("vicreg", "simplex"): "probabilities cannot have a standard deviation of one: use 'kde'",
 }
 _OF_CATEGORIES = "the entropy of categories is known exactly: use 'categorical'"
-_NOT_CATEGORIES = "these latents are no probabilities of categories: use 'knn', 'logdet' or 'kde'"
+_NOT_CATEGORIES = "these latents are not probabilities of categories: use 'knn', 'logdet' or 'kde'"
 
 
 def make_entropy(
@@ -81,23 +91,23 @@ def make_entropy(
     dim: int | None = None,
     **settings: Any,
 ) -> EntropyEstimator | StopGradientEntropy:
-    """Return the estimator of that name for a space, made with `settings`; an estimator itself passes through.
+    """Return the estimator of that name for a space, constructed with `settings`; return an estimator unchanged.
 
     Parameters
     ----------
     entropy : {"knn", "logdet", "kde", "vicreg", "categorical", "stopgrad"} or estimator
     space : {"euclidean", "sphere", "simplex", "categories"}
-        Where the latents live; "kde" takes the kernel that goes with it.
+        Space of the latents; it determines the kernel of "kde".
     dim : int, optional
-        Number of coordinates of one latent, by which latents side by side, [z, z'], are told apart. Needed off the
-        plane where it counts.
+        Number of coordinates of one latent, which separates the latents of a pair that are concatenated, [z, z'].
+        Needed by some estimators outside Euclidean space.
     **settings
-        Of the class, such as ``k`` or ``bandwidth``.
+        Settings of the class, such as ``k`` or ``bandwidth``.
 
     Raises
     ------
     InputError
-        If there is no estimator of that name, it does not know a setting or makes no sense in that space.
+        If there is no estimator of that name, it has no such setting, or it does not support the space.
     """
     if space not in SPACES:
         raise unknown_name_error("space", space, SPACES)
@@ -107,10 +117,12 @@ def make_entropy(
         raise unknown_name_error("entropy estimator", entropy, ENTROPIES)
     chosen = next((one for one in ENTROPIES[entropy] if space in one.spaces), None)
     if chosen is None:
-        raise InputError(f"entropy {entropy!r} is not for latents on the {space}: {_reason(entropy, space)}")
+        raise InputError(f"entropy {entropy!r} does not support the space {space!r}: {_reason(entropy, space)}")
     if chosen.dim_setting and space != "euclidean" and chosen.dim_setting not in settings:
         if dim is None:
-            raise InputError(f"entropy {entropy!r} on the {space} needs dim, the number of coordinates of one latent")
+            raise InputError(
+                f"entropy {entropy!r} for the space {space!r} needs dim, the number of coordinates of one latent"
+            )
         settings[chosen.dim_setting] = dim
     try:
         return chosen(**settings)
@@ -125,12 +137,14 @@ def _passed_through(
         known = ", ".join(map(repr, ENTROPIES))
         raise InputError(f"entropy must be a name or an EntropyEstimator, got {entropy!r}: use one of {known}")
     if settings:
-        raise InputError(f"settings {sorted(settings)} go with a name, not with the estimator {entropy!r}")
+        raise InputError(f"settings {sorted(settings)} can be given with a name, not with the estimator {entropy!r}")
     if space not in entropy.spaces:
         name = next((name for name, classes in ENTROPIES.items() if isinstance(entropy, classes)), "")
-        raise InputError(f"{entropy!r} is not for latents on the {space}: {_reason(name, space)}")
+        raise InputError(f"{entropy!r} does not support the space {space!r}: {_reason(name, space)}")
     if space != "euclidean" and entropy.dim_setting and getattr(entropy, entropy.dim_setting) is None:
-        raise InputError(f"{entropy!r} on the {space} needs {entropy.dim_setting}, the coordinates of one latent")
+        raise InputError(
+            f"{entropy!r} for the space {space!r} needs {entropy.dim_setting}, the coordinates of one latent"
+        )
     return entropy
 
 
@@ -140,5 +154,5 @@ def _reason(entropy: str, space: str) -> str:
     if entropy == "categorical":
         return _NOT_CATEGORIES
     if entropy == "kde":
-        return "its kernel is that of another space: use the name 'kde', which takes the right one"
+        return "its kernel is that of another space: use the name 'kde', which selects the right one"
     return _REASONS.get((entropy, space), "use an estimator with that space among its `spaces`")

@@ -1,13 +1,28 @@
-"""Latent models of pairs: how likely are the latents z, z' of two views of one thing.
+"""Latent models of pairs: how likely the latents z, z' of two views are.
 
-The four spaces of the LDM paper, each one class: the plane, the unit sphere, the simplex of probabilities, and
-categories. A pair has the log-density log P(z) + log P(z' | z), in nats and with every constant:
+The four spaces of the LDM paper, one class each: Euclidean space, the unit sphere, the simplex of probabilities, and
+categories. A pair has the log-density log P(z) + log P(z' | z), in nats including all constants::
 
     model = Sphere(concentration=5.0)
-    z, z_other = model.project(u), model.project(u_other)        # outputs of a network into the space
+    z, z_other = model.project(u), model.project(u_other)  # from outputs of a network to the space
     alignment = (model.log_prior(z) + model.conditional(z).log_prob(z_other)).mean()
 
-To add one, derive from `PairLatentModel`. Source: Mikulasch & Zenke (2026), arXiv 2605.03517, "LDM paper" below.
+How to add one. Derive from `PairLatentModel`: name the `space` (one that the entropy estimators support), and define
+`conditional` and `log_prior`; `project` and `check` too if the space is not Euclidean::
+
+    @dataclass(frozen=True)
+    class GaussianPrior(PairLatentModel):
+        variance: float = 1.0
+        space: ClassVar[str] = "euclidean"
+
+        def conditional(self, z):  # (..., dim) -> distribution with log_prob and detach
+            return IsotropicGaussian(z, self.variance)
+
+        def log_prior(self, z):  # (..., dim) -> (...), nats
+            return IsotropicGaussian(torch.zeros_like(z), 1.0).log_prob(z)
+
+No registration is needed: pass an instance to `PairModel`. Source: Mikulasch & Zenke (2026), arXiv 2605.03517, "LDM
+paper" below.
 """
 
 from __future__ import annotations
@@ -20,7 +35,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from kalmanssl.distributions import Dirichlet, VonMisesFisher, check_probabilities, check_unit_length, log_area
+from kalmanssl.distributions import (
+    Conditional,
+    Dirichlet,
+    VonMisesFisher,
+    check_probabilities,
+    check_unit_length,
+    log_area,
+)
 from kalmanssl.errors import InputError
 from kalmanssl.utils.precision import to_float32
 from kalmanssl.utils.torch_ops import unit_vectors
@@ -32,19 +54,19 @@ _ANNEALING = 4.0  # share of what is left of the way that one epoch walks, times
 
 
 class PairLatentModel(ABC):
-    """What a pair model asks of a latent model."""
+    """Base class of the latent models of pairs; see the example in the documentation of this module."""
 
     space: ClassVar[str]
-    """Where the latents live, see `kalmanssl.entropy.make_entropy`."""
+    """Space of the latents, see `kalmanssl.entropy.make_entropy`."""
     symmetric: ClassVar[bool] = True
-    """Whether P(z, z') = P(z', z); if not, the mean of both orders is the fair alignment."""
+    """Whether P(z, z') = P(z', z). If not, the alignment is the mean over both orders."""
 
     def project(self, u: Tensor) -> Tensor:
-        """Put outputs `u` (..., dim) of a network into the space, same shape."""
+        """Map outputs `u` (..., dim) of a network to the space, same shape."""
         return u
 
     @abstractmethod
-    def conditional(self, z: Tensor) -> IsotropicGaussian | VonMisesFisher | Dirichlet | CategoryMatch:
+    def conditional(self, z: Tensor) -> Conditional:
         """Distribution of the other latent of the pair given `z` (..., dim)."""
 
     @abstractmethod
@@ -57,13 +79,13 @@ class PairLatentModel(ABC):
         if bad:
             raise InputError(f"z has {bad} of {z[..., 0].numel()} latents with NaN or infinity: leave them out")
 
-    def after_epoch(self, epochs: int) -> None:  # noqa: B027 (most models have nothing to anneal)
-        """Take the step of annealing that follows one of `epochs` epochs of training, where there is any."""
+    def after_epoch(self, epochs: int) -> None:  # noqa: B027 (most models are not annealed)
+        """Anneal parameters after one of `epochs` epochs of training."""
 
 
 @dataclass(frozen=True)
 class IsotropicGaussian:
-    """Gaussian on the plane with the same variance in all directions, N(mean, variance I).
+    """Gaussian in Euclidean space with the same variance in all directions, N(mean, variance I).
 
     Attributes
     ----------
@@ -86,10 +108,10 @@ class IsotropicGaussian:
 
 @dataclass(frozen=True)
 class Euclidean(PairLatentModel):
-    """Latents anywhere, the pair's Gaussian around one another: P(z' | z) = N(z, variance I), P(z) flat.
+    """Latents in Euclidean space, Gaussian around each other: P(z' | z) = N(z, variance I), P(z) flat.
 
-    The flat prior is improper, its log-density zero: the objective is known up to a constant. With an entropy that
-    follows the scale (k-nearest neighbors, log-determinant) the variance sets that of the latents and nothing else.
+    The flat prior is improper with log-density zero, so the objective is defined up to a constant. With an entropy that
+    follows the scale (k-nearest neighbors, log-determinant) the variance determines only the scale of the latents.
     Source: LDM paper, Eq. 7 and 39.
 
     Parameters
@@ -109,8 +131,7 @@ class Euclidean(PairLatentModel):
     def from_precision(cls, precision: float, dim: int) -> Euclidean:
         """Return the model with alignment -precision * mean_i (z_i - z'_i)^2 + const: variance = dim / (2 precision).
 
-        This is how precisions are given where squares are averaged over the `dim` coordinates, as by the paper's
-        code and by VICReg.
+        The paper's code and VICReg define precisions this way, with squares averaged over the `dim` coordinates.
         """
         check_positive("precision", precision)
         return cls(dim / (2 * precision))

@@ -1,7 +1,7 @@
-"""The recurrent predictor: a network that learns any step from the past to the next latent.
+"""The recurrent predictor, the counterpart of the Kalman predictor for nonlinear dynamics.
 
-It is the counterpart of the Kalman predictor for dynamics that are not linear: all that came before is summed up by a
-recurrent network, and a perceptron on top says where the next latent is expected and, if wanted, how surely.
+A recurrent network summarizes all earlier latents. A multilayer perceptron predicts the mean of the next latent and,
+optionally, its variance.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class RecurrentPredictor(nn.Module):
     has the mean ``head(o_t)``, or for the von Mises-Fisher distribution that direction. Source: LDM paper, Eq. 15, 56
     and Fig. 5; the defaults are the network used there.
 
-    The first latent has no past. Its distribution is learned by itself: a Gaussian with any mean and covariance (a mean
-    direction and a concentration), so that it says nothing about where or how wide latents should be and its term in
-    the alignment weighs against one step of the entropy. All steps then count the same in the mean of `log_prob`.
-    (Under the fixed variance, or without a term for the first step, the latents would be drawn toward a spread of one,
-    or with a learned variance grow without end: an entropy of T steps against an alignment of T - 1.)
+    The first latent has no past. Its distribution has its own parameters: the mean and covariance of a Gaussian, or a
+    mean direction and a concentration. It therefore does not constrain the location or scale of the latents, and its term in
+    the alignment balances one step of the entropy. Without such a term, or with the fixed variance for the first step,
+    the scale of the latents would be biased toward one or, with a learned variance, grow without bound, because an
+    entropy of T steps would be added to an alignment of T - 1 steps.
 
     Parameters
     ----------
@@ -74,19 +74,19 @@ class RecurrentPredictor(nn.Module):
     cell : {"lstm", "gru", "rnn"}
         Kind of recurrent layer ("rnn": with tanh).
     hidden : int
-        Its number of units.
+        Number of units of the recurrent layer.
     head : sequence of int
-        Widths of the hidden layers (ReLU) between it and the mean.
+        Widths of the hidden layers (ReLU) between the recurrent layer and the mean.
     distribution : {"gaussian", "von_mises_fisher"}
-        Gaussian on the plane; or, for latents of length one (`kalmanssl.distributions.OnSphere`), von Mises-Fisher,
-        whose concentration is one over the variance below.
+        Gaussian in Euclidean space, or von Mises-Fisher for latents of length one (`kalmanssl.distributions.OnSphere`).
+        The concentration of the latter is one over the variance below.
     variance : {"fixed", "constant", "state"}
-        One; learned, for each latent dimension, 1e-6 + exp(v); or given by a perceptron of 20 ReLU units on ``o_t``
-        whose softplus is added to 1e-6. On the plane a fixed variance only sets the scale of the latents; on the sphere
-        there is no such freedom, so learn it. A variance that depends on the state is not covered by the theorem of
-        identifiability.
+        "fixed": one. "constant": learned for each latent dimension, 1e-6 + exp(v). "state": 1e-6 plus the softplus of a
+        multilayer perceptron of ``o_t`` with 20 ReLU units. In Euclidean space a fixed variance only determines the
+        scale of the latents; on the sphere the scale is fixed, so the variance should be learned. The identifiability
+        theorem does not cover a variance that depends on the state.
     generator : torch.Generator, optional
-        Draws the initial weights.
+        Generator for the initial weights.
 
     Raises
     ------

@@ -20,7 +20,7 @@ __all__ = ["MLPEncoder", "Normalize", "UnitDropout", "WindowEncoder", "check_enc
 
 
 class Normalize(nn.Module):
-    """Bring counts to a scale that a network can take: square root, then division by the norm over the units.
+    """Normalize counts for a network: square root, then division by the norm over the units.
 
     The square root makes the variance of Poisson counts nearly constant (about 1/4). Dividing by the
     Euclidean norm, x / (‖x‖ + c), leaves only *which* units fired, a cosine geometry, and takes the
@@ -34,8 +34,8 @@ class Normalize(nn.Module):
     unit_norm : bool
         Divide each bin's vector by its norm.
     norm_offset : float
-        The c above, in units of the transformed data. Near the norm of a typical bin it lets bins with few
-        spikes stay short instead of stretching them all to length one.
+        The c above, in units of the transformed data. With a value near the norm of a typical bin, bins
+        with few spikes keep a small norm instead of being scaled to norm one.
     """
 
     def __init__(self, transform: str = "none", unit_norm: bool = False, norm_offset: float = 1e-3) -> None:
@@ -67,7 +67,7 @@ class Normalize(nn.Module):
 
 
 class UnitDropout(nn.Module):
-    """Silence whole units for a whole sequence while training, so that no latent hangs on a single unit.
+    """Set whole units to zero for a whole sequence in training, so that no latent depends on a single unit.
 
     What is left is scaled up by 1/(1 − p), as in ordinary dropout. Units drop out and drift away over a
     recording, which dropout of single entries does not resemble.

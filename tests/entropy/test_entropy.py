@@ -434,7 +434,7 @@ def test_logdet_without_ridge_refuses_a_lost_dimension():
         (lambda: make_entropy("zzz"), "no entropy estimator 'zzz': use one of 'knn', 'logdet', 'kde', 'vicreg', "),
         (lambda: make_entropy("knn", neighbors=3), "entropy 'knn': .*neighbors"),
         (lambda: make_entropy(3), "entropy must be a name or an EntropyEstimator, got 3"),
-        (lambda: make_entropy(KNNEntropy(), k=3), r"settings \['k'\] go with a name"),
+        (lambda: make_entropy(KNNEntropy(), k=3), r"settings \['k'\] can be given with a name"),
         (
             lambda: StopGradientEntropy()(normal(9, 2), normal(9, 2)),
             "needs the predictive distribution, got Tensor: give one with log_prob and detach",

@@ -390,21 +390,21 @@ def test_names_and_spaces(name, space):
         assert KINDS[name][space] in (made, None)
         assert make_entropy(made, space=space) is made
         return
-    with pytest.raises(InputError, match=f"entropy '{name}' is not for latents on the {space}: .*use ") as caught:
+    with pytest.raises(InputError, match=f"entropy '{name}' does not support the space {space!r}: .*use ") as caught:
         make_entropy(name, space=space, dim=3)
     assert "\n" not in str(caught.value)
     for made in KINDS[name].values():
         if made is not None:
-            with pytest.raises(InputError, match=f"is not for latents on the {space}: "):
+            with pytest.raises(InputError, match=f"does not support the space {space!r}: "):
                 make_entropy(made, space=space)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: make_entropy("kde", space="ball"), "no space 'ball': use one of 'plane', 'sphere'"),
-        (lambda: make_entropy("knn", space="sphere"), "'knn' on the sphere needs dim"),
-        (lambda: make_entropy(KNNEntropy(), space="sphere"), "on the sphere needs sphere_dim"),
+        (lambda: make_entropy("kde", space="ball"), "no space 'ball': use one of 'euclidean', 'sphere'"),
+        (lambda: make_entropy("knn", space="sphere"), "'knn' for the space 'sphere' needs dim"),
+        (lambda: make_entropy(KNNEntropy(), space="sphere"), "for the space 'sphere' needs sphere_dim"),
         (lambda: make_entropy("knn", space="simplex"), "does not converge there: use 'kde'"),
         (lambda: make_entropy("kde", space="sphere", dim=3, bandwidth=1.0), "entropy 'kde': .*bandwidth"),
         (lambda: VonMisesFisherKDEEntropy(0.0), "concentration must be positive and finite; got 0.0"),
@@ -436,7 +436,7 @@ def test_names_and_spaces(name, space):
         ),
         (lambda: PublishedLogDetEntropy(4)(directions(1, 4)), "v has 1 sample, but a variance needs at least 2"),
         (lambda: PublishedLogDetEntropy(3)(torch.eye(3)[[0] * 4]), "the 4 samples of v lie on one point"),
-        (lambda: make_entropy(PublishedLogDetEntropy(4)), "is not for latents on the plane"),
+        (lambda: make_entropy(PublishedLogDetEntropy(4)), "does not support the space 'euclidean'"),
         (
             lambda: conditional_entropy(PublishedLogDetEntropy(4), directions(9, 4), directions(9, 4, 1)),
             "does not see what one latent of a pair tells of the other, so .* use prior='model'",

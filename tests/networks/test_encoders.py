@@ -1,4 +1,4 @@
-"""Encoders: shapes, causality, gradients, seeds, and the door for encoders of one's own."""
+"""Encoders: shapes, causality, gradients, seeds, and validation of user-defined encoders."""
 
 import pytest
 import torch
@@ -139,7 +139,7 @@ def test_dropout_only_in_training(settings):
     assert torch.equal(encoder.features(x), x)
 
 
-# --- the door ---
+# --- validation of user-defined encoders ---
 
 
 class Wrap(nn.Module):

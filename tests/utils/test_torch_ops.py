@@ -1,14 +1,24 @@
-"""Vectors divided by their length: the value and every derivative of the plain quotient."""
+"""`gram` and `unit_vectors`: values and derivatives."""
 
 import pytest
 import torch
 from torch.nn import functional
 
-from kalmanssl.utils.torch_ops import unit_vectors
+from kalmanssl.utils.torch_ops import gram, unit_vectors
+
+
+def test_gram_and_its_gradients_equal_those_of_the_product():
+    v = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(gram(v), v @ v.T)
+    assert torch.autograd.gradcheck(gram, v)
+    assert torch.autograd.gradgradcheck(gram, v)
+    weight = torch.arange(36, dtype=torch.float64).reshape(6, 6)  # not symmetric
+    actual, expected = (torch.autograd.grad((weight * product).sum(), v)[0] for product in (gram(v), v @ v.T))
+    torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("shape", [(5,), (7, 3), (2, 4, 6)])
-def test_value_and_gradient_are_those_of_the_plain_quotient(shape):
+def test_unit_vectors_and_their_gradients_equal_those_of_the_quotient(shape):
     generator = torch.Generator().manual_seed(0)
     u, weight = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
     u.requires_grad_()
@@ -18,20 +28,20 @@ def test_value_and_gradient_are_those_of_the_plain_quotient(shape):
     torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
 
 
-def test_gradients_of_first_and_second_order():
+def test_gradients_of_unit_vectors_of_first_and_second_order():
     u = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(unit_vectors, u)
     assert torch.autograd.gradgradcheck(unit_vectors, u)
 
 
-def test_zeros_stay_finite():
+def test_unit_vectors_of_zeros_are_finite():
     u = torch.zeros(2, 3, requires_grad=True)
     z = unit_vectors(u)
     assert (z == 0).all()
     assert torch.autograd.grad(z.sum(), u)[0].isfinite().all()
 
 
-def test_length_has_no_gradient():
+def test_gradient_of_unit_vectors_is_orthogonal_to_the_vector():
     u = torch.tensor([[3.0, 4.0]], requires_grad=True)
     (gradient,) = torch.autograd.grad(unit_vectors(u)[0, 0], u)
     torch.testing.assert_close(gradient, torch.tensor([[0.128, -0.096]]))
