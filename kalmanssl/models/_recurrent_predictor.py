@@ -62,10 +62,10 @@ class RecurrentPredictor(nn.Module):
     and Fig. 5; the defaults are the network used there.
 
     The first latent has no past. Its distribution has its own parameters: the mean and covariance of a Gaussian, or a
-    mean direction and a concentration. It therefore does not constrain the location or scale of the latents, and its term in
-    the alignment balances one step of the entropy. Without such a term, or with the fixed variance for the first step,
-    the scale of the latents would be biased toward one or, with a learned variance, grow without bound, because an
-    entropy of T steps would be added to an alignment of T - 1 steps.
+    mean direction and a concentration. It therefore does not constrain the location or scale of the latents, and its
+    term in the alignment balances one step of the entropy. Without such a term, or with the fixed variance for the
+    first step, the scale of the latents would be biased toward one or, with a learned variance, grow without bound,
+    because an entropy of T steps would be added to an alignment of T - 1 steps.
 
     Parameters
     ----------
