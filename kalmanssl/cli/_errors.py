@@ -1,10 +1,10 @@
-"""How the command line fails: one line on standard error, and an exit code."""
+"""Errors of the command line: one line on standard error, and an exit code."""
 
 from __future__ import annotations
 
 import os
-import re
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -12,13 +12,13 @@ from typer.core import TyperGroup
 
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
 
-__all__ = ["OneLineErrors", "say"]
+__all__ = ["OneLineErrors", "log", "one_line"]
 
 _FAILED, _INTERRUPTED = 2, 130
 
 
 class OneLineErrors(TyperGroup):
-    """Says what went wrong on one line, without a traceback; set KALMANSSL_TRACEBACK=1 to see where."""
+    """Commands that print errors on one line, without a traceback unless KALMANSSL_TRACEBACK=1 is set."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -29,50 +29,69 @@ class OneLineErrors(TyperGroup):
                 warnings.showwarning = _show_warning
                 return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
-            _complain(str(interrupt) or "interrupted")
+            _print_error(str(interrupt) or "interrupted")
             raise typer.Exit(_INTERRUPTED) from None
         except (InputError, CollapseError, DivergenceError) as error:
-            _complain(str(error))
+            command = self.get_command(ctx, ctx.invoked_subcommand) if ctx.invoked_subcommand else None
+            _print_error(one_line(error, _options_of(command)))
         except BrokenPipeError:
-            raise  # whoever read our output has had enough; typer ends quietly
+            raise  # the reader of the output has closed the pipe; typer exits silently
         except OSError as error:
-            _complain(f"{error.filename or 'a file'}: {error.strerror or error}; make room or choose another place")
+            _print_error(
+                f"{error.filename or 'a file'}: {error.strerror or error}; free space or choose another folder"
+            )
         except Exception as error:
             if type(error).__name__ != "NotFittedError":
                 raise
-            _complain(f"{error}; fit it again")
+            _print_error(f"{error}; fit it again")
         raise typer.Exit(_FAILED)
 
 
-# Messages of the library speak of arguments; here they are options.
-_WORDED = {
-    "pass behavior=False": "pass --behavior none",
-    "behavior is ambiguous; name": "the behavior to decode is ambiguous; with --behavior, name",
-    "regressor=": "--decoder ",
-}
-_OPTIONS = re.compile(
-    r"\b(?:(behavior|epoch|units|level|period)=|(bin_size|end_zones|min_speed|latent_dim|state_dim)\b=?)"
-)
+def one_line(error: Exception, options: Mapping[str, str]) -> str:
+    """Return the message on one line, with the command-line option in place of the argument at fault.
+
+    Parameters
+    ----------
+    error : Exception
+        Its `parameter` names the argument; see `kalmanssl.errors.InputError`.
+    options : mapping of str to str
+        The option of each argument, such as ``{"bin_size": "--bin-size"}``.
+
+    Returns
+    -------
+    str
+        "--bin-size must be positive" for the message "bin_size must be positive"; "--units: there are no spikes" for
+        a message that does not begin with the name of the argument.
+    """
+    message = " ".join(str(error).split())
+    parameter = getattr(error, "parameter", None)
+    if parameter is None or parameter not in options:
+        return message
+    rest = message.removeprefix(parameter)
+    begins_with_name = rest != message and rest[:1] in (" ", "=", ":")
+    return f"{options[parameter]}{rest}" if begins_with_name else f"{options[parameter]}: {message}"
 
 
-def _complain(message: str) -> None:
-    text = " ".join(message.split())
-    for python, option in _WORDED.items():
-        text = text.replace(python, option)
-    text = _OPTIONS.sub(_as_option, text)
-    typer.echo(f"error: {text}", err=True)
+# Arguments of the library that have another name on the command line.
+_OTHER_NAMES = {"random_state": "seed", "regressor": "decoder"}
 
 
-def _as_option(match: re.Match[str]) -> str:
-    name = (match[1] or match[2]).replace("_", "-")
-    return f"--{name} " if match[0].endswith("=") else f"--{name}"
+def _options_of(command: Any) -> dict[str, str]:
+    """Return the option of each argument of a command, such as {"bin_size": "--bin-size"}."""
+    params = [] if command is None else command.params
+    options = {p.name: p.opts[0] for p in params if p.param_type_name == "option"}
+    return options | {name: options[other] for name, other in _OTHER_NAMES.items() if other in options}
 
 
-def say(line: str) -> None:
-    """Tell the person, on standard error: standard output is for results."""
+def _print_error(message: str) -> None:
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
+
+
+def log(line: str) -> None:
+    """Print a line on standard error; standard output is for results."""
     typer.echo(line, err=True)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if not issubclass(category, DeprecationWarning | FutureWarning):
-        say(f"note: {' '.join(str(message).split())}")
+        log(f"note: {' '.join(str(message).split())}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kalmanssl.cli._errors import OneLineErrors, say
+from kalmanssl.cli._errors import OneLineErrors, log
 from kalmanssl.errors import InputError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def demo(
     """
     from kalmanssl.runs import run_demo
 
-    evaluation = run_demo(out, seed=seed, overwrite=overwrite, say=say)
+    evaluation = run_demo(out, seed=seed, overwrite=overwrite, logger=log)
     _print_scores(evaluation, "m")
     _, scores = evaluation.main
     covered = 100 * scores["coverage"]["95"] if scores else math.nan
@@ -187,7 +187,7 @@ def fit(
         decoder=decoder,
         model=model,
     )
-    run = fit_run(settings, out, overwrite=overwrite, resume=resume, say=say)
+    run = fit_run(settings, out, overwrite=overwrite, resume=resume, logger=log)
     if run.evaluation is not None:
         _print_scores(run.evaluation, run.behavior_unit)
     typer.echo(f"run: {out}   (next: kalmanssl report {out})")
@@ -219,7 +219,7 @@ def decode(
         read = read_recording(recording, run.settings)
     except InputError as error:
         read = read_recording(recording, run.settings, behavior=False)
-        say(f"note: read without behavior: {error}")
+        log(f"note: read without behavior: {error}")
     part = read if after is None else read.restrict(start=after)
     write_decoded(
         decoder.predict(run.model.transform(part, smooth=smooth)),
@@ -353,11 +353,11 @@ def _evaluation(run: Run, recording: Path, after: float | None, smooth: bool) ->
     )
     if after is None and seen_until is not None and seen_until < read.time[-1]:
         after = seen_until
-        say(f"note: from {after:.10g} s on, the part that the fit left out (--after says otherwise)")
+        log(f"note: from {after:.10g} s on, the part that the fit left out (--after says otherwise)")
     part = read if after is None else read.restrict(start=after)
     fitted = seen_until is not None and bool(part.time[0] < seen_until)
     if fitted:
-        say("note: this is time that the model was fitted on; on new time it errs more")
+        log("note: the model was fitted on this time; errors on other data are larger")
     return Evaluation.of(run, part, smooth=smooth, fitted=fitted)
 
 

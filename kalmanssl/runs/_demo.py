@@ -47,7 +47,7 @@ def run_demo(
     seed: int = 0,
     overwrite: bool = False,
     size: DemoSize | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    logger: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
     """Simulate a rat on a track, fit on the first part, decode the rest, score it, and leave a report.
 
@@ -59,8 +59,8 @@ def run_demo(
     overwrite : bool
         Replace what an earlier demo left in `out`.
     size : DemoSize, optional
-    say : callable
-        Gets a line of text at each step.
+    logger : callable
+        Called with one line of text at each step.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def run_demo(
     size = size or DemoSize()
     _clear(out, overwrite)
     recording, run_folder = out / "recording.nwb", out / "run"
-    say(f"simulating {size.duration:g} s of {size.n_units} place cells on a track")
+    logger(f"simulating {size.duration:g} s of {size.n_units} place cells on a track")
     simulated = place_cells(n_units=size.n_units, duration=size.duration, random_state=seed)
     out.mkdir(parents=True, exist_ok=True)
     simulated.to_nwb(recording)
@@ -92,7 +92,7 @@ def run_demo(
             "random_state": seed,
         },
     )
-    run = fit_run(settings, run_folder, say=say)
+    run = fit_run(settings, run_folder, logger=logger)
     rest = read_recording(recording, settings).restrict(start=settings.until)
     write_decoded(
         run.require_decoder().predict(run.model.transform(rest)),

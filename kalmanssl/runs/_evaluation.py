@@ -143,7 +143,9 @@ def running(settings: RunSettings, recording: Recording, behavior: str | None) -
     if settings.end_zones is not None:
         low, high = settings.end_zones
         if settings.min_speed is not None:
-            raise InputError("give --end-zones (a linear track) or --min-speed (anything else), not both")
+            raise InputError(
+                "give end_zones (a linear track) or min_speed (otherwise), not both", parameter="min_speed"
+            )
         return running_bins(position, end_zones=(low, high))
     if settings.period is not None:  # the jump at the seam is no speed
         position = np.unwrap(np.where(np.isnan(position), 0, position), period=settings.period, axis=0) + (

@@ -30,9 +30,9 @@ def check_decoded_target(out: Path, recording: Path, overwrite: bool) -> None:
         If `out` is neither .csv nor .nwb, exists, or is the recording itself.
     """
     if out.suffix not in (".csv", ".nwb"):
-        raise InputError(f"--out {out}: the name must end in .csv or .nwb, which says what to write")
+        raise InputError(f"{out} must end in .csv or .nwb, which determines the format", parameter="out")
     if out.exists() and recording.exists() and os.path.samefile(out, recording):
-        raise InputError(f"--out {out} is the recording itself: choose another name")
+        raise InputError(f"{out} is the recording itself: choose another name", parameter="out")
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists: choose another --out, or replace it with --overwrite")
 

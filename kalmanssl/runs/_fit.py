@@ -20,6 +20,7 @@ from kalmanssl.data import Recording
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
 from kalmanssl.runs._run import Run, RunSettings, is_run, read_json, read_recording
 from kalmanssl.utils.storage import replace_file, replace_folder
+from kalmanssl.utils.validation import check_choice, check_condition, check_positive
 
 __all__ = ["fit_run", "partial_folder"]
 
@@ -33,7 +34,7 @@ def fit_run(
     *,
     overwrite: bool = False,
     resume: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    logger: Callable[[str], None] = lambda line: None,
 ) -> Run:
     """Fit a model and a decoder, score them on what was left out, and put the run at `out`.
 
@@ -45,8 +46,8 @@ def fit_run(
         Replace the run at `out`, when the new one is complete; and forget an interrupted fit of it.
     resume : bool
         Go on with an interrupted fit.
-    say : callable
-        Gets a line of text at each step.
+    logger : callable
+        Called with one line of text at each step.
 
     Raises
     ------
@@ -64,9 +65,9 @@ def fit_run(
     settings = _begin(work, settings, out, overwrite, resume)
     try:
         recording = read_recording(settings.recording, settings)
-        say(repr(recording))
+        logger(repr(recording))
         for note in recording.notes:
-            say(f"note: {note}")
+            logger(f"note: {note}")
         training, rest = _split(recording, settings.until)
         facts = _facts(recording, training)
         check_decoding(settings, training, None if facts["behavior"] is None else facts["behavior"]["name"])
@@ -76,7 +77,7 @@ def fit_run(
         began = time.perf_counter()
         run = Run(settings, model, None, facts)
         if run.behavior is not None:
-            say(f"fitting the decoder of {run.behavior}")
+            logger(f"fitting the decoder of {run.behavior}")
             run.decoder = fit_decoder(run, training)
         run.metadata["seconds"] = {"model": round(fitted_in, 1), "decoder": round(time.perf_counter() - began, 1)}
         run.evaluation = Evaluation.of(run, training if rest is None else rest, fitted=rest is None)
@@ -126,23 +127,30 @@ def check_decoding(settings: RunSettings, training: Recording, behavior: str | N
     """
     from kalmanssl.runs._evaluation import running
 
-    if settings.level is not None and not 0 < settings.level < 1:
-        raise InputError(f"--level {settings.level:g} must be a number between 0 and 1, such as 0.95")
-    if settings.decoder is not None and settings.decoder not in DECODERS:
-        raise InputError(f"--decoder {settings.decoder} is not known: give {' or '.join(DECODERS)}")
-    if settings.period is not None and not settings.period > 0:
-        raise InputError(f"--period {settings.period:g} must be positive")
+    if settings.level is not None:
+        check_condition("level", settings.level, 0 < settings.level < 1, "between 0 and 1, such as 0.95")
+    if settings.decoder is not None:
+        check_choice("decoder", settings.decoder, DECODERS)
+    if settings.period is not None:
+        check_positive("period", settings.period)
+    if settings.end_zones is not None and not settings.end_zones[0] < settings.end_zones[1]:
+        low, high = settings.end_zones
+        raise InputError(f"end_zones overlap: {low:g} must be below {high:g}", parameter="end_zones")
     if behavior is None:
         return
     position = training.behavior[behavior]
     if not np.isfinite(position).any():
-        raise InputError(f"{behavior} is not known anywhere in the part that is fitted: fit more, or --behavior none")
+        raise InputError(
+            f"{behavior} is unknown in the whole part that is fitted: fit a longer part, or give 'none'",
+            parameter="behavior",
+        )
     where = running(settings, training, behavior)
     if where is not None and not where.any():
-        by = f"--end-zones {settings.end_zones}" if settings.end_zones else f"--min-speed {settings.min_speed}"
+        name = "end_zones" if settings.end_zones else "min_speed"
         raise InputError(
-            f"by {by} the animal never runs in the part that is fitted: {behavior} goes from "
-            f"{np.nanmin(position):.4g} to {np.nanmax(position):.4g}"
+            f"{name}={getattr(settings, name)}: the animal never runs in the fitted part; {behavior} ranges from "
+            f"{np.nanmin(position):.4g} to {np.nanmax(position):.4g}",
+            parameter=name,
         )
 
 
@@ -159,8 +167,9 @@ def _split(recording: Recording, until: float | None) -> tuple[Recording, Record
         return recording, None
     if until <= recording.time[0]:
         raise InputError(
-            f"--until {until:g} leaves nothing to fit: the recording covers {recording.time[0]:.10g} to "
-            f"{recording.time[-1]:.10g} s"
+            f"until={until:g} leaves nothing to fit: the recording covers {recording.time[0]:.10g} to "
+            f"{recording.time[-1]:.10g} s",
+            parameter="until",
         )
     return recording.split(at=until)
 
@@ -223,9 +232,10 @@ def _check_same(asked: RunSettings, stored: RunSettings, size: int | None) -> No
     begun = stored.given()
     for name, value in asked.given().items():
         if name != "recording" and value != begun.get(name):
-            option = "seed" if name == "random_state" else name.replace("_", "-")
             was = f"with {begun[name]}" if name in begun else "without it"
-            raise InputError(f"--{option} {value} differs from the fit to resume, which began {was}: leave it out")
+            raise InputError(
+                f"{name}={value} differs from the fit to resume, which began {was}: leave it out", parameter=name
+            )
     file = Path(asked.recording)
     if size is not None and file.is_file() and file.stat().st_size != size:
         raise InputError(f"{file} is not the recording of the fit to resume, {stored.recording}: it has another size")

@@ -114,7 +114,9 @@ def parse_units(chosen: list[str]) -> str | dict[str, list[Any]]:
     for choice in chosen:
         column, sign, values = choice.partition("=")
         if not sign or not column or not values:
-            raise InputError(f"--units {choice}: give auto, all, or COLUMN=VALUE such as location=lCA1")
+            raise InputError(
+                f"give auto, all, or COLUMN=VALUE such as location=lCA1; got {choice!r}", parameter="units"
+            )
         columns.setdefault(column, []).extend(_plain(value) for value in values.split(","))
     return columns
 

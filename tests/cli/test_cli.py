@@ -18,8 +18,10 @@ from nwb_sessions import session, spikes_of, tracked
 from typer.testing import CliRunner
 
 from kalmanssl.cli import app
+from kalmanssl.cli._errors import one_line
 from kalmanssl.data import Recording
 from kalmanssl.datasets import place_cells
+from kalmanssl.errors import InputError
 from kalmanssl.runs import Run
 
 ZONES = ("--end-zones", "0.15", "1.45")
@@ -103,6 +105,22 @@ def test_version():
     import kalmanssl
 
     assert invoke("--version").stdout == f"kalmanssl {kalmanssl.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "parameter", "shown"),
+    [
+        ("bin_size must be positive; got -1", "bin_size", "--bin-size must be positive; got -1"),
+        ("epoch='x' is not in the file", "epoch", "--epoch='x' is not in the file"),
+        ("there are no spikes;\nchoose others", "units", "--units: there are no spikes; choose others"),
+        ("units_of_time are wrong", "units", "--units: units_of_time are wrong"),
+        ("latents has shape (3,)", "latents", "latents has shape (3,)"),
+        ("the file is damaged", None, "the file is damaged"),
+    ],
+)
+def test_errors_name_the_option_of_the_argument_at_fault(message, parameter, shown):
+    options = {"bin_size": "--bin-size", "epoch": "--epoch", "units": "--units"}
+    assert one_line(InputError(message, parameter=parameter), options) == shown
 
 
 # --- fit -------------------------------------------------------------------------------------------------------------
@@ -220,7 +238,7 @@ def test_interrupted_fit_is_resumed(recording, tmp_path, monkeypatch, interrupti
     monkeypatch.undo()
 
     assert "--resume" in refused(*args)  # what was kept is not thrown away by mistake
-    assert "--epochs 5 differs" in refused("fit", recording, "--out", out, "--resume", "--epochs", 5)
+    assert "--epochs=5 differs" in refused("fit", recording, "--out", out, "--resume", "--epochs", 5)
     assert contents(tmp_path / "run.partial") == kept
     result = invoke("fit", recording, "--out", out, "--resume")
     assert result.exit_code == 0, result.output
@@ -258,19 +276,19 @@ def test_nothing_to_resume(recording, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--until", "100"), "--until 100 leaves nothing"),
-        (("--behavior", "nose"), "--behavior 'nose' is not in the file"),
-        (("--epoch", "Sleep"), "--epoch 'Sleep' is not in"),
-        (("--end-zones", "-5", "9"), "never runs"),
-        (("--end-zones", "1", "0"), "overlap"),
+        (("--until", "100"), "--until=100 leaves nothing"),
+        (("--behavior", "nose"), "--behavior='nose' is not in the file"),
+        (("--epoch", "Sleep"), "--epoch='Sleep' is not in"),
+        (("--end-zones", "-5", "9"), "--end-zones=[-5.0, 9.0]: the animal never runs"),
+        (("--end-zones", "1", "0"), "--end-zones overlap"),
         (("--end-zones", "0", "1", "--min-speed", "1"), "not both"),
-        (("--units", "color=red"), "no column 'color'"),
-        (("--bin-size", "0"), "--bin-size"),
+        (("--units", "color=red"), "--units: the units table has no column 'color'"),
+        (("--bin-size", "0"), "--bin-size must be"),
         (("--latent-dim", "9", "--state-dim", "2"), "--state-dim must be at least"),
         (("--noise", "pink"), "pink"),
-        (("--level", "2"), "--level 2"),
-        (("--decoder", "magic"), "--decoder magic"),
-        (("--period", "-1"), "--period -1"),
+        (("--level", "2"), "--level must be between 0 and 1"),
+        (("--decoder", "magic"), "--decoder must be one of mlp, linear; got 'magic'"),
+        (("--period", "-1"), "--period must be positive"),
         (("--until", "3600.5"), "window"),
     ],
 )
@@ -293,9 +311,9 @@ def test_bad_recordings_are_refused(tmp_path, recording):
         "absent": "does not exist",
         "text": "not an NWB file",
         "half": "truncated",
-        "still": "pass --behavior none",
-        "two": "aPosition, bPosition",
-        "silent": "no spikes",
+        "still": "--behavior: the file has no SpatialSeries or TimeSeries; give 'none'",
+        "two": "--behavior is ambiguous; name one of: aPosition, bPosition",
+        "silent": "--units: the selected units have no spikes",
         "nobody": "no units",
     }.items():
         assert says in refused("fit", tmp_path / f"{name}.nwb", "--out", tmp_path / "run"), name
