@@ -72,7 +72,7 @@ def test_interrupt_between_the_renames_puts_the_old_folder_back(saved, monkeypat
 @pytest.mark.parametrize("name", [METADATA, WEIGHTS])
 def test_missing_file_is_named(saved, name):
     (saved / name).unlink()
-    with pytest.raises(InputError, match=f"no complete model: {name} is missing"):
+    with pytest.raises(InputError, match=f"not a complete model: {name} is missing"):
         load_folder(saved, "model")
 
 
