@@ -22,7 +22,7 @@ demo: $(INSTALLED)
 	$(BIN)/kalmanssl demo --out demo --overwrite
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
