@@ -1,4 +1,4 @@
-"""Entropy estimators: how spread out the latents are, in nats."""
+"""Estimators of the entropy of latents, in nats."""
 
 from kalmanssl.entropy._base import EntropyEstimator as EntropyEstimator
 from kalmanssl.entropy._categorical import CategoricalEntropy as CategoricalEntropy

@@ -28,15 +28,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class EntropyEstimator(ABC):
-    """Base class of the sample-based estimators: checks the samples, draws a subset, and calls `_entropy`.
+    """Base class of the estimators from samples: it checks the samples, draws a subset, and calls `_entropy`.
 
     A subclass defines `_entropy`; see `kalmanssl.entropy._registry` for an example.
 
     Parameters
     ----------
     max_samples : int, optional
-        Use at most this many of the samples, drawn without replacement. The cost of kNN and KDE grows with
-        the square of their number.
+        Use at most this many of the samples, drawn without replacement. The cost of kNN and KDE grows with the square
+        of their number.
     """
 
     max_samples: int | None = field(default=None, kw_only=True)
@@ -66,11 +66,11 @@ class EntropyEstimator(ABC):
         Parameters
         ----------
         v : (samples, D)
-            Samples; half precision is computed in float32. Sequences are pooled first: `z.flatten(0, 1)`. Where several
-            processes train together, the samples are those of all of them.
+            Samples; half precision is converted to float32. Pool sequences first: `z.flatten(0, 1)`. If several
+            processes train together, the samples of all of them are used.
         generator : torch.Generator, optional
-            Source of the subset when there are more than `max_samples` rows. Without one the subset depends
-            on the number of rows only, so that the same input gives the same estimate.
+            Source of the subset if there are more than `max_samples` rows. Without one, the subset depends on the
+            number of rows only, so that the same input gives the same estimate.
 
         Returns
         -------
@@ -80,7 +80,7 @@ class EntropyEstimator(ABC):
         Raises
         ------
         InputError
-            If `v` is not a matrix of finite floats, has too few rows, has rows outside the space, or all rows are
+            If `v` is not a matrix of finite floats, has too few rows, has rows outside the space, or all its rows are
             equal.
         """
         check_samples(v)
@@ -111,19 +111,22 @@ def check_samples(v: Tensor, name: str = "v") -> None:
     """Raise InputError if `v` is not a matrix (samples, D) of finite floats."""
     if not isinstance(v, Tensor) or not v.is_floating_point():
         kind = v.dtype if isinstance(v, Tensor) else type(v).__name__
-        raise InputError(f"{name} must be a tensor of floats, got {kind}: use torch.as_tensor({name}).float()")
+        message = f"{name} must be a tensor of floats, got {kind}: use torch.as_tensor({name}).float()"
+        raise InputError(message, parameter=name)
     if v.ndim != 2 or v.shape[1] == 0:
         raise InputError(
-            f"{name} must have shape (samples, D), got {tuple(v.shape)}: pool sequences by {name}.flatten(0, -2)"
+            f"{name} must have shape (samples, D), got {tuple(v.shape)}: pool sequences by {name}.flatten(0, -2)",
+            parameter=name,
         )
     bad = rows_not_finite(v)
     if bad:
-        raise NotFiniteError(f"{name} has {bad} of {len(v)} rows with NaN or infinity: leave them out")
+        message = f"{name} has {bad} of {len(v)} rows with NaN or infinity: leave them out"
+        raise NotFiniteError(message, parameter=name)
 
 
 def check_not_identical(v: Tensor) -> None:
     """Raise InputError if the rows of `v` (samples, D) are all the same."""
-    if not (v[:2] != v[0]).any() and not (v != v[0]).any():  # the first two rows suffice in nearly all cases
+    if not (v[:2] != v[0]).any() and not (v != v[0]).any():  # usually the first two rows differ: a fast check
         raise identical_error(len(v))
 
 
@@ -131,19 +134,20 @@ def identical_error(n: int) -> InputError:
     """Return the error for `n` samples that are all the same."""
     return InputError(
         f"the {n} samples of v lie on one point, so their entropy is minus infinity: "
-        "the latents have collapsed, or too few of the samples are distinct"
+        "the latents have collapsed, or too few of the samples are distinct",
+        parameter="v",
     )
 
 
 def split_latents(v: Tensor, dim: int, name: str) -> Tensor:
-    """Split concatenated latents of `dim` coordinates, (samples, latents, dim); `name` is the setting for errors."""
+    """Split concatenated latents into (samples, latents, dim); errors call the setting `dim` by `name`."""
     if v.shape[1] % dim:
-        raise InputError(f"v has {v.shape[1]} columns, not a multiple of {name}={dim}")
+        raise InputError(f"v has {v.shape[1]} columns, not a multiple of {name}={dim}", parameter="v")
     return v.unflatten(1, (-1, dim))
 
 
 def rescale(v: Tensor) -> tuple[Tensor, float]:
-    """Divide samples by their largest entry if squares would overflow or underflow; also return the log of it."""
+    """Divide samples by their largest entry if squares would overflow or underflow; also return log(divisor)."""
     largest, limits = max(abs(float(end)) for end in v.detach().aminmax()), torch.finfo(v.dtype)
     if limits.tiny**0.25 < largest < limits.max**0.25 or largest == 0:
         return v, 0.0

@@ -1,4 +1,4 @@
-"""Entropy of categories, known exactly from their probabilities."""
+"""Entropy of a categorical latent, computed from its probabilities."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ __all__ = ["CategoricalEntropy"]
 
 @dataclass(frozen=True)
 class CategoricalEntropy(EntropyEstimator):
-    """Entropy of a category c that is drawn from the probabilities q of a random sample, or of the pair c, c'.
+    """Entropy of a category c, or of a pair c, c', from the category probabilities q of each sample.
 
-    One category: H = -sum_c m_c log m_c with m the mean of q over the samples. A pair, from [q, q'] side by side:
-    H = -sum_cc' Q_cc' log Q_cc' with Q the mean of q_c q'_c' (LDM paper, Eq. 81). Given the samples it is exact; as an
-    estimate of the entropy behind them it is too low, for sharp probabilities by about (cells - 1) / 2N nats.
+    For one category, H = -sum_c m_c log m_c, with m the mean of q over the samples. For a pair, from concatenated
+    probabilities [q, q'], H = -sum_cc' Q_cc' log Q_cc', with Q the mean of q_c q'_c' (LDM paper, Eq. 81). As an
+    estimate of the entropy of the distribution that the samples were drawn from, it is too low: by about
+    (n - 1) / 2N nats, or (n² - 1) / 2N for pairs, if all probabilities are close to 0 or 1.
 
-    Where the paper's code adds 1e-6 inside the log, this takes the log as it is: on an empty cell p log p is zero, and
-    the gradient there is left out (it would be infinite, and a softmax passes nothing of it on). The offset would count
-    for 1 % of a cell of the joint distribution with ten categories that match with probability 0.992.
+    The paper's code adds 1e-6 inside the logarithm; this class does not. With ten categories that match with
+    probability 0.992, 1e-6 would be 1 % of the probability of two different categories. If a probability is zero,
+    p log p is zero and its infinite gradient is set to zero; the derivative of a softmax is zero there.
 
     Parameters
     ----------
     categories : int, optional
-        Their number n: samples with twice as many columns are pairs. Without it samples are single categories.
+        Number of categories n. Samples with 2n columns are pairs. Without it, samples are single categories.
     """
 
     categories: int | None = None
@@ -48,7 +49,8 @@ class CategoricalEntropy(EntropyEstimator):
     def _check_space(self, v: Tensor) -> None:
         n = self.categories or v.shape[1]
         if v.shape[1] not in (n, 2 * n):
-            raise InputError(f"v has {v.shape[1]} columns, but must have {n}, the number of categories, or twice that")
+            message = f"v has {v.shape[1]} columns, but must have {n}, the number of categories, or twice that"
+            raise InputError(message, parameter="v")
         check_probabilities(v.unflatten(1, (-1, n)), "v")
 
     def _entropy(self, v: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Entropy from a kernel density at its own samples: the contrastive estimators.
+"""Entropy from a kernel density estimate, evaluated at its own samples, as in contrastive methods.
 
-One estimator for each space, with the kernel that goes with the latent model there. On two latents side by side,
-v = [z, z'], the kernel is the product of those of the two. No array with an axis for each of sample, sample and
-dimension is ever formed: all exponents are one product of matrices.
+There is one estimator for each space. Its kernel has the same form as the latent model for that space. For concatenated
+latents v = [z, z'], the kernel is the product of the kernels of z and z'. The exponents of all pairs of samples are
+computed by one matrix product, so that no array (samples, samples, dim) is needed.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from kalmanssl.utils.validation import check_integer, check_positive
 __all__ = ["DirichletKDEEntropy", "GaussianKDEEntropy", "VonMisesFisherKDEEntropy"]
 
 _RULES = ("scott", "silverman")
-_ROUNDING = 0.01  # of an exponent, up to which products of matrices may give it; measured differences take longer
-_FAR = 1e18  # distance in widths of the kernel whose square can still be represented
-_SMALL = 100.0  # concentration up to which rounding of cosines to single precision shifts no exponent by more than 1e-5
+_ROUNDING = 0.01  # largest rounding error of an exponent for which the fast matrix product is used
+_FAR = 1e18  # distance in kernel widths whose square is still finite in single precision
+_SMALL = 100.0  # up to this concentration, rounding of cosines in single precision changes exponents by at most 1e-5
 
 
 @dataclass(frozen=True)
 class _KernelDensityEntropy(EntropyEstimator):
-    """H = −(1/N) Σ_i log (1/M) Σ_j K(v_i; v_j) (LDM paper, Eq. 32).
+    """Base class of kernel density estimators: H = −(1/N) Σ_i log (1/M) Σ_j K(v_i; v_j) (LDM paper, Eq. 32).
 
     Parameters
     ----------
     leave_one_out : bool
-        Leave each sample out of its own density (M = N − 1), as SimCLR's NT-Xent does; with it (M = N), as in the
-        paper's code, the estimate saturates where samples are further apart than kernels are wide.
+        Exclude j = i from the sum, with M = N − 1, as in SimCLR's NT-Xent loss. Otherwise M = N, as in the paper's
+        code; the estimate then saturates if the distances between samples are larger than the kernel width.
     """
 
     leave_one_out: bool = field(default=False, kw_only=True)
@@ -45,7 +45,8 @@ class _KernelDensityEntropy(EntropyEstimator):
     def _entropy(self, v: Tensor) -> Tensor:
         n = len(v)
         if n < 2:
-            raise InputError(f"v has {n} sample, but a kernel density needs at least 2: give more samples")
+            message = f"v has {n} sample, but a kernel density needs at least 2: give more samples"
+            raise InputError(message, parameter="v")
         check_not_identical(v)
         exponent, constant = self._log_kernel(v)
         if self.leave_one_out:
@@ -54,30 +55,39 @@ class _KernelDensityEntropy(EntropyEstimator):
 
     @abstractmethod
     def _log_kernel(self, v: Tensor) -> tuple[Tensor, Tensor | float]:
-        """Log of the kernel at each sample (row) around each sample (column), apart from a constant; the constant."""
+        """Compute log K(v_i; v_j) without its constant, (samples, samples), and the constant."""
 
 
 @dataclass(frozen=True)
 class GaussianKDEEntropy(_KernelDensityEntropy):
-    """Minus the mean log of a Gaussian kernel density at its own samples (LDM paper, Eq. 32).
+    """Entropy from a kernel density estimate with Gaussian kernels (LDM paper, Eq. 32).
 
-    H = −(1/N) Σ_i log (1/M) Σ_j N(v_i; v_j, b² I). With a fixed bandwidth it is the contrastive estimator;
-    the weight of the entropy then matters, since the law of scale holds only if the bandwidth follows the
-    data.
+    H = −(1/N) Σ_i log (1/M) Σ_j N(v_i; v_j, b² I). With a fixed bandwidth b it is the entropy term of contrastive
+    methods. The scaling law holds only with a bandwidth by rule, which is proportional to the samples. With a fixed
+    bandwidth, the weight of the entropy in the objective therefore changes the scale of the latents.
 
-    Bias at N = 2000 in nats for D = 1, 2, 4, 8, 16, with Scott's rule. Standard normal: 0.00, −0.03, −0.25,
-    −1.80, −6.50, leaving each sample out of its own density +0.01, +0.01, +0.07, +0.35, +1.28; uniform:
-    +0.06, +0.15, +0.32, −0.32, −3.66, left out +0.06, +0.16, +0.45, +1.34, +3.94. With itself, a sample's
-    density cannot fall below 1/N of the kernel's peak, which bounds the entropy at log N + (D/2) log 2πb²;
-    without, the kernel's width makes the estimate too high.
+    Bias in nats at N = 2000 with Scott's rule:
+
+    ===============================  ======  ======  ======  ======  ======
+    D                                1       2       4       8       16
+    ===============================  ======  ======  ======  ======  ======
+    standard normal                  0.00    −0.03   −0.25   −1.80   −6.50
+    standard normal, leave-one-out   +0.01   +0.01   +0.07   +0.35   +1.28
+    uniform                          +0.06   +0.15   +0.32   −0.32   −3.66
+    uniform, leave-one-out           +0.06   +0.16   +0.45   +1.34   +3.94
+    ===============================  ======  ======  ======  ======  ======
+
+    Without leave-one-out, the density at a sample is at least 1/N of the maximum of its own kernel, so the entropy is
+    at most log N + (D/2) log 2πb². With leave-one-out, the width of the kernels makes the estimate too high.
 
     Parameters
     ----------
     bandwidth : float or {"scott", "silverman"}
-        Standard deviation b of the kernel in units of `v`, or a rule: σ N^(−1/(D+4)) with σ² the mean
-        variance, times (4/(D+2))^(1/(D+4)) for Silverman's (Silverman 1986, Density Estimation, section 4.3).
+        Standard deviation b of the kernel in units of `v`, or a rule. Scott's rule is σ N^(−1/(D+4)) with σ² the mean
+        variance; Silverman's has the additional factor (4/(D+2))^(1/(D+4)) (Silverman 1986, Density Estimation,
+        section 4.3).
     leave_one_out : bool
-        Leave each sample out of its own density (M = N − 1).
+        Exclude j = i from the sum, with M = N − 1; otherwise M = N.
     """
 
     bandwidth: float | str = "scott"
@@ -99,25 +109,32 @@ class GaussianKDEEntropy(_KernelDensityEntropy):
 
 @dataclass(frozen=True)
 class VonMisesFisherKDEEntropy(_KernelDensityEntropy):
-    """Minus the mean log of a von Mises-Fisher kernel density at its own samples, unit vectors (LDM paper, Eq. 48).
+    """Entropy of unit vectors from a kernel density estimate with von Mises-Fisher kernels (LDM paper, Eq. 48).
 
-    H = −(1/N) Σ_i log (1/M) Σ_j C(γ) exp(γ z_i·z_j), by area of the sphere; for pairs of unit vectors the kernel is
-    C(γ)² exp(γ (z_i·z_j + z'_i·z'_j)), Eq. 47. With `leave_one_out` and γ the inverse temperature it is the
-    denominator of SimCLR's loss (with the candidates of the same view alone). It has nothing to push when all samples
-    are uniform, and there is no law of scale on a sphere: γ sets how far samples repel one another.
+    H = −(1/N) Σ_i log (1/M) Σ_j C(γ) exp(γ z_i·z_j), with respect to the area of the sphere. For pairs of unit vectors,
+    the kernel is C(γ)² exp(γ (z_i·z_j + z'_i·z'_j)), Eq. 47. With `leave_one_out` and γ the inverse temperature, it is
+    the denominator of SimCLR's loss, with negatives from the same view only. The concentration γ determines up to which
+    distance samples repel each other.
 
-    Bias on 2000 uniform samples of the sphere with Scott's rule, in nats for 2, 3, 4, 8 and 16 dimensions: 0.00, −0.02,
-    −0.07, −1.50, −6.99; leaving each sample out of its own density 0.00, +0.01, +0.02, +0.16, +0.89.
+    Bias in nats for 2000 uniform samples on the sphere with Scott's rule:
+
+    ==================  ======  ======  ======  ======  ======
+    coordinates         2       3       4       8       16
+    ==================  ======  ======  ======  ======  ======
+    all samples         0.00    −0.02   −0.07   −1.50   −6.99
+    leave-one-out       0.00    +0.01   +0.02   +0.16   +0.89
+    ==================  ======  ======  ======  ======  ======
 
     Parameters
     ----------
     concentration : float or {"scott", "silverman"}
-        γ of the kernel, or a rule: 1/b² with the bandwidth b of `GaussianKDEEntropy`, where σ² is the variance along
-        one of the D dimensions of the sphere, (1 − |⟨z⟩|²)/(dim − 1), and D is twice that for pairs.
+        γ of the kernel, or a rule: 1/b², with b as in `GaussianKDEEntropy`. For this, D is the dimension of the sphere,
+        the number of coordinates minus one (twice that for pairs), and σ² is the variance per dimension,
+        (1 − |⟨z⟩|²) / D for single latents.
     sphere_dim : int, optional
-        Number of coordinates of one unit vector, if several stand side by side.
+        Number of coordinates of one unit vector, if several are concatenated.
     leave_one_out : bool
-        Leave each sample out of its own density (M = N − 1).
+        Exclude j = i from the sum, with M = N − 1; otherwise M = N.
     """
 
     concentration: float | str = "scott"
@@ -147,32 +164,41 @@ class VonMisesFisherKDEEntropy(_KernelDensityEntropy):
         constant = count * log_normalizer(dim, precise)
         if concentration <= _SMALL:
             return gram(concentration.sqrt() * v), constant.to(v.dtype)
-        # z·z' = 1 − |z − z'|²/2, without the rounding of a number close to one times a large concentration.
+        # z·z' = 1 − |z − z'|²/2 avoids the rounding error of a cosine close to one, times a large concentration.
         exponent = _minus_half_squared_distances(concentration.sqrt() * (v - v.detach().mean(0)))
         return exponent, (constant + count * precise).to(v.dtype)
 
 
 @dataclass(frozen=True)
 class DirichletKDEEntropy(_KernelDensityEntropy):
-    """Minus the mean log of a Dirichlet kernel density at its own samples, probabilities (LDM paper, Eq. 51).
+    """Entropy of probability vectors from a kernel density estimate with Dirichlet kernels (LDM paper, Eq. 51).
 
-    H = −(1/N) Σ_i log (1/M) Σ_j Dir(z_i; 1 + β z_j), for pairs with the product of two such kernels. The normalizer
-    depends on the center z_j of the kernel: kernels in the corners are far narrower than those in the middle.
+    H = −(1/N) Σ_i log (1/M) Σ_j Dir(z_i; 1 + β z_j); for pairs, the kernel is the product of two such densities. The
+    normalization depends on the center z_j of the kernel. Kernels near the corners of the simplex are much narrower
+    than those in the middle.
 
-    The precision is a number only: no rule follows the data, since their spread says little of how wide kernels should
-    be where samples crowd in the corners of the simplex, the state that training tends to.
+    There is no rule for the precision. Training moves most samples to the corners of the simplex, and there the
+    variance of the samples does not indicate how wide the kernels should be.
 
-    Bias on 2000 flat samples in nats for 3, 4 and 8 parts, β = 50: 0.00, −0.06, −1.88, leaving each sample out of its
-    own density +0.02, +0.06, +0.58; β = 10: +0.05, +0.07, +0.11, left out +0.05, +0.08, +0.21.
+    Bias in nats for 2000 uniform samples on the simplex:
+
+    =======================  ======  ======  ======
+    coordinates              3       4       8
+    =======================  ======  ======  ======
+    β = 50                   0.00    −0.06   −1.88
+    β = 50, leave-one-out    +0.02   +0.06   +0.58
+    β = 10                   +0.05   +0.07   +0.11
+    β = 10, leave-one-out    +0.05   +0.08   +0.21
+    =======================  ======  ======  ======
 
     Parameters
     ----------
     precision : float
         β of the kernel.
     simplex_dim : int, optional
-        Number of parts of one vector of probabilities, if several stand side by side.
+        Number of coordinates of one probability vector, if several are concatenated.
     leave_one_out : bool
-        Leave each sample out of its own density (M = N − 1).
+        Exclude j = i from the sum, with M = N − 1; otherwise M = N.
     """
 
     precision: float = 10.0
@@ -202,11 +228,11 @@ def _check_width(name: str, value: float | str) -> None:
     if not isinstance(value, str):
         check_positive(name, value)
     elif value not in _RULES:
-        raise InputError(f"{name} must be a number, 'scott' or 'silverman', got {value!r}")
+        raise InputError(f"{name} must be a number, 'scott' or 'silverman', got {value!r}", parameter=name)
 
 
 def _rule(name: str, v: Tensor, dim: int) -> Tensor:
-    """Bandwidth by the rule of that name for samples `v` that spread in `dim` dimensions."""
+    """Compute the bandwidth by Scott's or Silverman's rule, for samples `v` that vary in `dim` dimensions."""
     n = len(v)
     variance = (v - v.mean(0)).square().sum() / ((n - 1) * dim)
     if not variance > 0:
@@ -218,11 +244,11 @@ def _rule(name: str, v: Tensor, dim: int) -> Tensor:
 
 
 def _minus_half_squared_distances(v: Tensor) -> Tensor:
-    """Minus half the squared distances between the rows of `v`, (samples, samples), in as few passes as possible."""
+    """Compute minus half the squared distances between the rows of `v`, (samples, samples)."""
     half_norm = 0.5 * v.square().sum(1)
     if not half_norm.max() * torch.finfo(v.dtype).eps < _ROUNDING:
-        # Hundreds of widths from the center; distances at which no kernel is left need not be known, nor squared.
+        # Samples are hundreds of kernel widths from the mean. Kernels vanish at much shorter distances than the limit.
         return -0.5 * torch.cdist(v, v, compute_mode="donot_use_mm_for_euclid_dist").clamp_max(_FAR).square()
-    # Rounding must not make a distance negative, nor put a sample away from itself.
+    # Rounding errors could make squared distances negative, or the distance of a sample to itself positive.
     exponent = gram(v) - half_norm - half_norm[:, None]
     return exponent.clamp_max(0.0).masked_fill(torch.eye(len(v), dtype=torch.bool, device=v.device), 0.0)

@@ -1,4 +1,4 @@
-"""Entropy from the distances between neighbors, which assumes next to nothing."""
+"""Entropy from distances to nearest neighbors, without a parametric model of the density."""
 
 from __future__ import annotations
 
@@ -16,42 +16,51 @@ from kalmanssl.utils.validation import check_integer, check_number
 
 __all__ = ["KNNEntropy"]
 
-_CHUNK = 1024  # rows of the distance matrix held at once while neighbors are searched
-_SPARE = 5  # neighbors searched beyond k, so that rounding in the search rarely hides the k-th
-_ROUNDING = 16  # error of a squared distance in the search, in units of eps times the squared lengths; up to 8 measured
-_DUPLICATE = 1e-6  # distances below this fraction of the median distance count as a duplicate
+_CHUNK = 1024  # rows of the distance matrix that are computed at once in the search for neighbors
+_SPARE = 5  # additional neighbors in the first search, so that its rounding errors rarely miss the k-th
+_ROUNDING = 16  # bound on the error of squared distances in that search, in eps times squared lengths; measured: 8
+_DUPLICATE = 1e-6  # samples are duplicates if their distance is below this fraction of the median distance
 
 
 @dataclass(frozen=True)
 class KNNEntropy(EntropyEstimator):
-    """Kozachenko-Leonenko estimator from the distance r_i of each sample to its k-th nearest other sample.
+    """Kozachenko-Leonenko estimator, from the distance r_i of each sample to its k-th nearest neighbor.
 
-    H = ψ(N) − ψ(k) + log V_D + (D/N) Σ_i log r_i, with V_D the volume of the unit ball (LDM paper, Eq. 33).
-    It assumes only that the density is flat over the k-th neighbor's distance.
+    H = ψ(N) − ψ(k) + log V_D + (D/N) Σ_i log r_i, with V_D the volume of the unit ball (LDM paper, Eq. 33). It assumes
+    only that the density is constant up to the k-th neighbor.
 
-    In training, distances above the `clip_quantile` quantile are clipped there, so that outliers are not
-    pushed out further. The clip level moves with the geometric mean of the other distances; a level held
-    constant would take the clipped tenth out of the gradient and leave a change of scale with 0.9 of its
-    weight. Duplicates (distance below 1e-6 of the median) count as 1e-6 of the median, tied to the scale of
-    the others in the same way; the true entropy of a distribution with atoms is minus infinity.
+    For training, distances above the quantile `clip_quantile` are clipped, so that outliers are not pushed away
+    further. The gradient treats clipped distances as proportional to the geometric mean of the others. With a
+    constant clip level, a tenth of the distances would have no gradient, and the gradient with respect to the scale
+    would be 0.9 D instead of D. Duplicates (distance below 1e-6 of the median) are given a distance of 1e-6 of the
+    median and treated in the same way. The true entropy of a distribution with duplicates is minus infinity.
 
-    Bias at N = 2000, k = 3, unclipped, in nats for D = 1, 2, 4, 8, 16. Standard normal: −0.01, −0.01, −0.06,
-    −0.04, +0.52; uniform: −0.01, +0.02, +0.22, +1.10, +3.45 (neighborhoods that stick out over the edge
-    count as full). With correlations of 0.5 the normal gives −0.01, −0.01, −0.06, +0.01, +0.75. It falls with
-    N only as N^(−2/D). Clipping at 0.9 lowers the value by a further 0.08 to 0.11 on a normal (0.02 to 0.06
-    on a uniform), so measure with `clip_quantile=None`.
+    Bias in nats at N = 2000, k = 3, without clipping:
 
-    Samples on a sphere fill one dimension less than they have coordinates, and D is then that number. Bias on 2000
-    uniform samples of the sphere in 3 dimensions: 0.00.
+    ==================================  ======  ======  ======  ======  ======
+    D                                   1       2       4       8       16
+    ==================================  ======  ======  ======  ======  ======
+    standard normal                     −0.01   −0.01   −0.06   −0.04   +0.52
+    normal, all correlations 0.5        −0.01   −0.01   −0.06   +0.01   +0.75
+    uniform on the cube                 −0.01   +0.02   +0.22   +1.10   +3.45
+    ==================================  ======  ======  ======  ======  ======
+
+    The bias on the cube is large because the balls around samples near the boundary extend beyond the cube. The bias
+    decreases only as N^(−2/D). Clipping at 0.9 lowers the estimate by a further 0.08 to 0.11 nats for a normal (0.02 to
+    0.06 for a uniform) distribution: use `clip_quantile=None` to measure an entropy.
+
+    For unit vectors, D is the number of coordinates minus one per vector. The bias for 2000 uniform samples on the
+    sphere in 3 dimensions is 0.00.
 
     Parameters
     ----------
     k : int
-        Which neighbor. More neighbors: less variance, more bias.
+        Number of the neighbor. A larger k has less variance and more bias.
     clip_quantile : float or None
-        Quantile of the distances at which they are clipped, in (0, 1]; None (for measuring) keeps them all.
+        Quantile of the distances above which they are clipped, in (0, 1]. None does not clip; use it to measure.
     sphere_dim : int or None
-        For unit vectors of so many coordinates, or several such side by side: the entropy is by area of the sphere.
+        Number of coordinates of a unit vector, for samples that are one unit vector or several concatenated. The
+        entropy is then that of the density with respect to the area of the sphere.
     """
 
     k: int = 3
@@ -67,7 +76,8 @@ class KNNEntropy(EntropyEstimator):
         if self.clip_quantile is not None:
             check_number("clip_quantile", self.clip_quantile)
             if not 0 < self.clip_quantile <= 1:
-                raise InputError(f"clip_quantile must lie in (0, 1] or be None, got {self.clip_quantile}")
+                message = f"clip_quantile must lie in (0, 1] or be None, got {self.clip_quantile}"
+                raise InputError(message, parameter="clip_quantile")
         if self.sphere_dim is not None:
             check_integer("sphere_dim", self.sphere_dim, 2)
 
@@ -82,10 +92,11 @@ class KNNEntropy(EntropyEstimator):
         if n <= self.k:
             raise InputError(
                 f"v has {n} samples, but the k={self.k} nearest neighbor needs more than {self.k}: "
-                "give more samples or a smaller k"
+                "give more samples or a smaller k",
+                parameter="v",
             )
         v, log_scale = rescale(v)
-        # Only the N distances that count are differentiated, not the N² that were searched.
+        # The search has no gradient; only the N distances that it finds are differentiated, not all N².
         squared = (v - v[_kth_neighbor(v.detach(), self.k)]).square().sum(1)
         radius = squared.detach().sqrt()
         if not (radius > 0).any():
@@ -94,8 +105,8 @@ class KNNEntropy(EntropyEstimator):
         upper = radius.max() if self.clip_quantile is None else radius.sort().values[self._clip_index(n)]
         upper = torch.maximum(upper, median)
         floor = _DUPLICATE * median
-        alive = (radius > floor) & (radius <= upper)
-        anchor = 0.5 * squared[alive].log().mean()
+        unclipped = (radius > floor) & (radius <= upper)
+        anchor = 0.5 * squared[unclipped].log().mean()
         mean_log = anchor + (radius.clamp(floor, upper).log().mean() - anchor).detach()
         return _digamma(n) - _digamma(self.k) + _log_ball_volume(dim) + dim * (mean_log + log_scale)
 
@@ -105,7 +116,7 @@ class KNNEntropy(EntropyEstimator):
 
 @torch.no_grad()
 def _kth_neighbor(v: Tensor, k: int) -> Tensor:
-    """Index of the k-th nearest other row of each row of centered samples `v`, searched in blocks of rows."""
+    """Find the index (samples,) of the k-th nearest neighbor of each row of centered samples `v`, in blocks of rows."""
     n = len(v)
     count = min(k + _SPARE, n - 1)
     rounding = _ROUNDING * torch.finfo(v.dtype).eps
@@ -116,10 +127,11 @@ def _kth_neighbor(v: Tensor, k: int) -> Tensor:
         searched, near = _other_distances(rows, v, here, "use_mm_for_euclid_dist").topk(count, largest=False)
         exact, order = v[near].sub_(rows[:, None]).square_().sum(2).sort(1)
         index = near.gather(1, order[:, k - 1 : k])[:, 0]
-        # What was not looked at is at least as far as the last of the search, within the error of a difference of large
-        # products. Where that does not tell it from the k-th, as in tight clusters far apart, differences are measured.
-        least = searched[:, -1].square() * (1 - rounding) - rounding * rows.square().sum(1)
-        doubtful = (exact[:, k - 1] > least).nonzero()[:, 0]
+        # The first search computes distances from matrix products, which have rounding errors. All other rows are at
+        # least as far as the last row that it found, up to these errors. If this bound is below the k-th distance, as
+        # in narrow clusters that are far apart, the search is repeated with distances computed from differences.
+        bound = searched[:, -1].square() * (1 - rounding) - rounding * rows.square().sum(1)
+        doubtful = (exact[:, k - 1] > bound).nonzero()[:, 0]
         if count < n - 1 and len(doubtful):
             direct = _other_distances(rows[doubtful], v, here[doubtful], "donot_use_mm_for_euclid_dist")
             index[doubtful] = direct.kthvalue(k).indices
@@ -128,7 +140,7 @@ def _kth_neighbor(v: Tensor, k: int) -> Tensor:
 
 
 def _other_distances(rows: Tensor, v: Tensor, own: Tensor, mode: str) -> Tensor:
-    """Distances (rows, samples) from the rows of `v` with the indices `own`, infinite to themselves."""
+    """Compute distances (rows, samples) of some rows to all of `v`; infinite to the row itself, of index `own`."""
     distance = torch.cdist(rows, v, compute_mode=mode)
     distance[torch.arange(len(rows), device=v.device), own] = math.inf
     return distance

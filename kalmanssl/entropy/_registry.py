@@ -37,32 +37,17 @@ from typing import Any
 
 from kalmanssl.entropy._base import EntropyEstimator
 from kalmanssl.entropy._categorical import CategoricalEntropy
-from kalmanssl.entropy._gaussian import LogDetEntropy, PublishedLogDetEntropy, VarianceCovarianceEntropy
+from kalmanssl.entropy._gaussian import LogDetEntropy, VarianceCovarianceEntropy
 from kalmanssl.entropy._kde import DirichletKDEEntropy, GaussianKDEEntropy, VonMisesFisherKDEEntropy
 from kalmanssl.entropy._knn import KNNEntropy
-from kalmanssl.entropy._stop_gradient import StopGradientEntropy, conditional_entropy
+from kalmanssl.entropy._stop_gradient import StopGradientEntropy
 from kalmanssl.errors import InputError
 from kalmanssl.utils.validation import unknown_name_error
 
-__all__ = [
-    "ENTROPIES",
-    "SPACES",
-    "CategoricalEntropy",
-    "DirichletKDEEntropy",
-    "EntropyEstimator",
-    "GaussianKDEEntropy",
-    "KNNEntropy",
-    "LogDetEntropy",
-    "PublishedLogDetEntropy",
-    "StopGradientEntropy",
-    "VarianceCovarianceEntropy",
-    "VonMisesFisherKDEEntropy",
-    "conditional_entropy",
-    "make_entropy",
-]
+__all__ = ["ENTROPIES", "SPACES", "make_entropy"]
 
 SPACES = ("euclidean", "sphere", "simplex", "categories")
-"""Where latents may live: anywhere; at length one; probabilities as latents; probabilities *of* the latent."""
+"""Spaces of latents: any vector; unit vectors; probability vectors; probabilities of a categorical latent."""
 
 ENTROPIES: dict[str, tuple[type[EntropyEstimator] | type[StopGradientEntropy], ...]] = {
     "knn": (KNNEntropy,),
@@ -72,7 +57,7 @@ ENTROPIES: dict[str, tuple[type[EntropyEstimator] | type[StopGradientEntropy], .
     "categorical": (CategoricalEntropy,),
     "stopgrad": (StopGradientEntropy,),
 }
-"""Classes of each name; `make_entropy` uses the first one that supports the space of the latents."""
+"""Estimators by name; `make_entropy` uses the first one of a name that supports the space of the latents."""
 
 _NOT_CONVERGING = "in the LDM paper it does not converge there: use 'kde', which uses Dirichlet kernels"
 _REASONS = {
@@ -114,14 +99,16 @@ def make_entropy(
     if not isinstance(entropy, str):
         return _passed_through(entropy, space, settings)
     if entropy not in ENTROPIES:
-        raise unknown_name_error("entropy estimator", entropy, ENTROPIES)
+        raise unknown_name_error("entropy", entropy, ENTROPIES)
     chosen = next((one for one in ENTROPIES[entropy] if space in one.spaces), None)
     if chosen is None:
-        raise InputError(f"entropy {entropy!r} does not support the space {space!r}: {_reason(entropy, space)}")
+        message = f"entropy {entropy!r} does not support the space {space!r}: {_reason(entropy, space)}"
+        raise InputError(message, parameter="entropy")
     if chosen.dim_setting and space != "euclidean" and chosen.dim_setting not in settings:
         if dim is None:
             raise InputError(
-                f"entropy {entropy!r} for the space {space!r} needs dim, the number of coordinates of one latent"
+                f"entropy {entropy!r} for the space {space!r} needs dim, the number of coordinates of a latent",
+                parameter="dim",
             )
         settings[chosen.dim_setting] = dim
     try:
@@ -135,15 +122,18 @@ def _passed_through(
 ) -> EntropyEstimator | StopGradientEntropy:
     if not isinstance(entropy, EntropyEstimator | StopGradientEntropy):
         known = ", ".join(map(repr, ENTROPIES))
-        raise InputError(f"entropy must be a name or an EntropyEstimator, got {entropy!r}: use one of {known}")
+        message = f"entropy must be a name or an EntropyEstimator, got {entropy!r}: use one of {known}"
+        raise InputError(message, parameter="entropy")
     if settings:
         raise InputError(f"settings {sorted(settings)} can be given with a name, not with the estimator {entropy!r}")
     if space not in entropy.spaces:
         name = next((name for name, classes in ENTROPIES.items() if isinstance(entropy, classes)), "")
-        raise InputError(f"{entropy!r} does not support the space {space!r}: {_reason(name, space)}")
+        message = f"{entropy!r} does not support the space {space!r}: {_reason(name, space)}"
+        raise InputError(message, parameter="entropy")
     if space != "euclidean" and entropy.dim_setting and getattr(entropy, entropy.dim_setting) is None:
         raise InputError(
-            f"{entropy!r} for the space {space!r} needs {entropy.dim_setting}, the coordinates of one latent"
+            f"{entropy!r} for the space {space!r} needs {entropy.dim_setting}, the number of coordinates of a latent",
+            parameter="entropy",
         )
     return entropy
 

@@ -1,4 +1,4 @@
-"""Conditional entropies: from the model's own prediction (the stop-gradient), or as a difference of two."""
+"""Conditional entropies: from the model's predictive distribution (stop-gradient), or as a difference of entropies."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ __all__ = ["StopGradientEntropy", "conditional_entropy"]
 
 
 class Predictive(Protocol):
-    """What the stop-gradient estimator asks of a predictive distribution."""
+    """Interface of a predictive distribution for `StopGradientEntropy`."""
 
     def log_prob(self, latent: Tensor, /) -> Tensor:
-        """Log-density of each latent, nats."""
+        """Compute the log-density of each latent, in nats."""
 
     def detach(self) -> Predictive:
         """Return the same distribution without gradients to its parameters."""
 
 
 class StopGradientEntropy:
-    """The stop-gradient loss: conditional entropy with the model's own prediction as the density.
+    """Conditional entropy from the model's predictive distribution, which gives stop-gradient losses.
 
-    H[z_t | z_<t] = −⟨log P(z_t | z_<t)⟩ with the prediction and its parameters held fixed (LDM paper, Eq. 14,
-    35). Added to the alignment ⟨log P(z_t | z_<t)⟩ it leaves exactly the gradient of ⟨log P(sg(z_t) | z_<t)⟩,
-    the loss of BYOL, SimSiam and JEPA (Eq. 54). It has no mutual-information term.
+    H[z_t | z_<t] = −⟨log P(z_t | z_<t)⟩, with no gradient through the distribution P (LDM paper, Eq. 14 and 35). The
+    gradient of the alignment ⟨log P(z_t | z_<t)⟩ plus this entropy is exactly that of ⟨log P(sg(z_t) | z_<t)⟩, the loss
+    of BYOL, SimSiam and JEPA (Eq. 54). It cannot be combined with a mutual-information term.
 
-    The *value* of the sum is zero at every step: watch the alignment instead. The estimate is an upper bound
-    of the conditional entropy, too high by the Kullback-Leibler divergence of the truth from the prediction,
-    so the predictor has to learn faster than the encoder; for residuals that are not Gaussian the bias stays.
+    The value of alignment plus entropy is always zero: monitor the alignment instead. The estimate is an upper bound of
+    the conditional entropy. It is too high by the Kullback-Leibler divergence of the true distribution from the
+    predictive distribution. The predictor must therefore learn faster than the encoder, and the bias remains if the
+    residuals are not Gaussian and the predictive distribution is.
     """
 
     conditional: ClassVar[bool] = True
@@ -40,30 +41,31 @@ class StopGradientEntropy:
     dim_setting: ClassVar[str | None] = None
 
     def __call__(self, latent: Tensor, conditional: Predictive) -> Tensor:
-        """Return the mean over steps of −log P(latent), with the distribution P held fixed.
+        """Compute the mean over steps of −log P(latent), without gradients to the parameters of P.
 
         Parameters
         ----------
         latent : (..., L)
-            Encoder outputs; the gradient goes here and nowhere else.
-        conditional
-            Predictive distribution of each latent, with `log_prob(latent)` and `detach()`, see
-            `kalmanssl.distributions`.
+            Encoder outputs. They receive a gradient, the parameters of `conditional` do not.
+        conditional : distribution
+            Predictive distribution of each latent, with `log_prob(latent)` and `detach()`; see
+            `kalmanssl.distributions.Conditional`.
 
         Returns
         -------
         Tensor
-            Scalar, nats for each step.
+            Scalar, nats per step.
 
         Raises
         ------
         InputError
-            If `conditional` is no such distribution.
+            If `conditional` does not have these methods.
         """
         if not (hasattr(conditional, "detach") and hasattr(conditional, "log_prob")):
             raise InputError(
                 f"the stop-gradient entropy needs the predictive distribution, got {type(conditional).__name__}: "
-                "give one with log_prob and detach, or measure samples with 'knn', 'logdet' or 'kde'"
+                "give one with log_prob and detach, or use 'knn', 'logdet' or 'kde' for samples",
+                parameter="conditional",
             )
         return -conditional.detach().log_prob(latent).mean()
 
@@ -74,21 +76,21 @@ class StopGradientEntropy:
 def conditional_entropy(
     estimator: EntropyEstimator, v: Tensor, given: Tensor, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Entropy of `v` given another variable: H[v | given] = H[(v, given)] − H[given].
+    """Estimate the conditional entropy H[v | given] = H[(v, given)] − H[given].
 
-    The two terms have different dimensions and hence different biases, which do not cancel; with many
-    dimensions of `given` the result is dominated by them.
+    The two entropies have different dimensions and therefore different biases, which do not cancel. If `given` has many
+    dimensions, the biases dominate the result.
 
     Parameters
     ----------
     estimator : EntropyEstimator
-        A sample estimator; for measuring, one that does not clip.
+        Estimator from samples. To measure an entropy, use one that does not clip.
     v : (samples, D)
         The variable.
     given : (samples, E)
-        What is known, row by row.
+        The variable that is known; row i belongs to row i of `v`.
     generator : torch.Generator, optional
-        As for the estimator; both terms use the same subset.
+        Source of the subset of `max_samples` rows; both terms use the same subset.
 
     Returns
     -------
@@ -98,18 +100,20 @@ def conditional_entropy(
     Raises
     ------
     InputError
-        If the numbers of rows differ, or for what the estimator refuses.
+        If the numbers of rows differ, the estimator has no conditional entropy, or it rejects the samples.
     """
     for name, samples in (("v", v), ("given", given)):
         check_samples(samples, name)
     if len(v) != len(given):
-        raise InputError(f"v has {len(v)} samples and given {len(given)}: they must be paired row by row")
+        raise InputError(f"v has {len(v)} samples and given {len(given)}: row i of both must belong together")
     if estimator.conditional:
-        raise InputError("conditional_entropy needs a sample estimator: 'knn', 'logdet' or 'kde'")
+        message = "conditional_entropy needs an estimator from samples: use 'knn', 'logdet' or 'kde'"
+        raise InputError(message, parameter="estimator")
     if not estimator.joint:
         raise InputError(
-            f"{type(estimator).__name__} does not see what one latent of a pair tells of the other, so it has no "
-            "conditional entropy: use prior='model', mutual_information=True, or 'logdet'"
+            f"{type(estimator).__name__} ignores the dependence between the latents of a pair, so it has no "
+            "conditional entropy: use prior='model', mutual_information=True, or 'logdet'",
+            parameter="estimator",
         )
     joint = estimator.subset(torch.cat([v, given], dim=1), generator=generator)
     return estimator(joint) - estimator(joint[:, v.shape[1] :])

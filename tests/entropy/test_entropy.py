@@ -1,4 +1,4 @@
-"""Entropy estimators against closed forms, the law of scale, and the stop-gradient identity."""
+"""Entropy estimators in Euclidean space, conditional entropies, and input validation."""
 
 import math
 
@@ -24,11 +24,11 @@ SAMPLE_ESTIMATORS = {
     "knn clipped": KNNEntropy(3),
     "logdet": LogDetEntropy(),
     "kde": GaussianKDEEntropy(),
-    "kde left out": GaussianKDEEntropy(leave_one_out=True),
+    "kde leave-one-out": GaussianKDEEntropy(leave_one_out=True),
     "kde silverman": GaussianKDEEntropy("silverman"),
 }
 
-# The bias that each docstring states, nats, for the dimensions above.
+# Biases in nats for the dimensions above, as in the docstrings.
 BIAS = {
     ("knn", "normal"): (-0.01, -0.01, -0.06, -0.04, 0.52),
     ("knn", "correlated"): (-0.01, -0.01, -0.06, 0.01, 0.75),
@@ -39,8 +39,8 @@ BIAS = {
     ("logdet", "uniform"): tuple(d * 0.5 * math.log(2 * math.pi * math.e / 12) for d in DIMS),
     ("kde", "normal"): (0.00, -0.03, -0.25, -1.80, -6.50),
     ("kde", "uniform"): (0.06, 0.15, 0.32, -0.32, -3.66),
-    ("kde left out", "normal"): (0.01, 0.01, 0.07, 0.35, 1.28),
-    ("kde left out", "uniform"): (0.06, 0.16, 0.45, 1.34, 3.94),
+    ("kde leave-one-out", "normal"): (0.01, 0.01, 0.07, 0.35, 1.28),
+    ("kde leave-one-out", "uniform"): (0.06, 0.16, 0.45, 1.34, 3.94),
 }
 
 
@@ -49,7 +49,7 @@ def normal(n, dim, seed=0, dtype=torch.float32):
 
 
 def draw(kind, dim, seed):
-    """Samples of a distribution, and its entropy in closed form."""
+    """Draw samples of a distribution; also return its entropy in closed form."""
     if kind == "uniform":
         return torch.rand(SAMPLES, dim, generator=torch.Generator().manual_seed(seed)), 0.0
     v, true = normal(SAMPLES, dim, seed), 0.5 * dim * math.log(2 * math.pi * math.e)
@@ -61,7 +61,7 @@ def draw(kind, dim, seed):
 
 @pytest.mark.parametrize("dim", DIMS)
 @pytest.mark.parametrize(("name", "kind"), BIAS)
-def test_bias_is_the_one_stated(name, kind, dim):
+def test_bias_equals_the_value_in_the_docstring(name, kind, dim):
     errors = []
     for seed in range(100, 100 + SEEDS):
         v, true = draw(kind, dim, seed)
@@ -72,19 +72,19 @@ def test_bias_is_the_one_stated(name, kind, dim):
 
 
 @pytest.mark.parametrize(("dim", "true"), [(1, 1.4189), (2, 2.8379), (5, 7.0947)])
-def test_knn_reference_values(dim, true):
+def test_knn_estimates_the_entropy_of_a_standard_normal_distribution(dim, true):
     assert float(KNNEntropy(3, clip_quantile=None)(normal(4000, dim))) == pytest.approx(true, abs=0.1)
 
 
 @pytest.mark.parametrize(("dim", "area"), [(2, 2 * math.pi), (3, 4 * math.pi), (4, 2 * math.pi**2)])
-def test_knn_on_a_sphere_is_the_entropy_by_area(dim, area):
+def test_knn_of_uniform_unit_vectors_is_the_log_of_the_area_of_the_sphere(dim, area):
     one, other = (torch.nn.functional.normalize(normal(4000, dim, seed), dim=1) for seed in (0, 1))
     estimator = KNNEntropy(3, clip_quantile=None, sphere_dim=dim)
     assert float(estimator(one)) == pytest.approx(math.log(area), abs=0.05)
     assert float(conditional_entropy(estimator, one, other)) == pytest.approx(math.log(area), abs=0.15)
 
 
-def test_gaussian_kernels_on_a_sphere_are_von_mises_fisher_kernels():
+def test_gaussian_and_von_mises_fisher_kernels_have_the_same_gradient_along_the_sphere():
     v = torch.nn.functional.normalize(normal(60, 3, dtype=torch.float64), dim=1).requires_grad_()
     gamma = 4.0
     log_normalizer = math.log(gamma / (4 * math.pi * math.sinh(gamma)))
@@ -92,11 +92,13 @@ def test_gaussian_kernels_on_a_sphere_are_von_mises_fisher_kernels():
     gaussian = GaussianKDEEntropy(gamma**-0.5)(v)
     (ours,) = torch.autograd.grad(gaussian, v)
     (expected,) = torch.autograd.grad(kernel, v)
-    along = torch.eye(3) - v.detach()[:, :, None] * v.detach()[:, None]  # only the gradient along the sphere counts
+    along = (
+        torch.eye(3) - v.detach()[:, :, None] * v.detach()[:, None]
+    )  # projection onto the tangent space of the sphere
     torch.testing.assert_close(along @ ours[:, :, None], along @ expected[:, :, None])
 
 
-def test_knn_equals_a_tree_search():
+def test_knn_equals_the_estimate_from_a_tree_search():
     from scipy.spatial import cKDTree
     from scipy.special import digamma, gammaln
 
@@ -107,12 +109,12 @@ def test_knn_equals_a_tree_search():
     assert float(KNNEntropy(4, clip_quantile=None)(v)) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize(("apart", "spread"), [(1000, 0.1), (10, 1e-3), (1, 1e-4)])
-def test_knn_finds_neighbors_in_tight_clusters_far_apart_in_single_precision(apart, spread):
+@pytest.mark.parametrize(("distance", "width"), [(1000, 0.1), (10, 1e-3), (1, 1e-4)])
+def test_knn_finds_neighbors_in_tight_clusters_far_apart_in_single_precision(distance, width):
     from scipy.spatial import cKDTree
     from scipy.special import digamma, gammaln
 
-    v = (apart * normal(8, 5)[torch.arange(400) % 8] + spread * normal(400, 5, seed=1)).requires_grad_()
+    v = (distance * normal(8, 5)[torch.arange(400) % 8] + width * normal(400, 5, seed=1)).requires_grad_()
     radius = cKDTree(v.detach().double()).query(v.detach().double(), 4)[0][:, 3]
     ball = 2.5 * math.log(math.pi) - gammaln(3.5)
     expected = digamma(400) - digamma(3) + ball + 5 * torch.tensor(radius).log().mean().item()
@@ -121,12 +123,12 @@ def test_knn_finds_neighbors_in_tight_clusters_far_apart_in_single_precision(apa
     double = v.detach().double().requires_grad_()
     (slope,) = torch.autograd.grad(estimate, v)
     (exact,) = torch.autograd.grad(KNNEntropy(clip_quantile=None)(double), double)
-    # Where two neighbors are equally far to single precision, either may count.
+    # If two distances are equal in single precision, either of the two neighbors may be selected.
     assert (slope.double() - exact).norm() < 0.15 * exact.norm()
 
 
 @pytest.mark.parametrize("leave_one_out", [False, True])
-def test_kde_sees_narrow_kernels_far_apart_in_single_precision(leave_one_out):
+def test_kde_of_narrow_clusters_far_apart_is_accurate_in_single_precision(leave_one_out):
     v = (1000 * normal(8, 5)[torch.arange(400) % 8] + 0.1 * normal(400, 5, seed=1)).requires_grad_()
     estimator, double = GaussianKDEEntropy(0.05, leave_one_out=leave_one_out), v.detach().double().requires_grad_()
     value, exact = estimator(v), estimator(double)
@@ -139,7 +141,7 @@ def test_kde_sees_narrow_kernels_far_apart_in_single_precision(leave_one_out):
 @pytest.mark.parametrize(
     "estimator", [*SAMPLE_ESTIMATORS.values(), LogDetEntropy(expansion=True)], ids=[*SAMPLE_ESTIMATORS, "expansion"]
 )
-def test_law_of_scale_where_squares_leave_the_range_of_single_precision(estimator, scale):
+def test_scaling_law_holds_if_squares_overflow_or_underflow_in_single_precision(estimator, scale):
     v = (scale * normal(300, 3)).requires_grad_()
     value = estimator(v)
     assert value.item() == pytest.approx(float(estimator(normal(300, 3))) + 3 * math.log(scale), abs=1e-3)
@@ -147,7 +149,7 @@ def test_law_of_scale_where_squares_leave_the_range_of_single_precision(estimato
     assert float((v.detach() * slope).sum()) == pytest.approx(3.0, abs=1e-3)
 
 
-def test_kde_of_samples_beyond_all_kernels_is_finite():
+def test_kde_is_finite_if_squared_distances_in_kernel_widths_would_overflow():
     v = (1e25 * normal(50, 2)).requires_grad_()
     value = GaussianKDEEntropy(1.0)(v)
     value.backward()
@@ -156,7 +158,7 @@ def test_kde_of_samples_beyond_all_kernels_is_finite():
 
 
 @pytest.mark.parametrize("leave_one_out", [False, True])
-def test_kde_equals_the_written_out_density(leave_one_out):
+def test_kde_equals_the_mean_log_density_of_torch_distributions(leave_one_out):
     v = normal(40, 3, dtype=torch.float64)
     kernel = torch.distributions.MultivariateNormal(torch.zeros(3).double(), 0.7**2 * torch.eye(3).double())
     density = kernel.log_prob(v[:, None] - v).exp()
@@ -166,24 +168,24 @@ def test_kde_equals_the_written_out_density(leave_one_out):
     torch.testing.assert_close(GaussianKDEEntropy(0.7, leave_one_out=leave_one_out)(v), expected)
 
 
-def test_kde_bandwidth_check_values():
+def test_kde_with_fixed_bandwidth_equals_reference_values():
     v = normal(2000, 2, seed=4)
     assert float(GaussianKDEEntropy(0.3)(v)) == pytest.approx(2.849, abs=0.06)
     assert float(GaussianKDEEntropy(0.3, leave_one_out=True)(v)) == pytest.approx(2.886, abs=0.06)
 
 
-def test_kde_of_distant_samples_saturates_instead_of_underflowing():
+def test_kde_of_distant_samples_has_its_upper_bound():
     v = 1e4 * torch.arange(50.0)[:, None]
     assert float(GaussianKDEEntropy(1.0)(v)) == pytest.approx(math.log(50) + 0.5 * math.log(2 * math.pi), abs=1e-4)
 
 
-def test_logdet_equals_the_gaussian_of_its_covariance():
+def test_logdet_equals_the_entropy_of_a_gaussian_with_the_sample_covariance():
     v = normal(300, 4, dtype=torch.float64) @ normal(4, 4, seed=1, dtype=torch.float64)
     gaussian = torch.distributions.MultivariateNormal(torch.zeros(4).double(), torch.cov(v.T))
     torch.testing.assert_close(LogDetEntropy(ridge=0.0)(v), gaussian.entropy())
 
 
-def test_logdet_bias_formula():
+def test_logdet_has_the_bias_of_the_formula_in_its_docstring():
     dim, n = 6, 20
     estimates = torch.stack([LogDetEntropy(ridge=0.0)(normal(n, dim, seed)) for seed in range(3000)])
     i = torch.arange(1, dim + 1)
@@ -194,15 +196,15 @@ def test_logdet_bias_formula():
 
 @pytest.mark.parametrize("estimator", SAMPLE_ESTIMATORS.values(), ids=SAMPLE_ESTIMATORS)
 @pytest.mark.parametrize("scale", [1e-3, 7.0, 1e4])
-def test_law_of_scale_in_value(estimator, scale):
+def test_scaling_law_of_the_value(estimator, scale):
     v = normal(300, 3, dtype=torch.float64)
     torch.testing.assert_close(estimator(scale * v), estimator(v) + 3 * math.log(scale), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("ties", [0, 60])
 @pytest.mark.parametrize("estimator", SAMPLE_ESTIMATORS.values(), ids=SAMPLE_ESTIMATORS)
-def test_law_of_scale_in_gradient(estimator, ties):
-    # d H[c v] / d log c = Σ v · ∂H/∂v = D; anything else lets a learned scale run away.
+def test_scaling_law_of_the_gradient(estimator, ties):
+    # d H[c v] / d log c = Σ v · ∂H/∂v = D; otherwise a learned scale of the latents diverges in training.
     v = normal(300, 3, dtype=torch.float64)
     v[:ties] = v[0]
     v.requires_grad_()
@@ -212,14 +214,14 @@ def test_law_of_scale_in_gradient(estimator, ties):
 
 @pytest.mark.parametrize("estimator", SAMPLE_ESTIMATORS.values(), ids=SAMPLE_ESTIMATORS)
 @pytest.mark.parametrize("mean", [100.0, 1e4])
-def test_a_large_mean_does_no_harm_in_float32(estimator, mean):
+def test_a_large_mean_does_not_change_the_estimate_in_float32(estimator, mean):
     v = normal(1000, 2)
-    # Beside the rounding of the samples themselves, 1e-3 at a mean of 1e4.
+    # Rounding of the samples themselves is 1e-3 at a mean of 1e4.
     assert float(estimator(v + mean)) == pytest.approx(float(estimator(v)), abs=0.01)
 
 
 @pytest.mark.parametrize("estimator", SAMPLE_ESTIMATORS.values(), ids=SAMPLE_ESTIMATORS)
-def test_order_and_rotation_do_not_matter(estimator):
+def test_order_and_rotation_of_the_samples_do_not_change_the_estimate(estimator):
     v = normal(200, 3, dtype=torch.float64)
     rotation, _ = torch.linalg.qr(normal(3, 3, seed=2, dtype=torch.float64))
     torch.testing.assert_close(estimator(v.flip(0) @ rotation), estimator(v), rtol=0, atol=1e-9)
@@ -235,25 +237,25 @@ def test_order_and_rotation_do_not_matter(estimator):
     ],
     ids=repr,
 )
-def test_gradcheck(estimator):
+def test_gradients_equal_finite_differences(estimator):
     v = normal(12, 3, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(estimator, v)
 
 
-def test_clipping_leaves_outliers_alone_and_the_rest_at_full_weight():
+def test_clipping_gives_outliers_no_gradient_and_lowers_the_estimate():
     v = normal(200, 2, dtype=torch.float64).requires_grad_()
     radius = torch.cdist(v, v).detach().fill_diagonal_(math.inf).sort(1).values[:, 2]
     v.data[radius.argmax()] *= 50
     (clipped,) = torch.autograd.grad(KNNEntropy(3, clip_quantile=0.9)(v), v)
-    (plain,) = torch.autograd.grad(KNNEntropy(3, clip_quantile=None)(v), v)
+    (unclipped,) = torch.autograd.grad(KNNEntropy(3, clip_quantile=None)(v), v)
     assert clipped[radius.argmax()].abs().max() == 0
-    assert plain[radius.argmax()].abs().max() > 0
+    assert unclipped[radius.argmax()].abs().max() > 0
     assert KNNEntropy(3, clip_quantile=0.9)(v) < KNNEntropy(3, clip_quantile=None)(v)
 
 
 @pytest.mark.parametrize("estimator", SAMPLE_ESTIMATORS.values(), ids=SAMPLE_ESTIMATORS)
 @pytest.mark.parametrize("share", [0.3, 0.95])
-def test_duplicates_give_a_finite_value_and_gradient(estimator, share):
+def test_duplicate_samples_give_a_finite_value_and_gradient(estimator, share):
     v = normal(400, 3)
     v[: int(400 * share)] = 0.5
     v.requires_grad_()
@@ -266,7 +268,7 @@ def test_duplicates_give_a_finite_value_and_gradient(estimator, share):
     assert v.grad.abs().max() > 0
 
 
-def test_half_precision_is_computed_in_single():
+def test_half_precision_is_computed_in_single_precision():
     v = normal(400, 4)
     assert LogDetEntropy()(v.bfloat16()).dtype == torch.float32
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -274,7 +276,7 @@ def test_half_precision_is_computed_in_single():
 
 
 @pytest.mark.parametrize("name", ["knn", "logdet", "kde"])
-def test_subset_of_samples(name):
+def test_max_samples_draws_a_reproducible_subset(name):
     v = normal(3000, 2)
     estimator = make_entropy(name, max_samples=500)
     state = torch.random.get_rng_state()
@@ -290,7 +292,7 @@ def test_subset_of_samples(name):
     assert torch.equal(make_entropy(name, max_samples=3000)(v), make_entropy(name)(v))
 
 
-def test_input_is_not_changed():
+def test_samples_are_not_modified():
     v = normal(100, 3)
     before = v.clone()
     for estimator in SAMPLE_ESTIMATORS.values():
@@ -298,10 +300,10 @@ def test_input_is_not_changed():
     assert torch.equal(v, before)
 
 
-# --- conditional ---
+# --- conditional entropies ---
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("knn", 0.1), ("logdet", 0.05), ("kde left out", 0.15)])
+@pytest.mark.parametrize(("name", "tolerance"), [("knn", 0.1), ("logdet", 0.05), ("kde leave-one-out", 0.15)])
 def test_conditional_entropy_of_a_gaussian_pair(name, tolerance):
     past = normal(4000, 1, seed=5)
     v = 0.8 * past + 0.6 * normal(4000, 1, seed=6)
@@ -319,7 +321,7 @@ def test_conditional_entropy_uses_one_subset_for_both_terms():
 
 
 class Predicted:
-    """A predictive Gaussian written with torch's own distribution."""
+    """Predictive Gaussian, from torch.distributions."""
 
     def __init__(self, mean, cov):
         self.mean, self.cov = mean, cov
@@ -332,7 +334,7 @@ class Predicted:
 
 
 def encode_and_predict(parameters, x):
-    """Linear encoder and prediction of the next latent, with a covariance that depends on the past."""
+    """Encode `x` linearly and predict the next latent, with a covariance that depends on the past."""
     encoder, transition, factor = parameters
     z = x @ encoder
     past = z[:, :-1]
@@ -340,7 +342,7 @@ def encode_and_predict(parameters, x):
     return z[:, 1:], Predicted(past @ transition, cov)
 
 
-def test_alignment_plus_plug_in_is_the_stop_gradient_loss():
+def test_alignment_plus_stop_gradient_entropy_has_the_gradient_of_the_stop_gradient_loss():
     generator = torch.Generator().manual_seed(0)
     parameters = [
         torch.randn(shape, generator=generator).double().requires_grad_() for shape in ((5, 2), (2, 2), (2, 2))
@@ -355,21 +357,21 @@ def test_alignment_plus_plug_in_is_the_stop_gradient_loss():
     for ours, theirs in zip(both, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-13)
     assert not torch.allclose(aligned[0], expected[0])
-    # The entropy term alone reaches the encoder, and nothing of the predictor.
+    # The entropy has a gradient with respect to the encoder, but not to the predictor.
     reached = torch.autograd.grad(entropy, parameters, allow_unused=True)
     assert reached[0].abs().max() > 0
     assert reached[1] is None
     assert reached[2] is None
 
 
-def test_plug_in_of_the_true_prediction_is_the_conditional_entropy():
+def test_stop_gradient_entropy_of_the_true_predictive_distribution_is_the_conditional_entropy():
     past = normal(4000, 1, seed=5)
     v = 0.8 * past + 0.6 * normal(4000, 1, seed=6)
     estimated = StopGradientEntropy()(v, Predicted(0.8 * past, torch.full((1, 1), 0.36)))
     assert float(estimated) == pytest.approx(0.5 * math.log(2 * math.pi * math.e * 0.36), abs=0.04)
 
 
-# --- bad input ---
+# --- input validation ---
 
 
 @pytest.mark.parametrize("name", ["knn", "logdet", "kde", "vicreg"])
@@ -385,7 +387,7 @@ def test_plug_in_of_the_true_prediction_is_the_conditional_entropy():
         (torch.full((9, 2), 3.1), "the 9 samples of v lie on one point"),
     ],
 )
-def test_bad_samples(name, v, message):
+def test_samples_that_are_not_a_valid_matrix_raise(name, v, message):
     with pytest.raises(InputError, match=message) as caught:
         make_entropy(name)(v)
     assert "\n" not in str(caught.value)
@@ -400,12 +402,12 @@ def test_bad_samples(name, v, message):
         (KNNEntropy(3, max_samples=2), 100, "v has 2 samples, but the k=3"),
     ],
 )
-def test_too_few_samples(estimator, n, message):
+def test_too_few_samples_raise(estimator, n, message):
     with pytest.raises(InputError, match=message):
         estimator(normal(n, 2))
 
 
-def test_logdet_without_ridge_refuses_a_lost_dimension():
+def test_logdet_without_ridge_raises_for_a_constant_dimension():
     v = torch.cat([normal(50, 2), torch.ones(50, 1)], 1)
     with pytest.raises(InputError, match=r"singular with ridge=0.0: .* larger ridge"):
         LogDetEntropy(ridge=0.0)(v)
@@ -429,9 +431,9 @@ def test_logdet_without_ridge_refuses_a_lost_dimension():
         (lambda: LogDetEntropy(ridge=math.inf), "ridge must be finite and not negative, got inf"),
         (lambda: GaussianKDEEntropy(None), "bandwidth must be a number; got None"),
         (lambda: KNNEntropy(sphere_dim=4)(normal(9, 4)), "v has 9 of 9 vectors off the unit sphere"),
-        (lambda: make_entropy("knm"), "no entropy estimator 'knm': did you mean 'knn'"),
+        (lambda: make_entropy("knm"), "no entropy 'knm': did you mean 'knn'"),
         (lambda: make_entropy("LogDet"), "did you mean 'logdet'"),
-        (lambda: make_entropy("zzz"), "no entropy estimator 'zzz': use one of 'knn', 'logdet', 'kde', 'vicreg', "),
+        (lambda: make_entropy("zzz"), "no entropy 'zzz': use one of 'knn', 'logdet', 'kde', 'vicreg', "),
         (lambda: make_entropy("knn", neighbors=3), "entropy 'knn': .*neighbors"),
         (lambda: make_entropy(3), "entropy must be a name or an EntropyEstimator, got 3"),
         (lambda: make_entropy(KNNEntropy(), k=3), r"settings \['k'\] can be given with a name"),
@@ -441,16 +443,19 @@ def test_logdet_without_ridge_refuses_a_lost_dimension():
         ),
         (lambda: conditional_entropy(KNNEntropy(), normal(9, 2), normal(8, 2)), "v has 9 samples and given 8"),
         (lambda: conditional_entropy(KNNEntropy(), normal(9, 2), normal(9, 2)[0]), "given must have shape"),
-        (lambda: conditional_entropy(StopGradientEntropy(), normal(9, 2), normal(9, 2)), "needs a sample estimator"),
+        (
+            lambda: conditional_entropy(StopGradientEntropy(), normal(9, 2), normal(9, 2)),
+            "needs an estimator from samples",
+        ),
     ],
 )
-def test_bad_settings(make, message):
+def test_invalid_settings_raise(make, message):
     with pytest.raises(InputError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
 
 
-def test_registry():
+def test_every_name_makes_an_estimator():
     made = {name: make_entropy(name, space=classes[0].spaces[0], dim=3) for name, classes in ENTROPIES.items()}
     assert [name for name, estimator in made.items() if estimator.conditional] == ["stopgrad"]
     mine = KNNEntropy(5)

@@ -333,7 +333,7 @@ def test_parts_that_do_not_fit(latent_model, entropy, options, said):
 
 def test_the_published_logdet_has_no_entropy_given_the_other_view():
     model = build(dataclasses.replace(recipes.sphere_logdet(DIM, reference_bugs=True), prior="empirical"))
-    with pytest.raises(InputError, match=r"PublishedLogDetEntropy does not see what one latent .* use prior='model'"):
+    with pytest.raises(InputError, match=r"PublishedLogDetEntropy ignores the dependence .* use prior='model'"):
         model.terms(views())
 
 
