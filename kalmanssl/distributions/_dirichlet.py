@@ -1,4 +1,4 @@
-"""The Dirichlet distribution on the simplex of probabilities, as the conditional of a latent that is a softmax."""
+"""The Dirichlet distribution on the simplex, for latents that are probability vectors."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ __all__ = ["Dirichlet", "OnSimplex", "check_probabilities", "log_of_probabilitie
 
 @dataclass(frozen=True)
 class Dirichlet:
-    """Dirichlet distribution over probabilities z of K parts, P(z) = Gamma(sum a) prod_i z_i^(a_i - 1) / Gamma(a_i).
+    """Dirichlet distribution of probability vectors z (K), P(z) = Gamma(sum a) prod_i z_i^(a_i - 1) / Gamma(a_i).
 
-    The density is by volume in any K - 1 of the coordinates, as everywhere: the flat one is Gamma(K). Its mode is at
-    (a - 1) / (sum a - K) where all a > 1. Source: LDM paper, Eq. 50 (a = 1 + precision * z, so that the mode is z).
+    The density is with respect to the volume in any K - 1 of the coordinates; that of the uniform distribution is
+    Gamma(K). If all a > 1, the mode is (a - 1) / (sum a - K). Source: LDM paper, Eq. 50, with a = 1 + precision * z, so
+    that the mode is z.
 
     Attributes
     ----------
@@ -31,13 +32,13 @@ class Dirichlet:
 
     @property
     def mean(self) -> Tensor:
-        """Expectation (..., K), which sums to one."""
+        """Mean (..., K); it sums to one."""
         return self.concentration / self.concentration.sum(-1, keepdim=True)
 
     def log_prob(self, latent: Tensor) -> Tensor:
-        """Log-density of `latent` (..., K), which must sum to one, shape (...), nats.
+        """Compute the log-density (...) in nats of probability vectors `latent` (..., K).
 
-        Exact zeros count as the least number whose inverse still has a gradient, see `log_of_probabilities`.
+        Very small probabilities, also exact zeros, are replaced as in `log_of_probabilities`.
         """
         a = to_float32(self.concentration)
         normalizer = a.sum(-1).lgamma() - a.lgamma().sum(-1)
@@ -49,12 +50,12 @@ class Dirichlet:
 
 
 class OnSimplex(nn.Module):
-    """Put latents on the simplex by a softmax: the end of an encoder whose latents are probabilities.
+    """Softmax, as the last layer of an encoder whose latents are probability vectors.
 
     Parameters
     ----------
     temperature : float
-        What the outputs of the network are divided by first; low gives sharp probabilities.
+        The inputs are divided by it before the softmax. A low temperature gives probabilities close to 0 and 1.
     """
 
     def __init__(self, temperature: float = 1.0) -> None:
@@ -63,26 +64,27 @@ class OnSimplex(nn.Module):
         self.temperature = temperature
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Softmax of `latent` (..., K) along the last axis."""
+        """Apply the softmax to `latent` (..., K) along the last axis."""
         return (latent / self.temperature).softmax(-1)
 
 
 def log_of_probabilities(z: Tensor) -> Tensor:
-    """Log of `z` with the values below the root of the least normal number raised to it (1e-19 in single precision).
+    """Compute the logarithm of probabilities, with a lower limit on them (1e-19 in single precision).
 
-    A softmax underflows to zero, where the log and its gradient would be infinite; the root leaves room for the
-    products of the chain rule.
+    A softmax can underflow to zero, where the logarithm and its gradient would be infinite. The limit is the square
+    root of the smallest normal number, so that products of gradients in backpropagation remain finite.
     """
     return z.clamp_min(torch.finfo(z.dtype).tiny ** 0.5).log()
 
 
 def check_probabilities(z: Tensor, name: str = "z") -> None:
-    """Raise InputError if a vector along the last axis of `z` is negative somewhere or does not sum to one."""
+    """Raise InputError if a vector along the last axis of `z` has a negative entry or does not sum to one."""
     tolerance = max(1e-4, 4 * torch.finfo(z.dtype).eps)
     z = to_float32(z.detach())
-    bad = int((~((z.sum(-1) - 1).abs() <= tolerance) | (z < 0).any(-1)).sum())  # NaN counts as bad
+    bad = int((~((z.sum(-1) - 1).abs() <= tolerance) | (z < 0).any(-1)).sum())  # also NaN
     if bad:
         raise InputError(
-            f"{name} has {bad} of {z[..., 0].numel()} rows that are no probabilities (not negative, with sum one): "
-            "end the encoder by a softmax, kalmanssl.distributions.OnSimplex does"
+            f"{name} has {bad} of {z[..., 0].numel()} rows that are not probabilities (non-negative, with sum one): "
+            "end the encoder with a softmax, for example kalmanssl.distributions.OnSimplex",
+            parameter=name,
         )

@@ -1,4 +1,4 @@
-"""The Gaussian distribution with any covariance."""
+"""The Gaussian distribution with a full covariance matrix."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ __all__ = ["GaussianConditional"]
 
 @dataclass(frozen=True)
 class GaussianConditional:
-    """Gaussian in Euclidean space, N(mean, cov).
+    """Gaussian distribution N(mean, cov) in Euclidean space.
 
-    Source: LDM paper, Eq. 15 (predictor) and Eq. 39 (pairs), with the constant that the paper drops.
+    Source: LDM paper, Eq. 15 (predictor) and Eq. 39 (pairs). The density includes the constant that the paper omits.
 
     Attributes
     ----------
     mean : (..., dim)
-    cov : (..., dim, dim), broadcastable against `mean`
+    cov : (..., dim, dim)
+        Broadcastable against `mean`.
     """
 
     mean: Tensor
     cov: Tensor
 
     def log_prob(self, latent: Tensor) -> Tensor:
-        """Log-density of `latent` (..., dim), shape (...), nats."""
+        """Compute the log-density (...) in nats of `latent` (..., dim)."""
         factor = safe_cholesky(to_float32(self.cov), "cov")
         residual = (to_float32(latent) - to_float32(self.mean)).unsqueeze(-1)
         whitened = torch.linalg.solve_triangular(factor, residual, upper=False).squeeze(-1)
@@ -43,6 +44,6 @@ class GaussianConditional:
 
     @classmethod
     def fitted(cls, latent: Tensor) -> GaussianConditional:
-        """Return the Gaussian with the moments of the samples `latent` (samples, dim)."""
+        """Return the Gaussian with the mean and covariance of samples `latent` (samples, dim)."""
         latent = to_float32(latent)
         return cls(latent.mean(0), torch.cov(latent.T).reshape(2 * latent.shape[1:]))

@@ -1,4 +1,4 @@
-"""The von Mises-Fisher distribution on the unit sphere, with derivatives to everything."""
+"""The von Mises-Fisher distribution on the unit sphere, differentiable with respect to all its arguments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kalmanssl.utils.torch_ops import unit_vectors
 
 __all__ = ["OnSphere", "VonMisesFisher", "check_unit_length", "log_area", "log_normalizer"]
 
-_DEBYE_ORDER = 20.0  # from which order on the expansion of the Bessel function is good to 1e-12
+_DEBYE_ORDER = 20.0  # from this order on, the expansion of the Bessel function has an error below 1e-12
 _DEBYE_TERMS = 9
 
 
@@ -23,16 +23,18 @@ _DEBYE_TERMS = 9
 class VonMisesFisher:
     """Von Mises-Fisher distribution on the unit sphere in `dim` dimensions, P(z) = C(k) exp(k m.z).
 
-    C(k) = k^(dim/2 - 1) / ((2 pi)^(dim/2) I_{dim/2 - 1}(k)), with I the modified Bessel function of the first kind; the
-    density is by area of the sphere. For a large k it is a Gaussian of variance 1/k in each direction along the sphere.
+    C(k) = k^(dim/2 - 1) / ((2 pi)^(dim/2) I_{dim/2 - 1}(k)), with I the modified Bessel function of the first kind. The
+    density is with respect to the area of the sphere. For large k, the distribution is close to a Gaussian with
+    variance 1/k in each direction tangent to the sphere.
+
     Source: LDM paper, Eq. 45 (pairs) and Eq. 56 (predictor); Mardia & Jupp (2000), Directional Statistics, section 9.3.
 
     Attributes
     ----------
     mean_direction : (..., dim)
-        m, of length one.
+        m, unit vectors.
     concentration : (...)
-        k, 0 (uniform) or larger; broadcastable against `mean_direction` without its last axis.
+        k, non-negative (0 is uniform); broadcastable against `mean_direction` without its last axis.
     """
 
     mean_direction: Tensor
@@ -40,12 +42,12 @@ class VonMisesFisher:
 
     @property
     def mean(self) -> Tensor:
-        """Expectation (..., dim): the mean direction times I_{dim/2}(k) / I_{dim/2 - 1}(k), shorter than one."""
+        """Mean (..., dim): the mean direction times I_{dim/2}(k) / I_{dim/2 - 1}(k), which is less than one."""
         length = _log_scaled_bessel(self.mean_direction.shape[-1], to_float32(self.concentration))[1]
         return self.mean_direction * length.unsqueeze(-1)
 
     def log_prob(self, latent: Tensor) -> Tensor:
-        """Log-density of `latent` (..., dim), which must have length one, shape (...), nats."""
+        """Compute the log-density (...) in nats of unit vectors `latent` (..., dim)."""
         direction, concentration = to_float32(self.mean_direction), to_float32(self.concentration)
         cosine = (to_float32(latent) * direction).sum(-1)
         return concentration * cosine + log_normalizer(direction.shape[-1], concentration)
@@ -56,12 +58,12 @@ class VonMisesFisher:
 
     @classmethod
     def fitted(cls, latent: Tensor) -> VonMisesFisher:
-        """Return the distribution of greatest likelihood for the unit vectors `latent` (samples, dim).
+        """Return the maximum-likelihood distribution for unit vectors `latent` (samples, dim).
 
-        Its mean is that of the samples, unless this is longer than 1 - 1e-6: the concentration stays below about
-        5e5 (dim - 1), beyond which the rounding of cosines in single precision would count. Where the samples cancel
-        out, all directions are as likely and the first axis stands for them. Newton's method from the approximation of
-        Sra (2012), Computational Statistics 27, 177, Eq. 4.
+        Its mean equals the mean of the samples, with the length limited to 1 - 1e-6. The concentration is therefore at
+        most about 5e5 (dim - 1); for larger ones, the rounding errors of cosines in single precision would matter. If
+        the mean of the samples is zero, the first axis is used as the mean direction. The concentration is found by
+        Newton's method, starting from the approximation of Sra (2012), Computational Statistics 27, 177, Eq. 4.
         """
         latent = to_float32(latent)
         dim, mean = latent.shape[-1], latent.mean(0)
@@ -76,9 +78,9 @@ class VonMisesFisher:
 
 
 class OnSphere(nn.Module):
-    """Put latents on the unit sphere, z = u / |u|: the end of an encoder whose latents have a direction alone.
+    """Normalization to unit length, z = u / |u|, as the last layer of an encoder whose latents are unit vectors.
 
-    `nn.Sequential(encoder, OnSphere())` is the encoder for a von Mises-Fisher predictor (LDM paper, Eq. 44).
+    `nn.Sequential(encoder, OnSphere())` is an encoder for a von Mises-Fisher predictor (LDM paper, Eq. 44).
     """
 
     def forward(self, latent: Tensor) -> Tensor:
@@ -87,8 +89,8 @@ class OnSphere(nn.Module):
 
 
 def log_normalizer(dim: int, concentration: Tensor) -> Tensor:
-    """Log of the constant C(k) of the von Mises-Fisher density in `dim` dimensions, for any concentration k >= 0."""
-    if concentration.ndim == 0 and not concentration.requires_grad:  # the same number in every step of a training
+    """Compute log C(k) of the von Mises-Fisher density in `dim` dimensions, for any concentration k >= 0."""
+    if concentration.ndim == 0 and not concentration.requires_grad:  # a fixed concentration: cached
         return concentration.new_tensor(_log_normalizer(dim, float(concentration)))
     return -_log_scaled_bessel(dim, concentration)[0] - 0.5 * dim * math.log(2 * math.pi)
 
@@ -100,36 +102,37 @@ def _log_normalizer(dim: int, concentration: float) -> float:
 
 
 def log_area(dim: int) -> float:
-    """Log of the area of the unit sphere in `dim` dimensions, 2 pi^(dim/2) / Gamma(dim/2)."""
+    """Compute the log of the area 2 pi^(dim/2) / Gamma(dim/2) of the unit sphere in `dim` dimensions."""
     return math.log(2) + 0.5 * dim * math.log(math.pi) - math.lgamma(0.5 * dim)
 
 
 def check_unit_length(z: Tensor, name: str = "z") -> None:
-    """Raise InputError if a vector along the last axis of `z` is not of length one, to the precision of its type."""
+    """Raise InputError if a vector along the last axis of `z` does not have length one, within rounding errors."""
     excess = (to_float32(z.detach()).square().sum(-1) - 1).abs()
-    bad = int((~(excess <= max(1e-4, 4 * torch.finfo(z.dtype).eps))).sum())  # NaN counts as bad
+    bad = int((~(excess <= max(1e-4, 4 * torch.finfo(z.dtype).eps))).sum())  # also NaN
     if bad:
         raise InputError(
             f"{name} has {bad} of {excess.numel()} vectors off the unit sphere (worst squared length off by "
-            f"{float(excess.max()):.3g}): divide by the length, kalmanssl.distributions.OnSphere does"
+            f"{float(excess.max()):.3g}): divide by the length, for example with kalmanssl.distributions.OnSphere",
+            parameter=name,
         )
 
 
 def _log_scaled_bessel(dim: int, k: Tensor) -> tuple[Tensor, Tensor]:
-    """Log of I_v(k) / k^v and the ratio I_{v+1}(k) / I_v(k) for the order v = dim/2 - 1, with any derivatives.
+    """Compute log(I_v(k) / k^v) and I_{v+1}(k) / I_v(k) for the order v = dim/2 - 1, differentiable to any order.
 
-    The two highest orders come from Debye's expansion, which holds for all k at once (Abramowitz & Stegun 9.7.7), the
-    lower ones by the recurrence I_{n-1} = I_{n+1} + (2n/k) I_n, which is stable in this direction (9.6.26). Dividing
-    by k^v leaves everything finite at k = 0.
+    Two high orders are computed by Debye's expansion, which holds for all k (Abramowitz & Stegun 9.7.7). The orders
+    below follow from the recurrence I_{n-1} = I_{n+1} + (2n/k) I_n, which is stable in this direction (9.6.26). Because
+    of the division by k^v, all terms are finite at k = 0.
     """
     if dim < 2:
-        raise InputError(f"a von Mises-Fisher distribution needs at least 2 dimensions, got {dim}")
+        raise InputError(f"a von Mises-Fisher distribution needs at least 2 dimensions, got {dim}", parameter="dim")
     precise = k if k.device.type == "mps" else k.double()  # mps has no float64
     order = 0.5 * dim - 1
     steps = max(math.ceil(_DEBYE_ORDER - order), 0)
     top = order + steps
     log_value = _debye(top, precise)
-    ratio = (_debye(top + 1, precise) - log_value).exp()  # of I_{n+1} / k^(n+1) to I_n / k^n
+    ratio = (_debye(top + 1, precise) - log_value).exp()  # I_{n+1}(k) / (k I_n(k)) at order n
     for step in range(steps):
         growth = 2 * (top - step) + precise.square() * ratio
         log_value, ratio = log_value + growth.log(), 1 / growth
@@ -137,7 +140,7 @@ def _log_scaled_bessel(dim: int, k: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _debye(order: float, k: Tensor) -> Tensor:
-    """Log of I_order(k) / k^order by Debye's expansion in 1 / order."""
+    """Compute log(I_order(k) / k^order) by Debye's expansion in 1 / order."""
     root = (1 + (k / order).square()).sqrt()
     p = 1 / root
     total = torch.zeros_like(p)
@@ -149,7 +152,7 @@ def _debye(order: float, k: Tensor) -> Tensor:
 
 @cache
 def _debye_coefficients(order: float) -> tuple[float, ...]:
-    """Coefficients, lowest power first, of the expansion at one order: the sum over j of u_j / order^j."""
+    """Return the coefficients, lowest power first, of the polynomial sum_j u_j / order^j in Debye's expansion."""
     total = [0.0] * len(_debye_polynomials()[-1])
     for j, polynomial in enumerate(_debye_polynomials()):
         for i, c in enumerate(polynomial):
@@ -159,7 +162,7 @@ def _debye_coefficients(order: float) -> tuple[float, ...]:
 
 @cache
 def _debye_polynomials() -> tuple[tuple[float, ...], ...]:
-    """Coefficients, lowest power first, of the polynomials u_j in Debye's expansion (Abramowitz & Stegun 9.3.10).
+    """Return the coefficients, lowest power first, of the polynomials u_j (Abramowitz & Stegun 9.3.10).
 
     u_{j+1}(p) = p^2 (1 - p^2) u_j'(p) / 2 + (1/8) times the integral from 0 to p of (1 - 5 q^2) u_j(q).
     """

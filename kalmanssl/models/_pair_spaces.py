@@ -8,18 +8,21 @@ categories. A pair has the log-density log P(z) + log P(z' | z), in nats includi
     alignment = (model.log_prior(z) + model.conditional(z).log_prob(z_other)).mean()
 
 How to add one. Derive from `PairLatentModel`: name the `space` (one that the entropy estimators support), and define
-`conditional` and `log_prior`; `project` and `check` too if the space is not Euclidean::
+`conditional` and `log_prior`; `project` and `check` too if the space is not Euclidean:
 
-    @dataclass(frozen=True)
-    class GaussianPrior(PairLatentModel):
-        variance: float = 1.0
-        space: ClassVar[str] = "euclidean"
-
-        def conditional(self, z):  # (..., dim) -> distribution with log_prob and detach
-            return IsotropicGaussian(z, self.variance)
-
-        def log_prior(self, z):  # (..., dim) -> (...), nats
-            return IsotropicGaussian(torch.zeros_like(z), 1.0).log_prob(z)
+    >>> @dataclass(frozen=True)
+    ... class GaussianPrior(PairLatentModel):
+    ...     variance: float = 1.0
+    ...     space: ClassVar[str] = "euclidean"
+    ...
+    ...     def conditional(self, z):  # (..., dim) -> distribution with log_prob and detach
+    ...         return IsotropicGaussian(z, self.variance)
+    ...
+    ...     def log_prior(self, z):  # (..., dim) -> (...), nats
+    ...         return IsotropicGaussian(torch.zeros_like(z), 1.0).log_prob(z)
+    >>> z = torch.zeros(5, 2)
+    >>> GaussianPrior().conditional(z).log_prob(z).shape
+    torch.Size([5])
 
 No registration is needed: pass an instance to `PairModel`. Source: Mikulasch & Zenke (2026), arXiv 2605.03517, "LDM
 paper" below.

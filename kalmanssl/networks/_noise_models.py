@@ -67,17 +67,20 @@ class NoiseHead(nn.Module, ABC):
     A subclass defines ``forward(context)``, which returns variances of at least `floor`. It declares with `uses_state`
     and `history` what it needs from the filter. By default it needs nothing, and the filter processes whole sequences
     with compiled code. Otherwise the filter and the noise are computed together, step by step. For example, process
-    noise that follows the size of recent innovations::
+    noise that follows the size of recent innovations:
 
-        class AdaptiveNoise(NoiseHead):
-            def __init__(self, dim, history=10, floor=1e-4):
-                super().__init__(dim, floor)
-                self.history = history
-                self.log_gain = nn.Parameter(torch.zeros(dim))
-
-            def forward(self, context):
-                size = context.innovations.square().mean((1, 2))  # (batch,)
-                return self.floor + self.log_gain.exp() * size[:, None]
+    >>> class AdaptiveNoise(NoiseHead):
+    ...     def __init__(self, dim, history=10, floor=1e-4):
+    ...         super().__init__(dim, floor)
+    ...         self.history = history
+    ...         self.log_gain = nn.Parameter(torch.zeros(dim))
+    ...
+    ...     def forward(self, context):
+    ...         size = context.innovations.square().mean((1, 2))  # (batch,)
+    ...         return self.floor + self.log_gain.exp() * size[:, None]
+    >>> context = NoiseContext(innovations=torch.full((1, 10, 4), 3.0))  # (batch, history, latent)
+    >>> AdaptiveNoise(dim=2)(context).detach()
+    tensor([[9.0001, 9.0001]])
 
     A variance that depends on the features of the same step makes the predictive distribution conditional on side
     information. It is then no longer a density given the past alone.

@@ -1,4 +1,7 @@
-"""Weights of a network in a folder, to be put into one that was built alike: no code is kept, none is run."""
+"""Save the weights of a network in a folder, and load them into a network with the same architecture.
+
+The folder contains no code, and loading runs none.
+"""
 
 from __future__ import annotations
 
@@ -18,42 +21,53 @@ __all__ = ["load_weights", "save_weights"]
 def save_weights(
     path: str | os.PathLike[str], kind: str, module: nn.Module, parts: Mapping[str, str], overwrite: bool = False
 ) -> None:
-    """Write all weights and buffers of a network into the folder `path`.
+    """Save all weights and buffers of a network in a folder.
 
     Parameters
     ----------
     path : path
+        The folder.
     kind : str
-        What is stored; `load_weights` asks for the same.
+        What is saved, for example "pair model"; `load_weights` must be given the same.
     module : nn.Module
+        The network.
     parts : mapping of str to str
-        What the network is made of, in words, by which `load_weights` knows one that was built alike.
+        Description of each part of the network; `load_weights` requires that they are equal.
     overwrite : bool
-        Replace an existing folder; the old one goes only when the new one is complete.
+        Replace an existing folder. The old one is removed only after the new one is complete.
 
     Raises
     ------
     InputError
-        If `path` exists and `overwrite` is false or cannot be written, or the state of a part is no tensor.
+        If `path` cannot be written, exists and `overwrite` is false, or the state of `module` has values that are not
+        tensors.
     """
     arrays = {}
     for name, value in module.state_dict().items():
         if not isinstance(value, Tensor):
-            raise InputError(f"{name} of the {kind} is no tensor but {type(value).__name__}, which cannot be saved")
-        # The format knows no bfloat16; what is in half precision goes there and back unchanged.
+            message = f"{name} of the {kind} is not a tensor but {type(value).__name__}, which cannot be saved"
+            raise InputError(message, parameter="module")
+        # The format does not support bfloat16. Half precision is unchanged by the conversion to float32 and back.
         arrays[name] = to_float32(value.detach()).cpu().numpy()
     save_folder(path, kind, arrays, {"parts": dict(parts)}, overwrite)
 
 
 @torch.no_grad()
 def load_weights(path: str | os.PathLike[str], kind: str, module: nn.Module, parts: Mapping[str, str]) -> None:
-    """Put the weights in the folder `path` into a network, in its own precision and on its own device.
+    """Load the weights in a folder into a network; its data types and devices do not change.
+
+    Parameters
+    ----------
+    path, kind, parts
+        As for `save_weights`.
+    module : nn.Module
+        The network, with the same architecture as the one that was saved.
 
     Raises
     ------
     InputError
-        If the folder holds nothing of this kind, is damaged, or its weights are those of another network; the message
-        says what differs, and the network is as it was.
+        If the folder contains something else, is damaged, or has the weights of a different network. The message says
+        what differs, and `module` is not changed.
     """
     arrays, metadata = load_folder(path, kind)
     saved = metadata.get("parts")
@@ -62,15 +76,17 @@ def load_weights(path: str | os.PathLike[str], kind: str, module: nn.Module, par
         if saved.get(name) != parts.get(name):
             raise InputError(
                 f"the {kind} in {path} has {name} {saved.get(name, 'not given')}, but this one has "
-                f"{parts.get(name, 'none of it')}: build it as it was built when it was saved"
+                f"{parts.get(name, 'none')}: build it with the same settings as when it was saved",
+                parameter="path",
             )
     state = module.state_dict()
     for name in (*state, *(name for name in arrays if name not in state)):
-        there, here = (tuple(some[name].shape) if name in some else "missing" for some in (arrays, state))
-        if there != here:
+        saved_shape, shape = (tuple(some[name].shape) if name in some else "missing" for some in (arrays, state))
+        if saved_shape != shape:
             raise InputError(
-                f"the {kind} in {path} does not fit: its {name} is {there}, that of this one {here}; build it as it "
-                "was built when it was saved"
+                f"the shape of {name} in the {kind} in {path} is {saved_shape}, but in this one {shape}: build it with "
+                "the same settings as when it was saved",
+                parameter="path",
             )
     for name, value in state.items():
         value.copy_(torch.from_numpy(arrays[name]))

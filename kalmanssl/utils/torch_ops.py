@@ -1,4 +1,4 @@
-"""Operations on tensors and modules that torch does not have, or not with a gradient this cheap."""
+"""Operations on tensors and modules that torch does not have, or that have a slower gradient in torch."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (v,) = ctx.saved_tensors
-        # Transposed by a copy, which goes block by block: adding grad.T itself can be as slow as the product.
+        # Adding grad.T without a copy can be as slow as the product. The copy transposes in blocks and is faster.
         return grad.T.clone(memory_format=torch.contiguous_format).add_(grad) @ v
 
 
 def gram(v: Tensor) -> Tensor:
-    """Inner products of the rows of `v` (samples, D), (samples, samples), differentiable any number of times."""
+    """Compute the inner products (samples, samples) of the rows of `v` (samples, D); differentiable to any order."""
     return _Gram.apply(v)
 
 
-_SHORTEST = 1e-12  # vectors below this length are divided by it, so that one of zeros stays finite
+_SHORTEST = 1e-12  # lower limit of the length that vectors are divided by, so that a zero vector stays finite
 
 
 class _UnitVectors(torch.autograd.Function):
@@ -43,7 +43,7 @@ class _UnitVectors(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         u, z = ctx.saved_tensors
-        # What of the gradient points along z would change the length alone.
+        # The component of the gradient along z has no effect, because it would change only the length.
         return torch.addcmul(grad, z, (grad * z).sum(-1, keepdim=True), value=-1) / _length(u)
 
 
@@ -52,36 +52,36 @@ def _length(u: Tensor) -> Tensor:
 
 
 def unit_vectors(u: Tensor) -> Tensor:
-    """Return u / |u| along the last axis of `u` (..., dim), differentiable any number of times."""
+    """Compute u / |u| along the last axis of `u` (..., dim); differentiable to any order."""
     return _UnitVectors.apply(u)
 
 
 def rows_not_finite(v: Tensor) -> int:
-    """Count the rows of `v` (samples, D) with NaN or infinite entries, in one pass where there are none."""
-    if v.detach().sum().isfinite():  # one number to look at; it may overflow, but never hides what is not finite
+    """Count the rows of `v` (samples, D) with NaN or infinite entries."""
+    if v.detach().sum().isfinite():  # one fast pass; a sum with NaN or infinity is never finite
         return 0
     return int((~v.isfinite()).any(1).sum())
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode inside the block, and each part of it back into its own after it."""
-    modes = {part: part.training for part in module.modules()}
+    """Put a module into evaluation mode in a `with` block; afterwards, restore the mode of each submodule."""
+    modes = {submodule: submodule.training for submodule in module.modules()}
     module.eval()
     try:
         yield
     finally:
-        for part, mode in modes.items():
-            part.training = mode
+        for submodule, mode in modes.items():
+            submodule.training = mode
 
 
 @contextmanager
 def seeded(random_state: int | None) -> Iterator[None]:
-    """Draw from a generator of that seed inside the block, and leave the global one as it was."""
+    """Seed the random generator of the CPU in a `with` block; afterwards, restore its state. None does nothing."""
     if random_state is None:
         yield
         return
     with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would also reset the generators of the accelerators.
+        # torch.manual_seed would also reset the generators of GPUs.
         torch.default_generator.manual_seed(random_state)
         yield

@@ -1,4 +1,4 @@
-"""Conditional distributions of latents."""
+"""Gaussian and von Mises-Fisher distributions, and unit vectors."""
 
 import math
 
@@ -13,7 +13,7 @@ from kalmanssl.errors import InputError
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (2, 5)])
-def test_gaussian_log_prob_equals_torch(shape):
+def test_gaussian_log_density_equals_that_of_torch(shape):
     generator = torch.Generator().manual_seed(0)
     root = torch.randn(*shape, 3, 3, generator=generator, dtype=torch.float64)
     cov = root @ root.mT + 0.1 * torch.eye(3, dtype=torch.float64)
@@ -22,20 +22,20 @@ def test_gaussian_log_prob_equals_torch(shape):
     torch.testing.assert_close(GaussianConditional(mean, cov).log_prob(latent), expected)
 
 
-def test_one_covariance_serves_all_samples():
+def test_gaussian_mean_and_covariance_are_broadcast_over_samples():
     latent = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
     one = GaussianConditional(torch.zeros(2), torch.eye(2)).log_prob(latent)
     torch.testing.assert_close(one, torch.distributions.Normal(0, 1).log_prob(latent).sum(-1))
 
 
-def test_detached_conditional_passes_no_gradient_to_its_moments():
+def test_detached_gaussian_gives_gradients_to_the_latent_only():
     mean, latent = torch.zeros(2, requires_grad=True), torch.ones(2, requires_grad=True)
     GaussianConditional(mean, torch.eye(2)).detach().log_prob(latent).backward()
     assert mean.grad is None
     torch.testing.assert_close(latent.grad, -torch.ones(2))
 
 
-def test_fitted_gaussian_has_the_moments_of_the_samples():
+def test_fitted_gaussian_has_the_mean_and_covariance_of_the_samples():
     latent = torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     fitted = GaussianConditional.fitted(latent)
     torch.testing.assert_close(fitted.mean, latent.mean(0))
@@ -53,7 +53,7 @@ def directions(n: int, dim: int, seed: int = 0) -> torch.Tensor:
     return torch.nn.functional.normalize(z, dim=-1)
 
 
-def test_von_mises_fisher_reference_value():
+def test_von_mises_fisher_log_density_equals_a_reference_value():
     z = directions(2, 3)
     at_right_angle = torch.linalg.cross(z[0], z[1])
     at_right_angle = at_right_angle / at_right_angle.norm()
@@ -62,7 +62,7 @@ def test_von_mises_fisher_reference_value():
 
 
 @pytest.mark.parametrize("dim", [2, 3, 4, 5, 10, 41, 42, 43, 64])
-def test_von_mises_fisher_normalizer_and_mean_equal_the_bessel_functions_of_scipy(dim):
+def test_von_mises_fisher_normalizer_and_mean_equal_those_from_bessel_functions_of_scipy(dim):
     k, order = CONCENTRATIONS, dim / 2 - 1
     with np.errstate(all="ignore"):
         normalizer = order * np.log(k) - dim / 2 * math.log(2 * math.pi) - np.log(ive(order, k)) - k
@@ -77,7 +77,7 @@ def test_von_mises_fisher_normalizer_and_mean_equal_the_bessel_functions_of_scip
 
 
 @pytest.mark.parametrize("dim", [2, 3, 8, 1000])
-def test_von_mises_fisher_without_concentration_is_uniform(dim):
+def test_von_mises_fisher_of_concentration_zero_is_uniform(dim):
     z = directions(2, dim)
     k = torch.zeros((), dtype=torch.float64, requires_grad=True)
     value = VonMisesFisher(z[0], k).log_prob(z[1])
@@ -88,7 +88,7 @@ def test_von_mises_fisher_without_concentration_is_uniform(dim):
 
 
 @pytest.mark.parametrize("dim", [2, 3, 9, 60])
-def test_von_mises_fisher_derivatives(dim):
+def test_von_mises_fisher_gradients_equal_finite_differences(dim):
     k = torch.tensor([0.3, 2.0, 40.0, 900.0], dtype=torch.float64, requires_grad=True)
     mean, z = directions(4, dim).requires_grad_(), directions(4, dim, 1).requires_grad_()
     assert torch.autograd.gradcheck(lambda m, k, z: VonMisesFisher(m, k).log_prob(z), (mean, k, z))
@@ -103,7 +103,7 @@ def test_von_mises_fisher_density_integrates_to_one():
         assert density.sum().item() * 2 * math.pi / 4000 == pytest.approx(1, abs=1e-9)
 
 
-def test_von_mises_fisher_in_single_precision_and_detached():
+def test_detached_von_mises_fisher_in_single_precision_gives_gradients_to_the_latent_only():
     mean, z = directions(5, 3).float().requires_grad_(), directions(5, 3, 1).float().requires_grad_()
     k = torch.full((5,), 7.0, requires_grad=True)
     value = VonMisesFisher(mean, k).detach().log_prob(z)
@@ -123,7 +123,7 @@ def test_fitted_von_mises_fisher_has_the_mean_of_the_samples(dim, concentration)
     assert fitted.concentration.item() == pytest.approx(concentration, rel=0.07)
 
 
-def test_fitted_von_mises_fisher_of_samples_that_cancel_out_or_hardly_differ():
+def test_fitted_von_mises_fisher_of_samples_with_mean_zero_or_very_small_variance():
     z = directions(3, 4)
     uniform = VonMisesFisher.fitted(torch.cat([z, -z]))
     assert uniform.mean_direction.norm().item() == pytest.approx(1)
@@ -131,24 +131,26 @@ def test_fitted_von_mises_fisher_of_samples_that_cancel_out_or_hardly_differ():
     log_area = math.log(2 * math.pi**2)
     torch.testing.assert_close(uniform.log_prob(z), torch.full((3,), -log_area, dtype=torch.float64))
     tight = torch.nn.functional.normalize(torch.eye(4)[0] + 1e-5 * directions(100, 4, 1), dim=1)
-    assert VonMisesFisher.fitted(tight).concentration.item() == pytest.approx(5e5 * 3, rel=0.01)  # the limit
+    assert VonMisesFisher.fitted(tight).concentration.item() == pytest.approx(
+        5e5 * 3, rel=0.01
+    )  # upper limit of the concentration
     half = VonMisesFisher.fitted(directions(100, 4).bfloat16())
     assert half.concentration.dtype == torch.float32
 
 
-def test_gaussian_in_half_precision_is_computed_in_single():
+def test_gaussian_in_half_precision_is_computed_in_single_precision():
     mean, latent = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0)).bfloat16()
     value = GaussianConditional(mean, torch.eye(3).bfloat16()).log_prob(latent)
     expected = torch.distributions.Normal(mean.float(), 1).log_prob(latent.float()).sum(-1)
     torch.testing.assert_close(value, expected)
 
 
-def test_a_sphere_needs_two_dimensions():
+def test_von_mises_fisher_in_one_dimension_raises():
     with pytest.raises(InputError, match="at least 2 dimensions, got 1"):
         VonMisesFisher(torch.ones(1), torch.ones(())).log_prob(torch.ones(1))
 
 
-def test_on_sphere_keeps_directions():
+def test_on_sphere_normalizes_the_length_and_keeps_the_direction():
     u = torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
     z = OnSphere()(u)
     torch.testing.assert_close(z.norm(dim=-1), torch.ones(4, 5))

@@ -363,7 +363,7 @@ def test_half_precision_in_the_space_is_computed_in_single_precision(estimator, 
     v = project(normal(60, 300)).to(dtype)
     value = estimator(v)
     assert value.dtype == torch.float32
-    with pytest.raises(InputError, match=r"off the unit sphere|no probabilities"):
+    with pytest.raises(InputError, match=r"off the unit sphere|not probabilities"):
         estimator(1.1 * v)
     monkeypatch.setattr(
         type(estimator), "_check_space", lambda *_: None
@@ -422,11 +422,11 @@ def test_every_name_supports_only_its_spaces(name, space):
         (lambda: VonMisesFisherKDEEntropy()(torch.eye(3)[[0] * 4]), "the 4 samples of v lie on one point"),
         (lambda: DirichletKDEEntropy(0.0), "precision must be positive and finite; got 0.0"),
         (lambda: DirichletKDEEntropy(simplex_dim=1), "simplex_dim must be a whole number, at least 2; got 1"),
-        (lambda: DirichletKDEEntropy()(directions(9, 4)), "v has 9 of 9 rows that are no probabilities"),
+        (lambda: DirichletKDEEntropy()(directions(9, 4)), "v has 9 of 9 rows that are not probabilities"),
         (lambda: DirichletKDEEntropy()(torch.eye(3)[[0] * 4]), "the 4 samples of v lie on one point"),
         (lambda: CategoricalEntropy(1), "categories must be a whole number, at least 2; got 1"),
         (lambda: CategoricalEntropy(3)(probabilities(9, 4)), "v has 4 columns, but must have 3"),
-        (lambda: CategoricalEntropy()(normal(9, 4)), "v has 9 of 9 rows that are no probabilities"),
+        (lambda: CategoricalEntropy()(normal(9, 4)), "v has 9 of 9 rows that are not probabilities"),
         (lambda: VarianceCovarianceEntropy(-1.0), "variance must be finite and not negative, got -1.0"),
         (lambda: VarianceCovarianceEntropy(math.inf), "variance must be finite and not negative, got inf"),
         (lambda: VarianceCovarianceEntropy(target=0), "target must be finite and positive, got 0"),

@@ -233,10 +233,10 @@ def test_without_an_end_nothing_is_annealed(model):
     [
         (Euclidean(), torch.tensor([[1.0, math.nan]]), "z has 1 of 1 latents with NaN or infinity"),
         (Sphere(), torch.tensor([[1.0, 0.0], [0.6, 0.7]]), r"1 of 2 vectors off the unit sphere .*0.15.*OnSphere"),
-        (Simplex(), torch.tensor([[0.5, 0.6]]), "1 of 1 rows that are no probabilities .*OnSimplex"),
-        (Simplex(), torch.tensor([[1.5, -0.5]]), "1 of 1 rows that are no probabilities"),
+        (Simplex(), torch.tensor([[0.5, 0.6]]), "1 of 1 rows that are not probabilities .*OnSimplex"),
+        (Simplex(), torch.tensor([[1.5, -0.5]]), "1 of 1 rows that are not probabilities"),
         (Categories(3), torch.tensor([[0.5, 0.5]]), "z has 2 columns, but there are n=3 categories"),
-        (Categories(2), torch.tensor([[0.5, 0.4]]), "no probabilities"),
+        (Categories(2), torch.tensor([[0.5, 0.4]]), "not probabilities"),
     ],
 )
 def test_latents_off_the_space(model, z, message):

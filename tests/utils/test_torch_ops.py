@@ -7,7 +7,7 @@ from torch.nn import functional
 from kalmanssl.utils.torch_ops import gram, unit_vectors
 
 
-def test_gram_and_its_gradients_equal_those_of_the_product():
+def test_gram_and_its_gradients_equal_those_of_the_matrix_product():
     v = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
     torch.testing.assert_close(gram(v), v @ v.T)
     assert torch.autograd.gradcheck(gram, v)
@@ -18,7 +18,7 @@ def test_gram_and_its_gradients_equal_those_of_the_product():
 
 
 @pytest.mark.parametrize("shape", [(5,), (7, 3), (2, 4, 6)])
-def test_unit_vectors_and_their_gradients_equal_those_of_the_quotient(shape):
+def test_unit_vectors_and_their_gradients_equal_those_of_torch(shape):
     generator = torch.Generator().manual_seed(0)
     u, weight = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
     u.requires_grad_()
@@ -28,13 +28,13 @@ def test_unit_vectors_and_their_gradients_equal_those_of_the_quotient(shape):
     torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
 
 
-def test_gradients_of_unit_vectors_of_first_and_second_order():
+def test_first_and_second_derivatives_of_unit_vectors_equal_finite_differences():
     u = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(unit_vectors, u)
     assert torch.autograd.gradgradcheck(unit_vectors, u)
 
 
-def test_unit_vectors_of_zeros_are_finite():
+def test_unit_vectors_of_zeros_are_zero_with_finite_gradients():
     u = torch.zeros(2, 3, requires_grad=True)
     z = unit_vectors(u)
     assert (z == 0).all()
