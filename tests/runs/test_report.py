@@ -1,4 +1,4 @@
-"""The page: everything is on it, and nothing of it comes from elsewhere."""
+"""The HTML report of a run."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 
 from kalmanssl.datasets import place_cells
 from kalmanssl.decoding import PositionDecoder
 from kalmanssl.errors import InputError
 from kalmanssl.estimator import KalmanSSL
 from kalmanssl.identifiability import check_assumptions
-from kalmanssl.runs import Evaluation, Run, RunSettings, assumptions_line, score_rows, write_report
+from kalmanssl.runs import Evaluation, Run, RunSettings, assumptions_line, render_page, score_rows, write_report
 from kalmanssl.runs._report import build_report
 
 SECTIONS = ["decoded", "scores", "latents", "assumptions", "noise", "dynamics", "training", "settings", "notes"]
 
 
 class Outline(HTMLParser):
-    """Ids, section names and the balance of tags."""
+    """The ids, sections and figures of a page; every tag must be closed."""
 
     void = frozenset({"meta", "br", "img", "link", "hr"})
 
@@ -32,7 +33,7 @@ class Outline(HTMLParser):
         super().__init__()
         self.ids: list[str] = []
         self.sections: list[str] = []
-        self.pictures: list[str] = []
+        self.figures: list[str] = []
         self.open: list[str] = []
         self.feed(text)
 
@@ -43,7 +44,7 @@ class Outline(HTMLParser):
         if tag == "section":
             self.sections.append(found["id"])
         if tag == "svg":
-            self.pictures.append(found.get("aria-label", ""))
+            self.figures.append(found.get("aria-label", ""))
         if tag not in self.void:
             self.open.append(tag)
 
@@ -90,22 +91,22 @@ def html(run):
     return build_report(run)
 
 
-def test_every_section_is_there_with_its_pictures(html):
+def test_the_page_has_all_sections_and_figures(html):
     outline = Outline(html)
     assert outline.sections == SECTIONS
     assert outline.open == []
-    assert len(outline.pictures) == 8
-    assert all(outline.pictures)
+    assert len(outline.figures) == 8
+    assert all(outline.figures)
 
 
-def test_nothing_is_fetched(html):
+def test_the_page_loads_no_other_file(html):
     assert "http" not in html
     assert not re.search(r'(?:src|href)="(?!#|data:)', html)
     assert "<script" not in html
     assert "@import" not in html
 
 
-def test_ids_are_unique_and_references_lead_somewhere(html):
+def test_ids_are_unique_and_every_reference_has_a_target(html):
     ids = Outline(html).ids
     assert len(ids) == len(set(ids))
     used = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', html))
@@ -113,13 +114,13 @@ def test_ids_are_unique_and_references_lead_somewhere(html):
     assert used
 
 
-def test_text_of_the_recording_is_escaped(html):
+def test_text_from_the_recording_is_escaped(html):
     assert "a &lt;b&gt;rat&lt;/b&gt;.nwb" in html
     assert "the clock was &lt;odd&gt;" in html
     assert "<b>rat" not in html
 
 
-def test_numbers_stand_beside_the_pictures(run, html):
+def test_the_page_shows_scores_and_settings_as_numbers(run, html):
     scores = run.evaluation.scores["running"]
     for number in (
         f"{scores['median_error']:.3g}",
@@ -132,7 +133,7 @@ def test_numbers_stand_beside_the_pictures(run, html):
         assert number in html
 
 
-def test_colors_follow_the_page(html):
+def test_figures_use_the_colors_of_the_page(html):
     from kalmanssl.plotting._style import INK, MUTED
 
     figures = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
@@ -146,13 +147,13 @@ def test_the_same_run_gives_the_same_page(run, html):
     assert build_report(run) == html
 
 
-def test_time_that_was_fitted_is_called_so(run):
+def test_the_page_says_if_the_model_was_fitted_on_the_time_shown(run):
     evaluation = replace(run.evaluation, part=run.evaluation.part | {"fitted": True})
-    seen = Run(run.settings, run.model, run.decoder, run.metadata, evaluation)
-    assert "fitted on this time" in build_report(seen)
+    fitted = Run(run.settings, run.model, run.decoder, run.metadata, evaluation)
+    assert "fitted on this time" in build_report(fitted)
     assert "fitted on this time" not in build_report(run)
-    assert "in its favor" in assumptions_of(build_report(seen))[0][0]
-    assert "in its favor" not in assumptions_of(build_report(run))[0][0]
+    assert 'biases the verdicts toward "holds"' in assumptions_of(build_report(fitted))[0][0]
+    assert 'biases the verdicts toward "holds"' not in assumptions_of(build_report(run))[0][0]
 
 
 def test_a_run_without_decoder_has_a_report(run):
@@ -164,21 +165,21 @@ def test_a_run_without_decoder_has_a_report(run):
     assert outline.sections == [s for s in SECTIONS if s != "scores"]
 
 
-def test_two_dimensions_are_drawn_below_one_another(run):
+def test_each_dimension_of_the_behavior_has_its_own_axes(run):
     recording = place_cells(n_units=20, n_interneurons=0, duration=120.0)
     position = recording.behavior["position"]
     recording.behavior["position"] = np.stack([position, np.sin(position)], axis=1)
     settings = RunSettings("x", min_speed=0.1)
     decoder = PositionDecoder(regressor="linear").fit(run.model.transform(recording), recording.behavior["position"])
-    flat = Run(settings, run.model, decoder, run.metadata)
-    flat.evaluation = Evaluation.of(flat, recording)
-    html = build_report(flat)
+    planar = Run(settings, run.model, decoder, run.metadata)
+    planar.evaluation = Evaluation.of(planar, recording)
+    html = build_report(planar)
     assert "position 1 (m)" in html
     assert "position 2 (m)" in html
     assert Outline(html).sections == SECTIONS
 
 
-def test_evaluation_survives_being_saved(run, html, tmp_path):
+def test_an_evaluation_is_the_same_after_saving_and_loading(run, html, tmp_path):
     run.evaluation.save(tmp_path / "evaluation")
     again = Evaluation.load(tmp_path / "evaluation")
     assert again.scores == run.evaluation.scores
@@ -190,14 +191,15 @@ def test_evaluation_survives_being_saved(run, html, tmp_path):
 
 
 def assumptions_of(html):
-    """The section on assumptions as text: its paragraphs, and the cells of its table row by row."""
+    """Return the paragraphs of the section on assumptions, and the rows of its table, as text."""
     section = re.search(r'<section id="assumptions">.*?</section>', html, flags=re.DOTALL).group()
 
-    def words(tags):
-        return [markup.unescape(re.sub(r"<[^>]*>", "", cell)) for cell in re.findall(tags, section)]
+    def text_of(tag):
+        found = re.findall(rf"<{tag}\b[^>]*>(.*?)</{tag}>", section, flags=re.DOTALL)
+        return [markup.unescape(re.sub(r"<[^>]*>", "", part)).strip() for part in found]
 
-    cells = words(r"<td[^>]*>(.*?)</td>")
-    return words(r"<p[^>]*>(.*?)</p>"), [tuple(cells[i : i + 3]) for i in range(0, len(cells), 3)]
+    cells = text_of("td")
+    return text_of("p"), [tuple(cells[i : i + 3]) for i in range(0, len(cells), 3)]
 
 
 def with_assumptions(run, assumptions):
@@ -208,19 +210,20 @@ def test_the_page_shows_the_verdicts_of_the_saved_evaluation(run, tmp_path):
     run.evaluation.save(tmp_path / "evaluation")
     saved = Run(run.settings, run.model, run.decoder, run.metadata, Evaluation.load(tmp_path / "evaluation"))
     found = check_assumptions(run.model, simulated()[1])
-    assert len({row.verdict for row in found.assumptions}) > 1  # else any verdict would pass for any other
+    assert len({row.verdict for row in found.assumptions}) > 1  # otherwise the rows could not be told apart
     paragraphs, rows = assumptions_of(build_report(saved))
     assert rows == [(row.statement, row.verdict, row.sentence) for row in found.assumptions]
     assert f"{found.frames} steps" in paragraphs[0]
     assert saved.evaluation.assumptions["verdict"] == found.verdict == "fails"
     failed = sum(row.verdict == "fails" for row in found.assumptions)
-    assert f"Of the {len(rows)}, {failed} fail, so the theorem does not promise" in paragraphs[1]
+    assert f"{failed} of the {len(rows)} assumptions fail" in paragraphs[1]
+    assert "the theorem does not guarantee" in paragraphs[1]
 
 
 @pytest.mark.parametrize(
-    ("verdict", "says"), [("holds", "no proof"), ("doubtful", "hint"), ("fails", "does not promise")]
+    ("verdict", "says"), [("holds", "not a proof"), ("doubtful", "tentative"), ("fails", "does not guarantee")]
 )
-def test_the_verdict_over_all_is_said_in_words(run, verdict, says):
+def test_the_page_explains_the_overall_verdict(run, verdict, says):
     found = run.evaluation.assumptions
     rows = [row | {"verdict": verdict} for row in found["assumptions"]]
     changed = found | {"verdict": verdict, "assumptions": rows}
@@ -232,7 +235,7 @@ def test_the_verdict_over_all_is_said_in_words(run, verdict, says):
     assert line in assumptions_line(changed)
 
 
-def test_what_was_skipped_is_listed_with_its_reason(run):
+def test_an_assumption_that_was_not_checked_is_listed_with_the_reason(run):
     skipped = run.evaluation.assumptions | {"skipped": {"folding": "latents < noise"}}
     assert assumptions_of(build_report(with_assumptions(run, skipped)))[1][-1] == (
         "folding",
@@ -241,7 +244,7 @@ def test_what_was_skipped_is_listed_with_its_reason(run):
     )
 
 
-def test_numbers_that_are_not_finite_are_saved_as_null(run, tmp_path, monkeypatch):
+def test_infinite_and_undefined_numbers_are_saved_as_null(run, tmp_path, monkeypatch):
     report = check_assumptions(run.model, simulated()[1])
     first, *others = report.assumptions
     broken = replace(first, value=math.nan, chance=math.inf, numbers=first.numbers | {"p": -math.inf})
@@ -258,7 +261,7 @@ def test_numbers_that_are_not_finite_are_saved_as_null(run, tmp_path, monkeypatc
     assert first.sentence in build_report(with_assumptions(run, stored))
 
 
-def test_an_evaluation_from_before_the_checks_opens(run, tmp_path):
+def test_an_evaluation_saved_without_assumptions_can_be_loaded(run, tmp_path):
     run.evaluation.save(tmp_path / "evaluation")
     metadata = json.loads((tmp_path / "evaluation/metadata.json").read_text())
     del metadata["assumptions"]
@@ -273,7 +276,7 @@ def test_an_evaluation_from_before_the_checks_opens(run, tmp_path):
     assert rows == []
 
 
-def test_a_recording_too_short_for_the_checks_says_so(run):
+def test_the_page_says_that_a_recording_is_too_short_for_the_checks(run):
     short = simulated()[1].restrict(stop=3783.0)
     evaluation = Evaluation.of(run, short)
     assert evaluation.scores["all"]["bins"] == len(short)
@@ -285,7 +288,7 @@ def test_a_recording_too_short_for_the_checks_says_so(run):
     assert evaluation.assumptions["reason"] in assumptions_line(evaluation.assumptions)
 
 
-def test_of_a_long_recording_the_middle_is_checked(run, monkeypatch):
+def test_assumptions_are_checked_on_the_middle_of_a_long_recording(run, monkeypatch):
     monkeypatch.setattr("kalmanssl.runs._evaluation._CHECKED_STEPS", 250)
     rest = simulated()[1]
     found = Evaluation.of(run, rest).assumptions
@@ -297,14 +300,14 @@ def test_of_a_long_recording_the_middle_is_checked(run, monkeypatch):
     assert run.evaluation.assumptions["start_s"] == run.evaluation.part["start_s"]
 
 
-def test_excerpt_is_where_the_animal_runs_most(run):
+def test_the_excerpt_contains_much_running(run):
     shown = run.evaluation.arrays
     assert shown["runs"].mean() > 0.3
     assert np.ptp(shown["time"]) == pytest.approx(40.0, abs=0.1)
     assert np.all(np.diff(shown["time"]) < 0.03)
 
 
-def test_score_table():
+def test_score_rows_show_undefined_scores_as_a_dash_and_omit_missing_parts():
     one = {
         "median_error": 0.05,
         "mean_error": 0.06,
@@ -323,7 +326,7 @@ def test_score_table():
     assert score_rows({"running": None, "all": None}, "m") == []
 
 
-def test_writing_keeps_what_exists(run, tmp_path):
+def test_an_existing_file_is_replaced_only_on_request(run, tmp_path):
     page = tmp_path / "report.html"
     page.write_text("mine")
     with pytest.raises(InputError, match="exists"):
@@ -331,3 +334,22 @@ def test_writing_keeps_what_exists(run, tmp_path):
     assert page.read_text() == "mine"
     write_report(run, page, overwrite=True)
     assert page.read_text() == build_report(run)
+
+
+def test_a_page_can_extend_the_base_template_from_another_folder(tmp_path):
+    (tmp_path / "page.jinja").write_text(
+        '{% extends "base.html.jinja" %}{% block content %}<p>{{ text }} at {{ 3600.5 | seconds }} s</p>{% endblock %}'
+    )
+    html = render_page("page.jinja", {"title": "A & B", "text": "1 < 2"}, folder=tmp_path)
+    assert "<title>A &amp; B</title>" in html
+    assert "<p>1 &lt; 2 at 3600.5 s</p>" in html
+    assert "--ink" in html
+    with pytest.raises(UndefinedError, match="text"):
+        render_page("page.jinja", {"title": "A"}, folder=tmp_path)
+
+
+def test_text_in_the_description_of_a_figure_is_escaped_once(run):
+    metadata = run.metadata | {"behavior": {"name": "x & <y>", "unit": "meters"}}
+    named = Run(run.settings, run.model, run.decoder, metadata, run.evaluation)
+    outline = Outline(build_report(named))
+    assert "the tracked x & <y>" in outline.figures[0]

@@ -1,0 +1,228 @@
+"""Figures, tables and numbers of each section of the report; the template has the text around them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kalmanssl import plotting
+
+if TYPE_CHECKING:
+    from kalmanssl.runs._evaluation import Evaluation
+    from kalmanssl.runs._run import Run
+
+__all__ = ["decoded", "dynamics", "latents", "noise", "score_rows", "scores", "settings", "tiles", "training"]
+
+_EIGENVALUES_LISTED = 12
+_EPOCHS_LISTED = 6
+_PARTS = (("running", "running bins"), ("all", "all bins"))
+
+
+def tiles(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Return the main scores as (number, label); empty without scores."""
+    name, scores = evaluation.main
+    if scores is None:
+        return []
+    unit = f" {run.behavior_unit}" if run.behavior_unit else ""
+    coverage = [
+        (f"{100 * scores['coverage'][level]:.1f} %", f"inside the {level} % interval")
+        for level in ("95", "80")
+        if level in scores["coverage"]
+    ]
+    return [
+        (_number(scores["median_error"]) + unit, f"median error, {dict(_PARTS)[name]}"),
+        (_number(scores["r2"]), "R²"),
+        (_number(scores["crps"]) + unit, "CRPS"),
+        *coverage,
+    ]
+
+
+def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
+    """Draw the spikes and, below them, each dimension of the decoded behavior."""
+    a = evaluation.arrays
+    dims = a["mean"].shape[1] if "mean" in a else 0
+    axes = plotting.new_axes(9.2, 3.0 + 1.9 * dims, rows=(1.35, *[1] * dims))
+    plotting.plot_raster(a["counts"], a["time"], ax=axes[0])
+    for dim in range(dims):
+        plotting.plot_decoded(
+            a["time"],
+            a["mean"][:, dim],
+            a["lower"][:, dim],
+            a["upper"][:, dim],
+            a["truth"][:, dim] if "truth" in a else None,
+            where=a.get("runs"),
+            level=run.require_decoder().level,
+            name=f"{run.behavior}{f' {dim + 1}' if dims > 1 else ''}",
+            unit=run.behavior_unit,
+            period=run.settings.period,
+            ax=axes[1 + dim],
+        )
+    axes[-1].set_xlabel("time (s)")
+    return {
+        "axes": axes[0],
+        "dims": dims,
+        "units": a["counts"].shape[1],
+        "seconds": float(a["time"][-1] - a["time"][0]),
+        "ordered": dims == 1 and "truth" in a,
+        "trained_on_running": dims > 0 and "runs" in a,
+    }
+
+
+def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
+    """Draw calibration and confusion, and tabulate the scores; None without scores."""
+    rows = score_rows(evaluation.scores, run.behavior_unit)
+    if not rows:
+        return None
+    curves = {
+        heading: evaluation.scores[name]["calibration"]
+        for name, heading in _PARTS
+        if evaluation.scores[name] is not None
+    }
+    levels = [["nominal level (%)", *(f"{heading} (%)" for heading in curves)]]
+    for i, nominal in enumerate(next(iter(curves.values()))["nominal"]):
+        if round(100 * nominal) % 10 == 0 or nominal >= 0.95:
+            cells = [_percent(curve["empirical"][i], curve["error"][i]) for curve in curves.values()]
+            levels.append([f"{100 * nominal:g}", *cells])
+    a = evaluation.arrays
+    confusion = None
+    if "decoded" in a and a["decoded"].shape[1] == 1:
+        confusion = plotting.plot_decoded_against_tracked(
+            a["decoded"][:, 0], a["tracked"][:, 0], name=str(run.behavior), unit=run.behavior_unit
+        )
+    return {
+        "rows": rows,
+        "levels": levels,
+        "calibration": plotting.plot_calibration(curves, run.require_decoder().level),
+        "confusion": confusion,
+        "trained_on_running": run.settings.end_zones is not None or run.settings.min_speed is not None,
+    }
+
+
+def score_rows(scores: dict[str, Any], unit: str) -> list[list[str]]:
+    """Return the scores as a table of text: a heading and one row per score; empty if there are none.
+
+    Parameters
+    ----------
+    scores : dict
+        "running" and "all", as in `kalmanssl.runs.Evaluation`.
+    unit : str
+        Unit of the behavior.
+    """
+    parts = {heading: scores[name] for name, heading in _PARTS if scores[name] is not None}
+    if not parts:
+        return []
+    in_unit = f" ({unit})" if unit else ""
+    first = next(iter(parts.values()))
+    rows = [["", *parts]]
+    for key, label in (("median_error", "median error"), ("mean_error", "mean error"), ("crps", "CRPS")):
+        rows.append([label + in_unit, *(_number(p[key]) for p in parts.values())])
+    rows.append(["R²", *(_number(p["r2"]) for p in parts.values())])
+    for level in first["coverage"]:
+        cells = [_percent(p["coverage"][level], p["coverage_error"][level]) for p in parts.values()]
+        rows.append([f"inside the {level} % interval (%)", *cells])
+    for level in first["width"]:
+        cells = [_number(p["width"][level]) for p in parts.values()]
+        rows.append([f"width of the {level} % interval{in_unit}", *cells])
+    rows.append(["bins", *(str(p["bins"]) for p in parts.values())])
+    return rows
+
+
+def latents(run: Run, evaluation: Evaluation) -> dict[str, Any]:
+    """Draw the latents along their first principal axes."""
+    a = evaluation.arrays
+    values, color = a["latents"], a["color"]
+    colored_by, unit, period = "time", "s", None
+    if "truth" in a:
+        colored_by, unit, period = str(run.behavior), run.behavior_unit, run.settings.period
+    pairs = [(0, 1), (0, 2)][: values.shape[1] - 1]
+    views = [
+        (
+            plotting.plot_latents(
+                values,
+                color,
+                dims=pair,
+                name=colored_by,
+                unit=unit,
+                period=period,
+                ax=plotting.new_axes(4.8, 3.8)[0],
+            ),
+            pair,
+        )
+        for pair in pairs
+    ]
+    bins = "running bins" if evaluation.main[0] == "running" else "bins"
+    return {"views": views, "count": len(values), "bins": bins, "colored_by": colored_by}
+
+
+def noise(run: Run, evaluation: Evaluation) -> dict[str, Any]:
+    """Draw the observation noise and the log-likelihood over time."""
+    a = evaluation.arrays
+    axes = plotting.new_axes(9.2, 4.2, rows=(1, 1))
+    plotting.plot_noise(a["time"], a["noise"], ax=axes[0])
+    axes[0].set_xlabel("")
+    plotting.plot_log_likelihood(a["time"], a["log_likelihood"], ax=axes[1])
+    sd = np.sqrt(a["noise"])
+    rows = [
+        ["noise sd (latent units)", "10 %", "median", "90 %"],
+        ["over channels", *(_number(v) for v in np.quantile(sd.mean(axis=0), [0.1, 0.5, 0.9]))],
+        ["over time", *(_number(v) for v in np.quantile(np.median(sd, axis=1), [0.1, 0.5, 0.9]))],
+    ]
+    return {"axes": axes[0], "rows": rows, "constant": bool(np.ptp(sd, axis=0).max() <= 1e-6 * sd.max())}
+
+
+def dynamics(run: Run) -> dict[str, Any]:
+    """Draw the eigenvalues of the transition matrix, and tabulate the slowest."""
+    A = run.model.model_.predictor.A.detach().numpy()
+    step = run.model.bins_per_step * run.metadata["recording"]["bin_size_s"]
+    constants = plotting.time_constants(A, step)
+    rows = [["modulus", "period (s)", "decay time (s)"]]
+    for row in constants[:_EIGENVALUES_LISTED]:
+        decay = _duration(row["decay_s"]) if row["modulus"] < 1 else "grows"
+        rows.append([f"{row['modulus']:.4f}", _duration(row["period_s"]), decay])
+    unlisted = len(constants) - _EIGENVALUES_LISTED
+    return {"axes": plotting.plot_eigenvalues(A), "rows": rows, "step_s": step, "unlisted": unlisted}
+
+
+def training(run: Run) -> dict[str, Any] | None:
+    """Draw the loss over the epochs, and tabulate some of them; None without a history."""
+    history = run.model.history_
+    names = {"loss": "loss", "held_out_loss": "held-out loss", "held_out_score": "gain", "effective_dimension": "dims"}
+    keys = [key for key in names if history.get(key)]
+    if not keys:
+        return None
+    count = len(history[keys[0]])
+    shown = sorted({0, count - 1, *range(0, count, max(1, count // _EPOCHS_LISTED))})
+    rows = [["epoch", *(names[key] for key in keys)]]
+    rows += [[str(i + 1), *(_number(history[key][i]) if i < len(history[key]) else "–" for key in keys)] for i in shown]
+    return {"axes": plotting.plot_training(history), "rows": rows, "has_gain": "held_out_score" in keys}
+
+
+def settings(run: Run) -> dict[str, list[tuple[str, str]]]:
+    """Return names and values of the settings of the run, and of all parameters of the model."""
+    chosen = [(name, _setting(value)) for name, value in sorted(run.settings.given().items())]
+    seconds = run.metadata.get("seconds", {})
+    chosen += [(f"time to fit the {part}", f"{value:g} s") for part, value in seconds.items()]
+    parameters = run.model.get_params(deep=False).items()
+    model = [(name, _setting(value)) for name, value in parameters if name not in ("encoder", "checkpoint_dir")]
+    return {"chosen": chosen, "model": model}
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3g}"
+
+
+def _percent(share: float, error: float) -> str:
+    """Return a share and its standard error in percent."""
+    return f"{100 * share:.1f} ± {100 * error:.1f}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.3g}" if math.isfinite(seconds) else "none"
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_setting(one) for one in value)
+    return f"{value:.10g}" if isinstance(value, float) else str(value)
