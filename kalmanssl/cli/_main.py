@@ -1,4 +1,4 @@
-"""The command line. Only what a command needs is imported, and only when it runs, so that help is quick."""
+"""The command line. Each command imports what it needs when it runs, so that help is fast."""
 
 from __future__ import annotations
 
@@ -45,44 +45,42 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _top(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which one.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Latent dynamics of a recording, and behavior decoded from them with intervals that keep their promise.
+    """Fit latent dynamics to neural recordings and decode behavior with calibrated intervals.
 
-    Start with [bold]kalmanssl demo[/bold]: it simulates a recording, does everything once, and leaves a report.
-    With a recording of your own:
+    Start with [bold]kalmanssl demo[/bold], which simulates a recording, runs all steps and writes a report.
+    With your own recording:
 
         kalmanssl fit REC.nwb --out RUN --until 1800 --end-zones 0.1 1.5
         kalmanssl report RUN
     """
 
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that fit made.", show_default=False)]
-RecordingFile = Annotated[
-    Path, typer.Argument(metavar="REC.nwb", help="The recording, an NWB file.", show_default=False)
-]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by fit.", show_default=False)]
+RecordingFile = Annotated[Path, typer.Argument(metavar="REC.nwb", help="Recording (NWB file).", show_default=False)]
 After = Annotated[
-    float | None, typer.Option(metavar="T", help="Only the time from T on, in seconds of the recording's clock.")
+    float | None, typer.Option(metavar="T", help="Use only the time from T, in seconds of the recording's clock.")
 ]
 Smooth = Annotated[
-    bool, typer.Option("--smooth", help="Let every moment know what follows it (not for use in real time).")
+    bool, typer.Option("--smooth", help="Use past and future data (smoother) instead of past data only (filter).")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands there.")]
-# Shown instead of a number that is written down in `KalmanSSL` and nowhere else.
-_OWN = "the model's own"
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
+# Shown instead of a number, so that defaults are defined only in `KalmanSSL`.
+_OWN = "of the model"
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything that is made.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Seed of the simulation and the fit.")] = 0,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the simulation and of the fit.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Do everything once on a simulated rat, in a few minutes.
+    """Run all steps on a simulated recording, in a few minutes.
 
-    Simulates place cells of a rat on a track, fits the first part without labels, decodes the rest, scores it, and
-    writes a report to open in a browser.
+    Simulates place cells of a rat on a linear track, fits the first part without labels, decodes and scores the rest,
+    and writes a report that opens in a browser.
 
         kalmanssl demo --out demo
     """
@@ -92,26 +90,26 @@ def demo(
     _print_scores(evaluation, "m")
     _, scores = evaluation.main
     covered = 100 * scores["coverage"]["95"] if scores else math.nan
-    typer.echo(f"the 95 % interval covers {covered:.1f} % of the running bins that were left out")
+    typer.echo(f"the 95 % interval covers {covered:.1f} % of the held-out running bins")
     typer.echo(f"report: {(out / 'report.html').resolve()}")
 
 
 @app.command()
 def fit(
     recording: RecordingFile,
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder for the fitted run.", show_default=False)],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Output folder.", show_default=False)],
     until: Annotated[
         float | None,
         typer.Option(
-            metavar="T", help="Fit only the time before T, in seconds of the recording's clock; score the rest."
+            metavar="T", help="Fit the time before T, in seconds of the recording's clock, and score the rest."
         ),
     ] = None,
     units: Annotated[
         list[str] | None,
         typer.Option(
             metavar="WHICH",
-            help="auto (the excitatory ones, where the file says which), all, or COLUMN=VALUE[,VALUE] of the units "
-            "table; may be given several times.",
+            help="auto (excitatory units, if the file has cell types), all, or COLUMN=VALUE[,VALUE] of the units "
+            "table; repeatable.",
             show_default="auto",
         ),
     ] = None,
@@ -119,49 +117,60 @@ def fit(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Series to decode, by its name or path in the file; none to fit latents alone.",
+            help="Series to decode, by name or path in the file; none to fit latents only.",
             show_default="the only one",
         ),
     ] = None,
-    epoch: Annotated[str | None, typer.Option(metavar="LABEL", help="Read only this epoch.")] = None,
+    epoch: Annotated[str | None, typer.Option(metavar="LABEL", help="Use only this epoch.")] = None,
     end_zones: Annotated[
         tuple[float, float] | None,
         typer.Option(
             metavar="LOW HIGH",
-            help="Linear track: the animal runs from below LOW to above HIGH or back. The decoder learns from running.",
+            help="Linear track: running bins are traversals from below LOW to above HIGH or back. The decoder is "
+            "fitted on running bins.",
         ),
     ] = None,
     min_speed: Annotated[
         float | None,
-        typer.Option(metavar="V", help="Elsewhere: it runs when faster than V, in units of the behavior per second."),
+        typer.Option(
+            metavar="V",
+            help="Other environments: running bins have a speed above V, in units of the behavior per second.",
+        ),
     ] = None,
     period: Annotated[
-        float | None, typer.Option(metavar="P", help="Behavior that comes round again, such as 360 for degrees.")
+        float | None, typer.Option(metavar="P", help="Period of circular behavior, such as 360 for degrees.")
     ] = None,
-    level: Annotated[float | None, typer.Option(help="Level of the interval.", show_default="0.95")] = None,
+    level: Annotated[float | None, typer.Option(help="Nominal level of the interval.", show_default="0.95")] = None,
     decoder: Annotated[
         str | None,
-        typer.Option(metavar="KIND", help="mlp, or linear (in a second, for a first look).", show_default="mlp"),
+        typer.Option(metavar="KIND", help="mlp, or linear (faster and less accurate).", show_default="mlp"),
     ] = None,
     bin_size: Annotated[
         float | None, typer.Option(metavar="S", help="Width of a bin, seconds.", show_default="0.025")
     ] = None,
-    latent_dim: Annotated[int | None, typer.Option(help="Size of the latents.", show_default=_OWN)] = None,
+    latent_dim: Annotated[int | None, typer.Option(help="Number of latent dimensions.", show_default=_OWN)] = None,
     state_dim: Annotated[
-        int | None, typer.Option(help="Size of the filter's state, at least that.", show_default=_OWN)
+        int | None,
+        typer.Option(
+            help="Number of state dimensions of the filter, at least the latent dimensions.", show_default=_OWN
+        ),
     ] = None,
     noise: Annotated[
         str | None,
-        typer.Option(metavar="HEAD", help="What the noise follows: constant, input, errors.", show_default=_OWN),
+        typer.Option(metavar="HEAD", help="Observation noise: constant, input, state or errors.", show_default=_OWN),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Length of the training.", show_default=_OWN)] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same model.", show_default="0")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a fit that was interrupted.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run, once the new one is done.")] = False,
+    epochs: Annotated[int | None, typer.Option(help="Number of training epochs.", show_default=_OWN)] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed; the same seed gives the same model.", show_default="0")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted fit.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing run when the new one is complete.")
+    ] = False,
 ) -> None:
     """Fit latent dynamics without labels, and a decoder of behavior with calibrated intervals.
 
-    Give --until to leave the end of the recording out: how well the run does there is in its report.
+    With --until, the end of the recording is held out; the report shows the scores on it.
 
         kalmanssl fit REC.nwb --out RUN --until 18960 --end-zones -0.15 1.10
     """
@@ -198,15 +207,16 @@ def decode(
     run_folder: RunFolder,
     recording: RecordingFile,
     out: Annotated[
-        Path, typer.Option(metavar="FILE", help="Table to write (.csv), or an NWB file (.nwb).", show_default=False)
+        Path,
+        typer.Option(metavar="FILE", help="Output file: a table (.csv) or an NWB file (.nwb).", show_default=False),
     ],
     after: After = None,
     smooth: Smooth = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Decode a recording of the same units, with intervals, into a file. No behavior is needed.
+    """Decode behavior with intervals from a recording of the same units. The recording needs no behavior.
 
-    The table has the columns time, mean, lower, upper (mean_x, lower_x, ... where the behavior has several).
+    The table has the columns time, mean, lower, upper (mean_x, lower_x, ... if the behavior has several dimensions).
 
         kalmanssl decode RUN REC.nwb --out decoded.csv
     """
@@ -241,9 +251,9 @@ def evaluate(
     smooth: Smooth = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Score a run on a recording with behavior: error, coverage and width of intervals, and what its latents mean.
+    """Score a run on a recording with behavior: error, coverage and width of intervals, and assumption tests.
 
-    On the recording that was fitted, the default is the part that the fit left out.
+    For the recording of the fit, the default is the held-out part.
 
         kalmanssl evaluate RUN REC.nwb --after 18960
     """
@@ -253,7 +263,7 @@ def evaluate(
     run.require_decoder()
     evaluation = _evaluation(run, recording, after, smooth)
     if evaluation.main[1] is None:
-        raise InputError(f"{recording} has no known {run.behavior} in this part: there is nothing to score against")
+        raise InputError(f"{run.behavior} is unknown in this part of {recording}, so it cannot be scored")
     if as_json:
         result = {
             **evaluation.part,
@@ -274,17 +284,19 @@ def report(
     recording: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[REC.nwb]", help="Recording to show; without one, what was scored at the fit.", show_default=False
+            metavar="[REC.nwb]",
+            help="Recording to show; by default the part that was scored at the fit.",
+            show_default=False,
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Page to write.", show_default="RUN/report.html")
+        Path | None, typer.Option(metavar="FILE.html", help="Output file.", show_default="RUN/report.html")
     ] = None,
     after: After = None,
     smooth: Smooth = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write one page of pictures and numbers that opens in any browser.
+    """Write a self-contained HTML page with figures and scores.
 
     kalmanssl report RUN --out report.html
     """
@@ -292,12 +304,12 @@ def report(
 
     target = run_folder / "report.html" if out is None else out
     if target.exists() and not overwrite:
-        raise InputError(f"{target} exists: choose another --out, or replace it with --overwrite")
+        raise InputError(f"{target} exists: choose another file, or replace it with --overwrite", parameter="out")
     run = Run.load(run_folder)
     if recording is not None:
         run.evaluation = _evaluation(run, recording, after, smooth)
     elif after is not None or smooth:
-        raise InputError("--after and --smooth need the recording: kalmanssl report RUN REC.nwb")
+        raise InputError("--after and --smooth require the recording: kalmanssl report RUN REC.nwb")
     write_report(run, target, overwrite)
     typer.echo(f"report: {target.resolve()}")
 
@@ -307,10 +319,13 @@ def bench(
     ctx: typer.Context,
     name: Annotated[
         str | None,
-        typer.Argument(help="Suite; without one, all are listed. What follows goes to it.", show_default=False),
+        typer.Argument(
+            help="Benchmark suite; without a name, all are listed. Further arguments are passed to it.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """Run one of the benchmark suites of the source repository.
+    """Run a benchmark suite of the source repository.
 
     kalmanssl bench hc11 decoding --preset quick --out results
 
@@ -326,8 +341,8 @@ def bench(
     suites |= {p.parent.name: p.parent for p in folder.glob("*/__main__.py")}
     if not suites:
         raise InputError(
-            f"there are no benchmarks at {folder}: they are in the source repository and not in an installed package; "
-            "clone it and install that with pip install -e '.[benchmarks]'"
+            f"there are no benchmarks at {folder}: they are part of the source repository, not of the installed "
+            "package; clone the repository and install it with pip install -e '.[benchmarks]'"
         )
     if name is None:
         typer.echo("\n".join(sorted(suites)))
@@ -338,13 +353,13 @@ def bench(
     while True:
         try:
             code = suite.wait()
-            raise typer.Exit(code if code >= 0 else 128 - code)  # as shells number the end by a signal
+            raise typer.Exit(code if code >= 0 else 128 - code)  # the exit code that shells use for signals
         except KeyboardInterrupt:
-            continue  # the suite has heard it too, and ends by saying what it keeps
+            continue  # the suite receives the interrupt too and stops by itself
 
 
 def _evaluation(run: Run, recording: Path, after: float | None, smooth: bool) -> Evaluation:
-    """Evaluate the part that was asked for; by default one that the fit has not seen, if there is one."""
+    """Evaluate the selected part of a recording; by default the part that is held out from the fit, if there is one."""
     from kalmanssl.runs import Evaluation, read_recording
 
     read = read_recording(recording, run.settings, behavior=run.behavior is not None)
@@ -353,11 +368,11 @@ def _evaluation(run: Run, recording: Path, after: float | None, smooth: bool) ->
     )
     if after is None and seen_until is not None and seen_until < read.time[-1]:
         after = seen_until
-        log(f"note: from {after:.10g} s on, the part that the fit left out (--after says otherwise)")
+        log(f"note: using the held-out part from {after:.10g} s (change it with --after)")
     part = read if after is None else read.restrict(start=after)
     fitted = seen_until is not None and bool(part.time[0] < seen_until)
     if fitted:
-        log("note: the model was fitted on this time; errors on other data are larger")
+        log("note: the model was fitted on this part; errors on other data are larger")
     return Evaluation.of(run, part, smooth=smooth, fitted=fitted)
 
 
@@ -371,8 +386,8 @@ def _print_scores(evaluation: Evaluation, unit: str) -> None:
     if not rows:
         return
     part = evaluation.part
-    seen = "fitted on" if part["fitted"] else "left out of the fit"
-    table = Table(title=f"{part['source']}, {part['start_s']:.10g} to {part['stop_s']:.10g} s, {seen}")
+    use = "part of the fit" if part["fitted"] else "held out from the fit"
+    table = Table(title=f"{part['source']}, {part['start_s']:.10g} to {part['stop_s']:.10g} s, {use}")
     for number, heading in enumerate(rows[0]):
         table.add_column(heading, justify="right" if number else "left")
     for row in rows[1:]:

@@ -414,7 +414,7 @@ def test_evaluate_takes_the_part_left_out_unless_told_otherwise(run, recording):
 
     left_out, said = start()
     assert left_out["start_s"] == pytest.approx(UNTIL)
-    assert "left out" in said
+    assert "held-out part" in said
     seen, said = start("--after", 3700)
     assert (seen["start_s"], seen["fitted"]) == (pytest.approx(3700.0), True)
     assert "fitted on" in said
@@ -495,7 +495,7 @@ def test_report_lands_in_the_run_or_where_it_is_told(copy, recording, tmp_path):
     assert invoke("report", copy, recording, "--after", UNTIL, "--smooth", "--out", page).exit_code == 0
     assert "smoothed" in page.read_text()
     assert "smoothed" not in (copy / "report.html").read_text()
-    assert "need the recording" in refused("report", copy, "--smooth", "--out", tmp_path / "no.html")
+    assert "require the recording" in refused("report", copy, "--smooth", "--out", tmp_path / "no.html")
 
 
 def test_bench_lists_and_refuses(tmp_path, monkeypatch):
