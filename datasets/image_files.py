@@ -139,7 +139,7 @@ def read_images(
 
 
 def resized_to(picture: Image, size: int) -> Image:
-    """Return the central square of a picture as `size` by `size` pixels, bicubic with the filter widened to shrink."""
+    """Return the central square of a picture as `size` by `size` pixels, by bicubic interpolation with antialiasing."""
     width, height = picture.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2

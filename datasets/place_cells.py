@@ -1,33 +1,30 @@
 """A simulated recording from hippocampus: a rat on a linear track, its place cells and interneurons.
 
-What is in it, and why: fields that differ between the two running directions, theta rhythm with phase
-precession while the rat runs, silence with bursts that replay the track in a tenth of a second while it
-rests at the ends, and cells whose excitability drifts over minutes, so that a decoder fitted on the first
-half is tested on another code.
+The simulation has place fields that differ between the two running directions, theta rhythm with phase precession while
+the rat runs, replay bursts of about a tenth of a second while it rests at the ends of the track, and cells whose
+excitability drifts over minutes, so that a decoder fitted on the first half is tested on a changed code.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.signal import lfilter
 from scipy.special import i0e
 
 from kalmanssl.data import Recording, count_events
-from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import check_positive, check_seed
+from kalmanssl.utils.validation import check_condition, check_positive, check_seed
 
 __all__ = ["place_cells"]
 
-_STEP = 0.005  # s, grid on which the rat moves
+_STEP = 0.005  # s, time step of the movement
 _THETA = 8.0  # Hz
-_CELL_LOCKING = 1.5  # concentration of the von Mises density of a place cell's spikes over theta phase
+_CELL_LOCKING = 1.5  # concentration of the von Mises distribution of spikes over theta phase
 _INTERNEURON_LOCKING = 0.8
-_PRECESSION = 0.5 * np.pi  # rad of theta phase per two widths of the field that the rat advances
+_PRECESSION = 0.5 * np.pi  # rad of theta phase per advance by two widths of the field
 _REST_RATE = 0.1  # spikes/s of a place cell outside its fields
-_REPLAY_GAIN = 4.0  # rate in a replay over the rate when running through the field
+_REPLAY_GAIN = 4.0  # ratio of the rate in a replay to the rate while running through the field
 _DRIFT_TIME = 400.0  # s, correlation time of the excitability
 
 
@@ -48,29 +45,29 @@ def place_cells(
 
         rate(t) = excitability(t) * peak * exp(-(x - center)^2 / (2 width^2)) * theta(t)
 
-    where center and peak depend on the direction, and theta(t) is a von Mises factor around a phase that
-    advances as the rat goes through the field (phase precession). At rest the cells are all but silent,
-    except for bursts of 80 to 200 ms in which they fire as if the rat ran through a part of the track. The
-    logarithm of the excitability of each cell is an Ornstein-Uhlenbeck process of its own.
+    where center and peak depend on the direction, and theta(t) is a von Mises factor around a phase that advances as
+    the rat moves through the field (phase precession). At rest the cells are nearly silent, except for bursts of 80 to
+    200 ms in which they fire as if the rat ran through a part of the track. The logarithm of the excitability of each
+    cell is an independent Ornstein-Uhlenbeck process.
 
     Parameters
     ----------
     n_units : int
         Number of place cells ("excitatory").
     duration : float
-        Length of the recording, seconds; cut to whole bins.
+        Length of the recording, seconds; rounded down to whole bins.
     random_state : int or None
-        Seed; the same seed gives the same recording, None a different one every time.
+        Seed; the same seed gives the same recording, None a different one each time.
     bin_size : float
         Width of a bin, seconds.
     n_interneurons : int
-        Number of interneurons ("inhibitory"), which follow the place cells in the recording.
+        Number of interneurons ("inhibitory"), listed after the place cells.
     track_length : float
         Length of the track, meters.
     drift : float
-        Standard deviation of the logarithm of the excitability; 0 switches the drift off.
+        Standard deviation of the logarithm of the excitability; 0 for no drift.
     replay_rate : float
-        Replay bursts per second of rest; 0 switches them off.
+        Replay bursts per second of rest; 0 for none.
     start_time : float
         Start in the session's clock, seconds.
 
@@ -83,22 +80,22 @@ def place_cells(
     Raises
     ------
     InputError
-        If a number is out of its range.
+        If an argument is out of range.
     """
     check_positive("bin_size", bin_size)
-    _check("n_units", n_units, n_units >= 1, "at least 1")
-    _check("n_interneurons", n_interneurons, n_interneurons >= 0, "0 or more")
-    _check("duration", duration, bin_size <= duration < np.inf, f"at least one bin, {bin_size:g} s")
-    _check("track_length", track_length, 0 < track_length < np.inf, "positive, meters")
-    _check("drift", drift, 0 <= drift < np.inf, "0 or more")
-    _check("replay_rate", replay_rate, 0 <= replay_rate < np.inf, "0 or more, bursts per second of rest")
-    _check("start_time", start_time, np.isfinite(start_time), "a finite time in seconds")
+    check_condition("n_units", n_units, n_units >= 1, "at least 1")
+    check_condition("n_interneurons", n_interneurons, n_interneurons >= 0, "0 or more")
+    check_condition("duration", duration, bin_size <= duration < np.inf, f"at least one bin, {bin_size:g} s")
+    check_condition("track_length", track_length, 0 < track_length < np.inf, "positive, meters")
+    check_condition("drift", drift, 0 <= drift < np.inf, "0 or more")
+    check_condition("replay_rate", replay_rate, 0 <= replay_rate < np.inf, "0 or more, bursts per second of rest")
+    check_condition("start_time", start_time, np.isfinite(start_time), "a finite time in seconds")
     check_seed(random_state)
     rng = np.random.default_rng(random_state)
     rat = _run_back_and_forth(rng, duration, track_length)
     replays = _Replays.draw(rng, rat, track_length, replay_rate)
     fields = _Fields.draw(rng, n_units, track_length)
-    # Excitability changes over minutes: once a second is often enough.
+    # Excitability changes over minutes, so one value per second is enough.
     seconds = np.arange(int(np.ceil(duration)) + 1, dtype=float)
     excitability = np.exp(drift * _wander(rng, len(seconds), n_units, 1.0 / _DRIFT_TIME) - 0.5 * drift**2)
 
@@ -135,11 +132,6 @@ def place_cells(
     )
 
 
-def _check(name: str, value: Any, fine: bool, wanted: str) -> None:
-    if not fine:
-        raise InputError(f"{name} must be {wanted}; got {value!r}")
-
-
 def _wander(rng: np.random.Generator, steps: int, paths: int, pull: float) -> np.ndarray:
     """Stationary Ornstein-Uhlenbeck paths of unit variance, (steps, paths); pull is step / correlation time."""
     keep = np.exp(-pull)
@@ -155,7 +147,7 @@ def _thin(rng: np.random.Generator, times: np.ndarray, rate: np.ndarray, bound: 
 
 @dataclass(frozen=True)
 class _Spans:
-    """Stretches of time, seconds from the start of the recording, (n,) each."""
+    """Intervals of time, seconds from the start of the recording, (n,) each."""
 
     start: np.ndarray
     stop: np.ndarray
@@ -165,7 +157,7 @@ class _Spans:
         return cls(np.zeros(1), np.array([duration]))
 
     def draw(self, rng: np.random.Generator, rate: float) -> np.ndarray:
-        """Events of a Poisson process of constant rate inside the spans, sorted, seconds."""
+        """Draw events of a Poisson process with constant rate inside the intervals, sorted, seconds."""
         ends = np.cumsum(self.stop - self.start)
         total = ends[-1] if len(ends) else 0.0
         passed = np.sort(rng.uniform(0, total, rng.poisson(rate * total)))
@@ -173,13 +165,13 @@ class _Spans:
         return self.stop[span] - (ends[span] - passed) if len(passed) else passed
 
     def which(self, times: np.ndarray) -> np.ndarray:
-        """Number of the span that each time lies in; -1 before the first."""
+        """Return the index of the interval that contains each time; -1 before the first."""
         return np.searchsorted(self.start, times, side="right") - 1
 
 
 @dataclass(frozen=True)
 class _Moment:
-    """Where the rat is at some times: meters, meters per second, direction (-1, 0, 1), theta phase in rad."""
+    """State of the rat at given times: position (m), speed (m/s), direction (-1, 0, 1), theta phase (rad)."""
 
     position: np.ndarray
     speed: np.ndarray
@@ -189,7 +181,7 @@ class _Moment:
 
 @dataclass(frozen=True)
 class _Rat:
-    """The rat on a fine grid of times (all (steps,)), and the spans in which it runs and rests."""
+    """Trajectory of the rat on a fine time grid (all (steps,)), and the intervals of running and rest."""
 
     grid: np.ndarray
     position: np.ndarray
@@ -200,7 +192,7 @@ class _Rat:
 
     def at(self, times: np.ndarray) -> _Moment:
         run = self.runs.which(times)
-        # The first run leads out, the next one back.
+        # Runs alternate between outward and back.
         direction = np.where(run < 0, 0.0, 1.0 - 2.0 * (run % 2))
         if len(self.runs.start):
             direction[times >= self.runs.stop[run]] = 0.0
@@ -213,7 +205,7 @@ class _Rat:
 
 
 def _run_back_and_forth(rng: np.random.Generator, duration: float, length: float) -> _Rat:
-    """Rest at one end, run to the other with varying speed, rest there, and so on."""
+    """Simulate rest at one end, a run to the other end with varying speed, rest there, and so on."""
     n_steps = int(np.ceil(duration / _STEP)) + 2
     pieces: list[np.ndarray] = []
     runs, rests = [], []
@@ -227,7 +219,7 @@ def _run_back_and_forth(rng: np.random.Generator, duration: float, length: float
         part = (np.arange(steps) + 0.5) / steps
         waves = np.sin(np.pi * np.outer([1, 2, 3, 4], part) + rng.uniform(0, 2 * np.pi, (4, 1)))
         speed = np.sin(np.pi * part) ** 0.6 * np.exp(0.2 * rng.standard_normal(4) @ waves)
-        if rng.random() < 0.15:  # it hesitates on the way
+        if rng.random() < 0.15:  # the rat hesitates on the way
             speed *= 1 - 0.9 * np.exp(-0.5 * ((part - rng.uniform(0.2, 0.8)) / 0.05) ** 2)
         pieces.append(here + (far - here) * np.cumsum(speed) / speed.sum())
         runs.append((done, done + steps))
@@ -242,7 +234,7 @@ def _run_back_and_forth(rng: np.random.Generator, duration: float, length: float
 
 
 def _fidget(rng: np.random.Generator, steps: int) -> np.ndarray:
-    """Small movement of the head at the end of the track, meters inward, zero at both ends of the rest."""
+    """Simulate small head movements during rest, meters inward from the end of the track."""
     part = np.arange(steps) / steps
     sway = np.sin(2 * np.pi * rng.uniform(0.1, 0.4) * _STEP * np.arange(steps) + rng.uniform(0, 2 * np.pi))
     return rng.uniform(0.005, 0.025) * np.sin(np.pi * part) ** 2 * (1 + sway)
@@ -256,7 +248,7 @@ def _spans(steps: list[tuple[int, int]], duration: float) -> _Spans:
 
 @dataclass(frozen=True)
 class _Replays:
-    """Replay bursts: when they are, from where to where on the track they run, and whose fields they use."""
+    """Replay bursts: times, start and end positions on the track, and running direction."""
 
     spans: _Spans
     origin: np.ndarray
@@ -268,7 +260,7 @@ class _Replays:
         start = rat.rests.draw(rng, rate)
         stop = start + rng.uniform(0.08, 0.2, len(start))
         rest = rat.rests.which(start)
-        # Bursts keep half a second between their starts and end before the rat sets off.
+        # Bursts start at least half a second apart and end before the next run.
         apart = np.diff(start, prepend=-np.inf) > 0.5
         fits = (stop < rat.rests.stop[rest]) & apart
         start, stop = start[fits], stop[fits]
@@ -280,7 +272,7 @@ class _Replays:
         return cls(_Spans(start, stop), origin, target, np.sign(target - origin))
 
     def at(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Replayed position and direction at times inside bursts."""
+        """Return the replayed position and direction at times inside bursts."""
         if not len(times):
             return times, times
         burst = self.spans.which(times)
@@ -291,7 +283,7 @@ class _Replays:
 
 @dataclass(frozen=True)
 class _Fields:
-    """Place fields of every cell in both directions, out and back: (units, 2) meters and spikes/s."""
+    """Place fields of each cell in both running directions, (units, 2): meters and spikes/s."""
 
     center: np.ndarray
     width: np.ndarray
@@ -300,7 +292,7 @@ class _Fields:
     @classmethod
     def draw(cls, rng: np.random.Generator, n_units: int, length: float) -> _Fields:
         first = rng.uniform(-0.05, 1.05, n_units) * length
-        # Half of the cells have their other field near by, half anywhere.
+        # For half of the cells the fields of both directions are close to each other.
         near = first + 0.1 * length * rng.standard_normal(n_units)
         other = np.where(rng.random(n_units) < 0.5, near, rng.uniform(-0.05, 1.05, n_units) * length)
         width = length * rng.uniform(0.05, 0.11, (n_units, 2))
@@ -312,17 +304,17 @@ class _Fields:
         return cls(np.where(swap, center[:, ::-1], center), width, np.where(swap, peak[:, ::-1], peak))
 
     def highest(self, unit: int) -> float:
-        """Bound on the rate when running, before excitability."""
+        """Return an upper bound of the rate while running, without excitability."""
         return float(self.peak[unit].max() / i0e(_CELL_LOCKING))
 
     def tuning(self, unit: int, position: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """Rate at a position without theta and excitability."""
+        """Return the rate at a position, without theta modulation and excitability."""
         side = (direction < 0).astype(int)
         away = (position - self.center[unit, side]) / self.width[unit, side]
         return self.peak[unit, side] * np.exp(-0.5 * away**2)
 
     def rate(self, unit: int, rat: _Moment) -> np.ndarray:
-        """Rate when running, before excitability."""
+        """Return the rate while running, without excitability."""
         side = (rat.direction < 0).astype(int)
         advance = rat.direction * (rat.position - self.center[unit, side]) / (2 * self.width[unit, side])
         locking = _CELL_LOCKING * (np.cos(rat.phase + _PRECESSION * advance) - 1)
@@ -330,7 +322,7 @@ class _Fields:
 
 
 def _interneuron(rng: np.random.Generator, rat: _Rat, replays: _Replays, duration: float) -> np.ndarray:
-    """Fires all the time: faster and locked to theta when the rat runs, faster in replays."""
+    """Simulate an interneuron: it fires always, faster and theta-locked during runs, and faster in replays."""
     at_rest = rng.uniform(5.0, 12.0)
     running = rng.uniform(1.5, 2.5) * at_rest
     phase = rng.uniform(0.0, 1.0)

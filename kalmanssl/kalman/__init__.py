@@ -36,10 +36,11 @@ parameters, leaves those in `fixed` as they are, and returns a new model:
 torch.Size([5, 200, 2])
 
 **Shapes.** The batch comes first: observations (batch, time, obs), means (batch, time, state), covariances (batch,
-time, state, state). A parameter is constant, such as A (state, state), or has a batch and a time axis, each of which
-may be 1: A (batch|1, time|1, state, state). Q and R are variances, (dim,) or (batch|1, time|1, dim), or covariances,
-(dim, dim) or (batch|1, time|1, dim, dim); the number of axes tells them apart. m0 is (state,) or (batch, state). P0
-is (state,), (state, state) or (batch, state, state). Log-likelihoods are in nats, one per step, with all constants.
+time, state, state). A parameter is constant, such as A (state, state), or has a batch and a time axis, which can both
+have length 1: A (batch|1, time|1, state, state). Q and R are variances, (dim,) or (batch|1, time|1, dim), or
+covariances, (dim, dim) or (batch|1, time|1, dim, dim); the number of axes tells them apart. m0 is (state,) or (batch,
+state). P0 is (state,), (state, state) or (batch, state, state). Log-likelihoods are in nats, one per step, with all
+constants.
 
 **Missing values.** A mask, (batch, time, obs) or (batch, time) for whole steps, is True where observed. Missing values
 affect neither the results nor the gradients. NaN without a mask raises an error.

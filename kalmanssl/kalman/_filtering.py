@@ -49,7 +49,7 @@ def kalman_filter(
         x_t = A[t] x_{t-1} + b[t] + N(0, Q[t])     t = 1, 2, …
         y_t = C[t] x_t + N(0, R[t])                t = 0, 1, …
 
-    Each parameter is constant, or has both a batch and a time axis, each of which may be 1. Index 0 of a time-varying
+    Each parameter is constant, or has both a batch and a time axis; either can have length 1. Index 0 of a time-varying
     A, b or Q is not used. All results are differentiable.
 
     Parameters

@@ -1,8 +1,8 @@
 """Steady state of the filter of a constant model: the covariances and the gain that it converges to.
 
 The discrete algebraic Riccati equation is solved by doubling: the filter over 2^k steps is combined from two filters
-over 2^(k-1) steps, so that about ten products cover a thousand steps. Derivatives come from Newton's method, each step
-of which solves a discrete Lyapunov equation for the gain of the previous step.
+over 2^(k-1) steps, so that about ten products cover a thousand steps. Derivatives come from Newton's method, in which
+each step solves a discrete Lyapunov equation for the gain of the previous step.
 
 Chu, Fan, Lin & Wang, Int. J. Control 77 (2004) 767-788 (doubling); Särkkä & García-Fernández, IEEE Trans. Automat.
 Contr. 66 (2021) 299-306, Lemma 8 (combination of two segments of the filter); Hewer, IEEE Trans. Automat. Contr. 16

@@ -32,7 +32,7 @@ def gradient(name: str, rows: slice) -> torch.Tensor:
 
 
 def collective(rank: int) -> dict[str, torch.Tensor]:
-    """Average gradients, of which some are missing, and broadcast tensors of several dtypes."""
+    """Average gradients, some of them missing, and broadcast tensors of several dtypes."""
     parameters = [nn.Parameter(torch.zeros(2)) for _ in range(4)]
     parameters[0].grad = torch.full((2,), float(rank))
     if rank == 1:

@@ -102,7 +102,7 @@ def test_an_epoch_of_two_parts_gives_two_segments(tmp_path: Path) -> None:
     assert rec.duration == pytest.approx(30.0)
 
 
-def test_epochs_that_overlap_or_touch_are_one_stretch(tmp_path: Path) -> None:
+def test_epochs_that_overlap_or_touch_are_one_segment(tmp_path: Path) -> None:
     spans = [(5, 15.01), (15.01, 20), (18, 30)]
     epochs = [(START + a, START + b, "run") for a, b in spans]
     path = session(tmp_path / "a.nwb", spikes_of(), position=[tracked()], epochs=epochs)
