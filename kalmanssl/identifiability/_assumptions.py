@@ -21,6 +21,7 @@ from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 from kalmanssl.identifiability import _residual_statistics as statistics
 from kalmanssl.identifiability import _verdicts as rows
+from kalmanssl.identifiability._covariance import covariance
 from kalmanssl.identifiability._frames import (
     Frames,
     as_segments,
@@ -216,7 +217,7 @@ def _check(frames: Frames, jacobians: np.ndarray | None, lags: int, random_state
         except InputError as error:
             skipped["folding"] = str(error)
     if frames.data is not None:
-        metric = np.atleast_2d(np.cov(residuals.T))
+        metric = covariance(residuals)
         try:
             violation = neighbor_violation(z, frames.data, frames.step, metric=metric, random_state=random_state)
             table.append(rows.injective(violation))

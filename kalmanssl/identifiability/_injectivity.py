@@ -13,6 +13,7 @@ import torch
 
 from kalmanssl.entropy import KNNEntropy
 from kalmanssl.errors import InputError
+from kalmanssl.identifiability._covariance import covariance
 
 __all__ = ["FoldingEntropy", "NeighborViolation", "folding_entropy", "neighbor_violation"]
 
@@ -188,7 +189,7 @@ def neighbor_violation(
     # Features are not standardized: each counts by its variance, for example a pixel.
     x = (data[:, used] - data[:, used].mean(0)).astype(np.float32) / np.float32(std[used].max())
     order = rng.permutation(len(used))
-    values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(latents.T)) if metric is None else metric)
+    values, vectors = np.linalg.eigh(covariance(latents) if metric is None else metric)
     # The floor keeps a direction without residual variance from dominating the distance.
     z = ((latents - latents.mean(0)) @ (vectors / np.sqrt(np.maximum(values, 1e-6 * values[-1])))).astype(np.float32)
 

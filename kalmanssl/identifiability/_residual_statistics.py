@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import chdtrc, ndtr
 
 from kalmanssl.errors import InputError
+from kalmanssl.identifiability._covariance import covariance, principal_axes
 
 __all__ = [
     "Deviation",
@@ -62,13 +63,11 @@ class Deviation:
 def whiten(residuals: np.ndarray) -> np.ndarray:
     """Center residuals (frames, dims) and scale them to unit covariance; drop directions without variance."""
     centered = residuals - residuals.mean(0)
-    values, vectors = np.linalg.eigh(centered.T @ centered / len(centered))
-    kept = values > 1e-12 * values[-1]
-    if values[-1] <= 0:
+    variances, axes = principal_axes(centered.T @ centered / len(centered))
+    if len(variances) == 0:
         raise InputError("residuals are all equal: the latents are constant or are predicted without error")
-    if kept.all():  # the symmetric root keeps the dimensions interpretable
-        return centered @ (vectors / np.sqrt(values)) @ vectors.T
-    return centered @ (vectors[:, kept] / np.sqrt(values[kept]))
+    white = centered @ (axes / np.sqrt(variances))
+    return white @ axes.T if len(variances) == len(axes) else white  # the symmetric root keeps dims interpretable
 
 
 def non_gaussian(u: np.ndarray) -> Deviation:
@@ -174,9 +173,9 @@ def changing_covariance(u: np.ndarray, means: np.ndarray, follows: np.ndarray) -
     for (xx, xy, _, _, _), (xx_new, xy_new, y_new, yy_new, n) in (sums, sums[::-1]):
         weights = np.linalg.lstsq(xx / len(u), xy / len(u), rcond=1e-10)[0]
         mean_x, mean_y = xx_new[0] / n, y_new / n
-        covariance = (weights * (xy_new / n - np.outer(mean_x, mean_y))).sum(0)
+        shared = (weights * (xy_new / n - np.outer(mean_x, mean_y))).sum(0)
         variance = np.einsum("pr,pq,qr->r", weights, xx_new / n - np.outer(mean_x, mean_x), weights)
-        together = np.sign(covariance) * covariance**2 / np.maximum(variance, 1e-300)
+        together = np.sign(shared) * shared**2 / np.maximum(variance, 1e-300)
         # Squares with sign are averaged over the two halves, so that chance agreements cancel on average.
         explained += 0.5 * np.where(variance > 1e-14, together, 0.0)
         chance_square += 0.5 * (yy_new / n - mean_y**2) / n
@@ -268,11 +267,9 @@ def rank_of_means(means: np.ndarray, latents: np.ndarray) -> Deviation:
     latents. It is invariant to affine maps of the latents, and 0 if the predicted means do not span the latent space
     (LDM paper, Theorem 1, condition iii, in its global form).
     """
-    cov_means, cov_latents = (np.atleast_2d(np.cov(v.T)) for v in (means, latents))
-    values, vectors = np.linalg.eigh(cov_latents)
-    kept = values > 1e-12 * values[-1]
-    root = vectors[:, kept] / np.sqrt(values[kept])
-    shares = np.maximum(np.linalg.eigvalsh(root.T @ cov_means @ root), 0.0)
+    variances, axes = principal_axes(covariance(latents))
+    inverse = axes / np.sqrt(variances)
+    shares = np.maximum(np.linalg.eigvalsh(inverse.T @ covariance(means) @ inverse), 0.0)
     weights = shares / max(shares.sum(), 1e-300)
     entropy = -float((weights * np.log(np.maximum(weights, 1e-300))).sum())
     condition = float(shares[-1] / max(shares[0], 1e-16))
@@ -297,9 +294,8 @@ def rank_of_jacobians(jacobians: np.ndarray, latents: np.ndarray) -> Deviation:
     Deviation
         `size` is the 5th percentile over the samples, which is robust to single points.
     """
-    values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(latents.T)))
-    kept = values > 1e-12 * values[-1]
-    root, inverse = vectors[:, kept] * np.sqrt(values[kept]), vectors[:, kept] / np.sqrt(values[kept])
+    variances, axes = principal_axes(covariance(latents))
+    root, inverse = axes * np.sqrt(variances), axes / np.sqrt(variances)
     scaled = np.einsum("ir,nipj,jq->nrpq", inverse, jacobians, root, optimize=True)
     smallest = np.linalg.svd(scaled.reshape(*scaled.shape[:2], -1), compute_uv=False)[:, -1]
     numbers = {"minimum": float(smallest.min()), "median": float(np.median(smallest))}
@@ -309,7 +305,7 @@ def rank_of_jacobians(jacobians: np.ndarray, latents: np.ndarray) -> Deviation:
 def smallest_ratio(values: np.ndarray, scale: np.ndarray) -> Deviation:
     """Compute the smallest over the largest eigenvalue of the covariance of `values` (frames, dims) / `scale`."""
     usable = np.where(scale > 0, scale, 1.0)
-    eigenvalues = np.maximum(np.linalg.eigvalsh(np.atleast_2d(np.cov((values / usable).T))), 0.0)
+    eigenvalues = np.maximum(np.linalg.eigvalsh(covariance(values / usable)), 0.0)
     return Deviation(float(eigenvalues[0] / max(eigenvalues[-1], 1e-300)))
 
 

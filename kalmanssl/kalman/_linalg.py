@@ -30,6 +30,7 @@ __all__ = [
     "inverse_transpose",
     "matmul",
     "matvec",
+    "matvec_broadcast",
     "outer_sum",
     "per_step",
     "product_sum",
@@ -162,8 +163,16 @@ def matmul(left: Tensor, right: Tensor) -> Tensor:
     return left @ right
 
 
+def matvec_broadcast(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Matrices (..., n, m) times vectors (..., m), with broadcasting."""
+    return (matrix @ vector[..., None])[..., 0]
+
+
 def matvec(matrix: Tensor, vector: Tensor) -> Tensor:
-    """A stack of matrices (steps or fewer, batch|1, n, m) times vectors (steps, batch|1, m)."""
+    """A stack of matrices (steps or fewer, batch|1, n, m) times vectors (steps, batch|1, m).
+
+    Time and batch may be in the other order if the stack has one entry or as many as there are steps.
+    """
     entries, batch = matrix.shape[:2]
     if 1 < entries < len(vector):
         last = entries - 1
@@ -172,7 +181,7 @@ def matvec(matrix: Tensor, vector: Tensor) -> Tensor:
         return vector @ (matrix[0, 0] if entries == 1 else matrix[:, 0]).mT
     if entries == 1:
         return (vector.transpose(0, 1) @ matrix[0].mT).transpose(0, 1)
-    return (matrix @ vector[..., None])[..., 0]
+    return matvec_broadcast(matrix, vector)
 
 
 def add_steps_(total: Tensor, offset: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from kalmanssl.kalman._linalg import inverse_transpose, safe_cholesky, symmetrize
+from kalmanssl.kalman._linalg import inverse_transpose, matvec, safe_cholesky, symmetrize
 from kalmanssl.kalman._model import Model, Observations, as_covariance, mask_observations
 
 __all__ = ["FIELDS", "INNOVATION_COV", "Moments", "between_steps", "complete", "from_second", "step_index"]
@@ -72,7 +72,7 @@ def complete(moments: Moments, name: str, model: Model, observations: Observatio
     if name == "predicted_mean":
         m0 = model.m0.expand(len(moments.filtered_mean), -1)
         A, b = (from_second(p).to(moments.filtered_mean.dtype) for p in (model.A, model.b))
-        later = _times(A, moments.filtered_mean[:, :-1]) + b
+        later = matvec(A, moments.filtered_mean[:, :-1]) + b
         return torch.cat([m0.to(later.dtype)[:, None], later], 1)
     cov = moments.filtered_cov
     if name == "predicted_cov":
@@ -86,7 +86,7 @@ def complete(moments: Moments, name: str, model: Model, observations: Observatio
     C, R = visible.C, as_covariance(visible.R)
     if name == "innovation":
         predicted = complete(moments, "predicted_mean", model, observations)
-        return observations.y - _times(C.to(predicted.dtype), predicted).to(observations.y.dtype)
+        return observations.y - matvec(C.to(predicted.dtype), predicted).to(observations.y.dtype)
     predicted = complete(moments, "predicted_cov", model, observations)
     C, R = (p.to(predicted.dtype) for p in (C, R))
     if name == "innovation_cov":
@@ -97,10 +97,3 @@ def complete(moments: Moments, name: str, model: Model, observations: Observatio
         V = inverse_transpose(safe_cholesky(innovation_cov, INNOVATION_COV), eye)
         return predicted @ C.mT @ V @ V.mT
     raise AttributeError(name)
-
-
-def _times(matrix: Tensor, vector: Tensor) -> Tensor:
-    """Matrices (batch|1, time|1, n, m) times vectors (batch, time, m)."""
-    if matrix.shape[:2] == (1, 1):
-        return vector @ matrix[0, 0].mT
-    return (matrix @ vector[..., None])[..., 0]

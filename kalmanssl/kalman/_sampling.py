@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kalmanssl.kalman._linalg import safe_cholesky
+from kalmanssl.kalman._linalg import matvec_broadcast, safe_cholesky
 from kalmanssl.kalman._model import Model, Observations, as_covariance, to_float64
 from kalmanssl.kalman._moments import from_second, step_index
 from kalmanssl.kalman._results import PriorSample
@@ -65,11 +65,11 @@ def draw_prior(model: Model, batch: int, time: int, generator: torch.Generator |
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=model.A.dtype, device=model.A.device)
 
-    first = model.m0 + _times(_factor(model.P0, "P0"), draw(batch, state))
+    first = model.m0 + matvec_broadcast(_factor(model.P0, "P0"), draw(batch, state))
     shocks = model.b + _noise(model.Q, "Q", draw(batch, time, state))
     offsets = torch.cat([first[:, None], shocks[:, 1:]], 1).transpose(0, 1)
     states = AffineScan.apply(offsets, model.A.transpose(0, 1), False).transpose(0, 1)
-    return PriorSample(states, _times(model.C, states) + _noise(model.R, "R", draw(batch, time, obs)))
+    return PriorSample(states, matvec_broadcast(model.C, states) + _noise(model.R, "R", draw(batch, time, obs)))
 
 
 def sample_posterior(
@@ -144,7 +144,7 @@ def draw_posterior(
     filtered_noise = _every_step(factor, time, draw())
     process_noise = _noise(model.Q, "Q", draw())
     before = filtered_noise[:, :, :-1]
-    after = _times(from_second(model.A), before) + process_noise[:, :, 1:]
+    after = matvec_broadcast(from_second(model.A), before) + process_noise[:, :, 1:]
     shocks = before - _every_step(backward.gain, time - 1, after)
     last = moments.filtered_mean[:, -1:] + filtered_noise[:, :, -1:]
     # Samples are the inner axis of the batch, so that those of one sequence share its gains.
@@ -155,18 +155,14 @@ def draw_posterior(
 
 def _every_step(stack: Tensor, steps: int, vectors: Tensor) -> Tensor:
     """Matrices (batch|1, steps or fewer, n, n) times vectors (samples, batch, steps, n)."""
-    return _times(stack[:, step_index(stack, steps)], vectors)
-
-
-def _times(matrix: Tensor, vector: Tensor) -> Tensor:
-    return (matrix @ vector[..., None])[..., 0]
+    return matvec_broadcast(stack[:, step_index(stack, steps)], vectors)
 
 
 def _noise(noise: Tensor, name: str, standard: Tensor) -> Tensor:
     """Standard normal draws (…, batch, time, dim) given the covariance of Q or R."""
     if noise.ndim == 3:
         return noise.sqrt() * standard
-    return _times(_factor(as_covariance(noise), name), standard)
+    return matvec_broadcast(_factor(as_covariance(noise), name), standard)
 
 
 def _factor(cov: Tensor, name: str) -> Tensor:

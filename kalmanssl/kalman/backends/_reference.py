@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from kalmanssl.kalman._linalg import inverse_transpose, safe_cholesky, symmetrize
+from kalmanssl.kalman._linalg import inverse_transpose, matvec_broadcast, safe_cholesky, symmetrize
 from kalmanssl.kalman._model import Model, Observations, as_covariance, in_precision, mask_observations
 from kalmanssl.kalman._moments import FIELDS, INNOVATION_COV, Moments
 
@@ -23,7 +23,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 def predict(mean: Tensor, cov: Tensor, A: Tensor, b: Tensor, Q: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (batch, state) and covariance (batch|1, state, state) of the next state; Q is full."""
-    return _times(A, mean) + b, symmetrize(A @ cov @ A.mT) + Q
+    return matvec_broadcast(A, mean) + b, symmetrize(A @ cov @ A.mT) + Q
 
 
 def update(mean: Tensor, cov: Tensor, y: Tensor, C: Tensor, R: Tensor) -> tuple[Tensor, ...]:
@@ -31,17 +31,17 @@ def update(mean: Tensor, cov: Tensor, y: Tensor, C: Tensor, R: Tensor) -> tuple[
 
     Returns the filtered mean and covariance, log p(y) without its constant, gain, innovation and innovation covariance.
     """
-    innovation = y - _times(C, mean)
+    innovation = y - matvec_broadcast(C, mean)
     cross = cov @ C.mT
     innovation_cov = symmetrize(C @ cross) + R
     factor = safe_cholesky(innovation_cov, INNOVATION_COV)
     whitener = inverse_transpose(factor, _eye(R)).mT
     gain = cross @ whitener.mT @ whitener
-    whitened = _times(whitener, innovation)
+    whitened = matvec_broadcast(whitener, innovation)
     log_density = -0.5 * whitened.square().sum(-1) - factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     keep = _eye(cov) - gain @ C
     filtered_cov = symmetrize(keep @ cov @ keep.mT + gain @ R @ gain.mT)
-    return mean + _times(gain, innovation), filtered_cov, log_density, gain, innovation, innovation_cov
+    return mean + matvec_broadcast(gain, innovation), filtered_cov, log_density, gain, innovation, innovation_cov
 
 
 def number_observed(observations: Observations) -> Tensor | float:
@@ -77,11 +77,6 @@ def filter_reference(model: Model, observations: Observations, precision: torch.
 
 def _eye(like: Tensor) -> Tensor:
     return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
-
-
-def _times(matrix: Tensor, vector: Tensor) -> Tensor:
-    """Matrix (batch|1, n, m) times vector (batch, m)."""
-    return (matrix @ vector[..., None])[..., 0]
 
 
 def _per_step(parameter: Tensor, steps: int) -> tuple[Tensor, ...]:
