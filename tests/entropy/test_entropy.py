@@ -1,20 +1,18 @@
-"""Entropy estimators in Euclidean space, conditional entropies, and input validation."""
+"""Estimators in Euclidean space: known entropies, scaling law, precision, duplicates, subsets."""
 
 import math
 
 import pytest
 import torch
+from entropy_samples import normal
 
 from kalmanssl.entropy import (
-    ENTROPIES,
     GaussianKDEEntropy,
     KNNEntropy,
     LogDetEntropy,
-    StopGradientEntropy,
     conditional_entropy,
     make_entropy,
 )
-from kalmanssl.errors import InputError
 
 DIMS = (1, 2, 4, 8, 16)
 SAMPLES, SEEDS = 2000, 4
@@ -42,10 +40,6 @@ BIAS = {
     ("kde leave-one-out", "normal"): (0.01, 0.01, 0.07, 0.35, 1.28),
     ("kde leave-one-out", "uniform"): (0.06, 0.16, 0.45, 1.34, 3.94),
 }
-
-
-def normal(n, dim, seed=0, dtype=torch.float32):
-    return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def draw(kind, dim, seed):
@@ -179,21 +173,6 @@ def test_kde_of_distant_samples_has_its_upper_bound():
     assert float(GaussianKDEEntropy(1.0)(v)) == pytest.approx(math.log(50) + 0.5 * math.log(2 * math.pi), abs=1e-4)
 
 
-def test_logdet_equals_the_entropy_of_a_gaussian_with_the_sample_covariance():
-    v = normal(300, 4, dtype=torch.float64) @ normal(4, 4, seed=1, dtype=torch.float64)
-    gaussian = torch.distributions.MultivariateNormal(torch.zeros(4).double(), torch.cov(v.T))
-    torch.testing.assert_close(LogDetEntropy(ridge=0.0)(v), gaussian.entropy())
-
-
-def test_logdet_has_the_bias_of_the_formula_in_its_docstring():
-    dim, n = 6, 20
-    estimates = torch.stack([LogDetEntropy(ridge=0.0)(normal(n, dim, seed)) for seed in range(3000)])
-    i = torch.arange(1, dim + 1)
-    expected = 0.5 * (torch.digamma((n - i) / 2).sum() + dim * math.log(2 / (n - 1)))
-    bias = estimates.mean() - 0.5 * dim * math.log(2 * math.pi * math.e)
-    assert float(bias) == pytest.approx(float(expected), abs=0.05)
-
-
 @pytest.mark.parametrize("estimator", SAMPLE_ESTIMATORS.values(), ids=SAMPLE_ESTIMATORS)
 @pytest.mark.parametrize("scale", [1e-3, 7.0, 1e4])
 def test_scaling_law_of_the_value(estimator, scale):
@@ -298,166 +277,3 @@ def test_samples_are_not_modified():
     for estimator in SAMPLE_ESTIMATORS.values():
         estimator(v)
     assert torch.equal(v, before)
-
-
-# --- conditional entropies ---
-
-
-@pytest.mark.parametrize(("name", "tolerance"), [("knn", 0.1), ("logdet", 0.05), ("kde leave-one-out", 0.15)])
-def test_conditional_entropy_of_a_gaussian_pair(name, tolerance):
-    past = normal(4000, 1, seed=5)
-    v = 0.8 * past + 0.6 * normal(4000, 1, seed=6)
-    estimated = conditional_entropy(SAMPLE_ESTIMATORS[name], v, past)
-    assert float(estimated) == pytest.approx(0.5 * math.log(2 * math.pi * math.e * 0.36), abs=tolerance)
-
-
-def test_conditional_entropy_uses_one_subset_for_both_terms():
-    v, past = normal(2000, 1), normal(2000, 1, seed=1)
-    small = LogDetEntropy(max_samples=300)
-    joint = small.subset(torch.cat([v, past], 1), generator=torch.Generator().manual_seed(8))
-    expected = LogDetEntropy()(joint) - LogDetEntropy()(joint[:, 1:])
-    got = conditional_entropy(small, v, past, generator=torch.Generator().manual_seed(8))
-    torch.testing.assert_close(got, expected)
-
-
-class Predicted:
-    """Predictive Gaussian, from torch.distributions."""
-
-    def __init__(self, mean, cov):
-        self.mean, self.cov = mean, cov
-
-    def log_prob(self, z):
-        return torch.distributions.MultivariateNormal(self.mean, self.cov).log_prob(z)
-
-    def detach(self):
-        return Predicted(self.mean.detach(), self.cov.detach())
-
-
-def encode_and_predict(parameters, x):
-    """Encode `x` linearly and predict the next latent, with a covariance that depends on the past."""
-    encoder, transition, factor = parameters
-    z = x @ encoder
-    past = z[:, :-1]
-    cov = factor @ factor.T + torch.diag_embed(1 + past.square() @ factor.abs())
-    return z[:, 1:], Predicted(past @ transition, cov)
-
-
-def test_alignment_plus_stop_gradient_entropy_has_the_gradient_of_the_stop_gradient_loss():
-    generator = torch.Generator().manual_seed(0)
-    parameters = [
-        torch.randn(shape, generator=generator).double().requires_grad_() for shape in ((5, 2), (2, 2), (2, 2))
-    ]
-    z, predicted = encode_and_predict(parameters, torch.randn(4, 9, 5, generator=generator).double())
-    alignment, entropy = predicted.log_prob(z).mean(), StopGradientEntropy()(z, predicted)
-    torch.testing.assert_close(entropy, -alignment)
-    stopped = predicted.log_prob(z.detach()).mean()
-    both = torch.autograd.grad(alignment + entropy, parameters, retain_graph=True)
-    expected = torch.autograd.grad(stopped, parameters, retain_graph=True)
-    aligned = torch.autograd.grad(alignment, parameters, retain_graph=True)
-    for ours, theirs in zip(both, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-13)
-    assert not torch.allclose(aligned[0], expected[0])
-    # The entropy has a gradient with respect to the encoder, but not to the predictor.
-    reached = torch.autograd.grad(entropy, parameters, allow_unused=True)
-    assert reached[0].abs().max() > 0
-    assert reached[1] is None
-    assert reached[2] is None
-
-
-def test_stop_gradient_entropy_of_the_true_predictive_distribution_is_the_conditional_entropy():
-    past = normal(4000, 1, seed=5)
-    v = 0.8 * past + 0.6 * normal(4000, 1, seed=6)
-    estimated = StopGradientEntropy()(v, Predicted(0.8 * past, torch.full((1, 1), 0.36)))
-    assert float(estimated) == pytest.approx(0.5 * math.log(2 * math.pi * math.e * 0.36), abs=0.04)
-
-
-# --- input validation ---
-
-
-@pytest.mark.parametrize("name", ["knn", "logdet", "kde", "vicreg"])
-@pytest.mark.parametrize(
-    ("v", "message"),
-    [
-        (torch.zeros(4, 5, 6), r"v must have shape \(samples, D\), got \(4, 5, 6\): pool sequences by v.flatten"),
-        (torch.zeros(4), r"v must have shape \(samples, D\), got \(4,\)"),
-        (torch.zeros(4, 0), r"got \(4, 0\)"),
-        (torch.tensor([[0.0], [math.nan], [math.inf], [2.0]]), "v has 2 of 4 rows with NaN or infinity"),
-        (torch.zeros(9, 2, dtype=torch.long), "v must be a tensor of floats, got torch.int64"),
-        ([[0.0]], "v must be a tensor of floats, got list"),
-        (torch.full((9, 2), 3.1), "the 9 samples of v lie on one point"),
-    ],
-)
-def test_samples_that_are_not_a_valid_matrix_raise(name, v, message):
-    with pytest.raises(InputError, match=message) as caught:
-        make_entropy(name)(v)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("estimator", "n", "message"),
-    [
-        (KNNEntropy(3), 3, "v has 3 samples, but the k=3 nearest neighbor needs more than 3"),
-        (LogDetEntropy(), 2, "v has 2 samples in 2 dimensions, but a covariance needs more samples"),
-        (GaussianKDEEntropy(), 1, "v has 1 sample, but a kernel density needs at least 2"),
-        (KNNEntropy(3, max_samples=2), 100, "v has 2 samples, but the k=3"),
-    ],
-)
-def test_too_few_samples_raise(estimator, n, message):
-    with pytest.raises(InputError, match=message):
-        estimator(normal(n, 2))
-
-
-def test_logdet_without_ridge_raises_for_a_constant_dimension():
-    v = torch.cat([normal(50, 2), torch.ones(50, 1)], 1)
-    with pytest.raises(InputError, match=r"singular with ridge=0.0: .* larger ridge"):
-        LogDetEntropy(ridge=0.0)(v)
-    assert math.isfinite(float(LogDetEntropy()(v)))
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: KNNEntropy(0), "k must be a whole number, at least 1; got 0"),
-        (lambda: KNNEntropy(clip_quantile=0.0), r"clip_quantile must lie in \(0, 1\] or be None, got 0.0"),
-        (lambda: KNNEntropy(sphere_dim=1), "sphere_dim must be a whole number, at least 2; got 1"),
-        (lambda: KNNEntropy(sphere_dim=3)(normal(9, 4)), "v has 4 columns, not a multiple of sphere_dim=3"),
-        (lambda: KNNEntropy(max_samples=1), "max_samples must be a whole number, at least 2; got 1"),
-        (lambda: LogDetEntropy(ridge=-1.0), "ridge must be finite and not negative, got -1.0"),
-        (lambda: GaussianKDEEntropy("scot"), "bandwidth must be a number, 'scott' or 'silverman', got 'scot'"),
-        (lambda: GaussianKDEEntropy(0.0), "bandwidth must be positive and finite; got 0.0"),
-        (lambda: KNNEntropy(2.5), "k must be a whole number, at least 1; got 2.5"),
-        (lambda: KNNEntropy(clip_quantile="a"), "clip_quantile must be a number; got 'a'"),
-        (lambda: KNNEntropy(max_samples=10.5), "max_samples must be a whole number, at least 2; got 10.5"),
-        (lambda: LogDetEntropy(ridge=math.inf), "ridge must be finite and not negative, got inf"),
-        (lambda: GaussianKDEEntropy(None), "bandwidth must be a number; got None"),
-        (lambda: KNNEntropy(sphere_dim=4)(normal(9, 4)), "v has 9 of 9 vectors off the unit sphere"),
-        (lambda: make_entropy("knm"), "no entropy 'knm': did you mean 'knn'"),
-        (lambda: make_entropy("LogDet"), "did you mean 'logdet'"),
-        (lambda: make_entropy("zzz"), "no entropy 'zzz': use one of 'knn', 'logdet', 'kde', 'vicreg', "),
-        (lambda: make_entropy("knn", neighbors=3), "entropy 'knn': .*neighbors"),
-        (lambda: make_entropy(3), "entropy must be a name or an EntropyEstimator, got 3"),
-        (lambda: make_entropy(KNNEntropy(), k=3), r"settings \['k'\] can be given with a name"),
-        (
-            lambda: StopGradientEntropy()(normal(9, 2), normal(9, 2)),
-            "needs the predictive distribution, got Tensor: give one with log_prob and detach",
-        ),
-        (lambda: conditional_entropy(KNNEntropy(), normal(9, 2), normal(8, 2)), "v has 9 samples and given 8"),
-        (lambda: conditional_entropy(KNNEntropy(), normal(9, 2), normal(9, 2)[0]), "given must have shape"),
-        (
-            lambda: conditional_entropy(StopGradientEntropy(), normal(9, 2), normal(9, 2)),
-            "needs an estimator from samples",
-        ),
-    ],
-)
-def test_invalid_settings_raise(make, message):
-    with pytest.raises(InputError, match=message) as caught:
-        make()
-    assert "\n" not in str(caught.value)
-
-
-def test_every_name_makes_an_estimator():
-    made = {name: make_entropy(name, space=classes[0].spaces[0], dim=3) for name, classes in ENTROPIES.items()}
-    assert [name for name, estimator in made.items() if estimator.conditional] == ["stopgrad"]
-    mine = KNNEntropy(5)
-    assert make_entropy(mine) is mine
-    assert make_entropy("knn", k=5) == mine

@@ -1,16 +1,17 @@
-"""Entropies on the sphere, on the simplex and of categories, and approximations of the log-determinant."""
+"""Entropy estimators on the sphere, on the simplex and of categories."""
 
 import math
+from functools import partial
 
+import entropy_samples
 import numpy as np
 import pytest
 import torch
+from entropy_samples import directions, probabilities
 from scipy.special import ive
 from scipy.stats import dirichlet, vonmises_fisher
 
 from kalmanssl.entropy import (
-    ENTROPIES,
-    SPACES,
     CategoricalEntropy,
     DirichletKDEEntropy,
     GaussianKDEEntropy,
@@ -27,19 +28,7 @@ from kalmanssl.models import Categories, Simplex, Sphere
 
 SAMPLES = 2000
 
-
-def normal(n, dim, seed=0, dtype=torch.float64):
-    return torch.randn(n, dim, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def directions(n, dim, seed=0):
-    return torch.nn.functional.normalize(normal(n, dim, seed), dim=1)
-
-
-def probabilities(n, dim, seed=0):
-    """Draw uniform samples on the simplex, as normalized exponential variables."""
-    e = -torch.rand(n, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).log()
-    return e / e.sum(1, keepdim=True)
+normal = partial(entropy_samples.normal, dtype=torch.float64)
 
 
 def minus_mean_log(kernel, leave_one_out):
@@ -207,110 +196,6 @@ def test_categories_of_probability_zero_give_a_finite_value_and_gradient():
     assert q.grad.isfinite().all()
 
 
-# --- second-order expansion, and VICReg's penalties ---
-
-
-def correlated(strength):
-    """Return samples with a given sample covariance, and that covariance; `strength` scales the correlations."""
-    white = torch.linalg.qr(normal(50, 6) - normal(50, 6).mean(0))[0] * 7  # 7² = 49 = N − 1
-    rho = strength * torch.corrcoef(normal(12, 6, 3).T)
-    cov = rho - rho.diagonal().diag() + torch.eye(6)
-    scale = torch.linspace(0.5, 2, 6, dtype=torch.float64)
-    cov = scale[:, None] * cov * scale
-    return white @ torch.linalg.cholesky(cov).T, cov
-
-
-def test_error_of_the_expansion_is_of_third_order_in_the_correlations():
-    errors = []
-    for strength in (0.08, 0.04, 0.02):
-        v, cov = correlated(strength)
-        torch.testing.assert_close(torch.cov(v.T), cov)
-        exact = LogDetEntropy(ridge=0.0)(v)
-        torch.testing.assert_close(
-            exact, torch.distributions.MultivariateNormal(torch.zeros(6).double(), cov).entropy()
-        )
-        errors.append(abs(float(LogDetEntropy(ridge=0.0, expansion=True)(v) - exact)))
-    assert errors[0] / errors[1] == pytest.approx(8, rel=0.2)
-    assert errors[1] / errors[2] == pytest.approx(8, rel=0.2)
-    # The error without correlations is of second order.
-    assert errors[2] < 0.02 * abs(float(exact - 0.5 * (2 * math.pi * math.e * cov.diagonal()).log().sum()))
-
-
-def test_expansion_equals_its_formula():
-    v = normal(30, 4) @ normal(4, 4, 1)
-    rho = torch.corrcoef(v.T)
-    expected = (v.var(0).log().sum() - 0.5 * (rho.square().sum() - 4)) / 2 + 2 * math.log(2 * math.pi * math.e)
-    torch.testing.assert_close(LogDetEntropy(ridge=0.0, expansion=True)(v), expected)
-
-
-@pytest.mark.parametrize("n", [300, 5])  # more samples than dimensions, and fewer
-def test_expansion_follows_the_scaling_law(n):
-    estimator = LogDetEntropy(expansion=True)
-    v = normal(n, 8).requires_grad_()
-    torch.testing.assert_close(estimator(1e3 * v), estimator(v) + 8 * math.log(1e3))
-    (gradient,) = torch.autograd.grad(estimator(v), v)
-    assert float((v.detach() * gradient).sum()) == pytest.approx(8, abs=1e-9)
-
-
-@pytest.mark.parametrize(("n", "dim"), [(40, 6), (6, 40)])
-def test_vicreg_equals_the_formula_of_its_penalties(n, dim):
-    v = normal(n, dim) * torch.linspace(0.1, 2, dim)
-    cov = np.cov(v.numpy().T)
-    hinge = np.maximum(0, 1 - np.sqrt(np.diag(cov) + 1e-4)).mean()
-    squares = (cov**2).sum() - (np.diag(cov) ** 2).sum()
-    expected = -25 * hinge - 1 * squares / dim
-    assert float(VarianceCovarianceEntropy()(v)) == pytest.approx(expected, rel=1e-9)
-    other = -3 * np.maximum(0, 0.5 - np.sqrt(np.diag(cov) + 1e-4)).mean() - 0.5 * squares / dim
-    assert float(VarianceCovarianceEntropy(3.0, 0.5, target=0.5)(v)) == pytest.approx(other, rel=1e-9)
-
-
-def test_vicreg_has_no_penalty_for_uncorrelated_dimensions_above_the_target():
-    white = torch.linalg.qr(normal(50, 6) - normal(50, 6).mean(0))[0] * 14
-    assert float(VarianceCovarianceEntropy()(white)) == pytest.approx(0, abs=1e-9)
-
-
-# --- the log-determinant of the published code ---
-
-
-def published_in_loops(views):
-    """Compute the published formula entry by entry, with its five differences from the expansion."""
-    dim = views[0].shape[1]
-    rows = [row - view.mean(0) for view in views for row in view]  # pooled, each view centered by its own mean
-    total = 0.0
-    cov = np.zeros((dim, dim))
-    for i in range(dim):
-        for j in range(dim):
-            cov[i, j] = sum(row[i] * row[j] for row in rows) / (len(rows) - 1) + 1e-6  # added to every entry
-    variance = [cov[i, i] + 1e-9 for i in range(dim)]
-    for i in range(dim):
-        total += math.log(variance[i])
-        for j in range(dim):
-            if i != j:
-                total -= 0.5 * (cov[i, j] ** 2 / (variance[i] * variance[j] + 1e-9)) ** 2  # the fourth power
-    return total / dim  # not divided by 2
-
-
-@pytest.mark.parametrize("std", [1.0, 1e-3])  # the constants of the formula have an effect only if it is small
-def test_published_logdet_equals_its_formula(std):
-    u = std * normal(9, 4) + (std < 1)
-    u_other = u + 0.5 * std * normal(9, 4, 1) + std
-    z, other = (torch.nn.functional.normalize(one, dim=1) for one in (u, u_other))
-    estimator = PublishedLogDetEntropy(4)
-    single = [estimator(one) for one in (z, other)]
-    assert [float(one) for one in single] == pytest.approx([published_in_loops([v.numpy()]) for v in (z, other)])
-    pair = float(estimator(torch.cat([z, other], 1)))
-    assert pair == pytest.approx(published_in_loops([z.numpy(), other.numpy()]), rel=1e-10)
-    # Apart from the factor, it differs from the equation in the paper.
-    paper = 0.5 * LogDetEntropy(expansion=True)(torch.cat([z, other], 1)) / 2 - 0.5 * math.log(2 * math.pi * math.e)
-    assert abs(pair - float(paper)) > 0.05
-
-
-def test_published_logdet_does_not_depend_on_which_views_are_paired():
-    z, other = directions(30, 4), directions(30, 4, 1)
-    estimator = PublishedLogDetEntropy(4)
-    torch.testing.assert_close(estimator(torch.cat([z, other], 1)), estimator(torch.cat([z, other.roll(7, 0)], 1)))
-
-
 # --- derivatives ---
 
 DIFFERENTIATED = {
@@ -369,90 +254,3 @@ def test_half_precision_in_the_space_is_computed_in_single_precision(estimator, 
         type(estimator), "_check_space", lambda *_: None
     )  # rounded to 16 bits, they are outside by double precision
     assert float(value) == pytest.approx(float(estimator(v.double())), rel=1e-5)
-
-
-# --- supported spaces and input validation ---
-
-KINDS = {
-    "knn": {"euclidean": KNNEntropy(), "sphere": KNNEntropy(sphere_dim=3)},
-    "logdet": {"euclidean": LogDetEntropy(), "sphere": LogDetEntropy()},
-    "kde": {
-        "euclidean": GaussianKDEEntropy(),
-        "sphere": VonMisesFisherKDEEntropy(sphere_dim=3),
-        "simplex": DirichletKDEEntropy(simplex_dim=3),
-    },
-    "vicreg": {"euclidean": VarianceCovarianceEntropy()},
-    "categorical": {"categories": CategoricalEntropy(3)},
-    "stopgrad": {"euclidean": None, "sphere": None, "simplex": None},
-}
-
-
-@pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("name", ENTROPIES)
-def test_every_name_supports_only_its_spaces(name, space):
-    if space in KINDS[name]:
-        made = make_entropy(name, space=space, dim=3)
-        assert KINDS[name][space] in (made, None)
-        assert make_entropy(made, space=space) is made
-        return
-    with pytest.raises(InputError, match=f"entropy '{name}' does not support the space {space!r}: .*use ") as caught:
-        make_entropy(name, space=space, dim=3)
-    assert "\n" not in str(caught.value)
-    for made in KINDS[name].values():
-        if made is not None:
-            with pytest.raises(InputError, match=f"does not support the space {space!r}: "):
-                make_entropy(made, space=space)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: make_entropy("kde", space="ball"), "no space 'ball': use one of 'euclidean', 'sphere'"),
-        (lambda: make_entropy("knn", space="sphere"), "'knn' for the space 'sphere' needs dim"),
-        (lambda: make_entropy(KNNEntropy(), space="sphere"), "for the space 'sphere' needs sphere_dim"),
-        (lambda: make_entropy("knn", space="simplex"), "does not converge there: use 'kde'"),
-        (lambda: make_entropy("kde", space="sphere", dim=3, bandwidth=1.0), "entropy 'kde': .*bandwidth"),
-        (lambda: VonMisesFisherKDEEntropy(0.0), "concentration must be positive and finite; got 0.0"),
-        (lambda: VonMisesFisherKDEEntropy("scot"), "concentration must be a number, 'scott' or 'silverman'"),
-        (lambda: VonMisesFisherKDEEntropy(sphere_dim=1), "sphere_dim must be a whole number, at least 2; got 1"),
-        (lambda: VonMisesFisherKDEEntropy(sphere_dim=3)(directions(9, 4)), "4 columns, not a multiple of sphere_dim=3"),
-        (lambda: VonMisesFisherKDEEntropy()(normal(9, 4)), "v has 9 of 9 vectors off the unit sphere"),
-        (lambda: VonMisesFisherKDEEntropy()(directions(9, 4).mul(math.nan)), "v has 9 of 9 rows with NaN"),
-        (lambda: VonMisesFisherKDEEntropy()(directions(1, 4)), "v has 1 sample, but a kernel density needs"),
-        (lambda: VonMisesFisherKDEEntropy()(torch.eye(3)[[0] * 4]), "the 4 samples of v lie on one point"),
-        (lambda: DirichletKDEEntropy(0.0), "precision must be positive and finite; got 0.0"),
-        (lambda: DirichletKDEEntropy(simplex_dim=1), "simplex_dim must be a whole number, at least 2; got 1"),
-        (lambda: DirichletKDEEntropy()(directions(9, 4)), "v has 9 of 9 rows that are not probabilities"),
-        (lambda: DirichletKDEEntropy()(torch.eye(3)[[0] * 4]), "the 4 samples of v lie on one point"),
-        (lambda: CategoricalEntropy(1), "categories must be a whole number, at least 2; got 1"),
-        (lambda: CategoricalEntropy(3)(probabilities(9, 4)), "v has 4 columns, but must have 3"),
-        (lambda: CategoricalEntropy()(normal(9, 4)), "v has 9 of 9 rows that are not probabilities"),
-        (lambda: VarianceCovarianceEntropy(-1.0), "variance must be finite and not negative, got -1.0"),
-        (lambda: VarianceCovarianceEntropy(math.inf), "variance must be finite and not negative, got inf"),
-        (lambda: VarianceCovarianceEntropy(target=0), "target must be finite and positive, got 0"),
-        (lambda: VarianceCovarianceEntropy(pooled_dim=0), "pooled_dim must be a whole number, at least 1; got 0"),
-        (lambda: VarianceCovarianceEntropy()(normal(1, 4)), "v has 1 sample, but a variance needs at least 2"),
-        (lambda: LogDetEntropy(expansion=True)(normal(1, 4)), "v has 1 sample, but a variance needs at least 2"),
-        (lambda: LogDetEntropy()(normal(3, 4)), "or use expansion=True"),
-        (lambda: PublishedLogDetEntropy(1), "dim must be a whole number, at least 2; got 1"),
-        (
-            lambda: PublishedLogDetEntropy(3)(directions(9, 4)),
-            "4 columns, but must have dim=3, or twice that for pairs",
-        ),
-        (lambda: PublishedLogDetEntropy(4)(directions(1, 4)), "v has 1 sample, but a variance needs at least 2"),
-        (lambda: PublishedLogDetEntropy(3)(torch.eye(3)[[0] * 4]), "the 4 samples of v lie on one point"),
-        (lambda: make_entropy(PublishedLogDetEntropy(4)), "does not support the space 'euclidean'"),
-        (
-            lambda: conditional_entropy(PublishedLogDetEntropy(4), directions(9, 4), directions(9, 4, 1)),
-            "ignores the dependence between the latents of a pair, so .* use prior='model'",
-        ),
-        (
-            lambda: LogDetEntropy(0.0, expansion=True)(torch.eye(3)[[0, 1, 1]]),
-            "singular with ridge=0.0: a dimension is constant",
-        ),
-    ],
-)
-def test_invalid_settings_and_samples_raise(make, message):
-    with pytest.raises(InputError, match=message) as caught:
-        make()
-    assert "\n" not in str(caught.value)
