@@ -1,4 +1,4 @@
-"""Errors of the command line: one line on standard error, and an exit code."""
+"""Errors of the command line: a message of one line on standard error, and the exit code."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FAILED, _INTERRUPTED = 2, 130
 
 
 class OneLineErrors(TyperGroup):
-    """Commands that print errors on one line, without a traceback unless KALMANSSL_TRACEBACK=1 is set."""
+    """Command group that prints errors on one line. With KALMANSSL_TRACEBACK=1 it shows the traceback instead."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Run the command; turn expected errors into a message and an exit code."""
         if os.environ.get("KALMANSSL_TRACEBACK") == "1":
             return super().invoke(ctx)
         try:
@@ -38,7 +38,7 @@ class OneLineErrors(TyperGroup):
             raise  # the reader of the output has closed the pipe; typer exits silently
         except OSError as error:
             _print_error(
-                f"{error.filename or 'a file'}: {error.strerror or error}; free space or choose another folder"
+                f"{error.filename or 'a file'}: {error.strerror or error}; free some space or choose another folder"
             )
         except Exception as error:
             if type(error).__name__ != "NotFittedError":
@@ -84,6 +84,7 @@ def _options_of(command: Any) -> dict[str, str]:
 
 
 def _print_error(message: str) -> None:
+    """Print an error on one line of standard error."""
     typer.echo(f"error: {' '.join(message.split())}", err=True)
 
 
@@ -93,5 +94,6 @@ def log(line: str) -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Print a warning on one line of standard error, unless it is about deprecated functions."""
     if not issubclass(category, DeprecationWarning | FutureWarning):
         log(f"note: {' '.join(str(message).split())}")

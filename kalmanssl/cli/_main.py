@@ -1,4 +1,4 @@
-"""The command line. Each command imports what it needs when it runs, so that help is fast."""
+"""The commands. Each one imports the modules that it needs when it runs, so that help texts appear quickly."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kalmanssl.cli import _options as options
 from kalmanssl.cli._errors import OneLineErrors, log
 from kalmanssl.errors import InputError
 
@@ -34,8 +35,9 @@ def main() -> None:
     app()
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    """Print the version and exit if `requested` is true."""
+    if requested:
         from importlib.metadata import version
 
         typer.echo(f"kalmanssl {version('kalmanssl')}")
@@ -45,12 +47,12 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _top(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Fit latent dynamics to neural recordings and decode behavior with calibrated intervals.
+    """Fit latent dynamics to a neural recording and decode behavior from them with calibrated intervals.
 
-    Start with [bold]kalmanssl demo[/bold], which simulates a recording, runs all steps and writes a report.
+    Start with [bold]kalmanssl demo[/bold]: it simulates a recording, runs every step on it, and writes a report.
     With your own recording:
 
         kalmanssl fit REC.nwb --out RUN --until 1800 --end-zones 0.1 1.5
@@ -58,29 +60,14 @@ def _top(
     """
 
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder written by fit.", show_default=False)]
-RecordingFile = Annotated[Path, typer.Argument(metavar="REC.nwb", help="Recording (NWB file).", show_default=False)]
-After = Annotated[
-    float | None, typer.Option(metavar="T", help="Use only the time from T, in seconds of the recording's clock.")
-]
-Smooth = Annotated[
-    bool, typer.Option("--smooth", help="Use past and future data (smoother) instead of past data only (filter).")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
-# Shown instead of a number, so that defaults are defined only in `KalmanSSL`.
-_OWN = "of the model"
-
-
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Seed of the simulation and of the fit.")] = 0,
-    overwrite: Overwrite = False,
+    out: options.DemoFolder = Path("demo"), seed: options.DemoSeed = 0, overwrite: options.Overwrite = False
 ) -> None:
-    """Run all steps on a simulated recording, in a few minutes.
+    """Run every step on a simulated recording, in a few minutes.
 
-    Simulates place cells of a rat on a linear track, fits the first part without labels, decodes and scores the rest,
-    and writes a report that opens in a browser.
+    Simulates place cells of a rat on a track, fits the first part without labels, decodes the rest, scores it, and
+    writes a report that opens in a browser.
 
         kalmanssl demo --out demo
     """
@@ -96,88 +83,36 @@ def demo(
 
 @app.command()
 def fit(
-    recording: RecordingFile,
-    out: Annotated[Path, typer.Option(metavar="RUN", help="Output folder.", show_default=False)],
-    until: Annotated[
-        float | None,
-        typer.Option(
-            metavar="T", help="Fit the time before T, in seconds of the recording's clock, and score the rest."
-        ),
-    ] = None,
-    units: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="WHICH",
-            help="auto (excitatory units, if the file has cell types), all, or COLUMN=VALUE[,VALUE] of the units "
-            "table; repeatable.",
-            show_default="auto",
-        ),
-    ] = None,
-    behavior: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Series to decode, by name or path in the file; none to fit latents only.",
-            show_default="the only one",
-        ),
-    ] = None,
-    epoch: Annotated[str | None, typer.Option(metavar="LABEL", help="Use only this epoch.")] = None,
-    end_zones: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            metavar="LOW HIGH",
-            help="Linear track: running bins are traversals from below LOW to above HIGH or back. The decoder is "
-            "fitted on running bins.",
-        ),
-    ] = None,
-    min_speed: Annotated[
-        float | None,
-        typer.Option(
-            metavar="V",
-            help="Other environments: running bins have a speed above V, in units of the behavior per second.",
-        ),
-    ] = None,
-    period: Annotated[
-        float | None, typer.Option(metavar="P", help="Period of circular behavior, such as 360 for degrees.")
-    ] = None,
-    level: Annotated[float | None, typer.Option(help="Nominal level of the interval.", show_default="0.95")] = None,
-    decoder: Annotated[
-        str | None,
-        typer.Option(metavar="KIND", help="mlp, or linear (faster and less accurate).", show_default="mlp"),
-    ] = None,
-    bin_size: Annotated[
-        float | None, typer.Option(metavar="S", help="Width of a bin, seconds.", show_default="0.025")
-    ] = None,
-    latent_dim: Annotated[int | None, typer.Option(help="Number of latent dimensions.", show_default=_OWN)] = None,
-    state_dim: Annotated[
-        int | None,
-        typer.Option(
-            help="Number of state dimensions of the filter, at least the latent dimensions.", show_default=_OWN
-        ),
-    ] = None,
-    noise: Annotated[
-        str | None,
-        typer.Option(metavar="HEAD", help="Observation noise: constant, input, state or errors.", show_default=_OWN),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Number of training epochs.", show_default=_OWN)] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Random seed; the same seed gives the same model.", show_default="0")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted fit.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing run when the new one is complete.")
-    ] = False,
+    recording: options.RecordingFile,
+    out: options.NewRun,
+    until: options.Until = None,
+    units: options.Units = None,
+    behavior: options.Behavior = None,
+    epoch: options.Epoch = None,
+    end_zones: options.EndZones = None,
+    min_speed: options.MinSpeed = None,
+    period: options.Period = None,
+    level: options.Level = None,
+    decoder: options.Decoder = None,
+    bin_size: options.BinSize = None,
+    latent_dim: options.LatentDim = None,
+    state_dim: options.StateDim = None,
+    noise: options.Noise = None,
+    epochs: options.Epochs = None,
+    seed: options.FitSeed = None,
+    resume: options.Resume = False,
+    overwrite: options.OverwriteRun = False,
 ) -> None:
     """Fit latent dynamics without labels, and a decoder of behavior with calibrated intervals.
 
-    With --until, the end of the recording is held out; the report shows the scores on it.
+    With --until, the end of the recording is held out; the scores of the run and its report are about that part.
 
         kalmanssl fit REC.nwb --out RUN --until 18960 --end-zones -0.15 1.10
     """
     from kalmanssl.runs import RunSettings, fit_run
 
     if end_zones is not None and min_speed is not None:
-        raise InputError("give --end-zones (a linear track) or --min-speed (anything else), not both")
+        raise InputError("give --end-zones (for a linear track) or --min-speed (otherwise), not both")
     chosen = {"latent_dim": latent_dim, "state_dim": state_dim, "noise": noise, "epochs": epochs, "random_state": seed}
     model = {name: value for name, value in chosen.items() if value is not None}
     if not resume:
@@ -199,24 +134,21 @@ def fit(
     run = fit_run(settings, out, overwrite=overwrite, resume=resume, logger=log)
     if run.evaluation is not None:
         _print_scores(run.evaluation, run.behavior_unit)
-    typer.echo(f"run: {out}   (next: kalmanssl report {out})")
+    typer.echo(f"run: {out}   (next step: kalmanssl report {out})")
 
 
 @app.command()
 def decode(
-    run_folder: RunFolder,
-    recording: RecordingFile,
-    out: Annotated[
-        Path,
-        typer.Option(metavar="FILE", help="Output file: a table (.csv) or an NWB file (.nwb).", show_default=False),
-    ],
-    after: After = None,
-    smooth: Smooth = False,
-    overwrite: Overwrite = False,
+    run_folder: options.RunFolder,
+    recording: options.RecordingFile,
+    out: options.DecodedFile,
+    after: options.After = None,
+    smooth: options.Smooth = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
-    """Decode behavior with intervals from a recording of the same units. The recording needs no behavior.
+    """Decode behavior, with intervals, from a recording of the same units. The recording needs no behavior.
 
-    The table has the columns time, mean, lower, upper (mean_x, lower_x, ... if the behavior has several dimensions).
+    A .csv file has the columns time, mean, lower and upper (mean_x, lower_x, ... for behavior with several dimensions).
 
         kalmanssl decode RUN REC.nwb --out decoded.csv
     """
@@ -229,7 +161,7 @@ def decode(
         read = read_recording(recording, run.settings)
     except InputError as error:
         read = read_recording(recording, run.settings, behavior=False)
-        log(f"note: read without behavior: {error}")
+        log(f"note: the recording is read without behavior: {error}")
     part = read if after is None else read.restrict(start=after)
     write_decoded(
         decoder.predict(run.model.transform(part, smooth=smooth)),
@@ -245,15 +177,16 @@ def decode(
 
 @app.command()
 def evaluate(
-    run_folder: RunFolder,
-    recording: RecordingFile,
-    after: After = None,
-    smooth: Smooth = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    run_folder: options.RunFolder,
+    recording: options.RecordingFile,
+    after: options.After = None,
+    smooth: options.Smooth = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Score a run on a recording with behavior: error, coverage and width of intervals, and assumption tests.
+    """Score a run on a recording with behavior, and check the assumptions of identifiability.
 
-    For the recording of the fit, the default is the held-out part.
+    The scores are the error, the coverage of the intervals and their width. For the recording that was fitted, the
+    default is the held-out part.
 
         kalmanssl evaluate RUN REC.nwb --after 18960
     """
@@ -263,7 +196,9 @@ def evaluate(
     run.require_decoder()
     evaluation = _evaluation(run, recording, after, smooth)
     if evaluation.main[1] is None:
-        raise InputError(f"{run.behavior} is unknown in this part of {recording}, so it cannot be scored")
+        raise InputError(
+            f"{recording} has no known {run.behavior} in this part, so nothing can be scored: choose another part"
+        )
     if as_json:
         result = {
             **evaluation.part,
@@ -280,23 +215,14 @@ def evaluate(
 
 @app.command()
 def report(
-    run_folder: RunFolder,
-    recording: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[REC.nwb]",
-            help="Recording to show; by default the part that was scored at the fit.",
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Output file.", show_default="RUN/report.html")
-    ] = None,
-    after: After = None,
-    smooth: Smooth = False,
-    overwrite: Overwrite = False,
+    run_folder: options.RunFolder,
+    recording: options.ReportRecording = None,
+    out: options.ReportFile = None,
+    after: options.After = None,
+    smooth: options.Smooth = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
-    """Write a self-contained HTML page with figures and scores.
+    """Write a report of figures and scores, one HTML file that opens in any browser.
 
     kalmanssl report RUN --out report.html
     """
@@ -315,16 +241,7 @@ def report(
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
-def bench(
-    ctx: typer.Context,
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            help="Benchmark suite; without a name, all are listed. Further arguments are passed to it.",
-            show_default=False,
-        ),
-    ] = None,
-) -> None:
+def bench(ctx: typer.Context, name: options.Suite = None) -> None:
     """Run a benchmark suite of the source repository.
 
     kalmanssl bench hc11 decoding --preset quick --out results
@@ -341,42 +258,43 @@ def bench(
     suites |= {p.parent.name: p.parent for p in folder.glob("*/__main__.py")}
     if not suites:
         raise InputError(
-            f"there are no benchmarks at {folder}: they are part of the source repository, not of the installed "
-            "package; clone the repository and install it with pip install -e '.[benchmarks]'"
+            f"there are no benchmarks at {folder}: an installed package does not contain them; clone the source "
+            "repository and install it with pip install -e '.[benchmarks]'"
         )
     if name is None:
         typer.echo("\n".join(sorted(suites)))
         return
     if name not in suites:
-        raise InputError(f"no benchmark {name!r}: there are {', '.join(sorted(suites))}")
+        raise InputError(f"there is no benchmark {name!r}: choose one of {', '.join(sorted(suites))}")
     suite = subprocess.Popen([sys.executable, str(suites[name]), *ctx.args])
     while True:
         try:
             code = suite.wait()
-            raise typer.Exit(code if code >= 0 else 128 - code)  # the exit code that shells use for signals
+            raise typer.Exit(code if code >= 0 else 128 - code)  # the exit code of shells for death by a signal
         except KeyboardInterrupt:
-            continue  # the suite receives the interrupt too and stops by itself
+            continue  # the suite receives the interrupt too: wait until it has saved its results
 
 
 def _evaluation(run: Run, recording: Path, after: float | None, smooth: bool) -> Evaluation:
-    """Evaluate the selected part of a recording; by default the part that is held out from the fit, if there is one."""
+    """Evaluate a run on the part from `after` on; the default is the held-out part of the fitted recording."""
     from kalmanssl.runs import Evaluation, read_recording
 
     read = read_recording(recording, run.settings, behavior=run.behavior is not None)
-    seen_until = (
+    fitted_until = (
         run.metadata["recording"]["fitted_until_s"] if read.source == run.metadata["recording"]["source"] else None
     )
-    if after is None and seen_until is not None and seen_until < read.time[-1]:
-        after = seen_until
-        log(f"note: using the held-out part from {after:.10g} s (change it with --after)")
+    if after is None and fitted_until is not None and fitted_until < read.time[-1]:
+        after = fitted_until
+        log(f"note: evaluated on the held-out part, from {after:.10g} s on (change it with --after)")
     part = read if after is None else read.restrict(start=after)
-    fitted = seen_until is not None and bool(part.time[0] < seen_until)
+    fitted = fitted_until is not None and bool(part.time[0] < fitted_until)
     if fitted:
-        log("note: the model was fitted on this part; errors on other data are larger")
+        log("note: the model was fitted on this part of the recording; expect larger errors on other data")
     return Evaluation.of(run, part, smooth=smooth, fitted=fitted)
 
 
 def _print_scores(evaluation: Evaluation, unit: str) -> None:
+    """Print the table of scores; nothing if there are none."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""One fit from a file to a folder: settings, fit, evaluation, export, report and demo."""
+"""Runs: fit a recording file and save the model, the decoder, their evaluation and a report in a folder."""
 
 from kalmanssl.runs._demo import run_demo as run_demo
 from kalmanssl.runs._evaluation import Evaluation as Evaluation
@@ -11,5 +11,5 @@ from kalmanssl.runs._report_assumptions import assumptions_line as assumptions_l
 from kalmanssl.runs._report_page import render_page as render_page
 from kalmanssl.runs._report_sections import score_rows as score_rows
 from kalmanssl.runs._run import Run as Run
-from kalmanssl.runs._run import RunSettings as RunSettings
 from kalmanssl.runs._run import read_recording as read_recording
+from kalmanssl.runs._settings import RunSettings as RunSettings

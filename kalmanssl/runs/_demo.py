@@ -1,4 +1,4 @@
-"""The whole path on a simulated recording, small enough for a laptop."""
+"""The demo: simulate a small recording, then fit, decode, evaluate and report."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ from pathlib import Path
 
 from kalmanssl.errors import InputError
 from kalmanssl.runs._evaluation import Evaluation
+from kalmanssl.runs._files import check_new_output, is_run
 from kalmanssl.runs._fit import fit_run
-from kalmanssl.runs._run import RunSettings, is_run, read_recording
+from kalmanssl.runs._run import read_recording
+from kalmanssl.runs._settings import RunSettings
 
 __all__ = ["DemoSize", "run_demo"]
 
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How much is simulated and how long is fitted.
+    """Size of the simulated recording, and the settings of the model that is fitted to it.
 
     Attributes
     ----------
     n_units : int
+        Number of simulated cells.
     duration : float
-        Seconds, of which the first `fitted` share is fitted.
+        Duration of the recording, seconds.
     fitted : float
+        The model is fitted on this fraction of the recording, from its start.
     latent_dim, state_dim, epochs, batch_size : int
-        Of the model, see `KalmanSSL`.
+        See `KalmanSSL`.
     decoder : str
-        See `PositionDecoder`.
+        See `RunSettings`.
     """
 
     n_units: int = 60
@@ -49,30 +53,36 @@ def run_demo(
     size: DemoSize | None = None,
     logger: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
-    """Simulate a rat on a track, fit on the first part, decode the rest, score it, and leave a report.
+    """Simulate a rat on a track, fit the first part, decode and score the rest, and write a report.
 
     Parameters
     ----------
     out : Path
-        Folder that gets `recording.nwb`, `run/`, `decoded.csv` and `report.html`.
+        Output folder for `recording.nwb`, `run/`, `decoded.csv` and `report.html`.
     seed : int
+        Seed of the simulation and of the fit.
     overwrite : bool
-        Replace what an earlier demo left in `out`.
+        Replace the output of an earlier demo.
     size : DemoSize, optional
     logger : callable
         Called with one line of text at each step.
 
+    Returns
+    -------
+    Evaluation
+        Evaluation on the held-out part.
+
     Raises
     ------
     InputError
-        If `out` exists and `overwrite` is false, or holds what no demo has made.
+        If `out` exists and `overwrite` is false, or if `out` contains files that the demo does not write.
     """
     from kalmanssl.datasets import place_cells
     from kalmanssl.runs._export import write_decoded
     from kalmanssl.runs._report import write_report
 
     size = size or DemoSize()
-    _clear(out, overwrite)
+    _remove_earlier_demo(out, overwrite)
     recording, run_folder = out / "recording.nwb", out / "run"
     logger(f"simulating {size.duration:g} s of {size.n_units} place cells on a track")
     simulated = place_cells(n_units=size.n_units, duration=size.duration, random_state=seed)
@@ -109,15 +119,19 @@ def run_demo(
     return run.evaluation
 
 
-def _clear(out: Path, overwrite: bool) -> None:
-    """Make room, without touching what no demo has made."""
+def _remove_earlier_demo(out: Path, overwrite: bool) -> None:
+    """Remove `out` if it contains only the output of a demo; otherwise raise `InputError`."""
+    check_new_output(out, overwrite)
     if not out.exists():
         return
-    if not overwrite:
-        raise InputError(f"{out} exists: choose another --out, or replace the demo in it with --overwrite")
-    made = {"recording.nwb", "run", "run.partial", "decoded.csv", "report.html"}
-    strange = sorted(p.name for p in out.iterdir() if p.name not in made) if out.is_dir() else [out.name]
+    expected = {"recording.nwb", "run", "run.partial", "decoded.csv", "report.html"}
+    others = sorted(p.name for p in out.iterdir() if p.name not in expected) if out.is_dir() else [out.name]
     run = out / "run"
-    if strange or (run.exists() and not is_run(run)):
-        raise InputError(f"{out} holds more than a demo ({', '.join(strange or ['run'])}): choose another --out")
+    if not others and run.exists() and not is_run(run):
+        others = [run.name]
+    if others:
+        raise InputError(
+            f"{out} contains files that the demo does not write ({', '.join(others)}): choose another folder",
+            parameter="out",
+        )
     shutil.rmtree(out)

@@ -1,4 +1,4 @@
-"""How a run does on a recording: its scores, and what a report shows of it."""
+"""Evaluation of a run on a recording: its scores, and the arrays for the figures of a report."""
 
 from __future__ import annotations
 
@@ -16,38 +16,39 @@ from kalmanssl.utils.storage import load_folder, save_folder
 
 if TYPE_CHECKING:
     from kalmanssl.data import Latents
-    from kalmanssl.runs._run import Run, RunSettings
+    from kalmanssl.decoding import DecodedPosition
+    from kalmanssl.runs._run import Run
+    from kalmanssl.runs._settings import RunSettings
 
 __all__ = ["Evaluation", "running", "without_nan"]
 
-_SHOWN_SECONDS = 40.0
-_SHOWN_BINS = 6000
-_SHOWN_UNITS = 200
-# At this many, chance is a third or less of every bound for failing (of 32 latents). More take memory, since noise that
-# follows the input gives every step a covariance of its own.
-_CHECKED_STEPS = 20_000
+_EXCERPT_SECONDS = 40.0
+_MAX_EXCERPT_UNITS = 200
+_MAX_LATENT_POINTS = 6_000
+_MAX_DECODED_POINTS = 30_000
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a run on a recording, with an excerpt to draw.
+    """Scores of a run on a recording, and an excerpt for figures.
 
     Attributes
     ----------
     part : dict
-        `source` of the recording, `start_s`, `stop_s`, `smoothed`, and `fitted`: whether the model saw this time.
+        `source` (the recording), `start_s` and `stop_s`, `smoothed`, and `fitted`: whether the model was fitted on this
+        time.
     scores : dict
-        "running" and "all", each the dict of `kalmanssl.decoding.score_decoding`, or None where there is nothing to
-        score.
+        "running" and "all", each the dict of `kalmanssl.decoding.score_decoding`, or None if there are no such bins
+        with known behavior.
     arrays : dict
-        For pictures. Of a stretch of some seconds: `time`, `counts` in the order of `units`, `noise`,
-        `log_likelihood`, and with behavior `mean`, `lower`, `upper`,
-        `truth`, and `runs`, where it ran. Of running bins of the whole part:
-        `latents` along their principal axes, `color` (behavior), `decoded`, `tracked`.
-    assumptions : dict, or None
-        Whether the assumptions of identifiability hold: `AssumptionReport.to_dict` with null for what is not finite,
-        and `start_s`, `stop_s` of the bins it is about. Where they could not be checked, `verdict` is None and `reason`
-        says why. None if the evaluation was saved before there were such checks.
+        Arrays for figures. Of an excerpt of 40 seconds: `time`, `counts` (its columns in the order of `units`),
+        `noise`, `log_likelihood`; with running bins `runs`; with behavior `mean`, `lower`, `upper` and `truth`. Of
+        the scored bins of the whole part, subsampled: `latents` along their principal axes, `color` (the behavior, or
+        else the time), `decoded` and `tracked` (the decoded and the true behavior).
+    assumptions : dict or None
+        `AssumptionReport.to_dict` with None for NaN and infinity, and the time of the checked bins, `start_s` and
+        `stop_s`. If the assumptions could not be checked, `verdict` is None and `reason` is the error message. None
+        for evaluations saved before these checks existed.
     """
 
     part: dict[str, Any]
@@ -56,40 +57,47 @@ class Evaluation:
     assumptions: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, run: Run, recording: Recording, *, smooth: bool = False, fitted: bool = False) -> Evaluation:
-        """Filter and decode a recording and score what was decoded.
+    def of(
+        cls,
+        run: Run,
+        recording: Recording,
+        *,
+        smooth: bool = False,
+        fitted: bool = False,
+        max_checked_steps: int = 20_000,
+    ) -> Evaluation:
+        """Infer the latents of a recording, decode and score the behavior, and check the assumptions.
 
         Parameters
         ----------
         run : Run
         recording : Recording
-            With the units of the fit; with behavior if scores are wanted.
+            With the units of the fit. Scores need its behavior.
         smooth : bool
-            Let the latents know the whole recording instead of only its past. The assumptions are about predictions
-            from the past, and so always checked without this.
+            Use the smoothed latents instead of the filtered ones. The checks of the assumptions always use filtered
+            latents, because the assumptions are about predictions from the past.
         fitted : bool
-            Say that the model was fitted on this.
+            Whether the model was fitted on this recording; only stored.
+        max_checked_steps : int
+            The assumptions are checked on this many filter steps in the middle of the recording. With 20 000 steps,
+            sampling error is at most a third of each failure threshold (for 32 latents). More steps need more memory,
+            because each step has its own covariance if the noise depends on the input.
+
+        Returns
+        -------
+        Evaluation
 
         Raises
         ------
         InputError
-            If the units or the bins are others than those of the fit.
+            If the units or the bin size differ from those of the fit.
         """
-        from kalmanssl.decoding import score_decoding
-
-        path = run.model.transform(recording, smooth=smooth)
+        latents = run.model.transform(recording, smooth=smooth)
+        decoded = None if run.decoder is None else run.decoder.predict(latents)
         truth = recording.behavior.get(run.behavior) if run.behavior else None
         runs = running(run.settings, recording, run.behavior)
         known = None if truth is None else np.isfinite(truth.reshape(len(truth), -1)).all(axis=1)
         scored = known if runs is None or known is None else known & runs
-        scores: dict[str, Any] = {"running": None, "all": None}
-        decoded = None
-        if run.decoder is not None:
-            decoded = run.decoder.predict(path)
-            if truth is not None and known is not None and known.any():
-                scores["all"] = score_decoding(decoded, truth)
-                if runs is not None and scored is not None and scored.any():
-                    scores["running"] = score_decoding(decoded, truth, mask=runs)
         half = 0.5 * recording.bin_size
         part = {
             "source": recording.source,
@@ -98,23 +106,14 @@ class Evaluation:
             "smoothed": smooth,
             "fitted": fitted,
         }
-        arrays = _excerpt(recording, path, runs, truth)
-        arrays |= _overview(path, scored, truth)
+        arrays = _excerpt(recording, latents, runs, truth) | _overview(latents, scored, truth)
         if decoded is not None:
-            shown = np.searchsorted(recording.time, arrays["time"])
-            lower, upper = decoded.interval(decoded.level)
-            arrays |= {
-                name: values[shown].reshape(len(shown), -1)
-                for name, values in (("mean", decoded.mean), ("lower", lower), ("upper", upper))
-            }
-            if truth is not None and scored is not None and scored.any():
-                some = _thin(np.flatnonzero(scored), _SHOWN_BINS * 5)
-                arrays["decoded"] = decoded.mean[some].reshape(len(some), -1)
-                arrays["tracked"] = truth[some].reshape(len(some), -1)
-        return cls(part, scores, arrays, _assumptions(run, recording))
+            arrays |= _decoded_arrays(decoded, np.searchsorted(recording.time, arrays["time"]), truth, scored)
+        scores = _scores(decoded, truth, runs, known, scored)
+        return cls(part, scores, arrays, _check_assumptions(run, recording, max_checked_steps))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Save as a folder."""
+        """Save into a folder."""
         arrays = {
             name: array.astype(np.float32 if array.dtype.kind == "f" and name != "time" else array.dtype)
             for name, array in self.arrays.items()
@@ -124,19 +123,19 @@ class Evaluation:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Evaluation:
-        """Open what `save` wrote; an `InputError` says what is missing or damaged."""
+        """Load from a folder written by `save`. Raise `InputError` if a file is missing or damaged."""
         arrays, metadata = load_folder(path, "evaluation")
         return cls(metadata["part"], metadata["scores"], arrays, metadata.get("assumptions"))
 
     @property
     def main(self) -> tuple[str, dict[str, Any] | None]:
-        """The scores that count: of running bins where these are known, else of all bins; with the name of which."""
+        """The name and the scores of the running bins, or of all bins if running is unknown."""
         name = "running" if self.scores["running"] is not None else "all"
         return name, self.scores[name]
 
 
 def running(settings: RunSettings, recording: Recording, behavior: str | None) -> np.ndarray | None:
-    """Bins (time,) bool in which the animal runs, or None if the settings do not say what running is."""
+    """Return in which bins the animal runs, (time,) bool, or None if the settings do not define running."""
     position = recording.behavior.get(behavior) if behavior else None
     if position is None or (settings.end_zones is None and settings.min_speed is None):
         return None
@@ -144,18 +143,18 @@ def running(settings: RunSettings, recording: Recording, behavior: str | None) -
         low, high = settings.end_zones
         if settings.min_speed is not None:
             raise InputError(
-                "give end_zones (a linear track) or min_speed (otherwise), not both", parameter="min_speed"
+                "min_speed cannot be combined with end_zones: give end_zones for a linear track, min_speed otherwise",
+                parameter="min_speed",
             )
         return running_bins(position, end_zones=(low, high))
-    if settings.period is not None:  # the jump at the seam is no speed
-        position = np.unwrap(np.where(np.isnan(position), 0, position), period=settings.period, axis=0) + (
-            0 * position  # brings the NaN back
-        )
+    if settings.period is not None:  # the jump at the end of a period is not movement
+        unwrapped = np.unwrap(np.where(np.isnan(position), 0, position), period=settings.period, axis=0)
+        position = np.where(np.isnan(position), np.nan, unwrapped)
     return running_bins(position, recording.time, min_speed=settings.min_speed)
 
 
 def without_nan(value: Any) -> Any:
-    """Make NaN and infinity in nested dicts and lists None, which is all that JSON has for them."""
+    """Replace NaN and infinity in nested dicts and lists by None, because JSON has no such numbers."""
     if isinstance(value, dict):
         return {key: without_nan(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -163,27 +162,46 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _assumptions(run: Run, recording: Recording) -> dict[str, Any]:
-    """Check the assumptions of identifiability; where that cannot be done, say why."""
+def _scores(
+    decoded: DecodedPosition | None,
+    truth: np.ndarray | None,
+    runs: np.ndarray | None,
+    known: np.ndarray | None,
+    scored: np.ndarray | None,
+) -> dict[str, Any]:
+    """Score the decoded behavior on the running bins and on all bins."""
+    from kalmanssl.decoding import score_decoding
+
+    scores: dict[str, Any] = {"running": None, "all": None}
+    if decoded is None or truth is None or known is None or not known.any():
+        return scores
+    scores["all"] = score_decoding(decoded, truth)
+    if runs is not None and scored is not None and scored.any():
+        scores["running"] = score_decoding(decoded, truth, mask=runs)
+    return scores
+
+
+def _check_assumptions(run: Run, recording: Recording, max_steps: int) -> dict[str, Any]:
+    """Check the assumptions of identifiability, or return the reason why they cannot be checked."""
     from kalmanssl.identifiability import check_assumptions
 
-    # From the middle, which is neither nearest to what was fitted nor farthest from it.
-    count = _CHECKED_STEPS * run.model.bins_per_step
+    # The middle is neither the part closest to the fitted time nor the part farthest from it.
+    count = max_steps * run.model.bins_per_step
     first = max(0, (len(recording) - count) // 2)
     time, half = recording.time[first : first + count], 0.5 * recording.bin_size
     span = {"start_s": float(time[0] - half), "stop_s": float(time[-1] + half)}
     checked = recording if len(time) == len(recording) else recording.restrict(span["start_s"], span["stop_s"])
     try:
         return without_nan(check_assumptions(run.model, checked).to_dict()) | span
-    except InputError as error:  # too short, or constant: what else an evaluation says is still worth having
+    except InputError as error:  # for example a recording that is too short; its scores are still valid
         return {"verdict": None, "reason": str(error)} | span
 
 
 def _excerpt(
-    recording: Recording, path: Latents, runs: np.ndarray | None, truth: np.ndarray | None
+    recording: Recording, latents: Latents, runs: np.ndarray | None, truth: np.ndarray | None
 ) -> dict[str, np.ndarray]:
-    """The stretch of a contiguous part in which the animal runs most (or that is most active)."""
-    count = max(2, round(_SHOWN_SECONDS / recording.bin_size))
+    """Return the data and latents of the contiguous excerpt with the most running, or the most activity."""
+    count = max(2, round(_EXCERPT_SECONDS / recording.bin_size))
     interest = recording.activity.sum(axis=1) if runs is None else runs
     best = slice(0, min(count, len(recording)))
     most = -1.0
@@ -194,17 +212,17 @@ def _excerpt(
         at = int(within.argmax())
         if within[at] > most:
             most, best = float(within[at]), slice(segment.start + at, segment.start + at + size)
-    busiest = np.argsort(-recording.activity.sum(axis=0), kind="stable")[:_SHOWN_UNITS]
+    busiest = np.argsort(-recording.activity.sum(axis=0), kind="stable")[:_MAX_EXCERPT_UNITS]
     chosen = np.sort(busiest)
     if truth is not None and truth.reshape(len(truth), -1).shape[1] == 1:
         where = slice(None) if runs is None or not runs.any() else runs
         chosen = chosen[order_by_peak(recording.activity[where][:, chosen], truth.reshape(-1)[where])]
     arrays = {
-        "time": path.time[best],
+        "time": latents.time[best],
         "counts": recording.activity[best][:, chosen],
         "units": chosen,
-        "noise": path.noise[best],
-        "log_likelihood": path.log_likelihood[best],
+        "noise": latents.noise[best],
+        "log_likelihood": latents.log_likelihood[best],
     }
     if runs is not None:
         arrays["runs"] = runs[best]
@@ -213,14 +231,31 @@ def _excerpt(
     return {name: np.asarray(array) for name, array in arrays.items()}
 
 
-def _overview(path: Latents, scored: np.ndarray | None, truth: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Latents along the axes in which they spread most, colored by behavior, else by time."""
-    where = np.ones(len(path), dtype=bool) if scored is None or not scored.any() else scored
-    some = _thin(np.flatnonzero(where), _SHOWN_BINS)
-    axes = principal_axes(path.mean, where)
-    color = path.time if truth is None else truth.reshape(len(truth), -1)[:, 0]
-    return {"latents": (path.mean[some] - path.mean[where].mean(axis=0)) @ axes, "color": color[some]}
+def _overview(latents: Latents, scored: np.ndarray | None, truth: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Return the latents along their principal axes, with the behavior, or else the time, as color."""
+    where = np.ones(len(latents), dtype=bool) if scored is None or not scored.any() else scored
+    some = _thin(np.flatnonzero(where), _MAX_LATENT_POINTS)
+    axes = principal_axes(latents.mean, where)
+    color = latents.time if truth is None else truth.reshape(len(truth), -1)[:, 0]
+    return {"latents": (latents.mean[some] - latents.mean[where].mean(axis=0)) @ axes, "color": color[some]}
+
+
+def _decoded_arrays(
+    decoded: DecodedPosition, excerpt: np.ndarray, truth: np.ndarray | None, scored: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Return the decoded behavior in the bins of the excerpt, and decoded and true behavior in the scored bins."""
+    lower, upper = decoded.interval(decoded.level)
+    arrays = {
+        name: values[excerpt].reshape(len(excerpt), -1)
+        for name, values in (("mean", decoded.mean), ("lower", lower), ("upper", upper))
+    }
+    if truth is not None and scored is not None and scored.any():
+        some = _thin(np.flatnonzero(scored), _MAX_DECODED_POINTS)
+        arrays["decoded"] = decoded.mean[some].reshape(len(some), -1)
+        arrays["tracked"] = truth[some].reshape(len(some), -1)
+    return arrays
 
 
 def _thin(index: np.ndarray, most: int) -> np.ndarray:
+    """Keep every n-th index so that at most `most` remain."""
     return index[:: max(1, -(-len(index) // most))]

@@ -1,4 +1,4 @@
-"""Decoded behavior on disk: a table (CSV) or an NWB file in the clock of the recording that it came from."""
+"""Export of decoded behavior to a table (CSV) or an NWB file, with times in the clock of the recording."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from uuid import uuid4
 import numpy as np
 
 from kalmanssl.errors import InputError
+from kalmanssl.runs._files import check_new_output
 from kalmanssl.utils.storage import replace_file
 
 if TYPE_CHECKING:
@@ -22,29 +23,28 @@ _AXES = ("x", "y", "z")
 
 
 def check_decoded_target(out: Path, recording: Path, overwrite: bool) -> None:
-    """Refuse before the work what could not be written after it.
+    """Check, before decoding, that the result can be written to `out`.
 
     Raises
     ------
     InputError
-        If `out` is neither .csv nor .nwb, exists, or is the recording itself.
+        If `out` does not end in .csv or .nwb, exists and `overwrite` is false, or is the recording itself.
     """
     if out.suffix not in (".csv", ".nwb"):
         raise InputError(f"{out} must end in .csv or .nwb, which determines the format", parameter="out")
     if out.exists() and recording.exists() and os.path.samefile(out, recording):
         raise InputError(f"{out} is the recording itself: choose another name", parameter="out")
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists: choose another --out, or replace it with --overwrite")
+    check_new_output(out, overwrite)
 
 
 def columns(decoded: DecodedPosition) -> dict[str, np.ndarray]:
-    """Columns of the table.
+    """Return the columns of the CSV table.
 
     Returns
     -------
     dict of (time,)
-        `time`, `mean`, `lower`, `upper` for behavior of one dimension; `time`, `mean_x`, `lower_x`, `upper_x`,
-        `mean_y`, ... for more (dimensions after the third are called by their number).
+        `time`, `mean`, `lower`, `upper` for one-dimensional behavior; `time`, `mean_x`, `lower_x`, `upper_x`,
+        `mean_y`, ... for more dimensions (from the fourth on with the number of the dimension, as in `mean_4`).
     """
     parts = {"mean": decoded.mean, "lower": decoded.lower, "upper": decoded.upper}
     flat = {name: np.asarray(values).reshape(len(decoded), -1) for name, values in parts.items()}
@@ -60,7 +60,7 @@ def columns(decoded: DecodedPosition) -> dict[str, np.ndarray]:
 def write_decoded(
     decoded: DecodedPosition, out: Path, *, recording: Path, behavior: str, unit: str, made_by: str, overwrite: bool
 ) -> None:
-    """Write decoded behavior as CSV or NWB, by the suffix of `out`; complete or not at all.
+    """Write decoded behavior as CSV or NWB, according to the suffix of `out`. The file is replaced atomically.
 
     Parameters
     ----------
@@ -68,12 +68,18 @@ def write_decoded(
     out : Path
         Ends in .csv or .nwb.
     recording : Path
-        NWB file that it was decoded from; its session is named in an NWB file.
+        The decoded NWB file. An NWB file at `out` gets its session times and names its session.
     behavior, unit : str
         Name and unit of measurement of the behavior.
     made_by : str
-        Said in the description.
+        The program, and whether the latents were filtered or smoothed; for the description in an NWB file.
     overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    InputError
+        If `out` exists and `overwrite` is false, or cannot be written.
     """
     if out.suffix == ".csv":
         table = columns(decoded)
@@ -98,7 +104,7 @@ def write_decoded(
 
 
 def _session(recording: Path) -> dict[str, Any]:
-    """What says which session the times belong to."""
+    """Read the identifier and the time references of the session."""
     from kalmanssl.data.nwb import decode_text, open_nwb
 
     with open_nwb(recording) as file:
@@ -112,20 +118,22 @@ def _session(recording: Path) -> dict[str, Any]:
     fallback = datetime(1970, 1, 1, tzinfo=UTC)
     return {
         "identifier": known.get("identifier", "unknown"),
-        "session_start_time": _moment(start) or fallback,
-        "timestamps_reference_time": _moment(reference) or _moment(start) or fallback,
+        "session_start_time": _parse_datetime(start) or fallback,
+        "timestamps_reference_time": _parse_datetime(reference) or _parse_datetime(start) or fallback,
     }
 
 
-def _moment(written: str | None) -> datetime | None:
+def _parse_datetime(text: str | None) -> datetime | None:
+    """Parse an ISO date and time, in UTC if it has no time zone; return None if it is missing or invalid."""
     try:
-        moment = datetime.fromisoformat(written) if written else None
+        parsed = datetime.fromisoformat(text) if text else None
     except ValueError:
         return None
-    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
+    return parsed if parsed is None or parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def _write_nwb(decoded: DecodedPosition, path: Path, recording: Path, behavior: str, unit: str, made_by: str) -> None:
+    """Write mean and interval as series of a processing module of a new NWB file."""
     from pynwb import NWBHDF5IO, NWBFile
     from pynwb.base import TimeSeries
     from pynwb.behavior import Position, SpatialSeries
@@ -141,8 +149,8 @@ def _write_nwb(decoded: DecodedPosition, path: Path, recording: Path, behavior: 
     level = f"{100 * decoded.level:g} %"
     described = {
         "mean": f"decoded {behavior}",
-        "lower": f"lower end of the central {level} interval",
-        "upper": f"upper end of the central {level} interval",
+        "lower": f"lower bound of the central {level} interval",
+        "upper": f"upper bound of the central {level} interval",
     }
     series: list[Any] = []
     for name, description in described.items():
@@ -154,7 +162,7 @@ def _write_nwb(decoded: DecodedPosition, path: Path, recording: Path, behavior: 
             "description": description,
         }
         if behavior == "position":
-            series.append(SpatialSeries(reference_frame=f"that of the position in {recording.name}", **fields))
+            series.append(SpatialSeries(reference_frame=f"the same as for the position in {recording.name}", **fields))
         else:
             series.append(TimeSeries(**fields))
     if behavior == "position":

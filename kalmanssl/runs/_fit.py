@@ -1,7 +1,7 @@
-"""From a recording to a finished run folder, so that nothing is lost on the way.
+"""Fit a run: from a recording to a complete run folder.
 
-Training keeps its checkpoints in `RUN.partial` beside the run that is to be; the run takes its place in one rename,
-when everything in it is complete.
+Training saves its checkpoints in `RUN.partial`, next to the future run folder. The run folder is created with one
+rename when all of its files are complete.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import numpy as np
 
 from kalmanssl.data import Recording
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
-from kalmanssl.runs._run import Run, RunSettings, is_run, read_json, read_recording
+from kalmanssl.runs._files import check_new_output, is_run, read_json
+from kalmanssl.runs._run import Run, read_recording
+from kalmanssl.runs._settings import RunSettings
 from kalmanssl.utils.storage import replace_file, replace_folder
 from kalmanssl.utils.validation import check_choice, check_condition, check_positive
 
@@ -36,18 +38,23 @@ def fit_run(
     resume: bool = False,
     logger: Callable[[str], None] = lambda line: None,
 ) -> Run:
-    """Fit a model and a decoder, score them on what was left out, and put the run at `out`.
+    """Fit a model and a decoder, evaluate them on the held-out part, and save the run at `out`.
 
     Parameters
     ----------
     settings : RunSettings
     out : Path
+        Run folder.
     overwrite : bool
-        Replace the run at `out`, when the new one is complete; and forget an interrupted fit of it.
+        Replace the run at `out` when the new one is complete, and discard an interrupted fit of it.
     resume : bool
-        Go on with an interrupted fit.
+        Continue an interrupted fit, with its settings.
     logger : callable
         Called with one line of text at each step.
+
+    Returns
+    -------
+    Run
 
     Raises
     ------
@@ -56,37 +63,19 @@ def fit_run(
     CollapseError, DivergenceError
         If training failed.
     KeyboardInterrupt
-        With a text that says how to go on.
+        If the fit was interrupted. The message has the command that continues it.
     """
-    from kalmanssl.runs._evaluation import Evaluation
-
     _check_target(out, overwrite)
     work = partial_folder(out)
-    settings = _begin(work, settings, out, overwrite, resume)
+    settings = _prepare_work_folder(work, settings, overwrite, resume)
     try:
-        recording = read_recording(settings.recording, settings)
-        logger(repr(recording))
-        for note in recording.notes:
-            logger(f"note: {note}")
-        training, rest = _split(recording, settings.until)
-        facts = _facts(recording, training)
-        check_decoding(settings, training, None if facts["behavior"] is None else facts["behavior"]["name"])
-        began = time.perf_counter()
-        model = _fit_model(settings, training, work, resume)
-        fitted_in = time.perf_counter() - began
-        began = time.perf_counter()
-        run = Run(settings, model, None, facts)
-        if run.behavior is not None:
-            logger(f"fitting the decoder of {run.behavior}")
-            run.decoder = fit_decoder(run, training)
-        run.metadata["seconds"] = {"model": round(fitted_in, 1), "decoder": round(time.perf_counter() - began, 1)}
-        run.evaluation = Evaluation.of(run, training if rest is None else rest, fitted=rest is None)
+        run = _fit_and_evaluate(settings, work, resume, logger)
         replace_folder(out, run.save, overwrite)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_how_to_resume(work, settings, out)) from None
     except (CollapseError, DivergenceError) as error:
-        again = f"checkpoints are in {work}; fit again with other settings and --overwrite"
-        raise type(error)(f"{error}; {again}") from error
+        advice = f"checkpoints are in {work}; change the settings and fit again with overwrite"
+        raise type(error)(f"{error}; {advice}") from error
     finally:
         if not _has_checkpoint(work):
             shutil.rmtree(work, ignore_errors=True)
@@ -94,18 +83,42 @@ def fit_run(
     return run
 
 
+def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: Callable[[str], None]) -> Run:
+    """Read the recording, fit the model and the decoder on the part before `until`, and evaluate on the rest."""
+    from kalmanssl.runs._evaluation import Evaluation
+
+    recording = read_recording(settings.recording, settings)
+    logger(repr(recording))
+    for note in recording.notes:
+        logger(f"note: {note}")
+    training, rest = _split(recording, settings.until)
+    facts = _facts(recording, training)
+    check_decoding(settings, training, None if facts["behavior"] is None else facts["behavior"]["name"])
+    began = time.perf_counter()
+    model = _fit_model(settings, training, work, resume)
+    model_seconds = time.perf_counter() - began
+    began = time.perf_counter()
+    run = Run(settings, model, None, facts)
+    if run.behavior is not None:
+        logger(f"fitting the decoder of {run.behavior}")
+        run.decoder = fit_decoder(run, training)
+    run.metadata["seconds"] = {"model": round(model_seconds, 1), "decoder": round(time.perf_counter() - began, 1)}
+    run.evaluation = Evaluation.of(run, training if rest is None else rest, fitted=rest is None)
+    return run
+
+
 def partial_folder(out: Path) -> Path:
-    """Where an unfinished fit of the run `out` keeps its checkpoints."""
+    """Return the folder in which an unfinished fit of the run `out` saves its checkpoints."""
     return out.with_name(out.name + ".partial")
 
 
 def fit_decoder(run: Run, training: Recording) -> Any:
-    """Fit and calibrate the decoder of a run on the running bins of its training part, or on all if it has none."""
+    """Fit and calibrate a decoder on the running bins of the training part, or on all bins if running is undefined."""
     from kalmanssl.decoding import PositionDecoder, cross_fit
     from kalmanssl.runs._evaluation import running
 
-    asked = {"level": run.settings.level, "regressor": run.settings.decoder, "period": run.settings.period}
-    chosen: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    given = {"level": run.settings.level, "regressor": run.settings.decoder, "period": run.settings.period}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     decoder = PositionDecoder(random_state=run.settings.model.get("random_state"), **chosen)
     where = running(run.settings, training, run.behavior)
     return decoder.fit(
@@ -118,12 +131,12 @@ def fit_decoder(run: Run, training: Recording) -> Any:
 
 
 def check_decoding(settings: RunSettings, training: Recording, behavior: str | None) -> None:
-    """Refuse before the long fit what the decoder would refuse after it.
+    """Check the settings of the decoder before the model is fitted, which takes much longer.
 
     Raises
     ------
     InputError
-        If a setting of the decoder is out of its range, or there is no bin to learn from.
+        If a setting is out of range, or if there is no bin to fit the decoder on.
     """
     from kalmanssl.runs._evaluation import running
 
@@ -135,13 +148,15 @@ def check_decoding(settings: RunSettings, training: Recording, behavior: str | N
         check_positive("period", settings.period)
     if settings.end_zones is not None and not settings.end_zones[0] < settings.end_zones[1]:
         low, high = settings.end_zones
-        raise InputError(f"end_zones overlap: {low:g} must be below {high:g}", parameter="end_zones")
+        raise InputError(
+            f"end_zones overlap: the first, {low:g}, must be below the second, {high:g}", parameter="end_zones"
+        )
     if behavior is None:
         return
     position = training.behavior[behavior]
     if not np.isfinite(position).any():
         raise InputError(
-            f"{behavior} is unknown in the whole part that is fitted: fit a longer part, or give 'none'",
+            f"behavior {behavior!r} has no known value in the fitted part: fit a longer part, or give 'none'",
             parameter="behavior",
         )
     where = running(settings, training, behavior)
@@ -155,14 +170,16 @@ def check_decoding(settings: RunSettings, training: Recording, behavior: str | N
 
 
 def _fit_model(settings: RunSettings, training: Recording, work: Path, resume: bool) -> Any:
+    """Fit the model, continuing from the last checkpoint in `work` if `resume` is true."""
     from kalmanssl.estimator import KalmanSSL
 
     model = KalmanSSL(**settings.model, checkpoint_dir=work)
-    # Interrupted before the first checkpoint, there is nothing to go on from; the same seed gives the same start.
+    # Without a checkpoint there is nothing to resume: start again, from the same seed.
     return model.fit(training, resume=resume and _has_checkpoint(work))
 
 
 def _split(recording: Recording, until: float | None) -> tuple[Recording, Recording | None]:
+    """Split a recording into the fitted part and the held-out part, which may be None."""
     if until is None or until > recording.time[-1]:
         return recording, None
     if until <= recording.time[0]:
@@ -175,6 +192,7 @@ def _split(recording: Recording, until: float | None) -> tuple[Recording, Record
 
 
 def _facts(recording: Recording, training: Recording) -> dict[str, Any]:
+    """Return the facts about the recording that the metadata of a run contain."""
     name = next(iter(recording.behavior), None)
     half = 0.5 * recording.bin_size
     return {
@@ -194,27 +212,31 @@ def _facts(recording: Recording, training: Recording) -> dict[str, Any]:
 
 
 def _check_target(out: Path, overwrite: bool) -> None:
-    """Refuse before the long fit what could not be written after it."""
-    if not out.exists():
-        return
-    if not is_run(out):
-        raise InputError(f"{out} exists and is no run folder, so it is never replaced: choose another --out")
-    if not overwrite:
-        raise InputError(f"{out} exists: choose another --out, or replace it with --overwrite")
+    """Check, before the fit, that the run can be saved at `out`."""
+    if out.exists() and not is_run(out):
+        raise InputError(
+            f"{out} exists and is not a run folder, so it is never replaced: choose another folder", parameter="out"
+        )
+    check_new_output(out, overwrite)
 
 
-def _begin(work: Path, settings: RunSettings, out: Path, overwrite: bool, resume: bool) -> RunSettings:
-    """Make the work folder, or open it again; the settings to fit with."""
+def _prepare_work_folder(work: Path, settings: RunSettings, overwrite: bool, resume: bool) -> RunSettings:
+    """Create the work folder, or open that of an interrupted fit; return the settings of the fit."""
     if resume:
         if not (work / _SETTINGS).is_file():
-            raise InputError(f"nothing to resume: {work / _SETTINGS} is missing; fit without --resume")
+            raise InputError(
+                f"resume is set, but there is nothing to resume: {work / _SETTINGS} is missing", parameter="resume"
+            )
         begun = read_json(work / _SETTINGS)
         stored = RunSettings.from_json(begun)
         _check_same(settings, stored, begun.get("recording_bytes"))
         return dataclasses.replace(stored, recording=settings.recording)
     if work.exists():
         if not overwrite:
-            raise InputError(f"{work} holds an interrupted fit: go on with --resume, or begin anew with --overwrite")
+            raise InputError(
+                f"resume must be set to continue the interrupted fit in {work}; or set overwrite to discard it",
+                parameter="resume",
+            )
         shutil.rmtree(work)
     file = Path(settings.recording)
     facts = dataclasses.asdict(settings) | {"recording_bytes": file.stat().st_size if file.is_file() else None}
@@ -227,29 +249,34 @@ def _begin(work: Path, settings: RunSettings, out: Path, overwrite: bool, resume
     return settings
 
 
-def _check_same(asked: RunSettings, stored: RunSettings, size: int | None) -> None:
-    """Settings that are given again must be those that began the fit."""
-    begun = stored.given()
-    for name, value in asked.given().items():
-        if name != "recording" and value != begun.get(name):
-            was = f"with {begun[name]}" if name in begun else "without it"
+def _check_same(settings: RunSettings, stored: RunSettings, size: int | None) -> None:
+    """Check that the given settings and the size of the recording, in bytes, are those of the fit to resume."""
+    original = stored.given()
+    for name, value in settings.given().items():
+        if name != "recording" and value != original.get(name):
+            was = f"with {original[name]}" if name in original else "without it"
             raise InputError(
                 f"{name}={value} differs from the fit to resume, which began {was}: leave it out", parameter=name
             )
-    file = Path(asked.recording)
+    file = Path(settings.recording)
     if size is not None and file.is_file() and file.stat().st_size != size:
-        raise InputError(f"{file} is not the recording of the fit to resume, {stored.recording}: it has another size")
+        raise InputError(
+            f"recording {file} is not that of the fit to resume, {stored.recording}: its size differs",
+            parameter="recording",
+        )
 
 
 def _has_checkpoint(work: Path) -> bool:
+    """Return whether training has saved a checkpoint in the work folder."""
     return (work / "last.safetensors").is_file()
 
 
 def _how_to_resume(work: Path, settings: RunSettings, out: Path) -> str:
+    """Return the message of an interrupted fit, with the command that continues it."""
     if not _has_checkpoint(work):
-        return "interrupted before the first epoch was done: nothing is kept, fit again"
+        return "interrupted before the end of the first epoch: nothing is kept, fit again"
     more = " --overwrite" if out.exists() else ""
     return (
-        f"interrupted; the last checkpoint is kept in {work}: go on with "
+        f"interrupted; the last checkpoint is in {work}: continue with "
         f"kalmanssl fit {settings.recording} --out {out} --resume{more}"
     )

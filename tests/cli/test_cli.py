@@ -1,8 +1,9 @@
-"""The commands: what they write, and how they refuse."""
+"""The commands: their output, and their error messages."""
 
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from nwb_sessions import session, spikes_of, tracked
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from kalmanssl.cli import app
@@ -33,8 +35,8 @@ def invoke(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
-def refused(*arguments, code=2):
-    """Run a command that must fail: one line on standard error, nothing on standard output."""
+def fails(*arguments, code=2):
+    """Run a command that must fail, check that it prints one line on standard error only, and return that line."""
     result = invoke(*arguments)
     assert result.exit_code == code, result.output
     lines = [line for line in result.stderr.splitlines() if not line.startswith(("note:", "Recording("))]
@@ -69,15 +71,15 @@ def copy(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "copy"))
 
 
-# --- light -----------------------------------------------------------------------------------------------------------
+# --- help and errors -------------------------------------------------------------------------------------------------
 
 
 def test_help_and_import_load_nothing_heavy():
     code = (
         "import sys, kalmanssl, kalmanssl.cli as c\n"
         "from typer.testing import CliRunner\n"
-        "for ask in (['--help'], ['fit', '--help'], ['--version']):\n"
-        "    assert CliRunner().invoke(c.app, ask).exit_code == 0\n"
+        "for arguments in (['--help'], ['fit', '--help'], ['--version']):\n"
+        "    assert CliRunner().invoke(c.app, arguments).exit_code == 0\n"
         "print([m for m in ('torch', 'pynwb', 'h5py', 'matplotlib', 'sklearn', 'numpy') "
         "if m in sys.modules])"
     )
@@ -86,13 +88,26 @@ def test_help_and_import_load_nothing_heavy():
 
 
 @pytest.mark.parametrize("command", ["demo", "fit", "decode", "evaluate", "report", "bench"])
-def test_every_command_explains_itself_with_an_example(command):
+def test_help_of_every_command_has_an_example(command):
     result = invoke(command, "--help")
     assert result.exit_code == 0
     assert f"kalmanssl {command}" in result.output.split("Options")[0].split("Usage:")[1].split("\n", 1)[1]
 
 
-def test_checks_are_found_at_the_top():
+def test_help_shows_the_defaults_of_the_library():
+    from kalmanssl.decoding import PositionDecoder
+    from kalmanssl.estimator import KalmanSSL
+
+    shown = {o.name: o.show_default for o in get_command(app).commands["fit"].params}
+    model, decoder = inspect.signature(KalmanSSL).parameters, inspect.signature(PositionDecoder).parameters
+    for option in ("latent_dim", "state_dim", "noise", "epochs"):
+        assert shown[option] == str(model[option].default)
+    assert shown["level"] == str(decoder["level"].default)
+    assert shown["decoder"] == decoder["regressor"].default
+    assert shown["bin_size"] == str(inspect.signature(Recording.from_nwb).parameters["bin_size"].default)
+
+
+def test_assumption_checks_are_exported_at_the_top_level():
     import kalmanssl as ks
     from kalmanssl.identifiability import check_assumptions
 
@@ -101,7 +116,7 @@ def test_checks_are_found_at_the_top():
     assert {"check_assumptions", "identifiability"} <= set(dir(ks))
 
 
-def test_version():
+def test_version_option_prints_the_version():
     import kalmanssl
 
     assert invoke("--version").stdout == f"kalmanssl {kalmanssl.__version__}\n"
@@ -118,7 +133,7 @@ def test_version():
         ("the file is damaged", None, "the file is damaged"),
     ],
 )
-def test_errors_name_the_option_of_the_argument_at_fault(message, parameter, shown):
+def test_errors_name_the_option_of_the_wrong_argument(message, parameter, shown):
     options = {"bin_size": "--bin-size", "epoch": "--epoch", "units": "--units"}
     assert one_line(InputError(message, parameter=parameter), options) == shown
 
@@ -126,7 +141,7 @@ def test_errors_name_the_option_of_the_argument_at_fault(message, parameter, sho
 # --- fit -------------------------------------------------------------------------------------------------------------
 
 
-def test_fit_leaves_a_whole_run_and_no_work_folder(run):
+def test_fit_writes_a_complete_run_and_removes_the_work_folder(run):
     assert {p.name for p in run.iterdir()} == {"metadata.json", "model", "decoder", "evaluation"}
     assert {p.name for p in run.parent.iterdir()} == {"run"}
     metadata = json.loads((run / "metadata.json").read_text())
@@ -138,7 +153,7 @@ def test_fit_leaves_a_whole_run_and_no_work_folder(run):
     assert Run.load(run).model.history_["loss"].__len__() == 2
 
 
-def test_fit_scores_what_it_left_out(run, recording):
+def test_fit_scores_the_held_out_part(run, recording):
     whole = Run.load(run)
     _, rest = Recording.from_nwb(recording).split(at=UNTIL)
     assert whole.evaluation.part["fitted"] is False
@@ -162,26 +177,24 @@ def test_fit_without_behavior(recording, tmp_path):
     args = ("--behavior", "none", "--epochs", 1, "--latent-dim", 4, "--state-dim", 8)
     assert invoke("fit", recording, "--out", out, *args).exit_code == 0
     assert not (out / "decoder").exists()
-    assert "no decoder" in refused("decode", out, recording, "--out", tmp_path / "x.csv")
-    assert "no decoder" in refused("evaluate", out, recording)
+    assert "no decoder" in fails("decode", out, recording, "--out", tmp_path / "x.csv")
+    assert "no decoder" in fails("evaluate", out, recording)
     assert invoke("report", out).exit_code == 0
     assert "colored by time" in (out / "report.html").read_text()
 
 
-def test_units_can_be_chosen_by_column(recording, tmp_path):
+def test_units_can_be_selected_by_a_column_of_the_units_table(recording, tmp_path):
     args = ("--units", "cell_type=inhibitory", "--behavior", "none", "--epochs", 1)
     out = tmp_path / "run"
     assert invoke("fit", recording, "--out", out, *args, "--latent-dim", 2, "--state-dim", 2).exit_code == 0
     assert Run.load(out).model.unit_ids_ == ("25", "26")
-    assert "COLUMN=VALUE" in refused("fit", recording, "--out", tmp_path / "no", "--units", "inhibitory")
+    assert "COLUMN=VALUE" in fails("fit", recording, "--out", tmp_path / "no", "--units", "inhibitory")
 
 
-def test_existing_run_is_refused_before_the_fit_and_replaced_only_when_the_new_one_is_done(
-    copy, recording, monkeypatch
-):
+def test_existing_run_is_replaced_only_with_overwrite_and_only_by_a_complete_run(copy, recording, monkeypatch):
     before = contents(copy)
     monkeypatch.setattr("kalmanssl.runs._run.Recording.from_nwb", lambda *a, **k: pytest.fail("read the recording"))
-    assert "--overwrite" in refused("fit", recording, "--out", copy)
+    assert "--overwrite" in fails("fit", recording, "--out", copy)
     assert contents(copy) == before
     monkeypatch.undo()
 
@@ -190,18 +203,18 @@ def test_existing_run_is_refused_before_the_fit_and_replaced_only_when_the_new_o
 
     monkeypatch.setattr("kalmanssl.runs._evaluation.Evaluation.save", stop)
     args = ("fit", recording, "--out", copy, "--overwrite", "--behavior", "none", "--epochs", 1, *SMALL[:4])
-    assert "No space left" in refused_after_progress(*args)
+    assert "No space left" in fails_after_training(*args)
     assert contents(copy) == before
     monkeypatch.undo()
-    # The work is not lost either: the training that was done need not be repeated.
+    # The training is not lost: --resume continues after it.
     result = invoke("fit", recording, "--out", copy, "--overwrite", "--resume")
     assert result.exit_code == 0, result.output
     assert not (copy / "decoder").exists()
     assert {p.name for p in copy.parent.iterdir()} == {"copy"}
 
 
-def refused_after_progress(*arguments, code=2):
-    """Run a fit that must fail after training: the last line on standard error says why."""
+def fails_after_training(*arguments, code=2):
+    """Run a fit that must fail after training has started, and return the last line on standard error."""
     result = invoke(*arguments)
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.stderr
@@ -210,9 +223,9 @@ def refused_after_progress(*arguments, code=2):
     return last
 
 
-def test_a_folder_that_is_no_run_is_never_replaced(recording, tmp_path):
+def test_a_folder_that_is_not_a_run_is_never_replaced(recording, tmp_path):
     (tmp_path / "thesis.tex").write_text("all of it")
-    assert "never replaced" in refused("fit", recording, "--out", tmp_path, "--overwrite")
+    assert "never replaced" in fails("fit", recording, "--out", tmp_path, "--overwrite")
     assert (tmp_path / "thesis.tex").read_text() == "all of it"
 
 
@@ -229,7 +242,7 @@ def test_interrupted_fit_is_resumed(recording, tmp_path, monkeypatch, interrupti
     monkeypatch.setattr(Progress, "show_epoch", interrupt)
     out = tmp_path / "run"
     args = ("fit", recording, "--out", out, "--until", UNTIL, *ZONES, *SMALL, "--epochs", 3)
-    message = refused_after_progress(*args, code=130)
+    message = fails_after_training(*args, code=130)
     assert "run.partial" in message
     assert f"kalmanssl fit {recording} --out {out} --resume" in message
     assert not out.exists()
@@ -237,8 +250,8 @@ def test_interrupted_fit_is_resumed(recording, tmp_path, monkeypatch, interrupti
     assert "last.safetensors" in kept
     monkeypatch.undo()
 
-    assert "--resume" in refused(*args)  # what was kept is not thrown away by mistake
-    assert "--epochs=5 differs" in refused("fit", recording, "--out", out, "--resume", "--epochs", 5)
+    assert "--resume" in fails(*args)  # checkpoints are not discarded by mistake
+    assert "--epochs=5 differs" in fails("fit", recording, "--out", out, "--resume", "--epochs", 5)
     assert contents(tmp_path / "run.partial") == kept
     result = invoke("fit", recording, "--out", out, "--resume")
     assert result.exit_code == 0, result.output
@@ -247,34 +260,34 @@ def test_interrupted_fit_is_resumed(recording, tmp_path, monkeypatch, interrupti
     assert {p.name for p in tmp_path.iterdir()} == {"run"}
 
 
-def test_interrupt_before_the_first_checkpoint_keeps_nothing(recording, tmp_path, monkeypatch):
+def test_interrupt_before_the_first_checkpoint_leaves_no_files(recording, tmp_path, monkeypatch):
     def interrupt(self, *args):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("kalmanssl.training._progress.Progress.show_step", interrupt)
-    message = refused_after_progress("fit", recording, "--out", tmp_path / "run", *SMALL, code=130)
+    message = fails_after_training("fit", recording, "--out", tmp_path / "run", *SMALL, code=130)
     assert "nothing is kept" in message
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("error", ["CollapseError", "DivergenceError"])
-def test_failed_training_is_said_on_one_line(recording, tmp_path, monkeypatch, error):
+def test_failed_training_is_reported_on_one_line(recording, tmp_path, monkeypatch, error):
     import kalmanssl.errors
 
     def fail(self, X, y=None, *, resume=False):
         raise getattr(kalmanssl.errors, error)("the latents\nwent away")
 
     monkeypatch.setattr("kalmanssl.estimator.KalmanSSL.fit", fail)
-    message = refused("fit", recording, "--out", tmp_path / "run")
+    message = fails("fit", recording, "--out", tmp_path / "run")
     assert message.startswith("error: the latents went away")
 
 
-def test_nothing_to_resume(recording, tmp_path):
-    assert "nothing to resume" in refused("fit", recording, "--out", tmp_path / "run", "--resume")
+def test_resume_without_an_interrupted_fit_is_an_error(recording, tmp_path):
+    assert "nothing to resume" in fails("fit", recording, "--out", tmp_path / "run", "--resume")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "expected_message"),
     [
         (("--until", "100"), "--until=100 leaves nothing"),
         (("--behavior", "nose"), "--behavior='nose' is not in the file"),
@@ -292,14 +305,14 @@ def test_nothing_to_resume(recording, tmp_path):
         (("--until", "3600.5"), "window"),
     ],
 )
-def test_bad_settings_are_refused_before_training(recording, tmp_path, monkeypatch, arguments, says):
+def test_wrong_settings_are_rejected_before_training(recording, tmp_path, monkeypatch, arguments, expected_message):
     monkeypatch.setattr("kalmanssl.training._loop._Loop.run", lambda *a, **k: pytest.fail("trained"))
     chosen = ("fit", recording, "--out", tmp_path / "run", "--epochs", 1, "--latent-dim", 4, "--state-dim", 8)
-    assert says in refused(*chosen, *arguments)
+    assert expected_message in fails(*chosen, *arguments)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bad_recordings_are_refused(tmp_path, recording):
+def test_unusable_recordings_are_rejected(tmp_path, recording):
     (tmp_path / "text.nwb").write_text("no NWB")
     (tmp_path / "half.nwb").write_bytes(recording.read_bytes()[:50_000])
     session(tmp_path / "still.nwb", spikes_of())
@@ -307,7 +320,7 @@ def test_bad_recordings_are_refused(tmp_path, recording):
     session(tmp_path / "two.nwb", spikes_of(), position=two)
     session(tmp_path / "silent.nwb", [np.zeros(0)] * 2, position=[tracked()])
     session(tmp_path / "nobody.nwb", position=[tracked()])
-    for name, says in {
+    for name, expected_message in {
         "absent": "does not exist",
         "text": "not an NWB file",
         "half": "truncated",
@@ -316,7 +329,7 @@ def test_bad_recordings_are_refused(tmp_path, recording):
         "silent": "--units: the selected units have no spikes",
         "nobody": "no units",
     }.items():
-        assert says in refused("fit", tmp_path / f"{name}.nwb", "--out", tmp_path / "run"), name
+        assert expected_message in fails("fit", tmp_path / f"{name}.nwb", "--out", tmp_path / "run"), name
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "run.partial").exists()
 
@@ -324,7 +337,7 @@ def test_bad_recordings_are_refused(tmp_path, recording):
 # --- decode ----------------------------------------------------------------------------------------------------------
 
 
-def test_decode_to_csv(run, recording, tmp_path):
+def test_decode_writes_mean_and_interval_to_csv(run, recording, tmp_path):
     out = tmp_path / "decoded.csv"
     assert invoke("decode", run, recording, "--out", out, "--after", UNTIL).exit_code == 0
     with out.open(newline="") as file:
@@ -342,7 +355,7 @@ def test_decode_to_csv(run, recording, tmp_path):
     assert smooth.read_text() != out.read_text()
 
 
-def test_decode_to_nwb_in_the_clock_of_the_session(run, recording, tmp_path):
+def test_decode_writes_nwb_with_the_times_of_the_session(run, recording, tmp_path):
     from pynwb import NWBHDF5IO
 
     out = tmp_path / "decoded.nwb"
@@ -364,32 +377,32 @@ def test_decode_needs_no_behavior(run, recording, tmp_path):
     result = invoke("decode", run, tmp_path / "bare.nwb", "--out", tmp_path / "bare.csv")
     assert result.exit_code == 0, result.output
     assert "without behavior" in result.stderr
-    assert "no SpatialSeries" in refused("evaluate", run, tmp_path / "bare.nwb")
+    assert "no SpatialSeries" in fails("evaluate", run, tmp_path / "bare.nwb")
 
 
-def test_decode_refuses_other_units_and_names_them(run, tmp_path):
+def test_decode_rejects_recordings_with_other_units_and_names_them(run, tmp_path):
     place_cells(n_units=23, n_interneurons=0, duration=60.0).to_nwb(tmp_path / "fewer.nwb")
-    message = refused("decode", run, tmp_path / "fewer.nwb", "--out", tmp_path / "x.csv")
+    message = fails("decode", run, tmp_path / "fewer.nwb", "--out", tmp_path / "x.csv")
     assert "1 missing (24)" in message
 
 
-def test_decode_never_writes_over_what_exists(run, recording, tmp_path):
+def test_decode_replaces_files_only_with_overwrite_and_never_the_recording(run, recording, tmp_path):
     out = tmp_path / "decoded.csv"
     out.write_text("mine")
-    assert "--overwrite" in refused("decode", run, recording, "--out", out)
+    assert "--overwrite" in fails("decode", run, recording, "--out", out)
     assert out.read_text() == "mine"
     assert invoke("decode", run, recording, "--out", out, "--overwrite").exit_code == 0
     size = recording.stat().st_size
-    assert "the recording itself" in refused("decode", run, recording, "--out", recording, "--overwrite")
+    assert "the recording itself" in fails("decode", run, recording, "--out", recording, "--overwrite")
     assert recording.stat().st_size == size
-    assert ".csv or .nwb" in refused("decode", run, recording, "--out", tmp_path / "x.txt")
-    assert "no bin" in refused("decode", run, recording, "--out", tmp_path / "y.csv", "--after", 1e6)
+    assert ".csv or .nwb" in fails("decode", run, recording, "--out", tmp_path / "x.txt")
+    assert "no bin" in fails("decode", run, recording, "--out", tmp_path / "y.csv", "--after", 1e6)
 
 
 # --- evaluate --------------------------------------------------------------------------------------------------------
 
 
-def test_json_is_one_object_and_nothing_else(run, recording):
+def test_json_output_is_a_single_object(run, recording):
     code = "import sys; from kalmanssl.cli import main; main()"
     command = [sys.executable, "-c", code, "evaluate", str(run), str(recording), "--after", str(UNTIL), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -407,20 +420,20 @@ def test_json_is_one_object_and_nothing_else(run, recording):
     assert {"gaussian", "coverage", "injective"} <= set(verdicts)
 
 
-def test_evaluate_takes_the_part_left_out_unless_told_otherwise(run, recording):
+def test_evaluate_uses_the_held_out_part_by_default(run, recording):
     def start(*more):
         result = invoke("evaluate", run, recording, "--json", *more)
         return json.loads(result.stdout), result.stderr
 
-    left_out, said = start()
-    assert left_out["start_s"] == pytest.approx(UNTIL)
-    assert "held-out part" in said
-    seen, said = start("--after", 3700)
-    assert (seen["start_s"], seen["fitted"]) == (pytest.approx(3700.0), True)
-    assert "fitted on" in said
+    held_out, messages = start()
+    assert held_out["start_s"] == pytest.approx(UNTIL)
+    assert "note: evaluated on the held-out part" in messages
+    fitted, messages = start("--after", 3700)
+    assert (fitted["start_s"], fitted["fitted"]) == (pytest.approx(3700.0), True)
+    assert "note: the model was fitted on this part" in messages
 
 
-def test_evaluate_can_smooth(run, recording):
+def test_smoothing_changes_the_scores(run, recording):
     filtered, smoothed = (
         json.loads(invoke("evaluate", run, recording, "--json", *more).stdout) for more in ((), ("--smooth",))
     )
@@ -428,7 +441,7 @@ def test_evaluate_can_smooth(run, recording):
     assert smoothed["running"]["mean_error"] != filtered["running"]["mean_error"]
 
 
-def test_evaluate_prints_a_table(run, recording):
+def test_evaluate_prints_a_table_of_scores_and_a_line_on_the_assumptions(run, recording):
     text = invoke("evaluate", run, recording).stdout
     for word in ("running bins", "all bins", "median error (m)", "CRPS", "95 %"):
         assert word in text
@@ -438,7 +451,7 @@ def test_evaluate_prints_a_table(run, recording):
     assert last.startswith("assumptions of identifiability: {} hold, {} doubtful, {} fail".format(*count))
 
 
-def test_a_part_too_short_for_the_checks_is_scored_all_the_same(run, recording):
+def test_a_part_too_short_for_the_assumption_checks_is_scored(run, recording):
     after = ("--after", 3896)
     result = json.loads(invoke("evaluate", run, recording, "--json", *after).stdout)
     assert result["all"]["bins"] > 100
@@ -451,7 +464,7 @@ def test_a_part_too_short_for_the_checks_is_scored_all_the_same(run, recording):
 
 
 @pytest.mark.parametrize(
-    ("name", "how", "says"),
+    ("name", "how", "expected_message"),
     [
         ("", "remove", "no run at"),
         ("metadata.json", "remove", "metadata.json is missing"),
@@ -465,7 +478,7 @@ def test_a_part_too_short_for_the_checks_is_scored_all_the_same(run, recording):
         ("evaluation/metadata.json", "remove", "metadata.json is missing"),
     ],
 )
-def test_damaged_run_is_named(copy, recording, name, how, says):
+def test_error_names_the_damaged_run_and_file(copy, recording, name, how, expected_message):
     target = copy / name
     if how == "cut":
         target.write_bytes(target.read_bytes()[:-20])
@@ -473,8 +486,8 @@ def test_damaged_run_is_named(copy, recording, name, how, says):
         shutil.rmtree(target)
     else:
         target.unlink()
-    message = refused("evaluate", copy, recording)
-    assert says in message
+    message = fails("evaluate", copy, recording)
+    assert expected_message in message
     assert str(copy) in message
 
 
@@ -482,35 +495,35 @@ def test_run_with_incomplete_metadata_is_reported_as_damaged(copy, recording):
     metadata = json.loads((copy / "metadata.json").read_text())
     del metadata["behavior"]
     (copy / "metadata.json").write_text(json.dumps(metadata))
-    assert "damaged" in refused("evaluate", copy, recording)
+    assert "damaged" in fails("evaluate", copy, recording)
 
 
 # --- report, bench, demo ---------------------------------------------------------------------------------------------
 
 
-def test_report_lands_in_the_run_or_where_it_is_told(copy, recording, tmp_path):
+def test_report_is_written_to_the_run_folder_or_to_out(copy, recording, tmp_path):
     assert invoke("report", copy).exit_code == 0
-    assert "--overwrite" in refused("report", copy)
+    assert "--overwrite" in fails("report", copy)
     page = tmp_path / "page.html"
     assert invoke("report", copy, recording, "--after", UNTIL, "--smooth", "--out", page).exit_code == 0
     assert "smoothed" in page.read_text()
     assert "smoothed" not in (copy / "report.html").read_text()
-    assert "require the recording" in refused("report", copy, "--smooth", "--out", tmp_path / "no.html")
+    assert "require the recording" in fails("report", copy, "--smooth", "--out", tmp_path / "no.html")
 
 
-def test_bench_lists_and_refuses(tmp_path, monkeypatch):
+def test_bench_lists_the_suites_and_rejects_unknown_ones(tmp_path, monkeypatch):
     listed = invoke("bench").stdout.split()
     assert {"hc11", "filter"} <= set(listed)
-    assert "peers" not in listed  # a folder that holds no suite
-    assert "hc11" in refused("bench", "nothing")
+    assert "peers" not in listed  # a folder without a suite
+    assert "hc11" in fails("bench", "nothing")
     import kalmanssl.cli._main
 
     monkeypatch.setattr(kalmanssl.cli._main, "__file__", str(tmp_path / "site-packages/kalmanssl/cli/_main.py"))
-    assert "source repository" in refused("bench", "hc11")
+    assert "source repository" in fails("bench", "hc11")
 
 
 @pytest.mark.parametrize("file", ["suite.py", "suite/__main__.py"])
-def test_bench_hands_on_arguments_and_exit_code(tmp_path, monkeypatch, file):
+def test_bench_passes_on_arguments_and_exit_code(tmp_path, monkeypatch, file):
     import kalmanssl.cli._main
 
     (tmp_path / "benchmarks" / file).parent.mkdir(parents=True)
@@ -521,7 +534,7 @@ def test_bench_hands_on_arguments_and_exit_code(tmp_path, monkeypatch, file):
     assert invoke("bench", "suite", "--quick", "x").exit_code == 7
 
 
-def test_bench_help_is_that_of_the_suite_and_an_end_by_a_signal_is_numbered_as_in_shells(tmp_path, monkeypatch):
+def test_bench_shows_the_help_of_the_suite_and_returns_the_exit_code_of_a_signal(tmp_path, monkeypatch):
     import kalmanssl.cli._main
 
     (tmp_path / "benchmarks").mkdir()
@@ -534,7 +547,7 @@ def test_bench_help_is_that_of_the_suite_and_an_end_by_a_signal_is_numbered_as_i
     assert invoke("bench", "suite").exit_code == 128 + 15
 
 
-def test_demo_does_everything_and_keeps_to_its_folder(tmp_path, monkeypatch):
+def test_demo_writes_only_to_its_folder_and_replaces_only_its_own_output(tmp_path, monkeypatch):
     import kalmanssl.runs._demo
 
     small = kalmanssl.runs._demo.DemoSize(
@@ -546,10 +559,10 @@ def test_demo_does_everything_and_keeps_to_its_folder(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     assert {p.name for p in out.iterdir()} == {"recording.nwb", "run", "decoded.csv", "report.html"}
     assert str(out / "report.html") in result.stdout
-    assert "--overwrite" in refused("demo", "--out", out)
+    assert "--overwrite" in fails("demo", "--out", out)
     decoded = (out / "decoded.csv").read_bytes()
     assert invoke("demo", "--out", out, "--overwrite").exit_code == 0
     assert (out / "decoded.csv").read_bytes() == decoded
     (out / "mine.txt").write_text("mine")
-    assert "mine.txt" in refused("demo", "--out", out, "--overwrite")
+    assert "mine.txt" in fails("demo", "--out", out, "--overwrite")
     assert (out / "mine.txt").exists()

@@ -288,10 +288,9 @@ def test_the_page_says_that_a_recording_is_too_short_for_the_checks(run):
     assert evaluation.assumptions["reason"] in assumptions_line(evaluation.assumptions)
 
 
-def test_assumptions_are_checked_on_the_middle_of_a_long_recording(run, monkeypatch):
-    monkeypatch.setattr("kalmanssl.runs._evaluation._CHECKED_STEPS", 250)
+def test_assumptions_are_checked_on_the_middle_of_a_long_recording(run):
     rest = simulated()[1]
-    found = Evaluation.of(run, rest).assumptions
+    found = Evaluation.of(run, rest, max_checked_steps=250).assumptions
     middle = rest.restrict(start=found["start_s"], stop=found["stop_s"])
     assert found["frames"] == 250 - 10
     assert len(middle) == 1000

@@ -1,0 +1,132 @@
+"""Arguments and options of the commands, with their help texts.
+
+Defaults that a help text shows are those of the library (`KalmanSSL`, `PositionDecoder`, `Recording.from_nwb`). An
+option that is not given is None here, so that the library sets the value.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, written by fit.", show_default=False)]
+RecordingFile = Annotated[Path, typer.Argument(metavar="REC.nwb", help="Recording, an NWB file.", show_default=False)]
+After = Annotated[
+    float | None,
+    typer.Option(metavar="T", help="Use only the time from T on. Seconds, in the clock of the recording."),
+]
+Smooth = Annotated[
+    bool,
+    typer.Option(
+        "--smooth", help="Infer each latent from the whole recording, not only from its past. Not for real-time use."
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
+OverwriteRun = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an existing run when the new one is complete.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+
+DemoFolder = Annotated[Path, typer.Option(metavar="DIR", help="Output folder.")]
+DemoSeed = Annotated[int, typer.Option(help="Seed of the simulation and of the fit.")]
+NewRun = Annotated[Path, typer.Option(metavar="RUN", help="Run folder to create.", show_default=False)]
+DecodedFile = Annotated[Path, typer.Option(metavar="FILE", help="Output file, .csv or .nwb.", show_default=False)]
+ReportFile = Annotated[
+    Path | None, typer.Option(metavar="FILE.html", help="Output file.", show_default="RUN/report.html")
+]
+ReportRecording = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="REC.nwb",
+        help="Recording to evaluate for the report. The default is the evaluation that fit saved.",
+        show_default=False,
+    ),
+]
+Suite = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="NAME [ARGUMENTS]...",
+        help="Name of the suite, and its arguments. Without a name, all suites are listed.",
+        show_default=False,
+    ),
+]
+
+Until = Annotated[
+    float | None,
+    typer.Option(
+        metavar="T",
+        help="Fit only the time before T and evaluate on the rest. Seconds, in the clock of the recording.",
+        show_default="fit the whole recording",
+    ),
+]
+Units = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="WHICH",
+        help="Units to use: auto (excitatory units if the file has cell types, else all), all, or "
+        "COLUMN=VALUE[,VALUE...] to select by a column of the units table. Can be repeated.",
+        show_default="auto",
+    ),
+]
+Behavior = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Series to decode, by its name or its path in the file, or none to fit only the latents.",
+        show_default="the only series in the file",
+    ),
+]
+Epoch = Annotated[
+    str | None,
+    typer.Option(metavar="LABEL", help="Use only the epoch with this label.", show_default="the whole recording"),
+]
+EndZones = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        metavar="LOW HIGH",
+        help="Ends of a linear track: the animal runs from below LOW to above HIGH or back. The decoder is fitted on "
+        "running bins.",
+    ),
+]
+MinSpeed = Annotated[
+    float | None,
+    typer.Option(
+        metavar="V",
+        help="Instead of --end-zones: the animal runs where it is faster than V. Units of the behavior per second.",
+    ),
+]
+Period = Annotated[
+    float | None, typer.Option(metavar="P", help="Period of a circular behavior, such as 360 for degrees.")
+]
+Level = Annotated[float | None, typer.Option(help="Nominal level of the intervals.", show_default="0.95")]
+Decoder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="Regression from latents to behavior: mlp, or linear, which is fitted in about a second.",
+        show_default="mlp",
+    ),
+]
+BinSize = Annotated[float | None, typer.Option(metavar="S", help="Width of a bin, in seconds.", show_default="0.025")]
+LatentDim = Annotated[int | None, typer.Option(help="Number of latent dimensions.", show_default="32")]
+StateDim = Annotated[
+    int | None,
+    typer.Option(help="State dimension of the Kalman filter, at least --latent-dim.", show_default="64"),
+]
+Noise = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="What the variance of the observation noise depends on: constant (nothing), input (the activity in the "
+        "bin), state (the predicted state) or errors (recent prediction errors).",
+        show_default="constant",
+    ),
+]
+Epochs = Annotated[int | None, typer.Option(help="Number of training epochs.", show_default="8")]
+FitSeed = Annotated[
+    int | None,
+    typer.Option(help="Random seed. The same seed on the same machine gives the same model.", show_default="0"),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted fit.")]

@@ -1,0 +1,113 @@
+"""Settings of a run, and the choice of units in them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kalmanssl.errors import InputError
+
+__all__ = ["RunSettings", "parse_units"]
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The settings of a run that the user chose; None selects the default of the library.
+
+    Attributes
+    ----------
+    recording : str
+        NWB file.
+    until : float, optional
+        Only the bins before this time are fitted. Seconds, in the clock of the recording.
+    units : list of str
+        The units to read, see `parse_units`.
+    behavior : str, optional
+        Name of the series to decode, or "none". The default is the only series in the file.
+    epoch : str, optional
+        Label of the epoch to read. The default is the whole recording.
+    bin_size : float, optional
+        Seconds.
+    end_zones : [float, float], optional
+        The end zones of a linear track, in units of the behavior; see `kalmanssl.data.running_bins`.
+    min_speed : float, optional
+        The animal runs where it is faster than this, in units of the behavior per second. Instead of `end_zones`.
+    period : float, optional
+        Period of a circular behavior, such as 360 for degrees.
+    level : float, optional
+        Nominal level of the decoder's interval, such as 0.95.
+    decoder : str, optional
+        "mlp" or "linear".
+    model : dict
+        Keyword arguments of `KalmanSSL`.
+    """
+
+    recording: str
+    until: float | None = None
+    units: list[str] = field(default_factory=list)
+    behavior: str | None = None
+    epoch: str | None = None
+    bin_size: float | None = None
+    end_zones: list[float] | None = None
+    min_speed: float | None = None
+    period: float | None = None
+    level: float | None = None
+    decoder: str | None = None
+    model: dict[str, Any] = field(default_factory=dict)
+
+    def given(self) -> dict[str, Any]:
+        """Return the settings that were chosen, those of the model included, in one flat dict."""
+        values = dataclasses.asdict(self)
+        flat = values | values.pop("model")
+        return {name: value for name, value in flat.items() if value is not None and value != []}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> RunSettings:
+        """Make settings from the output of `dataclasses.asdict`; unknown keys are ignored."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+
+def parse_units(chosen: list[str]) -> str | dict[str, list[Any]]:
+    """Convert a choice of units, written as on the command line, to the argument of `Recording.from_nwb`.
+
+    Parameters
+    ----------
+    chosen : list of str
+        Empty or ["auto"], ["all"], or one or more "COLUMN=VALUE[,VALUE...]".
+
+    Returns
+    -------
+    str or dict
+        "auto", "all", or the allowed values of each column.
+
+    Raises
+    ------
+    InputError
+        If a choice has another form.
+    """
+    if not chosen:
+        return "auto"
+    if len(chosen) == 1 and chosen[0] in ("auto", "all"):
+        return chosen[0]
+    columns: dict[str, list[Any]] = {}
+    for choice in chosen:
+        column, sign, values = choice.partition("=")
+        if not sign or not column or not values:
+            raise InputError(
+                f"units must be auto, all, or COLUMN=VALUE such as location=lCA1; got {choice!r}", parameter="units"
+            )
+        columns.setdefault(column, []).extend(_parse_value(value) for value in values.split(","))
+    return columns
+
+
+def _parse_value(value: str) -> Any:
+    """Convert text to an integer, float or bool where it is written as one."""
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(value.lower(), value)
