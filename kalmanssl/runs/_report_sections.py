@@ -59,6 +59,8 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
             period=run.settings.period,
             ax=axes[1 + dim],
         )
+    for ax in axes[:-1]:
+        ax.set_xlabel("")  # the axes share the time axis at the bottom
     axes[-1].set_xlabel("time (s)")
     return {
         "axes": axes[0],
