@@ -130,10 +130,9 @@ def test_fitted_von_mises_fisher_of_samples_with_mean_zero_or_very_small_varianc
     assert uniform.concentration.item() == pytest.approx(0, abs=1e-6)
     log_area = math.log(2 * math.pi**2)
     torch.testing.assert_close(uniform.log_prob(z), torch.full((3,), -log_area, dtype=torch.float64))
+    upper_limit = 5e5 * 3
     tight = torch.nn.functional.normalize(torch.eye(4)[0] + 1e-5 * directions(100, 4, 1), dim=1)
-    assert VonMisesFisher.fitted(tight).concentration.item() == pytest.approx(
-        5e5 * 3, rel=0.01
-    )  # upper limit of the concentration
+    assert VonMisesFisher.fitted(tight).concentration.item() == pytest.approx(upper_limit, rel=0.01)
     half = VonMisesFisher.fitted(directions(100, 4).bfloat16())
     assert half.concentration.dtype == torch.float32
 

@@ -86,10 +86,8 @@ def test_gaussian_and_von_mises_fisher_kernels_have_the_same_gradient_along_the_
     gaussian = GaussianKDEEntropy(gamma**-0.5)(v)
     (ours,) = torch.autograd.grad(gaussian, v)
     (expected,) = torch.autograd.grad(kernel, v)
-    along = (
-        torch.eye(3) - v.detach()[:, :, None] * v.detach()[:, None]
-    )  # projection onto the tangent space of the sphere
-    torch.testing.assert_close(along @ ours[:, :, None], along @ expected[:, :, None])
+    to_tangent_space = torch.eye(3) - v.detach()[:, :, None] * v.detach()[:, None]
+    torch.testing.assert_close(to_tangent_space @ ours[:, :, None], to_tangent_space @ expected[:, :, None])
 
 
 def test_knn_equals_the_estimate_from_a_tree_search():

@@ -250,7 +250,6 @@ def test_half_precision_in_the_space_is_computed_in_single_precision(estimator, 
     assert value.dtype == torch.float32
     with pytest.raises(InputError, match=r"off the unit sphere|not probabilities"):
         estimator(1.1 * v)
-    monkeypatch.setattr(
-        type(estimator), "_check_space", lambda *_: None
-    )  # rounded to 16 bits, they are outside by double precision
+    # In double precision, the samples that were rounded to 16 bits would be rejected.
+    monkeypatch.setattr(type(estimator), "_check_space", lambda *_: None)
     assert float(value) == pytest.approx(float(estimator(v.double())), rel=1e-5)
