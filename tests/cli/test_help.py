@@ -1,0 +1,80 @@
+"""Help, version and error messages of the command line."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+from cli_commands import invoke
+from typer.main import get_command
+
+from kalmanssl.cli import app
+from kalmanssl.cli._errors import one_line
+from kalmanssl.data import Recording
+from kalmanssl.errors import InputError
+
+
+def test_help_and_import_load_nothing_heavy():
+    code = (
+        "import sys, kalmanssl, kalmanssl.cli as c\n"
+        "from typer.testing import CliRunner\n"
+        "for arguments in (['--help'], ['fit', '--help'], ['--version']):\n"
+        "    assert CliRunner().invoke(c.app, arguments).exit_code == 0\n"
+        "print([m for m in ('torch', 'pynwb', 'h5py', 'matplotlib', 'sklearn', 'numpy') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", ["demo", "fit", "decode", "evaluate", "report", "bench"])
+def test_help_of_every_command_has_an_example(command):
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    assert f"kalmanssl {command}" in result.output.split("Options")[0].split("Usage:")[1].split("\n", 1)[1]
+
+
+def test_help_shows_the_defaults_of_the_library():
+    from kalmanssl.decoding import PositionDecoder
+    from kalmanssl.estimator import KalmanSSL
+
+    shown = {o.name: o.show_default for o in get_command(app).commands["fit"].params}
+    model, decoder = inspect.signature(KalmanSSL).parameters, inspect.signature(PositionDecoder).parameters
+    for option in ("latent_dim", "state_dim", "noise", "epochs"):
+        assert shown[option] == str(model[option].default)
+    assert shown["level"] == str(decoder["level"].default)
+    assert shown["decoder"] == decoder["regressor"].default
+    assert shown["bin_size"] == str(inspect.signature(Recording.from_nwb).parameters["bin_size"].default)
+
+
+def test_assumption_checks_are_exported_at_the_top_level():
+    import kalmanssl as ks
+    from kalmanssl.identifiability import check_assumptions
+
+    assert ks.check_assumptions is check_assumptions
+    assert ks.identifiability.check_assumptions is check_assumptions
+    assert {"check_assumptions", "identifiability"} <= set(dir(ks))
+
+
+def test_version_option_prints_the_version():
+    import kalmanssl
+
+    assert invoke("--version").stdout == f"kalmanssl {kalmanssl.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "parameter", "shown"),
+    [
+        ("bin_size must be positive; got -1", "bin_size", "--bin-size must be positive; got -1"),
+        ("epoch='x' is not in the file", "epoch", "--epoch='x' is not in the file"),
+        ("there are no spikes;\nchoose others", "units", "--units: there are no spikes; choose others"),
+        ("units_of_time are wrong", "units", "--units: units_of_time are wrong"),
+        ("latents has shape (3,)", "latents", "latents has shape (3,)"),
+        ("the file is damaged", None, "the file is damaged"),
+    ],
+)
+def test_errors_name_the_option_of_the_wrong_argument(message, parameter, shown):
+    options = {"bin_size": "--bin-size", "epoch": "--epoch", "units": "--units"}
+    assert one_line(InputError(message, parameter=parameter), options) == shown
