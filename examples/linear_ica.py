@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 from sklearn.datasets import load_sample_images
 from sklearn.decomposition import FastICA
 
-from kalmanssl.datasets import ornstein_uhlenbeck
-from kalmanssl.datasets.ornstein_uhlenbeck import stationary_variance
+from kalmanssl.datasets import ornstein_uhlenbeck, stationary_variance
 from kalmanssl.ica import GaussianSources, GeneralizedGaussian, LinearICA
 from kalmanssl.identifiability import mean_correlation
 

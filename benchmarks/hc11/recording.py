@@ -10,7 +10,7 @@ import numpy as np
 
 from hc11.peers.predictive import Prediction
 from kalmanssl.data import Recording, running_bins
-from kalmanssl.datasets.place_cells import place_cells
+from kalmanssl.datasets import place_cells
 from kalmanssl.errors import InputError
 
 __all__ = ["LEVELS", "SIMULATED", "Data", "limit_threads", "load", "score"]

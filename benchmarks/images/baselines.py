@@ -12,7 +12,7 @@ from results_store import Row
 from images.data import load
 from images.experiment import backbone_of, best_device, probe_scores, save_features
 from images.presets import Preset
-from kalmanssl.datasets.images import Images
+from kalmanssl.datasets import Images
 from kalmanssl.images import PairAugmentation, image_features
 
 __all__ = ["BASELINES", "RANDOM", "run"]

@@ -15,7 +15,7 @@ from torch import Tensor
 from images.data import load
 from images.experiment import backbone_of, best_device
 from images.presets import CategoryPlan
-from kalmanssl.datasets.images import ClassPairs, Images
+from kalmanssl.datasets import ClassPairs, Images
 from kalmanssl.errors import CollapseError, DivergenceError
 from kalmanssl.images import PairAugmentation, image_features
 from kalmanssl.probes import entropy_bits, match_categories

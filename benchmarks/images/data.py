@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kalmanssl.datasets.images import Images
+from kalmanssl.datasets import Images
 from kalmanssl.errors import InputError
 
 __all__ = ["FILES", "find_images", "load"]

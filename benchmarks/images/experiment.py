@@ -15,7 +15,7 @@ from images.cosines import EntropyCosines
 from images.data import load
 from images.presets import Preset
 from images.timing import cpu_step, objective_step
-from kalmanssl.datasets.images import Images
+from kalmanssl.datasets import Images
 from kalmanssl.errors import CollapseError, DivergenceError
 from kalmanssl.images import PairAugmentation, ResNet18, SmallConvEncoder, image_features
 from kalmanssl.models import PairModel

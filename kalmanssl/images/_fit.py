@@ -17,7 +17,7 @@ from kalmanssl.utils.torch_ops import evaluating
 from kalmanssl.utils.validation import check_integer
 
 if TYPE_CHECKING:
-    from kalmanssl.datasets.images import Images
+    from kalmanssl.datasets import Images
 
 __all__ = ["ViewMaker", "fit_images", "image_features"]
 

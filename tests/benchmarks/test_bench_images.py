@@ -20,7 +20,7 @@ from suite import RESULTS
 from torch import nn
 from typer.testing import CliRunner
 
-from kalmanssl.datasets.images import Images
+from kalmanssl.datasets import Images
 from kalmanssl.entropy import VonMisesFisherKDEEntropy
 from kalmanssl.recipes import make_recipe, sphere_kde
 

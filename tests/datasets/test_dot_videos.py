@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kalmanssl.datasets.dot_videos import MOTIONS, PRESETS, DotVideos, dot_videos
+from kalmanssl.datasets import MOTIONS, PRESETS, DotVideos, dot_videos
 from kalmanssl.errors import InputError
 
 LABELS = ("position", "predicted", "noise_variance", "visible", "phase", "jumps", "videos")

@@ -7,10 +7,10 @@ import pytest
 from scipy import stats
 from scipy.integrate import solve_ivp
 
-from kalmanssl.datasets.dot_videos import MOTIONS, DotVideos, dot_videos
-from kalmanssl.datasets.higher_motions import Oscillators, Sphere
-from kalmanssl.datasets.motions import Wobbly
-from kalmanssl.datasets.process_noise import PROCESS_NOISES, unit_noise
+from kalmanssl.datasets import MOTIONS, DotVideos, dot_videos
+from kalmanssl.datasets._higher_motions import Oscillators, Sphere
+from kalmanssl.datasets._motions import Wobbly
+from kalmanssl.datasets._process_noise import PROCESS_NOISES, unit_noise
 from kalmanssl.errors import InputError
 
 NOISY = ("circular", "wobbly", "oscillators", "sphere")

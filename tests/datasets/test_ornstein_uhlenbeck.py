@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from scipy.integrate import solve_ivp
 
-from kalmanssl.datasets.ornstein_uhlenbeck import ornstein_uhlenbeck, stationary_variance
+from kalmanssl.datasets import ornstein_uhlenbeck, stationary_variance
 from kalmanssl.errors import InputError
 
 

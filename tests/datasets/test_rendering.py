@@ -7,8 +7,8 @@ import pytest
 from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
-from kalmanssl.datasets.dot_videos import DotVideos, dot_videos
-from kalmanssl.datasets.rendering import swirl_matrix
+from kalmanssl.datasets import DotVideos, dot_videos
+from kalmanssl.datasets._rendering import swirl_matrix
 
 
 def jacobian(data: DotVideos, points: np.ndarray, h: float) -> np.ndarray:

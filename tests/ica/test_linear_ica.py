@@ -14,7 +14,7 @@ from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.estimator_checks import check_estimator
 
-from kalmanssl.datasets.ornstein_uhlenbeck import ornstein_uhlenbeck, stationary_variance
+from kalmanssl.datasets import ornstein_uhlenbeck, stationary_variance
 from kalmanssl.errors import InputError
 from kalmanssl.ica import (
     GaussianSources,

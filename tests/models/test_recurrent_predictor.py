@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kalmanssl.datasets.dot_videos import PRESETS, dot_videos
+from kalmanssl.datasets import PRESETS, dot_videos
 from kalmanssl.distributions import GaussianConditional, OnSphere, VonMisesFisher
 from kalmanssl.entropy import make_entropy
 from kalmanssl.errors import InputError

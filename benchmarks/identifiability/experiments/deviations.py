@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from identifiability.experiment import Setting
 from identifiability.experiments import wobbly
-from kalmanssl.datasets.process_noise import PROCESS_NOISES
+from kalmanssl.datasets import PROCESS_NOISES
 
 # The paper does not say which distributions it used; these all have the variance of the Gaussian.
 EXPERIMENT = replace(

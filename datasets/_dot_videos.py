@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.datasets.higher_motions import Oscillators, Sphere
-from kalmanssl.datasets.motions import Circular, CircularJumps, Figure8, Motion, Square, Wobbly
-from kalmanssl.datasets.rendering import DotImage, Mixing, RandomNetwork
-from kalmanssl.datasets.video_sets import SPLITS, DotVideos, VideoSource, network_seed
+from kalmanssl.datasets._higher_motions import Oscillators, Sphere
+from kalmanssl.datasets._motions import Circular, CircularJumps, Figure8, Motion, Square, Wobbly
+from kalmanssl.datasets._rendering import DotImage, Mixing, RandomNetwork
+from kalmanssl.datasets._video_sets import SPLITS, DotVideos, VideoSource, network_seed
 from kalmanssl.errors import InputError
 from kalmanssl.utils.validation import check_choice, check_condition, check_integer, check_number
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from kalmanssl.datasets.motions import Motion, Trajectories
-from kalmanssl.datasets.process_noise import PROCESS_NOISES, unit_noise
+from kalmanssl.datasets._motions import Motion, Trajectories
+from kalmanssl.datasets._process_noise import PROCESS_NOISES, unit_noise
 from kalmanssl.utils.validation import check_choice, check_condition
 
 __all__ = ["Oscillators", "Sphere"]

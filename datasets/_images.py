@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.datasets.image_files import (
+from kalmanssl.datasets._image_files import (
     list_images,
     pick_per_class,
     pillow,

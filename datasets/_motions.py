@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import ive
 
-from kalmanssl.datasets.process_noise import PROCESS_NOISES, unit_noise
+from kalmanssl.datasets._process_noise import PROCESS_NOISES, unit_noise
 from kalmanssl.errors import InputError
 from kalmanssl.utils.validation import check_choice, check_condition
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.datasets.motions import Motion
-from kalmanssl.datasets.rendering import Mixing
+from kalmanssl.datasets._motions import Motion
+from kalmanssl.datasets._rendering import Mixing
 from kalmanssl.errors import InputError
 from kalmanssl.utils.validation import check_choice, check_integer
 

@@ -1,0 +1,10 @@
+from ._dot_videos import MOTIONS as MOTIONS
+from ._dot_videos import PRESETS as PRESETS
+from ._dot_videos import dot_videos as dot_videos
+from ._images import ClassPairs as ClassPairs
+from ._images import Images as Images
+from ._ornstein_uhlenbeck import ornstein_uhlenbeck as ornstein_uhlenbeck
+from ._ornstein_uhlenbeck import stationary_variance as stationary_variance
+from ._place_cells import place_cells as place_cells
+from ._process_noise import PROCESS_NOISES as PROCESS_NOISES
+from ._video_sets import DotVideos as DotVideos
