@@ -69,7 +69,7 @@ def demo(
     Simulates place cells of a rat on a track, fits the first part without labels, decodes the rest, scores it, and
     writes a report that opens in a browser.
 
-        kalmanssl demo --out demo
+    Example: kalmanssl demo --out demo
     """
     from kalmanssl.runs import run_demo
 
@@ -107,7 +107,7 @@ def fit(
 
     With --until, the end of the recording is held out; the scores of the run and its report are about that part.
 
-        kalmanssl fit REC.nwb --out RUN --until 18960 --end-zones -0.15 1.10
+    Example: kalmanssl fit REC.nwb --out RUN --until 18960 --end-zones -0.15 1.10
     """
     from kalmanssl.runs import RunSettings, fit_run
 
@@ -150,7 +150,7 @@ def decode(
 
     A .csv file has the columns time, mean, lower and upper (mean_x, lower_x, ... for behavior with several dimensions).
 
-        kalmanssl decode RUN REC.nwb --out decoded.csv
+    Example: kalmanssl decode RUN REC.nwb --out decoded.csv
     """
     from kalmanssl.runs import Run, check_decoded_target, read_recording, write_decoded
 
@@ -188,7 +188,7 @@ def evaluate(
     The scores are the error, the coverage of the intervals and their width. For the recording that was fitted, the
     default is the held-out part.
 
-        kalmanssl evaluate RUN REC.nwb --after 18960
+    Example: kalmanssl evaluate RUN REC.nwb --after 18960
     """
     from kalmanssl.runs import Run, assumptions_line, without_nan
 
@@ -224,7 +224,7 @@ def report(
 ) -> None:
     """Write a report of figures and scores, one HTML file that opens in any browser.
 
-    kalmanssl report RUN --out report.html
+    Example: kalmanssl report RUN --out report.html
     """
     from kalmanssl.runs import Run, write_report
 
@@ -244,9 +244,9 @@ def report(
 def bench(ctx: typer.Context, name: options.Suite = None) -> None:
     """Run a benchmark suite of the source repository.
 
-    kalmanssl bench hc11 decoding --preset quick --out results
+    Example: kalmanssl bench hc11 decoding --preset quick --out results
 
-    kalmanssl bench hc11 --help
+    Help of a suite: kalmanssl bench hc11 --help
     """
     import subprocess
 

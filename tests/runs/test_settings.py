@@ -1,0 +1,89 @@
+"""Settings of a run, and the checks of output paths."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from kalmanssl.data import Recording
+from kalmanssl.errors import InputError
+from kalmanssl.runs import RunSettings
+from kalmanssl.runs._evaluation import running
+from kalmanssl.runs._files import check_new_output, is_run, read_json
+from kalmanssl.runs._settings import parse_units
+
+
+@pytest.mark.parametrize(
+    ("chosen", "units"),
+    [
+        ([], "auto"),
+        (["auto"], "auto"),
+        (["all"], "all"),
+        (["location=lCA1"], {"location": ["lCA1"]}),
+        (["shank_id=1,2", "location=lCA1", "shank_id=3"], {"shank_id": [1, 2, 3], "location": ["lCA1"]}),
+        (["quality=0.5", "good=True"], {"quality": [0.5], "good": [True]}),
+    ],
+)
+def test_units_are_parsed_from_text(chosen, units):
+    assert parse_units(chosen) == units
+
+
+@pytest.mark.parametrize("chosen", ["lCA1", "=lCA1", "location="])
+def test_units_without_column_or_value_are_rejected(chosen):
+    with pytest.raises(InputError, match="COLUMN=VALUE") as error:
+        parse_units([chosen])
+    assert error.value.parameter == "units"
+
+
+def test_given_settings_are_those_that_were_chosen():
+    settings = RunSettings("rat.nwb", until=0.0, model={"latent_dim": 4})
+    assert settings.given() == {"recording": "rat.nwb", "until": 0.0, "latent_dim": 4}
+
+
+def test_settings_are_restored_from_json():
+    settings = RunSettings("rat.nwb", units=["all"], end_zones=[0.1, 1.5], model={"epochs": 2})
+    values = json.loads(json.dumps(dataclasses.asdict(settings) | {"recording_bytes": 7}))
+    assert RunSettings.from_json(values) == settings
+
+
+def test_existing_output_requires_overwrite(tmp_path):
+    check_new_output(tmp_path / "new", overwrite=False)
+    check_new_output(tmp_path, overwrite=True)
+    with pytest.raises(InputError, match=str(tmp_path)) as error:
+        check_new_output(tmp_path, overwrite=False)
+    assert error.value.parameter == "overwrite"
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "\x00"])
+def test_damaged_json_is_reported_with_the_name_of_the_file(tmp_path, text):
+    file = tmp_path / "metadata.json"
+    file.write_text(text)
+    with pytest.raises(InputError, match=r"metadata\.json is damaged"):
+        read_json(file)
+    assert not is_run(tmp_path)
+
+
+def recording_of(position):
+    time = np.arange(len(position)) * 0.1
+    return Recording(np.ones((len(position), 2)), time, 0.1, ("1", "2"), behavior={"angle": position})
+
+
+def test_movement_across_the_end_of_a_period_has_no_jump_in_speed():
+    angle = np.arange(0.0, 720.0, 1.0) % 360.0
+    angle[100] = np.nan
+    slow = RunSettings("x", min_speed=15.0, period=360.0)  # the speed is 10 degrees per second
+    assert not running(slow, recording_of(angle), "angle").any()
+    assert running(dataclasses.replace(slow, min_speed=5.0), recording_of(angle), "angle").mean() > 0.9
+    assert running(dataclasses.replace(slow, period=None), recording_of(angle), "angle").any()
+
+
+def test_running_is_undefined_without_zones_and_speed_and_ambiguous_with_both():
+    recording = recording_of(np.linspace(0.0, 1.0, 50))
+    assert running(RunSettings("x"), recording, "angle") is None
+    assert running(RunSettings("x", min_speed=1.0), recording, None) is None
+    with pytest.raises(InputError) as error:
+        running(RunSettings("x", min_speed=1.0, end_zones=[0.1, 0.9]), recording, "angle")
+    assert error.value.parameter == "min_speed"
