@@ -1,4 +1,4 @@
-"""Videos of a moving dot whose true latents are known, to see whether a model finds them.
+"""Videos of a moving dot whose true latents are known, to test whether a model identifies them.
 
 The systems are those of arXiv 2605.03517 (section 4.2 and appendix A), with two differences. Training and test
 videos differ: each video has its own initial phase and its own noise, and the splits draw from independent
@@ -84,7 +84,7 @@ def dot_videos(
     repeated: bool = False,
     random_state: int = 0,
 ) -> DotVideos:
-    """Make videos of a dot that moves in a known way.
+    """Simulate videos of a dot that moves by a known system.
 
     Positions follow one of the motions, each video from a random phase, a mixing function turns them into pixels,
     and Gaussian noise is added to these. A larger set begins with the trajectories of a smaller one of the same seed.
@@ -118,8 +118,8 @@ def dot_videos(
         Settings of the motion (see `Circular`, `Square`, `Figure8`, `Wobbly`, `Oscillators`, `Sphere`); None takes
         the motion's own.
     split : {"train", "test", "validation"}
-        Which independent stream of random numbers the trajectories and the noise come from. The system and the
-        mixing are the same in all.
+        Split; each has its own independent trajectories and noise. The system and the mixing function are the
+        same in all.
     repeated : bool
         Do as the published generator does, for comparison: all splits have the same trajectories and noise levels,
         all videos start at phase 0 (the wobbly ones at random), and first frames have the published exceptions.
@@ -186,7 +186,9 @@ def _motion(name: str, settings: dict[str, Any]) -> Motion:
     known = [f.name for f in fields(MOTIONS[name])]
     for setting, value in settings.items():
         if setting not in known:
-            raise InputError(f"motion {name!r} has no {setting}; its settings are {', '.join(known)}")
+            raise InputError(
+                f"motion {name!r} has no {setting}; its settings are {', '.join(known)}", parameter=setting
+            )
         if setting != "process_noise":
             check_number(setting, value)
     return replace(MOTIONS[name], **settings)
@@ -198,15 +200,19 @@ def _mixing(
     published = rendering == "published"
     if kind == "network":
         if view is not None:
-            raise InputError("mixing 'network' has no field of view; leave out view")
+            raise InputError("mixing 'network' has no field of view; leave out view", parameter="view")
         if size**2 < 2 * motion.dims:
             raise InputError(
-                f"size must give at least {2 * motion.dims} pixels for {motion.dims} dimensions; got {size} x {size}"
+                f"size must give at least {2 * motion.dims} pixels for {motion.dims} dimensions; got {size} x {size}",
+                parameter="size",
             )
         rng = np.random.default_rng(network_seed(random_state))
         return RandomNetwork.draw(rng, motion.dims, size**2, 0.01 if published else 0.2)
     if motion.dims != 2:
-        raise InputError(f"mixing {kind!r} draws a dot in the plane, not in {motion.dims} dimensions; use 'network'")
+        raise InputError(
+            f"mixing {kind!r} draws a dot in two dimensions, not in {motion.dims} dimensions; use 'network'",
+            parameter="mixing",
+        )
     if view is not None:
         check_number("view", view)
         check_condition("view", view, 0 < view < np.inf, "positive, in units of the position")

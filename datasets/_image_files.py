@@ -1,4 +1,4 @@
-"""Reading pictures from a folder, or a zip, of class folders: what is there, and the pixels of it."""
+"""Reading pictures from a folder, or a zip, of class folders: list the files and decode the pixels."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ __all__ = ["ImageFile", "list_images", "pick_per_class", "pillow", "read_images"
 
 _ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _SPLITS = {"test", "train", "training", "val", "valid", "validation"}
-_LONG = 2000  # files from which on a progress bar is shown
-_NAMED = 3  # broken files that the warning names
+_LONG = 2000  # number of files from which a progress bar is shown
+_NAMED = 3  # number of broken files named in the warning
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A picture: where it lies below the folder or in the zip, and the folder that is its class (None without one)."""
+    """A picture: its path in the folder or zip, and its class folder (None without one)."""
 
     name: str
     label: str | None
 
 
 def pillow() -> Any:
-    """Return `PIL.Image`, or say how to install it."""
+    """Return the module `PIL.Image`; the error without it says how to install it."""
     try:
         import PIL.Image
     except ImportError as error:
@@ -48,13 +48,13 @@ def pillow() -> Any:
 def list_images(path: Path, split: str | None) -> list[ImageFile]:
     """Return the pictures below a folder or in a zip, sorted by name, see `Images.from_folder`.
 
-    Links to files and folders count as what they lead to; one to a folder around itself is passed over.
+    Symbolic links are followed, except those to a folder that contains them.
 
     Raises
     ------
     InputError
-        If there is no such file, it is no folder and no zip, holds no pictures, leaves open what the classes are, or a
-        folder in it may not be read.
+        If the path does not exist, is neither a folder nor a zip, contains no pictures, has ambiguous classes, or
+        contains a folder that cannot be read.
     """
     if path.is_dir():
         names = [PurePosixPath(found.relative_to(path).as_posix()) for found in _files_below(path)]
@@ -62,25 +62,29 @@ def list_images(path: Path, split: str | None) -> list[ImageFile]:
         with _opened(path) as archive:
             names = [PurePosixPath(entry.filename) for entry in archive.infolist() if not entry.is_dir()]
     else:
-        raise InputError(f"there is no file or folder {path}")
+        raise InputError(f"there is no file or folder {path}", parameter="path")
     # Archives made on a Mac hold a shadow "._name" of every file, below __MACOSX.
     hidden = [n for n in names if any(part.startswith((".", "__MACOSX")) for part in n.parts)]
     pictures = sorted(set(names) - set(hidden))
     pictures = [name for name in pictures if name.suffix.lower() in _ENDINGS]
     if not pictures:
-        raise InputError(f"{path} holds no images; known endings are {', '.join(sorted(_ENDINGS))}")
+        raise InputError(f"{path} holds no images; known endings are {', '.join(sorted(_ENDINGS))}", parameter="path")
     below = _below_split(path, pictures, split)
     labels = [folders[0] if folders else None for folders in below.values()]
     if None in labels and any(labels):
         stray = next(name for name, folders in below.items() if not folders)
-        raise InputError(f"{path} has images in class folders and {stray} outside of them: move or delete one kind")
+        raise InputError(
+            f"{path} has images in class folders and {stray} outside of them: move or delete one kind", parameter="path"
+        )
     if split is None and any(labels) and set(labels) <= _SPLITS:
-        raise InputError(f"{path} has the folders {sorted(set(filter(None, labels)))}: choose one by split=")
+        raise InputError(
+            f"{path} has the folders {sorted(set(filter(None, labels)))}: choose one by split=", parameter="split"
+        )
     return [ImageFile(str(name), label) for name, label in zip(below, labels, strict=True)]
 
 
 def pick_per_class(files: Sequence[ImageFile], max_per_class: int, random_state: int) -> list[ImageFile]:
-    """Return at most so many files of each class, drawn with a seed, in the order in which they were."""
+    """Return at most `max_per_class` random files of each class, in their original order."""
     rng = np.random.default_rng(random_state)
     kept: list[int] = []
     for label in sorted({f.label or "" for f in files}):
@@ -92,13 +96,13 @@ def pick_per_class(files: Sequence[ImageFile], max_per_class: int, random_state:
 def read_images(
     path: Path, files: Sequence[ImageFile], size: int | None, channels: int | None, on_error: str, progress: bool
 ) -> tuple[np.ndarray, list[int], list[str]]:
-    """Decode pictures: uint8 (n, channels, height, width), the indices of those read, and what broke.
+    """Decode pictures; return the pixels, uint8 (n, channels, height, width), the indices read, and the broken files.
 
     Raises
     ------
     InputError
-        If a picture is broken and `on_error` is "raise", if sizes or channels differ and none is asked for, if none
-        can be read, or if the set does not fit into memory.
+        If a picture is broken and `on_error` is "raise", if sizes or channels differ and none is given, if no
+        picture can be read, or if the set does not fit into memory.
     """
     if size is not None:
         _check_memory(len(files), (channels or 1, size, size))
@@ -118,11 +122,12 @@ def read_images(
         for i, file in bar:
             try:
                 pixels = _decoded(raw(file.name), size, channels)
-            except Exception as error:  # what decoders raise on broken files is no fixed list
+            except Exception as error:  # decoders raise many different exceptions on broken files
                 reason = _reason(error)
                 if on_error == "raise":
                     raise InputError(
-                        f"cannot read {file.name} in {path}: {reason}; mend it or pass on_error='skip'"
+                        f"cannot read {file.name} in {path}: {reason}; repair it or pass on_error='skip'",
+                        parameter="path",
                     ) from error
                 broken.append(f"{file.name} ({reason})")
                 continue
@@ -130,11 +135,13 @@ def read_images(
                 _check_memory(len(files), pixels.shape)
                 images = np.empty((len(files), *pixels.shape), np.uint8)
             if pixels.shape != images.shape[1:]:
-                _complain_of_shapes(files[kept[0]], images.shape[1:], file, pixels.shape)
+                _raise_shape_error(files[kept[0]], images.shape[1:], file, pixels.shape)
             images[len(kept)] = pixels
             kept.append(i)
     if not kept:
-        raise InputError(f"none of the {len(files)} images in {path} can be read, the first: {broken[0]}")
+        raise InputError(
+            f"none of the {len(files)} images in {path} can be read, the first: {broken[0]}", parameter="path"
+        )
     return images[: len(kept)], kept, broken
 
 
@@ -148,7 +155,7 @@ def resized_to(picture: Image, size: int) -> Image:
 
 
 def summary_of_broken(broken: Sequence[str], total: int) -> str:
-    """Return one line on files that were skipped."""
+    """Return a message of one line about the files that were skipped."""
     more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
     return f"skipped {len(broken)} of {total} images that cannot be read: {', '.join(broken[:_NAMED])}{more}"
 
@@ -157,18 +164,18 @@ def _opened(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise InputError(f"{path} is neither a folder nor a readable zip: {error}") from error
+        raise InputError(f"{path} is neither a folder nor a readable zip: {error}", parameter="path") from error
 
 
 def _files_below(folder: Path, around: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Yield the files below a folder, whose own place is below the folders `around`, through links too."""
+    """Yield the files below a folder, following links; `around` are the resolved folders that contain it."""
     place = folder.resolve()
-    if place in around:  # a link led back
+    if place in around:  # a link to a folder that contains it
         return
     try:
         found = sorted(folder.iterdir())
     except OSError as error:
-        raise InputError(f"cannot read the folder {folder}: {error.strerror}") from error
+        raise InputError(f"cannot read the folder {folder}: {error.strerror}", parameter="path") from error
     for path in found:
         if path.is_dir():
             yield from _files_below(path, (*around, place))
@@ -177,25 +184,26 @@ def _files_below(folder: Path, around: tuple[Path, ...] = ()) -> Iterator[Path]:
 
 
 def _reason(error: Exception) -> str:
-    """Say in one line why a picture cannot be read, the same for the same file every time."""
+    """Return in one line why a picture cannot be read; the text is reproducible."""
     from PIL import UnidentifiedImageError
 
-    if isinstance(error, UnidentifiedImageError):  # its message holds an address in memory
-        return "it is no picture in a known format"
+    if isinstance(error, UnidentifiedImageError):  # its message contains a memory address
+        return "it is not a picture in a known format"
     return first_line(error)
 
 
 def _below_split(
     path: Path, pictures: Sequence[PurePosixPath], split: str | None
 ) -> dict[PurePosixPath, tuple[str, ...]]:
-    """Return the folders of each picture below the split, or below a folder around everything."""
+    """Return the folders of each picture below the split, or below the folders that contain all pictures."""
     folders = {name: name.parts[:-1] for name in pictures}
     if split is not None:
         below = {name: f[f.index(split) + 1 :] for name, f in folders.items() if split in f}
         if not below:
             tops = sorted({f[0] for f in folders.values() if f})[:10]
             raise InputError(
-                f"{path} has no images below a folder {split!r}; folders there: {', '.join(tops) or 'none'}"
+                f"{path} has no images below a folder {split!r}; folders there: {', '.join(tops) or 'none'}",
+                parameter="split",
             )
         return below
     while all(len(f) >= 2 for f in folders.values()) and len({f[0] for f in folders.values()}) == 1:
@@ -206,11 +214,11 @@ def _below_split(
 def _decoded(raw: bytes, size: int | None, channels: int | None) -> np.ndarray:
     """Decode one picture, uint8 (channels, height, width)."""
     with pillow().open(io.BytesIO(raw)) as picture:
-        if "exif" in picture.info:  # photographs say by it which side is up
+        if "exif" in picture.info:  # the orientation of photographs
             from PIL import ImageOps
 
             picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I;16"):  # pillow would cut these at 255
+        if picture.mode.startswith("I;16"):  # pillow would clip these at 255
             deep = np.asarray(picture).astype(np.uint16)
             picture = pillow().fromarray(np.round(deep / 257).astype(np.uint8))
         elif picture.mode in ("I", "F"):
@@ -231,9 +239,9 @@ def _check_memory(n: int, shape: tuple[int, ...]) -> None:
         )
 
 
-def _complain_of_shapes(first: ImageFile, shape: tuple[int, ...], other: ImageFile, found: tuple[int, ...]) -> None:
-    way_out = "channels=1 or 3" if shape[0] != found[0] else "size="
+def _raise_shape_error(first: ImageFile, shape: tuple[int, ...], other: ImageFile, found: tuple[int, ...]) -> None:
+    remedy = "channels=1 or 3" if shape[0] != found[0] else "size="
     raise InputError(
         f"{other.name} is {found[0]} x {found[1]} x {found[2]} (channels, height, width) and {first.name} "
-        f"{shape[0]} x {shape[1]} x {shape[2]}: pass {way_out} to make them one"
+        f"{shape[0]} x {shape[1]} x {shape[2]}: pass {remedy} to make them one"
     )

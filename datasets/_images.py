@@ -25,7 +25,7 @@ from kalmanssl.utils.validation import check_choice, check_condition, check_inte
 
 __all__ = ["ClassPairs", "Images"]
 
-_DIGITS_TEST = 360  # of scikit-learn's 1797 digits, 36 of each or one more or less
+_DIGITS_TEST = 360  # number of scikit-learn's 1797 digits in the test set, about 36 of each class
 _DIGITS_MAX = 16  # its gray values run from 0 to 16
 
 
@@ -33,7 +33,7 @@ _DIGITS_MAX = 16  # its gray values run from 0 to 16
 class Images:
     """Images of one size with the classes that they belong to.
 
-    Made by `from_folder`, `from_arrays` and `digits`.
+    Make them with `from_folder`, `from_arrays` or `digits`.
 
     Attributes
     ----------
@@ -43,11 +43,34 @@ class Images:
         Index into `classes` of each image, (n,); None if the classes are not known.
     classes : tuple of str
         Names of the classes; empty if they are not known.
+
+    Raises
+    ------
+    InputError
+        If a shape or a type differs from the above. The values of the labels are not checked.
     """
 
     images: np.ndarray = field(repr=False)
     labels: np.ndarray | None = field(repr=False)
     classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        images, labels = self.images, self.labels
+        valid = isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == 4
+        if not valid or images.shape[1] not in (1, 3) or 0 in images.shape:
+            raise InputError(
+                "images must be a uint8 array (n, channels, height, width) with 1 or 3 channels and n at least 1; "
+                f"got {_described(images)}",
+                parameter="images",
+            )
+        if labels is None:
+            if len(self.classes):
+                raise InputError("classes are given without labels: pass labels, one per image", parameter="labels")
+        elif not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+            raise InputError(
+                f"labels must be whole numbers of shape ({len(images)},), one per image; got {_described(labels)}",
+                parameter="labels",
+            )
 
     @classmethod
     def from_folder(
@@ -76,15 +99,15 @@ class Images:
         split : str, optional
             Read only what lies below a folder of this name, such as "train".
         size : int, optional
-            Take the central square of each image and bring it to so many pixels a side (bicubic). Without it all
-            images must be of one size.
+            Take the central square of each image and resize it to `size` by `size` pixels (bicubic). By
+            default all images must have the same size.
         channels : {1, 3}, optional
-            Turn all images gray or into color; without it they are as stored, and all must be of one kind.
+            Convert all images to gray or to color. By default they stay as stored and must all have the same channels.
         classes : sequence of str, optional
             The classes that may occur, in the order of their labels: those of the training set, to read a test set
             in which one is missing. By default the folders there, sorted (by value if all are numbers).
         max_per_class : int, optional
-            Read at most so many images of each class, drawn with `random_state`.
+            Read at most this many images of each class, drawn with `random_state`.
         random_state : int
             Seed of that draw.
         on_error : {"raise", "skip"}
@@ -100,7 +123,7 @@ class Images:
         """
         check_choice("on_error", on_error, ("raise", "skip"))
         if channels not in (None, 1, 3):
-            raise InputError(f"channels must be 1 (gray) or 3 (color), got {channels!r}")
+            raise InputError(f"channels must be 1 (gray) or 3 (color), got {channels!r}", parameter="channels")
         for name, value in (("size", size), ("max_per_class", max_per_class)):
             if value is not None:
                 check_integer(name, value, 1)
@@ -152,19 +175,21 @@ class Images:
         pixels = _as_bytes(_channels_first(as_array("images", images), channels))
         if labels is None:
             if classes is not None:
-                raise InputError("classes are given without labels: pass labels, one per image")
+                raise InputError("classes are given without labels: pass labels, one per image", parameter="labels")
             return cls(pixels, None, ())
         given = as_array("labels", labels)
         if given.shape != (len(pixels),) or given.dtype.kind not in "biuUS":
             raise InputError(
                 f"labels must be whole numbers or names of shape ({len(pixels)},), one per image; "
-                f"got {given.dtype} of shape {given.shape}"
+                f"got {given.dtype} of shape {given.shape}",
+                parameter="labels",
             )
         if classes is not None and given.dtype.kind in "biu":
             if given.min() < 0 or given.max() >= len(classes):
                 raise InputError(
                     f"labels run from {given.min()} to {given.max()}, but there are {len(classes)} classes, "
-                    f"0 to {len(classes) - 1}"
+                    f"0 to {len(classes) - 1}",
+                    parameter="labels",
                 )
             return cls(pixels, given.astype(np.int64), tuple(classes))
         names = [str(name) for name in given]
@@ -199,21 +224,23 @@ class Images:
         Raises
         ------
         InputError
-            If the index chooses none, a single one or one that is not there, or is not made of whole numbers.
+            If the index selects no image, is a single number, is out of range, or does not consist of whole numbers.
         """
         if not isinstance(index, slice | int | np.integer):
             index = as_array("index", index)
-            index = index.astype(int) if index.size == 0 else index  # an empty list is made one of floats
+            index = index.astype(int) if index.size == 0 else index  # numpy makes an empty list an array of floats
         try:
             chosen = self.images[index]
         except (IndexError, TypeError) as error:
-            raise InputError(f"index does not choose among {len(self)} images: {error}") from error
+            raise InputError(f"index does not choose among {len(self)} images: {error}", parameter="index") from error
         if chosen.ndim != 4 or len(chosen) == 0:
-            raise InputError(f"index must choose one image or more of {len(self)}; for a single one pass [i]")
+            raise InputError(
+                f"index must choose one image or more of {len(self)}; for a single one pass [i]", parameter="index"
+            )
         return Images(chosen, None if self.labels is None else self.labels[index], self.classes)
 
     def subset(self, max_per_class: int, random_state: int = 0) -> Images:
-        """Return at most so many images of each class (of all, without labels), drawn with a seed, order kept."""
+        """Return at most `max_per_class` random images of each class (of all images without labels) in their order."""
         check_integer("max_per_class", max_per_class, 1)
         check_integer("random_state", random_state, 0)
         rng = np.random.default_rng(random_state)
@@ -260,12 +287,16 @@ class ClassPairs:
 
     def __init__(self, images: Images, random_state: int = 0) -> None:
         if images.labels is None:
-            raise InputError("pairs of one class need labels: make the images from class folders or pass labels=")
+            raise InputError(
+                "pairs of one class need labels: make the images from class folders or pass labels=", parameter="images"
+            )
         check_integer("random_state", random_state, 0)
         counts = np.bincount(images.labels, minlength=len(images.classes))
         single = np.flatnonzero(counts == 1)
         if len(single):
-            raise InputError(f"class {images.classes[single[0]]!r} has one image, a pair needs two: leave it out")
+            raise InputError(
+                f"class {images.classes[single[0]]!r} has one image, a pair needs two: leave it out", parameter="images"
+            )
         self.random_state = random_state
         self._order = np.argsort(images.labels, kind="stable")
         self._first = (np.cumsum(counts) - counts)[counts > 0]
@@ -284,6 +315,11 @@ class ClassPairs:
         return self._order[self._first[group][:, None] + np.stack([one, two], axis=1)]
 
 
+def _described(value: Any) -> str:
+    """Return type and shape of an argument for a message."""
+    return f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
 def _in_order(names: set[str]) -> list[str]:
     return sorted(names, key=lambda n: (0, int(n), n) if n.isdecimal() else (1, 0, n))
 
@@ -291,46 +327,56 @@ def _in_order(names: set[str]) -> list[str]:
 def _coded(names: Sequence[str], classes: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     code = {name: i for i, name in enumerate(classes)}
     if len(code) < len(classes):
-        raise InputError(f"classes must differ from each other, got {list(classes)}")
+        raise InputError(f"classes must differ from each other, got {list(classes)}", parameter="classes")
     unknown = sorted(set(names) - set(code))
     if unknown:
-        raise InputError(f"there are images of class {unknown[0]!r}, which is not among classes={list(classes)}")
+        raise InputError(
+            f"there are images of class {unknown[0]!r}, which is not among classes={list(classes)}", parameter="classes"
+        )
     return np.array([code[name] for name in names], np.int64), tuple(classes)
 
 
 def _channels_first(values: np.ndarray, channels: str | None) -> np.ndarray:
     if channels not in (None, "first", "last"):
-        raise InputError(f"channels must be 'first' or 'last', got {channels!r}")
+        raise InputError(f"channels must be 'first' or 'last', got {channels!r}", parameter="channels")
     if values.ndim == 3:
         values = values[:, None]
     elif values.ndim == 4:
         first, last = values.shape[1] in (1, 3), values.shape[3] in (1, 3)
         if channels is None and first and last:
-            raise InputError(f"images of shape {values.shape} may have their channels first or last: pass channels=")
+            raise InputError(
+                f"images of shape {values.shape} may have their channels first or last: pass channels=",
+                parameter="channels",
+            )
         if channels == "last" or (channels is None and last):
             values = values.transpose(0, 3, 1, 2)
     if values.ndim != 4 or values.shape[1] not in (1, 3) or 0 in values.shape:
         raise InputError(
             f"images must be (n, height, width), (n, channels, height, width) or (n, height, width, channels) with 1 "
-            f"or 3 channels and n at least 1; got {values.shape}"
+            f"or 3 channels and n at least 1; got {values.shape}",
+            parameter="images",
         )
     return values
 
 
 def _as_bytes(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind not in "biuf":
-        raise InputError(f"images must be numbers, got an array of {values.dtype}")
+        raise InputError(f"images must be numbers, got an array of {values.dtype}", parameter="images")
     if values.dtype.kind == "b":
         values = values.astype(np.uint8) * np.uint8(255)
     low, high = values.min(), values.max()
     if values.dtype.kind == "f":
         if not (np.isfinite(low) and np.isfinite(high)):
-            raise InputError(f"images has {int((~np.isfinite(values)).sum())} NaN or infinite values; fill them first")
+            raise InputError(
+                f"images has {int((~np.isfinite(values)).sum())} NaN or infinite values; fill them first",
+                parameter="images",
+            )
         if low < 0 or high > 1:
             raise InputError(
-                f"floats in images must lie in 0 to 1, got {low:g} to {high:g}: divide by 255, or undo a normalization"
+                f"floats in images must lie in 0 to 1, got {low:g} to {high:g}: divide by 255, or undo a normalization",
+                parameter="images",
             )
         return np.ascontiguousarray(np.round(255 * values).astype(np.uint8))
     if low < 0 or high > 255:
-        raise InputError(f"whole numbers in images must lie in 0 to 255, got {low} to {high}")
+        raise InputError(f"whole numbers in images must lie in 0 to 255, got {low} to {high}", parameter="images")
     return np.array(values, np.uint8, order="C")

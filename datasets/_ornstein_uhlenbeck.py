@@ -1,7 +1,7 @@
-"""Ornstein-Uhlenbeck processes: noise that is pulled back to zero, each dimension with a time constant of its own.
+"""Ornstein-Uhlenbeck processes: each dimension reverts to zero with its own time constant.
 
 dz = -pull z dt + volatility dW. Sampled at equal steps it is an autoregression of order one, which is drawn here
-exactly: no step is too long.
+exactly for any step length.
 """
 
 from __future__ import annotations
@@ -35,18 +35,20 @@ def ornstein_uhlenbeck(
     Parameters
     ----------
     steps : int
+        Number of time steps.
     pull : float or sequence of float
         Strength of the pull back to zero by dimension, one over the time constant (1 / time).
     volatility : float or sequence of float
-        Standard deviation of the noise that comes in per square root of time, one for all or by dimension.
+        Standard deviation of the noise per square root of time, one for all dimensions or one for each.
     dt : float
         Time between two steps.
     random_state : int or None
-        Seed; the same seed gives the same processes, None different ones every time.
+        Seed; the same seed gives the same processes, None gives different ones each time.
 
     Returns
     -------
-    (steps, dims)
+    ndarray
+        The processes, (steps, dims).
 
     Raises
     ------
@@ -66,7 +68,7 @@ def ornstein_uhlenbeck(
 
 
 def stationary_variance(pull: float | Sequence[float], volatility: float | Sequence[float]) -> np.ndarray:
-    """Return the variance (dims,) that the processes keep, volatility² / (2 pull).
+    """Return the stationary variance of Ornstein-Uhlenbeck processes, (dims,): volatility² / (2 pull).
 
     Parameters
     ----------
@@ -81,7 +83,7 @@ def stationary_variance(pull: float | Sequence[float], volatility: float | Seque
     rates, noise = _check_positive("pull", pull), _check_positive("volatility", volatility)
     if rates.ndim > 1 or noise.ndim > 1 or (rates.ndim == noise.ndim == 1 and len(rates) != len(noise)):
         raise InputError(
-            f"pull has shape {rates.shape} and volatility {noise.shape}: give numbers or as many of one as of the other"
+            f"pull has shape {rates.shape} and volatility {noise.shape}: give numbers or sequences of the same length"
         )
     return noise**2 / (2 * rates)
 
@@ -89,5 +91,5 @@ def stationary_variance(pull: float | Sequence[float], volatility: float | Seque
 def _check_positive(name: str, value: Any) -> np.ndarray:
     array = np.asarray(value, dtype=float)
     if array.size == 0 or not (np.isfinite(array) & (array > 0)).all():
-        raise InputError(f"{name} must be positive and finite; got {value!r}")
+        raise InputError(f"{name} must be positive and finite; got {value!r}", parameter=name)
     return array

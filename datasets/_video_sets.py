@@ -1,4 +1,4 @@
-"""A set of videos with their labels, the true maps behind them, and fresh batches on the fly."""
+"""Sets of videos with their labels, the true mixing function and step map, and a stream of new batches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FIXED, _STREAM, _SHUFFLE, _NETWORK = range(4)
 
 @dataclass(frozen=True)
 class VideoSource:
-    """Where videos come from: everything but how many; the fields are arguments of `dot_videos`, checked there."""
+    """Settings from which videos are drawn; the fields are arguments of `dot_videos`, which validates them."""
 
     motion: Motion
     mixing: Mixing
@@ -78,20 +78,20 @@ class VideoSource:
 
 @dataclass(frozen=True, eq=False)
 class DotVideos:
-    """Videos of a dot, with all that is known about them.
+    """Videos of a moving dot, with their true latents.
 
-    The pixels are drawn when `videos` is first read, so that trajectories alone cost little time and memory.
+    The pixels are drawn when `videos` is first read, so that trajectories alone need little time and memory.
 
     Attributes
     ----------
     position : ndarray
         True latents, without noise, (n_videos, n_frames, dims).
     predicted : ndarray
-        Mean of each position given the earlier ones (what a perfect predictor says), the same shape; NaN in frame 0.
+        Conditional mean of each position given the earlier ones, the same shape; NaN in frame 0.
     noise_variance : ndarray
         Variance of the pixel noise, (n_videos, n_frames).
     visible : ndarray
-        True where the position is in the field of view, so that the picture tells it, (n_videos, n_frames); always
+        True where the position is in the field of view, (n_videos, n_frames); always
         True for a network.
     phase : ndarray or None
         Angle along the motion, radians, (n_videos, n_frames); None for motions without one.
@@ -179,13 +179,16 @@ class DotVideos:
     def _points(self, position: Any) -> np.ndarray:
         points = np.asarray(position, dtype=float)
         if points.ndim == 0 or points.shape[-1] != self.motion.dims:
-            raise InputError(f"position must have shape (..., {self.motion.dims}), got {points.shape}")
+            raise InputError(
+                f"position must have shape (..., {self.motion.dims}), got {points.shape}", parameter="position"
+            )
         if not np.isfinite(points).all():
-            raise InputError(f"position has {int((~np.isfinite(points)).sum())} NaN or infinite values; leave them out")
+            bad = int((~np.isfinite(points)).sum())
+            raise InputError(f"position has {bad} NaN or infinite values; leave them out", parameter="position")
         return points
 
     def stream(self, batch_size: int, fresh: str = "trajectories", start: int = 0) -> Iterator[DotVideos]:
-        """Draw batches on the fly, without end; the same batches every time.
+        """Return an endless iterator over new batches; each call yields the same batches.
 
         Parameters
         ----------
@@ -195,7 +198,7 @@ class DotVideos:
             What is new in a batch: everything, or only the pixel noise, on the videos of this set in an order that
             is shuffled anew in each round (as published, all but the wobbly motion).
         start : int
-            Number of the first batch, to go on where a run stopped.
+            Number of the first batch, to continue a stopped run.
 
         Yields
         ------
@@ -222,7 +225,7 @@ class DotVideos:
             number += 1
 
     def _shuffled(self, first: int, n: int) -> np.ndarray:
-        """Rows number first to first + n - 1 of an endless series of shuffled rounds through the set."""
+        """Return entries first to first + n - 1 of an endless sequence of shuffled passes through the set."""
         rounds = range(first // len(self), (first + n - 1) // len(self) + 1)
         orders = [np.random.default_rng(self._source.seeds(_SHUFFLE, i)[-1]).permutation(len(self)) for i in rounds]
         return np.concatenate(orders)[first - rounds.start * len(self) :][:n]
@@ -235,5 +238,5 @@ class DotVideos:
 
 
 def network_seed(random_state: int) -> np.random.SeedSequence:
-    """Stream for the random network of a seed: the same in both splits."""
+    """Return the seed sequence of the random network: the same in all splits."""
     return np.random.SeedSequence(random_state, spawn_key=(_NETWORK,))

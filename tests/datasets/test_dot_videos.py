@@ -179,7 +179,7 @@ BAD = [
     ({"motion": "sphere", "process_noise": "laplace"}, "motion 'sphere' has no process_noise"),
     ({"dims": 3}, "dims must be 2 for this motion"),
     ({"motion": "oscillators", "dims": 11}, "dims must be a whole number from 2 to 10; got 11"),
-    ({"motion": "oscillators", "mixing": "plain"}, "draws a dot in the plane, not in 5 dimensions; use 'network'"),
+    ({"motion": "oscillators", "mixing": "plain"}, "draws a dot in two dimensions, not in 5 dimensions; use 'network'"),
     ({"motion": "oscillators", "dims": 10, "size": 4}, "size must give at least 20 pixels for 10 dimensions"),
     ({"view": 0.0}, "view must be positive"),
     ({"mixing": "network", "view": 3.0}, "has no field of view"),

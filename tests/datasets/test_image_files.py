@@ -170,15 +170,15 @@ def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("name", ["set", "set.zip"])
-def test_what_is_said_of_a_broken_file_is_the_same_every_time(tmp_path: Path, name: str) -> None:
+def test_the_message_about_a_broken_file_is_reproducible(tmp_path: Path, name: str) -> None:
     whole = encoded(picture(size=(64, 64)))
     broken = {"b/9.png": b"no picture"}, {"b/9.png": whole[: len(whole) // 2]}
-    wanted = "it is no picture in a known format", "image file is truncated"
+    wanted = "it is not a picture in a known format", "image file is truncated"
     for i, (files, reason) in enumerate(zip(broken, wanted, strict=True)):
         path = written(tmp_path / f"{i}{name}", two_classes() | files)
         with pytest.raises(InputError) as caught:
             Images.from_folder(path)
-        assert str(caught.value) == f"cannot read b/9.png in {path}: {reason}; mend it or pass on_error='skip'"
+        assert str(caught.value) == f"cannot read b/9.png in {path}: {reason}; repair it or pass on_error='skip'"
         with pytest.warns(UserWarning, match=rf"b/9.png \({reason}\)$"):
             Images.from_folder(path, on_error="skip")
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,6 +143,27 @@ def test_pairs_are_of_one_class_and_all_equally_likely() -> None:
         counts = [((pairs == (i, j)).all(1)).sum() for i in members for j in members if i != j]
         expected = np.full(len(counts), 10_000 / len(counts))
         assert stats.chi2.sf((np.square(counts - expected) / expected).sum(), len(counts)) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "classes", "parameter"),
+    [
+        ([[[[0]]]], None, (), "images"),
+        (np.zeros((2, 1, 4, 4)), None, (), "images"),
+        (np.zeros((2, 4, 4), np.uint8), None, (), "images"),
+        (np.zeros((2, 2, 4, 4), np.uint8), None, (), "images"),
+        (np.zeros((0, 1, 4, 4), np.uint8), None, (), "images"),
+        (np.zeros((2, 1, 4, 4), np.uint8), np.zeros(3, int), ("a",), "labels"),
+        (np.zeros((2, 1, 4, 4), np.uint8), np.zeros(2), ("a",), "labels"),
+        (np.zeros((2, 1, 4, 4), np.uint8), [0, 0], ("a",), "labels"),
+        (np.zeros((2, 1, 4, 4), np.uint8), None, ("a",), "labels"),
+    ],
+)
+def test_the_constructor_checks_shapes_and_types(images: Any, labels: Any, classes: Any, parameter: str) -> None:
+    with pytest.raises(InputError) as error:
+        Images(images, labels, classes)
+    assert error.value.parameter == parameter
+    assert "\n" not in str(error.value)
 
 
 def test_pairs_are_seeded_and_differ_between_epochs() -> None:

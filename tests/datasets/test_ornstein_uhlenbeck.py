@@ -55,7 +55,7 @@ def test_seed_and_shapes() -> None:
         ({"volatility": np.nan}, "volatility must be positive"),
         ({"dt": -1.0}, "dt must be positive"),
         ({"steps": 0}, "steps must be a whole number"),
-        ({"volatility": [1.0, 2.0, 3.0]}, "as many of one"),
+        ({"volatility": [1.0, 2.0, 3.0]}, "sequences of the same length"),
         ({"pull": []}, "pull must be positive"),
         ({"random_state": -1}, "random_state must be a whole number"),
     ],
