@@ -1,10 +1,10 @@
 """Videos of a moving dot whose true latents are known, to test whether a model identifies them.
 
-The systems are those of arXiv 2605.03517 (section 4.2 and appendix A), with two differences. Training and test
+The systems are those of arXiv 2605.03517 (section 4.2 and appendix A), with two differences. First, training and test
 videos differ: each video has its own initial phase and its own noise, and the splits draw from independent
-streams; `repeated=True` gives the published behavior instead. And the default field of view holds the whole
+streams; `repeated=True` gives the published behavior instead. Second, the default field of view contains the whole
 trajectory; `rendering="published"` clamps the dot at the border, as published. In the published generator the noise
-type "random_gaussian" passes a mean where a rate is asked for in the wobbly motion; here it is a mean everywhere.
+type "random_gaussian" passes a mean in place of a rate for the wobbly motion; here it is a mean everywhere.
 """
 
 from __future__ import annotations
@@ -86,8 +86,9 @@ def dot_videos(
 ) -> DotVideos:
     """Simulate videos of a dot that moves by a known system.
 
-    Positions follow one of the motions, each video from a random phase, a mixing function turns them into pixels,
-    and Gaussian noise is added to these. A larger set begins with the trajectories of a smaller one of the same seed.
+    Positions follow one of the motions, each video from a random phase. A mixing function maps them to pixels,
+    and Gaussian noise is added to the pixels. A larger set begins with the trajectories of a smaller one of the same
+    seed.
 
     Parameters
     ----------
@@ -105,8 +106,8 @@ def dot_videos(
         0.2, or 0.01 as published, which hides some directions from single precision.
     view : float or None
         Half the width of the field of view, in units of the position; None takes 3 for "published", and for "whole"
-        3 or what the motion needs for so many frames, whichever is more. Sets of different lengths that shall share
-        one mixing function need the same view. Not for "network".
+        the larger of 3 and the extent of the motion in `n_frames` frames. Sets of different lengths need the same
+        view to share one mixing function. Not for "network".
     size : int
         Pixels on a side; a frame has size * size pixels, with "network" too.
     noise : {"gaussian", "random_gaussian", "state_dependent"}
@@ -121,7 +122,7 @@ def dot_videos(
         Split; each has its own independent trajectories and noise. The system and the mixing function are the
         same in all.
     repeated : bool
-        Do as the published generator does, for comparison: all splits have the same trajectories and noise levels,
+        Reproduce the published generator, for comparison: all splits have the same trajectories and noise levels,
         all videos start at phase 0 (the wobbly ones at random), and first frames have the published exceptions.
     random_state : int
         Seed; the same seed gives the same bytes on the same machine.

@@ -1,4 +1,4 @@
-"""Motions beyond the plane: coupled oscillators in 2 to 10 dimensions, and a walk on the sphere."""
+"""Motions in more dimensions: coupled oscillators in 2 to 10 dimensions, and a random walk on the sphere."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from kalmanssl.utils.validation import check_choice, check_condition
 
 __all__ = ["Oscillators", "Sphere"]
 
-_OUTER, _INNER = 0.5, 0.9  # slope far out, and what tanh adds to it at the origin
-_SLOWEST, _FASTER = 0.3, 0.15  # rad per frame of the first rotation, and what each next one adds
-_BURN_IN = 40  # frames before the first: the memory of the start has faded by then
+_OUTER, _INNER = 0.5, 0.9  # slope far from the origin, and the additional slope of tanh at the origin
+_SLOWEST, _FASTER = 0.3, 0.15  # rad per frame of the first rotation, and the increment of each next one
+_BURN_IN = 40  # frames discarded at the start, so that the trajectories are stationary
 _TURN, _TWIST, _TILT = 0.3, 0.8, 0.4  # rad per frame on the sphere
 
 
@@ -26,9 +26,9 @@ class Oscillators(Motion):
     s_t = R f(s_{t-1}) + noise, f(u) = u / 2 + 0.9 tanh(u) in every coordinate, R a rotation: one angle per pair of
     directions (0.3, 0.45, ... rad per frame, none for the odd direction out) in a basis drawn once per number of
     dimensions, so that all coordinates are coupled. The step map is a smooth bijection whose Jacobian R f'(s) has
-    singular values between 0.5 and 1.4 everywhere: full rank, as the theorem of identification asks, and well
-    conditioned. The origin repels, far out the map halves distances: |s| stays bounded in mean square, and the
-    trajectories turn around the origin at a distance of order one per coordinate. They start in the stationary
+    singular values between 0.5 and 1.4 everywhere: full rank, as the identifiability theorem requires, and well
+    conditioned. The origin repels, far from it the map halves distances, so |s| stays bounded in mean square, and the
+    trajectories rotate around the origin at a distance of order one per coordinate. They start in the stationary
     distribution. (The system of the paper's experiment in higher dimensions is not published; this one is ours.)
 
     Attributes
@@ -90,11 +90,12 @@ class Oscillators(Motion):
 
 @dataclass(frozen=True)
 class Sphere(Motion):
-    """A walk on the unit sphere in three dimensions whose steps have a von Mises-Fisher distribution.
+    """A random walk on the unit sphere in three dimensions whose steps have a von Mises-Fisher distribution.
 
-    s_t ~ vMF(m(s_{t-1}), kappa), where m turns a point about the vertical axis by 0.3 + 0.8 z rad (z is its
-    height: a twist, so that m is not linear), then tilts it by 0.4 rad about the first axis. m is a smooth
-    bijection of the sphere that keeps areas, and so does the noise: positions are uniform on the sphere at all times.
+    s_t ~ vMF(m(s_{t-1}), kappa), where m rotates a point about the vertical axis by 0.3 + 0.8 z rad (z is its
+    height, so m is not linear), then rotates it by 0.4 rad about the first axis. m is a smooth
+    bijection of the sphere that preserves areas, and so does the noise, so positions are uniform on the sphere at all
+    times.
 
     Attributes
     ----------
@@ -152,7 +153,7 @@ class Sphere(Motion):
 
 
 def _from_pole(points: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """Carry points around the north pole to around a direction, by an isometry of the sphere."""
+    """Map points around the north pole to points around a direction, by an isometry of the sphere."""
     # A reflection that takes the pole to -direction or to direction, whichever is farther from it, hence stable.
     side = np.where(direction[..., 2:] < 0, -1.0, 1.0)
     normal = side * direction

@@ -1,7 +1,7 @@
-"""How the dot of a video moves: what every motion offers, and the motions in the plane.
+"""Motions of the dot in a video: the base class, and the motions in two dimensions.
 
-A motion draws trajectories, each with its own initial phase, and knows the mean of the next position given the
-past: what a perfect predictor would say, against which a learned one can be held.
+A motion draws trajectories, each with its own initial phase, and computes the conditional mean of the next position
+given the past, which is the reference for a learned predictor.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Trajectories:
 
 @dataclass(frozen=True)
 class Motion:
-    """What every motion has; the settings of a motion are its fields.
+    """Base class of motions; the settings of a motion are its fields.
 
     Attributes
     ----------
@@ -69,18 +69,18 @@ class Motion:
         check_condition("dims", self.dims, self.dims == 2, "2 for this motion ('oscillators' has 2 to 10)")
 
     def extent(self, n_frames: int) -> float:
-        """Bound on the absolute value of each coordinate over so many frames (all but certain, with noise)."""
+        """Bound on the absolute value of each coordinate over `n_frames` frames (with noise, almost certain)."""
         return 1.0
 
     def draw(self, seed: np.random.SeedSequence, n_videos: int, n_frames: int, published: bool) -> Trajectories:
-        """Draw trajectories; more videos of the same seed begin with the fewer.
+        """Draw trajectories; a larger draw begins with the trajectories of a smaller one of the same seed.
 
         Parameters
         ----------
         seed : numpy.random.SeedSequence
-            All randomness comes from it.
+            Seed of all random numbers.
         n_videos, n_frames : int
-            How many, and how long.
+            Number of videos, and of frames in each.
         published : bool
             Start where the published generator starts, instead of at a random phase.
         """
@@ -124,14 +124,14 @@ def _after_first(expected: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Circular(Motion):
-    """Around the unit circle: a turn by 2 pi dt / period, isotropic Gaussian noise, back to the circle, a jump.
+    """Around the unit circle: rotation by 2 pi dt / period, isotropic Gaussian noise, projection, jumps.
 
     Attributes
     ----------
     period, dt : float
-        Time of a lap, and of a frame.
+        Duration of a lap, and of a frame.
     process_variance : float
-        Variance of the noise in each coordinate, before the position is brought back to the circle.
+        Variance of the noise in each coordinate, before the position is projected onto the circle.
     jump_rate : float
         Probability that a frame, from the second on, is a jump of +135 degrees.
     """
@@ -152,7 +152,7 @@ class Circular(Motion):
         first, noise, jump = (np.random.default_rng(s) for s in seed.spawn(3))
         jumps = jump.random((n_videos, n_frames)) < self.jump_rate
         jumps[:, 0] = False
-        # In the frame that turns along, isotropic noise is the same noise: only its angle is kept.
+        # Isotropic noise is the same in the rotating frame; only its angle remains after the projection.
         angle = np.zeros((n_videos, n_frames))
         if self.process_variance > 0:
             shift = np.sqrt(self.process_variance) * noise.standard_normal((n_videos, n_frames, 2))
@@ -166,9 +166,9 @@ class Circular(Motion):
         return Trajectories(position, predicted, np.mod(phase, 2.0 * np.pi), jumps if self.jump_rate > 0 else None)
 
     def step(self, position: np.ndarray) -> np.ndarray:
-        """Mean of the next position, (..., 2): a turn, shortened by the spread of the angle and by the jumps.
+        """Mean of the next position, (..., 2): a rotation, shortened by the noise of the angle and by the jumps.
 
-        The mean length of a Gaussian N(e, v I) brought to the circle, |e| = 1, is
+        The mean length of a Gaussian N(e, v I) projected onto the circle, |e| = 1, is
         sqrt(pi / (8 v)) exp(-1 / (4 v)) (I_0 + I_1)(1 / (4 v)) (Mardia & Jupp, Directional Statistics, 3.5.6).
         """
         turn = np.exp(2j * np.pi * self.dt / self.period) * (1.0 + self.jump_rate * (_JUMP - 1.0))
@@ -243,8 +243,8 @@ class Wobbly(Motion):
 
     With polar coordinates r, theta: dr/dt = a k cos(k (theta - theta_0)), dtheta/dt = 1, k = 4, a = 1/2,
     theta_0 = -3 pi / 8; a frame is one Runge-Kutta step of fourth order of length dt, plus noise. The flow keeps
-    r - a sin(k (theta - theta_0)), so that nothing holds the radius and the noise carries it outward; steps of 0.3
-    keep it only roughly at radii below 1, since the field is singular at the origin. Starts are uniform on the unit
+    r - a sin(k (theta - theta_0)), so the radius has no restoring force and the noise drives it outward; steps of 0.3
+    conserve it only roughly at radii below 1, since the field is singular at the origin. Starts are uniform on the unit
     circle. (arXiv 2605.03517, equation 16.)
 
     Attributes
@@ -268,7 +268,7 @@ class Wobbly(Motion):
         check_choice("process_noise", self.process_noise, tuple(PROCESS_NOISES))
 
     def extent(self, n_frames: int) -> float:
-        """Bound that fewer than one video in ten thousand passes: the radius diffuses like a walk in the plane."""
+        """Bound exceeded by fewer than one video in ten thousand: the radius diffuses like a random walk."""
         return 1.0 + 2.0 * _WOBBLE + 4.0 * np.sqrt(self.process_variance * n_frames)
 
     def draw(self, seed: np.random.SeedSequence, n_videos: int, n_frames: int, published: bool) -> Trajectories:

@@ -1,4 +1,4 @@
-"""Process noises of one variance and several shapes: the Gaussian that the theorems ask for, and departures from it."""
+"""Process noise of unit variance: the Gaussian that the identifiability theorems assume, and other distributions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _student_t(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _mixture(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    # A component and its value are drawn one after the other, so that a longer draw begins with a shorter one.
+    # Components and values come from separate streams, so that a longer draw begins with a shorter one.
     uniform, normal = rng.spawn(2)
     mode = np.where(uniform.random(shape) < 0.5, -_MODE, _MODE)
     return mode + np.sqrt(1.0 - _MODE**2) * normal.standard_normal(shape)
@@ -45,7 +45,7 @@ PROCESS_NOISES: Mapping[str, Callable[[np.random.Generator, tuple[int, ...]], np
         "mixture": _mixture,
     }
 )
-"""Shapes by name: Student's t has 5 degrees of freedom, the mixture two Gaussians at +-0.8 of its deviation."""
+"""Distributions by name. Student's t has 5 degrees of freedom; the mixture has two Gaussians at +-0.8."""
 
 
 def unit_noise(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -56,7 +56,7 @@ def unit_noise(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> n
     kind : str
         A key of `PROCESS_NOISES`.
     rng : numpy.random.Generator
-        Where the values come from.
+        Generator of the values.
     shape : tuple of int
         Shape of the draw; a draw with more rows begins with the draw with fewer.
 

@@ -1,7 +1,7 @@
 """From positions to pixels: a Gaussian dot, a swirl of the picture, or a random network.
 
 Each is a deterministic function g of the position, without noise. `DotImage` is injective wherever the dot is
-inside the field of view and is not where a clamp holds it at the border; `RandomNetwork` is injective everywhere,
+inside the field of view, but not where the dot is clamped at the border; `RandomNetwork` is injective everywhere,
 in practice with a slope that is not too small.
 """
 
@@ -34,7 +34,7 @@ class Mixing(Protocol):
 
 @dataclass(frozen=True)
 class DotImage:
-    """Picture of a Gaussian dot of peak 1, a tenth of the picture wide, swirled if wanted.
+    """Picture of a Gaussian dot of peak 1, a tenth of the picture wide, optionally swirled.
 
     Pixel (i, j) of the picture is exp(-((i - p_x)^2 + (j - p_y)^2) / (2 w^2)), w = size / 10, with
     p = (s + view) size / (2 view): a position s in [-view, view] lies on the picture, 0 in its middle. The first
@@ -47,8 +47,10 @@ class DotImage:
     view : float
         Half the width of the field of view, in units of the position.
     clamped : bool
-        Hold the dot's center on the picture, p in [0, size - 1], as the published generator does (with a view of 3
-        and 10 pixels: positions in [-3, 2.4]). Positions beyond all look like the border. Otherwise the dot leaves.
+        Clamp the center of the dot to the picture, p in [0, size - 1], as the published generator does (with a view
+        of 3
+        and 10 pixels: positions in [-3, 2.4]). All positions beyond look like the border. If false, the dot can leave
+        the picture.
     swirled : bool
         Swirl the picture, see `swirl_matrix`.
     """
@@ -70,7 +72,7 @@ class DotImage:
             p = (position[part] + self.view) * (self.size / (2.0 * self.view))
             if self.clamped:
                 p = np.clip(p, 0.0, self.size - 1.0)
-            # Far off the picture every pixel is 0; the bound keeps the square finite.
+            # Far from the picture every pixel is 0; the bound keeps the square finite.
             p = np.clip(p, -1e3 * self.size, 1e3 * self.size).astype(np.float32)
             away = (grid - p.T[:, None, :]) / np.float32(0.1 * self.size)
             profile = np.exp(-0.5 * away * away)
@@ -129,9 +131,10 @@ class RandomNetwork:
 
     Four layers of max(5, 2 dims) units with weights that are orthogonal (semi-orthogonal in the first), biases
     uniform in +-1 / sqrt(inputs) and leaky rectifiers, then a linear layer to the pixels, uniform in
-    +-1 / sqrt(units), without bias. Each layer is injective, hence the whole is. How well depends on the slope of
-    the rectifiers: with the published 0.01 the pixels move up to 10^5 times less in one direction than in another,
-    which single precision all but loses; with 0.2 up to some 200 times less.
+    +-1 / sqrt(units), without bias. Each layer is injective, hence the network is too. Its conditioning depends on
+    the slope
+    of the rectifiers: with the published 0.01 the pixels move up to 10^5 times less in one direction than in another,
+    which is almost lost in single precision; with 0.2 up to about 200 times less.
 
     Attributes
     ----------
@@ -149,7 +152,7 @@ class RandomNetwork:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, dims: int, pixels: int, slope: float) -> RandomNetwork:
-        """Draw a network from so many latents to at least as many pixels as it has units."""
+        """Draw a network from `dims` latents to `pixels` pixels, at least as many as it has units."""
         units = max(5, 2 * dims)
         weights, biases = [], []
         for inputs in (dims, units, units, units):

@@ -1,4 +1,4 @@
-"""The face of the data set: seeds, splits, noise, streams, speed, bad input."""
+"""`dot_videos`: seeds, splits, noise, streams, speed and invalid arguments."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_pixel_noise_differs_between_splits_and_videos(motion: str) -> None:
 
 
 @pytest.mark.parametrize("motion", MOTIONS)
-def test_repeated_does_as_published(motion: str) -> None:
+def test_repeated_reproduces_the_published_generator(motion: str) -> None:
     train, test = (
         dot_videos(motion, n_videos=n, noise="random_gaussian", noise_variance=0.3, split=s, repeated=True)
         for s, n in (("train", 20), ("test", 8))
@@ -105,7 +105,7 @@ def test_noise_levels_have_their_means_and_pixels_their_variance() -> None:
         assert (noise[data.noise_variance == 0] == 0).all()
 
 
-def test_wobbly_videos_are_clean_by_default() -> None:
+def test_wobbly_videos_have_no_pixel_noise_by_default() -> None:
     data = dot_videos("wobbly", n_videos=5)
     np.testing.assert_array_equal(data.videos, data.render(data.position))
 
@@ -122,7 +122,7 @@ def test_stream_is_fresh_repeatable_and_can_start_later() -> None:
     assert np.abs(test.position - batches[0].position).max() > 0.1
 
 
-def test_stream_of_noise_goes_round_the_set_with_new_pixels() -> None:
+def test_stream_of_noise_repeats_the_trajectories_with_new_pixels() -> None:
     data = dot_videos("square", n_videos=10)
     batches = list(itertools.islice(data.stream(4, fresh="noise"), 10))
     index = {path.tobytes(): i for i, path in enumerate(data.position)}
@@ -144,7 +144,7 @@ def test_trajectories_alone_draw_no_pixels() -> None:
 
 
 @pytest.mark.parametrize("preset", ["inferred_noise", "wobbly", "dimensions"])
-def test_a_hundred_thousand_frames_a_second(preset: str) -> None:
+def test_speed_is_above_a_hundred_thousand_frames_per_second(preset: str) -> None:
     """Reaches seven times this figure and more on one core; CPU time, so that a busy machine does not fail it."""
     spent = []
     for seed in range(4):
@@ -187,13 +187,13 @@ BAD = [
 
 
 @pytest.mark.parametrize(("settings", "message"), BAD)
-def test_bad_settings(settings: dict[str, Any], message: str) -> None:
+def test_invalid_settings_raise(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         dot_videos(**settings)
     assert "\n" not in str(caught.value)
 
 
-def test_bad_calls() -> None:
+def test_invalid_arguments_of_methods_raise() -> None:
     data = dot_videos("wobbly", n_videos=2, n_frames=3)
     with pytest.raises(InputError, match=r"position must have shape \(\.\.\., 2\), got \(4, 3\)"):
         data.render(np.zeros((4, 3)))

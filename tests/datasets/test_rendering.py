@@ -31,7 +31,7 @@ def dot(position: np.ndarray, size: int, view: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("size", "view"), [(10, 3.0), (10, 6.0), (16, 3.0), (7, 2.0)])
-def test_the_dot(size: int, view: float) -> None:
+def test_rendered_dot_equals_the_formula(size: int, view: float) -> None:
     data = dot_videos("circular", n_videos=1, n_frames=1, size=size, view=view)
     points = grid(1.1 * view, 7)
     expected = np.stack([dot(p, size, view).ravel() for p in points])
@@ -138,7 +138,7 @@ def test_the_network_mixes_nonlinearly_and_the_published_one_hides_directions() 
     assert r2 < 0.9
 
 
-def test_the_network_is_that_of_the_seed_in_both_splits_and_another_for_another_seed() -> None:
+def test_the_network_depends_on_the_seed_and_not_on_the_split() -> None:
     points = np.random.default_rng(0).normal(size=(50, 5))
     train, test = (dot_videos("oscillators", n_videos=1, split=s).render(points) for s in ("train", "test"))
     other = dot_videos("oscillators", n_videos=1, random_state=1).render(points)
