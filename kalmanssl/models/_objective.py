@@ -1,14 +1,16 @@
-"""Latent distribution matching: alignment + uniformity.
+"""The objective of latent distribution matching: alignment plus uniformity.
 
-The objective is to be maximized; every member of the family is a choice of four things:
+The objective is maximized. It is determined by four choices:
 
-* the conditional distribution that the latents should follow (a pair model or a predictor) gives the *alignment*,
-  the mean log-density of the latents under it;
-* an entropy estimator gives the *uniformity*;
-* ``mutual_information`` switches between matching the joint distribution (the entropy of a latent *given* the other
-  one, or its past) and matching plus maximizing the information between the two (the entropy of a latent alone);
-* the distribution that the latent which is given should follow itself: one of the model, or, as in every predictive
-  model, whatever it is (the empirical prior).
+* the conditional distribution of the latents (a pair model or a predictor): the *alignment* is the mean log-density of
+the
+  latents under it;
+* the entropy estimator, which gives the *uniformity*;
+* ``mutual_information``: without it, the joint distribution is matched, and the entropy is that of a latent *given* the
+  other one, or its past. With it, the information between the two is also maximized, and the entropy is that of a
+  latent alone;
+* the prior of the latent on which the other one is conditioned: a distribution of the model, or the empirical
+  distribution, as in all predictive models.
 
 Source: LDM paper, Eq. 5 and 6 (pairs), 12 and 13 (sequences), 14 and 54 (stop-gradient), 19, 20 and 57 (empirical
 prior).
@@ -30,41 +32,47 @@ __all__ = ["LDM", "Terms"]
 
 @dataclass(frozen=True)
 class Terms:
-    """The two terms of the objective, scalars in nats per pair or time step."""
+    """Terms of the objective, scalars in nats per pair or time step.
+
+    Attributes
+    ----------
+    alignment : Tensor
+        Mean log-density of the latents under the conditional distribution.
+    entropy : Tensor
+        Estimated entropy of the latents.
+    """
 
     alignment: Tensor
     entropy: Tensor
 
     @property
     def loss(self) -> Tensor:
-        """What training minimizes, -(alignment + entropy)."""
+        """Training loss, -(alignment + entropy)."""
         return -(self.alignment + self.entropy)
 
 
 @dataclass(frozen=True)
 class LDM:
-    """Latent distribution matching for latents z' under a conditional P(z' | z).
+    """Objective of latent distribution matching for latents z' with conditional distribution P(z' | z).
 
-    A sequence is the pair of (past, present). Its entropies are those of the latents pooled over time and over the
-    sequences of the batch: time is treated as random, so that the objective is that of a stationary process even where
-    all sequences follow one path.
+    A sequence is treated as pairs of (past, present). Its entropies are estimated from the latents of all time steps
+    and all sequences of the batch, as for a stationary process.
 
     Parameters
     ----------
     entropy : entropy estimator
-        `StopGradientEntropy` (stop-gradient) estimates the entropy given the other latent, or the whole past, with the
-        model's own conditional and therefore belongs to ``mutual_information=False``. Any estimator that works on
-        samples serves both: without mutual information the past of a sequence is summarized by the latent of the step
-        before, H[z_t, z_{t-1}] - H[z_{t-1}].
+        `StopGradientEntropy` estimates the entropy given the other latent, or given the whole past, with the
+        conditional distribution of the model; it requires ``mutual_information=False``. All other estimators can be
+        used with both settings. Without mutual information, they condition a sequence on the previous latent only:
+        H[z_t, z_{t-1}] - H[z_{t-1}].
     mutual_information : bool
-        True adds the maximization of the information between the two (contrastive predictive coding is this setting
-        with a kernel density estimator).
+        Whether to maximize the mutual information as well. Contrastive predictive coding uses it with a kernel density
+        estimator.
 
     Raises
     ------
     InputError
-        If `entropy` is no estimator, or the stop-gradient one is combined with mutual information: it has no entropy of
-        a latent alone.
+        If `entropy` is not an estimator, or `StopGradientEntropy` is combined with mutual information.
     """
 
     entropy: EntropyEstimator | StopGradientEntropy
@@ -73,12 +81,14 @@ class LDM:
     def __post_init__(self) -> None:
         if not isinstance(self.entropy, EntropyEstimator | StopGradientEntropy):
             raise InputError(
-                f"entropy must be an estimator, got {self.entropy!r}: kalmanssl.entropy.make_entropy makes one by name"
+                f"entropy must be an estimator, got {self.entropy!r}; kalmanssl.entropy.make_entropy makes one by name",
+                parameter="entropy",
             )
         if self.mutual_information and isinstance(self.entropy, StopGradientEntropy):
             raise InputError(
-                "the stop-gradient entropy estimates H[z_t | past] only, so it cannot maximize mutual information: "
-                "use mutual_information=False, or an estimator on samples ('knn', 'logdet', 'kde')"
+                "the stop-gradient entropy estimates only H[z_t | past], so it cannot maximize mutual information: "
+                "use mutual_information=False, or an estimator on samples ('knn', 'logdet', 'kde')",
+                parameter="mutual_information",
             )
 
     def __call__(
@@ -91,16 +101,20 @@ class LDM:
         latent : (batch, time, dim), or (pairs, dim)
             Sequences of latents, or the latents z' of pairs.
         conditional : Conditional
-            Distribution of each of them given its past or the other latent of the pair.
+            Distribution of each latent given its past, or given the other latent of the pair.
         given : (pairs, dim), optional
-            For pairs, the other latent z.
+            The other latents z of pairs.
         log_prior : (pairs,), optional
-            log P(z) under the model, which then is a model of z too: the joint distribution is matched, F = ⟨log P(z) +
-            log P(z' | z)⟩ + H[z, z'] (Eq. 5), or with mutual information ... + H[z] + H[z'] (Eq. 6).
+            log P(z) under the model. The joint distribution is then matched, F = ⟨log P(z) + log P(z' | z)⟩ + H[z, z']
+            (Eq. 5), or with mutual information ... + H[z] + H[z'] (Eq. 6). Without it, the prior is the empirical one.
+
+        Returns
+        -------
+        Terms
         """
         alignment = conditional.log_prob(latent).mean()
         if isinstance(self.entropy, StopGradientEntropy) and log_prior is None and not latent.requires_grad:
-            return Terms(alignment, -alignment.detach())  # nothing is left for the entropy to give but its value
+            return Terms(alignment, -alignment.detach())  # the entropy has no gradient, only a value
         if log_prior is not None:
             alignment = alignment + log_prior.mean()
         return Terms(alignment, self._entropy(latent, conditional, given, with_prior=log_prior is not None))
@@ -112,7 +126,8 @@ class LDM:
         if isinstance(self.entropy, StopGradientEntropy):
             if with_prior:
                 raise InputError(
-                    "the stop-gradient entropy estimates H[z' | z] only, so the prior of z must be the empirical one"
+                    "the stop-gradient entropy estimates only H[z' | z], so the prior of z must be the empirical one",
+                    parameter="entropy",
                 )
             return self.entropy(latent, conditional)
         if self.mutual_information:

@@ -1,8 +1,8 @@
-"""Networks from data to latents: a perceptron on single bins, and one on a causal window of bins.
+"""Encoders from data to latents: a multilayer perceptron on single bins, and one on a causal window of bins.
 
-An encoder is any `torch.nn.Module` from (batch, time, features) to (batch, time, latent); `check_encoder`
-tells whether one fits. For spike counts, single bins leave the smoothing over time to the filter, which knows
-how uncertain each bin is; an encoder that smooths hides its noise from the filter.
+An encoder is any `torch.nn.Module` from (batch, time, features) to (batch, time, latent); `check_encoder` checks a
+module. For spike counts, an encoder of single bins leaves temporal smoothing to the filter, which knows the uncertainty
+of each bin. An encoder that smooths over time produces correlated noise, which the filter does not model.
 """
 
 from __future__ import annotations
@@ -20,30 +20,36 @@ __all__ = ["MLPEncoder", "Normalize", "UnitDropout", "WindowEncoder", "check_enc
 
 
 class Normalize(nn.Module):
-    """Normalize counts for a network: square root, then division by the norm over the units.
+    """Normalize each bin: square root of the counts, then division by the norm over units.
 
-    The square root makes the variance of Poisson counts nearly constant (about 1/4). Dividing by the
-    Euclidean norm, x / (‖x‖ + c), leaves only *which* units fired, a cosine geometry, and takes the
-    population's overall rate out; a noise head that should follow the spike count must be given the counts
-    themselves. A bin without spikes stays the zero vector, with finite gradients.
+    The square root makes the variance of Poisson counts nearly constant (about 1/4). Division by the Euclidean norm,
+    x / (‖x‖ + c), removes the overall rate of the population and keeps the pattern of active units. A noise head that
+    should depend on the spike count therefore needs the counts before normalization. A bin without spikes stays zero,
+    with finite gradients.
 
     Parameters
     ----------
     transform : {"none", "sqrt"}
-        What is done to each entry; "sqrt" refuses negative ones.
+        Transformation of each entry; "sqrt" requires non-negative values.
     unit_norm : bool
-        Divide each bin's vector by its norm.
+        Whether to divide each bin by its norm.
     norm_offset : float
-        The c above, in units of the transformed data. With a value near the norm of a typical bin, bins
-        with few spikes keep a small norm instead of being scaled to norm one.
+        Constant c in the division, in units of the transformed data. With a value close to the norm of a typical bin,
+        bins with few spikes keep a small norm.
+
+    Raises
+    ------
+    InputError
+        If a setting is not valid; in `forward`, if "sqrt" is applied to negative values.
     """
 
     def __init__(self, transform: str = "none", unit_norm: bool = False, norm_offset: float = 1e-3) -> None:
         super().__init__()
         if transform not in ("none", "sqrt"):
-            raise InputError(f"transform must be 'none' or 'sqrt', got {transform!r}")
+            raise InputError(f"transform must be 'none' or 'sqrt', got {transform!r}", parameter="transform")
         if not norm_offset > 0:
-            raise InputError(f"norm_offset must be positive (bins without spikes have norm 0), got {norm_offset}")
+            message = f"norm_offset must be positive (bins without spikes have norm 0), got {norm_offset}"
+            raise InputError(message, parameter="norm_offset")
         self.transform, self.unit_norm, self.norm_offset = transform, unit_norm, norm_offset
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,10 +57,11 @@ class Normalize(nn.Module):
         if self.transform == "sqrt":
             if bool((x < 0).any()):
                 raise InputError(
-                    f"transform='sqrt' is for counts, but the input goes down to {float(x.min()):g}: "
-                    "use transform='none' for signals that can be negative"
+                    f"transform='sqrt' is for counts, but the input has a minimum of {float(x.min()):g}: "
+                    "use transform='none' for signals that can be negative",
+                    parameter="transform",
                 )
-            # The slope of the square root is infinite at 0, where most counts are; take it as 0 there.
+            # The slope of the square root is infinite at 0, where most counts are; 0 is used there instead.
             positive = x > 0
             x = torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
         if self.unit_norm:
@@ -62,70 +69,74 @@ class Normalize(nn.Module):
         return x
 
     def extra_repr(self) -> str:
-        """Settings, for printing."""
+        """Return the settings for printing."""
         return f"transform={self.transform!r}, unit_norm={self.unit_norm}, norm_offset={self.norm_offset}"
 
 
 class UnitDropout(nn.Module):
-    """Set whole units to zero for a whole sequence in training, so that no latent depends on a single unit.
+    """Set whole units to zero for a whole sequence in training.
 
-    What is left is scaled up by 1/(1 − p), as in ordinary dropout. Units drop out and drift away over a
-    recording, which dropout of single entries does not resemble.
+    The remaining units are multiplied by 1/(1 − p), as in ordinary dropout. In recordings, units disappear for long
+    periods, which ordinary dropout of single entries does not simulate.
 
     Parameters
     ----------
     p : float
-        Probability that a unit is silent, in [0, 1).
+        Probability that a unit is set to zero, in [0, 1).
     """
 
     def __init__(self, p: float = 0.0) -> None:
         super().__init__()
         if not 0 <= p < 1:
-            raise InputError(f"the dropout of units must lie in [0, 1), got {p}")
+            raise InputError(f"unit_dropout must be in [0, 1), got {p}", parameter="unit_dropout")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop units of `x` (batch, time, units); unchanged in evaluation mode."""
+        """Drop units of `x` (batch, time, units) in training mode."""
         if not self.training or self.p == 0:
             return x
         keep = torch.empty_like(x[..., :1, :]).bernoulli_(1 - self.p)
         return x * keep / (1 - self.p)
 
     def extra_repr(self) -> str:
-        """Settings, for printing."""
+        """Return the settings for printing."""
         return f"p={self.p}"
 
 
 class WindowEncoder(nn.Module):
-    """Perceptron on the present bin and the `window − 1` bins before it.
+    """Multilayer perceptron on the current bin and the `window − 1` previous bins.
 
-    Before the start of a sequence the window holds zeros (bins without spikes), so the first `window − 1`
-    outputs of every sequence are less informed than the rest.
+    Bins before the start of a sequence are zero, so the first `window − 1` outputs of each sequence have less
+    information.
 
     Parameters
     ----------
     in_features : int
-        Units or channels of a bin.
+        Number of units or channels.
     latent_dim : int
         Dimension of the latents.
     window : int
-        Bins that each output sees, itself included.
+        Number of bins per output, including the current one.
     hidden : sequence of int
         Widths of the hidden layers (ReLU); empty for a linear encoder.
     transform, unit_norm, norm_offset
         Normalization of each bin, see `Normalize`.
     dropout : float
-        Probability that a single entry of the input is dropped in training: like thinned spikes, noise that
-        is independent between bins and which the filter sees.
+        Probability that a single entry of the input is set to zero in training. This noise is independent between bins.
     unit_dropout : float
-        Probability that a unit is silent for a whole sequence in training, see `UnitDropout`.
+        Probability that a unit is set to zero for a whole sequence in training, see `UnitDropout`.
     random_state : int, optional
-        Seed of the initial weights; without one they come from torch's generator. Dropout always does.
+        Seed of the initial weights; by default torch's global generator is used. Dropout always uses the latter.
 
     Attributes
     ----------
     n_features : int
-        Width of what `features` returns.
+        Number of features that `features` returns per bin.
+
+    Raises
+    ------
+    InputError
+        If a setting is not valid.
     """
 
     def __init__(
@@ -144,9 +155,9 @@ class WindowEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if window < 1:
-            raise InputError(f"window must be at least 1 bin, got {window}")
+            raise InputError(f"window must be at least 1 bin, got {window}", parameter="window")
         if not 0 <= dropout < 1:
-            raise InputError(f"dropout must lie in [0, 1), got {dropout}")
+            raise InputError(f"dropout must be in [0, 1), got {dropout}", parameter="dropout")
         self.in_features, self.latent_dim, self.window = in_features, latent_dim, window
         self.n_features = window * in_features
         self.network = mlp((self.n_features, *hidden, latent_dim), random_state=random_state)
@@ -155,19 +166,19 @@ class WindowEncoder(nn.Module):
         self.unit_dropout = UnitDropout(unit_dropout)
 
     def features(self, x: Tensor) -> Tensor:
-        """Return what the network sees of `x` (batch, time, in_features): (batch, time, n_features).
+        """Return the input of the network, (batch, time, n_features), for data `x` (batch, time, in_features).
 
-        The newest bin comes first. A noise head can be given the same.
+        It has the normalized bins of the window, the current bin first. Noise heads can use the same features.
 
         Raises
         ------
         InputError
-            If `x` has another shape, or negative entries under a square root.
+            If the shape of `x` is wrong, or it has negative values and `transform` is "sqrt".
         """
         if x.ndim != 3 or x.shape[-1] != self.in_features:
             raise InputError(
                 f"the encoder takes (batch, time, {self.in_features}), got {tuple(x.shape)}: "
-                "give the units that it was built for, one row for each bin"
+                "use the units that it was built for, one row per bin"
             )
         x = self.normalize(self.dropout(self.unit_dropout(x)))
         padded = nn.functional.pad(x, (0, 0, self.window - 1, 0))
@@ -180,9 +191,12 @@ class WindowEncoder(nn.Module):
 
 
 class MLPEncoder(WindowEncoder):
-    """Perceptron on single bins, the encoder of the LDM paper: one hidden layer of 100 ReLU units.
+    """Multilayer perceptron on single bins; by default with one hidden layer of 100 ReLU units, as in the LDM paper.
 
-    Parameters as for `WindowEncoder`, without the window.
+    Parameters
+    ----------
+    in_features, latent_dim, hidden, transform, unit_norm, norm_offset, dropout, unit_dropout, random_state
+        As for `WindowEncoder`.
     """
 
     def __init__(
@@ -213,25 +227,23 @@ class MLPEncoder(WindowEncoder):
 
 
 def check_encoder(module: nn.Module, in_features: int, latent_dim: int, *, batch: int = 2, time: int = 64) -> None:
-    """Run random counts through an encoder and complain if it is not one.
+    """Check an encoder by applying it to random counts.
 
-    It runs in evaluation mode without gradients; the modes of the module and torch's generator are left as
-    they were.
+    It is applied in evaluation mode without gradients. The mode of the module and torch's generator stay unchanged.
 
     Parameters
     ----------
     module : nn.Module
-        Takes (batch, time, in_features), returns (batch, time, latent_dim).
+        Maps (batch, time, in_features) to (batch, time, latent_dim).
     in_features, latent_dim : int
-        What goes in and what should come out.
+        Numbers of input features and of latents.
     batch, time : int
-        Size of the trial.
+        Shape of the random input.
 
     Raises
     ------
     InputError
-        If it is no module, fails on the trial, or returns another shape, another type or values that are not
-        finite.
+        If it is not a module, raises an error, or returns a wrong shape, a wrong type, NaN or infinity.
     """
     if not isinstance(module, nn.Module):
         raise InputError(f"the encoder must be a torch.nn.Module instance, got {module!r}")
@@ -254,7 +266,7 @@ def check_encoder(module: nn.Module, in_features: int, latent_dim: int, *, batch
     if z.shape != (batch, time, latent_dim):
         raise InputError(
             f"the encoder {name} must return (batch={batch}, time={time}, latent_dim={latent_dim}), "
-            f"got {tuple(z.shape)}: one latent for each bin, or another latent_dim"
+            f"got {tuple(z.shape)}: return one latent vector per bin, or change latent_dim"
         )
     if not bool(torch.isfinite(z).all()):
         raise InputError(f"the encoder {name} returns NaN or infinity on small counts: check its weights and divisions")

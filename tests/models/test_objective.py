@@ -67,7 +67,7 @@ def test_stop_gradient_objective_has_the_gradient_of_predicting_fixed_targets():
 
 
 def test_an_entropy_is_no_name():
-    with pytest.raises(InputError, match=r"entropy must be an estimator, got 'knn': .*make_entropy makes one by name"):
+    with pytest.raises(InputError, match=r"entropy must be an estimator, got 'knn'; .*make_entropy makes one by name"):
         LDM("knn")
 
 

@@ -1,4 +1,4 @@
-"""Encoders: shapes, causality, gradients, seeds, and validation of user-defined encoders."""
+"""Encoders: normalization, dropout, windows and input validation."""
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ def test_normalize_gradcheck(transform):
 @pytest.mark.parametrize("kind", ["mlp", "window"])
 @pytest.mark.parametrize("hidden", [(), (11,), (11, 5)])
 def test_shapes_and_gradients(kind, hidden):
-    encoder = make(kind, hidden=hidden, transform="sqrt", unit_norm=True)
+    encoder = make(kind, hidden=hidden, transform="sqrt", unit_norm=True, random_state=0)
     x = counts()
     z = encoder(x)
     assert z.shape == (3, 20, 2)
@@ -170,7 +170,7 @@ def test_check_encoder_accepts_any_module_and_leaves_no_trace():
         (len, "the encoder must be a torch.nn.Module instance, got <built-in function len>"),
         (nn.Linear, "the encoder must be a torch.nn.Module instance"),
         (nn.Linear(6, 2), r"the encoder Linear fails on an input of shape \(batch=2, time=64, features=7\): mat1"),
-        (nn.Linear(7, 3), r"Linear must return \(batch=2, time=64, latent_dim=2\), got \(2, 64, 3\): one latent for"),
+        (nn.Linear(7, 3), r"Linear must return \(batch=2, time=64, latent_dim=2\), got \(2, 64, 3\): return one latent vector"),
         (Wrap(lambda x: x[:, ::2, :2]), r"got \(2, 32, 2\)"),
         (Wrap(lambda x: (x, x)), "must return a tensor of floats, got tuple"),
         (Wrap(lambda x: x[..., :2].long()), "must return a tensor of floats, got torch.int64"),
@@ -188,9 +188,9 @@ def test_check_encoder_refuses(module, message):
     [
         (lambda: Normalize("log"), "transform must be 'none' or 'sqrt', got 'log'"),
         (lambda: Normalize(norm_offset=0.0), "norm_offset must be positive .* got 0.0"),
-        (lambda: Normalize("sqrt")(torch.tensor([1.0, -2.0])), "goes down to -2: use transform='none'"),
-        (lambda: UnitDropout(1.0), r"dropout of units must lie in \[0, 1\), got 1.0"),
-        (lambda: MLPEncoder(7, 2, dropout=1.5), r"dropout must lie in \[0, 1\), got 1.5"),
+        (lambda: Normalize("sqrt")(torch.tensor([1.0, -2.0])), "minimum of -2: use transform='none'"),
+        (lambda: UnitDropout(1.0), r"unit_dropout must be in \[0, 1\), got 1.0"),
+        (lambda: MLPEncoder(7, 2, dropout=1.5), r"dropout must be in \[0, 1\), got 1.5"),
         (lambda: WindowEncoder(7, 2, 0), "window must be at least 1 bin, got 0"),
         (lambda: MLPEncoder(7, 0), r"every layer needs at least one unit, got widths \(7, 100, 0\)"),
         (lambda: mlp((3,)), "a network needs an input and an output width, got "),

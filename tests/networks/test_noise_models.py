@@ -218,7 +218,7 @@ def test_weights_survive_a_copy_and_a_state_dict(name):
         (lambda: VarianceNetwork(1, 2), "in_features must be a whole number, at least 2; got 1"),
         (lambda: InputNoise(4, 2)(features(torch.zeros(1, 5, 3))), r"features must have 4 columns, .*\(1, 5, 3\)"),
         (lambda: InputNoise(4, 2)(NoiseContext()), "features is missing in the context"),
-        (lambda: InputNoise(4, 2, transform="sqrt")(features(-torch.ones(1, 5, 4))), "goes down to -1"),
+        (lambda: InputNoise(4, 2, transform="sqrt")(features(-torch.ones(1, 5, 4))), "minimum of -1"),
         (lambda: VarianceNetwork(4, 2)(features(torch.zeros(5))), r"features must have 4 columns, .*\(5,\)"),
         (lambda: StateNoise(4, 2)(NoiseContext(state=torch.zeros(1, 3))), r"state must have 4 columns, .*\(1, 3\)"),
         (

@@ -24,7 +24,7 @@ from kalmanssl.utils.validation import check_positive
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["read_nwb"]
+__all__ = ["open_nwb", "read_nwb"]
 
 
 @contextmanager
