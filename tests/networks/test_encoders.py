@@ -170,7 +170,10 @@ def test_check_encoder_accepts_any_module_and_leaves_no_trace():
         (len, "the encoder must be a torch.nn.Module instance, got <built-in function len>"),
         (nn.Linear, "the encoder must be a torch.nn.Module instance"),
         (nn.Linear(6, 2), r"the encoder Linear fails on an input of shape \(batch=2, time=64, features=7\): mat1"),
-        (nn.Linear(7, 3), r"Linear must return \(batch=2, time=64, latent_dim=2\), got \(2, 64, 3\): return one latent vector"),
+        (
+            nn.Linear(7, 3),
+            r"Linear must return \(batch=2, time=64, latent_dim=2\), got \(2, 64, 3\): return one latent vector",
+        ),
         (Wrap(lambda x: x[:, ::2, :2]), r"got \(2, 32, 2\)"),
         (Wrap(lambda x: (x, x)), "must return a tensor of floats, got tuple"),
         (Wrap(lambda x: x[..., :2].long()), "must return a tensor of floats, got torch.int64"),
