@@ -104,7 +104,8 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
     checkpoint_dir : path, optional
         Folder of the checkpoints, from which ``fit(..., resume=True)`` continues after an interrupt.
     device : str
-        Device to train on: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" or "mps".
+        Device to train on: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" or "mps". To train on several
+        devices, start the script with one process per device: ``torchrun --nproc-per-node N script.py``.
     progress : bool
         Show a progress bar on standard error.
     random_state : int, RandomState or None
