@@ -80,7 +80,9 @@ class PairLatentModel(ABC):
         """Raise InputError if latents `z` (..., dim) are not in the space."""
         bad = int((~z.detach().isfinite()).any(-1).sum())
         if bad:
-            raise InputError(f"z has {bad} of {z[..., 0].numel()} latents with NaN or infinity: leave them out")
+            raise InputError(
+                f"z has {bad} of {z[..., 0].numel()} latents with NaN or infinity: leave them out", parameter="z"
+            )
 
     def after_epoch(self, epochs: int) -> None:  # noqa: B027 (most models are not annealed)
         """Anneal parameters after one of `epochs` epochs of training."""
@@ -290,7 +292,7 @@ class Categories(PairLatentModel, nn.Module):
     def _log_odds(self, name: str, p: float) -> float:
         check_number(name, p)
         if not 1 / self.n < p < 1:
-            raise InputError(f"{name} must lie between chance, 1/{self.n}, and 1, got {p}")
+            raise InputError(f"{name} must be between chance, 1/{self.n}, and 1, got {p}", parameter=name)
         return math.log((self.n - 1) * p / (1 - p))
 
     def project(self, u: Tensor) -> Tensor:
@@ -308,7 +310,8 @@ class Categories(PairLatentModel, nn.Module):
     def check(self, z: Tensor) -> None:
         """Raise InputError if `z` (..., n) does not hold the probabilities of the n categories."""
         if z.shape[-1] != self.n:
-            raise InputError(f"z has {z.shape[-1]} columns, but there are n={self.n} categories: they must be as many")
+            message = f"z has {z.shape[-1]} columns, but there are n={self.n} categories: they must be equal"
+            raise InputError(message, parameter="z")
         super().check(z)
         check_probabilities(z)
 

@@ -112,16 +112,17 @@ class RecurrentPredictor(nn.Module):
             ("variance", variance, VARIANCES),
         ):
             if given not in known:
-                raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, got {given!r}")
+                raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, got {given!r}", parameter=name)
         for name, size in (("latent_dim", latent_dim), ("hidden", hidden)):
             if size < 1:
-                raise InputError(f"{name} must be at least 1, got {size}")
+                raise InputError(f"{name} must be at least 1, got {size}", parameter=name)
         self.latent_dim, self.on_sphere = latent_dim, distribution == "von_mises_fisher"
         if self.on_sphere and latent_dim < 2:
-            raise InputError(f"latent_dim must be at least 2 for directions on a sphere, got {latent_dim}")
+            message = f"latent_dim must be at least 2 for directions on a sphere, got {latent_dim}"
+            raise InputError(message, parameter="latent_dim")
         variances = 1 if self.on_sphere else latent_dim
         with torch.random.fork_rng(devices=[]):
-            # The layers draw from torch's own generator; it is left as it was.
+            # The layers draw from torch's global generator, whose state stays unchanged.
             torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
             self.recurrent = CELLS[cell](latent_dim, hidden, batch_first=True)
             self.head = mlp((hidden, *head, latent_dim))
@@ -154,10 +155,12 @@ class RecurrentPredictor(nn.Module):
             If shapes do not fit or an observed latent is not finite (an `InputError` for the shapes).
         """
         if latent.ndim != 3 or latent.shape[-1] != self.latent_dim:
-            raise InputError(f"latent must have shape (batch, time, {self.latent_dim}), got {tuple(latent.shape)}")
+            message = f"latent must have shape (batch, time, {self.latent_dim}), got {tuple(latent.shape)}"
+            raise InputError(message, parameter="latent")
         if mask is not None and (mask.dtype != torch.bool or mask.shape != latent.shape[:2]):
             raise InputError(
-                f"mask must be bool with shape {tuple(latent.shape[:2])}, got {mask.dtype} with {tuple(mask.shape)}"
+                f"mask must be bool with shape {tuple(latent.shape[:2])}, got {mask.dtype} with {tuple(mask.shape)}",
+                parameter="mask",
             )
         finite = torch.isfinite(latent).all(-1)
         if not bool((finite if mask is None else finite | ~mask).all()):

@@ -36,9 +36,9 @@ def mlp(sizes: Sequence[int], *, batch_norm: bool = False, random_state: int | N
         If there are fewer than two widths, or a width is below 1.
     """
     if len(sizes) < 2:
-        raise InputError(f"a network needs an input and an output width, got {tuple(sizes)}")
+        raise InputError(f"a network needs an input and an output width, got {tuple(sizes)}", parameter="sizes")
     if any(size < 1 for size in sizes):
-        raise InputError(f"every layer needs at least one unit, got widths {tuple(sizes)}")
+        raise InputError(f"every layer needs at least one unit, got widths {tuple(sizes)}", parameter="sizes")
     layers: list[nn.Module] = []
     with seeded(random_state):
         for fan_in, fan_out in pairwise(sizes[:-1]):

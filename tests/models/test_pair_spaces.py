@@ -256,8 +256,8 @@ def test_latents_off_the_space(model, z, message):
         (lambda: Euclidean("a"), "variance must be a number; got 'a'"),
         (lambda: Categories(2.5), "n must be a whole number, at least 2; got 2.5"),
         (lambda: Categories(3, "a"), "match_probability must be a number; got 'a'"),
-        (lambda: Categories(4, 0.25), "match_probability must lie between chance, 1/4, and 1, got 0.25"),
-        (lambda: Categories(4, 0.5, final=1.0), "final must lie between chance, 1/4, and 1, got 1.0"),
+        (lambda: Categories(4, 0.25), "match_probability must be between chance, 1/4, and 1, got 0.25"),
+        (lambda: Categories(4, 0.5, final=1.0), "final must be between chance, 1/4, and 1, got 1.0"),
         (lambda: OnSimplex(0.0), "temperature must be positive and finite; got 0.0"),
     ],
 )
