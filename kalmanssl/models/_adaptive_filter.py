@@ -96,7 +96,8 @@ def filter_with_adaptive_noise(
             first=t == 0,
         )
         mean, cov = step.filtered_mean, step.filtered_cov
-        recent = torch.cat([recent, step.innovation[:, None]], 1)[:, 1:]
+        if recent.shape[1]:  # some head uses innovations
+            recent = torch.cat([recent, step.innovation[:, None]], 1)[:, 1:]
         steps.append(step)
         variances.append(noise)
     moments = {f.name: torch.stack([getattr(step, f.name) for step in steps], 1) for f in fields(StepResult)}

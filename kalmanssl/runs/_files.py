@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from kalmanssl.errors import InputError
+from kalmanssl.utils.storage import METADATA
 
-__all__ = ["METADATA", "check_new_output", "is_run", "read_json"]
-
-METADATA = "metadata.json"
+__all__ = ["check_new_output", "is_run", "read_json"]
 
 
 def check_new_output(path: Path, overwrite: bool) -> None:

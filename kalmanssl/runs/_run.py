@@ -23,9 +23,9 @@ import numpy as np
 
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError, RecordingWarning
-from kalmanssl.runs._files import METADATA, read_json
+from kalmanssl.runs._files import read_json
 from kalmanssl.runs._settings import RunSettings, parse_units
-from kalmanssl.utils.storage import load_folder, save_folder
+from kalmanssl.utils.storage import METADATA, load_folder, save_folder
 
 if TYPE_CHECKING:
     from kalmanssl.decoding import PositionDecoder

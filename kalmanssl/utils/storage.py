@@ -21,7 +21,7 @@ import numpy as np
 
 from kalmanssl.errors import InputError
 
-__all__ = ["load_folder", "replace_file", "replace_folder", "save_folder"]
+__all__ = ["METADATA", "WEIGHTS", "load_folder", "replace_file", "replace_folder", "save_folder"]
 
 METADATA = "metadata.json"
 WEIGHTS = "weights.safetensors"
