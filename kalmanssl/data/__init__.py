@@ -5,5 +5,6 @@ from kalmanssl.data._latents import Covariances as Covariances
 from kalmanssl.data._latents import Latents as Latents
 from kalmanssl.data._recording import Recording as Recording
 from kalmanssl.data._running import running_bins as running_bins
+from kalmanssl.data._running import running_threshold as running_threshold
 from kalmanssl.data._running import speed as speed
 from kalmanssl.data._running import traversals as traversals

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kalmanssl.data import running_bins, speed, traversals
+from kalmanssl.data import running_bins, running_threshold, speed, traversals
 from kalmanssl.errors import InputError
 
 NAN = float("nan")
@@ -52,6 +52,50 @@ def test_running_by_speed():
     assert not found[:90].any()
     assert not found[150]
     assert np.delete(found, 150)[110:].all()
+
+
+def test_speed_is_computed_within_segments_without_gaps():
+    time = np.concatenate([np.arange(50) * 0.1, 7.0 + np.arange(50) * 0.1, [20.0]])
+    position = np.concatenate([time[:50], 100 - 3 * time[50:100], [0.0]])
+    found = speed(position, time, smoothing=0)
+    np.testing.assert_allclose(found[:50], 1.0)
+    np.testing.assert_allclose(found[50:100], 3.0)
+    assert np.isnan(found[100])  # a single sample has no speed
+
+
+def test_speed_of_an_angle_goes_the_short_way_around():
+    time = np.arange(400) * 0.025
+    angle = (2.0 * time) % (2 * np.pi)
+    np.testing.assert_allclose(speed(angle, time, smoothing=0, period=2 * np.pi), 2.0)
+    assert running_bins(angle, time, min_speed=1.9, period=2 * np.pi)[20:-20].all()
+    assert not running_bins(angle, time, min_speed=2.1, period=2 * np.pi)[20:-20].any()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_threshold_separates_running_from_rest(share):
+    rng = np.random.default_rng(0)
+    time = np.arange(20_000) * 0.025
+    runs = (np.arange(20_000) // 100) % 10 < 10 * share
+    velocity = np.where(runs, 40 * np.exp(0.3 * rng.normal(size=20_000)), 0.5 * rng.normal(size=20_000))
+    position = np.cumsum(velocity) * 0.025
+    threshold = running_threshold(position, time)
+    assert 2 < threshold < 30
+    found = speed(position, time) > threshold
+    inside = np.convolve(runs, np.ones(41), mode="same") % 41 == 0  # away from the borders of runs
+    assert np.mean(found[inside] == runs[inside]) > 0.99
+
+
+def test_threshold_scales_with_the_unit_and_ignores_noise_of_the_tracking():
+    rng = np.random.default_rng(0)
+    time = np.arange(8000) * 0.025
+    position = np.cumsum(np.where((np.arange(8000) // 400) % 2, 40.0, 0.0)) * 0.025
+    quiet, noisy = (running_threshold(position + sd * rng.normal(size=8000), time) for sd in (1e-6, 1e-2))
+    assert noisy == pytest.approx(quiet, rel=0.2)
+    assert running_threshold(100 * position, time) == pytest.approx(100 * running_threshold(position, time))
+
+
+def test_threshold_of_a_behavior_that_does_not_move_is_infinite():
+    assert running_threshold(np.zeros(100), np.arange(100) * 0.025) == np.inf
 
 
 @pytest.mark.parametrize(
