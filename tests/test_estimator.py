@@ -17,7 +17,7 @@ from torch import nn
 from kalmanssl import KalmanSSL, Recording
 from kalmanssl.entropy import make_entropy
 from kalmanssl.errors import InputError
-from kalmanssl.training import interleave, sum_bins
+from kalmanssl.training import hold_out_blocks, interleave, sum_bins
 
 TINY = {
     "latent_dim": 2, "state_dim": 3, "hidden": (8,), "window": 8, "bins_per_step": 2, "batch_size": 16,
@@ -160,6 +160,53 @@ def test_the_encoder_receives_the_sum_of_the_bins_of_a_step(recording):
     for t in (50, 51, 52):
         summed = torch.from_numpy(counts[t - 2 : t + 1].sum(0)).double()[None, None]
         np.testing.assert_allclose(latents.latent[t], encoder(summed)[0, 0].detach().numpy(), atol=1e-6)
+
+
+# Recordings in pieces.
+
+TRIALS = (40,) * 12
+GAPS = (300, 1, 25, 90, 1, 2, 1, 60, 7, 1)
+
+
+def in_pieces(recording: Recording, *lengths: int) -> Recording:
+    """Return the first bins of a recording as segments of these lengths, with gaps of one second between them."""
+    n_bins = sum(lengths)
+    time = 0.025 * np.arange(n_bins) + np.repeat(np.arange(len(lengths)), lengths)
+    return Recording.from_arrays(recording.activity[:n_bins], time=time, unit_ids=recording.unit_ids)
+
+
+@pytest.mark.parametrize(("lengths", "window"), [(TRIALS, 40), (GAPS, 60)])
+@pytest.mark.parametrize("smooth", [False, True])
+def test_a_recording_in_pieces_can_be_fitted_with_the_default_window(recording, lengths, window, smooth):
+    pieces = in_pieces(recording, *lengths)
+    model = KalmanSSL(**{**TINY, "window": 100, "bins_per_step": 4, "validation_fraction": 0.1}).fit(pieces)
+    assert model.window_ == window
+    assert np.isfinite(model.history_["held_out_score"]).all()
+    latents = model.transform(pieces, smooth=smooth)
+    assert len(latents) == sum(lengths)
+    assert np.isfinite(latents.mean).all()
+    assert np.isfinite(model.score(pieces))
+    again = clone(model).fit(pieces).transform(pieces, smooth=smooth)
+    np.testing.assert_array_equal(again.mean, latents.mean)
+
+
+def test_the_held_out_part_of_a_recording_in_pieces_does_not_change_the_weights(recording):
+    """Held-out trials have other counts: the model of the last epoch is the same if that epoch is the best or only."""
+    pieces = in_pieces(recording, *TRIALS)
+    settings = {**TINY, "epochs": 1, "window": 40, "validation_fraction": 0.1}
+    _, held_out = hold_out_blocks([np.arange(a, a + 40)[:, None] for a in range(0, 480, 40)], 0.1, 40)
+    changed = pieces.activity.copy()
+    changed[np.concatenate(held_out)[:, 0]] += 1
+    other = replace(pieces, activity=changed)
+    models = [KalmanSSL(**settings).fit(data).model_ for data in (pieces, other)]
+    for a, b in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_the_window_is_saved(recording, tmp_path):
+    model = KalmanSSL(**{**TINY, "window": 100}).fit(in_pieces(recording, *TRIALS))
+    model.save(tmp_path / "run")
+    assert KalmanSSL.load(tmp_path / "run").window_ == model.window_ == 40
 
 
 # Score.
@@ -346,7 +393,8 @@ def test_other_units_and_other_bins_raise_an_error_that_names_them(recording, fi
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"window": 500}, "longest segment without a gap has 400 bins, shorter than a window of 500"),
+        ({"window": 3}, "window must hold at least 2 steps of 2 bins, .* got 3 bins"),
+        ({"bins_per_step": 400, "window": 800}, r"0 of 600 are in segments of at least 800 bins \(2 steps\)"),
         ({"latent_dim": 0}, "latent_dim must be a whole number, at least 1; got 0"),
         ({"state_dim": 1}, "state_dim must be at least latent_dim"),
         ({"entropy": "knnn"}, "did you mean 'knn'"),

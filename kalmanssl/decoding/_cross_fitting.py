@@ -13,10 +13,12 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
+import numpy as np
 from sklearn.base import clone
 
 from kalmanssl.data import Latents, Recording
 from kalmanssl.errors import InputError
+from kalmanssl.utils.segments import gap_starts
 
 __all__ = ["HeldOutFit", "LatentEstimator", "cross_fit", "rehearse"]
 
@@ -66,8 +68,8 @@ def cross_fit(model: LatentEstimator, recording: Recording, share: float = 0.6) 
     recording : Recording
         The recording that the model was fitted on.
     share : float
-        Fraction of the time that each copy is fitted on, inside (0, 1). The rest sets the longest lag at which the
-        intervals are calibrated.
+        Fraction of the time that each copy is fitted on, inside (0, 1); gaps between segments do not count. The rest
+        sets the longest lag at which the intervals are calibrated.
 
     Returns
     -------
@@ -82,13 +84,23 @@ def cross_fit(model: LatentEstimator, recording: Recording, share: float = 0.6) 
     if not 0 < share < 1:
         raise InputError(f"share must lie inside (0, 1), got {share}", parameter="share")
     start, stop = float(recording.time[0]), float(recording.time[-1])
-    length = share * (stop - start)
+    first_part = start, _time_at_share(recording.time, recording.bin_size, share)
+    last_part = -_time_at_share(-recording.time[::-1], recording.bin_size, share), stop
     held_out_fits = []
-    for first, last in ((start, start + length), (stop - length, stop)):
+    for first, last in (first_part, last_part):
         copy = clone(model).set_params(checkpoint_dir=None).fit(recording.restrict(first, last))
         filtered, smoothed = (copy.transform(recording, smooth=smooth) for smooth in (False, True))
         held_out_fits.append(HeldOutFit(filtered, smoothed, (first, last)))
     return held_out_fits
+
+
+def _time_at_share(time: np.ndarray, bin_size: float, share: float) -> float:
+    """Return the time before which there is a share of the time that is not in gaps."""
+    gaps = gap_starts(time, bin_size)
+    durations = time[gaps] - time[gaps - 1] - bin_size
+    length = share * (time[-1] - time[0] - durations.sum())
+    length_before_gap = time[gaps - 1] - time[0] - (np.cumsum(durations) - durations)
+    return float(time[0] + length + durations[length_before_gap < length].sum())
 
 
 def rehearse(model: LatentEstimator, recording: Recording, share: float = 0.6) -> list[HeldOutFit]:

@@ -32,6 +32,7 @@ from kalmanssl.training import (
     TrainingSettings,
     WindowBatches,
     WindowSettings,
+    choose_window,
     hold_out_blocks,
     train,
 )
@@ -81,9 +82,11 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         Bins that the filter advances by, with the activity summed over them. Longer steps contain more spikes and show
         the dynamics better. One filter runs at each offset, so that there is still a posterior at every bin.
     window : int
-        Bins per training window.
+        Largest number of bins per training window. Windows have no gaps, so they are shorter if a recording in pieces
+        has too few segments of this length (see `window_`).
     batch_size : int
-        Windows per training step.
+        Training windows of `window` bins per training step. If the windows are shorter, there are more of them, so that
+        the number of bins is about the same.
     activity_sampling_power : float
         Windows are drawn with a probability proportional to this power of their mean spike count, so that training uses
         more of the time when cells are active. 0 draws uniformly; other signals than counts are always drawn uniformly.
@@ -124,6 +127,10 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         Seconds; NaN if fitted on an array.
     normalize_ : str
         The normalization that is used.
+    window_ : int
+        Bins per training window that were used: as many as possible, at most `window`, such that the segments of at
+        least this length have 90 % of the bins. Shorter segments are not used for training; `transform` infers their
+        latents like any others.
     feature_mean_, feature_scale_ : (features,)
         Mean and standard deviation of the features.
     """
@@ -206,7 +213,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         Raises
         ------
         InputError
-            If the data or a parameter cannot be used; the message says which and why.
+            If the data or a parameter cannot be used, or the data are too few; the message says which and why.
         CollapseError, DivergenceError
             If training fails; the estimator then holds the last good weights.
         KeyboardInterrupt
@@ -215,12 +222,15 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         segments, _ = self._segments(X, fitting=True)
         parameters = self.get_params(deep=False)
         settings = TrainingSettings(**{n: parameters[n] for n in _names(TrainingSettings) if n in parameters})
-        windows = WindowSettings(**{n: parameters[n] for n in _names(WindowSettings)})
+        lengths = [len(segment) for segment in segments]
+        hold_out = self.validation_fraction != 0
+        self.window_ = choose_window(lengths, self.window, self.bins_per_step, hold_out)
+        windows = WindowSettings(**{n: parameters[n] for n in _names(WindowSettings)}).shortened(self.window_)
         if self.normalize_ not in COUNT_NORMALIZATIONS:
             windows = replace(windows, activity_sampling_power=0.0)
         training, held_out = (
             [step_activity(segment, self.bins_per_step, self.normalize_) for segment in part]
-            for part in hold_out_blocks(segments, self.validation_fraction, self.window)
+            for part in hold_out_blocks(segments, self.validation_fraction, self.window_)
         )
         if resume and self.checkpoint_dir is None:
             raise InputError("resume=True needs the checkpoint_dir of the fit that was interrupted", parameter="resume")

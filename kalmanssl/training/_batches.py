@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -74,6 +74,11 @@ class WindowSettings:
                 f"got {self.window} bins",
                 parameter="window",
             )
+
+    def shortened(self, window: int) -> WindowSettings:
+        """Return the settings with shorter windows, and more of them per batch, for about as many steps per batch."""
+        steps, shorter = self.window // self.bins_per_step, window // self.bins_per_step
+        return replace(self, window=window, batch_size=round(self.batch_size * steps / shorter))
 
 
 class WindowBatches:

@@ -1,9 +1,11 @@
 """Held-out fits: copies of a model that are fitted on a part of the time, and their use by the decoder."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator
 
 import kalmanssl as ks
 from kalmanssl import KalmanSSL, PositionDecoder, cross_fit
@@ -38,6 +40,48 @@ def test_copies_are_fitted_on_the_first_and_on_the_last_part(cross_fitted):
     assert first.smoothed.smoothed
     assert not first.latents.smoothed
     assert np.abs(first.latents.mean - last.latents.mean).max() > 0.1
+
+
+class RecordingModel(BaseEstimator):
+    """An estimator whose latents are the activity, and which remembers what it was fitted on."""
+
+    def __init__(self, checkpoint_dir=None) -> None:
+        self.checkpoint_dir = checkpoint_dir
+
+    fitted_on: ClassVar[list] = []
+
+    def fit(self, X):
+        self.fitted_on.append(X)
+        return self
+
+    def transform(self, X, smooth=False):
+        return X.activity
+
+
+def test_the_parts_of_a_recording_with_a_long_gap_are_shares_of_its_bins():
+    time = 0.025 * np.arange(1000)
+    time[100:] += 500.0
+    time[400:] += 2.0
+    recording = ks.Recording.from_arrays(np.ones((1000, 3)), time=time)
+    fits = cross_fit(RecordingModel(), recording, share=0.6)
+    first, last = RecordingModel.fitted_on[-2:]
+    assert len(first) == pytest.approx(600, abs=1)
+    assert len(last) == pytest.approx(600, abs=1)
+    assert first.time[0] == time[0]
+    assert last.time[-1] == pytest.approx(time[-1], abs=0.03)
+    for fit, part in zip(fits, (first, last), strict=True):
+        inside = (time >= fit.fit_interval[0]) & (time < fit.fit_interval[1])
+        np.testing.assert_array_equal(time[inside], part.time)
+
+
+def test_a_recording_in_trials_can_be_cross_fitted():
+    recording = place_cells(n_units=10, duration=40.0, random_state=0)
+    trial = np.arange(len(recording.time)) // 60
+    recording = replace(recording, time=recording.time + 3.0 * trial, spike_times=None)
+    model = KalmanSSL(latent_dim=2, state_dim=2, hidden=(8,), epochs=1, steps_per_epoch=2, progress=False)
+    for fit in cross_fit(model, recording):
+        assert np.isfinite(fit.smoothed.mean).all()
+        assert len(fit.latents) == len(recording)
 
 
 def test_the_readout_is_fitted_on_smoothed_latents_and_calibrated_on_held_out_fits(cross_fitted):

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from kalmanssl.errors import InputError
-from kalmanssl.training import RandomWindows, deinterleave, hold_out_blocks, interleave, sum_bins
+from kalmanssl.training import (
+    RandomWindows,
+    WindowSettings,
+    choose_window,
+    deinterleave,
+    hold_out_blocks,
+    interleave,
+    sum_bins,
+)
 
 
 def numbered(*lengths: int) -> list[np.ndarray]:
@@ -46,6 +54,109 @@ def test_nothing_held_out_with_fraction_zero():
 def test_bad_hold_out(fraction, window, message):
     with pytest.raises(InputError, match=message):
         hold_out_blocks(numbered(100), fraction=fraction, window=window)
+
+
+TRIALS = tuple(np.random.default_rng(0).integers(40, 90, 60).tolist())
+PIECES = (1, 700, 3, 1, 150, 90, 2, 5, 60, 61, 400, 1, 1, 120)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.4])
+@pytest.mark.parametrize(("lengths", "window"), [(TRIALS, 40), (PIECES, 60), ((1000, *TRIALS, 1000), 40)])
+def test_about_the_wanted_fraction_of_a_recording_in_pieces_is_held_out(lengths, window, fraction):
+    training, held_out = hold_out_blocks(numbered(*lengths), fraction, window)
+    usable = sum(n for n in lengths if n >= window)
+    n_held_out = sum(len(s) for s in held_out)
+    assert n_held_out == pytest.approx(fraction * usable, rel=0.5)
+    assert n_held_out + sum(len(s) for s in training) == pytest.approx(usable, rel=0.1)
+    seen, unseen = (set(np.concatenate(part)[:, 0]) for part in (training, held_out))
+    assert not seen & unseen
+    for segment in (*training, *held_out):
+        assert len(segment) >= window
+        assert (np.diff(segment[:, 0]) == 1).all()
+
+
+def test_short_segments_are_held_out_as_a_whole():
+    segments = numbered(*TRIALS)
+    training, held_out = hold_out_blocks(segments, 0.2, 40)
+    whole = {(s[0, 0], s[-1, 0]) for s in segments}
+    assert {(s[0, 0], s[-1, 0]) for s in (*training, *held_out)} == whole
+    first_of_block = np.diff([s[0, 0] for s in held_out]) > 90
+    assert first_of_block.sum() == 4  # five blocks of consecutive segments
+    centers = np.concatenate(held_out)[:, 0] / sum(TRIALS)
+    assert np.histogram(centers, bins=5, range=(0, 1))[0].min() > 0
+
+
+def test_few_bins_have_fewer_blocks():
+    training, held_out = hold_out_blocks(numbered(600), fraction=0.1, window=100)
+    assert [len(s) for s in held_out] == [100]
+    assert [len(s) for s in training] == [250, 250]
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.1, 0.3, 0.5])
+@pytest.mark.parametrize(
+    "lengths", [(40,), (20, 21), (9, 9, 9, 9), (30, 11), (8, 8, 8, 8, 1, 1), (100, 9, 9), (16, 16)]
+)
+def test_the_chosen_window_always_allows_to_hold_out_a_part(lengths, fraction):
+    window = choose_window(lengths, 100, bins_per_step=4, hold_out=True)
+    training, held_out = hold_out_blocks(numbered(*lengths), fraction, window)
+    assert sum(len(s) for s in training) >= window
+    assert sum(len(s) for s in held_out) >= window
+
+
+@pytest.mark.parametrize(
+    ("lengths", "expected"),
+    [
+        ((1000,), 100),
+        ((300,), 72),  # four windows
+        ((1000, 99, 1), 100),  # 91 % of the bins
+        ((500, 99, 99), 96),
+        ((96,) * 10, 96),
+        ((65,) * 30, 64),
+        ((200, *[1] * 1000), 48),  # single bins can never be used and do not count
+        ((10,) * 100, 8),
+    ],
+)
+def test_the_window_is_the_longest_that_uses_most_of_the_bins(lengths, expected):
+    assert choose_window(lengths, 100, bins_per_step=4, hold_out=True) == expected
+
+
+def test_the_window_is_a_multiple_of_the_step():
+    assert choose_window((1000,), 10, bins_per_step=4, hold_out=False) == 8
+    assert choose_window((25, 25), 100, bins_per_step=3, hold_out=False) == 24
+
+
+@pytest.mark.parametrize(
+    ("lengths", "hold_out", "message"),
+    [
+        ((1,) * 1000, True, r"0 of 1000 are in segments of at least 8 bins \(2 steps\), and at least 4 windows"),
+        ((31,), True, "4 windows of this length are needed with a held-out part: .* or validation_fraction=0"),
+        ((15,), False, "2 windows of this length are needed: use a longer recording or fewer bins_per_step$"),
+        ((), False, "too few bins to fit on: 0 of 0 are"),
+    ],
+)
+def test_too_few_bins_for_any_window(lengths, hold_out, message):
+    with pytest.raises(InputError, match=message):
+        choose_window(lengths, 100, bins_per_step=4, hold_out=hold_out)
+
+
+def test_a_window_of_less_than_two_steps_raises_an_error():
+    with pytest.raises(InputError, match="window must hold at least 2 steps of 4 bins") as caught:
+        choose_window((1000,), 7, bins_per_step=4, hold_out=False)
+    assert caught.value.parameter == "window"
+
+
+def test_segments_are_drawn_in_proportion_to_their_bins():
+    """A segment of one window has a single start time, and is still drawn for a tenth of the windows."""
+    windows = RandomWindows(numbered(10, 90), window=10, step=1, batch_size=4000, activity_sampling_power=0, seed=0)
+    share = (next(windows.batches(1))[:, 0, 0] == 0).double().mean().item()
+    assert share == pytest.approx(0.1, abs=0.02)  # four standard errors
+
+
+def test_shorter_windows_have_as_many_steps_per_batch():
+    settings = WindowSettings(
+        window=100, bins_per_step=4, batch_size=128, steps_per_epoch=1, activity_sampling_power=0
+    ).shortened(40)
+    assert (settings.window, settings.batch_size) == (40, 320)
 
 
 def test_random_windows_never_cross_a_gap_and_reach_every_start_time():
