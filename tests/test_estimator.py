@@ -209,6 +209,13 @@ def test_the_window_is_saved(recording, tmp_path):
     assert KalmanSSL.load(tmp_path / "run").window_ == model.window_ == 40
 
 
+@pytest.mark.parametrize("entropy", ["knn", "kde"])
+def test_the_held_out_entropy_of_a_short_recording_is_finite(recording, entropy):
+    settings = {**TINY, "window": 30, "batch_size": 128, "validation_fraction": 0.1, "bins_per_step": 1}
+    model = KalmanSSL(**settings, entropy=entropy).fit(recording)
+    assert np.isfinite(model.history_["held_out_entropy"]).all()
+
+
 # Score.
 
 

@@ -85,8 +85,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         Largest number of bins per training window. Windows have no gaps, so they are shorter if a recording in pieces
         has too few segments of this length (see `window_`).
     batch_size : int
-        Training windows of `window` bins per training step. If the windows are shorter, there are more of them, so that
-        the number of bins is about the same.
+        Windows per training step.
     activity_sampling_power : float
         Windows are drawn with a probability proportional to this power of their mean spike count, so that training uses
         more of the time when cells are active. 0 draws uniformly; other signals than counts are always drawn uniformly.
@@ -225,7 +224,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         lengths = [len(segment) for segment in segments]
         hold_out = self.validation_fraction != 0
         self.window_ = choose_window(lengths, self.window, self.bins_per_step, hold_out)
-        windows = WindowSettings(**{n: parameters[n] for n in _names(WindowSettings)}).shortened(self.window_)
+        windows = WindowSettings(**{n: parameters[n] for n in _names(WindowSettings)} | {"window": self.window_})
         if self.normalize_ not in COUNT_NORMALIZATIONS:
             windows = replace(windows, activity_sampling_power=0.0)
         training, held_out = (

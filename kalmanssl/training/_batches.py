@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -75,11 +75,6 @@ class WindowSettings:
                 parameter="window",
             )
 
-    def shortened(self, window: int) -> WindowSettings:
-        """Return the settings with shorter windows, and more of them per batch, for about as many steps per batch."""
-        steps, shorter = self.window // self.bins_per_step, window // self.bins_per_step
-        return replace(self, window=window, batch_size=round(self.batch_size * steps / shorter))
-
 
 class WindowBatches:
     """Batches of windows (batch, time, features) from contiguous segments of time.
@@ -98,13 +93,24 @@ class WindowBatches:
         self.settings, self.seed = settings, seed
         self.steps_per_epoch = settings.steps_per_epoch
         self._training = self._windows(training)
-        # Held-out windows are drawn in the same way as those of training, so that their losses can be compared.
+        # Held-out windows are drawn in the same way as those of training if possible, so that losses can be compared.
         self._held_out = self._windows(held_out) if len(held_out) else None
 
     @property
     def held_out(self) -> Iterable[Tensor] | None:
-        """One held-out batch, always the same; None if nothing is held out."""
-        return None if self._held_out is None else list(self._held_out.batches(1, epoch=-1))
+        """One held-out batch, always the same; None if nothing is held out.
+
+        If a batch would have more entries than there are held-out bins, each bin is used about once instead: an entropy
+        cannot be estimated from many copies of the same few bins.
+        """
+        if self._held_out is None:
+            return None
+        s = self.settings
+        if s.batch_size * (s.window // s.bins_per_step) > len(self._held_out.data):
+            tiles, (rank, size) = self._held_out.tiles(), rank_and_size()
+            if len(tiles) >= size:
+                return [tiles[rank : len(tiles) // size * size : size]]
+        return list(self._held_out.batches(1, epoch=-1))
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Draw the batches of an epoch."""

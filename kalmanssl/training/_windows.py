@@ -227,6 +227,15 @@ class RandomWindows:
         self.cumulative = (weight if weight.sum() > 0 else bins_per_start).cumsum(0)
         self.offsets = step * torch.arange(window // step)
         self.batch_size, self.seed = batch_size, seed
+        self._tile_starts = [
+            o + phase + np.arange(0, n - phase - int(self.offsets[-1]), step * len(self.offsets))
+            for o, n in zip(offsets, lengths, strict=True)
+            for phase in range(step)
+        ]
+
+    def tiles(self) -> Tensor:
+        """Return windows (windows, entries, features) that do not overlap and have nearly all bins."""
+        return self.data[torch.from_numpy(np.concatenate(self._tile_starts))[:, None] + self.offsets]
 
     def batches(self, count: int, epoch: int = 0) -> Iterator[Tensor]:
         """Draw `count` batches (batch, entries, features) of an epoch.

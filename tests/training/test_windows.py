@@ -8,6 +8,7 @@ import pytest
 from kalmanssl.errors import InputError
 from kalmanssl.training import (
     RandomWindows,
+    WindowBatches,
     WindowSettings,
     choose_window,
     deinterleave,
@@ -152,13 +153,6 @@ def test_segments_are_drawn_in_proportion_to_their_bins():
     assert share == pytest.approx(0.1, abs=0.02)  # four standard errors
 
 
-def test_shorter_windows_have_as_many_steps_per_batch():
-    settings = WindowSettings(
-        window=100, bins_per_step=4, batch_size=128, steps_per_epoch=1, activity_sampling_power=0
-    ).shortened(40)
-    assert (settings.window, settings.batch_size) == (40, 320)
-
-
 def test_random_windows_never_cross_a_gap_and_reach_every_start_time():
     segments = numbered(30, 12)
     windows = RandomWindows(segments, window=10, step=1, batch_size=64, activity_sampling_power=0, seed=0)
@@ -201,6 +195,26 @@ def test_windows_with_steps_of_several_bins(step):
     assert random.shape == (64, 10 // step)
     assert (np.diff(random, axis=1) == step).all()
     assert random.max() <= 24
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_small_held_out_part_is_used_once(step):
+    settings = WindowSettings(
+        window=12, bins_per_step=step, batch_size=50, steps_per_epoch=1, activity_sampling_power=2.0
+    )
+    training, held_out = numbered(300), [np.arange(1000.0, 1012)[:, None], np.arange(2000.0, 2030)[:, None]]
+    (batch,) = WindowBatches(training, held_out, settings, seed=0).held_out
+    assert batch.shape[1:] == (12 // step, 1)
+    assert (batch.diff(dim=1) == step).all()
+    bins = batch.flatten().tolist()
+    assert len(bins) == len(set(bins)) == 36
+    assert set(range(1000, 1012)) < set(bins)
+
+
+def test_a_large_held_out_part_is_sampled_like_the_training_part():
+    settings = WindowSettings(window=10, bins_per_step=1, batch_size=16, steps_per_epoch=1, activity_sampling_power=0.0)
+    (batch,) = WindowBatches(numbered(300), numbered(200), settings, seed=0).held_out
+    assert batch.shape == (16, 10, 1)
 
 
 @pytest.mark.parametrize("n", [1, 3, 4])
