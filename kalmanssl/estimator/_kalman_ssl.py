@@ -19,6 +19,7 @@ from torch import nn
 from kalmanssl.data import Covariances, Latents, Recording
 from kalmanssl.entropy import EntropyEstimator
 from kalmanssl.errors import InputError
+from kalmanssl.estimator._initialization import initialize
 from kalmanssl.estimator._inputs import (
     COUNT_NORMALIZATIONS,
     activity_in_order,
@@ -45,7 +46,10 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
 
     The encoder maps every bin to a latent vector, and the filter predicts each latent from those before it. Training
     maximizes the log-density of the latents under the filter plus their entropy (latent distribution matching, arXiv
-    2605.03517).
+    2605.03517). By default the encoder has a linear path, which starts at the components of the activity that the past
+    predicts best, and the dynamics start at the autocovariance of these components. Coordinates are scaled so that the
+    noise of the activity is alike in all of them: components with a clear signal have a large variance, and distances
+    between latents are dominated by them.
 
     Parameters
     ----------
@@ -55,10 +59,10 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
     state_dim : int
         Size of the filter's state, at least `latent_dim`. The other coordinates are hidden ones, such as velocities.
     encoder : nn.Module, optional
-        A module that maps (batch, time, features) to (batch, time, latent_dim). By default a multilayer perceptron with
-        hidden layers of `hidden` units.
+        A module that maps (batch, time, features) to (batch, time, latent_dim). By default a linear map plus a
+        multilayer perceptron with hidden layers of `hidden` units (`kalmanssl.networks.ResidualEncoder`).
     encoder_window : int
-        Bins that the perceptron receives: the present one and those before it. 1 leaves the smoothing to the filter,
+        Bins that the encoder receives: the present one and those before it. 1 leaves the smoothing to the filter,
         which models the noise of each bin.
     hidden : tuple of int
         Widths of the perceptron's hidden layers.
@@ -237,8 +241,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.model_ = build_model(self)
-            sample = torch.from_numpy(np.concatenate(training)).float()[None, ::7]
-            self.model_.standardize_latents(sample)
+            initialize(self.model_, training, self.bins_per_step)
             per_step: dict[str, list[float]] = {}
             try:
                 train(

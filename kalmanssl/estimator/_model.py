@@ -13,7 +13,7 @@ from kalmanssl.data import Covariances, Latents
 from kalmanssl.entropy import EntropyEstimator, StopGradientEntropy, conditional_entropy, make_entropy
 from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS, interleaved_activity
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
-from kalmanssl.networks import NoiseHead, WindowEncoder, check_encoder, make_noise
+from kalmanssl.networks import NoiseHead, ResidualEncoder, check_encoder, make_noise
 from kalmanssl.training import deinterleave
 from kalmanssl.utils.validation import check_integer
 
@@ -30,7 +30,7 @@ def build_model(estimator: KalmanSSL) -> SequenceModel:
     is_counts = estimator.normalize_ in COUNT_NORMALIZATIONS
     n_features, latent_dim, state_dim = estimator.n_features_in_, estimator.latent_dim, estimator.state_dim
     if estimator.encoder is None:
-        encoder: nn.Module = WindowEncoder(
+        encoder: nn.Module = ResidualEncoder(
             n_features,
             latent_dim,
             estimator.encoder_window,

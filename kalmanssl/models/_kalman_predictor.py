@@ -16,9 +16,17 @@ from kalmanssl.distributions import Conditional, FamilyConditional, GaussianCond
 from kalmanssl.errors import InputError
 from kalmanssl.kalman import FilterResult, kalman_filter, kalman_smoother
 from kalmanssl.models._adaptive_filter import AdaptiveFilterResult, filter_with_adaptive_noise
-from kalmanssl.networks import NoiseContext, NoiseHead
+from kalmanssl.networks import ConstantNoise, NoiseContext, NoiseHead
 
 __all__ = ["KalmanPrediction", "KalmanPredictor", "Posterior", "Prediction", "Predictor"]
+
+# Start of the dynamics: bounds of the autoregressive coefficient and of the signal's fraction of the variance; the
+# coefficient and process noise of hidden coordinates; the standard deviation of couplings in A.
+_COEFFICIENTS = (0.3, 0.99)
+_SIGNAL_FRACTIONS = (0.05, 0.95)
+_HIDDEN_COEFFICIENT = 0.9
+_HIDDEN_VARIANCE = 0.2
+_COUPLING = 0.02
 
 
 class Prediction(Conditional, Protocol):
@@ -184,6 +192,39 @@ class KalmanPredictor(nn.Module):
             "m0": self.initial_mean,
             "P0": self.log_initial_variance.exp(),
         }
+
+    @torch.no_grad()
+    def match_autocovariance(self, mean: Tensor, variance: Tensor, lag_1: Tensor, lag_2: Tensor) -> None:
+        """Start the dynamics of each latent as a first-order autoregression plus white noise with given moments.
+
+        Its autocovariance at lag k is ``s a^k`` for k > 0, and s + R at lag 0, which gives the coefficient a, the
+        variance s of the signal and R. The coupling between coordinates of the state stays small and random, and the
+        hidden coordinates stay as they are. Only noise heads that are `ConstantNoise` change.
+
+        Parameters
+        ----------
+        mean, variance : (latent,)
+            Moments of the latents.
+        lag_1, lag_2 : (latent,)
+            Autocovariance of each latent at lags of one and two steps.
+        """
+        n = self.latent_dim
+        variance = variance.clamp_min(1e-8)
+        coefficient = (lag_2 / lag_1.clamp_min(1e-3 * variance)).clamp(*_COEFFICIENTS)
+        signal = (lag_1 / coefficient / variance).clamp(*_SIGNAL_FRACTIONS) * variance
+        A = _HIDDEN_COEFFICIENT * torch.eye(self.state_dim) + _COUPLING * torch.randn(self.state_dim, self.state_dim)
+        A[:n, :n] += torch.diag(coefficient - torch.diagonal(A)[:n])
+        self.A.copy_(A)
+        self.cap_spectral_radius()
+        self.center[:n] = mean
+        self.initial_mean[:n] = mean
+        self.log_initial_variance[:n] = signal.log()
+        if isinstance(self.observation_noise, ConstantNoise):
+            self.observation_noise.set_variance(variance - signal)
+        if isinstance(self.process_noise, ConstantNoise):
+            Q = torch.full((self.state_dim,), _HIDDEN_VARIANCE)
+            Q[:n] = signal * (1 - coefficient**2)
+            self.process_noise.set_variance(Q)
 
     def forward(self, latent: Tensor, features: Tensor, mask: Tensor | None = None) -> KalmanPrediction:
         """Predict each latent from those before it.

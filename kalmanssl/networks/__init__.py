@@ -15,3 +15,4 @@ from kalmanssl.networks._noise_models import NoiseHead as NoiseHead
 from kalmanssl.networks._noise_models import StateNoise as StateNoise
 from kalmanssl.networks._noise_models import VarianceNetwork as VarianceNetwork
 from kalmanssl.networks._noise_models import make_noise as make_noise
+from kalmanssl.networks._residual_encoder import ResidualEncoder as ResidualEncoder

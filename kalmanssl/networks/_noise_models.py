@@ -166,6 +166,11 @@ class ConstantNoise(NoiseHead):
         super().__init__(dim, floor)
         self.log_variance = nn.Parameter(torch.full((dim,), math.log(self._excess(initial_variance))))
 
+    @torch.no_grad()
+    def set_variance(self, variance: Tensor) -> None:
+        """Set the variances to those given, (dim,), or slightly above the floor where they are smaller than that."""
+        self.log_variance.copy_((variance - self.floor).clamp_min(self.floor).log())
+
     def forward(self, context: NoiseContext | None = None) -> Tensor:
         """Return the variances (dim,); `context` is not used."""
         return self.floor + self.log_variance.exp()
