@@ -21,7 +21,7 @@ from kalmanssl.decoding._crps import quantile_crps
 from kalmanssl.decoding._predictive import Predictive
 from kalmanssl.utils.validation import check_condition, check_integer, check_positive
 
-__all__ = ["Calibration", "CalibrationSettings", "HeldOutErrors"]
+__all__ = ["Calibration", "CalibrationSettings", "HeldOutErrors", "RegionCalibration"]
 
 # Nominal central levels of the conformal map, and levels at which the CRPS is evaluated; linear between them.
 _NOMINAL = np.concatenate([np.linspace(0, 0.9, 19), [0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 1.0]])
@@ -110,8 +110,9 @@ class Calibration:
     ----------
     floor, rate : float
         Standard deviation of the added noise, `sqrt(floor**2 + (rate * lag)**2)`; unit of the behavior, and per second.
-    lag : float
-        Lag that is assumed where the time of a bin is not known, seconds.
+    lag, longest_lag : float
+        Lag that is assumed where the time of a bin is not known, and longest lag of the held-out errors, seconds. The
+        noise does not grow beyond it: what happens later was not measured, and errors saturate.
     calibrated_levels : (levels,)
         Central level of the predictive with added noise that covers each nominal level of the map.
     effective : float
@@ -121,41 +122,32 @@ class Calibration:
     floor: float
     rate: float
     lag: float
+    longest_lag: float
     calibrated_levels: np.ndarray
     effective: float
 
     @classmethod
     def identity(cls) -> Calibration:
         """Return the calibration that changes nothing."""
-        return cls(0.0, 0.0, 0.0, _NOMINAL.copy(), np.inf)
+        return cls(0.0, 0.0, 0.0, 0.0, _NOMINAL.copy(), np.inf)
 
     @classmethod
-    def fit(
-        cls, errors: Sequence[HeldOutErrors], per_fold: bool = False, settings: CalibrationSettings | None = None
-    ) -> Calibration:
-        """Fit to errors on held-out blocks of time.
+    def fit(cls, errors: Sequence[HeldOutErrors], settings: CalibrationSettings | None = None) -> Calibration:
+        """Fit to errors on held-out blocks of time of all folds together.
 
         Parameters
         ----------
         errors : sequence of HeldOutErrors
             One per fold.
-        per_fold : bool
-            Whether the intervals must cover at their nominal level in each fold by itself, not only in all folds
-            together. The drift of a code differs between segments of time, and the next one may be like the worse.
-            For the same reason no interval is then made narrower than that of the readout.
         settings : CalibrationSettings, optional
         """
         settings = settings or CalibrationSettings()
         lag = np.concatenate([fold.lag for fold in errors])
-        floor, rate = _fit_noise(errors, max(float(lag.max()), 1e-9), settings)
-        central = [np.abs(2 * _with_noise(fold, floor, rate).cdf(fold.truth) - 1) for fold in errors]
-        block = [fold.block for fold in errors]
-        if not per_fold:
-            central, block = [np.concatenate(central)], [np.concatenate(block)]
-        maps, effective = zip(*map(_conformal_map, central, block), strict=True)
-        if per_fold:
-            maps = (*maps, _NOMINAL)
-        return cls(floor, rate, float(lag.mean()), np.max(maps, axis=0), float(min(effective)))
+        longest = max(float(lag.max()), 1e-9)
+        floor, rate = _fit_noise(errors, longest, settings)
+        central = np.concatenate([np.abs(2 * _with_noise(fold, floor, rate).cdf(fold.truth) - 1) for fold in errors])
+        levels, effective = _conformal_map(central, np.concatenate([fold.block for fold in errors]))
+        return cls(floor, rate, float(lag.mean()), longest, levels, effective)
 
     def apply(self, predictive: Predictive, lag: np.ndarray, levels: np.ndarray) -> np.ndarray:
         """Return calibrated quantiles (time, levels).
@@ -169,7 +161,7 @@ class Calibration:
         levels : (levels,)
             Inside (0, 1).
         """
-        known_lag = np.where(np.isnan(lag), self.lag, np.maximum(lag, 0))
+        known_lag = np.where(np.isnan(lag), self.lag, np.clip(lag, 0, self.longest_lag))
         central = np.interp(np.abs(2 * levels - 1), _NOMINAL, self.calibrated_levels)
         noisy = predictive.add_gaussian_noise(np.hypot(self.floor, self.rate * known_lag))
         return noisy.quantiles((1 + np.sign(levels - 0.5) * central) / 2)
@@ -182,6 +174,43 @@ class Calibration:
     def from_state(cls, state: dict[str, Any]) -> Calibration:
         """Make a calibration from what `to_state` returned."""
         return cls(**state)
+
+
+@dataclass(frozen=True)
+class RegionCalibration:
+    """The mass that a highest-density region must have in order to cover at its nominal level.
+
+    Source: Izbicki, Shimizu & Stern 2022, JMLR 23:87 ("HPD-split").
+
+    Attributes
+    ----------
+    calibrated_levels : (levels,)
+        Mass for each nominal level of the map.
+    """
+
+    calibrated_levels: np.ndarray
+
+    @classmethod
+    def identity(cls) -> RegionCalibration:
+        """Return the calibration that changes nothing."""
+        return cls(_NOMINAL.copy())
+
+    @classmethod
+    def fit(cls, level: np.ndarray, block: np.ndarray) -> RegionCalibration:
+        """Fit to held-out bins.
+
+        Parameters
+        ----------
+        level : (bins,)
+            Mass of the smallest region that contains the truth.
+        block : (bins,) int
+            Block of time of each bin.
+        """
+        return cls(_conformal_map(level, block)[0])
+
+    def mass(self, level: float) -> float:
+        """Return the mass of the region with a nominal level."""
+        return float(np.interp(level, _NOMINAL, self.calibrated_levels))
 
 
 def _fit_noise(errors: Sequence[HeldOutErrors], longest: float, settings: CalibrationSettings) -> tuple[float, float]:

@@ -2,14 +2,15 @@
 
 The latents of bins that a model was fitted on are better than those of other bins, and a code that drifts differs more
 the further away in time the fitted part is. A decoder that is calibrated on the bins of its own fit has intervals that
-are too narrow on other bins. The calibration therefore uses copies of the model that were fitted on a part of the time
-only: one on the first part and scored on what comes after it, one on the last part and scored on what came before. Both
-directions are used because the drift is as uncertain backward in time as forward.
+are too narrow on other bins. The calibration therefore uses copies of the model that were fitted on a first part of the
+time only, and are scored on what comes after it, as a decoder is used later. What comes before a fitted part is not
+used: the beginning of a session, when the animal and its code settle, differs from any later time.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -17,8 +18,8 @@ import numpy as np
 from sklearn.base import clone
 
 from kalmanssl.data import Latents, Recording
-from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import gap_starts
+from kalmanssl.utils.validation import check_condition
 
 __all__ = ["HeldOutFit", "LatentEstimator", "cross_fit", "rehearse"]
 
@@ -56,10 +57,10 @@ class LatentEstimator(Protocol):
         """Return the latents of a recording."""
 
 
-def cross_fit(model: LatentEstimator, recording: Recording, share: float = 0.6) -> list[HeldOutFit]:
-    """Fit copies of a model on the first and on the last part of its recording, for the calibration of a decoder.
+def cross_fit(model: LatentEstimator, recording: Recording, shares: Sequence[float] = (0.6, 0.8)) -> list[HeldOutFit]:
+    """Fit copies of a model on first parts of its recording, for the calibration of a decoder.
 
-    Each takes `share` times as long as the fit of the model itself.
+    Each copy takes its share of the duration of the fit of the model itself.
 
     Parameters
     ----------
@@ -67,9 +68,9 @@ def cross_fit(model: LatentEstimator, recording: Recording, share: float = 0.6) 
         Its settings are used, its weights are not.
     recording : Recording
         The recording that the model was fitted on.
-    share : float
-        Fraction of the time that each copy is fitted on, inside (0, 1); gaps between segments do not count. The rest
-        sets the longest lag at which the intervals are calibrated.
+    shares : sequence of float
+        Fractions of the time that the copies are fitted on, inside (0, 1); gaps between segments do not count. The
+        smallest sets the longest lag at which the intervals are calibrated.
 
     Returns
     -------
@@ -79,18 +80,17 @@ def cross_fit(model: LatentEstimator, recording: Recording, share: float = 0.6) 
     Raises
     ------
     InputError
-        If `share` is not inside (0, 1), or leaves too little to fit on.
+        If a share is not inside (0, 1), or leaves too little to fit on.
     """
-    if not 0 < share < 1:
-        raise InputError(f"share must lie inside (0, 1), got {share}", parameter="share")
-    start, stop = float(recording.time[0]), float(recording.time[-1])
-    first_part = start, _time_at_share(recording.time, recording.bin_size, share)
-    last_part = -_time_at_share(-recording.time[::-1], recording.bin_size, share), stop
+    for share in shares:
+        check_condition("shares", share, 0 < share < 1, "inside (0, 1)")
+    start = float(recording.time[0])
     held_out_fits = []
-    for first, last in (first_part, last_part):
-        copy = clone(model).set_params(checkpoint_dir=None).fit(recording.restrict(first, last))
+    for share in shares:
+        stop = _time_at_share(recording.time, recording.bin_size, share)
+        copy = clone(model).set_params(checkpoint_dir=None).fit(recording.restrict(start, stop))
         filtered, smoothed = (copy.transform(recording, smooth=smooth) for smooth in (False, True))
-        held_out_fits.append(HeldOutFit(filtered, smoothed, (first, last)))
+        held_out_fits.append(HeldOutFit(filtered, smoothed, (start, stop)))
     return held_out_fits
 
 
@@ -103,7 +103,7 @@ def _time_at_share(time: np.ndarray, bin_size: float, share: float) -> float:
     return float(time[0] + length + durations[length_before_gap < length].sum())
 
 
-def rehearse(model: LatentEstimator, recording: Recording, share: float = 0.6) -> list[HeldOutFit]:
+def rehearse(model: LatentEstimator, recording: Recording, shares: Sequence[float] = (0.6, 0.8)) -> list[HeldOutFit]:
     """Call `cross_fit`, which replaces this name; it will be removed in version 0.2."""
     warnings.warn("rehearse is now called cross_fit and will be removed in 0.2", FutureWarning, stacklevel=2)
-    return cross_fit(model, recording, share)
+    return cross_fit(model, recording, shares)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,19 +11,21 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from kalmanssl.data import Latents
-from kalmanssl.decoding._calibration import Calibration, CalibrationSettings, HeldOutErrors
+from kalmanssl.decoding._calibration import CalibrationSettings
 from kalmanssl.decoding._circular import wrap_to_period
 from kalmanssl.decoding._cross_fitting import HeldOutFit
-from kalmanssl.decoding._drift import Drift, DriftSettings, TrainTestBlock, improves_held_out
 from kalmanssl.decoding._folds import Fold, Samples, held_out_folds, rolling_folds
 from kalmanssl.decoding._inputs import check_behavior, check_latents, check_periods, usable_bins
+from kalmanssl.decoding._latent_decoder import LatentDecoder, warn_if_few_blocks
 from kalmanssl.decoding._linear_readout import LinearReadout, LinearReadoutSettings
 from kalmanssl.decoding._mlp_readout import MLPReadout, MLPReadoutSettings
 from kalmanssl.decoding._readout import Readout
-from kalmanssl.decoding._results import DecodedPosition, check_level
+from kalmanssl.decoding._results import DecodedPosition, GridPosterior, check_level
+from kalmanssl.decoding._selection import MovementSettings
 from kalmanssl.decoding._sklearn_readout import SklearnReadout, SklearnReadoutSettings
 from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import check_condition
+from kalmanssl.utils.segments import segment_index
+from kalmanssl.utils.validation import check_choice, check_condition, check_positive
 
 __all__ = ["PositionDecoder"]
 
@@ -37,9 +38,16 @@ ReadoutSettings = MLPReadoutSettings | LinearReadoutSettings | SklearnReadoutSet
 class PositionDecoder(BaseEstimator):
     """Decoder of behavior from latents, with calibrated intervals.
 
-    `fit` fits a readout several times: on parts of the training time, to learn its errors on held-out time for the
-    calibration, and on all of it, for the predictions. If bins have a time, a drift of the code along the direction of
-    motion is fitted and extrapolated, provided that this reduces the error on held-out time.
+    A readout maps the latents of a bin to a distribution over a grid of the behavior. If the times of the bins are
+    known, a state-space model combines these distributions over time: by Bayes' rule they are turned into likelihoods,
+    and a movement prior, learned from the tracked behavior, says how the behavior moves from bin to bin. Filtered
+    latents are decoded with the forward pass alone, so no later bin has an effect, and smoothed latents with the
+    forward and the backward pass (Denovellis et al. 2021, eLife 10:e64505; Burkhart et al. 2020, Neural Computation
+    32:969).
+
+    `fit` fits a readout several times: on parts of the training time, to choose the movement prior and to learn the
+    errors on held-out time for the calibration, and on all of it, for the predictions. Bins at rest and in movement
+    count equally in total.
 
     Parameters
     ----------
@@ -49,9 +57,11 @@ class PositionDecoder(BaseEstimator):
         "mlp": an ensemble of small networks whose output is a histogram (`MLPReadout`). "linear": ridge regression with
         the analytic interval (`LinearReadout`). Anything with `fit` and `predict`: its residual noise is learned by
         cross-validation (`SklearnReadout`).
-    posterior : "quadrature" or "samples"
-        How "mlp" averages over the latent posterior: three nodes along the direction that moves the output most, or
-        `n_samples` random draws. The draws are much slower and agree to within sampling error.
+    posterior : "mean", "quadrature" or "samples"
+        What "mlp" receives: the mean of the latent posterior and its averages over time, or an average over the
+        posterior. "quadrature" takes three nodes along the direction that moves
+        the output most, "samples" takes `n_samples` random draws, which is much slower and agrees to within sampling
+        error.
     n_samples : int
         Draws per bin for `posterior="samples"`.
     period : float or sequence of float or None, optional
@@ -61,17 +71,17 @@ class PositionDecoder(BaseEstimator):
     readout_settings : MLPReadoutSettings, LinearReadoutSettings or SklearnReadoutSettings, optional
         Settings of the readout that `regressor` selects.
     calibration_settings : CalibrationSettings, optional
-    drift_settings : DriftSettings, optional
+    movement_settings : MovementSettings, optional
+        Candidates for the movement prior. ``MovementSettings(kinds=("none",))`` decodes every bin by itself.
+    time_scales : sequence of float
+        Time scales of the averages of the latents, seconds.
     random_state : int, optional
         Seed of the networks and samples.
 
     Attributes
     ----------
-    readout_ : MLPReadout, LinearReadout or SklearnReadout
-    calibration_ : list of Calibration
-        One per dimension.
-    drift_ : Drift
-        Its rate is 0 if the drift is not used.
+    decoders_ : dict of LatentDecoder
+        "filtered" and "smoothed", for the kinds of latents that it was fitted on, or "array".
     periods_ : tuple of float or None
     n_features_in_ : int
 
@@ -91,13 +101,14 @@ class PositionDecoder(BaseEstimator):
         level: float = 0.95,
         regressor: Any = "mlp",
         *,
-        posterior: str = "quadrature",
+        posterior: str = "mean",
         n_samples: int = 1000,
         period: float | Sequence[float | None] | None = None,
         calibrate: bool = True,
         readout_settings: ReadoutSettings | None = None,
         calibration_settings: CalibrationSettings | None = None,
-        drift_settings: DriftSettings | None = None,
+        movement_settings: MovementSettings | None = None,
+        time_scales: Sequence[float] = (0.2, 0.8),
         random_state: int | None = None,
     ) -> None:
         self.level = level
@@ -108,7 +119,8 @@ class PositionDecoder(BaseEstimator):
         self.calibrate = calibrate
         self.readout_settings = readout_settings
         self.calibration_settings = calibration_settings
-        self.drift_settings = drift_settings
+        self.movement_settings = movement_settings
+        self.time_scales = time_scales
         self.random_state = random_state
 
     def fit(
@@ -121,23 +133,23 @@ class PositionDecoder(BaseEstimator):
         smoothed: Latents | None = None,
         held_out_fits: Sequence[HeldOutFit] = (),
     ) -> PositionDecoder:
-        """Fit the readout and calibrate it.
+        """Fit the readout and the movement prior, and calibrate.
 
         Parameters
         ----------
         latents : Latents or (time, features) array
             Latents of the kind that will be decoded; an array has no posterior covariance.
         position : (time,) or (time, dims)
-            Behavior; bins with NaN are left out.
+            Behavior; NaN where it is unknown. Two dimensions are decoded jointly. More are decoded in pairs that are
+            independent of each other.
         where : (time,) bool, optional
-            Bins to fit on, such as `running_bins`.
+            Bins to learn from, such as `running_bins`. By default all with known behavior.
         time : (time,), optional
-            Times of the bins of an array, seconds; `Latents` have their own. Without times, lags are not known and
-            intervals do not widen with them.
+            Times of the bins of an array, seconds; `Latents` have their own. Without times every bin is decoded by
+            itself, and intervals do not widen with the lag.
         smoothed : Latents, optional
-            Smoothed latents over the same bins. If given, the readout is fitted on them and then decodes `latents`.
-            Filtered latents lag behind by an amount that depends on speed, and a readout that is fitted on them would
-            learn this lag.
+            Smoothed latents over the same bins, to decode latents of both kinds. Each kind has its own readout,
+            movement prior and calibration.
         held_out_fits : sequence of HeldOutFit
             Latents from models that were fitted on a part of the time only, from `kalmanssl.cross_fit`. Without them
             the calibration uses latents that were fitted on the bins it scores, and the intervals are somewhat narrow.
@@ -151,86 +163,61 @@ class PositionDecoder(BaseEstimator):
         mean, _, known_time = check_latents(latents, time)
         behavior, self.flat_ = check_behavior(position, len(mean))
         self.periods_ = check_periods(self.period, behavior.shape[1])
+        self._make_readout()  # checks its settings
         usable = usable_bins(mean, behavior, where)
         behavior = wrap_to_period(behavior, self.periods_)
         self.n_features_in_ = mean.shape[1]
         self.timed_ = known_time is not None
         order = np.arange(len(mean), dtype=float) if known_time is None else known_time
-        if np.any(np.diff(order[usable]) <= 0):
+        if np.any(np.diff(order) <= 0):
             raise InputError("time must increase: sort the bins or drop the repeated ones", parameter="time")
-        rng = np.random.default_rng(self.random_state)
-        calibration_settings = self.calibration_settings or CalibrationSettings()
-        min_blocks = calibration_settings.min_blocks
-        samples = Samples.from_latents(latents, smoothed, behavior, order, usable, min_blocks)
-        self.calibration_ = [Calibration.identity() for _ in self.periods_]
-        self.uses_drift_ = False
-        if self.calibrate:
-            folds = rolling_folds(samples, calibration_settings)
-            if held_out_fits:
-                folds = held_out_folds(held_out_fits, latents, smoothed, behavior, order, usable, min_blocks)
-            self._calibrate(folds, rng, calibration_settings, per_fold=bool(held_out_fits))
-        self.end_ = float(samples.time[-1])
-        self.drift_, self.readout_ = self._fit_readout(samples, rng)
+        _check_smoothed(latents, smoothed)
+        if held_out_fits and not isinstance(latents, Latents):
+            raise InputError("held_out_fits need a Latents as latents, not an array", parameter="held_out_fits")
+        settings = self.calibration_settings or CalibrationSettings()
+        self.decoders_: dict[str, LatentDecoder] = {}
+        for given in (latents, smoothed):
+            if given is None:
+                continue
+            samples = Samples.from_latents(given, behavior, order, usable, self.periods_, settings.min_blocks)
+            folds: list[Fold] = []
+            if self.calibrate and isinstance(given, Latents) and held_out_fits:
+                folds = held_out_folds(held_out_fits, given, samples, self.periods_, settings.min_blocks)
+            elif self.calibrate:
+                folds = rolling_folds(samples, settings.n_folds, settings.first_fold_fraction)
+            if self.calibrate and given is latents:
+                warn_if_few_blocks(folds, self.level)
+            rng = np.random.default_rng(self.random_state)
+            self.decoders_[_kind(given)] = self._make_decoder(_kind(given)).fit(samples, folds, self.timed_, rng)
         return self
+
+    def _make_decoder(self, kind: str) -> LatentDecoder:
+        """Return an unfitted decoder of latents of one kind."""
+        context = self.regressor == "mlp" and self.posterior == "mean"
+        return LatentDecoder(
+            self.periods_,
+            kind == "smoothed",
+            self._make_readout,
+            self.readout_settings,
+            self.movement_settings or MovementSettings(),
+            self.calibration_settings or CalibrationSettings(),
+            tuple(self.time_scales) if context else (),
+        )
 
     def _check_settings(self) -> None:
         check_level(self.level)
-        for name, expected in (("calibration_settings", CalibrationSettings), ("drift_settings", DriftSettings)):
+        for name, expected in (
+            ("calibration_settings", CalibrationSettings),
+            ("movement_settings", MovementSettings),
+        ):
             value = getattr(self, name)
             check_condition(name, value, value is None or isinstance(value, expected), f"{expected.__name__} or None")
-
-    def _fit_readout(self, samples: Samples, rng: np.random.Generator) -> tuple[Drift, Readout]:
-        """Return the drift of the behavior, and a readout of the behavior as it would be at the last bin."""
-        mean, cov, behavior = samples.fit_mean, samples.fit_cov, samples.behavior
-        drift = Drift.zero(mean.shape[1], behavior.shape[1])
-        if self.uses_drift_:
-            drift = Drift.fit(mean, behavior, samples.time, self.periods_, self.drift_settings)
-            behavior = behavior - drift.displacement(mean, samples.time - samples.time[-1])
-            behavior = wrap_to_period(behavior, self.periods_)
-        return drift, self._make_readout().fit(mean, cov, behavior, rng)
-
-    def _calibrate(
-        self, folds: list[Fold], rng: np.random.Generator, settings: CalibrationSettings, per_fold: bool
-    ) -> None:
-        """Decide whether the drift is used, and fit one calibration per dimension."""
-        if not folds:
-            warnings.warn("too few bins to hold out later blocks: intervals are not calibrated", stacklevel=3)
-            return
-        if self.timed_:
-            blocks = [
-                TrainTestBlock((train.fit_mean, train.behavior, train.time), (test.mean, test.behavior, test.time))
-                for train, test in folds
-            ]
-            self.uses_drift_ = improves_held_out(blocks, self.periods_, self.drift_settings)
-        errors: list[list[HeldOutErrors]] = [[] for _ in self.periods_]
-        for train, test in folds:
-            for dim, held_out in enumerate(self._held_out_errors(train, test, rng)):
-                errors[dim].append(held_out)
-        n_blocks = len(np.unique(np.concatenate([fold.block for fold in errors[0]])))
-        if n_blocks + 1 < 1 / (1 - self.level):
-            warnings.warn(
-                f"calibrated on {n_blocks} blocks of time: too few to guarantee a level of {self.level:g}",
-                stacklevel=3,
-            )
-        self.calibration_ = [Calibration.fit(errors_of_dim, per_fold, settings) for errors_of_dim in errors]
-
-    def _held_out_errors(self, train: Samples, test: Samples, rng: np.random.Generator) -> list[HeldOutErrors]:
-        """Fit a readout on the training part of a fold; return its predictions of the test part by dimension."""
-        drift, readout = self._fit_readout(train, rng)
-        age = test.time - train.time[-1]
-        moved = drift.displacement(test.mean, age)
-        lag = np.maximum(age, train.time[0] - test.time)
-        return [
-            HeldOutErrors(predictive.shift(moved[:, dim]), test.behavior[:, dim], lag, test.block)
-            for dim, predictive in enumerate(readout.predict(test.mean, test.cov))
-        ]
+        for scale in self.time_scales:
+            check_positive("time_scales", scale)
 
     def _make_readout(self) -> Readout:
         """Return an unfitted readout of the kind that `regressor` selects."""
-        if self.posterior not in ("quadrature", "samples"):
-            raise InputError(
-                f'posterior={self.posterior!r} is neither "quadrature" nor "samples"', parameter="posterior"
-            )
+        check_choice("posterior", self.posterior, ("mean", "quadrature", "samples"))
         settings: Any = self.readout_settings
         if isinstance(self.regressor, str):
             if self.regressor == "linear":
@@ -238,7 +225,7 @@ class PositionDecoder(BaseEstimator):
                 return LinearReadout(self.periods_, settings)
             if self.regressor == "mlp":
                 self._check_readout_settings(MLPReadoutSettings)
-                return MLPReadout(self.periods_, self.n_samples if self.posterior == "samples" else None, settings)
+                return MLPReadout(self.periods_, self.posterior, self.n_samples, settings)
             raise InputError(
                 f'regressor={self.regressor!r} is not known: give "mlp", "linear" or a regressor of scikit-learn',
                 parameter="regressor",
@@ -277,7 +264,7 @@ class PositionDecoder(BaseEstimator):
         InputError
             If the number of features is not that of the fit, or latents are not finite.
         """
-        check_is_fitted(self, "readout_")
+        check_is_fitted(self, "decoders_")
         mean, cov, known_time = check_latents(latents, time)
         if mean.shape[1] != self.n_features_in_:
             raise InputError(
@@ -285,21 +272,36 @@ class PositionDecoder(BaseEstimator):
                 "use latents of the same model",
                 parameter="latents",
             )
-        bad = ~np.isfinite(mean).all(axis=1)
-        if bad.any():
-            raise InputError(
-                f"latents is not finite at {bad.sum()} bins, the first is bin {np.argmax(bad)}", parameter="latents"
-            )
-        lag = np.full(len(mean), np.nan) if known_time is None or not self.timed_ else known_time - self.end_
+        decoder = self._decoder_of(latents)
+        bin_time = np.arange(len(mean), dtype=float) if known_time is None else known_time
+        segment = latents.segment if isinstance(latents, Latents) else segment_index(bin_time)
+        posteriors, marginals = decoder.predict(mean, cov, segment)
+        lag = np.full(len(mean), np.nan) if known_time is None or not self.timed_ else known_time - decoder.end
         table, points = [], []
-        moved = self.drift_.displacement(mean, np.nan_to_num(lag))
-        for dim, predictive in enumerate(self.readout_.predict(mean, cov)):
-            predictive = predictive.shift(moved[:, dim])
-            table.append(self.calibration_[dim].apply(predictive, lag, _LEVELS).astype(np.float32))
+        for calibration, predictive in zip(decoder.calibrations, marginals, strict=True):
+            table.append(calibration.apply(predictive, lag, _LEVELS).astype(np.float32))
             points.append(predictive.mean())
         estimate = wrap_to_period(np.stack(points, axis=1), self.periods_)
-        bin_time = np.arange(len(mean), dtype=float) if known_time is None else known_time
-        return DecodedPosition(bin_time, self.level, np.stack(table, 1), _LEVELS, estimate, self.periods_, self.flat_)
+        posterior = [
+            GridPosterior(grid, mass, region)
+            for grid, mass, region in zip(decoder.grids, posteriors, decoder.regions, strict=True)
+        ]
+        return DecodedPosition(
+            bin_time, self.level, np.stack(table, 1), _LEVELS, estimate, self.periods_, self.flat_, posterior
+        )
+
+    def _decoder_of(self, latents: Latents | np.ndarray) -> LatentDecoder:
+        """Return the decoder of latents of the kind of `latents`; arrays are decoded as those of the fit."""
+        kind = _kind(latents)
+        if kind in self.decoders_:
+            return self.decoders_[kind]
+        if kind == "array" or "array" in self.decoders_:
+            return next(iter(self.decoders_.values()))
+        raise InputError(
+            f"latents are {kind}, but the decoder was fitted on {', '.join(self.decoders_)} ones: give fit the "
+            "smoothed latents, too, as smoothed=model.transform(recording, smooth=True)",
+            parameter="latents",
+        )
 
     def to_state(self) -> dict[str, Any]:
         """Return everything from which `from_state` makes this decoder again.
@@ -316,22 +318,18 @@ class PositionDecoder(BaseEstimator):
         InputError
             For a regressor of scikit-learn, which cannot be saved without pickle.
         """
-        check_is_fitted(self, "readout_")
-        readout = self.readout_.to_state()
+        check_is_fitted(self, "decoders_")
         settings = self.get_params()
         settings["period"] = list(self.periods_)
-        for name in ("readout_settings", "calibration_settings", "drift_settings"):
+        settings["time_scales"] = list(self.time_scales)
+        for name in ("readout_settings", "calibration_settings", "movement_settings"):
             settings[name] = None if settings[name] is None else asdict(settings[name])
         return {
             "settings": settings,
             "features": self.n_features_in_,
             "flat": self.flat_,
             "timed": self.timed_,
-            "uses_drift": self.uses_drift_,
-            "end": self.end_,
-            "drift": self.drift_.to_state(),
-            "calibration": [calibration.to_state() for calibration in self.calibration_],
-            "readout": readout,
+            "decoders": {kind: decoder.to_state() for kind, decoder in self.decoders_.items()},
         }
 
     @classmethod
@@ -342,7 +340,7 @@ class PositionDecoder(BaseEstimator):
         classes: dict[str, Any] = {
             "readout_settings": LinearReadoutSettings if linear else MLPReadoutSettings,
             "calibration_settings": CalibrationSettings,
-            "drift_settings": DriftSettings,
+            "movement_settings": MovementSettings,
         }
         for name, make in classes.items():
             settings[name] = None if settings[name] is None else make(**settings[name])
@@ -350,9 +348,32 @@ class PositionDecoder(BaseEstimator):
         decoder.periods_ = tuple(settings["period"])
         decoder.n_features_in_ = int(state["features"])
         decoder.flat_, decoder.timed_ = bool(state["flat"]), bool(state["timed"])
-        decoder.uses_drift_ = bool(state["uses_drift"])
-        decoder.end_ = float(state["end"])
-        decoder.drift_ = Drift.from_state(state["drift"])
-        decoder.calibration_ = [Calibration.from_state(values) for values in state["calibration"]]
-        decoder.readout_ = (LinearReadout if linear else MLPReadout).from_state(state["readout"])
+        decoder.decoders_ = {}
+        for kind, part in state["decoders"].items():
+            decoder.decoders_[kind] = decoder._make_decoder(kind).restore(part, LinearReadout if linear else MLPReadout)
         return decoder
+
+
+def _kind(latents: Latents | np.ndarray) -> str:
+    """Return "filtered" or "smoothed" for latents, and "array" for an array."""
+    if not isinstance(latents, Latents):
+        return "array"
+    return "smoothed" if latents.smoothed else "filtered"
+
+
+def _check_smoothed(latents: Latents | np.ndarray, smoothed: Latents | None) -> None:
+    """Check that `smoothed` are smoothed latents over the same bins as filtered `latents`."""
+    if smoothed is None:
+        return
+    if not isinstance(smoothed, Latents) or not smoothed.smoothed or _kind(latents) == "smoothed":
+        raise InputError(
+            "smoothed must be the smoothed latents that belong to filtered latents: "
+            "model.transform(recording, smooth=True)",
+            parameter="smoothed",
+        )
+    if smoothed.shape != latents.shape:
+        raise InputError(
+            f"smoothed has {smoothed.shape[0]} bins and {smoothed.shape[1]} features, "
+            f"latents {latents.shape[0]} and {latents.shape[1]}: give both over the same bins, from the same model",
+            parameter="smoothed",
+        )

@@ -1,122 +1,162 @@
-"""Folds for the calibration: bins that a readout is fitted on, and held-out bins that it is scored on."""
+"""Folds: bins that a readout is fitted on, and held-out bins for choices and for the calibration."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from kalmanssl.data import Covariances, Latents
+from kalmanssl.data import Covariances, Latents, running_threshold, speed
 from kalmanssl.decoding._blocks import blocks_of_time, rolling_origins
-from kalmanssl.decoding._calibration import CalibrationSettings
+from kalmanssl.decoding._circular import Periods
 from kalmanssl.decoding._cross_fitting import HeldOutFit
 from kalmanssl.decoding._inputs import MIN_BINS, check_latents
 from kalmanssl.errors import InputError
+from kalmanssl.utils.segments import segment_index
 
 __all__ = ["Fold", "Samples", "held_out_folds", "rolling_folds"]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Bins to fit a readout on or to score it on.
+    """Bins with latents and behavior, in order of time.
 
     Attributes
     ----------
-    fit_mean : (time, features), fit_cov : Covariances or None
-        Latents that the readout is fitted on: smoothed ones if they were given, else the same as `mean` and `cov`.
     mean : (time, features), cov : Covariances or None
-        Latents that are decoded.
+        Latents.
     behavior : (time, dims)
+        NaN where it is unknown; circular columns are in [0, period).
     time : (time,)
         Seconds, or the number of the bin if times are not known.
+    segment : (time,) int
+        Contiguous segment of each bin.
+    usable : (time,) bool
+        Bins to fit and to score on.
     block : (time,) int
-        Block of time of each bin.
+        Block of time of each usable bin, the unit of cross-validation.
+    weight : (time,)
+        Weight of each usable bin: bins at rest and in movement count equally in total. Their mean is one.
+    moving : (time,) bool
+        Whether the behavior moves.
     """
 
-    fit_mean: np.ndarray
-    fit_cov: Covariances | None
     mean: np.ndarray
     cov: Covariances | None
     behavior: np.ndarray
     time: np.ndarray
+    segment: np.ndarray
+    usable: np.ndarray
     block: np.ndarray
+    weight: np.ndarray
+    moving: np.ndarray
 
     @classmethod
     def from_latents(
         cls,
         latents: Latents | np.ndarray,
-        smoothed: Latents | None,
         behavior: np.ndarray,
         time: np.ndarray,
         usable: np.ndarray,
+        periods: Periods,
         min_blocks: int,
     ) -> Samples:
-        """Return the usable bins of latents and of their smoothed version."""
+        """Make samples of latents with behavior (time, dims) and times (time,)."""
         mean, cov, _ = check_latents(latents)
-        fit_mean, fit_cov, _ = (mean, cov, None) if smoothed is None else check_latents(smoothed)
-        if fit_mean.shape != mean.shape:
-            raise InputError(
-                f"smoothed has {fit_mean.shape[0]} bins and {fit_mean.shape[1]} features, "
-                f"latents {mean.shape[0]} and {mean.shape[1]}: give both over the same bins, from the same model",
-                parameter="smoothed",
-            )
         block = np.zeros(len(mean), dtype=int)
         block[usable] = blocks_of_time(time[usable], min_blocks)
-        return cls(fit_mean, fit_cov, mean, cov, behavior, time, block)[usable]
+        moving = moving_bins(behavior, time, periods)
+        weight = np.zeros(len(mean))
+        share = moving[usable].mean()
+        if 0 < share < 1:
+            weight[usable] = np.where(moving[usable], 0.5 / share, 0.5 / (1 - share))
+        else:
+            weight[usable] = 1.0
+        segment = latents.segment if isinstance(latents, Latents) else segment_index(time)
+        return cls(mean, cov, behavior, time, np.asarray(segment), usable, block, weight, moving)
 
-    def __getitem__(self, index: slice | np.ndarray) -> Samples:
-        selected: dict[str, Any] = {name: None if value is None else value[index] for name, value in vars(self).items()}
-        return Samples(**selected)
+
+def moving_bins(behavior: np.ndarray, time: np.ndarray, periods: Periods) -> np.ndarray:
+    """Return in which bins a behavior (time, dims) moves, (time,) bool; False where it is unknown.
+
+    Speed is the root mean square over the dimensions, each in units of its standard deviation. The threshold is that of
+    `kalmanssl.data.running_threshold`.
+    """
+    columns = []
+    for column, period in zip(behavior.T, periods, strict=True):
+        known = np.isfinite(column)
+        values = column.copy()
+        if period is not None:
+            values[known] = np.unwrap(values[known], period=period)
+        scale = period if period is not None else float(np.std(values[known]))
+        columns.append(values / scale if scale > 0 else values)
+    unwrapped = np.stack(columns, axis=1)
+    known = np.isfinite(unwrapped).all(axis=1)
+    if known.sum() < MIN_BINS:
+        return np.zeros(len(time), dtype=bool)
+    return np.nan_to_num(speed(unwrapped, time)) > running_threshold(unwrapped, time)
 
 
-Fold = tuple[Samples, Samples]
-"""Training and test part of a fold."""
+@dataclass(frozen=True)
+class Fold:
+    """Bins of `samples` to fit on, and later or earlier bins to score on.
+
+    Attributes
+    ----------
+    samples : Samples
+    train, test : (time,) bool
+        Usable bins that are fitted, and all bins that are decoded; the usable ones of these are scored.
+    """
+
+    samples: Samples
+    train: np.ndarray
+    test: np.ndarray
+
+    @property
+    def scored(self) -> np.ndarray:
+        """Which of the decoded bins are scored, (decoded bins,) bool."""
+        return self.samples.usable[self.test]
+
+    @property
+    def lag(self) -> np.ndarray:
+        """Distance in time of each decoded bin from the fitted part, seconds."""
+        fitted = self.samples.time[self.train]
+        time = self.samples.time[self.test]
+        return np.maximum(time - fitted[-1], fitted[0] - time)
 
 
-def rolling_folds(samples: Samples, settings: CalibrationSettings) -> list[Fold]:
+def rolling_folds(samples: Samples, n_folds: int, first_fold_fraction: float) -> list[Fold]:
     """Return folds that are fitted on the bins before a border of blocks and scored on all bins after it."""
-    origins = rolling_origins(samples.block, settings.n_folds, settings.first_fold_fraction)
-    return [(samples[:origin], samples[origin:]) for origin in origins]
+    index = np.flatnonzero(samples.usable)
+    folds = []
+    for origin in rolling_origins(samples.block[index], n_folds, first_fold_fraction):
+        later = np.arange(len(samples.time)) >= index[origin]
+        folds.append(Fold(samples, samples.usable & ~later, later))
+    return folds
 
 
 def held_out_folds(
-    held_out_fits: Sequence[HeldOutFit],
-    latents: Latents | np.ndarray,
-    smoothed: Latents | None,
-    behavior: np.ndarray,
-    time: np.ndarray,
-    usable: np.ndarray,
-    min_blocks: int,
+    held_out_fits: Sequence[HeldOutFit], latents: Latents, samples: Samples, periods: Periods, min_blocks: int
 ) -> list[Fold]:
     """Return one fold for each held-out fit, fitted on the bins of its model's fit and scored on the others."""
     folds = []
     for fit in held_out_fits:
-        target, fit_target = _matching_latents(fit, latents, smoothed)
-        samples = Samples.from_latents(target, fit_target, behavior, time, usable, min_blocks)
-        start, stop = fit.fit_interval
-        inside = (samples.time >= start) & (samples.time <= stop)
-        if inside.sum() < MIN_BINS or inside.all():
+        if len(fit.latents) != len(latents) or not np.allclose(fit.latents.time, latents.time):
             raise InputError(
-                f"a held-out fit on {start:g} to {stop:g} s leaves {inside.sum()} bins to fit on and "
-                f"{(~inside).sum()} to score: choose a part of the training time",
+                "the latents of a held-out fit have other bins than latents: transform the same recording",
                 parameter="held_out_fits",
             )
-        folds.append((samples[inside], samples[~inside]))
+        matching = fit.smoothed if latents.smoothed else fit.latents
+        part = Samples.from_latents(matching, samples.behavior, samples.time, samples.usable, periods, min_blocks)
+        start, stop = fit.fit_interval
+        inside = (part.time >= start) & (part.time <= stop)
+        train, n_scored = part.usable & inside, int((part.usable & ~inside).sum())
+        if train.sum() < MIN_BINS or n_scored == 0:
+            raise InputError(
+                f"a held-out fit on {start:g} to {stop:g} s leaves {train.sum()} bins to fit on and "
+                f"{n_scored} to score: choose a part of the training time",
+                parameter="held_out_fits",
+            )
+        folds.append(Fold(part, train, ~inside))
     return folds
-
-
-def _matching_latents(
-    fit: HeldOutFit, latents: Latents | np.ndarray, smoothed: Latents | None
-) -> tuple[Latents, Latents | None]:
-    """Return the latents of a held-out fit that correspond to `latents` and to `smoothed`."""
-    if not isinstance(latents, Latents):
-        raise InputError("held_out_fits need a Latents as latents, not an array", parameter="held_out_fits")
-    if len(fit.latents) != len(latents) or not np.allclose(fit.latents.time, latents.time):
-        raise InputError(
-            "the latents of a held-out fit have other bins than latents: transform the same recording",
-            parameter="held_out_fits",
-        )
-    target = fit.smoothed if latents.smoothed else fit.latents
-    return target, None if smoothed is None else fit.smoothed

@@ -63,7 +63,14 @@ class LinearReadout:
         self.periods = periods
         self.settings = settings or LinearReadoutSettings()
 
-    def fit(self, mean: np.ndarray, cov: Covariances | None, behavior: np.ndarray, rng: np.random.Generator) -> Self:
+    def fit(
+        self,
+        mean: np.ndarray,
+        cov: Covariances | None,
+        behavior: np.ndarray,
+        rng: np.random.Generator,
+        weight: np.ndarray | None = None,
+    ) -> Self:
         """Fit the weights, and the residual covariance that `W P W'` does not explain."""
         target = embed_circular(behavior, self.periods)
         center, scale = mean.mean(axis=0), np.maximum(mean.std(axis=0), 1e-12)

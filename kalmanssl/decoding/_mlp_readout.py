@@ -1,7 +1,8 @@
 """The default readout: an ensemble of small networks whose output is a histogram over the behavior.
 
 Decoding errors of neural codes have heavy tails and sometimes two modes (the other end of the track, the other
-direction). The predictive distribution is therefore a histogram that depends on the latents, not a Gaussian.
+direction). The predictive distribution is therefore a histogram that depends on the latents, not a Gaussian. Two
+dimensions of the behavior share one histogram over a two-dimensional grid, so that it can be correlated.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from torch import Tensor
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding._circular import Periods
-from kalmanssl.decoding._predictive import GridPredictive, Predictive
+from kalmanssl.decoding._grid import Axis, Grid, group_dimensions
+from kalmanssl.decoding._predictive import Predictive
 from kalmanssl.utils.validation import check_condition, check_integer, check_positive
 
 __all__ = ["MLPReadout", "MLPReadoutSettings"]
@@ -35,8 +37,9 @@ class MLPReadoutSettings:
 
     Attributes
     ----------
-    n_cells : int
-        Cells of the histogram in each dimension.
+    n_cells, n_cells_joint : int
+        Cells of the histogram along a dimension that has its own histogram, and along each dimension of two that share
+        one.
     margin : float
         Added at both ends of the histogram, as a fraction of the range of the behavior, for errors beyond it.
     n_networks : int
@@ -44,7 +47,9 @@ class MLPReadoutSettings:
     hidden : int
         Units in each of the two hidden layers.
     n_steps, batch_size : int
-        Training steps (AdamW), and bins per step and network.
+        Largest number of training steps (AdamW), and bins per step and network.
+    n_epochs, min_steps : int
+        With few bins training takes as many steps as draw each bin this often, but at least `min_steps`.
     learning_rate, weight_decay : float
         Peak learning rate of the one-cycle schedule, and decoupled weight decay.
     warmup_fraction : float
@@ -58,11 +63,14 @@ class MLPReadoutSettings:
     """
 
     n_cells: int = 96
+    n_cells_joint: int = 40
     margin: float = 0.08
     n_networks: int = 2
     hidden: int = 96
-    n_steps: int = 400
+    n_steps: int = 500
     batch_size: int = 256
+    n_epochs: int = 25
+    min_steps: int = 100
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     warmup_fraction: float = 0.15
@@ -71,8 +79,9 @@ class MLPReadoutSettings:
     uniform_fraction: float = 1e-3
 
     def __post_init__(self) -> None:
-        check_integer("n_cells", self.n_cells, 2)
-        for name in ("n_networks", "hidden", "n_steps", "batch_size"):
+        for name in ("n_cells", "n_cells_joint"):
+            check_integer(name, getattr(self, name), 2)
+        for name in ("n_networks", "hidden", "n_steps", "batch_size", "n_epochs", "min_steps"):
             check_integer(name, getattr(self, name), 1)
         check_positive("learning_rate", self.learning_rate)
         for name in ("margin", "weight_decay", "log_score_weight"):
@@ -82,62 +91,106 @@ class MLPReadoutSettings:
             value = getattr(self, name)
             check_condition(name, value, 0 <= value < 1, "at least 0 and below 1")
 
+    def make_grids(self, behavior: np.ndarray, periods: Periods) -> list[Grid]:
+        """Choose the grid of each group of dimensions from behavior (time, dims)."""
+        grids = []
+        for dims in group_dimensions(len(periods)):
+            n_cells = [self.n_cells if len(dims) == 1 else self.n_cells_joint] * len(dims)
+            grids.append(
+                Grid.from_behavior(behavior[:, dims], tuple(periods[dim] for dim in dims), n_cells, self.margin)
+            )
+        return grids
+
 
 class MLPReadout:
-    """Histogram regression with an ensemble of multilayer perceptrons, averaged over the latent posterior.
+    """Histogram regression with an ensemble of multilayer perceptrons.
 
-    The networks are trained on draws from the posterior, new ones at every step, with the ranked probability score
-    (the CRPS of a histogram) and a small weight of the log-score. Predictions average the histograms of the networks
-    over the posterior (LDM paper, Sec. 3.3), so a bin with uncertain latents gets a wide distribution.
+    The networks are trained with the ranked probability score of every dimension (the CRPS of a histogram) and a small
+    weight of the log-score. Their histograms are averaged.
+
+    The latents of a bin are given by their posterior mean, which is all that the activity says about them if the
+    posterior covariance is the same in all bins. With a covariance that depends on the input, the average over the
+    posterior is available (LDM paper, Sec. 3.3): the networks are then trained on draws from the posterior, new ones
+    at every step, and predictions average over it, so a bin with uncertain latents gets a wide distribution.
 
     Parameters
     ----------
     periods : tuple of float or None
         One per dimension of the behavior; None for a dimension that is not circular.
-    n_samples : int or None
-        Draws from the posterior in `predict`; None for Gauss-Hermite quadrature with three nodes along the direction
-        in latent space that moves the output most.
+    posterior : "mean", "quadrature" or "samples"
+        Whether to use the posterior mean alone, or to average over the posterior with three Gauss-Hermite nodes along
+        the direction in latent space that moves the output most, or with random draws.
+    n_samples : int
+        Draws in `predict` for "samples".
     settings : MLPReadoutSettings, optional
     """
 
     def __init__(
-        self, periods: Periods, n_samples: int | None = None, settings: MLPReadoutSettings | None = None
+        self,
+        periods: Periods,
+        posterior: str = "mean",
+        n_samples: int = 1000,
+        settings: MLPReadoutSettings | None = None,
     ) -> None:
         self.periods = periods
+        self.posterior = posterior
         self.n_samples = n_samples
         self.settings = settings or MLPReadoutSettings()
 
-    def fit(self, mean: np.ndarray, cov: Covariances | None, behavior: np.ndarray, rng: np.random.Generator) -> Self:
-        """Train the ensemble."""
+    def fit(
+        self,
+        mean: np.ndarray,
+        cov: Covariances | None,
+        behavior: np.ndarray,
+        rng: np.random.Generator,
+        weight: np.ndarray | None = None,
+        grids: list[Grid] | None = None,
+        n_present: int | None = None,
+    ) -> Self:
+        """Train the ensemble.
+
+        Parameters
+        ----------
+        mean, cov, behavior, rng
+            As for every `Readout`.
+        weight : (time,), optional
+            Bins are drawn in proportion to it; uniformly by default.
+        grids : list of Grid, optional
+            The grids of the groups of dimensions; by default they cover the behavior.
+        n_present : int, optional
+            Number of features that describe the bin itself; the others are its context. Every second network, from the
+            first, receives only the former. Context helps with slow behavior and hurts with few bins, and the ensemble
+            is nearly as good as the better of the two.
+        """
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         self.seed = int(rng.integers(2**62))
         self.center, self.scale = mean.mean(axis=0), np.maximum(mean.std(axis=0), 1e-12)
-        place = torch.as_tensor(self._make_grid(behavior), dtype=torch.float32)
+        self.grids = self.settings.make_grids(behavior, self.periods) if grids is None else grids
+        self.inputs = torch.ones(self.settings.n_networks, 1, mean.shape[1])
+        if n_present is not None:
+            self.inputs[::2, :, n_present:] = 0.0
+        place = [
+            grid.place(behavior[:, dims])
+            for grid, dims in zip(self.grids, group_dimensions(len(self.periods)), strict=True)
+        ]
+        cov = None if self.posterior == "mean" else cov
         used = None if cov is None else cov.used()
         root = None if used is None else self._roots(used)
         index = None if used is None else torch.as_tensor(used.index)
+        draws = None if weight is None else torch.as_tensor(np.cumsum(weight / weight.sum()))
         with _one_thread():  # products of this size gain nothing from a second thread, and lose much on a busy machine
-            self._train(self._standardize(mean), root, index, place, generator)
+            batches = _Batches(
+                self._standardize(mean), root, index, [torch.as_tensor(p, dtype=torch.float32) for p in place], draws
+            )
+            self._train(batches, generator)
         return self
-
-    def _make_grid(self, behavior: np.ndarray) -> np.ndarray:
-        """Choose the cells from behavior (time, dims), and return the behavior in cells from the first edge."""
-        s = self.settings
-        low, high = behavior.min(axis=0), behavior.max(axis=0)
-        circular = np.array([period is not None for period in self.periods])
-        span = np.where(circular, [period or 0.0 for period in self.periods], (1 + 2 * s.margin) * (high - low))
-        self.start = np.where(circular, 0.0, low - s.margin * (high - low))
-        self.width = span / s.n_cells
-        place = (behavior - self.start) / self.width
-        place[:, circular] %= s.n_cells
-        return place
 
     def _init_weights(self, n_features: int, generator: torch.Generator) -> None:
         """Draw the weights (networks, inputs, outputs) and biases (networks, 1, outputs) of every layer."""
         # Not `kalmanssl.networks.mlp`: all networks are evaluated in one batched product, and every random number comes
         # from `generator`, so that fits leave torch's global generator alone.
         s = self.settings
-        sizes = [n_features, s.hidden, s.hidden, len(self.periods) * s.n_cells]
+        sizes = [n_features, s.hidden, s.hidden, sum(grid.size for grid in self.grids)]
         self.weights, self.biases = [], []
         for layer, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
             gain = math.sqrt((0.1 if layer == len(sizes) - 2 else 2.0) / inputs)
@@ -145,23 +198,25 @@ class MLPReadout:
             self.weights.append(weight.requires_grad_())
             self.biases.append(torch.zeros(s.n_networks, 1, outputs, requires_grad=True))
 
-    def _train(
-        self, x: Tensor, root: Tensor | None, index: Tensor | None, place: Tensor, generator: torch.Generator
-    ) -> None:
+    def _train(self, batches: _Batches, generator: torch.Generator) -> None:
         s = self.settings
-        self._init_weights(x.shape[1], generator)
+        self._init_weights(batches.x.shape[1], generator)
+        enough = math.ceil(s.n_epochs * len(batches.x) / s.batch_size)
+        n_steps = min(s.n_steps, max(s.min_steps, enough))
         optimizer = torch.optim.AdamW(self.weights + self.biases, lr=s.learning_rate, weight_decay=s.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, s.learning_rate, total_steps=s.n_steps, pct_start=s.warmup_fraction
+            optimizer, s.learning_rate, total_steps=n_steps, pct_start=s.warmup_fraction
         )
-        for _ in range(s.n_steps):
-            picked = torch.randint(0, len(x), (s.n_networks, s.batch_size), generator=generator)
-            batch = x[picked]
-            if root is not None and index is not None:
-                noise = torch.randn(*batch.shape, 1, generator=generator)
-                batch = batch + (root[index[picked]] @ noise)[..., 0]
-            logits = self._logits(batch, generator).view(s.n_networks, s.batch_size, len(self.periods), s.n_cells)
-            loss = _histogram_loss(torch.softmax(logits, dim=-1), place[picked], self.periods, s.log_score_weight)
+        for _ in range(n_steps):
+            x, place = batches.draw((s.n_networks, s.batch_size), generator)
+            logits = self._logits(x, generator).split([grid.size for grid in self.grids], dim=-1)
+            loss = sum(
+                (
+                    _histogram_loss(part, at, grid, s.log_score_weight)
+                    for part, at, grid in zip(logits, place, self.grids, strict=True)
+                ),
+                torch.zeros(()),
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -169,29 +224,34 @@ class MLPReadout:
         self.weights = [weight.detach() for weight in self.weights]
         self.biases = [bias.detach() for bias in self.biases]
 
-    def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:
-        """Return histograms, averaged over the latent posterior."""
+    def predict_mass(self, mean: np.ndarray, cov: Covariances | None) -> list[np.ndarray]:
+        """Return the histogram over the grid of each group of dimensions, (time, *shape), float32."""
         x = self._standardize(mean)
         parts = []
         for first in range(0, len(x), _ROWS):
             rows = slice(first, first + _ROWS)
-            if cov is None:
+            if cov is None or self.posterior == "mean":
                 with torch.inference_mode():
                     parts.append(self._mass(x[rows]))
-            elif self.n_samples is None:
+            elif self.posterior == "quadrature":
                 parts.append(self._average_by_quadrature(x[rows], cov[rows]))
             else:
                 parts.append(self._average_by_sampling(x[rows], cov[rows], self.n_samples, first))
-        s = self.settings
-        mass = (1 - s.uniform_fraction) * torch.cat(parts).numpy() + s.uniform_fraction / s.n_cells
-        predictives: list[Predictive] = []
-        for dim, period in enumerate(self.periods):
-            if period:
-                predictives.append(GridPredictive.circular(mass[:, dim], period))
-            else:
-                start = np.full(len(mass), self.start[dim])
-                predictives.append(GridPredictive(mass[:, dim], start, float(self.width[dim])))
-        return predictives
+        uniform = self.settings.uniform_fraction
+        masses = []
+        for number, grid in enumerate(self.grids):
+            mass = torch.cat([part[number] for part in parts]).numpy()
+            masses.append(((1 - uniform) * mass + uniform / grid.size).reshape(len(mass), *grid.shape))
+        return masses
+
+    def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:
+        """Return the histogram of each dimension."""
+        masses = self.predict_mass(mean, cov)
+        return [
+            axis.predictive(grid.marginal(mass, number))
+            for grid, mass in zip(self.grids, masses, strict=True)
+            for number, axis in enumerate(grid.axes)
+        ]
 
     def _standardize(self, mean: np.ndarray) -> Tensor:
         return torch.as_tensor((mean - self.center) / self.scale, dtype=torch.float32)
@@ -206,7 +266,7 @@ class MLPReadout:
         With a generator, hidden units are dropped at random.
         """
         dropout = self.settings.dropout
-        x = x.expand(self.settings.n_networks, -1, -1)
+        x = x * self.inputs
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if layer:
                 x = torch.relu(x)
@@ -215,82 +275,122 @@ class MLPReadout:
             x = torch.baddbmm(bias, x, weight)
         return x
 
-    def _mass(self, x: Tensor) -> Tensor:
-        """Return histograms (rows, dims, cells) at standardized latents (rows, state), averaged over the networks."""
-        logits = self._logits(x[None]).view(self.settings.n_networks, len(x), len(self.periods), self.settings.n_cells)
-        return torch.softmax(logits, dim=-1).mean(dim=0)
+    def _mass(self, x: Tensor) -> list[Tensor]:
+        """Return one histogram (rows, cells) per grid at standardized latents (rows, state), averaged over networks."""
+        logits = self._logits(x[None]).split([grid.size for grid in self.grids], dim=-1)
+        return [torch.softmax(part, dim=-1).mean(dim=0) for part in logits]
 
-    def _average_by_sampling(self, x: Tensor, cov: Covariances, n_samples: int, first: int) -> Tensor:
+    def _average_by_sampling(self, x: Tensor, cov: Covariances, n_samples: int, first: int) -> list[Tensor]:
         """Average the histograms over draws from the posterior; the seed depends on `first`, the first bin's number."""
         generator = torch.Generator().manual_seed((self.seed + first) % 2**62)
         used = cov.used()
         root = self._roots(used)[torch.as_tensor(used.index)]
-        total = torch.zeros(len(x), len(self.periods), self.settings.n_cells)
+        total = [torch.zeros(len(x), grid.size) for grid in self.grids]
         with torch.inference_mode():
             for _ in range(n_samples):
                 noise = torch.randn(*x.shape, 1, generator=generator)
-                total += self._mass(x + (root @ noise)[..., 0])
-        return total / n_samples
+                for sum_, mass in zip(total, self._mass(x + (root @ noise)[..., 0]), strict=True):
+                    sum_ += mass
+        return [sum_ / n_samples for sum_ in total]
 
-    def _average_by_quadrature(self, x: Tensor, cov: Covariances) -> Tensor:
-        """Average the histograms along the direction of the posterior that moves the decoded behavior most.
+    def _average_by_quadrature(self, x: Tensor, cov: Covariances) -> list[Tensor]:
+        """Average the histograms along the directions of the posterior that move the decoded behavior most.
 
-        To first order, the output depends on a draw from the posterior only through `g' h`, where `g` is the gradient
-        of the mean of the output. The conditional mean of `h` given `g' h` moves along `P g`, and Gauss-Hermite nodes
-        on this line replace the draws.
+        To first order, a dimension of the output depends on a draw from the posterior only through `g' h`, where `g` is
+        the gradient of the mean of the output. The conditional mean of `h` given `g' h` moves along `P g`, and
+        Gauss-Hermite nodes on this line replace the draws. With two dimensions in a histogram the effects of the nodes
+        on both lines are added.
         """
         scale = torch.as_tensor(self.scale, dtype=torch.float32)
-        mass = []
-        for dim in range(len(self.periods)):
+        averages = []
+        for number, grid in enumerate(self.grids):
             here = x.clone().requires_grad_()
-            center = self._mass(here)[:, dim]
-            (gradient,) = torch.autograd.grad(self._location(center, dim).sum(), here)
+            center = self._mass(here)[number]
+            locations = [_location(center, grid, axis).sum() for axis in range(len(grid.axes))]
+            gradients = [torch.autograd.grad(value, here, retain_graph=True)[0] for value in locations]
             with torch.inference_mode():
-                gradient = gradient / scale
-                pulled = _multiply(cov, gradient)
-                length = (pulled * gradient).sum(dim=1, keepdim=True).clamp_min(1e-30).sqrt()
-                direction = pulled / (length * scale)
-                total = _NODES[0][1] * center.detach()
-                for node, weight in _NODES[1:]:
-                    total += weight * self._mass(x + node * direction)[:, dim]
-                mass.append(total)
-        return torch.stack(mass, dim=1)
-
-    def _location(self, mass: Tensor, dim: int) -> Tensor:
-        """Return the mean of histograms (rows, cells), in cells; the circular mean on a circular dimension."""
-        n_cells = self.settings.n_cells
-        cell = torch.arange(n_cells) + 0.5
-        if self.periods[dim] is None:
-            return mass @ cell
-        angle = 2 * math.pi * cell / n_cells
-        return torch.atan2(mass @ torch.sin(angle), mass @ torch.cos(angle)) * n_cells / (2 * math.pi)
+                center = center.detach()
+                total = center.clone()
+                for gradient in gradients:
+                    gradient = gradient / scale
+                    pulled = _multiply(cov, gradient)
+                    length = (pulled * gradient).sum(dim=1, keepdim=True).clamp_min(1e-30).sqrt()
+                    direction = pulled / (length * scale)
+                    for node, weight in _NODES[1:]:
+                        total += weight * (self._mass(x + node * direction)[number] - center)
+                averages.append(total)
+        return averages
 
     def to_state(self) -> dict[str, Any]:
-        """Return the settings, weights, standardization and grid."""
+        """Return the settings, weights, standardization and grids."""
         return {
             "periods": list(self.periods),
+            "posterior": self.posterior,
             "n_samples": self.n_samples,
             "settings": asdict(self.settings),
             "weights": [weight.numpy() for weight in self.weights],
             "biases": [bias.numpy() for bias in self.biases],
             "center": self.center,
             "scale": self.scale,
-            "start": self.start,
-            "width": self.width,
+            "grids": [grid.to_state() for grid in self.grids],
+            "inputs": self.inputs.numpy(),
             "seed": self.seed,
         }
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Make a fitted readout from what `to_state` returned."""
-        readout = cls(tuple(state["periods"]), state["n_samples"], MLPReadoutSettings(**state["settings"]))
+        settings = MLPReadoutSettings(**state["settings"])
+        readout = cls(tuple(state["periods"]), state["posterior"], state["n_samples"], settings)
         readout.weights = [torch.as_tensor(weight) for weight in state["weights"]]
         readout.biases = [torch.as_tensor(bias) for bias in state["biases"]]
-        readout.center, readout.scale, readout.start, readout.width = (
-            np.asarray(state[name], dtype=float) for name in ("center", "scale", "start", "width")
-        )
+        readout.center, readout.scale = (np.asarray(state[name], dtype=float) for name in ("center", "scale"))
+        readout.grids = [Grid.from_state(grid) for grid in state["grids"]]
+        readout.inputs = torch.as_tensor(state["inputs"])
         readout.seed = int(state["seed"])
         return readout
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """What the networks are trained on.
+
+    `x` are the standardized latents (time, state), `root` square roots of the distinct posterior covariances and
+    `index` the one of each bin, `place` the behavior on each grid in cells, and `draws` the cumulative probability of
+    drawing each bin, or None if all are equally likely.
+    """
+
+    x: Tensor
+    root: Tensor | None
+    index: Tensor | None
+    place: list[Tensor]
+    draws: Tensor | None
+
+    def draw(self, shape: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
+        """Draw bins at random; return their latents, drawn from the posterior if it is known, and their behavior."""
+        if self.draws is None:
+            picked = torch.randint(0, len(self.x), shape, generator=generator)
+        else:
+            level = torch.rand(shape, generator=generator, dtype=torch.float64)
+            picked = torch.searchsorted(self.draws, level).clamp_max(len(self.x) - 1)
+        batch = self.x[picked]
+        if self.root is not None and self.index is not None:
+            noise = torch.randn(*batch.shape, 1, generator=generator)
+            batch = batch + (self.root[self.index[picked]] @ noise)[..., 0]
+        return batch, [place[picked] for place in self.place]
+
+
+def _location(mass: Tensor, grid: Grid, axis: int) -> Tensor:
+    """Return the mean of histograms (rows, cells) along an axis, in cells; the circular mean on a circular one."""
+    mass = mass.view(-1, *grid.shape)
+    others = [1 + other for other in range(len(grid.axes)) if other != axis]
+    mass = mass.sum(dim=others) if others else mass
+    n_cells = grid.axes[axis].n_cells
+    cell = torch.arange(n_cells) + 0.5
+    if grid.axes[axis].period is None:
+        return mass @ cell
+    angle = 2 * math.pi * cell / n_cells
+    return torch.atan2(mass @ torch.sin(angle), mass @ torch.cos(angle)) * n_cells / (2 * math.pi)
 
 
 def _multiply(cov: Covariances, vectors: Tensor) -> Tensor:
@@ -307,27 +407,34 @@ def _multiply(cov: Covariances, vectors: Tensor) -> Tensor:
     return product
 
 
-def _histogram_loss(mass: Tensor, place: Tensor, periods: Periods, log_score_weight: float) -> Tensor:
-    """Return the ranked probability score plus the weighted log-score of histograms.
+def _histogram_loss(logits: Tensor, place: Tensor, grid: Grid, log_score_weight: float) -> Tensor:
+    """Return the ranked probability score of each dimension plus the weighted log-score of histograms.
 
-    `mass` is (..., dims, cells); `place` (..., dims) is the behavior, in cells from the first edge.
+    `logits` is (networks, bins, cells); `place` (networks, bins, dims) is the behavior, in cells from the first edge.
     """
-    n_cells = mass.shape[-1]
-    cell = place.floor().long().clamp(0, n_cells - 1)
-    likelihood = mass.gather(-1, cell[..., None]).squeeze(-1)
-    loss = -log_score_weight * torch.log(likelihood + 1e-6).mean()
-    right = torch.arange(n_cells) + 1.0
-    for dim, period in enumerate(periods):
-        part, at = mass[..., dim, :], place[..., dim]
-        if period is not None:
-            # A circle has no first cell: start it opposite the truth, in every bin.
-            cut = cell[..., dim, None] - n_cells // 2
-            part = part.gather(-1, (torch.arange(n_cells) + cut) % n_cells)
-            at = at - cut[..., 0]
-        below = torch.cumsum(part, dim=-1) - part / 2
-        squared = ((below - (right - at[..., None]).clamp(0, 1)) ** 2).sum(dim=-1).mean()
-        loss = loss + 20 / n_cells * squared  # the score is then of the size of the log-score
+    shape = grid.shape
+    cell = place.floor().long()
+    flat = cell[..., 0] if len(shape) == 1 else cell[..., 0] * shape[1] + cell[..., 1]
+    log_mass = torch.log_softmax(logits, dim=-1)
+    loss = -log_score_weight * log_mass.gather(-1, flat[..., None]).mean()
+    mass = log_mass.exp().view(*logits.shape[:-1], *shape)
+    for number, axis in enumerate(grid.axes):
+        part = mass if len(shape) == 1 else mass.sum(dim=-1 if number == 0 else -2)
+        loss = loss + _ranked_probability_score(part, place[..., number], axis)
     return loss
+
+
+def _ranked_probability_score(mass: Tensor, at: Tensor, axis: Axis) -> Tensor:
+    """Return the mean score of histograms (..., cells) at `at` (...), scaled to the size of the log-score."""
+    n_cells = axis.n_cells
+    if axis.period is not None:
+        # A circle has no first cell: start it opposite the truth, in every bin.
+        cut = at.floor().long()[..., None] - n_cells // 2
+        mass = mass.gather(-1, (torch.arange(n_cells) + cut) % n_cells)
+        at = at - cut[..., 0]
+    below = torch.cumsum(mass, dim=-1) - mass / 2
+    right = torch.arange(n_cells) + 1.0
+    return 20 / n_cells * ((below - (right - at[..., None]).clamp(0, 1)) ** 2).sum(dim=-1).mean()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The interface of readouts, which map latents to a predictive distribution of each dimension of the behavior.
 
-A readout does not know about time. `PositionDecoder` adds the effects of time: drift, and errors that grow with it.
+A readout does not know about time. `PositionDecoder` adds the effects of time: movement, and errors that grow with the
+lag.
 """
 
 from __future__ import annotations
@@ -18,8 +19,18 @@ __all__ = ["Readout"]
 class Readout(Protocol):
     """What `kalmanssl.decoding.PositionDecoder` requires of a readout."""
 
-    def fit(self, mean: np.ndarray, cov: Covariances | None, behavior: np.ndarray, rng: np.random.Generator) -> Self:
-        """Fit to latents (time, state), their posterior covariances if known, and behavior (time, dims)."""
+    def fit(
+        self,
+        mean: np.ndarray,
+        cov: Covariances | None,
+        behavior: np.ndarray,
+        rng: np.random.Generator,
+        weight: np.ndarray | None = None,
+    ) -> Self:
+        """Fit to latents (time, state), their posterior covariances if known, and behavior (time, dims).
+
+        Readouts may use the weights (time,) of the bins, whose mean is one.
+        """
         ...
 
     def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:

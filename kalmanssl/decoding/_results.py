@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import numpy as np
 
+from kalmanssl.decoding._calibration import RegionCalibration
 from kalmanssl.decoding._circular import Periods, difference, wrap
 from kalmanssl.decoding._crps import quantile_crps
+from kalmanssl.decoding._grid import Grid
 from kalmanssl.errors import InputError
 
-__all__ = ["DecodedPosition", "check_level"]
+__all__ = ["DecodedPosition", "GridPosterior", "check_level"]
 
 
 def check_level(level: float, name: str = "level") -> None:
     """Raise `InputError` unless `level` is a number inside (0, 1)."""
     if not (isinstance(level, Real) and 0 < level < 1):
         raise InputError(f"{name}={level!r} must be a number between 0 and 1, such as 0.95", parameter=name)
+
+
+@dataclass(frozen=True)
+class GridPosterior:
+    """Posterior of one or two dimensions of the behavior over a grid.
+
+    Attributes
+    ----------
+    grid : Grid
+    mass : (time, *shape)
+        Probability of each cell.
+    calibration : RegionCalibration
+        For highest-density regions.
+    """
+
+    grid: Grid
+    mass: np.ndarray
+    calibration: RegionCalibration
+
+    def __getitem__(self, index: slice | np.ndarray) -> GridPosterior:
+        return replace(self, mass=self.mass[index])
 
 
 @dataclass(frozen=True)
@@ -42,6 +66,8 @@ class DecodedPosition:
         Period of each dimension; None for a dimension that is not circular.
     flat : bool
         True if the behavior was given as (time,).
+    grids : sequence of GridPosterior
+        Posteriors before calibration, one for each group of dimensions that are decoded jointly.
     """
 
     time: np.ndarray
@@ -51,6 +77,7 @@ class DecodedPosition:
     points: np.ndarray
     periods: Periods
     flat: bool
+    grids: Sequence[GridPosterior] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -64,6 +91,7 @@ class DecodedPosition:
             self.points[index],
             self.periods,
             self.flat,
+            [grid[index] for grid in self.grids],
         )
 
     def _as_given(self, columns: np.ndarray) -> np.ndarray:

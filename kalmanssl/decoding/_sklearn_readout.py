@@ -76,7 +76,14 @@ class SklearnReadout:
         self.periods = periods
         self.settings = settings or SklearnReadoutSettings()
 
-    def fit(self, mean: np.ndarray, cov: Covariances | None, behavior: np.ndarray, rng: np.random.Generator) -> Self:
+    def fit(
+        self,
+        mean: np.ndarray,
+        cov: Covariances | None,
+        behavior: np.ndarray,
+        rng: np.random.Generator,
+        weight: np.ndarray | None = None,
+    ) -> Self:
         """Fit the regressor to all bins, and learn its errors by cross-validation."""
         s = self.settings
         self.seed = int(rng.integers(2**31))

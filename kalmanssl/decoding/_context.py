@@ -1,0 +1,61 @@
+"""Temporal context of latents: their averages over the recent past, or around each bin.
+
+A filter that forgets quickly leaves part of the information about slow behavior in the latents of earlier bins. A
+readout that also receives averages of the latents over several time scales can use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import lfilter
+
+__all__ = ["with_context"]
+
+
+def with_context(
+    mean: np.ndarray, segment: np.ndarray, bin_size: float, time_scales: Sequence[float], causal: bool
+) -> np.ndarray:
+    """Append averages of the latents over time, computed within each segment.
+
+    Parameters
+    ----------
+    mean : (time, features)
+    segment : (time,) int
+        Number of the contiguous segment of each bin.
+    bin_size : float
+        Seconds.
+    time_scales : sequence of float
+        Time constants of exponential averages over the past and present if `causal`, else standard deviations of
+        Gaussian averages around each bin. Seconds.
+    causal : bool
+        Whether to use no later bin.
+
+    Returns
+    -------
+    (time, features * (1 + number of time scales))
+    """
+    if not len(time_scales):
+        return mean
+    parts = [mean, *(np.empty_like(mean) for _ in time_scales)]
+    borders = np.flatnonzero(np.diff(segment)) + 1
+    for rows in np.split(np.arange(len(mean)), borders):
+        for part, scale in zip(parts[1:], time_scales, strict=True):
+            average = _exponential_average if causal else _gaussian_average
+            part[rows] = average(mean[rows], scale / bin_size)
+    return np.concatenate(parts, axis=1)
+
+
+def _exponential_average(values: np.ndarray, time_constant: float) -> np.ndarray:
+    """Average over the past with weights that decay with a time constant in bins; the start counts as constant."""
+    if len(values) == 0:
+        return values
+    keep = np.exp(-1 / time_constant)
+    return lfilter([1 - keep], [1, -keep], values, axis=0, zi=keep * values[:1])[0]
+
+
+def _gaussian_average(values: np.ndarray, sd: float) -> np.ndarray:
+    """Average with Gaussian weights of a standard deviation in bins; the ends count as constant beyond them."""
+    return gaussian_filter1d(values, sd, axis=0, mode="nearest") if len(values) else values

@@ -1,0 +1,307 @@
+"""Decoder for latents of one kind, filtered or smoothed: temporal context, readout, movement prior and calibration."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+
+from kalmanssl.data import Covariances
+from kalmanssl.decoding._calibration import Calibration, CalibrationSettings, HeldOutErrors, RegionCalibration
+from kalmanssl.decoding._circular import Periods, difference
+from kalmanssl.decoding._context import with_context
+from kalmanssl.decoding._folds import Fold, Samples
+from kalmanssl.decoding._grid import Grid, group_dimensions
+from kalmanssl.decoding._mlp_readout import MLPReadout, MLPReadoutSettings
+from kalmanssl.decoding._movement import Movement, MovementStatistics
+from kalmanssl.decoding._predictive import Predictive
+from kalmanssl.decoding._readout import Readout
+from kalmanssl.decoding._selection import (
+    HeldOutMass,
+    MovementSettings,
+    choose_movement,
+    posterior_mass,
+)
+
+__all__ = ["LatentDecoder"]
+
+
+@dataclass
+class LatentDecoder:
+    """Everything that decodes latents of one kind.
+
+    Attributes
+    ----------
+    periods : tuple of float or None
+    smooth : bool
+        Whether the latents are smoothed ones, so that later bins are used.
+    make_readout : callable
+        Returns an unfitted readout.
+    readout_settings, movement_settings, calibration_settings
+    time_scales : tuple of float
+        Time scales of the temporal context, seconds.
+    readout : Readout
+    grids : list of Grid
+        One for each group of dimensions.
+    context : tuple of float
+        The time scales that are used: none if times are not known.
+    movements : list of Movement or None
+        One for each group of dimensions.
+    choices : list of dict
+        For each group of dimensions the kind of movement prior and the scores of all kinds.
+    calibrations : list of Calibration
+        One for each dimension.
+    regions : list of RegionCalibration
+        One for each group of dimensions.
+    end : float
+        Time of the last fitted bin, seconds.
+    bin_size : float
+        Seconds; NaN if times are not known.
+    """
+
+    periods: Periods
+    smooth: bool
+    make_readout: Callable[[], Readout]
+    readout_settings: Any
+    movement_settings: MovementSettings
+    calibration_settings: CalibrationSettings
+    time_scales: tuple[float, ...]
+    readout: Readout = field(init=False)
+    grids: list[Grid] = field(init=False)
+    context: tuple[float, ...] = ()
+    movements: list[Movement | None] = field(default_factory=list)
+    choices: list[dict[str, Any]] = field(default_factory=list)
+    calibrations: list[Calibration] = field(default_factory=list)
+    regions: list[RegionCalibration] = field(default_factory=list)
+    end: float = 0.0
+    bin_size: float = float("nan")
+
+    def fit(self, samples: Samples, folds: list[Fold], timed: bool, rng: np.random.Generator) -> Self:
+        """Choose the movement prior on the folds, fit the calibration on them, and the readout on all bins.
+
+        Without folds every bin is decoded by itself and intervals are not calibrated.
+        """
+        groups = group_dimensions(len(self.periods))
+        self.movements = [None] * len(groups)
+        self.choices = [{"kind": "none", "scores": {}} for _ in groups]
+        self.calibrations = [Calibration.identity() for _ in self.periods]
+        self.regions = [RegionCalibration.identity() for _ in groups]
+        self.context = self.time_scales if timed else ()
+        self.bin_size = float(np.median(np.diff(samples.time))) if timed else float("nan")
+        self.end = float(samples.time[samples.usable][-1])
+        settings = (
+            self.readout_settings if isinstance(self.readout_settings, MLPReadoutSettings) else MLPReadoutSettings()
+        )
+        self.grids = settings.make_grids(samples.behavior[samples.usable], self.periods)
+        if folds:
+            readouts = [self._fit_readout(fold.samples, fold.train, rng) for fold in folds]
+            masses = [self._held_out_mass(fold, readout) for fold, readout in zip(folds, readouts, strict=True)]
+            if timed and self.movement_settings.kinds != ("none",):
+                self._choose_movement(folds, masses)
+            self._calibrate(folds, masses)
+        self.readout = self._fit_readout(samples, samples.usable, rng)
+        for number, (dims, kept) in enumerate(zip(groups, self.movements, strict=True)):
+            if kept is not None:
+                kind = self.choices[number]["kind"]
+                statistics = _statistics(samples, samples.usable, self.grids[number], dims, self.periods, kind)
+                self.movements[number] = Movement(statistics, kept.width_factor, kept.power, kept.jump)
+        return self
+
+    def predict(
+        self, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray
+    ) -> tuple[list[np.ndarray], list[Predictive]]:
+        """Return the posterior over the grid of each group of dimensions, and the marginal of each dimension.
+
+        Bins with latents that are not finite are missing: the movement prior alone predicts them.
+        """
+        masses, missing = self._readout_mass(self.readout, mean, cov, segment)
+        posteriors = [
+            posterior_mass(movement, mass, _starts(segment), missing, self.smooth)
+            for movement, mass in zip(self.movements, masses, strict=True)
+        ]
+        return posteriors, self._marginals(posteriors)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return everything from which `restore` makes this decoder again."""
+        return {
+            "readout": self.readout.to_state(),
+            "grids": [grid.to_state() for grid in self.grids],
+            "context": list(self.context),
+            "movements": [None if movement is None else movement.to_state() for movement in self.movements],
+            "choices": self.choices,
+            "calibrations": [calibration.to_state() for calibration in self.calibrations],
+            "regions": [region.calibrated_levels for region in self.regions],
+            "end": self.end,
+            "bin_size": self.bin_size,
+        }
+
+    def restore(self, state: dict[str, Any], readout: type[Readout]) -> Self:
+        """Restore what `to_state` returned."""
+        self.readout = readout.from_state(state["readout"])
+        self.grids = [Grid.from_state(grid) for grid in state["grids"]]
+        self.context = tuple(state["context"])
+        self.movements = [
+            None if movement is None else Movement.from_state(movement) for movement in state["movements"]
+        ]
+        self.choices = list(state["choices"])
+        self.calibrations = [Calibration.from_state(calibration) for calibration in state["calibrations"]]
+        self.regions = [RegionCalibration(np.asarray(levels, dtype=float)) for levels in state["regions"]]
+        self.end, self.bin_size = float(state["end"]), float(state["bin_size"])
+        return self
+
+    def _fit_readout(self, samples: Samples, train: np.ndarray, rng: np.random.Generator) -> Readout:
+        features = self._features(samples.mean, samples.segment)[train]
+        cov = None if samples.cov is None or self.context else samples.cov[train]
+        weight = samples.weight[train]
+        weight = weight / weight.mean()
+        readout = self.make_readout()
+        if isinstance(readout, MLPReadout):
+            return readout.fit(features, cov, samples.behavior[train], rng, weight, self.grids, samples.mean.shape[1])
+        return readout.fit(features, cov, samples.behavior[train], rng, weight)
+
+    def _features(self, mean: np.ndarray, segment: np.ndarray) -> np.ndarray:
+        if not self.context:
+            return mean
+        return with_context(mean, segment, self.bin_size, self.context, causal=not self.smooth)
+
+    def _readout_mass(
+        self, readout: Readout, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray
+    ) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return the distributions of a readout over the grids, and which bins are missing."""
+        missing = ~np.isfinite(mean).all(axis=1)
+        features = self._features(np.where(missing[:, None], 0.0, mean) if missing.any() else mean, segment)
+        cov = None if self.context else cov
+        if isinstance(readout, MLPReadout):
+            return readout.predict_mass(features, cov), missing
+        predictives = readout.predict(features, cov)
+        masses = []
+        for grid, dims in zip(self.grids, group_dimensions(len(self.periods)), strict=True):
+            parts = [axis.discretize(predictives[dim]) for axis, dim in zip(grid.axes, dims, strict=True)]
+            masses.append(parts[0] if len(parts) == 1 else parts[0][:, :, None] * parts[1][:, None, :])
+        return masses, missing
+
+    def _held_out_mass(self, fold: Fold, readout: Readout) -> list[HeldOutMass]:
+        s, test = fold.samples, fold.test
+        cov = None if s.cov is None else s.cov[test]
+        # The context of held-out bins may include fitted ones, as that of a test part includes the end of the training.
+        segment = s.segment[test]
+        masses, missing = self._readout_mass(readout, s.mean[test], cov, segment)
+        start = _starts(segment) | np.concatenate([[True], np.diff(np.flatnonzero(test)) > 1])
+        used = np.flatnonzero(test)[fold.scored]
+        return [
+            HeldOutMass(mass, start, missing, fold.scored, s.behavior[used][:, dims], s.weight[used])
+            for mass, dims in zip(masses, group_dimensions(len(self.periods)), strict=True)
+        ]
+
+    def _choose_movement(self, folds: list[Fold], masses: list[list[HeldOutMass]]) -> None:
+        for number, dims in enumerate(group_dimensions(len(self.periods))):
+            candidates: dict[str, list[MovementStatistics]] = {}
+            for kind in self.movement_settings.kinds:
+                if kind != "none":
+                    candidates[kind] = [
+                        _statistics(
+                            fold.samples,
+                            fold.train,
+                            self.grids[number],
+                            dims,
+                            self.periods,
+                            kind,
+                        )
+                        for fold in folds
+                    ]
+            held_out = [part[number] for part in masses]
+            kind, movement, scores = choose_movement(candidates, held_out, self.smooth, self.movement_settings)
+            self.movements[number] = movement
+            self.choices[number] = {"kind": kind, "scores": scores}
+
+    def _calibrate(self, folds: list[Fold], masses: list[list[HeldOutMass]]) -> None:
+        errors: list[list[HeldOutErrors]] = [[] for _ in self.periods]
+        levels: list[list[np.ndarray]] = [[] for _ in self.regions]
+        blocks: list[np.ndarray] = []
+        for fold, parts in zip(folds, masses, strict=True):
+            s = fold.samples
+            used = np.flatnonzero(fold.test)[fold.scored]
+            posteriors = []
+            for number, dims in enumerate(group_dimensions(len(self.periods))):
+                part, kept = parts[number], self.movements[number]
+                movement = None
+                if kept is not None:
+                    kind = self.choices[number]["kind"]
+                    statistics = _statistics(s, fold.train, self.grids[number], dims, self.periods, kind)
+                    movement = Movement(statistics, kept.width_factor, kept.power, kept.jump)
+                posterior = posterior_mass(movement, part.mass, part.start, part.missing, self.smooth)
+                posteriors.append(posterior[part.scored])
+                levels[number].append(_density_level(posteriors[-1], self.grids[number], part.truth))
+            blocks.append(s.block[used])
+            for dim, predictive in enumerate(self._marginals(posteriors)):
+                lag = fold.lag[fold.scored]
+                errors[dim].append(HeldOutErrors(predictive, s.behavior[used][:, dim], lag, s.block[used]))
+        self.calibrations = [Calibration.fit(part, self.calibration_settings) for part in errors]
+        self.regions = [RegionCalibration.fit(np.concatenate(part), np.concatenate(blocks)) for part in levels]
+
+    def _marginals(self, posteriors: list[np.ndarray]) -> list[Predictive]:
+        return [
+            axis.predictive(grid.marginal(posterior, number))
+            for grid, posterior in zip(self.grids, posteriors, strict=True)
+            for number, axis in enumerate(grid.axes)
+        ]
+
+
+def warn_if_few_blocks(folds: list[Fold], level: float) -> None:
+    """Warn if the calibration has too few blocks of time for the level, or none."""
+    if not folds:
+        warnings.warn("too few bins to hold out later blocks: intervals are not calibrated", stacklevel=4)
+        return
+    blocks = [fold.samples.block[fold.test & fold.samples.usable] for fold in folds]
+    n_blocks = len(np.unique(np.concatenate(blocks)))
+    if n_blocks + 1 < 1 / (1 - level):
+        warnings.warn(
+            f"calibrated on {n_blocks} blocks of time: too few to guarantee a level of {level:g}", stacklevel=4
+        )
+
+
+def _starts(segment: np.ndarray) -> np.ndarray:
+    """Return which bins are the first of a segment, (time,) bool."""
+    start = np.ones(len(segment), dtype=bool)
+    start[1:] = np.diff(segment) != 0
+    return start
+
+
+def _statistics(
+    samples: Samples, train: np.ndarray, grid: Grid, dims: tuple[int, ...], periods: Periods, kind: str
+) -> MovementStatistics:
+    """Return the movement statistics of the training bins of a fold for a kind of movement prior."""
+    behavior = samples.behavior[:, dims]
+    step = np.zeros_like(behavior)
+    step[1:] = difference(behavior[1:], behavior[:-1], tuple(periods[dim] for dim in dims))
+    follows = np.zeros(len(behavior), dtype=bool)
+    follows[1:] = train[1:] & train[:-1] & (np.diff(samples.segment) == 0)
+    step[~follows] = 0.0
+    state = np.zeros(len(behavior), dtype=int)
+    if kind == "states":
+        state = samples.moving.astype(int)
+        if len(dims) == 1:
+            state += samples.moving & (_smooth_steps(step[:, 0], samples.segment) > 0)
+    picked = np.flatnonzero(train)
+    return MovementStatistics.from_behavior(
+        grid, behavior[picked], step[picked], state[picked], follows[picked], samples.weight[picked]
+    )
+
+
+def _smooth_steps(step: np.ndarray, segment: np.ndarray, reach: int = 10) -> np.ndarray:
+    """Return the displacement over `reach` bins before and after each bin within its segment, (time,)."""
+    total = np.concatenate([[0.0], np.cumsum(step)])
+    index = np.arange(len(step))
+    first, stop = (np.searchsorted(segment, segment, side=side) for side in ("left", "right"))
+    return total[np.minimum(index + reach + 1, stop)] - total[np.maximum(index - reach, first)]
+
+
+def _density_level(posterior: np.ndarray, grid: Grid, truth: np.ndarray) -> np.ndarray:
+    """Return the mass of the cells that are at least as dense as that of the truth, (time,)."""
+    flat = posterior.reshape(len(posterior), -1)
+    own = flat[np.arange(len(flat)), grid.cell(truth)]
+    denser = np.where(flat > own[:, None], flat, 0.0).sum(axis=1)
+    return np.clip(denser + own / 2, 0.0, 1.0)

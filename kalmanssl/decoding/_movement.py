@@ -1,0 +1,215 @@
+"""Movement priors: how behavior moves from bin to bin, learned from the tracked behavior of the training part.
+
+The prior of every motion state is a random walk whose stationary distribution is the occupancy of the behavior in that
+state. With a Gaussian kernel K and the occupancy o it has the transition probabilities ``u(x) K(x, x') v(x')``, where u
+and v are found by alternate scaling so that all transitions from a cell sum to one and o is stationary (Sinkhorn 1967,
+Am. Math. Monthly 74:402). A walk that ignored the occupancy would carry belief away from places where the animal
+usually is; for velocities, which return to rest, it would be wrong altogether.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from scipy.special import ndtr
+
+from kalmanssl.decoding._grid import Axis, Grid
+from kalmanssl.decoding._state_space import Transition
+
+__all__ = ["Movement", "MovementStatistics"]
+
+_OCCUPANCY_SMOOTHING = 1.5  # cells
+_UNVISITED = 0.05  # fraction of the occupancy that is distributed over all cells
+_ITERATIONS = 50  # of the alternate scaling; enough to converge
+
+
+@dataclass(frozen=True)
+class MovementStatistics:
+    """What a movement prior is made from: statistics of the tracked behavior, by motion state.
+
+    Attributes
+    ----------
+    grid : Grid
+    occupancy : (states, *shape)
+        Probability of each motion state and cell.
+    drift, sd : (states, dims)
+        Mean and standard deviation of the displacement from bin to bin, in cells.
+    switching : (states, states)
+        Probability of each motion state given the one before.
+    """
+
+    grid: Grid
+    occupancy: np.ndarray
+    drift: np.ndarray
+    sd: np.ndarray
+    switching: np.ndarray
+
+    @classmethod
+    def from_behavior(
+        cls,
+        grid: Grid,
+        behavior: np.ndarray,
+        displacement: np.ndarray,
+        state: np.ndarray,
+        follows: np.ndarray,
+        weight: np.ndarray,
+    ) -> Self:
+        """Compute the statistics of a behavior.
+
+        Parameters
+        ----------
+        grid : Grid
+        behavior, displacement : (time, dims)
+            Tracked behavior, and how much it moves from bin to bin, in its own unit.
+        state : (time,) int
+            Motion state of each bin, from 0.
+        follows : (time,) bool
+            Whether the bin follows the one before it without a gap.
+        weight : (time,)
+            Weight of each bin in the occupancy.
+        """
+        n_states = int(state.max()) + 1
+        width = np.array([axis.width for axis in grid.axes])
+        occupancy = np.zeros((n_states, *grid.shape))
+        drift, sd = np.zeros((2, n_states, len(width)))
+        for number in range(n_states):
+            chosen = state == number
+            if not chosen.any():
+                continue
+            smoothed = grid.histogram(behavior[chosen], weight[chosen], _OCCUPANCY_SMOOTHING)
+            share = weight[chosen].sum() / weight.sum()
+            occupancy[number] = share * ((1 - _UNVISITED) * smoothed + _UNVISITED / grid.size)
+            moved = displacement[chosen & follows] / width
+            if len(moved) == 0:
+                continue
+            if n_states > 2:  # with fewer states a state contains both directions
+                drift[number] = moved.mean(axis=0)
+            sd[number] = np.sqrt(((moved - drift[number]) ** 2).mean(axis=0))
+        switching = np.full((n_states, n_states), 0.5)  # half a count for each switch
+        np.add.at(switching, (state[:-1][follows[1:]], state[1:][follows[1:]]), 1.0)
+        return cls(grid, occupancy, drift, sd, switching / switching.sum(axis=1, keepdims=True))
+
+    def coarsen(self, factor: int) -> MovementStatistics:
+        """Return the statistics on a grid whose cells are `factor` times as wide along each axis."""
+        grid = coarsen_grid(self.grid, factor)
+        occupancy = np.stack([coarsen_mass(state[None], self.grid, factor)[0] for state in self.occupancy])
+        return MovementStatistics(grid, occupancy, self.drift / factor, self.sd / factor, self.switching)
+
+
+def coarsen_grid(grid: Grid, factor: int) -> Grid:
+    """Return a grid whose cells are `factor` times as wide; the number of cells must be a multiple of it."""
+    return Grid(tuple(Axis(a.start, a.width * factor, a.n_cells // factor, a.period) for a in grid.axes))
+
+
+def coarsen_mass(mass: np.ndarray, grid: Grid, factor: int) -> np.ndarray:
+    """Sum mass (time, *shape) over the cells of the coarser grid."""
+    shape = [len(mass)]
+    for axis in grid.axes:
+        shape += [axis.n_cells // factor, factor]
+    return mass.reshape(shape).sum(axis=tuple(range(2, len(shape), 2)))
+
+
+@dataclass(frozen=True)
+class Movement:
+    """A movement prior with its settings.
+
+    Attributes
+    ----------
+    statistics : MovementStatistics
+    width_factor : float
+        Factor by which the walk is wider than the tracked displacements. The likelihoods of neighboring bins share
+        their errors, so the best walk is wider.
+    power : float
+        Power of the likelihood, which accounts for the same dependence ("generalized posterior", Bissiri, Holmes &
+        Walker 2016, JRSS-B 78:1103).
+    jump : float
+        Probability of a jump to the occupancy in each bin, so that a wrong belief is left again.
+    """
+
+    statistics: MovementStatistics
+    width_factor: float
+    power: float
+    jump: float
+
+    def transition(self) -> Transition:
+        """Return one step of the prior."""
+        s = self.statistics
+        n_states = len(s.occupancy)
+        kernels: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])  # along rows, along columns
+        before, after = np.empty((2, *_two_dimensional(s.occupancy).shape))
+        for state in range(n_states):
+            pair = [
+                _kernel(axis, s.drift[state, number], self.width_factor * s.sd[state, number])
+                for number, axis in enumerate(s.grid.axes)
+            ]
+            pair += [np.ones((1, 1))] * (2 - len(pair))
+            total = max(s.occupancy[state].sum(), 1e-300)
+            occupancy = _two_dimensional(s.occupancy[state : state + 1] / total)[0]
+            before[state], after[state] = _stationary_scaling(pair[0], pair[1], occupancy)
+            for part, kernel in zip(kernels, pair, strict=True):
+                part.append(kernel)
+        prior = _two_dimensional(s.occupancy / s.occupancy.sum())
+        return Transition(prior, np.stack(kernels[0]), np.stack(kernels[1]), before, after, s.switching, self.jump)
+
+    def likelihood(self, mass: np.ndarray) -> np.ndarray:
+        """Return the likelihood of each cell (time, rows, columns) from the readout's distribution (time, *shape).
+
+        By Bayes' rule it is the ratio of the distribution to the occupancy; its maximum is one in every bin.
+        """
+        occupancy = self.statistics.occupancy.sum(axis=0)
+        log_ratio = np.log(np.maximum(mass, 1e-12)) - np.log(occupancy / occupancy.sum())
+        log_ratio = self.power * log_ratio.reshape(len(mass), -1)
+        log_ratio -= log_ratio.max(axis=1, keepdims=True)
+        return _two_dimensional(np.exp(log_ratio).reshape(mass.shape))
+
+    def to_state(self) -> dict[str, Any]:
+        """Return arrays and plain values from which `from_state` makes the prior again."""
+        state = asdict(self)
+        state["statistics"]["grid"] = self.statistics.grid.to_state()
+        return state
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Make a prior from what `to_state` returned."""
+        statistics = dict(state["statistics"])
+        grid = Grid.from_state(statistics.pop("grid"))
+        return cls(
+            MovementStatistics(grid, **{name: np.asarray(value) for name, value in statistics.items()}),
+            state["width_factor"],
+            state["power"],
+            state["jump"],
+        )
+
+
+def _two_dimensional(values: np.ndarray) -> np.ndarray:
+    """Return values (n, cells) as (n, cells, 1), and values (n, rows, columns) unchanged."""
+    return values if values.ndim == 3 else values[..., None]
+
+
+def _kernel(axis: Axis, drift: float, sd: float) -> np.ndarray:
+    """Return the (cells, cells) kernel of a Gaussian step, in cells; it wraps on circles and ends are reflecting."""
+    n_cells = axis.n_cells
+    sd = float(np.clip(sd, 0.3, 2 * n_cells))  # a narrower step would never leave a cell
+    cell = np.arange(n_cells)
+
+    def step(target: np.ndarray) -> np.ndarray:
+        offset = target - cell[:, None] - drift
+        return ndtr((offset + 0.5) / sd) - ndtr((offset - 0.5) / sd)
+
+    if axis.period is not None:
+        kernel = sum(step(cell + turn * n_cells) for turn in range(-8, 9))
+    else:
+        kernel = step(cell) + step(-1 - cell) + step(2 * n_cells - 1 - cell)
+    kernel = np.asarray(kernel) + 1e-12  # so that every cell is reached, which the scaling needs
+    return kernel / kernel.sum(axis=1, keepdims=True)
+
+
+def _stationary_scaling(rows: np.ndarray, columns: np.ndarray, occupancy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return u and v such that transitions ``u K v`` sum to one and leave `occupancy` (rows, columns) unchanged."""
+    after = np.ones_like(occupancy)
+    for _ in range(_ITERATIONS):
+        before = 1 / (rows @ after @ columns.T)
+        after = occupancy / (rows.T @ (occupancy * before) @ columns)
+    return 1 / (rows @ after @ columns.T), after
