@@ -1,7 +1,7 @@
 """Decoding of behavior from latents, with calibrated intervals.
 
-`PositionDecoder` combines a readout (`MLPReadout`, `LinearReadout` or `SklearnReadout`), a movement prior and a
-`Calibration` per dimension; `score_decoding` scores its predictions.
+`PositionDecoder` combines a readout (`MLPReadout`, `LinearReadout` or `SklearnReadout`), a movement prior, a `Drift`
+and a `Calibration` per dimension; `score_decoding` scores its predictions.
 """
 
 from kalmanssl.decoding._blocks import blocks_of_time as blocks_of_time
@@ -14,6 +14,10 @@ from kalmanssl.decoding._cross_fitting import cross_fit as cross_fit
 from kalmanssl.decoding._cross_fitting import rehearse as rehearse
 from kalmanssl.decoding._crps import quantile_crps as quantile_crps
 from kalmanssl.decoding._decoder import PositionDecoder as PositionDecoder
+from kalmanssl.decoding._drift import Drift as Drift
+from kalmanssl.decoding._drift import DriftSettings as DriftSettings
+from kalmanssl.decoding._drift import TrainTestBlock as TrainTestBlock
+from kalmanssl.decoding._drift import improves_held_out as improves_held_out
 from kalmanssl.decoding._linear_readout import LinearReadout as LinearReadout
 from kalmanssl.decoding._linear_readout import LinearReadoutSettings as LinearReadoutSettings
 from kalmanssl.decoding._metrics import calibration_curve as calibration_curve

@@ -14,6 +14,7 @@ from kalmanssl.data import Latents
 from kalmanssl.decoding._calibration import CalibrationSettings
 from kalmanssl.decoding._circular import wrap_to_period
 from kalmanssl.decoding._cross_fitting import HeldOutFit
+from kalmanssl.decoding._drift import DriftSettings
 from kalmanssl.decoding._folds import Fold, Samples, held_out_folds, rolling_folds
 from kalmanssl.decoding._inputs import check_behavior, check_latents, check_periods, usable_bins
 from kalmanssl.decoding._latent_decoder import LatentDecoder, warn_if_few_blocks
@@ -71,6 +72,8 @@ class PositionDecoder(BaseEstimator):
     readout_settings : MLPReadoutSettings, LinearReadoutSettings or SklearnReadoutSettings, optional
         Settings of the readout that `regressor` selects.
     calibration_settings : CalibrationSettings, optional
+    drift_settings : DriftSettings, optional
+        A drift of the code along the direction of motion is corrected if this reduces the error on held-out time.
     movement_settings : MovementSettings, optional
         Candidates for the movement prior. ``MovementSettings(kinds=("none",))`` decodes every bin by itself.
     time_scales : sequence of float
@@ -107,6 +110,7 @@ class PositionDecoder(BaseEstimator):
         calibrate: bool = True,
         readout_settings: ReadoutSettings | None = None,
         calibration_settings: CalibrationSettings | None = None,
+        drift_settings: DriftSettings | None = None,
         movement_settings: MovementSettings | None = None,
         time_scales: Sequence[float] = (0.2, 0.8),
         random_state: int | None = None,
@@ -119,6 +123,7 @@ class PositionDecoder(BaseEstimator):
         self.calibrate = calibrate
         self.readout_settings = readout_settings
         self.calibration_settings = calibration_settings
+        self.drift_settings = drift_settings
         self.movement_settings = movement_settings
         self.time_scales = time_scales
         self.random_state = random_state
@@ -201,6 +206,7 @@ class PositionDecoder(BaseEstimator):
             self.readout_settings,
             self.movement_settings or MovementSettings(),
             self.calibration_settings or CalibrationSettings(),
+            self.drift_settings,
             tuple(self.time_scales) if context else (),
         )
 
@@ -209,6 +215,7 @@ class PositionDecoder(BaseEstimator):
         for name, expected in (
             ("calibration_settings", CalibrationSettings),
             ("movement_settings", MovementSettings),
+            ("drift_settings", DriftSettings),
         ):
             value = getattr(self, name)
             check_condition(name, value, value is None or isinstance(value, expected), f"{expected.__name__} or None")
@@ -275,8 +282,8 @@ class PositionDecoder(BaseEstimator):
         decoder = self._decoder_of(latents)
         bin_time = np.arange(len(mean), dtype=float) if known_time is None else known_time
         segment = latents.segment if isinstance(latents, Latents) else segment_index(bin_time)
-        posteriors, marginals = decoder.predict(mean, cov, segment)
-        lag = np.full(len(mean), np.nan) if known_time is None or not self.timed_ else known_time - decoder.end
+        posteriors, marginals = decoder.predict(mean, cov, segment, bin_time)
+        lag = np.full(len(mean), np.nan) if known_time is None or not self.timed_ else known_time - decoder.readout.end
         table, points = [], []
         for calibration, predictive in zip(decoder.calibrations, marginals, strict=True):
             table.append(calibration.apply(predictive, lag, _LEVELS).astype(np.float32))
@@ -322,7 +329,7 @@ class PositionDecoder(BaseEstimator):
         settings = self.get_params()
         settings["period"] = list(self.periods_)
         settings["time_scales"] = list(self.time_scales)
-        for name in ("readout_settings", "calibration_settings", "movement_settings"):
+        for name in ("readout_settings", "calibration_settings", "drift_settings", "movement_settings"):
             settings[name] = None if settings[name] is None else asdict(settings[name])
         return {
             "settings": settings,
@@ -340,6 +347,7 @@ class PositionDecoder(BaseEstimator):
         classes: dict[str, Any] = {
             "readout_settings": LinearReadoutSettings if linear else MLPReadoutSettings,
             "calibration_settings": CalibrationSettings,
+            "drift_settings": DriftSettings,
             "movement_settings": MovementSettings,
         }
         for name, make in classes.items():

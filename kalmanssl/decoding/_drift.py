@@ -2,7 +2,7 @@
 
 Place fields shift against the direction of motion as an animal repeats a path (Mehta, Barnes & McNaughton 1997, PNAS
 94:8918). A decoder that was fitted on earlier time then reads positions ahead of the animal on later time. The amount
-can be learned from the earlier time alone: the positions at two bins with similar latents differ by ::
+can be learned from the earlier time alone: the positions at two bins in movement with similar latents differ by ::
 
     y_i - y_j = rate * d_i * (t_i - t_j)
 
@@ -119,17 +119,35 @@ class Drift:
         mean: np.ndarray,
         behavior: np.ndarray,
         time: np.ndarray,
+        moving: np.ndarray,
         periods: Periods,
         settings: DriftSettings | None = None,
     ) -> Drift:
-        """Fit to latents (time, state), behavior (time, dims) and time (seconds, increasing)."""
+        """Fit the rate to bins in movement, and the direction to all bins; it is zero at rest.
+
+        Parameters
+        ----------
+        mean : (time, state)
+        behavior : (time, dims)
+        time : (time,)
+            Seconds, increasing.
+        moving : (time,) bool
+        periods : tuple of float or None
+        settings : DriftSettings, optional
+        """
         s = settings or DriftSettings()
-        direction = motion_direction(behavior, time, periods, s.direction_half_width).astype(np.float32)
-        picked = np.unique(np.linspace(0, len(mean) - 1, min(len(mean), s.max_bins)).astype(int))
         center, scale = mean.mean(axis=0), np.maximum(mean.std(axis=0), 1e-12)
-        latents, direction = _unit_latents(mean[picked], center, scale), direction[picked]
-        rate = _fit_rate(latents, behavior[picked], time[picked], direction, periods, s)
-        return cls(rate, center, scale, *_direction_readout(latents, direction, s.ridge_alphas))
+        direction = motion_direction(behavior, time, periods, s.direction_half_width).astype(np.float32)
+        direction[~moving] = 0.0
+        fast = _evenly(np.flatnonzero(moving), s.max_bins)
+        rate = 0.0
+        if len(fast) > s.n_neighbors:
+            latents = _unit_latents(mean[fast], center, scale)
+            rate = _fit_rate(latents, behavior[fast], time[fast], direction[fast], periods, s)
+        rest = _evenly(np.flatnonzero(~moving), s.max_bins)
+        picked = np.sort(np.concatenate([fast, rest]))
+        latents = _unit_latents(mean[picked], center, scale)
+        return cls(rate, center, scale, *_direction_readout(latents, direction[picked], s.ridge_alphas))
 
     def displacement(self, mean: np.ndarray, age: np.ndarray) -> np.ndarray:
         """Return the behavior minus what it would be at the end of the fitted part, (time, dims).
@@ -159,24 +177,35 @@ class Drift:
 def improves_held_out(
     blocks: Sequence[TrainTestBlock], periods: Periods, settings: DriftSettings | None = None
 ) -> bool:
-    """Test whether the drift of the training parts reduces the error of nearest neighbors on the test parts."""
+    """Test whether the drift of the training parts reduces the error of nearest neighbors on the test parts.
+
+    Both parts must contain bins in movement only.
+    """
     s = settings or DriftSettings()
     with_drift, without = [], []
     for block in blocks:
         (mean, behavior, time), (test_mean, test_behavior, test_time) = block.train, block.test
-        if len(mean) <= s.n_neighbors:
+        if len(mean) <= s.n_neighbors or len(test_mean) == 0:
             continue
-        drift = Drift.fit(mean, behavior, time, periods, s)
-        reference, points = (_unit_latents(m, drift.center, drift.scale) for m in (mean, test_mean))
-        near = _nearest(reference, points, s.n_neighbors)
-        error = difference(behavior[near], test_behavior[:, None], periods)
+        drift = Drift.fit(mean, behavior, time, np.ones(len(mean), dtype=bool), periods, s)
+        picked, scored = _evenly(np.arange(len(mean)), 2 * s.max_bins), _evenly(np.arange(len(test_mean)), s.max_bins)
+        reference, points = (_unit_latents(m, drift.center, drift.scale) for m in (mean[picked], test_mean[scored]))
+        near = picked[_nearest(reference, points, s.n_neighbors)]
+        error = difference(behavior[near], test_behavior[scored][:, None], periods)
         direction = motion_direction(behavior, time, periods, s.direction_half_width)
-        moved = drift.rate * direction[near] * (test_time[:, None] - time[near])[..., None]
+        moved = drift.rate * direction[near] * (test_time[scored][:, None] - time[near])[..., None]
         without.append(np.abs(error.mean(axis=1)).ravel())
         with_drift.append(np.abs((error + moved).mean(axis=1)).ravel())
     if not without:
         return False
     return bool(np.concatenate(with_drift).mean() < s.max_error_ratio * np.concatenate(without).mean())
+
+
+def _evenly(index: np.ndarray, max_count: int) -> np.ndarray:
+    """Return at most `max_count` of the indices, evenly spaced."""
+    if len(index) <= max_count:
+        return index
+    return index[np.linspace(0, len(index) - 1, max_count).astype(int)]
 
 
 def motion_direction(behavior: np.ndarray, time: np.ndarray, periods: Periods, half_width: float = 1.0) -> np.ndarray:

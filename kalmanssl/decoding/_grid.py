@@ -132,6 +132,19 @@ class Grid:
             counts = gaussian_filter1d(counts, smoothing, axis=number, mode=mode)
         return counts / counts.sum()
 
+    def shift(self, mass: np.ndarray, by: np.ndarray) -> np.ndarray:
+        """Shift the distribution (time, *shape) of each bin by `by` (time, dims), in the unit of the behavior.
+
+        What would leave the grid is lost, and the rest is normalized. Shifts are linear within a cell.
+        """
+        for number, axis in enumerate(self.axes):
+            cells = by[:, number] / axis.width
+            whole = np.floor(cells).astype(int)
+            share = (cells - whole).reshape(-1, *[1] * len(self.axes))
+            mass = (1 - share) * _roll(mass, whole, number, axis) + share * _roll(mass, whole + 1, number, axis)
+        total = mass.reshape(len(mass), -1).sum(axis=1)
+        return mass / np.maximum(total, 1e-30).reshape(-1, *[1] * len(self.axes))
+
     def to_state(self) -> list[dict[str, Any]]:
         """Return plain values from which `from_state` makes the grid again."""
         return [dict(vars(axis)) for axis in self.axes]
@@ -140,3 +153,15 @@ class Grid:
     def from_state(cls, state: list[dict[str, Any]]) -> Self:
         """Make a grid from what `to_state` returned."""
         return cls(tuple(Axis(**axis) for axis in state))
+
+
+def _roll(mass: np.ndarray, by: np.ndarray, number: int, axis: Axis) -> np.ndarray:
+    """Shift mass (time, *shape) along an axis by whole cells (time,), around a circle or out of the grid."""
+    source = np.arange(axis.n_cells) - by[:, None]
+    inside = (source >= 0) & (source < axis.n_cells)
+    shape = [len(mass)] + [1] * (mass.ndim - 1)
+    shape[1 + number] = axis.n_cells
+    if axis.period is not None:
+        source, inside = source % axis.n_cells, np.ones_like(inside)
+    index = np.clip(source, 0, axis.n_cells - 1).reshape(shape)
+    return np.take_along_axis(mass, index, axis=1 + number) * inside.reshape(shape)

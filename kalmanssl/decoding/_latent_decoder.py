@@ -11,8 +11,9 @@ import numpy as np
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding._calibration import Calibration, CalibrationSettings, HeldOutErrors, RegionCalibration
-from kalmanssl.decoding._circular import Periods, difference
+from kalmanssl.decoding._circular import Periods, difference, wrap_to_period
 from kalmanssl.decoding._context import with_context
+from kalmanssl.decoding._drift import Drift, DriftSettings, TrainTestBlock, improves_held_out
 from kalmanssl.decoding._folds import Fold, Samples
 from kalmanssl.decoding._grid import Grid, group_dimensions
 from kalmanssl.decoding._mlp_readout import MLPReadout, MLPReadoutSettings
@@ -29,6 +30,15 @@ from kalmanssl.decoding._selection import (
 __all__ = ["LatentDecoder"]
 
 
+@dataclass(frozen=True)
+class DriftingReadout:
+    """A readout of the behavior as it would be at the time `end`, seconds, and the drift from there."""
+
+    readout: Readout
+    drift: Drift
+    end: float
+
+
 @dataclass
 class LatentDecoder:
     """Everything that decodes latents of one kind.
@@ -40,10 +50,12 @@ class LatentDecoder:
         Whether the latents are smoothed ones, so that later bins are used.
     make_readout : callable
         Returns an unfitted readout.
-    readout_settings, movement_settings, calibration_settings
+    readout_settings, movement_settings, calibration_settings, drift_settings
     time_scales : tuple of float
         Time scales of the temporal context, seconds.
-    readout : Readout
+    readout : DriftingReadout
+    uses_drift : bool
+        Whether the drift of the code is corrected: if this reduces the error on held-out bins.
     grids : list of Grid
         One for each group of dimensions.
     context : tuple of float
@@ -56,8 +68,6 @@ class LatentDecoder:
         One for each dimension.
     regions : list of RegionCalibration
         One for each group of dimensions.
-    end : float
-        Time of the last fitted bin, seconds.
     bin_size : float
         Seconds; NaN if times are not known.
     """
@@ -68,15 +78,16 @@ class LatentDecoder:
     readout_settings: Any
     movement_settings: MovementSettings
     calibration_settings: CalibrationSettings
+    drift_settings: DriftSettings | None
     time_scales: tuple[float, ...]
-    readout: Readout = field(init=False)
+    readout: DriftingReadout = field(init=False)
+    uses_drift: bool = False
     grids: list[Grid] = field(init=False)
     context: tuple[float, ...] = ()
     movements: list[Movement | None] = field(default_factory=list)
     choices: list[dict[str, Any]] = field(default_factory=list)
     calibrations: list[Calibration] = field(default_factory=list)
     regions: list[RegionCalibration] = field(default_factory=list)
-    end: float = 0.0
     bin_size: float = float("nan")
 
     def fit(self, samples: Samples, folds: list[Fold], timed: bool, rng: np.random.Generator) -> Self:
@@ -91,12 +102,12 @@ class LatentDecoder:
         self.regions = [RegionCalibration.identity() for _ in groups]
         self.context = self.time_scales if timed else ()
         self.bin_size = float(np.median(np.diff(samples.time))) if timed else float("nan")
-        self.end = float(samples.time[samples.usable][-1])
         settings = (
             self.readout_settings if isinstance(self.readout_settings, MLPReadoutSettings) else MLPReadoutSettings()
         )
         self.grids = settings.make_grids(samples.behavior[samples.usable], self.periods)
         if folds:
+            self.uses_drift = timed and self._drift_improves(folds)
             readouts = [self._fit_readout(fold.samples, fold.train, rng) for fold in folds]
             masses = [self._held_out_mass(fold, readout) for fold, readout in zip(folds, readouts, strict=True)]
             if timed and self.movement_settings.kinds != ("none",):
@@ -111,13 +122,13 @@ class LatentDecoder:
         return self
 
     def predict(
-        self, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray
+        self, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray, time: np.ndarray
     ) -> tuple[list[np.ndarray], list[Predictive]]:
         """Return the posterior over the grid of each group of dimensions, and the marginal of each dimension.
 
         Bins with latents that are not finite are missing: the movement prior alone predicts them.
         """
-        masses, missing = self._readout_mass(self.readout, mean, cov, segment)
+        masses, missing = self._readout_mass(self.readout, mean, cov, segment, time)
         posteriors = [
             posterior_mass(movement, mass, _starts(segment), missing, self.smooth)
             for movement, mass in zip(self.movements, masses, strict=True)
@@ -127,20 +138,22 @@ class LatentDecoder:
     def to_state(self) -> dict[str, Any]:
         """Return everything from which `restore` makes this decoder again."""
         return {
-            "readout": self.readout.to_state(),
+            "readout": self.readout.readout.to_state(),
+            "drift": self.readout.drift.to_state(),
             "grids": [grid.to_state() for grid in self.grids],
             "context": list(self.context),
             "movements": [None if movement is None else movement.to_state() for movement in self.movements],
             "choices": self.choices,
             "calibrations": [calibration.to_state() for calibration in self.calibrations],
             "regions": [region.calibrated_levels for region in self.regions],
-            "end": self.end,
+            "end": self.readout.end,
             "bin_size": self.bin_size,
         }
 
     def restore(self, state: dict[str, Any], readout: type[Readout]) -> Self:
         """Restore what `to_state` returned."""
-        self.readout = readout.from_state(state["readout"])
+        drift = Drift.from_state(state["drift"])
+        self.readout = DriftingReadout(readout.from_state(state["readout"]), drift, float(state["end"]))
         self.grids = [Grid.from_state(grid) for grid in state["grids"]]
         self.context = tuple(state["context"])
         self.movements = [
@@ -149,18 +162,36 @@ class LatentDecoder:
         self.choices = list(state["choices"])
         self.calibrations = [Calibration.from_state(calibration) for calibration in state["calibrations"]]
         self.regions = [RegionCalibration(np.asarray(levels, dtype=float)) for levels in state["regions"]]
-        self.end, self.bin_size = float(state["end"]), float(state["bin_size"])
+        self.bin_size = float(state["bin_size"])
         return self
 
-    def _fit_readout(self, samples: Samples, train: np.ndarray, rng: np.random.Generator) -> Readout:
+    def _drift_improves(self, folds: list[Fold]) -> bool:
+        """Return whether the drift of the code in the fitted parts reduces the errors on held-out bins in movement."""
+        blocks = []
+        for fold in folds:
+            s = fold.samples
+            parts = [mask & s.usable & s.moving for mask in (fold.train, fold.test)]
+            if all(part.any() for part in parts):
+                train, test = ((s.mean[part], s.behavior[part], s.time[part]) for part in parts)
+                blocks.append(TrainTestBlock(train, test))
+        return improves_held_out(blocks, self.periods, self.drift_settings)
+
+    def _fit_readout(self, samples: Samples, train: np.ndarray, rng: np.random.Generator) -> DriftingReadout:
+        """Fit a readout of the behavior as it would be at the last fitted bin, and the drift until then."""
         features = self._features(samples.mean, samples.segment)[train]
+        mean, behavior, time = samples.mean[train], samples.behavior[train], samples.time[train]
         cov = None if samples.cov is None or self.context else samples.cov[train]
-        weight = samples.weight[train]
-        weight = weight / weight.mean()
+        weight = samples.weight[train] / samples.weight[train].mean()
+        drift = Drift.zero(mean.shape[1], behavior.shape[1])
+        if self.uses_drift:
+            drift = Drift.fit(mean, behavior, time, samples.moving[train], self.periods, self.drift_settings)
+            behavior = wrap_to_period(behavior - drift.displacement(mean, time - time[-1]), self.periods)
         readout = self.make_readout()
         if isinstance(readout, MLPReadout):
-            return readout.fit(features, cov, samples.behavior[train], rng, weight, self.grids, samples.mean.shape[1])
-        return readout.fit(features, cov, samples.behavior[train], rng, weight)
+            readout.fit(features, cov, behavior, rng, weight, self.grids, mean.shape[1])
+        else:
+            readout.fit(features, cov, behavior, rng, weight)
+        return DriftingReadout(readout, drift, float(time[-1]))
 
     def _features(self, mean: np.ndarray, segment: np.ndarray) -> np.ndarray:
         if not self.context:
@@ -168,27 +199,36 @@ class LatentDecoder:
         return with_context(mean, segment, self.bin_size, self.context, causal=not self.smooth)
 
     def _readout_mass(
-        self, readout: Readout, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray
+        self, fitted: DriftingReadout, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray, time: np.ndarray
     ) -> tuple[list[np.ndarray], np.ndarray]:
         """Return the distributions of a readout over the grids, and which bins are missing."""
         missing = ~np.isfinite(mean).all(axis=1)
-        features = self._features(np.where(missing[:, None], 0.0, mean) if missing.any() else mean, segment)
+        if missing.any():
+            mean = np.where(missing[:, None], 0.0, mean)
+        features = self._features(mean, segment)
         cov = None if self.context else cov
-        if isinstance(readout, MLPReadout):
-            return readout.predict_mass(features, cov), missing
-        predictives = readout.predict(features, cov)
-        masses = []
-        for grid, dims in zip(self.grids, group_dimensions(len(self.periods)), strict=True):
-            parts = [axis.discretize(predictives[dim]) for axis, dim in zip(grid.axes, dims, strict=True)]
-            masses.append(parts[0] if len(parts) == 1 else parts[0][:, :, None] * parts[1][:, None, :])
+        groups = group_dimensions(len(self.periods))
+        if isinstance(fitted.readout, MLPReadout):
+            masses = fitted.readout.predict_mass(features, cov)
+        else:
+            predictives = fitted.readout.predict(features, cov)
+            masses = []
+            for grid, dims in zip(self.grids, groups, strict=True):
+                parts = [axis.discretize(predictives[dim]) for axis, dim in zip(grid.axes, dims, strict=True)]
+                masses.append(parts[0] if len(parts) == 1 else parts[0][:, :, None] * parts[1][:, None, :])
+        if fitted.drift.rate != 0:
+            moved = fitted.drift.displacement(mean, time - fitted.end)
+            masses = [
+                grid.shift(mass, moved[:, dims]) for grid, mass, dims in zip(self.grids, masses, groups, strict=True)
+            ]
         return masses, missing
 
-    def _held_out_mass(self, fold: Fold, readout: Readout) -> list[HeldOutMass]:
+    def _held_out_mass(self, fold: Fold, readout: DriftingReadout) -> list[HeldOutMass]:
         s, test = fold.samples, fold.test
         cov = None if s.cov is None else s.cov[test]
         # The context of held-out bins may include fitted ones, as that of a test part includes the end of the training.
         segment = s.segment[test]
-        masses, missing = self._readout_mass(readout, s.mean[test], cov, segment)
+        masses, missing = self._readout_mass(readout, s.mean[test], cov, segment, s.time[test])
         start = _starts(segment) | np.concatenate([[True], np.diff(np.flatnonzero(test)) > 1])
         used = np.flatnonzero(test)[fold.scored]
         return [

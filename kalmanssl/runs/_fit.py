@@ -113,18 +113,15 @@ def partial_folder(out: Path) -> Path:
 
 
 def fit_decoder(run: Run, training: Recording) -> Any:
-    """Fit and calibrate a decoder on the running bins of the training part, or on all bins if running is undefined."""
+    """Fit and calibrate a decoder of filtered and of smoothed latents on the training part."""
     from kalmanssl.decoding import PositionDecoder, cross_fit
-    from kalmanssl.runs._evaluation import running
 
     given = {"level": run.settings.level, "regressor": run.settings.decoder, "period": run.settings.period}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     decoder = PositionDecoder(random_state=run.settings.model.get("random_state"), **chosen)
-    where = running(run.settings, training, run.behavior)
     return decoder.fit(
         run.model.transform(training),
         training.behavior[str(run.behavior)],
-        where=where,
         smoothed=run.model.transform(training, smooth=True),
         held_out_fits=cross_fit(run.model, training),
     )
