@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 import numpy as np
 from scipy.ndimage import correlate1d
 
-__all__ = ["causal_gaussian", "centered_gaussian", "sliding_sum"]
+__all__ = ["causal_gaussian", "centered_gaussian", "lagged_sums", "sliding_sum"]
 
 
 def sliding_sum(signal: np.ndarray, bins: int, segments: Iterable[slice]) -> np.ndarray:
@@ -50,3 +51,19 @@ def _weighted_past(part: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def _normalized(part: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return _weighted_past(part, weights) / _weighted_past(np.ones((len(part), 1)), weights)
+
+
+def lagged_sums(signal: np.ndarray, bins: int, count: int, shift: int, segments: Iterable[slice]) -> np.ndarray:
+    """Return sums over `count` successive windows of `bins` bins, (time, count * channels) float32.
+
+    The first window ends with the bin that is `shift` bins later, each further one where the one before it begins. Bins
+    outside the segment count as zero.
+    """
+
+    def windows(part: np.ndarray) -> np.ndarray:
+        total = np.concatenate([np.zeros((1, part.shape[1])), np.cumsum(part, axis=0)])
+        now = np.arange(len(part))
+        edges = [total[np.clip(now + 1 + shift - i * bins, 0, len(part))] for i in range(count + 1)]
+        return np.concatenate([later - earlier for later, earlier in pairwise(edges)], axis=1).astype(np.float32)
+
+    return _per_segment(signal, segments, windows)

@@ -1,4 +1,4 @@
-"""CPU time of a fit with each implementation of the Kalman filter, and of CEBRA.
+"""CPU time of a fit with each implementation of the Kalman filter, and of CEBRA, on the hippocampal recording.
 
 A fit consists of the model, the held-out fits for the calibration, and the decoder. Only the implementation of the
 filter differs: errors differ because training amplifies rounding. Times are CPU seconds of all threads.
@@ -17,24 +17,36 @@ from measure import Stopwatch, machine_facts
 from results_store import Results, Row
 from suite import RESULTS, cli_errors, err_console
 
-from hc11.methods import FULL, QUICK, Preset, run_cebra, run_ours
-from hc11.recording import Data, limit_threads, load, score
+from decoding.accuracy import data_folder, limit_threads
+from decoding.methods import FULL, OURS, QUICK, Preset, all_methods
+from decoding.recordings import RECORDINGS, SIMULATED, load, targets_of
+from decoding.scores import score
+from decoding.tasks import Data, Task
 from kalmanssl.utils.validation import unknown_name_error
 
 __all__ = ["main"]
 
-OURS = ("compiled", "torch", "reference")
+IMPLEMENTATIONS = ("compiled", "torch", "reference")
 CEBRA = "cebra"
-NAMES = (*OURS, CEBRA)
+NAMES = (*IMPLEMENTATIONS, CEBRA)
+RECORDING = {False: next(iter(RECORDINGS)), True: next(iter(SIMULATED))}  # by --quick
+DECODED_BY = {
+    **dict.fromkeys(IMPLEMENTATIONS, (f"{OURS}, filter", f"{OURS}, smoother")),
+    CEBRA: ("CEBRA-Time + neighbors",),
+}
 
 
 def main(
-    data: Annotated[Path | None, typer.Option(help="Recording (NWB); by default a simulated one.", exists=True)] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the recordings; by default $KALMANSSL_DATA.", exists=True)
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results; a stopped run is resumed.")] = RESULTS / "fit_time",
     only: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(NAMES)}; repeatable.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads of every method.")] = 1,
-    quick: Annotated[bool, typer.Option("--quick", help="Short trainings, as a test.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Short trainings on a simulated recording, as a test.")
+    ] = False,
 ) -> None:
     """Run the benchmark."""
     with cli_errors(out):
@@ -42,10 +54,11 @@ def main(
         for name in names:
             if name not in NAMES:
                 raise unknown_name_error("method", name, NAMES)
-        settings = {"data": data and data.name, "quick": quick, "threads": threads}
+        folder = Path() if quick else data_folder(data)
+        settings = {"data": RECORDING[quick], "quick": quick, "threads": threads}
         results = Results(out, settings, machine_facts(threads), ("name", "seed"))
         limit_threads(threads)
-        preset, recording = QUICK if quick else FULL, load(data)
+        preset, recording = QUICK if quick else FULL, load(RECORDING[quick], folder)
         _measure("compiled", recording, 0, QUICK)  # imports and compilation are not part of a fit
         for seed in range(seeds):
             for name in names:
@@ -56,16 +69,19 @@ def main(
 
 def _measure(name: str, data: Data, seed: int, preset: Preset) -> Row:
     """Fit once and score on the test part; for our model also time the training of the model alone."""
-    row: Row = {"name": name, "seed": seed}
-    if name == CEBRA:
-        outcomes = run_cebra(data, seed, preset)
-    else:
-        with _implementation(name):
-            outcomes = run_ours(data, seed, preset)
+    row: Row = {"name": name, "seed": seed, "fit_cpu_s": 0.0, "scores": {}}
+    fresh = Data(data.name, data.train, data.test, data.running_train, data.running_test, data.events)
+    with _implementation(name):
+        if name != CEBRA:
             row["model_cpu_s"] = _train_model(data, seed, preset)
-    truth, mask = data.test.behavior["position"], data.running_test
-    scores = {o.method: {k: score(o.prediction, truth, mask)[k] for k in ("median", "mean", "r2")} for o in outcomes}
-    return row | {"fit_cpu_s": max(o.fit_cpu_s for o in outcomes), "scores": scores}
+        for method in all_methods(preset):
+            if method.name in DECODED_BY[name]:
+                task = Task(fresh, targets_of(data.name)[0])
+                outcome = method.run(task, seed)
+                scores = score(outcome.prediction, task)["all"]
+                row["scores"][method.name] = {k: scores[k] for k in ("median_error", "mean_error", "r2", "crps")}
+                row["fit_cpu_s"] = max(row["fit_cpu_s"], outcome.fit_cpu_s)
+    return row
 
 
 def _train_model(data: Data, seed: int, preset: Preset) -> float:
@@ -83,6 +99,9 @@ def _implementation(name: str) -> Iterator[None]:
     from kalmanssl.kalman.backends import BACKENDS
     from kalmanssl.kalman.kernels import has_compiler
 
+    if name == CEBRA:
+        yield
+        return
     auto, disabled = BACKENDS["auto"], os.environ.get("NUMBA_DISABLE_JIT")
     os.environ["NUMBA_DISABLE_JIT"] = "0" if name == "compiled" else "1"
     has_compiler.cache_clear()
@@ -99,6 +118,8 @@ def _implementation(name: str) -> Iterator[None]:
 
 def _describe(row: dict[str, Any]) -> str:
     """Return times and errors of a row as text."""
-    errors = ", ".join(f"{method} {s['median']:.1f} / {s['mean']:.1f} cm" for method, s in row["scores"].items())
+    errors = ", ".join(
+        f"{name} {s['median_error']:.1f} / {s['mean_error']:.1f} cm" for name, s in row["scores"].items()
+    )
     model = f", model {row['model_cpu_s']:.1f} s" if "model_cpu_s" in row else ""
     return f"{row['name']:10} seed {row['seed']}: {row['fit_cpu_s']:.1f} CPU s in all{model}; {errors}"

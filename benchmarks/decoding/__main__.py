@@ -1,0 +1,31 @@
+"""Decode behavior from neural activity, with our method and those of others, on recordings of several laboratories.
+
+kalmanssl bench decoding accuracy --data FOLDER --out decoding
+kalmanssl bench decoding accuracy --preset quick --out quick          # a minute, simulated recordings
+kalmanssl bench decoding fit-time --data FOLDER --out fit_time
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a folder: the package and the shared modules are in its parent
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from suite import make_app
+
+from decoding import accuracy, fit_time
+
+app = make_app()
+app.command("accuracy", help=accuracy.__doc__)(accuracy.main)
+app.command("fit-time", help=fit_time.__doc__)(fit_time.main)
+
+
+@app.callback(help=__doc__)
+def main() -> None:
+    """Show the help of the suite."""
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,191 @@
+"""Accuracy, calibration and cost of decoding behavior, on every recording and beside other methods.
+
+All methods run on the same bins in the same process. Settings of other methods are chosen by cross-validation on
+blocks of the training part, by the continuous ranked probability score; nothing is chosen on the test part. Our model
+and decoder have their default settings. Each row is stored as soon as it is finished, and a run that was stopped is
+resumed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from measure import Stopwatch, machine_facts
+from results_store import Results, Row
+from suite import RESULTS, Quiet, cli_errors, err_console, matches, print_table, progress_bar, screen
+
+from decoding.methods import FULL, QUICK, Method, all_methods
+from decoding.page import write_decoding_page
+from decoding.recordings import RECORDINGS, SIMULATED, load, targets_of
+from decoding.scores import score
+from decoding.tables import score_tables, summary
+from decoding.tasks import Target, Task
+from kalmanssl.errors import InputError
+
+__all__ = ["data_folder", "limit_threads", "main"]
+
+DIGITS = 6  # of the stored scores
+
+
+class PresetName(StrEnum):
+    """Amount of work."""
+
+    full = "full"
+    quick = "quick"
+
+
+def main(
+    out: Annotated[Path | None, typer.Option(help="Folder of results and page; a stopped run is resumed.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the recordings; by default $KALMANSSL_DATA.", exists=True)
+    ] = None,
+    preset: Annotated[
+        PresetName, typer.Option(help="full: the recordings, hours; quick: small simulated ones, a minute.")
+    ] = PresetName.full,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of the methods that depend on one.")] = 3,
+    only: Annotated[list[str] | None, typer.Option(help="Only methods with this in name or group; repeatable.")] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="No methods with this in name or group; repeatable.")] = None,
+    recordings: Annotated[
+        list[str] | None, typer.Option("--recording", help="Only recordings with this in their name; repeatable.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of every method.")] = 1,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Run finished methods again: all, or those of --only.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the benchmark."""
+    out = out or RESULTS / "decoding" / preset.value
+    with cli_errors(out):
+        folder = data_folder(data) if preset is PresetName.full else Path()
+        names = [name for name in (RECORDINGS if preset is PresetName.full else SIMULATED) if matches(recordings, name)]
+        methods = [
+            method
+            for method in all_methods(FULL if preset is PresetName.full else QUICK)
+            if matches(only, method.name, method.group) and not (skip and matches(skip, method.name, method.group))
+        ]
+        for given, found, what in ((only or skip, methods, "method"), (recordings, names, "recording")):
+            if not found:
+                raise InputError(f"{', '.join(given or ())}: no {what} is left", parameter="only")
+        limit_threads(threads)
+        settings = {"preset": preset.value, "threads": threads}
+        results = Results(
+            out, settings, machine_facts(threads), ("target", "fitted_on", "method", "seed"), ("page.html",),
+            overwrite=overwrite,
+        )  # fmt: skip
+        for method in methods:
+            if method.missing:
+                err_console.print(f"skipped {method.name}: {method.missing}", markup=False, soft_wrap=True)
+        _run_all(names, [method for method in methods if not method.missing], seeds, folder, results, quiet)
+    _summarize(results)
+
+
+def data_folder(given: Path | None) -> Path:
+    """Return the folder of the recordings, from the option or the environment."""
+    folder = given or (Path(os.environ["KALMANSSL_DATA"]) if "KALMANSSL_DATA" in os.environ else None)
+    if folder is None:
+        raise InputError("--preset full needs --data FOLDER; without data use --preset quick", parameter="data")
+    return folder
+
+
+def limit_threads(threads: int) -> None:
+    """Give every method the same number of threads, in torch and in the linear algebra of numpy."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+
+
+def _run_all(
+    names: Sequence[str], methods: Sequence[Method], seeds: int, folder: Path, results: Results, quiet: bool
+) -> None:
+    """Run what is pending, recording after recording, and store every row as soon as it is finished."""
+    runs = [
+        (name, target, fitted_on, method, seed)
+        for name in names
+        for fitted_on in ("all", "running")
+        for seed in (None, *range(seeds))
+        for target in targets_of(name)
+        for method in methods
+        if method.seeded == (seed is not None) and results.is_pending(target.name, fitted_on, method.name, seed)
+    ]
+    with progress_bar(quiet) as bar:
+        progress = bar.add_task("", total=len(runs))
+        for name, target, fitted_on, method, seed in runs:
+            bar.update(progress, description=f"{target.name}: {method.name}" + f", seed {seed}" * (seed is not None))
+            task = Task(load(name, folder), target, fitted_on)
+            if _is_wanted(task, method):
+                results.add(_row(task, method, seed))
+            bar.advance(progress)
+
+
+def _is_wanted(task: Task, method: Method) -> bool:
+    """Return whether a method decodes the task; only on tracks with traversals are methods fitted on running bins."""
+    return method.suits(task) and (task.fitted_on == "all" or task.data.has_traversals)
+
+
+def _row(task: Task, method: Method, seed: int | None) -> Row:
+    """Run a method; an invalid input, such as a recording that it cannot fit, is stored as a failure."""
+    row: Row = {
+        "recording": task.data.name,
+        "target": task.target.name,
+        "unit": task.target.unit,
+        "fitted_on": task.fitted_on,
+        "method": method.name,
+        "group": method.group,
+        "look_ahead": method.look_ahead,
+        "seed": seed,
+    }
+    try:
+        with Stopwatch() as stopwatch:
+            outcome = method.run(task, seed or 0)
+    except (InputError, ValueError, ImportError) as error:
+        err_console.print(f"{task.target.name}: {method.name} failed: {error}", markup=False, soft_wrap=True)
+        return row | {"failed": str(error).splitlines()[0] if str(error) else type(error).__name__}
+    return row | _rounded(
+        {
+            **score(outcome.prediction, task),
+            "chosen": outcome.chosen,
+            "select_cpu_s": outcome.select_cpu_s,
+            "fit_cpu_s": outcome.fit_cpu_s,
+            "decode_cpu_s": outcome.decode_cpu_s,
+            "total_cpu_s": stopwatch.cpu,
+        }
+    )
+
+
+def _rounded(value: Any) -> Any:
+    """Round all numbers to six digits."""
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(entry) for entry in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def _summarize(results: Results) -> None:
+    """Sort the rows, write the page and print the tables."""
+    order = [method.name for method in all_methods(QUICK)]
+    targets: list[Target] = [target for name in RECORDINGS | SIMULATED for target in targets_of(name)]
+    names = [target.name for target in targets]
+    results.rows = dict(
+        sorted(
+            results.rows.items(),
+            key=lambda item: (names.index(item[0][0]), item[0][1], order.index(item[0][2]), item[0][3] or 0),
+        )
+    )
+    results.write()
+    rows = list(results.rows.values())
+    for title, lines in score_tables(rows):
+        screen().print(title, markup=False, style="bold")
+        print_table(lines)
+    print_table(summary(rows))
+    page = results.path.with_name("page.html")
+    write_decoding_page(results, page)
+    screen().print(f"{results.path}, {page}", markup=False)

@@ -1,0 +1,189 @@
+"""Decoders of other packages, used as in their documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from measure import Stopwatch
+
+from decoding.predictions import GridPrediction, Prediction
+from decoding.tasks import Task
+from kalmanssl.data import Recording
+
+__all__ = ["PACKAGES", "Package"]
+
+WINDOW = 0.25  # s, for Bayes in a sliding window
+CELLS = {1: 60, 2: 20}  # along each dimension, for tuning curves of pynapple
+CENTIMETERS = 100.0
+PLACE_BIN = 2.0  # cm, default of non_local_detector
+
+
+@dataclass(frozen=True)
+class Package:
+    """A decoder of another package.
+
+    Attributes
+    ----------
+    name, look_ahead : str
+        As `decoding.methods.Method`.
+    module, install : str
+        Module to import, and name for pip.
+    suits : callable
+        Returns whether it can decode the behavior of a task.
+    decode : callable
+        `decode(task)` returns the prediction of the test part, and CPU seconds of the fit and of decoding.
+    """
+
+    name: str
+    look_ahead: str
+    module: str
+    install: str
+    suits: Callable[[Task], bool]
+    decode: Callable[[Task], tuple[Prediction, float, float]]
+
+
+def decode_pynapple(task: Task) -> tuple[Prediction, float, float]:
+    """Decode with Bayes' rule in a centered window of 250 ms (`decode_bayes` of pynapple).
+
+    Tuning curves have 60 bins, or 20 by 20; the prior is the occupancy. Calcium events are given as a `TsdFrame` of
+    zeros and ones.
+    """
+    import pynapple as nap
+
+    data, period = task.data, task.target.period
+    with Stopwatch() as fitting:
+        rows = np.flatnonzero(task.fit_mask)
+        behavior = nap.TsdFrame(t=data.train.time[rows], d=task.train[rows], time_support=_epochs(data.train, rows))
+        curves = nap.compute_tuning_curves(
+            _activity(task, data.train),
+            behavior,
+            bins=CELLS[task.dims],
+            range=[(0, period)] if period else None,
+            epochs=behavior.time_support,
+        )
+    width = data.test.bin_size
+    with Stopwatch() as decoding:
+        probability = nap.decode_bayes(
+            curves,
+            _activity(task, data.test),
+            epochs=_epochs(data.test, np.arange(len(data.test.time))),
+            bin_size=width,
+            sliding_window_size=max(round(WINDOW / width), 1),
+            uniform_prior=False,
+        )[1]
+        mass = np.nan_to_num(np.asarray(probability.d)[_nearest(np.asarray(probability.t), data.test.time)])
+    centers = [np.asarray(curves.coords[name]) for name in curves.dims[1:]]
+    return GridPrediction(tuple(map(_edges, centers)), _normalized(mass), period), fitting.cpu, decoding.cpu
+
+
+def _epochs(rec: Recording, rows: np.ndarray) -> Any:
+    """Return the intervals that the bins cover."""
+    import pynapple as nap
+
+    starts = np.flatnonzero(np.diff(rec.time[rows], prepend=-np.inf) > 1.5 * rec.bin_size)
+    stops = np.append(starts[1:], len(rows)) - 1
+    half = rec.bin_size / 2
+    return nap.IntervalSet(rec.time[rows[starts]] - half, rec.time[rows[stops]] + half)
+
+
+def _activity(task: Task, rec: Recording) -> Any:
+    """Return spike times, or events of the frames."""
+    import pynapple as nap
+
+    if rec.spike_times is None:
+        return nap.TsdFrame(t=rec.time, d=(rec.activity > 0).astype(float) if task.data.events else rec.activity)
+    support = _epochs(rec, np.arange(len(rec.time)))
+    return nap.TsGroup({i: nap.Ts(t=times) for i, times in enumerate(rec.spike_times)}, time_support=support)
+
+
+def _nearest(times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return the index of the nearest time for each wanted one."""
+    right = np.clip(np.searchsorted(times, wanted), 1, len(times) - 1)
+    return np.where(wanted - times[right - 1] < times[right] - wanted, right - 1, right)
+
+
+def _edges(centers: np.ndarray) -> np.ndarray:
+    """Return the edges of equal cells."""
+    half = (centers[1] - centers[0]) / 2
+    return np.append(centers - half, centers[-1] + half)
+
+
+def _normalized(mass: np.ndarray) -> np.ndarray:
+    """Return probabilities with sum one for each bin; uniform where all are zero."""
+    flat = mass.reshape(len(mass), -1)
+    total = flat.sum(axis=1, keepdims=True)
+    return np.where(total > 0, flat / np.where(total > 0, total, 1.0), 1 / flat.shape[1]).reshape(mass.shape)
+
+
+def _state_space(task: Task) -> tuple[dict[bool, Prediction], float, float]:
+    """Decode with continuous and fragmented movement (`ContFragSortedSpikesClassifier` of non_local_detector).
+
+    Denovellis et al. 2021, eLife 10:e64505. Positions are in centimeters as its defaults are; the variance of a step is
+    that of the training part, since the default is meant for bins of 2 ms.
+    """
+    from non_local_detector import ContFragSortedSpikesClassifier, Environment, RandomWalk, Uniform
+
+    data = task.data
+    train, test = data.train, data.test
+    step = np.diff(CENTIMETERS * task.train, axis=0)[np.diff(train.time) < 1.5 * train.bin_size]
+    walk = RandomWalk(movement_var=float(max((step**2).mean(), 0.5)))
+    with Stopwatch() as fitting:
+        model = ContFragSortedSpikesClassifier(
+            environments=Environment(place_bin_size=PLACE_BIN if task.dims == 1 else PLACE_BIN / 2),
+            continuous_transition_types=[[walk, Uniform()], [Uniform(), Uniform()]],
+            sampling_frequency=1 / train.bin_size,
+        )
+        model.fit(train.time, CENTIMETERS * task.train, list(train.spike_times), is_training=task.fit_mask)
+    with Stopwatch() as decoding:
+        count = round((test.time[-1] - test.time[0]) / test.bin_size) + 1
+        time = test.time[0] + test.bin_size * np.arange(count)
+        index = _nearest(time, test.time)
+        missing = np.ones(count, dtype=bool)
+        missing[index] = False
+        found = model.predict(list(test.spike_times), time, is_missing=missing)
+    both = {}
+    for smooth, name in ((False, "causal_posterior"), (True, "acausal_posterior")):
+        if name in found:
+            both[smooth] = _grid(found[name].isel(time=index), task)
+    return both, fitting.cpu, decoding.cpu
+
+
+def _grid(posterior: Any, task: Task) -> Prediction:
+    """Return the posterior of positions, summed over the states of movement, in the unit of the recording."""
+    summed = posterior.unstack("state_bins").sum("state")
+    names = [name for name in summed.dims if name != "time"]
+    mass = np.nan_to_num(summed.transpose("time", *names).values)
+    edges = tuple(_edges(np.asarray(summed.coords[name]) / CENTIMETERS) for name in names)
+    return GridPrediction(edges, _normalized(mass))
+
+
+def decode_state_space(task: Task, smooth: bool) -> tuple[Prediction, float, float]:
+    """Return the filter or the smoother of `non_local_detector`; both are computed together."""
+    both, fit, decoding = task.data.cache.get(
+        ("non_local_detector", task.target.name, task.fitted_on), lambda: _state_space(task)
+    )
+    return both[smooth], fit, decoding
+
+
+def _has_spikes_and_position(task: Task) -> bool:
+    return task.data.train.spike_times is not None and task.target.behavior == "position"
+
+
+PACKAGES = [
+    Package("pynapple, Bayes, centered 250 ms", "yes", "pynapple", "pynapple", lambda task: True, decode_pynapple),
+    *(
+        Package(
+            f"non_local_detector, {'smoother' if smooth else 'filter'}",
+            "yes" if smooth else "no",
+            "non_local_detector",
+            "non_local_detector",
+            _has_spikes_and_position,
+            partial(decode_state_space, smooth=smooth),
+        )
+        for smooth in (False, True)
+    ),
+]

@@ -1,0 +1,166 @@
+"""The recordings of the benchmark: files, times of the split, and behaviors to decode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from decoding import simulated
+from decoding.tasks import Data, Target
+from kalmanssl.data import Recording, running_bins, running_threshold
+from kalmanssl.errors import InputError
+
+__all__ = ["RECORDINGS", "SIMULATED", "Source", "load", "targets_of"]
+
+BIN_SIZE = 0.025
+CALCIUM_FRAME = 0.05
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a recording comes from and how it is divided.
+
+    Attributes
+    ----------
+    read : callable
+        `read(folder)` returns the recording.
+    split_at : float
+        Training is before, testing from this time of the recording on, s.
+    targets : tuple of Target
+        Behaviors to decode.
+    track : str
+        Behavior whose speed separates movement from rest.
+    end_zones : (float, float), optional
+        Ends of a linear track; running bins are then the traversals between them.
+    events : bool
+        The activity consists of amplitudes of calcium events instead of counts.
+    file : str
+        Path in the data folder; empty for a simulated recording.
+    """
+
+    read: Callable[[Path], Recording]
+    split_at: float
+    targets: tuple[Target, ...]
+    track: str = "position"
+    end_zones: tuple[float, float] | None = None
+    events: bool = False
+    file: str = ""
+
+
+def _spikes(file: str, behavior: Mapping[str, str] | None = None) -> Callable[[Path], Recording]:
+    """Return a function that reads a file with sorted spikes in bins of 25 ms."""
+    return lambda folder: Recording.from_nwb(folder / file, bin_size=BIN_SIZE, behavior=behavior)
+
+
+def _calcium(file: str) -> Callable[[Path], Recording]:
+    """Return a function that reads a file with deconvolved calcium events; its frames are the bins."""
+
+    def read(folder: Path) -> Recording:
+        from pynwb import NWBHDF5IO
+
+        with NWBHDF5IO(str(folder / file), "r") as io:
+            session = io.read()
+            events = session.processing["ophys"]["Fluorescence"].roi_response_series["Deconvolved"]
+            position = session.processing["behavior"]["Position"].spatial_series["SpatialSeries"]
+            time, activity = np.asarray(events.timestamps), np.asarray(events.data[:])
+            behavior = np.asarray(position.data[:]) * position.conversion
+            if not np.allclose(time, np.asarray(position.timestamps)):
+                raise InputError(f"{file}: activity and position have different times", parameter="data")
+        return Recording.from_arrays(
+            activity, time=time, bin_size=CALCIUM_FRAME, behavior={"position": behavior}, kind="counts"
+        )
+
+    return read
+
+
+def _position(recording: str, name: str = "position") -> Target:
+    return Target(f"{recording}, {name}", "position", "cm", 100.0)
+
+
+def _velocity(recording: str, name: str) -> Target:
+    return Target(f"{recording}, {name}", "velocity", "cm/s", 100.0)
+
+
+def _angle(recording: str) -> Target:
+    return Target(f"{recording}, angle", "head_direction", "degrees", 180 / np.pi, period=2 * np.pi)
+
+
+def _source(file: str, split_at: float, *targets: Target, behavior: Mapping[str, str] | None = None) -> Source:
+    return Source(_spikes(file, behavior), split_at, targets, file=file)
+
+
+HC11 = "hc11/achilles_maze.nwb"
+HEAD_DIRECTION = "recordings/head_direction_first70.nwb"
+CALCIUM = "recordings/calcium_ca1_c6m3_session{}.nwb"
+CALCIUM_SPLITS = {1: 830.5, 2: 826.2, 3: 820.8, 4: 836.3}
+
+RECORDINGS: dict[str, Source] = {
+    "hc-11": Source(_spikes(HC11), 18960.0, (_position("hc-11"),), end_zones=(-0.15, 1.10), file=HC11),
+    "head direction": Source(
+        _spikes(HEAD_DIRECTION), 7960.0, (_angle("head direction"),), track="head_direction", file=HEAD_DIRECTION
+    ),
+    "reach": _source(
+        "recordings/reach_first70.nwb",
+        393.0,
+        _position("reach", "hand position"),
+        _velocity("reach", "hand velocity"),
+        behavior={"position": "hand_position", "velocity": "hand_velocity"},
+    ),
+    "center-out": _source(
+        "recordings/center_out.nwb",
+        979.2,
+        _position("center-out", "cursor position"),
+        _velocity("center-out", "cursor velocity"),
+        behavior={"position": "cursor_position", "velocity": "cursor_velocity"},
+    ),
+    **{
+        f"calcium {number}": Source(
+            _calcium(CALCIUM.format(number)),
+            split_at,
+            (_position(f"calcium {number}"),),
+            events=True,
+            file=CALCIUM.format(number),
+        )
+        for number, split_at in CALCIUM_SPLITS.items()
+    },
+}
+"""The real recordings by name."""
+
+SIMULATED: dict[str, Source] = {
+    "simulated track": Source(
+        lambda folder: simulated.track(), 3744.0, (_position("simulated track"),), end_zones=(0.1, 1.5)
+    ),
+    "simulated ring": Source(
+        lambda folder: simulated.ring(), 90.0, (_angle("simulated ring"),), track="head_direction"
+    ),
+    "simulated arm": Source(lambda folder: simulated.arm(), 80.0, (_position("simulated arm"),)),
+}
+"""Small simulated recordings by name, for tests."""
+
+
+@lru_cache(maxsize=1)
+def load(name: str, folder: Path) -> Data:
+    """Read a recording and split it; running bins are found with a threshold from the training part."""
+    source = (RECORDINGS | SIMULATED)[name]
+    if source.file and not (folder / source.file).is_file():
+        raise InputError(f"there is no file {folder / source.file}: give the folder with --data", parameter="data")
+    train, test = source.read(folder).split(at=source.split_at)
+    if source.end_zones is not None:
+        masks = [running_bins(part.behavior[source.track], end_zones=source.end_zones) for part in (train, test)]
+    else:
+        period = next((t.period for t in source.targets if t.behavior == source.track), None)
+        limit = running_threshold(train.behavior[source.track], train.time, period)
+        masks = [
+            running_bins(part.behavior[source.track], part.time, min_speed=limit, period=period)
+            for part in (train, test)
+        ]
+    return Data(name, train, test, masks[0], masks[1], source.events, has_traversals=source.end_zones is not None)
+
+
+def targets_of(name: str) -> tuple[Target, ...]:
+    """Return the behaviors to decode from a recording."""
+    return (RECORDINGS | SIMULATED)[name].targets

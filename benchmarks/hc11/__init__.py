@@ -1,1 +1,0 @@
-"""Benchmark of decoding position from hippocampal spikes (hc-11)."""
