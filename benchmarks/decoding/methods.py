@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -43,13 +44,16 @@ class Preset:
     model: dict[str, Any] = field(default_factory=dict)
     decoder: dict[str, Any] = field(default_factory=dict)
     folds: int = 5
-    max_bins_2d: int = 2500
+    max_bins_2d: int = 1500
     neighbors: Sequence[int] = (5, 10, 20, 40, 80, 160)
-    votes: Sequence[int] = (20, 40, 80, 160)
-    walk: Sequence[float] = (0.0075, 0.015, 0.03, 0.06, 0.12, 0.25)
+    votes: Sequence[int] = (10, 20, 40, 80, 160)
+    walk: Sequence[float] = (0.0075, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5)
     power: Sequence[float] = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
-    penalty: Sequence[float] = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
-    lag: Sequence[int] = (0, 2, 4, 6, 8)
+    divide: Sequence[float] = (0.0, 0.5, 1.0)
+    jump: Sequence[float] = (1e-3, 1e-2, 0.1)
+    penalty: Sequence[float] = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
+    average: Sequence[int] = (1, 2, 4, 8, 16)
+    lag: Sequence[int] = (0, 2, 4, 6)
     noise: Sequence[float] = (1.0, 3.0, 10.0, 30.0)
     window: Sequence[float] = (0.15, 0.25, 0.4, 0.6)
     field_sd: Sequence[float] = (0.01, 0.02, 0.03, 0.05, 0.08)
@@ -67,7 +71,10 @@ QUICK = Preset(
     votes=(40,),
     walk=(0.03, 0.1),
     power=(0.1, 0.4),
+    divide=(1.0,),
+    jump=(1e-3,),
     penalty=(1e-2, 0.1),
+    average=(1, 4),
     lag=(0, 2),
     noise=(3.0,),
     window=(0.25,),
@@ -139,9 +146,15 @@ def _baselines(preset: Preset) -> list[Method]:
         return Method(name, ahead, lambda task, seed: select_and_decode(make, candidates, task, preset), **more)
 
     look = {"neighbors": preset.neighbors}
-    walk = {"neighbors": preset.votes, "walk": preset.walk, "power": preset.power}
+    walk = {
+        "neighbors": preset.votes,
+        "walk power": tuple(product(preset.walk, preset.power)),
+        "divide": preset.divide,
+        "jump": preset.jump,
+    }
     fields = {"field_sd": preset.field_sd, "prior_bins": preset.prior_bins}
-    grid = {"walk": preset.walk[:4], "power": preset.power, **fields}
+    grid = {"walk power": tuple(product(preset.walk[:5], preset.power)), **fields}
+    kalman = {"window": preset.average, "lag": preset.lag, "noise": preset.noise}
     penalty = {"penalty": preset.penalty}
     causal, centered = _counts("causal"), _counts("centered")
     one = {"suits": lambda task: task.dims == 1}
@@ -154,7 +167,7 @@ def _baselines(preset: Preset) -> list[Method]:
         method("ridge on lags of 1 s, centered", "yes", lambda t: lagged_ridge(t, "centered"), penalty),
         method("PCA (16) + ridge, causal", "no", lambda t: pca_ridge(t, "causal"), penalty),
         method("PCA (16) + ridge, centered", "yes", lambda t: pca_ridge(t, "centered"), penalty),
-        method("Kalman decoder", "no", KalmanDecoder, {"lag": preset.lag, "noise": preset.noise}),
+        method("Kalman decoder", "no", KalmanDecoder, kalman),
         method("tuning curves, Bayes", "no", PlaceFieldBayes, {"window": preset.window, **fields}, **one),
         method("tuning curves, state space, filter", "no", lambda t: GridStateSpace(t, False), grid, **one),
         method("tuning curves, state space, smoother", "yes", lambda t: GridStateSpace(t, True), grid, **one),

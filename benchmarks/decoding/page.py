@@ -21,7 +21,8 @@ INTRODUCTION = (
     "those of the predictive median (Euclidean distance in 2-D, the short way around on circles), R² that of the "
     "predictive mean. CRPS is the mean over dimensions; the energy score is its joint counterpart in 2-D. Coverage "
     "is in percent with one standard error over blocks of time; area is the product of both widths. Values are "
-    "medians over seeds. Settings of other methods were chosen by cross-validation in the training part; ours are the defaults."
+    "medians over seeds. Settings of other methods were chosen by cross-validation in the training part; ours are the "
+    "defaults."
 )
 COMPARISON = (
     "CRPS of our filter divided by that of the best causal baseline, and of our smoother divided by that of the best "

@@ -83,7 +83,8 @@ def choose(
     """Choose settings by the CRPS on held-out blocks, each scored by a fit on the others.
 
     Settings are optimized one after the other, from the middle of their candidates, until none changes (at most three
-    sweeps).
+    sweeps). A key of several names, joined by a space, optimizes these together; its candidates are tuples.
+    Decoders with a method `calibrate` are scored with the errors of all held-out blocks.
     """
     fitted = []
     for block, rows in blocks(task, folds, max_bins):
@@ -92,7 +93,13 @@ def choose(
         fitted.append((decoder, decoder.prepare("train", block), task.train[block], task.fit_mask[block]))
 
     def decode(settings: Mapping[str, Any]) -> list[tuple[Prediction, np.ndarray, np.ndarray]]:
-        return [(decoder.decode(ready, **settings), truth, mask) for decoder, ready, truth, mask in fitted]
+        named = unpack(settings)
+        found = [(decoder.decode(ready, **named), truth, mask) for decoder, ready, truth, mask in fitted]
+        if not hasattr(fitted[0][0], "calibrate"):
+            return found
+        for decoder, *_ in fitted:
+            decoder.calibrate(found)
+        return [(decoder.decode(ready, **named), truth, mask) for decoder, ready, truth, mask in fitted]
 
     scores: dict[tuple[Any, ...], float] = {}
 
@@ -110,4 +117,13 @@ def choose(
             best = min(({**best, name: value} for value in values), key=score)
         if best == before:
             break
-    return Selection(best, score(best), len(scores), decode(best))
+    return Selection(unpack(best), score(best), len(scores), decode(best))
+
+
+def unpack(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by single names."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        names = name.split()
+        found.update(zip(names, value, strict=True) if len(names) > 1 else [(name, value)])
+    return found

@@ -7,10 +7,12 @@ cosine.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from decoding.baselines.smoothing import sliding_sum
 from decoding.baselines.state_space import segment_starts
 from decoding.predictions import SamplePrediction
 from decoding.tasks import Task
@@ -23,8 +25,9 @@ DRAWS = 100
 class KalmanDecoder:
     """Kalman filter of position and velocity.
 
-    Settings: `lag`, the number of bins by which activity leads the behavior; `noise`, a factor for the variance of the
-    activity, since neighboring bins are not independent.
+    Settings: `window`, the number of bins over which activity is averaged, the present one last; `lag`, the number of
+    bins by which it leads the behavior; `noise`, a factor for the variance of the activity, since neighboring bins are
+    not independent.
     """
 
     def __init__(self, task: Task) -> None:
@@ -60,31 +63,34 @@ class KalmanDecoder:
         self.Q = np.cov((now - before @ self.A.T).T) + 1e-9 * np.eye(len(self.A))
         self.P0 = np.cov(states[rows].T)
         self.rows, self.states = rows, states
-        self._emissions: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self._emissions: dict[tuple[int, int], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
-    def _emission(self, lag: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _emission(self, window: int, lag: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return C' R^-1, C' R^-1 C and the mean activity, from the regression of activity on states."""
-        if lag not in self._emissions:
-            activity = _delay(np.sqrt(self.task.data.train.activity), lag)[self.rows]
+        if (window, lag) not in self._emissions:
+            rec = self.task.data.train
+            activity = _delay(_average(rec.activity, window, rec.segments()), lag)[self.rows]
             design = np.column_stack([self.states[self.rows], np.ones(len(self.rows))])
             weights = np.linalg.lstsq(design, activity, rcond=None)[0]
             C, offset = weights[:-1].T, weights[-1]
             R = np.cov((activity - design @ weights).T)
             R = R + 1e-3 * np.trace(R) / len(R) * np.eye(len(R))
             gain = np.linalg.solve(R, C).T
-            self._emissions[lag] = gain, gain @ C, offset
-        return self._emissions[lag]
+            self._emissions[window, lag] = gain, gain @ C, offset
+        return self._emissions[window, lag]
 
     def prepare(self, part: str, block: slice) -> Any:
         """Return activity and segments of a block."""
         rec = self.task.data.part(part)
         return rec.activity[block], segment_starts(rec.time[block], rec.bin_size)
 
-    def decode(self, prepared: Any, lag: int = 4, noise: float = 3.0) -> SamplePrediction:
+    def decode(self, prepared: Any, window: int = 4, lag: int = 2, noise: float = 3.0) -> SamplePrediction:
         """Return samples of the filtered states."""
         activity, starts = prepared
-        gain, precision, offset = self._emission(lag)
-        evidence = (_delay(np.sqrt(activity), lag) - offset) @ gain.T / noise
+        gain, precision, offset = self._emission(window, lag)
+        edges = [*np.flatnonzero(starts), len(starts)]
+        averaged = _average(activity, window, [slice(a, b) for a, b in pairwise(edges)])
+        evidence = (_delay(averaged, lag) - offset) @ gain.T / noise
         means, covs = self._filter(evidence, precision / noise, starts)
         normal = np.random.default_rng(0).normal(size=(DRAWS // 2, len(self.A)))
         normal = np.concatenate([normal, -normal])
@@ -110,6 +116,12 @@ class KalmanDecoder:
         if period is not None:
             return (np.arctan2(states[..., :1], states[..., 1:2]) * period / (2 * np.pi)) % period
         return states[..., half:] if self.task.target.behavior == "velocity" else states[..., :half]
+
+
+def _average(activity: np.ndarray, window: int, segments: list[slice]) -> np.ndarray:
+    """Return square roots of the counts, averaged over the present and earlier bins of the segment."""
+    seen = sliding_sum(np.ones((len(activity), 1)), window, segments)
+    return sliding_sum(np.sqrt(activity), window, segments) / seen
 
 
 def _delay(activity: np.ndarray, lag: int) -> np.ndarray:

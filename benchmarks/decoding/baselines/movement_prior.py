@@ -2,7 +2,8 @@
 
 The likelihood of a cell is the share of neighbors in it divided by its share of the training time, to a power below one
 because neighboring bins are not independent (Bissiri, Holmes and Walker 2016, JRSS-B 78:1103). The filter is
-discriminative: Burkhart, Brandman, Franco, Hochberg and Harrison 2020, Neural Computation 32:969.
+discriminative: Burkhart, Brandman, Franco, Hochberg and Harrison 2020, Neural Computation 32:969. With a wide walk,
+power one and no division the decoder is plain nearest neighbors.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from decoding.tasks import Task
 
 __all__ = ["MovementPrior"]
 
-JUMP = 1e-3  # probability in one bin
 UNIFORM = 1e-3  # share of the likelihood that does not come from neighbors
 
 
@@ -27,7 +27,8 @@ class MovementPrior(NeighborDecoder):
     """Nearest neighbors, a random walk and jumps.
 
     Settings: `neighbors`; `walk`, the standard deviation of a step in one bin as a fraction of the range of the
-    behavior (of the period for angles); `power` of the likelihood.
+    behavior (of the period for angles); `power` of the likelihood; `divide`, the power of the share of training time by
+    which the votes are divided; `jump`, the probability in one bin of a jump to a cell drawn from the training time.
     """
 
     def __init__(self, task: Task, features: Features, smoother: bool) -> None:
@@ -48,35 +49,41 @@ class MovementPrior(NeighborDecoder):
         return super().prepare(part, block), segment_starts(rec.time[block], rec.bin_size)
 
     def decode(
-        self, prepared: Any, neighbors: int = 40, walk: float = 0.03, power: float = 0.15, metric: str = "cosine"
+        self,
+        prepared: Any,
+        neighbors: int = 40,
+        walk: float = 0.03,
+        power: float = 0.15,
+        divide: float = 1.0,
+        jump: float = 1e-3,
+        metric: str = "cosine",
     ) -> GridPrediction:
         """Return the filtered or smoothed posterior."""
         find, starts = prepared
-        ratio = self._ratio(find, neighbors, metric)
-        likelihood = ratio ** np.float32(power)
+        share = self._share(find, neighbors, metric)
+        likelihood = (share / (self.occupancy**divide).astype(np.float32)) ** np.float32(power)
+        likelihood /= likelihood.max(axis=1, keepdims=True)
         shape = self.grid.shape if len(self.grid.shape) == 2 else (*self.grid.shape, 1)
         run = smooth_grid if self.smoother else filter_grid
         posterior = run(
-            likelihood.reshape(-1, *shape), starts, *self.grid.steps(walk), self.occupancy.reshape(shape), JUMP
+            likelihood.reshape(-1, *shape), starts, *self.grid.steps(walk), self.occupancy.reshape(shape), jump
         )
         return GridPrediction(self.grid.edges, posterior.reshape(-1, *self.grid.shape), self.task.target.period)
 
-    def _ratio(self, find: Any, neighbors: int, metric: str) -> np.ndarray:
-        """Return the share of neighbors in each cell divided by its occupancy, at most one, (time, cells) float32."""
+    def _share(self, find: Any, neighbors: int, metric: str) -> np.ndarray:
+        """Return the smoothed share of neighbors in each cell, (time, cells) float32."""
         key = (id(find), neighbors, metric)
         if self._votes is None or self._votes[0] != key:
             voted = self.cells[find(metric)[:, :neighbors]]
-            ratio = np.empty((len(voted), self.grid.size), dtype=np.float32)
+            share = np.empty((len(voted), self.grid.size), dtype=np.float32)
             for first in range(0, len(voted), 1000):
-                ratio[first : first + 1000] = self._vote(voted[first : first + 1000])
-            self._votes = key, ratio
+                share[first : first + 1000] = self._vote(voted[first : first + 1000])
+            self._votes = key, share
         return self._votes[1]
 
     def _vote(self, voted: np.ndarray) -> np.ndarray:
-        """Return the ratio of one chunk."""
+        """Return the share of neighbors of one chunk."""
         size = self.grid.size
         flat = (np.arange(len(voted))[:, None] * size + voted).ravel()
         votes = np.bincount(flat, minlength=len(voted) * size).reshape(len(voted), size).astype(np.float32)
-        share = (1 - UNIFORM) * self.grid.blur(votes, 1.0) / voted.shape[1] + UNIFORM / size
-        ratio = share / self.occupancy
-        return ratio / ratio.max(axis=1, keepdims=True)
+        return (1 - UNIFORM) * self.grid.blur(votes, 1.0) / voted.shape[1] + UNIFORM / size

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from decoding.baselines.features import Smoothing, lagged_counts, smoothed_counts
-from decoding.predictions import Prediction, SamplePrediction, wrap
+from decoding.predictions import SamplePrediction, wrap
 from decoding.tasks import Task
 
 __all__ = ["RidgeDecoder", "lagged_ridge", "pca_ridge"]
@@ -17,11 +17,19 @@ __all__ = ["RidgeDecoder", "lagged_ridge", "pca_ridge"]
 ERRORS = 200  # held-out errors that make the predictive distribution
 
 
+class PointPrediction(SamplePrediction):
+    """A point for every bin (time, dims), with the same errors (errors, dims) around all of them."""
+
+    def __init__(self, point: np.ndarray, errors: np.ndarray, period: float | None) -> None:
+        super().__init__(point[:, None] + errors, period)
+        self.point = point
+
+
 class RidgeDecoder:
     """Linear regression of the behavior, or of sine and cosine of an angle.
 
     The predictive distribution is the point plus the errors on held-out blocks; before `calibrate` it is the point
-    alone, which has the absolute error as its CRPS. Setting: `penalty`, per bin, for standardized features.
+    alone. Setting: `penalty`, per bin, for standardized features.
 
     Parameters
     ----------
@@ -59,18 +67,18 @@ class RidgeDecoder:
         """Return the standardized features of a block."""
         return self._standardize(self.features(part)[block])
 
-    def decode(self, prepared: Any, penalty: float = 1e-2) -> SamplePrediction:
+    def decode(self, prepared: Any, penalty: float = 1e-2) -> PointPrediction:
         """Return the regression with the held-out errors around it."""
         if penalty not in self._weights:
             factor = cho_factor(self.gram + penalty * np.eye(len(self.gram)))
             self._weights[penalty] = cho_solve(factor, self.cross)
         point = prepared @ self._weights[penalty] + self.y_mean
         point = _unembed(point, self.task.target.period)
-        return SamplePrediction(point[:, None] + self.errors, self.task.target.period)
+        return PointPrediction(point, self.errors, self.task.target.period)
 
-    def calibrate(self, held_out: list[tuple[Prediction, np.ndarray, np.ndarray]]) -> None:
+    def calibrate(self, held_out: list[tuple[PointPrediction, np.ndarray, np.ndarray]]) -> None:
         """Use the errors on held-out blocks as predictive distribution."""
-        errors = np.concatenate([(truth - prediction.mean)[mask] for prediction, truth, mask in held_out])
+        errors = np.concatenate([(truth - prediction.point)[mask] for prediction, truth, mask in held_out])
         errors = wrap(errors, self.task.target.period)
         self.errors = errors[np.random.default_rng(0).permutation(len(errors))[:ERRORS]]
 
