@@ -137,7 +137,7 @@ SIMULATED: dict[str, Source] = {
     "simulated ring": Source(
         lambda folder: simulated.ring(), 90.0, (_angle("simulated ring"),), track="head_direction"
     ),
-    "simulated arm": Source(lambda folder: simulated.arm(), 80.0, (_position("simulated arm"),)),
+    "simulated arm": Source(lambda folder: simulated.arm(), 140.0, (_position("simulated arm"),)),
 }
 """Small simulated recordings by name, for tests."""
 

@@ -33,9 +33,9 @@ def ring() -> Recording:
 
 
 def arm() -> Recording:
-    """Simulate 120 s of 30 cells that are tuned to position and velocity in the plane."""
+    """Simulate 200 s of 30 cells that are tuned to position and velocity in the plane."""
     rng = np.random.default_rng(2)
-    time = BIN_SIZE * (np.arange(2400) + 0.5)
+    time = BIN_SIZE * (np.arange(4000) + 0.5)
     position = 0.1 * np.stack([_smooth_noise(rng, len(time), 0.6) for _ in range(2)], axis=1)
     velocity = np.gradient(position, time, axis=0)
     drive = position / position.std(axis=0) @ rng.normal(size=(2, 30)) + velocity / velocity.std(axis=0) @ (

@@ -244,9 +244,9 @@ def report(
 def bench(ctx: typer.Context, name: options.Suite = None) -> None:
     """Run a benchmark suite of the source repository.
 
-    Example: kalmanssl bench hc11 decoding --preset quick --out results
+    Example: kalmanssl bench decoding accuracy --preset quick --out results
 
-    Help of a suite: kalmanssl bench hc11 --help
+    Help of a suite: kalmanssl bench decoding --help
     """
     import subprocess
 

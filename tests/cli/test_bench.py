@@ -10,11 +10,11 @@ import kalmanssl.cli._main
 
 def test_bench_lists_the_suites_and_rejects_unknown_ones(tmp_path, monkeypatch):
     listed = invoke("bench").stdout.split()
-    assert {"hc11", "filter"} <= set(listed)
+    assert {"decoding", "filter"} <= set(listed)
     assert "peers" not in listed  # a folder without a suite
-    assert "hc11" in fails("bench", "nothing")
+    assert "decoding" in fails("bench", "nothing")
     monkeypatch.setattr(kalmanssl.cli._main, "__file__", str(tmp_path / "site-packages/kalmanssl/cli/_main.py"))
-    assert "source repository" in fails("bench", "hc11")
+    assert "source repository" in fails("bench", "decoding")
 
 
 @pytest.mark.parametrize("file", ["suite.py", "suite/__main__.py"])

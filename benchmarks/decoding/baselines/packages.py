@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +20,7 @@ __all__ = ["PACKAGES", "Package"]
 WINDOW = 0.25  # s, for Bayes in a sliding window
 CELLS = {1: 60, 2: 20}  # along each dimension, for tuning curves of pynapple
 CENTIMETERS = 100.0
-PLACE_BIN = 2.0  # cm, default of non_local_detector
+PLACE_BIN = 2.0  # cm, default of replay_trajectory_classification
 
 
 @dataclass(frozen=True)
@@ -120,68 +121,60 @@ def _normalized(mass: np.ndarray) -> np.ndarray:
 
 
 def _state_space(task: Task) -> tuple[dict[bool, Prediction], float, float]:
-    """Decode with continuous and fragmented movement (`ContFragSortedSpikesClassifier` of non_local_detector).
+    """Decode with continuous and fragmented movement (`SortedSpikesClassifier` of replay_trajectory_classification).
 
-    Denovellis et al. 2021, eLife 10:e64505. Positions are in centimeters as its defaults are; the variance of a step is
-    that of the training part, since the default is meant for bins of 2 ms.
+    Denovellis et al. 2021, eLife 10:e64505. As documented, activity says whether there was a spike in a bin, positions
+    are in centimeters, and tuning curves are kernel density estimates; other arguments have their defaults. The
+    variance of a step is that of the training part, since the default is meant for bins of 2 ms.
     """
-    from non_local_detector import ContFragSortedSpikesClassifier, Environment, RandomWalk, Uniform
+    from replay_trajectory_classification import Environment, RandomWalk, SortedSpikesClassifier, Uniform
 
-    data = task.data
-    train, test = data.train, data.test
+    train, test = task.data.train, task.data.test
     step = np.diff(CENTIMETERS * task.train, axis=0)[np.diff(train.time) < 1.5 * train.bin_size]
-    walk = RandomWalk(movement_var=float(max((step**2).mean(), 0.5)))
-    with Stopwatch() as fitting:
-        model = ContFragSortedSpikesClassifier(
-            environments=Environment(place_bin_size=PLACE_BIN if task.dims == 1 else PLACE_BIN / 2),
+    walk = RandomWalk(movement_var=float((step**2).mean()))
+    with warnings.catch_warnings(), Stopwatch() as fitting:
+        warnings.simplefilter("ignore")  # of numba, about the speed of products of arrays
+        model = SortedSpikesClassifier(
+            environments=Environment(place_bin_size=PLACE_BIN),
             continuous_transition_types=[[walk, Uniform()], [Uniform(), Uniform()]],
-            sampling_frequency=1 / train.bin_size,
         )
-        model.fit(train.time, CENTIMETERS * task.train, list(train.spike_times), is_training=task.fit_mask)
-    with Stopwatch() as decoding:
-        count = round((test.time[-1] - test.time[0]) / test.bin_size) + 1
-        time = test.time[0] + test.bin_size * np.arange(count)
-        index = _nearest(time, test.time)
-        missing = np.ones(count, dtype=bool)
-        missing[index] = False
-        found = model.predict(list(test.spike_times), time, is_missing=missing)
-    both = {}
-    for smooth, name in ((False, "causal_posterior"), (True, "acausal_posterior")):
-        if name in found:
-            both[smooth] = _grid(found[name].isel(time=index), task)
+        rows = np.flatnonzero(task.fit_mask)
+        model.fit(CENTIMETERS * task.train[rows], (train.activity[rows] > 0).astype(int))
+    with warnings.catch_warnings(), Stopwatch() as decoding:
+        warnings.simplefilter("ignore")
+        spikes = (test.activity > 0).astype(int)
+        found = [model.predict(spikes[segment], time=test.time[segment]) for segment in test.segments()]
+    names = {False: "causal_posterior", True: "acausal_posterior"}
+    both: dict[bool, Prediction] = {}
+    for smooth, name in names.items():
+        mass = np.concatenate([_position_mass(part[name]) for part in found])
+        edges = _edges(found[0].position.values / CENTIMETERS)
+        both[smooth] = GridPrediction((edges,), _normalized(mass))
     return both, fitting.cpu, decoding.cpu
 
 
-def _grid(posterior: Any, task: Task) -> Prediction:
-    """Return the posterior of positions, summed over the states of movement, in the unit of the recording."""
-    summed = posterior.unstack("state_bins").sum("state")
-    names = [name for name in summed.dims if name != "time"]
-    mass = np.nan_to_num(summed.transpose("time", *names).values)
-    edges = tuple(_edges(np.asarray(summed.coords[name]) / CENTIMETERS) for name in names)
-    return GridPrediction(edges, _normalized(mass))
+def _position_mass(posterior: Any) -> np.ndarray:
+    """Return the probability of each position, summed over the states of movement, (time, positions)."""
+    return np.nan_to_num(posterior.sum("state").transpose("time", "position").values)
 
 
 def decode_state_space(task: Task, smooth: bool) -> tuple[Prediction, float, float]:
-    """Return the filter or the smoother of `non_local_detector`; both are computed together."""
+    """Return the filter or the smoother of `replay_trajectory_classification`; both are computed together."""
     both, fit, decoding = task.data.cache.get(
-        ("non_local_detector", task.target.name, task.fitted_on), lambda: _state_space(task)
+        ("replay_trajectory_classification", task.target.name, task.fitted_on), lambda: _state_space(task)
     )
     return both[smooth], fit, decoding
-
-
-def _has_spikes_and_position(task: Task) -> bool:
-    return task.data.train.spike_times is not None and task.target.behavior == "position"
 
 
 PACKAGES = [
     Package("pynapple, Bayes, centered 250 ms", "yes", "pynapple", "pynapple", lambda task: True, decode_pynapple),
     *(
         Package(
-            f"non_local_detector, {'smoother' if smooth else 'filter'}",
+            f"replay_trajectory_classification, {'smoother' if smooth else 'filter'}",
             "yes" if smooth else "no",
-            "non_local_detector",
-            "non_local_detector",
-            _has_spikes_and_position,
+            "replay_trajectory_classification",
+            "replay_trajectory_classification",
+            lambda task: task.on_line,
             partial(decode_state_space, smooth=smooth),
         )
         for smooth in (False, True)
