@@ -24,6 +24,7 @@ from kalmanssl.decoding._metrics import calibration_curve as calibration_curve
 from kalmanssl.decoding._metrics import score_decoding as score_decoding
 from kalmanssl.decoding._mlp_readout import MLPReadout as MLPReadout
 from kalmanssl.decoding._mlp_readout import MLPReadoutSettings as MLPReadoutSettings
+from kalmanssl.decoding._posterior import Region as Region
 from kalmanssl.decoding._predictive import GridPredictive as GridPredictive
 from kalmanssl.decoding._predictive import Predictive as Predictive
 from kalmanssl.decoding._predictive import ScalePredictive as ScalePredictive

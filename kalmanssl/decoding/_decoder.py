@@ -20,8 +20,9 @@ from kalmanssl.decoding._inputs import check_behavior, check_latents, check_peri
 from kalmanssl.decoding._latent_decoder import LatentDecoder, warn_if_few_blocks
 from kalmanssl.decoding._linear_readout import LinearReadout, LinearReadoutSettings
 from kalmanssl.decoding._mlp_readout import MLPReadout, MLPReadoutSettings
+from kalmanssl.decoding._posterior import GridPosterior
 from kalmanssl.decoding._readout import Readout
-from kalmanssl.decoding._results import DecodedPosition, GridPosterior, check_level
+from kalmanssl.decoding._results import DecodedPosition, check_level
 from kalmanssl.decoding._selection import MovementSettings
 from kalmanssl.decoding._sklearn_readout import SklearnReadout, SklearnReadoutSettings
 from kalmanssl.errors import InputError

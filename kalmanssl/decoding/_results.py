@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Real
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from kalmanssl.decoding._calibration import RegionCalibration
 from kalmanssl.decoding._circular import Periods, difference, wrap
 from kalmanssl.decoding._crps import quantile_crps
-from kalmanssl.decoding._grid import Grid
+from kalmanssl.decoding._posterior import GridPosterior, Region
 from kalmanssl.errors import InputError
+from kalmanssl.utils.validation import check_integer
 
-__all__ = ["DecodedPosition", "GridPosterior", "check_level"]
+if TYPE_CHECKING:
+    import xarray
+
+__all__ = ["DecodedPosition", "check_level"]
+
+_T = TypeVar("_T")
 
 
 def check_level(level: float, name: str = "level") -> None:
     """Raise `InputError` unless `level` is a number inside (0, 1)."""
     if not (isinstance(level, Real) and 0 < level < 1):
         raise InputError(f"{name}={level!r} must be a number between 0 and 1, such as 0.95", parameter=name)
-
-
-@dataclass(frozen=True)
-class GridPosterior:
-    """Posterior of one or two dimensions of the behavior over a grid.
-
-    Attributes
-    ----------
-    grid : Grid
-    mass : (time, *shape)
-        Probability of each cell.
-    calibration : RegionCalibration
-        For highest-density regions.
-    """
-
-    grid: Grid
-    mass: np.ndarray
-    calibration: RegionCalibration
-
-    def __getitem__(self, index: slice | np.ndarray) -> GridPosterior:
-        return replace(self, mass=self.mass[index])
 
 
 @dataclass(frozen=True)
@@ -130,6 +115,57 @@ class DecodedPosition:
         low, high = self.levels[right - 1], self.levels[right]
         weight = float(np.clip((q - low) / (high - low), 0, 1))
         return self._as_given((1 - weight) * self.table[:, :, right - 1] + weight * self.table[:, :, right])
+
+    @property
+    def posterior(self) -> xarray.DataArray | tuple[xarray.DataArray, ...]:
+        """Posterior over the grid, before calibration: probabilities that sum to one in every bin.
+
+        A labeled array with the dimension "time" and one for each dimension of the behavior: "position", or "x" and
+        "y". Coordinates are times in seconds and centers of cells. Dimensions beyond the second are decoded
+        independently, in pairs, and there is one array for each pair.
+        """
+        return self._per_group([group.to_xarray(self.time) for group in self.grids])
+
+    def region(self, level: float | None = None) -> Region | tuple[Region, ...]:
+        """Return the highest-density region of every bin.
+
+        It consists of the cells of largest posterior probability, as many as needed to cover at the nominal level
+        (Izbicki, Shimizu & Stern 2022, JMLR 23:87). In two dimensions it can be curved or have several parts.
+
+        Parameters
+        ----------
+        level : float, optional
+            Inside (0, 1); by default the level of the intervals.
+
+        Returns
+        -------
+        Region
+            One for each pair of dimensions if there are more than two.
+        """
+        level = self.level if level is None else level
+        check_level(level)
+        return self._per_group([group.region(level, self.time) for group in self.grids])
+
+    def sample(self, n: int, random_state: int | np.random.Generator | None = None) -> np.ndarray:
+        """Draw from the posterior of every bin, before calibration. Draws of different bins are independent.
+
+        Parameters
+        ----------
+        n : int
+            Number of draws.
+        random_state : int or Generator, optional
+
+        Returns
+        -------
+        (n, time) or (n, time, dims)
+        """
+        check_integer("n", n, 1)
+        rng = np.random.default_rng(random_state)
+        draws = np.concatenate([group.sample(n, rng) for group in self.grids], axis=2)
+        return draws[:, :, 0] if self.flat else draws
+
+    def _per_group(self, parts: list[_T]) -> _T | tuple[_T, ...]:
+        return parts[0] if len(parts) == 1 else tuple(parts)
 
     def error(self, truth: np.ndarray) -> np.ndarray:
         """Return the point estimate minus `truth`, the short way around a circle; NaN where the truth is NaN."""
