@@ -23,6 +23,7 @@ def with_context(
     Parameters
     ----------
     mean : (time, features)
+        Bins in which a feature is not finite are missing: they have no weight in the averages.
     segment : (time,) int
         Number of the contiguous segment of each bin.
     bin_size : float
@@ -39,12 +40,16 @@ def with_context(
     """
     if not len(time_scales):
         return mean
+    average = _exponential_average if causal else _gaussian_average
     parts = [mean, *(np.empty_like(mean) for _ in time_scales)]
+    present = np.isfinite(mean).all(axis=1, keepdims=True)
+    values = np.where(present, mean, 0.0)
     borders = np.flatnonzero(np.diff(segment)) + 1
     for rows in np.split(np.arange(len(mean)), borders):
         for part, scale in zip(parts[1:], time_scales, strict=True):
-            average = _exponential_average if causal else _gaussian_average
-            part[rows] = average(mean[rows], scale / bin_size)
+            part[rows] = average(values[rows], scale / bin_size)
+            if not present[rows].all():
+                part[rows] /= np.maximum(average(present[rows].astype(float), scale / bin_size), 1e-300)
     return np.concatenate(parts, axis=1)
 
 

@@ -261,7 +261,8 @@ class PositionDecoder(BaseEstimator):
         Parameters
         ----------
         latents : Latents or (time, features) array
-            Latents of the same model.
+            Latents of the same model. Where they are not finite the behavior is predicted from the bins around, or
+            from the behavior in the fit if every bin is decoded by itself.
         time : (time,), optional
             Times of the bins of an array, seconds.
 
@@ -270,7 +271,7 @@ class PositionDecoder(BaseEstimator):
         NotFittedError
             Before `fit`.
         InputError
-            If the number of features is not that of the fit, or latents are not finite.
+            If the number of features is not that of the fit.
         """
         check_is_fitted(self, "decoders_")
         mean, cov, known_time = check_latents(latents, time)

@@ -58,6 +58,8 @@ class LatentDecoder:
         Whether the drift of the code is corrected: if this reduces the error on held-out bins.
     grids : list of Grid
         One for each group of dimensions.
+    occupancies : list of array, (*shape)
+        Probability of each cell of the grids in the fitted bins, which is predicted where latents are missing.
     context : tuple of float
         The time scales that are used: none if times are not known.
     movements : list of Movement or None
@@ -83,6 +85,7 @@ class LatentDecoder:
     readout: DriftingReadout = field(init=False)
     uses_drift: bool = False
     grids: list[Grid] = field(init=False)
+    occupancies: list[np.ndarray] = field(default_factory=list)
     context: tuple[float, ...] = ()
     movements: list[Movement | None] = field(default_factory=list)
     choices: list[dict[str, Any]] = field(default_factory=list)
@@ -106,6 +109,10 @@ class LatentDecoder:
             self.readout_settings if isinstance(self.readout_settings, MLPReadoutSettings) else MLPReadoutSettings()
         )
         self.grids = settings.make_grids(samples.behavior[samples.usable], self.periods)
+        self.occupancies = [
+            _statistics(samples, samples.usable, grid, dims, self.periods, "walk").occupancy[0]
+            for grid, dims in zip(self.grids, groups, strict=True)
+        ]
         if folds:
             self.uses_drift = timed and self._drift_improves(folds)
             readouts = [self._fit_readout(fold.samples, fold.train, rng) for fold in folds]
@@ -126,7 +133,8 @@ class LatentDecoder:
     ) -> tuple[list[np.ndarray], list[Predictive]]:
         """Return the posterior over the grid of each group of dimensions, and the marginal of each dimension.
 
-        Bins with latents that are not finite are missing: the movement prior alone predicts them.
+        Bins with latents that are not finite are missing: the movement prior alone predicts them, or without one the
+        occupancy.
         """
         masses, missing = self._readout_mass(self.readout, mean, cov, segment, time)
         posteriors = [
@@ -141,6 +149,7 @@ class LatentDecoder:
             "readout": self.readout.readout.to_state(),
             "drift": self.readout.drift.to_state(),
             "grids": [grid.to_state() for grid in self.grids],
+            "occupancies": self.occupancies,
             "context": list(self.context),
             "movements": [None if movement is None else movement.to_state() for movement in self.movements],
             "choices": self.choices,
@@ -155,6 +164,7 @@ class LatentDecoder:
         drift = Drift.from_state(state["drift"])
         self.readout = DriftingReadout(readout.from_state(state["readout"]), drift, float(state["end"]))
         self.grids = [Grid.from_state(grid) for grid in state["grids"]]
+        self.occupancies = [np.asarray(occupancy, dtype=float) for occupancy in state["occupancies"]]
         self.context = tuple(state["context"])
         self.movements = [
             None if movement is None else Movement.from_state(movement) for movement in state["movements"]
@@ -203,9 +213,9 @@ class LatentDecoder:
     ) -> tuple[list[np.ndarray], np.ndarray]:
         """Return the distributions of a readout over the grids, and which bins are missing."""
         missing = ~np.isfinite(mean).all(axis=1)
-        if missing.any():
-            mean = np.where(missing[:, None], 0.0, mean)
         features = self._features(mean, segment)
+        if missing.any():
+            mean, features = (np.where(missing[:, None], 0.0, values) for values in (mean, features))
         cov = None if self.context else cov
         groups = group_dimensions(len(self.periods))
         if isinstance(fitted.readout, MLPReadout):
@@ -221,15 +231,15 @@ class LatentDecoder:
             masses = [
                 grid.shift(mass, moved[:, dims]) for grid, mass, dims in zip(self.grids, masses, groups, strict=True)
             ]
+        for mass, occupancy in zip(masses, self.occupancies, strict=True):
+            mass[missing] = occupancy
         return masses, missing
 
     def _held_out_mass(self, fold: Fold, readout: DriftingReadout) -> list[HeldOutMass]:
         s, test = fold.samples, fold.test
         cov = None if s.cov is None else s.cov[test]
-        # The context of held-out bins may include fitted ones, as that of a test part includes the end of the training.
-        segment = s.segment[test]
-        masses, missing = self._readout_mass(readout, s.mean[test], cov, segment, s.time[test])
-        start = _starts(segment) | np.concatenate([[True], np.diff(np.flatnonzero(test)) > 1])
+        start = _starts(s.segment[test]) | np.concatenate([[True], np.diff(np.flatnonzero(test)) > 1])
+        masses, missing = self._readout_mass(readout, s.mean[test], cov, np.cumsum(start), s.time[test])
         used = np.flatnonzero(test)[fold.scored]
         return [
             HeldOutMass(mass, start, missing, fold.scored, s.behavior[used][:, dims], s.weight[used])
