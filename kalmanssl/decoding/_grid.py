@@ -56,11 +56,14 @@ class Axis:
         return self.start + self.width * (np.arange(self.n_cells) + 0.5)
 
     def place(self, values: np.ndarray) -> np.ndarray:
-        """Return values in cells from the left edge of the first cell; those beyond the ends are at the ends."""
+        """Return values in cells from the left edge of the first cell; those beyond the ends are at the ends.
+
+        Places are below the number of cells in single precision, too.
+        """
         place = (values - self.start) / self.width
         if self.period is not None:
-            return place % self.n_cells
-        return np.clip(place, 0, self.n_cells * (1 - 1e-9))
+            place = place % self.n_cells
+        return np.clip(place, 0, self.n_cells * (1 - 1e-6))
 
     def predictive(self, mass: np.ndarray) -> GridPredictive:
         """Return histograms (time, cells) as a predictive."""
