@@ -2,9 +2,12 @@
 
 The prior of every motion state is a random walk whose stationary distribution is the occupancy of the behavior in that
 state. With a Gaussian kernel K and the occupancy o it has the transition probabilities ``u(x) K(x, x') v(x')``, where u
-and v are found by alternate scaling so that all transitions from a cell sum to one and o is stationary (Sinkhorn 1967,
-Am. Math. Monthly 74:402). A walk that ignored the occupancy would carry belief away from places where the animal
-usually is; for velocities, which return to rest, it would be wrong altogether.
+and v are found by scaling so that all transitions from a cell sum to one and o is stationary (Sinkhorn 1967, Am. Math.
+Monthly 74:402). A walk that ignored the occupancy would carry belief away from places where the animal usually is; for
+velocities, which return to rest, it would be wrong altogether.
+
+With a drift, o is only approximately stationary: between the ends of a line no walk with a drift has a stationary
+distribution without also flowing back.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ __all__ = ["Movement", "MovementStatistics"]
 
 _OCCUPANCY_SMOOTHING = 1.5  # cells
 _UNVISITED = 0.05  # fraction of the occupancy that is distributed over all cells
-_ITERATIONS = 50  # of the alternate scaling; enough to converge
+_ITERATIONS = 50  # of the scaling; without a drift enough to converge
 
 
 @dataclass(frozen=True)
@@ -64,27 +67,27 @@ class MovementStatistics:
         behavior, displacement : (time, dims)
             Tracked behavior, and how much it moves from bin to bin, in its own unit.
         state : (time,) int
-            Motion state of each bin, from 0.
+            Motion state of each bin, from 0. States without bins are left out.
         follows : (time,) bool
             Whether the bin follows the one before it without a gap.
         weight : (time,)
             Weight of each bin in the occupancy.
         """
-        n_states = int(state.max()) + 1
+        directional = state.max() > 1  # with fewer states a state contains both directions
+        numbers, state = np.unique(state, return_inverse=True)
+        n_states = len(numbers)
         width = np.array([axis.width for axis in grid.axes])
         occupancy = np.zeros((n_states, *grid.shape))
         drift, sd = np.zeros((2, n_states, len(width)))
         for number in range(n_states):
             chosen = state == number
-            if not chosen.any():
-                continue
             smoothed = grid.histogram(behavior[chosen], weight[chosen], _OCCUPANCY_SMOOTHING)
             share = weight[chosen].sum() / weight.sum()
             occupancy[number] = share * ((1 - _UNVISITED) * smoothed + _UNVISITED / grid.size)
             moved = displacement[chosen & follows] / width
             if len(moved) == 0:
                 continue
-            if n_states > 2:  # with fewer states a state contains both directions
+            if directional:
                 drift[number] = moved.mean(axis=0)
             sd[number] = np.sqrt(((moved - drift[number]) ** 2).mean(axis=0))
         switching = np.full((n_states, n_states), 0.5)  # half a count for each switch
@@ -147,7 +150,8 @@ class Movement:
             pair += [np.ones((1, 1))] * (2 - len(pair))
             total = max(s.occupancy[state].sum(), 1e-300)
             occupancy = _two_dimensional(s.occupancy[state : state + 1] / total)[0]
-            before[state], after[state] = _stationary_scaling(pair[0], pair[1], occupancy)
+            scaling = _alternate_scaling if s.drift[state].any() else _symmetric_scaling
+            before[state], after[state] = scaling(pair[0], pair[1], occupancy)
             for part, kernel in zip(kernels, pair, strict=True):
                 part.append(kernel)
         prior = _two_dimensional(s.occupancy / s.occupancy.sum())
@@ -206,8 +210,17 @@ def _kernel(axis: Axis, drift: float, sd: float) -> np.ndarray:
     return kernel / kernel.sum(axis=1, keepdims=True)
 
 
-def _stationary_scaling(rows: np.ndarray, columns: np.ndarray, occupancy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return u and v such that transitions ``u K v`` sum to one and leave `occupancy` (rows, columns) unchanged."""
+def _symmetric_scaling(rows: np.ndarray, columns: np.ndarray, occupancy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return u and v such that transitions ``u K v`` of a symmetric K sum to one and leave `occupancy` unchanged."""
+    # Then u is v over the occupancy. Geometric means of old and new values converge fast also if K is narrow.
+    after = np.sqrt(occupancy)
+    for _ in range(_ITERATIONS):
+        after = np.sqrt(after * occupancy / (rows @ after @ columns.T))
+    return 1 / (rows @ after @ columns.T), after
+
+
+def _alternate_scaling(rows: np.ndarray, columns: np.ndarray, occupancy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return u and v such that transitions ``u K v`` sum to one and leave `occupancy` approximately unchanged."""
     after = np.ones_like(occupancy)
     for _ in range(_ITERATIONS):
         before = 1 / (rows @ after @ columns.T)
