@@ -31,23 +31,28 @@ def laps(rate: float, n_laps: int = 30, seed: int = 0, period: float | None = No
     return latents, position[:, None], time, direction
 
 
+def fit(latents, position, time, periods, settings=None):
+    """Fit to bins that are all in movement."""
+    return Drift.fit(latents, position, time, np.ones(len(time), dtype=bool), periods, settings)
+
+
 @pytest.mark.parametrize("rate", [-3e-4, 0.0, 2e-4])
 def test_the_rate_is_recovered(rate):
     latents, position, time, _ = laps(rate)
-    assert Drift.fit(latents, position, time, LINE).rate == pytest.approx(rate, abs=3e-5)
+    assert fit(latents, position, time, LINE).rate == pytest.approx(rate, abs=3e-5)
 
 
 def test_the_rate_is_recovered_despite_outliers():
     latents, position, time, _ = laps(-3e-4)
     wrong = np.random.default_rng(1).random(len(position)) < 0.05
     position[wrong] = 1 - position[wrong]
-    assert Drift.fit(latents, position, time, LINE).rate == pytest.approx(-3e-4, abs=1e-4)
+    assert fit(latents, position, time, LINE).rate == pytest.approx(-3e-4, abs=1e-4)
 
 
 def test_the_displacement_matches_the_drift_on_later_time():
     latents, position, time, direction = laps(-3e-4)
     known = time < 400
-    drift = Drift.fit(latents[known], position[known], time[known], LINE)
+    drift = fit(latents[known], position[known], time[known], LINE)
     moved = drift.displacement(latents, time - time[known][-1])[:, 0]
     expected = -3e-4 * direction * (time - time[known][-1])
     assert np.median(np.abs(moved - expected)) < 0.01  # larger at the ends, where laps of both directions are similar
@@ -86,7 +91,7 @@ def test_circular_behavior_goes_the_short_way_around():
     assert (direction == 1).all()
     shifted = (position + 0.7) % 2.0
     np.testing.assert_array_equal(motion_direction(shifted, time, (2.0,)), direction)
-    assert Drift.fit(latents, shifted, time, (2.0,)).rate == pytest.approx(0.0, abs=3e-5)
+    assert fit(latents, shifted, time, (2.0,)).rate == pytest.approx(0.0, abs=3e-5)
 
 
 def test_the_direction_does_not_cross_a_gap_and_is_zero_at_rest():
@@ -104,9 +109,26 @@ def test_the_direction_in_two_dimensions_is_a_unit_vector():
     np.testing.assert_allclose(direction, np.tile([np.cos(angle), np.sin(angle)], (100, 1)))
 
 
+def test_bins_at_rest_do_not_affect_the_rate_and_are_not_displaced():
+    """At rest the latents lie elsewhere, and the decoded behavior is not to be shifted."""
+    latents, position, time, direction = laps(-3e-4)
+    rng = np.random.default_rng(2)
+    order = np.argsort(np.concatenate([time, time + 5.0]), kind="stable")
+    rest_latents = np.concatenate([0.02 * rng.standard_normal(latents.shape), np.ones((len(time), 3))], axis=1)
+    running_latents = np.concatenate([latents, np.zeros((len(time), 3))], axis=1)
+    at_rest = np.concatenate([running_latents, rest_latents])[order]
+    behavior = np.concatenate([position, rng.uniform(size=position.shape)])[order]
+    times, moving = np.concatenate([time, time + 5.0])[order], (np.arange(2 * len(time)) < len(time))[order]
+    drift = Drift.fit(at_rest, behavior, times, moving, LINE)
+    assert drift.rate == pytest.approx(-3e-4, abs=3e-5)
+    moved = drift.displacement(at_rest, np.full(len(times), 400.0))[:, 0]
+    assert np.abs(moved[~moving]).mean() < 0.1 * np.abs(moved[moving]).mean()
+    assert np.corrcoef(moved[moving], -direction)[0, 1] > 0.8
+
+
 def test_a_saved_state_makes_the_same_drift():
     latents, position, time, _ = laps(-3e-4)
-    drift = Drift.fit(latents, position, time, LINE)
+    drift = fit(latents, position, time, LINE)
     again = Drift.from_state(drift.to_state())
     age = time - time[-1]
     np.testing.assert_array_equal(again.displacement(latents, age), drift.displacement(latents, age))
@@ -116,7 +138,7 @@ def test_a_saved_state_makes_the_same_drift():
 def test_settings_change_the_fit():
     latents, position, time, _ = laps(-3e-4)
     too_far = DriftSettings(min_time_apart=1e4)  # no pair of bins is that far apart
-    assert Drift.fit(latents, position, time, LINE, too_far).rate == 0
+    assert fit(latents, position, time, LINE, too_far).rate == 0
     demanding = DriftSettings(max_error_ratio=0.01)
     assert not improves_held_out([block(-3e-4)], LINE, demanding)
     rest = motion_direction(position, time, LINE, half_width=5 * STEP)
