@@ -3,8 +3,8 @@
 A neural code drifts: the errors of a readout grow with the time since it was fitted, and intervals that are calibrated
 on shuffled or adjacent bins are too narrow later. The errors are therefore taken from held-out blocks of time, each
 with its lag. From them the calibration learns two things: Gaussian noise that grows with the lag, and a conformal map
-of the central levels (Vovk, Gammerman & Shafer 2005; in the form of Chernozhukov, Wüthrich & Zhu 2021, PNAS
-118:e2107794118, "distributional conformal prediction").
+of the central levels, one for narrow and one for wide predictions (Vovk, Gammerman & Shafer 2005; in the form of
+Chernozhukov, Wüthrich & Zhu 2021, PNAS 118:e2107794118, "distributional conformal prediction").
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class CalibrationSettings:
         Relative improvement of the CRPS that a later candidate must bring.
     max_bins : int
         Bins, evenly spaced, on which the candidates are compared.
+    min_blocks_per_map : int
+        Narrow and wide predictions have separate maps if each has errors in this many blocks of time.
     """
 
     min_blocks: int = 40
@@ -58,10 +60,12 @@ class CalibrationSettings:
     refinement_grid: tuple[float, ...] = (0.7, 0.85, 1.0, 1.2, 1.4)
     min_improvement: float = 1e-3
     max_bins: int = 4000
+    min_blocks_per_map: int = 8
 
     def __post_init__(self) -> None:
         check_integer("min_blocks", self.min_blocks, 2)
         check_integer("n_folds", self.n_folds, 1)
+        check_integer("min_blocks_per_map", self.min_blocks_per_map, 1)
         check_integer("max_bins", self.max_bins, 1)
         fraction, gain = self.first_fold_fraction, self.min_improvement
         check_condition("first_fold_fraction", fraction, 0 < fraction < 1, "inside (0, 1)")
@@ -87,12 +91,15 @@ class HeldOutErrors:
         The behavior; and the distance in time from the part that the readout was fitted on, seconds.
     block : (bins,) int
         Block of time of each bin; a block that several folds scored keeps its number.
+    weight : (bins,), optional
+        Weight of each bin in the border between narrow and wide predictions; equal by default.
     """
 
     predictive: Predictive
     truth: np.ndarray
     lag: np.ndarray
     block: np.ndarray
+    weight: np.ndarray | None = None
 
     def thin(self, max_bins: int) -> HeldOutErrors:
         """Return at most `max_bins` of the bins, evenly spaced."""
@@ -113,23 +120,28 @@ class Calibration:
     lag, longest_lag : float
         Lag that is assumed where the time of a bin is not known, and longest lag of the held-out errors, seconds. The
         noise does not grow beyond it: what happens later was not measured, and errors saturate.
-    calibrated_levels : (levels,)
-        Central level of the predictive with added noise that covers each nominal level of the map.
+    border : float
+        Width of the central 80 % interval that separates narrow from wide predictions, which have maps of their own;
+        infinite if there are too few errors for two maps.
+    calibrated_levels : (2, levels)
+        For narrow and for wide predictions: central level of the predictive with added noise that covers each nominal
+        level of the map.
     effective : float
-        Number of independent errors that the map is estimated from.
+        Number of independent errors that the maps are estimated from.
     """
 
     floor: float
     rate: float
     lag: float
     longest_lag: float
+    border: float
     calibrated_levels: np.ndarray
     effective: float
 
     @classmethod
     def identity(cls) -> Calibration:
         """Return the calibration that changes nothing."""
-        return cls(0.0, 0.0, 0.0, 0.0, _NOMINAL.copy(), np.inf)
+        return cls(0.0, 0.0, 0.0, 0.0, np.inf, np.stack([_NOMINAL, _NOMINAL]), np.inf)
 
     @classmethod
     def fit(cls, errors: Sequence[HeldOutErrors], settings: CalibrationSettings | None = None) -> Calibration:
@@ -145,9 +157,21 @@ class Calibration:
         lag = np.concatenate([fold.lag for fold in errors])
         longest = max(float(lag.max()), 1e-9)
         floor, rate = _fit_noise(errors, longest, settings)
-        central = np.concatenate([np.abs(2 * _with_noise(fold, floor, rate).cdf(fold.truth) - 1) for fold in errors])
-        levels, effective = _conformal_map(central, np.concatenate([fold.block for fold in errors]))
-        return cls(floor, rate, float(lag.mean()), longest, levels, effective)
+        noisy = [_with_noise(fold, floor, rate) for fold in errors]
+        central = np.concatenate(
+            [np.abs(2 * part.cdf(fold.truth) - 1) for part, fold in zip(noisy, errors, strict=True)]
+        )
+        block = np.concatenate([fold.block for fold in errors])
+        levels, effective = _conformal_map(central, block)
+        width = np.concatenate([_width(part) for part in noisy])
+        weight = np.concatenate([np.ones(len(f.truth)) if f.weight is None else f.weight for f in errors])
+        order = np.argsort(width)
+        border = float(width[order][np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)])
+        groups = [width <= border, width > border]
+        if min(len(np.unique(block[group])) for group in groups) < settings.min_blocks_per_map:
+            return cls(floor, rate, float(lag.mean()), longest, np.inf, np.stack([levels, levels]), effective)
+        maps = [_conformal_map(central[group], block[group])[0] for group in groups]
+        return cls(floor, rate, float(lag.mean()), longest, border, np.stack(maps), effective)
 
     def apply(self, predictive: Predictive, lag: np.ndarray, levels: np.ndarray) -> np.ndarray:
         """Return calibrated quantiles (time, levels).
@@ -162,9 +186,10 @@ class Calibration:
             Inside (0, 1).
         """
         known_lag = np.where(np.isnan(lag), self.lag, np.clip(lag, 0, self.longest_lag))
-        central = np.interp(np.abs(2 * levels - 1), _NOMINAL, self.calibrated_levels)
         noisy = predictive.add_gaussian_noise(np.hypot(self.floor, self.rate * known_lag))
-        return noisy.quantiles((1 + np.sign(levels - 0.5) * central) / 2)
+        wide = (_width(noisy) > self.border).astype(int)
+        central = np.stack([np.interp(np.abs(2 * levels - 1), _NOMINAL, map_) for map_ in self.calibrated_levels])
+        return noisy.quantiles((1 + np.sign(levels - 0.5) * central[wide]) / 2)
 
     def to_state(self) -> dict[str, Any]:
         """Return the arguments that make this calibration again."""
@@ -253,6 +278,12 @@ def _mean_crps(errors: Sequence[HeldOutErrors], floor: float, rate: float) -> fl
         truth = middle + wrap(fold.truth - middle, fold.predictive.period)
         total += float(quantile_crps(quantiles, _CRPS_LEVELS, truth).sum())
     return total / sum(len(fold.truth) for fold in errors)
+
+
+def _width(predictive: Predictive) -> np.ndarray:
+    """Return the width of the central 80 % interval of each bin, (time,)."""
+    low, high = predictive.quantiles(np.array([0.1, 0.9])).T
+    return high - low
 
 
 def _interquartile_range(predictive: Predictive) -> np.ndarray:

@@ -288,7 +288,9 @@ class LatentDecoder:
             blocks.append(s.block[used])
             for dim, predictive in enumerate(self._marginals(posteriors)):
                 lag = fold.lag[fold.scored]
-                errors[dim].append(HeldOutErrors(predictive, s.behavior[used][:, dim], lag, s.block[used]))
+                errors[dim].append(
+                    HeldOutErrors(predictive, s.behavior[used][:, dim], lag, s.block[used], s.weight[used])
+                )
         self.calibrations = [Calibration.fit(part, self.calibration_settings) for part in errors]
         self.regions = [RegionCalibration.fit(np.concatenate(part), np.concatenate(blocks)) for part in levels]
 
