@@ -30,6 +30,10 @@ def test_every_example_is_tested() -> None:
         assert f'run("{path.stem}")' in source
 
 
+def test_choose_latent_dim(run) -> None:
+    assert "chosen: 2 latents" in run("choose_latent_dim")
+
+
 def test_filter_alone(run) -> None:
     out = run("filter_alone")
     assert "log-likelihood " in out
