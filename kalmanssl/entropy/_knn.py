@@ -6,16 +6,20 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kalmanssl.distributions import check_unit_length
 from kalmanssl.entropy._base import EntropyEstimator, identical_error, rescale, split_latents
 from kalmanssl.errors import InputError
+from kalmanssl.kalman.kernels import has_compiler, run_blocks
 from kalmanssl.utils.validation import check_integer, check_number
 
 __all__ = ["KNNEntropy"]
 
+_MAX_COMPILED_DIM = 32  # with more dimensions the search with matrix products is faster
+_ROWS_PER_BLOCK = 128  # rows that a thread searches at once
 _CHUNK = 1024  # rows of the distance matrix that are computed at once in the search for neighbors
 _SPARE = 5  # additional neighbors in the first search, so that its rounding errors rarely miss the k-th
 _ROUNDING = 16  # bound on the error of squared distances in that search, in eps times squared lengths; measured: 8
@@ -114,9 +118,30 @@ class KNNEntropy(EntropyEstimator):
         return max(math.ceil((self.clip_quantile or 1.0) * n) - 1, 0)
 
 
-@torch.no_grad()
 def _kth_neighbor(v: Tensor, k: int) -> Tensor:
-    """Find the index (samples,) of the k-th nearest neighbor of each row of centered samples `v`, in blocks of rows."""
+    """Find the index (samples,) of the k-th nearest neighbor of each row of centered samples `v`."""
+    if v.device.type == "cpu" and v.shape[1] <= _MAX_COMPILED_DIM and has_compiler():
+        return _compiled_search(v, k)
+    return _torch_search(v, k)
+
+
+def _compiled_search(v: Tensor, k: int) -> Tensor:
+    from kalmanssl.entropy._knn_kernel import kth_neighbor_rows  # imports numba
+
+    n, dim = v.shape
+    columns, index = np.ascontiguousarray(v.detach().numpy().T), np.empty(n, dtype=np.int64)
+    n_blocks = -(-n // _ROWS_PER_BLOCK)
+
+    def work(first: int, last: int) -> None:
+        kth_neighbor_rows(columns, k, first * _ROWS_PER_BLOCK, min(last * _ROWS_PER_BLOCK, n), index)
+
+    run_blocks(work, n_blocks, operations=3 * n * n * dim)
+    return torch.from_numpy(index)
+
+
+@torch.no_grad()
+def _torch_search(v: Tensor, k: int) -> Tensor:
+    """Search with matrix products, in blocks of rows."""
     n = len(v)
     count = min(k + _SPARE, n - 1)
     rounding = _ROUNDING * torch.finfo(v.dtype).eps

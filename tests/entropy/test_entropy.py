@@ -13,6 +13,7 @@ from kalmanssl.entropy import (
     conditional_entropy,
     make_entropy,
 )
+from kalmanssl.entropy._knn import _compiled_search, _torch_search
 
 DIMS = (1, 2, 4, 8, 16)
 SAMPLES, SEEDS = 2000, 4
@@ -101,10 +102,31 @@ def test_knn_equals_the_estimate_from_a_tree_search():
     assert float(KNNEntropy(4, clip_quantile=None)(v)) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "dim", "k"), [(5, 1, 4), (64, 3, 1), (700, 8, 3), (1100, 32, 10)])
+def test_the_compiled_and_the_torch_search_find_the_same_neighbors(n, dim, k, dtype):
+    v = normal(n, dim).to(dtype)
+    assert torch.equal(_compiled_search(v, k), _torch_search(v, k))
+
+
+def test_the_value_and_the_gradient_of_knn_do_not_depend_on_the_search(monkeypatch):
+    results = []
+    for has_compiler in (True, False):
+        monkeypatch.setattr("kalmanssl.entropy._knn.has_compiler", lambda has=has_compiler: has)
+        v = normal(500, 6).requires_grad_()
+        value = KNNEntropy()(v)
+        results.append((value.detach(), *torch.autograd.grad(value, v)))
+    for compiled, by_torch in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, by_torch, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize(("distance", "width"), [(1000, 0.1), (10, 1e-3), (1, 1e-4)])
-def test_knn_finds_neighbors_in_tight_clusters_far_apart_in_single_precision(distance, width):
+def test_knn_finds_neighbors_in_tight_clusters_far_apart_in_single_precision(distance, width, compiled, monkeypatch):
     from scipy.spatial import cKDTree
     from scipy.special import digamma, gammaln
+
+    monkeypatch.setattr("kalmanssl.entropy._knn.has_compiler", lambda: compiled)
 
     v = (distance * normal(8, 5)[torch.arange(400) % 8] + width * normal(400, 5, seed=1)).requires_grad_()
     radius = cKDTree(v.detach().double()).query(v.detach().double(), 4)[0][:, 3]
