@@ -203,6 +203,37 @@ def test_the_held_out_part_of_a_recording_in_pieces_does_not_change_the_weights(
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("bin_size", "rate", "kind", "steps"),
+    [
+        (0.025, 50.0, "counts", 4),  # 300 spikes per 100 ms
+        (0.025, 5.0, "counts", 8),  # 3 spikes per 100 ms
+        (0.05, 5.0, "events", 4),  # six cells with real-valued events at 5 Hz
+        (0.1, 5.0, "signal", 1),
+        (0.5, 5.0, "counts", 1),
+    ],
+)
+def test_steps_last_100_ms_and_twice_as_long_if_events_are_sparse(bin_size, rate, kind, steps, tmp_path):
+    rng = np.random.default_rng(0)
+    units = 6 if rate < 10 else 60
+    activity = rng.poisson(rate * bin_size, (200, units)).astype(float)
+    if kind == "events":
+        activity *= rng.uniform(1, 30, activity.shape)
+    kind = "signal" if kind == "signal" else "counts"
+    recording = Recording.from_arrays(activity, bin_size=bin_size, kind=kind)
+    settings = {**TINY, "bins_per_step": "auto", "window": 20, "epochs": 1, "steps_per_epoch": 1}
+    model = KalmanSSL(**settings).fit(recording)
+    assert model.bins_per_step_ == steps
+    assert len(model.transform(recording)) == 200
+    model.save(tmp_path / "run")
+    assert KalmanSSL.load(tmp_path / "run").bins_per_step_ == steps
+
+
+def test_an_array_without_a_bin_size_has_steps_of_four_bins():
+    values = np.random.default_rng(0).standard_normal((100, 4))
+    assert KalmanSSL(**{**TINY, "bins_per_step": "auto", "epochs": 1}).fit(values).bins_per_step_ == 4
+
+
 def test_the_window_is_saved(recording, tmp_path):
     model = KalmanSSL(**{**TINY, "window": 100}).fit(in_pieces(recording, *TRIALS))
     model.save(tmp_path / "run")
@@ -404,6 +435,8 @@ def test_other_units_and_other_bins_raise_an_error_that_names_them(recording, fi
     [
         ({"window": 3}, "window must hold at least 2 steps of 2 bins, .* got 3 bins"),
         ({"bins_per_step": 400, "window": 800}, r"0 of 600 are in segments of at least 800 bins \(2 steps\)"),
+        ({"bins_per_step": "long"}, "bins_per_step must be 'auto' or a number of bins, got 'long'"),
+        ({"bins_per_step": 0}, "bins_per_step must be a whole number, at least 1; got 0"),
         ({"latent_dim": 0}, "latent_dim must be a whole number, at least 1; got 0"),
         ({"state_dim": 1}, "state_dim must be at least latent_dim"),
         ({"entropy": "knnn"}, "did you mean 'knn'"),

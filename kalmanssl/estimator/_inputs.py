@@ -10,13 +10,18 @@ import torch
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 from kalmanssl.training import interleave, sum_bins
+from kalmanssl.utils.validation import check_integer
 
 __all__ = [
-    "COUNT_NORMALIZATIONS", "activity_in_order", "choose_normalization", "interleaved_activity", "step_activity",
+    "COUNT_NORMALIZATIONS", "activity_in_order", "choose_bins_per_step", "choose_normalization", "interleaved_activity",
+    "step_activity",
 ]  # fmt: skip
 
 COUNT_NORMALIZATIONS = ("cosine", "sqrt")
 NORMALIZATIONS = ("auto", *COUNT_NORMALIZATIONS, "standardize", "none")
+STEP = 0.1  # seconds per filter step
+SPARSE_EVENTS = 10.0  # with fewer events in an average step, steps are twice as long
+BINS_PER_STEP_OF_ARRAY = 4
 
 
 def activity_in_order(recording: Recording, unit_ids: tuple[str, ...], bin_size: float, n_features: int) -> np.ndarray:
@@ -70,6 +75,26 @@ def choose_normalization(normalize: str, values: np.ndarray, is_counts: bool) ->
             f"normalize={chosen!r} is for counts, but the data go down to {values.min():g}", parameter="normalize"
         )
     return chosen
+
+
+def choose_bins_per_step(bins_per_step: int | str, values: np.ndarray, is_counts: bool, bin_size: float) -> int:
+    """Return the bins per step to use for values (time, features): "auto" depends on the bin size and the activity.
+
+    The activity of calcium imaging is not in numbers of events, so that its nonzero values are counted instead.
+    """
+    if not isinstance(bins_per_step, str):
+        check_integer("bins_per_step", bins_per_step, 1)
+        return int(bins_per_step)
+    if bins_per_step != "auto":
+        raise InputError(
+            f"bins_per_step must be 'auto' or a number of bins, got {bins_per_step!r}", parameter="bins_per_step"
+        )
+    if np.isnan(bin_size):
+        return BINS_PER_STEP_OF_ARRAY
+    is_integer = is_counts and bool((values == np.round(values)).all())
+    events = values.sum(1).mean() if is_integer else (values != 0).sum(1).mean()
+    is_sparse = is_counts and events * STEP / bin_size < SPARSE_EVENTS
+    return max(1, round((2 if is_sparse else 1) * STEP / bin_size))
 
 
 def step_activity(segment: np.ndarray, bins_per_step: int, normalization: str, centered: bool = False) -> np.ndarray:

@@ -23,6 +23,7 @@ from kalmanssl.estimator._initialization import initialize
 from kalmanssl.estimator._inputs import (
     COUNT_NORMALIZATIONS,
     activity_in_order,
+    choose_bins_per_step,
     choose_normalization,
     interleaved_activity,
     step_activity,
@@ -82,9 +83,11 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
     mutual_information : bool
         True: maximize the mutual information between past and present, too. False: only match the distribution of the
         latents to the filter's; required by "stopgrad".
-    bins_per_step : int
+    bins_per_step : int or "auto"
         Bins that the filter advances by, with the activity summed over them. Longer steps contain more spikes and show
-        the dynamics better. One filter runs at each offset, so that there is still a posterior at every bin.
+        the dynamics better. One filter runs at each offset, so that there is still a posterior at every bin. "auto"
+        chooses steps of about 100 ms, and of about 200 ms if an average step of 100 ms has fewer than 10 events in all
+        units together. For an array it is 4.
     window : int
         Largest number of bins per training window. Windows have no gaps, so they are shorter if a recording in pieces
         has too few segments of this length (see `window_`).
@@ -130,6 +133,8 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         Seconds; NaN if fitted on an array.
     normalize_ : str
         The normalization that is used.
+    bins_per_step_ : int
+        The number of bins per step that is used.
     window_ : int
         Bins per training window that were used: as many as possible, at most `window`, such that the segments of at
         least this length have 90 % of the bins. Shorter segments are not used for training; `transform` infers their
@@ -152,7 +157,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         process_noise: str = "constant",
         entropy: str | EntropyEstimator = "logdet",
         mutual_information: bool = True,
-        bins_per_step: int = 4,
+        bins_per_step: int | str = "auto",
         window: int = 100,
         batch_size: int = 128,
         activity_sampling_power: float = 2.0,
@@ -227,12 +232,13 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         settings = TrainingSettings(**{n: parameters[n] for n in _names(TrainingSettings) if n in parameters})
         lengths = [len(segment) for segment in segments]
         hold_out = self.validation_fraction != 0
-        self.window_ = choose_window(lengths, self.window, self.bins_per_step, hold_out)
-        windows = WindowSettings(**{n: parameters[n] for n in _names(WindowSettings)} | {"window": self.window_})
+        self.window_ = choose_window(lengths, self.window, self.bins_per_step_, hold_out)
+        used = parameters | {"window": self.window_, "bins_per_step": self.bins_per_step_}
+        windows = WindowSettings(**{n: used[n] for n in _names(WindowSettings)})
         if self.normalize_ not in COUNT_NORMALIZATIONS:
             windows = replace(windows, activity_sampling_power=0.0)
         training, held_out = (
-            [step_activity(segment, self.bins_per_step, self.normalize_) for segment in part]
+            [step_activity(segment, self.bins_per_step_, self.normalize_) for segment in part]
             for part in hold_out_blocks(segments, self.validation_fraction, self.window_)
         )
         if resume and self.checkpoint_dir is None:
@@ -241,7 +247,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.model_ = build_model(self)
-            initialize(self.model_, training, self.bins_per_step)
+            initialize(self.model_, training, self.bins_per_step_)
             per_step: dict[str, list[float]] = {}
             try:
                 train(
@@ -256,7 +262,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
                     progress=self.progress,
                 )
             finally:
-                self.history_ = history_per_bin(per_step, self.bins_per_step)
+                self.history_ = history_per_bin(per_step, self.bins_per_step_)
         return self
 
     def transform(self, X: Recording | np.ndarray, smooth: bool = False) -> Latents:
@@ -283,7 +289,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         segments, time = self._segments(X, fitting=False)
         model = copy.deepcopy(self.model_).double().eval()
-        parts = [infer(model, segment, self.bins_per_step, self.normalize_, smooth) for segment in segments]
+        parts = [infer(model, segment, self.bins_per_step_, self.normalize_, smooth) for segment in segments]
         return Latents(
             **{
                 name: np.concatenate([part[name] for part in parts])
@@ -317,7 +323,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
             If the units or the bin size are not those of the fit, or there are too few bins to estimate the entropy.
         """
         check_is_fitted(self, "model_")
-        return objective_per_bin(self.transform(X), self.model_.objective, self.bins_per_step)
+        return objective_per_bin(self.transform(X), self.model_.objective, self.bins_per_step_)
 
     def encoder_input(self, X: Recording | np.ndarray) -> list[torch.Tensor]:
         """Return the input of `model_` for each contiguous segment of `X`, (bins_per_step, steps, features) float64.
@@ -327,7 +333,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self, "model_")
         segments, _ = self._segments(X, fitting=False)
-        return [interleaved_activity(s, self.bins_per_step, self.normalize_) for s in segments]
+        return [interleaved_activity(s, self.bins_per_step_, self.normalize_) for s in segments]
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Save as a folder of weights (safetensors) and JSON metadata; no code is stored.
@@ -374,6 +380,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
             slices, time = [slice(0, len(values))], step * np.arange(len(values))
         if fitting:
             self.normalize_ = choose_normalization(self.normalize, values, is_counts)
+            self.bins_per_step_ = choose_bins_per_step(self.bins_per_step, values, is_counts, self.bin_size_)
             self.feature_mean_ = values.mean(0, dtype=np.float64)
             sd = values.std(0, dtype=np.float64)
             self.feature_scale_ = np.where(sd > 0, sd, 1.0)

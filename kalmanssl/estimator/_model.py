@@ -25,7 +25,7 @@ __all__ = ["build_model", "history_per_bin", "infer", "objective_per_bin"]
 
 def build_model(estimator: KalmanSSL) -> SequenceModel:
     """Return the untrained model for the settings of an estimator and the data that its `fit` has seen."""
-    for name in ("latent_dim", "state_dim", "encoder_window", "bins_per_step"):
+    for name in ("latent_dim", "state_dim", "encoder_window"):
         check_integer(name, getattr(estimator, name), 1)
     is_counts = estimator.normalize_ in COUNT_NORMALIZATIONS
     n_features, latent_dim, state_dim = estimator.n_features_in_, estimator.latent_dim, estimator.state_dim

@@ -31,6 +31,7 @@ def save_model(model: KalmanSSL, path: str | os.PathLike[str], overwrite: bool) 
             "unit_ids": list(model.unit_ids_),
             "bin_size_s": model.bin_size_,
             "normalize": model.normalize_,
+            "bins_per_step": model.bins_per_step_,
             "window": model.window_,
         },
         "history": model.history_,
@@ -54,6 +55,7 @@ def load_model(cls: type[Model], path: str | os.PathLike[str], encoder: nn.Modul
     model.unit_ids_ = tuple(data["unit_ids"])
     model.bin_size_ = data["bin_size_s"]
     model.normalize_ = data["normalize"]
+    model.bins_per_step_ = data["bins_per_step"]
     model.window_ = data.get("window", settings["window"])  # older folders do not have it
     model.feature_mean_ = arrays["feature_mean"]
     model.feature_scale_ = arrays["feature_scale"]

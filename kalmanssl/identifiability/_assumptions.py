@@ -95,7 +95,7 @@ def check_assumptions(
                     parameter="true",
                 )
             parts = np.split(given, np.cumsum(lengths)[:-1])
-            labels = [interleave(part, model.bins_per_step)[-1] for part in parts]
+            labels = [interleave(part, model.bins_per_step_)[-1] for part in parts]
         # The first step can contain padding.
         burn_in = max(burn_in, 1)
     elif isinstance(model, SequenceModel):

@@ -186,7 +186,7 @@ def _check_assumptions(run: Run, recording: Recording, max_steps: int) -> dict[s
     from kalmanssl.identifiability import check_assumptions
 
     # The middle is neither the part closest to the fitted time nor the part farthest from it.
-    count = max_steps * run.model.bins_per_step
+    count = max_steps * run.model.bins_per_step_
     first = max(0, (len(recording) - count) // 2)
     time, half = recording.time[first : first + count], 0.5 * recording.bin_size
     span = {"start_s": float(time[0] - half), "stop_s": float(time[-1] + half)}

@@ -177,7 +177,7 @@ def noise(run: Run, evaluation: Evaluation) -> dict[str, Any]:
 def dynamics(run: Run) -> dict[str, Any]:
     """Draw the eigenvalues of the transition matrix, and tabulate the slowest."""
     A = run.model.model_.predictor.A.detach().numpy()
-    step = run.model.bins_per_step * run.metadata["recording"]["bin_size_s"]
+    step = run.model.bins_per_step_ * run.metadata["recording"]["bin_size_s"]
     constants = plotting.time_constants(A, step)
     rows = [["modulus", "period (s)", "decay time (s)"]]
     for row in constants[:_EIGENVALUES_LISTED]:
