@@ -97,6 +97,8 @@ def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: C
     began = time.perf_counter()
     model = _fit_model(settings, training, work, resume)
     model_seconds = time.perf_counter() - began
+    if model.window_ < model.window:
+        logger(f"trained on windows of {model.window_} bins, since the segments are short (window={model.window})")
     began = time.perf_counter()
     run = Run(settings, model, None, facts)
     if run.behavior is not None:

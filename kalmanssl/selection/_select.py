@@ -43,16 +43,20 @@ def select(
     What can be compared: every candidate predicts the same numbers, so scores of models with different latent and state
     dimensions, bins per step, entropies, encoders, noise models and training settings are on one scale. That is not so
     for the objective (`KalmanSSL.score`). Its entropy term depends on the estimator. Also with the same estimator it
-    grows with redundant latents: a Gaussian entropy counts a function of another latent as new information. On
-    simulated head-direction cells it was 1.4 nats per bin with two latents and 2.2 with six, although two are enough;
-    the predictive gain was 8.2 with both.
+    grows with redundant latents, because a Gaussian entropy counts a function of another latent as new information. On
+    simulated head-direction cells the held-out objective was 1.4 nats per bin with two latents and 2.2 with six,
+    although two are enough; the predictive gain was 8.2 with both.
 
     What cannot be compared: candidates with another bin size, other units or another recording. The score tells how
     well the near future is predicted, not whether the latents are identifiable or decode a behavior well. Information
-    that does not help to predict the next bin does not count. A generalized linear model needs more latents than the
-    manifold has dimensions if tuning is not log-linear in them, as with place cells on a track: there the score may
-    rise slowly up to many latents. In simulations with 2, 3 and 6 log-linear latent dimensions, the true number was
-    chosen.
+    that does not help to predict the next bin does not count.
+
+    How well the true dimension is found (simulations of 200 s, candidates from 1 to 12 latents, default `tolerance`): 3
+    and 6 dimensions with log-linear tuning and 2 for head direction were chosen correctly. For place cells on a track,
+    12 latents were chosen, the most that were tried: the activity is not log-linear in the position, so the
+    generalized linear model uses all additional functions of it. Candidates are compared as they are trained. With too
+    few training steps more latents can be better because they are learned faster: 10 were chosen instead of 6 when the
+    training had 75 steps.
 
     Parameters
     ----------

@@ -12,6 +12,7 @@ from cli_commands import SMALL, UNTIL, ZONES, contents, fails, fails_after_train
 from nwb_sessions import session, spikes_of, tracked
 
 from kalmanssl.data import Recording
+from kalmanssl.datasets import place_cells
 from kalmanssl.runs import Run
 
 
@@ -55,6 +56,18 @@ def test_fit_without_behavior(recording, tmp_path):
     assert "no decoder" in fails("evaluate", out, recording)
     assert invoke("report", out).exit_code == 0
     assert "colored by time" in (out / "report.html").read_text()
+
+
+def test_a_recording_in_short_segments_is_fitted_with_shorter_windows(tmp_path):
+    whole = place_cells(n_units=10, duration=60.0, random_state=0)
+    time = whole.time + 2.0 * (np.arange(len(whole)) // 48)
+    Recording.from_arrays(whole.activity, time=time).to_nwb(tmp_path / "trials.nwb")
+    result = invoke(
+        "fit", tmp_path / "trials.nwb", "--out", tmp_path / "run", "--behavior", "none", *SMALL, "--epochs", 1
+    )
+    assert result.exit_code == 0, result.output
+    assert "trained on windows of 48 bins, since the segments are short (window=100)" in result.stderr
+    assert Run.load(tmp_path / "run").model.window_ == 48
 
 
 def test_units_can_be_selected_by_a_column_of_the_units_table(recording, tmp_path):
