@@ -24,7 +24,7 @@ EXPLAINING_HOW_TO_ADD = {
     "kalmanssl.distributions._base",
     "kalmanssl.entropy._registry",
     "kalmanssl.models._pair_spaces",
-    "kalmanssl.networks._noise_models",
+    "kalmanssl.networks._noise_base",
 }
 
 
