@@ -86,8 +86,8 @@ EndZones = Annotated[
     tuple[float, float] | None,
     typer.Option(
         metavar="LOW HIGH",
-        help="Ends of a linear track: the animal runs from below LOW to above HIGH or back. The decoder is fitted on "
-        "running bins.",
+        help="Ends of a linear track, for scores of running bins: the animal runs from below LOW to above HIGH or "
+        "back. By default it runs where it is faster than a speed that is found from the recording.",
     ),
 ]
 MinSpeed = Annotated[

@@ -9,6 +9,7 @@ import numpy as np
 
 from kalmanssl.decoding._blocks import blocks_of_time
 from kalmanssl.decoding._circular import wrap
+from kalmanssl.decoding._grid import group_dimensions
 from kalmanssl.decoding._inputs import check_mask
 from kalmanssl.decoding._results import DecodedPosition
 from kalmanssl.errors import InputError
@@ -40,6 +41,8 @@ def score_decoding(decoded: DecodedPosition, truth: np.ndarray, mask: np.ndarray
         With several dimensions the dict holds the scores of all together, and a list `dimensions` of the same dict for
         each. For all together, errors are Euclidean distances, `r2` uses the squared errors of all dimensions, and
         `crps`, `width` and `coverage` are means over dimensions (of marginal intervals, not of a joint region).
+        `regions` has the `coverage` and the mean `area` of the highest-density regions, one entry for each pair of
+        dimensions that are decoded jointly.
         On circular dimensions errors go the short way around and `r2` compares with the circular mean.
 
     Raises
@@ -67,7 +70,10 @@ def score_decoding(decoded: DecodedPosition, truth: np.ndarray, mask: np.ndarray
     )
     block = blocks_of_time(decoded.time)
     dimensions = [_scores(bins.dimension(d), block) for d in range(columns.shape[1])]
-    return dimensions[0] if len(dimensions) == 1 else _scores(bins, block) | {"dimensions": dimensions}
+    if len(dimensions) == 1:
+        return dimensions[0]
+    scores = _scores(bins, block) | {"dimensions": dimensions}
+    return scores | {"regions": _region_scores(decoded, columns)} if decoded.grids else scores
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,20 @@ class _ScoredBins:
         """Return the same of one dimension."""
         width = {level: values[:, [d]] for level, values in self.width.items()}
         return _ScoredBins(self.error[:, [d]], self.deviation[:, [d]], self.pit[:, [d]], self.crps[:, [d]], width)
+
+
+def _region_scores(decoded: DecodedPosition, truth: np.ndarray) -> list[dict[str, dict[str, float]]]:
+    """Return coverage and mean area of the highest-density regions of each group of dimensions."""
+    scores = []
+    for dims, group in zip(group_dimensions(truth.shape[1]), decoded.grids, strict=True):
+        entry: dict[str, dict[str, float]] = {"coverage": {}, "area": {}}
+        for level in LEVELS:
+            inside = group.inside(level).reshape(len(truth), -1)
+            at_truth = inside[np.arange(len(truth)), group.grid.cell(truth[:, dims])]
+            entry["coverage"][f"{100 * level:g}"] = float(at_truth.mean())
+            entry["area"][f"{100 * level:g}"] = float(group.cell_area * inside.sum(axis=1).mean())
+        scores.append(entry)
+    return scores
 
 
 def _width(decoded: DecodedPosition, level: float) -> np.ndarray:

@@ -64,13 +64,17 @@ class GridPosterior:
 
     def region(self, level: float, time: np.ndarray) -> Region:
         """Return the highest-density region of every bin at a nominal level."""
-        inside = self._inside(self.calibration.mass(level))
-        cell = float(np.prod([axis.width for axis in self.grid.axes]))
-        area = cell * inside.reshape(len(inside), -1).sum(axis=1)
-        return Region(self.to_xarray(time, inside), area)
+        inside = self.inside(level)
+        return Region(self.to_xarray(time, inside), self.cell_area * inside.reshape(len(inside), -1).sum(axis=1))
 
-    def _inside(self, mass: float) -> np.ndarray:
-        """Return which cells belong to the smallest set of at least `mass`, (time, *shape) bool."""
+    @property
+    def cell_area(self) -> float:
+        """Area of a cell, in the unit of the behavior to the power of the number of dimensions."""
+        return float(np.prod([axis.width for axis in self.grid.axes]))
+
+    def inside(self, level: float) -> np.ndarray:
+        """Return which cells belong to the highest-density region at a nominal level, (time, *shape) bool."""
+        mass = self.calibration.mass(level)
         flat = self.mass.reshape(len(self.mass), -1)
         inside = np.empty(flat.shape, dtype=bool)
         for first in range(0, len(flat), _ROWS):
@@ -80,11 +84,6 @@ class GridPosterior:
             denser = np.cumsum(ordered, axis=1, dtype=float) - ordered
             np.put_along_axis(inside[first : first + _ROWS], order, denser < mass, axis=1)
         return inside.reshape(self.mass.shape)
-
-    def contains(self, level: float, behavior: np.ndarray) -> np.ndarray:
-        """Return whether the regions at a nominal level contain a behavior (time, dims), (time,) bool."""
-        inside = self._inside(self.calibration.mass(level)).reshape(len(self.mass), -1)
-        return inside[np.arange(len(inside)), self.grid.cell(behavior)]
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw cells, and uniformly within them, (n, time, dims)."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.data import Recording, running_bins
+from kalmanssl.data import Recording, running_bins, running_threshold, speed
 from kalmanssl.errors import InputError
 from kalmanssl.plotting import order_by_peak, principal_axes
 from kalmanssl.utils.storage import load_folder, save_folder
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kalmanssl.runs._run import Run
     from kalmanssl.runs._settings import RunSettings
 
-__all__ = ["Evaluation", "running", "without_nan"]
+__all__ = ["Evaluation", "running", "running_speed", "without_nan"]
 
 _EXCERPT_SECONDS = 40.0
 _MAX_EXCERPT_UNITS = 200
@@ -95,7 +95,7 @@ class Evaluation:
         latents = run.model.transform(recording, smooth=smooth)
         decoded = None if run.decoder is None else run.decoder.predict(latents)
         truth = recording.behavior.get(run.behavior) if run.behavior else None
-        runs = running(run.settings, recording, run.behavior)
+        runs = running(run.settings, recording, run.behavior, run.metadata.get("running_speed"))
         known = None if truth is None else np.isfinite(truth.reshape(len(truth), -1)).all(axis=1)
         scored = known if runs is None or known is None else known & runs
         half = 0.5 * recording.bin_size
@@ -110,6 +110,8 @@ class Evaluation:
         if decoded is not None:
             arrays |= _decoded_arrays(decoded, np.searchsorted(recording.time, arrays["time"]), truth, scored)
         scores = _scores(decoded, truth, runs, known, scored)
+        if scores["all"] is not None and decoded is not None and truth is not None:
+            scores["all"]["conditional"] = _conditional(run, recording, decoded, truth)
         return cls(part, scores, arrays, _check_assumptions(run, recording, max_checked_steps))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -134,10 +136,27 @@ class Evaluation:
         return name, self.scores[name]
 
 
-def running(settings: RunSettings, recording: Recording, behavior: str | None) -> np.ndarray | None:
-    """Return in which bins the animal runs, (time,) bool, or None if the settings do not define running."""
+def running_speed(settings: RunSettings, training: Recording, behavior: str | None) -> float | None:
+    """Return the speed that separates running from rest in the fitted part, if the settings do not define running.
+
+    None if there is no behavior, or if it never moves.
+    """
+    if behavior is None or settings.end_zones is not None or settings.min_speed is not None:
+        return None
+    found = running_threshold(training.behavior[behavior], training.time, settings.period)
+    return found if math.isfinite(found) else None
+
+
+def running(
+    settings: RunSettings, recording: Recording, behavior: str | None, threshold: float | None = None
+) -> np.ndarray | None:
+    """Return in which bins the animal runs, (time,) bool, or None if this is not defined.
+
+    `threshold`, a speed, is used if the settings have neither `end_zones` nor `min_speed`.
+    """
     position = recording.behavior.get(behavior) if behavior else None
-    if position is None or (settings.end_zones is None and settings.min_speed is None):
+    min_speed = threshold if settings.min_speed is None else settings.min_speed
+    if position is None or (settings.end_zones is None and min_speed is None):
         return None
     if settings.end_zones is not None:
         low, high = settings.end_zones
@@ -147,10 +166,7 @@ def running(settings: RunSettings, recording: Recording, behavior: str | None) -
                 parameter="min_speed",
             )
         return running_bins(position, end_zones=(low, high))
-    if settings.period is not None:  # the jump at the end of a period is not movement
-        unwrapped = np.unwrap(np.where(np.isnan(position), 0, position), period=settings.period, axis=0)
-        position = np.where(np.isnan(position), np.nan, unwrapped)
-    return running_bins(position, recording.time, min_speed=settings.min_speed)
+    return running_bins(position, recording.time, min_speed=min_speed, period=settings.period)
 
 
 def without_nan(value: Any) -> Any:
@@ -179,6 +195,19 @@ def _scores(
     if runs is not None and scored is not None and scored.any():
         scores["running"] = score_decoding(decoded, truth, mask=runs)
     return scores
+
+
+def _conditional(run: Run, recording: Recording, decoded: DecodedPosition, truth: np.ndarray) -> dict[str, Any]:
+    """Return the coverage of the intervals by speed, behavior and lag since the end of the fitted part."""
+    from kalmanssl.decoding import conditional_coverage
+
+    conditions = {"speed": speed(truth, recording.time, period=run.settings.period)} if len(truth) > 1 else {}
+    for dim, column in enumerate(truth.reshape(len(truth), -1).T):
+        conditions[str(run.behavior) if truth.ndim == 1 else f"{run.behavior}, {'xyz'[dim : dim + 1] or dim}"] = column
+    lag = recording.time - run.metadata["recording"]["fitted_until_s"]
+    if (lag > 0).all():
+        conditions["lag"] = lag
+    return without_nan(conditional_coverage(decoded, truth, conditions))
 
 
 def _check_assumptions(run: Run, recording: Recording, max_steps: int) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def fit_run(
 
 def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: Callable[[str], None]) -> Run:
     """Read the recording, fit the model and the decoder on the part before `until`, and evaluate on the rest."""
-    from kalmanssl.runs._evaluation import Evaluation
+    from kalmanssl.runs._evaluation import Evaluation, running_speed
 
     recording = read_recording(settings.recording, settings)
     logger(repr(recording))
@@ -93,6 +93,7 @@ def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: C
         logger(f"note: {note}")
     training, rest = _split(recording, settings.until)
     facts = _facts(recording, training)
+    facts["running_speed"] = running_speed(settings, training, facts["behavior"] and facts["behavior"]["name"])
     check_decoding(settings, training, None if facts["behavior"] is None else facts["behavior"]["name"])
     began = time.perf_counter()
     model = _fit_model(settings, training, work, resume)

@@ -68,8 +68,21 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         "units": a["counts"].shape[1],
         "seconds": float(a["time"][-1] - a["time"][0]),
         "ordered": dims == 1 and "truth" in a,
-        "trained_on_running": dims > 0 and "runs" in a,
+        "running": running_rule(run) if dims > 0 and "runs" in a else None,
     }
+
+
+def running_rule(run: Run) -> str | None:
+    """Say in words which bins count as running; None if this is not defined."""
+    s, unit = run.settings, run.behavior_unit
+    if s.end_zones is not None:
+        return (
+            f"from one end of the track to the other, between {s.end_zones[0]:g} and {s.end_zones[1]:g} {unit}".rstrip()
+        )
+    if s.min_speed is not None:
+        return f"speed above {s.min_speed:g} {unit}/s (--min-speed)"
+    found = run.metadata.get("running_speed")
+    return None if found is None else f"speed above {found:.3g} {unit}/s, found from the speeds of the fitted part"
 
 
 def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
@@ -98,8 +111,45 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
         "levels": levels,
         "calibration": plotting.plot_calibration(curves, run.require_decoder().level),
         "confusion": confusion,
-        "trained_on_running": run.settings.end_zones is not None or run.settings.min_speed is not None,
+        "running": running_rule(run),
+        "movement": movement_rule(run, smoothed=bool(evaluation.part["smoothed"])),
+        "conditional": conditional_rows((evaluation.scores["all"] or {}).get("conditional"), run),
     }
+
+
+def movement_rule(run: Run, smoothed: bool) -> str:
+    """Say in words how the decoder combines bins over time, as it was chosen on held-out bins."""
+    decoders = run.require_decoder().decoders_
+    decoder = decoders.get("smoothed" if smoothed else "filtered", next(iter(decoders.values())))
+    kinds = [choice["kind"] for choice in decoder.choices]
+    if all(kind == "none" for kind in kinds):
+        return "Every bin is decoded by itself: on held-out bins, a movement prior did not reduce the error."
+    names = {"walk": "a random walk", "states": "random walks at rest and in movement", "none": "none"}
+    priors = " and ".join(dict.fromkeys(names[kind] for kind in kinds))
+    passes = "from all bins of a segment" if decoder.smooth else "from the bin and those before it"
+    return f"The movement prior ({priors}) was chosen on held-out bins; each bin is decoded {passes}."
+
+
+def conditional_rows(conditional: dict[str, Any] | None, run: Run) -> list[list[str]]:
+    """Return the coverage by condition as a table of text; empty if there is none.
+
+    Parameters
+    ----------
+    conditional : dict or None
+        From `kalmanssl.decoding.conditional_coverage`.
+    run : Run
+    """
+    if not conditional:
+        return []
+    unit = run.behavior_unit
+    units = {"speed": f"{unit}/s" if unit else "", "lag": "s"}
+    rows = [["bins with", "inside 80 % (%)", "inside 95 % (%)", "width of 95 %"]]
+    for name, groups in conditional.items():
+        for group in groups if name != "worst" else []:
+            label = f"{name} {_number(group['low'])} to {_number(group['high'])} {units.get(name, unit)}".rstrip()
+            cells = [_percent(group["coverage"][level], group["coverage_error"][level]) for level in ("80", "95")]
+            rows.append([label, *cells, _number(group["width"]["95"])])
+    return rows
 
 
 def score_rows(scores: dict[str, Any], unit: str) -> list[list[str]]:

@@ -120,7 +120,7 @@ class Run:
             self.evaluation.save(folder / "evaluation")
         metadata = {
             "kind": "run",
-            "format": 1,
+            "format": 2,
             "kalmanssl": version("kalmanssl"),
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "settings": dataclasses.asdict(self.settings),
@@ -150,7 +150,9 @@ class Run:
         metadata = read_json(folder / METADATA)
         if metadata.get("kind") != "run":
             raise InputError(f"{folder} contains a {metadata.get('kind')!r}, not a run: give a folder written by fit")
-        if metadata.get("format") != 1:
+        if metadata.get("format") == 1:
+            raise InputError(f"{folder} was written by an earlier version with another decoder: fit it again")
+        if metadata.get("format") != 2:
             raise InputError(
                 f"{folder} has format {metadata.get('format')}, newer than this kalmanssl: upgrade kalmanssl"
             )
