@@ -82,8 +82,8 @@ def choose(
 ) -> Selection:
     """Choose settings by the CRPS on held-out blocks, each scored by a fit on the others.
 
-    The geometric mean over blocks lets every block count alike: the first minutes in a new place can be decoded ten times
-    worse than the rest.
+    The geometric mean over blocks lets every block count alike: the first minutes in a new place can be decoded ten
+    times worse than the rest.
 
     Settings are optimized one after the other, from the middle of their candidates, until none changes (at most three
     sweeps). A key of several names, joined by a space, optimizes these together; its candidates are tuples.
