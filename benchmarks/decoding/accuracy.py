@@ -23,7 +23,7 @@ from decoding.methods import FULL, QUICK, Method, all_methods
 from decoding.page import write_decoding_page
 from decoding.recordings import RECORDINGS, SIMULATED, load, targets_of
 from decoding.scores import score
-from decoding.tables import score_tables, summary
+from decoding.tables import representation, score_tables, summary
 from decoding.tasks import Target, Task
 from kalmanssl.errors import InputError
 
@@ -131,7 +131,7 @@ def _is_wanted(task: Task, method: Method) -> bool:
 
 
 def _row(task: Task, method: Method, seed: int | None) -> Row:
-    """Run a method; an invalid input, such as a recording that it cannot fit, is stored as a failure."""
+    """Run a method; an error is stored as a failure."""
     row: Row = {
         "recording": task.data.name,
         "target": task.target.name,
@@ -145,9 +145,10 @@ def _row(task: Task, method: Method, seed: int | None) -> Row:
     try:
         with Stopwatch() as stopwatch:
             outcome = method.run(task, seed or 0)
-    except (InputError, ValueError, ImportError) as error:
-        err_console.print(f"{task.target.name}: {method.name} failed: {error}", markup=False, soft_wrap=True)
-        return row | {"failed": str(error).splitlines()[0] if str(error) else type(error).__name__}
+    except Exception as error:  # one method on one recording must not end a run of hours
+        message = f"{type(error).__name__}: {error}".splitlines()[0]
+        err_console.print(f"{task.target.name}: {method.name} failed: {message}", markup=False, soft_wrap=True)
+        return row | {"failed": message}
     return row | _rounded(
         {
             **score(outcome.prediction, task),
@@ -186,6 +187,7 @@ def _summarize(results: Results) -> None:
         screen().print(title, markup=False, style="bold")
         print_table(lines)
     print_table(summary(rows))
+    print_table(representation(rows))
     page = results.path.with_name("page.html")
     write_decoding_page(results, page)
     screen().print(f"{results.path}, {page}", markup=False)

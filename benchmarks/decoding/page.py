@@ -12,7 +12,7 @@ from pages import Section, write_page
 from results_store import Results, Row
 
 from decoding.methods import OURS
-from decoding.tables import by_method, median, score_tables, summary, targets_in
+from decoding.tables import by_method, median, representation, score_tables, summary, targets_in
 
 __all__ = ["write_decoding_page"]
 
@@ -29,6 +29,10 @@ COMPARISON = (
     "baseline of all; below one, ours is better. The best baseline is chosen by its test score, which favors it. On "
     "running bins of a track, baselines that were fitted on running bins alone count too."
 )
+REPRESENTATION = (
+    "CRPS of nearest neighbors on the means of our filtered latents and on causally smoothed square-root counts, with "
+    "the same code and choice of settings. A ratio below one means that the latents have kept what the counts say."
+)
 LAG = "Coverage of the 95 % interval and CRPS against the time since the end of the training part."
 
 
@@ -40,6 +44,9 @@ def write_decoding_page(results: Results, path: Path) -> None:
         Section(text=(INTRODUCTION, f"Preset {results.settings['preset']}.")),
         Section("Ours beside the best baseline", (COMPARISON,), summary(rows)),
     ]
+    compared = representation(rows)
+    if len(compared) > 1:
+        sections.append(Section("Representation", (REPRESENTATION,), compared))
     for target in targets_in(rows):
         titles = [title for title in tables if title.startswith(f"{target} (")]
         of_target = [row for row in rows if row["target"] == target]

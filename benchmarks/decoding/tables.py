@@ -9,7 +9,7 @@ from results_store import Row
 
 from decoding.methods import OURS
 
-__all__ = ["best_baseline", "by_method", "crps_of", "score_tables", "summary", "targets_in"]
+__all__ = ["best_baseline", "by_method", "crps_of", "representation", "score_tables", "summary", "targets_in"]
 
 COLUMNS = (
     "method", "ahead", "median / mean", "R²", "CRPS", "energy", "cover 50", "80", "95", "width 95", "area 95",
@@ -19,6 +19,7 @@ SUMMARY = (
     "target", "bins", "our filter", "best causal baseline", "ratio", "our smoother", "best baseline", "ratio",
 )  # fmt: skip
 FILTER, SMOOTHER = f"{OURS}, filter", f"{OURS}, smoother"
+LATENTS, COUNTS = f"{OURS}, neighbors on filtered latents", "neighbors, causal 200 ms"
 
 
 def targets_in(rows: Iterable[Row]) -> list[str]:
@@ -105,6 +106,17 @@ def best_baseline(rows: Sequence[Row], target: str, bins: str, causal: bool) -> 
         and (bins == "running" or runs[0]["fitted_on"] == "all")
     }
     return min(scores.items(), key=lambda item: item[1]) if scores else None
+
+
+def representation(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Return the CRPS of causal neighbors on our filtered latents beside causal neighbors on smoothed counts."""
+    lines: list[tuple[str, ...]] = [("target", "bins", "neighbors on our latents", "on counts", "ratio")]
+    for target in targets_in(rows):
+        for bins in ("all", "running"):
+            ours, counts = (crps_of(rows, target, method, bins) for method in (LATENTS, COUNTS))
+            if np.isfinite([ours, counts]).all():
+                lines.append((target, bins, _number(ours), _number(counts), f"{ours / counts:.2f}"))
+    return lines
 
 
 def summary(rows: Sequence[Row]) -> list[tuple[str, ...]]:

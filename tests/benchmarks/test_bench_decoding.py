@@ -10,7 +10,7 @@ from decoding.__main__ import app
 from decoding.accuracy import main
 from decoding.methods import FULL, OURS, all_methods
 from decoding.recordings import RECORDINGS, load, targets_of
-from decoding.tables import best_baseline, summary
+from decoding.tables import best_baseline, representation, summary
 from suite import RESULTS
 from typer.testing import CliRunner
 
@@ -83,6 +83,7 @@ def test_baselines_decode_the_simulated_recordings(folder):
 def test_page_has_the_comparison_and_a_table_of_each_target(folder):
     page = (folder / "page.html").read_text()
     assert "Ours beside the best baseline" in page
+    assert "Representation" in page
     for row in rows_in(folder):
         assert row["target"] in page
         assert row["method"] in page
@@ -98,6 +99,13 @@ def test_comparison_divides_our_score_by_that_of_the_best_baseline(folder):
     (ours,) = (r for r in rows if r["target"] == target and r["method"] == f"{OURS}, filter")
     (line,) = (line for line in summary(rows) if line[:2] == (target, "all"))
     assert float(line[4]) == pytest.approx(ours["all"]["crps"] / crps, abs=0.01)
+
+
+def test_representation_compares_neighbors_on_latents_and_on_counts(folder):
+    lines = representation(rows_in(folder))[1:]
+    assert [line[:2] for line in lines[:2]] == [("simulated track, position", bins) for bins in ("all", "running")]
+    for line in lines:
+        assert float(line[4]) == pytest.approx(float(line[2]) / float(line[3]), rel=0.02)
 
 
 def test_a_second_run_keeps_finished_rows_and_overwrite_replaces_them(folder, tmp_path):
@@ -121,7 +129,7 @@ def test_a_method_that_rejects_a_recording_is_stored_as_failed_and_run_again(tmp
         result = run(*QUICK, "--out", tmp_path / "run", *ANGLE)
         assert result.exit_code == 0, result.output
     (row,) = rows_in(tmp_path / "run")
-    assert row["failed"] == "too few bins"
+    assert row["failed"] == "ValueError: too few bins"
     assert "too few bins" in (tmp_path / "run" / "page.html").read_text()
     run(*QUICK, "--out", tmp_path / "run", *ANGLE)
     (row,) = rows_in(tmp_path / "run")

@@ -51,12 +51,12 @@ def nearest(stored: np.ndarray, features: np.ndarray, count: int, metric: str) -
     else:
         scale = stored.std(axis=0) + 1e-9
         stored, features = stored / scale, features / scale
-        offset = -0.5 * (stored**2).sum(axis=1)
+        offset = 0.5 * (stored**2).sum(axis=1)
     found = np.empty((len(features), count), dtype=np.int32)
     for first in range(0, len(features), CHUNK):
-        similarity = features[first : first + CHUNK] @ stored.T + offset
-        index = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
-        order = np.argsort(-np.take_along_axis(similarity, index, axis=1), axis=1, kind="stable")
+        distance = offset - features[first : first + CHUNK] @ stored.T
+        index = np.argpartition(distance, count - 1, axis=1)[:, :count]
+        order = np.argsort(np.take_along_axis(distance, index, axis=1), axis=1, kind="stable")
         found[first : first + CHUNK] = np.take_along_axis(index, order, axis=1)
     if metric == "cosine":
         silent = np.flatnonzero(~features.any(axis=1))

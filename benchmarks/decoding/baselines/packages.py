@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -127,21 +129,20 @@ def _state_space(task: Task) -> tuple[dict[bool, Prediction], float, float]:
     are in centimeters, and tuning curves are kernel density estimates; other arguments have their defaults. The
     variance of a step is that of the training part, since the default is meant for bins of 2 ms.
     """
-    from replay_trajectory_classification import Environment, RandomWalk, SortedSpikesClassifier, Uniform
+    with _without_output():
+        from replay_trajectory_classification import Environment, RandomWalk, SortedSpikesClassifier, Uniform
 
     train, test = task.data.train, task.data.test
     step = np.diff(CENTIMETERS * task.train, axis=0)[np.diff(train.time) < 1.5 * train.bin_size]
     walk = RandomWalk(movement_var=float((step**2).mean()))
-    with warnings.catch_warnings(), Stopwatch() as fitting:
-        warnings.simplefilter("ignore")  # of numba, about the speed of products of arrays
+    with _without_output(), Stopwatch() as fitting:
         model = SortedSpikesClassifier(
             environments=Environment(place_bin_size=PLACE_BIN),
             continuous_transition_types=[[walk, Uniform()], [Uniform(), Uniform()]],
         )
         rows = np.flatnonzero(task.fit_mask)
         model.fit(CENTIMETERS * task.train[rows], (train.activity[rows] > 0).astype(int))
-    with warnings.catch_warnings(), Stopwatch() as decoding:
-        warnings.simplefilter("ignore")
+    with _without_output(), Stopwatch() as decoding:
         spikes = (test.activity > 0).astype(int)
         found = [model.predict(spikes[segment], time=test.time[segment]) for segment in test.segments()]
     names = {False: "causal_posterior", True: "acausal_posterior"}
@@ -151,6 +152,14 @@ def _state_space(task: Task) -> tuple[dict[bool, Prediction], float, float]:
         edges = _edges(found[0].position.values / CENTIMETERS)
         both[smooth] = GridPrediction((edges,), _normalized(mass))
     return both, fitting.cpu, decoding.cpu
+
+
+@contextmanager
+def _without_output() -> Iterator[None]:
+    """Hide progress bars, notes on missing GPUs, and warnings of numba about the speed of products."""
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _position_mass(posterior: Any) -> np.ndarray:
