@@ -51,6 +51,8 @@ def write_decoding_page(results: Results, path: Path) -> None:
         titles = [title for title in tables if title.startswith(f"{target} (")]
         of_target = [row for row in rows if row["target"] == target]
         failed = [f"{row['method']} failed: {row['failed']}" for row in of_target if "failed" in row]
+        if failed and not titles:
+            sections.append(Section(target, failed))
         for number, title in enumerate(titles):
             figures = (_figure(of_target),) if number == len(titles) - 1 else ()
             text = (*failed, LAG) if figures else ()

@@ -41,7 +41,7 @@ class Selection:
     ----------
     best : dict
     crps : float
-        Geometric mean over held-out blocks of the mean CRPS, in the unit of the recording.
+        Geometric mean of the CRPS on all bins and on running bins of the held-out blocks, in the unit of the recording.
     tried : int
         Number of combinations that were scored.
     held_out : list of (Prediction, truth, mask)
@@ -82,18 +82,19 @@ def choose(
 ) -> Selection:
     """Choose settings by the CRPS on held-out blocks, each scored by a fit on the others.
 
-    The geometric mean over blocks lets every block count alike: the first minutes in a new place can be decoded ten
-    times worse than the rest.
+    The score is the geometric mean of the CRPS on all bins and on running bins of every block: both are reported, and
+    no block dominates, although the first minutes in a new place can be decoded ten times worse than the rest.
 
     Settings are optimized one after the other, from the middle of their candidates, until none changes (at most three
     sweeps). A key of several names, joined by a space, optimizes these together; its candidates are tuples.
     Decoders with a method `calibrate` are scored with the errors of all held-out blocks.
     """
-    fitted = []
+    fitted, running = [], []
     for block, rows in blocks(task, folds, max_bins):
         decoder = make(task)
         decoder.fit(rows)
         fitted.append((decoder, decoder.prepare("train", block), task.train[block], task.fit_mask[block]))
+        running.append(task.data.running_train[block])
 
     def decode(settings: Mapping[str, Any]) -> list[tuple[Prediction, np.ndarray, np.ndarray]]:
         named = unpack(settings)
@@ -109,7 +110,12 @@ def choose(
     def score(settings: Mapping[str, Any]) -> float:
         key = tuple(settings.values())
         if key not in scores:
-            values = [prediction.crps(truth)[mask].mean() for prediction, truth, mask in decode(settings)]
+            values = [
+                prediction.crps(truth)[bins].mean()
+                for (prediction, truth, mask), run in zip(decode(settings), running, strict=True)
+                for bins in (mask, mask & run)
+                if bins.any()
+            ]
             scores[key] = float(np.exp(np.mean(np.log(values))))
         return scores[key]
 
