@@ -27,6 +27,7 @@ from decoding.ours import decode_ours, latent_features
 from decoding.predictions import Prediction
 from decoding.selection import Decoder, choose
 from decoding.tasks import Task
+from kalmanssl.decoding import MLPReadoutSettings
 
 __all__ = ["FULL", "OURS", "QUICK", "Method", "Outcome", "Preset", "all_methods"]
 
@@ -64,7 +65,7 @@ class Preset:
 FULL = Preset()
 QUICK = Preset(
     model={"epochs": 2, "steps_per_epoch": 10},
-    decoder={},
+    decoder={"readout_settings": MLPReadoutSettings(n_networks=1, n_steps=60, min_steps=30, n_cells_joint=24)},
     folds=2,
     max_bins_2d=300,
     neighbors=(10, 40),
