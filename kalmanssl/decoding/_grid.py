@@ -145,7 +145,7 @@ class Grid:
             whole = np.floor(cells).astype(int)
             share = (cells - whole).reshape(-1, *[1] * len(self.axes))
             mass = (1 - share) * _roll(mass, whole, number, axis) + share * _roll(mass, whole + 1, number, axis)
-        total = mass.reshape(len(mass), -1).sum(axis=1)
+        total = mass.reshape(len(mass), self.size).sum(axis=1)
         return mass / np.maximum(total, 1e-30).reshape(-1, *[1] * len(self.axes))
 
     def to_state(self) -> list[dict[str, Any]]:

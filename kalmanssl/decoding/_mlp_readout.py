@@ -228,7 +228,7 @@ class MLPReadout:
         """Return the histogram over the grid of each group of dimensions, (time, *shape), float32."""
         x = self._standardize(mean)
         parts = []
-        for first in range(0, len(x), _ROWS):
+        for first in range(0, max(len(x), 1), _ROWS):  # one empty part if there are no bins
             rows = slice(first, first + _ROWS)
             if cov is None or self.posterior == "mean":
                 with torch.inference_mode():

@@ -164,7 +164,7 @@ class Movement:
         """
         occupancy = self.statistics.occupancy.sum(axis=0)
         log_ratio = np.log(np.maximum(mass, 1e-12)) - np.log(occupancy / occupancy.sum())
-        log_ratio = self.power * log_ratio.reshape(len(mass), -1)
+        log_ratio = self.power * log_ratio.reshape(len(mass), occupancy.size)
         log_ratio -= log_ratio.max(axis=1, keepdims=True)
         return _two_dimensional(np.exp(log_ratio).reshape(mass.shape))
 
