@@ -86,9 +86,12 @@ def test_intervals_widen_with_lag_as_the_errors_do():
     error = np.hypot(1.0, 0.02 * lag) * rng.normal(size=4000)
     calibration = Calibration.fit([held_out(error, lag)])
     assert calibration.rate == pytest.approx(0.02, rel=0.5)
-    for when, sd in ((0.0, 1.0), (100.0, np.hypot(1, 2.0)), (200.0, np.hypot(1, 4.0)), (300.0, np.hypot(1, 6.0))):
+    for when, sd in ((0.0, 1.0), (100.0, np.hypot(1, 2.0)), (200.0, np.hypot(1, 4.0))):
         found = coverage(calibration, sd * rng.normal(size=20_000), when)
         np.testing.assert_allclose(found, [0.5, 0.8, 0.95], atol=0.07)
+    assert calibration.longest_lag == 200
+    longest, beyond = (calibration.apply(gaussian(1), np.array([when]), LEVELS) for when in (200.0, 3000.0))
+    np.testing.assert_array_equal(beyond, longest)
 
 
 def test_intervals_do_not_widen_if_the_errors_do_not_grow():
@@ -172,24 +175,19 @@ def test_the_curve_without_known_ranks_is_nan():
     assert np.isnan(calibration_curve(np.full(3, np.nan))["empirical"]).all()
 
 
-def test_per_fold_intervals_cover_in_each_fold():
+def test_the_errors_of_all_folds_are_pooled():
     rng = np.random.default_rng(11)
-    easy, hard = held_out(0.7 * rng.normal(size=4000)), held_out(2.0 * rng.normal(size=4000))
-    together, per_fold = (Calibration.fit([easy, hard], per_fold=per_fold) for per_fold in (False, True))
-    for fold in (easy, hard):
-        low, high = per_fold.apply(fold.predictive, fold.lag, np.array([0.1, 0.9])).T
-        assert ((low <= fold.truth) & (fold.truth <= high)).mean() > 0.79
-    low, high = together.apply(hard.predictive, hard.lag, np.array([0.1, 0.9])).T
-    assert ((low <= hard.truth) & (hard.truth <= high)).mean() < 0.75
-
-
-def test_per_fold_intervals_are_never_narrower_than_those_of_the_readout():
-    rng = np.random.default_rng(12)
-    calm = [held_out(0.3 * rng.normal(size=2000)) for _ in range(2)]
-    assert (Calibration.fit(calm).calibrated_levels[1:-1] < Calibration.identity().calibrated_levels[1:-1]).all()
-    np.testing.assert_array_equal(
-        Calibration.fit(calm, per_fold=True).calibrated_levels, Calibration.identity().calibrated_levels
-    )
+    folds = [held_out(scale * rng.normal(size=4000)) for scale in (0.7, 2.0)]
+    settings = CalibrationSettings(max_bins=100_000)
+    pooled = Calibration.fit(folds, settings)
+    error, lag = np.concatenate([fold.truth for fold in folds]), np.concatenate([fold.lag for fold in folds])
+    together = Calibration.fit([held_out(error, lag, np.concatenate([fold.block for fold in folds]))], settings)
+    for name, value in together.to_state().items():
+        np.testing.assert_allclose(getattr(pooled, name), value)
+    low, high = pooled.apply(gaussian(8000), lag, np.array([0.1, 0.9])).T
+    inside = (low <= error) & (error <= high)
+    assert inside.mean() == pytest.approx(0.8, abs=0.01)
+    assert inside[:4000].mean() > 0.9 > 0.7 > inside[4000:].mean()
 
 
 def test_the_grid_of_the_settings_bounds_the_added_noise():

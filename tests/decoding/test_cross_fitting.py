@@ -11,16 +11,17 @@ import kalmanssl as ks
 from kalmanssl import KalmanSSL, PositionDecoder, cross_fit
 from kalmanssl.data import Covariances, running_bins
 from kalmanssl.datasets import place_cells
-from kalmanssl.decoding import DriftSettings, HeldOutFit
+from kalmanssl.decoding import DriftSettings, HeldOutFit, MovementSettings
 from kalmanssl.errors import InputError
 
+NO_MOVEMENT = MovementSettings(kinds=("none",))
 NO_DRIFT = DriftSettings(max_error_ratio=1e-9)  # the error never falls that much, so the drift is not used
 
 
 @pytest.fixture(scope="module")
 def cross_fitted():
     """A recording, a model fitted on it, its running bins, and the held-out fits."""
-    recording = place_cells(n_units=30, duration=240.0, random_state=0)
+    recording = place_cells(n_units=30, duration=120.0, random_state=0)
     model = KalmanSSL(
         latent_dim=4, state_dim=8, hidden=(32,), epochs=2, steps_per_epoch=10, batch_size=32,
         validation_fraction=0, progress=False, random_state=0,
@@ -29,17 +30,20 @@ def cross_fitted():
     return recording, model, where, cross_fit(model, recording)
 
 
-def test_copies_are_fitted_on_the_first_and_on_the_last_part(cross_fitted):
+def test_copies_are_fitted_on_first_parts(cross_fitted):
     recording, model, _, held_out_fits = cross_fitted
-    (first, last) = held_out_fits
-    length = 0.6 * (recording.time[-1] - recording.time[0])
-    np.testing.assert_allclose(first.fit_interval, (recording.time[0], recording.time[0] + length))
-    np.testing.assert_allclose(last.fit_interval, (recording.time[-1] - length, recording.time[-1]))
-    expected = KalmanSSL(**model.get_params()).fit(recording.restrict(*first.fit_interval)).transform(recording)
-    np.testing.assert_array_equal(first.latents.mean, expected.mean)
-    assert first.smoothed.smoothed
-    assert not first.latents.smoothed
-    assert np.abs(first.latents.mean - last.latents.mean).max() > 0.1
+    duration = recording.time[-1] - recording.time[0]
+    assert len(held_out_fits) == 2
+    for share, fit in zip((0.6, 0.8), held_out_fits, strict=True):
+        np.testing.assert_allclose(fit.fit_interval, (recording.time[0], recording.time[0] + share * duration))
+        assert fit.smoothed.smoothed
+        assert not fit.latents.smoothed
+        assert len(fit.latents) == len(fit.smoothed) == len(recording)
+    first, second = held_out_fits
+    expected = KalmanSSL(**model.get_params()).fit(recording.restrict(*first.fit_interval))
+    np.testing.assert_array_equal(first.latents.mean, expected.transform(recording).mean)
+    np.testing.assert_array_equal(first.smoothed.mean, expected.transform(recording, smooth=True).mean)
+    assert np.abs(first.latents.mean - second.latents.mean).max() > 0.1
 
 
 class RecordingModel(BaseEstimator):
@@ -63,14 +67,11 @@ def test_the_parts_of_a_recording_with_a_long_gap_are_shares_of_its_bins():
     time[100:] += 500.0
     time[400:] += 2.0
     recording = ks.Recording.from_arrays(np.ones((1000, 3)), time=time)
-    fits = cross_fit(RecordingModel(), recording, share=0.6)
-    first, last = RecordingModel.fitted_on[-2:]
-    assert len(first) == pytest.approx(600, abs=1)
-    assert len(last) == pytest.approx(600, abs=1)
-    assert first.time[0] == time[0]
-    assert last.time[-1] == pytest.approx(time[-1], abs=0.03)
-    for fit, part in zip(fits, (first, last), strict=True):
-        inside = (time >= fit.fit_interval[0]) & (time < fit.fit_interval[1])
+    fits = cross_fit(RecordingModel(), recording, shares=(0.05, 0.3, 0.6))
+    for share, fit, part in zip((0.05, 0.3, 0.6), fits, RecordingModel.fitted_on[-3:], strict=True):
+        assert len(part) == pytest.approx(1000 * share, abs=1)
+        assert fit.fit_interval[0] == part.time[0] == time[0]
+        inside = time < fit.fit_interval[1]
         np.testing.assert_array_equal(time[inside], part.time)
 
 
@@ -84,21 +85,24 @@ def test_a_recording_in_trials_can_be_cross_fitted():
         assert len(fit.latents) == len(recording)
 
 
-def test_the_readout_is_fitted_on_smoothed_latents_and_calibrated_on_held_out_fits(cross_fitted):
+def test_filtered_and_smoothed_latents_have_their_own_decoders_and_held_out_fits(cross_fitted):
     recording, model, where, held_out_fits = cross_fitted
     latents, smoothed = model.transform(recording), model.transform(recording, smooth=True)
     position = recording.behavior["position"]
 
-    def fit(target=latents, calibrate=True, **options):
-        decoder = PositionDecoder(regressor="linear", calibrate=calibrate, drift_settings=NO_DRIFT)
+    def fit(target, **options):
+        decoder = PositionDecoder(regressor="linear", movement_settings=NO_MOVEMENT, drift_settings=NO_DRIFT)
         return decoder.fit(target, position, where=where, **options)
 
-    filtered_only, both, calibrated = fit(), fit(smoothed=smoothed), fit(smoothed=smoothed, held_out_fits=held_out_fits)
-    on_smoothed = fit(target=smoothed, calibrate=False)
-    for decoder in (both, calibrated):
-        np.testing.assert_array_equal(decoder.predict(latents).mean, on_smoothed.predict(latents).mean)
-    assert np.abs(filtered_only.predict(latents).mean - both.predict(latents).mean).max() > 1e-3
-    assert (both.predict(latents).upper != calibrated.predict(latents).upper).any()
+    both = fit(latents, smoothed=smoothed, held_out_fits=held_out_fits)
+    assert set(both.decoders_) == {"filtered", "smoothed"}
+    for target in (latents, smoothed):
+        alone = fit(target, held_out_fits=held_out_fits)
+        np.testing.assert_array_equal(both.predict(target).table, alone.predict(target).table)
+        with_rolling_folds = fit(target)
+        np.testing.assert_array_equal(with_rolling_folds.predict(target).mean, alone.predict(target).mean)
+        assert (with_rolling_folds.predict(target).upper != alone.predict(target).upper).any()
+    assert np.abs(both.predict(latents).mean - both.predict(smoothed).mean).max() > 1e-3
 
 
 def test_held_out_fits_widen_the_intervals_of_an_overfitted_model(cross_fitted):
@@ -121,7 +125,8 @@ def test_held_out_fits_widen_the_intervals_of_an_overfitted_model(cross_fitted):
         return HeldOutFit(worse, worse, fit.fit_interval)
 
     def width(fits):
-        decoder = PositionDecoder(regressor="linear").fit(latents, position, where=where, held_out_fits=fits)
+        decoder = PositionDecoder(regressor="linear", movement_settings=NO_MOVEMENT)
+        decoder.fit(latents, position, where=where, held_out_fits=fits)
         decoded = decoder.predict(latents[where])
         return (decoded.upper - decoded.lower).mean()
 
@@ -132,9 +137,9 @@ def test_held_out_fits_widen_the_intervals_of_an_overfitted_model(cross_fitted):
 def test_wrong_arguments_raise_an_error_that_names_them(cross_fitted):
     recording, model, _, held_out_fits = cross_fitted
     latents, position = model.transform(recording), recording.behavior["position"]
-    with pytest.raises(InputError, match=r"share must lie inside \(0, 1\), got 1.5") as caught:
-        cross_fit(model, recording, share=1.5)
-    assert caught.value.parameter == "share"
+    with pytest.raises(InputError, match=r"shares must be inside \(0, 1\); got 1.5") as caught:
+        cross_fit(model, recording, shares=(0.5, 1.5))
+    assert caught.value.parameter == "shares"
     decoder = PositionDecoder(regressor="linear")
     with pytest.raises(InputError, match="have other bins than latents") as caught:
         decoder.fit(latents[:100], position[:100], held_out_fits=held_out_fits)
@@ -144,12 +149,19 @@ def test_wrong_arguments_raise_an_error_that_names_them(cross_fitted):
     with pytest.raises(InputError, match="leaves 0 bins to fit on"):
         decoder.fit(latents, position, held_out_fits=[HeldOutFit(latents, latents, (0.0, 1.0))])
     with pytest.raises(InputError, match=r"smoothed has .* features") as caught:
-        decoder.fit(latents, position, smoothed=latents[:100])
+        decoder.fit(latents, position, smoothed=model.transform(recording, smooth=True)[:100])
     assert caught.value.parameter == "smoothed"
+    with pytest.raises(InputError, match="smoothed must be the smoothed latents") as caught:
+        decoder.fit(latents, position, smoothed=latents)
+    assert caught.value.parameter == "smoothed"
+    decoder = PositionDecoder(regressor="linear", calibrate=False).fit(latents, position)
+    with pytest.raises(InputError, match="latents are smoothed, but the decoder was fitted on filtered ones") as caught:
+        decoder.predict(model.transform(recording, smooth=True))
+    assert caught.value.parameter == "latents"
 
 
 def test_the_old_name_warns_and_does_the_same(cross_fitted):
     recording, model, _, held_out_fits = cross_fitted
     with pytest.warns(FutureWarning, match="rehearse is now called cross_fit"):
-        again = ks.rehearse(model, recording)
-    np.testing.assert_array_equal(again[0].latents.mean, held_out_fits[0].latents.mean)
+        (again,) = ks.rehearse(model, recording, (0.6,))
+    np.testing.assert_array_equal(again.latents.mean, held_out_fits[0].latents.mean)

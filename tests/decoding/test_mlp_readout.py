@@ -10,6 +10,7 @@ from kalmanssl.decoding._circular import wrap
 from kalmanssl.errors import InputError
 
 INTERVAL = norm.cdf([-1.0, 0.0, 1.0])
+QUICK = MLPReadoutSettings(n_steps=100)  # for behavior that does not depend on how well the networks are trained
 
 
 def covariances(distinct, index):
@@ -28,7 +29,9 @@ def readout():
     state, behavior = problem(rng, 3000)
     cov = covariances([1e-4 * np.eye(3), 0.1 * np.eye(3)], rng.integers(2, size=3000))
     mean = state + np.sqrt(cov.table[cov.index, 0, :1]) * rng.normal(size=state.shape)
-    return MLPReadout((None,)).fit(mean, cov, behavior, rng)
+    # The width is learned last, and half of the bins carry little information.
+    settings = MLPReadoutSettings(n_epochs=80, dropout=0.1)
+    return MLPReadout((None,), "quadrature", settings=settings).fit(mean, cov, behavior, rng)
 
 
 @pytest.mark.parametrize("size", [0.02, 0.1])
@@ -37,7 +40,7 @@ def test_quadrature_agrees_with_samples(readout, size):
     mean, _ = problem(rng, 200)
     root = np.sqrt(size) * rng.normal(size=(200, 3, 3)) / np.sqrt(3)
     cov = covariances(root @ root.transpose(0, 2, 1), np.arange(200))
-    sampled = MLPReadout.from_state(readout.to_state() | {"n_samples": 1000})
+    sampled = MLPReadout.from_state(readout.to_state() | {"posterior": "samples", "n_samples": 1000})
     by_nodes, by_draws = (r.predict(mean, cov)[0].quantiles(INTERVAL) for r in (readout, sampled))
     width = by_draws[:, 2] - by_draws[:, 0]
     assert np.abs(by_nodes - by_draws).max() < 0.25 * width.max()
@@ -106,13 +109,53 @@ def test_a_circular_dimension_together_with_one_that_is_not():
 def test_the_seed_determines_the_readout_and_a_saved_state_restores_it():
     mean, behavior = problem(np.random.default_rng(6), 300)
     cov = covariances([0.01 * np.eye(3)], np.zeros(300, dtype=int))
-    first, second = (MLPReadout((None,), 5).fit(mean, cov, behavior, np.random.default_rng(7)) for _ in range(2))
-    other = MLPReadout((None,), 5).fit(mean, cov, behavior, np.random.default_rng(8))
+    first, second = (
+        MLPReadout((None,), "samples", 5, QUICK).fit(mean, cov, behavior, np.random.default_rng(7)) for _ in range(2)
+    )
+    other = MLPReadout((None,), "samples", 5, QUICK).fit(mean, cov, behavior, np.random.default_rng(8))
     mass = first.predict(mean, cov)[0].mass
     np.testing.assert_array_equal(mass, second.predict(mean, cov)[0].mass)
     assert not np.array_equal(mass, other.predict(mean, cov)[0].mass)
     loaded = MLPReadout.from_state(first.to_state())
     np.testing.assert_array_equal(mass, loaded.predict(mean, cov)[0].mass)
+
+
+def test_the_posterior_mean_alone_is_used_by_default():
+    rng = np.random.default_rng(11)
+    mean, behavior = problem(rng, 300)
+    wide = covariances([0.5 * np.eye(3)], np.zeros(300, dtype=int))
+    with_cov, without = (
+        MLPReadout((None,), settings=QUICK).fit(mean, cov, behavior, np.random.default_rng(12)) for cov in (wide, None)
+    )
+    expected = without.predict(mean, None)[0].mass
+    np.testing.assert_array_equal(with_cov.predict(mean, wide)[0].mass, expected)
+
+
+def test_bins_are_drawn_in_proportion_to_their_weights():
+    """Two kinds of bins differ in their behavior but not in their latents."""
+    rng = np.random.default_rng(13)
+    mean, kind = rng.normal(size=(2000, 2)), rng.random(2000) < 0.1
+    behavior = np.where(kind, 1.0, -1.0)[:, None] + 0.01 * rng.normal(size=(2000, 1))
+    for rare, expected in ((1.0, 0.1), (9.0, 0.5)):
+        readout = MLPReadout((None,)).fit(mean, None, behavior, rng, np.where(kind, rare, 1.0))
+        (predictive,) = readout.predict(mean, None)
+        assert 1 - predictive.cdf(np.zeros(2000)).mean() == pytest.approx(expected, abs=0.06)
+
+
+def test_every_second_network_receives_the_context():
+    rng = np.random.default_rng(14)
+    mean, behavior = problem(rng, 300)
+    features = np.concatenate([mean, rng.normal(size=(300, 6))], axis=1)
+    readout = MLPReadout((None,), settings=QUICK).fit(features, None, behavior, rng, n_present=3)
+    other_context = np.concatenate([mean, 5 + rng.normal(size=(300, 6))], axis=1)
+    without, with_context = (
+        [readout._logits(readout._standardize(x)[None])[network] for x in (features, other_context)]
+        for network in (0, 1)
+    )
+    assert (without[0] == without[1]).all()
+    assert (with_context[0] != with_context[1]).any()
+    restored = MLPReadout.from_state(readout.to_state()).predict(features, None)[0]
+    np.testing.assert_array_equal(restored.mass, readout.predict(features, None)[0].mass)
 
 
 def test_settings_are_used_and_saved():
