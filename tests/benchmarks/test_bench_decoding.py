@@ -145,6 +145,18 @@ def test_packages_that_are_not_installed_are_skipped_with_a_message(tmp_path, mo
     assert {row["method"] for row in rows_in(tmp_path / "run")} == {"neighbors, causal 200 ms"}
 
 
+def test_cebra_decodes_a_recording_with_gaps(tmp_path):
+    pytest.importorskip("cebra")
+    result = run(*QUICK, "--out", tmp_path / "run", "--only", "cebra", "--recording", "ring")
+    assert result.exit_code == 0, result.output
+    rows = rows_in(tmp_path / "run")
+    assert [row["look_ahead"] for row in rows] == ["5 bins", "yes"]
+    for row in rows:
+        assert "failed" not in row
+        assert row["all"]["r2"] > 0.3  # after only 20 training steps
+        assert row["fit_cpu_s"] + row["select_cpu_s"] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
