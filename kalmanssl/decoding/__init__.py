@@ -9,6 +9,8 @@ from kalmanssl.decoding._blocks import rolling_origins as rolling_origins
 from kalmanssl.decoding._calibration import Calibration as Calibration
 from kalmanssl.decoding._calibration import CalibrationSettings as CalibrationSettings
 from kalmanssl.decoding._calibration import HeldOutErrors as HeldOutErrors
+from kalmanssl.decoding._categories import DecodedCategory as DecodedCategory
+from kalmanssl.decoding._categories import LabelSets as LabelSets
 from kalmanssl.decoding._conditional import conditional_coverage as conditional_coverage
 from kalmanssl.decoding._cross_fitting import HeldOutFit as HeldOutFit
 from kalmanssl.decoding._cross_fitting import cross_fit as cross_fit

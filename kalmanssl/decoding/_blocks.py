@@ -6,7 +6,7 @@ import numpy as np
 
 from kalmanssl.utils.segments import gap_starts, segment_index
 
-__all__ = ["blocks_of_time", "rolling_origins"]
+__all__ = ["blocks_of_time", "mean_over_blocks", "rolling_origins"]
 
 
 def blocks_of_time(time: np.ndarray, min_blocks: int = 40) -> np.ndarray:
@@ -55,3 +55,13 @@ def rolling_origins(block: np.ndarray, n_folds: int = 4, first_fold_fraction: fl
         return []
     wanted = (first_fold_fraction + (1 - first_fold_fraction) * np.arange(n_folds) / (n_folds + 1)) * len(block)
     return sorted({int(borders[np.argmin(np.abs(borders - value))]) for value in wanted})
+
+
+def mean_over_blocks(values: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of values (bins, columns) over the bins, and its standard error over the blocks (bins,) int."""
+    _, block = np.unique(block, return_inverse=True)
+    mean = values.mean(axis=0)
+    size = np.bincount(block)
+    excess = np.stack([np.bincount(block, column) for column in (values - mean).T], axis=1)
+    count = len(size)
+    return mean, np.sqrt((excess**2).sum(axis=0) * count / max(count - 1, 1)) / size.sum()

@@ -12,29 +12,29 @@ from sklearn.utils.validation import check_is_fitted
 
 from kalmanssl.data import Latents
 from kalmanssl.decoding._calibration import CalibrationSettings
+from kalmanssl.decoding._categories import DecodedCategory
 from kalmanssl.decoding._circular import wrap_to_period
 from kalmanssl.decoding._cross_fitting import HeldOutFit
 from kalmanssl.decoding._drift import DriftSettings
 from kalmanssl.decoding._folds import Fold, Samples, held_out_folds, rolling_folds
-from kalmanssl.decoding._inputs import check_behavior, check_latents, check_periods, usable_bins
+from kalmanssl.decoding._inputs import check_behavior, check_latents, check_periods, check_smoothed, usable_bins
+from kalmanssl.decoding._label_decoder import LabelDecoder
+from kalmanssl.decoding._labels import find_labels, is_discrete, present_labels
 from kalmanssl.decoding._latent_decoder import LatentDecoder, warn_if_few_blocks
 from kalmanssl.decoding._linear_readout import LinearReadout, LinearReadoutSettings
 from kalmanssl.decoding._mlp_readout import MLPReadout, MLPReadoutSettings
 from kalmanssl.decoding._posterior import GridPosterior
-from kalmanssl.decoding._readout import Readout
+from kalmanssl.decoding._regressors import ReadoutSettings, make_label_readout, make_readout
 from kalmanssl.decoding._results import DecodedPosition, check_level
 from kalmanssl.decoding._selection import MovementSettings
-from kalmanssl.decoding._sklearn_readout import SklearnReadout, SklearnReadoutSettings
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import segment_index
-from kalmanssl.utils.validation import check_choice, check_condition, check_positive
+from kalmanssl.utils.validation import check_condition, check_positive
 
 __all__ = ["PositionDecoder"]
 
 _TAIL = np.array([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04])
 _LEVELS = np.concatenate([_TAIL, np.linspace(0.05, 0.95, 37), 1 - _TAIL[::-1]])  # of the quantiles that are returned
-
-ReadoutSettings = MLPReadoutSettings | LinearReadoutSettings | SklearnReadoutSettings
 
 
 class PositionDecoder(BaseEstimator):
@@ -51,6 +51,10 @@ class PositionDecoder(BaseEstimator):
     errors on held-out time for the calibration, and on all of it, for the predictions. Bins at rest and in movement
     count equally in total.
 
+    Behavior that consists of labels, such as an arm, a choice or a stimulus, is decoded as a probability of each label.
+    Its movement prior is a Markov chain that keeps its label. All bins then count equally, so that frequent labels are
+    more probable without evidence, and the probabilities are those of the labels in the recording.
+
     Parameters
     ----------
     level : float
@@ -58,7 +62,7 @@ class PositionDecoder(BaseEstimator):
     regressor : "mlp", "linear" or a regressor of scikit-learn
         "mlp": an ensemble of small networks whose output is a histogram (`MLPReadout`). "linear": ridge regression with
         the analytic interval (`LinearReadout`). Anything with `fit` and `predict`: its residual noise is learned by
-        cross-validation (`SklearnReadout`).
+        cross-validation (`SklearnReadout`). Labels need "mlp" or a classifier with `fit` and `predict_proba`.
     posterior : "mean", "quadrature" or "samples"
         What "mlp" receives: the mean of the latent posterior and its averages over time, or an average over the
         posterior. "quadrature" takes three nodes along the direction that moves
@@ -79,14 +83,19 @@ class PositionDecoder(BaseEstimator):
         Candidates for the movement prior. ``MovementSettings(kinds=("none",))`` decodes every bin by itself.
     time_scales : sequence of float
         Time scales of the averages of the latents, seconds.
+    discrete : bool, optional
+        Whether the behavior consists of labels. By default text, bools, pandas categories and objects are labels, and
+        numbers are not. True: every distinct number is a label.
     random_state : int, optional
         Seed of the networks and samples.
 
     Attributes
     ----------
-    decoders_ : dict of LatentDecoder
+    decoders_ : dict of LatentDecoder or LabelDecoder
         "filtered" and "smoothed", for the kinds of latents that it was fitted on, or "array".
     periods_ : tuple of float or None
+    labels_ : (labels,) or None
+        The labels; None for other behavior.
     n_features_in_ : int
 
     Examples
@@ -114,6 +123,7 @@ class PositionDecoder(BaseEstimator):
         drift_settings: DriftSettings | None = None,
         movement_settings: MovementSettings | None = None,
         time_scales: Sequence[float] = (0.2, 0.8),
+        discrete: bool | None = None,
         random_state: int | None = None,
     ) -> None:
         self.level = level
@@ -127,6 +137,7 @@ class PositionDecoder(BaseEstimator):
         self.drift_settings = drift_settings
         self.movement_settings = movement_settings
         self.time_scales = time_scales
+        self.discrete = discrete
         self.random_state = random_state
 
     def fit(
@@ -147,7 +158,7 @@ class PositionDecoder(BaseEstimator):
             Latents of the kind that will be decoded; an array has no posterior covariance.
         position : (time,) or (time, dims)
             Behavior; NaN where it is unknown. Two dimensions are decoded jointly. More are decoded in pairs that are
-            independent of each other.
+            independent of each other. Labels must be (time,), with None, NaN or "" where they are unknown.
         where : (time,) bool, optional
             Bins to learn from, such as `running_bins`. By default all with known behavior.
         time : (time,), optional
@@ -163,32 +174,30 @@ class PositionDecoder(BaseEstimator):
         Raises
         ------
         InputError
-            If lengths differ, a setting is out of range, too few bins are known or the behavior is constant.
+            If lengths differ, a setting is out of range, too few bins are known or the behavior is constant; if labels
+            are of several types, or the calibration has no training part with all labels.
         """
         self._check_settings()
         mean, _, known_time = check_latents(latents, time)
-        behavior, self.flat_ = check_behavior(position, len(mean))
-        self.periods_ = check_periods(self.period, behavior.shape[1])
-        self._make_readout()  # checks its settings
-        usable = usable_bins(mean, behavior, where)
-        behavior = wrap_to_period(behavior, self.periods_)
+        behavior, usable = self._check_position(position, mean, where)
         self.n_features_in_ = mean.shape[1]
         self.timed_ = known_time is not None
         order = np.arange(len(mean), dtype=float) if known_time is None else known_time
         if np.any(np.diff(order) <= 0):
             raise InputError("time must increase: sort the bins or drop the repeated ones", parameter="time")
-        _check_smoothed(latents, smoothed)
+        check_smoothed(latents, smoothed)
         if held_out_fits and not isinstance(latents, Latents):
             raise InputError("held_out_fits need a Latents as latents, not an array", parameter="held_out_fits")
         settings = self.calibration_settings or CalibrationSettings()
-        self.decoders_: dict[str, LatentDecoder] = {}
+        self.decoders_: dict[str, LatentDecoder | LabelDecoder] = {}
         for given in (latents, smoothed):
             if given is None:
                 continue
-            samples = Samples.from_latents(given, behavior, order, usable, self.periods_, settings.min_blocks)
+            discrete = self.labels_ is not None
+            samples = Samples.from_latents(given, behavior, order, usable, self.periods_, settings.min_blocks, discrete)
             folds: list[Fold] = []
             if self.calibrate and isinstance(given, Latents) and held_out_fits:
-                folds = held_out_folds(held_out_fits, given, samples, self.periods_, settings.min_blocks)
+                folds = held_out_folds(held_out_fits, given, samples)
             elif self.calibrate:
                 folds = rolling_folds(samples, settings.n_folds, settings.first_fold_fraction)
             if self.calibrate and given is latents:
@@ -197,18 +206,38 @@ class PositionDecoder(BaseEstimator):
             self.decoders_[_kind(given)] = self._make_decoder(_kind(given)).fit(samples, folds, self.timed_, rng)
         return self
 
-    def _make_decoder(self, kind: str) -> LatentDecoder:
+    def _check_position(self, position: Any, mean: np.ndarray, where: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the behavior (time, dims), the number of the label for labels, and which bins to fit on."""
+        self.labels_: np.ndarray | None = None
+        if not is_discrete(position, self.discrete):
+            behavior, self.flat_ = check_behavior(position, len(mean))
+            self.periods_ = check_periods(self.period, behavior.shape[1])
+            self._make_readout()  # checks its settings
+            return wrap_to_period(behavior, self.periods_), usable_bins(mean, behavior, where)
+        check_condition("period", self.period, self.period is None, "None for labels")
+        labels, codes = find_labels(position, len(mean))
+        usable = usable_bins(mean, codes, where, labels)
+        self.labels_, codes = present_labels(labels, codes, usable)
+        self.flat_, self.periods_ = True, (None,)
+        self._make_readout()
+        return codes, usable
+
+    def _make_decoder(self, kind: str) -> LatentDecoder | LabelDecoder:
         """Return an unfitted decoder of latents of one kind."""
-        context = self.regressor == "mlp" and self.posterior == "mean"
+        context = isinstance(self.regressor, str) and self.regressor == "mlp" and self.posterior == "mean"
+        smooth, time_scales = kind == "smoothed", tuple(self.time_scales) if context else ()
+        movement = (self.movement_settings or MovementSettings()).of_behavior(self.labels_ is not None)
+        if self.labels_ is not None:
+            return LabelDecoder(self.labels_, smooth, self._make_readout, movement, time_scales)
         return LatentDecoder(
             self.periods_,
-            kind == "smoothed",
+            smooth,
             self._make_readout,
             self.readout_settings,
-            self.movement_settings or MovementSettings(),
+            movement,
             self.calibration_settings or CalibrationSettings(),
             self.drift_settings,
-            tuple(self.time_scales) if context else (),
+            time_scales,
         )
 
     def _check_settings(self) -> None:
@@ -223,39 +252,14 @@ class PositionDecoder(BaseEstimator):
         for scale in self.time_scales:
             check_positive("time_scales", scale)
 
-    def _make_readout(self) -> Readout:
+    def _make_readout(self) -> Any:
         """Return an unfitted readout of the kind that `regressor` selects."""
-        check_choice("posterior", self.posterior, ("mean", "quadrature", "samples"))
-        settings: Any = self.readout_settings
-        if isinstance(self.regressor, str):
-            if self.regressor == "linear":
-                self._check_readout_settings(LinearReadoutSettings)
-                return LinearReadout(self.periods_, settings)
-            if self.regressor == "mlp":
-                self._check_readout_settings(MLPReadoutSettings)
-                return MLPReadout(self.periods_, self.posterior, self.n_samples, settings)
-            raise InputError(
-                f'regressor={self.regressor!r} is not known: give "mlp", "linear" or a regressor of scikit-learn',
-                parameter="regressor",
-            )
-        if not (hasattr(self.regressor, "fit") and hasattr(self.regressor, "predict")):
-            raise InputError(
-                f"regressor is a {type(self.regressor).__name__} without fit and predict: give an instance such as "
-                "KNeighborsRegressor()",
-                parameter="regressor",
-            )
-        self._check_readout_settings(SklearnReadoutSettings)
-        return SklearnReadout(self.regressor, self.periods_, settings)
+        chosen = (self.posterior, self.n_samples, self.readout_settings)
+        if self.labels_ is not None:
+            return make_label_readout(self.regressor, *chosen)
+        return make_readout(self.regressor, self.periods_, *chosen)
 
-    def _check_readout_settings(self, expected: type) -> None:
-        if self.readout_settings is not None and not isinstance(self.readout_settings, expected):
-            raise InputError(
-                f"readout_settings are {type(self.readout_settings).__name__}, but regressor={self.regressor!r} takes "
-                f"{expected.__name__}",
-                parameter="readout_settings",
-            )
-
-    def predict(self, latents: Latents | np.ndarray, time: np.ndarray | None = None) -> DecodedPosition:
+    def predict(self, latents: Latents | np.ndarray, time: np.ndarray | None = None) -> DecodedPosition | Any:
         """Decode the behavior.
 
         Parameters
@@ -265,6 +269,11 @@ class PositionDecoder(BaseEstimator):
             from the behavior in the fit if every bin is decoded by itself.
         time : (time,), optional
             Times of the bins of an array, seconds.
+
+        Returns
+        -------
+        DecodedPosition
+            Or a `DecodedCategory` for labels.
 
         Raises
         ------
@@ -284,6 +293,9 @@ class PositionDecoder(BaseEstimator):
         decoder = self._decoder_of(latents)
         bin_time = np.arange(len(mean), dtype=float) if known_time is None else known_time
         segment = latents.segment if isinstance(latents, Latents) else segment_index(bin_time)
+        if isinstance(decoder, LabelDecoder):
+            mass = decoder.predict(mean, cov, np.asarray(segment))
+            return DecodedCategory(bin_time, decoder.labels, mass, self.level, decoder.sets)
         posteriors, marginals = decoder.predict(mean, cov, segment, bin_time)
         lag = np.full(len(mean), np.nan) if known_time is None or not self.timed_ else known_time - decoder.readout.end
         table, points = [], []
@@ -299,7 +311,7 @@ class PositionDecoder(BaseEstimator):
             bin_time, self.level, np.stack(table, 1), _LEVELS, estimate, self.periods_, self.flat_, posterior
         )
 
-    def _decoder_of(self, latents: Latents | np.ndarray) -> LatentDecoder:
+    def _decoder_of(self, latents: Latents | np.ndarray) -> LatentDecoder | LabelDecoder:
         """Return the decoder of latents of the kind of `latents`; arrays are decoded as those of the fit."""
         kind = _kind(latents)
         if kind in self.decoders_:
@@ -338,6 +350,7 @@ class PositionDecoder(BaseEstimator):
             "features": self.n_features_in_,
             "flat": self.flat_,
             "timed": self.timed_,
+            "labels": None if self.labels_ is None else self.labels_.tolist(),
             "decoders": {kind: decoder.to_state() for kind, decoder in self.decoders_.items()},
         }
 
@@ -358,9 +371,12 @@ class PositionDecoder(BaseEstimator):
         decoder.periods_ = tuple(settings["period"])
         decoder.n_features_in_ = int(state["features"])
         decoder.flat_, decoder.timed_ = bool(state["flat"]), bool(state["timed"])
+        decoder.labels_ = None if state["labels"] is None else np.array(state["labels"])
         decoder.decoders_ = {}
         for kind, part in state["decoders"].items():
-            decoder.decoders_[kind] = decoder._make_decoder(kind).restore(part, LinearReadout if linear else MLPReadout)
+            empty = decoder._make_decoder(kind)
+            readout = (LinearReadout if linear else MLPReadout,) if isinstance(empty, LatentDecoder) else ()
+            decoder.decoders_[kind] = empty.restore(part, *readout)
         return decoder
 
 
@@ -369,21 +385,3 @@ def _kind(latents: Latents | np.ndarray) -> str:
     if not isinstance(latents, Latents):
         return "array"
     return "smoothed" if latents.smoothed else "filtered"
-
-
-def _check_smoothed(latents: Latents | np.ndarray, smoothed: Latents | None) -> None:
-    """Check that `smoothed` are smoothed latents over the same bins as filtered `latents`."""
-    if smoothed is None:
-        return
-    if not isinstance(smoothed, Latents) or not smoothed.smoothed or _kind(latents) == "smoothed":
-        raise InputError(
-            "smoothed must be the smoothed latents that belong to filtered latents: "
-            "model.transform(recording, smooth=True)",
-            parameter="smoothed",
-        )
-    if smoothed.shape != latents.shape:
-        raise InputError(
-            f"smoothed has {smoothed.shape[0]} bins and {smoothed.shape[1]} features, "
-            f"latents {latents.shape[0]} and {latents.shape[1]}: give both over the same bins, from the same model",
-            parameter="smoothed",
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Samples:
     weight : (time,)
         Weight of each usable bin: bins at rest and in movement count equally in total. Their mean is one.
     moving : (time,) bool
-        Whether the behavior moves.
+        Whether the behavior moves; False for labels.
     """
 
     mean: np.ndarray
@@ -61,12 +61,16 @@ class Samples:
         usable: np.ndarray,
         periods: Periods,
         min_blocks: int,
+        discrete: bool = False,
     ) -> Samples:
-        """Make samples of latents with behavior (time, dims) and times (time,)."""
+        """Make samples of latents with behavior (time, dims) and times (time,).
+
+        If it is discrete, behavior is the number of a label; all bins then have the same weight.
+        """
         mean, cov, _ = check_latents(latents)
         block = np.zeros(len(mean), dtype=int)
         block[usable] = blocks_of_time(time[usable], min_blocks)
-        moving = moving_bins(behavior, time, periods)
+        moving = np.zeros(len(mean), dtype=bool) if discrete else moving_bins(behavior, time, periods)
         weight = np.zeros(len(mean))
         share = moving[usable].mean()
         if 0 < share < 1:
@@ -136,9 +140,7 @@ def rolling_folds(samples: Samples, n_folds: int, first_fold_fraction: float) ->
     return folds
 
 
-def held_out_folds(
-    held_out_fits: Sequence[HeldOutFit], latents: Latents, samples: Samples, periods: Periods, min_blocks: int
-) -> list[Fold]:
+def held_out_folds(held_out_fits: Sequence[HeldOutFit], latents: Latents, samples: Samples) -> list[Fold]:
     """Return one fold for each held-out fit, fitted on the bins of its model's fit and scored on the others."""
     folds = []
     for fit in held_out_fits:
@@ -148,7 +150,8 @@ def held_out_folds(
                 parameter="held_out_fits",
             )
         matching = fit.smoothed if latents.smoothed else fit.latents
-        part = Samples.from_latents(matching, samples.behavior, samples.time, samples.usable, periods, min_blocks)
+        mean, cov, _ = check_latents(matching)
+        part = replace(samples, mean=mean, cov=cov)
         start, stop = fit.fit_interval
         inside = (part.time >= start) & (part.time <= stop)
         train, n_scored = part.usable & inside, int((part.usable & ~inside).sum())

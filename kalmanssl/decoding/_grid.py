@@ -34,12 +34,15 @@ class Axis:
     n_cells : int
     period : float or None
         Period of a circular dimension, equal to `n_cells` times `width`; `start` is then 0.
+    nominal : bool
+        Whether the cells are labels without an order; the behavior is then the number of the label.
     """
 
     start: float
     width: float
     n_cells: int
     period: float | None = None
+    nominal: bool = False
 
     @classmethod
     def from_behavior(cls, values: np.ndarray, period: float | None, n_cells: int, margin: float) -> Self:
@@ -49,6 +52,11 @@ class Axis:
         low, high = float(values.min()), float(values.max())
         extra = margin * (high - low)
         return cls(low - extra, (high - low + 2 * extra) / n_cells, n_cells)
+
+    @classmethod
+    def of_labels(cls, n_labels: int) -> Self:
+        """Make an axis with one cell for each label."""
+        return cls(-0.5, 1.0, n_labels, nominal=True)
 
     @property
     def centers(self) -> np.ndarray:

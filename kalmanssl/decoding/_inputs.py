@@ -11,7 +11,15 @@ from kalmanssl.data import Covariances, Latents
 from kalmanssl.decoding._circular import Periods
 from kalmanssl.errors import InputError
 
-__all__ = ["LatentArrays", "check_behavior", "check_latents", "check_mask", "check_periods", "usable_bins"]
+__all__ = [
+    "LatentArrays",
+    "check_behavior",
+    "check_latents",
+    "check_mask",
+    "check_periods",
+    "check_smoothed",
+    "usable_bins",
+]
 
 MIN_BINS = 10  # that a decoder is fitted on
 
@@ -91,10 +99,11 @@ def check_mask(name: str, mask: Any, n_bins: int) -> np.ndarray:
     return mask
 
 
-def usable_bins(mean: np.ndarray, behavior: np.ndarray, where: Any) -> np.ndarray:
+def usable_bins(mean: np.ndarray, behavior: np.ndarray, where: Any, labels: np.ndarray | None = None) -> np.ndarray:
     """Return which bins to fit on, (time,) bool: those inside `where` with finite latents and behavior.
 
-    Raises `InputError` if there are too few, or if the behavior is constant on them.
+    Raises `InputError` if there are too few, or if the behavior is constant on them. With `labels` the behavior is the
+    number of a label.
     """
     known = np.isfinite(behavior).all(axis=1) & np.isfinite(mean).all(axis=1)
     usable = known if where is None else known & check_mask("where", where, len(mean))
@@ -105,6 +114,12 @@ def usable_bins(mean: np.ndarray, behavior: np.ndarray, where: Any) -> np.ndarra
             parameter="position" if known.sum() < MIN_BINS else "where",
         )
     constant = np.flatnonzero(np.ptp(behavior[usable], axis=0) == 0)
+    if len(constant) and labels is not None:
+        raise InputError(
+            f"position has the label {labels.tolist()[int(behavior[usable][0, 0])]!r} only in the bins to fit on: "
+            "at least two labels are needed",
+            parameter="position",
+        )
     if len(constant):
         raise InputError(
             f"position is constant ({behavior[usable][0, constant[0]]:g}) in dimension {constant[0]}: "
@@ -112,3 +127,22 @@ def usable_bins(mean: np.ndarray, behavior: np.ndarray, where: Any) -> np.ndarra
             parameter="position",
         )
     return usable
+
+
+def check_smoothed(latents: Latents | np.ndarray, smoothed: Latents | None) -> None:
+    """Check that `smoothed` are smoothed latents over the same bins as filtered `latents`."""
+    if smoothed is None:
+        return
+    already = isinstance(latents, Latents) and latents.smoothed
+    if not isinstance(smoothed, Latents) or not smoothed.smoothed or already:
+        raise InputError(
+            "smoothed must be the smoothed latents that belong to filtered latents: "
+            "model.transform(recording, smooth=True)",
+            parameter="smoothed",
+        )
+    if smoothed.shape != latents.shape:
+        raise InputError(
+            f"smoothed has {smoothed.shape[0]} bins and {smoothed.shape[1]} features, "
+            f"latents {latents.shape[0]} and {latents.shape[1]}: give both over the same bins, from the same model",
+            parameter="smoothed",
+        )

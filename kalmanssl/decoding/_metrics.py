@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.decoding._blocks import blocks_of_time
+from kalmanssl.decoding._blocks import blocks_of_time, mean_over_blocks
+from kalmanssl.decoding._categories import DecodedCategory
+from kalmanssl.decoding._category_metrics import score_categories
 from kalmanssl.decoding._circular import wrap
 from kalmanssl.decoding._grid import group_dimensions
 from kalmanssl.decoding._inputs import check_mask
@@ -19,14 +21,16 @@ __all__ = ["calibration_curve", "score_decoding"]
 LEVELS = (0.5, 0.8, 0.95)
 
 
-def score_decoding(decoded: DecodedPosition, truth: np.ndarray, mask: np.ndarray | None = None) -> dict[str, Any]:
+def score_decoding(
+    decoded: DecodedPosition | DecodedCategory, truth: np.ndarray, mask: np.ndarray | None = None
+) -> dict[str, Any]:
     """Score decoded behavior against the true behavior.
 
     Parameters
     ----------
-    decoded : DecodedPosition
+    decoded : DecodedPosition or DecodedCategory
     truth : (time,) or (time, dims)
-        In the shape that the decoder was fitted on; bins with NaN are left out.
+        In the shape that the decoder was fitted on; bins with NaN, or with None or "" for labels, are left out.
     mask : (time,) bool, optional
         Bins to score, such as `running_bins`.
 
@@ -45,11 +49,19 @@ def score_decoding(decoded: DecodedPosition, truth: np.ndarray, mask: np.ndarray
         dimensions that are decoded jointly.
         On circular dimensions errors go the short way around and `r2` compares with the circular mean.
 
+        For labels the dict has `bins`, `labels`, `accuracy` (fraction of bins whose most probable label is right, with
+        its standard error over blocks `accuracy_error`), `balanced_accuracy` (mean over true labels), `chance_level`
+        (accuracy of the most frequent true label), `log_loss` (nats), `brier_score` (0 to 2), `coverage`,
+        `coverage_error` and `set_size` (mean number of labels) of the prediction sets by nominal level, and
+        `confusion`, a list with the counts of decoded labels for each true label.
+
     Raises
     ------
     InputError
-        If shapes differ or no bin is left.
+        If shapes differ, no bin is left, or the truth has a label that the decoder was not fitted on.
     """
+    if isinstance(decoded, DecodedCategory):
+        return score_categories(decoded, truth, mask, LEVELS)
     truth = np.asarray(truth, dtype=float)
     columns = truth.reshape(len(truth), -1)
     error = decoded.error(truth).reshape(columns.shape)
@@ -167,16 +179,9 @@ def calibration_curve(
     levels = np.append(np.linspace(0.05, 0.95, 19), 0.99) if levels is None else np.asarray(levels)
     known = np.isfinite(pit)
     inside = np.abs(2 * pit[known] - 1)[:, None] <= levels
-    block = np.arange(known.sum()) if block is None else np.unique(block[known], return_inverse=True)[1]
+    block = np.arange(known.sum()) if block is None else block[known]
     if len(inside) == 0:
-        return {
-            "nominal": levels,
-            "empirical": np.full(len(levels), np.nan),
-            "error": np.full(len(levels), np.nan),
-        }
-    empirical = inside.mean(axis=0)
-    size = np.bincount(block)
-    excess = np.stack([np.bincount(block, column) for column in (inside - empirical).T], axis=1)
-    count = len(size)
-    error = np.sqrt((excess**2).sum(axis=0) * count / max(count - 1, 1)) / size.sum()
+        unknown = np.full(len(levels), np.nan)
+        return {"nominal": levels, "empirical": unknown, "error": unknown.copy()}
+    empirical, error = mean_over_blocks(inside.astype(float), block)
     return {"nominal": levels, "empirical": empirical, "error": error}

@@ -57,7 +57,8 @@ class MLPReadoutSettings:
     dropout : float
         Probability that a hidden unit is set to zero in training, 0 to below 1.
     log_score_weight : float
-        Weight of the log-score beside the ranked probability score; it keeps some mass in the tails.
+        Weight of the log-score beside the ranked probability score; it keeps some mass in the tails. Labels have no
+        order and are trained with the log-score alone.
     uniform_fraction : float
         Fraction of the predictive mass that is distributed over all cells, 0 to below 1.
     """
@@ -410,13 +411,18 @@ def _multiply(cov: Covariances, vectors: Tensor) -> Tensor:
 def _histogram_loss(logits: Tensor, place: Tensor, grid: Grid, log_score_weight: float) -> Tensor:
     """Return the ranked probability score of each dimension plus the weighted log-score of histograms.
 
+    Labels have the log-score alone.
+
     `logits` is (networks, bins, cells); `place` (networks, bins, dims) is the behavior, in cells from the first edge.
     """
     shape = grid.shape
     cell = place.floor().long()
     flat = cell[..., 0] if len(shape) == 1 else cell[..., 0] * shape[1] + cell[..., 1]
     log_mass = torch.log_softmax(logits, dim=-1)
-    loss = -log_score_weight * log_mass.gather(-1, flat[..., None]).mean()
+    log_score = -log_mass.gather(-1, flat[..., None]).mean()
+    if any(axis.nominal for axis in grid.axes):
+        return log_score
+    loss = log_score_weight * log_score
     mass = log_mass.exp().view(*logits.shape[:-1], *shape)
     for number, axis in enumerate(grid.axes):
         part = mass if len(shape) == 1 else mass.sum(dim=-1 if number == 0 else -2)

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from kalmanssl.decoding._grid import Axis, Grid
 from kalmanssl.decoding._movement import Movement, MovementStatistics, coarsen_grid, coarsen_mass
-from kalmanssl.decoding._state_space import backward, forward
+from kalmanssl.decoding._state_space import Transition, backward, forward
 from kalmanssl.utils.validation import check_condition, check_integer
 
-__all__ = ["HeldOutMass", "MovementSettings", "choose_movement", "grid_crps", "posterior_mass"]
+__all__ = [
+    "HeldOutMass",
+    "MovementSettings",
+    "choose_movement",
+    "grid_crps",
+    "posterior_mass",
+    "vary_one_at_a_time",
+]
+
+_CONTINUOUS = ("none", "walk", "states")
+_Settings = TypeVar("_Settings", bound=Any)  # a frozen dataclass
+
+
+class MovementPrior(Protocol):
+    """What `posterior_mass` requires of a movement prior."""
+
+    def transition(self) -> Transition:
+        """Return one step of the prior."""
+        ...
+
+    def likelihood(self, mass: np.ndarray) -> np.ndarray:
+        """Return the likelihood of each cell (time, rows, columns) from the readout's distribution."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,7 +47,8 @@ class MovementSettings:
     kinds : tuple of str
         Candidates. "none": every bin is decoded by itself. "walk": a random walk in one motion state. "states": random
         walks in two motion states, at rest and in movement; with one dimension, movement has two states, one for each
-        direction.
+        direction. "chain": a Markov chain that keeps its label. Labels use "none" and "chain", other behavior all but
+        "chain".
     width_factors, powers, jumps : tuple of float
         Candidates for the settings of `Movement`.
     max_cells : int
@@ -33,10 +57,10 @@ class MovementSettings:
     n_rounds : int
         Rounds of the search, which varies one setting at a time.
     min_improvement : float
-        Relative improvement of the CRPS that a candidate must bring.
+        Relative improvement of the CRPS, or of the Brier score for labels, that a candidate must bring.
     """
 
-    kinds: tuple[str, ...] = ("none", "walk", "states")
+    kinds: tuple[str, ...] = ("none", "walk", "states", "chain")
     width_factors: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
     powers: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8)
     jumps: tuple[float, ...] = (1e-4, 1e-2, 0.1)
@@ -49,8 +73,8 @@ class MovementSettings:
         for name in ("kinds", "width_factors", "powers", "jumps"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # a saved state has a list
             check_condition(name, getattr(self, name), len(getattr(self, name)) > 0, "at least one candidate")
-        known = {"none", "walk", "states"}
-        check_condition("kinds", self.kinds, set(self.kinds) <= known, 'among "none", "walk" and "states"')
+        known = {"none", "walk", "states", "chain"}
+        check_condition("kinds", self.kinds, set(self.kinds) <= known, 'among "none", "walk", "states" and "chain"')
         for name in ("width_factors", "powers"):
             check_condition(name, getattr(self, name), min(getattr(self, name)) > 0, "positive")
         check_condition("jumps", self.jumps, 0 < min(self.jumps) <= max(self.jumps) < 1, "inside (0, 1)")
@@ -58,6 +82,13 @@ class MovementSettings:
             check_integer(name, getattr(self, name), 1)
         fine = 0 <= self.min_improvement < 1
         check_condition("min_improvement", self.min_improvement, fine, "at least 0 and below 1")
+
+    def of_behavior(self, discrete: bool) -> MovementSettings:
+        """Return the settings with the kinds that apply to labels, or to other behavior."""
+        kinds = tuple(kind for kind in self.kinds if kind in (("none", "chain") if discrete else _CONTINUOUS))
+        requirement = f"at least one of {', '.join(('none', 'chain') if discrete else _CONTINUOUS)} for this behavior"
+        check_condition("movement_settings", self.kinds, len(kinds) > 0, requirement)
+        return replace(self, kinds=kinds)
 
 
 @dataclass(frozen=True)
@@ -85,13 +116,13 @@ class HeldOutMass:
 
 
 def posterior_mass(
-    movement: Movement | None, mass: np.ndarray, start: np.ndarray, missing: np.ndarray, smooth: bool
+    movement: MovementPrior | None, mass: np.ndarray, start: np.ndarray, missing: np.ndarray, smooth: bool
 ) -> np.ndarray:
     """Return the posterior over the grid (time, *shape) from the distributions of a readout.
 
     Parameters
     ----------
-    movement : Movement or None
+    movement : MovementPrior or None
         Without a movement prior every bin is decoded by itself.
     mass : (time, *shape)
     start, missing : (time,) bool
@@ -227,23 +258,54 @@ def _search(
     best = Movement(statistics[0], middle["width_factor"], middle["power"], middle["jump"])
     if begin is not None:
         best = replace(begin, statistics=statistics[0])
-    tried: dict[tuple[float, ...], float] = {}
 
     def score(movement: Movement) -> float:
-        key = (movement.power, movement.width_factor, movement.jump)
+        return _score(movement, statistics[0].grid, statistics, held_out, smooth)
+
+    return vary_one_at_a_time(best, names, score, settings.n_rounds if begin is None else 1)
+
+
+def vary_one_at_a_time(
+    best: _Settings,
+    candidates: Mapping[str, Sequence[float]],
+    score: Callable[[_Settings], float],
+    n_rounds: int,
+) -> tuple[_Settings, float]:
+    """Search for the settings with the lowest score, varying one at a time.
+
+    Parameters
+    ----------
+    best : dataclass
+        Where the search begins.
+    candidates : dict of sequence of float
+        Candidates for each setting, by the name of the field.
+    score : callable
+    n_rounds : int
+        Largest number of rounds over all settings.
+
+    Returns
+    -------
+    best : dataclass
+    lowest : float
+        Its score.
+    """
+    tried: dict[tuple[float, ...], float] = {}
+
+    def known_score(settings: _Settings) -> float:
+        key = tuple(getattr(settings, name) for name in candidates)
         if key not in tried:
-            tried[key] = _score(movement, statistics[0].grid, statistics, held_out, smooth)
+            tried[key] = score(settings)
         return tried[key]
 
-    lowest = score(best)
-    for _ in range(settings.n_rounds if begin is None else 1):
+    lowest = known_score(best)
+    for _ in range(n_rounds):
         before = best
-        for name, values in names.items():
+        for name, values in candidates.items():
             for value in values:
-                candidate = replace(best, **{name: value})  # type: ignore[arg-type]
-                found = score(candidate)
+                candidate = replace(best, **{name: value})
+                found = known_score(candidate)
                 if found < lowest * (1 - 1e-6):
                     best, lowest = candidate, found
-        if best == before:
+        if best is before:
             break
     return best, lowest

@@ -1,0 +1,131 @@
+"""Decoded labels: the probability of every label at every bin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kalmanssl.decoding._calibration import RegionCalibration
+from kalmanssl.decoding._results import check_level
+from kalmanssl.utils.validation import check_integer
+
+if TYPE_CHECKING:
+    import xarray
+
+__all__ = ["DecodedCategory", "LabelSets", "likelier_mass"]
+
+
+@dataclass(frozen=True)
+class LabelSets:
+    """A set of labels for every bin.
+
+    Attributes
+    ----------
+    inside : xarray.DataArray of bool
+        Whether each label is in the set, with the dimensions "time" and "label".
+    size : (time,) int
+        Number of labels in the set.
+    """
+
+    inside: xarray.DataArray
+    size: np.ndarray
+
+
+@dataclass(frozen=True)
+class DecodedCategory:
+    """The probability of every label at every bin.
+
+    Attributes
+    ----------
+    time : (time,)
+        Bin centers in the recording's clock, seconds.
+    labels : (labels,)
+        All labels of the fit.
+    mass : (time, labels)
+        Probability of each label.
+    level : float
+        Nominal level of the prediction sets.
+    calibration : RegionCalibration
+        Probability mass of the prediction sets by nominal level.
+    """
+
+    time: np.ndarray
+    labels: np.ndarray
+    mass: np.ndarray
+    level: float
+    calibration: RegionCalibration
+
+    def __len__(self) -> int:
+        return len(self.mass)
+
+    def __getitem__(self, index: slice | np.ndarray) -> DecodedCategory:
+        return replace(self, time=self.time[index], mass=self.mass[index])
+
+    @property
+    def probabilities(self) -> xarray.DataArray:
+        """Probability of each label as a labeled array with the dimensions "time" and "label"."""
+        return self._labeled(self.mass)
+
+    @property
+    def most_probable(self) -> np.ndarray:
+        """Label with the largest probability, (time,)."""
+        return self.labels[self.mass.argmax(axis=1)]
+
+    def region(self, level: float | None = None) -> LabelSets:
+        """Return the prediction set of every bin: the most probable labels, as many as needed to cover at a level.
+
+        Sets contain at least one label. If the most probable label is right more often than the nominal level, they
+        therefore cover more often, too. Source: Romano, Sesia & Candès 2020, NeurIPS, "Classification with valid and
+        adaptive coverage", without randomization.
+
+        Parameters
+        ----------
+        level : float, optional
+            Inside (0, 1); by default `level` of the decoder.
+        """
+        level = self.level if level is None else level
+        check_level(level)
+        inside = likelier_mass(self.mass) <= self.calibration.mass(level)
+        return LabelSets(self._labeled(inside), inside.sum(axis=1))
+
+    def sample(self, n: int, random_state: int | np.random.Generator | None = None) -> np.ndarray:
+        """Draw labels from the probabilities of every bin. Draws of different bins are independent.
+
+        Parameters
+        ----------
+        n : int
+            Number of draws.
+        random_state : int or Generator, optional
+
+        Returns
+        -------
+        (n, time)
+        """
+        check_integer("n", n, 1)
+        rng = np.random.default_rng(random_state)
+        cumulative = np.cumsum(self.mass, axis=1, dtype=float)
+        cumulative /= cumulative[:, -1:]
+        level = rng.random((n, len(self)))
+        drawn = np.zeros(level.shape, dtype=int)
+        for column in cumulative[:, :-1].T:
+            drawn += level >= column
+        return self.labels[drawn]
+
+    def _labeled(self, values: np.ndarray) -> xarray.DataArray:
+        import xarray
+
+        return xarray.DataArray(values, {"time": self.time, "label": self.labels}, ("time", "label"))
+
+
+def likelier_mass(mass: np.ndarray) -> np.ndarray:
+    """Return for each label the probability of all labels that are likelier than it, (time, labels).
+
+    A prediction set contains the labels for which this is at most the calibrated mass.
+    """
+    order = np.argsort(-mass, axis=1, kind="stable")
+    ordered = np.take_along_axis(mass, order, axis=1).astype(float)
+    below = np.zeros(mass.shape)
+    np.put_along_axis(below, order[:, 1:], np.cumsum(ordered[:, :-1], axis=1), axis=1)
+    return below

@@ -1,0 +1,181 @@
+"""Decoder of labels from latents of one kind: temporal context, readout, Markov chain and prediction sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+
+from kalmanssl.data import Covariances
+from kalmanssl.decoding._calibration import RegionCalibration
+from kalmanssl.decoding._categories import likelier_mass
+from kalmanssl.decoding._classifier_readout import ClassifierReadout
+from kalmanssl.decoding._context import with_context
+from kalmanssl.decoding._folds import Fold, Samples
+from kalmanssl.decoding._grid import Axis, Grid
+from kalmanssl.decoding._label_chain import LabelChain, LabelStatistics, choose_chain
+from kalmanssl.decoding._mlp_readout import MLPReadout
+from kalmanssl.decoding._selection import HeldOutMass, MovementSettings, posterior_mass
+from kalmanssl.errors import InputError
+
+__all__ = ["LabelDecoder"]
+
+
+@dataclass
+class LabelDecoder:
+    """Everything that decodes labels from latents of one kind.
+
+    Attributes
+    ----------
+    labels : (labels,)
+    smooth : bool
+        Whether the latents are smoothed ones, so that later bins are used.
+    make_readout : callable
+        Returns an unfitted readout.
+    movement_settings : MovementSettings
+    time_scales : tuple of float
+        Time scales of the temporal context, seconds.
+    readout : MLPReadout or ClassifierReadout
+    chain : LabelChain
+    choice : dict
+        The kind of movement prior and the scores of all kinds.
+    sets : RegionCalibration
+        Probability mass of prediction sets by nominal level.
+    context : tuple of float
+        The time scales that are used: none if times are not known.
+    bin_size : float
+        Seconds; NaN if times are not known.
+    """
+
+    labels: np.ndarray
+    smooth: bool
+    make_readout: Callable[[], MLPReadout | ClassifierReadout]
+    movement_settings: MovementSettings
+    time_scales: tuple[float, ...]
+    readout: MLPReadout | ClassifierReadout = field(init=False)
+    chain: LabelChain = field(init=False)
+    choice: dict[str, Any] = field(default_factory=lambda: {"kind": "none", "scores": {}})
+    sets: RegionCalibration = field(default_factory=RegionCalibration.identity)
+    context: tuple[float, ...] = ()
+    bin_size: float = float("nan")
+
+    def fit(self, samples: Samples, folds: list[Fold], timed: bool, rng: np.random.Generator) -> Self:
+        """Choose the chain on the folds, calibrate on them, and fit the readout on all bins.
+
+        Without folds every bin is decoded by itself and prediction sets are not calibrated.
+        """
+        self.context = self.time_scales if timed else ()
+        self.bin_size = float(np.median(np.diff(samples.time))) if timed else float("nan")
+        self.chain = LabelChain(self._statistics(samples, samples.usable), 1.0, 1.0, 1.0)
+        if folds:
+            folds = self._complete_folds(folds)
+            held_out = [self._held_out_mass(fold, rng) for fold in folds]
+            statistics = [self._statistics(fold.samples, fold.train) for fold in folds]
+            settings = self.movement_settings if timed else replace(self.movement_settings, kinds=("none",))
+            kind, chosen, scores = choose_chain(statistics, held_out, self.smooth, settings)
+            self.choice = {"kind": kind, "scores": scores}
+            self._calibrate(folds, held_out, [replace(chosen, statistics=part) for part in statistics])
+            self.chain = replace(chosen, statistics=self.chain.statistics)
+        self.readout = self._fit_readout(samples, samples.usable, rng)
+        return self
+
+    def predict(self, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray) -> np.ndarray:
+        """Return the probability of each label, (time, labels).
+
+        Bins with latents that are not finite are predicted from the bins around them.
+        """
+        mass, missing = self._readout_mass(self.readout, mean, cov, segment)
+        return posterior_mass(self.chain, mass, np.append(True, np.diff(segment) != 0), missing, self.smooth)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return everything from which `restore` makes this decoder again."""
+        return {
+            "readout": self.readout.to_state(),
+            "chain": self.chain.to_state(),
+            "choice": self.choice,
+            "sets": self.sets.calibrated_levels,
+            "context": list(self.context),
+            "bin_size": self.bin_size,
+        }
+
+    def restore(self, state: dict[str, Any]) -> Self:
+        """Restore what `to_state` returned."""
+        self.readout = MLPReadout.from_state(state["readout"])
+        self.chain = LabelChain.from_state(state["chain"])
+        self.choice = dict(state["choice"])
+        self.sets = RegionCalibration(np.asarray(state["sets"], dtype=float))
+        self.context = tuple(state["context"])
+        self.bin_size = float(state["bin_size"])
+        return self
+
+    def _complete_folds(self, folds: list[Fold]) -> list[Fold]:
+        """Return the folds whose training part has all labels; the others could not decode the missing ones."""
+        missing = [np.setdiff1d(np.arange(len(self.labels)), fold.samples.behavior[fold.train, 0]) for fold in folds]
+        complete = [fold for fold, labels in zip(folds, missing, strict=True) if len(labels) == 0]
+        if not complete:
+            label = self.labels.tolist()[int(missing[-1][0])]
+            raise InputError(
+                f"position has the label {label!r} in no training part of the held-out folds: leave it out, or "
+                "decode without calibration (calibrate=False)",
+                parameter="position",
+            )
+        return complete
+
+    def _statistics(self, samples: Samples, train: np.ndarray) -> LabelStatistics:
+        follows = np.zeros(len(train), dtype=bool)
+        follows[1:] = train[1:] & train[:-1] & (np.diff(samples.segment) == 0)
+        codes = samples.behavior[train, 0].astype(int)
+        return LabelStatistics.from_codes(codes, follows[train], len(self.labels))
+
+    def _features(self, mean: np.ndarray, segment: np.ndarray) -> np.ndarray:
+        if not self.context:
+            return mean
+        return with_context(mean, segment, self.bin_size, self.context, causal=not self.smooth)
+
+    def _fit_readout(
+        self, samples: Samples, train: np.ndarray, rng: np.random.Generator
+    ) -> MLPReadout | ClassifierReadout:
+        features = self._features(samples.mean, samples.segment)[train]
+        readout = self.make_readout()
+        if isinstance(readout, ClassifierReadout):
+            return readout.fit(features, samples.behavior[train, 0].astype(int), len(self.labels))
+        cov = None if samples.cov is None or self.context else samples.cov[train]
+        grids = [Grid((Axis.of_labels(len(self.labels)),))]
+        return readout.fit(features, cov, samples.behavior[train], rng, None, grids, samples.mean.shape[1])
+
+    def _readout_mass(
+        self,
+        readout: MLPReadout | ClassifierReadout,
+        mean: np.ndarray,
+        cov: Covariances | None,
+        segment: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probability of each label from a readout, and which bins are missing."""
+        missing = ~np.isfinite(mean).all(axis=1)
+        features = self._features(mean, segment)
+        if missing.any():
+            features = np.where(missing[:, None], 0.0, features)
+        if isinstance(readout, ClassifierReadout):
+            return readout.predict_mass(features), missing
+        return readout.predict_mass(features, None if self.context else cov)[0], missing
+
+    def _held_out_mass(self, fold: Fold, rng: np.random.Generator) -> HeldOutMass:
+        s, test = fold.samples, fold.test
+        readout = self._fit_readout(s, fold.train, rng)
+        cov = None if s.cov is None else s.cov[test]
+        start = np.append(True, (np.diff(s.segment[test]) != 0) | (np.diff(np.flatnonzero(test)) > 1))
+        mass, missing = self._readout_mass(readout, s.mean[test], cov, np.cumsum(start))
+        used = np.flatnonzero(test)[fold.scored]
+        return HeldOutMass(mass, start, missing, fold.scored, s.behavior[used], s.weight[used])
+
+    def _calibrate(self, folds: list[Fold], held_out: list[HeldOutMass], chains: list[LabelChain]) -> None:
+        """Learn the mass that prediction sets must have in order to cover at their nominal level."""
+        levels, blocks = [], []
+        for fold, part, chain in zip(folds, held_out, chains, strict=True):
+            posterior = posterior_mass(chain, part.mass, part.start, part.missing, self.smooth)[part.scored]
+            codes = part.truth[:, 0].astype(int)
+            levels.append(likelier_mass(posterior)[np.arange(len(codes)), codes])
+            blocks.append(fold.samples.block[np.flatnonzero(fold.test)[fold.scored]])
+        self.sets = RegionCalibration.fit(np.concatenate(levels), np.concatenate(blocks))

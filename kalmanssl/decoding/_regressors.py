@@ -1,0 +1,72 @@
+"""Make the readout that the argument `regressor` of `PositionDecoder` selects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kalmanssl.decoding._circular import Periods
+from kalmanssl.decoding._classifier_readout import ClassifierReadout
+from kalmanssl.decoding._linear_readout import LinearReadout, LinearReadoutSettings
+from kalmanssl.decoding._mlp_readout import MLPReadout, MLPReadoutSettings
+from kalmanssl.decoding._readout import Readout
+from kalmanssl.decoding._sklearn_readout import SklearnReadout, SklearnReadoutSettings
+from kalmanssl.errors import InputError
+from kalmanssl.utils.validation import check_choice
+
+__all__ = ["ReadoutSettings", "make_label_readout", "make_readout"]
+
+ReadoutSettings = MLPReadoutSettings | LinearReadoutSettings | SklearnReadoutSettings
+
+
+def make_readout(regressor: Any, periods: Periods, posterior: str, n_samples: int, settings: Any) -> Readout:
+    """Return an unfitted readout of numbers."""
+    check_choice("posterior", posterior, ("mean", "quadrature", "samples"))
+    if isinstance(regressor, str):
+        if regressor == "linear":
+            _check_settings(regressor, settings, LinearReadoutSettings)
+            return LinearReadout(periods, settings)
+        if regressor == "mlp":
+            _check_settings(regressor, settings, MLPReadoutSettings)
+            return MLPReadout(periods, posterior, n_samples, settings)
+        raise InputError(
+            f'regressor={regressor!r} is not known: give "mlp", "linear" or a regressor of scikit-learn',
+            parameter="regressor",
+        )
+    if not (hasattr(regressor, "fit") and hasattr(regressor, "predict")):
+        raise InputError(
+            f"regressor is a {type(regressor).__name__} without fit and predict: give an instance such as "
+            "KNeighborsRegressor()",
+            parameter="regressor",
+        )
+    _check_settings(regressor, settings, SklearnReadoutSettings)
+    return SklearnReadout(regressor, periods, settings)
+
+
+def make_label_readout(regressor: Any, posterior: str, n_samples: int, settings: Any) -> MLPReadout | ClassifierReadout:
+    """Return an unfitted readout of labels."""
+    if isinstance(regressor, str) and regressor == "mlp":
+        check_choice("posterior", posterior, ("mean", "samples"))  # quadrature needs an order of the labels
+        _check_settings(regressor, settings, MLPReadoutSettings)
+        return MLPReadout((None,), posterior, n_samples, settings)
+    if isinstance(regressor, str) or not (hasattr(regressor, "fit") and hasattr(regressor, "predict_proba")):
+        shown = repr(regressor) if isinstance(regressor, str) else type(regressor).__name__
+        raise InputError(
+            f'regressor={shown} cannot decode labels: give "mlp", or a classifier with predict_proba such as '
+            "LogisticRegression()",
+            parameter="regressor",
+        )
+    if settings is not None:
+        raise InputError(
+            f"readout_settings are {type(settings).__name__}, but a classifier takes none: set the parameters of "
+            "the classifier",
+            parameter="readout_settings",
+        )
+    return ClassifierReadout(regressor)
+
+
+def _check_settings(regressor: Any, settings: Any, expected: type) -> None:
+    if settings is not None and not isinstance(settings, expected):
+        raise InputError(
+            f"readout_settings are {type(settings).__name__}, but regressor={regressor!r} takes {expected.__name__}",
+            parameter="readout_settings",
+        )
