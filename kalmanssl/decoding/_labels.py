@@ -10,7 +10,7 @@ from kalmanssl.errors import InputError
 
 __all__ = ["encode_labels", "find_labels", "is_discrete", "present_labels"]
 
-_KINDS = {bool: "bool", np.bool_: "bool", str: "text", np.str_: "text", bytes: "bytes"}
+_KINDS = {bool: "bool", np.bool_: "bool", str: "text", np.str_: "text"}
 
 
 def is_discrete(position: Any, discrete: bool | None) -> bool:
@@ -62,6 +62,10 @@ def find_labels(position: Any, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
             f"position mixes labels of the types {' and '.join(sorted(kinds))}: convert them to one type, such as text",
             parameter="position",
         )
+    if not kinds <= {"bool", "text", "number"}:
+        raise InputError(
+            f"position has labels of the type {kinds.pop()}: convert them to text or to numbers", parameter="position"
+        )
     distinct = set(known)
     categories = getattr(getattr(position, "dtype", position), "categories", None)
     ordered = sorted(distinct) if categories is None else [value for value in categories if value in distinct]
@@ -90,7 +94,7 @@ def encode_labels(name: str, values: Any, labels: np.ndarray) -> np.ndarray:
     """
     number: dict[Any, int] = {label: index for index, label in enumerate(labels.tolist())}
     codes = np.full(len(values), np.nan)
-    kind = _kind(labels[0])
+    kind = _kind(labels.tolist()[0])
     for index, value in enumerate(_as_objects(name, values)):
         if _is_missing(value):
             continue

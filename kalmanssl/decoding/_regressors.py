@@ -48,7 +48,8 @@ def make_label_readout(regressor: Any, posterior: str, n_samples: int, settings:
         check_choice("posterior", posterior, ("mean", "samples"))  # quadrature needs an order of the labels
         _check_settings(regressor, settings, MLPReadoutSettings)
         return MLPReadout((None,), posterior, n_samples, settings)
-    if isinstance(regressor, str) or not (hasattr(regressor, "fit") and hasattr(regressor, "predict_proba")):
+    usable = hasattr(regressor, "fit") and hasattr(regressor, "predict_proba")
+    if isinstance(regressor, str | type) or not usable:
         shown = repr(regressor) if isinstance(regressor, str) else type(regressor).__name__
         raise InputError(
             f'regressor={shown} cannot decode labels: give "mlp", or a classifier with predict_proba such as '
