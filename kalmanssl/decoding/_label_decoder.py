@@ -39,8 +39,8 @@ class LabelDecoder:
         Time scales of the temporal context, seconds.
     readout : MLPReadout or ClassifierReadout
     chain : LabelChain
-    choice : dict
-        The kind of movement prior and the scores of all kinds.
+    choices : list of dict
+        One dict: the kind of movement prior and the scores of all kinds.
     sets : RegionCalibration
         Probability mass of prediction sets by nominal level.
     context : tuple of float
@@ -56,7 +56,7 @@ class LabelDecoder:
     time_scales: tuple[float, ...]
     readout: MLPReadout | ClassifierReadout = field(init=False)
     chain: LabelChain = field(init=False)
-    choice: dict[str, Any] = field(default_factory=lambda: {"kind": "none", "scores": {}})
+    choices: list[dict[str, Any]] = field(default_factory=lambda: [{"kind": "none", "scores": {}}])
     sets: RegionCalibration = field(default_factory=RegionCalibration.identity)
     context: tuple[float, ...] = ()
     bin_size: float = float("nan")
@@ -75,7 +75,7 @@ class LabelDecoder:
             statistics = [self._statistics(fold.samples, fold.train) for fold in folds]
             settings = self.movement_settings if timed else replace(self.movement_settings, kinds=("none",))
             kind, chosen, scores = choose_chain(statistics, held_out, self.smooth, settings)
-            self.choice = {"kind": kind, "scores": scores}
+            self.choices = [{"kind": kind, "scores": scores}]
             self._calibrate(folds, held_out, [replace(chosen, statistics=part) for part in statistics])
             self.chain = replace(chosen, statistics=self.chain.statistics)
         self.readout = self._fit_readout(samples, samples.usable, rng)
@@ -94,7 +94,7 @@ class LabelDecoder:
         return {
             "readout": self.readout.to_state(),
             "chain": self.chain.to_state(),
-            "choice": self.choice,
+            "choices": self.choices,
             "sets": self.sets.calibrated_levels,
             "context": list(self.context),
             "bin_size": self.bin_size,
@@ -104,7 +104,7 @@ class LabelDecoder:
         """Restore what `to_state` returned."""
         self.readout = MLPReadout.from_state(state["readout"])
         self.chain = LabelChain.from_state(state["chain"])
-        self.choice = dict(state["choice"])
+        self.choices = list(state["choices"])
         self.sets = RegionCalibration(np.asarray(state["sets"], dtype=float))
         self.context = tuple(state["context"])
         self.bin_size = float(state["bin_size"])

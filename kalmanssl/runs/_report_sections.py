@@ -124,7 +124,12 @@ def movement_rule(run: Run, smoothed: bool) -> str:
     kinds = [choice["kind"] for choice in decoder.choices]
     if all(kind == "none" for kind in kinds):
         return "Every bin is decoded by itself: on held-out bins, a movement prior did not reduce the error."
-    names = {"walk": "a random walk", "states": "random walks at rest and in movement", "none": "none"}
+    names = {
+        "walk": "a random walk",
+        "states": "random walks at rest and in movement",
+        "chain": "a Markov chain of the labels",
+        "none": "none",
+    }
     priors = " and ".join(dict.fromkeys(names[kind] for kind in kinds))
     passes = "from all bins of a segment" if decoder.smooth else "from the bin and those before it"
     return f"The movement prior ({priors}) was chosen on held-out bins; each bin is decoded {passes}."
