@@ -29,6 +29,8 @@ LEVELS = (0.5, 0.8, 0.95)
 # depend on how well the networks are trained, use this one.
 QUICK_MLP = MLPReadoutSettings(n_steps=120, dropout=0.1)
 NO_MOVEMENT = MovementSettings(kinds=("none",))
+ONE_WALK = MovementSettings(kinds=("walk",), width_factors=(1.0,), powers=(0.2,), jumps=(0.01,))
+QUICK_CALIBRATION = CalibrationSettings(max_bins=500, noise_grid=(0.0, 0.5, 1.0, 2.0), refinement_grid=(1.0,))
 
 
 def quick(regressor):
@@ -109,8 +111,10 @@ def test_intervals_widen_with_time_if_the_code_does_a_random_walk():
         mean, position = simulate(rng, 6000, noise=0.1)
         position += 0.02 * np.cumsum(rng.normal(size=6000))
         time = 0.1 * np.arange(6000)
-        decoder = PositionDecoder(regressor="linear", movement_settings=NO_MOVEMENT)
-        decoder.fit(mean[:4000], position[:4000], time=time[:4000])
+        settings = CalibrationSettings(max_bins=1000)
+        decoder = PositionDecoder(regressor="linear", movement_settings=NO_MOVEMENT, calibration_settings=settings).fit(
+            mean[:4000], position[:4000], time=time[:4000]
+        )
         share, _ = coverages(decoder, mean[4000:], position[4000:], time[4000:])
         found.append(share)
         lower, upper = decoder.predict(mean[4000:], time[4000:]).interval(0.8)
@@ -162,8 +166,13 @@ def test_circular_behavior_is_decoded_modulo_its_period(regressor):
     rng = np.random.default_rng(9)
     angle = rng.uniform(0, 360, size=2500)
     mean = np.stack([np.cos(np.radians(angle)), np.sin(np.radians(angle))], 1) + 0.1 * rng.normal(size=(2500, 2))
-    decoder = PositionDecoder(regressor=regressor, period=360.0, random_state=0, readout_settings=quick(regressor))
-    decoder.fit(mean[:1500], angle[:1500])
+    decoder = PositionDecoder(
+        regressor=regressor,
+        period=360.0,
+        random_state=0,
+        readout_settings=quick(regressor),
+        calibration_settings=QUICK_CALIBRATION,
+    ).fit(mean[:1500], angle[:1500])
     decoded = decoder.predict(mean[1500:])
     assert ((decoded.mean >= 0) & (decoded.mean < 360)).all()
     assert (decoded.upper - decoded.lower <= 360).all()
@@ -198,7 +207,7 @@ def test_filtered_and_smoothed_latents_are_each_decoded_by_their_own_readout_and
     mean, position = simulate(rng, 1500, noise=0.05)
     lagging = mean + 0.5 * np.roll(mean, 1, axis=0)  # filtered latents depend on earlier ones
     filtered, smoothed = as_latents(lagging), replace(as_latents(mean), smoothed=True)
-    decoder = PositionDecoder(regressor="linear", movement_settings=NO_MOVEMENT)
+    decoder = PositionDecoder(regressor="linear", movement_settings=NO_MOVEMENT, calibration_settings=QUICK_CALIBRATION)
     both = clone(decoder).fit(filtered, position, smoothed=smoothed)
     for latents in (filtered, smoothed):
         alone = clone(decoder).fit(latents, position)
@@ -241,7 +250,10 @@ def test_fit_changes_neither_its_arguments_nor_the_global_random_state():
     mean, position = simulate(rng, 300)
     kept = mean.copy(), position.copy()
     before = np.random.get_state()[1].copy()  # noqa: NPY002
-    PositionDecoder(regressor="linear", period=2.0).fit(mean[:150], position[:150], time=np.arange(150.0))
+    decoder = PositionDecoder(
+        regressor="linear", period=2.0, movement_settings=ONE_WALK, calibration_settings=QUICK_CALIBRATION
+    )
+    decoder.fit(mean, position, time=np.arange(300.0))
     np.testing.assert_array_equal(mean, kept[0])
     np.testing.assert_array_equal(position, kept[1])
     np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
@@ -260,6 +272,7 @@ def test_a_saved_state_makes_the_same_decoder(regressor):
         readout_settings=readout_settings,
         calibration_settings=CalibrationSettings(n_folds=2, noise_grid=(0.0, 1.0)),
         drift_settings=DriftSettings(n_neighbors=5),
+        movement_settings=ONE_WALK,
         random_state=3,
     )
     decoder.fit(latents, np.stack([position, position], axis=1))
