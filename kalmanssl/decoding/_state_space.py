@@ -10,10 +10,14 @@ cost of a step is linear in the number of cells times the length of an axis.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-import numba as nb
 import numpy as np
+
+from kalmanssl.kalman.kernels import cached_njit, has_compiler
 
 __all__ = ["Transition", "backward", "forward", "forward_step"]
 
@@ -58,7 +62,7 @@ def forward(likelihood: np.ndarray, start: np.ndarray, transition: Transition) -
     """
     t = transition
     rows = np.ascontiguousarray(t.along_rows.swapaxes(1, 2))
-    return _forward(likelihood, start, t.prior, rows, t.along_columns, t.before, t.after, t.switching, t.jump)
+    return _compile(_forward)(likelihood, start, t.prior, rows, t.along_columns, t.before, t.after, t.switching, t.jump)
 
 
 def forward_step(belief: np.ndarray | None, likelihood: np.ndarray, transition: Transition) -> np.ndarray:
@@ -81,12 +85,17 @@ def backward(filtered: np.ndarray, likelihood: np.ndarray, start: np.ndarray, tr
     """Return the smoothed distribution of every bin, as `forward`, from the filtered ones."""
     t = transition
     columns = np.ascontiguousarray(t.along_columns.swapaxes(1, 2))
-    return _backward(
+    return _compile(_backward)(
         filtered, likelihood, start, t.prior, t.along_rows, columns, t.before, t.after, t.switching, t.jump
     )
 
 
-@nb.njit(cache=True, fastmath=True)
+@cache
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function when it is first needed; without a compiler it runs as it is."""
+    return cached_njit(function) if has_compiler() else function
+
+
 def _forward(likelihood, start, prior, rows, columns, before, after, switching, jump):  # type: ignore[no-untyped-def]
     states = len(prior)
     result = np.empty((len(likelihood), *prior.shape), dtype=np.float32)
@@ -114,7 +123,6 @@ def _forward(likelihood, start, prior, rows, columns, before, after, switching, 
     return result
 
 
-@nb.njit(cache=True, fastmath=True)
 def _backward(filtered, likelihood, start, prior, rows, columns, before, after, switching, jump):  # type: ignore[no-untyped-def]
     states = len(prior)
     result = np.empty_like(filtered)
