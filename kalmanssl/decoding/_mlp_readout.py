@@ -20,7 +20,8 @@ from torch import Tensor
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding._circular import Periods
-from kalmanssl.decoding._grid import Axis, Grid, group_dimensions
+from kalmanssl.decoding._grid import Grid, group_dimensions
+from kalmanssl.decoding._histogram_loss import histogram_loss, histogram_mean
 from kalmanssl.decoding._predictive import Predictive
 from kalmanssl.utils.validation import check_condition, check_integer, check_positive
 
@@ -213,7 +214,7 @@ class MLPReadout:
             logits = self._logits(x, generator).split([grid.size for grid in self.grids], dim=-1)
             loss = sum(
                 (
-                    _histogram_loss(part, at, grid, s.log_score_weight)
+                    histogram_loss(part, at, grid, s.log_score_weight)
                     for part, at, grid in zip(logits, place, self.grids, strict=True)
                 ),
                 torch.zeros(()),
@@ -307,7 +308,7 @@ class MLPReadout:
         for number, grid in enumerate(self.grids):
             here = x.clone().requires_grad_()
             center = self._mass(here)[number]
-            locations = [_location(center, grid, axis).sum() for axis in range(len(grid.axes))]
+            locations = [histogram_mean(center, grid, axis).sum() for axis in range(len(grid.axes))]
             gradients = [torch.autograd.grad(value, here, retain_graph=True)[0] for value in locations]
             with torch.inference_mode():
                 center = center.detach()
@@ -381,19 +382,6 @@ class _Batches:
         return batch, [place[picked] for place in self.place]
 
 
-def _location(mass: Tensor, grid: Grid, axis: int) -> Tensor:
-    """Return the mean of histograms (rows, cells) along an axis, in cells; the circular mean on a circular one."""
-    mass = mass.view(-1, *grid.shape)
-    others = [1 + other for other in range(len(grid.axes)) if other != axis]
-    mass = mass.sum(dim=others) if others else mass
-    n_cells = grid.axes[axis].n_cells
-    cell = torch.arange(n_cells) + 0.5
-    if grid.axes[axis].period is None:
-        return mass @ cell
-    angle = 2 * math.pi * cell / n_cells
-    return torch.atan2(mass @ torch.sin(angle), mass @ torch.cos(angle)) * n_cells / (2 * math.pi)
-
-
 def _multiply(cov: Covariances, vectors: Tensor) -> Tensor:
     """Multiply the covariance of every bin with its vector (rows, state)."""
     table = torch.as_tensor(cov.table, dtype=torch.float32)
@@ -406,41 +394,6 @@ def _multiply(cov: Covariances, vectors: Tensor) -> Tensor:
         rows = torch.as_tensor(np.flatnonzero(cov.index == which))
         product[rows] = vectors[rows] @ table[which]
     return product
-
-
-def _histogram_loss(logits: Tensor, place: Tensor, grid: Grid, log_score_weight: float) -> Tensor:
-    """Return the ranked probability score of each dimension plus the weighted log-score of histograms.
-
-    Labels have the log-score alone.
-
-    `logits` is (networks, bins, cells); `place` (networks, bins, dims) is the behavior, in cells from the first edge.
-    """
-    shape = grid.shape
-    cell = place.floor().long()
-    flat = cell[..., 0] if len(shape) == 1 else cell[..., 0] * shape[1] + cell[..., 1]
-    log_mass = torch.log_softmax(logits, dim=-1)
-    log_score = -log_mass.gather(-1, flat[..., None]).mean()
-    if any(axis.nominal for axis in grid.axes):
-        return log_score
-    loss = log_score_weight * log_score
-    mass = log_mass.exp().view(*logits.shape[:-1], *shape)
-    for number, axis in enumerate(grid.axes):
-        part = mass if len(shape) == 1 else mass.sum(dim=-1 if number == 0 else -2)
-        loss = loss + _ranked_probability_score(part, place[..., number], axis)
-    return loss
-
-
-def _ranked_probability_score(mass: Tensor, at: Tensor, axis: Axis) -> Tensor:
-    """Return the mean score of histograms (..., cells) at `at` (...), scaled to the size of the log-score."""
-    n_cells = axis.n_cells
-    if axis.period is not None:
-        # A circle has no first cell: start it opposite the truth, in every bin.
-        cut = at.floor().long()[..., None] - n_cells // 2
-        mass = mass.gather(-1, (torch.arange(n_cells) + cut) % n_cells)
-        at = at - cut[..., 0]
-    below = torch.cumsum(mass, dim=-1) - mass / 2
-    right = torch.arange(n_cells) + 1.0
-    return 20 / n_cells * ((below - (right - at[..., None]).clamp(0, 1)) ** 2).sum(dim=-1).mean()
 
 
 @contextmanager
