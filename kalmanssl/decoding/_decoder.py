@@ -296,7 +296,9 @@ class PositionDecoder(BaseEstimator):
         if isinstance(decoder, LabelDecoder):
             mass = decoder.predict(mean, cov, np.asarray(segment))
             return DecodedCategory(bin_time, decoder.labels, mass, self.level, decoder.sets)
-        posteriors, marginals = decoder.predict(mean, cov, segment, bin_time)
+        # Bins of unknown time are consecutive, and as old as the end of the fit.
+        drift_time = np.full(len(mean), decoder.readout.end) if known_time is None else known_time
+        posteriors, marginals = decoder.predict(mean, cov, segment, drift_time)
         lag = np.full(len(mean), np.nan) if known_time is None or not self.timed_ else known_time - decoder.readout.end
         table, points = [], []
         for calibration, predictive in zip(decoder.calibrations, marginals, strict=True):

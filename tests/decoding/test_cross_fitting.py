@@ -11,7 +11,7 @@ import kalmanssl as ks
 from kalmanssl import KalmanSSL, PositionDecoder, cross_fit
 from kalmanssl.data import Covariances, running_bins
 from kalmanssl.datasets import place_cells
-from kalmanssl.decoding import DriftSettings, HeldOutFit, MovementSettings
+from kalmanssl.decoding import CalibrationSettings, DriftSettings, HeldOutFit, MovementSettings
 from kalmanssl.errors import InputError
 
 NO_MOVEMENT = MovementSettings(kinds=("none",))
@@ -91,7 +91,12 @@ def test_filtered_and_smoothed_latents_have_their_own_decoders_and_held_out_fits
     position = recording.behavior["position"]
 
     def fit(target, **options):
-        decoder = PositionDecoder(regressor="linear", movement_settings=NO_MOVEMENT, drift_settings=NO_DRIFT)
+        decoder = PositionDecoder(
+            regressor="linear",
+            movement_settings=NO_MOVEMENT,
+            drift_settings=NO_DRIFT,
+            calibration_settings=CalibrationSettings(max_bins=500, noise_grid=(0.0, 1.0)),
+        )
         return decoder.fit(target, position, where=where, **options)
 
     both = fit(latents, smoothed=smoothed, held_out_fits=held_out_fits)

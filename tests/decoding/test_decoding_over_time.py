@@ -10,7 +10,7 @@ from kalmanssl.decoding import CalibrationSettings, MLPReadoutSettings, Movement
 from kalmanssl.decoding._circular import wrap
 
 QUICK_MLP = MLPReadoutSettings(n_cells=48, n_cells_joint=16, n_networks=2, hidden=32, n_steps=150)
-QUICK_CALIBRATION = CalibrationSettings(n_folds=2, max_bins=400)
+QUICK_CALIBRATION = CalibrationSettings(n_folds=2, max_bins=400, noise_grid=(0.0, 1.0), refinement_grid=(1.0,))
 BIN = 0.05
 
 
@@ -138,14 +138,15 @@ def test_velocities_that_return_to_zero_are_decoded_at_least_as_well_with_a_walk
 
 def test_filtered_latents_are_decoded_causally_and_smoothed_ones_are_not():
     rng = np.random.default_rng(4)
-    truth = reflecting_walk(rng, 1000)
-    mean = np.stack([truth, 1 - truth], axis=1) + 0.3 * rng.normal(size=(1000, 2))
+    truth = reflecting_walk(rng, 800)
+    mean = np.stack([truth, 1 - truth], axis=1) + 0.3 * rng.normal(size=(800, 2))
     filtered, smoothed = as_latents(mean), as_latents(mean, smoothed=True)
     changed = mean.copy()
-    changed[600:] = rng.normal(size=(400, 2))
+    changed[600:] = rng.normal(size=(200, 2))
     for regressor in ("linear", "mlp"):
         for kind in ("none", "walk", "states"):
-            fitted = decoder(regressor, movement_settings=kinds(kind)).fit(filtered, truth, smoothed=smoothed)
+            one = MovementSettings(kinds=(kind,), width_factors=(1.0,), powers=(0.4,), jumps=(1e-3,))
+            fitted = decoder(regressor, movement_settings=one).fit(filtered, truth, smoothed=smoothed)
             before, after = (fitted.predict(as_latents(m)) for m in (mean, changed))
             np.testing.assert_array_equal(before.table[:600], after.table[:600])
             np.testing.assert_array_equal(before.mean[:600], after.mean[:600])
