@@ -70,7 +70,9 @@ class Samples:
         mean, cov, _ = check_latents(latents)
         block = np.zeros(len(mean), dtype=int)
         block[usable] = blocks_of_time(time[usable], min_blocks)
-        moving = np.zeros(len(mean), dtype=bool) if discrete else moving_bins(behavior, time, periods)
+        moving = np.zeros(len(mean), dtype=bool)
+        if not discrete:
+            moving[usable] = moving_bins(behavior[usable], time[usable], periods)
         weight = np.zeros(len(mean))
         share = moving[usable].mean()
         if 0 < share < 1:
@@ -82,24 +84,18 @@ class Samples:
 
 
 def moving_bins(behavior: np.ndarray, time: np.ndarray, periods: Periods) -> np.ndarray:
-    """Return in which bins a behavior (time, dims) moves, (time,) bool; False where it is unknown.
+    """Return in which bins a known behavior (time, dims) moves, (time,) bool.
 
     Speed is the root mean square over the dimensions, each in units of its standard deviation. The threshold is that of
     `kalmanssl.data.running_threshold`.
     """
     columns = []
     for column, period in zip(behavior.T, periods, strict=True):
-        known = np.isfinite(column)
-        values = column.copy()
-        if period is not None:
-            values[known] = np.unwrap(values[known], period=period)
-        scale = period if period is not None else float(np.std(values[known]))
+        values = column if period is None else np.unwrap(column, period=period)
+        scale = float(np.std(values)) if period is None else period
         columns.append(values / scale if scale > 0 else values)
-    unwrapped = np.stack(columns, axis=1)
-    known = np.isfinite(unwrapped).all(axis=1)
-    if known.sum() < MIN_BINS:
-        return np.zeros(len(time), dtype=bool)
-    return np.nan_to_num(speed(unwrapped, time)) > running_threshold(unwrapped, time)
+    scaled = np.stack(columns, axis=1)
+    return np.nan_to_num(speed(scaled, time)) > running_threshold(scaled, time)
 
 
 @dataclass(frozen=True)
