@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kalmanssl.decoding._calibration import RegionCalibration
+from kalmanssl.decoding._posterior import likelier_mass
 from kalmanssl.decoding._results import check_level
 from kalmanssl.utils.validation import check_integer
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["DecodedCategory", "LabelSets", "likelier_mass"]
+__all__ = ["DecodedCategory", "LabelSets"]
 
 
 @dataclass(frozen=True)
@@ -117,15 +118,3 @@ class DecodedCategory:
         import xarray
 
         return xarray.DataArray(values, {"time": self.time, "label": self.labels}, ("time", "label"))
-
-
-def likelier_mass(mass: np.ndarray) -> np.ndarray:
-    """Return for each label the probability of all labels that are likelier than it, (time, labels).
-
-    A prediction set contains the labels for which this is at most the calibrated mass.
-    """
-    order = np.argsort(-mass, axis=1, kind="stable")
-    ordered = np.take_along_axis(mass, order, axis=1).astype(float)
-    below = np.zeros(mass.shape)
-    np.put_along_axis(below, order[:, 1:], np.cumsum(ordered[:, :-1], axis=1), axis=1)
-    return below

@@ -13,7 +13,7 @@ from kalmanssl.decoding._circular import Periods
 from kalmanssl.decoding._cross_fitting import HeldOutFit
 from kalmanssl.decoding._inputs import MIN_BINS, check_latents
 from kalmanssl.errors import InputError
-from kalmanssl.utils.segments import segment_index
+from kalmanssl.utils.segments import segment_index, segment_starts
 
 __all__ = ["Fold", "Samples", "held_out_folds", "rolling_folds"]
 
@@ -51,6 +51,10 @@ class Samples:
     block: np.ndarray
     weight: np.ndarray
     moving: np.ndarray
+
+    def follows(self, picked: np.ndarray) -> np.ndarray:
+        """Return which bins follow another bin of `picked` without a gap and are picked themselves, (time,) bool."""
+        return picked & np.append(False, picked[:-1]) & ~segment_starts(self.segment)
 
     @classmethod
     def from_latents(
@@ -117,6 +121,17 @@ class Fold:
     def scored(self) -> np.ndarray:
         """Which of the decoded bins are scored, (decoded bins,) bool."""
         return self.samples.usable[self.test]
+
+    @property
+    def scored_bins(self) -> np.ndarray:
+        """Indices of the scored bins in `samples`."""
+        return np.flatnonzero(self.test & self.samples.usable)
+
+    @property
+    def start(self) -> np.ndarray:
+        """Which of the decoded bins do not follow the one before without a gap, (decoded bins,) bool."""
+        jumps = np.diff(np.flatnonzero(self.test)) > 1
+        return segment_starts(self.samples.segment[self.test]) | np.append(True, jumps)
 
     @property
     def lag(self) -> np.ndarray:

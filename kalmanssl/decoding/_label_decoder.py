@@ -10,15 +10,16 @@ import numpy as np
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding._calibration import RegionCalibration
-from kalmanssl.decoding._categories import likelier_mass
 from kalmanssl.decoding._classifier_readout import ClassifierReadout
 from kalmanssl.decoding._context import with_context
 from kalmanssl.decoding._folds import Fold, Samples
 from kalmanssl.decoding._grid import Axis, Grid
 from kalmanssl.decoding._label_chain import LabelChain, LabelStatistics, choose_chain
 from kalmanssl.decoding._mlp_readout import MLPReadout
+from kalmanssl.decoding._posterior import likelier_mass
 from kalmanssl.decoding._selection import HeldOutMass, MovementSettings, posterior_mass
 from kalmanssl.errors import InputError
+from kalmanssl.utils.segments import segment_starts
 
 __all__ = ["LabelDecoder"]
 
@@ -87,7 +88,7 @@ class LabelDecoder:
         Bins with latents that are not finite are predicted from the bins around them.
         """
         mass, missing = self._readout_mass(self.readout, mean, cov, segment)
-        return posterior_mass(self.chain, mass, np.append(True, np.diff(segment) != 0), missing, self.smooth)
+        return posterior_mass(self.chain, mass, segment_starts(segment), missing, self.smooth)
 
     def to_state(self) -> dict[str, Any]:
         """Return everything from which `restore` makes this decoder again."""
@@ -124,14 +125,11 @@ class LabelDecoder:
         return complete
 
     def _statistics(self, samples: Samples, train: np.ndarray) -> LabelStatistics:
-        follows = np.zeros(len(train), dtype=bool)
-        follows[1:] = train[1:] & train[:-1] & (np.diff(samples.segment) == 0)
+        follows = samples.follows(train)
         codes = samples.behavior[train, 0].astype(int)
         return LabelStatistics.from_codes(codes, follows[train], len(self.labels))
 
     def _features(self, mean: np.ndarray, segment: np.ndarray) -> np.ndarray:
-        if not self.context:
-            return mean
         return with_context(mean, segment, self.bin_size, self.context, causal=not self.smooth)
 
     def _fit_readout(
@@ -165,9 +163,9 @@ class LabelDecoder:
         s, test = fold.samples, fold.test
         readout = self._fit_readout(s, fold.train, rng)
         cov = None if s.cov is None else s.cov[test]
-        start = np.append(True, (np.diff(s.segment[test]) != 0) | (np.diff(np.flatnonzero(test)) > 1))
+        start = fold.start
         mass, missing = self._readout_mass(readout, s.mean[test], cov, np.cumsum(start))
-        used = np.flatnonzero(test)[fold.scored]
+        used = fold.scored_bins
         return HeldOutMass(mass, start, missing, fold.scored, s.behavior[used], s.weight[used])
 
     def _calibrate(self, folds: list[Fold], held_out: list[HeldOutMass], chains: list[LabelChain]) -> None:
@@ -177,5 +175,5 @@ class LabelDecoder:
             posterior = posterior_mass(chain, part.mass, part.start, part.missing, self.smooth)[part.scored]
             codes = part.truth[:, 0].astype(int)
             levels.append(likelier_mass(posterior)[np.arange(len(codes)), codes])
-            blocks.append(fold.samples.block[np.flatnonzero(fold.test)[fold.scored]])
+            blocks.append(fold.samples.block[fold.scored_bins])
         self.sets = RegionCalibration.fit(np.concatenate(levels), np.concatenate(blocks))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -26,6 +26,7 @@ from kalmanssl.decoding._selection import (
     choose_movement,
     posterior_mass,
 )
+from kalmanssl.utils.segments import segment_starts
 
 __all__ = ["LatentDecoder"]
 
@@ -125,7 +126,7 @@ class LatentDecoder:
             if kept is not None:
                 kind = self.choices[number]["kind"]
                 statistics = _statistics(samples, samples.usable, self.grids[number], dims, self.periods, kind)
-                self.movements[number] = Movement(statistics, kept.width_factor, kept.power, kept.jump)
+                self.movements[number] = replace(kept, statistics=statistics)
         return self
 
     def predict(
@@ -138,7 +139,7 @@ class LatentDecoder:
         """
         masses, missing = self._readout_mass(self.readout, mean, cov, segment, time)
         posteriors = [
-            posterior_mass(movement, mass, _starts(segment), missing, self.smooth)
+            posterior_mass(movement, mass, segment_starts(segment), missing, self.smooth)
             for movement, mass in zip(self.movements, masses, strict=True)
         ]
         return posteriors, self._marginals(posteriors)
@@ -204,8 +205,6 @@ class LatentDecoder:
         return DriftingReadout(readout, drift, float(time[-1]))
 
     def _features(self, mean: np.ndarray, segment: np.ndarray) -> np.ndarray:
-        if not self.context:
-            return mean
         return with_context(mean, segment, self.bin_size, self.context, causal=not self.smooth)
 
     def _readout_mass(
@@ -238,9 +237,9 @@ class LatentDecoder:
     def _held_out_mass(self, fold: Fold, readout: DriftingReadout) -> list[HeldOutMass]:
         s, test = fold.samples, fold.test
         cov = None if s.cov is None else s.cov[test]
-        start = _starts(s.segment[test]) | np.concatenate([[True], np.diff(np.flatnonzero(test)) > 1])
+        start = fold.start
         masses, missing = self._readout_mass(readout, s.mean[test], cov, np.cumsum(start), s.time[test])
-        used = np.flatnonzero(test)[fold.scored]
+        used = fold.scored_bins
         return [
             HeldOutMass(mass, start, missing, fold.scored, s.behavior[used][:, dims], s.weight[used])
             for mass, dims in zip(masses, group_dimensions(len(self.periods)), strict=True)
@@ -248,20 +247,12 @@ class LatentDecoder:
 
     def _choose_movement(self, folds: list[Fold], masses: list[list[HeldOutMass]]) -> None:
         for number, dims in enumerate(group_dimensions(len(self.periods))):
-            candidates: dict[str, list[MovementStatistics]] = {}
-            for kind in self.movement_settings.kinds:
-                if kind != "none":
-                    candidates[kind] = [
-                        _statistics(
-                            fold.samples,
-                            fold.train,
-                            self.grids[number],
-                            dims,
-                            self.periods,
-                            kind,
-                        )
-                        for fold in folds
-                    ]
+            grid = self.grids[number]
+            candidates = {
+                kind: [_statistics(fold.samples, fold.train, grid, dims, self.periods, kind) for fold in folds]
+                for kind in self.movement_settings.kinds
+                if kind != "none"
+            }
             held_out = [part[number] for part in masses]
             kind, movement, scores = choose_movement(candidates, held_out, self.smooth, self.movement_settings)
             self.movements[number] = movement
@@ -273,7 +264,7 @@ class LatentDecoder:
         blocks: list[np.ndarray] = []
         for fold, parts in zip(folds, masses, strict=True):
             s = fold.samples
-            used = np.flatnonzero(fold.test)[fold.scored]
+            used = fold.scored_bins
             posteriors = []
             for number, dims in enumerate(group_dimensions(len(self.periods))):
                 part, kept = parts[number], self.movements[number]
@@ -281,7 +272,7 @@ class LatentDecoder:
                 if kept is not None:
                     kind = self.choices[number]["kind"]
                     statistics = _statistics(s, fold.train, self.grids[number], dims, self.periods, kind)
-                    movement = Movement(statistics, kept.width_factor, kept.power, kept.jump)
+                    movement = replace(kept, statistics=statistics)
                 posterior = posterior_mass(movement, part.mass, part.start, part.missing, self.smooth)
                 posteriors.append(posterior[part.scored])
                 levels[number].append(_density_level(posteriors[-1], self.grids[number], part.truth))
@@ -315,13 +306,6 @@ def warn_if_few_blocks(folds: list[Fold], level: float) -> None:
         )
 
 
-def _starts(segment: np.ndarray) -> np.ndarray:
-    """Return which bins are the first of a segment, (time,) bool."""
-    start = np.ones(len(segment), dtype=bool)
-    start[1:] = np.diff(segment) != 0
-    return start
-
-
 def _statistics(
     samples: Samples, train: np.ndarray, grid: Grid, dims: tuple[int, ...], periods: Periods, kind: str
 ) -> MovementStatistics:
@@ -329,8 +313,7 @@ def _statistics(
     behavior = samples.behavior[:, dims]
     step = np.zeros_like(behavior)
     step[1:] = difference(behavior[1:], behavior[:-1], tuple(periods[dim] for dim in dims))
-    follows = np.zeros(len(behavior), dtype=bool)
-    follows[1:] = train[1:] & train[:-1] & (np.diff(samples.segment) == 0)
+    follows = samples.follows(train)
     step[~follows] = 0.0
     state = np.zeros(len(behavior), dtype=int)
     if kind == "states":

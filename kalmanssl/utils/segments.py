@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-__all__ = ["gap_starts", "segment_index", "segment_slices"]
+__all__ = ["gap_starts", "segment_index", "segment_slices", "segment_starts"]
 
 _MAX_STEP = 1.5  # steps longer than this many times the expected step are gaps
 
@@ -44,3 +44,10 @@ def segment_index(time: np.ndarray, step: float | None = None) -> np.ndarray:
     index = np.zeros(len(time), dtype=int)
     index[gap_starts(time, step)] = 1
     return np.cumsum(index)
+
+
+def segment_starts(segment: np.ndarray) -> np.ndarray:
+    """Return which bins are the first of a segment, (time,) bool, from the number of the segment of each bin."""
+    start = np.ones(len(segment), dtype=bool)
+    start[1:] = np.diff(segment) != 0
+    return start
