@@ -1,4 +1,4 @@
-"""Measures of what a representation holds: linear and nearest-neighbor probes, effective dimension, categories."""
+"""Measures of what a representation holds: linear and nearest-neighbor probes, dimension, categories, rings."""
 
 from kalmanssl.probes._classifiers import knn_probe as knn_probe
 from kalmanssl.probes._classifiers import linear_probe as linear_probe
@@ -8,3 +8,7 @@ from kalmanssl.probes._representation import EffectiveDimension as EffectiveDime
 from kalmanssl.probes._representation import effective_dimension as effective_dimension
 from kalmanssl.probes._representation import entropy_bits as entropy_bits
 from kalmanssl.probes._representation import match_categories as match_categories
+from kalmanssl.probes._ring import RingScores as RingScores
+from kalmanssl.probes._ring import Rotation as Rotation
+from kalmanssl.probes._ring import coherent_rotations as coherent_rotations
+from kalmanssl.probes._ring import ring_scores as ring_scores
