@@ -1,6 +1,7 @@
 """Recordings of activity and behavior, their latents, binning and running, NWB files."""
 
 from kalmanssl.data._binning import count_events as count_events
+from kalmanssl.data._joining import join_bins as join_bins
 from kalmanssl.data._latents import Covariances as Covariances
 from kalmanssl.data._latents import Latents as Latents
 from kalmanssl.data._recording import Recording as Recording

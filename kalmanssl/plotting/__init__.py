@@ -19,6 +19,8 @@ from kalmanssl.plotting._recording import plot_raster as plot_raster
 from kalmanssl.plotting._representation import plot_confusion as plot_confusion
 from kalmanssl.plotting._representation import plot_spectrum as plot_spectrum
 from kalmanssl.plotting._representation import plot_tsne as plot_tsne
+from kalmanssl.plotting._ring import plot_phase as plot_phase
+from kalmanssl.plotting._ring import plot_ring as plot_ring
 from kalmanssl.plotting._selection import plot_selection as plot_selection
 from kalmanssl.plotting._style import figure_of as figure_of
 from kalmanssl.plotting._style import new_axes as new_axes

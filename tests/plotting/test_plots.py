@@ -172,3 +172,17 @@ def test_training_draws_only_recorded_losses():
     axes = plotting.plot_training({"loss": [3.0, 2.0, 1.0], "held_out_loss": []})
     np.testing.assert_allclose(lines(axes)["training data"], [[1, 3], [2, 2], [3, 1]])
     assert "held-out blocks" not in lines(axes)
+
+
+def test_ring_is_drawn_with_the_circle_of_mean_radius():
+    angle = np.linspace(0, 6, 200)
+    coordinates = 3 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    axes = plotting.plot_ring(coordinates, np.where(np.arange(200) % 4 == 0, np.nan, WAVE))
+    np.testing.assert_allclose(np.linalg.norm(axes.lines[0].get_xydata(), axis=1), 3.0)
+    assert len(axes.collections[0].get_offsets()) == 150
+
+
+def test_phase_is_drawn_over_time_where_the_behavior_is_known():
+    axes = plotting.plot_phase(TIME, WAVE, np.where(np.arange(200) < 20, np.nan, TIME))
+    np.testing.assert_allclose(axes.collections[0].get_offsets(), np.stack([TIME, WAVE], axis=1)[20:])
+    assert len(plotting.plot_phase(TIME, WAVE).collections[0].get_offsets()) == 200
