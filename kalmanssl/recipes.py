@@ -13,6 +13,8 @@
 ``recipes.simclr().build(backbone, n_features)`` builds the model, which `kalmanssl.training.train` trains. To change a
 setting of a recipe: ``dataclasses.replace(recipes.simclr(), hidden=(512,))``.
 
+`hippocampus` returns settings of `kalmanssl.KalmanSSL` for sequences.
+
 Constants are those of the LDM paper and its code for CIFAR-10 (section 4.2, appendix B), converted to nats: precisions
 there apply to means over coordinates, and neighbor distances are not multiplied by the dimension.
 """
@@ -26,10 +28,10 @@ from typing import Any
 
 from torch import nn
 
-from kalmanssl.entropy import EntropyEstimator, PublishedLogDetEntropy, StopGradientEntropy, make_entropy
+from kalmanssl.entropy import EntropyEstimator, KNNEntropy, PublishedLogDetEntropy, StopGradientEntropy, make_entropy
 from kalmanssl.errors import InputError
 from kalmanssl.models import LDM, Categories, Euclidean, PairLatentModel, PairModel, PriorKind, Simplex, Sphere
-from kalmanssl.networks import mlp
+from kalmanssl.networks import MLPEncoder, mlp
 from kalmanssl.utils.text import format_parts
 from kalmanssl.utils.torch_ops import seeded
 from kalmanssl.utils.validation import check_integer, check_positive, unknown_name_error
@@ -43,6 +45,7 @@ __all__ = [
     "euclidean_kde",
     "euclidean_knn",
     "euclidean_logdet",
+    "hippocampus",
     "jepa",
     "make_recipe",
     "simclr",
@@ -320,6 +323,54 @@ def categorical(
         "categories", model, make_entropy("categorical", "categories", dim), dim, mutual_information, hidden=(128,),
         weight_decay=0.02,
     )  # fmt: skip
+
+
+def hippocampus(n_units: int, *, noise: str = "constant", random_state: int | None = None) -> dict[str, Any]:
+    """Return the settings of `kalmanssl.KalmanSSL` for the hippocampal recording of the LDM paper (Fig. 4E to G).
+
+        >>> from kalmanssl import KalmanSSL, recipes
+        >>> model = KalmanSSL(**recipes.hippocampus(n_units=120, random_state=0))
+
+    Published are: spike counts in bins of 25 ms, each of which is one step of the filter; an encoder with one hidden
+    layer of 100 ReLU units; 8 latents and 16 states; windows of 10 s, drawn uniformly; entropy from nearest neighbors;
+    16 epochs; dynamics that learn 100 times as fast as the encoder. The paper does not state which noise depends on the
+    input, the learning rate, the batch size, or which bins it was trained on. Ours are: the batch size, the learning
+    rate of the paper's other experiments, steps per epoch (the paper has 100000 windows per epoch), the
+    held-out part by which the best epoch is chosen, and the start of dynamics and scale, as in all fits of `KalmanSSL`.
+
+    Fit it on running bins: ``kalmanssl.data.join_bins(recording, running)``. On a whole recording with rest at the ends
+    of the track, laps take a different time each, and the dynamics do not rotate.
+
+    Parameters
+    ----------
+    n_units : int
+        Number of units of the recording.
+    noise : {"constant", "input", "variance-network", "state", "errors"}
+        What the observation noise depends on. Networks learn at 0.03 times the rate of the encoder, as in the paper's
+        code.
+    random_state : int, optional
+        Seed of the encoder's weights and of the training.
+    """
+    check_integer("n_units", n_units, 1)
+    return {
+        "latent_dim": 8,
+        "state_dim": 16,
+        "encoder": MLPEncoder(n_units, 8, (100,), random_state=random_state),
+        "normalize": "none",
+        "noise": noise,
+        "entropy": KNNEntropy(),
+        "bins_per_step": 1,
+        "window": 400,
+        "batch_size": 8,
+        "activity_sampling_power": 0.0,
+        "epochs": 16,
+        "steps_per_epoch": 100,
+        "learning_rate": 1.25e-3,
+        "dynamics_lr_factor": 100.0,
+        "noise_lr_factor": 0.03,
+        "patience": 16,
+        "random_state": random_state,
+    }
 
 
 RECIPES: dict[str, Callable[..., Recipe]] = {

@@ -3,6 +3,7 @@
 kalmanssl bench decoding accuracy --data FOLDER --out decoding
 kalmanssl bench decoding accuracy --preset quick --out quick          # a minute, simulated recordings
 kalmanssl bench decoding fit-time --data FOLDER --out fit_time
+kalmanssl bench decoding ring --data FOLDER --out ring
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ if not __package__:  # run as a folder: the package and the shared modules are i
 
 from suite import make_app
 
-from decoding import accuracy, fit_time
+from decoding import accuracy, fit_time, ring
 
 app = make_app()
 app.command("accuracy", help=accuracy.__doc__)(accuracy.main)
 app.command("fit-time", help=fit_time.__doc__)(fit_time.main)
+app.command("ring", help=ring.__doc__)(ring.main)
 
 
 @app.callback(help=__doc__)

@@ -24,6 +24,7 @@ from decoding.baselines.packages import PACKAGES
 from decoding.baselines.place_fields import GridStateSpace, PlaceFieldBayes
 from decoding.baselines.ridge import lagged_ridge, pca_ridge
 from decoding.ours import decode_ours, latent_features
+from decoding.paper import Readout, decode_paper
 from decoding.predictions import Prediction
 from decoding.selection import Decoder, choose
 from decoding.tasks import Task
@@ -39,11 +40,13 @@ Candidates = Mapping[str, Sequence[Any]]
 class Preset:
     """Amount of work: candidates for settings, and lengths of trainings.
 
-    `model` and `decoder` are arguments of our model and decoder that differ from the defaults.
+    `model` and `decoder` are arguments of our model and decoder that differ from the defaults, and `paper` are those of
+    the model that differ from the configuration of the LDM paper.
     """
 
     model: dict[str, Any] = field(default_factory=dict)
     decoder: dict[str, Any] = field(default_factory=dict)
+    paper: dict[str, Any] = field(default_factory=dict)
     folds: int = 5
     max_bins_2d: int = 1500
     neighbors: Sequence[int] = (5, 10, 20, 40, 80, 160)
@@ -66,6 +69,7 @@ FULL = Preset()
 QUICK = Preset(
     model={"epochs": 2, "steps_per_epoch": 10},
     decoder={"readout_settings": MLPReadoutSettings(n_networks=1, n_steps=60, min_steps=30, n_cells_joint=24)},
+    paper={"epochs": 2, "steps_per_epoch": 10, "window": 50},
     folds=2,
     max_bins_2d=300,
     neighbors=(10, 40),
@@ -117,7 +121,7 @@ class Method:
         Later bins that it uses: "no", "5 bins" or "yes".
     run : callable
         `run(task, seed)` decodes the test part.
-    group : "baseline", "cebra", "package" or "ours"
+    group : "baseline", "cebra", "package", "ours" or "paper"
     seeded : bool
         Whether the outcome depends on a seed; otherwise it runs once.
     suits : callable
@@ -137,7 +141,7 @@ class Method:
 
 def all_methods(preset: Preset) -> list[Method]:
     """Return all methods, ours first."""
-    return [*_ours(preset), *_baselines(preset), *_cebra(preset), *_packages()]
+    return [*_ours(preset), *_paper(preset), *_baselines(preset), *_cebra(preset), *_packages()]
 
 
 def _baselines(preset: Preset) -> list[Method]:
@@ -200,6 +204,23 @@ def _ours(preset: Preset) -> list[Method]:
         Method(f"{OURS}, filter", "no", ours(False), **shared),
         Method(f"{OURS}, smoother", "yes", ours(True), **shared),
         Method(f"{OURS}, neighbors on filtered latents", "no", neighbors, **shared),
+    ]
+
+
+def _paper(preset: Preset) -> list[Method]:
+    """Return the configuration of the LDM paper with its two decoders."""
+
+    def run(readout: Readout) -> Callable[[Task, int], Outcome]:
+        def decode(task: Task, seed: int) -> Outcome:
+            prediction, fit, decoding = decode_paper(task, seed, readout, preset.paper)
+            return Outcome(prediction, {}, 0.0, fit, decoding)
+
+        return decode
+
+    shared: dict[str, Any] = {"group": "paper", "seeded": True}
+    return [
+        Method("LDM paper's configuration, MLP", "no", run("MLP"), **shared),
+        Method("LDM paper's configuration, linear", "no", run("linear"), **shared),
     ]
 
 

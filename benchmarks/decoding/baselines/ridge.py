@@ -12,7 +12,7 @@ from decoding.baselines.features import Smoothing, lagged_counts, smoothed_count
 from decoding.predictions import SamplePrediction, wrap
 from decoding.tasks import Task
 
-__all__ = ["RidgeDecoder", "lagged_ridge", "pca_ridge"]
+__all__ = ["RidgeDecoder", "embed", "lagged_ridge", "pca_ridge", "unembed"]
 
 ERRORS = 200  # held-out errors that make the predictive distribution
 
@@ -47,7 +47,7 @@ class RidgeDecoder:
 
     def fit(self, rows: np.ndarray) -> None:
         """Compute the products of features and behavior."""
-        x, y = self.features("train")[rows], _embed(self.task.train[rows], self.task.target.period)
+        x, y = self.features("train")[rows], embed(self.task.train[rows], self.task.target.period)
         self.mean, self.sd = x.mean(axis=0), x.std(axis=0) + 1e-6
         self.projection = None
         if self.components is not None:
@@ -73,7 +73,7 @@ class RidgeDecoder:
             factor = cho_factor(self.gram + penalty * np.eye(len(self.gram)))
             self._weights[penalty] = cho_solve(factor, self.cross)
         point = prepared @ self._weights[penalty] + self.y_mean
-        point = _unembed(point, self.task.target.period)
+        point = unembed(point, self.task.target.period)
         return PointPrediction(point, self.errors, self.task.target.period)
 
     def calibrate(self, held_out: list[tuple[PointPrediction, np.ndarray, np.ndarray]]) -> None:
@@ -83,7 +83,7 @@ class RidgeDecoder:
         self.errors = errors[np.random.default_rng(0).permutation(len(errors))[:ERRORS]]
 
 
-def _embed(behavior: np.ndarray, period: float | None) -> np.ndarray:
+def embed(behavior: np.ndarray, period: float | None) -> np.ndarray:
     """Return sine and cosine of an angle; other behavior is unchanged."""
     if period is None:
         return behavior
@@ -91,7 +91,7 @@ def _embed(behavior: np.ndarray, period: float | None) -> np.ndarray:
     return np.stack([np.sin(angle), np.cos(angle)], axis=1)
 
 
-def _unembed(values: np.ndarray, period: float | None) -> np.ndarray:
+def unembed(values: np.ndarray, period: float | None) -> np.ndarray:
     """Return the angle of sine and cosine; other behavior is unchanged."""
     if period is None:
         return values
