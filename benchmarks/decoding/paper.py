@@ -91,7 +91,9 @@ class MLPDecoder:
 
         self.center, self.scale = mean.mean(axis=0), mean.std(axis=0) + 1e-9
         self.offset, self.size = behavior.mean(axis=0), behavior.std(axis=0) + 1e-9
-        self.network = MLPRegressor(HIDDEN, max_iter=100, n_iter_no_change=5, early_stopping=True, random_state=seed)
+        self.network = MLPRegressor(
+            hidden_layer_sizes=HIDDEN, max_iter=100, n_iter_no_change=5, early_stopping=True, random_state=seed
+        )
         target = (behavior - self.offset) / self.size
         self.network.fit(((mean - self.center) / self.scale).astype(np.float32), target.astype(np.float32).squeeze())
         self.normal = np.random.default_rng(seed).standard_normal((SAMPLES, mean.shape[1])).astype(np.float32)

@@ -27,7 +27,7 @@ from kalmanssl.errors import InputError
 __all__ = ["CONFIGURATIONS", "main"]
 
 RECORDING = {False: next(iter(RECORDINGS)), True: next(iter(SIMULATED))}  # by --quick
-CONFIGURATIONS = ("LDM paper", "LDM paper, noise from the input", "default")
+CONFIGURATIONS = ("LDM paper", "default")
 BINS = ("running", "all")
 SCORES = ("lap_time", "radius_variation", "turns_per_lap", "turns_sd", "one_turn_laps", "phase_r2", "n_laps")
 COLUMNS = (
@@ -74,8 +74,7 @@ def _measure(name: str, bins: str, data: Data, seed: int, preset: Preset) -> Row
     parts = [_part(part, running, zones, bins) for part, running in _parts(data)]
     arguments: dict[str, Any] = {"random_state": seed} | preset.model
     if name != "default":
-        noise = "input" if "input" in name else "constant"
-        arguments = hippocampus(data.train.n_units, noise=noise, random_state=seed) | preset.paper
+        arguments = hippocampus(data.train.n_units, random_state=seed) | preset.paper
     with Stopwatch() as stopwatch:
         model = KalmanSSL(**arguments, progress=False).fit(parts[0][0])
     return {"name": name, "fitted_on": bins, "seed": seed, "fit_cpu_s": stopwatch.cpu, **_scores(model, parts)}
