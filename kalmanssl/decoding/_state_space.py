@@ -19,7 +19,9 @@ import numpy as np
 
 from kalmanssl.kalman.kernels import cached_njit, has_compiler
 
-__all__ = ["Transition", "backward", "forward", "forward_step"]
+__all__ = ["Transition", "backward", "compile_function", "forward", "forward_step"]
+
+_NEGLIGIBLE = 1e-11  # entries of a kernel below this fraction of the largest are left out; jumps are more probable
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ class Transition:
     jump: float
 
 
-def forward(likelihood: np.ndarray, start: np.ndarray, transition: Transition) -> np.ndarray:
+def forward(
+    likelihood: np.ndarray, start: np.ndarray, transition: Transition, belief: np.ndarray | None = None
+) -> np.ndarray:
     """Return the filtered distribution of every bin, (time, states, rows, columns), float32.
 
     Parameters
@@ -57,12 +61,19 @@ def forward(likelihood: np.ndarray, start: np.ndarray, transition: Transition) -
     likelihood : (time, rows, columns)
         Likelihood of each cell, up to a factor per bin; constant where a bin is missing.
     start : (time,) bool
-        True at the first bin of each segment; the first bin of all must be one.
+        True at the first bin of each segment; the first bin of all must be one, unless `belief` is given.
     transition : Transition
+    belief : (states, rows, columns), optional
+        Filtered distribution of the bin before the first one.
     """
-    t = transition
-    rows = np.ascontiguousarray(t.along_rows.swapaxes(1, 2))
-    return _compile(_forward)(likelihood, start, t.prior, rows, t.along_columns, t.before, t.after, t.switching, t.jump)
+    before = transition.prior if belief is None else belief
+    if not has_compiler():
+        return _forward(likelihood, start, before, transition)
+    from kalmanssl.decoding._state_space_kernels import forward_kernel
+
+    given = _KernelArguments.of(transition)
+    found = forward_kernel(given.on_axes(likelihood), start, given.states(before), *given.arguments)
+    return found.reshape(len(likelihood), *transition.prior.shape)
 
 
 def forward_step(belief: np.ndarray | None, likelihood: np.ndarray, transition: Transition) -> np.ndarray:
@@ -83,68 +94,93 @@ def forward_step(belief: np.ndarray | None, likelihood: np.ndarray, transition: 
 
 def backward(filtered: np.ndarray, likelihood: np.ndarray, start: np.ndarray, transition: Transition) -> np.ndarray:
     """Return the smoothed distribution of every bin, as `forward`, from the filtered ones."""
-    t = transition
-    columns = np.ascontiguousarray(t.along_columns.swapaxes(1, 2))
-    return _compile(_backward)(
-        filtered, likelihood, start, t.prior, t.along_rows, columns, t.before, t.after, t.switching, t.jump
-    )
+    if not has_compiler():
+        return _backward(filtered, likelihood, start, transition)
+    from kalmanssl.decoding._state_space_kernels import backward_kernel
+
+    given = _KernelArguments.of(transition, transposed=True)
+    on_axes = given.on_axes(likelihood)
+    flat = filtered.reshape(*filtered.shape[:2], *on_axes.shape[1:])
+    return backward_kernel(flat, on_axes, start, *given.arguments).reshape(filtered.shape)
+
+
+@dataclass(frozen=True)
+class _KernelArguments:
+    """Arrays of a transition as the kernels take them; a single axis is along the columns, where loops are fast."""
+
+    shape: tuple[int, int]
+    arguments: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, t: Transition, transposed: bool = False) -> _KernelArguments:
+        """Prepare a transition; with `transposed` kernels lead from the second to the first cell."""
+        along = (t.along_rows, t.along_columns)
+        if t.prior.shape[2] == 1:
+            along = (t.along_columns, t.along_rows)
+        rows, columns = (kernel.swapaxes(1, 2) if transposed else kernel for kernel in along)
+        shape = (rows.shape[1], columns.shape[1])
+        grids = [_to_float32(part.reshape(len(part), *shape)) for part in (t.prior, t.before, t.after)]
+        arguments = (
+            grids[0],
+            _to_float32(rows),
+            _band(rows.swapaxes(1, 2)),
+            _to_float32(columns),
+            _band(columns),
+            *grids[1:],
+            _to_float32(t.switching),
+            np.float32(t.jump),
+        )
+        return cls(shape, arguments)
+
+    def on_axes(self, values: np.ndarray) -> np.ndarray:
+        """Return values (time, rows, columns) over the axes of the kernels."""
+        return np.ascontiguousarray(values).reshape(len(values), *self.shape)
+
+    def states(self, belief: np.ndarray) -> np.ndarray:
+        """Return a belief (states, rows, columns) over the axes of the kernels."""
+        return _to_float32(self.on_axes(belief))
+
+
+def _to_float32(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _band(kernel: np.ndarray) -> np.ndarray:
+    """Return for each row of kernels (states, rows, cells) the range of its entries that matter, (states, rows, 2)."""
+    matters = kernel > _NEGLIGIBLE * kernel.max(axis=(1, 2), keepdims=True)
+    low = matters.argmax(axis=2)
+    high = matters.shape[2] - matters[:, :, ::-1].argmax(axis=2)
+    return np.stack([low, high], axis=2)
 
 
 @cache
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function when it is first needed; without a compiler it runs as it is."""
     return cached_njit(function) if has_compiler() else function
 
 
-def _forward(likelihood, start, prior, rows, columns, before, after, switching, jump):  # type: ignore[no-untyped-def]
-    states = len(prior)
-    result = np.empty((len(likelihood), *prior.shape), dtype=np.float32)
-    belief = prior.copy()
-    predicted = np.empty_like(prior)
-    for time in range(len(likelihood)):
-        if start[time]:
-            predicted[:] = prior
-        else:
-            for arriving in range(states):
-                mixed = switching[0, arriving] * belief[0]
-                for leaving in range(1, states):
-                    mixed += switching[leaving, arriving] * belief[leaving]
-                mixed *= before[arriving]
-                moved = rows[arriving] @ mixed
-                if columns.shape[1] > 1:
-                    moved = moved @ columns[arriving]
-                predicted[arriving] = (1 - jump) * after[arriving] * moved + jump * prior[arriving]
-        total = 0.0
-        for state in range(states):
-            belief[state] = predicted[state] * likelihood[time]
-            total += belief[state].sum()
-        belief /= total
+def _forward(likelihood: np.ndarray, start: np.ndarray, belief: np.ndarray, t: Transition) -> np.ndarray:
+    """Filter without a compiler."""
+    result = np.empty((len(likelihood), *t.prior.shape), dtype=np.float32)
+    for time, now in enumerate(likelihood):
+        belief = forward_step(None if start[time] else belief, now, t)
         result[time] = belief
     return result
 
 
-def _backward(filtered, likelihood, start, prior, rows, columns, before, after, switching, jump):  # type: ignore[no-untyped-def]
-    states = len(prior)
+def _backward(filtered: np.ndarray, likelihood: np.ndarray, start: np.ndarray, t: Transition) -> np.ndarray:
+    """Smooth without a compiler."""
     result = np.empty_like(filtered)
     result[-1] = filtered[-1]
-    message = np.ones_like(prior)
-    arrived = np.empty_like(prior)
+    message = np.ones_like(t.prior)
+    columns = t.along_columns.swapaxes(1, 2)
     for time in range(len(likelihood) - 2, -1, -1):
         if start[time + 1]:
-            message[:] = 1.0
+            message = np.ones_like(t.prior)
         else:
-            jumped = 0.0
-            for state in range(states):
-                ahead = message[state] * likelihood[time + 1]
-                jumped += (prior[state] * ahead).sum()
-                moved = rows[state] @ (after[state] * ahead)
-                if columns.shape[1] > 1:
-                    moved = moved @ columns[state]
-                arrived[state] = before[state] * moved
-            for leaving in range(states):
-                message[leaving] = jump * jumped
-                for arriving in range(states):
-                    message[leaving] += (1 - jump) * switching[leaving, arriving] * arrived[arriving]
+            ahead = message * likelihood[time + 1]
+            arrived = t.before * (t.along_rows @ (t.after * ahead) @ columns)
+            message = t.jump * (t.prior * ahead).sum() + (1 - t.jump) * np.tensordot(t.switching, arrived, axes=1)
             message /= message.max()
         smoothed = filtered[time] * message
         result[time] = smoothed / smoothed.sum()

@@ -5,6 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+from kalmanssl.decoding import _state_space
+from kalmanssl.decoding._grid import Axis, Grid
+from kalmanssl.decoding._movement import Movement, MovementStatistics
 from kalmanssl.decoding._state_space import Transition, backward, forward, forward_step
 
 
@@ -107,6 +110,47 @@ def test_both_passes_match_the_sum_over_all_paths():
         np.testing.assert_allclose(
             result.reshape(5, -1), expected / expected.sum(axis=1, keepdims=True), atol=1e-6, rtol=1e-5
         )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_compiled_passes_match_those_without_a_compiler(case, monkeypatch):
+    likelihood, start, t = problem(case)
+    filtered = forward(likelihood, start, t)
+    smoothed = backward(filtered, likelihood, start, t)
+    monkeypatch.setattr(_state_space, "has_compiler", lambda: False)
+    plain = forward(likelihood, start, t)
+    np.testing.assert_allclose(filtered, plain, atol=1e-6, rtol=1e-5)
+    np.testing.assert_allclose(smoothed, backward(plain, likelihood, start, t), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_forward_pass_continues_from_a_belief(case):
+    likelihood, start, t = problem(case)
+    whole = forward(likelihood, start, t)
+    first = forward(likelihood[:25], start[:25], t)
+    rest = forward(likelihood[25:], start[25:], t, first[-1].astype(float))
+    np.testing.assert_allclose(np.concatenate([first, rest]), whole, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("circular", [False, True])
+def test_leaving_out_negligible_entries_of_narrow_kernels_changes_nothing(circular):
+    rng = np.random.default_rng(5)
+    axes = tuple(Axis(0.0, 1.0, n, float(n) if circular else None) for n in (40, 30))
+    statistics = MovementStatistics(
+        Grid(axes),
+        np.full((2, 40, 30), 1 / 2400),
+        np.zeros((2, 2)),
+        np.array([[0.3, 0.3], [1.0, 2.0]]),
+        np.full((2, 2), 0.5),
+    )
+    t = Movement(statistics, 1.0, 1.0, 1e-4).transition()
+    likelihood = rng.uniform(size=(50, 40, 30)) ** 6
+    start = np.arange(50) == 0
+    expected = _state_space._forward(likelihood, start, t.prior, t)
+    found = forward(likelihood, start, t)
+    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-9)
+    smoothed = _state_space._backward(expected, likelihood, start, t)
+    np.testing.assert_allclose(backward(found, likelihood, start, t), smoothed, rtol=5e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("case", CASES)

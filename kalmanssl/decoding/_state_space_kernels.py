@@ -1,0 +1,161 @@
+"""Kernels of the forward and the backward pass on a grid, compiled by numba.
+
+This module imports numba, which takes long, so it is imported when it is first needed. All arrays but likelihoods are
+float32. The innermost loops add a multiple of one row to another, which compilers turn into vector instructions.
+Kernels along an axis are narrow: only the entries from `low` to `high` are used.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from kalmanssl.kalman.kernels import cached_njit
+
+__all__ = ["backward_kernel", "forward_kernel"]
+
+_ONE = np.float32(1.0)
+
+
+@njit(nogil=True, error_model="numpy")
+def _move(values, rows, row_band, columns, column_band, moved, result):  # type: ignore[no-untyped-def]
+    """Apply a kernel along the rows and one along the columns to `values` (rows, columns); write to `result`.
+
+    ``result[i, j] = sum rows[k, i] values[k, l] columns[l, j]``. `row_band` (rows, 2) has for each i the range of k,
+    `column_band` (columns, 2) for each l the range of j.
+    """
+    n_rows, n_columns = values.shape
+    for i in range(n_rows):
+        for j in range(n_columns):
+            moved[i, j] = 0.0
+            result[i, j] = 0.0
+        for k in range(row_band[i, 0], row_band[i, 1]):
+            factor = rows[k, i]
+            for j in range(n_columns):
+                moved[i, j] += factor * values[k, j]
+        for m in range(n_columns):
+            factor = moved[i, m]
+            for j in range(column_band[m, 0], column_band[m, 1]):
+                result[i, j] += factor * columns[m, j]
+
+
+@njit(nogil=True, error_model="numpy")
+def _scaled(likelihood, largest, result):  # type: ignore[no-untyped-def]
+    """Write the likelihood (rows, columns) of a bin, divided by its maximum, to `result`."""
+    n_rows, n_columns = likelihood.shape
+    largest[:] = 0.0
+    for i in range(n_rows):
+        for j in range(n_columns):
+            largest[j] = max(largest[j], likelihood[i, j])
+    scale = 1.0 / largest.max()
+    for i in range(n_rows):
+        for j in range(n_columns):
+            result[i, j] = likelihood[i, j] * scale
+
+
+def _forward(  # type: ignore[no-untyped-def]
+    likelihood, start, belief, prior, rows, row_band, columns, column_band, before, after, switching, jump
+):
+    states, n_rows, n_columns = prior.shape
+    result = np.empty((len(likelihood), states, n_rows, n_columns), dtype=np.float32)
+    mixed, moved, arrived, scaled = np.empty((4, n_rows, n_columns), dtype=np.float32)
+    total = np.empty(n_columns, dtype=np.float32)
+    largest = np.empty(n_columns, dtype=likelihood.dtype)
+    stay = _ONE - jump
+    for time in range(len(likelihood)):
+        _scaled(likelihood[time], largest, scaled)
+        total[:] = 0.0
+        new = result[time]
+        for arriving in range(states):
+            if start[time]:
+                for i in range(n_rows):
+                    for j in range(n_columns):
+                        new[arriving, i, j] = prior[arriving, i, j] * scaled[i, j]
+                        total[j] += new[arriving, i, j]
+                continue
+            for i in range(n_rows):
+                share = switching[0, arriving]
+                for j in range(n_columns):
+                    mixed[i, j] = share * belief[0, i, j]
+                for leaving in range(1, states):
+                    share = switching[leaving, arriving]
+                    for j in range(n_columns):
+                        mixed[i, j] += share * belief[leaving, i, j]
+                for j in range(n_columns):
+                    mixed[i, j] *= before[arriving, i, j]
+            _move(mixed, rows[arriving], row_band[arriving], columns[arriving], column_band[arriving], moved, arrived)
+            for i in range(n_rows):
+                for j in range(n_columns):
+                    predicted = stay * after[arriving, i, j] * arrived[i, j] + jump * prior[arriving, i, j]
+                    new[arriving, i, j] = predicted * scaled[i, j]
+                    total[j] += new[arriving, i, j]
+        scale = _ONE / total.sum()
+        for state in range(states):
+            for i in range(n_rows):
+                for j in range(n_columns):
+                    new[state, i, j] *= scale
+        belief = new
+    return result
+
+
+def _backward(  # type: ignore[no-untyped-def]
+    filtered, likelihood, start, prior, rows, row_band, columns, column_band, before, after, switching, jump
+):
+    states, n_rows, n_columns = prior.shape
+    result = np.empty_like(filtered)
+    result[-1] = filtered[-1]
+    message, arrived = np.ones((2, states, n_rows, n_columns), dtype=np.float32)
+    ahead, moved, scaled = np.empty((3, n_rows, n_columns), dtype=np.float32)
+    total, jumped = np.empty((2, n_columns), dtype=np.float32)
+    largest = np.empty(n_columns, dtype=likelihood.dtype)
+    stay = _ONE - jump
+    for time in range(len(likelihood) - 2, -1, -1):
+        if start[time + 1]:
+            message[:] = 1.0
+        else:
+            _scaled(likelihood[time + 1], largest, scaled)
+            jumped[:] = 0.0
+            for state in range(states):
+                for i in range(n_rows):
+                    for j in range(n_columns):
+                        value = message[state, i, j] * scaled[i, j]
+                        jumped[j] += prior[state, i, j] * value
+                        ahead[i, j] = after[state, i, j] * value
+                _move(ahead, rows[state], row_band[state], columns[state], column_band[state], moved, arrived[state])
+                for i in range(n_rows):
+                    for j in range(n_columns):
+                        arrived[state, i, j] *= before[state, i, j]
+            base = jump * jumped.sum()
+            total[:] = 0.0
+            for leaving in range(states):
+                for i in range(n_rows):
+                    for j in range(n_columns):
+                        message[leaving, i, j] = base
+                    for arriving in range(states):
+                        share = stay * switching[leaving, arriving]
+                        for j in range(n_columns):
+                            message[leaving, i, j] += share * arrived[arriving, i, j]
+                    for j in range(n_columns):
+                        total[j] = max(total[j], message[leaving, i, j])
+            scale = _ONE / total.max()
+            for leaving in range(states):
+                for i in range(n_rows):
+                    for j in range(n_columns):
+                        message[leaving, i, j] *= scale
+        total[:] = 0.0
+        for state in range(states):
+            for i in range(n_rows):
+                for j in range(n_columns):
+                    value = filtered[time, state, i, j] * message[state, i, j]
+                    result[time, state, i, j] = value
+                    total[j] += value
+        scale = _ONE / total.sum()
+        for state in range(states):
+            for i in range(n_rows):
+                for j in range(n_columns):
+                    result[time, state, i, j] *= scale
+    return result
+
+
+forward_kernel = cached_njit(_forward)
+backward_kernel = cached_njit(_backward)
