@@ -21,10 +21,10 @@ from kalmanssl.decoding._crps import quantile_crps
 from kalmanssl.decoding._predictive import Predictive
 from kalmanssl.utils.validation import check_condition, check_integer, check_positive
 
-__all__ = ["Calibration", "CalibrationSettings", "HeldOutErrors", "RegionCalibration"]
+__all__ = ["NOMINAL_LEVELS", "Calibration", "CalibrationSettings", "HeldOutErrors", "RegionCalibration"]
 
 # Nominal central levels of the conformal map, and levels at which the CRPS is evaluated; linear between them.
-_NOMINAL = np.concatenate([np.linspace(0, 0.9, 19), [0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 1.0]])
+NOMINAL_LEVELS = np.concatenate([np.linspace(0, 0.9, 19), [0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 1.0]])
 _CRPS_LEVELS = np.linspace(0.02, 0.98, 25)
 
 
@@ -128,6 +128,8 @@ class Calibration:
         level of the map.
     effective : float
         Number of independent errors that the maps are estimated from.
+    bins_per_error : float
+        Number of consecutive bins per independent error, from the correlation of the errors within blocks of time.
     """
 
     floor: float
@@ -137,11 +139,12 @@ class Calibration:
     border: float
     calibrated_levels: np.ndarray
     effective: float
+    bins_per_error: float = 1.0
 
     @classmethod
     def identity(cls) -> Calibration:
         """Return the calibration that changes nothing."""
-        return cls(0.0, 0.0, 0.0, 0.0, np.inf, np.stack([_NOMINAL, _NOMINAL]), np.inf)
+        return cls(0.0, 0.0, 0.0, 0.0, np.inf, np.stack([NOMINAL_LEVELS, NOMINAL_LEVELS]), np.inf)
 
     @classmethod
     def fit(cls, errors: Sequence[HeldOutErrors], settings: CalibrationSettings | None = None) -> Calibration:
@@ -163,15 +166,17 @@ class Calibration:
         )
         block = np.concatenate([fold.block for fold in errors])
         levels, effective = _conformal_map(central, block)
+        bins_per_error = correlation_length(central, block)
         width = np.concatenate([_width(part) for part in noisy])
         weight = np.concatenate([np.ones(len(f.truth)) if f.weight is None else f.weight for f in errors])
         order = np.argsort(width)
         border = float(width[order][np.searchsorted(np.cumsum(weight[order]), weight.sum() / 2)])
         groups = [width <= border, width > border]
         if min(len(np.unique(block[group])) for group in groups) < settings.min_blocks_per_map:
-            return cls(floor, rate, float(lag.mean()), longest, np.inf, np.stack([levels, levels]), effective)
-        maps = [_conformal_map(central[group], block[group])[0] for group in groups]
-        return cls(floor, rate, float(lag.mean()), longest, border, np.stack(maps), effective)
+            border, maps = np.inf, [levels, levels]
+        else:
+            maps = [_conformal_map(central[group], block[group])[0] for group in groups]
+        return cls(floor, rate, float(lag.mean()), longest, border, np.stack(maps), effective, bins_per_error)
 
     def apply(self, predictive: Predictive, lag: np.ndarray, levels: np.ndarray) -> np.ndarray:
         """Return calibrated quantiles (time, levels).
@@ -185,11 +190,21 @@ class Calibration:
         levels : (levels,)
             Inside (0, 1).
         """
+        noisy, wide = self._noisy(predictive, lag)
+        central = np.stack([np.interp(np.abs(2 * levels - 1), NOMINAL_LEVELS, map_) for map_ in self.calibrated_levels])
+        return noisy.quantiles((1 + np.sign(levels - 0.5) * central[wide]) / 2)
+
+    def score(self, predictive: Predictive, lag: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """Return the smallest nominal level whose calibrated interval contains the truth (time,), (time,)."""
+        noisy, wide = self._noisy(predictive, lag)
+        central = np.abs(2 * noisy.cdf(truth) - 1)
+        return np.where(wide == 1, *(_nominal_level(central, map_) for map_ in self.calibrated_levels[::-1]))
+
+    def _noisy(self, predictive: Predictive, lag: np.ndarray) -> tuple[Predictive, np.ndarray]:
+        """Return the predictive with noise, and 1 for wide and 0 for narrow predictions, (time,)."""
         known_lag = np.where(np.isnan(lag), self.lag, np.clip(lag, 0, self.longest_lag))
         noisy = predictive.add_gaussian_noise(np.hypot(self.floor, self.rate * known_lag))
-        wide = (_width(noisy) > self.border).astype(int)
-        central = np.stack([np.interp(np.abs(2 * levels - 1), _NOMINAL, map_) for map_ in self.calibrated_levels])
-        return noisy.quantiles((1 + np.sign(levels - 0.5) * central[wide]) / 2)
+        return noisy, (_width(noisy) > self.border).astype(int)
 
     def to_state(self) -> dict[str, Any]:
         """Return the arguments that make this calibration again."""
@@ -211,14 +226,17 @@ class RegionCalibration:
     ----------
     calibrated_levels : (levels,)
         Mass for each nominal level of the map.
+    bins_per_error : float
+        Number of consecutive bins per independent error.
     """
 
     calibrated_levels: np.ndarray
+    bins_per_error: float = 1.0
 
     @classmethod
     def identity(cls) -> RegionCalibration:
         """Return the calibration that changes nothing."""
-        return cls(_NOMINAL.copy())
+        return cls(NOMINAL_LEVELS.copy())
 
     @classmethod
     def fit(cls, level: np.ndarray, block: np.ndarray) -> RegionCalibration:
@@ -231,11 +249,24 @@ class RegionCalibration:
         block : (bins,) int
             Block of time of each bin.
         """
-        return cls(_conformal_map(level, block)[0])
+        return cls(_conformal_map(level, block)[0], correlation_length(level, block))
 
     def mass(self, level: float) -> float:
         """Return the mass of the region with a nominal level."""
-        return float(np.interp(level, _NOMINAL, self.calibrated_levels))
+        return float(np.interp(level, NOMINAL_LEVELS, self.calibrated_levels))
+
+    def score(self, level: np.ndarray) -> np.ndarray:
+        """Return the smallest nominal level whose region contains the truth, from `level` as in `fit`."""
+        return _nominal_level(level, self.calibrated_levels)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the arguments that make this calibration again."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any] | np.ndarray) -> RegionCalibration:
+        """Make a calibration from what `to_state` returned; earlier versions returned the levels alone."""
+        return cls(**state) if isinstance(state, dict) else cls(np.asarray(state, dtype=float))
 
 
 def _fit_noise(errors: Sequence[HeldOutErrors], longest: float, settings: CalibrationSettings) -> tuple[float, float]:
@@ -291,8 +322,38 @@ def _interquartile_range(predictive: Predictive) -> np.ndarray:
     return high - low
 
 
+def _nominal_level(level: np.ndarray, map_: np.ndarray) -> np.ndarray:
+    """Return the smallest nominal level at which a conformal map (levels,) is at least `level` (time,)."""
+    right = np.clip(np.searchsorted(map_, level, side="left"), 1, len(map_) - 1)
+    low, high = map_[right - 1], map_[right]
+    share = np.clip((level - low) / np.maximum(high - low, 1e-300), 0, 1)
+    return (1 - share) * NOMINAL_LEVELS[right - 1] + share * NOMINAL_LEVELS[right]
+
+
+def correlation_length(values: np.ndarray, block: np.ndarray, least: float = 0.05, max_lag: int = 2000) -> float:
+    """Return the number of consecutive bins that are worth one independent bin, at least one.
+
+    It is the integrated autocorrelation 1 + 2 sum r(lag) of values (bins,) around their means in blocks of time (bins,)
+    int, up to the first lag at which r is below `least` (Geyer 1992, Stat. Sci. 7:473). Slow changes from block to
+    block do not count.
+    """
+    _, block = np.unique(block, return_inverse=True)
+    excess = values - (np.bincount(block, values) / np.bincount(block))[block]
+    variance = float((excess**2).mean())
+    total = 1.0
+    for lag in range(1, min(max_lag, len(values) - 1)):
+        same = block[lag:] == block[:-lag]
+        if variance <= 0 or not same.any():
+            break
+        correlation = float((excess[lag:] * excess[:-lag])[same].mean()) / variance
+        if correlation < least:
+            break
+        total += 2 * correlation
+    return total
+
+
 def _conformal_map(central: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the quantiles of the conformity scores at `_NOMINAL`, and the effective number of scores.
+    """Return the quantiles of the conformity scores at `NOMINAL_LEVELS`, and the effective number of scores.
 
     The conformal correction (n + 1) / n counts independent scores. Scores within a block are correlated, so n is the
     number of bins over the design effect 1 + (m - 1) r, where r is the correlation within blocks and m their size
@@ -307,6 +368,6 @@ def _conformal_map(central: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, 
     typical = float((size**2).sum() / size.sum())
     effective = len(central) / (1 + (typical - 1) * float(np.clip(correlation, 0, 1)))
     effective = float(np.clip(effective, min(len(size), len(central)), len(central)))
-    levels = np.quantile(central, np.minimum(_NOMINAL * (1 + 1 / effective), 1.0))
+    levels = np.quantile(central, np.minimum(NOMINAL_LEVELS * (1 + 1 / effective), 1.0))
     levels[0], levels[-1] = 0.0, 1.0
     return np.maximum.accumulate(levels), effective

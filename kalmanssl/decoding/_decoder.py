@@ -27,8 +27,8 @@ from kalmanssl.decoding._posterior import GridPosterior
 from kalmanssl.decoding._regressors import ReadoutSettings, make_label_readout, make_readout
 from kalmanssl.decoding._results import DecodedPosition, check_level
 from kalmanssl.decoding._selection import MovementSettings
+from kalmanssl.decoding._update import Adaptation, UpdateMixin, kind_of
 from kalmanssl.errors import InputError
-from kalmanssl.utils.segments import segment_index
 from kalmanssl.utils.validation import check_condition, check_positive
 
 __all__ = ["PositionDecoder"]
@@ -37,7 +37,7 @@ _TAIL = np.array([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 
 _LEVELS = np.concatenate([_TAIL, np.linspace(0.05, 0.95, 37), 1 - _TAIL[::-1]])  # of the quantiles that are returned
 
 
-class PositionDecoder(BaseEstimator):
+class PositionDecoder(UpdateMixin, BaseEstimator):
     """Decoder of behavior from latents, with calibrated intervals.
 
     A readout maps the latents of a bin to a distribution over a grid of the behavior. If the times of the bins are
@@ -93,6 +93,8 @@ class PositionDecoder(BaseEstimator):
     ----------
     decoders_ : dict of LatentDecoder or LabelDecoder
         "filtered" and "smoothed", for the kinds of latents that it was fitted on, or "array".
+    adaptations_ : dict of Adaptation
+        What `update` has learned, by kind of latents; empty after `fit`.
     periods_ : tuple of float or None
     labels_ : (labels,) or None
         The labels; None for other behavior.
@@ -190,6 +192,7 @@ class PositionDecoder(BaseEstimator):
             raise InputError("held_out_fits need a Latents as latents, not an array", parameter="held_out_fits")
         settings = self.calibration_settings or CalibrationSettings()
         self.decoders_: dict[str, LatentDecoder | LabelDecoder] = {}
+        self.adaptations_: dict[str, Adaptation] = {}
         for given in (latents, smoothed):
             if given is None:
                 continue
@@ -203,7 +206,7 @@ class PositionDecoder(BaseEstimator):
             if self.calibrate and given is latents:
                 warn_if_few_blocks(folds, self.level)
             rng = np.random.default_rng(self.random_state)
-            self.decoders_[_kind(given)] = self._make_decoder(_kind(given)).fit(samples, folds, self.timed_, rng)
+            self.decoders_[kind_of(given)] = self._make_decoder(kind_of(given)).fit(samples, folds, self.timed_, rng)
         return self
 
     def _check_position(self, position: Any, mean: np.ndarray, where: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -282,48 +285,28 @@ class PositionDecoder(BaseEstimator):
         InputError
             If the number of features is not that of the fit.
         """
-        check_is_fitted(self, "decoders_")
-        mean, cov, known_time = check_latents(latents, time)
-        if mean.shape[1] != self.n_features_in_:
-            raise InputError(
-                f"latents has {mean.shape[1]} features, the decoder was fitted on {self.n_features_in_}: "
-                "use latents of the same model",
-                parameter="latents",
-            )
-        decoder = self._decoder_of(latents)
-        bin_time = np.arange(len(mean), dtype=float) if known_time is None else known_time
-        segment = latents.segment if isinstance(latents, Latents) else segment_index(bin_time)
+        kind, decoder, given = self._decoder_input(latents, time)
+        adaptation = self.adaptations_.get(kind) or Adaptation.of(decoder)
         if isinstance(decoder, LabelDecoder):
-            mass = decoder.predict(mean, cov, np.asarray(segment))
-            return DecodedCategory(bin_time, decoder.labels, mass, self.level, decoder.sets)
+            mass = decoder.predict(given.mean, given.cov, given.segment)
+            (sets,) = adaptation.region_calibrations([decoder.sets])
+            return DecodedCategory(given.bin_time, decoder.labels, mass, self.level, sets)
         # Bins of unknown time are consecutive, and as old as the end of the fit.
-        drift_time = np.full(len(mean), decoder.readout.end) if known_time is None else known_time
-        posteriors, marginals = decoder.predict(mean, cov, segment, drift_time)
-        lag = np.full(len(mean), np.nan) if known_time is None or not self.timed_ else known_time - decoder.readout.end
+        drift_time = np.full(len(given.mean), decoder.readout.end) if given.time is None else given.time
+        posteriors, marginals = decoder.predict(given.mean, given.cov, given.segment, drift_time)
+        lag = self._lag(decoder, given)
         table, points = [], []
-        for calibration, predictive in zip(decoder.calibrations, marginals, strict=True):
+        for calibration, predictive in zip(adaptation.calibrations(decoder.calibrations), marginals, strict=True):
             table.append(calibration.apply(predictive, lag, _LEVELS).astype(np.float32))
             points.append(predictive.mean())
         estimate = wrap_to_period(np.stack(points, axis=1), self.periods_)
+        regions = adaptation.region_calibrations(decoder.regions)
         posterior = [
             GridPosterior(grid, mass, region)
-            for grid, mass, region in zip(decoder.grids, posteriors, decoder.regions, strict=True)
+            for grid, mass, region in zip(decoder.grids, posteriors, regions, strict=True)
         ]
         return DecodedPosition(
-            bin_time, self.level, np.stack(table, 1), _LEVELS, estimate, self.periods_, self.flat_, posterior
-        )
-
-    def _decoder_of(self, latents: Latents | np.ndarray) -> LatentDecoder | LabelDecoder:
-        """Return the decoder of latents of the kind of `latents`; arrays are decoded as those of the fit."""
-        kind = _kind(latents)
-        if kind in self.decoders_:
-            return self.decoders_[kind]
-        if kind == "array" or "array" in self.decoders_:
-            return next(iter(self.decoders_.values()))
-        raise InputError(
-            f"latents are {kind}, but the decoder was fitted on {', '.join(self.decoders_)} ones: give fit the "
-            "smoothed latents, too, as smoothed=model.transform(recording, smooth=True)",
-            parameter="latents",
+            given.bin_time, self.level, np.stack(table, 1), _LEVELS, estimate, self.periods_, self.flat_, posterior
         )
 
     def to_state(self) -> dict[str, Any]:
@@ -354,6 +337,7 @@ class PositionDecoder(BaseEstimator):
             "timed": self.timed_,
             "labels": None if self.labels_ is None else self.labels_.tolist(),
             "decoders": {kind: decoder.to_state() for kind, decoder in self.decoders_.items()},
+            "adaptations": {kind: adaptation.to_state() for kind, adaptation in self.adaptations_.items()},
         }
 
     @classmethod
@@ -379,11 +363,6 @@ class PositionDecoder(BaseEstimator):
             empty = decoder._make_decoder(kind)
             readout = (LinearReadout if linear else MLPReadout,) if isinstance(empty, LatentDecoder) else ()
             decoder.decoders_[kind] = empty.restore(part, *readout)
+        stored = state.get("adaptations", {})  # absent from decoders that were saved before `update` existed
+        decoder.adaptations_ = {kind: Adaptation.from_state(part) for kind, part in stored.items()}
         return decoder
-
-
-def _kind(latents: Latents | np.ndarray) -> str:
-    """Return "filtered" or "smoothed" for latents, and "array" for an array."""
-    if not isinstance(latents, Latents):
-        return "array"
-    return "smoothed" if latents.smoothed else "filtered"

@@ -12,6 +12,7 @@ from kalmanssl.decoding._circular import Periods
 from kalmanssl.errors import InputError
 
 __all__ = [
+    "DecoderInput",
     "LatentArrays",
     "check_behavior",
     "check_latents",
@@ -39,6 +40,28 @@ class LatentArrays(NamedTuple):
     mean: np.ndarray
     cov: Covariances | None
     time: np.ndarray | None
+
+
+class DecoderInput(NamedTuple):
+    """Latents to decode.
+
+    Attributes
+    ----------
+    mean : (time, features)
+    cov : Covariances or None
+    time : (time,) or None
+        Seconds, if they are known.
+    bin_time : (time,)
+        The same, or the number of the bin if times are not known.
+    segment : (time,) int
+        Number of the contiguous segment of each bin.
+    """
+
+    mean: np.ndarray
+    cov: Covariances | None
+    time: np.ndarray | None
+    bin_time: np.ndarray
+    segment: np.ndarray
 
 
 def check_latents(latents: Latents | np.ndarray, time: np.ndarray | None = None) -> LatentArrays:

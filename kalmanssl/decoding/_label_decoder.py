@@ -12,6 +12,7 @@ from kalmanssl.data import Covariances
 from kalmanssl.decoding._calibration import RegionCalibration
 from kalmanssl.decoding._classifier_readout import ClassifierReadout
 from kalmanssl.decoding._context import with_context
+from kalmanssl.decoding._continuation import Continuation, filtered_mass, with_earlier
 from kalmanssl.decoding._folds import Fold, Samples
 from kalmanssl.decoding._grid import Axis, Grid
 from kalmanssl.decoding._label_chain import LabelChain, LabelStatistics, choose_chain
@@ -90,13 +91,33 @@ class LabelDecoder:
         mass, missing = self._readout_mass(self.readout, mean, cov, segment)
         return posterior_mass(self.chain, mass, segment_starts(segment), missing, self.smooth)
 
+    def decode_piece(
+        self,
+        mean: np.ndarray,
+        cov: Covariances | None,
+        segment: np.ndarray,
+        time: np.ndarray,
+        before: Continuation | None,
+    ) -> tuple[np.ndarray, Continuation | None]:
+        """Decode as `predict`, filtered latents from where the piece `before` ended; return the end of this one, too.
+
+        Smoothed latents depend on later bins. Each piece of them is decoded by itself.
+        """
+        if self.smooth:
+            return self.predict(mean, cov, segment), None
+        earlier, belief = (None, None) if before is None else (before.mean, before.beliefs[0])
+        mass, missing = self._readout_mass(self.readout, mean, cov, segment, earlier)
+        posterior, belief = filtered_mass(self.chain, mass, segment, missing, belief)
+        context_bins = max(self.context) / self.bin_size if self.context else 0.0
+        return posterior, Continuation.after(before, mean, segment, time, [belief], context_bins)
+
     def to_state(self) -> dict[str, Any]:
         """Return everything from which `restore` makes this decoder again."""
         return {
             "readout": self.readout.to_state(),
             "chain": self.chain.to_state(),
             "choices": self.choices,
-            "sets": self.sets.calibrated_levels,
+            "sets": self.sets.to_state(),
             "context": list(self.context),
             "bin_size": self.bin_size,
         }
@@ -106,7 +127,7 @@ class LabelDecoder:
         self.readout = MLPReadout.from_state(state["readout"])
         self.chain = LabelChain.from_state(state["chain"])
         self.choices = list(state["choices"])
-        self.sets = RegionCalibration(np.asarray(state["sets"], dtype=float))
+        self.sets = RegionCalibration.from_state(state["sets"])
         self.context = tuple(state["context"])
         self.bin_size = float(state["bin_size"])
         return self
@@ -149,10 +170,14 @@ class LabelDecoder:
         mean: np.ndarray,
         cov: Covariances | None,
         segment: np.ndarray,
+        earlier: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the probability of each label from a readout, and which bins are missing."""
+        """Return the probability of each label from a readout, and which bins are missing.
+
+        `earlier` has the latents of bins before the first one, for its temporal context.
+        """
         missing = ~np.isfinite(mean).all(axis=1)
-        features = self._features(mean, segment)
+        features = with_earlier(self._features, earlier, mean, segment)
         if missing.any():
             features = np.where(missing[:, None], 0.0, features)
         if isinstance(readout, ClassifierReadout):

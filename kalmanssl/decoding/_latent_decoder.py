@@ -13,6 +13,7 @@ from kalmanssl.data import Covariances
 from kalmanssl.decoding._calibration import Calibration, CalibrationSettings, HeldOutErrors, RegionCalibration
 from kalmanssl.decoding._circular import Periods, difference, wrap_to_period
 from kalmanssl.decoding._context import with_context
+from kalmanssl.decoding._continuation import Continuation, filtered_mass, with_earlier
 from kalmanssl.decoding._drift import Drift, DriftSettings, TrainTestBlock, improves_held_out
 from kalmanssl.decoding._folds import Fold, Samples
 from kalmanssl.decoding._grid import Grid, group_dimensions
@@ -28,7 +29,7 @@ from kalmanssl.decoding._selection import (
 )
 from kalmanssl.utils.segments import segment_starts
 
-__all__ = ["LatentDecoder"]
+__all__ = ["LatentDecoder", "density_level"]
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,33 @@ class LatentDecoder:
         ]
         return posteriors, self._marginals(posteriors)
 
+    def decode_piece(
+        self,
+        mean: np.ndarray,
+        cov: Covariances | None,
+        segment: np.ndarray,
+        time: np.ndarray,
+        before: Continuation | None,
+    ) -> tuple[list[np.ndarray], list[Predictive], Continuation | None]:
+        """Decode as `predict`, filtered latents from where the piece `before` ended; return the end of this one, too.
+
+        Smoothed latents depend on later bins. Each piece of them is decoded by itself.
+        """
+        if self.smooth:
+            return *self.predict(mean, cov, segment, time), None
+        masses, missing = self._readout_mass(
+            self.readout, mean, cov, segment, time, None if before is None else before.mean
+        )
+        beliefs = [None] * len(masses) if before is None else before.beliefs
+        parts = [
+            filtered_mass(movement, mass, segment, missing, belief)
+            for movement, mass, belief in zip(self.movements, masses, beliefs, strict=True)
+        ]
+        posteriors, beliefs = [part[0] for part in parts], [part[1] for part in parts]
+        context_bins = max(self.context) / self.bin_size if self.context else 0.0
+        end = Continuation.after(before, mean, segment, time, beliefs, context_bins)
+        return posteriors, self._marginals(posteriors), end
+
     def to_state(self) -> dict[str, Any]:
         """Return everything from which `restore` makes this decoder again."""
         return {
@@ -155,7 +183,7 @@ class LatentDecoder:
             "movements": [None if movement is None else movement.to_state() for movement in self.movements],
             "choices": self.choices,
             "calibrations": [calibration.to_state() for calibration in self.calibrations],
-            "regions": [region.calibrated_levels for region in self.regions],
+            "regions": [region.to_state() for region in self.regions],
             "end": self.readout.end,
             "bin_size": self.bin_size,
         }
@@ -172,7 +200,7 @@ class LatentDecoder:
         ]
         self.choices = list(state["choices"])
         self.calibrations = [Calibration.from_state(calibration) for calibration in state["calibrations"]]
-        self.regions = [RegionCalibration(np.asarray(levels, dtype=float)) for levels in state["regions"]]
+        self.regions = [RegionCalibration.from_state(region) for region in state["regions"]]
         self.bin_size = float(state["bin_size"])
         return self
 
@@ -208,11 +236,20 @@ class LatentDecoder:
         return with_context(mean, segment, self.bin_size, self.context, causal=not self.smooth)
 
     def _readout_mass(
-        self, fitted: DriftingReadout, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray, time: np.ndarray
+        self,
+        fitted: DriftingReadout,
+        mean: np.ndarray,
+        cov: Covariances | None,
+        segment: np.ndarray,
+        time: np.ndarray,
+        earlier: np.ndarray | None = None,
     ) -> tuple[list[np.ndarray], np.ndarray]:
-        """Return the distributions of a readout over the grids, and which bins are missing."""
+        """Return the distributions of a readout over the grids, and which bins are missing.
+
+        `earlier` has the latents of bins before the first one, for its temporal context.
+        """
         missing = ~np.isfinite(mean).all(axis=1)
-        features = self._features(mean, segment)
+        features = with_earlier(self._features, earlier, mean, segment)
         if missing.any():
             mean, features = (np.where(missing[:, None], 0.0, values) for values in (mean, features))
         cov = None if self.context else cov
@@ -275,7 +312,7 @@ class LatentDecoder:
                     movement = replace(kept, statistics=statistics)
                 posterior = posterior_mass(movement, part.mass, part.start, part.missing, self.smooth)
                 posteriors.append(posterior[part.scored])
-                levels[number].append(_density_level(posteriors[-1], self.grids[number], part.truth))
+                levels[number].append(density_level(posteriors[-1], self.grids[number], part.truth))
             blocks.append(s.block[used])
             for dim, predictive in enumerate(self._marginals(posteriors)):
                 lag = fold.lag[fold.scored]
@@ -334,9 +371,9 @@ def _smooth_steps(step: np.ndarray, segment: np.ndarray, reach: int = 10) -> np.
     return total[np.minimum(index + reach + 1, stop)] - total[np.maximum(index - reach, first)]
 
 
-def _density_level(posterior: np.ndarray, grid: Grid, truth: np.ndarray) -> np.ndarray:
+def density_level(posterior: np.ndarray, grid: Grid, truth: np.ndarray) -> np.ndarray:
     """Return the mass of the cells that are at least as dense as that of the truth, (time,)."""
-    flat = posterior.reshape(len(posterior), -1)
+    flat = posterior.reshape(len(posterior), grid.size)
     own = flat[np.arange(len(flat)), grid.cell(truth)]
     denser = np.where(flat > own[:, None], flat, 0.0).sum(axis=1)
     return np.clip(denser + own / 2, 0.0, 1.0)

@@ -1,0 +1,110 @@
+"""Decoding of filtered latents in pieces: each piece continues where the one before ended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from kalmanssl.decoding._selection import MovementPrior
+from kalmanssl.decoding._state_space import forward
+from kalmanssl.utils.segments import segment_starts
+
+__all__ = ["Continuation", "filtered_mass", "with_earlier"]
+
+_TIME_CONSTANTS = 40  # after which an exponential average has forgotten the start, to double precision
+_ROWS = 20_000  # bins that are handled at a time, so that memory does not grow with the recording
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What decoding needs of the bins before a piece.
+
+    Attributes
+    ----------
+    time : float
+        Time of the last bin, seconds.
+    mean : (bins, features)
+        Latents of the last bins, for the temporal context.
+    beliefs : list of (states, rows, columns) array or None
+        Filtered distribution of the last bin for each group of dimensions; None without a movement prior.
+    """
+
+    time: float
+    mean: np.ndarray
+    beliefs: list[np.ndarray | None]
+
+    def reaches(self, time: float, bin_size: float) -> bool:
+        """Return whether a bin at `time`, seconds, follows the last bin without a gap."""
+        return 0 < time - self.time <= 1.5 * bin_size
+
+    @classmethod
+    def after(
+        cls,
+        before: Continuation | None,
+        mean: np.ndarray,
+        segment: np.ndarray,
+        time: np.ndarray,
+        beliefs: list[np.ndarray | None],
+        context_bins: float,
+    ) -> Self:
+        """Return the end of a piece with latents `mean`; `context_bins` is the longest time scale of the context."""
+        last = mean[segment == segment[-1]]
+        if before is not None and len(last) == len(mean):
+            last = np.concatenate([before.mean, last])
+        kept = math.ceil(_TIME_CONSTANTS * context_bins)
+        return cls(float(time[-1]), last[len(last) - min(kept, len(last)) :].copy(), beliefs)
+
+
+def filtered_mass(
+    movement: MovementPrior | None,
+    mass: np.ndarray,
+    segment: np.ndarray,
+    missing: np.ndarray,
+    belief: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the filtered posterior over the grid (time, *shape), and the belief of the last bin.
+
+    Parameters
+    ----------
+    movement : MovementPrior or None
+        Without a movement prior every bin is decoded by itself.
+    mass : (time, *shape)
+        Distributions of a readout.
+    segment : (time,) int
+        Number of the contiguous segment of each bin.
+    missing : (time,) bool
+        Bins without latents.
+    belief : (states, rows, columns) or None
+        Filtered distribution of the bin before the first one; None if that one begins a segment.
+    """
+    if movement is None:
+        return mass, None
+    start = segment_starts(segment)
+    start[0] = belief is None
+    transition = movement.transition()
+    result = np.empty(mass.shape, dtype=np.float32)
+    for first in range(0, len(mass), _ROWS):
+        rows = slice(first, first + _ROWS)
+        likelihood = movement.likelihood(mass[rows])
+        likelihood[missing[rows]] = 1.0
+        filtered = forward(likelihood, start[rows], transition, belief)
+        belief = filtered[-1].astype(float)
+        result[rows] = filtered.sum(axis=1).reshape(result[rows].shape)
+    return result, belief
+
+
+def with_earlier(
+    make: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    earlier: np.ndarray | None,
+    mean: np.ndarray,
+    segment: np.ndarray,
+) -> np.ndarray:
+    """Return `make(mean, segment)` for latents (time, features) that continue the segment of `earlier` ones."""
+    if earlier is None or len(earlier) == 0:
+        return make(mean, segment)
+    before = np.full(len(earlier), segment[0])
+    return make(np.concatenate([earlier, mean]), np.concatenate([before, segment]))[len(earlier) :]
