@@ -12,7 +12,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from matplotlib.figure import Figure
 from measure import Stopwatch, machine_facts
+from pages import Section, write_page
 from results_store import Results, Row
 from suite import RESULTS, cli_errors, err_console, print_table
 
@@ -29,6 +31,12 @@ __all__ = ["CONFIGURATIONS", "main"]
 RECORDING = {False: next(iter(RECORDINGS)), True: next(iter(SIMULATED))}  # by --quick
 CONFIGURATIONS = ("LDM paper", "default")
 BINS = ("running", "all")
+EXAMPLE_BINS = 800  # in the figure
+PAGE = (
+    "Scores of the traversals in the test part, medians over seeds. Laps follow the ring if each makes one turn, "
+    "and the period of the rotation is the lap time. Position R² is that of the nearest training states, phase R² that "
+    "of the phase from position and direction. The rotation is the slowest that turns by a radian before it decays."
+)
 SCORES = ("lap_time", "radius_variation", "turns_per_lap", "turns_sd", "one_turn_laps", "phase_r2", "n_laps")
 COLUMNS = (
     "model", "fitted on", "position R²", "period s", "decay s", "lap s", "radius variation", "turns per lap",
@@ -51,7 +59,7 @@ def main(
     with cli_errors(out):
         folder = Path() if quick else data_folder(data)
         settings = {"data": RECORDING[quick], "quick": quick, "threads": threads}
-        results = Results(out, settings, machine_facts(threads), ("name", "fitted_on", "seed"))
+        results = Results(out, settings, machine_facts(threads), ("name", "fitted_on", "seed"), ("page.html",))
         limit_threads(threads)
         preset, recording = QUICK if quick else FULL, load(RECORDING[quick], folder)
         for seed in range(seeds):
@@ -59,9 +67,12 @@ def main(
                 for bins in BINS:
                     if results.is_pending(name, bins, seed):
                         results.add(_measure(name, bins, recording, seed, preset))
-                        row = results.rows[name, bins, seed]
-                        err_console.print(f"{name}, {bins} bins, seed {seed}: {row}", markup=False, highlight=False)
-        print_table([COLUMNS, *(_line(results.good(name, bins)) for name in CONFIGURATIONS for bins in BINS)])
+                        line = ", ".join(_line([results.rows[name, bins, seed]]))
+                        err_console.print(f"seed {seed}: {line}", markup=False, highlight=False)
+        lines = [COLUMNS, *(_line(results.good(name, bins)) for name in CONFIGURATIONS for bins in BINS)]
+        print_table(lines)
+        figures = [_figure(row) for row in results.rows.values() if "example" in row]
+        write_page(out / "page.html", "Laps as rotations", [Section(text=(PAGE,), table=lines, figures=figures)])
 
 
 def _measure(name: str, bins: str, data: Data, seed: int, preset: Preset) -> Row:
@@ -77,7 +88,7 @@ def _measure(name: str, bins: str, data: Data, seed: int, preset: Preset) -> Row
         arguments = hippocampus(data.train.n_units, random_state=seed) | preset.paper
     with Stopwatch() as stopwatch:
         model = KalmanSSL(**arguments, progress=False).fit(parts[0][0])
-    return {"name": name, "fitted_on": bins, "seed": seed, "fit_cpu_s": stopwatch.cpu, **_scores(model, parts)}
+    return {"name": name, "fitted_on": bins, "seed": seed, "fit_cpu_s": stopwatch.cpu, **_scores(model, parts, seed)}
 
 
 def _parts(data: Data) -> list[tuple[Recording, np.ndarray]]:
@@ -95,8 +106,11 @@ def _part(
     return join_bins(recording, running), number[running]
 
 
-def _scores(model: Any, parts: list[tuple[Recording, np.ndarray]]) -> Row:
-    """Return the ring scores of the test part, and the R² of the position from nearest states, in traversals."""
+def _scores(model: Any, parts: list[tuple[Recording, np.ndarray]], seed: int) -> Row:
+    """Return the ring scores of the test part, and the R² of the position from nearest states, in traversals.
+
+    The first seed also has the first bins of these traversals, for the figure.
+    """
     from sklearn.neighbors import KNeighborsRegressor
 
     from kalmanssl.probes import ring_scores
@@ -122,8 +136,27 @@ def _scores(model: Any, parts: list[tuple[Recording, np.ndarray]]) -> Row:
         )  # fmt: skip
     except InputError as error:
         return row | {"no_ring": str(error)}
-    rotation = {"period": ring.rotation.period, "decay_time": ring.rotation.decay_time}
-    return row | rotation | {score: getattr(ring, score) for score in SCORES}
+    row |= {"period": ring.rotation.period, "decay_time": ring.rotation.decay_time}
+    row |= {score: getattr(ring, score) for score in SCORES}
+    if seed == 0:
+        shown = np.flatnonzero(held_out & (number >= 0))[:EXAMPLE_BINS]
+        columns = {"time": time, "position": np.concatenate(position), "phase": ring.phase}
+        columns |= {"real": ring.coordinates[:, 0], "imaginary": ring.coordinates[:, 1]}
+        row["example"] = {key: [float(f"{value:.7g}") for value in values[shown]] for key, values in columns.items()}
+    return row
+
+
+def _figure(row: Row) -> Figure:
+    """Draw the states of the first test traversals, and their phase over time."""
+    from kalmanssl.plotting import plot_phase, plot_ring
+
+    columns = {key: np.array(values) for key, values in row["example"].items()}
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.6))
+    plot_ring(np.stack([columns["real"], columns["imaginary"]], axis=1), columns["position"], unit="m", ax=left)
+    plot_phase(columns["time"], columns["phase"], columns["position"], ax=right)
+    figure.suptitle(f"{row['name']}, fitted on {row['fitted_on']} bins")
+    return figure
 
 
 def _line(rows: list[Row]) -> tuple[str, ...]:

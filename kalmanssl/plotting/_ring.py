@@ -1,4 +1,4 @@
-"""Figures of latents on a ring: the plane of a rotation, and its phase over time."""
+"""Figures of latents on a ring: the two dimensions of a rotation, and its phase over time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def plot_ring(
     color_bar: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw states in the plane of a rotation, colored by behavior, with the center and the circle of mean radius.
+    """Draw states in the two dimensions of a rotation, colored by behavior, with the circle of mean radius.
 
     Parameters
     ----------

@@ -57,7 +57,7 @@ class RingScores:
     ----------
     rotation : Rotation
     coordinates : (time, 2)
-        Projection of all states on the plane of the rotation.
+        Projection of all states on the two dimensions of the rotation.
     phase : (time,)
         Angle of `coordinates`, radians, from -pi to pi.
     lap_time : float

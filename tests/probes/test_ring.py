@@ -32,7 +32,7 @@ def laps(count: int = LAPS) -> tuple[np.ndarray, np.ndarray]:
 
 
 def embed(plane: np.ndarray, noise: float = 0.0, seed: int = 0) -> np.ndarray:
-    """States with given coordinates (time, 2) in the plane of the rotation and small noise in all dimensions."""
+    """States with given coordinates (time, 2) in the dimensions of the rotation and small noise in all dimensions."""
     states = noise * np.random.default_rng(seed).standard_normal((len(plane), DIMS))
     states[:, :2] += plane
     return states @ mixing().T
