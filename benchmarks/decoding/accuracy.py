@@ -27,7 +27,12 @@ from decoding.tables import representation, score_tables, summary
 from decoding.tasks import Target, Task
 from kalmanssl.errors import InputError
 
-__all__ = ["data_folder", "limit_threads", "main"]
+__all__ = ["DataFolder", "Threads", "data_folder", "limit_threads", "main"]
+
+DataFolder = Annotated[
+    Path | None, typer.Option(help="Folder of the recordings; by default $KALMANSSL_DATA.", exists=True)
+]
+Threads = Annotated[int, typer.Option(min=1, help="Threads of every method.")]
 
 DIGITS = 6  # of the stored scores
 
@@ -41,9 +46,7 @@ class PresetName(StrEnum):
 
 def main(
     out: Annotated[Path | None, typer.Option(help="Folder of results and page; a stopped run is resumed.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the recordings; by default $KALMANSSL_DATA.", exists=True)
-    ] = None,
+    data: DataFolder = None,
     preset: Annotated[
         PresetName, typer.Option(help="full: the recordings, hours; quick: small simulated ones, a minute.")
     ] = PresetName.full,
@@ -53,7 +56,7 @@ def main(
     recordings: Annotated[
         list[str] | None, typer.Option("--recording", help="Only recordings with this in their name; repeatable.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of every method.")] = 1,
+    threads: Threads = 1,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Run finished methods again: all, or those of --only.")
     ] = False,

@@ -17,7 +17,7 @@ from measure import Stopwatch, machine_facts
 from results_store import Results, Row
 from suite import RESULTS, cli_errors, err_console
 
-from decoding.accuracy import data_folder, limit_threads
+from decoding.accuracy import DataFolder, Threads, data_folder, limit_threads
 from decoding.methods import FULL, OURS, QUICK, Preset, all_methods
 from decoding.recordings import RECORDINGS, SIMULATED, load, targets_of
 from decoding.scores import score
@@ -37,13 +37,11 @@ DECODED_BY = {
 
 
 def main(
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the recordings; by default $KALMANSSL_DATA.", exists=True)
-    ] = None,
+    data: DataFolder = None,
     out: Annotated[Path, typer.Option(help="Folder of the results; a stopped run is resumed.")] = RESULTS / "fit_time",
     only: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(NAMES)}; repeatable.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of every method.")] = 1,
+    threads: Threads = 1,
     quick: Annotated[
         bool, typer.Option("--quick", help="Short trainings on a simulated recording, as a test.")
     ] = False,

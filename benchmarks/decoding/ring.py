@@ -18,7 +18,7 @@ from pages import Section, write_page
 from results_store import Results, Row
 from suite import RESULTS, cli_errors, err_console, print_table
 
-from decoding.accuracy import data_folder, limit_threads
+from decoding.accuracy import DataFolder, Threads, data_folder, limit_threads
 from decoding.methods import FULL, QUICK, Preset
 from decoding.recordings import RECORDINGS, SIMULATED, load
 from decoding.tables import median
@@ -45,12 +45,10 @@ COLUMNS = (
 
 
 def main(
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the recordings; by default $KALMANSSL_DATA.", exists=True)
-    ] = None,
+    data: DataFolder = None,
     out: Annotated[Path, typer.Option(help="Folder of the results; a stopped run is resumed.")] = RESULTS / "ring",
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of every method.")] = 1,
+    threads: Threads = 1,
     quick: Annotated[
         bool, typer.Option("--quick", help="Short trainings on a simulated recording, as a test.")
     ] = False,
