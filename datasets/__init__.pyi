@@ -7,4 +7,5 @@ from ._ornstein_uhlenbeck import ornstein_uhlenbeck as ornstein_uhlenbeck
 from ._ornstein_uhlenbeck import stationary_variance as stationary_variance
 from ._place_cells import place_cells as place_cells
 from ._process_noise import PROCESS_NOISES as PROCESS_NOISES
+from ._ring_cells import ring_cells as ring_cells
 from ._video_sets import DotVideos as DotVideos

@@ -7,7 +7,7 @@ import torch
 from kalmanssl import KalmanSSL
 from kalmanssl.estimator._initialization import initialize, predictable_components
 from kalmanssl.models import KalmanPredictor
-from kalmanssl.networks import ConstantNoise, InputNoise
+from kalmanssl.networks import ConstantNoise, InputNoise, make_noise
 
 
 def autoregressions(coefficients, n, seed=0):
@@ -71,14 +71,33 @@ def test_the_dynamics_of_a_noisy_autoregression_are_found_from_its_autocovarianc
     np.testing.assert_allclose(predictor.center[:2].detach(), [1.0, -2.0])
 
 
-def test_white_latents_have_finite_dynamics_and_other_noise_heads_are_left_alone():
+def test_white_latents_have_finite_dynamics_and_of_bounded_noise_only_the_constant_part_changes():
     head = InputNoise(4, 2, 8)
-    before = [p.detach().clone() for p in head.parameters()]
+    before = [p.detach().clone() for p in head.network_parameters()]
     predictor = KalmanPredictor(2, 2, head, ConstantNoise(2))
     predictor.match_autocovariance(torch.zeros(2), torch.ones(2), torch.tensor([0.0, -0.3]), torch.zeros(2))
-    assert all(torch.equal(a, b) for a, b in zip(before, head.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, head.network_parameters(), strict=True))
     assert bool(predictor.A.isfinite().all())
     assert float(predictor.process_noise().detach().min()) > 0
+
+
+NOISE_SETTINGS = {
+    "activity": {},
+    "input": {"in_features": 4},
+    "state": {"state_dim": 3},
+    "errors": {"latent_dim": 2},
+}
+
+
+def test_all_noise_heads_start_at_the_variance_of_constant_noise():
+    lags = [torch.tensor([5.0, 2.0]) * c for c in (1.5, 0.9, 0.81)]
+    for name, settings in NOISE_SETTINGS.items():
+        predictor = KalmanPredictor(2, 3, make_noise(name, dim=2, **settings), make_noise("constant", dim=3))
+        predictor.match_autocovariance(torch.zeros(2), *lags)
+        predictor.observation_noise.set_varying(False)
+        constant = KalmanPredictor(2, 3, ConstantNoise(2), ConstantNoise(3))
+        constant.match_autocovariance(torch.zeros(2), *lags)
+        torch.testing.assert_close(predictor.observation_noise(), constant.observation_noise())
 
 
 def test_a_model_predicts_better_than_chance_before_training():

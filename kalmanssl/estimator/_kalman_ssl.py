@@ -5,39 +5,25 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
-from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from kalmanssl.data import Covariances, Latents, Recording
 from kalmanssl.entropy import EntropyEstimator
-from kalmanssl.errors import InputError
-from kalmanssl.estimator._initialization import initialize
+from kalmanssl.estimator._fitting import fit_model
 from kalmanssl.estimator._inputs import (
-    COUNT_NORMALIZATIONS,
     activity_in_order,
     choose_bins_per_step,
     choose_normalization,
     interleaved_activity,
-    step_activity,
 )
-from kalmanssl.estimator._model import build_model, history_per_bin, infer, objective_per_bin
+from kalmanssl.estimator._model import infer, objective_per_bin
 from kalmanssl.estimator._saving import load_model, save_model
-from kalmanssl.training import (
-    TrainingSettings,
-    WindowBatches,
-    WindowSettings,
-    choose_window,
-    hold_out_blocks,
-    train,
-)
 
 __all__ = ["KalmanSSL"]
 
@@ -73,11 +59,16 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         "cosine" for counts and "standardize" for any other signal.
     unit_dropout : float
         Probability that a unit is set to zero for a whole training window, 0 to below 1.
-    noise : {"constant", "input", "variance-network", "state", "errors"}
-        What the variance of the observation noise depends on (`kalmanssl.networks.make_noise`): nothing, the activity
-        of the bin ("input" and "variance-network"), the predicted state, or recent prediction errors.
-    process_noise : {"constant", "state", "errors"}
+    noise : {"constant", "activity", "input", "state", "errors"}
+        What the variance of the observation noise depends on: nothing, the total activity of the bin, all features of
+        the bin, the predicted state, or recent prediction errors (`kalmanssl.networks.make_noise`). Noise that varies
+        stays within a factor of ten of a constant. It is fitted in a second stage, by maximum likelihood of the latents
+        with the encoder fixed, and it stays constant if held-out latents are not more likely. The posterior covariance
+        then differs between bins, so that inference takes longer and needs more memory.
+    process_noise : {"constant", "activity", "input", "state", "errors"}
         What the variance of the process noise depends on.
+    noise_epochs : int
+        Epochs of the second stage.
     entropy : {"logdet", "knn", "kde", "stopgrad"} or an estimator
         Estimator of the entropy of the latents, see `kalmanssl.entropy`.
     mutual_information : bool
@@ -126,6 +117,8 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
     history_ : dict of lists
         One entry per epoch: `loss`, `alignment` and `entropy`, the same on the held-out part, and `held_out_score`, all
         in nats per bin (see `score`); scale and effective dimension of the latents; spectral radius of `A`.
+    noise_history_ : dict of lists
+        The same for the second stage; empty if the noise is constant. The entropy is not computed.
     n_features_in_ : int
     unit_ids_ : tuple of str
         Units of the recording it was fitted on; empty if fitted on an array.
@@ -155,6 +148,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         unit_dropout: float = 0.3,
         noise: str = "constant",
         process_noise: str = "constant",
+        noise_epochs: int = 4,
         entropy: str | EntropyEstimator = "logdet",
         mutual_information: bool = True,
         bins_per_step: int | str = "auto",
@@ -184,6 +178,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         self.unit_dropout = unit_dropout
         self.noise = noise
         self.process_noise = process_noise
+        self.noise_epochs = noise_epochs
         self.entropy = entropy
         self.mutual_information = mutual_information
         self.bins_per_step = bins_per_step
@@ -228,41 +223,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
             On Ctrl-C; the estimator then holds the last good weights.
         """
         segments, _ = self._segments(X, fitting=True)
-        parameters = self.get_params(deep=False)
-        settings = TrainingSettings(**{n: parameters[n] for n in _names(TrainingSettings) if n in parameters})
-        lengths = [len(segment) for segment in segments]
-        hold_out = self.validation_fraction != 0
-        self.window_ = choose_window(lengths, self.window, self.bins_per_step_, hold_out)
-        used = parameters | {"window": self.window_, "bins_per_step": self.bins_per_step_}
-        windows = WindowSettings(**{n: used[n] for n in _names(WindowSettings)})
-        if self.normalize_ not in COUNT_NORMALIZATIONS:
-            windows = replace(windows, activity_sampling_power=0.0)
-        training, held_out = (
-            [step_activity(segment, self.bins_per_step_, self.normalize_) for segment in part]
-            for part in hold_out_blocks(segments, self.validation_fraction, self.window_)
-        )
-        if resume and self.checkpoint_dir is None:
-            raise InputError("resume=True needs the checkpoint_dir of the fit that was interrupted", parameter="resume")
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.model_ = build_model(self)
-            initialize(self.model_, training, self.bins_per_step_)
-            per_step: dict[str, list[float]] = {}
-            try:
-                train(
-                    self.model_,
-                    WindowBatches(training, held_out, windows, seed),
-                    settings,
-                    per_step,
-                    seed=seed,
-                    device=self.device,
-                    checkpoint_dir=None if self.checkpoint_dir is None else Path(self.checkpoint_dir),
-                    resume=resume,
-                    progress=self.progress,
-                )
-            finally:
-                self.history_ = history_per_bin(per_step, self.bins_per_step_)
+        fit_model(self, segments, resume)
         return self
 
     def transform(self, X: Recording | np.ndarray, smooth: bool = False) -> Latents:
@@ -392,8 +353,3 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.non_deterministic = self.random_state is None
         return tags
-
-
-def _names(settings: type[TrainingSettings | WindowSettings]) -> list[str]:
-    """Return the names of the fields of a settings class."""
-    return [f.name for f in fields(settings)]

@@ -15,7 +15,7 @@ from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS, interleaved_activi
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
 from kalmanssl.networks import NoiseHead, ResidualEncoder, check_encoder, make_noise
 from kalmanssl.training import deinterleave
-from kalmanssl.utils.validation import check_integer
+from kalmanssl.utils.validation import check_choice, check_integer
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
@@ -43,17 +43,20 @@ def build_model(estimator: KalmanSSL) -> SequenceModel:
         encoder = copy.deepcopy(estimator.encoder)
         check_encoder(encoder, n_features, latent_dim)
 
-    def noise_head(name: str, dim: int) -> NoiseHead:
+    def noise_head(parameter: str, dim: int) -> NoiseHead:
         settings: dict[str, dict[str, Any]] = {
+            "constant": {},
+            "activity": {"counts": is_counts},
             "input": {"in_features": n_features, "transform": "sqrt" if is_counts else "none"},
-            "variance-network": {"in_features": n_features},
             "state": {"state_dim": state_dim},
             "errors": {"latent_dim": latent_dim},
         }
-        return make_noise(name, dim=dim, **settings.get(name, {}))
+        name = getattr(estimator, parameter)
+        check_choice(parameter, name, tuple(settings))
+        return make_noise(name, dim=dim, **settings[name])
 
-    observation_noise = noise_head(estimator.noise, latent_dim)
-    process_noise = noise_head(estimator.process_noise, state_dim)
+    observation_noise = noise_head("noise", latent_dim)
+    process_noise = noise_head("process_noise", state_dim)
     predictor = KalmanPredictor(latent_dim, state_dim, observation_noise, process_noise)
     return SequenceModel(encoder, predictor, LDM(make_entropy(estimator.entropy), estimator.mutual_information))
 

@@ -35,6 +35,7 @@ def save_model(model: KalmanSSL, path: str | os.PathLike[str], overwrite: bool) 
             "window": model.window_,
         },
         "history": model.history_,
+        "noise_history": model.noise_history_,
     }
     save_folder(path, "model", arrays, metadata, overwrite)
 
@@ -60,6 +61,7 @@ def load_model(cls: type[Model], path: str | os.PathLike[str], encoder: nn.Modul
     model.feature_mean_ = arrays["feature_mean"]
     model.feature_scale_ = arrays["feature_scale"]
     model.history_ = metadata["history"]
+    model.noise_history_ = metadata.get("noise_history", {})
     model.model_ = build_model(model)
     weights = {k.removeprefix("model."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("model.")}
     try:

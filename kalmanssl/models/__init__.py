@@ -15,6 +15,8 @@ from kalmanssl.models._pair_spaces import IsotropicGaussian as IsotropicGaussian
 from kalmanssl.models._pair_spaces import PairLatentModel as PairLatentModel
 from kalmanssl.models._pair_spaces import Simplex as Simplex
 from kalmanssl.models._pair_spaces import Sphere as Sphere
+from kalmanssl.models._predictor_fit import PredictorFit as PredictorFit
+from kalmanssl.models._predictor_fit import start_varying_noise as start_varying_noise
 from kalmanssl.models._recurrent_predictor import RecurrentPredictor as RecurrentPredictor
 from kalmanssl.models._sequence import SequenceModel as SequenceModel
 from kalmanssl.models._sequence import latent_statistics as latent_statistics

@@ -183,6 +183,11 @@ class KalmanPredictor(nn.Module):
         """Size of the hidden state."""
         return self.C.shape[1]
 
+    @property
+    def noise_heads(self) -> tuple[NoiseHead, NoiseHead]:
+        """The heads of the observation noise and of the process noise."""
+        return self.observation_noise, self.process_noise
+
     def dynamics(self) -> dict[str, Any]:
         """Return the parameters that do not depend on the data, as keyword arguments of `kalman_filter`."""
         return {
@@ -199,7 +204,8 @@ class KalmanPredictor(nn.Module):
 
         Its autocovariance at lag k is ``s a^k`` for k > 0, and s + R at lag 0, which gives the coefficient a, the
         variance s of the signal and R. The coupling between coordinates of the state stays small and random, and the
-        hidden coordinates stay as they are. Only noise heads that are `ConstantNoise` change.
+        hidden coordinates stay as they are. Of the noise heads, the constant variances of `ConstantNoise` and
+        `BoundedNoise` change.
 
         Parameters
         ----------
@@ -235,7 +241,7 @@ class KalmanPredictor(nn.Module):
         mask : (batch, time, latent) or (batch, time), optional
             True where observed, as for `kalmanssl.kalman.kalman_filter`.
         """
-        heads = (self.observation_noise, self.process_noise)
+        heads = self.noise_heads
         if any(head.is_sequential for head in heads):
             adaptive = filter_with_adaptive_noise(latent, features, self.dynamics(), *heads, mask)
             return KalmanPrediction(latent, adaptive.observation_noise, adaptive.process_noise, adaptive)
@@ -255,7 +261,7 @@ class KalmanPredictor(nn.Module):
         smooth : bool
             Whether to condition each state on all latents instead of those up to its step.
         """
-        heads = (self.observation_noise, self.process_noise)
+        heads = self.noise_heads
         if not smooth:
             prediction = self(latent, features)
             filtered = prediction.filtered
@@ -273,8 +279,7 @@ class KalmanPredictor(nn.Module):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters by learning-rate group: "dynamics", and "noise" for networks that predict noise."""
-        heads = (self.observation_noise, self.process_noise)
-        networks = [p for head in heads if head.parameter_group == "noise" for p in head.parameters()]
+        networks = [p for head in self.noise_heads for p in head.network_parameters()]
         in_network = {id(p) for p in networks}
         return {"dynamics": [p for p in self.parameters() if id(p) not in in_network], "noise": networks}
 

@@ -24,6 +24,7 @@ VARIANCES = ("fixed", "constant", "state")
 
 _FLOOR = 1e-6  # smallest variance
 _VARIANCE_HIDDEN = 20
+_MAX_RATIO = 100.0  # of a variance that depends on the state, to its constant part
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,10 @@ class RecurrentPredictor(nn.Module):
         Gaussian in Euclidean space, or von Mises-Fisher for latents of length one (`kalmanssl.distributions.OnSphere`).
         The concentration of the latter is one over the variance below.
     variance : {"fixed", "constant", "state"}
-        "fixed": one. "constant": learned for each latent dimension, 1e-6 + exp(v). "state": 1e-6 plus the softplus of a
-        multilayer perceptron of ``o_t`` with 20 ReLU units. In Euclidean space a fixed variance only determines the
-        scale of the latents; on the sphere the scale is fixed, so the variance should be learned. The identifiability
-        theorem does not cover a variance that depends on the state.
+        "fixed": one. "constant": learned for each latent dimension, 1e-6 + exp(v). "state": the same, times a factor
+        between 0.01 and 100 that a multilayer perceptron with 20 ReLU units computes from ``o_t``. In Euclidean space a
+        fixed variance only determines the scale of the latents; on the sphere the scale is fixed, so the variance
+        should be learned. The identifiability theorem does not cover a variance that depends on the state.
     generator : torch.Generator, optional
         Generator for the initial weights.
 
@@ -130,7 +131,7 @@ class RecurrentPredictor(nn.Module):
             if variance == "constant":
                 self.variance = ConstantNoise(variances, floor=_FLOOR)
             elif variance == "state":
-                self.variance = StateNoise(hidden, variances, _VARIANCE_HIDDEN, floor=_FLOOR)
+                self.variance = StateNoise(hidden, variances, _VARIANCE_HIDDEN, floor=_FLOOR, max_ratio=_MAX_RATIO)
             if self.on_sphere:
                 self.first_mean = nn.Parameter(torch.randn(latent_dim))
                 self.first_log_concentration = nn.Parameter(torch.zeros(()))
@@ -202,7 +203,7 @@ class RecurrentPredictor(nn.Module):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that training may move at different rates: dynamics, and the network that predicts variances."""
         head = self.variance
-        networks = list(head.parameters()) if head is not None and head.parameter_group == "noise" else []
+        networks = head.network_parameters() if head is not None else []
         in_network = {id(p) for p in networks}
         return {"dynamics": [p for p in self.parameters() if id(p) not in in_network], "noise": networks}
 

@@ -6,10 +6,12 @@ from kalmanssl.networks._encoders import UnitDropout as UnitDropout
 from kalmanssl.networks._encoders import WindowEncoder as WindowEncoder
 from kalmanssl.networks._encoders import check_encoder as check_encoder
 from kalmanssl.networks._mlp import mlp as mlp
+from kalmanssl.networks._noise_base import BoundedNoise as BoundedNoise
 from kalmanssl.networks._noise_base import ConstantNoise as ConstantNoise
 from kalmanssl.networks._noise_base import NoiseContext as NoiseContext
 from kalmanssl.networks._noise_base import NoiseHead as NoiseHead
 from kalmanssl.networks._noise_models import NOISE_HEADS as NOISE_HEADS
+from kalmanssl.networks._noise_models import ActivityNoise as ActivityNoise
 from kalmanssl.networks._noise_models import ErrorNoise as ErrorNoise
 from kalmanssl.networks._noise_models import InputNoise as InputNoise
 from kalmanssl.networks._noise_models import StateNoise as StateNoise

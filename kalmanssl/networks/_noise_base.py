@@ -1,19 +1,18 @@
-"""The interface of noise heads, and constant noise."""
+"""The interface of noise heads, constant noise, and noise that varies around a constant within bounds."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import check_integer, check_positive
+from kalmanssl.utils.validation import check_condition, check_integer, check_positive
 
-__all__ = ["ConstantNoise", "NoiseContext", "NoiseHead"]
+__all__ = ["BoundedNoise", "ConstantNoise", "NoiseContext", "NoiseHead"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,9 @@ class NoiseHead(nn.Module, ABC):
     tensor([[9.0001, 9.0001]])
 
     A variance that depends on the features of the same step makes the predictive distribution conditional on side
-    information. It is then no longer a density given the past alone.
+    information. It is then no longer a density given the past alone. If the encoder is trained together with such a
+    head, it can put the latents where the head predicts a small variance. `kalmanssl.KalmanSSL` therefore fits noise
+    that varies after the encoder, with the encoder fixed.
 
     Parameters
     ----------
@@ -75,8 +76,6 @@ class NoiseHead(nn.Module, ABC):
         Whether `forward` needs ``context.state``.
     history : int
         Number of earlier innovations that `forward` needs in ``context.innovations``.
-    parameter_group : {"noise", "dynamics"}
-        Learning-rate group of the parameters, see `kalmanssl.models.Trainable`.
 
     Raises
     ------
@@ -86,7 +85,6 @@ class NoiseHead(nn.Module, ABC):
 
     uses_state: bool = False
     history: int = 0
-    parameter_group: ClassVar[Literal["noise", "dynamics"]] = "noise"
 
     def __init__(self, dim: int, floor: float) -> None:
         super().__init__()
@@ -114,6 +112,13 @@ class NoiseHead(nn.Module, ABC):
         """Whether the variances depend on results of the filter at earlier steps."""
         return self.uses_state or self.history > 0
 
+    def network_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters in the learning-rate group "noise"; the others belong to the group "dynamics".
+
+        See `kalmanssl.models.Trainable`.
+        """
+        return list(self.parameters())
+
     def _excess(self, initial_variance: float) -> float:
         """Difference between the initial variance and the floor."""
         if not (initial_variance > self.floor and math.isfinite(initial_variance)):
@@ -137,8 +142,6 @@ class ConstantNoise(NoiseHead):
         Smallest variance.
     """
 
-    parameter_group: ClassVar[Literal["noise", "dynamics"]] = "dynamics"
-
     def __init__(self, dim: int, *, initial_variance: float = 1.0, floor: float = 1e-6) -> None:
         super().__init__(dim, floor)
         self.log_variance = nn.Parameter(torch.full((dim,), math.log(self._excess(initial_variance))))
@@ -151,3 +154,96 @@ class ConstantNoise(NoiseHead):
     def forward(self, context: NoiseContext | None = None) -> Tensor:
         """Return the variances (dim,); `context` is not used."""
         return self.floor + self.log_variance.exp()
+
+    def network_parameters(self) -> list[nn.Parameter]:
+        """Return no parameters: the constant variance belongs to the dynamics."""
+        return []
+
+
+class BoundedNoise(ConstantNoise):
+    """Base class of noise that varies around a constant variance, within bounds.
+
+    The variances are ``floor + exp(log_variance + limit * tanh(u / limit))`` with ``limit = log(max_ratio)``, where u
+    is the `log_factor` that a subclass computes from the context. A variance is therefore at most `max_ratio` times
+    larger or smaller than the constant variance, for any input. The constant variance is learned like that of
+    `ConstantNoise`, so that it follows the scale of the latents.
+
+    Parameters
+    ----------
+    dim : int
+        Number of channels.
+    initial_variance, floor : float
+        Constant variance before training, and smallest variance.
+    max_ratio : float
+        Largest ratio between a variance and the constant variance, above 1.
+
+    Attributes
+    ----------
+    varies : bool
+        Whether the variances depend on the context; True unless changed by `set_varying`. Otherwise the head is
+        constant noise, and the filter is as fast as with `ConstantNoise`.
+
+    Raises
+    ------
+    InputError
+        If a size, a variance or `max_ratio` is out of range.
+    """
+
+    needs_state: bool = False
+    needs_history: int = 0
+
+    def __init__(
+        self, dim: int, *, initial_variance: float = 1.0, floor: float = 1e-6, max_ratio: float = 10.0
+    ) -> None:
+        super().__init__(dim, initial_variance=initial_variance, floor=floor)
+        check_condition("max_ratio", max_ratio, 1 < max_ratio < math.inf, "above 1 and finite")
+        self.max_ratio = max_ratio
+        self.register_buffer("is_varying", torch.tensor(True))
+
+    is_varying: Tensor
+
+    @property
+    def varies(self) -> bool:
+        """Whether the variances depend on the context."""
+        return bool(self.is_varying)
+
+    def set_varying(self, varies: bool) -> None:
+        """Let the variances depend on the context, or keep them constant."""
+        self.is_varying.fill_(varies)
+
+    @property
+    def uses_state(self) -> bool:  # type: ignore[override]
+        """Whether `forward` needs ``context.state``."""
+        return self.needs_state and self.varies
+
+    @property
+    def history(self) -> int:  # type: ignore[override]
+        """Number of earlier innovations that `forward` needs in ``context.innovations``."""
+        return self.needs_history if self.varies else 0
+
+    @abstractmethod
+    def log_factor(self, context: NoiseContext) -> Tensor:
+        """Compute the logarithm of the ratio to the constant variance before it is bounded, (..., dim)."""
+
+    def fit_inputs(self, context: NoiseContext) -> None:
+        """Set the location and scale of the inputs to those of a sample of the data; by default nothing is set.
+
+        Parameters
+        ----------
+        context : NoiseContext
+            Features (samples, features), states (samples, state) and innovations (samples, latent).
+        """
+
+    def forward(self, context: NoiseContext | None = None) -> Tensor:
+        """Return the variances, (..., dim) as `log_factor` returns them, or (dim,) while they do not vary."""
+        if not self.varies:
+            return super().forward()
+        if context is None:
+            raise InputError("context is needed by noise that varies", parameter="context")
+        limit = math.log(self.max_ratio)
+        bounded = limit * (self.log_factor(context) / limit).tanh()
+        return self.floor + (self.log_variance + bounded).exp()
+
+    def network_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters other than the constant variance."""
+        return [parameter for parameter in self.parameters() if parameter is not self.log_variance]

@@ -1,15 +1,17 @@
 """Noise heads: models of the noise variances, constant or dependent on the input, the state or earlier innovations.
 
 A head returns the diagonal of a noise covariance. `kalmanssl.models.KalmanPredictor` has one head for the observation
-noise (Σ_D of the LDM paper) and one for the process noise (Σ_A). To add a head, derive from `NoiseHead` (see there). An
-entry in `NOISE_HEADS` makes it available by name.
+noise (Σ_D of the LDM paper) and one for the process noise (Σ_A). To add a head, derive from `NoiseHead` or
+`BoundedNoise` (see there). An entry in `NOISE_HEADS` makes it available by name.
 
-Source: Mikulasch & Zenke (2026), arXiv 2605.03517, section on noise-aware filtering and Fig. A4.
+Source: Mikulasch & Zenke (2026), arXiv 2605.03517, section on noise-aware filtering and Fig. A4. In the paper the
+variances have no upper bound and start at one. Here they vary within a factor around a constant that is learned.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -20,19 +22,110 @@ from torch.nn import functional
 from kalmanssl.errors import InputError
 from kalmanssl.networks._encoders import Normalize
 from kalmanssl.networks._mlp import mlp
-from kalmanssl.networks._noise_base import ConstantNoise, NoiseContext, NoiseHead
-from kalmanssl.utils.validation import check_integer, check_positive, unknown_name_error
+from kalmanssl.networks._noise_base import BoundedNoise, ConstantNoise, NoiseContext, NoiseHead
+from kalmanssl.utils.validation import check_integer, unknown_name_error
 
-__all__ = ["NOISE_HEADS", "ErrorNoise", "InputNoise", "StateNoise", "VarianceNetwork", "make_noise"]
+__all__ = [
+    "NOISE_HEADS", "ActivityNoise", "ErrorNoise", "InputNoise", "StateNoise", "VarianceNetwork", "make_noise",
+]  # fmt: skip
 
-_SHARPNESS = 10.0  # of the softplus: nearly linear for variances above 0.1, exponential well below
+_LARGEST_INPUT = 3.0  # standardized inputs of a network are limited to this size, so that it does not extrapolate
 
 
-class InputNoise(NoiseHead):
-    """Variances from the features of the same step: a multilayer perceptron with softplus output, plus the floor.
+class _NetworkNoise(BoundedNoise):
+    """Bounded noise whose logarithm is a network of standardized inputs; the last layer starts at zero."""
 
-    The perceptron has two hidden layers of ReLU units. Its last layer is initialized with zero weights, so the variance
-    is `initial_variance` for every input before training.
+    def __init__(self, dim: int, n_inputs: int, network: nn.Sequential, **settings: Any) -> None:
+        super().__init__(dim, **settings)
+        self.network = network
+        last = network[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        if last.bias is not None:
+            nn.init.zeros_(last.bias)
+        self.register_buffer("input_mean", torch.zeros(n_inputs))
+        self.register_buffer("input_scale", torch.ones(n_inputs))
+
+    input_mean: Tensor
+    input_scale: Tensor
+
+    @abstractmethod
+    def inputs(self, context: NoiseContext) -> Tensor:
+        """Return the inputs of the network, (..., n_inputs)."""
+
+    @torch.no_grad()
+    def fit_inputs(self, context: NoiseContext) -> None:
+        """Set the mean and the standard deviation of the inputs to those of a sample of the data."""
+        self._standardize(self.inputs(context))
+
+    def _standardize(self, inputs: Tensor) -> None:
+        inputs = inputs.flatten(0, -2)
+        self.input_mean.copy_(inputs.mean(0))
+        self.input_scale.copy_(inputs.std(0))
+        self.input_scale[self.input_scale < 1e-6] = 1.0
+
+    def log_factor(self, context: NoiseContext) -> Tensor:
+        """Return the output of the network, (..., dim)."""
+        x = (self.inputs(context) - self.input_mean) / self.input_scale
+        return self.network(x.clamp(-_LARGEST_INPUT, _LARGEST_INPUT))
+
+
+class ActivityNoise(_NetworkNoise):
+    """Variances from the total activity of the same step: a quadratic function of its logarithm, within bounds.
+
+    The total activity of counts is their sum N, and u is the standardized ``log(1 + N)``. Of another signal, N is the
+    sum of squares. The logarithm of the variance is a quadratic function of u for each channel. A pattern of activity
+    that is divided by its norm is noisier the fewer spikes it consists of (the variance is about proportional to 1/N),
+    and the state often changes faster while the population is active.
+
+    The total activity says nothing about the direction of the pattern. Conditional on it, the predictive distribution
+    is therefore still a proper density of the latent, unlike with a network of all features (`InputNoise`). Only a step
+    without activity has a known latent; its variance is fixed at the largest one.
+
+    Parameters
+    ----------
+    dim : int
+        Number of variances.
+    counts : bool
+        Whether the features are counts or other non-negative activity.
+    initial_variance, floor, max_ratio : float
+        See `BoundedNoise`.
+    """
+
+    def __init__(self, dim: int, *, counts: bool = True, **settings: float) -> None:
+        check_integer("dim", dim, 1)
+        super().__init__(dim, 1, nn.Sequential(_Quadratic(), nn.Linear(2, dim, bias=False)), **settings)
+        self.counts = counts
+
+    def network_parameters(self) -> list[nn.Parameter]:
+        """Return no parameters: there are two for each channel, which are learned as fast as the constant variance."""
+        return []
+
+    def inputs(self, context: NoiseContext) -> Tensor:
+        """Return the logarithm of one plus the total activity, (..., 1)."""
+        return self._total(context).log1p()
+
+    def log_factor(self, context: NoiseContext) -> Tensor:
+        """Return the quadratic function, and infinity where there is no activity, (..., dim)."""
+        return super().log_factor(context).masked_fill(self._total(context) == 0, math.inf)
+
+    def _total(self, context: NoiseContext) -> Tensor:
+        x = _require("features", context.features)
+        return (x if self.counts else x.square()).sum(-1, keepdim=True)
+
+
+class _Quadratic(nn.Module):
+    """Map u (..., 1) to (u, u² - 1)."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        return torch.cat([u, u.square() - 1], -1)
+
+
+class InputNoise(_NetworkNoise):
+    """Variances from all features of the same step: a multilayer perceptron, within bounds.
+
+    The perceptron has two hidden layers of ReLU units. Before training, the variance is `initial_variance` for every
+    input.
 
     Parameters
     ----------
@@ -43,12 +136,12 @@ class InputNoise(NoiseHead):
         Number of variances.
     hidden : int
         Width of both hidden layers.
-    initial_variance, floor : float
-        Variance before training, and smallest variance.
     transform : {"none", "sqrt"}
         Transformation of the features, see `Normalize`.
     random_state : int, optional
         Seed of the initial weights.
+    initial_variance, floor, max_ratio : float
+        See `BoundedNoise`.
     """
 
     def __init__(
@@ -57,31 +150,28 @@ class InputNoise(NoiseHead):
         dim: int,
         hidden: int = 100,
         *,
-        initial_variance: float = 1.0,
-        floor: float = 1e-6,
         transform: str = "none",
         random_state: int | None = None,
+        **settings: float,
     ) -> None:
-        super().__init__(dim, floor)
+        network = mlp((in_features, hidden, hidden, dim), random_state=random_state)
+        super().__init__(dim, in_features, network, **settings)
         self.in_features = in_features
         self.normalize = Normalize(transform)
-        self.network = mlp((in_features, hidden, hidden, dim), random_state=random_state)
-        _initialize_constant(self.network, _inverse_softplus(self._excess(initial_variance)))
 
-    def forward(self, context: NoiseContext) -> Tensor:
-        """Return the variances (..., dim) for features (..., in_features)."""
-        x = _check_width("features", context.features, self.in_features)
-        return self.floor + functional.softplus(self.network(self.normalize(x)), beta=_SHARPNESS)
+    def inputs(self, context: NoiseContext) -> Tensor:
+        """Return the transformed features (..., in_features)."""
+        return self.normalize(_check_width("features", context.features, self.in_features))
 
 
 class VarianceNetwork(NoiseHead):
     """The variance network of the LDM paper: it estimates the noise from the variance of the input over its channels.
 
     With u = w ⊙ x: y = ReLU(W₁ (u − ū)² + b₁), v = W₂ y + b₂ + floor, where ū is the mean over the channels of one
-    step. It is designed for pixels that share one noise level. Before training, v(x) is the population variance over
-    the channels plus twice the floor. W₁, W₂ and b₂ are the softplus of free parameters and therefore positive. (The
-    paper's code uses absolute values and an unconstrained b₂, with which the output can be zero or negative.) b₁ is
-    free, so that the variance of the signal itself can be subtracted.
+    step. It is designed for pixels that share one noise level; the variance has no upper bound. Before training, v(x)
+    is the population variance over the channels plus twice the floor. W₁, W₂ and b₂ are the softplus of free parameters
+    and therefore positive. (The paper's code uses absolute values and an unconstrained b₂, with which the output can be
+    zero or negative.) b₁ is free, so that the variance of the signal itself can be subtracted.
 
     Parameters
     ----------
@@ -114,11 +204,11 @@ class VarianceNetwork(NoiseHead):
         )
 
 
-class StateNoise(NoiseHead):
-    """Variances from the filtered mean of the state at the step before.
+class StateNoise(_NetworkNoise):
+    """Variances from the filtered mean of the state at the step before, within bounds.
 
-    A perceptron with one hidden layer of ReLU units and softplus output, plus the floor. (The paper uses an
-    exponential, which overflows for large states.) The last layer is initialized as in `InputNoise`.
+    A perceptron with one hidden layer of ReLU units. (The paper uses an exponential without bounds, which overflows for
+    large states.) Before training, the variance is `initial_variance` for every state.
 
     Parameters
     ----------
@@ -128,42 +218,31 @@ class StateNoise(NoiseHead):
         Number of variances.
     hidden : int
         Width of the hidden layer.
-    initial_variance, floor : float
-        Variance before training, and smallest variance.
     random_state : int, optional
         Seed of the initial weights.
+    initial_variance, floor, max_ratio : float
+        See `BoundedNoise`.
     """
 
-    uses_state = True
+    needs_state = True
 
     def __init__(
-        self,
-        state_dim: int,
-        dim: int,
-        hidden: int = 100,
-        *,
-        initial_variance: float = 1.0,
-        floor: float = 1e-6,
-        random_state: int | None = None,
+        self, state_dim: int, dim: int, hidden: int = 100, *, random_state: int | None = None, **settings: float
     ) -> None:
-        super().__init__(dim, floor)
+        super().__init__(dim, state_dim, mlp((state_dim, hidden, dim), random_state=random_state), **settings)
         self.state_dim = state_dim
-        self.network = mlp((state_dim, hidden, dim), random_state=random_state)
-        _initialize_constant(self.network, _inverse_softplus(self._excess(initial_variance)))
 
-    def forward(self, context: NoiseContext) -> Tensor:
-        """Return the variances (..., dim) for a state (..., state_dim)."""
-        state = _check_width("state", context.state, self.state_dim)
-        return self.floor + functional.softplus(self.network(state), beta=_SHARPNESS)
+    def inputs(self, context: NoiseContext) -> Tensor:
+        """Return the state (..., state_dim)."""
+        return _check_width("state", context.state, self.state_dim)
 
 
-class ErrorNoise(NoiseHead):
-    """Variances from the innovations of the last steps: floor + maximum · sigmoid(multilayer perceptron).
+class ErrorNoise(_NetworkNoise):
+    """Variances from the innovations of the last steps: a multilayer perceptron, within bounds.
 
     It is intended as process noise that increases after large prediction errors. The innovations are detached and end
     one step before the present one. (The paper's code includes the present innovation, so its prediction depends on the
-    value that it predicts.) The last layer is initialized with zero weights, so the variance is `initial_variance`
-    before training.
+    value that it predicts.) Before training, the variance is `initial_variance` for all innovations.
 
     Parameters
     ----------
@@ -175,12 +254,10 @@ class ErrorNoise(NoiseHead):
         Number of earlier innovations.
     hidden : int
         Width of the hidden layer.
-    initial_variance, floor : float
-        Variance before training, and smallest variance.
-    maximum : float
-        The variance stays below floor + maximum.
     random_state : int, optional
         Seed of the initial weights.
+    initial_variance, floor, max_ratio : float
+        See `BoundedNoise`.
     """
 
     def __init__(
@@ -190,38 +267,35 @@ class ErrorNoise(NoiseHead):
         window: int = 10,
         hidden: int = 20,
         *,
-        initial_variance: float = 1.0,
-        floor: float = 1e-6,
-        maximum: float = 10.0,
         random_state: int | None = None,
+        **settings: float,
     ) -> None:
-        super().__init__(dim, floor)
         check_integer("window", window, 1)
-        check_positive("maximum", maximum)
-        fraction = self._excess(initial_variance) / maximum
-        if not fraction < 1:
-            raise InputError(
-                f"initial_variance {initial_variance:g} must be below maximum, got maximum={maximum:g}",
-                parameter="initial_variance",
-            )
-        self.latent_dim, self.history, self.maximum = latent_dim, window, maximum
-        self.network = mlp((window * latent_dim, hidden, dim), random_state=random_state)
-        _initialize_constant(self.network, math.log(fraction / (1 - fraction)))
+        network = mlp((window * latent_dim, hidden, dim), random_state=random_state)
+        super().__init__(dim, window * latent_dim, network, **settings)
+        self.latent_dim, self.needs_history = latent_dim, window
 
-    def forward(self, context: NoiseContext) -> Tensor:
-        """Return the variances (batch, dim) for innovations (batch, window, latent_dim)."""
+    @torch.no_grad()
+    def fit_inputs(self, context: NoiseContext) -> None:
+        """Set the scale of each channel to that of innovations (samples, latent); their mean stays zero."""
+        scale = _check_width("innovations", context.innovations, self.latent_dim).square().mean(0).sqrt()
+        self.input_scale.copy_(scale.clamp_min(1e-6).repeat(self.needs_history))
+
+    def inputs(self, context: NoiseContext) -> Tensor:
+        """Return innovations (batch, window, latent_dim) as (batch, window * latent_dim)."""
         innovations = _check_width("innovations", context.innovations, self.latent_dim)
-        if innovations.ndim != 3 or innovations.shape[1] != self.history:
+        if innovations.ndim != 3 or innovations.shape[1] != self.needs_history:
             raise InputError(
-                f"innovations must have shape (batch, {self.history}, {self.latent_dim}), got "
+                f"innovations must have shape (batch, {self.needs_history}, {self.latent_dim}), got "
                 f"{tuple(innovations.shape)}",
                 parameter="innovations",
             )
-        return self.floor + self.maximum * self.network(innovations.detach().flatten(-2)).sigmoid()
+        return innovations.detach().flatten(-2)
 
 
 NOISE_HEADS: dict[str, Callable[..., NoiseHead]] = {
     "constant": ConstantNoise,
+    "activity": ActivityNoise,
     "input": InputNoise,
     "variance-network": VarianceNetwork,
     "state": StateNoise,
@@ -246,24 +320,16 @@ def make_noise(name: str, **settings: Any) -> NoiseHead:
         raise InputError(f"noise {name!r}: {error}") from error
 
 
-def _inverse_softplus(y: float) -> float:
-    """Solve softplus(u) = y for the sharpness of the heads, without overflow of exp(y) or cancellation near 1."""
-    scaled = _SHARPNESS * y
-    return (scaled + math.log(-math.expm1(-scaled))) / _SHARPNESS
-
-
-def _initialize_constant(network: nn.Sequential, output: float) -> None:
-    """Initialize the last layer so that the network returns `output` for every input."""
-    last = network[-1]
-    assert isinstance(last, nn.Linear)
-    nn.init.zeros_(last.weight)
-    nn.init.constant_(last.bias, output)
+def _require(name: str, x: Tensor | None) -> Tensor:
+    """Return a field of the context after checking that it is there."""
+    if x is None:
+        raise InputError(f"{name} is missing in the context, but this noise head needs it", parameter=name)
+    return x
 
 
 def _check_width(name: str, x: Tensor | None, width: int) -> Tensor:
     """Return a field of the context after checking that it is there and has `width` columns."""
-    if x is None:
-        raise InputError(f"{name} is missing in the context, but this noise head needs it", parameter=name)
+    x = _require(name, x)
     if x.shape[-1] != width:
         raise InputError(
             f"{name} must have {width} columns, as the noise head was built, got shape {tuple(x.shape)}", parameter=name

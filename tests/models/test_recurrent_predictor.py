@@ -101,10 +101,12 @@ def test_variances():
         constant.variance.log_variance.copy_(torch.tensor([0.1, 4.0, 25.0]).log())
     expected = torch.diag(torch.tensor([0.1, 4.0, 25.0], dtype=torch.float64) + 1e-6)
     torch.testing.assert_close(spread(constant(latent, latent).conditional)[:, 1:], expected.expand(3, 6, -1, -1))
-    with torch.no_grad():
-        state.variance.network[-1].bias.fill_(-1e3)
-    smallest = spread(state(latent, latent).conditional)[:, 1:]
-    torch.testing.assert_close(smallest, (1e-6 * eye).expand(3, 6, -1, -1))
+    for bias, ratio in ((-1e3, 0.01), (1e3, 100.0)):  # the variance stays within a factor of the constant part
+        with torch.no_grad():
+            state.variance.network[-1].bias.fill_(bias)
+        limit = torch.diag(1e-6 + ratio * state.variance.log_variance.exp()).detach()
+        found = spread(state(latent, latent).conditional)[:, 1:]
+        torch.testing.assert_close(found, limit.expand(3, 6, -1, -1))
     start = RecurrentPredictor(2, distribution="von_mises_fisher", variance="state", generator=seeded())
     z = torch.zeros(1, 4, 2) + torch.tensor([1.0, 0.0])
     torch.testing.assert_close(start(z, z).conditional.concentration, torch.ones(1, 4))

@@ -8,6 +8,7 @@ import torch
 from kalmanssl.errors import InputError
 from kalmanssl.networks import (
     NOISE_HEADS,
+    ActivityNoise,
     ConstantNoise,
     ErrorNoise,
     InputNoise,
@@ -19,11 +20,13 @@ from kalmanssl.networks import (
 
 SETTINGS = {
     "constant": {},
+    "activity": {},
     "input": {"in_features": 6, "hidden": 8},
     "variance-network": {"in_features": 6},
     "state": {"state_dim": 6, "hidden": 8},
     "errors": {"latent_dim": 6, "window": 5},
 }
+BOUNDED = ["activity", "input", "state", "errors"]
 STARTING = [name for name in NOISE_HEADS if name != "variance-network"]
 
 
@@ -32,6 +35,7 @@ def head_of(name, **more):
 
 
 FIELDS = {
+    "activity": ("features", (2, 9, 6)),
     "input": ("features", (2, 9, 6)),
     "variance-network": ("features", (2, 9, 6)),
     "state": ("state", (2, 6)),
@@ -45,6 +49,8 @@ def context_of(name, scale=1.0, seed=0, dtype=torch.float32):
         return NoiseContext()
     field, shape = FIELDS[name]
     values = scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    if name == "activity":
+        values = values.abs()
     return NoiseContext(**{field: values.to(dtype)})
 
 
@@ -62,18 +68,20 @@ def randomize(head, seed, scale):
 
 
 @pytest.mark.parametrize(
-    ("name", "uses_state", "history", "group", "shape"),
+    ("name", "uses_state", "history", "has_network", "shape"),
     [
-        ("constant", False, 0, "dynamics", (3,)),
-        ("input", False, 0, "noise", (2, 9, 3)),
-        ("variance-network", False, 0, "noise", (2, 9, 3)),
-        ("state", True, 0, "noise", (2, 3)),
-        ("errors", False, 5, "noise", (2, 3)),
+        ("constant", False, 0, False, (3,)),
+        ("activity", False, 0, False, (2, 9, 3)),
+        ("input", False, 0, True, (2, 9, 3)),
+        ("variance-network", False, 0, True, (2, 9, 3)),
+        ("state", True, 0, True, (2, 3)),
+        ("errors", False, 5, True, (2, 3)),
     ],
 )
-def test_shapes_and_declared_inputs(name, uses_state, history, group, shape):
+def test_shapes_and_declared_inputs(name, uses_state, history, has_network, shape):
     head = head_of(name)
-    assert (head.dim, head.uses_state, head.history, head.parameter_group) == (3, uses_state, history, group)
+    assert (head.dim, head.uses_state, head.history) == (3, uses_state, history)
+    assert bool(head.network_parameters()) == has_network
     assert head.is_sequential == (name in ("state", "errors"))
     assert head(context_of(name)).shape == shape
 
@@ -86,8 +94,78 @@ def test_variances_are_at_least_the_floor_for_any_weights(name, scale):
         for context in (context_of(name, 10.0, seed), context_of(name, 0.0)):
             variance = head(context)
             assert (variance >= 1e-4 * (1 - 1e-6)).all()
-            if name != "constant" or scale < 100:  # exp(100) is beyond float32
+            if name == "variance-network" or scale < 100:  # exp(100) is beyond float32
                 assert torch.isfinite(variance).all()
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+@pytest.mark.parametrize("scale", [0.1, 3.0, 1000.0])
+def test_variances_stay_within_a_factor_of_the_constant_variance_for_any_weights_and_inputs(name, scale):
+    for seed in range(20):
+        head = randomize(head_of(name, floor=1e-8, max_ratio=4.0), seed, scale)
+        with torch.no_grad():
+            head.log_variance.copy_(torch.tensor([0.5, 1.0, 3.0]).log())
+        for context in (context_of(name, 1e4, seed), context_of(name, 0.0)):
+            ratio = head(context) / torch.tensor([0.5, 1.0, 3.0])
+            assert ratio.min() >= 0.25 * (1 - 1e-5)
+            assert ratio.max() <= 4.0 * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_noise_that_does_not_vary_is_the_constant_variance_and_needs_nothing_from_the_filter(name):
+    head = randomize(head_of(name), 0, 0.5)
+    head.set_variance(torch.tensor([0.5, 1.0, 2.0]))
+    head.set_varying(False)
+    assert not head.is_sequential
+    torch.testing.assert_close(head().detach(), torch.tensor([0.5, 1.0, 2.0]))
+    assert head(context_of(name)).shape == (3,)
+    fresh = head_of(name)
+    fresh.load_state_dict(head.state_dict())
+    assert not fresh.varies
+    head.set_varying(True)
+    assert head(context_of(name)).ndim > 1
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_fitted_inputs_make_variances_independent_of_the_scale_of_the_data(name):
+    def variances(scale):
+        head = randomize(head_of(name), 0, 0.3)
+        context = context_of(name, scale)
+        samples = {f: None if x is None else x.flatten(0, 1) for f, x in vars(context).items() if f != "state"}
+        head.fit_inputs(NoiseContext(**samples, state=context.state))
+        return head(context)
+
+    if name == "activity":  # the logarithm of one plus the activity scales only if the activity is large
+        torch.testing.assert_close(variances(1e3), variances(1e4), rtol=1e-2, atol=0)
+    else:
+        torch.testing.assert_close(variances(1.0), variances(100.0), rtol=1e-3, atol=0)
+
+
+def test_activity_noise_depends_only_on_the_total_activity_and_is_largest_without_any():
+    head = randomize(head_of("activity"), 0, 0.5)
+    x = context_of("activity").features
+    torch.testing.assert_close(head(features(x)), head(features(x.flip(-1))))
+    assert (head(features(x)) != head(features(2 * x))).all()
+    x[:, 3] = 0
+    empty = head(features(x))[:, 3]
+    torch.testing.assert_close(empty, (head.floor + 10 * head.log_variance.exp()).expand_as(empty))
+    signal = ActivityNoise(3, counts=False)
+    randomize(signal, 0, 0.5)
+    torch.testing.assert_close(signal(features(x)), signal(features(-x)))
+
+
+def test_an_empty_step_has_no_effect_on_the_gradients_of_activity_noise():
+    head = randomize(head_of("activity"), 0, 0.5)
+    x = context_of("activity").features
+    with_empty = torch.cat([x, torch.zeros(2, 1, 6)], 1)
+    for data in (x, with_empty):
+        head.zero_grad()
+        head(features(data))[:, :9].sum().backward()
+        gradient = head.network[-1].weight.grad.clone()
+        assert gradient.isfinite().all()
+        if data is x:
+            expected = gradient
+    torch.testing.assert_close(gradient, expected)
 
 
 @pytest.mark.parametrize("name", STARTING)
@@ -140,7 +218,7 @@ def test_gradcheck_of_the_weights(name):
     assert torch.autograd.gradcheck(variances, parameters)
 
 
-@pytest.mark.parametrize("name", ["input", "variance-network"])
+@pytest.mark.parametrize("name", ["activity", "input", "variance-network"])
 def test_input_heads_depend_only_on_features_of_the_same_step(name):
     head = randomize(head_of(name), 0, 0.5)
     x = context_of(name).features
@@ -150,14 +228,18 @@ def test_input_heads_depend_only_on_features_of_the_same_step(name):
     assert moved.tolist() == [t == 4 for t in range(9)]
 
 
-def test_input_noise_can_learn_to_follow_the_spike_count():
+@pytest.mark.parametrize(
+    ("make", "rate"),
+    [(lambda: InputNoise(12, 1, transform="sqrt", random_state=0), 3e-3), (lambda: ActivityNoise(1), 0.05)],
+)
+def test_noise_can_learn_to_follow_the_spike_count(make, rate):
     generator = torch.Generator().manual_seed(0)
-    rate = torch.rand(3000, 1, generator=generator).expand(-1, 12)
-    x = torch.poisson(rate, generator=generator)
+    gain = torch.rand(3000, 1, generator=generator).expand(-1, 12)
+    x = torch.poisson(gain, generator=generator)
     truth = 2.0 / (1 + x.sum(1, keepdim=True))
     residual = truth.sqrt() * torch.randn(3000, 1, generator=generator)
-    head = InputNoise(12, 1, transform="sqrt", random_state=0)
-    optimizer = torch.optim.Adam(head.parameters(), lr=3e-3)
+    head = make()
+    optimizer = torch.optim.Adam(head.parameters(), lr=rate)
     for _ in range(60):
         variance = head(features(x))
         loss = (variance.log() + residual.square() / variance).mean()
@@ -174,11 +256,6 @@ def test_error_noise_does_not_propagate_gradients_to_the_innovations():
     variance = head(NoiseContext(innovations=innovations))
     assert variance.requires_grad
     assert torch.autograd.grad(variance.sum(), innovations, allow_unused=True) == (None,)
-
-
-def test_error_noise_stays_below_its_maximum():
-    head = randomize(ErrorNoise(2, 3, maximum=4.0), 0, 100.0)
-    assert head(NoiseContext(innovations=torch.full((1, 10, 2), 1e3))).max() <= 4.0 + 2e-6
 
 
 @pytest.mark.parametrize("name", ["input", "state", "errors"])
@@ -205,15 +282,21 @@ def test_weights_survive_a_copy_and_a_state_dict(name):
     [
         (lambda: make_noise("inputs", dim=3), "there is no noise 'inputs': did you mean 'input'"),
         (lambda: make_noise("variance", dim=3), "did you mean 'variance-network'"),
-        (lambda: make_noise("zz", dim=3), "use one of 'constant', 'input', 'variance-network', 'state', 'errors'"),
+        (
+            lambda: make_noise("zz", dim=3),
+            "use one of 'constant', 'activity', 'input', 'variance-network', 'state', 'errors'",
+        ),
         (lambda: make_noise("input", dim=3), "noise 'input': .*in_features"),
         (lambda: make_noise("constant", dim=3, depth=2), "noise 'constant': .*depth"),
         (lambda: ConstantNoise(0), "dim must be a whole number, at least 1; got 0"),
         (lambda: ConstantNoise(2, floor=0.0), "floor must be positive and finite; got 0.0"),
         (lambda: ConstantNoise(2, initial_variance=1e-7), "initial_variance must be above the floor 1e-06, got 1e-07"),
         (lambda: InputNoise(4, 2, initial_variance=float("nan")), "initial_variance must be above the floor"),
-        (lambda: ErrorNoise(4, 2, initial_variance=20.0), "initial_variance 20 must be below maximum, got maximum=10"),
-        (lambda: ErrorNoise(4, 2, maximum=-1.0), "maximum must be positive and finite; got -1.0"),
+        (lambda: ErrorNoise(4, 2, max_ratio=1.0), "max_ratio must be above 1 and finite; got 1.0"),
+        (lambda: ActivityNoise(2, max_ratio=float("inf")), "max_ratio must be above 1 and finite; got inf"),
+        (lambda: ActivityNoise(0), "dim must be a whole number, at least 1; got 0"),
+        (lambda: ActivityNoise(2)(NoiseContext()), "features is missing in the context"),
+        (lambda: ActivityNoise(2)(), "context is needed by noise that varies"),
         (lambda: ErrorNoise(4, 2, window=0), "window must be a whole number, at least 1; got 0"),
         (lambda: VarianceNetwork(1, 2), "in_features must be a whole number, at least 2; got 1"),
         (lambda: InputNoise(4, 2)(features(torch.zeros(1, 5, 3))), r"features must have 4 columns, .*\(1, 5, 3\)"),

@@ -1,0 +1,236 @@
+"""Whether noise that follows the activity helps: likelihood and calibration of the filter, and decoding.
+
+Three models have the same encoder: "constant" is the default; "refitted" has constant noise and a predictor that was
+fitted once more to the latents, like that of "activity", whose noise follows the activity. They are fitted on the first
+70 % of the training part of a recording and judged on the rest of it, so the test part stays unseen.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from measure import Stopwatch, machine_facts
+from results_store import Results, Row
+from suite import RESULTS, cli_errors, err_console
+
+from decoding.accuracy import data_folder, limit_threads
+from decoding.methods import FULL, QUICK, Preset
+from decoding.ours import DecodedPrediction
+from decoding.recordings import RECORDINGS, SIMULATED, load, targets_of
+from decoding.scores import score
+from decoding.tasks import Data, Task
+from kalmanssl.data import Recording
+from kalmanssl.utils.validation import unknown_name_error
+
+__all__ = ["main"]
+
+NOISES = ("constant", "refitted", "activity")
+RING = "ring with a common gain"
+DEFAULT = {False: (RING, *RECORDINGS), True: (RING, "simulated ring")}  # by --quick
+SHARE = 0.7  # of the training part, to fit on
+BLOCKS = 20  # of equal duration, for standard errors
+SKIPPED = 2  # first steps of a segment, which depend on the initial state
+DRAWS = 30  # for the true variance of the latents
+
+
+def main(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the recordings; by default $KALMANSSL_DATA.", exists=True)
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the results; a stopped run is resumed.")] = RESULTS
+    / "decoding"
+    / "noise",
+    recording: Annotated[list[str] | None, typer.Option(help="Name of a recording; repeatable.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
+    threads: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
+    decode: Annotated[bool, typer.Option(help="Whether to decode behavior, which takes most of the time.")] = True,
+    quick: Annotated[bool, typer.Option("--quick", help="Short trainings on simulated recordings, as a test.")] = False,
+) -> None:
+    """Run the benchmark."""
+    with cli_errors(out):
+        names = list(recording or DEFAULT[quick])
+        for name in names:
+            if name not in (known := (RING, *RECORDINGS, *SIMULATED)):
+                raise unknown_name_error("recording", name, known)
+        folder = data_folder(data) if any(name in RECORDINGS for name in names) else Path()
+        settings = {"quick": quick, "threads": threads, "share": SHARE}
+        results = Results(out, settings, machine_facts(threads), ("data", "noise", "seed"))
+        limit_threads(threads)
+        preset = QUICK if quick else FULL
+        for name in names:
+            for seed in range(seeds):
+                if any(results.is_pending(name, noise, seed) for noise in NOISES):
+                    for row in _compare(name, folder, seed, preset, decode):
+                        results.add(row)
+                        err_console.print(_describe(row), markup=False, highlight=False)
+
+
+def _compare(name: str, folder: Path, seed: int, preset: Preset, decode: bool) -> list[Row]:
+    """Fit the models and judge them; gains in likelihood are those over constant noise, without and with a new fit."""
+    data, rates = _data(name, folder, seed)
+    rows: list[Row] = []
+    per_bin: dict[str, np.ndarray] = {}
+    for noise in NOISES:
+        row, per_bin[noise] = _measure(data, noise, seed, preset, decode, rates)
+        rows.append({"data": name, "noise": noise, "seed": seed, **row})
+    for row in rows[1:]:
+        row |= _gain("gain", per_bin[row["noise"]] - per_bin["constant"])
+    rows[2] |= _gain("gain_over_refitted", per_bin["activity"] - per_bin["refitted"])
+    return rows
+
+
+def _gain(name: str, difference: np.ndarray) -> Row:
+    """Return the mean difference in log-likelihood, nats per bin, and its standard error over blocks of time."""
+    blocks = [block.mean() for block in np.array_split(difference, BLOCKS)]
+    return {name: float(difference.mean()), f"{name}_error": float(np.std(blocks, ddof=1) / BLOCKS**0.5)}
+
+
+def _data(name: str, folder: Path, seed: int) -> tuple[Data, np.ndarray | None]:
+    """Return the part to fit on and the part to judge on, and for the simulated ring the true rates of the latter."""
+    if name == RING:
+        from kalmanssl.datasets import ring_cells
+
+        whole = ring_cells(random_state=seed)
+        fitted, judged = whole.split(at=SHARE * len(whole.time) * whole.bin_size)
+        moving = [np.ones(len(part.time), dtype=bool) for part in (fitted, judged)]
+        return Data(name, fitted, judged, *moving), judged.behavior["rate"]
+    full = load(name, folder)
+    time = full.train.time
+    at = time[int(SHARE * len(time))]
+    fitted, judged = full.train.split(at=at)
+    running = full.running_train
+    return Data(name, fitted, judged, running[time < at], running[time >= at], full.events, full.has_traversals), None
+
+
+def _measure(
+    data: Data, noise: str, seed: int, preset: Preset, decode: bool, rates: np.ndarray | None
+) -> tuple[Row, np.ndarray]:
+    """Fit one model; return its row and the log-likelihood of every bin of the part to judge on, nats."""
+    from kalmanssl import KalmanSSL
+
+    with Stopwatch() as fitting:
+        head = "activity" if noise == "activity" else "constant"
+        model = KalmanSSL(random_state=seed, progress=False, noise=head, **preset.model).fit(data.train)
+        if noise == "refitted":
+            _fit_predictor(model, data.train, seed)
+    with Stopwatch() as filtering:
+        latents = model.transform(data.test)
+    row: Row = {
+        "fit_cpu_s": fitting.cpu,
+        "filter_cpu_s": filtering.cpu,
+        "varies": noise == "activity" and model.model_.predictor.observation_noise.varies,
+        "log_likelihood": float(latents.log_likelihood.mean()),
+        **_calibration(model, data.test),
+    }
+    if rates is not None:
+        true = _true_variance(model, rates * data.test.bin_size, latents.segment)
+        found = np.log(latents.noise[model.bins_per_step_ :]).mean(1)
+        row["noise_correlation"] = float(np.corrcoef(found, true)[0, 1]) if np.ptp(found) > 0 else 0.0
+    if decode and noise != "refitted" and data.name != RING:
+        row["scores"] = {
+            target.name: _decode(model, Task(data, target), seed, preset) for target in targets_of(data.name)
+        }
+    return row, latents.log_likelihood
+
+
+def _fit_predictor(model: Any, recording: Recording, seed: int) -> None:
+    """Fit the predictor with constant noise to the latents, as the second stage of a fit does with other noise."""
+    from kalmanssl.models import PredictorFit
+    from kalmanssl.training import TrainingSettings, WindowBatches, WindowSettings, train
+
+    window = model.window_ // model.bins_per_step_
+    sequences = [x.float().numpy() for part in model.encoder_input(recording) for x in part if len(x) >= window]
+    windows = WindowSettings(window, 1, model.batch_size, model.steps_per_epoch, activity_sampling_power=0.0)
+    settings = TrainingSettings(
+        epochs=model.noise_epochs, learning_rate=model.learning_rate, dynamics_lr_factor=model.dynamics_lr_factor
+    )
+    train(
+        PredictorFit(model.model_), WindowBatches(sequences, [], windows, seed), settings, {}, seed=seed, progress=False
+    )
+
+
+@torch.no_grad()
+def _calibration(model: Any, recording: Recording) -> Row:
+    """Return the mean squared whitened innovation, 1 if the covariances are right: over all, and in deciles.
+
+    The deciles are those of the predicted variance (the determinant of the innovation's covariance).
+    """
+    from kalmanssl.kalman import whiten
+
+    fitted = model.model_.double().eval()
+    size, square = [], []
+    for features in model.encoder_input(recording):
+        if features.shape[1] <= SKIPPED:
+            continue
+        prediction = fitted.predictor(fitted.encoder(features), features)
+        cov = prediction.filtered.innovation_cov.expand(*prediction.latent.shape, -1)
+        white = whiten(prediction.filtered.innovation, cov)
+        square.append(white.square().mean(-1)[:, SKIPPED:].flatten())
+        size.append(torch.linalg.slogdet(cov).logabsdet[:, SKIPPED:].flatten())
+    model.model_.float()
+    square, order = torch.cat(square), torch.cat(size).argsort(stable=True)
+    return {"nis": float(square.mean()), "nis_by_decile": [float(x.mean()) for x in square[order].chunk(10)]}
+
+
+@torch.no_grad()
+def _true_variance(model: Any, expected: np.ndarray, segment: np.ndarray) -> np.ndarray:
+    """Return the mean over channels of the logarithm of the true variance of the latents, from new draws of the counts.
+
+    `expected` are the expected counts (time, units) of a recording in one segment. The first step is left out.
+    """
+    assert segment[0] == segment[-1]
+    step = model.bins_per_step_
+    summed = np.cumsum(expected, axis=0)
+    summed = summed[step:] - summed[:-step]
+    rng = np.random.default_rng(0)
+    encoder = model.model_.encoder
+    draws = [encoder(torch.from_numpy(rng.poisson(summed)[None]).float())[0] for _ in range(DRAWS)]
+    return torch.stack(draws).var(0).clamp_min(1e-12).log().mean(1).numpy()
+
+
+def _decode(model: Any, task: Task, seed: int, preset: Preset) -> dict[str, Any]:
+    """Decode a behavior from the latents; return the main scores of the filter and of the smoother."""
+    import kalmanssl as ks
+
+    data = task.data
+    latents = {s: [model.transform(part, smooth=s) for part in (data.train, data.test)] for s in (False, True)}
+    decoder = ks.PositionDecoder(period=task.target.period, random_state=seed, **preset.decoder).fit(
+        latents[False][0],
+        data.train.behavior[task.target.behavior],
+        smoothed=latents[True][0],
+        held_out_fits=ks.cross_fit(model, data.train),
+    )
+    found = {}
+    for smooth, name in ((False, "filter"), (True, "smoother")):
+        prediction = DecodedPrediction(decoder.predict(latents[smooth][1]), task.target.period)
+        scores = score(prediction, task)
+        found[name] = {
+            part: {key: scores[part][key] for key in ("median_error", "mean_error", "r2", "crps", "coverage", "width")}
+            for part in ("all", "running")
+            if scores[part] is not None
+        }
+    return found
+
+
+def _describe(row: Row) -> str:
+    """Return the figures of a row as text."""
+    gain = "".join(
+        f", {name.replace('_', ' ')} {row[name]:.3f} ± {row[f'{name}_error']:.3f}"
+        for name in ("gain", "gain_over_refitted")
+        if name in row
+    )
+    deciles = " ".join(f"{x:.2f}" for x in row["nis_by_decile"])
+    parts = [
+        f"{row['data']}, {row['noise']}, seed {row['seed']}: {row['log_likelihood']:.3f} nats per bin{gain}",
+        f"NIS {row['nis']:.2f}, by decile {deciles}",
+        f"fit {row['fit_cpu_s']:.1f} CPU s",
+    ]
+    if "noise_correlation" in row:
+        parts.append(f"correlation with the true variance {row['noise_correlation']:.2f}")
+    for target, scores in row.get("scores", {}).items():
+        parts.append(f"{target}: " + ", ".join(f"{k} CRPS {v['all']['crps']:.3f}" for k, v in scores.items()))
+    return "; ".join(parts)

@@ -1,0 +1,130 @@
+"""The two stages of a fit: the model with constant noise, then noise that varies, with the encoder fixed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+from kalmanssl.errors import InputError
+from kalmanssl.estimator._initialization import initialize
+from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS, step_activity
+from kalmanssl.estimator._model import build_model, history_per_bin
+from kalmanssl.models import KalmanPredictor, PredictorFit, SequenceModel, start_varying_noise
+from kalmanssl.networks import BoundedNoise
+from kalmanssl.training import TrainingSettings, WindowBatches, WindowSettings, choose_window, hold_out_blocks, train
+from kalmanssl.utils.torch_ops import evaluating
+from kalmanssl.utils.validation import check_integer
+
+if TYPE_CHECKING:
+    from kalmanssl.estimator._kalman_ssl import KalmanSSL
+
+__all__ = ["fit_model"]
+
+NOISE_FOLDER = "noise"  # of the checkpoints of the second stage
+
+
+def fit_model(estimator: KalmanSSL, segments: Sequence[np.ndarray], resume: bool) -> None:
+    """Fit `model_` of an estimator, and set `window_`, `history_` and `noise_history_`.
+
+    Parameters
+    ----------
+    estimator : KalmanSSL
+    segments : sequence of (time, features)
+        Contiguous segments of the normalized data.
+    resume : bool
+        Continue from the last checkpoint.
+    """
+    parameters = estimator.get_params(deep=False)
+    check_integer("noise_epochs", estimator.noise_epochs, 1)
+    settings = TrainingSettings(**{n: parameters[n] for n in _names(TrainingSettings) if n in parameters})
+    hold_out = estimator.validation_fraction != 0
+    step = estimator.bins_per_step_
+    estimator.window_ = choose_window([len(s) for s in segments], estimator.window, step, hold_out)
+    used = parameters | {"window": estimator.window_, "bins_per_step": step}
+    windows = WindowSettings(**{n: used[n] for n in _names(WindowSettings)})
+    if estimator.normalize_ not in COUNT_NORMALIZATIONS:
+        windows = replace(windows, activity_sampling_power=0.0)
+    training, held_out = (
+        [step_activity(segment, step, estimator.normalize_) for segment in part]
+        for part in hold_out_blocks(segments, estimator.validation_fraction, estimator.window_)
+    )
+    if resume and estimator.checkpoint_dir is None:
+        raise InputError("resume=True needs the checkpoint_dir of the fit that was interrupted", parameter="resume")
+    folder = None if estimator.checkpoint_dir is None else Path(estimator.checkpoint_dir)
+    seed = int(check_random_state(estimator.random_state).randint(2**31 - 1))
+    shared: dict[str, Any] = {"seed": seed, "device": estimator.device, "progress": estimator.progress}
+    per_step: dict[str, list[float]] = {}
+    noise_per_step: dict[str, list[float]] = {}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = estimator.model_ = build_model(estimator)
+        _set_varying(model, False)
+        initialize(model, training, step)
+        try:
+            data = WindowBatches(training, held_out, windows, seed)
+            train(model, data, settings, per_step, checkpoint_dir=folder, resume=resume, **shared)
+            if _varying_heads(model):
+                # Noise that depends on the activity should be right at all times, not only when cells are active.
+                uniform = replace(windows, activity_sampling_power=0.0)
+                data = WindowBatches(training, held_out, uniform, seed)
+                settings = replace(settings, epochs=estimator.noise_epochs)
+                noise_folder = None if folder is None else folder / NOISE_FOLDER
+                _fit_varying_noise(model, data, settings, noise_per_step, noise_folder, resume, shared)
+        finally:
+            estimator.history_ = history_per_bin(per_step, step)
+            estimator.noise_history_ = history_per_bin(noise_per_step, step)
+
+
+def _fit_varying_noise(
+    model: SequenceModel[KalmanPredictor],
+    data: WindowBatches,
+    settings: TrainingSettings,
+    history: dict[str, list[float]],
+    folder: Path | None,
+    resume: bool,
+    shared: dict[str, Any],
+) -> None:
+    """Fit noise that varies to the latents of the encoder, which does not change.
+
+    The noise stays constant if the held-out latents are not more likely with noise that varies.
+    """
+    constant, before = copy.deepcopy(model.state_dict()), _held_out_likelihood(model, data)
+    start_varying_noise(model, data.sample())
+    resume = resume and folder is not None and any(folder.glob("last.*"))
+    train(PredictorFit(model), data, settings, history, checkpoint_dir=folder, resume=resume, **shared)
+    if before is not None and not _held_out_likelihood(model, data) > before:
+        model.load_state_dict(constant)
+
+
+def _varying_heads(model: SequenceModel[KalmanPredictor]) -> list[BoundedNoise]:
+    """Return the noise heads whose variances can vary."""
+    return [head for head in model.predictor.noise_heads if isinstance(head, BoundedNoise)]
+
+
+def _set_varying(model: SequenceModel[KalmanPredictor], varies: bool) -> None:
+    """Let the variances of all heads that can vary do so, or keep them constant."""
+    for head in _varying_heads(model):
+        head.set_varying(varies)
+
+
+@torch.no_grad()
+def _held_out_likelihood(model: SequenceModel[KalmanPredictor], data: WindowBatches) -> float | None:
+    """Return the mean log-density of the held-out latents, nats per step; None if nothing is held out."""
+    if data.held_out is None:
+        return None
+    fit = PredictorFit(model)
+    with evaluating(model):
+        values = [float(fit.terms(batch).alignment) for batch in data.held_out]
+    return sum(values) / len(values)
+
+
+def _names(settings: type[TrainingSettings | WindowSettings]) -> list[str]:
+    """Return the names of the fields of a settings class."""
+    return [f.name for f in fields(settings)]
