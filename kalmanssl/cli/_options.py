@@ -119,8 +119,9 @@ Noise = Annotated[
     str | None,
     typer.Option(
         metavar="KIND",
-        help="What the variance of the observation noise depends on: constant (nothing), input (the activity in the "
-        "bin), state (the predicted state) or errors (recent prediction errors).",
+        help="What the variance of the observation noise depends on: constant (nothing), activity (the total activity "
+        "in the bin), input (the activity of each unit in the bin), state (the predicted state) or errors (recent "
+        "prediction errors).",
         show_default="constant",
     ),
 ]

@@ -95,8 +95,9 @@ def _fit_varying_noise(
 
     The noise stays constant if the held-out latents are not more likely with noise that varies.
     """
-    constant, before = copy.deepcopy(model.state_dict()), _held_out_likelihood(model, data)
+    constant = copy.deepcopy(model.state_dict())
     start_varying_noise(model, data.sample())
+    before = _held_out_likelihood(model, data)  # the variances are still the same
     resume = resume and folder is not None and any(folder.glob("last.*"))
     train(PredictorFit(model), data, settings, history, checkpoint_dir=folder, resume=resume, **shared)
     if before is not None and not _held_out_likelihood(model, data) > before:

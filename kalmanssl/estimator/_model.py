@@ -53,7 +53,8 @@ def build_model(estimator: KalmanSSL) -> SequenceModel:
         }
         name = getattr(estimator, parameter)
         check_choice(parameter, name, tuple(settings))
-        return make_noise(name, dim=dim, **settings[name])
+        with torch.random.fork_rng(devices=[]):  # the rest of the model is the same with every noise
+            return make_noise(name, dim=dim, **settings[name])
 
     observation_noise = noise_head("noise", latent_dim)
     process_noise = noise_head("process_noise", state_dim)

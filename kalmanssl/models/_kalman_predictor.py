@@ -43,6 +43,13 @@ class Predictor(Protocol):
     def __call__(self, latent: Tensor, features: Tensor, mask: Tensor | None = None) -> Prediction:
         """Predict each latent (batch, time, latent) from those before it."""
 
+    def _observed(self, features: Tensor, mask: Tensor | None = None) -> Tensor | None:
+        """Return the mask without the steps that have no observation according to the head of the noise."""
+        observed = self.observation_noise.observed(NoiseContext(features))
+        if observed is None or mask is None:
+            return mask if observed is None else observed
+        return mask & (observed if mask.ndim == 2 else observed[..., None])
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters by learning-rate group: "dynamics", and "noise" for networks that predict noise."""
 
@@ -239,9 +246,11 @@ class KalmanPredictor(nn.Module):
         ----------
         latent, features : (batch, time, latent), (batch, time, features)
         mask : (batch, time, latent) or (batch, time), optional
-            True where observed, as for `kalmanssl.kalman.kalman_filter`.
+            True where observed, as for `kalmanssl.kalman.kalman_filter`. Steps that the noise head reports as not
+            observed are missing, too; their log-density is zero.
         """
         heads = self.noise_heads
+        mask = self._observed(features, mask)
         if any(head.is_sequential for head in heads):
             adaptive = filter_with_adaptive_noise(latent, features, self.dynamics(), *heads, mask)
             return KalmanPrediction(latent, adaptive.observation_noise, adaptive.process_noise, adaptive)
@@ -268,14 +277,22 @@ class KalmanPredictor(nn.Module):
             covs, index = _distinct_filtered_cov(filtered)
             noise = prediction.observation_noise.expand(latent.shape)
             return Posterior(filtered.filtered_mean, covs, index, noise, filtered.log_likelihood)
+        mask = self._observed(features)
         if any(head.is_sequential for head in heads):
-            adaptive = filter_with_adaptive_noise(latent, features, self.dynamics(), *heads)
+            adaptive = filter_with_adaptive_noise(latent, features, self.dynamics(), *heads, mask)
             R, Q = adaptive.observation_noise, adaptive.process_noise
         else:
             R, Q = (head(NoiseContext(features)) for head in heads)
-        smoothed = kalman_smoother(latent, **self.dynamics(), Q=Q, R=R)
+        smoothed = kalman_smoother(latent, **self.dynamics(), Q=Q, R=R, mask=mask)
         covs, index = smoothed.distinct_smoothed_cov()
         return Posterior(smoothed.smoothed_mean, covs, index, R.expand(latent.shape), smoothed.filter.log_likelihood)
+
+    def _observed(self, features: Tensor, mask: Tensor | None = None) -> Tensor | None:
+        """Return the mask without the steps that have no observation according to the head of the noise."""
+        observed = self.observation_noise.observed(NoiseContext(features))
+        if observed is None or mask is None:
+            return mask if observed is None else observed
+        return mask & (observed if mask.ndim == 2 else observed[..., None])
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters by learning-rate group: "dynamics", and "noise" for networks that predict noise."""

@@ -107,6 +107,14 @@ class NoiseHead(nn.Module, ABC):
             one step.
         """
 
+    def observed(self, context: NoiseContext) -> Tensor | None:
+        """Return which steps have an observation, (batch, time) bool, for features of a whole sequence.
+
+        The filter treats the latents of other steps as missing. None, the default, stands for all steps. The method is
+        called for the observation noise only.
+        """
+        return None
+
     @property
     def is_sequential(self) -> bool:
         """Whether the variances depend on results of the filter at earlier steps."""

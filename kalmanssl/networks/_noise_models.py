@@ -79,8 +79,8 @@ class ActivityNoise(_NetworkNoise):
     and the state often changes faster while the population is active.
 
     The total activity says nothing about the direction of the pattern. Conditional on it, the predictive distribution
-    is therefore still a proper density of the latent, unlike with a network of all features (`InputNoise`). Only a step
-    without activity has a known latent; its variance is fixed at the largest one.
+    is therefore still a proper density of the latent, unlike with a network of all features (`InputNoise`). Only the
+    latent of a step without any activity is known from its total; the filter treats such a step as missing.
 
     Parameters
     ----------
@@ -105,9 +105,12 @@ class ActivityNoise(_NetworkNoise):
         """Return the logarithm of one plus the total activity, (..., 1)."""
         return self._total(context).log1p()
 
-    def log_factor(self, context: NoiseContext) -> Tensor:
-        """Return the quadratic function, and infinity where there is no activity, (..., dim)."""
-        return super().log_factor(context).masked_fill(self._total(context) == 0, math.inf)
+    def observed(self, context: NoiseContext) -> Tensor | None:
+        """Return which steps have any activity, (batch, time) bool; None if all have, or the noise does not vary."""
+        if not self.varies:
+            return None
+        active = self._total(context).squeeze(-1) > 0
+        return None if bool(active.all()) else active
 
     def _total(self, context: NoiseContext) -> Tensor:
         x = _require("features", context.features)

@@ -82,11 +82,34 @@ class CountNoise(ActivityNoise):
         return context.features[..., :1]
 
 
+def test_steps_without_activity_do_not_change_the_result():
+    model, x = make(ActivityNoise(2)), counts()
+    model.eval()
+    x[:, 7] = 0
+    features = x.clone()
+    features[:, 7] = 0
+    latent = model.encoder(x)
+    other = latent.clone()
+    other[:, 7] += 5.0
+    one, two = (model.predictor(z, features) for z in (latent, other))
+    torch.testing.assert_close(one.filtered.filtered_mean, two.filtered.filtered_mean)
+    torch.testing.assert_close(one.log_prob(latent)[:, 7], torch.zeros(len(x)))
+    mask = torch.ones(x.shape[:2], dtype=torch.bool)
+    mask[:, 3] = False
+    for given in (mask, mask[..., None].expand(latent.shape)):
+        log_prob = model.predictor(latent, features, given).log_prob(latent)
+        assert ((log_prob == 0).any(0).nonzero().flatten() == torch.tensor([3, 7])).all()
+    for smooth in (False, True):
+        one, two = (model.predictor.posterior(z, features, smooth) for z in (latent, other))
+        torch.testing.assert_close(one.mean, two.mean)
+        assert one.covs.isfinite().all()
+
+
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_true_dependence_of_the_noise_on_the_count_is_found(seed):
     generator = torch.Generator().manual_seed(seed)
     batch, steps = 40, 50
-    count = torch.poisson(torch.exp(1.5 + torch.randn(batch, steps, 1, generator=generator)), generator=generator)
+    count = torch.poisson(torch.exp(1.5 + 0.6 * torch.randn(batch, steps, 1, generator=generator)), generator=generator)
     variance = torch.tensor([3.0, 1.0]) / (1 + count) ** torch.tensor([1.0, 0.5])
     variance[(count == 0).squeeze(-1)] = 10.0
     state = torch.randn(batch, 2, generator=generator)
@@ -116,4 +139,4 @@ def test_the_true_dependence_of_the_noise_on_the_count_is_found(seed):
     true = variance[observed].log()
     for i in range(2):
         assert torch.corrcoef(torch.stack([found[:, i], true[:, i]]))[0, 1] > 0.97
-    assert (found - true).mean(0).abs().max() < 0.1  # means of 2000 variances that are correct within about 5 %
+    assert (found - true).mean(0).abs().max() < 0.25  # about three standard errors

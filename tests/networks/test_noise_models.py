@@ -141,31 +141,25 @@ def test_fitted_inputs_make_variances_independent_of_the_scale_of_the_data(name)
         torch.testing.assert_close(variances(1.0), variances(100.0), rtol=1e-3, atol=0)
 
 
-def test_activity_noise_depends_only_on_the_total_activity_and_is_largest_without_any():
+def test_activity_noise_depends_only_on_the_total_activity():
     head = randomize(head_of("activity"), 0, 0.5)
     x = context_of("activity").features
     torch.testing.assert_close(head(features(x)), head(features(x.flip(-1))))
     assert (head(features(x)) != head(features(2 * x))).all()
-    x[:, 3] = 0
-    empty = head(features(x))[:, 3]
-    torch.testing.assert_close(empty, (head.floor + 10 * head.log_variance.exp()).expand_as(empty))
-    signal = ActivityNoise(3, counts=False)
-    randomize(signal, 0, 0.5)
+    signal = randomize(ActivityNoise(3, counts=False), 0, 0.5)
     torch.testing.assert_close(signal(features(x)), signal(features(-x)))
 
 
-def test_an_empty_step_has_no_effect_on_the_gradients_of_activity_noise():
-    head = randomize(head_of("activity"), 0, 0.5)
+def test_activity_noise_reports_steps_without_activity_as_not_observed():
+    head = head_of("activity")
     x = context_of("activity").features
-    with_empty = torch.cat([x, torch.zeros(2, 1, 6)], 1)
-    for data in (x, with_empty):
-        head.zero_grad()
-        head(features(data))[:, :9].sum().backward()
-        gradient = head.network[-1].weight.grad.clone()
-        assert gradient.isfinite().all()
-        if data is x:
-            expected = gradient
-    torch.testing.assert_close(gradient, expected)
+    assert head.observed(features(x)) is None
+    x[1, 3] = 0
+    observed = head.observed(features(x))
+    assert (~observed).nonzero().tolist() == [[1, 3]]
+    head.set_varying(False)
+    assert head.observed(features(x)) is None
+    assert head_of("input").observed(features(x)) is None
 
 
 @pytest.mark.parametrize("name", STARTING)
