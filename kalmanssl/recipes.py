@@ -345,7 +345,7 @@ def hippocampus(n_units: int, *, noise: str = "input", random_state: int | None 
     ----------
     n_units : int
         Number of units of the recording.
-    noise : {"constant", "input", "variance-network", "state", "errors"}
+    noise : {"constant", "activity", "input", "state", "errors"}
         What the observation noise depends on.
     random_state : int, optional
         Seed of the encoder's weights and of the training.
@@ -357,6 +357,7 @@ def hippocampus(n_units: int, *, noise: str = "input", random_state: int | None 
         "encoder": MLPEncoder(n_units, 8, (100,), random_state=random_state),
         "normalize": "none",
         "noise": noise,
+        "noise_epochs": 0,
         "entropy": KNNEntropy(),
         "bins_per_step": 1,
         "window": 400,

@@ -63,6 +63,16 @@ def test_few_training_steps_do_not_let_the_variance_collapse(recording, constant
     assert latents.latent.std(0).min() > 0.5 * reference.latent.std(0).min()
 
 
+@pytest.mark.parametrize("noise", ["activity", "input"])
+def test_noise_can_be_trained_together_with_the_encoder(recording, constant, noise):
+    model = KalmanSSL(**{**TINY, "noise_epochs": 0}, noise=noise).fit(recording)
+    assert model.noise_history_ == {}
+    assert model.model_.predictor.observation_noise.varies
+    assert np.ptp(model.transform(recording).noise, axis=0).min() > 1e-3
+    one, two = constant.model_.encoder.state_dict(), model.model_.encoder.state_dict()
+    assert any(not torch.equal(one[name], two[name]) for name in one)
+
+
 @pytest.mark.parametrize("process_noise", ["activity", "state"])
 def test_process_noise_can_vary(recording, constant, process_noise):
     model = KalmanSSL(**TINY, process_noise=process_noise).fit(recording)
@@ -115,7 +125,7 @@ def test_an_interrupted_fit_is_resumed_in_either_stage(recording, varying, stage
     [
         ({"noise": "variance-network"}, "noise must be one of constant, activity, input, state, errors"),
         ({"process_noise": "inputs"}, "process_noise must be one of constant, activity"),
-        ({"noise": "activity", "noise_epochs": 0}, "noise_epochs must be a whole number, at least 1; got 0"),
+        ({"noise": "activity", "noise_epochs": -1}, "noise_epochs must be a whole number, at least 0; got -1"),
     ],
 )
 def test_wrong_settings_raise_an_error_that_names_them(recording, options, message):

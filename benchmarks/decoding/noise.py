@@ -17,7 +17,7 @@ from measure import Stopwatch, machine_facts
 from results_store import Results, Row
 from suite import RESULTS, cli_errors, err_console
 
-from decoding.accuracy import data_folder, limit_threads
+from decoding.accuracy import DataFolder, Threads, data_folder, limit_threads
 from decoding.methods import FULL, QUICK, Preset
 from decoding.ours import DecodedPrediction
 from decoding.recordings import RECORDINGS, SIMULATED, load, targets_of
@@ -38,15 +38,13 @@ DRAWS = 30  # for the true variance of the latents
 
 
 def main(
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the recordings; by default $KALMANSSL_DATA.", exists=True)
-    ] = None,
+    data: DataFolder = None,
     out: Annotated[Path, typer.Option(help="Folder of the results; a stopped run is resumed.")] = RESULTS
     / "decoding"
     / "noise",
     recording: Annotated[list[str] | None, typer.Option(help="Name of a recording; repeatable.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
-    threads: Annotated[int, typer.Option(min=1, help="Threads.")] = 1,
+    threads: Threads = 1,
     decode: Annotated[bool, typer.Option(help="Whether to decode behavior, which takes most of the time.")] = True,
     quick: Annotated[bool, typer.Option("--quick", help="Short trainings on simulated recordings, as a test.")] = False,
 ) -> None:

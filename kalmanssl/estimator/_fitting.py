@@ -42,7 +42,7 @@ def fit_model(estimator: KalmanSSL, segments: Sequence[np.ndarray], resume: bool
         Continue from the last checkpoint.
     """
     parameters = estimator.get_params(deep=False)
-    check_integer("noise_epochs", estimator.noise_epochs, 1)
+    check_integer("noise_epochs", estimator.noise_epochs, 0)
     settings = TrainingSettings(**{n: parameters[n] for n in _names(TrainingSettings) if n in parameters})
     hold_out = estimator.validation_fraction != 0
     step = estimator.bins_per_step_
@@ -69,8 +69,11 @@ def fit_model(estimator: KalmanSSL, segments: Sequence[np.ndarray], resume: bool
         initialize(model, training, step)
         try:
             data = WindowBatches(training, held_out, windows, seed)
+            varies, is_joint = bool(_varying_heads(model)), estimator.noise_epochs == 0
+            if varies and is_joint:
+                start_varying_noise(model, data.sample())
             train(model, data, settings, per_step, checkpoint_dir=folder, resume=resume, **shared)
-            if _varying_heads(model):
+            if varies and not is_joint:
                 # Noise that depends on the activity should be right at all times, not only when cells are active.
                 uniform = replace(windows, activity_sampling_power=0.0)
                 data = WindowBatches(training, held_out, uniform, seed)

@@ -68,7 +68,8 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
     process_noise : {"constant", "activity", "input", "state", "errors"}
         What the variance of the process noise depends on.
     noise_epochs : int
-        Epochs of the second stage.
+        Epochs of the second stage. With 0, the noise is trained together with the encoder, as in the paper; the latents
+        can then become such that the input of the noise head predicts them.
     entropy : {"logdet", "knn", "kde", "stopgrad"} or an estimator
         Estimator of the entropy of the latents, see `kalmanssl.entropy`.
     mutual_information : bool
