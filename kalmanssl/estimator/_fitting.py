@@ -103,7 +103,8 @@ def _fit_varying_noise(
     before = _held_out_likelihood(model, data)  # the variances are still the same
     resume = resume and folder is not None and any(folder.glob("last.*"))
     train(PredictorFit(model), data, settings, history, checkpoint_dir=folder, resume=resume, **shared)
-    if before is not None and not _held_out_likelihood(model, data) > before:
+    after = _held_out_likelihood(model, data)
+    if before is not None and after is not None and not after > before:
         model.load_state_dict(constant)
 
 

@@ -43,13 +43,6 @@ class Predictor(Protocol):
     def __call__(self, latent: Tensor, features: Tensor, mask: Tensor | None = None) -> Prediction:
         """Predict each latent (batch, time, latent) from those before it."""
 
-    def _observed(self, features: Tensor, mask: Tensor | None = None) -> Tensor | None:
-        """Return the mask without the steps that have no observation according to the head of the noise."""
-        observed = self.observation_noise.observed(NoiseContext(features))
-        if observed is None or mask is None:
-            return mask if observed is None else observed
-        return mask & (observed if mask.ndim == 2 else observed[..., None])
-
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters by learning-rate group: "dynamics", and "noise" for networks that predict noise."""
 
