@@ -35,7 +35,7 @@ EXAMPLE_BINS = 800  # in the figure
 PAGE = (
     "Scores of the traversals in the test part, medians over seeds. Laps follow the ring if each makes one turn, "
     "and the period of the rotation is the lap time. Position R² is that of the nearest training states, phase R² that "
-    "of the phase from position and direction. The rotation is the slowest that turns by a radian before it decays."
+    "of the phase from position and direction. The rotation is the slowest that makes a quarter turn before it decays."
 )
 SCORES = ("lap_time", "radius_variation", "turns_per_lap", "turns_sd", "one_turn_laps", "phase_r2", "n_laps")
 COLUMNS = (
@@ -152,7 +152,7 @@ def _figure(row: Row) -> Figure:
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.6))
     plot_ring(np.stack([columns["real"], columns["imaginary"]], axis=1), columns["position"], unit="m", ax=left)
-    plot_phase(columns["time"], columns["phase"], columns["position"], ax=right)
+    plot_phase(columns["time"] - columns["time"][0], columns["phase"], columns["position"], ax=right)
     figure.suptitle(f"{row['name']}, fitted on {row['fitted_on']} bins")
     return figure
 

@@ -15,6 +15,7 @@ from kalmanssl.utils.validation import check_integer, check_positive
 
 __all__ = ["RingScores", "Rotation", "coherent_rotations", "ring_scores"]
 
+_LEAST_ANGLE = math.pi / 2  # by which the phase turns in the decay time
 _CELLS = 20  # cells of the track in which the mean phase is computed
 _NEAR_ONE_TURN = 0.25  # largest deviation from one turn of a lap that follows the ring
 
@@ -88,9 +89,9 @@ class RingScores:
 
 
 def coherent_rotations(A: Any, step: float) -> list[Rotation]:
-    """Find the rotations of linear dynamics that turn by at least one radian before they decay, slowest first.
+    """Find the rotations of linear dynamics that make a quarter turn before they decay to 1/e, slowest first.
 
-    Pairs of eigenvalues that decay faster than they turn are noise of the fit rather than oscillations.
+    A pair of eigenvalues that decays faster is more like two independent decays than a rotation.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ def coherent_rotations(A: Any, step: float) -> list[Rotation]:
     found = []
     for value, vector in zip(values, vectors.T, strict=True):
         angle, decay = float(np.angle(value)), -math.log(max(abs(value), 1e-300))
-        if 0 < angle < math.pi and angle >= decay:
+        if 0 < angle < math.pi and angle >= _LEAST_ANGLE * decay:
             projection = np.stack([vector.real, vector.imag], axis=1)
             decay_time = step / decay if decay > 0 else math.inf
             found.append(Rotation(complex(value), projection, 2 * math.pi * step / angle, decay_time))
@@ -200,7 +201,7 @@ def _choose(rotations: Sequence[Rotation], index: int) -> Rotation:
     """Return the rotation at an index; raise `InputError` if there are too few."""
     check_integer("rotation", index, 0)
     if not rotations:
-        raise InputError("A has no pair of eigenvalues that turns by a radian before it decays", parameter="A")
+        raise InputError("A has no pair of eigenvalues that makes a quarter turn before it decays", parameter="A")
     if index >= len(rotations):
         raise InputError(f"rotation must be below {len(rotations)}, the coherent rotations of A", parameter="rotation")
     return rotations[index]
