@@ -92,6 +92,7 @@ def fit(
     end_zones: options.EndZones = None,
     min_speed: options.MinSpeed = None,
     period: options.Period = None,
+    discrete: options.Discrete = False,
     level: options.Level = None,
     decoder: options.Decoder = None,
     bin_size: options.BinSize = None,
@@ -127,6 +128,7 @@ def fit(
         end_zones=None if end_zones is None else list(end_zones),
         min_speed=min_speed,
         period=period,
+        discrete=discrete or None,
         level=level,
         decoder=decoder,
         model=model,
@@ -148,7 +150,8 @@ def decode(
 ) -> None:
     """Decode behavior, with intervals, from a recording of the same units. The recording needs no behavior.
 
-    A .csv file has the columns time, mean, lower and upper (mean_x, lower_x, ... for behavior with several dimensions).
+    A .csv file has the columns time, mean, lower and upper (mean_x, lower_x, ... for behavior with several dimensions),
+    or for labels time, label, set (the labels of the prediction set) and probability_LABEL.
 
     Example: kalmanssl decode RUN REC.nwb --out decoded.csv
     """
@@ -185,7 +188,8 @@ def evaluate(
 ) -> None:
     """Score a run on a recording with behavior, and check the assumptions of identifiability.
 
-    The scores are the error, the coverage of the intervals and their width. For the recording that was fitted, the
+    The scores are the error, the coverage of the intervals and their width; for labels the accuracy, and the coverage
+    and the size of the prediction sets. For the recording that was fitted, the
     default is the held-out part.
 
     Example: kalmanssl evaluate RUN REC.nwb --after 18960

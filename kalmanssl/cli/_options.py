@@ -74,7 +74,8 @@ Behavior = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Series to decode, by its name or its path in the file, or none to fit only the latents.",
+        help="Series to decode, by its name or its path in the file, a column of trials such as trials/choice, or none "
+        "to fit only the latents. Text and bools are decoded as labels.",
         show_default="the only series in the file",
     ),
 ]
@@ -99,6 +100,10 @@ MinSpeed = Annotated[
 ]
 Period = Annotated[
     float | None, typer.Option(metavar="P", help="Period of a circular behavior, such as 360 for degrees.")
+]
+Discrete = Annotated[
+    bool,
+    typer.Option("--discrete", help="Decode every distinct value of the behavior as a label, numbers, too."),
 ]
 Level = Annotated[float | None, typer.Option(help="Nominal level of the intervals.", show_default="0.95")]
 Decoder = Annotated[

@@ -31,7 +31,8 @@ class Recording:
     unit_ids : tuple of str
         Name of each unit or channel. A fitted model only accepts recordings with the same names.
     behavior : dict of (time,) or (time, dims)
-        Behavior at the bin centers, NaN where it is unknown.
+        Behavior at the bin centers, NaN where it is unknown. Labels, such as text or bools, are (time,) objects with
+        None where they are unknown.
     behavior_unit : dict of str
         Unit of measurement of each behavior, as given in the file; empty if unknown.
     epochs : dict of (n, 2)
@@ -94,8 +95,9 @@ class Recording:
             all. A dict takes the units whose columns hold (one of) the values: ``{"location": "lCA1",
             "shank_id": [1, 2]}``.
         behavior : None, str, list of str, dict, or False
-            Series by the name of the series, of its container or its path in the file. None takes the only
-            one (a spatial series goes before any other). The only spatial series is kept as "position",
+            Series by the name of the series, of its container or its path in the file, or a column of a table of
+            intervals by its name or as "trials/NAME"; series of text or bools and such columns are labels. None takes
+            the only series (a spatial series goes before any other). The only spatial series is kept as "position",
             others under their names; a dict gives the names to keep them under: ``{"position":
             "mazeLinearizedPosition"}``. The first one says which time is tracked. False or "none" reads none.
         epoch : str, optional
@@ -147,7 +149,8 @@ class Recording:
         bin_size : float, optional
             Width of a bin, seconds. By default the median step of `time`, or 0.025 if `time` is not given.
         behavior : (time,) or (time, dims), or dict of these, optional
-            Behavior at the bin centers, NaN where unknown. A single array is named "position".
+            Behavior at the bin centers, NaN where unknown. A single array is named "position". Text, bools and
+            categories are labels: (time,), with None where unknown.
         unit_ids : sequence, optional
             Names of the units; by default their column numbers.
         behavior_unit : dict of str, optional

@@ -85,12 +85,24 @@ def check_time(time: Any, bin_size: float | None, n_bins: int) -> tuple[np.ndarr
 
 
 def check_behavior(behavior: Any, n_bins: int) -> dict[str, np.ndarray]:
-    """Return behavior by name, each (time,) or (time, dims) with NaN where it is unknown."""
+    """Return behavior by name, each (time,) or (time, dims) with NaN where it is unknown.
+
+    Text, bools, categories and objects that are not numbers are labels: (time,) objects with None where unknown.
+    """
     if behavior is None:
         return {}
     named = behavior if isinstance(behavior, Mapping) else {"position": behavior}
     checked = {}
     for name, values in named.items():
+        labels = as_labels(values)
+        if labels is not None and labels.shape != (n_bins,):
+            raise InputError(
+                f"behavior[{name!r}] has labels of shape {labels.shape}; labels must be ({n_bins},), one for each bin",
+                parameter="behavior",
+            )
+        if labels is not None:
+            checked[str(name)] = labels
+            continue
         array = as_floats(f"behavior[{name!r}]", values)
         if array.ndim not in (1, 2) or len(array) != n_bins:
             raise InputError(
@@ -103,6 +115,22 @@ def check_behavior(behavior: Any, n_bins: int) -> dict[str, np.ndarray]:
             raise InputError(message, parameter="behavior")
         checked[str(name)] = array
     return checked
+
+
+def as_labels(values: Any) -> np.ndarray | None:
+    """Return text, bools or categories as objects with None where they are unknown; None if `values` are numbers."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "USbO":
+        return None
+    labels = np.array(values, dtype=object)  # not from `array`, where None and NaN became text
+    for index, value in np.ndenumerate(labels):
+        if isinstance(value, np.generic):
+            labels[index] = value = value.item()
+        if type(value).__name__ in ("NAType", "NaTType") or value is None or value != value or value == "":
+            labels[index] = None
+    known = [value for value in labels.ravel() if value is not None]
+    is_label = array.dtype.kind != "O" or any(isinstance(value, str | bool) for value in known)
+    return labels if is_label else None
 
 
 def check_epoch(label: str, spans: Any) -> np.ndarray:

@@ -34,7 +34,7 @@ def is_discrete(position: Any, discrete: bool | None) -> bool:
     return found if discrete is None else bool(discrete)
 
 
-def find_labels(position: Any, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
+def find_labels(position: Any, n_bins: int, at_least: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct labels of a behavior, and the number of the label of each bin.
 
     Parameters
@@ -42,6 +42,8 @@ def find_labels(position: Any, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
     position : (time,)
         Labels; None, NaN and "" where they are unknown.
     n_bins : int
+    at_least : int
+        Number of labels that there must be.
 
     Returns
     -------
@@ -69,10 +71,12 @@ def find_labels(position: Any, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
     distinct = set(known)
     categories = getattr(getattr(position, "dtype", position), "categories", None)
     ordered = sorted(distinct) if categories is None else [value for value in categories if value in distinct]
-    if len(ordered) < 2:
+    if len(ordered) < at_least:
         only = f"the label {ordered[0]!r} only" if ordered else "no known label"
         raise InputError(f"position has {only}: at least two labels are needed", parameter="position")
     labels = np.array(ordered)
+    if len(labels) == 0:
+        return labels, np.full((n_bins, 1), np.nan)
     return labels, encode_labels("position", values, labels)[:, None]
 
 

@@ -7,6 +7,7 @@ is not used, so they can be called in a thread or a server. ``ax.figure.savefig(
 from kalmanssl.plotting._decoding import plot_calibration as plot_calibration
 from kalmanssl.plotting._decoding import plot_decoded as plot_decoded
 from kalmanssl.plotting._decoding import plot_decoded_against_tracked as plot_decoded_against_tracked
+from kalmanssl.plotting._decoding import plot_label_probabilities as plot_label_probabilities
 from kalmanssl.plotting._dynamics import plot_eigenvalues as plot_eigenvalues
 from kalmanssl.plotting._dynamics import plot_training as plot_training
 from kalmanssl.plotting._dynamics import time_constants as time_constants

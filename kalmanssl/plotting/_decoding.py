@@ -23,7 +23,7 @@ from kalmanssl.utils.segments import gap_starts
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_calibration", "plot_decoded", "plot_decoded_against_tracked"]
+__all__ = ["plot_calibration", "plot_decoded", "plot_decoded_against_tracked", "plot_label_probabilities"]
 
 
 def plot_decoded(
@@ -180,4 +180,42 @@ def plot_decoded_against_tracked(
     ax.plot(ends, ends, color=MUTED, lw=0.8, ls="--")
     ax.set_aspect("equal")
     ax.set(xlabel=axis_label(f"tracked {name}", unit), ylabel=axis_label(f"decoded {name}", unit))
+    return ax
+
+
+def plot_label_probabilities(
+    time: np.ndarray,
+    probability: np.ndarray,
+    labels: Sequence[Any],
+    truth: np.ndarray | None = None,
+    *,
+    name: str = "label",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the probability of each label over time as opacity, and the true label as a line.
+
+    Parameters
+    ----------
+    time : (time,)
+        Seconds, without gaps.
+    probability : (time, labels)
+    labels : sequence
+        Names of the labels.
+    truth : (time,), optional
+        Number of the true label; NaN where it is unknown.
+    name : str
+        Of the behavior, for the axis.
+    ax : Axes, optional
+    """
+    ax = axes_or_new(ax)
+    half = 0.5 * (time[-1] - time[0]) / max(len(time) - 1, 1)
+    extent = (float(time[0] - half), float(time[-1] + half), -0.5, len(labels) - 0.5)
+    image = transparent_image(np.asarray(probability, dtype=float).T)
+    ax.imshow(image, extent=extent, origin="lower", interpolation="nearest", aspect="auto")
+    if truth is not None:
+        ax.plot(time, truth, color=ORANGE, linewidth=1.2, label=f"true {name}")
+        add_legend(ax)
+    ax.set(xlabel="time (s)", ylabel=name)
+    if len(labels) <= 20:
+        ax.set_yticks(range(len(labels)), [str(label) for label in labels])
     return ax

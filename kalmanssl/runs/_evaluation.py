@@ -12,11 +12,12 @@ import numpy as np
 from kalmanssl.data import Recording, running_bins, running_threshold, speed
 from kalmanssl.errors import InputError
 from kalmanssl.plotting import order_by_peak, principal_axes
+from kalmanssl.runs._labels import consists_of_labels, keep_known_labels, label_arrays, label_numbers
 from kalmanssl.utils.storage import load_folder, save_folder
 
 if TYPE_CHECKING:
     from kalmanssl.data import Latents
-    from kalmanssl.decoding import DecodedPosition
+    from kalmanssl.decoding import DecodedCategory, DecodedPosition
     from kalmanssl.runs._run import Run
     from kalmanssl.runs._settings import RunSettings
 
@@ -36,7 +37,8 @@ class Evaluation:
     ----------
     part : dict
         `source` (the recording), `start_s` and `stop_s`, `smoothed`, and `fitted`: whether the model was fitted on this
-        time.
+        time. For labels also `labels`, those of the decoder, and `other_label_bins`, the number of bins with labels
+        that it was not fitted on, which are not scored.
     scores : dict
         "running" and "all", each the dict of `kalmanssl.decoding.score_decoding`, or None if there are no such bins
         with known behavior.
@@ -44,7 +46,8 @@ class Evaluation:
         Arrays for figures. Of an excerpt of 40 seconds: `time`, `counts` (its columns in the order of `units`),
         `noise`, `log_likelihood`; with running bins `runs`; with behavior `mean`, `lower`, `upper` and `truth`. Of
         the scored bins of the whole part, subsampled: `latents` along their principal axes, `color` (the behavior, or
-        else the time), `decoded` and `tracked` (the decoded and the true behavior).
+        else the time), `decoded` and `tracked` (the decoded and the true behavior). For labels the excerpt has
+        `probability` of each label instead of `mean`, `lower` and `upper`; `truth` and `color` are numbers of labels.
     assumptions : dict or None
         `AssumptionReport.to_dict` with None for NaN and infinity, and the time of the checked bins, `start_s` and
         `stop_s`. If the assumptions could not be checked, `verdict` is None and `reason` is the error message. None
@@ -95,8 +98,13 @@ class Evaluation:
         latents = run.model.transform(recording, smooth=smooth)
         decoded = None if run.decoder is None else run.decoder.predict(latents)
         truth = recording.behavior.get(run.behavior) if run.behavior else None
+        labels = None if run.decoder is None else run.decoder.labels_
+        numbers, other_label_bins = truth, 0  # of labels; for other behavior, the behavior itself
+        if labels is not None and truth is not None:
+            truth, other_label_bins = keep_known_labels(truth, labels)
+            numbers = label_numbers(truth, labels)
         runs = running(run.settings, recording, run.behavior, run.metadata.get("running_speed"))
-        known = None if truth is None else np.isfinite(truth.reshape(len(truth), -1)).all(axis=1)
+        known = None if numbers is None else np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1)
         scored = known if runs is None or known is None else known & runs
         half = 0.5 * recording.bin_size
         part = {
@@ -106,7 +114,10 @@ class Evaluation:
             "smoothed": smooth,
             "fitted": fitted,
         }
-        arrays = _excerpt(recording, latents, runs, truth) | _overview(latents, scored, truth)
+        if labels is not None:
+            part |= {"labels": labels.tolist(), "other_label_bins": other_label_bins}
+        arrays = _excerpt(recording, latents, runs, numbers, ordered=labels is None)
+        arrays |= _overview(latents, scored, numbers)
         if decoded is not None:
             arrays |= _decoded_arrays(decoded, np.searchsorted(recording.time, arrays["time"]), truth, scored)
         scores = _scores(decoded, truth, runs, known, scored)
@@ -139,9 +150,11 @@ class Evaluation:
 def running_speed(settings: RunSettings, training: Recording, behavior: str | None) -> float | None:
     """Return the speed that separates running from rest in the fitted part, if the settings do not define running.
 
-    None if there is no behavior, or if it never moves.
+    None if there is no behavior, if it never moves, or if it consists of labels.
     """
-    if behavior is None or settings.end_zones is not None or settings.min_speed is not None:
+    if behavior is None or consists_of_labels(settings, training.behavior[behavior]):
+        return None
+    if settings.end_zones is not None or settings.min_speed is not None:
         return None
     found = running_threshold(training.behavior[behavior], training.time, settings.period)
     return found if math.isfinite(found) else None
@@ -179,7 +192,7 @@ def without_nan(value: Any) -> Any:
 
 
 def _scores(
-    decoded: DecodedPosition | None,
+    decoded: DecodedPosition | DecodedCategory | None,
     truth: np.ndarray | None,
     runs: np.ndarray | None,
     known: np.ndarray | None,
@@ -197,11 +210,16 @@ def _scores(
     return scores
 
 
-def _conditional(run: Run, recording: Recording, decoded: DecodedPosition, truth: np.ndarray) -> dict[str, Any]:
-    """Return the coverage of the intervals by speed, behavior and lag since the end of the fitted part."""
-    from kalmanssl.decoding import conditional_coverage
+def _conditional(
+    run: Run, recording: Recording, decoded: DecodedPosition | DecodedCategory, truth: np.ndarray
+) -> dict[str, Any]:
+    """Return the coverage of intervals or sets by speed, behavior and lag since the end of the fitted part."""
+    from kalmanssl.decoding import DecodedCategory, conditional_coverage
 
-    conditions = {"speed": speed(truth, recording.time, period=run.settings.period)} if len(truth) > 1 else {}
+    labels = isinstance(decoded, DecodedCategory)
+    conditions: dict[str, np.ndarray] = {}
+    if len(truth) > 1 and not labels:
+        conditions["speed"] = speed(truth, recording.time, period=run.settings.period)
     for dim, column in enumerate(truth.reshape(len(truth), -1).T):
         conditions[str(run.behavior) if truth.ndim == 1 else f"{run.behavior}, {'xyz'[dim : dim + 1] or dim}"] = column
     lag = recording.time - run.metadata["recording"]["fitted_until_s"]
@@ -227,9 +245,12 @@ def _check_assumptions(run: Run, recording: Recording, max_steps: int) -> dict[s
 
 
 def _excerpt(
-    recording: Recording, latents: Latents, runs: np.ndarray | None, truth: np.ndarray | None
+    recording: Recording, latents: Latents, runs: np.ndarray | None, truth: np.ndarray | None, ordered: bool
 ) -> dict[str, np.ndarray]:
-    """Return the data and latents of the contiguous excerpt with the most running, or the most activity."""
+    """Return the data and latents of the contiguous excerpt with the most running, or the most activity.
+
+    If `ordered`, units are in the order of the one-dimensional behavior where they fire most.
+    """
     count = max(2, round(_EXCERPT_SECONDS / recording.bin_size))
     interest = recording.activity.sum(axis=1) if runs is None else runs
     best = slice(0, min(count, len(recording)))
@@ -243,7 +264,7 @@ def _excerpt(
             most, best = float(within[at]), slice(segment.start + at, segment.start + at + size)
     busiest = np.argsort(-recording.activity.sum(axis=0), kind="stable")[:_MAX_EXCERPT_UNITS]
     chosen = np.sort(busiest)
-    if truth is not None and truth.reshape(len(truth), -1).shape[1] == 1:
+    if ordered and truth is not None and truth.reshape(len(truth), -1).shape[1] == 1:
         where = slice(None) if runs is None or not runs.any() else runs
         chosen = chosen[order_by_peak(recording.activity[where][:, chosen], truth.reshape(-1)[where])]
     arrays = {
@@ -270,9 +291,16 @@ def _overview(latents: Latents, scored: np.ndarray | None, truth: np.ndarray | N
 
 
 def _decoded_arrays(
-    decoded: DecodedPosition, excerpt: np.ndarray, truth: np.ndarray | None, scored: np.ndarray | None
+    decoded: DecodedPosition | DecodedCategory,
+    excerpt: np.ndarray,
+    truth: np.ndarray | None,
+    scored: np.ndarray | None,
 ) -> dict[str, np.ndarray]:
     """Return the decoded behavior in the bins of the excerpt, and decoded and true behavior in the scored bins."""
+    from kalmanssl.decoding import DecodedCategory
+
+    if isinstance(decoded, DecodedCategory):
+        return label_arrays(decoded, excerpt)
     lower, upper = decoded.interval(decoded.level)
     arrays = {
         name: values[excerpt].reshape(len(excerpt), -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from kalmanssl.runs._files import check_new_output
 from kalmanssl.utils.storage import replace_file
 
 if TYPE_CHECKING:
-    from kalmanssl.decoding import DecodedPosition
+    from kalmanssl.decoding import DecodedCategory, DecodedPosition
 
 __all__ = ["check_decoded_target", "columns", "write_decoded"]
 
@@ -37,15 +38,21 @@ def check_decoded_target(out: Path, recording: Path, overwrite: bool) -> None:
     check_new_output(out, overwrite)
 
 
-def columns(decoded: DecodedPosition) -> dict[str, np.ndarray]:
+def columns(decoded: DecodedPosition | DecodedCategory) -> dict[str, np.ndarray]:
     """Return the columns of the CSV table.
 
     Returns
     -------
     dict of (time,)
         `time`, `mean`, `lower`, `upper` for one-dimensional behavior; `time`, `mean_x`, `lower_x`, `upper_x`,
-        `mean_y`, ... for more dimensions (from the fourth on with the number of the dimension, as in `mean_4`).
+        `mean_y`, ... for more dimensions (from the fourth on with the number of the dimension, as in `mean_4`). For
+        labels `time`, `label` (the most probable one), `set` (all labels of the prediction set, separated by "|") and
+        one column of probabilities for each label, such as `probability_left`.
     """
+    from kalmanssl.decoding import DecodedCategory
+
+    if isinstance(decoded, DecodedCategory):
+        return _label_columns(decoded)
     parts = {"mean": decoded.mean, "lower": decoded.lower, "upper": decoded.upper}
     flat = {name: np.asarray(values).reshape(len(decoded), -1) for name, values in parts.items()}
     dims = flat["mean"].shape[1]
@@ -57,14 +64,30 @@ def columns(decoded: DecodedPosition) -> dict[str, np.ndarray]:
     }
 
 
+def _label_columns(decoded: DecodedCategory) -> dict[str, np.ndarray]:
+    """Return the columns of the CSV table of decoded labels; all but `time` and probabilities are text."""
+    names = [str(label) for label in decoded.labels.tolist()]
+    inside = decoded.region().inside.values
+    sets = ["|".join(name for name, one in zip(names, row, strict=True) if one) for row in inside]
+    table = {"time": decoded.time, "label": decoded.most_probable.astype(str), "set": np.array(sets)}
+    return table | {f"probability_{name}": decoded.mass[:, number] for number, name in enumerate(names)}
+
+
 def write_decoded(
-    decoded: DecodedPosition, out: Path, *, recording: Path, behavior: str, unit: str, made_by: str, overwrite: bool
+    decoded: DecodedPosition | DecodedCategory,
+    out: Path,
+    *,
+    recording: Path,
+    behavior: str,
+    unit: str,
+    made_by: str,
+    overwrite: bool,
 ) -> None:
     """Write decoded behavior as CSV or NWB, according to the suffix of `out`. The file is replaced atomically.
 
     Parameters
     ----------
-    decoded : DecodedPosition
+    decoded : DecodedPosition or DecodedCategory
     out : Path
         Ends in .csv or .nwb.
     recording : Path
@@ -83,17 +106,18 @@ def write_decoded(
     """
     if out.suffix == ".csv":
         table = columns(decoded)
-        formats = ["%.6f"] + ["%.6g"] * (len(table) - 1)
+        cells = [
+            values
+            if values.dtype.kind == "U"
+            else [f"{value:.6f}" if name == "time" else f"{value:.6g}" for value in values]
+            for name, values in table.items()
+        ]
 
         def write(path: Path) -> None:
-            np.savetxt(
-                path,
-                np.stack(list(table.values()), axis=1),
-                fmt=formats,
-                delimiter=",",
-                header=",".join(table),
-                comments="",
-            )
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(table)
+                writer.writerows(zip(*cells, strict=True))
 
     else:
 
@@ -132,11 +156,14 @@ def _parse_datetime(text: str | None) -> datetime | None:
     return parsed if parsed is None or parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
-def _write_nwb(decoded: DecodedPosition, path: Path, recording: Path, behavior: str, unit: str, made_by: str) -> None:
-    """Write mean and interval as series of a processing module of a new NWB file."""
+def _write_nwb(
+    decoded: DecodedPosition | DecodedCategory, path: Path, recording: Path, behavior: str, unit: str, made_by: str
+) -> None:
+    """Write decoded behavior as series of a processing module of a new NWB file."""
     from pynwb import NWBHDF5IO, NWBFile
-    from pynwb.base import TimeSeries
-    from pynwb.behavior import Position, SpatialSeries
+    from pynwb.behavior import Position
+
+    from kalmanssl.decoding import DecodedCategory
 
     session = _session(recording)
     content = NWBFile(
@@ -146,6 +173,24 @@ def _write_nwb(decoded: DecodedPosition, path: Path, recording: Path, behavior: 
         **session,
     )
     module = content.create_processing_module("kalmanssl", f"{behavior} decoded by {made_by}")
+    if isinstance(decoded, DecodedCategory):
+        series = _label_series(decoded, behavior)
+    else:
+        series = _interval_series(decoded, behavior, unit, recording.name)
+    if behavior == "position" and not isinstance(decoded, DecodedCategory):
+        module.add(Position(name="decoded_position", spatial_series=series))
+    else:
+        for one in series:
+            module.add(one)
+    with NWBHDF5IO(str(path), "w") as io:
+        io.write(content)
+
+
+def _interval_series(decoded: DecodedPosition, behavior: str, unit: str, recording: str) -> list[Any]:
+    """Return mean and interval as series."""
+    from pynwb.base import TimeSeries
+    from pynwb.behavior import SpatialSeries
+
     level = f"{100 * decoded.level:g} %"
     described = {
         "mean": f"decoded {behavior}",
@@ -162,13 +207,36 @@ def _write_nwb(decoded: DecodedPosition, path: Path, recording: Path, behavior: 
             "description": description,
         }
         if behavior == "position":
-            series.append(SpatialSeries(reference_frame=f"the same as for the position in {recording.name}", **fields))
+            series.append(SpatialSeries(reference_frame=f"the same as for the position in {recording}", **fields))
         else:
             series.append(TimeSeries(**fields))
-    if behavior == "position":
-        module.add(Position(name="decoded_position", spatial_series=series))
-    else:
-        for one in series:
-            module.add(one)
-    with NWBHDF5IO(str(path), "w") as io:
-        io.write(content)
+    return series
+
+
+def _label_series(decoded: DecodedCategory, behavior: str) -> list[Any]:
+    """Return the most probable label, the probabilities and the prediction set as series."""
+    from pynwb.base import TimeSeries
+
+    names = ", ".join(str(label) for label in decoded.labels.tolist())
+    label = TimeSeries(
+        name="label",
+        data=decoded.most_probable.astype(str).tolist(),
+        timestamps=decoded.time,
+        unit="label",
+        description=f"most probable label of {behavior}",
+    )
+    probability = TimeSeries(
+        name="probability",
+        data=np.asarray(decoded.mass, dtype=float),
+        timestamps=label,
+        unit="probability",
+        description=f"probability of each label of {behavior}; columns: {names}",
+    )
+    inside = TimeSeries(
+        name="set",
+        data=decoded.region().inside.values,
+        timestamps=label,
+        unit="bool",
+        description=f"whether each label is in the {100 * decoded.level:g} % prediction set; columns: {names}",
+    )
+    return [label, probability, inside]

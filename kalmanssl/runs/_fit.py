@@ -19,6 +19,7 @@ import numpy as np
 from kalmanssl.data import Recording
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
 from kalmanssl.runs._files import check_new_output, is_run, read_json
+from kalmanssl.runs._labels import check_label_settings, consists_of_labels
 from kalmanssl.runs._run import Run, read_recording
 from kalmanssl.runs._settings import RunSettings
 from kalmanssl.utils.storage import replace_file, replace_folder
@@ -119,7 +120,8 @@ def fit_decoder(run: Run, training: Recording) -> Any:
     """Fit and calibrate a decoder of filtered and of smoothed latents on the training part."""
     from kalmanssl.decoding import PositionDecoder, cross_fit
 
-    given = {"level": run.settings.level, "regressor": run.settings.decoder, "period": run.settings.period}
+    s = run.settings
+    given = {"level": s.level, "regressor": s.decoder, "period": s.period, "discrete": s.discrete}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     decoder = PositionDecoder(random_state=run.settings.model.get("random_state"), **chosen)
     return decoder.fit(
@@ -154,6 +156,9 @@ def check_decoding(settings: RunSettings, training: Recording, behavior: str | N
     if behavior is None:
         return
     position = training.behavior[behavior]
+    if consists_of_labels(settings, position):
+        check_label_settings(settings, behavior, position)
+        return
     if not np.isfinite(position).any():
         raise InputError(
             f"behavior {behavior!r} has no known value in the fitted part: fit a longer part, or give 'none'",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl import plotting
+from kalmanssl.runs._report_labels import has_labels, label_rows, label_scores, label_tiles
+from kalmanssl.runs._report_text import number, percent
 
 if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
@@ -25,6 +27,8 @@ def tiles(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]:
     name, scores = evaluation.main
     if scores is None:
         return []
+    if has_labels(scores):
+        return label_tiles(scores)
     unit = f" {run.behavior_unit}" if run.behavior_unit else ""
     coverage = [
         (f"{100 * scores['coverage'][level]:.1f} %", f"inside the {level} % interval")
@@ -32,9 +36,9 @@ def tiles(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]:
         if level in scores["coverage"]
     ]
     return [
-        (_number(scores["median_error"]) + unit, f"median error, {dict(_PARTS)[name]}"),
-        (_number(scores["r2"]), "R²"),
-        (_number(scores["crps"]) + unit, "CRPS"),
+        (number(scores["median_error"]) + unit, f"median error, {dict(_PARTS)[name]}"),
+        (number(scores["r2"]), "R²"),
+        (number(scores["crps"]) + unit, "CRPS"),
         *coverage,
     ]
 
@@ -42,10 +46,15 @@ def tiles(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]:
 def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     """Draw the spikes and, below them, each dimension of the decoded behavior."""
     a = evaluation.arrays
-    dims = a["mean"].shape[1] if "mean" in a else 0
+    labels = "probability" in a
+    dims = 1 if labels else a["mean"].shape[1] if "mean" in a else 0
     axes = plotting.new_axes(9.2, 3.0 + 1.9 * dims, rows=(1.35, *[1] * dims))
     plotting.plot_raster(a["counts"], a["time"], ax=axes[0])
-    for dim in range(dims):
+    if labels:
+        names = [str(label) for label in evaluation.part["labels"]]
+        truth = a["truth"][:, 0] if "truth" in a else None
+        plotting.plot_label_probabilities(a["time"], a["probability"], names, truth, name=str(run.behavior), ax=axes[1])
+    for dim in range(0 if labels else dims):
         plotting.plot_decoded(
             a["time"],
             a["mean"][:, dim],
@@ -67,7 +76,8 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         "dims": dims,
         "units": a["counts"].shape[1],
         "seconds": float(a["time"][-1] - a["time"][0]),
-        "ordered": dims == 1 and "truth" in a,
+        "ordered": dims == 1 and "truth" in a and not labels,
+        "labels": labels,
         "running": running_rule(run) if dims > 0 and "runs" in a else None,
     }
 
@@ -90,6 +100,14 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
     rows = score_rows(evaluation.scores, run.behavior_unit)
     if not rows:
         return None
+    common = {
+        "rows": rows,
+        "running": running_rule(run),
+        "movement": movement_rule(run, smoothed=bool(evaluation.part["smoothed"])),
+        "conditional": conditional_rows((evaluation.scores["all"] or {}).get("conditional"), run),
+    }
+    if has_labels(evaluation.scores["all"] or {}):
+        return common | label_scores(evaluation)
     curves = {
         heading: evaluation.scores[name]["calibration"]
         for name, heading in _PARTS
@@ -98,7 +116,7 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
     levels = [["nominal level (%)", *(f"{heading} (%)" for heading in curves)]]
     for i, nominal in enumerate(next(iter(curves.values()))["nominal"]):
         if round(100 * nominal) % 10 == 0 or nominal >= 0.95:
-            cells = [_percent(curve["empirical"][i], curve["error"][i]) for curve in curves.values()]
+            cells = [percent(curve["empirical"][i], curve["error"][i]) for curve in curves.values()]
             levels.append([f"{100 * nominal:g}", *cells])
     a = evaluation.arrays
     confusion = None
@@ -106,14 +124,11 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
         confusion = plotting.plot_decoded_against_tracked(
             a["decoded"][:, 0], a["tracked"][:, 0], name=str(run.behavior), unit=run.behavior_unit
         )
-    return {
-        "rows": rows,
+    return common | {
+        "labels": False,
         "levels": levels,
         "calibration": plotting.plot_calibration(curves, run.require_decoder().level),
         "confusion": confusion,
-        "running": running_rule(run),
-        "movement": movement_rule(run, smoothed=bool(evaluation.part["smoothed"])),
-        "conditional": conditional_rows((evaluation.scores["all"] or {}).get("conditional"), run),
     }
 
 
@@ -148,12 +163,17 @@ def conditional_rows(conditional: dict[str, Any] | None, run: Run) -> list[list[
         return []
     unit = run.behavior_unit
     units = {"speed": f"{unit}/s" if unit else "", "lag": "s"}
-    rows = [["bins with", "inside 80 % (%)", "inside 95 % (%)", "width of 95 %"]]
+    sets = "set_size" in (conditional["worst"] or {})
+    last = "labels in the 95 % set" if sets else "width of 95 %"
+    rows = [["bins with", "inside 80 % (%)", "inside 95 % (%)", last]]
     for name, groups in conditional.items():
         for group in groups if name != "worst" else []:
-            label = f"{name} {_number(group['low'])} to {_number(group['high'])} {units.get(name, unit)}".rstrip()
-            cells = [_percent(group["coverage"][level], group["coverage_error"][level]) for level in ("80", "95")]
-            rows.append([label, *cells, _number(group["width"]["95"])])
+            if "label" in group:
+                label = f"{name} {group['label']}"
+            else:
+                label = f"{name} {number(group['low'])} to {number(group['high'])} {units.get(name, unit)}".rstrip()
+            cells = [percent(group["coverage"][level], group["coverage_error"][level]) for level in ("80", "95")]
+            rows.append([label, *cells, number(group["set_size" if sets else "width"]["95"])])
     return rows
 
 
@@ -172,15 +192,17 @@ def score_rows(scores: dict[str, Any], unit: str) -> list[list[str]]:
         return []
     in_unit = f" ({unit})" if unit else ""
     first = next(iter(parts.values()))
+    if has_labels(first):
+        return label_rows(first, "all bins")
     rows = [["", *parts]]
     for key, label in (("median_error", "median error"), ("mean_error", "mean error"), ("crps", "CRPS")):
-        rows.append([label + in_unit, *(_number(p[key]) for p in parts.values())])
-    rows.append(["R²", *(_number(p["r2"]) for p in parts.values())])
+        rows.append([label + in_unit, *(number(p[key]) for p in parts.values())])
+    rows.append(["R²", *(number(p["r2"]) for p in parts.values())])
     for level in first["coverage"]:
-        cells = [_percent(p["coverage"][level], p["coverage_error"][level]) for p in parts.values()]
+        cells = [percent(p["coverage"][level], p["coverage_error"][level]) for p in parts.values()]
         rows.append([f"inside the {level} % interval (%)", *cells])
     for level in first["width"]:
-        cells = [_number(p["width"][level]) for p in parts.values()]
+        cells = [number(p["width"][level]) for p in parts.values()]
         rows.append([f"width of the {level} % interval{in_unit}", *cells])
     rows.append(["bins", *(str(p["bins"]) for p in parts.values())])
     return rows
@@ -223,8 +245,8 @@ def noise(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     sd = np.sqrt(a["noise"])
     rows = [
         ["noise sd (latent units)", "10 %", "median", "90 %"],
-        ["over channels", *(_number(v) for v in np.quantile(sd.mean(axis=0), [0.1, 0.5, 0.9]))],
-        ["over time", *(_number(v) for v in np.quantile(np.median(sd, axis=1), [0.1, 0.5, 0.9]))],
+        ["over channels", *(number(v) for v in np.quantile(sd.mean(axis=0), [0.1, 0.5, 0.9]))],
+        ["over time", *(number(v) for v in np.quantile(np.median(sd, axis=1), [0.1, 0.5, 0.9]))],
     ]
     return {"axes": axes[0], "rows": rows, "constant": bool(np.ptp(sd, axis=0).max() <= 1e-6 * sd.max())}
 
@@ -252,7 +274,7 @@ def training(run: Run) -> dict[str, Any] | None:
     count = len(history[keys[0]])
     shown = sorted({0, count - 1, *range(0, count, max(1, count // _EPOCHS_LISTED))})
     rows = [["epoch", *(names[key] for key in keys)]]
-    rows += [[str(i + 1), *(_number(history[key][i]) if i < len(history[key]) else "–" for key in keys)] for i in shown]
+    rows += [[str(i + 1), *(number(history[key][i]) if i < len(history[key]) else "–" for key in keys)] for i in shown]
     return {"axes": plotting.plot_training(history), "rows": rows, "has_gain": "held_out_score" in keys}
 
 
@@ -264,15 +286,6 @@ def settings(run: Run) -> dict[str, list[tuple[str, str]]]:
     parameters = run.model.get_params(deep=False).items()
     model = [(name, _setting(value)) for name, value in parameters if name not in ("encoder", "checkpoint_dir")]
     return {"chosen": chosen, "model": model}
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3g}"
-
-
-def _percent(share: float, error: float) -> str:
-    """Return a share and its standard error in percent."""
-    return f"{100 * share:.1f} ± {100 * error:.1f}"
 
 
 def _duration(seconds: float) -> str:

@@ -36,6 +36,8 @@ class RunSettings:
         The animal runs where it is faster than this, in units of the behavior per second. Instead of `end_zones`.
     period : float, optional
         Period of a circular behavior, such as 360 for degrees.
+    discrete : bool, optional
+        True: every distinct value of the behavior is a label. Text and bools are labels by default, numbers are not.
     level : float, optional
         Nominal level of the decoder's interval, such as 0.95.
     decoder : str, optional
@@ -53,6 +55,7 @@ class RunSettings:
     end_zones: list[float] | None = None
     min_speed: float | None = None
     period: float | None = None
+    discrete: bool | None = None
     level: float | None = None
     decoder: str | None = None
     model: dict[str, Any] = field(default_factory=dict)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from kalmanssl.decoding import PositionDecoder, conditional_coverage, score_decoding
+from kalmanssl.decoding import DecodedCategory, PositionDecoder, conditional_coverage, score_decoding
+from kalmanssl.decoding._calibration import RegionCalibration
 from kalmanssl.errors import InputError
 
 
@@ -59,3 +60,17 @@ def test_wrong_shapes_raise_an_error(decoded):
     assert caught.value.parameter == "conditions"
     with pytest.raises(InputError, match="no bin is left"):
         conditional_coverage(out, np.full(2000, np.nan), {})
+
+
+def test_conditions_and_decoded_behavior_can_be_labels():
+    mass = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]] * 50)
+    truth = np.array(["go", "stop", "stop", None] * 50, dtype=object)
+    calibration = RegionCalibration.identity()
+    out = DecodedCategory(0.1 * np.arange(200), np.array(["go", "stop"]), mass, 0.95, calibration)
+    found = conditional_coverage(out, truth, {"label": truth, "lag": np.arange(200.0)}, n_groups=2)
+    assert [(group["label"], group["bins"]) for group in found["label"]] == [("go", 50), ("stop", 100)]
+    for group in found["label"]:
+        scores = score_decoding(out, truth, mask=truth == group["label"])
+        assert group["coverage"] == pytest.approx(scores["coverage"])
+        assert group["set_size"] == pytest.approx(scores["set_size"])
+    assert [group["bins"] for group in found["lag"]] == [75, 75]

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.data._binning import count_events, find_tick, interpolate, snap_up, spread_ticks
+from kalmanssl.data._binning import count_events, find_tick, snap_up, spread_ticks
+from kalmanssl.data.nwb._interval_columns import COLUMN, IntervalColumn, find_columns, read_column
 from kalmanssl.data.nwb._series import Behavior, Samples, choose_series, decode_text, find_series, read_series
 from kalmanssl.data.nwb._tables import choose_units, read_epochs, spike_times, table_extent, unit_names
 from kalmanssl.errors import InputError, RecordingWarning
@@ -99,7 +100,7 @@ def read_nwb(
             raise InputError(f"epoch={epoch!r} is not in {path}; its epochs: {listing}", parameter="epoch")
         everything = [(-np.inf, np.inf)]
         allowed = everything if epoch is None else [(float(a), float(b)) for a, b in epochs[epoch]]
-        chosen = choose_series(find_series(file), behavior)
+        chosen = choose_series(find_series(file), behavior, find_columns(file))
         has_units = "units" in file and "spike_times" in file["units"]
         if has_units:
             fields, spikes, observed, notes = _read_units(file, units)
@@ -111,8 +112,11 @@ def read_nwb(
             message = f"{path} has no units with spike times; for other data use Recording.from_arrays"
             raise InputError(message, parameter="path")
         extent = table_extent(file, spikes or [fields["time"]])
-        series = {}
+        series: dict[str, Samples | IntervalColumn] = {}
         for key, where in chosen.items():
+            if where.kind == COLUMN:
+                series[key] = read_column(file, where)
+                continue
             series[key], corrections = read_series(file[where.path], extent)
             notes += corrections
             for note in corrections:
@@ -127,12 +131,8 @@ def read_nwb(
         if not keep.any():
             raise InputError(f"epoch={epoch!r} has no bins in {path}; choose another epoch", parameter="epoch")
         fields |= {"activity": fields["activity"][keep], "time": fields["time"][keep]}
-    angles = ("rad", "deg")
     return fields | {
-        "behavior": {
-            key: interpolate(s.times, s.values, fields["time"], s.period, s.unit.lower().startswith(angles))
-            for key, s in series.items()
-        },
+        "behavior": {key: s.at(fields["time"]) for key, s in series.items()},
         "behavior_unit": {key: s.unit for key, s in series.items()},
         "epochs": epochs,
         "source": Path(path).name,
@@ -176,7 +176,7 @@ def _read_binned(file: h5py.File, bin_size: float) -> tuple[dict[str, Any], list
 def _bin(
     spikes: list[np.ndarray],
     allowed: list[tuple[float, float]],
-    main: Samples | None,
+    main: Samples | IntervalColumn | None,
     bin_size: float,
     random_state: int | None,
     names: tuple[str, ...],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from kalmanssl.data._binning import sampling_period
+from kalmanssl.data._binning import interpolate, sampling_period
 from kalmanssl.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,15 +76,19 @@ def find_series(file: h5py.File) -> list[Series]:
     return found
 
 
-def choose_series(found: list[Series], behavior: Behavior) -> dict[str, Series]:
-    """Select the series named by `behavior`; return them by the name under which to store them."""
+def choose_series(found: list[Series], behavior: Behavior, columns: Sequence[Series] = ()) -> dict[str, Series]:
+    """Select the series named by `behavior`; return them by the name under which to store them.
+
+    `columns` of interval tables are selected only by their name, and only if no series has it.
+    """
     if behavior is False or (isinstance(behavior, str) and behavior == "none"):
         return {}
-    listing = ", ".join(s.path for s in found) or "none"
+    listing = ", ".join(s.path for s in (*found, *columns)) or "none"
     if behavior is None:
         if not found:
+            others = f"name a column ({', '.join(s.path for s in columns)}), or " if columns else ""
             raise InputError(
-                "the file has no SpatialSeries or TimeSeries; give 'none' to read it without behavior",
+                f"the file has no SpatialSeries or TimeSeries; {others}give 'none' to read it without behavior",
                 parameter="behavior",
             )
         first = [s for s in found if s.rank == min(f.rank for f in found)]
@@ -93,21 +97,23 @@ def choose_series(found: list[Series], behavior: Behavior) -> dict[str, Series]:
             raise InputError(f"behavior is ambiguous; name one of: {names}", parameter="behavior")
         chosen = {"": first[0]}
     elif isinstance(behavior, Mapping):
-        return {key: _by_name(found, name, listing) for key, name in behavior.items()}
+        return {key: _by_name(found, columns, name, listing) for key, name in behavior.items()}
     else:
         wanted = [behavior] if isinstance(behavior, str) else list(behavior)
-        chosen = {name: _by_name(found, name, listing) for name in wanted}
+        chosen = {name: _by_name(found, columns, name, listing) for name in wanted}
     spatial = [s for s in chosen.values() if s.rank == 0]
     return {"position" if [s] == spatial else s.label: s for s in chosen.values()}
 
 
-def _by_name(found: list[Series], name: str, listing: str) -> Series:
+def _by_name(found: list[Series], columns: Sequence[Series], name: str, listing: str) -> Series:
     positions = [s for s in found if s.rank == 0]
     for matches in (
         [s for s in found if s.path == name.strip("/")],
         [s for s in found if s.name == name],
         [s for s in found if s.container == name],
         positions if name == "position" else [],
+        [s for s in columns if name.strip("/") in (s.path, f"{s.container}/{s.name}")],
+        [s for s in columns if s.name == name],
     ):
         if len(matches) > 1:
             raise InputError(
@@ -121,17 +127,62 @@ def _by_name(found: list[Series], name: str, listing: str) -> Series:
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples of a series: increasing times (seconds), values in their unit, and the sampling period (seconds)."""
+    """Samples of a series.
+
+    Attributes
+    ----------
+    times : (samples,)
+        Increasing, seconds.
+    values : (samples,) or (samples, dims)
+        In their unit; NaN where unknown. The number of the label for labels.
+    unit : str
+    period : float
+        Sampling period, seconds.
+    labels : (labels,) or None
+        The distinct labels of a series of text or bools.
+    """
 
     times: np.ndarray
     values: np.ndarray
     unit: str
     period: float
+    labels: np.ndarray | None = None
 
     def tracked(self) -> np.ndarray:
         """Return the times of the samples without NaN."""
         known = np.isfinite(self.values) if self.values.ndim == 1 else np.isfinite(self.values).all(axis=1)
         return self.times[known]
+
+    def at(self, time: np.ndarray) -> np.ndarray:
+        """Return the values at other times (time,); NaN, or None for labels, where the series was not tracked."""
+        nearest = self.labels is not None or self.unit.lower().startswith(("rad", "deg"))
+        samples = self.values
+        if self.labels is not None:  # samples without a label are not bridged by their neighbors
+            samples = np.where(np.isfinite(samples), samples, -1.0)
+        values = interpolate(self.times, samples, time, self.period, nearest)
+        if self.labels is None:
+            return values
+        result = np.full(len(values), None, dtype=object)
+        known = values >= 0
+        result[known] = self.labels[values[known].astype(int)]
+        return result
+
+
+def _numbers(data: h5py.Dataset, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the samples of a series as numbers, and for text and bools the labels that they number."""
+    values = data[()]
+    if values.dtype.kind not in "OSb":
+        values = np.asarray(values, dtype=float)
+        return values * float(data.attrs.get("conversion", 1.0)) + float(data.attrs.get("offset", 0.0)), None
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise InputError(f"series {name} has labels of shape {values.shape}; labels must be (time,)")
+    if values.dtype.kind == "b":
+        return values.astype(float), np.array([False, True], dtype=object)
+    text = np.array([decode_text(value) for value in values])
+    labels, codes = np.unique(text, return_inverse=True)
+    return np.where(text == "", np.nan, codes), labels.astype(object)
 
 
 def read_series(group: h5py.Group, extent: tuple[float, float] | None) -> tuple[Samples, list[str]]:
@@ -141,8 +192,7 @@ def read_series(group: h5py.Group, extent: tuple[float, float] | None) -> tuple[
     """
     data = group["data"]
     name = group.name.rsplit("/", 1)[-1]
-    values = np.asarray(data[()], dtype=float)
-    values = values * float(data.attrs.get("conversion", 1.0)) + float(data.attrs.get("offset", 0.0))
+    values, labels = _numbers(data, name)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim not in (1, 2):
@@ -174,7 +224,8 @@ def read_series(group: h5py.Group, extent: tuple[float, float] | None) -> tuple[
         )
     if np.isinf(values).any():
         raise InputError(f"series {name} has infinite values; use NaN where it is unknown")
-    return Samples(times, values, decode_text(data.attrs.get("unit", "")), sampling_period(times)), notes
+    unit = "" if labels is not None else decode_text(data.attrs.get("unit", ""))
+    return Samples(times, values, unit, sampling_period(times), labels), notes
 
 
 def _regular_times(

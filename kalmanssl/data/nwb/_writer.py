@@ -58,7 +58,9 @@ def _content(recording: Recording) -> Any:
         others = []
         for name, values in recording.behavior.items():
             unit = recording.behavior_unit.get(name, "")
-            if name == "position":
+            if values.dtype == object:
+                others.append(_label_series(name, values, recording.time))
+            elif name == "position":
                 series = SpatialSeries(
                     name="SpatialSeries",
                     data=values,
@@ -72,6 +74,20 @@ def _content(recording: Recording) -> Any:
         if others:
             module.add(BehavioralTimeSeries(time_series=others, name="BehavioralTimeSeries"))
     return content
+
+
+def _label_series(name: str, labels: np.ndarray, time: np.ndarray) -> Any:
+    """Return labels as a series of bools if all are, else of text; unknown labels are left out or empty text."""
+    from pynwb.base import TimeSeries
+
+    known = np.array([label is not None for label in labels], dtype=bool)
+    values: Any
+    if all(isinstance(label, bool) for label in labels[known]):
+        values = labels[known].astype(bool)
+    else:
+        known = np.ones(len(labels), dtype=bool)
+        values = ["" if label is None else str(label) for label in labels]
+    return TimeSeries(name=name, data=values, timestamps=time[known], unit="label")
 
 
 def _add_units(content: Any, recording: Recording) -> None:
