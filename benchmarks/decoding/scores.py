@@ -13,6 +13,7 @@ __all__ = ["CURVE", "LEVELS", "score"]
 
 LEVELS = ("50", "80", "95")
 CURVE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+SCANNED = (0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.925, 0.97, 0.98, 0.995, 0.998)  # for the narrowest intervals
 BLOCKS = 20  # of equal duration, for standard errors
 ENERGY_BINS = 3000
 ENERGY_SAMPLES = 50
@@ -28,8 +29,11 @@ def score(prediction: Prediction, task: Task) -> dict[str, Any]:
         all bins in three parts of equal duration, with the time since the end of the training part. Each has `bins`,
         `median_error` and `mean_error` (absolute, of the predictive median; Euclidean distance in 2-D), `r2` (of the
         predictive mean), `crps` (mean over dimensions), `coverage`, `coverage_error` (one standard error over blocks of
-        time) and `width` by nominal level. In 2-D also `r2_dimensions`, `energy` (None without a joint distribution)
-        and `area`, the product of both widths. `all` and `running` have `calibration`, the coverage at more levels.
+        time), `width` and `width_ratio` by nominal level. The ratio compares the width with that of the central
+        interval of the same predictions whose coverage on these bins is nominal, found afterwards: above one, the
+        interval is wider than needed, below one it covers too little. It is None if no level has this coverage. In 2-D
+        also `r2_dimensions`, `energy` (None without a joint distribution) and `area`, the product of both widths. `all`
+        and `running` have `calibration`, the coverage at more levels.
     """
     bins = _Bins(prediction, task)
     time = task.data.test.time
@@ -59,7 +63,7 @@ class _Bins:
         self.mean_error = factor * wrap(prediction.mean - self.truth, period)
         self.crps = factor * prediction.crps(self.truth)
         self.inside, self.width = {}, {}
-        for level in CURVE:
+        for level in sorted(CURVE + SCANNED):
             lower, upper = prediction.quantile((1 - level) / 2), prediction.quantile((1 + level) / 2)
             half = (upper - lower) / 2
             # rounding must not exclude a truth that equals an end of the interval
@@ -82,6 +86,7 @@ class _Bins:
             "coverage": {name: float(self.inside[p][mask].mean()) for name, p in zip(LEVELS, levels, strict=True)},
             "coverage_error": {name: self._standard_error(p, mask) for name, p in zip(LEVELS, levels, strict=True)},
             "width": {name: float(self.width[p][mask].mean()) for name, p in zip(LEVELS, levels, strict=True)},
+            "width_ratio": self._width_ratio(mask),
         }
         two = self.truth.shape[1] > 1
         if two:
@@ -94,6 +99,18 @@ class _Bins:
             if two:
                 found["energy"] = self._energy(mask)
         return found
+
+    def _width_ratio(self, mask: np.ndarray) -> dict[str, float | None]:
+        """Return the width of each interval over that of the level with exactly nominal coverage."""
+        coverage = np.maximum.accumulate([inside[mask].mean() for inside in self.inside.values()])
+        width = np.array([width[mask].mean() for width in self.width.values()])
+        ratio: dict[str, float | None] = {}
+        for name in LEVELS:
+            nominal = float(name) / 100
+            reached = coverage[0] <= nominal <= coverage[-1]
+            narrowest = float(np.interp(nominal, coverage, width)) if reached else 0.0
+            ratio[name] = float(self.width[nominal][mask].mean()) / narrowest if narrowest > 0 else None
+        return ratio
 
     def _r2(self, mask: np.ndarray, dims: slice | int) -> float:
         """Return 1 minus squared error over squared deviation from the mean, or the mean direction on circles."""

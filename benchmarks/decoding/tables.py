@@ -12,8 +12,8 @@ from decoding.methods import OURS
 __all__ = ["best_baseline", "by_method", "crps_of", "representation", "score_tables", "summary", "targets_in"]
 
 COLUMNS = (
-    "method", "ahead", "median / mean", "R²", "CRPS", "energy", "cover 50", "80", "95", "width 95", "area 95",
-    "CPU s: choice", "fit", "decode",
+    "method", "ahead", "median / mean", "R²", "CRPS", "energy", "cover 50", "80", "95", "width 95", "/ narrowest", "80",
+    "area 95", "CPU s: choice", "fit", "decode",
 )  # fmt: skip
 SUMMARY = (
     "target", "bins", "our filter", "best causal baseline", "ratio", "our smoother", "best baseline", "ratio",
@@ -79,9 +79,14 @@ def _line(name: str, runs: list[Row], bins: str) -> tuple[str, ...]:
         _number(median(runs, bins, "energy")),
         *covers,
         _number(median(runs, bins, "width", "95")),
+        *(_ratio(median(runs, bins, "width_ratio", level)) for level in ("95", "80")),
         _number(median(runs, bins, "area", "95")),
         *(f"{median(runs, key):.1f}" for key in ("select_cpu_s", "fit_cpu_s", "decode_cpu_s")),
     )
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if np.isfinite(value) else ""
 
 
 def _number(value: float) -> str:

@@ -150,3 +150,20 @@ def test_standard_error_of_coverage_counts_blocks_of_time():
     scores = score(SamplePrediction(samples), task_of(truth))["all"]
     assert scores["coverage"]["95"] == pytest.approx(0.5)
     assert scores["coverage_error"]["95"] == pytest.approx(0.5 / np.sqrt(20), rel=0.1)
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.0, 1.5])
+def test_width_ratio_is_how_much_too_wide_the_predictions_are(scale):
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(20_000, 1))
+    edges = np.linspace(-12, 12, 801)
+    mass = np.diff(stats.norm(0.0, scale).cdf(edges))
+    scores = score(GridPrediction((edges,), np.tile(mass / mass.sum(), (20_000, 1))), task_of(truth))["all"]
+    for level in ("50", "80", "95"):
+        assert scores["width_ratio"][level] == pytest.approx(scale, rel=0.04)
+
+
+def test_width_ratio_is_none_if_no_level_covers_often_enough():
+    truth = np.random.default_rng(0).normal(size=(500, 1))
+    ratio = score(SamplePrediction(np.zeros((500, 20, 1))), task_of(truth))["all"]["width_ratio"]
+    assert ratio == {"50": None, "80": None, "95": None}
