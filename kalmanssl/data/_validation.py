@@ -94,7 +94,7 @@ def check_behavior(behavior: Any, n_bins: int) -> dict[str, np.ndarray]:
     named = behavior if isinstance(behavior, Mapping) else {"position": behavior}
     checked = {}
     for name, values in named.items():
-        labels = as_labels(values)
+        labels = as_labels(f"behavior[{name!r}]", values)
         if labels is not None and labels.shape != (n_bins,):
             raise InputError(
                 f"behavior[{name!r}] has labels of shape {labels.shape}; labels must be ({n_bins},), one for each bin",
@@ -117,12 +117,13 @@ def check_behavior(behavior: Any, n_bins: int) -> dict[str, np.ndarray]:
     return checked
 
 
-def as_labels(values: Any) -> np.ndarray | None:
+def as_labels(name: str, values: Any) -> np.ndarray | None:
     """Return text, bools or categories as objects with None where they are unknown; None if `values` are numbers."""
-    array = np.asarray(values)
+    array = as_array(name, values)
     if array.dtype.kind not in "USbO":
         return None
-    labels = np.array(values, dtype=object)  # not from `array`, where None and NaN became text
+    # in an array made from a list of text, NaN has become text
+    labels = np.array(values if isinstance(values, list | tuple) else array, dtype=object)
     for index, value in np.ndenumerate(labels):
         if isinstance(value, np.generic):
             labels[index] = value = value.item()

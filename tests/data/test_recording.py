@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from nwb_sessions import START, one_line, session, spikes_of, tracked
@@ -154,6 +155,21 @@ def test_from_tensors_and_sequences_with_gaps() -> None:
         np.testing.assert_array_equal(rec.behavior["y"], [0.5, np.nan, 1, 2])
 
 
+def test_text_bools_and_categories_are_labels_and_what_is_missing_is_none() -> None:
+    behavior = {
+        "text": ["go", float("nan"), None, ""],
+        "bools": np.array([True, False, True, True]),
+        "categories": pd.Categorical(["go", "stop", None, "go"]),
+        "numbers": [1, None, 2, 3],
+    }
+    found = Recording.from_arrays(np.ones((4, 2)), behavior=behavior).behavior
+    assert found["text"].tolist() == ["go", None, None, None]
+    assert found["bools"].tolist() == [True, False, True, True]
+    assert found["bools"].dtype == object
+    assert found["categories"].tolist() == ["go", "stop", None, "go"]
+    assert found["numbers"].dtype == float
+
+
 GOOD = np.ones((3, 2))
 
 
@@ -167,7 +183,9 @@ GOOD = np.ones((3, 2))
         ({"activity": [[0, 1], [0, -2.0]]}, r"negative values, the first -2 at bin 1, unit 1; pass kind='signal'"),
         ({"activity": [[0, 1], [0]]}, r"activity has parts of different shapes, such as \(2,\) and \(1,\)"),
         ({"activity": GOOD, "time": "abc"}, "time must be numbers"),
-        ({"activity": GOOD, "behavior": {"x": ["a", "b", "c"]}}, r"behavior\['x'\] must be numbers"),
+        ({"activity": GOOD, "behavior": {"x": ["a", "b"]}}, r"behavior\['x'\] has labels of shape \(2,\)"),
+        ({"activity": GOOD, "behavior": {"x": [["a"], ["b"], ["c"]]}}, r"labels must be \(3,\), one for each bin"),
+        ({"activity": GOOD, "behavior": {"x": [1j, 2, 3]}}, r"behavior\['x'\] must be numbers"),
         ({"activity": GOOD, "epochs": {"run": "ab"}}, r"epochs\['run'\] must be numbers"),
         ({"activity": GOOD, "kind": "video"}, r"kind must be 'counts' or 'signal', got 'video'"),
         ({"activity": GOOD, "time": [0, 1]}, r"time must have shape \(3,\).*got \(2,\)"),
