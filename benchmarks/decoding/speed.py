@@ -30,7 +30,7 @@ GRIDS = {"line": (100,), "plane": (50, 50)}
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS / "decoding_speed",
-    repeats: Annotated[int, typer.Option(min=1, help="Runs, of which the shortest counts.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs; the shortest counts.")] = 5,
     bins: Annotated[int, typer.Option(min=10, help="Bins to decode; the default is one minute.")] = BINS,
     quiet: Quiet = False,
 ) -> None:

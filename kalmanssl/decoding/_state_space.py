@@ -122,8 +122,7 @@ class _KernelArguments:
         grids = [_to_float32(part.reshape(len(part), *shape)) for part in (t.prior, t.before, t.after)]
         arguments = (
             grids[0],
-            _to_float32(rows),
-            _band(rows.swapaxes(1, 2)),
+            _to_float32(rows.swapaxes(1, 2)),
             _to_float32(columns),
             _band(columns),
             *grids[1:],

@@ -1,8 +1,7 @@
 """Kernels of the forward and the backward pass on a grid, compiled by numba.
 
 This module imports numba, which takes long, so it is imported when it is first needed. All arrays but likelihoods are
-float32. The innermost loops add a multiple of one row to another, which compilers turn into vector instructions.
-Kernels along an axis are narrow: only the entries from `low` to `high` are used.
+float32. The innermost loops run over a row, which compilers turn into vector instructions.
 """
 
 from __future__ import annotations
@@ -18,25 +17,22 @@ _ONE = np.float32(1.0)
 
 
 @njit(nogil=True, error_model="numpy")
-def _move(values, rows, row_band, columns, column_band, moved, result):  # type: ignore[no-untyped-def]
-    """Apply a kernel along the rows and one along the columns to `values` (rows, columns); write to `result`.
+def _move(values, rows, columns, band, result):  # type: ignore[no-untyped-def]
+    """Write ``rows @ values @ columns`` to `result`, all float32.
 
-    ``result[i, j] = sum rows[k, i] values[k, l] columns[l, j]``. `row_band` (rows, 2) has for each i the range of k,
-    `column_band` (columns, 2) for each l the range of j.
+    For a single row of values only the product with `columns` is needed. `band` (columns, 2) has for each row of
+    `columns` the range of its entries that matter.
     """
-    n_rows, n_columns = values.shape
-    for i in range(n_rows):
-        for j in range(n_columns):
-            moved[i, j] = 0.0
-            result[i, j] = 0.0
-        for k in range(row_band[i, 0], row_band[i, 1]):
-            factor = rows[k, i]
-            for j in range(n_columns):
-                moved[i, j] += factor * values[k, j]
-        for m in range(n_columns):
-            factor = moved[i, m]
-            for j in range(column_band[m, 0], column_band[m, 1]):
-                result[i, j] += factor * columns[m, j]
+    if len(values) > 1:
+        result[:] = (rows @ values) @ columns
+        return
+    n_columns = values.shape[1]
+    for j in range(n_columns):
+        result[0, j] = 0.0
+    for k in range(n_columns):
+        factor = values[0, k]
+        for j in range(band[k, 0], band[k, 1]):
+            result[0, j] += factor * columns[k, j]
 
 
 @njit(nogil=True, error_model="numpy")
@@ -54,11 +50,12 @@ def _scaled(likelihood, largest, result):  # type: ignore[no-untyped-def]
 
 
 def _forward(  # type: ignore[no-untyped-def]
-    likelihood, start, belief, prior, rows, row_band, columns, column_band, before, after, switching, jump
+    likelihood, start, belief, prior, rows, columns, band, before, after, switching, jump
 ):
     states, n_rows, n_columns = prior.shape
     result = np.empty((len(likelihood), states, n_rows, n_columns), dtype=np.float32)
-    mixed, moved, arrived, scaled = np.empty((4, n_rows, n_columns), dtype=np.float32)
+    mixed = np.empty((n_rows, n_columns), dtype=np.float32)
+    arrived, scaled = np.empty_like(mixed), np.empty_like(mixed)
     total = np.empty(n_columns, dtype=np.float32)
     largest = np.empty(n_columns, dtype=likelihood.dtype)
     stay = _ONE - jump
@@ -83,7 +80,7 @@ def _forward(  # type: ignore[no-untyped-def]
                         mixed[i, j] += share * belief[leaving, i, j]
                 for j in range(n_columns):
                     mixed[i, j] *= before[arriving, i, j]
-            _move(mixed, rows[arriving], row_band[arriving], columns[arriving], column_band[arriving], moved, arrived)
+            _move(mixed, rows[arriving], columns[arriving], band[arriving], arrived)
             for i in range(n_rows):
                 for j in range(n_columns):
                     predicted = stay * after[arriving, i, j] * arrived[i, j] + jump * prior[arriving, i, j]
@@ -99,13 +96,14 @@ def _forward(  # type: ignore[no-untyped-def]
 
 
 def _backward(  # type: ignore[no-untyped-def]
-    filtered, likelihood, start, prior, rows, row_band, columns, column_band, before, after, switching, jump
+    filtered, likelihood, start, prior, rows, columns, band, before, after, switching, jump
 ):
     states, n_rows, n_columns = prior.shape
     result = np.empty_like(filtered)
     result[-1] = filtered[-1]
     message, arrived = np.ones((2, states, n_rows, n_columns), dtype=np.float32)
-    ahead, moved, scaled = np.empty((3, n_rows, n_columns), dtype=np.float32)
+    ahead = np.empty((n_rows, n_columns), dtype=np.float32)
+    scaled = np.empty_like(ahead)
     total, jumped = np.empty((2, n_columns), dtype=np.float32)
     largest = np.empty(n_columns, dtype=likelihood.dtype)
     stay = _ONE - jump
@@ -121,7 +119,7 @@ def _backward(  # type: ignore[no-untyped-def]
                         value = message[state, i, j] * scaled[i, j]
                         jumped[j] += prior[state, i, j] * value
                         ahead[i, j] = after[state, i, j] * value
-                _move(ahead, rows[state], row_band[state], columns[state], column_band[state], moved, arrived[state])
+                _move(ahead, rows[state], columns[state], band[state], arrived[state])
                 for i in range(n_rows):
                     for j in range(n_columns):
                         arrived[state, i, j] *= before[state, i, j]
