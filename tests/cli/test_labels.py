@@ -112,7 +112,7 @@ def test_decode_writes_the_same_to_nwb(run, session, tmp_path):
     with NWBHDF5IO(str(out), "r") as io:
         module = io.read().processing["kalmanssl"]
         probability = np.asarray(module["probability"].data)
-        label, inside = module["label"].data.asstr()[:], np.asarray(module["set"].data)
+        label, inside = module["label"].data[:], np.asarray(module["set"].data)
         assert "columns: far, away, near" in module["probability"].description
     assert probability.shape == inside.shape == (len(label), 2)
     np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-5)
