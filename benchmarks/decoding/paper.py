@@ -32,9 +32,9 @@ def fit_paper(data: Data, seed: int, settings: dict[str, Any], running: bool) ->
 
     def fit() -> tuple[Any, float]:
         recording = join_bins(data.train, data.running_train) if running else data.train
-        arguments = ks.recipes.hippocampus(recording.n_units, random_state=seed) | settings
+        arguments = ks.recipes.hippocampus() | settings
         with Stopwatch() as stopwatch:
-            model = ks.KalmanSSL(**arguments, progress=False).fit(recording)
+            model = ks.KalmanSSL(**arguments, random_state=seed, progress=False).fit(recording)
         return model, stopwatch.cpu
 
     return data.cache.get(("paper", seed, running), fit)

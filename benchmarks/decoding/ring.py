@@ -67,7 +67,8 @@ def main(
                         results.add(_measure(name, bins, recording, seed, preset))
                         line = ", ".join(_line([results.rows[name, bins, seed]]))
                         err_console.print(f"seed {seed}: {line}", markup=False, highlight=False)
-        lines = [COLUMNS, *(_line(results.good(name, bins)) for name in CONFIGURATIONS for bins in BINS)]
+        groups = [results.good(name, bins) for name in CONFIGURATIONS for bins in BINS]
+        lines = [COLUMNS, *(_line(rows) for rows in groups if rows)]
         print_table(lines)
         figures = [_figure(row) for row in results.rows.values() if "example" in row]
         write_page(out / "page.html", "Laps as rotations", [Section(text=(PAGE,), table=lines, figures=figures)])
@@ -83,7 +84,7 @@ def _measure(name: str, bins: str, data: Data, seed: int, preset: Preset) -> Row
     parts = [_part(part, running, zones, bins) for part, running in _parts(data)]
     arguments: dict[str, Any] = {"random_state": seed} | preset.model
     if name != "default":
-        arguments = hippocampus(data.train.n_units, random_state=seed) | preset.paper
+        arguments = hippocampus() | {"random_state": seed} | preset.paper
     with Stopwatch() as stopwatch:
         model = KalmanSSL(**arguments, progress=False).fit(parts[0][0])
     return {"name": name, "fitted_on": bins, "seed": seed, "fit_cpu_s": stopwatch.cpu, **_scores(model, parts, seed)}

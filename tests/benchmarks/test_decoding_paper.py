@@ -1,11 +1,8 @@
 """The decoders of the LDM paper in the decoding benchmark."""
 
-import json
-
 import numpy as np
 import pytest
 from decoding.paper import SAMPLES, LinearDecoder, MLPDecoder
-from suite import RESULTS
 
 from kalmanssl.data import Covariances, Latents
 
@@ -58,14 +55,3 @@ def test_perceptron_maps_samples_of_the_state():
     direct = decoder.network.predict(scaled) * decoder.size + decoder.offset
     np.testing.assert_allclose(samples[5].mean(axis=0), direct.mean(axis=0), atol=0.1)
     np.testing.assert_allclose(samples[5].std(axis=0), direct.std(axis=0), rtol=0.15)
-
-
-def test_stored_results_of_the_hippocampal_recording_have_rows_of_the_paper():
-    rows = json.loads((RESULTS / "decoding" / "full" / "results.json").read_text())["results"]
-    found = {
-        (r["method"], r["fitted_on"], r["seed"])
-        for r in rows
-        if r["group"] == "paper" and r["target"] == "hc-11, position"
-    }
-    names = ("LDM paper's configuration, MLP", "LDM paper's configuration, linear")
-    assert found == {(name, bins, seed) for name in names for bins in ("all", "running") for seed in range(3)}

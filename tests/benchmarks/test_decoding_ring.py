@@ -4,7 +4,6 @@ import json
 
 from decoding.__main__ import app
 from decoding.ring import BINS, CONFIGURATIONS
-from suite import RESULTS
 from typer.testing import CliRunner
 
 
@@ -23,9 +22,3 @@ def test_quick_run_scores_every_configuration_and_the_default_finds_the_ring(tmp
     assert default["one_turn_laps"] > 0.8
     assert default["phase_r2"] > 0.8
     assert 0.5 < default["period"] / default["lap_time"] < 2
-
-
-def test_stored_results_are_of_every_configuration_and_seed():
-    rows = json.loads((RESULTS / "ring" / "results.json").read_text())["results"]
-    found = {(row["name"], row["fitted_on"], row["seed"]) for row in rows}
-    assert found == {(name, bins, seed) for name in CONFIGURATIONS for bins in BINS for seed in range(3)}
