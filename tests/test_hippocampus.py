@@ -73,6 +73,6 @@ def test_laps_of_the_recording_are_rotations(data_dir) -> None:
     model = ks.KalmanSSL(**ks.recipes.hippocampus(), random_state=0, progress=False).fit(fitted)
     ring = ring_of(model, running, number, first_held_out=int(number[original >= 18740.0].min()) + 1)
     assert ring.turns_per_lap == pytest.approx(1.0, abs=0.15)
-    assert ring.rotation.period == pytest.approx(ring.lap_time, rel=0.25)
+    assert ring.rotation.period == pytest.approx(ring.lap_time, rel=0.35)
     assert ring.phase_r2 > 0.7
     assert ring.radius_variation < 0.4
