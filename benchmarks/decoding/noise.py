@@ -31,6 +31,7 @@ __all__ = ["main"]
 NOISES = ("constant", "refitted", "activity")
 RING = "ring with a common gain"
 DEFAULT = {False: (RING, *RECORDINGS), True: (RING, "simulated ring")}  # by --quick
+DURATION, QUICK_DURATION = 600.0, 100.0  # s, of the simulated ring with a common gain
 SHARE = 0.7  # of the training part, to fit on
 BLOCKS = 20  # of equal duration, for standard errors
 SKIPPED = 2  # first steps of a segment, which depend on the initial state
@@ -69,7 +70,7 @@ def main(
 
 def _compare(name: str, folder: Path, seed: int, preset: Preset, decode: bool) -> list[Row]:
     """Fit the models and judge them; gains in likelihood are those over constant noise, without and with a new fit."""
-    data, rates = _data(name, folder, seed)
+    data, rates = _data(name, folder, seed, QUICK_DURATION if preset is QUICK else DURATION)
     rows: list[Row] = []
     per_bin: dict[str, np.ndarray] = {}
     for noise in NOISES:
@@ -92,12 +93,12 @@ def _gain(name: str, difference: np.ndarray) -> Row:
     return {name: float(difference.mean()), f"{name}_error": float(np.std(blocks, ddof=1) / BLOCKS**0.5)}
 
 
-def _data(name: str, folder: Path, seed: int) -> tuple[Data, np.ndarray | None]:
+def _data(name: str, folder: Path, seed: int, duration: float) -> tuple[Data, np.ndarray | None]:
     """Return the part to fit on and the part to judge on, and for the simulated ring the true rates of the latter."""
     if name == RING:
         from kalmanssl.datasets import ring_cells
 
-        whole = ring_cells(random_state=seed)
+        whole = ring_cells(duration=duration, random_state=seed)
         fitted, judged = whole.split(at=SHARE * len(whole.time) * whole.bin_size)
         moving = [np.ones(len(part.time), dtype=bool) for part in (fitted, judged)]
         return Data(name, fitted, judged, *moving), judged.behavior["rate"]
