@@ -7,6 +7,7 @@ fitted once more to the latents, like that of "activity", whose noise follows th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,8 @@ from results_store import Results, Row
 from suite import RESULTS, cli_errors, err_console
 
 from decoding.accuracy import DataFolder, Threads, data_folder, limit_threads
-from decoding.methods import FULL, QUICK, Preset
+from decoding.methods import FULL, Preset
+from decoding.methods import QUICK as QUICK_DECODING
 from decoding.ours import DecodedPrediction
 from decoding.recordings import RECORDINGS, SIMULATED, load, targets_of
 from decoding.scores import score
@@ -28,6 +30,7 @@ from kalmanssl.utils.validation import unknown_name_error
 
 __all__ = ["main"]
 
+QUICK = replace(QUICK_DECODING, model={**QUICK_DECODING.model, "batch_size": 32})
 NOISES = ("constant", "refitted", "activity")
 RING = "ring with a common gain"
 DEFAULT = {False: (RING, *RECORDINGS), True: (RING, "simulated ring")}  # by --quick
