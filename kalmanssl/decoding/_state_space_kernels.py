@@ -29,7 +29,20 @@ def _move(values, rows, columns, band, result):  # type: ignore[no-untyped-def]
     n_columns = values.shape[1]
     for j in range(n_columns):
         result[0, j] = 0.0
-    for k in range(n_columns):
+    whole = n_columns - n_columns % 4
+    for k in range(0, whole, 4):  # four rows at a time, so that results are loaded and stored less often
+        low, high = band[k, 0], band[k, 1]
+        for other in range(k + 1, k + 4):
+            low, high = min(low, band[other, 0]), max(high, band[other, 1])
+        first, second, third, fourth = values[0, k], values[0, k + 1], values[0, k + 2], values[0, k + 3]
+        for j in range(low, high):
+            result[0, j] += (
+                first * columns[k, j]
+                + second * columns[k + 1, j]
+                + third * columns[k + 2, j]
+                + fourth * columns[k + 3, j]
+            )
+    for k in range(whole, n_columns):
         factor = values[0, k]
         for j in range(band[k, 0], band[k, 1]):
             result[0, j] += factor * columns[k, j]
