@@ -28,7 +28,7 @@ from decoding.paper import Readout, decode_paper
 from decoding.predictions import Prediction
 from decoding.selection import Decoder, choose
 from decoding.tasks import Task
-from kalmanssl.decoding import MLPReadoutSettings
+from kalmanssl.decoding import EnsembleReadoutSettings, MLPReadoutSettings
 
 __all__ = ["FULL", "OURS", "QUICK", "Method", "Outcome", "Preset", "all_methods"]
 
@@ -66,9 +66,10 @@ class Preset:
 
 
 FULL = Preset()
+QUICK_NETWORKS = MLPReadoutSettings(n_networks=1, n_steps=60, min_steps=30, n_cells_joint=24)
 QUICK = Preset(
     model={"epochs": 2, "steps_per_epoch": 10},
-    decoder={"readout_settings": MLPReadoutSettings(n_networks=1, n_steps=60, min_steps=30, n_cells_joint=24)},
+    decoder={"readout_settings": EnsembleReadoutSettings(QUICK_NETWORKS)},
     paper={"epochs": 2, "steps_per_epoch": 10, "window": 50},
     folds=2,
     max_bins_2d=300,

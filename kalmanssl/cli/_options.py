@@ -110,8 +110,8 @@ Decoder = Annotated[
     str | None,
     typer.Option(
         metavar="KIND",
-        help="Regression from latents to behavior: mlp, or linear, which is fitted in about a second.",
-        show_default="mlp",
+        help="Regression from latents to behavior: ensemble, mlp, or linear, which is fitted in about a second.",
+        show_default="ensemble",
     ),
 ]
 BinSize = Annotated[float | None, typer.Option(metavar="S", help="Width of a bin, in seconds.", show_default="0.025")]

@@ -1,7 +1,7 @@
 """Decoding of behavior from latents, with calibrated intervals.
 
-`PositionDecoder` combines a readout (`MLPReadout`, `LinearReadout` or `SklearnReadout`), a movement prior, a `Drift`
-and a `Calibration` per dimension; `score_decoding` scores its predictions.
+`PositionDecoder` combines a readout (`EnsembleReadout`, `MLPReadout`, `LinearReadout` or `SklearnReadout`), a movement
+prior, a `Drift` and a `Calibration` per dimension; `score_decoding` scores its predictions.
 """
 
 from kalmanssl.decoding._blocks import blocks_of_time as blocks_of_time
@@ -21,12 +21,16 @@ from kalmanssl.decoding._drift import Drift as Drift
 from kalmanssl.decoding._drift import DriftSettings as DriftSettings
 from kalmanssl.decoding._drift import TrainTestBlock as TrainTestBlock
 from kalmanssl.decoding._drift import improves_held_out as improves_held_out
+from kalmanssl.decoding._ensemble_readout import EnsembleReadout as EnsembleReadout
+from kalmanssl.decoding._ensemble_readout import EnsembleReadoutSettings as EnsembleReadoutSettings
 from kalmanssl.decoding._linear_readout import LinearReadout as LinearReadout
 from kalmanssl.decoding._linear_readout import LinearReadoutSettings as LinearReadoutSettings
 from kalmanssl.decoding._metrics import calibration_curve as calibration_curve
 from kalmanssl.decoding._metrics import score_decoding as score_decoding
 from kalmanssl.decoding._mlp_readout import MLPReadout as MLPReadout
 from kalmanssl.decoding._mlp_readout import MLPReadoutSettings as MLPReadoutSettings
+from kalmanssl.decoding._neighbor_readout import NeighborReadout as NeighborReadout
+from kalmanssl.decoding._neighbor_readout import NeighborReadoutSettings as NeighborReadoutSettings
 from kalmanssl.decoding._posterior import Region as Region
 from kalmanssl.decoding._predictive import GridPredictive as GridPredictive
 from kalmanssl.decoding._predictive import Predictive as Predictive

@@ -53,7 +53,7 @@ class CalibrationSettings:
         Narrow and wide predictions have separate maps if each has errors in this many blocks of time.
     """
 
-    min_blocks: int = 40
+    min_blocks: int = 50
     n_folds: int = 4
     first_fold_fraction: float = 0.4
     noise_grid: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)

@@ -40,6 +40,6 @@ class ClassifierReadout:
         """Raise `InputError`: an arbitrary classifier can only be saved with pickle, which kalmanssl does not use."""
         raise InputError(
             f"a decoder with {type(self.classifier).__name__} cannot be saved without pickle: use regressor "
-            '"mlp", or fit it again on the latents of the loaded model',
+            '"ensemble", or fit it again on the latents of the loaded model',
             parameter="regressor",
         )

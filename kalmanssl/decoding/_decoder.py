@@ -21,10 +21,14 @@ from kalmanssl.decoding._inputs import check_behavior, check_latents, check_peri
 from kalmanssl.decoding._label_decoder import LabelDecoder
 from kalmanssl.decoding._labels import find_labels, is_discrete, present_labels
 from kalmanssl.decoding._latent_decoder import LatentDecoder, warn_if_few_blocks
-from kalmanssl.decoding._linear_readout import LinearReadout, LinearReadoutSettings
-from kalmanssl.decoding._mlp_readout import MLPReadout, MLPReadoutSettings
 from kalmanssl.decoding._posterior import GridPosterior
-from kalmanssl.decoding._regressors import ReadoutSettings, make_label_readout, make_readout
+from kalmanssl.decoding._regressors import (
+    ReadoutSettings,
+    make_label_readout,
+    make_readout,
+    readout_class,
+    settings_class,
+)
 from kalmanssl.decoding._results import DecodedPosition, check_level
 from kalmanssl.decoding._selection import MovementSettings
 from kalmanssl.decoding._update import Adaptation, UpdateMixin, kind_of
@@ -59,23 +63,24 @@ class PositionDecoder(UpdateMixin, BaseEstimator):
     ----------
     level : float
         Nominal level of the interval, inside (0, 1).
-    regressor : "mlp", "linear" or a regressor of scikit-learn
-        "mlp": an ensemble of small networks whose output is a histogram (`MLPReadout`). "linear": ridge regression with
-        the analytic interval (`LinearReadout`). Anything with `fit` and `predict`: its residual noise is learned by
-        cross-validation (`SklearnReadout`). Labels need "mlp" or a classifier with `fit` and `predict_proba`.
+    regressor : "ensemble", "mlp", "linear" or a regressor of scikit-learn
+        "ensemble": networks and nearest neighbors, whose histograms are multiplied (`EnsembleReadout`). "mlp": the
+        networks alone (`MLPReadout`). "linear": ridge regression with the analytic interval (`LinearReadout`).
+        Anything with `fit` and `predict`: its residual noise is learned by cross-validation (`SklearnReadout`). Labels
+        are decoded by the networks alone, or by a classifier with `fit` and `predict_proba`.
     posterior : "mean", "quadrature" or "samples"
-        What "mlp" receives: the mean of the latent posterior and its averages over time, or an average over the
-        posterior. "quadrature" takes three nodes along the direction that moves
-        the output most, "samples" takes `n_samples` random draws, which is much slower and agrees to within sampling
-        error.
+        What the networks receive: the mean of the latent posterior and its averages over time, or an average over the
+        posterior. "quadrature" takes three nodes along the direction that moves the output most, "samples" takes
+        `n_samples` random draws, which is much slower and agrees to within sampling error.
     n_samples : int
         Draws per bin for `posterior="samples"`.
     period : float or sequence of float or None, optional
         Period of circular behavior, one per dimension (None for dimensions that are not circular).
     calibrate : bool
         Whether to calibrate. Without calibration the intervals are those of the readout.
-    readout_settings : MLPReadoutSettings, LinearReadoutSettings or SklearnReadoutSettings, optional
-        Settings of the readout that `regressor` selects.
+    readout_settings : optional
+        Settings of the readout that `regressor` selects: `EnsembleReadoutSettings`, `MLPReadoutSettings`,
+        `LinearReadoutSettings` or `SklearnReadoutSettings`.
     calibration_settings : CalibrationSettings, optional
     drift_settings : DriftSettings, optional
         A drift of the code along the direction of motion is corrected if this reduces the error on held-out time.
@@ -114,7 +119,7 @@ class PositionDecoder(UpdateMixin, BaseEstimator):
     def __init__(
         self,
         level: float = 0.95,
-        regressor: Any = "mlp",
+        regressor: Any = "ensemble",
         *,
         posterior: str = "mean",
         n_samples: int = 1000,
@@ -227,7 +232,7 @@ class PositionDecoder(UpdateMixin, BaseEstimator):
 
     def _make_decoder(self, kind: str) -> LatentDecoder | LabelDecoder:
         """Return an unfitted decoder of latents of one kind."""
-        context = isinstance(self.regressor, str) and self.regressor == "mlp" and self.posterior == "mean"
+        context = isinstance(self.regressor, str) and self.regressor in ("ensemble", "mlp") and self.posterior == "mean"
         smooth, time_scales = kind == "smoothed", tuple(self.time_scales) if context else ()
         movement = (self.movement_settings or MovementSettings()).of_behavior(self.labels_ is not None)
         if self.labels_ is not None:
@@ -344,9 +349,8 @@ class PositionDecoder(UpdateMixin, BaseEstimator):
     def from_state(cls, state: dict[str, Any]) -> PositionDecoder:
         """Make a fitted decoder from what `to_state` returned."""
         settings = dict(state["settings"])
-        linear = settings["regressor"] == "linear"
         classes: dict[str, Any] = {
-            "readout_settings": LinearReadoutSettings if linear else MLPReadoutSettings,
+            "readout_settings": settings_class(settings["regressor"]),
             "calibration_settings": CalibrationSettings,
             "drift_settings": DriftSettings,
             "movement_settings": MovementSettings,
@@ -361,7 +365,7 @@ class PositionDecoder(UpdateMixin, BaseEstimator):
         decoder.decoders_ = {}
         for kind, part in state["decoders"].items():
             empty = decoder._make_decoder(kind)
-            readout = (LinearReadout if linear else MLPReadout,) if isinstance(empty, LatentDecoder) else ()
+            readout = (readout_class(settings["regressor"]),) if isinstance(empty, LatentDecoder) else ()
             decoder.decoders_[kind] = empty.restore(part, *readout)
         stored = state.get("adaptations", {})  # absent from decoders that were saved before `update` existed
         decoder.adaptations_ = {kind: Adaptation.from_state(part) for kind, part in stored.items()}

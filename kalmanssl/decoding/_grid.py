@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter1d
 from kalmanssl.decoding._circular import Periods
 from kalmanssl.decoding._predictive import GridPredictive, Predictive
 
-__all__ = ["Axis", "Grid", "group_dimensions"]
+__all__ = ["Axis", "Grid", "group_dimensions", "marginal_predictives"]
 
 
 def group_dimensions(n_dims: int) -> list[tuple[int, ...]]:
@@ -164,6 +164,15 @@ class Grid:
     def from_state(cls, state: list[dict[str, Any]]) -> Self:
         """Make a grid from what `to_state` returned."""
         return cls(tuple(Axis(**axis) for axis in state))
+
+
+def marginal_predictives(grids: Sequence[Grid], masses: Sequence[np.ndarray]) -> list[Predictive]:
+    """Return the marginal of each dimension from the distributions (time, *shape) over each grid."""
+    return [
+        axis.predictive(grid.marginal(mass, number))
+        for grid, mass in zip(grids, masses, strict=True)
+        for number, axis in enumerate(grid.axes)
+    ]
 
 
 def _roll(mass: np.ndarray, by: np.ndarray, number: int, axis: Axis) -> np.ndarray:

@@ -15,9 +15,10 @@ from kalmanssl.decoding._circular import Periods, difference, wrap_to_period
 from kalmanssl.decoding._context import with_context
 from kalmanssl.decoding._continuation import Continuation, filtered_mass, with_earlier
 from kalmanssl.decoding._drift import Drift, DriftSettings, TrainTestBlock, improves_held_out
+from kalmanssl.decoding._ensemble_readout import EnsembleReadout, network_settings
 from kalmanssl.decoding._folds import Fold, Samples
-from kalmanssl.decoding._grid import Grid, group_dimensions
-from kalmanssl.decoding._mlp_readout import MLPReadout, MLPReadoutSettings
+from kalmanssl.decoding._grid import Grid, group_dimensions, marginal_predictives
+from kalmanssl.decoding._mlp_readout import MLPReadout
 from kalmanssl.decoding._movement import Movement, MovementStatistics
 from kalmanssl.decoding._predictive import Predictive
 from kalmanssl.decoding._readout import Readout
@@ -107,10 +108,7 @@ class LatentDecoder:
         self.regions = [RegionCalibration.identity() for _ in groups]
         self.context = self.time_scales if timed else ()
         self.bin_size = float(np.median(np.diff(samples.time))) if timed else float("nan")
-        settings = (
-            self.readout_settings if isinstance(self.readout_settings, MLPReadoutSettings) else MLPReadoutSettings()
-        )
-        self.grids = settings.make_grids(samples.behavior[samples.usable], self.periods)
+        self.grids = network_settings(self.readout_settings).make_grids(samples.behavior[samples.usable], self.periods)
         self.occupancies = [
             _statistics(samples, samples.usable, grid, dims, self.periods, "walk").occupancy[0]
             for grid, dims in zip(self.grids, groups, strict=True)
@@ -143,7 +141,7 @@ class LatentDecoder:
             posterior_mass(movement, mass, segment_starts(segment), missing, self.smooth)
             for movement, mass in zip(self.movements, masses, strict=True)
         ]
-        return posteriors, self._marginals(posteriors)
+        return posteriors, marginal_predictives(self.grids, posteriors)
 
     def decode_piece(
         self,
@@ -170,7 +168,7 @@ class LatentDecoder:
         posteriors, beliefs = [part[0] for part in parts], [part[1] for part in parts]
         context_bins = max(self.context) / self.bin_size if self.context else 0.0
         end = Continuation.after(before, mean, segment, time, beliefs, context_bins)
-        return posteriors, self._marginals(posteriors), end
+        return posteriors, marginal_predictives(self.grids, posteriors), end
 
     def to_state(self) -> dict[str, Any]:
         """Return everything from which `restore` makes this decoder again."""
@@ -226,7 +224,7 @@ class LatentDecoder:
             drift = Drift.fit(mean, behavior, time, samples.moving[train], self.periods, self.drift_settings)
             behavior = wrap_to_period(behavior - drift.displacement(mean, time - time[-1]), self.periods)
         readout = self.make_readout()
-        if isinstance(readout, MLPReadout):
+        if isinstance(readout, MLPReadout | EnsembleReadout):
             readout.fit(features, cov, behavior, rng, weight, self.grids, mean.shape[1])
         else:
             readout.fit(features, cov, behavior, rng, weight)
@@ -254,7 +252,7 @@ class LatentDecoder:
             mean, features = (np.where(missing[:, None], 0.0, values) for values in (mean, features))
         cov = None if self.context else cov
         groups = group_dimensions(len(self.periods))
-        if isinstance(fitted.readout, MLPReadout):
+        if isinstance(fitted.readout, MLPReadout | EnsembleReadout):
             masses = fitted.readout.predict_mass(features, cov)
         else:
             predictives = fitted.readout.predict(features, cov)
@@ -314,20 +312,13 @@ class LatentDecoder:
                 posteriors.append(posterior[part.scored])
                 levels[number].append(density_level(posteriors[-1], self.grids[number], part.truth))
             blocks.append(s.block[used])
-            for dim, predictive in enumerate(self._marginals(posteriors)):
+            for dim, predictive in enumerate(marginal_predictives(self.grids, posteriors)):
                 lag = fold.lag[fold.scored]
                 errors[dim].append(
                     HeldOutErrors(predictive, s.behavior[used][:, dim], lag, s.block[used], s.weight[used])
                 )
         self.calibrations = [Calibration.fit(part, self.calibration_settings) for part in errors]
         self.regions = [RegionCalibration.fit(np.concatenate(part), np.concatenate(blocks)) for part in levels]
-
-    def _marginals(self, posteriors: list[np.ndarray]) -> list[Predictive]:
-        return [
-            axis.predictive(grid.marginal(posterior, number))
-            for grid, posterior in zip(self.grids, posteriors, strict=True)
-            for number, axis in enumerate(grid.axes)
-        ]
 
 
 def warn_if_few_blocks(folds: list[Fold], level: float) -> None:

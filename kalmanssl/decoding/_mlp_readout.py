@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding._circular import Periods
-from kalmanssl.decoding._grid import Grid, group_dimensions
+from kalmanssl.decoding._grid import Grid, group_dimensions, marginal_predictives
 from kalmanssl.decoding._histogram_loss import histogram_loss, histogram_mean
 from kalmanssl.decoding._predictive import Predictive
 from kalmanssl.utils.validation import check_condition, check_integer, check_positive
@@ -166,7 +166,7 @@ class MLPReadout:
         """
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         self.seed = int(rng.integers(2**62))
-        self.center, self.scale = mean.mean(axis=0), np.maximum(mean.std(axis=0), 1e-12)
+        self.center, self.scale = mean.mean(axis=0), common_scale(mean[:, :n_present])
         self.grids = self.settings.make_grids(behavior, self.periods) if grids is None else grids
         self.inputs = torch.ones(self.settings.n_networks, 1, mean.shape[1])
         if n_present is not None:
@@ -248,19 +248,14 @@ class MLPReadout:
 
     def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:
         """Return the histogram of each dimension."""
-        masses = self.predict_mass(mean, cov)
-        return [
-            axis.predictive(grid.marginal(mass, number))
-            for grid, mass in zip(self.grids, masses, strict=True)
-            for number, axis in enumerate(grid.axes)
-        ]
+        return marginal_predictives(self.grids, self.predict_mass(mean, cov))
 
     def _standardize(self, mean: np.ndarray) -> Tensor:
         return torch.as_tensor((mean - self.center) / self.scale, dtype=torch.float32)
 
     def _roots(self, cov: Covariances) -> Tensor:
         """Return the square roots of the table of covariances, in standardized latents."""
-        return torch.as_tensor(cov.scaled(self.scale).square_roots(), dtype=torch.float32)
+        return torch.as_tensor(cov.scaled(np.full(len(self.center), self.scale)).square_roots(), dtype=torch.float32)
 
     def _logits(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return the logits (networks, rows, outputs) at standardized latents (networks or 1, rows, state).
@@ -303,7 +298,6 @@ class MLPReadout:
         Gauss-Hermite nodes on this line replace the draws. With two dimensions in a histogram the effects of the nodes
         on both lines are added.
         """
-        scale = torch.as_tensor(self.scale, dtype=torch.float32)
         averages = []
         for number, grid in enumerate(self.grids):
             here = x.clone().requires_grad_()
@@ -314,10 +308,10 @@ class MLPReadout:
                 center = center.detach()
                 total = center.clone()
                 for gradient in gradients:
-                    gradient = gradient / scale
+                    gradient = gradient / self.scale
                     pulled = _multiply(cov, gradient)
                     length = (pulled * gradient).sum(dim=1, keepdim=True).clamp_min(1e-30).sqrt()
-                    direction = pulled / (length * scale)
+                    direction = pulled / (length * self.scale)
                     for node, weight in _NODES[1:]:
                         total += weight * (self._mass(x + node * direction)[number] - center)
                 averages.append(total)
@@ -346,7 +340,7 @@ class MLPReadout:
         readout = cls(tuple(state["periods"]), state["posterior"], state["n_samples"], settings)
         readout.weights = [torch.as_tensor(weight) for weight in state["weights"]]
         readout.biases = [torch.as_tensor(bias) for bias in state["biases"]]
-        readout.center, readout.scale = (np.asarray(state[name], dtype=float) for name in ("center", "scale"))
+        readout.center, readout.scale = np.asarray(state["center"], dtype=float), float(state["scale"])
         readout.grids = [Grid.from_state(grid) for grid in state["grids"]]
         readout.inputs = torch.as_tensor(state["inputs"])
         readout.seed = int(state["seed"])
@@ -380,6 +374,14 @@ class _Batches:
             noise = torch.randn(*batch.shape, 1, generator=generator)
             batch = batch + (self.root[self.index[picked]] @ noise)[..., 0]
         return batch, [place[picked] for place in self.place]
+
+
+def common_scale(mean: np.ndarray) -> float:
+    """Return the root mean square deviation of latents (time, features), one number for all features.
+
+    Standardizing every feature would enlarge those that carry little.
+    """
+    return max(float(np.sqrt(mean.var(axis=0).mean())), 1e-12)
 
 
 def _multiply(cov: Covariances, vectors: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 from kalmanssl.decoding._circular import Periods
 from kalmanssl.decoding._classifier_readout import ClassifierReadout
+from kalmanssl.decoding._ensemble_readout import EnsembleReadout, EnsembleReadoutSettings, network_settings
 from kalmanssl.decoding._linear_readout import LinearReadout, LinearReadoutSettings
 from kalmanssl.decoding._mlp_readout import MLPReadout, MLPReadoutSettings
 from kalmanssl.decoding._readout import Readout
@@ -13,25 +14,43 @@ from kalmanssl.decoding._sklearn_readout import SklearnReadout, SklearnReadoutSe
 from kalmanssl.errors import InputError
 from kalmanssl.utils.validation import check_choice
 
-__all__ = ["ReadoutSettings", "make_label_readout", "make_readout"]
+__all__ = ["ReadoutSettings", "make_label_readout", "make_readout", "readout_class", "settings_class"]
 
-ReadoutSettings = MLPReadoutSettings | LinearReadoutSettings | SklearnReadoutSettings
+ReadoutSettings = EnsembleReadoutSettings | MLPReadoutSettings | LinearReadoutSettings | SklearnReadoutSettings
+
+# The readout and its settings for each name of a regressor.
+_NAMED: dict[str, tuple[type[Any], type[Any]]] = {
+    "ensemble": (EnsembleReadout, EnsembleReadoutSettings),
+    "mlp": (MLPReadout, MLPReadoutSettings),
+    "linear": (LinearReadout, LinearReadoutSettings),
+}
+
+
+def readout_class(regressor: str) -> type[Any]:
+    """Return the class of the readout that a name selects."""
+    return _NAMED[regressor][0]
+
+
+def settings_class(regressor: Any) -> type[Any]:
+    """Return the class of the settings of the readout that `regressor` selects."""
+    return _NAMED[regressor][1] if isinstance(regressor, str) else SklearnReadoutSettings
 
 
 def make_readout(regressor: Any, periods: Periods, posterior: str, n_samples: int, settings: Any) -> Readout:
     """Return an unfitted readout of numbers."""
     check_choice("posterior", posterior, ("mean", "quadrature", "samples"))
     if isinstance(regressor, str):
+        if regressor not in _NAMED:
+            raise InputError(
+                f"regressor={regressor!r} is not known: give {', '.join(_NAMED)} or a regressor of scikit-learn",
+                parameter="regressor",
+            )
+        readout, expected = _NAMED[regressor]
+        _check_settings(regressor, settings, expected)
         if regressor == "linear":
-            _check_settings(regressor, settings, LinearReadoutSettings)
             return LinearReadout(periods, settings)
-        if regressor == "mlp":
-            _check_settings(regressor, settings, MLPReadoutSettings)
-            return MLPReadout(periods, posterior, n_samples, settings)
-        raise InputError(
-            f'regressor={regressor!r} is not known: give "mlp", "linear" or a regressor of scikit-learn',
-            parameter="regressor",
-        )
+        made: Readout = readout(periods, posterior, n_samples, settings)
+        return made
     if not (hasattr(regressor, "fit") and hasattr(regressor, "predict")):
         raise InputError(
             f"regressor is a {type(regressor).__name__} without fit and predict: give an instance such as "
@@ -44,15 +63,16 @@ def make_readout(regressor: Any, periods: Periods, posterior: str, n_samples: in
 
 def make_label_readout(regressor: Any, posterior: str, n_samples: int, settings: Any) -> MLPReadout | ClassifierReadout:
     """Return an unfitted readout of labels."""
-    if isinstance(regressor, str) and regressor == "mlp":
+    if isinstance(regressor, str) and regressor in ("ensemble", "mlp"):
         check_choice("posterior", posterior, ("mean", "samples"))  # quadrature needs an order of the labels
-        _check_settings(regressor, settings, MLPReadoutSettings)
-        return MLPReadout((None,), posterior, n_samples, settings)
+        _check_settings(regressor, settings, settings_class(regressor))
+        networks = None if settings is None else network_settings(settings)
+        return MLPReadout((None,), posterior, n_samples, networks)
     usable = hasattr(regressor, "fit") and hasattr(regressor, "predict_proba")
     if isinstance(regressor, str | type) or not usable:
         shown = repr(regressor) if isinstance(regressor, str) else type(regressor).__name__
         raise InputError(
-            f'regressor={shown} cannot decode labels: give "mlp", or a classifier with predict_proba such as '
+            f'regressor={shown} cannot decode labels: give "ensemble", or a classifier with predict_proba such as '
             "LogisticRegression()",
             parameter="regressor",
         )

@@ -131,7 +131,7 @@ class SklearnReadout:
         """Raise `InputError`: an arbitrary regressor can only be saved with pickle, which kalmanssl does not use."""
         raise InputError(
             f"a decoder with {type(self.regressor).__name__} cannot be saved without pickle: use regressor "
-            '"mlp" or "linear", or fit it again on the latents of the loaded model',
+            '"ensemble" or "linear", or fit it again on the latents of the loaded model',
             parameter="regressor",
         )
 

@@ -42,7 +42,7 @@ class DemoSize:
     state_dim: int = 24
     epochs: int = 6
     batch_size: int = 64
-    decoder: str = "mlp"
+    decoder: str = "ensemble"
 
 
 def run_demo(

@@ -27,7 +27,7 @@ from kalmanssl.utils.validation import check_choice, check_condition, check_posi
 
 __all__ = ["fit_run", "partial_folder"]
 
-DECODERS = ("mlp", "linear")
+DECODERS = ("ensemble", "mlp", "linear")
 _SETTINGS = "settings.json"
 
 

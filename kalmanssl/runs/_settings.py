@@ -41,7 +41,7 @@ class RunSettings:
     level : float, optional
         Nominal level of the decoder's interval, such as 0.95.
     decoder : str, optional
-        "mlp" or "linear".
+        "ensemble", "mlp" or "linear".
     model : dict
         Keyword arguments of `KalmanSSL`.
     """

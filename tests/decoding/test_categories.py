@@ -11,6 +11,7 @@ from sklearn.neighbors import NearestCentroid
 from kalmanssl.decoding import (
     DecodedCategory,
     DecodedPosition,
+    EnsembleReadoutSettings,
     MLPReadoutSettings,
     MovementSettings,
     PositionDecoder,
@@ -20,7 +21,9 @@ from kalmanssl.decoding._calibration import RegionCalibration
 from kalmanssl.decoding._label_chain import LabelChain, LabelStatistics, brier_score
 from kalmanssl.errors import InputError
 
-QUICK = MLPReadoutSettings(n_steps=120)  # for behavior that does not depend on how well the networks are trained
+QUICK = EnsembleReadoutSettings(
+    MLPReadoutSettings(n_steps=120)
+)  # for behavior that does not depend on how well the networks are trained
 ARMS = np.array(["center", "left", "right"])
 BIN = 0.05
 ALONE = MovementSettings(kinds=("none",))

@@ -13,6 +13,7 @@ from kalmanssl.data import Covariances, Latents
 from kalmanssl.decoding import (
     CalibrationSettings,
     DriftSettings,
+    EnsembleReadoutSettings,
     HeldOutFit,
     LinearReadoutSettings,
     MLPReadoutSettings,
@@ -94,7 +95,9 @@ def test_intervals_follow_noise_that_depends_on_the_latents():
     mean, _ = simulate(rng, 6000)
     loud = mean[:, 1] > 0
     position = mean[:, 0] + np.where(loud, 0.8, 0.1) * rng.normal(size=6000)
-    settings = MLPReadoutSettings(n_steps=500)  # more than the default: the width is learned last
+    settings = EnsembleReadoutSettings(
+        MLPReadoutSettings(n_steps=500)
+    )  # more than the default: the width is learned last
     decoder = PositionDecoder(random_state=0, calibrate=False, readout_settings=settings)
     decoder.fit(mean[:3000], position[:3000])
     lower, upper = decoder.predict(mean[3000:]).interval(0.8)
@@ -149,7 +152,7 @@ def test_random_draws_agree_with_quadrature():
     rng = np.random.default_rng(5)
     mean, position = simulate(rng, 1000)
     latents = as_latents(mean, var=0.05)
-    settings = {"calibrate": False, "random_state": 0, "readout_settings": QUICK_MLP}
+    settings = {"calibrate": False, "random_state": 0, "regressor": "mlp", "readout_settings": QUICK_MLP}
     fast = PositionDecoder(posterior="quadrature", **settings).fit(latents, position).predict(latents[:100])
     slow = PositionDecoder(posterior="samples", **settings).fit(latents, position).predict(latents[:100])
     width = np.mean(slow.upper - slow.lower)
@@ -235,7 +238,7 @@ def test_the_seed_determines_the_intervals():
     rng = np.random.default_rng(13)
     mean, position = simulate(rng, 300)
     first, second, other = (
-        PositionDecoder(random_state=seed, calibrate=False, readout_settings=QUICK_MLP)
+        PositionDecoder(random_state=seed, calibrate=False, readout_settings=EnsembleReadoutSettings(QUICK_MLP))
         .fit(mean, position)
         .predict(mean)
         .table

@@ -1,0 +1,155 @@
+"""Readout by nearest neighbors: the histogram of the behavior in the fitted bins with the most similar latents."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from sklearn.neighbors import NearestNeighbors
+
+from kalmanssl.decoding._circular import Periods
+from kalmanssl.decoding._grid import Grid, group_dimensions
+from kalmanssl.utils.validation import check_condition, check_integer, check_positive
+
+__all__ = ["NeighborReadout", "NeighborReadoutSettings"]
+
+
+@dataclass(frozen=True)
+class NeighborReadoutSettings:
+    """Settings of `NeighborReadout`.
+
+    Attributes
+    ----------
+    n_neighbors : int
+        Neighbors of each bin; at most all reference bins.
+    max_reference_bins : int
+        Fitted bins among which neighbors are searched. From more bins as many are drawn, in proportion to their weight
+        and evenly spaced.
+    smoothing, smoothing_joint : float
+        Standard deviation of the Gaussian that smooths the histograms, in cells: of dimensions that have their own
+        histogram, and of two that share one.
+    uniform_fraction : float
+        Fraction of the predictive mass that is distributed over all cells, above 0 and below 1.
+    """
+
+    n_neighbors: int = 40
+    max_reference_bins: int = 6000
+    smoothing: float = 1.5
+    smoothing_joint: float = 1.0
+    uniform_fraction: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_integer("n_neighbors", self.n_neighbors, 1)
+        check_integer("max_reference_bins", self.max_reference_bins, 1)
+        for name in ("smoothing", "smoothing_joint"):
+            check_positive(name, getattr(self, name))
+        fraction = self.uniform_fraction
+        check_condition("uniform_fraction", fraction, 0 < fraction < 1, "inside (0, 1)")
+
+
+class NeighborReadout:
+    """Histogram of the behavior in the nearest fitted bins, by the angle between centered latents.
+
+    Parameters
+    ----------
+    periods : tuple of float or None
+        One per dimension of the behavior; None for a dimension that is not circular.
+    settings : NeighborReadoutSettings, optional
+    """
+
+    def __init__(self, periods: Periods, settings: NeighborReadoutSettings | None = None) -> None:
+        self.periods = periods
+        self.settings = settings or NeighborReadoutSettings()
+
+    def fit(self, mean: np.ndarray, behavior: np.ndarray, weight: np.ndarray | None, grids: list[Grid]) -> Self:
+        """Keep the reference bins.
+
+        Parameters
+        ----------
+        mean : (time, features)
+        behavior : (time, dims)
+        weight : (time,), optional
+            The votes of the bins are proportional to it; equal by default.
+        grids : list of Grid
+            The grids of the groups of dimensions.
+        """
+        self.grids = grids
+        self.center = mean.mean(axis=0)
+        weight = np.ones(len(mean)) if weight is None else weight
+        picked, self.votes = _draw_evenly(weight, self.settings.max_reference_bins)
+        self.reference = self._directions(mean[picked])
+        self.cells = [
+            grid.cell(behavior[picked][:, dims])
+            for grid, dims in zip(grids, group_dimensions(len(self.periods)), strict=True)
+        ]
+        self._make_search()
+        return self
+
+    def predict_mass(self, mean: np.ndarray) -> list[np.ndarray]:
+        """Return the histogram over the grid of each group of dimensions, (time, *shape), float32."""
+        if len(mean) == 0:
+            return [np.empty((0, *grid.shape), dtype=np.float32) for grid in self.grids]
+        near = self._search.kneighbors(self._directions(mean), return_distance=False)
+        row = np.repeat(np.arange(len(near)), near.shape[1])
+        votes = self.votes[near.ravel()]
+        masses = []
+        for grid, cells in zip(self.grids, self.cells, strict=True):
+            flat = np.bincount(row * grid.size + cells[near.ravel()], votes, minlength=len(near) * grid.size)
+            masses.append(self._smooth(flat.astype(np.float32).reshape(len(near), *grid.shape), grid))
+        return masses
+
+    def _smooth(self, mass: np.ndarray, grid: Grid) -> np.ndarray:
+        """Smooth and normalize histograms (time, *shape), and distribute a part over all cells."""
+        s = self.settings
+        smoothing = s.smoothing if len(grid.axes) == 1 else s.smoothing_joint
+        for number, axis in enumerate(grid.axes):
+            mode = "nearest" if axis.period is None else "wrap"
+            mass = gaussian_filter1d(mass, smoothing, axis=1 + number, mode=mode)
+        mass /= mass.reshape(len(mass), grid.size).sum(axis=1).reshape(-1, *[1] * len(grid.axes))
+        return (1 - s.uniform_fraction) * mass + s.uniform_fraction / grid.size
+
+    def _directions(self, mean: np.ndarray) -> np.ndarray:
+        """Return centered latents divided by their length, (time, features), float32."""
+        centered = (mean - self.center).astype(np.float32)
+        return centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-20)
+
+    def _make_search(self) -> None:
+        # The nearest unit vectors have the smallest angle; the search for Euclidean neighbors is several times faster.
+        count = min(self.settings.n_neighbors, len(self.reference))
+        search = NearestNeighbors(n_neighbors=count, metric="sqeuclidean", algorithm="brute")
+        self._search = search.fit(self.reference)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the settings, grids and reference bins."""
+        return {
+            "periods": list(self.periods),
+            "settings": asdict(self.settings),
+            "grids": [grid.to_state() for grid in self.grids],
+            "center": self.center,
+            "reference": self.reference,
+            "votes": self.votes,
+            "cells": self.cells,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Make a fitted readout from what `to_state` returned."""
+        readout = cls(tuple(state["periods"]), NeighborReadoutSettings(**state["settings"]))
+        readout.grids = [Grid.from_state(grid) for grid in state["grids"]]
+        readout.center, readout.votes = (np.asarray(state[name], dtype=float) for name in ("center", "votes"))
+        readout.reference = np.asarray(state["reference"], dtype=np.float32)
+        readout.cells = [np.asarray(cells, dtype=int) for cells in state["cells"]]
+        readout._make_search()
+        return readout
+
+
+def _draw_evenly(weight: np.ndarray, max_count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw at most `max_count` indices in proportion to their weight, evenly spaced, and return each with its votes."""
+    if len(weight) <= max_count:
+        return np.arange(len(weight)), weight.astype(float)
+    total = np.cumsum(weight)
+    drawn = np.searchsorted(total, (np.arange(max_count) + 0.5) / max_count * total[-1])
+    picked, times = np.unique(drawn, return_counts=True)
+    return picked, times.astype(float)
