@@ -77,7 +77,7 @@ class MLPReadoutSettings:
     weight_decay: float = 1e-2
     warmup_fraction: float = 0.15
     dropout: float = 0.3
-    log_score_weight: float = 0.1
+    log_score_weight: float = 0.3
     uniform_fraction: float = 1e-3
 
     def __post_init__(self) -> None:

@@ -6,8 +6,9 @@ and v are found by scaling so that all transitions from a cell sum to one and o 
 Monthly 74:402). A walk that ignored the occupancy would carry belief away from places where the animal usually is; for
 velocities, which return to rest, it would be wrong altogether.
 
-With a drift, o is only approximately stationary: between the ends of a line no walk with a drift has a stationary
-distribution without also flowing back.
+With a drift, v is that of the walk without it, and o is only approximately stationary: between the ends of a line no
+walk with a drift has a stationary distribution without jumping back. Belief that reaches an end stays there until the
+motion state changes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ __all__ = ["Movement", "MovementStatistics"]
 _OCCUPANCY_SMOOTHING = 1.5  # cells
 _UNVISITED = 0.05  # fraction of the occupancy that is distributed over all cells
 _ROWS = 64  # bins that are handled at a time, so that they stay in the cache of the processor
-_ITERATIONS = 50  # of the scaling; without a drift enough to converge
+_ITERATIONS = 50  # of the scaling, enough to converge
 
 
 @dataclass(frozen=True)
@@ -144,19 +145,24 @@ class Movement:
         kernels: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])  # along rows, along columns
         before, after = np.empty((2, *_two_dimensional(s.occupancy).shape))
         for state in range(n_states):
-            pair = [
-                _kernel(axis, s.drift[state, number], self.width_factor * s.sd[state, number])
-                for number, axis in enumerate(s.grid.axes)
-            ]
-            pair += [np.ones((1, 1))] * (2 - len(pair))
             total = max(s.occupancy[state].sum(), 1e-300)
             occupancy = _two_dimensional(s.occupancy[state : state + 1] / total)[0]
-            scaling = _alternate_scaling if s.drift[state].any() else _symmetric_scaling
-            before[state], after[state] = scaling(pair[0], pair[1], occupancy)
-            for part, kernel in zip(kernels, pair, strict=True):
+            after[state] = _scaling(*self._kernels(state, np.zeros_like(s.drift[state])), occupancy)
+            rows, columns = self._kernels(state, s.drift[state])
+            before[state] = 1 / (rows @ after[state] @ columns.T)
+            for part, kernel in zip(kernels, (rows, columns), strict=True):
                 part.append(kernel)
         prior = _two_dimensional(s.occupancy / s.occupancy.sum())
         return Transition(prior, np.stack(kernels[0]), np.stack(kernels[1]), before, after, s.switching, self.jump)
+
+    def _kernels(self, state: int, drift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the kernels of a motion state along rows and columns, with a drift (dims,) in cells."""
+        s = self.statistics
+        pair = [
+            _kernel(axis, drift[number], self.width_factor * s.sd[state, number])
+            for number, axis in enumerate(s.grid.axes)
+        ]
+        return pair[0], pair[1] if len(pair) > 1 else np.ones((1, 1))
 
     def likelihood(self, mass: np.ndarray) -> np.ndarray:
         """Return the likelihood of each cell (time, rows, columns) from the readout's distribution (time, *shape).
@@ -218,19 +224,10 @@ def _kernel(axis: Axis, drift: float, sd: float) -> np.ndarray:
     return kernel / kernel.sum(axis=1, keepdims=True)
 
 
-def _symmetric_scaling(rows: np.ndarray, columns: np.ndarray, occupancy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return u and v such that transitions ``u K v`` of a symmetric K sum to one and leave `occupancy` unchanged."""
+def _scaling(rows: np.ndarray, columns: np.ndarray, occupancy: np.ndarray) -> np.ndarray:
+    """Return v such that transitions ``u K v`` of a symmetric K can sum to one and leave `occupancy` unchanged."""
     # Then u is v over the occupancy. Geometric means of old and new values converge fast also if K is narrow.
     after = np.sqrt(occupancy)
     for _ in range(_ITERATIONS):
         after = np.sqrt(after * occupancy / (rows @ after @ columns.T))
-    return 1 / (rows @ after @ columns.T), after
-
-
-def _alternate_scaling(rows: np.ndarray, columns: np.ndarray, occupancy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return u and v such that transitions ``u K v`` sum to one and leave `occupancy` approximately unchanged."""
-    after = np.ones_like(occupancy)
-    for _ in range(_ITERATIONS):
-        before = 1 / (rows @ after @ columns.T)
-        after = occupancy / (rows.T @ (occupancy * before) @ columns)
-    return 1 / (rows @ after @ columns.T), after
+    return after

@@ -34,8 +34,8 @@ class NeighborReadoutSettings:
         Fraction of the predictive mass that is distributed over all cells, above 0 and below 1.
     """
 
-    n_neighbors: int = 40
-    max_reference_bins: int = 6000
+    n_neighbors: int = 30
+    max_reference_bins: int = 8000
     smoothing: float = 1.5
     smoothing_joint: float = 1.0
     uniform_fraction: float = 1e-3

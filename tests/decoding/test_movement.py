@@ -133,6 +133,11 @@ def test_a_walk_wraps_on_a_circle_and_stops_at_the_ends_of_a_line():
     assert np.unravel_index(np.argmax(mixed), mixed.shape) == (4, 1)
 
 
+def test_a_belief_that_drifts_to_an_end_stays_there():
+    held = peaks(LINE, (20, 0), 1.5, n_steps=10)[:, 0]
+    assert held[20:].sum() > 0.99
+
+
 def test_the_width_factor_scales_the_walk():
     s = MovementStatistics(LINE, np.full((1, 24), 1 / 24), np.zeros((1, 1)), np.ones((1, 1)), np.ones((1, 1)))
     cells = np.arange(24)
