@@ -18,6 +18,7 @@ import numpy as np
 
 from kalmanssl.decoding._circular import wrap
 from kalmanssl.decoding._crps import quantile_crps
+from kalmanssl.decoding._paired_comparison import is_lower
 from kalmanssl.decoding._predictive import Predictive
 from kalmanssl.utils.validation import check_condition, check_integer, check_positive
 
@@ -45,8 +46,8 @@ class CalibrationSettings:
         typical standard deviation of the predictions.
     refinement_grid : tuple of float
         Factors by which both are varied around the best candidates.
-    min_improvement : float
-        Relative improvement of the CRPS that a later candidate must bring.
+    min_standard_errors : float
+        Improvement of the CRPS that the noise must bring, in standard errors of the difference over blocks of time.
     max_bins : int
         Bins, evenly spaced, on which the candidates are compared.
     min_blocks_per_map : int
@@ -58,7 +59,7 @@ class CalibrationSettings:
     first_fold_fraction: float = 0.4
     noise_grid: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
     refinement_grid: tuple[float, ...] = (0.7, 0.85, 1.0, 1.2, 1.4)
-    min_improvement: float = 1e-3
+    min_standard_errors: float = 0.5
     max_bins: int = 4000
     min_blocks_per_map: int = 8
 
@@ -67,9 +68,9 @@ class CalibrationSettings:
         check_integer("n_folds", self.n_folds, 1)
         check_integer("min_blocks_per_map", self.min_blocks_per_map, 1)
         check_integer("max_bins", self.max_bins, 1)
-        fraction, gain = self.first_fold_fraction, self.min_improvement
+        fraction, errors = self.first_fold_fraction, self.min_standard_errors
         check_condition("first_fold_fraction", fraction, 0 < fraction < 1, "inside (0, 1)")
-        check_condition("min_improvement", gain, 0 <= gain < 1, "at least 0 and below 1")
+        check_condition("min_standard_errors", errors, 0 <= errors < math.inf, "at least 0 and finite")
         for name in ("noise_grid", "refinement_grid"):
             grid = tuple(getattr(self, name))
             object.__setattr__(self, name, grid)  # a saved state has a list
@@ -273,26 +274,23 @@ def _fit_noise(errors: Sequence[HeldOutErrors], longest: float, settings: Calibr
     """Return the floor and rate of the added noise that minimize the mean CRPS, by a grid search in two stages."""
     few = [fold.thin(max(1, settings.max_bins // len(errors))) for fold in errors]
 
-    def score(floor: float, rate: float) -> float:
-        return _mean_crps(few, floor, rate)
+    def score(floor: float, rate: float) -> np.ndarray:
+        return _crps_by_block(few, floor, rate)
 
     scale = float(np.median(np.concatenate([_interquartile_range(fold.predictive) for fold in few]))) / 1.35
     coarse = [(scale * base, scale * rise / longest) for rise in settings.noise_grid for base in settings.noise_grid]
-    floor, rate = _best(coarse, score, settings.min_improvement)
+    floor, rate = _best(coarse, score, settings.min_standard_errors)
     fine = [(floor * base, rate * rise) for rise in settings.refinement_grid for base in settings.refinement_grid]
-    return _best([(floor, rate), *fine], score, settings.min_improvement)
+    return _best([(floor, rate), *fine], score, 0.0)
 
 
 def _best(
-    candidates: Sequence[tuple[float, float]], score: Callable[[float, float], float], min_improvement: float
+    candidates: Sequence[tuple[float, float]], score: Callable[[float, float], np.ndarray], min_standard_errors: float
 ) -> tuple[float, float]:
-    """Return the candidate with the lowest score; a later one must be better by the fraction `min_improvement`."""
-    best, lowest = candidates[0], np.inf
-    for candidate in candidates:
-        value = score(*candidate)
-        if value < lowest * (1 - min_improvement):
-            best, lowest = candidate, value
-    return best
+    """Return the candidate with the lowest score, or the first if none is better by some standard errors."""
+    scores = [score(*candidate) for candidate in candidates]
+    best = int(np.argmin([float(values.sum()) for values in scores]))
+    return candidates[best if is_lower(scores[best], scores[0], min_standard_errors) else 0]
 
 
 def _with_noise(fold: HeldOutErrors, floor: float, rate: float) -> Predictive:
@@ -300,15 +298,15 @@ def _with_noise(fold: HeldOutErrors, floor: float, rate: float) -> Predictive:
     return fold.predictive.add_gaussian_noise(np.hypot(floor, rate * fold.lag))
 
 
-def _mean_crps(errors: Sequence[HeldOutErrors], floor: float, rate: float) -> float:
-    """Return the mean CRPS over the bins of all folds, with added noise."""
-    total = 0.0
+def _crps_by_block(errors: Sequence[HeldOutErrors], floor: float, rate: float) -> np.ndarray:
+    """Return what each block of time contributes to the total CRPS of all folds, with added noise, (blocks,)."""
+    total = np.zeros(1 + max(int(fold.block.max()) for fold in errors))
     for fold in errors:
         quantiles = _with_noise(fold, floor, rate).quantiles(_CRPS_LEVELS)
         middle = quantiles[:, len(_CRPS_LEVELS) // 2]
         truth = middle + wrap(fold.truth - middle, fold.predictive.period)
-        total += float(quantile_crps(quantiles, _CRPS_LEVELS, truth).sum())
-    return total / sum(len(fold.truth) for fold in errors)
+        total += np.bincount(fold.block, quantile_crps(quantiles, _CRPS_LEVELS, truth), minlength=len(total))
+    return total
 
 
 def _width(predictive: Predictive) -> np.ndarray:

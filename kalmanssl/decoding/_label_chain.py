@@ -8,7 +8,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from kalmanssl.decoding._selection import HeldOutMass, MovementSettings, posterior_mass, vary_one_at_a_time
+from kalmanssl.decoding._selection import (
+    HeldOutMass,
+    MovementSettings,
+    lowest_kind,
+    mean_by_block,
+    posterior_mass,
+    vary_one_at_a_time,
+)
 from kalmanssl.decoding._state_space import Transition
 
 __all__ = ["LabelChain", "LabelStatistics", "brier_score", "choose_chain"]
@@ -137,13 +144,13 @@ def choose_chain(
         Mean Brier score of the best settings of each kind.
     """
 
-    def score(chain: LabelChain) -> float:
+    def score(chain: LabelChain) -> np.ndarray:
         scores = []
         for part, own in zip(held_out, statistics, strict=True):
             movement = replace(chain, statistics=own)
             posterior = posterior_mass(movement, part.mass, part.start, part.missing, smooth)[part.scored]
             scores.append(brier_score(posterior, part.truth[:, 0].astype(int)))
-        return float(np.concatenate(scores).mean())
+        return mean_by_block(scores, held_out)
 
     independent = LabelChain(statistics[0], 1.0, 1.0, 1.0)
     candidates: dict[str, tuple[LabelChain, dict[str, tuple[float, ...]]]] = {
@@ -159,9 +166,8 @@ def choose_chain(
     }
     found, scores = {}, {}
     for kind in settings.kinds:
-        found[kind], scores[kind] = vary_one_at_a_time(*candidates[kind], score, settings.n_rounds)
-    best = next(iter(scores))
-    for kind, value in scores.items():
-        if value < scores[best] * (1 - settings.min_improvement):
-            best = kind
-    return best, found[best], scores
+        found[kind], scores[kind] = vary_one_at_a_time(
+            *candidates[kind], score, settings.n_rounds, settings.min_standard_errors
+        )
+    best = lowest_kind(scores, settings)
+    return best, found[best], {kind: float(value.sum()) for kind, value in scores.items()}

@@ -191,7 +191,7 @@ class LabelDecoder:
         start = fold.start
         mass, missing = self._readout_mass(readout, s.mean[test], cov, np.cumsum(start))
         used = fold.scored_bins
-        return HeldOutMass(mass, start, missing, fold.scored, s.behavior[used], s.weight[used])
+        return HeldOutMass(mass, start, missing, fold.scored, s.behavior[used], s.weight[used], s.block[used])
 
     def _calibrate(self, folds: list[Fold], held_out: list[HeldOutMass], chains: list[LabelChain]) -> None:
         """Learn the mass that prediction sets must have in order to cover at their nominal level."""

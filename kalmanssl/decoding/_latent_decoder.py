@@ -276,7 +276,7 @@ class LatentDecoder:
         masses, missing = self._readout_mass(readout, s.mean[test], cov, np.cumsum(start), s.time[test])
         used = fold.scored_bins
         return [
-            HeldOutMass(mass, start, missing, fold.scored, s.behavior[used][:, dims], s.weight[used])
+            HeldOutMass(mass, start, missing, fold.scored, s.behavior[used][:, dims], s.weight[used], s.block[used])
             for mass, dims in zip(masses, group_dimensions(len(self.periods)), strict=True)
         ]
 

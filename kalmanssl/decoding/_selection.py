@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
@@ -10,6 +11,7 @@ import numpy as np
 
 from kalmanssl.decoding._grid import Axis, Grid
 from kalmanssl.decoding._movement import Movement, MovementStatistics, coarsen_grid, coarsen_mass
+from kalmanssl.decoding._paired_comparison import is_lower
 from kalmanssl.decoding._state_space import Transition, backward, forward
 from kalmanssl.utils.validation import check_condition, check_integer
 
@@ -18,11 +20,18 @@ __all__ = [
     "MovementSettings",
     "choose_movement",
     "grid_crps",
+    "lowest_kind",
+    "mean_by_block",
     "posterior_mass",
     "vary_one_at_a_time",
 ]
 
 _CONTINUOUS = ("none", "walk", "states")
+# Settings that are good for most recordings, by whether latents are smoothed: the search begins there.
+_TYPICAL = {
+    False: {"width_factor": 8.0, "power": 0.4, "jump": 1e-4},
+    True: {"width_factor": 4.0, "power": 0.2, "jump": 1e-4},
+}
 _Settings = TypeVar("_Settings", bound=Any)  # a frozen dataclass
 
 
@@ -56,8 +65,9 @@ class MovementSettings:
         in two dimensions.
     n_rounds : int
         Rounds of the search, which varies one setting at a time.
-    min_improvement : float
-        Relative improvement of the CRPS, or of the Brier score for labels, that a candidate must bring.
+    min_standard_errors : float
+        Improvement of the CRPS, or of the Brier score for labels, that a candidate must bring, in standard errors of
+        the difference over blocks of time. Held-out time is short, and without it single events decide.
     """
 
     kinds: tuple[str, ...] = ("none", "walk", "states", "chain")
@@ -67,7 +77,7 @@ class MovementSettings:
     max_cells: int = 48
     max_cells_joint: int = 20
     n_rounds: int = 2
-    min_improvement: float = 2e-3
+    min_standard_errors: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("kinds", "width_factors", "powers", "jumps"):
@@ -80,8 +90,8 @@ class MovementSettings:
         check_condition("jumps", self.jumps, 0 < min(self.jumps) <= max(self.jumps) < 1, "inside (0, 1)")
         for name in ("max_cells", "max_cells_joint", "n_rounds"):
             check_integer(name, getattr(self, name), 1)
-        fine = 0 <= self.min_improvement < 1
-        check_condition("min_improvement", self.min_improvement, fine, "at least 0 and below 1")
+        fine = 0 <= self.min_standard_errors < math.inf
+        check_condition("min_standard_errors", self.min_standard_errors, fine, "at least 0 and finite")
 
     def of_behavior(self, discrete: bool) -> MovementSettings:
         """Return the settings with the kinds that apply to labels, or to other behavior."""
@@ -105,6 +115,8 @@ class HeldOutMass:
     scored : (time,) bool
     truth : (scored bins, dims)
     weight : (scored bins,)
+    block : (scored bins,) int
+        Block of time of each bin; one that several folds score has the same number.
     """
 
     mass: np.ndarray
@@ -113,6 +125,7 @@ class HeldOutMass:
     scored: np.ndarray
     truth: np.ndarray
     weight: np.ndarray
+    block: np.ndarray
 
 
 def posterior_mass(
@@ -162,14 +175,20 @@ def grid_crps(mass: np.ndarray, axis: Axis, truth: np.ndarray) -> np.ndarray:
     return ((below - np.clip(cells + 1 - at[:, None], 0, 1)) ** 2).sum(axis=1)
 
 
-def weighted_crps(posterior: np.ndarray, grid: Grid, held_out: HeldOutMass) -> float:
-    """Return the weighted mean CRPS over scored bins and dimensions, in fractions of the length of an axis."""
+def mean_crps(posterior: np.ndarray, grid: Grid, held_out: HeldOutMass) -> np.ndarray:
+    """Return the CRPS of each scored bin, the mean over dimensions, in fractions of the length of an axis."""
     scored = posterior[held_out.scored]
     scores = [
         grid_crps(grid.marginal(scored, number), axis, held_out.truth[:, number]) / axis.n_cells
         for number, axis in enumerate(grid.axes)
     ]
-    return float(np.average(np.mean(scores, axis=0), weights=held_out.weight))
+    return np.asarray(np.mean(scores, axis=0))
+
+
+def mean_by_block(values: Sequence[np.ndarray], held_out: Sequence[HeldOutMass]) -> np.ndarray:
+    """Return what each block of time contributes to the weighted mean of values (scored bins,), one for each fold."""
+    block, weight = (np.concatenate([getattr(part, name) for part in held_out]) for name in ("block", "weight"))
+    return np.bincount(block, weight * np.concatenate(values)) / weight.sum()
 
 
 def choose_movement(
@@ -201,7 +220,7 @@ def choose_movement(
     grid = next(iter(candidates.values()))[0].grid
     factor = _coarsening(grid, settings)
     coarse = [replace(part, mass=coarsen_mass(part.mass, grid, factor)) for part in held_out]
-    scores: dict[str, float] = {}
+    scores: dict[str, np.ndarray] = {}
     found: dict[str, Movement | None] = {}
     if "none" in settings.kinds:
         scores["none"] = _score(None, coarsen_grid(grid, factor), [None] * len(coarse), coarse, smooth)
@@ -212,11 +231,17 @@ def choose_movement(
             statistics = [part.coarsen(factor) for part in candidates[kind]]
             movement, scores[kind] = _search(statistics, coarse, smooth, settings, movement)
             found[kind] = replace(movement, statistics=candidates[kind][0])
+    best = lowest_kind(scores, settings)
+    return best, found[best], {kind: float(score.sum()) for kind, score in scores.items()}
+
+
+def lowest_kind(scores: Mapping[str, np.ndarray], settings: MovementSettings) -> str:
+    """Return the kind with the lowest score; a later one must be better than the best before it."""
     best = next(iter(scores))
     for kind, score in scores.items():
-        if score < scores[best] * (1 - settings.min_improvement):
+        if is_lower(score, scores[best], settings.min_standard_errors):
             best = kind
-    return best, found[best], scores
+    return best
 
 
 def _coarsening(grid: Grid, settings: MovementSettings) -> int:
@@ -234,15 +259,13 @@ def _score(
     statistics: Sequence[MovementStatistics | None],
     held_out: Sequence[HeldOutMass],
     smooth: bool,
-) -> float:
-    total, weight = 0.0, 0.0
+) -> np.ndarray:
+    """Return what each block of time contributes to the mean CRPS, (blocks,)."""
+    values = []
     for part, own in zip(held_out, statistics, strict=True):
         prior = None if movement is None or own is None else replace(movement, statistics=own)
-        posterior = posterior_mass(prior, part.mass, part.start, part.missing, smooth)
-        share = float(part.weight.sum())
-        total += share * weighted_crps(posterior, grid, part)
-        weight += share
-    return total / weight
+        values.append(mean_crps(posterior_mass(prior, part.mass, part.start, part.missing, smooth), grid, part))
+    return mean_by_block(values, held_out)
 
 
 def _search(
@@ -251,27 +274,34 @@ def _search(
     smooth: bool,
     settings: MovementSettings,
     begin: Movement | None,
-) -> tuple[Movement, float]:
-    """Vary one setting at a time, from those of `begin` in one round, or from the middle candidates in several."""
+) -> tuple[Movement, np.ndarray]:
+    """Vary one setting at a time, from those of `begin` in one round, or from typical ones in several."""
     names = {"power": settings.powers, "width_factor": settings.width_factors, "jump": settings.jumps}
-    middle = {name: values[len(values) // 2] for name, values in names.items()}
-    best = Movement(statistics[0], middle["width_factor"], middle["power"], middle["jump"])
+    typical = {name: closest(values, _TYPICAL[smooth][name]) for name, values in names.items()}
+    best = Movement(statistics[0], **typical)
     if begin is not None:
         best = replace(begin, statistics=statistics[0])
 
-    def score(movement: Movement) -> float:
+    def score(movement: Movement) -> np.ndarray:
         return _score(movement, statistics[0].grid, statistics, held_out, smooth)
 
-    return vary_one_at_a_time(best, names, score, settings.n_rounds if begin is None else 1)
+    n_rounds = settings.n_rounds if begin is None else 1
+    return vary_one_at_a_time(best, names, score, n_rounds, settings.min_standard_errors)
+
+
+def closest(candidates: Sequence[float], value: float) -> float:
+    """Return the candidate with the smallest ratio to a value."""
+    return min(candidates, key=lambda candidate: abs(math.log(candidate / value)))
 
 
 def vary_one_at_a_time(
     best: _Settings,
     candidates: Mapping[str, Sequence[float]],
-    score: Callable[[_Settings], float],
+    score: Callable[[_Settings], np.ndarray],
     n_rounds: int,
-) -> tuple[_Settings, float]:
-    """Search for the settings with the lowest score, varying one at a time.
+    min_standard_errors: float,
+) -> tuple[_Settings, np.ndarray]:
+    """Search for the settings with the lowest total score, varying one at a time.
 
     Parameters
     ----------
@@ -280,18 +310,21 @@ def vary_one_at_a_time(
     candidates : dict of sequence of float
         Candidates for each setting, by the name of the field.
     score : callable
+        Returns what each block of time contributes to the score, (blocks,).
     n_rounds : int
         Largest number of rounds over all settings.
+    min_standard_errors : float
+        Improvement that a change of a setting must bring, as for `is_lower`.
 
     Returns
     -------
     best : dataclass
-    lowest : float
+    lowest : (blocks,)
         Its score.
     """
-    tried: dict[tuple[float, ...], float] = {}
+    tried: dict[tuple[float, ...], np.ndarray] = {}
 
-    def known_score(settings: _Settings) -> float:
+    def known_score(settings: _Settings) -> np.ndarray:
         key = tuple(getattr(settings, name) for name in candidates)
         if key not in tried:
             tried[key] = score(settings)
@@ -301,11 +334,10 @@ def vary_one_at_a_time(
     for _ in range(n_rounds):
         before = best
         for name, values in candidates.items():
-            for value in values:
-                candidate = replace(best, **{name: value})
-                found = known_score(candidate)
-                if found < lowest * (1 - 1e-6):
-                    best, lowest = candidate, found
+            varied = [replace(best, **{name: value}) for value in values]
+            candidate = min(varied, key=lambda settings: float(known_score(settings).sum()))
+            if is_lower(known_score(candidate), lowest, min_standard_errors):
+                best, lowest = candidate, known_score(candidate)
         if best is before:
             break
     return best, lowest

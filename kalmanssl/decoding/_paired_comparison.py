@@ -1,0 +1,26 @@
+"""Paired comparison of scores over blocks of time, for choices on held-out time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+__all__ = ["is_lower"]
+
+
+def is_lower(new: np.ndarray, old: np.ndarray, min_standard_errors: float) -> bool:
+    """Test whether the total of `new` is below that of `old` by some standard errors of the difference.
+
+    Parameters
+    ----------
+    new, old : (blocks,)
+        What each block of time contributes to the score. Blocks that contribute nothing to both are left out.
+    min_standard_errors : float
+        The standard error is that of the sum of independent differences.
+    """
+    gain = (old - new)[(old != 0) | (new != 0)]
+    if len(gain) == 0:
+        return False
+    error = math.sqrt(len(gain) / max(len(gain) - 1, 1) * float(((gain - gain.mean()) ** 2).sum()))
+    return bool(gain.sum() > max(min_standard_errors * error, 1e-6 * old.sum()))
