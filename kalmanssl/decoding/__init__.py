@@ -28,7 +28,7 @@ from kalmanssl.decoding._linear_readout import LinearReadoutSettings as LinearRe
 from kalmanssl.decoding._metrics import calibration_curve as calibration_curve
 from kalmanssl.decoding._metrics import score_decoding as score_decoding
 from kalmanssl.decoding._mlp_readout import MLPReadout as MLPReadout
-from kalmanssl.decoding._mlp_readout import MLPReadoutSettings as MLPReadoutSettings
+from kalmanssl.decoding._mlp_settings import MLPReadoutSettings as MLPReadoutSettings
 from kalmanssl.decoding._neighbor_readout import NeighborReadout as NeighborReadout
 from kalmanssl.decoding._neighbor_readout import NeighborReadoutSettings as NeighborReadoutSettings
 from kalmanssl.decoding._posterior import Region as Region

@@ -14,7 +14,8 @@ import numpy as np
 from kalmanssl.data import Covariances
 from kalmanssl.decoding._circular import Periods
 from kalmanssl.decoding._grid import Grid, marginal_predictives
-from kalmanssl.decoding._mlp_readout import MLPReadout, MLPReadoutSettings
+from kalmanssl.decoding._mlp_readout import MLPReadout
+from kalmanssl.decoding._mlp_settings import MLPReadoutSettings
 from kalmanssl.decoding._neighbor_readout import NeighborReadout, NeighborReadoutSettings
 from kalmanssl.decoding._predictive import Predictive
 from kalmanssl.utils.validation import check_condition

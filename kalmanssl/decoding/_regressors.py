@@ -8,7 +8,8 @@ from kalmanssl.decoding._circular import Periods
 from kalmanssl.decoding._classifier_readout import ClassifierReadout
 from kalmanssl.decoding._ensemble_readout import EnsembleReadout, EnsembleReadoutSettings, network_settings
 from kalmanssl.decoding._linear_readout import LinearReadout, LinearReadoutSettings
-from kalmanssl.decoding._mlp_readout import MLPReadout, MLPReadoutSettings
+from kalmanssl.decoding._mlp_readout import MLPReadout
+from kalmanssl.decoding._mlp_settings import MLPReadoutSettings
 from kalmanssl.decoding._readout import Readout
 from kalmanssl.decoding._sklearn_readout import SklearnReadout, SklearnReadoutSettings
 from kalmanssl.errors import InputError
