@@ -271,21 +271,32 @@ class RegionCalibration:
 
 
 def _fit_noise(errors: Sequence[HeldOutErrors], longest: float, settings: CalibrationSettings) -> tuple[float, float]:
-    """Return the floor and rate of the added noise that minimize the mean CRPS, by a grid search in two stages."""
+    """Return the floor and rate of the added noise that minimize the mean CRPS, by a grid search in stages.
+
+    Noise must improve the CRPS over none, and noise that grows with the lag over constant noise.
+    """
     few = [fold.thin(max(1, settings.max_bins // len(errors))) for fold in errors]
 
     def score(floor: float, rate: float) -> np.ndarray:
         return _crps_by_block(few, floor, rate)
 
     scale = float(np.median(np.concatenate([_interquartile_range(fold.predictive) for fold in few]))) / 1.35
-    coarse = [(scale * base, scale * rise / longest) for rise in settings.noise_grid for base in settings.noise_grid]
-    floor, rate = _best(coarse, score, settings.min_standard_errors)
-    fine = [(floor * base, rate * rise) for rise in settings.refinement_grid for base in settings.refinement_grid]
-    return _best([(floor, rate), *fine], score, 0.0)
+
+    def lowest(rises: Sequence[float], refined_rises: Sequence[float]) -> tuple[float, float]:
+        coarse = [(scale * base, scale * rise / longest) for rise in rises for base in settings.noise_grid]
+        floor, rate = _best(coarse, score)
+        fine = [(floor * base, rate * rise) for rise in refined_rises for base in settings.refinement_grid]
+        return _best([(floor, rate), *fine], score)
+
+    constant = _best([(0.0, 0.0), lowest((0.0,), (1.0,))], score, settings.min_standard_errors)
+    growing = lowest(settings.noise_grid, settings.refinement_grid)
+    return _best([constant, growing], score, settings.min_standard_errors)
 
 
 def _best(
-    candidates: Sequence[tuple[float, float]], score: Callable[[float, float], np.ndarray], min_standard_errors: float
+    candidates: Sequence[tuple[float, float]],
+    score: Callable[[float, float], np.ndarray],
+    min_standard_errors: float = 0.0,
 ) -> tuple[float, float]:
     """Return the candidate with the lowest score, or the first if none is better by some standard errors."""
     scores = [score(*candidate) for candidate in candidates]

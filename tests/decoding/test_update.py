@@ -5,12 +5,12 @@ import pytest
 from scipy.signal import lfilter
 from sklearn.exceptions import NotFittedError
 
-from kalmanssl.decoding import MLPReadoutSettings, PositionDecoder, score_decoding
+from kalmanssl.decoding import EnsembleReadoutSettings, MLPReadoutSettings, PositionDecoder, score_decoding
 from kalmanssl.errors import InputError
 
 BIN = 0.025
 FIT, STREAM = 4000, 24_000
-QUICK = MLPReadoutSettings(n_steps=120)
+QUICK = EnsembleReadoutSettings(MLPReadoutSettings(n_steps=120))
 SLOW = 0.99  # correlation of the behavior of neighboring bins
 
 
@@ -91,7 +91,7 @@ def test_intervals_stay_nested_and_the_point_estimate_does_not_change():
     np.testing.assert_array_equal(decoded.mean, mean)
 
 
-@pytest.mark.parametrize(("dims", "settings"), [(2, {}), (1, {"regressor": "mlp", "readout_settings": QUICK})])
+@pytest.mark.parametrize(("dims", "settings"), [(2, {}), (1, {"regressor": "ensemble", "readout_settings": QUICK})])
 def test_one_bin_at_a_time_gives_the_same_result_as_all_at_once(dims, settings):
     latents, behavior, time = recording(np.random.default_rng(3), 1150, 2.0, dims, 1000)
     latents[1040] = np.nan
