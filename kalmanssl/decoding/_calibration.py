@@ -10,7 +10,7 @@ Chernozhukov, Wüthrich & Zhu 2021, PNAS 118:e2107794118, "distributional confor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ class CalibrationSettings:
         Fraction of the bins that the first fold is fitted on, inside (0, 1).
     noise_grid : tuple of float
         Candidates for the standard deviation of the added noise, at lag 0 and at the longest lag, in units of the
-        typical standard deviation of the predictions.
+        typical standard deviation of the predictions or of their errors, whichever is larger.
     refinement_grid : tuple of float
         Factors by which both are varied around the best candidates.
     min_standard_errors : float
@@ -271,37 +271,49 @@ class RegionCalibration:
 
 
 def _fit_noise(errors: Sequence[HeldOutErrors], longest: float, settings: CalibrationSettings) -> tuple[float, float]:
-    """Return the floor and rate of the added noise that minimize the mean CRPS, by a grid search in stages.
+    """Return the floor and rate of the added noise that minimize the mean CRPS, by a grid search in two stages.
 
-    Noise must improve the CRPS over none, and noise that grows with the lag over constant noise.
+    Noise that grows with the lag must improve on the best constant noise, in every fold, and constant noise on none.
+    Otherwise errors of a single event late in a fold would widen the intervals at all later times.
     """
     few = [fold.thin(max(1, settings.max_bins // len(errors))) for fold in errors]
+    scale = max(_typical_sd(few), _typical_error(few))
 
-    def score(floor: float, rate: float) -> np.ndarray:
-        return _crps_by_block(few, floor, rate)
-
-    scale = float(np.median(np.concatenate([_interquartile_range(fold.predictive) for fold in few]))) / 1.35
-
-    def lowest(rises: Sequence[float], refined_rises: Sequence[float]) -> tuple[float, float]:
+    def lowest(rises: Sequence[float], refined_rises: Sequence[float]) -> tuple[tuple[float, float], np.ndarray]:
         coarse = [(scale * base, scale * rise / longest) for rise in rises for base in settings.noise_grid]
-        floor, rate = _best(coarse, score)
+        (floor, rate), _ = _lowest(coarse, few)
         fine = [(floor * base, rate * rise) for rise in refined_rises for base in settings.refinement_grid]
-        return _best([(floor, rate), *fine], score)
+        return _lowest([(floor, rate), *fine], few)
 
-    constant = _best([(0.0, 0.0), lowest((0.0,), (1.0,))], score, settings.min_standard_errors)
-    growing = lowest(settings.noise_grid, settings.refinement_grid)
-    return _best([constant, growing], score, settings.min_standard_errors)
+    constant, of_constant = lowest((0.0,), (1.0,))
+    growing, of_growing = lowest(settings.noise_grid, settings.refinement_grid)
+    improves_all = bool((of_growing.sum(axis=1) < of_constant.sum(axis=1)).all())
+    if improves_all and is_lower(of_growing.sum(axis=0), of_constant.sum(axis=0), settings.min_standard_errors):
+        return growing
+    without = _crps_by_block(few, 0.0, 0.0).sum(axis=0)
+    return constant if is_lower(of_constant.sum(axis=0), without, settings.min_standard_errors) else (0.0, 0.0)
 
 
-def _best(
-    candidates: Sequence[tuple[float, float]],
-    score: Callable[[float, float], np.ndarray],
-    min_standard_errors: float = 0.0,
-) -> tuple[float, float]:
-    """Return the candidate with the lowest score, or the first if none is better by some standard errors."""
-    scores = [score(*candidate) for candidate in candidates]
+def _typical_sd(errors: Sequence[HeldOutErrors]) -> float:
+    """Return the median standard deviation of the predictions, from their interquartile ranges."""
+    return float(np.median(np.concatenate([_interquartile_range(fold.predictive) for fold in errors]))) / 1.35
+
+
+def _typical_error(errors: Sequence[HeldOutErrors]) -> float:
+    """Return a robust standard deviation of the errors of the medians of the predictions."""
+    parts = [
+        wrap(fold.truth - fold.predictive.quantiles(np.array([0.5]))[:, 0], fold.predictive.period) for fold in errors
+    ]
+    return 1.4826 * float(np.median(np.abs(np.concatenate(parts))))
+
+
+def _lowest(
+    candidates: Sequence[tuple[float, float]], errors: Sequence[HeldOutErrors]
+) -> tuple[tuple[float, float], np.ndarray]:
+    """Return the floor and rate with the lowest CRPS, and its parts (folds, blocks)."""
+    scores = [_crps_by_block(errors, *candidate) for candidate in candidates]
     best = int(np.argmin([float(values.sum()) for values in scores]))
-    return candidates[best if is_lower(scores[best], scores[0], min_standard_errors) else 0]
+    return candidates[best], scores[best]
 
 
 def _with_noise(fold: HeldOutErrors, floor: float, rate: float) -> Predictive:
@@ -310,13 +322,13 @@ def _with_noise(fold: HeldOutErrors, floor: float, rate: float) -> Predictive:
 
 
 def _crps_by_block(errors: Sequence[HeldOutErrors], floor: float, rate: float) -> np.ndarray:
-    """Return what each block of time contributes to the total CRPS of all folds, with added noise, (blocks,)."""
-    total = np.zeros(1 + max(int(fold.block.max()) for fold in errors))
-    for fold in errors:
+    """Return the total CRPS in each fold and block of time with added noise, (folds, blocks)."""
+    total = np.zeros((len(errors), 1 + max(int(fold.block.max()) for fold in errors)))
+    for row, fold in zip(total, errors, strict=True):
         quantiles = _with_noise(fold, floor, rate).quantiles(_CRPS_LEVELS)
         middle = quantiles[:, len(_CRPS_LEVELS) // 2]
         truth = middle + wrap(fold.truth - middle, fold.predictive.period)
-        total += np.bincount(fold.block, quantile_crps(quantiles, _CRPS_LEVELS, truth), minlength=len(total))
+        row += np.bincount(fold.block, quantile_crps(quantiles, _CRPS_LEVELS, truth), minlength=len(row))
     return total
 
 
