@@ -59,7 +59,7 @@ class CalibrationSettings:
     first_fold_fraction: float = 0.4
     noise_grid: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
     refinement_grid: tuple[float, ...] = (0.7, 0.85, 1.0, 1.2, 1.4)
-    min_standard_errors: float = 0.5
+    min_standard_errors: float = 1.0
     max_bins: int = 4000
     min_blocks_per_map: int = 8
 
