@@ -51,7 +51,7 @@ def test_transitions_sum_to_one_and_leave_the_occupancy_unchanged(grid, n_states
     assert with_drift.sum() == (3 if n_states == 3 else 0)
     assert np.abs(change[~with_drift]).max(initial=0) < 1e-9
     total_variation = np.abs(change[with_drift]).sum(axis=(1, 2)) / 2
-    assert total_variation.max(initial=0) < 0.1  # a drift carries mass to an end: see the docstring of the module
+    assert total_variation.max(initial=0) < 0.2  # a drift carries mass to an end: see the docstring of the module
     np.testing.assert_allclose(transition_matrix(transition).sum(axis=1), 1.0)
     assert transition.prior.sum() == pytest.approx(1)
 

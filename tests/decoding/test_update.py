@@ -154,7 +154,7 @@ def test_angles_are_scored_around_the_circle():
     noise = np.where(np.arange(8000) < 3000, 0.2, 0.5)[:, None] * rng.normal(size=(8000, 2))
     latents = np.stack([np.cos(angle), np.sin(angle)], axis=1) + noise
     behavior, time = angle % (2 * np.pi), BIN * np.arange(8000)
-    decoder = PositionDecoder(period=2 * np.pi, readout_settings=QUICK, random_state=0)
+    decoder = PositionDecoder(regressor="mlp", period=2 * np.pi, readout_settings=QUICK.networks, random_state=0)
     decoder.fit(latents[:3000], behavior[:3000], time=time[:3000])
     later = slice(3000, None)
     before = score_decoding(decoder.predict(latents[later], time[later]), behavior[later])["coverage"]["80"]
