@@ -15,7 +15,7 @@ from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS, interleaved_activi
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
 from kalmanssl.networks import NoiseHead, ResidualEncoder, check_encoder, make_noise
 from kalmanssl.training import deinterleave
-from kalmanssl.utils.validation import check_choice, check_integer
+from kalmanssl.utils.validation import check_integer, unknown_name_error
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
@@ -52,7 +52,8 @@ def build_model(estimator: KalmanSSL) -> SequenceModel:
             "errors": {"latent_dim": latent_dim},
         }
         name = getattr(estimator, parameter)
-        check_choice(parameter, name, tuple(settings))
+        if not isinstance(name, str) or name not in settings:
+            raise unknown_name_error(parameter, name, settings)
         with torch.random.fork_rng(devices=[]):  # the rest of the model is the same with every noise
             return make_noise(name, dim=dim, **settings[name])
 

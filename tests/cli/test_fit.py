@@ -177,7 +177,7 @@ def test_resume_without_an_interrupted_fit_is_an_error(recording, tmp_path):
         (("--latent-dim", "9", "--state-dim", "2"), "--state-dim must be at least"),
         (("--noise", "pink"), "pink"),
         (("--level", "2"), "--level must be between 0 and 1"),
-        (("--decoder", "magic"), "--decoder must be one of mlp, linear; got 'magic'"),
+        (("--decoder", "magic"), "--decoder must be one of ensemble, mlp, linear; got 'magic'"),
         (("--period", "-1"), "--period must be positive"),
         (("--until", "3600.5"), "window"),
     ],

@@ -69,7 +69,7 @@ def test_byol_and_simsiam_are_stop_gradients_of_directions(name):
 
 
 def test_doctest_of_the_recipes():
-    assert doctest.testmod(recipes) == (0, 2)
+    assert doctest.testmod(recipes) == (0, 4)
 
 
 def test_byol_and_simsiam_have_the_published_sizes():
