@@ -123,8 +123,11 @@ def test_an_interrupted_fit_is_resumed_in_either_stage(recording, varying, stage
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"noise": "variance-network"}, "noise must be one of constant, activity, input, state, errors"),
-        ({"process_noise": "inputs"}, "process_noise must be one of constant, activity"),
+        (
+            {"noise": "variance-network"},
+            "there is no noise .variance-network.: use one of .constant., .activity., .input., .state., .errors.",
+        ),
+        ({"process_noise": "inputs"}, "there is no process_noise .inputs.: did you mean .input."),
         ({"noise": "activity", "noise_epochs": -1}, "noise_epochs must be a whole number, at least 0; got -1"),
     ],
 )
