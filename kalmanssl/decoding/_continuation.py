@@ -9,14 +9,9 @@ from typing import Self
 
 import numpy as np
 
-from kalmanssl.decoding._selection import MovementPrior
-from kalmanssl.decoding._state_space import forward
-from kalmanssl.utils.segments import segment_starts
-
-__all__ = ["Continuation", "filtered_mass", "with_earlier"]
+__all__ = ["Continuation", "with_earlier"]
 
 _TIME_CONSTANTS = 40  # after which an exponential average has forgotten the start, to double precision
-_ROWS = 20_000  # bins that are handled at a time, so that memory does not grow with the recording
 
 
 @dataclass(frozen=True)
@@ -57,44 +52,6 @@ class Continuation:
             last = np.concatenate([before.mean, last])
         kept = math.ceil(_TIME_CONSTANTS * context_bins)
         return cls(float(time[-1]), last[len(last) - min(kept, len(last)) :].copy(), beliefs)
-
-
-def filtered_mass(
-    movement: MovementPrior | None,
-    mass: np.ndarray,
-    segment: np.ndarray,
-    missing: np.ndarray,
-    belief: np.ndarray | None,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the filtered posterior over the grid (time, *shape), and the belief of the last bin.
-
-    Parameters
-    ----------
-    movement : MovementPrior or None
-        Without a movement prior every bin is decoded by itself.
-    mass : (time, *shape)
-        Distributions of a readout.
-    segment : (time,) int
-        Number of the contiguous segment of each bin.
-    missing : (time,) bool
-        Bins without latents.
-    belief : (states, rows, columns) or None
-        Filtered distribution of the bin before the first one; None if that one begins a segment.
-    """
-    if movement is None:
-        return mass, None
-    start = segment_starts(segment)
-    start[0] = belief is None
-    transition = movement.transition()
-    result = np.empty(mass.shape, dtype=np.float32)
-    for first in range(0, len(mass), _ROWS):
-        rows = slice(first, first + _ROWS)
-        likelihood = movement.likelihood(mass[rows])
-        likelihood[missing[rows]] = 1.0
-        filtered = forward(likelihood, start[rows], transition, belief)
-        belief = filtered[-1].astype(float)
-        result[rows] = filtered.sum(axis=1).reshape(result[rows].shape)
-    return result, belief
 
 
 def with_earlier(

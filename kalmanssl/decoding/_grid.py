@@ -138,10 +138,15 @@ class Grid:
     def histogram(self, behavior: np.ndarray, weight: np.ndarray, smoothing: float) -> np.ndarray:
         """Return the weighted histogram of a behavior (time, dims), smoothed by `smoothing` cells; its sum is one."""
         counts = np.bincount(self.cell(behavior), weights=weight, minlength=self.size).reshape(self.shape)
+        counts = self.smooth(counts[None], smoothing)[0]
+        return counts / counts.sum()
+
+    def smooth(self, mass: np.ndarray, smoothing: float) -> np.ndarray:
+        """Smooth mass (time, *shape) with a Gaussian of `smoothing` cells, across the ends of circles."""
         for number, axis in enumerate(self.axes):
             mode = "nearest" if axis.period is None else "wrap"
-            counts = gaussian_filter1d(counts, smoothing, axis=number, mode=mode)
-        return counts / counts.sum()
+            mass = gaussian_filter1d(mass, smoothing, axis=1 + number, mode=mode)
+        return mass
 
     def shift(self, mass: np.ndarray, by: np.ndarray) -> np.ndarray:
         """Shift the distribution (time, *shape) of each bin by `by` (time, dims), in the unit of the behavior.

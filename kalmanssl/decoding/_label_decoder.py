@@ -12,13 +12,13 @@ from kalmanssl.data import Covariances
 from kalmanssl.decoding._calibration import RegionCalibration
 from kalmanssl.decoding._classifier_readout import ClassifierReadout
 from kalmanssl.decoding._context import with_context
-from kalmanssl.decoding._continuation import Continuation, filtered_mass, with_earlier
+from kalmanssl.decoding._continuation import Continuation, with_earlier
 from kalmanssl.decoding._folds import Fold, Samples
 from kalmanssl.decoding._grid import Axis, Grid
 from kalmanssl.decoding._label_chain import LabelChain, LabelStatistics, choose_chain
 from kalmanssl.decoding._mlp_readout import MLPReadout
 from kalmanssl.decoding._posterior import likelier_mass
-from kalmanssl.decoding._selection import HeldOutMass, MovementSettings, posterior_mass
+from kalmanssl.decoding._selection import HeldOutMass, MovementSettings, filtered_mass, posterior_mass
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import segment_starts
 
@@ -107,7 +107,7 @@ class LabelDecoder:
             return self.predict(mean, cov, segment), None
         earlier, belief = (None, None) if before is None else (before.mean, before.beliefs[0])
         mass, missing = self._readout_mass(self.readout, mean, cov, segment, earlier)
-        posterior, belief = filtered_mass(self.chain, mass, segment, missing, belief)
+        posterior, belief = filtered_mass(self.chain, mass, segment_starts(segment), missing, belief)
         context_bins = max(self.context) / self.bin_size if self.context else 0.0
         return posterior, Continuation.after(before, mean, segment, time, [belief], context_bins)
 

@@ -13,7 +13,7 @@ from kalmanssl.data import Covariances
 from kalmanssl.decoding._calibration import Calibration, CalibrationSettings, HeldOutErrors, RegionCalibration
 from kalmanssl.decoding._circular import Periods, difference, wrap_to_period
 from kalmanssl.decoding._context import with_context
-from kalmanssl.decoding._continuation import Continuation, filtered_mass, with_earlier
+from kalmanssl.decoding._continuation import Continuation, with_earlier
 from kalmanssl.decoding._drift import Drift, DriftSettings, TrainTestBlock, improves_held_out
 from kalmanssl.decoding._ensemble_readout import EnsembleReadout, network_settings
 from kalmanssl.decoding._folds import Fold, Samples
@@ -26,6 +26,7 @@ from kalmanssl.decoding._selection import (
     HeldOutMass,
     MovementSettings,
     choose_movement,
+    filtered_mass,
     posterior_mass,
 )
 from kalmanssl.utils.segments import segment_starts
@@ -162,7 +163,7 @@ class LatentDecoder:
         )
         beliefs = [None] * len(masses) if before is None else before.beliefs
         parts = [
-            filtered_mass(movement, mass, segment, missing, belief)
+            filtered_mass(movement, mass, segment_starts(segment), missing, belief)
             for movement, mass, belief in zip(self.movements, masses, beliefs, strict=True)
         ]
         posteriors, beliefs = [part[0] for part in parts], [part[1] for part in parts]

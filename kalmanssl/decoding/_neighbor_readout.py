@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 from sklearn.neighbors import NearestNeighbors
 
 from kalmanssl.decoding._circular import Periods
@@ -104,9 +103,7 @@ class NeighborReadout:
         """Smooth and normalize histograms (time, *shape), and distribute a part over all cells."""
         s = self.settings
         smoothing = s.smoothing if len(grid.axes) == 1 else s.smoothing_joint
-        for number, axis in enumerate(grid.axes):
-            mode = "nearest" if axis.period is None else "wrap"
-            mass = gaussian_filter1d(mass, smoothing, axis=1 + number, mode=mode)
+        mass = grid.smooth(mass, smoothing)
         mass /= mass.reshape(len(mass), grid.size).sum(axis=1).reshape(-1, *[1] * len(grid.axes))
         return (1 - s.uniform_fraction) * mass + s.uniform_fraction / grid.size
 

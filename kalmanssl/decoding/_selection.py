@@ -19,6 +19,7 @@ __all__ = [
     "HeldOutMass",
     "MovementSettings",
     "choose_movement",
+    "filtered_mass",
     "grid_crps",
     "lowest_kind",
     "mean_by_block",
@@ -26,6 +27,7 @@ __all__ = [
     "vary_one_at_a_time",
 ]
 
+_ROWS = 20_000  # bins that are handled at a time, so that memory does not grow with the recording
 _CONTINUOUS = ("none", "walk", "states")
 # Settings that are good for most recordings, by whether latents are smoothed: the search begins there.
 _TYPICAL = {
@@ -143,8 +145,8 @@ def posterior_mass(
     smooth : bool
         Whether to use later bins, too.
     """
-    if movement is None:
-        return mass
+    if movement is None or not smooth:
+        return filtered_mass(movement, mass, start, missing, None)[0]
     likelihood = movement.likelihood(mass)
     likelihood[missing] = 1.0
     transition = movement.transition()
@@ -152,15 +154,46 @@ def posterior_mass(
     borders = [*np.flatnonzero(start).tolist(), len(mass)]
     first = 0
     for stop in borders[1:]:
-        if stop - first < 20_000 and stop != len(mass):
+        if stop - first < _ROWS and stop != len(mass):
             continue  # several short segments at a time
         rows = slice(first, stop)
         filtered = forward(likelihood[rows], start[rows], transition)
-        if smooth:
-            filtered = backward(filtered, likelihood[rows], start[rows], transition)
-        result[rows] = filtered.sum(axis=1).reshape(result[rows].shape)
+        smoothed = backward(filtered, likelihood[rows], start[rows], transition)
+        result[rows] = smoothed.sum(axis=1).reshape(result[rows].shape)
         first = stop
     return result
+
+
+def filtered_mass(
+    movement: MovementPrior | None,
+    mass: np.ndarray,
+    start: np.ndarray,
+    missing: np.ndarray,
+    belief: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the filtered posterior over the grid (time, *shape), and the belief of the last bin.
+
+    Parameters
+    ----------
+    movement, mass, start, missing
+        As for `posterior_mass`.
+    belief : (states, rows, columns) or None
+        Filtered distribution of the bin before the first one, which then continues its segment.
+    """
+    if movement is None:
+        return mass, None
+    start = start.copy()
+    start[:1] = belief is None
+    transition = movement.transition()
+    result = np.empty(mass.shape, dtype=np.float32)
+    for first in range(0, len(mass), _ROWS):
+        rows = slice(first, first + _ROWS)
+        likelihood = movement.likelihood(mass[rows])
+        likelihood[missing[rows]] = 1.0
+        filtered = forward(likelihood, start[rows], transition, belief)
+        belief = filtered[-1].astype(float)
+        result[rows] = filtered.sum(axis=1).reshape(result[rows].shape)
+    return result, belief
 
 
 def grid_crps(mass: np.ndarray, axis: Axis, truth: np.ndarray) -> np.ndarray:
