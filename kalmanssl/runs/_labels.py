@@ -65,9 +65,10 @@ def keep_known_labels(behavior: np.ndarray, labels: np.ndarray) -> tuple[np.ndar
     These labels become None.
     """
     kept = np.array(behavior, dtype=object)
-    other = np.isnan(label_numbers(behavior, labels)) & np.array([not _is_unknown(label) for label in behavior])
-    kept[np.isnan(label_numbers(behavior, labels))] = None
-    return kept, int(other.sum())
+    dropped = np.isnan(label_numbers(behavior, labels))
+    n_other = sum(not _is_unknown(label) for label in kept[dropped])
+    kept[dropped] = None
+    return kept, n_other
 
 
 def label_arrays(decoded: DecodedCategory, excerpt: np.ndarray) -> dict[str, np.ndarray]:
