@@ -279,7 +279,7 @@ def test_the_score_times_the_bins_is_the_objective_of_one_interleaved_sequence(
 
 
 def test_bins_before_the_first_complete_step_count_once(recording, fitted):
-    """A segment that is no multiple of a step is padded at its start; the padding does not count."""
+    """A segment that is no multiple of a step is padded with zeros; the padding does not count."""
     segment = segment_of(recording, 0, 399)
     latents = fitted.transform(segment)
     entropy = float(make_entropy("logdet")(torch.from_numpy(latents.latent)))

@@ -108,10 +108,11 @@ def step_activity(segment: np.ndarray, bins_per_step: int, normalization: str, c
 
 
 def interleaved_activity(
-    segment: np.ndarray, bins_per_step: int, normalization: str, centered: bool = False
+    segment: np.ndarray, bins_per_step: int, normalization: str, centered: bool = False, pad_end: bool = False
 ) -> torch.Tensor:
     """Return the interleaved sequences of a segment (time, features), (bins_per_step, steps, features) float64."""
-    return torch.from_numpy(interleave(step_activity(segment, bins_per_step, normalization, centered), bins_per_step))
+    activity = step_activity(segment, bins_per_step, normalization, centered)
+    return torch.from_numpy(interleave(activity, bins_per_step, pad_end))
 
 
 def _first_few(names: Sequence[str], most: int = 5) -> str:

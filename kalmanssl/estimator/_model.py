@@ -68,7 +68,9 @@ def infer(
     model: SequenceModel, segment: np.ndarray, bins_per_step: int, normalization: str, smooth: bool
 ) -> dict[str, Any]:
     """Return the arrays of `Latents` for one segment (time, features), from a model in float64."""
-    features = interleaved_activity(segment, bins_per_step, normalization, centered=smooth)
+    # Zeros after the end do not change filtered latents, so that these do not depend on the length of the segment.
+    pad_end = not smooth
+    features = interleaved_activity(segment, bins_per_step, normalization, centered=smooth, pad_end=pad_end)
     latent = model.encoder(features)
     posterior = model.predictor.posterior(latent, features, smooth)
     per_bin = {
@@ -78,7 +80,7 @@ def infer(
         "log_likelihood": posterior.log_likelihood / bins_per_step,
         "index": posterior.cov_index,
     }
-    arrays = {name: deinterleave(value.numpy(), len(segment)) for name, value in per_bin.items()}
+    arrays = {name: deinterleave(value.numpy(), len(segment), pad_end) for name, value in per_bin.items()}
     return arrays | {"covariances": Covariances(posterior.covs.float().numpy(), arrays.pop("index"))}
 
 

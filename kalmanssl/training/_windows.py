@@ -165,22 +165,29 @@ def sum_bins(values: np.ndarray, n: int, ahead: int = 0) -> np.ndarray:
 
     Bins before the start and after the end count as zeros.
     """
-    before, after = np.zeros((n - ahead, values.shape[1])), np.zeros((ahead, values.shape[1]))
-    padded = np.cumsum(np.concatenate([before, values, after]), axis=0, dtype=np.float64)
-    return padded[n:] - padded[:-n]
+    before, after = np.zeros((n - ahead - 1, values.shape[1])), np.zeros((ahead, values.shape[1]))
+    padded = np.concatenate([before, values, after])
+    total = padded[: len(values)].copy()
+    for first in range(1, n):  # a difference of cumulative sums would leave rounding errors where all bins are zero
+        total += padded[first : first + len(values)]
+    return total
 
 
-def interleave(values: np.ndarray, n: int) -> np.ndarray:
-    """Cut (time, features) into n sequences of every n-th bin, (n, steps, features), with zeros before the start."""
-    missing = -len(values) % n
-    padded = np.concatenate([np.zeros((missing, values.shape[1]), values.dtype), values])
+def interleave(values: np.ndarray, n: int, pad_end: bool = False) -> np.ndarray:
+    """Cut (time, features) into n sequences of every n-th bin, (n, steps, features).
+
+    If `time` is not a multiple of n, there are zeros before the start, or with `pad_end` after the end. With the latter
+    the sequences up to a bin do not depend on how many bins follow it.
+    """
+    zeros = np.zeros((-len(values) % n, values.shape[1]), values.dtype)
+    padded = np.concatenate([values, zeros] if pad_end else [zeros, values])
     return padded.reshape(-1, n, values.shape[1]).swapaxes(0, 1)
 
 
-def deinterleave(sequences: np.ndarray, time: int) -> np.ndarray:
+def deinterleave(sequences: np.ndarray, time: int, pad_end: bool = False) -> np.ndarray:
     """Join sequences (n, steps, ...) to (time, ...), the inverse of `interleave`."""
     joined = sequences.swapaxes(0, 1).reshape(-1, *sequences.shape[2:])
-    return joined[len(joined) - time :]
+    return joined[:time] if pad_end else joined[len(joined) - time :]
 
 
 class RandomWindows:

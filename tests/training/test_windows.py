@@ -229,6 +229,16 @@ def test_deinterleave_is_the_inverse_of_interleave(n, time):
     np.testing.assert_array_equal(deinterleave(sequences, time), values)
 
 
+@pytest.mark.parametrize("n", [1, 3, 4])
+@pytest.mark.parametrize("time", [4, 11, 12])
+def test_sequences_padded_at_the_end_start_with_the_first_bins(n, time):
+    values = np.arange(1.0, time + 1)[:, None]
+    sequences = interleave(values, n, pad_end=True)
+    assert sequences.shape == (n, -(-time // n), 1)
+    np.testing.assert_array_equal(sequences[:, 0, 0], values[:n, 0])
+    np.testing.assert_array_equal(deinterleave(sequences, time, pad_end=True), values)
+
+
 @pytest.mark.parametrize(("n", "ahead"), [(1, 0), (2, 0), (5, 0), (5, 2), (4, 1)])
 def test_sum_of_bins(n, ahead):
     values = np.random.default_rng(0).poisson(1.0, (20, 3)).astype(np.float32)
