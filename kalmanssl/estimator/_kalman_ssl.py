@@ -23,6 +23,7 @@ from kalmanssl.estimator._inputs import (
     interleaved_activity,
 )
 from kalmanssl.estimator._model import infer, objective_per_bin
+from kalmanssl.estimator._online import OnlineFilter
 from kalmanssl.estimator._saving import load_model, save_model
 
 __all__ = ["KalmanSSL"]
@@ -262,6 +263,23 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
             segment=np.repeat(np.arange(len(segments)), [len(s) for s in segments]),
             smoothed=smooth,
         )
+
+    def online(self, encoder_memory: int | None = None) -> OnlineFilter:
+        """Return a filter that takes one bin after another, with the same results as `transform`.
+
+        Parameters
+        ----------
+        encoder_memory : int, optional
+            Filter steps that a custom encoder receives at once, the present one included. By default it is found by
+            trials. The built-in encoder receives `encoder_window` steps.
+
+        Raises
+        ------
+        InputError
+            If a custom encoder uses later steps, or more than 64 earlier ones without a given `encoder_memory`.
+        """
+        check_is_fitted(self, "model_")
+        return OnlineFilter(self, encoder_memory)
 
     def score(self, X: Recording | np.ndarray, y: Any = None) -> float:
         """Compute the objective on all segments of `X`, in nats per bin; larger is better.

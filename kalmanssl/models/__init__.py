@@ -7,6 +7,7 @@ from kalmanssl.models._kalman_predictor import Prediction as Prediction
 from kalmanssl.models._kalman_predictor import Predictor as Predictor
 from kalmanssl.models._objective import LDM as LDM
 from kalmanssl.models._objective import Terms as Terms
+from kalmanssl.models._online_filter import OnlineKalmanFilter as OnlineKalmanFilter
 from kalmanssl.models._pair import PairModel as PairModel
 from kalmanssl.models._pair_checks import PriorKind as PriorKind
 from kalmanssl.models._pair_spaces import Categories as Categories

@@ -17,4 +17,5 @@ from kalmanssl.networks._noise_models import InputNoise as InputNoise
 from kalmanssl.networks._noise_models import StateNoise as StateNoise
 from kalmanssl.networks._noise_models import VarianceNetwork as VarianceNetwork
 from kalmanssl.networks._noise_models import make_noise as make_noise
+from kalmanssl.networks._online_encoder import OnlineEncoder as OnlineEncoder
 from kalmanssl.networks._residual_encoder import ResidualEncoder as ResidualEncoder

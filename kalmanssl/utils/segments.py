@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-__all__ = ["gap_starts", "segment_index", "segment_slices", "segment_starts"]
+__all__ = ["gap_starts", "is_gap", "segment_index", "segment_slices", "segment_starts"]
 
 _MAX_STEP = 1.5  # steps longer than this many times the expected step are gaps
 
@@ -31,6 +31,11 @@ def gap_starts(time: np.ndarray, step: float | None = None) -> np.ndarray:
         return np.zeros(0, dtype=int)
     expected = np.median(steps) if step is None else step
     return np.flatnonzero(steps > _MAX_STEP * expected) + 1
+
+
+def is_gap(elapsed: float, step: float) -> bool:
+    """Return whether there is a gap between two bins that are `elapsed` seconds apart, as in `gap_starts`."""
+    return elapsed > _MAX_STEP * step
 
 
 def segment_slices(time: np.ndarray, step: float | None = None) -> list[slice]:

@@ -1,0 +1,256 @@
+"""Filtered latents of a recording whose bins arrive one at a time."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from kalmanssl.errors import InputError
+from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS
+from kalmanssl.models import OnlineKalmanFilter
+from kalmanssl.networks import OnlineEncoder
+from kalmanssl.utils.online_state import check_state, fingerprint
+from kalmanssl.utils.segments import is_gap
+from kalmanssl.utils.validation import check_condition, check_integer, check_number
+
+if TYPE_CHECKING:
+    from kalmanssl.estimator._kalman_ssl import KalmanSSL
+
+__all__ = ["OnlineFilter", "OnlineLatent"]
+
+
+class OnlineLatent(NamedTuple):
+    """Posterior of the latent state at one bin, given this bin and those before it.
+
+    Attributes
+    ----------
+    time : float
+        Center of the bin, seconds.
+    mean : (state,)
+    cov : (state, state) float32
+        Do not change it in place: bins with the same covariance share the array.
+    is_missing : bool
+        True if the posterior is a prediction from earlier bins, because this bin is missing or one of those that are
+        summed in the filter step at this bin.
+    is_start : bool
+        Whether the bin is the first of a segment, at the start or after a gap in time.
+    """
+
+    time: float
+    mean: np.ndarray
+    cov: np.ndarray
+    is_missing: bool
+    is_start: bool
+
+
+class OnlineFilter:
+    """Filtered latents of a fitted `KalmanSSL`, one bin after another; see `KalmanSSL.online`.
+
+    The memory does not grow with the number of bins.
+
+    Parameters
+    ----------
+    model : KalmanSSL
+        A fitted model; later changes of it have no effect.
+    encoder_memory : int, optional
+        Filter steps that a custom encoder receives at once, the present one included.
+
+    Attributes
+    ----------
+    bin_size : float
+        Seconds; 1 if the model was fitted on an array.
+    """
+
+    def __init__(self, model: KalmanSSL, encoder_memory: int | None = None) -> None:
+        if encoder_memory is not None:
+            check_integer("encoder_memory", encoder_memory, 1)
+        sequence_model = copy.deepcopy(model.model_).cpu().double().eval()
+        n, n_features = model.bins_per_step_, model.n_features_in_
+        self.bin_size = 1.0 if math.isnan(model.bin_size_) else float(model.bin_size_)
+        self._is_counts = model.normalize_ in COUNT_NORMALIZATIONS
+        self._moments = (model.feature_mean_, model.feature_scale_) if model.normalize_ == "standardize" else None
+        # Recordings are stored in single precision.
+        self._dtype = np.float64 if math.isnan(model.bin_size_) else np.float32
+        self._encoder = OnlineEncoder(sequence_model.encoder, n, n_features, encoder_memory)
+        self._filter = OnlineKalmanFilter(sequence_model.predictor, n, n_features)
+        self._fingerprint = fingerprint(value.numpy() for value in sequence_model.state_dict().values())
+        self._bins = np.zeros((n, n_features))  # the last ones of the segment
+        self._n_bins = 0  # of the segment
+        self._n_complete = n  # bins after the last missing one of the segment, at most n
+        self._origin, self._n_since = math.nan, 0  # time of the last bin whose time was given, and bins after it
+        self._steady_cov: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def time(self) -> float:
+        """Time of the last bin, seconds; NaN before the first one."""
+        return self._origin + self._n_since * self.bin_size
+
+    def step(self, activity: Any, time: float | None = None) -> OnlineLatent:
+        """Take one bin.
+
+        Parameters
+        ----------
+        activity : (units,) or None
+            Activity of the units in the order of the fit. None, or NaN in any unit, if the bin is missing; the latents
+            are then predicted, also at the later bins whose filter step contains this bin.
+        time : float, optional
+            Center of the bin, seconds. By default it is one bin after the last one; the first bin is at zero. After a
+            gap of more than 1.5 bins a new segment begins, and the filter starts anew.
+
+        Returns
+        -------
+        OnlineLatent
+
+        Raises
+        ------
+        InputError
+            If the bin cannot be used or the time does not increase. The state is then unchanged.
+        """
+        values = self._check_activity(activity)
+        origin, n_since = self._check_time(time)
+        now = origin + n_since * self.bin_size
+        is_start = math.isnan(self._origin) or is_gap(now - self.time, self.bin_size)
+        if is_start:
+            before = self.state_dict()
+            self._reset()
+            try:
+                mean, cov, is_missing = self._advance(values)
+            except Exception:
+                self.load_state_dict(before)
+                raise
+        else:
+            mean, cov, is_missing = self._advance(values)
+        self._origin, self._n_since = origin, n_since
+        return OnlineLatent(now, mean, cov, is_missing, is_start)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return the state as numeric arrays, from which `load_state_dict` continues.
+
+        It can be stored with ``numpy.savez(path, **state)``, or as JSON after ``array.tolist()`` of each entry.
+        """
+        state: dict[str, Any] = {
+            "fingerprint": self._fingerprint,
+            "origin": self._origin,
+            "n_since_origin": self._n_since,
+            "n_bins": self._n_bins,
+            "n_complete": self._n_complete,
+            "bins": self._bins,
+        }
+        state |= {f"encoder.{name}": getattr(self._encoder, name) for name in ("recent", "n_recent")}
+        state |= {f"filter.{name}": getattr(self._filter, name) for name in _FILTER_STATE}
+        return {name: np.array(value) for name, value in state.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was called, in this object or one that was made from the same model.
+
+        Parameters
+        ----------
+        state : mapping of str to array or nested lists
+
+        Raises
+        ------
+        InputError
+            If the state belongs to another model or is damaged.
+        """
+        found = check_state(state, self.state_dict())
+        self._origin, self._n_since = float(found["origin"]), int(found["n_since_origin"])
+        self._n_bins, self._n_complete = int(found["n_bins"]), int(found["n_complete"])
+        self._bins = found["bins"]
+        for part, names in ((self._encoder, ("recent", "n_recent")), (self._filter, _FILTER_STATE)):
+            prefix = "encoder" if part is self._encoder else "filter"
+            for name in names:
+                setattr(part, name, found[f"{prefix}.{name}"])
+
+    def _check_activity(self, activity: Any) -> np.ndarray | None:
+        """Return the normalized activity (units,), or None for a missing bin."""
+        if activity is None:
+            return None
+        try:
+            values = np.asarray(activity)
+        except ValueError:  # rows of different lengths
+            values = np.empty(0, dtype=object)
+        n_features = self._bins.shape[1]
+        if values.dtype.kind not in "fiub" or values.shape != (n_features,):
+            got = f"shape {values.shape}" if values.dtype.kind in "fiub" else repr(activity)[:60]
+            raise InputError(
+                f"activity must be one bin of {n_features} numbers, one for each unit; got {got}", parameter="activity"
+            )
+        total = float(values.sum(dtype=float))
+        if not math.isfinite(total):
+            if np.isnan(values).any():
+                return None
+            raise InputError("activity must be finite; give None for a missing bin", parameter="activity")
+        if self._is_counts and values.min() < 0:
+            raise InputError(
+                f"activity must not be negative, since the model was fitted on counts; got {values.min():g}",
+                parameter="activity",
+            )
+        values = values.astype(self._dtype)
+        if self._moments is not None:
+            values = ((values - self._moments[0]) / self._moments[1]).astype(np.float32)
+        return values.astype(np.float32)
+
+    def _check_time(self, time: Any) -> tuple[float, int]:
+        """Return the time of a bin, as the time of the last bin that was given and the number of bins after it."""
+        if time is None:
+            return (0.0, 0) if math.isnan(self._origin) else (self._origin, self._n_since + 1)
+        check_number("time", time)
+        check_condition("time", time, math.isfinite(time), "finite")
+        if time <= self.time:
+            raise InputError(
+                f"time must increase: this bin is at {time:.10g} s and the last one at {self.time:.10g} s",
+                parameter="time",
+            )
+        return float(time), 0
+
+    def _reset(self) -> None:
+        """Begin a new segment."""
+        self._bins[:] = 0.0
+        self._n_bins, self._n_complete = 0, len(self._bins)
+        self._encoder.reset()
+        self._filter.reset()
+
+    def _advance(self, values: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Filter one bin of the present segment; return mean, covariance and whether it is missing."""
+        n = len(self._bins)
+        sequence = self._n_bins % n
+        n_complete = 0 if values is None else min(self._n_complete + 1, n)
+        features = latent = inputs = None
+        if n_complete == n:
+            earlier = self._bins[sequence].copy()
+            self._bins[sequence] = values
+            features = self._bins.sum(axis=0)
+            if not self._is_counts:
+                features /= n
+            try:
+                latent, inputs = self._encoder.encode(sequence, features)
+                if not math.isfinite(latent.sum()):
+                    raise InputError("activity is too large: the latents are not finite", parameter="activity")
+                if not self._filter.is_observed(features):
+                    latent = None
+                moments = self._filter.step(sequence, latent, features)
+            except Exception:
+                self._bins[sequence] = earlier
+                raise
+        else:
+            moments = self._filter.step(sequence, None, None)
+            self._bins[sequence] = 0.0 if values is None else values
+        self._encoder.keep(sequence, inputs)
+        self._filter.keep(sequence, moments)
+        self._n_bins, self._n_complete = self._n_bins + 1, n_complete
+        return moments.mean, self._single_precision(moments.cov, moments.is_steady), features is None
+
+    def _single_precision(self, cov: np.ndarray, is_steady: bool) -> np.ndarray:
+        """Return a covariance as float32; the one of the steady state is converted once."""
+        if not is_steady:
+            return cov.astype(np.float32)
+        if self._steady_cov is None or self._steady_cov[0] is not cov:
+            self._steady_cov = cov, cov.astype(np.float32)
+        return self._steady_cov[1]
+
+
+_FILTER_STATE = ("mean", "cov", "innovations", "started", "is_steady")
