@@ -19,6 +19,7 @@ from .images import SmallConvEncoder as SmallConvEncoder
 from .images import fit_images as fit_images
 from .images import image_features as image_features
 from .models import PairModel as PairModel
+from .selection import BlockedTimeSeriesSplit as BlockedTimeSeriesSplit
 from .selection import Selection as Selection
 from .selection import select as select
 

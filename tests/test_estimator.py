@@ -1,4 +1,4 @@
-"""KalmanSSL: what it recovers, its score, the conventions of scikit-learn, input validation, saving and loading."""
+"""KalmanSSL: what it recovers, its score, input validation, saving and loading."""
 
 import copy
 import json
@@ -11,7 +11,6 @@ from scipy.stats import chi2
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
-from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 from kalmanssl import KalmanSSL, Recording
@@ -24,20 +23,6 @@ TINY = {
     "epochs": 2, "steps_per_epoch": 3, "validation_fraction": 0, "progress": False, "random_state": 0,
     "device": "cpu",
 }  # fmt: skip
-
-NOT_APPLICABLE = {
-    "check_methods_subset_invariance": "the posterior of a bin depends on the bins before it",
-    "check_methods_sample_order_invariance": "the order of the samples is time",
-}
-
-
-def not_applicable(_estimator) -> dict[str, str]:
-    return NOT_APPLICABLE
-
-
-@parametrize_with_checks([KalmanSSL(**TINY)], expected_failed_checks=not_applicable)
-def test_the_checks_of_scikit_learn_pass(estimator, check):
-    check(estimator)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from kalmanssl.data._bin_selection import row_index
+
 __all__ = ["Covariances", "Latents"]
 
 
@@ -131,4 +133,4 @@ class Latents:
 
     def __getitem__(self, index: slice | np.ndarray) -> Latents:
         per_bin = ("mean", "covariances", "time", "latent", "noise", "log_likelihood", "segment")
-        return replace(self, **{name: getattr(self, name)[index] for name in per_bin})
+        return replace(self, **{name: getattr(self, name)[row_index(index)] for name in per_bin})

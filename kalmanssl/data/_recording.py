@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from kalmanssl.data._bin_selection import BinSelection
 from kalmanssl.data._validation import check_activity, check_behavior, check_epoch, check_time
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import segment_slices
@@ -17,7 +18,7 @@ __all__ = ["Recording"]
 
 
 @dataclass(frozen=True, eq=False)
-class Recording:
+class Recording(BinSelection):
     """Activity in bins of equal width, with time and behavior. Create it with `from_nwb` or `from_arrays`.
 
     Attributes
@@ -239,82 +240,6 @@ class Recording:
     def segments(self) -> list[slice]:
         """Return the segments of bins without a gap in time, in order, as slices into the first axis of `activity`."""
         return segment_slices(self.time, self.bin_size)
-
-    def restrict(self, start: float | None = None, stop: float | None = None, epoch: str | None = None) -> Recording:
-        """Return the bins whose centers lie in ``start <= time < stop`` and in the epoch.
-
-        Parameters
-        ----------
-        start, stop : float, optional
-            Times in the recording's clock, seconds.
-        epoch : str, optional
-            Label of one of `epochs`.
-
-        Raises
-        ------
-        InputError
-            If the label is unknown or no bin is left.
-        """
-        keep = np.ones(len(self.time), dtype=bool)
-        if start is not None:
-            keep &= self.time >= start
-        if stop is not None:
-            keep &= self.time < stop
-        if epoch is not None:
-            if epoch not in self.epochs:
-                known = ", ".join(sorted(self.epochs)) or "none"
-                message = f"epoch={epoch!r} is not in the recording; its epochs: {known}"
-                raise InputError(message, parameter="epoch")
-            keep &= np.any([(self.time >= a) & (self.time < b) for a, b in self.epochs[epoch]], axis=0)
-        if not keep.any():
-            requested = ", ".join(
-                f"{name}={value!r}"
-                for name, value in (("start", start), ("stop", stop), ("epoch", epoch))
-                if value is not None
-            )
-            raise InputError(f"there is no bin in {requested}; the recording covers {self._span()}")
-        return self._take(keep)
-
-    def split(self, at: float) -> tuple[Recording, Recording]:
-        """Split in two: the bins with ``time < at``, and the others.
-
-        Parameters
-        ----------
-        at : float
-            Time in the recording's clock, seconds.
-
-        Raises
-        ------
-        InputError
-            If one side would be empty.
-        """
-        before = self.time < at
-        if not before.any() or before.all():
-            message = f"split(at={at!r}) leaves one side empty; the recording covers {self._span()}"
-            raise InputError(message, parameter="at")
-        return self._take(before), self._take(~before)
-
-    def _take(self, keep: np.ndarray) -> Recording:
-        """Keep the bins where the mask (time,) is True, and the spikes in them."""
-        spikes = self.spike_times
-        if spikes is not None:
-            starts = self.time - 0.5 * self.bin_size
-            bins = [np.clip(np.searchsorted(starts, s, side="right") - 1, 0, None) for s in spikes]
-            spikes = tuple(s[keep[b]] for s, b in zip(spikes, bins, strict=True))
-        return replace(
-            self,
-            activity=self.activity[keep],
-            time=self.time[keep],
-            behavior={name: values[keep] for name, values in self.behavior.items()},
-            spike_times=spikes,
-        )
-
-    def _span(self) -> str:
-        half = 0.5 * self.bin_size
-        return f"{self.time[0] - half:.10g} to {self.time[-1] + half:.10g} s"
-
-    def __len__(self) -> int:
-        return len(self.time)
 
     def __repr__(self) -> str:
         names = [

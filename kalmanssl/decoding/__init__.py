@@ -4,8 +4,6 @@
 prior, a `Drift` and a `Calibration` per dimension; `score_decoding` scores its predictions.
 """
 
-from kalmanssl.decoding._blocks import blocks_of_time as blocks_of_time
-from kalmanssl.decoding._blocks import rolling_origins as rolling_origins
 from kalmanssl.decoding._calibration import Calibration as Calibration
 from kalmanssl.decoding._calibration import CalibrationSettings as CalibrationSettings
 from kalmanssl.decoding._calibration import HeldOutErrors as HeldOutErrors
@@ -40,3 +38,5 @@ from kalmanssl.decoding._results import DecodedPosition as DecodedPosition
 from kalmanssl.decoding._selection import MovementSettings as MovementSettings
 from kalmanssl.decoding._sklearn_readout import SklearnReadout as SklearnReadout
 from kalmanssl.decoding._sklearn_readout import SklearnReadoutSettings as SklearnReadoutSettings
+from kalmanssl.utils.blocks import blocks_of_time as blocks_of_time
+from kalmanssl.utils.blocks import rolling_origins as rolling_origins

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class LabelSets:
 class DecodedCategory:
     """The probability of every label at every bin.
 
+    `numpy.asarray` of it is the most probable label of every bin, so metrics of scikit-learn accept it.
+
     Attributes
     ----------
     time : (time,)
@@ -60,6 +62,14 @@ class DecodedCategory:
 
     def __len__(self) -> int:
         return len(self.mass)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.most_probable, dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the most probable labels, (time,)."""
+        return (len(self.mass),)
 
     def __getitem__(self, index: slice | np.ndarray) -> DecodedCategory:
         return replace(self, time=self.time[index], mass=self.mass[index])

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.decoding._blocks import blocks_of_time, mean_over_blocks
 from kalmanssl.decoding._categories import DecodedCategory
 from kalmanssl.decoding._inputs import check_mask
 from kalmanssl.decoding._label_chain import brier_score
 from kalmanssl.decoding._labels import encode_labels
 from kalmanssl.errors import InputError
+from kalmanssl.utils.blocks import blocks_of_time, mean_over_blocks
 
 __all__ = ["score_categories"]
 

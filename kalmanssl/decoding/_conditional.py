@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.decoding._blocks import blocks_of_time, mean_over_blocks
 from kalmanssl.decoding._categories import DecodedCategory
 from kalmanssl.decoding._inputs import check_mask
 from kalmanssl.decoding._labels import encode_labels, find_labels
 from kalmanssl.decoding._metrics import LEVELS
 from kalmanssl.decoding._results import DecodedPosition
 from kalmanssl.errors import InputError
+from kalmanssl.utils.blocks import blocks_of_time, mean_over_blocks
 from kalmanssl.utils.validation import check_condition, check_integer
 
 __all__ = ["conditional_coverage"]

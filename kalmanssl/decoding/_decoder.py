@@ -30,6 +30,7 @@ from kalmanssl.decoding._regressors import (
     settings_class,
 )
 from kalmanssl.decoding._results import DecodedPosition, check_level
+from kalmanssl.decoding._scoring import ScoreMixin
 from kalmanssl.decoding._selection import MovementSettings
 from kalmanssl.decoding._update import Adaptation, UpdateMixin, kind_of
 from kalmanssl.errors import InputError
@@ -41,7 +42,7 @@ _TAIL = np.array([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 
 _LEVELS = np.concatenate([_TAIL, np.linspace(0.05, 0.95, 37), 1 - _TAIL[::-1]])  # of the quantiles that are returned
 
 
-class PositionDecoder(UpdateMixin, BaseEstimator):
+class PositionDecoder(UpdateMixin, ScoreMixin, BaseEstimator):
     """Decoder of behavior from latents, with calibrated intervals.
 
     A readout maps the latents of a bin to a distribution over a grid of the behavior. If the times of the bins are

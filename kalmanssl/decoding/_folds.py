@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kalmanssl.data import Covariances, Latents, running_threshold, speed
-from kalmanssl.decoding._blocks import blocks_of_time, rolling_origins
 from kalmanssl.decoding._circular import Periods
 from kalmanssl.decoding._cross_fitting import HeldOutFit
 from kalmanssl.decoding._inputs import MIN_BINS, check_latents
 from kalmanssl.errors import InputError
+from kalmanssl.utils.blocks import blocks_of_time, rolling_origins
 from kalmanssl.utils.segments import segment_index, segment_starts
 
 __all__ = ["Fold", "Samples", "held_out_folds", "rolling_folds"]

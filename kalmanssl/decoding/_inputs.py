@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 
 from kalmanssl.data import Covariances, Latents
 from kalmanssl.decoding._circular import Periods
 from kalmanssl.errors import InputError
+from kalmanssl.utils.arrays import as_array, as_floats
 
 __all__ = [
     "DecoderInput",
@@ -68,11 +70,7 @@ def check_latents(latents: Latents | np.ndarray, time: np.ndarray | None = None)
     """Return `Latents`, or an array (time, features) with the times of its bins if these are known, as arrays."""
     if isinstance(latents, Latents):
         return LatentArrays(np.asarray(latents.mean, dtype=float), latents.covariances, np.asarray(latents.time))
-    mean = np.asarray(latents, dtype=float)
-    if mean.ndim != 2:
-        raise InputError(
-            f"latents has shape {mean.shape}: give a Latents or an array (time, features)", parameter="latents"
-        )
+    mean = _latent_array(latents)
     if time is not None:
         time = np.asarray(time, dtype=float)
         if time.shape != (len(mean),):
@@ -80,6 +78,27 @@ def check_latents(latents: Latents | np.ndarray, time: np.ndarray | None = None)
                 f"time has shape {time.shape}, latents {len(mean)} bins: give one time for each bin", parameter="time"
             )
     return LatentArrays(mean, None, time)
+
+
+def _latent_array(latents: Any) -> np.ndarray:
+    """Return an array of latents (time, features) as floats; messages are worded as in scikit-learn."""
+    if issparse(latents):
+        raise InputError("latents is sparse, which is not supported: convert it with .toarray()", parameter="latents")
+    values = as_array("latents", latents)
+    if values.dtype.kind == "c":
+        raise InputError("Complex data not supported: latents must be real numbers", parameter="latents")
+    if values.ndim != 2:
+        raise InputError(
+            f"latents has shape {values.shape}: give a Latents or an array (time, features). Reshape your data with "
+            ".reshape(-1, 1) if there is one feature",
+            parameter="latents",
+        )
+    if 0 in values.shape:
+        axis = "sample" if len(values) == 0 else "feature"
+        raise InputError(
+            f"latents has 0 {axis}(s) (shape={values.shape}) while a minimum of 1 is required.", parameter="latents"
+        )
+    return as_floats("latents", values)
 
 
 def check_behavior(position: Any, n_bins: int) -> tuple[np.ndarray, bool]:
@@ -130,6 +149,8 @@ def usable_bins(mean: np.ndarray, behavior: np.ndarray, where: Any, labels: np.n
     """
     known = np.isfinite(behavior).all(axis=1) & np.isfinite(mean).all(axis=1)
     usable = known if where is None else known & check_mask("where", where, len(mean))
+    if len(mean) < MIN_BINS:
+        raise InputError(f"latents has {len(mean)} samples (bins): at least {MIN_BINS} are needed", parameter="latents")
     if usable.sum() < MIN_BINS:
         raise InputError(
             f"only {usable.sum()} of {len(mean)} bins have a known position and latents: at least {MIN_BINS} are "

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.decoding._blocks import blocks_of_time, mean_over_blocks
 from kalmanssl.decoding._categories import DecodedCategory
 from kalmanssl.decoding._category_metrics import score_categories
 from kalmanssl.decoding._circular import wrap
@@ -15,6 +14,7 @@ from kalmanssl.decoding._grid import group_dimensions
 from kalmanssl.decoding._inputs import check_mask
 from kalmanssl.decoding._results import DecodedPosition
 from kalmanssl.errors import InputError
+from kalmanssl.utils.blocks import blocks_of_time, mean_over_blocks
 
 __all__ = ["calibration_curve", "score_decoding"]
 

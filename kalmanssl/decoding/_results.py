@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -33,7 +33,8 @@ def check_level(level: float, name: str = "level") -> None:
 class DecodedPosition:
     """A predictive distribution of the behavior at every bin.
 
-    Arrays are (time,) for behavior of one dimension given as a vector, (time, dims) otherwise.
+    Arrays are (time,) for behavior of one dimension given as a vector, (time, dims) otherwise. `numpy.asarray` of it is
+    the point estimate `mean`, so metrics of scikit-learn accept it.
 
     Attributes
     ----------
@@ -66,6 +67,14 @@ class DecodedPosition:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.mean, dtype) if copy else np.asarray(self.mean, dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the point estimate, (time,) or (time, dims)."""
+        return self.mean.shape
 
     def __getitem__(self, index: slice | np.ndarray) -> DecodedPosition:
         return DecodedPosition(

@@ -6,7 +6,9 @@ import numpy as np
 
 from kalmanssl.utils.segments import gap_starts, segment_index
 
-__all__ = ["blocks_of_time", "mean_over_blocks", "rolling_origins"]
+__all__ = ["block_borders", "blocks_of_time", "mean_over_blocks", "outside_block", "rolling_origins"]
+
+_MAX_SHIFT = 0.25  # a border is moved to the next cut if it is at most this fraction of a block away
 
 
 def blocks_of_time(time: np.ndarray, min_blocks: int = 40) -> np.ndarray:
@@ -55,6 +57,51 @@ def rolling_origins(block: np.ndarray, n_folds: int = 4, first_fold_fraction: fl
         return []
     wanted = (first_fold_fraction + (1 - first_fold_fraction) * np.arange(n_folds) / (n_folds + 1)) * len(block)
     return sorted({int(borders[np.argmin(np.abs(borders - value))]) for value in wanted})
+
+
+def block_borders(n_bins: int, n_blocks: int, cuts: np.ndarray, only_at_cuts: bool = False) -> list[int]:
+    """Divide bins into contiguous blocks of about equal length that begin at given cuts.
+
+    Parameters
+    ----------
+    n_bins, n_blocks : int
+        There must be at least one bin for each block.
+    cuts : (cuts,) int
+        Indices of bins at which a block should begin, such as the first ones after gaps; increasing, from 1 on.
+    only_at_cuts : bool
+        True: every block begins at a cut; there must be at least ``n_blocks - 1`` cuts. False: a border is moved to the
+        nearest cut if this is at most a quarter of a block away.
+
+    Returns
+    -------
+    list of int
+        0, the indices of the first bins of the other blocks, and `n_bins`.
+    """
+    borders, first = [0], 0
+    for number, border in enumerate(np.round(np.arange(1, n_blocks) * n_bins / n_blocks).astype(int), 1):
+        if only_at_cuts:
+            last = len(cuts) - (n_blocks - 1 - number)  # enough cuts are left for the blocks after this one
+            first += int(np.argmin(np.abs(cuts[first:last] - border))) + 1
+            borders.append(int(cuts[first - 1]))
+            continue
+        near = cuts[np.abs(cuts - border) <= _MAX_SHIFT * n_bins / n_blocks]
+        borders.append(int(near[np.argmin(np.abs(near - border))]) if len(near) else int(border))
+    return [*borders, n_bins]
+
+
+def outside_block(time: np.ndarray, first: int, stop: int, before: float, after: float) -> np.ndarray:
+    """Return which bins are outside the block ``first:stop`` and not near to it, (time,) bool.
+
+    Parameters
+    ----------
+    time : (time,)
+        Increasing, in units of the bin width.
+    first, stop : int
+        First bin of the block, and the bin after its last one.
+    before, after : float
+        Number of bins before and after the block that are near to it.
+    """
+    return (time < time[first] - before - 0.5) | (time > time[stop - 1] + after + 0.5)
 
 
 def mean_over_blocks(values: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

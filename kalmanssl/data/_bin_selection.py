@@ -1,0 +1,130 @@
+"""Selection of bins of a recording by time, by epoch or by index."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+
+from kalmanssl.errors import InputError
+
+__all__ = ["BinSelection", "row_index"]
+
+
+class BinSelection:
+    """The methods of `Recording` that return some of its bins."""
+
+    activity: np.ndarray
+    time: np.ndarray
+    bin_size: float
+    behavior: dict[str, np.ndarray]
+    epochs: dict[str, np.ndarray]
+    spike_times: tuple[np.ndarray, ...] | None
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of `activity`, (time, units)."""
+        return self.activity.shape
+
+    def __getitem__(self, index: Any) -> Self:
+        """Return the bins of a slice, an index array or a boolean mask over time, in order of time.
+
+        Cross-validation of scikit-learn selects bins in this way.
+
+        Raises
+        ------
+        InputError
+            If no bin is left, or the bins are not in order of time.
+        """
+        bins = np.arange(len(self))[row_index(index)]
+        if bins.ndim != 1 or len(bins) == 0 or (np.diff(bins) <= 0).any():
+            raise InputError(
+                f"index selects {bins.size} bins of {len(self)}: select at least one, in order of time and without "
+                "repetitions (cross-validation without shuffling)",
+                parameter="index",
+            )
+        keep = np.zeros(len(self), dtype=bool)
+        keep[bins] = True
+        return self._take(keep)
+
+    def restrict(self, start: float | None = None, stop: float | None = None, epoch: str | None = None) -> Self:
+        """Return the bins whose centers lie in ``start <= time < stop`` and in the epoch.
+
+        Parameters
+        ----------
+        start, stop : float, optional
+            Times in the recording's clock, seconds.
+        epoch : str, optional
+            Label of one of `epochs`.
+
+        Raises
+        ------
+        InputError
+            If the label is unknown or no bin is left.
+        """
+        keep = np.ones(len(self.time), dtype=bool)
+        if start is not None:
+            keep &= self.time >= start
+        if stop is not None:
+            keep &= self.time < stop
+        if epoch is not None:
+            if epoch not in self.epochs:
+                known = ", ".join(sorted(self.epochs)) or "none"
+                message = f"epoch={epoch!r} is not in the recording; its epochs: {known}"
+                raise InputError(message, parameter="epoch")
+            keep &= np.any([(self.time >= a) & (self.time < b) for a, b in self.epochs[epoch]], axis=0)
+        if not keep.any():
+            requested = ", ".join(
+                f"{name}={value!r}"
+                for name, value in (("start", start), ("stop", stop), ("epoch", epoch))
+                if value is not None
+            )
+            raise InputError(f"there is no bin in {requested}; the recording covers {self._span()}")
+        return self._take(keep)
+
+    def split(self, at: float) -> tuple[Self, Self]:
+        """Split in two: the bins with ``time < at``, and the others.
+
+        Parameters
+        ----------
+        at : float
+            Time in the recording's clock, seconds.
+
+        Raises
+        ------
+        InputError
+            If one side would be empty.
+        """
+        before = self.time < at
+        if not before.any() or before.all():
+            message = f"split(at={at!r}) leaves one side empty; the recording covers {self._span()}"
+            raise InputError(message, parameter="at")
+        return self._take(before), self._take(~before)
+
+    def _take(self, keep: np.ndarray) -> Self:
+        """Keep the bins where the mask (time,) is True, and the spikes in them."""
+        spikes = self.spike_times
+        if spikes is not None:
+            starts = self.time - 0.5 * self.bin_size
+            bins = [np.clip(np.searchsorted(starts, s, side="right") - 1, 0, None) for s in spikes]
+            spikes = tuple(s[keep[b]] for s, b in zip(spikes, bins, strict=True))
+        return replace(  # type: ignore[type-var]
+            self,
+            activity=self.activity[keep],
+            time=self.time[keep],
+            behavior={name: values[keep] for name, values in self.behavior.items()},
+            spike_times=spikes,
+        )
+
+    def _span(self) -> str:
+        half = 0.5 * self.bin_size
+        return f"{self.time[0] - half:.10g} to {self.time[-1] + half:.10g} s"
+
+
+def row_index(index: Any) -> Any:
+    """Return the index into the first axis; scikit-learn writes it as ``(index, ...)``."""
+    return index[0] if isinstance(index, tuple) and len(index) == 2 and index[1] is Ellipsis else index
