@@ -29,6 +29,10 @@ from kalmanssl.decoding._mlp_readout import MLPReadout as MLPReadout
 from kalmanssl.decoding._mlp_settings import MLPReadoutSettings as MLPReadoutSettings
 from kalmanssl.decoding._neighbor_readout import NeighborReadout as NeighborReadout
 from kalmanssl.decoding._neighbor_readout import NeighborReadoutSettings as NeighborReadoutSettings
+from kalmanssl.decoding._online import LatentStream as LatentStream
+from kalmanssl.decoding._online import OnlineCategory as OnlineCategory
+from kalmanssl.decoding._online import OnlineDecoder as OnlineDecoder
+from kalmanssl.decoding._online import OnlinePosition as OnlinePosition
 from kalmanssl.decoding._posterior import Region as Region
 from kalmanssl.decoding._predictive import GridPredictive as GridPredictive
 from kalmanssl.decoding._predictive import Predictive as Predictive

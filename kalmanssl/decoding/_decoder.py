@@ -21,6 +21,7 @@ from kalmanssl.decoding._inputs import check_behavior, check_latents, check_peri
 from kalmanssl.decoding._label_decoder import LabelDecoder
 from kalmanssl.decoding._labels import find_labels, is_discrete, present_labels
 from kalmanssl.decoding._latent_decoder import LatentDecoder, warn_if_few_blocks
+from kalmanssl.decoding._online import OnlineMixin
 from kalmanssl.decoding._posterior import GridPosterior
 from kalmanssl.decoding._regressors import (
     ReadoutSettings,
@@ -29,7 +30,7 @@ from kalmanssl.decoding._regressors import (
     readout_class,
     settings_class,
 )
-from kalmanssl.decoding._results import DecodedPosition, check_level
+from kalmanssl.decoding._results import QUANTILE_LEVELS, DecodedPosition, check_level
 from kalmanssl.decoding._scoring import ScoreMixin
 from kalmanssl.decoding._selection import MovementSettings
 from kalmanssl.decoding._update import Adaptation, UpdateMixin, kind_of
@@ -38,11 +39,8 @@ from kalmanssl.utils.validation import check_condition, check_positive
 
 __all__ = ["PositionDecoder"]
 
-_TAIL = np.array([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04])
-_LEVELS = np.concatenate([_TAIL, np.linspace(0.05, 0.95, 37), 1 - _TAIL[::-1]])  # of the quantiles that are returned
 
-
-class PositionDecoder(UpdateMixin, ScoreMixin, BaseEstimator):
+class PositionDecoder(UpdateMixin, OnlineMixin, ScoreMixin, BaseEstimator):
     """Decoder of behavior from latents, with calibrated intervals.
 
     A readout maps the latents of a bin to a distribution over a grid of the behavior. If the times of the bins are
@@ -303,7 +301,7 @@ class PositionDecoder(UpdateMixin, ScoreMixin, BaseEstimator):
         lag = self._lag(decoder, given)
         table, points = [], []
         for calibration, predictive in zip(adaptation.calibrations(decoder.calibrations), marginals, strict=True):
-            table.append(calibration.apply(predictive, lag, _LEVELS).astype(np.float32))
+            table.append(calibration.apply(predictive, lag, QUANTILE_LEVELS).astype(np.float32))
             points.append(predictive.mean())
         estimate = wrap_to_period(np.stack(points, axis=1), self.periods_)
         regions = adaptation.region_calibrations(decoder.regions)
@@ -312,7 +310,14 @@ class PositionDecoder(UpdateMixin, ScoreMixin, BaseEstimator):
             for grid, mass, region in zip(decoder.grids, posteriors, regions, strict=True)
         ]
         return DecodedPosition(
-            given.bin_time, self.level, np.stack(table, 1), _LEVELS, estimate, self.periods_, self.flat_, posterior
+            given.bin_time,
+            self.level,
+            np.stack(table, 1),
+            QUANTILE_LEVELS,
+            estimate,
+            self.periods_,
+            self.flat_,
+            posterior,
         )
 
     def to_state(self) -> dict[str, Any]:

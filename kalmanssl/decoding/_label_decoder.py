@@ -180,9 +180,15 @@ class LabelDecoder:
         features = with_earlier(self._features, earlier, mean, segment)
         if missing.any():
             features = np.where(missing[:, None], 0.0, features)
+        return self.feature_mass(readout, features, cov), missing
+
+    def feature_mass(
+        self, readout: MLPReadout | ClassifierReadout, features: np.ndarray, cov: Covariances | None
+    ) -> np.ndarray:
+        """Return the probability of each label from a readout for latents with their temporal context."""
         if isinstance(readout, ClassifierReadout):
-            return readout.predict_mass(features), missing
-        return readout.predict_mass(features, None if self.context else cov)[0], missing
+            return readout.predict_mass(features)
+        return readout.predict_mass(features, None if self.context else cov)[0]
 
     def _held_out_mass(self, fold: Fold, rng: np.random.Generator) -> HeldOutMass:
         s, test = fold.samples, fold.test

@@ -251,6 +251,20 @@ class LatentDecoder:
         features = with_earlier(self._features, earlier, mean, segment)
         if missing.any():
             mean, features = (np.where(missing[:, None], 0.0, values) for values in (mean, features))
+        masses = self.feature_mass(fitted, features, mean, cov, time)
+        for mass, occupancy in zip(masses, self.occupancies, strict=True):
+            mass[missing] = occupancy
+        return masses, missing
+
+    def feature_mass(
+        self,
+        fitted: DriftingReadout,
+        features: np.ndarray,
+        mean: np.ndarray,
+        cov: Covariances | None,
+        time: np.ndarray,
+    ) -> list[np.ndarray]:
+        """Return the distributions of a readout over the grids for latents with their temporal context."""
         cov = None if self.context else cov
         groups = group_dimensions(len(self.periods))
         if isinstance(fitted.readout, MLPReadout | EnsembleReadout):
@@ -266,9 +280,7 @@ class LatentDecoder:
             masses = [
                 grid.shift(mass, moved[:, dims]) for grid, mass, dims in zip(self.grids, masses, groups, strict=True)
             ]
-        for mass, occupancy in zip(masses, self.occupancies, strict=True):
-            mass[missing] = occupancy
-        return masses, missing
+        return masses
 
     def _held_out_mass(self, fold: Fold, readout: DriftingReadout) -> list[HeldOutMass]:
         s, test = fold.samples, fold.test

@@ -18,7 +18,10 @@ from kalmanssl.utils.validation import check_integer
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["DecodedPosition", "check_level"]
+__all__ = ["QUANTILE_LEVELS", "DecodedPosition", "check_level", "quantile_weights"]
+
+_TAIL = np.array([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04])
+QUANTILE_LEVELS = np.concatenate([_TAIL, np.linspace(0.05, 0.95, 37), 1 - _TAIL[::-1]])  # that `predict` returns
 
 _T = TypeVar("_T")
 
@@ -27,6 +30,13 @@ def check_level(level: float, name: str = "level") -> None:
     """Raise `InputError` unless `level` is a number inside (0, 1)."""
     if not (isinstance(level, Real) and 0 < level < 1):
         raise InputError(f"{name}={level!r} must be a number between 0 and 1, such as 0.95", parameter=name)
+
+
+def quantile_weights(levels: np.ndarray, q: float) -> tuple[int, float]:
+    """Return the index of the level at or above `q`, and its weight in the interpolation with the level before it."""
+    right = int(np.clip(np.searchsorted(levels, q), 1, len(levels) - 1))
+    low, high = levels[right - 1], levels[right]
+    return right, float(np.clip((q - low) / (high - low), 0, 1))
 
 
 @dataclass(frozen=True)
@@ -120,9 +130,7 @@ class DecodedPosition:
     def quantile(self, q: float) -> np.ndarray:
         """Return the quantile at probability `q`, a number inside (0, 1); linear between those of `table`."""
         check_level(q, "q")
-        right = int(np.clip(np.searchsorted(self.levels, q), 1, len(self.levels) - 1))
-        low, high = self.levels[right - 1], self.levels[right]
-        weight = float(np.clip((q - low) / (high - low), 0, 1))
+        right, weight = quantile_weights(self.levels, q)
         return self._as_given((1 - weight) * self.table[:, :, right - 1] + weight * self.table[:, :, right])
 
     @property

@@ -63,6 +63,7 @@ class OnlineFilter:
     ----------
     bin_size : float
         Seconds; 1 if the model was fitted on an array.
+    state_dim : int
     """
 
     def __init__(self, model: KalmanSSL, encoder_memory: int | None = None) -> None:
@@ -71,6 +72,7 @@ class OnlineFilter:
         sequence_model = copy.deepcopy(model.model_).cpu().double().eval()
         n, n_features = model.bins_per_step_, model.n_features_in_
         self.bin_size = 1.0 if math.isnan(model.bin_size_) else float(model.bin_size_)
+        self.state_dim = sequence_model.predictor.state_dim
         self._is_counts = model.normalize_ in COUNT_NORMALIZATIONS
         self._moments = (model.feature_mean_, model.feature_scale_) if model.normalize_ == "standardize" else None
         # Recordings are stored in single precision.

@@ -1,0 +1,111 @@
+"""Recursions of the online decoder: temporal context and movement prior, one bin after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kalmanssl.decoding._selection import MovementPrior
+from kalmanssl.decoding._state_space import ForwardStep
+
+__all__ = ["OnlineBelief", "OnlineContext"]
+
+
+class OnlineContext:
+    """Append exponential averages of the latents over the past, as `with_context` with ``causal=True``.
+
+    Parameters
+    ----------
+    time_scales : sequence of float
+        Time constants, seconds.
+    bin_size : float
+        Seconds.
+    n_features : int
+
+    Attributes
+    ----------
+    sums : (time scales, features)
+        Decayed sums of the latents of the segment before the next bin.
+    weights : (time scales,)
+        The same sums of ones for bins with latents.
+    has_missing : () bool
+        Whether a bin of the segment had no latents.
+    """
+
+    def __init__(self, time_scales: Sequence[float], bin_size: float, n_features: int) -> None:
+        self._decay = np.exp(-1 / (np.array(time_scales) / bin_size)) if len(time_scales) else np.zeros(0)
+        self._column, self._share = self._decay[:, None], 1 - self._decay[:, None]
+        self._n_features = n_features
+        self.sums, self.weights = np.zeros((len(time_scales), n_features)), np.zeros(len(time_scales))
+        self.has_missing = np.array(False)
+
+    def step(self, mean: np.ndarray | None, is_start: bool) -> np.ndarray:
+        """Return the latents of a bin with their averages, (features * (1 + time scales),).
+
+        Parameters
+        ----------
+        mean : (features,) or None
+            None if the bin is missing.
+        is_start : bool
+            Whether the bin is the first one of a segment.
+        """
+        features = np.empty((1 + len(self._decay), self._n_features))
+        features[0] = 0.0 if mean is None else mean
+        if len(self._decay):
+            self._average(features, mean is None, is_start)
+        return features.ravel()
+
+    def _average(self, features: np.ndarray, is_missing: bool, is_start: bool) -> None:
+        """Write the averages to the rows of `features` after the first, which has the latents."""
+        present = 0.0 if is_missing else 1.0
+        if is_start:
+            # The first bin counts as if all bins before it were equal to it.
+            self.sums[:], self.weights[:] = self._column * features[0], self._decay * present
+            self.has_missing[()] = False
+        averages = self._share * features[0] + self.sums
+        weights = self._share[:, 0] * present + self.weights
+        self.sums[:], self.weights[:] = self._column * averages, self._decay * weights
+        if is_missing:
+            self.has_missing[()] = True
+        features[1:] = averages / np.maximum(weights, 1e-300)[:, None] if self.has_missing else averages
+
+
+class OnlineBelief:
+    """Filtered distribution of the behavior over one grid, as `filtered_mass`, one bin after another.
+
+    Parameters
+    ----------
+    movement : MovementPrior or None
+        Without a movement prior every bin is decoded by itself.
+
+    Attributes
+    ----------
+    belief : (states, rows, columns) float32
+        Filtered distribution of the last bin; empty without a movement prior.
+    """
+
+    def __init__(self, movement: MovementPrior | None) -> None:
+        self._movement = movement
+        self.belief = np.zeros((0, 0, 0), dtype=np.float32)
+        if movement is not None:
+            transition = movement.transition()
+            self._forward = ForwardStep(transition)
+            self._uninformative = np.ones(transition.prior.shape[1:], dtype=np.float32)
+            self.belief = np.zeros(transition.prior.shape, dtype=np.float32)
+
+    def step(self, mass: np.ndarray, is_missing: bool, is_start: bool) -> np.ndarray:
+        """Return the posterior (*shape) of a bin.
+
+        Parameters
+        ----------
+        mass : (*shape)
+            Distribution of the readout.
+        is_missing, is_start : bool
+            Whether the bin has no latents, and whether it is the first one of a segment.
+        """
+        if self._movement is None:
+            return mass
+        likelihood = self._uninformative if is_missing else self._movement.likelihood(mass[None])[0]
+        self.belief = self._forward(self.belief, likelihood, is_start)
+        return self.belief.sum(axis=0).reshape(mass.shape)
