@@ -235,7 +235,7 @@ def fitted():
     decoder = PositionDecoder(**SETTINGS, **ENSEMBLE).fit(model.transform(train), train.behavior["position"])
     keep = np.ones(len(test), dtype=bool)
     keep[700:720] = False
-    return model, decoder, test._take(keep)
+    return model, decoder, test[keep]
 
 
 def play(online, recording, first=0, stop=None):
