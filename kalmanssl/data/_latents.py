@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from kalmanssl.data._bin_selection import row_index
+from kalmanssl.data._latent_tables import LatentTables
 
-__all__ = ["Covariances", "Latents"]
+__all__ = ["Covariances", "Latents", "infer_latents", "split_trials"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Covariances:
 
 
 @dataclass(frozen=True)
-class Latents:
+class Latents(LatentTables):
     """Posterior over the latent state at every bin of a recording.
 
     `numpy.asarray(latents)` is the posterior mean, so latents can be passed to any estimator of scikit-learn. Indexing
@@ -109,6 +110,18 @@ class Latents:
     segment: np.ndarray
     smoothed: bool = False
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[Latents]) -> Latents:
+        """Join latents of consecutive segments or trials, in order of time; segments are numbered anew."""
+        shift = np.cumsum([0] + [part.segment.max(initial=-1) + 1 for part in parts[:-1]])
+        arrays = ("mean", "time", "latent", "noise", "log_likelihood")
+        return cls(
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays},
+            covariances=Covariances.concatenate([part.covariances for part in parts]),
+            segment=np.concatenate([part.segment + by for part, by in zip(parts, shift, strict=True)]),
+            smoothed=all(part.smoothed for part in parts),
+        )
+
     @property
     def cov(self) -> np.ndarray:
         """Posterior covariance of every bin, (time, state, state); a copy, large for long recordings."""
@@ -134,3 +147,20 @@ class Latents:
     def __getitem__(self, index: slice | np.ndarray) -> Latents:
         per_bin = ("mean", "covariances", "time", "latent", "noise", "log_likelihood", "segment")
         return replace(self, **{name: getattr(self, name)[row_index(index)] for name in per_bin})
+
+
+def split_trials(latents: Latents, n_segments: Sequence[int]) -> list[Latents]:
+    """Split latents of consecutive trials, each with a number of segments; segments are numbered from 0 in each."""
+    trials, first = [], 0
+    for count in n_segments:
+        inside = (latents.segment >= first) & (latents.segment < first + count)
+        trial = latents[inside]
+        trials.append(replace(trial, segment=trial.segment - first))
+        first += count
+    return trials
+
+
+def infer_latents(model: Any, recording: Any, smooth: bool = False) -> Latents:
+    """Return the latents of a recording from a fitted model, also if its `set_output` asks for tables."""
+    infer = getattr(model, "posterior", model.transform)
+    return infer(recording, smooth=True) if smooth else infer(recording)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from kalmanssl.data._bin_selection import BinSelection
+from kalmanssl.data._pynapple import read_activity
 from kalmanssl.data._validation import check_activity, check_behavior, check_epoch, check_time
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import segment_slices
@@ -19,7 +20,10 @@ __all__ = ["Recording"]
 
 @dataclass(frozen=True, eq=False)
 class Recording(BinSelection):
-    """Activity in bins of equal width, with time and behavior. Create it with `from_nwb` or `from_arrays`.
+    """Activity in bins of equal width, with time and behavior.
+
+    Create it with `from_nwb`, `from_arrays` or `from_pynapple`. Indexing with a slice, an index array or a boolean mask
+    over time selects bins.
 
     Attributes
     ----------
@@ -151,7 +155,7 @@ class Recording(BinSelection):
             Width of a bin, seconds. By default the median step of `time`, or 0.025 if `time` is not given.
         behavior : (time,) or (time, dims), or dict of these, optional
             Behavior at the bin centers, NaN where unknown. A single array is named "position". Text, bools and
-            categories are labels: (time,), with None where unknown.
+            categories are labels: (time,), with None where unknown. Series of pynapple are interpolated to the bins.
         unit_ids : sequence, optional
             Names of the units; by default their column numbers.
         behavior_unit : dict of str, optional
@@ -186,7 +190,7 @@ class Recording(BinSelection):
         if cell_type is not None and len(cell_type) != n_units:
             message = f"cell_type must have {n_units} entries, one per column of activity; got {len(cell_type)}"
             raise InputError(message, parameter="cell_type")
-        tracked = check_behavior(behavior, n_bins)
+        tracked = check_behavior(behavior, centers, behavior_unit or {})
         stray = set(behavior_unit or {}) - set(tracked)
         if stray:
             message = f"behavior_unit has {sorted(stray)}, but behavior has {sorted(tracked) or 'nothing'}"
@@ -202,6 +206,52 @@ class Recording(BinSelection):
             cell_type=None if cell_type is None else tuple(str(c) for c in cell_type),
             kind=kind,
         )
+
+    @classmethod
+    def from_pynapple(
+        cls,
+        activity: Any,
+        bin_size: float | None = None,
+        behavior: Any = None,
+        *,
+        time_support: Any = None,
+        behavior_unit: Mapping[str, str] | None = None,
+        epochs: Mapping[str, Any] | None = None,
+        kind: Literal["counts", "signal"] | None = None,
+    ) -> Recording:
+        """Make a recording from objects of pynapple.
+
+        Parameters
+        ----------
+        activity : TsGroup, Ts, TsdFrame or Tsd
+            Spike times, which are counted in bins from the start of each interval of the time support, or a time series
+            with one sample for each bin. Intervals that are further apart than half a bin are segments with a gap
+            between them. Units are named after the keys of the group or the columns.
+        bin_size : float, optional
+            Width of a bin for spike times, seconds; by default 0.025. A time series has the median step of its samples.
+        behavior : Tsd, TsdFrame, IntervalSet or (time,) array, or dict of these, optional
+            A series is interpolated to the bin centers inside its time support, and is NaN elsewhere. Intervals are
+            labels: whether a bin is inside, or the value of their only column of metadata. A single behavior is named
+            "position".
+        time_support : IntervalSet or (n, 2), optional
+            Time to use, seconds; by default the time support of `activity`.
+        behavior_unit : dict of str, optional
+            Unit of measurement for each behavior. Angles in "rad" or "deg" take the nearest sample.
+        epochs : dict of IntervalSet or (n, 2), optional
+            Start and stop times by label, seconds.
+        kind : {"counts", "signal"}, optional
+            By default a time series is counts if its values are whole numbers of at least zero.
+
+        Raises
+        ------
+        InputError
+            If there are no units, the time support leaves no bins, values are NaN, times are NaN or repeat, or the
+            behavior does not overlap with the bins.
+        """
+        given = read_activity(activity, bin_size, time_support, kind)
+        spike_times = given.pop("spike_times", None)
+        recording = cls.from_arrays(**given, behavior=behavior, behavior_unit=behavior_unit, epochs=epochs)
+        return replace(recording, spike_times=spike_times, source="pynapple")
 
     def to_nwb(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the recording as an NWB file that `from_nwb` reads back.

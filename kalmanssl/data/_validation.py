@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kalmanssl.data._pynapple import behavior_at, is_pynapple
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array, as_floats
 from kalmanssl.utils.validation import check_positive
@@ -33,6 +34,13 @@ def check_activity(activity: Any, kind: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         values = values.astype(np.float32)
     wrong = ~np.isfinite(values)
+    empty = np.flatnonzero(np.isnan(values).all(axis=0))
+    if len(empty):
+        raise InputError(
+            f"activity is NaN in all bins of {len(empty)} of {values.shape[1]} units, the first unit {empty[0]}; "
+            "leave these units out",
+            parameter="activity",
+        )
     if wrong.any():
         t, u = np.argwhere(wrong)[0]
         raise InputError(
@@ -84,16 +92,19 @@ def check_time(time: Any, bin_size: float | None, n_bins: int) -> tuple[np.ndarr
     return centers, float(bin_size)
 
 
-def check_behavior(behavior: Any, n_bins: int) -> dict[str, np.ndarray]:
+def check_behavior(behavior: Any, time: np.ndarray, unit: Mapping[str, str]) -> dict[str, np.ndarray]:
     """Return behavior by name, each (time,) or (time, dims) with NaN where it is unknown.
 
-    Text, bools, categories and objects that are not numbers are labels: (time,) objects with None where unknown.
+    Objects of pynapple are evaluated at the bin centers `time`; angles take the nearest sample. Text, bools, categories
+    and objects that are not numbers are labels: (time,) objects with None where unknown.
     """
     if behavior is None:
         return {}
     named = behavior if isinstance(behavior, Mapping) else {"position": behavior}
-    checked = {}
-    for name, values in named.items():
+    checked, n_bins = {}, len(time)
+    for name, given in named.items():
+        is_angle = str(unit.get(name, "")).lower().startswith(("rad", "deg"))
+        values = behavior_at(f"behavior[{name!r}]", given, time, is_angle)
         labels = as_labels(f"behavior[{name!r}]", values)
         if labels is not None and labels.shape != (n_bins,):
             raise InputError(
@@ -136,6 +147,7 @@ def as_labels(name: str, values: Any) -> np.ndarray | None:
 
 def check_epoch(label: str, spans: Any) -> np.ndarray:
     """Return the start and stop times of an epoch as (n, 2), seconds."""
+    spans = spans.values if is_pynapple(spans, "IntervalSet") else spans
     array = as_floats(f"epochs[{label!r}]", spans)
     array = array.reshape(1, 2) if array.shape == (2,) else array
     if array.ndim != 2 or array.shape[1] != 2 or not (array[:, 0] < array[:, 1]).all():

@@ -10,6 +10,7 @@ import numpy as np
 from kalmanssl.decoding._calibration import RegionCalibration
 from kalmanssl.decoding._posterior import likelier_mass
 from kalmanssl.decoding._results import check_level
+from kalmanssl.decoding._tables import DecodedTables
 from kalmanssl.utils.validation import check_integer
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class LabelSets:
 
 
 @dataclass(frozen=True)
-class DecodedCategory:
+class DecodedCategory(DecodedTables):
     """The probability of every label at every bin.
 
     `numpy.asarray` of it is the most probable label of every bin, so metrics of scikit-learn accept it.
@@ -124,7 +125,42 @@ class DecodedCategory:
             drawn += level >= column
         return self.labels[drawn]
 
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the columns of a table of labels and their probabilities.
+
+        Returns
+        -------
+        dict of (time,)
+            `time`, `label` (the most probable one), `set` (all labels of the prediction set, as text that is separated
+            by "|") and one column of probabilities for each label, such as `probability_left`.
+        """
+        names = [str(label) for label in self.labels.tolist()]
+        inside = self.region().inside.values
+        sets = ["|".join(name for name, one in zip(names, row, strict=True) if one) for row in inside]
+        table = {"time": self.time, "label": self.most_probable, "set": np.array(sets)}
+        return table | {f"probability_{name}": self.mass[:, number] for number, name in enumerate(names)}
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Return the probabilities, the most probable label and the prediction set as a labeled data set.
+
+        Returns
+        -------
+        xarray.Dataset
+            `probability` and `in_set` (time, label), and `most_probable` (time,). The attribute `level` is the nominal
+            level of the prediction set.
+        """
+        import xarray
+
+        variables = {
+            "probability": (("time", "label"), self.mass),
+            "in_set": (("time", "label"), self.region().inside.values),
+            "most_probable": ("time", self.most_probable),
+        }
+        coordinates = {"time": ("time", self.time, {"units": "s"}), "label": self.labels}
+        return xarray.Dataset(variables, coordinates, {"level": self.level})
+
     def _labeled(self, values: np.ndarray) -> xarray.DataArray:
         import xarray
 
-        return xarray.DataArray(values, {"time": self.time, "label": self.labels}, ("time", "label"))
+        coordinates = {"time": ("time", self.time, {"units": "s"}), "label": self.labels}
+        return xarray.DataArray(values, coordinates, ("time", "label"))

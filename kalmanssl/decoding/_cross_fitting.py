@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from sklearn.base import clone
 
-from kalmanssl.data import Latents, Recording
+from kalmanssl.data import Latents, Recording, as_recording, infer_latents
 from kalmanssl.utils.segments import gap_starts
 from kalmanssl.utils.validation import check_condition
 
@@ -66,7 +66,7 @@ def cross_fit(model: LatentEstimator, recording: Recording, shares: Sequence[flo
     ----------
     model : LatentEstimator
         Its settings are used, its weights are not.
-    recording : Recording
+    recording : Recording or object of pynapple
         The recording that the model was fitted on.
     shares : sequence of float
         Fractions of the time that the copies are fitted on, inside (0, 1); gaps between segments do not count. The
@@ -84,12 +84,13 @@ def cross_fit(model: LatentEstimator, recording: Recording, shares: Sequence[flo
     """
     for share in shares:
         check_condition("shares", share, 0 < share < 1, "inside (0, 1)")
+    recording = as_recording("recording", recording, getattr(model, "bin_size_", None))
     start = float(recording.time[0])
     held_out_fits = []
     for share in shares:
         stop = _time_at_share(recording.time, recording.bin_size, share)
         copy = clone(model).set_params(checkpoint_dir=None).fit(recording.restrict(start, stop))
-        filtered, smoothed = (copy.transform(recording, smooth=smooth) for smooth in (False, True))
+        filtered, smoothed = (infer_latents(copy, recording, smooth) for smooth in (False, True))
         held_out_fits.append(HeldOutFit(filtered, smoothed, (start, stop)))
     return held_out_fits
 

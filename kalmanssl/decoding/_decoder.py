@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from kalmanssl.data import Latents
+from kalmanssl.data import Latents, behavior_at
 from kalmanssl.decoding._calibration import CalibrationSettings
 from kalmanssl.decoding._categories import DecodedCategory
 from kalmanssl.decoding._circular import wrap_to_period
@@ -161,10 +161,12 @@ class PositionDecoder(UpdateMixin, OnlineMixin, ScoreMixin, BaseEstimator):
         Parameters
         ----------
         latents : Latents or (time, features) array
-            Latents of the kind that will be decoded; an array has no posterior covariance.
-        position : (time,) or (time, dims)
+            Latents of the kind that will be decoded; an array, a `TsdFrame` or a table has no posterior covariance. The
+            index of a `TsdFrame`, and that of a table if it is named "time", are the times of its bins.
+        position : (time,) or (time, dims), or a Tsd, TsdFrame or IntervalSet of pynapple
             Behavior; NaN where it is unknown. Two dimensions are decoded jointly. More are decoded in pairs that are
-            independent of each other. Labels must be (time,), with None, NaN or "" where they are unknown.
+            independent of each other. Labels must be (time,), with None, NaN or "" where they are unknown. Series of
+            pynapple are interpolated to the bins.
         where : (time,) bool, optional
             Bins to learn from, such as `running_bins`. By default all with known behavior.
         time : (time,), optional
@@ -185,6 +187,8 @@ class PositionDecoder(UpdateMixin, OnlineMixin, ScoreMixin, BaseEstimator):
         """
         self._check_settings()
         mean, _, known_time = check_latents(latents, time)
+        nearest = self.period is not None or bool(self.discrete)
+        position = behavior_at("position", position, known_time, nearest)
         behavior, usable = self._check_position(position, mean, where)
         self.n_features_in_ = mean.shape[1]
         self.timed_ = known_time is not None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import issparse
 
-from kalmanssl.data import Covariances, Latents
+from kalmanssl.data import Covariances, Latents, is_pynapple
 from kalmanssl.decoding._circular import Periods
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array, as_floats
@@ -67,9 +67,14 @@ class DecoderInput(NamedTuple):
 
 
 def check_latents(latents: Latents | np.ndarray, time: np.ndarray | None = None) -> LatentArrays:
-    """Return `Latents`, or an array (time, features) with the times of its bins if these are known, as arrays."""
+    """Return `Latents`, or an array (time, features) with the times of its bins if these are known, as arrays.
+
+    A `TsdFrame`, and a DataFrame whose index is named "time", have times of their own.
+    """
     if isinstance(latents, Latents):
         return LatentArrays(np.asarray(latents.mean, dtype=float), latents.covariances, np.asarray(latents.time))
+    if time is None:
+        time = _own_times(latents)
     mean = _latent_array(latents)
     if time is not None:
         time = np.asarray(time, dtype=float)
@@ -78,6 +83,14 @@ def check_latents(latents: Latents | np.ndarray, time: np.ndarray | None = None)
                 f"time has shape {time.shape}, latents {len(mean)} bins: give one time for each bin", parameter="time"
             )
     return LatentArrays(mean, None, time)
+
+
+def _own_times(latents: Any) -> np.ndarray | None:
+    """Return the times of a `TsdFrame` or of a DataFrame whose index is named "time", seconds; otherwise None."""
+    if is_pynapple(latents, "TsdFrame"):
+        return np.asarray(latents.index.values, dtype=float)
+    index = getattr(latents, "index", None)
+    return np.asarray(index, dtype=float) if getattr(index, "name", None) == "time" else None
 
 
 def _latent_array(latents: Any) -> np.ndarray:

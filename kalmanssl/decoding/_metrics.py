@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kalmanssl.data import behavior_at
 from kalmanssl.decoding._categories import DecodedCategory
 from kalmanssl.decoding._category_metrics import score_categories
 from kalmanssl.decoding._circular import wrap
@@ -29,7 +30,7 @@ def score_decoding(
     Parameters
     ----------
     decoded : DecodedPosition or DecodedCategory
-    truth : (time,) or (time, dims)
+    truth : (time,) or (time, dims), or a Tsd, TsdFrame or IntervalSet of pynapple
         In the shape that the decoder was fitted on; bins with NaN, or with None or "" for labels, are left out.
     mask : (time,) bool, optional
         Bins to score, such as `running_bins`.
@@ -61,7 +62,8 @@ def score_decoding(
         If shapes differ, no bin is left, or the truth has a label that the decoder was not fitted on.
     """
     if isinstance(decoded, DecodedCategory):
-        return score_categories(decoded, truth, mask, LEVELS)
+        return score_categories(decoded, behavior_at("truth", truth, decoded.time, True), mask, LEVELS)
+    truth = behavior_at("truth", truth, decoded.time, any(decoded.periods))
     truth = np.asarray(truth, dtype=float)
     columns = truth.reshape(len(truth), -1)
     error = decoded.error(truth).reshape(columns.shape)

@@ -59,7 +59,9 @@ class GridPosterior:
         import xarray
 
         names = ("position",) if len(self.grid.axes) == 1 else ("x", "y")
-        coordinates = {"time": time} | {name: axis.centers for name, axis in zip(names, self.grid.axes, strict=True)}
+        coordinates = {"time": ("time", time, {"units": "s"})} | {
+            name: axis.centers for name, axis in zip(names, self.grid.axes, strict=True)
+        }
         return xarray.DataArray(self.mass if values is None else values, coordinates, ("time", *names))
 
     def region(self, level: float, time: np.ndarray) -> Region:

@@ -12,6 +12,7 @@ import numpy as np
 from kalmanssl.decoding._circular import Periods, difference, wrap
 from kalmanssl.decoding._crps import quantile_crps
 from kalmanssl.decoding._posterior import GridPosterior, Region
+from kalmanssl.decoding._tables import DecodedTables, axis_names
 from kalmanssl.errors import InputError
 from kalmanssl.utils.validation import check_integer
 
@@ -40,7 +41,7 @@ def quantile_weights(levels: np.ndarray, q: float) -> tuple[int, float]:
 
 
 @dataclass(frozen=True)
-class DecodedPosition:
+class DecodedPosition(DecodedTables):
     """A predictive distribution of the behavior at every bin.
 
     Arrays are (time,) for behavior of one dimension given as a vector, (time, dims) otherwise. `numpy.asarray` of it is
@@ -183,6 +184,58 @@ class DecodedPosition:
 
     def _per_group(self, parts: list[_T]) -> _T | tuple[_T, ...]:
         return parts[0] if len(parts) == 1 else tuple(parts)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return the columns of a table of point estimates and intervals.
+
+        Returns
+        -------
+        dict of (time,)
+            `time`, `mean`, `lower`, `upper` for one-dimensional behavior; `time`, `mean_x`, `lower_x`, `upper_x`,
+            `mean_y`, ... for more dimensions (from the fourth on with the number of the dimension, as in `mean_4`).
+        """
+        parts = {"mean": self.mean, "lower": self.lower, "upper": self.upper}
+        flat = {name: np.asarray(values).reshape(len(self.time), -1) for name, values in parts.items()}
+        dims = self.points.shape[1]
+        if dims == 1:
+            return {"time": self.time} | {name: values[:, 0] for name, values in flat.items()}
+        return {"time": self.time} | {
+            f"{name}_{axis}": values[:, d] for d, axis in enumerate(axis_names(dims)) for name, values in flat.items()
+        }
+
+    def to_xarray(self, unit: str = "") -> xarray.Dataset:
+        """Return point estimates, intervals and the posterior as a labeled data set.
+
+        Parameters
+        ----------
+        unit : str
+            Unit of measurement of the behavior, for the attribute `units`.
+
+        Returns
+        -------
+        xarray.Dataset
+            `mean`, `lower` and `upper` (time,) or (time, dim), and `posterior` over (time, position) or (time, x, y).
+            With more than two dimensions there is one posterior for each pair: `posterior` over x and y, `posterior_2`
+            over x_2 and y_2, and so on. The attribute `level` is the nominal level of the interval.
+        """
+        import xarray
+
+        units = {"units": unit} if unit else {}
+        dims = ("time",) if self.flat else ("time", "dim")
+        variables: dict[str, Any] = {name: (dims, getattr(self, name), units) for name in ("mean", "lower", "upper")}
+        coordinates: dict[str, Any] = {"time": ("time", self.time, {"units": "s"})}
+        if not self.flat:
+            coordinates["dim"] = axis_names(self.points.shape[1])
+        data = xarray.Dataset(variables, coordinates, {"level": self.level})
+        groups = self.posterior if isinstance(self.posterior, tuple) else (self.posterior,)
+        for number, posterior in enumerate(groups, 1):
+            suffix = "" if number == 1 else f"_{number}"
+            axes = [str(axis) for axis in posterior.dims[1:]]
+            named = posterior.rename({axis: f"{axis}{suffix}" for axis in axes})
+            for axis in axes:
+                named[f"{axis}{suffix}"].attrs.update(units)
+            data[f"posterior{suffix}"] = named
+        return data
 
     def error(self, truth: np.ndarray) -> np.ndarray:
         """Return the point estimate minus `truth`, the short way around a circle; NaN where the truth is NaN."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from kalmanssl.data import Latents
+from kalmanssl.data import Latents, behavior_at
 from kalmanssl.decoding._adaptive import AdaptiveLevels
 from kalmanssl.decoding._calibration import Calibration, RegionCalibration
 from kalmanssl.decoding._circular import wrap_to_period
@@ -178,6 +178,8 @@ class UpdateMixin:
                 "calibrate=False leaves no calibrated levels to update: fit the decoder with calibrate=True",
                 parameter="calibrate",
             )
+        nearest = self.labels_ is not None or any(self.periods_)
+        position = behavior_at("position", position, given.time, nearest)
         behavior = self._later_behavior(position, len(given.mean))
         adaptation = self.adaptations_.setdefault(kind, Adaptation.of(decoder))
         return adaptation.learn(decoder, given, behavior, self._lag(decoder, given))

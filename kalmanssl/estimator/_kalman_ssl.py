@@ -9,27 +9,24 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from kalmanssl.data import Covariances, Latents, Recording
+from kalmanssl.data import Covariances, Latents, split_trials
 from kalmanssl.entropy import EntropyEstimator
 from kalmanssl.estimator._fitting import fit_model
-from kalmanssl.estimator._inputs import (
-    activity_in_order,
-    choose_bins_per_step,
-    choose_normalization,
-    interleaved_activity,
-)
+from kalmanssl.estimator._inputs import interleaved_activity
 from kalmanssl.estimator._model import infer, objective_per_bin
 from kalmanssl.estimator._online import OnlineFilter
+from kalmanssl.estimator._outputs import LatentTransformer
 from kalmanssl.estimator._saving import load_model, save_model
+from kalmanssl.estimator._segments import Prepared, prepare
 
 __all__ = ["KalmanSSL"]
 
 
-class KalmanSSL(TransformerMixin, BaseEstimator):
+class KalmanSSL(LatentTransformer, BaseEstimator):
     """Latent dynamics fitted without labels: an encoder followed by a Kalman filter whose noise may depend on the data.
 
     The encoder maps every bin to a latent vector, and the filter predicts each latent from those before it. Training
@@ -201,12 +198,14 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         self.progress = progress
         self.random_state = random_state
 
-    def fit(self, X: Recording | np.ndarray, y: Any = None, *, resume: bool = False) -> Self:
+    def fit(self, X: Any, y: Any = None, *, resume: bool = False) -> Self:
         """Fit the encoder and the dynamics.
 
         Parameters
         ----------
-        X : Recording, or array (time, features) without gaps
+        X : Recording, object of pynapple, array (time, features) without gaps, or a list of these (trials)
+            Training windows and filters do not cross gaps or the borders of trials, which can differ in length. Spike
+            times (`TsGroup`) are counted in bins of 25 ms; `Recording.from_pynapple` takes other bin sizes.
         y : ignored
         resume : bool
             Continue from the last checkpoint in `checkpoint_dir`, after an interrupt.
@@ -224,33 +223,19 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         KeyboardInterrupt
             On Ctrl-C; the estimator then holds the last good weights.
         """
-        segments, _ = self._segments(X, fitting=True)
-        fit_model(self, segments, resume)
+        fit_model(self, prepare(self, X, fitting=True).segments, resume)
         return self
 
-    def transform(self, X: Recording | np.ndarray, smooth: bool = False) -> Latents:
-        """Infer the posterior over the latent state at every bin.
-
-        Parameters
-        ----------
-        X : Recording, or array (time, features) without gaps
-            Each contiguous segment is filtered by itself.
-        smooth : bool
-            False: the posterior given the past and the present (the filter). True: given the whole segment (the
-            smoother).
-
-        Returns
-        -------
-        Latents
-            `numpy.asarray` of it is the posterior mean (time, state).
-
-        Raises
-        ------
-        InputError
-            If the units or the bin size are not those of the fit.
-        """
+    def posterior(self, X: Any, smooth: bool = False) -> Any:
+        """Return the `Latents` that `transform` returns by default, also after `set_output`."""
         check_is_fitted(self, "model_")
-        segments, time = self._segments(X, fitting=False)
+        prepared = prepare(self, X, fitting=False)
+        latents = self._infer(prepared, smooth)
+        return latents if prepared.n_segments is None else split_trials(latents, prepared.n_segments)
+
+    def _infer(self, prepared: Prepared, smooth: bool = False) -> Latents:
+        """Return the latents of all segments, one after another."""
+        segments = prepared.segments
         model = copy.deepcopy(self.model_).double().eval()
         parts = [infer(model, segment, self.bins_per_step_, self.normalize_, smooth) for segment in segments]
         return Latents(
@@ -259,7 +244,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
                 for name in ("mean", "latent", "noise", "log_likelihood")
             },
             covariances=Covariances.concatenate([part["covariances"] for part in parts]),
-            time=time,
+            time=prepared.time,
             segment=np.repeat(np.arange(len(segments)), [len(s) for s in segments]),
             smoothed=smooth,
         )
@@ -281,7 +266,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         return OnlineFilter(self, encoder_memory)
 
-    def score(self, X: Recording | np.ndarray, y: Any = None) -> float:
+    def score(self, X: Any, y: Any = None) -> float:
         """Compute the objective on all segments of `X`, in nats per bin; larger is better.
 
         The objective is the mean log-density of the latents given their past (alignment), over all bins of all
@@ -295,7 +280,7 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : Recording, or array (time, features) without gaps
+        X : as in `transform`
 
         Raises
         ------
@@ -303,16 +288,17 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
             If the units or the bin size are not those of the fit, or there are too few bins to estimate the entropy.
         """
         check_is_fitted(self, "model_")
-        return objective_per_bin(self.transform(X), self.model_.objective, self.bins_per_step_)
+        latents = self._infer(prepare(self, X, fitting=False))
+        return objective_per_bin(latents, self.model_.objective, self.bins_per_step_)
 
-    def encoder_input(self, X: Recording | np.ndarray) -> list[torch.Tensor]:
+    def encoder_input(self, X: Any) -> list[torch.Tensor]:
         """Return the input of `model_` for each contiguous segment of `X`, (bins_per_step, steps, features) float64.
 
         The first axis are the interleaved sequences: sequence i has the steps that end at bins i, i + bins_per_step, ….
         Zeros are added before a segment whose length is not a multiple of `bins_per_step`.
         """
         check_is_fitted(self, "model_")
-        segments, _ = self._segments(X, fitting=False)
+        segments = prepare(self, X, fitting=False).segments
         return [interleaved_activity(s, self.bins_per_step_, self.normalize_) for s in segments]
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -342,31 +328,6 @@ class KalmanSSL(TransformerMixin, BaseEstimator):
             If the folder is missing, incomplete or damaged, or the encoder does not fit the weights.
         """
         return load_model(cls, path, encoder)
-
-    def _segments(self, X: Any, fitting: bool) -> tuple[list[np.ndarray], np.ndarray]:
-        """Check the data; return its contiguous segments (time, features), normalized, and the time of every bin."""
-        if isinstance(X, Recording):
-            if fitting:
-                self.unit_ids_, self.bin_size_, self.n_features_in_ = X.unit_ids, X.bin_size, X.n_units
-                is_counts = X.kind == "counts"
-            values = activity_in_order(X, self.unit_ids_, self.bin_size_, self.n_features_in_)
-            slices, time = X.segments(), X.time
-        else:
-            values = validate_data(self, X, reset=fitting, dtype=[np.float32, np.float64], ensure_min_samples=2)
-            if fitting:
-                self.unit_ids_, self.bin_size_ = (), float("nan")
-                is_counts = bool((values >= 0).all() and (values == np.round(values)).all())
-            step = 1.0 if np.isnan(self.bin_size_) else self.bin_size_
-            slices, time = [slice(0, len(values))], step * np.arange(len(values))
-        if fitting:
-            self.normalize_ = choose_normalization(self.normalize, values, is_counts)
-            self.bins_per_step_ = choose_bins_per_step(self.bins_per_step, values, is_counts, self.bin_size_)
-            self.feature_mean_ = values.mean(0, dtype=np.float64)
-            sd = values.std(0, dtype=np.float64)
-            self.feature_scale_ = np.where(sd > 0, sd, 1.0)
-        if self.normalize_ == "standardize":
-            values = (values - self.feature_mean_) / self.feature_scale_
-        return [np.asarray(values[s], dtype=np.float32) for s in slices], time
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

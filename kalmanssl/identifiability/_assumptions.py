@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kalmanssl.data import Recording
+from kalmanssl.data import Recording, as_recording, is_pynapple
 from kalmanssl.errors import InputError
 from kalmanssl.identifiability import _residual_statistics as statistics
 from kalmanssl.identifiability import _verdicts as rows
@@ -52,7 +52,7 @@ def check_assumptions(
     ----------
     model : KalmanSSL or SequenceModel
         Its predictor must be Gaussian.
-    data : Recording, or array (time, features); for a SequenceModel also (batch, time, features)
+    data : Recording, object of pynapple, or array (time, features); for a SequenceModel also (batch, time, features)
         Input of `KalmanSSL.transform`, or of the module. If a KalmanSSL interleaves several sequences, only the last
         one is used: steps of different sequences share bins and therefore noise, which would look like non-injectivity.
     true : (time, dims) or (batch, time, dims), optional
@@ -83,6 +83,7 @@ def check_assumptions(
     from kalmanssl.training import interleave
 
     if isinstance(model, KalmanSSL):
+        data = as_recording("data", data, model.bin_size_) if is_pynapple(data) else data
         features = [sequences[-1].double() for sequences in model.encoder_input(data)]
         module = copy.deepcopy(model.model_).double().eval()
         lengths = [s.stop - s.start for s in data.segments()] if isinstance(data, Recording) else [len(data)]

@@ -18,9 +18,7 @@ from kalmanssl.utils.storage import replace_file
 if TYPE_CHECKING:
     from kalmanssl.decoding import DecodedCategory, DecodedPosition
 
-__all__ = ["check_decoded_target", "columns", "write_decoded"]
-
-_AXES = ("x", "y", "z")
+__all__ = ["check_decoded_target", "write_decoded"]
 
 
 def check_decoded_target(out: Path, recording: Path, overwrite: bool) -> None:
@@ -36,41 +34,6 @@ def check_decoded_target(out: Path, recording: Path, overwrite: bool) -> None:
     if out.exists() and recording.exists() and os.path.samefile(out, recording):
         raise InputError(f"{out} is the recording itself: choose another name", parameter="out")
     check_new_output(out, overwrite)
-
-
-def columns(decoded: DecodedPosition | DecodedCategory) -> dict[str, np.ndarray]:
-    """Return the columns of the CSV table.
-
-    Returns
-    -------
-    dict of (time,)
-        `time`, `mean`, `lower`, `upper` for one-dimensional behavior; `time`, `mean_x`, `lower_x`, `upper_x`,
-        `mean_y`, ... for more dimensions (from the fourth on with the number of the dimension, as in `mean_4`). For
-        labels `time`, `label` (the most probable one), `set` (all labels of the prediction set, separated by "|") and
-        one column of probabilities for each label, such as `probability_left`.
-    """
-    from kalmanssl.decoding import DecodedCategory
-
-    if isinstance(decoded, DecodedCategory):
-        return _label_columns(decoded)
-    parts = {"mean": decoded.mean, "lower": decoded.lower, "upper": decoded.upper}
-    flat = {name: np.asarray(values).reshape(len(decoded), -1) for name, values in parts.items()}
-    dims = flat["mean"].shape[1]
-    if dims == 1:
-        return {"time": decoded.time} | {name: values[:, 0] for name, values in flat.items()}
-    labels = [_AXES[d] if d < len(_AXES) else str(d + 1) for d in range(dims)]
-    return {"time": decoded.time} | {
-        f"{name}_{label}": values[:, d] for d, label in enumerate(labels) for name, values in flat.items()
-    }
-
-
-def _label_columns(decoded: DecodedCategory) -> dict[str, np.ndarray]:
-    """Return the columns of the CSV table of decoded labels; all but `time` and probabilities are text."""
-    names = [str(label) for label in decoded.labels.tolist()]
-    inside = decoded.region().inside.values
-    sets = ["|".join(name for name, one in zip(names, row, strict=True) if one) for row in inside]
-    table = {"time": decoded.time, "label": decoded.most_probable.astype(str), "set": np.array(sets)}
-    return table | {f"probability_{name}": decoded.mass[:, number] for number, name in enumerate(names)}
 
 
 def write_decoded(
@@ -105,10 +68,10 @@ def write_decoded(
         If `out` exists and `overwrite` is false, or cannot be written.
     """
     if out.suffix == ".csv":
-        table = columns(decoded)
+        table = decoded.columns()
         cells = [
-            values
-            if values.dtype.kind == "U"
+            values.astype(str)
+            if name in ("label", "set")
             else [f"{value:.6f}" if name == "time" else f"{value:.6g}" for value in values]
             for name, values in table.items()
         ]

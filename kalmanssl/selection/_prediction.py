@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kalmanssl.data import Latents, Recording
+from kalmanssl.data import Latents, Recording, infer_latents
 from kalmanssl.errors import InputError
 from kalmanssl.estimator import KalmanSSL
 
@@ -44,8 +44,8 @@ def predictive_gain(model: KalmanSSL, training: Recording, held_out: Recording) 
     InputError
         If a part has no two neighboring bins.
     """
-    state, target = _next_bin_pairs(model.transform(training), training)
-    held_out_state, held_out_target = _next_bin_pairs(model.transform(held_out), held_out)
+    state, target = _next_bin_pairs(infer_latents(model, training), training)
+    held_out_state, held_out_target = _next_bin_pairs(infer_latents(model, held_out), held_out)
     every = math.ceil(len(state) / _MAX_FIT_BINS)
     state, target = state[::every], target[::every]
     mean, scale = state.mean(0), state.std(0).clamp_min(1e-9)

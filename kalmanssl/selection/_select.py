@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.model_selection import ParameterGrid
 
-from kalmanssl.data import Recording
+from kalmanssl.data import Recording, as_recording
 from kalmanssl.errors import CollapseError, DivergenceError, InputError, first_line
 from kalmanssl.estimator import KalmanSSL
 from kalmanssl.selection._folds import Fold, folds_of_time
@@ -60,7 +60,7 @@ def select(
 
     Parameters
     ----------
-    recording : Recording
+    recording : Recording or object of pynapple
         The training part only. What is held out later must not be used for choices.
     grid : dict of parameter name to values, or sequence of dicts
         A dict stands for all combinations of its values. Each dict of a sequence is one candidate, for settings that
@@ -97,11 +97,7 @@ def select(
     RuntimeWarning
         If it was interrupted by Ctrl-C. The scores so far are returned. Without any score, KeyboardInterrupt is raised.
     """
-    if not isinstance(recording, Recording):
-        raise InputError(
-            f"recording must be a Recording, got {type(recording).__name__}: use Recording.from_arrays",
-            parameter="recording",
-        )
+    recording = as_recording("recording", recording)
     check_integer("n_folds", n_folds, 2)
     check_number("purge", purge)
     check_condition("purge", purge, 0 <= purge < np.inf, "at least 0 s and finite")

@@ -1,0 +1,127 @@
+"""Preparation of recordings, arrays and lists of trials: units, bins and normalization of the fit, in segments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+from kalmanssl.data import Recording, as_recording, is_pynapple
+from kalmanssl.errors import InputError
+from kalmanssl.estimator._inputs import activity_in_order, choose_bins_per_step, choose_normalization
+
+if TYPE_CHECKING:
+    from kalmanssl.estimator._kalman_ssl import KalmanSSL
+
+__all__ = ["Prepared", "prepare"]
+
+
+class Prepared(NamedTuple):
+    """Data of an estimator in contiguous segments.
+
+    Attributes
+    ----------
+    segments : list of (time, features) float32
+        Normalized.
+    time : (time,)
+        Time of every bin of all segments, seconds.
+    n_segments : list of int, or None
+        Number of segments of each trial; None if the data are not a list of trials.
+    """
+
+    segments: list[np.ndarray]
+    time: np.ndarray
+    n_segments: list[int] | None
+
+
+class _Piece(NamedTuple):
+    """A recording or an array: values (time, features), its segments, the time of every bin, and whether it is counts.
+
+    `is_counts` is None for data that are not fitted.
+    """
+
+    values: np.ndarray
+    slices: list[slice]
+    time: np.ndarray
+    is_counts: bool | None
+
+
+def prepare(estimator: KalmanSSL, X: Any, fitting: bool) -> Prepared:
+    """Check the data of an estimator and return their contiguous segments, normalized.
+
+    Parameters
+    ----------
+    estimator : KalmanSSL
+        In the fit its attributes of the data are set: units, bin size, normalization, bins per step.
+    X : Recording, object of pynapple, (time, features), or a list of these
+        The pieces of a list are trials. They can have different lengths, and no segment continues in the next trial.
+    fitting : bool
+    """
+    pieces = _trials(estimator, X, fitting) if _is_list_of_trials(X) else [_piece(estimator, X, fitting)]
+    if fitting:
+        values = pieces[0].values if len(pieces) == 1 else np.concatenate([piece.values for piece in pieces])
+        is_counts = all(piece.is_counts for piece in pieces)
+        estimator.normalize_ = choose_normalization(estimator.normalize, values, is_counts)
+        estimator.bins_per_step_ = choose_bins_per_step(estimator.bins_per_step, values, is_counts, estimator.bin_size_)
+        estimator.feature_mean_ = values.mean(0, dtype=np.float64)
+        sd = values.std(0, dtype=np.float64)
+        estimator.feature_scale_ = np.where(sd > 0, sd, 1.0)
+    segments = []
+    for piece in pieces:
+        normalized = piece.values
+        if estimator.normalize_ == "standardize":
+            normalized = (normalized - estimator.feature_mean_) / estimator.feature_scale_
+        segments += [np.asarray(normalized[s], dtype=np.float32) for s in piece.slices]
+    n_segments = [len(piece.slices) for piece in pieces] if _is_list_of_trials(X) else None
+    return Prepared(segments, np.concatenate([piece.time for piece in pieces]), n_segments)
+
+
+def _is_list_of_trials(X: Any) -> bool:
+    """Return whether the data are a sequence of recordings, objects of pynapple or two-dimensional arrays."""
+    if hasattr(X, "shape") or isinstance(X, Recording) or is_pynapple(X) or not hasattr(X, "__getitem__"):
+        return False
+    if isinstance(X, str | dict) or len(X) == 0:
+        return False
+    return all(isinstance(one, Recording) or is_pynapple(one) or getattr(one, "ndim", 0) == 2 for one in X)
+
+
+def _trials(estimator: KalmanSSL, X: Any, fitting: bool) -> list[_Piece]:
+    """Return the pieces of a list of trials; the first one sets the units and the bin size in the fit."""
+    if len({isinstance(one, Recording) or is_pynapple(one) for one in X}) > 1:
+        raise InputError("X mixes recordings and arrays: give trials of one kind", parameter="X")
+    pieces = []
+    for number, one in enumerate(X):
+        try:
+            piece = _piece(estimator, one, fitting and number == 0, min_samples=1)
+        except InputError as error:
+            raise InputError(f"trial {number}: {error}", parameter=error.parameter) from error
+        if fitting and number > 0:
+            is_counts = one.kind == "counts" if isinstance(one, Recording) else _are_counts(piece.values)
+            piece = piece._replace(is_counts=is_counts)
+        pieces.append(piece)
+    return pieces
+
+
+def _piece(estimator: KalmanSSL, X: Any, fitting: bool, min_samples: int = 2) -> _Piece:
+    """Return one recording or array; in the fit, set the units and the bin size of the estimator."""
+    if is_pynapple(X):
+        X = as_recording("X", X, None if fitting else estimator.bin_size_)
+    if isinstance(X, Recording):
+        if fitting:
+            estimator.unit_ids_, estimator.bin_size_ = X.unit_ids, X.bin_size
+            estimator.n_features_in_ = X.n_units
+        values = activity_in_order(X, estimator.unit_ids_, estimator.bin_size_, estimator.n_features_in_)
+        return _Piece(values, X.segments(), X.time, X.kind == "counts" if fitting else None)
+    dtypes = [np.float32, np.float64]
+    values = validate_data(estimator, X, reset=fitting, dtype=dtypes, ensure_min_samples=min_samples)
+    if fitting:
+        estimator.unit_ids_, estimator.bin_size_ = (), float("nan")
+    step = 1.0 if np.isnan(estimator.bin_size_) else estimator.bin_size_
+    is_counts = _are_counts(values) if fitting else None
+    return _Piece(values, [slice(0, len(values))], step * np.arange(len(values)), is_counts)
+
+
+def _are_counts(values: np.ndarray) -> bool:
+    """Return whether all values are whole numbers of at least zero."""
+    return bool((values >= 0).all() and (values == np.round(values)).all())
