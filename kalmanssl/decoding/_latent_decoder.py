@@ -265,22 +265,29 @@ class LatentDecoder:
         time: np.ndarray,
     ) -> list[np.ndarray]:
         """Return the distributions of a readout over the grids for latents with their temporal context."""
+        return self.correct_drift(fitted, self.readout_mass(fitted.readout, features, cov), mean, time)
+
+    def readout_mass(self, readout: Readout, features: np.ndarray, cov: Covariances | None) -> list[np.ndarray]:
+        """Return the distributions of a readout over the grids without the drift since the fit."""
         cov = None if self.context else cov
-        groups = group_dimensions(len(self.periods))
-        if isinstance(fitted.readout, MLPReadout | EnsembleReadout):
-            masses = fitted.readout.predict_mass(features, cov)
-        else:
-            predictives = fitted.readout.predict(features, cov)
-            masses = []
-            for grid, dims in zip(self.grids, groups, strict=True):
-                parts = [axis.discretize(predictives[dim]) for axis, dim in zip(grid.axes, dims, strict=True)]
-                masses.append(parts[0] if len(parts) == 1 else parts[0][:, :, None] * parts[1][:, None, :])
-        if fitted.drift.rate != 0:
-            moved = fitted.drift.displacement(mean, time - fitted.end)
-            masses = [
-                grid.shift(mass, moved[:, dims]) for grid, mass, dims in zip(self.grids, masses, groups, strict=True)
-            ]
+        if isinstance(readout, MLPReadout | EnsembleReadout):
+            return readout.predict_mass(features, cov)
+        predictives = readout.predict(features, cov)
+        masses = []
+        for grid, dims in zip(self.grids, group_dimensions(len(self.periods)), strict=True):
+            parts = [axis.discretize(predictives[dim]) for axis, dim in zip(grid.axes, dims, strict=True)]
+            masses.append(parts[0] if len(parts) == 1 else parts[0][:, :, None] * parts[1][:, None, :])
         return masses
+
+    def correct_drift(
+        self, fitted: DriftingReadout, masses: list[np.ndarray], mean: np.ndarray, time: np.ndarray
+    ) -> list[np.ndarray]:
+        """Return distributions over the grids that are shifted by the drift from the end of the fit to each bin."""
+        if fitted.drift.rate == 0:
+            return masses
+        moved = fitted.drift.displacement(mean, time - fitted.end)
+        groups = group_dimensions(len(self.periods))
+        return [grid.shift(mass, moved[:, dims]) for grid, mass, dims in zip(self.grids, masses, groups, strict=True)]
 
     def _held_out_mass(self, fold: Fold, readout: DriftingReadout) -> list[HeldOutMass]:
         s, test = fold.samples, fold.test

@@ -3,35 +3,149 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from kalmanssl.data import Covariances
+from kalmanssl.decoding._ensemble_readout import EnsembleReadout
+from kalmanssl.decoding._grid import Grid
 from kalmanssl.decoding._label_decoder import LabelDecoder
 from kalmanssl.decoding._latent_decoder import LatentDecoder
+from kalmanssl.decoding._mlp_readout import MLPReadout
+from kalmanssl.decoding._neighbor_readout import NeighborReadout
+from kalmanssl.kalman.kernels import has_compiler
 
-__all__ = ["OneBinReadout", "one_bin_readout"]
-
-OneBinReadout = Callable[[np.ndarray, np.ndarray, np.ndarray, float], list[np.ndarray]]
-"""Returns one distribution (*shape) per grid from features, mean and covariance of the latents, and the time."""
+__all__ = ["one_bin_readout"]
 
 _ONE = np.zeros(1, dtype=int)
+_HEAD_SIZE = 32  # coordinates that all reference bins are compared in
+_MassFunction = Callable[[np.ndarray], list[np.ndarray]]
 
 
-def one_bin_readout(decoder: LatentDecoder | LabelDecoder) -> OneBinReadout:
-    """Return the readout of a decoder as a function of one bin."""
-    if isinstance(decoder, LabelDecoder):
-        readout = decoder.readout
+def one_bin_readout(
+    decoder: LatentDecoder | LabelDecoder,
+) -> Callable[[np.ndarray, np.ndarray, np.ndarray, float], list[np.ndarray]]:
+    """Return the readout of a decoder as a function of one bin.
 
-        def label_mass(features: np.ndarray, mean: np.ndarray, cov: np.ndarray, time: float) -> list[np.ndarray]:
-            return [decoder.feature_mass(readout, features[None], Covariances(cov[None], _ONE))[0]]
-
-        return label_mass
-    fitted = decoder.readout
+    The function takes the latents with their temporal context, the mean and the covariance of the latents and the time.
+    It returns the distribution over each grid, (*shape). Readouts of networks and neighbors that use the posterior mean
+    are compiled, the others are called with a single bin.
+    """
+    readout: Any = decoder.readout if isinstance(decoder, LabelDecoder) else decoder.readout.readout
+    compiled = _compiled(readout, uses_cov=not decoder.context)
 
     def mass(features: np.ndarray, mean: np.ndarray, cov: np.ndarray, time: float) -> list[np.ndarray]:
-        covariances = Covariances(cov[None], _ONE)
-        parts = decoder.feature_mass(fitted, features[None], mean[None], covariances, np.array([time]))
-        return [part[0] for part in parts]
+        if compiled is not None:
+            masses = compiled(features)
+        elif isinstance(decoder, LabelDecoder):
+            return [decoder.feature_mass(decoder.readout, features[None], Covariances(cov[None], _ONE))[0]]
+        else:
+            masses = [part[0] for part in decoder.readout_mass(readout, features[None], Covariances(cov[None], _ONE))]
+        if isinstance(decoder, LatentDecoder) and decoder.readout.drift.rate != 0:
+            moved = decoder.correct_drift(
+                decoder.readout, [part[None] for part in masses], mean[None], np.array([time])
+            )
+            masses = [part[0] for part in moved]
+        return masses
 
     return mass
+
+
+def _compiled(readout: Any, uses_cov: bool) -> _MassFunction | None:
+    """Return a compiled function of the latents with their context, or None for a readout that has none."""
+    if not has_compiler():
+        return None
+    if type(readout) is EnsembleReadout:
+        networks = _compiled(readout.networks, uses_cov)
+        if networks is None:
+            return None
+        share, neighbors = readout.settings.neighbor_weight, _OneBinNeighbors(readout.neighbors)
+
+        def combined(features: np.ndarray) -> list[np.ndarray]:
+            masses = []
+            for network, neighbor in zip(networks(features), neighbors(features), strict=True):
+                mass = np.exp((1 - share) * np.log(network) + share * np.log(neighbor))
+                mass /= mass.sum()
+                masses.append(mass)
+            return masses
+
+        return combined
+    is_mean = type(readout) is MLPReadout and (readout.posterior == "mean" or not uses_cov)
+    return _OneBinNetworks(readout) if is_mean else None
+
+
+class _OneBinNetworks:
+    """`MLPReadout.predict_mass` for one bin, from the posterior mean."""
+
+    def __init__(self, readout: MLPReadout) -> None:
+        self._center, self._scale = readout.center, readout.scale
+        self._grids, self._uniform = readout.grids, readout.settings.uniform_fraction
+        self._inputs = np.ascontiguousarray(readout.inputs.numpy()[:, 0])
+        self._weights = tuple(np.ascontiguousarray(weight.numpy()) for weight in readout.weights)
+        self._biases = tuple(np.ascontiguousarray(bias.numpy()[:, 0]) for bias in readout.biases)
+        self._borders = np.cumsum([0, *(grid.size for grid in self._grids)])
+        self._hidden = np.empty((2, self._weights[1].shape[1]), dtype=np.float32)
+        self._logits = np.empty(self._borders[-1], dtype=np.float32)
+        self._mass = np.empty_like(self._logits)
+
+    def __call__(self, features: np.ndarray) -> list[np.ndarray]:
+        from kalmanssl.decoding._online_kernels import network_kernel
+
+        x = ((features - self._center) / self._scale).astype(np.float32)
+        network_kernel(
+            x, self._inputs, self._weights, self._biases, self._borders, self._hidden, self._logits, self._mass
+        )
+        parts = zip(self._grids, self._borders, self._borders[1:], strict=False)
+        return [
+            ((1 - self._uniform) * self._mass[first:stop] + self._uniform / grid.size).reshape(grid.shape)
+            for grid, first, stop in parts
+        ]
+
+
+class _OneBinNeighbors:
+    """`NeighborReadout.predict_mass` for one bin, with an exact search that compares few bins in all coordinates."""
+
+    def __init__(self, readout: NeighborReadout) -> None:
+        self._readout = readout
+        reference = readout.reference
+        count = min(readout.settings.n_neighbors, len(reference))
+        # In the coordinates of the principal axes, the first ones have most of the length.
+        _, axes = np.linalg.eigh(reference.T.astype(float) @ reference)
+        self._axes = np.ascontiguousarray(axes[:, ::-1].T)
+        rotated = reference @ self._axes.T
+        self._reference = rotated.astype(np.float32)
+        self._head_size = min(_HEAD_SIZE, reference.shape[1])
+        self._heads = np.ascontiguousarray(self._reference[:, : self._head_size].T)
+        # Rounded up, for a bound of the products.
+        self._tails = 1.00001 * np.linalg.norm(rotated[:, self._head_size :], axis=1).astype(np.float32)
+        self._squares = (rotated**2).sum(axis=1)
+        self._products = np.empty(len(reference), dtype=np.float32)
+        self._index, self._distance = np.empty(count, dtype=int), np.empty(count)
+        self._smoothing = [_smoothing_matrices(grid, readout) for grid in readout.grids]
+
+    def __call__(self, features: np.ndarray) -> list[np.ndarray]:
+        from kalmanssl.decoding._online_kernels import nearest_kernel
+
+        readout = self._readout
+        query = (self._axes @ readout._directions(features[None])[0]).astype(np.float32)
+        nearest_kernel(
+            query, self._head_size, self._heads, self._tails, self._reference, self._squares, self._products,
+            self._index, self._distance,
+        )  # fmt: skip
+        votes, uniform = readout.votes[self._index], readout.settings.uniform_fraction
+        masses = []
+        for grid, cells, matrices in zip(readout.grids, readout.cells, self._smoothing, strict=True):
+            counts = np.bincount(cells[self._index], votes, minlength=grid.size).reshape(grid.shape).astype(np.float32)
+            mass = matrices[0] @ counts
+            if len(matrices) > 1:
+                mass = mass @ matrices[1].T
+            masses.append((1 - uniform) / mass.sum() * mass + uniform / grid.size)
+        return masses
+
+
+def _smoothing_matrices(grid: Grid, readout: NeighborReadout) -> list[np.ndarray]:
+    """Return for each axis the matrix that smooths histograms along it."""
+    s = readout.settings
+    smoothing = s.smoothing if len(grid.axes) == 1 else s.smoothing_joint
+    return [Grid((axis,)).smooth(np.eye(axis.n_cells), smoothing).T.astype(np.float32) for axis in grid.axes]

@@ -13,11 +13,11 @@ from scipy.special import ndtr, ndtri
 
 from kalmanssl.decoding._circular import wrap
 
-__all__ = ["GridPredictive", "Predictive", "ScalePredictive"]
+__all__ = ["SD_STEP", "GridPredictive", "Predictive", "ScalePredictive"]
 
 # Numerical resolution, not settings: results do not depend on these beyond rounding.
 _ROWS = 4096  # bins that are handled at a time, so that memory does not grow with the recording
-_SD_STEP = 1.15  # standard deviations of noise are rounded to powers of this, so that a few kernels serve all bins
+SD_STEP = 1.15  # standard deviations of noise are rounded to powers of this, so that a few kernels serve all bins
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,11 @@ class GridPredictive:
         """
         step = np.full(len(self), -100)
         wide = sd > 0.05 * self.width
-        step[wide] = np.round(np.log(sd[wide] / self.width) / np.log(_SD_STEP)).astype(int)
+        step[wide] = np.round(np.log(sd[wide] / self.width) / np.log(SD_STEP)).astype(int)
         mass = self.mass.copy()
         for value in np.unique(step[wide]):
             rows = step == value
-            mass[rows] = self.mass[rows] @ self._kernel(_SD_STEP ** float(value)).astype(mass.dtype)
+            mass[rows] = self.mass[rows] @ self._kernel(SD_STEP ** float(value)).astype(mass.dtype)
         return replace(self, mass=mass)
 
     def _kernel(self, sd: float) -> np.ndarray:
