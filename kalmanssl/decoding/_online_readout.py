@@ -19,7 +19,8 @@ from kalmanssl.kalman.kernels import has_compiler
 __all__ = ["one_bin_readout"]
 
 _ONE = np.zeros(1, dtype=int)
-_HEAD_SIZE = 32  # coordinates that all reference bins are compared in
+# Coordinates in which all reference bins are compared, and in which those are compared that may be near.
+_HEAD_SIZES = (32, 80)
 _MassFunction = Callable[[np.ndarray], list[np.ndarray]]
 
 
@@ -80,14 +81,17 @@ class _OneBinNetworks:
 
     def __init__(self, readout: MLPReadout) -> None:
         self._center, self._scale = readout.center, readout.scale
-        self._grids, self._uniform = readout.grids, readout.settings.uniform_fraction
+        uniform = readout.settings.uniform_fraction
         self._inputs = np.ascontiguousarray(readout.inputs.numpy()[:, 0])
         self._weights = tuple(np.ascontiguousarray(weight.numpy()) for weight in readout.weights)
         self._biases = tuple(np.ascontiguousarray(bias.numpy()[:, 0]) for bias in readout.biases)
-        self._borders = np.cumsum([0, *(grid.size for grid in self._grids)])
+        self._borders = np.cumsum([0, *(grid.size for grid in readout.grids)])
         self._hidden = np.empty((2, self._weights[1].shape[1]), dtype=np.float32)
-        self._logits = np.empty(self._borders[-1], dtype=np.float32)
-        self._mass = np.empty_like(self._logits)
+        self._logits, self._mass = np.empty((2, int(self._borders[-1])), dtype=np.float32)
+        self._parts = [
+            (self._mass[first:stop].reshape(grid.shape), 1 - uniform, uniform / grid.size)
+            for grid, first, stop in zip(readout.grids, self._borders, self._borders[1:], strict=False)
+        ]
 
     def __call__(self, features: np.ndarray) -> list[np.ndarray]:
         from kalmanssl.decoding._online_kernels import network_kernel
@@ -96,11 +100,7 @@ class _OneBinNetworks:
         network_kernel(
             x, self._inputs, self._weights, self._biases, self._borders, self._hidden, self._logits, self._mass
         )
-        parts = zip(self._grids, self._borders, self._borders[1:], strict=False)
-        return [
-            ((1 - self._uniform) * self._mass[first:stop] + self._uniform / grid.size).reshape(grid.shape)
-            for grid, first, stop in parts
-        ]
+        return [share * part + uniform for part, share, uniform in self._parts]
 
 
 class _OneBinNeighbors:
@@ -115,14 +115,20 @@ class _OneBinNeighbors:
         self._axes = np.ascontiguousarray(axes[:, ::-1].T)
         rotated = reference @ self._axes.T
         self._reference = rotated.astype(np.float32)
-        self._head_size = min(_HEAD_SIZE, reference.shape[1])
-        self._heads = np.ascontiguousarray(self._reference[:, : self._head_size].T)
-        # Rounded up, for a bound of the products.
-        self._tails = 1.00001 * np.linalg.norm(rotated[:, self._head_size :], axis=1).astype(np.float32)
-        self._squares = (rotated**2).sum(axis=1)
+        n_features = reference.shape[1]
+        self._head_sizes = (min(_HEAD_SIZES[0], n_features), min(_HEAD_SIZES[1], n_features))
+        self._heads = np.ascontiguousarray(self._reference[:, : self._head_sizes[0]].T)
+        # Slightly enlarged, since they are part of a bound.
+        tails = [np.linalg.norm(rotated[:, size:], axis=1) for size in self._head_sizes]
+        self._tails = 1.00001 * np.stack(tails).astype(np.float32)
+        self._squares = (rotated**2).sum(axis=1).astype(np.float32)
         self._products = np.empty(len(reference), dtype=np.float32)
         self._index, self._distance = np.empty(count, dtype=int), np.empty(count)
-        self._smoothing = [_smoothing_matrices(grid, readout) for grid in readout.grids]
+        self._uniform = readout.settings.uniform_fraction
+        self._groups = [
+            (grid.size, grid.shape, cells, _smoothing_matrices(grid, readout))
+            for grid, cells in zip(readout.grids, readout.cells, strict=True)
+        ]
 
     def __call__(self, features: np.ndarray) -> list[np.ndarray]:
         from kalmanssl.decoding._online_kernels import nearest_kernel
@@ -130,17 +136,17 @@ class _OneBinNeighbors:
         readout = self._readout
         query = (self._axes @ readout._directions(features[None])[0]).astype(np.float32)
         nearest_kernel(
-            query, self._head_size, self._heads, self._tails, self._reference, self._squares, self._products,
+            query, self._head_sizes, self._heads, self._tails, self._reference, self._squares, self._products,
             self._index, self._distance,
         )  # fmt: skip
-        votes, uniform = readout.votes[self._index], readout.settings.uniform_fraction
+        votes = readout.votes[self._index]
         masses = []
-        for grid, cells, matrices in zip(readout.grids, readout.cells, self._smoothing, strict=True):
-            counts = np.bincount(cells[self._index], votes, minlength=grid.size).reshape(grid.shape).astype(np.float32)
-            mass = matrices[0] @ counts
+        for size, shape, cells, matrices in self._groups:
+            counts = np.bincount(cells[self._index], votes, minlength=size).astype(np.float32)
+            mass = matrices[0] @ counts.reshape(shape)
             if len(matrices) > 1:
                 mass = mass @ matrices[1].T
-            masses.append((1 - uniform) / mass.sum() * mass + uniform / grid.size)
+            masses.append((1 - self._uniform) / np.add.reduce(mass, axis=None) * mass + self._uniform / size)
         return masses
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kalmanssl.decoding._selection import MovementPrior
+from kalmanssl.decoding._label_chain import LabelChain
+from kalmanssl.decoding._movement import Movement
 from kalmanssl.decoding._state_space import ForwardStep
 
 __all__ = ["OnlineBelief", "OnlineContext"]
@@ -76,7 +77,7 @@ class OnlineBelief:
 
     Parameters
     ----------
-    movement : MovementPrior or None
+    movement : Movement or LabelChain or None
         Without a movement prior every bin is decoded by itself.
 
     Attributes
@@ -85,12 +86,14 @@ class OnlineBelief:
         Filtered distribution of the last bin; empty without a movement prior.
     """
 
-    def __init__(self, movement: MovementPrior | None) -> None:
+    def __init__(self, movement: Movement | LabelChain | None) -> None:
         self._movement = movement
         self.belief = np.zeros((0, 0, 0), dtype=np.float32)
         if movement is not None:
             transition = movement.transition()
             self._forward = ForwardStep(transition)
+            occupancy = transition.prior.sum(axis=0)
+            self._log_occupancy = np.log(occupancy / occupancy.sum()).astype(np.float32)
             self._uninformative = np.ones(transition.prior.shape[1:], dtype=np.float32)
             self.belief = np.zeros(transition.prior.shape, dtype=np.float32)
 
@@ -106,6 +109,11 @@ class OnlineBelief:
         """
         if self._movement is None:
             return mass
-        likelihood = self._uninformative if is_missing else self._movement.likelihood(mass[None])[0]
+        likelihood = self._uninformative
+        if not is_missing:  # as `likelihood` of the movement prior
+            log_ratio = np.log(np.maximum(mass, 1e-12)).reshape(likelihood.shape) - self._log_occupancy
+            log_ratio *= self._movement.power
+            log_ratio -= np.maximum.reduce(log_ratio, axis=None)
+            likelihood = np.exp(log_ratio)
         self.belief = self._forward(self.belief, likelihood, is_start)
-        return self.belief.sum(axis=0).reshape(mass.shape)
+        return np.add.reduce(self.belief, axis=0).reshape(mass.shape)
