@@ -255,4 +255,4 @@ class OnlineFilter:
         return self._steady_cov[1]
 
 
-_FILTER_STATE = ("mean", "cov", "innovations", "started", "is_steady")
+_FILTER_STATE = ("mean", "cov", "innovations", "started", "n_observed", "is_steady")

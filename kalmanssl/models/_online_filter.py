@@ -12,6 +12,7 @@ from kalmanssl.networks import BoundedNoise, ConstantNoise, NoiseContext, NoiseH
 
 __all__ = ["OnlineKalmanFilter", "StepMoments"]
 
+_MAX_STORED = 256  # covariances from the start of a sequence to the steady state that are kept for later sequences
 _CONVERGED = 1e-13  # relative change of the covariance in one step, after which it is constant
 
 
@@ -54,6 +55,8 @@ class OnlineKalmanFilter:
         Filtered moments of each sequence.
     started : (sequences,) bool
         Whether a sequence has had a step.
+    n_observed : (sequences,) int
+        Steps of a sequence; -1 if one of them was missing.
     is_steady : (sequences,) bool
         Whether the covariance of a sequence is that of the steady state.
     innovations : (sequences, history, latent)
@@ -74,13 +77,14 @@ class OnlineKalmanFilter:
         self.mean, self.cov = np.zeros((n_sequences, state)), np.zeros((n_sequences, state, state))
         self.innovations = np.zeros((n_sequences, self._history, self._latent_dim))
         self.started, self.is_steady = np.zeros((2, n_sequences), dtype=bool)
+        self.n_observed = np.zeros(n_sequences, dtype=int)
         self._steady: tuple[np.ndarray, np.ndarray] | None = None
-        self.reset()
+        self._first_covs: list[np.ndarray] = []  # of steps from the start of a sequence
 
     def reset(self) -> None:
         """Begin new sequences."""
         self.started[:], self.is_steady[:] = False, False
-        self.innovations[:] = 0.0
+        self.innovations[:], self.n_observed[:] = 0.0, 0
 
     def is_observed(self, features: np.ndarray) -> bool:
         """Return whether the noise head regards a step with these features (features,) as observed."""
@@ -111,19 +115,31 @@ class OnlineKalmanFilter:
                 innovation = latent - mean[: self._latent_dim]
                 return StepMoments(mean + gain.dot(innovation), cov, innovation, True)
         R, Q = self._variances(sequence, features)
-        if not self.started[sequence]:
-            cov = np.diag(self._P0)
-        else:
-            cov = self._A @ self.cov[sequence] @ self._A.T
-            cov = (cov + cov.T) / 2
-            cov[np.diag_indices_from(cov)] += Q
         if latent is None:
-            return StepMoments(mean, cov, None, False)
-        updated = _update(cov, R)
+            return StepMoments(mean, self._predicted_cov(sequence, Q), None, False)
+        cov = self._filtered_cov(sequence, R, Q)
         innovation = latent - mean[: self._latent_dim]
-        mean = mean + updated[:, : self._latent_dim] / R @ innovation
-        steady = bool(self._is_constant and self.started[sequence] and _is_close(self.cov[sequence], updated))
-        return StepMoments(mean, updated, innovation, steady)
+        mean = mean + cov[:, : self._latent_dim] / R @ innovation
+        steady = bool(self._is_constant and self.started[sequence] and _is_close(self.cov[sequence], cov))
+        return StepMoments(mean, cov, innovation, steady)
+
+    def _predicted_cov(self, sequence: int, Q: np.ndarray) -> np.ndarray:
+        if not self.started[sequence]:
+            return np.diag(self._P0)
+        cov = self._A @ self.cov[sequence] @ self._A.T
+        cov = (cov + cov.T) / 2
+        cov[np.diag_indices_from(cov)] += Q
+        return cov
+
+    def _filtered_cov(self, sequence: int, R: np.ndarray, Q: np.ndarray) -> np.ndarray:
+        """Return the covariance after an observation; with constant noise it only depends on the number of steps."""
+        number = int(self.n_observed[sequence]) if self._is_constant else -1
+        if 0 <= number < len(self._first_covs):
+            return self._first_covs[number]
+        cov = _update(self._predicted_cov(sequence, Q), R)
+        if number == len(self._first_covs) < _MAX_STORED:
+            self._first_covs.append(cov)
+        return cov
 
     def keep(self, sequence: int, moments: StepMoments) -> None:
         """Make moments that `step` returned the state of a sequence."""
@@ -136,6 +152,10 @@ class OnlineKalmanFilter:
                 self.cov[sequence] = moments.cov
             self.cov[sequence] = self.steady_state()[1]
         self.started[sequence] = True
+        if moments.innovation is None:
+            self.n_observed[sequence] = -1
+        elif self.n_observed[sequence] >= 0:
+            self.n_observed[sequence] += 1
         if self._history:
             recent = self.innovations[sequence]
             recent[:-1] = recent[1:]
