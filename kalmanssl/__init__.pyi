@@ -4,6 +4,7 @@ from . import kalman as kalman
 from . import recipes as recipes
 from .data import Latents as Latents
 from .data import Recording as Recording
+from .data import align_to as align_to
 from .data import running_bins as running_bins
 from .decoding import PositionDecoder as PositionDecoder
 from .decoding import cross_fit as cross_fit

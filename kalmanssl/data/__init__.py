@@ -1,5 +1,7 @@
 """Recordings of activity and behavior, their latents, binning and running, NWB files."""
 
+from kalmanssl.data._alignment import AlignMixin as AlignMixin
+from kalmanssl.data._alignment import align_to as align_to
 from kalmanssl.data._binning import count_events as count_events
 from kalmanssl.data._conversion import as_recording as as_recording
 from kalmanssl.data._joining import join_bins as join_bins
@@ -16,3 +18,4 @@ from kalmanssl.data._running import running_bins as running_bins
 from kalmanssl.data._running import running_threshold as running_threshold
 from kalmanssl.data._running import speed as speed
 from kalmanssl.data._running import traversals as traversals
+from kalmanssl.data._trials import Trials as Trials

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
+from kalmanssl.data._trials import Trials, cut_trials, read_trial_table
 from kalmanssl.errors import InputError
+
+if TYPE_CHECKING:
+    from kalmanssl.data._recording import Recording
 
 __all__ = ["BinSelection", "row_index"]
 
@@ -104,6 +108,42 @@ class BinSelection:
             message = f"split(at={at!r}) leaves one side empty; the recording covers {self._span()}"
             raise InputError(message, parameter="at")
         return self._take(before), self._take(~before)
+
+    def trials(
+        self,
+        intervals: Any,
+        stop: Any = None,
+        *,
+        table: str = "trials",
+        drop_outside: bool = False,
+    ) -> Trials:
+        """Return the bins of every trial, as a sequence of recordings of unequal length.
+
+        Parameters
+        ----------
+        intervals : path, table, IntervalSet, (trials, 2) or (trials,)
+            Start and stop times, seconds: an NWB file with a table of trials, such a table of pynwb, a DataFrame or a
+            dict of columns with `start_time` and `stop_time`, an `IntervalSet` of pynapple, an array of start and stop
+            times, the label of one of `epochs`, or start times if `stop` is given. Other columns of a table are kept.
+        stop : (trials,), optional
+            Stop times, seconds.
+        table : str
+            Name of the table in an NWB file.
+        drop_outside : bool
+            Leave out trials that are not inside the recording or have no times, instead of raising an error.
+
+        Returns
+        -------
+        Trials
+            Bins whose centers lie in ``start <= time < stop``.
+
+        Raises
+        ------
+        InputError
+            If trials overlap, do not lie inside the recording or contain no bin, or times are missing.
+        """
+        recording = cast("Recording", self)
+        return cut_trials(recording, read_trial_table(recording, intervals, stop, table), drop_outside)
 
     def _take(self, keep: np.ndarray) -> Self:
         """Keep the bins where the mask (time,) is True, and the spikes in them."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kalmanssl.data._alignment import AlignMixin
 from kalmanssl.data._pynapple import to_tsdframe
 from kalmanssl.utils.segments import segment_starts
 
@@ -30,7 +31,7 @@ def bin_width(time: np.ndarray, segment: np.ndarray) -> float:
     return float(np.median(steps)) if len(steps) else 0.0
 
 
-class LatentTables:
+class LatentTables(AlignMixin):
     """The methods of `Latents` that return labeled arrays."""
 
     mean: np.ndarray
@@ -102,3 +103,9 @@ class LatentTables:
             variables["cov"] = (("time", "state", "state_2"), self.covariances.dense())
             coordinates["state_2"] = states
         return xarray.Dataset(variables, coordinates, {"posterior": "smoothed" if self.smoothed else "filtered"})
+
+    def _variables(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        return {"mean": (("state",), self.mean)}
+
+    def _coordinates(self) -> dict[str, Any]:
+        return {"state": state_names(self.mean.shape[1])}

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kalmanssl.data._alignment import AlignMixin
 from kalmanssl.data._bin_selection import BinSelection
 from kalmanssl.data._pynapple import read_activity
 from kalmanssl.data._validation import check_activity, check_behavior, check_epoch, check_time
@@ -19,7 +20,7 @@ __all__ = ["Recording"]
 
 
 @dataclass(frozen=True, eq=False)
-class Recording(BinSelection):
+class Recording(BinSelection, AlignMixin):
     """Activity in bins of equal width, with time and behavior.
 
     Create it with `from_nwb`, `from_arrays` or `from_pynapple`. Indexing with a slice, an index array or a boolean mask
@@ -290,6 +291,15 @@ class Recording(BinSelection):
     def segments(self) -> list[slice]:
         """Return the segments of bins without a gap in time, in order, as slices into the first axis of `activity`."""
         return segment_slices(self.time, self.bin_size)
+
+    def _variables(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        behavior = {
+            name: ((f"{name}_dim",) if values.ndim == 2 else (), values) for name, values in self.behavior.items()
+        }
+        return {"activity": (("unit",), self.activity), **behavior}
+
+    def _coordinates(self) -> dict[str, Any]:
+        return {"unit": list(self.unit_ids)}
 
     def __repr__(self) -> str:
         names = [

@@ -159,6 +159,12 @@ class DecodedCategory(DecodedTables):
         coordinates = {"time": ("time", self.time, {"units": "s"}), "label": self.labels}
         return xarray.Dataset(variables, coordinates, {"level": self.level})
 
+    def _variables(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        return {"probability": (("label",), self.mass)}
+
+    def _coordinates(self) -> dict[str, Any]:
+        return {"label": self.labels}
+
     def _labeled(self, values: np.ndarray) -> xarray.DataArray:
         import xarray
 

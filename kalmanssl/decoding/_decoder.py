@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,15 @@ from kalmanssl.decoding._circular import wrap_to_period
 from kalmanssl.decoding._cross_fitting import HeldOutFit
 from kalmanssl.decoding._drift import DriftSettings
 from kalmanssl.decoding._folds import Fold, Samples, held_out_folds, rolling_folds
-from kalmanssl.decoding._inputs import check_behavior, check_latents, check_periods, check_smoothed, usable_bins
+from kalmanssl.decoding._inputs import (
+    check_behavior,
+    check_latents,
+    check_periods,
+    check_smoothed,
+    is_list_of_trials,
+    join_trials,
+    usable_bins,
+)
 from kalmanssl.decoding._label_decoder import LabelDecoder
 from kalmanssl.decoding._labels import find_labels, is_discrete, present_labels
 from kalmanssl.decoding._latent_decoder import LatentDecoder, warn_if_few_blocks
@@ -148,12 +157,12 @@ class PositionDecoder(UpdateMixin, OnlineMixin, ScoreMixin, BaseEstimator):
 
     def fit(
         self,
-        latents: Latents | np.ndarray,
-        position: np.ndarray,
-        where: np.ndarray | None = None,
+        latents: Any,
+        position: Any,
+        where: Any = None,
         time: np.ndarray | None = None,
         *,
-        smoothed: Latents | None = None,
+        smoothed: Any = None,
         held_out_fits: Sequence[HeldOutFit] = (),
     ) -> PositionDecoder:
         """Fit the readout and the movement prior, and calibrate.
@@ -162,7 +171,8 @@ class PositionDecoder(UpdateMixin, OnlineMixin, ScoreMixin, BaseEstimator):
         ----------
         latents : Latents or (time, features) array
             Latents of the kind that will be decoded; an array, a `TsdFrame` or a table has no posterior covariance. The
-            index of a `TsdFrame`, and that of a table if it is named "time", are the times of its bins.
+            index of a `TsdFrame`, and that of a table if it is named "time", are the times of its bins. For trials a
+            list of `Latents` in order of time; `position`, `where` and `smoothed` are then lists, too.
         position : (time,) or (time, dims), or a Tsd, TsdFrame or IntervalSet of pynapple
             Behavior; NaN where it is unknown. Two dimensions are decoded jointly. More are decoded in pairs that are
             independent of each other. Labels must be (time,), with None, NaN or "" where they are unknown. Series of
@@ -186,6 +196,7 @@ class PositionDecoder(UpdateMixin, OnlineMixin, ScoreMixin, BaseEstimator):
             are of several types, or the calibration has no training part with all labels.
         """
         self._check_settings()
+        latents, position, where, smoothed = join_trials(latents, position=position, where=where, smoothed=smoothed)
         mean, _, known_time = check_latents(latents, time)
         nearest = self.period is not None or bool(self.discrete)
         position = behavior_at("position", position, known_time, nearest)
@@ -270,12 +281,12 @@ class PositionDecoder(UpdateMixin, OnlineMixin, ScoreMixin, BaseEstimator):
             return make_label_readout(self.regressor, *chosen)
         return make_readout(self.regressor, self.periods_, *chosen)
 
-    def predict(self, latents: Latents | np.ndarray, time: np.ndarray | None = None) -> DecodedPosition | Any:
+    def predict(self, latents: Any, time: np.ndarray | None = None) -> DecodedPosition | Any:
         """Decode the behavior.
 
         Parameters
         ----------
-        latents : Latents or (time, features) array
+        latents : Latents or (time, features) array, or a list of Latents (trials)
             Latents of the same model. Where they are not finite the behavior is predicted from the bins around, or
             from the behavior in the fit if every bin is decoded by itself.
         time : (time,), optional
@@ -284,7 +295,7 @@ class PositionDecoder(UpdateMixin, OnlineMixin, ScoreMixin, BaseEstimator):
         Returns
         -------
         DecodedPosition
-            Or a `DecodedCategory` for labels.
+            Or a `DecodedCategory` for labels; a list of one for each trial if `latents` is a list.
 
         Raises
         ------
@@ -293,6 +304,9 @@ class PositionDecoder(UpdateMixin, OnlineMixin, ScoreMixin, BaseEstimator):
         InputError
             If the number of features is not that of the fit.
         """
+        if is_list_of_trials(latents):
+            decoded, ends = self.predict(*join_trials(latents)), np.cumsum([0, *map(len, latents)])
+            return [decoded[start:stop] for start, stop in pairwise(ends)]
         kind, decoder, given = self._decoder_input(latents, time)
         adaptation = self.adaptations_.get(kind) or Adaptation.of(decoder)
         if isinstance(decoder, LabelDecoder):

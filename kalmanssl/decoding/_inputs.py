@@ -21,6 +21,8 @@ __all__ = [
     "check_mask",
     "check_periods",
     "check_smoothed",
+    "is_list_of_trials",
+    "join_trials",
     "usable_bins",
 ]
 
@@ -64,6 +66,38 @@ class DecoderInput(NamedTuple):
     time: np.ndarray | None
     bin_time: np.ndarray
     segment: np.ndarray
+
+
+def is_list_of_trials(latents: Any) -> bool:
+    """Return whether latents are those of several trials, as `KalmanSSL.transform` returns for a list of trials."""
+    return isinstance(latents, list | tuple) and len(latents) > 0 and all(isinstance(z, Latents) for z in latents)
+
+
+def join_trials(latents: Any, **per_trial: Any) -> tuple[Any, ...]:
+    """Return latents of trials as one, with other lists of one array for each trial joined; other input is unchanged.
+
+    Parameters
+    ----------
+    latents : Latents, array, or list of Latents
+    **per_trial
+        By name: a list of arrays (time, ...), one for each trial, or None, or an object of pynapple for all trials.
+    """
+    if not is_list_of_trials(latents):
+        return (latents, *per_trial.values())
+    joined = []
+    for name, parts in per_trial.items():
+        if parts is None or is_pynapple(parts):
+            joined.append(parts)
+            continue
+        lengths = [len(part) for part in parts]
+        if lengths != [len(one) for one in latents]:
+            raise InputError(
+                f"{name} has {lengths} bins and latents {[len(one) for one in latents]}: give one array for each trial",
+                parameter=name,
+            )
+        is_latents = is_list_of_trials(parts)
+        joined.append(Latents.concatenate(parts) if is_latents else np.concatenate([np.asarray(p) for p in parts]))
+    return (Latents.concatenate(latents), *joined)
 
 
 def check_latents(latents: Latents | np.ndarray, time: np.ndarray | None = None) -> LatentArrays:

@@ -237,6 +237,13 @@ class DecodedPosition(DecodedTables):
             data[f"posterior{suffix}"] = named
         return data
 
+    def _variables(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        dims = () if self.flat else ("dim",)
+        return {name: (dims, getattr(self, name)) for name in ("mean", "lower", "upper")}
+
+    def _coordinates(self) -> dict[str, Any]:
+        return {} if self.flat else {"dim": axis_names(self.points.shape[1])}
+
     def error(self, truth: np.ndarray) -> np.ndarray:
         """Return the point estimate minus `truth`, the short way around a circle; NaN where the truth is NaN."""
         return self._as_given(difference(self.points, self._columns(truth), self.periods))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kalmanssl.data import Latents
+from kalmanssl.decoding._inputs import join_trials
 from kalmanssl.decoding._metrics import score_decoding
 
 __all__ = ["ScoreMixin"]
@@ -43,6 +44,7 @@ class ScoreMixin:
         InputError
             If shapes differ, no bin is left to score, or there is a label that the decoder was not fitted on.
         """
+        latents, position = join_trials(latents, position=position)
         decoded = self.predict(latents, time)  # type: ignore[attr-defined]
         return -float(score_decoding(decoded, position)["crps" if self.labels_ is None else "log_loss"])
 

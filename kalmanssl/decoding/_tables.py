@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.data import to_tsdframe
+from kalmanssl.data import AlignMixin, to_tsdframe
 from kalmanssl.utils.segments import segment_slices
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ __all__ = ["DecodedTables", "axis_names"]
 _AXES = ("x", "y", "z")
 
 
-class DecodedTables:
+class DecodedTables(AlignMixin):
     """The methods of decoded behavior that return tables."""
 
     time: np.ndarray

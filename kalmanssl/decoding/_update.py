@@ -14,7 +14,7 @@ from kalmanssl.decoding._calibration import Calibration, RegionCalibration
 from kalmanssl.decoding._circular import wrap_to_period
 from kalmanssl.decoding._continuation import Continuation
 from kalmanssl.decoding._grid import group_dimensions
-from kalmanssl.decoding._inputs import DecoderInput, check_behavior, check_latents
+from kalmanssl.decoding._inputs import DecoderInput, check_behavior, check_latents, join_trials
 from kalmanssl.decoding._label_decoder import LabelDecoder
 from kalmanssl.decoding._labels import encode_labels, is_discrete
 from kalmanssl.decoding._latent_decoder import LatentDecoder, density_level
@@ -172,6 +172,7 @@ class UpdateMixin:
 
     def _learn(self, latents: Any, position: Any, time: Any) -> dict[str, list[np.ndarray]]:
         """Update, and return what `Adaptation.learn` returns."""
+        latents, position = join_trials(latents, position=position)
         kind, decoder, given = self._decoder_input(latents, time)
         if not self.calibrate:
             raise InputError(

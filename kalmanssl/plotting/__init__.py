@@ -4,6 +4,7 @@ Each function draws into the axes `ax`, or into those of a new figure, and retur
 is not used, so they can be called in a thread or a server. ``ax.figure.savefig(...)`` writes a file.
 """
 
+from kalmanssl.plotting._conditions import plot_by_condition as plot_by_condition
 from kalmanssl.plotting._decoding import plot_calibration as plot_calibration
 from kalmanssl.plotting._decoding import plot_decoded as plot_decoded
 from kalmanssl.plotting._decoding import plot_decoded_against_tracked as plot_decoded_against_tracked

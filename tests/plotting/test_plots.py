@@ -10,7 +10,7 @@ import pytest
 
 from kalmanssl import plotting
 from kalmanssl.errors import InputError
-from kalmanssl.plotting import order_by_peak, principal_axes, time_constants
+from kalmanssl.plotting import order_by_peak, plot_by_condition, principal_axes, time_constants
 
 TIME = 100 + 0.025 * np.arange(200)
 WAVE = np.sin(TIME)
@@ -186,3 +186,25 @@ def test_phase_is_drawn_over_time_where_the_behavior_is_known():
     axes = plotting.plot_phase(TIME, WAVE, np.where(np.arange(200) < 20, np.nan, TIME))
     np.testing.assert_allclose(axes.collections[0].get_offsets(), np.stack([TIME, WAVE], axis=1)[20:])
     assert len(plotting.plot_phase(TIME, WAVE).collections[0].get_offsets()) == 200
+
+
+def test_conditions_are_drawn_as_mean_and_standard_error():
+    rng = np.random.default_rng(0)
+    lag = np.arange(-5, 10) * 0.1
+    values = rng.normal(size=(30, 15)) + np.repeat([0.0, 3.0, 9.0], 10)[:, None]
+    values[:3, 12:] = np.nan
+    condition = np.array(["left"] * 10 + ["right"] * 10 + [None] * 10, dtype=object)
+    ax = plot_by_condition(lag, values, condition, name="state 1")
+    drawn = {line.get_label(): line.get_ydata() for line in ax.lines if not line.get_label().startswith("_")}
+    assert list(drawn) == ["left (10)", "right (10)"]
+    np.testing.assert_allclose(drawn["left (10)"], np.nanmean(values[:10], axis=0))
+    band = ax.collections[1].get_paths()[0].vertices[:, 1]
+    half = values[10:20].std(axis=0, ddof=1) / np.sqrt(10)
+    assert np.isclose(band.max(), (values[10:20].mean(axis=0) + half).max())
+    assert plot_by_condition(lag, values, condition, ax=ax) is ax
+    with pytest.raises(InputError, match="select one dimension"):
+        plot_by_condition(lag, values[:, :, None], condition)
+    with pytest.raises(InputError, match="give one for each of 30 events"):
+        plot_by_condition(lag, values, condition[:5])
+    with pytest.raises(InputError, match="unknown for all events"):
+        plot_by_condition(lag, values, [None] * 30)

@@ -13,7 +13,7 @@ from kalmanssl.data.nwb._tables import columns
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["COLUMN", "IntervalColumn", "find_columns", "read_column"]
+__all__ = ["COLUMN", "IntervalColumn", "find_columns", "labels_or_floats", "read_column"]
 
 COLUMN = "column"  # kind of a `Series` that is a column of an interval table
 _TIMES = ("start_time", "stop_time", "id")
@@ -75,12 +75,15 @@ def read_column(file: h5py.File, where: Series) -> IntervalColumn:
     """Read a column; text and bools are labels, and empty text is unknown."""
     _, table, name = where.path.split("/")
     known = columns(file["intervals"][table])
-    values = known[name]
-    if values.dtype.kind in "Ob":
-        labels = np.empty(len(values), dtype=object)
-        labels[:] = [bool(v) if isinstance(v, bool | np.bool_) else (str(v) or None) for v in values]
-        values = labels
-    else:
-        values = values.astype(float)
+    values = labels_or_floats(known[name])
     timed = np.isfinite(known["start_time"]) & np.isfinite(known["stop_time"])
     return IntervalColumn(known["start_time"][timed], known["stop_time"][timed], values[timed])
+
+
+def labels_or_floats(values: np.ndarray) -> np.ndarray:
+    """Return numbers as floats; text and bools as objects, with None for empty text."""
+    if values.dtype.kind not in "Ob":
+        return values.astype(float)
+    labels = np.empty(len(values), dtype=object)
+    labels[:] = [bool(v) if isinstance(v, bool | np.bool_) else (str(v) or None) for v in values]
+    return labels
