@@ -52,6 +52,23 @@ def test_images_without_labels(run) -> None:
     assert accuracy > 93  # 96 % for seed 0; random weights reach 85 %
 
 
+def test_live_decoding(run) -> None:
+    out = run("live_decoding")
+    coverage = float(re.search(r"covers (\d+\.\d)%", out)[1])
+    assert 85 < coverage <= 100
+    assert int(re.search(r"(\d+) bins were predicted without activity", out)[1]) > 0
+
+
+def test_live_decoding_stream(run) -> None:
+    out = run("live_decoding_stream")
+    routes = re.findall(r"(TCP|LSL): (\d+) bins, at most (\S+) m", out)
+    assert [name for name, *_ in routes] == (["TCP"] if "LSL WAS NOT USED" in out else ["TCP", "LSL"])
+    for _, n_bins, difference in routes:
+        assert int(n_bins) == 1200
+        assert float(difference) < 1e-4
+    assert "left out a bin: activity must be one bin of" in out
+
+
 def test_linear_ica(run) -> None:
     rows = [line.split() for line in run("linear_ica").splitlines() if "LinearICA" in line]
     assert len(rows) == 2
