@@ -160,7 +160,7 @@ def split_trials(latents: Latents, n_segments: Sequence[int]) -> list[Latents]:
     return trials
 
 
-def infer_latents(model: Any, recording: Any, smooth: bool = False) -> Latents:
-    """Return the latents of a recording from a fitted model, also if its `set_output` asks for tables."""
+def infer_latents(model: Any, recording: Any, smooth: bool = False) -> Any:
+    """Return the latents of a recording or of trials from a fitted model, also if `set_output` asks for tables."""
     infer = getattr(model, "posterior", model.transform)
     return infer(recording, smooth=True) if smooth else infer(recording)

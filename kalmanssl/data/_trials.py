@@ -123,7 +123,7 @@ def read_trial_table(recording: Recording, intervals: Any, stop: Any, table: str
 
 
 def _from_columns(named: dict[str, Any]) -> TrialTable:
-    """Return a table from columns, of which two are the start and stop times."""
+    """Return a table from columns with start times, stop times and anything else."""
     times = []
     for names in (_START_NAMES, _STOP_NAMES):
         found = next((name for name in names if name in named), None)

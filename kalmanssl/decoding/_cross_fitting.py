@@ -17,7 +17,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 from sklearn.base import clone
 
-from kalmanssl.data import Latents, Recording, as_recording, infer_latents
+from kalmanssl.data import Latents, Recording, Trials, as_recording, infer_latents
+from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import gap_starts
 from kalmanssl.utils.validation import check_condition
 
@@ -50,14 +51,14 @@ class LatentEstimator(Protocol):
     def set_params(self, **settings: Any) -> Self:
         """Change settings by name."""
 
-    def fit(self, X: Recording) -> Self:
+    def fit(self, X: Any) -> Self:
         """Fit to a recording."""
 
     def transform(self, X: Recording, smooth: bool = False) -> Latents:
         """Return the latents of a recording."""
 
 
-def cross_fit(model: LatentEstimator, recording: Recording, shares: Sequence[float] = (0.6, 0.8)) -> list[HeldOutFit]:
+def cross_fit(model: LatentEstimator, recording: Any, shares: Sequence[float] = (0.6, 0.8)) -> list[HeldOutFit]:
     """Fit copies of a model on first parts of its recording, for the calibration of a decoder.
 
     Each copy takes its share of the duration of the fit of the model itself.
@@ -66,8 +67,8 @@ def cross_fit(model: LatentEstimator, recording: Recording, shares: Sequence[flo
     ----------
     model : LatentEstimator
         Its settings are used, its weights are not.
-    recording : Recording or object of pynapple
-        The recording that the model was fitted on.
+    recording : Recording, object of pynapple, or a list of trials in order of time
+        The recording that the model was fitted on. Of trials, the copies take the first ones.
     shares : sequence of float
         Fractions of the time that the copies are fitted on, inside (0, 1); gaps between segments do not count. The
         smallest sets the longest lag at which the intervals are calibrated.
@@ -84,6 +85,8 @@ def cross_fit(model: LatentEstimator, recording: Recording, shares: Sequence[flo
     """
     for share in shares:
         check_condition("shares", share, 0 < share < 1, "inside (0, 1)")
+    if isinstance(recording, list | tuple | Trials):
+        return _cross_fit_trials(model, recording, shares)
     recording = as_recording("recording", recording, getattr(model, "bin_size_", None))
     start = float(recording.time[0])
     held_out_fits = []
@@ -92,6 +95,25 @@ def cross_fit(model: LatentEstimator, recording: Recording, shares: Sequence[flo
         copy = clone(model).set_params(checkpoint_dir=None).fit(recording.restrict(start, stop))
         filtered, smoothed = (infer_latents(copy, recording, smooth) for smooth in (False, True))
         held_out_fits.append(HeldOutFit(filtered, smoothed, (start, stop)))
+    return held_out_fits
+
+
+def _cross_fit_trials(model: LatentEstimator, trials: Any, shares: Sequence[float]) -> list[HeldOutFit]:
+    """Fit copies of a model on the first trials; see `cross_fit`."""
+    pieces = [as_recording("recording", one, getattr(model, "bin_size_", None)) for one in trials]
+    ends = np.cumsum([len(one) for one in pieces])
+    held_out_fits = []
+    for share in shares:
+        count = int(np.argmin(np.abs(ends - share * ends[-1]))) + 1
+        if count == len(pieces):
+            raise InputError(
+                f"shares has {share:g}, which leaves none of {count} trials to score: use a smaller share",
+                parameter="shares",
+            )
+        copy = clone(model).set_params(checkpoint_dir=None).fit(pieces[:count])
+        filtered, smoothed = (Latents.concatenate(infer_latents(copy, pieces, smooth)) for smooth in (False, True))
+        interval = (float(pieces[0].time[0]), float(pieces[count - 1].time[-1]))
+        held_out_fits.append(HeldOutFit(filtered, smoothed, interval))
     return held_out_fits
 
 
@@ -104,7 +126,7 @@ def _time_at_share(time: np.ndarray, bin_size: float, share: float) -> float:
     return float(time[0] + length + durations[length_before_gap < length].sum())
 
 
-def rehearse(model: LatentEstimator, recording: Recording, shares: Sequence[float] = (0.6, 0.8)) -> list[HeldOutFit]:
+def rehearse(model: LatentEstimator, recording: Any, shares: Sequence[float] = (0.6, 0.8)) -> list[HeldOutFit]:
     """Call `cross_fit`, which replaces this name; it will be removed in version 0.2."""
     warnings.warn("rehearse is now called cross_fit and will be removed in 0.2", FutureWarning, stacklevel=2)
     return cross_fit(model, recording, shares)

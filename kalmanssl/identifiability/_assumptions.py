@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kalmanssl.data import Recording, as_recording, is_pynapple
+from kalmanssl.data import Recording, Trials, as_recording, is_pynapple
 from kalmanssl.errors import InputError
 from kalmanssl.identifiability import _residual_statistics as statistics
 from kalmanssl.identifiability import _verdicts as rows
@@ -52,8 +52,8 @@ def check_assumptions(
     ----------
     model : KalmanSSL or SequenceModel
         Its predictor must be Gaussian.
-    data : Recording, object of pynapple, or array (time, features); for a SequenceModel also (batch, time, features)
-        Input of `KalmanSSL.transform`, or of the module. If a KalmanSSL interleaves several sequences, only the last
+    data : Recording, object of pynapple, array (time, features), or a list of trials
+        For a SequenceModel also (batch, time, features). Input of `KalmanSSL.transform`, or of the module. If a KalmanSSL interleaves several sequences, only the last
         one is used: steps of different sequences share bins and therefore noise, which would look like non-injectivity.
     true : (time, dims) or (batch, time, dims), optional
         True latents of the frames of `data`, if they are known. Injectivity is then also tested on them.
@@ -86,7 +86,7 @@ def check_assumptions(
         data = as_recording("data", data, model.bin_size_) if is_pynapple(data) else data
         features = [sequences[-1].double() for sequences in model.encoder_input(data)]
         module = copy.deepcopy(model.model_).double().eval()
-        lengths = [s.stop - s.start for s in data.segments()] if isinstance(data, Recording) else [len(data)]
+        lengths = _segment_lengths(data)
         labels: list[np.ndarray] | None = None
         if true is not None:
             rows_of_data, given = sum(lengths), np.asarray(true, dtype=float)
@@ -122,6 +122,15 @@ def check_assumptions(
     return _check(
         flatten(latents, means, covs, [f.numpy() for f in features], labels, burn_in), jacobians, lags, random_state
     )
+
+
+def _segment_lengths(data: Any) -> list[int]:
+    """Return the number of bins of each segment of a recording, an array or a list of trials."""
+    if isinstance(data, Recording):
+        return [s.stop - s.start for s in data.segments()]
+    if isinstance(data, list | tuple | Trials) and all(hasattr(one, "shape") and len(one.shape) == 2 for one in data):
+        return [length for one in data for length in _segment_lengths(one)]
+    return [len(data)]
 
 
 def check_latents(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import BaseCrossValidator
 
-from kalmanssl.data import Latents, Recording
+from kalmanssl.data import Latents, Recording, is_pynapple
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array
 from kalmanssl.utils.blocks import block_borders, outside_block
@@ -25,8 +25,9 @@ class BlockedTimeSeriesSplit(BaseCrossValidator):
     Each block is the test part once, and all bins that are not near to it are the training part. Neighboring bins of a
     recording are alike; `KFold` with shuffling therefore tests on bins that are nearly in the training part.
 
-    If the data have times (`Recording`, `Latents`), blocks begin and end at gaps near their borders, so that trials are
-    not cut, and gaps count as time for `purge` and `embargo`. Bins of an array are consecutive.
+    If the data have times (`Recording`, `Latents`, `TsdFrame` of pynapple), blocks begin and end at gaps near their
+    borders, so that trials are not cut, and gaps count as time for `purge` and `embargo`. Bins of an array are
+    consecutive.
 
     Parameters
     ----------
@@ -74,7 +75,8 @@ class BlockedTimeSeriesSplit(BaseCrossValidator):
 
         Parameters
         ----------
-        X : Recording, Latents, or (time, features)
+        X : Recording, Latents, TsdFrame, or (time, features)
+            A list of trials is divided by trials; `purge` and `embargo` then count trials.
         y : ignored
         groups : (time,), optional
             Number or name of the lap, trial or session of each bin. A group is never divided: blocks begin only where
@@ -127,6 +129,12 @@ class BlockedTimeSeriesSplit(BaseCrossValidator):
 
 def _times_in_bins(X: Any, n_bins: int) -> np.ndarray:
     """Return the time of each bin in units of the bin width; its index if the data have no times."""
-    if not isinstance(X, Recording | Latents):
+    if isinstance(X, Recording):
+        return X.time / X.bin_size
+    if isinstance(X, Latents):
+        time = X.time
+    elif is_pynapple(X, "Tsd", "TsdFrame"):
+        time = np.asarray(X.index.values, dtype=float)
+    else:
         return np.arange(n_bins, dtype=float)
-    return X.time / (X.bin_size if isinstance(X, Recording) else float(np.median(np.diff(X.time))))
+    return time / float(np.median(np.diff(time)))

@@ -9,8 +9,20 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
 
-from kalmanssl import InputError, KalmanSSL, PositionDecoder, Recording, align_to
+from kalmanssl import (
+    BlockedTimeSeriesSplit,
+    InputError,
+    KalmanSSL,
+    PositionDecoder,
+    Recording,
+    align_to,
+    check_assumptions,
+    cross_fit,
+)
 from kalmanssl.data import Latents, Trials
 
 TINY = {
@@ -198,6 +210,38 @@ def test_a_decoder_takes_the_latents_of_trials(trials, model):
     decoder.update(latents, position)
     with pytest.raises(InputError, match=r"position has \[40, .*give one array for each trial"):
         decoder.fit(latents, position[:-1])
+
+
+def test_copies_for_the_calibration_are_fitted_on_the_first_trials(trials, model):
+    (fit,) = cross_fit(model, trials, shares=(0.6,))
+    assert fit.fit_interval == (trials[0].time[0], trials[4].time[-1])
+    expected = KalmanSSL(**TINY).fit(list(trials)[:5]).transform(trials)
+    np.testing.assert_array_equal(fit.latents.mean, np.concatenate([one.mean for one in expected]))
+    latents, position = model.transform(trials), trials.behavior("position")
+    decoder = PositionDecoder(regressor="linear", random_state=0).fit(latents, position, held_out_fits=[fit])
+    assert len(decoder.predict(latents)) == 8
+    with pytest.raises(InputError, match="leaves none of 8 trials to score"):
+        cross_fit(model, trials, shares=(0.99,))
+
+
+def test_trials_can_be_cross_validated(trials):
+    pipeline = make_pipeline(KalmanSSL(**TINY), PositionDecoder(regressor="linear", random_state=0))
+    scores = cross_val_score(pipeline, trials, trials.behavior("position"), cv=BlockedTimeSeriesSplit(2))
+    first, second = trials[:4], trials[4:]
+    expected = [
+        clone(pipeline).fit(a, a.behavior("position")).score(b, b.behavior("position"))
+        for a, b in ((second, first), (first, second))
+    ]
+    np.testing.assert_allclose(scores, expected)
+
+
+def test_the_assumptions_are_checked_on_trials(trials, model):
+    twice = [*trials, *trials]
+    true = np.random.default_rng(0).normal(size=(sum(map(len, twice)), 2))
+    report = check_assumptions(model, twice, true=true, burn_in=1, lags=3)
+    assert "injective" in report.summary().lower()
+    with pytest.raises(InputError, match=f"true must be finite with shape .{len(true)}, dims"):
+        check_assumptions(model, twice, true=true[1:])
 
 
 @pytest.mark.parametrize(

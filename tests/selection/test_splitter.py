@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sklearn
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from kalmanssl import BlockedTimeSeriesSplit, Recording
 from kalmanssl.errors import InputError
@@ -53,6 +53,17 @@ def test_blocks_begin_at_gaps_that_are_near_and_gaps_count_as_time():
     np.testing.assert_array_equal(train, np.arange(55, 100))  # the gap of 10 bins is longer than the purge
     (train, _), _ = folds(BlockedTimeSeriesSplit(2, purge=15), recording)
     np.testing.assert_array_equal(train, np.arange(60, 100))
+
+
+def test_time_series_of_pynapple_have_gaps():
+    pynapple = pytest.importorskip("pynapple")
+    time = 0.1 * np.arange(100)
+    time[55:] += 1.0
+    frame = pynapple.TsdFrame(t=time, d=np.random.default_rng(0).normal(size=(100, 2)))
+    (_, test), _ = folds(BlockedTimeSeriesSplit(2), frame)
+    np.testing.assert_array_equal(test, np.arange(55))
+    target = frame.values[:, 0]
+    assert min(cross_val_score(Ridge(), frame, target, cv=BlockedTimeSeriesSplit(3))) > 0.9
 
 
 def test_a_grid_search_uses_groups():
