@@ -53,8 +53,9 @@ def check_assumptions(
     model : KalmanSSL or SequenceModel
         Its predictor must be Gaussian.
     data : Recording, object of pynapple, array (time, features), or a list of trials
-        For a SequenceModel also (batch, time, features). Input of `KalmanSSL.transform`, or of the module. If a KalmanSSL interleaves several sequences, only the last
-        one is used: steps of different sequences share bins and therefore noise, which would look like non-injectivity.
+        Input of `KalmanSSL.transform`; for a SequenceModel also (batch, time, features). If a KalmanSSL interleaves
+        several sequences, only the last one is used: steps of different sequences share bins and therefore noise, which
+        would look like non-injectivity.
     true : (time, dims) or (batch, time, dims), optional
         True latents of the frames of `data`, if they are known. Injectivity is then also tested on them.
     burn_in : int
