@@ -233,6 +233,7 @@ def test_a_bin_with_a_missing_unit_is_missing(recording, fitted):
         ([1, 1, 1, 1, 1, -1], None, "activity", "not be negative.*got -1"),
         ([1, 1, 1, 1, 1, np.inf], None, "activity", "finite"),
         ([1, 1, 1, 1, 1, -np.inf], None, "activity", "finite"),
+        (np.full(6, 1e300), None, "activity", "too large"),
         (np.ones(6), 100.0, "time", "must increase"),
         (np.ones(6), 100.475, "time", "must increase"),
         (np.ones(6), np.nan, "time", "finite"),

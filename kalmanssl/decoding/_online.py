@@ -138,12 +138,12 @@ class OnlineDecoder:
         self._end = np.nan
         if isinstance(decoder, LabelDecoder):
             self.labels = decoder.labels
-            self._occupancies = [decoder.chain.statistics.occupancy]
+            self._occupancies = [decoder.chain.statistics.occupancy.copy()]
             self._beliefs = [OnlineBelief(decoder.chain)]
             self._set_mass = adaptation.region_calibrations([decoder.sets])[0].mass(level)
         else:
             self._end = decoder.readout.end if has_lag else np.nan
-            self._occupancies = [np.asarray(part, dtype=np.float32) for part in decoder.occupancies]
+            self._occupancies = [np.array(part, dtype=np.float32) for part in decoder.occupancies]
             self._beliefs = [OnlineBelief(movement) for movement in decoder.movements]
             calibrations = adaptation.calibrations(decoder.calibrations)
             for number, dims in enumerate(group_dimensions(len(decoder.periods))):
@@ -151,6 +151,8 @@ class OnlineDecoder:
                     axis = decoder.grids[number].axes[place]
                     self.cells.append(axis.centers)
                     self._intervals.append((number, place, OnlineInterval(axis, calibrations[dim], level)))
+        for occupancy in self._occupancies:
+            occupancy.flags.writeable = False  # it is a result where latents are missing
         self._fingerprint = fingerprint([*self._occupancies, *self.cells, np.array(decoder.context)])
 
     def step(self, activity: Any, time: float | None = None) -> OnlinePosition | OnlineCategory:
@@ -252,6 +254,10 @@ class OnlineMixin:
 
     def online(self, model: Any) -> OnlineDecoder:
         """Return a decoder that takes one bin of activity after another.
+
+        Some code is compiled in this call, and the bins are then decoded in a fraction of a millisecond. Python's
+        garbage collection can delay a bin by much more if there are many objects; call ``gc.freeze()`` once before the
+        first bin, so that it only searches objects that were made later.
 
         The results are those of ``predict(model.transform(recording))`` for filtered latents, except that readouts
         which average over random draws use other draws. Later calls of `fit` and `update` have no effect on it.

@@ -35,6 +35,8 @@ def one_bin_readout(
     """
     readout: Any = decoder.readout if isinstance(decoder, LabelDecoder) else decoder.readout.readout
     compiled = _compiled(readout, uses_cov=not decoder.context)
+    if compiled is not None:
+        compiled(np.array(readout.center if type(readout) is MLPReadout else readout.networks.center))  # compiles now
 
     def mass(features: np.ndarray, mean: np.ndarray, cov: np.ndarray, time: float) -> list[np.ndarray]:
         if compiled is not None:

@@ -96,6 +96,7 @@ class OnlineBelief:
             self._log_occupancy = np.log(occupancy / occupancy.sum()).astype(np.float32)
             self._uninformative = np.ones(transition.prior.shape[1:], dtype=np.float32)
             self.belief = np.zeros(transition.prior.shape, dtype=np.float32)
+            self._forward(self.belief, self._uninformative, True)  # compiles now
 
     def step(self, mass: np.ndarray, is_missing: bool, is_start: bool) -> np.ndarray:
         """Return the posterior (*shape) of a bin.

@@ -32,7 +32,7 @@ class OnlineLatent(NamedTuple):
         Center of the bin, seconds.
     mean : (state,)
     cov : (state, state) float32
-        Do not change it in place: bins with the same covariance share the array.
+        Bins with the same covariance share an array, which is read-only.
     is_missing : bool
         True if the posterior is a prediction from earlier bins, because this bin is missing or one of those that are
         summed in the filter step at this bin.
@@ -191,6 +191,8 @@ class OnlineFilter:
                 f"activity must not be negative, since the model was fitted on counts; got {values.min():g}",
                 parameter="activity",
             )
+        if abs(total) > _LARGEST:
+            raise InputError(f"activity is too large, {total:g} in total", parameter="activity")
         values = values.astype(self._dtype)
         if self._moments is not None:
             values = ((values - self._moments[0]) / self._moments[1]).astype(np.float32)
@@ -231,7 +233,7 @@ class OnlineFilter:
             try:
                 latent, inputs = self._encoder.encode(sequence, features)
                 if not math.isfinite(latent.sum()):
-                    raise InputError("activity is too large: the latents are not finite", parameter="activity")
+                    raise InputError("activity gives latents that are not finite", parameter="activity")
                 if not self._filter.is_observed(features):
                     latent = None
                 moments = self._filter.step(sequence, latent, features)
@@ -252,7 +254,9 @@ class OnlineFilter:
             return cov.astype(np.float32)
         if self._steady_cov is None or self._steady_cov[0] is not cov:
             self._steady_cov = cov, cov.astype(np.float32)
+            self._steady_cov[1].flags.writeable = False
         return self._steady_cov[1]
 
 
+_LARGEST = 1e37  # total activity that single precision can represent
 _FILTER_STATE = ("mean", "cov", "innovations", "started", "n_observed", "is_steady")

@@ -107,7 +107,7 @@ class OnlineKalmanFilter:
             activity, or its constant part for `BoundedNoise`.
         """
         if not self.started[sequence]:
-            mean = self._m0
+            mean = self._m0.copy()
         else:
             mean = self._A.dot(self.mean[sequence]) + self._b
             if latent is not None and self.is_steady[sequence]:

@@ -159,6 +159,17 @@ def test_bins_one_by_one_are_decoded_as_a_recording(case):
     assert_equal_to_predict(run(decoder.online(ArrayModel(cov)), latents), decoder.predict(latents))
 
 
+@pytest.mark.parametrize("case", ["ensemble", "networks, two circular dimensions", "linear"])
+def test_without_a_compiler(case, monkeypatch):
+    settings = dict(CASES[case])
+    kind = {name: settings.pop(name) for name in ("dims", "circular") if name in settings}
+    decoder, latents = fit(**kind, **settings), later(**kind)
+    expected = decoder.predict(latents)
+    for module in ("_online_readout", "_state_space"):
+        monkeypatch.setattr(f"kalmanssl.decoding.{module}.has_compiler", lambda: False)
+    assert_equal_to_predict(run(decoder.online(ArrayModel()), latents), expected)
+
+
 @pytest.mark.parametrize("movement", ["none", "states"])
 def test_missing_bins_are_predicted_as_in_a_recording(movement):
     decoder = fit(**ENSEMBLE, movement_settings=only(movement))
