@@ -55,6 +55,8 @@ def read_activity(activity: Any, bin_size: float | None, time_support: Any, kind
             "use Recording.from_arrays for arrays",
             parameter="activity",
         )
+    if is_pynapple(activity, "Tsd", "TsdFrame"):
+        _times("activity", activity)  # NaN would also be in the time support
     support = intervals_of("time_support", activity.time_support if time_support is None else time_support)
     if is_pynapple(activity, "Tsd", "TsdFrame"):
         return _read_series(activity, bin_size, support, kind, time_support is not None)
