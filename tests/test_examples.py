@@ -74,3 +74,13 @@ def test_linear_ica(run) -> None:
     assert len(rows) == 2
     for row in rows:
         assert float(row[-1]) > 0.97
+
+
+def test_pynapple_roundtrip(run) -> None:
+    pytest.importorskip("pynapple")
+    assert float(re.search(r"median error in \d+ runs: (\d+\.\d) cm", run("pynapple_roundtrip"))[1]) < 12
+
+
+def test_trials(run) -> None:
+    coverage = float(re.search(r"covers (\d+\.\d)%", run("trials"))[1])
+    assert 80 < coverage <= 98
