@@ -48,6 +48,6 @@ axes[1].plot(true.t, true.values, color="black", linewidth=1, label="true positi
 for interval in runs.intersect(minute).values:
     axes[1].axvspan(*interval, color="0.9", zorder=0)
 axes[1].set(xlabel="time (s)", ylabel="position (m)")
-axes[1].legend(loc="lower right", ncols=3)
+axes[1].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
 figure.savefig("pynapple_roundtrip.png", dpi=110)
 print("saved pynapple_roundtrip.png")
