@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_s
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from kalmanssl import BlockedTimeSeriesSplit, KalmanSSL, PositionDecoder, Recording
+from kalmanssl import BlockedTimeSeriesSplit, InputError, KalmanSSL, PositionDecoder, Recording
 from kalmanssl.decoding import EnsembleReadoutSettings, MLPReadoutSettings, score_decoding
 
 TINY = {
@@ -159,3 +159,23 @@ def test_parallel_cross_validation_gives_the_same_scores(recording, pipeline):
     settings = {"cv": BlockedTimeSeriesSplit(2, purge=10)}
     one = cross_val_score(pipeline, recording, position, **settings)
     np.testing.assert_allclose(cross_val_score(pipeline, recording, position, **settings, n_jobs=2), one)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda x: np.where(np.arange(4) == 2, np.nan, x),
+            "Input X contains NaN. Features 2 are NaN in all bins: leave them",
+        ),
+        (lambda x: np.where(x == x[5, 1], np.nan, x), "Input X contains NaN. Leave these bins out"),
+        (lambda x: x[:, 0], "Reshape your data"),
+        (lambda x: x[:1], "minimum of 2 is required"),
+    ],
+)
+def test_arrays_that_cannot_be_used_raise_an_error_of_one_line(change, message):
+    values = np.random.default_rng(0).normal(size=(60, 4))
+    with pytest.raises(InputError, match=message) as caught:
+        KalmanSSL(**TINY).fit(change(values))
+    assert "\n" not in str(caught.value)
+    assert caught.value.parameter == "X"

@@ -11,6 +11,7 @@ import numpy as np
 
 from kalmanssl.data._alignment import AlignMixin
 from kalmanssl.data._bin_selection import BinSelection
+from kalmanssl.data._labeled_input import labels_of
 from kalmanssl.data._pynapple import read_activity
 from kalmanssl.data._validation import check_activity, check_behavior, check_epoch, check_time
 from kalmanssl.errors import InputError
@@ -147,8 +148,9 @@ class Recording(BinSelection, AlignMixin):
 
         Parameters
         ----------
-        activity : (time, units)
-            Spike counts, or any real-valued signal with `kind="signal"`.
+        activity : (time, units) array, DataFrame or xarray.DataArray
+            Spike counts, or any real-valued signal with `kind="signal"`. Units are named after the columns of a
+            DataFrame, and an index named "time" has the bin centers; those of a DataArray are its coordinates.
         time : (time,), optional
             Bin centers, seconds, increasing. A step of more than 1.5 bins is a gap. By default the bins start at time
             zero without gaps.
@@ -178,6 +180,9 @@ class Recording(BinSelection, AlignMixin):
             If shapes do not match, values are NaN, infinite or negative, times do not increase, or names are not
             unique.
         """
+        own_time, own_names = labels_of(activity)
+        time = own_time if time is None else time
+        unit_ids = own_names if unit_ids is None else unit_ids
         values = check_activity(activity, kind)
         n_bins, n_units = values.shape
         centers, width = check_time(time, bin_size, n_bins)

@@ -113,13 +113,28 @@ def _piece(estimator: KalmanSSL, X: Any, fitting: bool, min_samples: int = 2) ->
             estimator.n_features_in_ = X.n_units
         values = activity_in_order(X, estimator.unit_ids_, estimator.bin_size_, estimator.n_features_in_)
         return _Piece(values, X.segments(), X.time, X.kind == "counts" if fitting else None)
-    dtypes = [np.float32, np.float64]
-    values = validate_data(estimator, X, reset=fitting, dtype=dtypes, ensure_min_samples=min_samples)
+    try:
+        values = validate_data(
+            estimator, X, reset=fitting, dtype=[np.float32, np.float64], ensure_min_samples=min_samples
+        )
+    except ValueError as error:
+        raise InputError(_one_line(error, X), parameter="X") from error
     if fitting:
         estimator.unit_ids_, estimator.bin_size_ = (), float("nan")
     step = 1.0 if np.isnan(estimator.bin_size_) else estimator.bin_size_
     is_counts = _are_counts(values) if fitting else None
     return _Piece(values, [slice(0, len(values))], step * np.arange(len(values)), is_counts)
+
+
+def _one_line(error: ValueError, X: Any) -> str:
+    """Return the message of scikit-learn on one line, with the columns that are NaN everywhere."""
+    first, *rest = str(error).splitlines()
+    if "NaN" not in first and "infinity" not in first:
+        return " ".join([first, *(line for line in rest if line.startswith("Reshape"))])
+    empty = np.flatnonzero(np.isnan(np.asarray(X, dtype=float)).all(axis=0))
+    if len(empty):
+        return f"{first} Features {', '.join(map(str, empty[:5]))} are NaN in all bins: leave them out"
+    return f"{first} Leave these bins out, with Recording.from_arrays and their times, or fill them"
 
 
 def _are_counts(values: np.ndarray) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import xarray
 from nwb_sessions import START, one_line, session, spikes_of, tracked
 
 from kalmanssl.data import Recording
@@ -239,3 +240,24 @@ def test_repr_is_one_line(plain: Path) -> None:
     assert "plain.nwb: 3 units x 2400 bins of 25 ms" in text
     assert "behavior position (meters)" in text
     assert "\n" not in text
+
+
+def test_tables_and_labeled_arrays_have_names_and_times():
+    counts = np.random.default_rng(0).poisson(1.0, (30, 3))
+    time = 5 + 0.1 * np.arange(30)
+    table = pd.DataFrame(counts, columns=["a", "b", "c"], index=pd.Index(time, name="time"))
+    array = xarray.DataArray(counts, {"time": time, "unit": ["a", "b", "c"]}, ("time", "unit"))
+    for activity in (table, array):
+        recording = Recording.from_arrays(activity)
+        assert recording.unit_ids == ("a", "b", "c")
+        np.testing.assert_array_equal(recording.time, time)
+        np.testing.assert_array_equal(recording.activity, counts)
+    other = Recording.from_arrays(table.reset_index(drop=True), bin_size=0.5, unit_ids=[1, 2, 3])
+    assert (other.unit_ids, other.time[0]) == (("1", "2", "3"), 0.25)
+    assert Recording.from_arrays(array.drop_vars("unit")).unit_ids == ("0", "1", "2")
+
+
+def test_tables_whose_times_do_not_increase_raise_an_error():
+    table = pd.DataFrame(np.ones((3, 2)), index=pd.Index([0.0, 2.0, 1.0], name="time"))
+    with pytest.raises(InputError, match=r"time must increase, but bin 2 \(1 s\)"):
+        Recording.from_arrays(table)
