@@ -3,12 +3,15 @@
 A model with 64 states and a decoder with default readouts are fitted on simulated place cells, briefly, since accuracy
 does not matter here. Bins of the later part are then given one after another, as in a live recording but without
 waiting. Times are wall microseconds for each bin, with everything that delays a bin: garbage collection, and other
-programs on the machine. CPU times of the thread exclude the latter. Bins are timed after the first thousand, in which
-code is compiled and the filter reaches its steady state.
+programs on the machine. CPU times of the thread exclude the latter. On a machine that other programs use, run it with
+real-time priority (`chrt -f 10 kalmanssl bench decoding online`); the results say whether it had it. Linux
+stops such processes for 50 ms in each second that they use completely, which is the longest time then. Bins are timed
+after the first thousand, in which the filter reaches its steady state.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from itertools import cycle, islice
 from pathlib import Path
@@ -45,7 +48,8 @@ def main(
     with cli_errors(out):
         n_bins = bins or (QUICK_BINS if quick else BINS)
         settings = {"bins": n_bins, "quick": quick, "units": UNITS, "states": STATES}
-        results = Results(out, settings, machine_facts(1), ("behavior",), overwrite=True)
+        machine = machine_facts(1) | {"real_time_priority": _has_real_time_priority()}
+        results = Results(out, settings, machine, ("behavior",), overwrite=True)
         limit_threads(1)
         train, test = _recording(quick)
         model = _fit_model(train, quick)
@@ -60,6 +64,13 @@ def main(
         if not quiet:
             print_table(lines)
         screen().print(str(results.path), markup=False)
+
+
+def _has_real_time_priority() -> bool:
+    """Return whether programs with ordinary priority cannot interrupt this process."""
+    if not hasattr(os, "sched_getscheduler"):
+        return False
+    return os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR)
 
 
 def _recording(quick: bool) -> tuple[Recording, Recording]:
