@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
+from kalmanssl.data._pynapple import intervals_of
 from kalmanssl.data._trials import Trials, cut_trials, read_trial_table
 from kalmanssl.errors import InputError
 
@@ -55,20 +56,20 @@ class BinSelection:
         keep[bins] = True
         return self._take(keep)
 
-    def restrict(self, start: float | None = None, stop: float | None = None, epoch: str | None = None) -> Self:
+    def restrict(self, start: float | None = None, stop: float | None = None, epoch: Any = None) -> Self:
         """Return the bins whose centers lie in ``start <= time < stop`` and in the epoch.
 
         Parameters
         ----------
         start, stop : float, optional
             Times in the recording's clock, seconds.
-        epoch : str, optional
-            Label of one of `epochs`.
+        epoch : str, IntervalSet of pynapple, or (n, 2), optional
+            Label of one of `epochs`, or start and stop times, seconds.
 
         Raises
         ------
         InputError
-            If the label is unknown or no bin is left.
+            If the label is unknown, times are not start and stop times, or no bin is left.
         """
         keep = np.ones(len(self.time), dtype=bool)
         if start is not None:
@@ -76,14 +77,15 @@ class BinSelection:
         if stop is not None:
             keep &= self.time < stop
         if epoch is not None:
-            if epoch not in self.epochs:
+            if isinstance(epoch, str) and epoch not in self.epochs:
                 known = ", ".join(sorted(self.epochs)) or "none"
                 message = f"epoch={epoch!r} is not in the recording; its epochs: {known}"
                 raise InputError(message, parameter="epoch")
-            keep &= np.any([(self.time >= a) & (self.time < b) for a, b in self.epochs[epoch]], axis=0)
+            spans = self.epochs[epoch] if isinstance(epoch, str) else intervals_of("epoch", epoch)
+            keep &= np.array([(self.time >= a) & (self.time < b) for a, b in spans], dtype=bool).any(axis=0)
         if not keep.any():
             requested = ", ".join(
-                f"{name}={value!r}"
+                f"{name}={value!r}" if isinstance(value, str | float | int) else name
                 for name, value in (("start", start), ("stop", stop), ("epoch", epoch))
                 if value is not None
             )

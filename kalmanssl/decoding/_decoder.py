@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from kalmanssl.data import Latents, behavior_at
 from kalmanssl.decoding._calibration import CalibrationSettings
 from kalmanssl.decoding._categories import DecodedCategory
 from kalmanssl.decoding._circular import wrap_to_period
 from kalmanssl.decoding._cross_fitting import HeldOutFit
+from kalmanssl.decoding._decoder_state import StateMixin
 from kalmanssl.decoding._drift import DriftSettings
 from kalmanssl.decoding._folds import Fold, Samples, held_out_folds, rolling_folds
 from kalmanssl.decoding._inputs import (
@@ -36,8 +35,6 @@ from kalmanssl.decoding._regressors import (
     ReadoutSettings,
     make_label_readout,
     make_readout,
-    readout_class,
-    settings_class,
 )
 from kalmanssl.decoding._results import QUANTILE_LEVELS, DecodedPosition, check_level
 from kalmanssl.decoding._scoring import ScoreMixin
@@ -49,7 +46,7 @@ from kalmanssl.utils.validation import check_condition, check_positive
 __all__ = ["PositionDecoder"]
 
 
-class PositionDecoder(UpdateMixin, OnlineMixin, ScoreMixin, BaseEstimator):
+class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEstimator):
     """Decoder of behavior from latents, with calibrated intervals.
 
     A readout maps the latents of a bin to a distribution over a grid of the behavior. If the times of the bins are
@@ -337,60 +334,3 @@ class PositionDecoder(UpdateMixin, OnlineMixin, ScoreMixin, BaseEstimator):
             self.flat_,
             posterior,
         )
-
-    def to_state(self) -> dict[str, Any]:
-        """Return everything from which `from_state` makes this decoder again.
-
-        Returns
-        -------
-        dict
-            Nested dicts and lists of arrays, numbers, strings and None.
-
-        Raises
-        ------
-        NotFittedError
-            Before `fit`.
-        InputError
-            For a regressor of scikit-learn, which cannot be saved without pickle.
-        """
-        check_is_fitted(self, "decoders_")
-        settings = self.get_params()
-        settings["period"] = list(self.periods_)
-        settings["time_scales"] = list(self.time_scales)
-        for name in ("readout_settings", "calibration_settings", "drift_settings", "movement_settings"):
-            settings[name] = None if settings[name] is None else asdict(settings[name])
-        return {
-            "settings": settings,
-            "features": self.n_features_in_,
-            "flat": self.flat_,
-            "timed": self.timed_,
-            "labels": None if self.labels_ is None else self.labels_.tolist(),
-            "decoders": {kind: decoder.to_state() for kind, decoder in self.decoders_.items()},
-            "adaptations": {kind: adaptation.to_state() for kind, adaptation in self.adaptations_.items()},
-        }
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> PositionDecoder:
-        """Make a fitted decoder from what `to_state` returned."""
-        settings = dict(state["settings"])
-        classes: dict[str, Any] = {
-            "readout_settings": settings_class(settings["regressor"]),
-            "calibration_settings": CalibrationSettings,
-            "drift_settings": DriftSettings,
-            "movement_settings": MovementSettings,
-        }
-        for name, make in classes.items():
-            settings[name] = None if settings[name] is None else make(**settings[name])
-        decoder = cls(**settings)
-        decoder.periods_ = tuple(settings["period"])
-        decoder.n_features_in_ = int(state["features"])
-        decoder.flat_, decoder.timed_ = bool(state["flat"]), bool(state["timed"])
-        decoder.labels_ = None if state["labels"] is None else np.array(state["labels"])
-        decoder.decoders_ = {}
-        for kind, part in state["decoders"].items():
-            empty = decoder._make_decoder(kind)
-            readout = (readout_class(settings["regressor"]),) if isinstance(empty, LatentDecoder) else ()
-            decoder.decoders_[kind] = empty.restore(part, *readout)
-        stored = state.get("adaptations", {})  # absent from decoders that were saved before `update` existed
-        decoder.adaptations_ = {kind: Adaptation.from_state(part) for kind, part in stored.items()}
-        return decoder

@@ -1,0 +1,91 @@
+"""The state of a decoder, from which it is saved and loaded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from kalmanssl.decoding._calibration import CalibrationSettings
+from kalmanssl.decoding._drift import DriftSettings
+from kalmanssl.decoding._label_decoder import LabelDecoder
+from kalmanssl.decoding._latent_decoder import LatentDecoder
+from kalmanssl.decoding._regressors import readout_class, settings_class
+from kalmanssl.decoding._selection import MovementSettings
+from kalmanssl.decoding._update import Adaptation
+
+if TYPE_CHECKING:
+    from kalmanssl.decoding._circular import Periods
+
+__all__ = ["StateMixin"]
+
+
+class StateMixin:
+    """The methods `to_state` and `from_state` of `PositionDecoder`."""
+
+    flat_: bool
+    timed_: bool
+    n_features_in_: int
+    periods_: Periods
+    labels_: np.ndarray | None
+    decoders_: dict[str, LatentDecoder | LabelDecoder]
+    adaptations_: dict[str, Adaptation]
+
+    def to_state(self) -> dict[str, Any]:
+        """Return everything from which `from_state` makes this decoder again.
+
+        Returns
+        -------
+        dict
+            Nested dicts and lists of arrays, numbers, strings and None.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        InputError
+            For a regressor of scikit-learn, which cannot be saved without pickle.
+        """
+        check_is_fitted(self, "decoders_")
+        settings = self.get_params()  # type: ignore[attr-defined]
+        settings["period"] = list(self.periods_)
+        settings["time_scales"] = list(settings["time_scales"])
+        for name in ("readout_settings", "calibration_settings", "drift_settings", "movement_settings"):
+            settings[name] = None if settings[name] is None else asdict(settings[name])
+        return {
+            "settings": settings,
+            "features": self.n_features_in_,
+            "flat": self.flat_,
+            "timed": self.timed_,
+            "labels": None if self.labels_ is None else self.labels_.tolist(),
+            "decoders": {kind: decoder.to_state() for kind, decoder in self.decoders_.items()},
+            "adaptations": {kind: adaptation.to_state() for kind, adaptation in self.adaptations_.items()},
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Make a fitted decoder from what `to_state` returned."""
+        settings = dict(state["settings"])
+        classes: dict[str, Any] = {
+            "readout_settings": settings_class(settings["regressor"]),
+            "calibration_settings": CalibrationSettings,
+            "drift_settings": DriftSettings,
+            "movement_settings": MovementSettings,
+        }
+        for name, make in classes.items():
+            settings[name] = None if settings[name] is None else make(**settings[name])
+        decoder = cls(**settings)
+        decoder.periods_ = tuple(settings["period"])
+        decoder.n_features_in_ = int(state["features"])
+        decoder.flat_, decoder.timed_ = bool(state["flat"]), bool(state["timed"])
+        decoder.labels_ = None if state["labels"] is None else np.array(state["labels"])
+        decoder.decoders_ = {}
+        for kind, part in state["decoders"].items():
+            empty = decoder._make_decoder(kind)  # type: ignore[attr-defined]
+            readout = (readout_class(settings["regressor"]),) if isinstance(empty, LatentDecoder) else ()
+            decoder.decoders_[kind] = empty.restore(part, *readout)
+        stored = state.get("adaptations", {})  # absent from decoders that were saved before `update` existed
+        decoder.adaptations_ = {kind: Adaptation.from_state(part) for kind, part in stored.items()}
+        return decoder
