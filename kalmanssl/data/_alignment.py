@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kalmanssl.data._pynapple import is_pynapple
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.validation import check_condition, check_number
@@ -27,7 +28,7 @@ class AlignMixin:
 
         Parameters
         ----------
-        events : (events,)
+        events : (events,), or Ts of pynapple
             Times, seconds, such as stimulus onsets; in any order.
         before, after : float
             Length of the window before and after each event, seconds.
@@ -116,7 +117,8 @@ def _check_events(events: Any, before: float, after: float) -> np.ndarray:
     for name, length in (("before", before), ("after", after)):
         check_number(name, length)
         check_condition(name, length, 0 <= length < np.inf, "at least 0 s and finite")
-    times = np.atleast_1d(as_floats("events", events))
+    given = events.index.values if is_pynapple(events, "Ts", "Tsd") else events
+    times = np.atleast_1d(as_floats("events", given))
     if times.ndim != 1 or len(times) == 0:
         raise InputError(f"events must be at least one time, (events,); got shape {times.shape}", parameter="events")
     if not np.isfinite(times).all():

@@ -46,10 +46,12 @@ class BinSelection:
             If no bin is left, or the bins are not in order of time.
         """
         bins = np.arange(len(self))[row_index(index)]
-        if bins.ndim != 1 or len(bins) == 0 or (np.diff(bins) <= 0).any():
+        if bins.size == 0:
+            raise InputError(f"index selects none of {len(self)} bins: select at least one", parameter="index")
+        if bins.ndim != 1 or (np.diff(bins) <= 0).any():
             raise InputError(
-                f"index selects {bins.size} bins of {len(self)}: select at least one, in order of time and without "
-                "repetitions (cross-validation without shuffling)",
+                "index must be a slice, a mask or increasing numbers of bins: a recording is in order of time, and no "
+                "bin can be repeated",
                 parameter="index",
             )
         keep = np.zeros(len(self), dtype=bool)

@@ -212,7 +212,7 @@ def to_tsdframe(
     pynapple = import_optional("pynapple", use)
     if (np.diff(time) <= 0).any():
         raise InputError(f"{use} needs times that increase: convert every trial by itself", parameter="time")
-    half = 0.5 * bin_size * (1 - 1e-6)  # intervals that touch would be joined
+    half = 0.5 * (bin_size or 1e-3) * (1 - 1e-6)  # intervals that touch would be joined
     support = pynapple.IntervalSet(
         [time[s.start] - half for s in segments], [time[s.stop - 1] + half for s in segments]
     )

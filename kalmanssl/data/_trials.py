@@ -113,6 +113,7 @@ def read_trial_table(recording: Recording, intervals: Any, stop: Any, table: str
     if isinstance(intervals, Mapping) or hasattr(intervals, "columns"):
         return _from_columns({str(name): intervals[name] for name in intervals})
     spans = as_floats("intervals", intervals)
+    spans = spans.reshape(1, 2) if spans.shape == (2,) else spans
     if spans.ndim != 2 or spans.shape[1] != 2:
         raise InputError(
             f"intervals must be start and stop times (trials, 2), a table, an IntervalSet or an NWB file; "

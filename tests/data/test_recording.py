@@ -261,3 +261,34 @@ def test_tables_whose_times_do_not_increase_raise_an_error():
     table = pd.DataFrame(np.ones((3, 2)), index=pd.Index([0.0, 2.0, 1.0], name="time"))
     with pytest.raises(InputError, match=r"time must increase, but bin 2 \(1 s\)"):
         Recording.from_arrays(table)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ([], "index selects none of 30 bins"),
+        ([3, 1], "in order of time"),
+        ([1, 1], "no bin can be repeated"),
+        (2, "slice"),
+    ],
+)
+def test_bins_that_cannot_be_selected_raise_an_error(index, message):
+    recording = Recording.from_arrays(np.ones((30, 2)))
+    with pytest.raises(InputError, match=message) as caught:
+        recording[np.array(index, dtype=int)]
+    assert caught.value.parameter == "index"
+
+
+def test_selected_bins_keep_their_time_behavior_and_spikes():
+    rng = np.random.default_rng(0)
+    recording = Recording.from_arrays(rng.poisson(1.0, (30, 2)), behavior=rng.normal(size=30))
+    recording = replace(recording, spike_times=tuple(np.sort(rng.uniform(0, 0.75, 50)) for _ in range(2)))
+    mask = np.arange(30) % 10 < 4
+    for index in (mask, np.flatnonzero(mask), (np.flatnonzero(mask), Ellipsis)):
+        part = recording[index]
+        np.testing.assert_array_equal(part.activity, recording.activity[mask])
+        np.testing.assert_array_equal(part.time, recording.time[mask])
+        np.testing.assert_array_equal(part.behavior["position"], recording.behavior["position"][mask])
+        for times, known in zip(part.spike_times, recording.spike_times, strict=True):
+            np.testing.assert_array_equal(times, known[mask[(known / 0.025).astype(int)]])
+    assert recording.shape == (30, 2)

@@ -106,6 +106,7 @@ def test_arrays_and_epochs(recording, trials):
     for found in (recording.trials(np.stack([START, STOP], 1)), recording.trials(START, STOP)):
         assert [one.time.tolist() for one in found] == [one.time.tolist() for one in trials]
     assert [len(one) for one in recording.trials("laps")] == [20, 60]
+    assert [len(one) for one in recording.trials((11.0, 12.0))] == [20]
 
 
 def test_the_trials_table_of_an_nwb_file(recording, trials, tmp_path):
@@ -339,6 +340,12 @@ def test_events_that_cannot_be_used_raise_an_error_of_one_line(recording, events
     with pytest.raises(InputError, match=re.escape(message)) as caught:
         recording.align_to(events, before, after)
     assert caught.value.parameter == parameter
+
+
+def test_events_of_pynapple(recording):
+    pynapple = pytest.importorskip("pynapple")
+    found = recording.align_to(pynapple.Ts(np.array([12.0, 15.0])), 0.5, 0.5)
+    assert found.equals(recording.align_to([12.0, 15.0], 0.5, 0.5))
 
 
 def test_every_trial_needs_an_event(trials):
