@@ -32,6 +32,10 @@ class LatentStream(Protocol):
         """Take one bin; return an object with the attributes of `kalmanssl.estimator.OnlineLatent`."""
         ...
 
+    def reset(self) -> None:
+        """Begin a new segment with the next bin."""
+        ...
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return the state as numeric arrays."""
         ...
@@ -188,6 +192,10 @@ class OnlineDecoder:
             belief.step(mass, is_missing, is_start) for belief, mass in zip(self._beliefs, masses, strict=True)
         ]
         return self._category(latent, posteriors[0]) if self.labels is not None else self._position(latent, posteriors)
+
+    def reset(self) -> None:
+        """Begin a new segment with the next bin, at any time, such as a trial or another recording."""
+        self._stream.reset()
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return the state of the decoder and its source of latents as numeric arrays, to continue later.

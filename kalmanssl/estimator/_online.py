@@ -129,6 +129,10 @@ class OnlineFilter:
         self._origin, self._n_since = origin, n_since
         return OnlineLatent(now, mean, cov, is_missing, is_start)
 
+    def reset(self) -> None:
+        """Begin a new segment with the next bin, at any time, such as a trial or another recording."""
+        self._origin, self._n_since = math.nan, 0
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return the state as numeric arrays, from which `load_state_dict` continues.
 

@@ -54,6 +54,9 @@ class ArrayStream:
         mean = np.zeros(4) if missing else np.asarray(activity)
         return SimpleNamespace(time=time, mean=mean, cov=self.cov, is_missing=missing, is_start=is_start)
 
+    def reset(self):
+        self.last = np.array(np.nan)
+
     def state_dict(self):
         return {"last": self.last}
 
@@ -297,6 +300,15 @@ def test_a_bin_that_cannot_be_used_leaves_the_state_unchanged(fitted, change, ti
     assert all(np.array_equal(value, before[name]) for name, value in online.state_dict().items())
     after, expected = (play(one, test, 60, 61)[0] for one in (online, undisturbed))
     assert after[2:5] == expected[2:5]
+
+
+def test_a_reset_begins_a_new_segment_at_any_time(fitted):
+    model, decoder, test = fitted
+    online = decoder.online(model)
+    play(online, test, 0, 100)
+    online.reset()
+    trial = test[np.arange(40, 90)]
+    assert_equal_to_predict(play(online, trial), decoder.predict(model.transform(trial)))
 
 
 @pytest.mark.parametrize("store", ["numpy", "json"])
