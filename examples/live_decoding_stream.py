@@ -35,8 +35,11 @@ def tcp_bins(address: tuple[str, int]) -> Iterator[Bin]:
 
 def lsl_bins(source: str) -> Iterator[Bin]:
     """Yield bins from a stream of the lab streaming layer, until none has come for two seconds."""
-    (found, *_) = pylsl.resolve_byprop("source_id", source, timeout=10)
-    inlet = pylsl.StreamInlet(found)
+    streams = pylsl.resolve_byprop("source_id", source, timeout=10)
+    if not streams:
+        print("LSL WAS NOT USED: the stream was not found, since the network does not allow multicast or broadcast")
+        return
+    inlet = pylsl.StreamInlet(streams[0])
     while True:
         counts, at = inlet.pull_sample(timeout=2.0)
         if counts is None:
@@ -94,6 +97,8 @@ batch = decoder.predict(model.transform(live))
 figure = Figure(figsize=(10, 3.5), layout="constrained")
 axes = figure.subplots()
 for name, decoded in results.items():
+    if not decoded:
+        continue
     mean = np.array([position.mean for position in decoded])
     difference = np.abs(mean - batch.mean).max()
     print(f"{name}: {len(decoded)} bins, at most {difference:.1e} m from the recording decoded as a whole")
