@@ -19,7 +19,7 @@ from suite import RESULTS, Quiet, cli_errors, print_table, screen
 from decoding.accuracy import limit_threads
 from kalmanssl.decoding._grid import Grid
 from kalmanssl.decoding._movement import Movement, MovementStatistics
-from kalmanssl.decoding._selection import posterior_mass
+from kalmanssl.decoding._posterior_mass import posterior_mass
 
 __all__ = ["main"]
 

@@ -99,14 +99,20 @@ class EnsembleReadout:
 
     def predict_mass(self, mean: np.ndarray, cov: Covariances | None) -> list[np.ndarray]:
         """Return the histogram over the grid of each group of dimensions, (time, *shape), float32."""
+        return self.predict_mass_and_distance(mean, cov)[0]
+
+    def predict_mass_and_distance(
+        self, mean: np.ndarray, cov: Covariances | None
+    ) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return the histograms, and the distance (time,) to the neighbors as `NeighborReadout` defines it."""
         share = self.settings.neighbor_weight
-        pairs = zip(self.networks.predict_mass(mean, cov), self.neighbors.predict_mass(mean), strict=True)
+        near, distance = self.neighbors.predict_mass_and_distance(mean)
         masses = []
-        for network, neighbors in pairs:
+        for network, neighbors in zip(self.networks.predict_mass(mean, cov), near, strict=True):
             mass = np.exp((1 - share) * np.log(network) + share * np.log(neighbors))
             mass /= mass.sum(axis=tuple(range(1, mass.ndim)), keepdims=True)
             masses.append(mass)
-        return masses
+        return masses, distance
 
     def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:
         """Return the histogram of each dimension."""

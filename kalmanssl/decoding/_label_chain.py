@@ -8,14 +8,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from kalmanssl.decoding._selection import (
-    HeldOutMass,
-    MovementSettings,
-    lowest_kind,
-    mean_by_block,
-    posterior_mass,
-    vary_one_at_a_time,
-)
+from kalmanssl.decoding._held_out_mass import HeldOutMass, mean_by_block
+from kalmanssl.decoding._posterior_mass import posterior_mass
+from kalmanssl.decoding._selection import MovementSettings, lowest_kind, vary_one_at_a_time
 from kalmanssl.decoding._state_space import Transition
 
 __all__ = ["LabelChain", "LabelStatistics", "brier_score", "choose_chain"]

@@ -15,10 +15,12 @@ from kalmanssl.decoding._context import with_context
 from kalmanssl.decoding._continuation import Continuation, with_earlier
 from kalmanssl.decoding._folds import Fold, Samples
 from kalmanssl.decoding._grid import Axis, Grid
+from kalmanssl.decoding._held_out_mass import HeldOutMass
 from kalmanssl.decoding._label_chain import LabelChain, LabelStatistics, choose_chain
 from kalmanssl.decoding._mlp_readout import MLPReadout
 from kalmanssl.decoding._posterior import likelier_mass
-from kalmanssl.decoding._selection import HeldOutMass, MovementSettings, filtered_mass, posterior_mass
+from kalmanssl.decoding._posterior_mass import filtered_mass, posterior_mass
+from kalmanssl.decoding._selection import MovementSettings
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import segment_starts
 

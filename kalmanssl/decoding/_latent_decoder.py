@@ -11,24 +11,22 @@ import numpy as np
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding._calibration import Calibration, CalibrationSettings, HeldOutErrors, RegionCalibration
-from kalmanssl.decoding._circular import Periods, difference, wrap_to_period
+from kalmanssl.decoding._circular import Periods, wrap_to_period
 from kalmanssl.decoding._context import with_context
 from kalmanssl.decoding._continuation import Continuation, with_earlier
 from kalmanssl.decoding._drift import Drift, DriftSettings, TrainTestBlock, improves_held_out
 from kalmanssl.decoding._ensemble_readout import EnsembleReadout, network_settings
+from kalmanssl.decoding._familiarity import Familiarity, temper
 from kalmanssl.decoding._folds import Fold, Samples
 from kalmanssl.decoding._grid import Grid, group_dimensions, marginal_predictives
+from kalmanssl.decoding._held_out_mass import HeldOutMass
 from kalmanssl.decoding._mlp_readout import MLPReadout
-from kalmanssl.decoding._movement import Movement, MovementStatistics
+from kalmanssl.decoding._movement import Movement
+from kalmanssl.decoding._movement_statistics import movement_statistics
+from kalmanssl.decoding._posterior_mass import filtered_mass, posterior_mass
 from kalmanssl.decoding._predictive import Predictive
 from kalmanssl.decoding._readout import Readout
-from kalmanssl.decoding._selection import (
-    HeldOutMass,
-    MovementSettings,
-    choose_movement,
-    filtered_mass,
-    posterior_mass,
-)
+from kalmanssl.decoding._selection import MovementSettings, choose_movement
 from kalmanssl.utils.segments import segment_starts
 
 __all__ = ["LatentDecoder", "density_level"]
@@ -68,6 +66,8 @@ class LatentDecoder:
         The time scales that are used: none if times are not known.
     movements : list of Movement or None
         One for each group of dimensions.
+    familiarities : list of Familiarity
+        One for each group of dimensions.
     choices : list of dict
         For each group of dimensions the kind of movement prior and the scores of all kinds.
     calibrations : list of Calibration
@@ -92,18 +92,20 @@ class LatentDecoder:
     occupancies: list[np.ndarray] = field(default_factory=list)
     context: tuple[float, ...] = ()
     movements: list[Movement | None] = field(default_factory=list)
+    familiarities: list[Familiarity] = field(default_factory=list)
     choices: list[dict[str, Any]] = field(default_factory=list)
     calibrations: list[Calibration] = field(default_factory=list)
     regions: list[RegionCalibration] = field(default_factory=list)
     bin_size: float = float("nan")
 
     def fit(self, samples: Samples, folds: list[Fold], timed: bool, rng: np.random.Generator) -> Self:
-        """Choose the movement prior on the folds, fit the calibration on them, and the readout on all bins.
+        """Fit the readout on all bins; choose the movement prior and familiarity, and calibrate, on the folds.
 
         Without folds every bin is decoded by itself and intervals are not calibrated.
         """
         groups = group_dimensions(len(self.periods))
         self.movements = [None] * len(groups)
+        self.familiarities = [Familiarity()] * len(groups)
         self.choices = [{"kind": "none", "scores": {}} for _ in groups]
         self.calibrations = [Calibration.identity() for _ in self.periods]
         self.regions = [RegionCalibration.identity() for _ in groups]
@@ -111,21 +113,20 @@ class LatentDecoder:
         self.bin_size = float(np.median(np.diff(samples.time))) if timed else float("nan")
         self.grids = network_settings(self.readout_settings).make_grids(samples.behavior[samples.usable], self.periods)
         self.occupancies = [
-            _statistics(samples, samples.usable, grid, dims, self.periods, "walk").occupancy[0]
+            movement_statistics(samples, samples.usable, grid, dims, self.periods, "walk").occupancy[0]
             for grid, dims in zip(self.grids, groups, strict=True)
         ]
         if folds:
             self.uses_drift = timed and self._drift_improves(folds)
             readouts = [self._fit_readout(fold.samples, fold.train, rng) for fold in folds]
             masses = [self._held_out_mass(fold, readout) for fold, readout in zip(folds, readouts, strict=True)]
-            if timed and self.movement_settings.kinds != ("none",):
-                self._choose_movement(folds, masses)
+            self._choose_movement(folds, masses, timed)
             self._calibrate(folds, masses)
         self.readout = self._fit_readout(samples, samples.usable, rng)
         for number, (dims, kept) in enumerate(zip(groups, self.movements, strict=True)):
             if kept is not None:
                 kind = self.choices[number]["kind"]
-                statistics = _statistics(samples, samples.usable, self.grids[number], dims, self.periods, kind)
+                statistics = movement_statistics(samples, samples.usable, self.grids[number], dims, self.periods, kind)
                 self.movements[number] = replace(kept, statistics=statistics)
         return self
 
@@ -137,7 +138,7 @@ class LatentDecoder:
         Bins with latents that are not finite are missing: the movement prior alone predicts them, or without one the
         occupancy.
         """
-        masses, missing = self._readout_mass(self.readout, mean, cov, segment, time)
+        masses, missing = self._tempered_mass(mean, cov, segment, time)
         posteriors = [
             posterior_mass(movement, mass, segment_starts(segment), missing, self.smooth)
             for movement, mass in zip(self.movements, masses, strict=True)
@@ -158,9 +159,7 @@ class LatentDecoder:
         """
         if self.smooth:
             return *self.predict(mean, cov, segment, time), None
-        masses, missing = self._readout_mass(
-            self.readout, mean, cov, segment, time, None if before is None else before.mean
-        )
+        masses, missing = self._tempered_mass(mean, cov, segment, time, None if before is None else before.mean)
         beliefs = [None] * len(masses) if before is None else before.beliefs
         parts = [
             filtered_mass(movement, mass, segment_starts(segment), missing, belief)
@@ -180,6 +179,7 @@ class LatentDecoder:
             "occupancies": self.occupancies,
             "context": list(self.context),
             "movements": [None if movement is None else movement.to_state() for movement in self.movements],
+            "familiarities": [familiarity.to_state() for familiarity in self.familiarities],
             "choices": self.choices,
             "calibrations": [calibration.to_state() for calibration in self.calibrations],
             "regions": [region.to_state() for region in self.regions],
@@ -197,6 +197,10 @@ class LatentDecoder:
         self.movements = [
             None if movement is None else Movement.from_state(movement) for movement in state["movements"]
         ]
+        stored = state.get("familiarities")  # absent from decoders that were saved before familiarity existed
+        self.familiarities = (
+            [Familiarity()] * len(self.grids) if stored is None else [Familiarity.from_state(part) for part in stored]
+        )
         self.choices = list(state["choices"])
         self.calibrations = [Calibration.from_state(calibration) for calibration in state["calibrations"]]
         self.regions = [RegionCalibration.from_state(region) for region in state["regions"]]
@@ -242,42 +246,63 @@ class LatentDecoder:
         segment: np.ndarray,
         time: np.ndarray,
         earlier: np.ndarray | None = None,
-    ) -> tuple[list[np.ndarray], np.ndarray]:
-        """Return the distributions of a readout over the grids, and which bins are missing.
+    ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray | None]:
+        """Return the distributions of a readout over the grids, which bins are missing, and the distance of all.
 
-        `earlier` has the latents of bins before the first one, for its temporal context.
+        The distance is that of `readout_mass`, 0 where latents are missing. `earlier` has the latents of bins before
+        the first one, for its temporal context.
         """
         missing = ~np.isfinite(mean).all(axis=1)
         features = with_earlier(self._features, earlier, mean, segment)
         if missing.any():
             mean, features = (np.where(missing[:, None], 0.0, values) for values in (mean, features))
-        masses = self.feature_mass(fitted, features, mean, cov, time)
+        masses, distance = self.readout_mass(fitted.readout, features, cov)
+        masses = self.correct_drift(fitted, masses, mean, time)
+        if distance is not None:
+            distance[missing] = 0.0
         for mass, occupancy in zip(masses, self.occupancies, strict=True):
             mass[missing] = occupancy
-        return masses, missing
+        return masses, missing, distance
 
-    def feature_mass(
+    def _tempered_mass(
         self,
-        fitted: DriftingReadout,
-        features: np.ndarray,
         mean: np.ndarray,
         cov: Covariances | None,
+        segment: np.ndarray,
         time: np.ndarray,
-    ) -> list[np.ndarray]:
-        """Return the distributions of a readout over the grids for latents with their temporal context."""
-        return self.correct_drift(fitted, self.readout_mass(fitted.readout, features, cov), mean, time)
+        earlier: np.ndarray | None = None,
+    ) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return the distributions of the fitted readout, tempered by familiarity, and which bins are missing."""
+        masses, missing, distance = self._readout_mass(self.readout, mean, cov, segment, time, earlier)
+        return self.temper(masses, distance), missing
 
-    def readout_mass(self, readout: Readout, features: np.ndarray, cov: Covariances | None) -> list[np.ndarray]:
-        """Return the distributions of a readout over the grids without the drift since the fit."""
+    def temper(self, masses: list[np.ndarray], distance: np.ndarray | None) -> list[np.ndarray]:
+        """Return the distributions with those of unfamiliar bins, by their distance (time,), closer to the occupancy."""
+        if distance is None:
+            return masses
+        return [
+            temper(mass, familiarity.weight(distance), occupancy)
+            for mass, familiarity, occupancy in zip(masses, self.familiarities, self.occupancies, strict=True)
+        ]
+
+    def readout_mass(
+        self, readout: Readout, features: np.ndarray, cov: Covariances | None
+    ) -> tuple[list[np.ndarray], np.ndarray | None]:
+        """Return the distributions of a readout over the grids without the drift since the fit, and the distance.
+
+        The distance (time,) is that of the latents to those of the fit; None if the readout does not know it.
+        """
         cov = None if self.context else cov
-        if isinstance(readout, MLPReadout | EnsembleReadout):
-            return readout.predict_mass(features, cov)
+        if isinstance(readout, EnsembleReadout):
+            return readout.predict_mass_and_distance(features, cov)
+        if isinstance(readout, MLPReadout):
+            return readout.predict_mass(features, cov), None
         predictives = readout.predict(features, cov)
         masses = []
         for grid, dims in zip(self.grids, group_dimensions(len(self.periods)), strict=True):
             parts = [axis.discretize(predictives[dim]) for axis, dim in zip(grid.axes, dims, strict=True)]
             masses.append(parts[0] if len(parts) == 1 else parts[0][:, :, None] * parts[1][:, None, :])
-        return masses
+        return masses, None
 
     def correct_drift(
         self, fitted: DriftingReadout, masses: list[np.ndarray], mean: np.ndarray, time: np.ndarray
@@ -293,24 +318,43 @@ class LatentDecoder:
         s, test = fold.samples, fold.test
         cov = None if s.cov is None else s.cov[test]
         start = fold.start
-        masses, missing = self._readout_mass(readout, s.mean[test], cov, np.cumsum(start), s.time[test])
+        masses, missing, distance = self._readout_mass(readout, s.mean[test], cov, np.cumsum(start), s.time[test])
         used = fold.scored_bins
         return [
-            HeldOutMass(mass, start, missing, fold.scored, s.behavior[used][:, dims], s.weight[used], s.block[used])
-            for mass, dims in zip(masses, group_dimensions(len(self.periods)), strict=True)
+            HeldOutMass(
+                mass,
+                start,
+                missing,
+                fold.scored,
+                s.behavior[used][:, dims],
+                s.weight[used],
+                s.block[used],
+                movement_statistics(s, fold.train, grid, dims, self.periods, "walk").occupancy[0],
+                distance,
+            )
+            for mass, grid, dims in zip(masses, self.grids, group_dimensions(len(self.periods)), strict=True)
         ]
 
-    def _choose_movement(self, folds: list[Fold], masses: list[list[HeldOutMass]]) -> None:
+    def _choose_movement(self, folds: list[Fold], masses: list[list[HeldOutMass]], timed: bool) -> None:
+        """Choose the movement prior, none without times, and the power of familiarity."""
+        settings = self.movement_settings if timed else replace(self.movement_settings, kinds=("none",))
+        distances = [part[0].distance for part in masses]
+        scored = [
+            distance[part[0].scored] for distance, part in zip(distances, masses, strict=True) if distance is not None
+        ]
+        familiarity = Familiarity.from_held_out(np.concatenate(scored)) if scored else Familiarity()
         for number, dims in enumerate(group_dimensions(len(self.periods))):
             grid = self.grids[number]
             candidates = {
-                kind: [_statistics(fold.samples, fold.train, grid, dims, self.periods, kind) for fold in folds]
-                for kind in self.movement_settings.kinds
+                kind: [movement_statistics(fold.samples, fold.train, grid, dims, self.periods, kind) for fold in folds]
+                for kind in settings.kinds
                 if kind != "none"
             }
             held_out = [part[number] for part in masses]
-            kind, movement, scores = choose_movement(candidates, held_out, self.smooth, self.movement_settings)
-            self.movements[number] = movement
+            kind, movement, familiarity, scores = choose_movement(
+                grid, candidates, held_out, self.smooth, settings, familiarity
+            )
+            self.movements[number], self.familiarities[number] = movement, familiarity
             self.choices[number] = {"kind": kind, "scores": scores}
 
     def _calibrate(self, folds: list[Fold], masses: list[list[HeldOutMass]]) -> None:
@@ -326,8 +370,9 @@ class LatentDecoder:
                 movement = None
                 if kept is not None:
                     kind = self.choices[number]["kind"]
-                    statistics = _statistics(s, fold.train, self.grids[number], dims, self.periods, kind)
+                    statistics = movement_statistics(s, fold.train, self.grids[number], dims, self.periods, kind)
                     movement = replace(kept, statistics=statistics)
+                part = part.temper(self.familiarities[number])
                 posterior = posterior_mass(movement, part.mass, part.start, part.missing, self.smooth)
                 posteriors.append(posterior[part.scored])
                 levels[number].append(density_level(posteriors[-1], self.grids[number], part.truth))
@@ -352,34 +397,6 @@ def warn_if_few_blocks(folds: list[Fold], level: float) -> None:
         warnings.warn(
             f"calibrated on {n_blocks} blocks of time: too few to guarantee a level of {level:g}", stacklevel=4
         )
-
-
-def _statistics(
-    samples: Samples, train: np.ndarray, grid: Grid, dims: tuple[int, ...], periods: Periods, kind: str
-) -> MovementStatistics:
-    """Return the movement statistics of the training bins of a fold for a kind of movement prior."""
-    behavior = samples.behavior[:, dims]
-    step = np.zeros_like(behavior)
-    step[1:] = difference(behavior[1:], behavior[:-1], tuple(periods[dim] for dim in dims))
-    follows = samples.follows(train)
-    step[~follows] = 0.0
-    state = np.zeros(len(behavior), dtype=int)
-    if kind == "states":
-        state = samples.moving.astype(int)
-        if len(dims) == 1:
-            state += samples.moving & (_smooth_steps(step[:, 0], samples.segment) > 0)
-    picked = np.flatnonzero(train)
-    return MovementStatistics.from_behavior(
-        grid, behavior[picked], step[picked], state[picked], follows[picked], samples.weight[picked]
-    )
-
-
-def _smooth_steps(step: np.ndarray, segment: np.ndarray, reach: int = 10) -> np.ndarray:
-    """Return the displacement over `reach` bins before and after each bin within its segment, (time,)."""
-    total = np.concatenate([[0.0], np.cumsum(step)])
-    index = np.arange(len(step))
-    first, stop = (np.searchsorted(segment, segment, side=side) for side in ("left", "right"))
-    return total[np.minimum(index + reach + 1, stop)] - total[np.maximum(index - reach, first)]
 
 
 def density_level(posterior: np.ndarray, grid: Grid, truth: np.ndarray) -> np.ndarray:

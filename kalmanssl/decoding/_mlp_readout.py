@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -24,6 +22,7 @@ from kalmanssl.decoding._grid import Grid, group_dimensions, marginal_predictive
 from kalmanssl.decoding._histogram_loss import histogram_loss, histogram_mean
 from kalmanssl.decoding._mlp_settings import MLPReadoutSettings
 from kalmanssl.decoding._predictive import Predictive
+from kalmanssl.utils.torch_ops import one_thread
 
 __all__ = ["MLPReadout"]
 
@@ -108,7 +107,7 @@ class MLPReadout:
         root = None if used is None else self._roots(used)
         index = None if used is None else torch.as_tensor(used.index)
         draws = None if weight is None else torch.as_tensor(np.cumsum(weight / weight.sum()))
-        with _one_thread():  # products of this size gain nothing from a second thread, and lose much on a busy machine
+        with one_thread():  # products of this size gain nothing from a second thread, and lose much on a busy machine
             batches = _Batches(
                 self._standardize(mean), root, index, [torch.as_tensor(p, dtype=torch.float32) for p in place], draws
             )
@@ -324,14 +323,3 @@ def _multiply(cov: Covariances, vectors: Tensor) -> Tensor:
         rows = torch.as_tensor(np.flatnonzero(cov.index == which))
         product[rows] = vectors[rows] @ table[which]
     return product
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

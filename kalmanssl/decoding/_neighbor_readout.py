@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 from kalmanssl.decoding._circular import Periods
 from kalmanssl.decoding._grid import Grid, group_dimensions
+from kalmanssl.decoding._nearest import largest_products
 from kalmanssl.utils.validation import check_condition, check_integer, check_positive
 
 __all__ = ["NeighborReadout", "NeighborReadoutSettings"]
@@ -26,6 +26,8 @@ class NeighborReadoutSettings:
     max_reference_bins : int
         Fitted bins among which neighbors are searched. From more bins as many are drawn, in proportion to their weight
         and evenly spaced.
+    max_components : int
+        Principal components of the latents that are compared.
     smoothing, smoothing_joint : float
         Standard deviation of the Gaussian that smooths the histograms, in cells: of dimensions that have their own
         histogram, and of two that share one.
@@ -35,6 +37,7 @@ class NeighborReadoutSettings:
 
     n_neighbors: int = 30
     max_reference_bins: int = 8000
+    max_components: int = 64
     smoothing: float = 1.5
     smoothing_joint: float = 1.0
     uniform_fraction: float = 1e-3
@@ -42,6 +45,7 @@ class NeighborReadoutSettings:
     def __post_init__(self) -> None:
         check_integer("n_neighbors", self.n_neighbors, 1)
         check_integer("max_reference_bins", self.max_reference_bins, 1)
+        check_integer("max_components", self.max_components, 1)
         for name in ("smoothing", "smoothing_joint"):
             check_positive(name, getattr(self, name))
         fraction = self.uniform_fraction
@@ -78,19 +82,35 @@ class NeighborReadout:
         self.center = mean.mean(axis=0)
         weight = np.ones(len(mean)) if weight is None else weight
         picked, self.votes = _draw_evenly(weight, self.settings.max_reference_bins)
-        self.reference = self._directions(mean[picked])
+        directions = self._directions(mean[picked])
+        self.components = _principal_components(directions, self.settings.max_components)
+        self.reference = directions @ self.components
         self.cells = [
             grid.cell(behavior[picked][:, dims])
             for grid, dims in zip(grids, group_dimensions(len(self.periods)), strict=True)
         ]
-        self._make_search()
         return self
 
     def predict_mass(self, mean: np.ndarray) -> list[np.ndarray]:
         """Return the histogram over the grid of each group of dimensions, (time, *shape), float32."""
-        if len(mean) == 0:
-            return [np.empty((0, *grid.shape), dtype=np.float32) for grid in self.grids]
-        near = self._search.kneighbors(self._directions(mean), return_distance=False)
+        return self.predict_mass_and_distance(mean)[0]
+
+    def predict_mass_and_distance(self, mean: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return the histograms, and how far the latents of each bin are from those of its neighbors.
+
+        Returns
+        -------
+        masses : list of (time, *shape)
+            As from `predict_mass`.
+        distance : (time,)
+            One minus the mean cosine of the angles to the neighbors.
+        """
+        count = min(self.settings.n_neighbors, len(self.reference))
+        near, cosine = largest_products(self._directions(mean) @ self.components, self.reference, count)
+        return self._histograms(near), 1.0 - cosine.mean(axis=1, dtype=float)
+
+    def _histograms(self, near: np.ndarray) -> list[np.ndarray]:
+        """Return the histograms of the behavior in the neighbors (time, neighbors) of each bin."""
         row = np.repeat(np.arange(len(near)), near.shape[1])
         votes = self.votes[near.ravel()]
         masses = []
@@ -112,12 +132,6 @@ class NeighborReadout:
         centered = (mean - self.center).astype(np.float32)
         return centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-20)
 
-    def _make_search(self) -> None:
-        # The nearest unit vectors have the smallest angle; the search for Euclidean neighbors is several times faster.
-        count = min(self.settings.n_neighbors, len(self.reference))
-        search = NearestNeighbors(n_neighbors=count, metric="sqeuclidean", algorithm="brute")
-        self._search = search.fit(self.reference)
-
     def to_state(self) -> dict[str, Any]:
         """Return the settings, grids and reference bins."""
         return {
@@ -125,6 +139,7 @@ class NeighborReadout:
             "settings": asdict(self.settings),
             "grids": [grid.to_state() for grid in self.grids],
             "center": self.center,
+            "components": self.components,
             "reference": self.reference,
             "votes": self.votes,
             "cells": self.cells,
@@ -137,8 +152,10 @@ class NeighborReadout:
         readout.grids = [Grid.from_state(grid) for grid in state["grids"]]
         readout.center, readout.votes = (np.asarray(state[name], dtype=float) for name in ("center", "votes"))
         readout.reference = np.asarray(state["reference"], dtype=np.float32)
+        # Absent from readouts that were saved before latents were projected.
+        components = state.get("components", np.eye(readout.reference.shape[1]))
+        readout.components = np.asarray(components, dtype=np.float32)
         readout.cells = [np.asarray(cells, dtype=int) for cells in state["cells"]]
-        readout._make_search()
         return readout
 
 
@@ -150,3 +167,12 @@ def _draw_evenly(weight: np.ndarray, max_count: int) -> tuple[np.ndarray, np.nda
     drawn = np.searchsorted(total, (np.arange(max_count) + 0.5) / max_count * total[-1])
     picked, times = np.unique(drawn, return_counts=True)
     return picked, times.astype(float)
+
+
+def _principal_components(directions: np.ndarray, max_count: int) -> np.ndarray:
+    """Return the principal components of unit vectors (bins, features) as columns, (features, components), float32."""
+    n_features = directions.shape[1]
+    if n_features <= max_count:
+        return np.eye(n_features, dtype=np.float32)
+    _, vectors = np.linalg.eigh(directions.T @ directions)
+    return np.ascontiguousarray(vectors[:, -max_count:], dtype=np.float32)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["evaluating", "gram", "rows_not_finite", "seeded", "unit_vectors"]
+__all__ = ["evaluating", "gram", "one_thread", "rows_not_finite", "seeded", "unit_vectors"]
 
 
 class _Gram(torch.autograd.Function):
@@ -85,3 +85,14 @@ def seeded(random_state: int | None) -> Iterator[None]:
         # torch.manual_seed would also reset the generators of GPUs.
         torch.default_generator.manual_seed(random_state)
         yield
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread, for products that gain nothing from a second one and lose much on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,38 @@
+"""The search for the largest inner products."""
+
+import numpy as np
+import pytest
+
+from kalmanssl.decoding import _nearest
+from kalmanssl.decoding._nearest import largest_products
+
+
+def units(rng, *shape):
+    values = rng.normal(size=shape).astype(np.float32)
+    return values / np.linalg.norm(values, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("references", [30, 33, 500, 2000])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_the_references_with_the_largest_products_are_found(references, compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(_nearest, "has_compiler", lambda: False)
+    rng = np.random.default_rng(references)
+    queries, stored = units(rng, 300, 8), units(rng, references, 8)
+    found, products = largest_products(queries, stored, 30)
+    expected = -np.sort(-(queries @ stored.T), axis=1)[:, :30]
+    np.testing.assert_allclose(-np.sort(-products, axis=1), expected, atol=1e-6)
+    np.testing.assert_allclose((queries[:, None] * stored[found]).sum(axis=2), products, atol=1e-6)
+    assert all(len(set(row)) == 30 for row in found.tolist())
+
+
+def test_equal_products_are_found_once_each():
+    stored = np.ones((100, 2), dtype=np.float32)
+    found, products = largest_products(np.ones((3, 2), dtype=np.float32), stored, 40)
+    assert all(len(set(row)) == 40 for row in found.tolist())
+    np.testing.assert_array_equal(products, 2.0)
+
+
+def test_no_queries_give_no_results():
+    found, products = largest_products(np.empty((0, 2), np.float32), np.ones((5, 2), np.float32), 3)
+    assert found.shape == products.shape == (0, 3)
