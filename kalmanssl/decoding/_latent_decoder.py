@@ -327,7 +327,8 @@ class LatentDecoder:
                 missing,
                 fold.scored,
                 s.behavior[used][:, dims],
-                s.weight[used],
+                (1 + s.weight[used])
+                / 2,  # without weights most bins are at rest; with balanced ones a few rests decide
                 s.block[used],
                 movement_statistics(s, fold.train, grid, dims, self.periods, "walk").occupancy[0],
                 distance,

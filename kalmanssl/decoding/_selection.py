@@ -27,10 +27,11 @@ __all__ = [
 _CONTINUOUS = ("none", "walk", "states")
 # Settings that are good for most recordings, by whether latents are smoothed: the search begins there.
 _TYPICAL = {
-    False: {"width_factor": 8.0, "power": 0.4, "jump": 1e-4},
-    True: {"width_factor": 4.0, "power": 0.2, "jump": 1e-4},
+    False: {"width_factor": 8.0, "power": 0.8, "jump": 1e-4},
+    True: {"width_factor": 4.0, "power": 0.4, "jump": 1e-4},
 }
-_TYPICAL_FAMILIARITY_POWER = 2.0
+# A movement prior bridges bins that are hardly believed. Without one, the occupancy is all that is left of them.
+_TYPICAL_FAMILIARITY_POWER = {"without movement": 2.0, "with movement": 4.0}
 _Settings = TypeVar("_Settings", bound=Any)  # a frozen dataclass
 
 
@@ -191,7 +192,8 @@ class _Search:
 
     def without_movement(self, grid: Grid) -> tuple[_Candidate, np.ndarray]:
         """Choose the power of familiarity alone."""
-        return self._vary(self._typical(), {}, grid, [None] * len(self.held_out), 1)
+        begin = self._typical(_TYPICAL_FAMILIARITY_POWER["without movement"])
+        return self._vary(begin, {}, grid, [None] * len(self.held_out), 1)
 
     def with_movement(
         self, statistics: list[MovementStatistics], begin: _Candidate | None
@@ -200,15 +202,16 @@ class _Search:
         s = self.settings
         names = {"power": s.powers, "width_factor": s.width_factors, "jump": s.jumps}
         n_rounds = s.n_rounds if begin is None else 1
-        return self._vary(begin or self._typical(), names, statistics[0].grid, statistics, n_rounds)
+        begin = begin or self._typical(_TYPICAL_FAMILIARITY_POWER["with movement"])
+        return self._vary(begin, names, statistics[0].grid, statistics, n_rounds)
 
-    def _typical(self) -> _Candidate:
+    def _typical(self, familiarity_power: float) -> _Candidate:
         s, typical = self.settings, _TYPICAL[self.smooth]
         return _Candidate(
             closest(s.width_factors, typical["width_factor"]),
             closest(s.powers, typical["power"]),
             closest(s.jumps, typical["jump"]),
-            min(s.familiarity_powers, key=lambda power: abs(power - _TYPICAL_FAMILIARITY_POWER)),
+            min(s.familiarity_powers, key=lambda power: abs(power - familiarity_power)),
             self.familiarity.usual,
         )
 
