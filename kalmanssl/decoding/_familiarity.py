@@ -40,10 +40,8 @@ class Familiarity:
         """Find the usual distance from those of held-out bins (bins,); without any the distance is ignored."""
         return cls(float(np.quantile(distance, _FAMILIAR_SHARE)), power) if len(distance) else cls()
 
-    def weight(self, distance: np.ndarray) -> np.ndarray:
-        """Return the weight of bins with a distance (time,), (time,), between 0 and 1."""
-        if self.power == 0 or np.isinf(self.usual):
-            return np.ones(len(distance))
+    def weight(self, distance: np.ndarray | float) -> np.ndarray:
+        """Return the weight of bins with a distance (time,) or of one bin, between 0 and 1."""
         return np.asarray(np.minimum(1.0, self.usual / np.maximum(distance, 1e-12)) ** self.power)
 
     def to_state(self) -> dict[str, Any]:

@@ -277,7 +277,7 @@ class LatentDecoder:
         return self.temper(masses, distance), missing
 
     def temper(self, masses: list[np.ndarray], distance: np.ndarray | None) -> list[np.ndarray]:
-        """Return the distributions with those of unfamiliar bins, by their distance (time,), closer to the occupancy."""
+        """Return the distributions; those of unfamiliar bins, by their distance (time,), closer to the occupancy."""
         if distance is None:
             return masses
         return [

@@ -106,7 +106,7 @@ class NeighborReadout:
             One minus the mean cosine of the angles to the neighbors.
         """
         count = min(self.settings.n_neighbors, len(self.reference))
-        near, cosine = largest_products(self._directions(mean) @ self.components, self.reference, count)
+        near, cosine = largest_products(self.project(mean), self.reference, count)
         return self._histograms(near), 1.0 - cosine.mean(axis=1, dtype=float)
 
     def _histograms(self, near: np.ndarray) -> list[np.ndarray]:
@@ -126,6 +126,10 @@ class NeighborReadout:
         mass = grid.smooth(mass, smoothing)
         mass /= mass.reshape(len(mass), grid.size).sum(axis=1).reshape(-1, *[1] * len(grid.axes))
         return (1 - s.uniform_fraction) * mass + s.uniform_fraction / grid.size
+
+    def project(self, mean: np.ndarray) -> np.ndarray:
+        """Return the principal components (time, components) of the directions of latents (time, features), float32."""
+        return self._directions(mean) @ self.components
 
     def _directions(self, mean: np.ndarray) -> np.ndarray:
         """Return centered latents divided by their length, (time, features), float32."""

@@ -19,9 +19,7 @@ from kalmanssl.kalman.kernels import has_compiler
 __all__ = ["one_bin_readout"]
 
 _ONE = np.zeros(1, dtype=int)
-# Coordinates in which all reference bins are compared, and in which those are compared that may be near.
-_HEAD_SIZES = (32, 80)
-_MassFunction = Callable[[np.ndarray], list[np.ndarray]]
+_MassFunction = Callable[[np.ndarray], tuple[list[np.ndarray], float | None]]
 
 
 def one_bin_readout(
@@ -30,8 +28,8 @@ def one_bin_readout(
     """Return the readout of a decoder as a function of one bin.
 
     The function takes the latents with their temporal context, the mean and the covariance of the latents and the time.
-    It returns the distribution over each grid, (*shape). Readouts of networks and neighbors that use the posterior mean
-    are compiled, the others are called with a single bin.
+    It returns the distribution over each grid, (*shape), tempered by familiarity. Readouts of networks and neighbors
+    that use the posterior mean are compiled, the others are called with a single bin.
     """
     readout: Any = decoder.readout if isinstance(decoder, LabelDecoder) else decoder.readout.readout
     compiled = _compiled(readout, uses_cov=not decoder.context)
@@ -40,17 +38,22 @@ def one_bin_readout(
 
     def mass(features: np.ndarray, mean: np.ndarray, cov: np.ndarray, time: float) -> list[np.ndarray]:
         if compiled is not None:
-            masses = compiled(features)
+            masses, distance = compiled(features)
         elif isinstance(decoder, LabelDecoder):
             return [decoder.feature_mass(decoder.readout, features[None], Covariances(cov[None], _ONE))[0]]
         else:
-            masses = [part[0] for part in decoder.readout_mass(readout, features[None], Covariances(cov[None], _ONE))]
-        if isinstance(decoder, LatentDecoder) and decoder.readout.drift.rate != 0:
+            found, distances = decoder.readout_mass(readout, features[None], Covariances(cov[None], _ONE))
+            masses, distance = [part[0] for part in found], None if distances is None else float(distances[0])
+        if isinstance(decoder, LabelDecoder):
+            return masses
+        if decoder.readout.drift.rate != 0:
             moved = decoder.correct_drift(
                 decoder.readout, [part[None] for part in masses], mean[None], np.array([time])
             )
             masses = [part[0] for part in moved]
-        return masses
+        if distance is None or all(part.weight(distance) == 1 for part in decoder.familiarities):
+            return masses
+        return [part[0] for part in decoder.temper([part[None] for part in masses], np.array([distance]))]
 
     return mass
 
@@ -65,13 +68,14 @@ def _compiled(readout: Any, uses_cov: bool) -> _MassFunction | None:
             return None
         share, neighbors = readout.settings.neighbor_weight, _OneBinNeighbors(readout.neighbors)
 
-        def combined(features: np.ndarray) -> list[np.ndarray]:
+        def combined(features: np.ndarray) -> tuple[list[np.ndarray], float | None]:
+            near, distance = neighbors(features)
             masses = []
-            for network, neighbor in zip(networks(features), neighbors(features), strict=True):
+            for network, neighbor in zip(networks(features)[0], near, strict=True):
                 mass = np.exp((1 - share) * np.log(network) + share * np.log(neighbor))
                 mass /= mass.sum()
                 masses.append(mass)
-            return masses
+            return masses, distance
 
         return combined
     is_mean = type(readout) is MLPReadout and (readout.posterior == "mean" or not uses_cov)
@@ -95,61 +99,49 @@ class _OneBinNetworks:
             for grid, first, stop in zip(readout.grids, self._borders, self._borders[1:], strict=False)
         ]
 
-    def __call__(self, features: np.ndarray) -> list[np.ndarray]:
+    def __call__(self, features: np.ndarray) -> tuple[list[np.ndarray], None]:
         from kalmanssl.decoding._online_kernels import network_kernel
 
         x = ((features - self._center) / self._scale).astype(np.float32)
         network_kernel(
             x, self._inputs, self._weights, self._biases, self._borders, self._hidden, self._logits, self._mass
         )
-        return [share * part + uniform for part, share, uniform in self._parts]
+        return [share * part + uniform for part, share, uniform in self._parts], None
 
 
 class _OneBinNeighbors:
-    """`NeighborReadout.predict_mass` for one bin, with an exact search that compares few bins in all coordinates."""
+    """`NeighborReadout.predict_mass_and_distance` for one bin."""
 
     def __init__(self, readout: NeighborReadout) -> None:
         self._readout = readout
-        reference = readout.reference
-        count = min(readout.settings.n_neighbors, len(reference))
-        # In the coordinates of the principal axes, the first ones have most of the length.
-        _, axes = np.linalg.eigh(reference.T.astype(float) @ reference)
-        self._axes = np.ascontiguousarray(axes[:, ::-1].T)
-        rotated = reference @ self._axes.T
-        self._reference = rotated.astype(np.float32)
-        n_features = reference.shape[1]
-        self._head_sizes = (min(_HEAD_SIZES[0], n_features), min(_HEAD_SIZES[1], n_features))
-        self._heads = np.ascontiguousarray(self._reference[:, : self._head_sizes[0]].T)
-        # Slightly enlarged, since they are part of a bound.
-        tails = [np.linalg.norm(rotated[:, size:], axis=1) for size in self._head_sizes]
-        self._tails = 1.00001 * np.stack(tails).astype(np.float32)
-        self._squares = (rotated**2).sum(axis=1).astype(np.float32)
-        self._products = np.empty(len(reference), dtype=np.float32)
-        self._index, self._distance = np.empty(count, dtype=int), np.empty(count)
+        self._reference = np.ascontiguousarray(readout.reference.T)
+        n_reference = len(readout.reference)
+        self._products = np.empty((1, n_reference), dtype=np.float32)
+        self._index = np.empty((1, min(readout.settings.n_neighbors, n_reference)), dtype=int)
         self._uniform = readout.settings.uniform_fraction
         self._groups = [
             (grid.size, grid.shape, cells, _smoothing_matrices(grid, readout))
             for grid, cells in zip(readout.grids, readout.cells, strict=True)
         ]
 
-    def __call__(self, features: np.ndarray) -> list[np.ndarray]:
-        from kalmanssl.decoding._online_kernels import nearest_kernel
+    def __call__(self, features: np.ndarray) -> tuple[list[np.ndarray], float]:
+        from kalmanssl.decoding._nearest_kernel import largest_kernel
+        from kalmanssl.decoding._online_kernels import product_kernel
 
         readout = self._readout
-        query = (self._axes @ readout._directions(features[None])[0]).astype(np.float32)
-        nearest_kernel(
-            query, self._head_sizes, self._heads, self._tails, self._reference, self._squares, self._products,
-            self._index, self._distance,
-        )  # fmt: skip
-        votes = readout.votes[self._index]
+        product_kernel(readout.project(features[None])[0], self._reference, self._products[0])
+        index = self._index[0]
+        largest_kernel(self._products, len(index), self._index)
+        distance = 1.0 - float(self._products[0, index].mean(dtype=float))
+        votes = readout.votes[index]
         masses = []
         for size, shape, cells, matrices in self._groups:
-            counts = np.bincount(cells[self._index], votes, minlength=size).astype(np.float32)
+            counts = np.bincount(cells[index], votes, minlength=size).astype(np.float32)
             mass = matrices[0] @ counts.reshape(shape)
             if len(matrices) > 1:
                 mass = mass @ matrices[1].T
             masses.append((1 - self._uniform) / np.add.reduce(mass, axis=None) * mass + self._uniform / size)
-        return masses
+        return masses, distance
 
 
 def _smoothing_matrices(grid: Grid, readout: NeighborReadout) -> list[np.ndarray]:
