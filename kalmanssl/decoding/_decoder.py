@@ -41,6 +41,7 @@ from kalmanssl.decoding._scoring import ScoreMixin
 from kalmanssl.decoding._selection import MovementSettings
 from kalmanssl.decoding._update import Adaptation, UpdateMixin, kind_of
 from kalmanssl.errors import InputError
+from kalmanssl.utils.torch_ops import one_thread_everywhere
 from kalmanssl.utils.validation import check_condition, check_positive
 
 __all__ = ["PositionDecoder"]
@@ -222,7 +223,9 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
             if self.calibrate and given is latents:
                 warn_if_few_blocks(folds, self.level)
             rng = np.random.default_rng(self.random_state)
-            self.decoders_[kind_of(given)] = self._make_decoder(kind_of(given)).fit(samples, folds, self.timed_, rng)
+            unfitted = self._make_decoder(kind_of(given))
+            with one_thread_everywhere():
+                self.decoders_[kind_of(given)] = unfitted.fit(samples, folds, self.timed_, rng)
         return self
 
     def _check_position(self, position: Any, mean: np.ndarray, where: Any) -> tuple[np.ndarray, np.ndarray]:
