@@ -16,7 +16,7 @@ from kalmanssl.decoding._circular import wrap_to_period
 from kalmanssl.decoding._cross_fitting import HeldOutFit
 from kalmanssl.decoding._decoder_state import StateMixin
 from kalmanssl.decoding._drift import DriftSettings
-from kalmanssl.decoding._folds import Fold, Samples, held_out_folds, rolling_folds
+from kalmanssl.decoding._folds import Fold, Samples, held_out_folds, rolling_folds, warn_if_few_blocks
 from kalmanssl.decoding._inputs import (
     check_behavior,
     check_latents,
@@ -28,7 +28,7 @@ from kalmanssl.decoding._inputs import (
 )
 from kalmanssl.decoding._label_decoder import LabelDecoder
 from kalmanssl.decoding._labels import find_labels, is_discrete, present_labels
-from kalmanssl.decoding._latent_decoder import LatentDecoder, warn_if_few_blocks
+from kalmanssl.decoding._latent_decoder import LatentDecoder
 from kalmanssl.decoding._online import OnlineMixin
 from kalmanssl.decoding._posterior import GridPosterior
 from kalmanssl.decoding._regressors import (

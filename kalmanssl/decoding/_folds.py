@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.utils.blocks import blocks_of_time, rolling_origins
 from kalmanssl.utils.segments import segment_index, segment_starts
 
-__all__ = ["Fold", "Samples", "held_out_folds", "rolling_folds"]
+__all__ = ["Fold", "Samples", "held_out_folds", "rolling_folds", "warn_if_few_blocks"]
 
 
 @dataclass(frozen=True)
@@ -174,3 +175,16 @@ def held_out_folds(held_out_fits: Sequence[HeldOutFit], latents: Latents, sample
             )
         folds.append(Fold(part, train, ~inside))
     return folds
+
+
+def warn_if_few_blocks(folds: list[Fold], level: float) -> None:
+    """Warn if the calibration has too few blocks of time for the level, or none."""
+    if not folds:
+        warnings.warn("too few bins to hold out later blocks: intervals are not calibrated", stacklevel=4)
+        return
+    blocks = [fold.samples.block[fold.test & fold.samples.usable] for fold in folds]
+    n_blocks = len(np.unique(np.concatenate(blocks)))
+    if n_blocks + 1 < 1 / (1 - level):
+        warnings.warn(
+            f"calibrated on {n_blocks} blocks of time: too few to guarantee a level of {level:g}", stacklevel=4
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -19,7 +18,7 @@ from kalmanssl.decoding._ensemble_readout import EnsembleReadout, network_settin
 from kalmanssl.decoding._familiarity import Familiarity, temper
 from kalmanssl.decoding._folds import Fold, Samples
 from kalmanssl.decoding._grid import Grid, group_dimensions, marginal_predictives
-from kalmanssl.decoding._held_out_mass import HeldOutMass
+from kalmanssl.decoding._held_out_mass import HeldOutMass, density_level
 from kalmanssl.decoding._mlp_readout import MLPReadout
 from kalmanssl.decoding._movement import Movement
 from kalmanssl.decoding._movement_statistics import movement_statistics
@@ -29,7 +28,7 @@ from kalmanssl.decoding._readout import Readout
 from kalmanssl.decoding._selection import MovementSettings, choose_movement
 from kalmanssl.utils.segments import segment_starts
 
-__all__ = ["LatentDecoder", "density_level"]
+__all__ = ["LatentDecoder"]
 
 
 @dataclass(frozen=True)
@@ -385,24 +384,3 @@ class LatentDecoder:
                 )
         self.calibrations = [Calibration.fit(part, self.calibration_settings) for part in errors]
         self.regions = [RegionCalibration.fit(np.concatenate(part), np.concatenate(blocks)) for part in levels]
-
-
-def warn_if_few_blocks(folds: list[Fold], level: float) -> None:
-    """Warn if the calibration has too few blocks of time for the level, or none."""
-    if not folds:
-        warnings.warn("too few bins to hold out later blocks: intervals are not calibrated", stacklevel=4)
-        return
-    blocks = [fold.samples.block[fold.test & fold.samples.usable] for fold in folds]
-    n_blocks = len(np.unique(np.concatenate(blocks)))
-    if n_blocks + 1 < 1 / (1 - level):
-        warnings.warn(
-            f"calibrated on {n_blocks} blocks of time: too few to guarantee a level of {level:g}", stacklevel=4
-        )
-
-
-def density_level(posterior: np.ndarray, grid: Grid, truth: np.ndarray) -> np.ndarray:
-    """Return the mass of the cells that are at least as dense as that of the truth, (time,)."""
-    flat = posterior.reshape(len(posterior), grid.size)
-    own = flat[np.arange(len(flat)), grid.cell(truth)]
-    denser = np.where(flat > own[:, None], flat, 0.0).sum(axis=1)
-    return np.clip(denser + own / 2, 0.0, 1.0)

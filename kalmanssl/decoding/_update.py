@@ -14,10 +14,11 @@ from kalmanssl.decoding._calibration import Calibration, RegionCalibration
 from kalmanssl.decoding._circular import wrap_to_period
 from kalmanssl.decoding._continuation import Continuation
 from kalmanssl.decoding._grid import group_dimensions
+from kalmanssl.decoding._held_out_mass import density_level
 from kalmanssl.decoding._inputs import DecoderInput, check_behavior, check_latents, join_trials
 from kalmanssl.decoding._label_decoder import LabelDecoder
 from kalmanssl.decoding._labels import encode_labels, is_discrete
-from kalmanssl.decoding._latent_decoder import LatentDecoder, density_level
+from kalmanssl.decoding._latent_decoder import LatentDecoder
 from kalmanssl.decoding._posterior import likelier_mass
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import segment_index

@@ -32,8 +32,10 @@ def test_the_search_for_one_bin_finds_the_same_neighbors(n_bins, n_features, dim
     new, _ = latents_and_behavior(40, n_features, dims, seed=2)
     new = np.concatenate([new, latents[:5], 100 * new[:1], readout.center[None]])
     one = _OneBinNeighbors(readout)
-    found = [one(row) for row in new]
-    for number, expected in enumerate(readout.predict_mass(new)):
+    found, distance = zip(*[one(row) for row in new], strict=True)
+    masses, distances = readout.predict_mass_and_distance(new)
+    np.testing.assert_allclose(distance, distances, rtol=1e-5, atol=1e-6)
+    for number, expected in enumerate(masses):
         same = np.array([row[number] for row in found])
         np.testing.assert_allclose(same[:-1], expected[:-1], rtol=1e-5, atol=1e-8)
         assert same[-1].sum() == pytest.approx(1, rel=1e-5)  # all bins are equally far from the center
@@ -45,7 +47,7 @@ def test_the_networks_for_one_bin_give_the_same_histograms():
         latents, None, behavior, np.random.default_rng(0), n_present=4
     )
     one = _OneBinNetworks(readout)
-    found = [one(row) for row in latents[:20]]
+    found = [one(row)[0] for row in latents[:20]]
     for number, expected in enumerate(readout.predict_mass(latents[:20], None)):
         np.testing.assert_allclose([row[number] for row in found], expected, rtol=1e-5)
 
