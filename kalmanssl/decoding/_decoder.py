@@ -57,9 +57,13 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
     forward and the backward pass (Denovellis et al. 2021, eLife 10:e64505; Burkhart et al. 2020, Neural Computation
     32:969).
 
+    The default readout also measures how far the latents of a bin are from the most similar ones of the fit. Where they
+    are unfamiliar, as during an unusual rest, its distribution has less weight beside the movement prior and the
+    occupancy; how much less is chosen together with the movement prior.
+
     `fit` fits a readout several times: on parts of the training time, to choose the movement prior and to learn the
     errors on held-out time for the calibration, and on all of it, for the predictions. Bins at rest and in movement
-    count equally in total.
+    count equally in total for the readout. The choices are made by the mean of this and the plain average over bins.
 
     Behavior that consists of labels, such as an arm, a choice or a stimulus, is decoded as a probability of each label.
     Its movement prior is a Markov chain that keeps its label. All bins then count equally, so that frequent labels are

@@ -33,9 +33,9 @@ def check_label_settings(settings: RunSettings, name: str, behavior: np.ndarray)
             raise InputError(
                 f"{setting} does not apply to {name!r}, which consists of labels: leave it out", parameter=setting
             )
-    if settings.decoder not in (None, "mlp"):
+    if settings.decoder not in (None, "ensemble", "mlp"):
         raise InputError(
-            f"decoder must be mlp for {name!r}, which consists of labels; got {settings.decoder!r}",
+            f"decoder must be ensemble or mlp for {name!r}, which consists of labels; got {settings.decoder!r}",
             parameter="decoder",
         )
     if behavior.ndim != 1:

@@ -137,8 +137,12 @@ def movement_rule(run: Run, smoothed: bool) -> str:
     decoders = run.require_decoder().decoders_
     decoder = decoders.get("smoothed" if smoothed else "filtered", next(iter(decoders.values())))
     kinds = [choice["kind"] for choice in decoder.choices]
+    tempered = any(part.power > 0 for part in getattr(decoder, "familiarities", []))  # labels have none
+    unfamiliar = " Latents unlike those of the fit have less weight." if tempered else ""
     if all(kind == "none" for kind in kinds):
-        return "Every bin is decoded by itself: on held-out bins, a movement prior did not reduce the error."
+        return (
+            f"Every bin is decoded by itself: on held-out bins, a movement prior did not reduce the error.{unfamiliar}"
+        )
     names = {
         "walk": "a random walk",
         "states": "random walks at rest and in movement",
@@ -147,7 +151,7 @@ def movement_rule(run: Run, smoothed: bool) -> str:
     }
     priors = " and ".join(dict.fromkeys(names[kind] for kind in kinds))
     passes = "from all bins of a segment" if decoder.smooth else "from the bin and those before it"
-    return f"The movement prior ({priors}) was chosen on held-out bins; each bin is decoded {passes}."
+    return f"The movement prior ({priors}) was chosen on held-out bins; each bin is decoded {passes}.{unfamiliar}"
 
 
 def conditional_rows(conditional: dict[str, Any] | None, run: Run) -> list[list[str]]:

@@ -161,7 +161,7 @@ def test_settings_that_do_not_apply_to_labels_are_named_before_the_fit(session, 
     assert "--end-zones does not apply to 'half'" in fails(*half, "--end-zones", 0.1, 1.4)
     assert "--min-speed does not apply to 'half'" in fails(*half, "--min-speed", 0.1)
     assert "--period does not apply to 'half'" in fails(*half, "--period", 1)
-    assert "--decoder must be mlp for 'half'" in fails(*half, "--decoder", "linear")
+    assert "--decoder must be ensemble or mlp for 'half'" in fails(*half, "--decoder", "linear")
     task = ("fit", session, "--out", tmp_path / "run", "--behavior", "task")
     assert "'task' has only the label 'run'" in fails(*task)
     unknown = fails("fit", session, "--out", tmp_path / "run", "--behavior", "trials/side")
@@ -179,3 +179,11 @@ def test_numbers_are_labels_only_with_discrete(session):
     assert not consists_of_labels(settings, number)
     assert consists_of_labels(RunSettings(recording=str(session), discrete=True), number)
     assert PositionDecoder(discrete=True).discrete
+
+
+@pytest.mark.parametrize("decoder", [None, "ensemble", "mlp"])
+def test_readouts_with_networks_decode_labels(decoder):
+    from kalmanssl.runs import RunSettings
+    from kalmanssl.runs._labels import check_label_settings
+
+    check_label_settings(RunSettings(recording="x", decoder=decoder), "choice", np.array(["left", "right"] * 5))
