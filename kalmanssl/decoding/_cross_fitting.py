@@ -10,8 +10,8 @@ used: the beginning of a session, when the animal and its code settle, differs f
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -25,24 +25,34 @@ from kalmanssl.utils.validation import check_condition
 __all__ = ["HeldOutFit", "LatentEstimator", "cross_fit", "rehearse"]
 
 
-@dataclass(frozen=True)
 class HeldOutFit:
     """Latents of all of the training time, from a model that was fitted on only a part of it.
 
     Outside that part they are latents of data that the model has not seen, as those of a test part are. Made by
     `kalmanssl.cross_fit`.
 
-    Attributes
+    Parameters
     ----------
-    latents, smoothed : Latents
-        Filtered and smoothed latents, over the same bins as the latents that the decoder is fitted on.
+    latents : Latents
+        Filtered latents, over the same bins as the latents that the decoder is fitted on.
+    smoothed : Latents or callable
+        Smoothed latents, or a function that returns them and is called when they are first needed.
     fit_interval : (start, stop)
         Part of the time that the model was fitted on, seconds.
     """
 
-    latents: Latents
-    smoothed: Latents
-    fit_interval: tuple[float, float]
+    def __init__(
+        self, latents: Latents, smoothed: Latents | Callable[[], Latents], fit_interval: tuple[float, float]
+    ) -> None:
+        self.latents, self.fit_interval = latents, fit_interval
+        self._smoothed = smoothed
+
+    @property
+    def smoothed(self) -> Latents:
+        """Smoothed latents, over the same bins as the filtered ones."""
+        if not isinstance(self._smoothed, Latents):
+            self._smoothed = self._smoothed()
+        return self._smoothed
 
 
 class LatentEstimator(Protocol):
@@ -93,8 +103,8 @@ def cross_fit(model: LatentEstimator, recording: Any, shares: Sequence[float] = 
     for share in shares:
         stop = _time_at_share(recording.time, recording.bin_size, share)
         copy = clone(model).set_params(checkpoint_dir=None).fit(recording.restrict(start, stop))
-        filtered, smoothed = (infer_latents(copy, recording, smooth) for smooth in (False, True))
-        held_out_fits.append(HeldOutFit(filtered, smoothed, (start, stop)))
+        smoothed = partial(infer_latents, copy, recording, True)
+        held_out_fits.append(HeldOutFit(infer_latents(copy, recording, False), smoothed, (start, stop)))
     return held_out_fits
 
 
@@ -111,10 +121,15 @@ def _cross_fit_trials(model: LatentEstimator, trials: Any, shares: Sequence[floa
                 parameter="shares",
             )
         copy = clone(model).set_params(checkpoint_dir=None).fit(pieces[:count])
-        filtered, smoothed = (Latents.concatenate(infer_latents(copy, pieces, smooth)) for smooth in (False, True))
         interval = (float(pieces[0].time[0]), float(pieces[count - 1].time[-1]))
-        held_out_fits.append(HeldOutFit(filtered, smoothed, interval))
+        smoothed = partial(_infer_trials, copy, pieces, True)
+        held_out_fits.append(HeldOutFit(_infer_trials(copy, pieces, False), smoothed, interval))
     return held_out_fits
+
+
+def _infer_trials(model: LatentEstimator, pieces: list[Recording], smooth: bool) -> Latents:
+    """Return the latents of all trials, one after another."""
+    return Latents.concatenate(infer_latents(model, pieces, smooth))
 
 
 def _time_at_share(time: np.ndarray, bin_size: float, share: float) -> float:

@@ -46,6 +46,20 @@ def test_copies_are_fitted_on_first_parts(cross_fitted):
     assert np.abs(first.latents.mean - second.latents.mean).max() > 0.1
 
 
+def test_smoothed_latents_are_computed_once_when_they_are_needed(cross_fitted):
+    latents = cross_fitted[3][0].latents
+    calls = []
+
+    def smooth():
+        calls.append(None)
+        return replace(latents, smoothed=True)
+
+    fit = HeldOutFit(latents, smooth, (0.0, 1.0))
+    assert calls == []
+    assert fit.smoothed is fit.smoothed
+    assert len(calls) == 1
+
+
 class RecordingModel(BaseEstimator):
     """An estimator whose latents are the activity, and which remembers what it was fitted on."""
 
