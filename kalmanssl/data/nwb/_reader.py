@@ -163,7 +163,7 @@ def _read_binned(file: h5py.File, bin_size: float) -> tuple[dict[str, Any], list
         notes.append(f"the file has bins of {width:g} s, not spike times: bin_size={bin_size:g} is ignored")
     fields: dict[str, Any] = {
         "activity": np.asarray(module[kind]["data"][()], dtype=np.float32),
-        "time": np.asarray(module[kind]["timestamps"][()], dtype=float),
+        "time": _sample_times(module[kind]),
         "bin_size": width,
         "unit_ids": tuple(decode_text(u) for u in channels["unit_id"][()]),
         "kind": kind,
@@ -171,6 +171,14 @@ def _read_binned(file: h5py.File, bin_size: float) -> tuple[dict[str, Any], list
     if "cell_type" in channels:
         fields["cell_type"] = tuple(decode_text(c) for c in channels["cell_type"][()])
     return fields, notes
+
+
+def _sample_times(series: h5py.Group) -> np.ndarray:
+    """Return the times of the samples of a series, seconds."""
+    if "timestamps" in series:
+        return np.asarray(series["timestamps"][()], dtype=float)
+    start = series["starting_time"]
+    return float(start[()]) + np.arange(len(series["data"])) / float(start.attrs["rate"])
 
 
 def _bin(
