@@ -40,6 +40,11 @@ class Familiarity:
         """Find the usual distance from those of held-out bins (bins,); without any the distance is ignored."""
         return cls(float(np.quantile(distance, _FAMILIAR_SHARE)), power) if len(distance) else cls()
 
+    @property
+    def is_used(self) -> bool:
+        """Whether the distance has any effect."""
+        return bool(self.power > 0 and np.isfinite(self.usual))
+
     def weight(self, distance: np.ndarray | float) -> np.ndarray:
         """Return the weight of bins with a distance (time,) or of one bin, between 0 and 1."""
         return np.asarray(np.minimum(1.0, self.usual / np.maximum(distance, 1e-12)) ** self.power)

@@ -137,7 +137,7 @@ def movement_rule(run: Run, smoothed: bool) -> str:
     decoders = run.require_decoder().decoders_
     decoder = decoders.get("smoothed" if smoothed else "filtered", next(iter(decoders.values())))
     kinds = [choice["kind"] for choice in decoder.choices]
-    tempered = any(part.power > 0 for part in getattr(decoder, "familiarities", []))  # labels have none
+    tempered = any(part.is_used for part in getattr(decoder, "familiarities", []))  # labels have none
     unfamiliar = " Latents unlike those of the fit have less weight." if tempered else ""
     if all(kind == "none" for kind in kinds):
         return (
