@@ -71,7 +71,8 @@ class LatentEstimator(Protocol):
 def cross_fit(model: LatentEstimator, recording: Any, shares: Sequence[float] = (0.6, 0.8)) -> list[HeldOutFit]:
     """Fit copies of a model on first parts of its recording, for the calibration of a decoder.
 
-    Each copy takes its share of the duration of the fit of the model itself.
+    Each copy takes its share of the duration of the fit of the model itself: if the model has the setting
+    `steps_per_epoch`, copies make fewer steps, so that they see each bin as often.
 
     Parameters
     ----------
@@ -102,10 +103,17 @@ def cross_fit(model: LatentEstimator, recording: Any, shares: Sequence[float] = 
     held_out_fits = []
     for share in shares:
         stop = _time_at_share(recording.time, recording.bin_size, share)
-        copy = clone(model).set_params(checkpoint_dir=None).fit(recording.restrict(start, stop))
+        copy = _unfitted_copy(model, share).fit(recording.restrict(start, stop))
         smoothed = partial(infer_latents, copy, recording, True)
         held_out_fits.append(HeldOutFit(infer_latents(copy, recording, False), smoothed, (start, stop)))
     return held_out_fits
+
+
+def _unfitted_copy(model: LatentEstimator, share: float) -> Any:
+    """Return a copy of a model that stores no checkpoints and makes a share of its training steps."""
+    copy = clone(model).set_params(checkpoint_dir=None)
+    steps = getattr(model, "steps_per_epoch", None)
+    return copy if steps is None else copy.set_params(steps_per_epoch=max(1, round(share * steps)))
 
 
 def _cross_fit_trials(model: LatentEstimator, trials: Any, shares: Sequence[float]) -> list[HeldOutFit]:
@@ -120,7 +128,7 @@ def _cross_fit_trials(model: LatentEstimator, trials: Any, shares: Sequence[floa
                 f"shares has {share:g}, which leaves none of {count} trials to score: use a smaller share",
                 parameter="shares",
             )
-        copy = clone(model).set_params(checkpoint_dir=None).fit(pieces[:count])
+        copy = _unfitted_copy(model, share).fit(pieces[:count])
         interval = (float(pieces[0].time[0]), float(pieces[count - 1].time[-1]))
         smoothed = partial(_infer_trials, copy, pieces, True)
         held_out_fits.append(HeldOutFit(_infer_trials(copy, pieces, False), smoothed, interval))

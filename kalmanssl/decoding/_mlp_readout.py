@@ -132,7 +132,8 @@ class MLPReadout:
         self._init_weights(batches.x.shape[1], generator)
         enough = math.ceil(s.n_epochs * len(batches.x) / s.batch_size)
         n_steps = min(s.n_steps, max(s.min_steps, enough))
-        optimizer = torch.optim.AdamW(self.weights + self.biases, lr=s.learning_rate, weight_decay=s.weight_decay)
+        parameters = self.weights + self.biases
+        optimizer = torch.optim.AdamW(parameters, lr=s.learning_rate, weight_decay=s.weight_decay, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, s.learning_rate, total_steps=n_steps, pct_start=s.warmup_fraction
         )
