@@ -1,7 +1,13 @@
-"""Measures of what a representation holds: linear and nearest-neighbor probes, dimension, categories, rings."""
+"""Measures of what a representation holds.
 
+Linear and nearest-neighbor probes, prediction of spikes, dimension, categories, rings.
+"""
+
+from kalmanssl.probes._bits_per_spike import BitsPerSpike as BitsPerSpike
+from kalmanssl.probes._bits_per_spike import bits_per_spike as bits_per_spike
 from kalmanssl.probes._classifiers import knn_probe as knn_probe
 from kalmanssl.probes._classifiers import linear_probe as linear_probe
+from kalmanssl.probes._co_smoothing import co_smoothing as co_smoothing
 from kalmanssl.probes._gradients import gradient_cosine as gradient_cosine
 from kalmanssl.probes._representation import CategoryMatching as CategoryMatching
 from kalmanssl.probes._representation import EffectiveDimension as EffectiveDimension
