@@ -1,0 +1,77 @@
+"""What the contribution of a unit is compared with: the latents, or the tracked behavior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kalmanssl.data import Recording, infer_latents
+from kalmanssl.errors import InputError
+from kalmanssl.estimator import KalmanSSL
+from kalmanssl.utils.arrays import as_floats
+from kalmanssl.utils.validation import unknown_name_error
+
+__all__ = ["Target", "behavior_target"]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The latents with all units (`behavior` is None), or the tracked behavior.
+
+    Attributes
+    ----------
+    behavior : (bins, dims), optional
+        Circular dimensions are replaced by cosine and sine; NaN where unknown.
+    periods : tuple of float or None
+        Period of each dimension of the behavior before that.
+    """
+
+    behavior: np.ndarray | None = None
+    periods: tuple[float | None, ...] = ()
+
+    def embed(self, decoded: Any) -> np.ndarray:
+        """Return decoded behavior with circular dimensions replaced by cosine and sine, (bins, dims)."""
+        return _embed(_as_columns(np.asarray(decoded, dtype=float)), self.periods)
+
+    def share(self, contribution: np.ndarray, latents: np.ndarray) -> float:
+        """Return the covariance of the contribution (bins, dims) with the target, divided by the target's variance."""
+        values = latents if self.behavior is None else self.behavior
+        known = np.isfinite(values).all(axis=1) & np.isfinite(contribution).all(axis=1)
+        deviation = values[known] - values[known].mean(axis=0)
+        return float((contribution[known] * deviation).sum() / max((deviation**2).sum(), 1e-300))
+
+
+def behavior_target(recording: Recording, behavior: Any, decoder: Any, model: KalmanSSL, smooth: bool) -> Target:
+    """Return the tracked behavior, checked against the output of the decoder."""
+    if isinstance(behavior, str):
+        if behavior not in recording.behavior:
+            raise unknown_name_error("behavior", behavior, recording.behavior)
+        behavior = recording.behavior[behavior]
+    if not callable(getattr(decoder, "predict", None)):
+        raise InputError(f"decoder must have a method predict; got {type(decoder).__name__}", parameter="decoder")
+    tracked = _as_columns(as_floats("behavior", behavior))
+    decoded = decoder.predict(infer_latents(model, recording, smooth=smooth))
+    values = _as_columns(as_floats("decoded behavior", decoded))
+    if tracked.shape != values.shape:
+        message = f"behavior has shape {tracked.shape} and the decoder predicts {values.shape}: give the same behavior"
+        raise InputError(message, parameter="behavior")
+    if np.isfinite(tracked).all(axis=1).sum() < 2:
+        raise InputError("behavior is NaN in all bins but one: give bins with behavior", parameter="behavior")
+    periods = tuple(getattr(decoded, "periods", (None,) * tracked.shape[1]))
+    return Target(_embed(tracked, periods), periods)
+
+
+def _as_columns(values: np.ndarray) -> np.ndarray:
+    """Return (bins,) as (bins, 1)."""
+    return values[:, None] if values.ndim == 1 else values
+
+
+def _embed(values: np.ndarray, periods: tuple[float | None, ...]) -> np.ndarray:
+    """Replace circular columns by their cosine and sine."""
+    columns = []
+    for column, period in zip(values.T, periods, strict=True):
+        angle = None if period is None else 2 * np.pi * column / period
+        columns += [column] if angle is None else [np.cos(angle), np.sin(angle)]
+    return np.stack(columns, axis=1)
