@@ -26,6 +26,7 @@ __all__ = ["NOMINAL_LEVELS", "Calibration", "CalibrationSettings", "HeldOutError
 
 # Nominal central levels of the conformal map, and levels at which the CRPS is evaluated; linear between them.
 NOMINAL_LEVELS = np.concatenate([np.linspace(0, 0.9, 19), [0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 1.0]])
+_MARGIN = 0.5  # of the conformal map, in standard errors of the coverage
 _CRPS_LEVELS = np.linspace(0.02, 0.98, 25)
 
 
@@ -378,7 +379,8 @@ def _conformal_map(central: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, 
 
     The conformal correction (n + 1) / n counts independent scores. Scores within a block are correlated, so n is the
     number of bins over the design effect 1 + (m - 1) r, where r is the correlation within blocks and m their size
-    (Kish 1965).
+    (Kish 1965). Half a standard error of the coverage is added: what comes after the fit differs from the held-out time
+    as that differs from block to block, and without a margin intervals cover one to two points too little there.
     """
     _, block = np.unique(block, return_inverse=True)
     size = np.bincount(block)
@@ -389,6 +391,7 @@ def _conformal_map(central: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, 
     typical = float((size**2).sum() / size.sum())
     effective = len(central) / (1 + (typical - 1) * float(np.clip(correlation, 0, 1)))
     effective = float(np.clip(effective, min(len(size), len(central)), len(central)))
-    levels = np.quantile(central, np.minimum(NOMINAL_LEVELS * (1 + 1 / effective), 1.0))
+    margin = _MARGIN * np.sqrt(NOMINAL_LEVELS * (1 - NOMINAL_LEVELS) / effective)
+    levels = np.quantile(central, np.minimum(NOMINAL_LEVELS * (1 + 1 / effective) + margin, 1.0))
     levels[0], levels[-1] = 0.0, 1.0
     return np.maximum.accumulate(levels), effective
