@@ -259,13 +259,21 @@ class Recording(BinSelection, AlignMixin):
         recording = cls.from_arrays(**given, behavior=behavior, behavior_unit=behavior_unit, epochs=epochs)
         return replace(recording, spike_times=spike_times, source="pynapple")
 
-    def to_nwb(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    def to_nwb(
+        self,
+        path: str | os.PathLike[str],
+        overwrite: bool = False,
+        metadata: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    ) -> None:
         """Write the recording as an NWB file that `from_nwb` reads back.
 
-        Spike times go into the units table, "position" into `processing/behavior/Position/SpatialSeries`,
-        other behavior into `processing/behavior/BehavioralTimeSeries`, epochs into the table of epochs
-        with their `label`. A recording without spike times is written as a `TimeSeries` in
-        `processing/binned`. The file is written under a temporary name and renamed when it is complete.
+        Spike times go into the units table, "position" into `processing/behavior/Position/SpatialSeries`, angles in
+        degrees or radians into `processing/behavior/CompassDirection`, other behavior into
+        `processing/behavior/BehavioralTimeSeries`, epochs into the table of epochs with their `label`. A recording
+        without spike times is written as a `TimeSeries` in `processing/binned`. Times without gaps are stored as a
+        starting time and a rate. Units of positions and angles get their names in NWB, such as "centimeters" for "cm";
+        an unknown unit is "n.a." there and "unknown" elsewhere. The file is written under a temporary name and renamed
+        when it is complete.
 
         Parameters
         ----------
@@ -273,15 +281,21 @@ class Recording(BinSelection, AlignMixin):
             The file to write.
         overwrite : bool
             Replace a file that exists.
+        metadata : dict or path, optional
+            Facts about the session that the recording does not have: arguments of `pynwb.NWBFile`, such as
+            `session_start_time`, `experimenter` and `keywords`, and `subject`, a dict of arguments of
+            `pynwb.file.Subject`. A path copies them from another NWB file. Without a subject, `nwbinspector` reports
+            that it is missing.
 
         Raises
         ------
         InputError
-            If the file exists and `overwrite` is False, or it cannot be written.
+            If the file exists and `overwrite` is False, it cannot be written, `metadata` has fields that NWB does not
+            have, or the name of a behavior contains "/" or ":".
         """
         from kalmanssl.data.nwb import write_nwb
 
-        write_nwb(self, path, overwrite)
+        write_nwb(self, path, overwrite, metadata)
 
     @property
     def n_units(self) -> int:

@@ -66,7 +66,7 @@ def test_arrays_round_trip(tmp_path: Path, kind: Any) -> None:
         time,
         bin_size=0.1,
         behavior={"position": xy, "speed": rng.random(50)},
-        behavior_unit={"position": "cm", "speed": "cm/s"},
+        behavior_unit={"position": "centimeters", "speed": "cm/s"},
         unit_ids=["a", "b", "ü"],
         epochs={"run": (100, 103)},
         cell_type=["x", "y", "z"],

@@ -3,47 +3,69 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 
-from kalmanssl.errors import InputError
+from kalmanssl.data._binning import find_tick
+from kalmanssl.data.nwb._output_series import (
+    behavior_series,
+    check_nwb_name,
+    compress,
+    container_type,
+    fill_container,
+    time_fields,
+)
+from kalmanssl.data.nwb._output_session import new_file, session_metadata
+from kalmanssl.errors import InputError, first_line
 from kalmanssl.utils.storage import replace_file
 
 if TYPE_CHECKING:
     from kalmanssl.data._recording import Recording
 
-__all__ = ["write_nwb"]
+__all__ = ["save_nwb", "write_nwb"]
+
+_FINEST_SAMPLING = 1e-6  # seconds; finer spike times are taken as not rounded
 
 
-def write_nwb(recording: Recording, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+def write_nwb(
+    recording: Recording,
+    path: str | os.PathLike[str],
+    overwrite: bool = False,
+    metadata: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+) -> None:
     """Write a recording under a temporary name and rename it; see `Recording.to_nwb`."""
-    from pynwb import NWBHDF5IO
-
     file = Path(path)
     if not file.parent.is_dir():
         raise InputError(f"the folder {file.parent} does not exist; create it first", parameter="path")
+    for name in recording.behavior:
+        check_nwb_name(name, "behavior")
+    if isinstance(metadata, str | os.PathLike):
+        if file.exists() and os.path.exists(metadata) and os.path.samefile(file, metadata):
+            raise InputError(f"path is the file of the metadata, {file}: choose another name", parameter="path")
+        metadata = session_metadata(metadata)
+        metadata.pop("identifier", None)
+    content = _content(recording, dict(metadata or {}))
+    replace_file(file, lambda unfinished: save_nwb(content, unfinished), overwrite)
 
-    def write(unfinished: Path) -> None:
-        with NWBHDF5IO(str(unfinished), "w") as io:
-            io.write(_content(recording))
 
-    replace_file(file, write, overwrite)
+def save_nwb(content: Any, path: Path) -> None:
+    """Write a `pynwb.NWBFile` to `path`; every failure is an `OSError`."""
+    from pynwb import NWBHDF5IO
+
+    try:
+        with NWBHDF5IO(str(path), "w") as io:
+            io.write(content)
+    except RuntimeError as error:  # HDF5 raises it when the disk is full
+        raise OSError(None, first_line(error)) from error
 
 
-def _content(recording: Recording) -> Any:
-    from pynwb import NWBFile
-    from pynwb.base import TimeSeries
-    from pynwb.behavior import BehavioralTimeSeries, Position, SpatialSeries
-
-    content = NWBFile(
-        session_description=f"written by kalmanssl from {recording.source}; the date is not known",
-        identifier=str(uuid4()),
-        session_start_time=datetime(1970, 1, 1, tzinfo=UTC),
-    )
+def _content(recording: Recording, metadata: dict[str, Any]) -> Any:
+    """Return the content of the file."""
+    date = "" if "session_start_time" in metadata else "; the date is not known"
+    content = new_file(f"written by kalmanssl from {recording.source}{date}", metadata)
     if recording.spike_times is not None:
         _add_units(content, recording)
     else:
@@ -54,26 +76,35 @@ def _content(recording: Recording) -> Any:
             for start, stop in spans:
                 content.add_epoch(start_time=float(start), stop_time=float(stop), label=label)
     if recording.behavior:
-        module = content.create_processing_module("behavior", "behavior at the centers of the bins")
-        others = []
-        for name, values in recording.behavior.items():
-            unit = recording.behavior_unit.get(name, "")
-            if values.dtype == object:
-                others.append(_label_series(name, values, recording.time))
-            elif name == "position":
-                series = SpatialSeries(
-                    name="SpatialSeries",
-                    data=values,
-                    timestamps=recording.time,
-                    unit=unit,
-                    reference_frame="not known",
-                )
-                module.add(Position(spatial_series=series, name="Position"))
-            else:
-                others.append(TimeSeries(name=name, data=values, timestamps=recording.time, unit=unit))
-        if others:
-            module.add(BehavioralTimeSeries(time_series=others, name="BehavioralTimeSeries"))
+        _add_behavior(content, recording)
     return content
+
+
+def _add_behavior(content: Any, recording: Recording) -> None:
+    """Add positions, angles, labels and other behavior in the neurodata types for them."""
+    from pynwb.behavior import BehavioralTimeSeries, Position
+
+    module = content.create_processing_module("behavior", "behavior at the centers of the bins")
+    times = time_fields(recording.time)
+    containers: dict[Any, list[Any]] = {}
+    for name, values in recording.behavior.items():
+        if values.dtype == object:
+            containers.setdefault(BehavioralTimeSeries, []).append(_label_series(name, values, recording.time))
+            continue
+        unit = recording.behavior_unit.get(name, "")
+        container = container_type("position" if name == "position" else "angle", unit, [values])
+        series = behavior_series(
+            container,
+            unit,
+            "not known",
+            name="SpatialSeries" if container is Position else name,
+            data=values,
+            description=f"{name} at the centers of the bins",
+            **times,
+        )
+        containers.setdefault(container, []).append(series)
+    for container, series_of_type in containers.items():
+        module.add(fill_container(container, container.__name__, series_of_type))
 
 
 def _label_series(name: str, labels: np.ndarray, time: np.ndarray) -> Any:
@@ -87,7 +118,13 @@ def _label_series(name: str, labels: np.ndarray, time: np.ndarray) -> Any:
     else:
         known = np.ones(len(labels), dtype=bool)
         values = ["" if label is None else str(label) for label in labels]
-    return TimeSeries(name=name, data=values, timestamps=time[known], unit="label")
+    return TimeSeries(
+        name=name,
+        data=values,
+        unit="n.a.",
+        description=f"label {name} of the bins; empty text, or no sample, where it is not known",
+        **time_fields(time[known]),
+    )
 
 
 def _add_units(content: Any, recording: Recording) -> None:
@@ -95,15 +132,26 @@ def _add_units(content: Any, recording: Recording) -> None:
     half = 0.5 * recording.bin_size
     covered = np.array([[recording.time[s][0] - half, recording.time[s][-1] + half] for s in recording.segments()])
     numbered = all(u.isascii() and u.isdigit() and str(int(u)) == u for u in recording.unit_ids)
+    spike_times = recording.spike_times or ()
     if not numbered:
         content.add_unit_column("unit_name", "name of the unit")
     if recording.cell_type is not None:
         content.add_unit_column("cell_type", "putative cell type")
-    for row, (unit, spikes) in enumerate(zip(recording.unit_ids, recording.spike_times or (), strict=True)):
+    for row, (unit, spikes) in enumerate(zip(recording.unit_ids, spike_times, strict=True)):
         extra = {} if numbered else {"unit_name": unit}
         if recording.cell_type is not None:
             extra["cell_type"] = recording.cell_type[row]
         content.add_unit(id=int(unit) if numbered else row, spike_times=spikes, obs_intervals=covered, **extra)
+    content.units.resolution = _resolution(spike_times, recording.time)
+
+
+def _resolution(spike_times: Sequence[np.ndarray], time: np.ndarray) -> float:
+    """Return the sampling period to which all spike times are rounded, or the precision of the stored times; seconds.
+
+    `time` (time,) are the centers of the bins.
+    """
+    tick = find_tick(np.concatenate(spike_times), 100 * _FINEST_SAMPLING)
+    return tick if tick is not None else float(np.spacing(np.abs(time).max()))
 
 
 def _add_binned(content: Any, recording: Recording) -> None:
@@ -112,8 +160,16 @@ def _add_binned(content: Any, recording: Recording) -> None:
     from pynwb.core import DynamicTable
 
     module = content.create_processing_module("binned", "activity in bins of equal width")
-    unit = "counts" if recording.kind == "counts" else "unknown"
-    module.add(TimeSeries(name=recording.kind, data=recording.activity, timestamps=recording.time, unit=unit))
+    is_counts = recording.kind == "counts"
+    series = TimeSeries(
+        name=recording.kind,
+        data=compress(recording.activity),
+        unit="counts" if is_counts else "unknown",
+        description=f"{'events' if is_counts else 'signal'} in bins of {recording.bin_size:g} s, at their centers; "
+        "one column for each row of the table channels",
+        **time_fields(recording.time),
+    )
+    module.add(series)
     table = DynamicTable(name="channels", description="channels of the series in this module")
     table.add_column("unit_id", "name of the unit or channel")
     table.add_column("bin_size", "width of its bins, seconds")

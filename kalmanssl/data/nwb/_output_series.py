@@ -1,0 +1,143 @@
+"""Times, units and neurodata types of the series that are written to NWB files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kalmanssl.errors import InputError
+
+__all__ = [
+    "behavior_series",
+    "check_nwb_name",
+    "compress",
+    "container_type",
+    "fill_container",
+    "nwb_unit",
+    "time_fields",
+]
+
+_NAMES = {
+    "meters": ("m", "meter", "metre", "metres"),
+    "centimeters": ("cm", "centimeter", "centimetre", "centimetres"),
+    "millimeters": ("mm", "millimeter", "millimetre", "millimetres"),
+    "micrometers": ("um", "µm", "micrometer", "micrometre", "micrometres"),
+    "pixels": ("px", "pixel"),
+    "degrees": ("deg", "degree"),
+    "radians": ("rad", "radian"),
+    "n.a.": ("", "n/a", "na", "unknown"),
+}
+_SPATIAL_UNITS = {short: name for name, others in _NAMES.items() for short in (name, *others)}
+_LARGEST_ANGLE = {"degrees": 360.0, "radians": 2 * np.pi}
+_MIN_COMPRESSED = 2**16  # values; compression of smaller arrays saves nothing
+
+
+def time_fields(time: np.ndarray) -> dict[str, Any]:
+    """Return the times of a series as arguments of `pynwb.TimeSeries`.
+
+    Parameters
+    ----------
+    time : (time,)
+        Seconds, increasing.
+
+    Returns
+    -------
+    dict
+        `starting_time` (seconds) and `rate` (hertz) if they give all times to a microsecond and to a thousandth of a
+        step, otherwise `timestamps`.
+    """
+    n_steps = len(time) - 1
+    if n_steps >= 1:
+        start, rate = float(time[0]), n_steps / float(time[-1] - time[0])
+        tolerance = min(1e-6, 1e-3 / rate)
+        for candidate in (float(f"{rate:.9g}"), rate):  # 40.0 rather than 39.99999999985
+            if np.abs(start + np.arange(len(time)) / candidate - time).max() < tolerance:
+                return {"starting_time": start, "rate": candidate}
+    return {"timestamps": np.asarray(time, dtype=float)}
+
+
+def nwb_unit(unit: str) -> str:
+    """Return the name of a unit of length or angle in NWB files, such as "centimeters" for "cm"; others unchanged.
+
+    A unit that is not known is "n.a.".
+    """
+    return _SPATIAL_UNITS.get(unit.strip().lower(), unit)
+
+
+def check_nwb_name(name: str, parameter: str) -> None:
+    """Raise `InputError` if an NWB file can have no object of this name."""
+    if not name or name == "." or any(sign in name for sign in "/:"):
+        raise InputError(
+            f"{parameter}: {name!r} cannot be a name in an NWB file; choose one without '/' and ':'",
+            parameter=parameter,
+        )
+
+
+def compress(values: np.ndarray) -> Any:
+    """Return an array for writing with compression, unless it is small."""
+    if values.size < _MIN_COMPRESSED:
+        return values
+    from pynwb import H5DataIO
+
+    return H5DataIO(values, compression="gzip", compression_opts=1, shuffle=True)
+
+
+def container_type(kind: str, unit: str, values: Sequence[np.ndarray]) -> Any:
+    """Return the neurodata type of the container for series of behavior.
+
+    Parameters
+    ----------
+    kind : {"position", "angle", "other"}
+        What the values are.
+    unit : str
+        Unit of measurement; empty if unknown.
+    values : sequence of (time,) or (time, dims)
+        The values of all series, NaN where unknown.
+
+    Returns
+    -------
+    type
+        `pynwb.behavior.Position` or `CompassDirection`, if NWB allows the unit, the range and the number of dimensions
+        there; otherwise `BehavioralTimeSeries`.
+    """
+    from pynwb.behavior import BehavioralTimeSeries, CompassDirection, Position
+
+    spatial = nwb_unit(unit)
+    allowed = kind != "other" and all(_is_spatial(one, spatial) for one in values)
+    if kind == "angle":
+        allowed &= spatial in _LARGEST_ANGLE and all(one.ndim == 1 for one in values)
+    if not allowed:
+        return BehavioralTimeSeries
+    return Position if kind == "position" else CompassDirection
+
+
+def behavior_series(container: Any, unit: str, reference_frame: str, **fields: Any) -> Any:
+    """Return a `SpatialSeries` or `TimeSeries`, as the type of container from `container_type` needs it.
+
+    `fields` are further arguments of `pynwb.TimeSeries`; `data` is compressed if it is large.
+    """
+    from pynwb.base import TimeSeries
+    from pynwb.behavior import BehavioralTimeSeries, SpatialSeries
+
+    fields["data"] = compress(fields["data"])
+    if container is BehavioralTimeSeries:
+        return TimeSeries(unit=unit.strip() or "unknown", **fields)
+    return SpatialSeries(unit=nwb_unit(unit), reference_frame=reference_frame, **fields)
+
+
+def fill_container(container: Any, name: str, series: Sequence[Any]) -> Any:
+    """Return a container of a type from `container_type` with its series."""
+    from pynwb.behavior import BehavioralTimeSeries
+
+    argument = "time_series" if container is BehavioralTimeSeries else "spatial_series"
+    return container(name=name, **{argument: list(series)})
+
+
+def _is_spatial(values: np.ndarray, unit: str) -> bool:
+    """Return whether values with a unit of `nwb_unit` can be in a SpatialSeries."""
+    if unit not in _NAMES or values.ndim > 2 or (values.ndim == 2 and values.shape[1] > 3):
+        return False
+    largest = _LARGEST_ANGLE.get(unit, np.inf)
+    return not (np.abs(values) > largest).any()

@@ -1,0 +1,114 @@
+"""Information on the session and the subject for the NWB files that are written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from kalmanssl.data.nwb._reader import open_nwb
+from kalmanssl.data.nwb._series import decode_text
+from kalmanssl.errors import InputError, first_line
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = ["new_file", "session_metadata"]
+
+_GENERAL = ("experiment_description", "institution", "lab", "session_id")
+_GENERAL_LISTS = ("experimenter", "keywords", "related_publications")
+_SUBJECT = ("subject_id", "species", "sex", "age", "description", "genotype", "strain", "weight")
+_TIMES = ("session_start_time", "timestamps_reference_time")
+
+
+def session_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what an NWB file says about its session and subject.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    dict
+        Arguments of `pynwb.NWBFile` that the file has: `identifier`, `session_start_time`,
+        `timestamps_reference_time`, `experiment_description`, `institution`, `lab`, `session_id`, `experimenter`,
+        `keywords`, `related_publications`, and `subject`, a dict of arguments of `pynwb.file.Subject`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or is not an NWB file.
+    """
+    with open_nwb(path) as file:
+        found: dict[str, Any] = {"identifier": _text(file, "identifier")}
+        times = {name: _parse_datetime(_text(file, name)) for name in _TIMES}
+        general = file.get("general", {})
+        found |= {name: _text(general, name) for name in _GENERAL}
+        found |= {name: _texts(general, name) for name in _GENERAL_LISTS}
+        if "subject" in general:
+            subject: dict[str, Any] = {name: _text(general["subject"], name) for name in _SUBJECT}
+            subject["date_of_birth"] = _parse_datetime(_text(general["subject"], "date_of_birth"))
+            found["subject"] = {name: value for name, value in subject.items() if value}
+    return {name: value for name, value in (found | times).items() if value}
+
+
+def new_file(description: str, metadata: Mapping[str, Any]) -> Any:
+    """Return a new `pynwb.NWBFile` without data.
+
+    Parameters
+    ----------
+    description : str
+        Description of the session, unless `metadata` has one.
+    metadata : dict
+        Arguments of `pynwb.NWBFile`; `subject` can be a dict of arguments of `pynwb.file.Subject`. The start time is
+        1970-01-01 if it is not given.
+
+    Raises
+    ------
+    InputError
+        If an argument does not exist or has a wrong type.
+    """
+    from pynwb import NWBFile
+    from pynwb.file import Subject
+
+    fields = {
+        "session_description": description,
+        "identifier": str(uuid4()),
+        "session_start_time": datetime(1970, 1, 1, tzinfo=UTC),
+        **metadata,
+    }
+    try:
+        subject = fields.get("subject")
+        if isinstance(subject, Mapping):
+            fields["subject"] = Subject(**subject)
+        return NWBFile(**fields)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"metadata cannot be written to an NWB file: {first_line(error)}", parameter="metadata"
+        ) from error
+
+
+def _text(group: h5py.Group, name: str) -> str | None:
+    """Return a text of a group; None if it is missing or not a single text."""
+    if name not in group or getattr(group[name], "shape", None) != ():
+        return None
+    return decode_text(group[name][()]).strip()
+
+
+def _texts(group: h5py.Group, name: str) -> list[str]:
+    """Return one or several texts of a group; empty if there are none."""
+    values = group[name][()] if name in group and hasattr(group[name], "shape") else []
+    several = [values] if isinstance(values, bytes | str) else list(values)
+    return [text for text in map(decode_text, several) if text.strip()]
+
+
+def _parse_datetime(text: str | None) -> datetime | None:
+    """Parse an ISO date and time, in UTC if it has no time zone; return None if it is missing or invalid."""
+    try:
+        parsed = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return parsed if parsed is None or parsed.tzinfo else parsed.replace(tzinfo=UTC)
