@@ -146,18 +146,21 @@ def decode(
     out: options.DecodedFile,
     after: options.After = None,
     smooth: options.Smooth = False,
+    append_to_copy: options.AppendToCopy = False,
+    module: options.Module = "kalmanssl",
     overwrite: options.Overwrite = False,
 ) -> None:
     """Decode behavior, with intervals, from a recording of the same units. The recording needs no behavior.
 
     A .csv file has the columns time, mean, lower and upper (mean_x, lower_x, ... for behavior with several dimensions),
-    or for labels time, label, set (the labels of the prediction set) and probability_LABEL.
+    or for labels time, label, set (the labels of the prediction set) and probability_LABEL. An .nwb file also
+    has the latents with their variances and the posterior over a grid of the behavior.
 
     Example: kalmanssl decode RUN REC.nwb --out decoded.csv
     """
     from kalmanssl.runs import Run, check_decoded_target, read_recording, write_decoded
 
-    check_decoded_target(out, recording, overwrite)
+    check_decoded_target(out, recording, overwrite, append_to_copy=append_to_copy, module=module)
     run = Run.load(run_folder)
     decoder = run.require_decoder()
     try:
@@ -166,14 +169,18 @@ def decode(
         read = read_recording(recording, run.settings, behavior=False)
         log(f"note: the recording is read without behavior: {error}")
     part = read if after is None else read.restrict(start=after)
+    latents = run.model.transform(part, smooth=smooth)
     write_decoded(
-        decoder.predict(run.model.transform(part, smooth=smooth)),
+        decoder.predict(latents),
         out,
+        latents=latents,
         recording=recording,
         behavior=str(run.behavior),
         unit=run.metadata["behavior"]["unit"],
         made_by=f"kalmanssl, {'smoothed' if smooth else 'filtered'}",
         overwrite=overwrite,
+        append_to_copy=append_to_copy,
+        module=module,
     )
     typer.echo(f"{len(part)} bins, {part.duration:.6g} s: {out}")
 

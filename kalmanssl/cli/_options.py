@@ -33,6 +33,16 @@ DemoFolder = Annotated[Path, typer.Option(metavar="DIR", help="Output folder.")]
 DemoSeed = Annotated[int, typer.Option(help="Seed of the simulation and of the fit.")]
 NewRun = Annotated[Path, typer.Option(metavar="RUN", help="Run folder to create.", show_default=False)]
 DecodedFile = Annotated[Path, typer.Option(metavar="FILE", help="Output file, .csv or .nwb.", show_default=False)]
+AppendToCopy = Annotated[
+    bool,
+    typer.Option(
+        "--append-to-copy",
+        help="Make FILE.nwb a copy of the recording with the results added. The recording is not changed.",
+    ),
+]
+Module = Annotated[
+    str, typer.Option(metavar="NAME", help="Name of the processing module for the results in an .nwb file.")
+]
 ReportFile = Annotated[
     Path | None, typer.Option(metavar="FILE.html", help="Output file.", show_default="RUN/report.html")
 ]

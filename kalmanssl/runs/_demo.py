@@ -104,9 +104,11 @@ def run_demo(
     )
     run = fit_run(settings, run_folder, logger=logger)
     rest = read_recording(recording, settings).restrict(start=settings.until)
+    latents = run.model.transform(rest)
     write_decoded(
-        run.require_decoder().predict(run.model.transform(rest)),
+        run.require_decoder().predict(latents),
         out / "decoded.csv",
+        latents=latents,
         recording=recording,
         behavior="position",
         unit="meters",

@@ -4,63 +4,98 @@ from __future__ import annotations
 
 import csv
 import os
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from uuid import uuid4
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from kalmanssl.errors import InputError
 from kalmanssl.runs._files import check_new_output
 from kalmanssl.utils.storage import replace_file
 
 if TYPE_CHECKING:
+    from kalmanssl.data import Latents
     from kalmanssl.decoding import DecodedCategory, DecodedPosition
 
-__all__ = ["check_decoded_target", "write_decoded"]
+__all__ = ["MODULE", "check_decoded_target", "write_decoded"]
+
+MODULE = "kalmanssl"
 
 
-def check_decoded_target(out: Path, recording: Path, overwrite: bool) -> None:
-    """Check, before decoding, that the result can be written to `out`.
+def check_decoded_target(
+    out: Path, recording: Path, overwrite: bool, *, append_to_copy: bool = False, module: str = MODULE
+) -> None:
+    """Check, before decoding, that the result can be written to `out`; the arguments are those of `write_decoded`.
 
     Raises
     ------
     InputError
-        If `out` does not end in .csv or .nwb, exists and `overwrite` is false, or is the recording itself.
+        If `out` does not end in .csv or .nwb, exists and `overwrite` is false, is the recording itself, or its folder
+        cannot be written; if `append_to_copy` is given for a .csv file, or the recording is damaged, has the module
+        already or refers to other files by relative paths.
     """
+    from kalmanssl.data.nwb import check_module_for_copy, check_nwb_name
+
     if out.suffix not in (".csv", ".nwb"):
         raise InputError(f"{out} must end in .csv or .nwb, which determines the format", parameter="out")
     if out.exists() and recording.exists() and os.path.samefile(out, recording):
         raise InputError(f"{out} is the recording itself: choose another name", parameter="out")
     check_new_output(out, overwrite)
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"no file can be created in {folder}: choose another folder", parameter="out")
+    check_nwb_name(module, "module")
+    if append_to_copy:
+        if out.suffix != ".nwb":
+            raise InputError(f"append_to_copy needs an output file that ends in .nwb; got {out}", parameter="out")
+        check_module_for_copy(recording, out, module)
 
 
 def write_decoded(
     decoded: DecodedPosition | DecodedCategory,
     out: Path,
     *,
+    latents: Latents,
     recording: Path,
     behavior: str,
     unit: str,
     made_by: str,
     overwrite: bool,
+    append_to_copy: bool = False,
+    module: str = MODULE,
 ) -> None:
     """Write decoded behavior as CSV or NWB, according to the suffix of `out`. The file is replaced atomically.
+
+    A CSV file has the columns of `DecodedPosition.columns` or `DecodedCategory.columns`. An NWB file has a processing
+    module with these objects:
+
+    - `latents` and `latent_variance` (time, state): posterior mean and variance of the latent state, and
+      `latent_covariance` (time, state, state), which is left out if it has more than 2**24 values;
+    - `decoded_BEHAVIOR`, with the series `mean`, `lower` and `upper`, (time,) or (time, dims): a `Position` for a
+      behavior with "position" in its name, a `CompassDirection` for angles in degrees or radians, otherwise a
+      `BehavioralTimeSeries`. Bounds on circular dimensions are within [0, period];
+    - `posterior` (time, cells) or (time, cells, cells): the posterior over the grid, and the table `posterior_cells`
+      with the centers and edges of its cells; for more than two dimensions one of each for each pair;
+    - for labels instead `decoded_BEHAVIOR` with the series `label`, `probability` and `set`, and the table
+      `decoded_BEHAVIOR_labels`.
 
     Parameters
     ----------
     decoded : DecodedPosition or DecodedCategory
     out : Path
         Ends in .csv or .nwb.
+    latents : Latents
+        The latents that were decoded; for an NWB file.
     recording : Path
-        The decoded NWB file. An NWB file at `out` gets its session times and names its session.
+        The decoded NWB file. A new NWB file at `out` gets its metadata on the session and the subject.
     behavior, unit : str
         Name and unit of measurement of the behavior.
     made_by : str
         The program, and whether the latents were filtered or smoothed; for the description in an NWB file.
     overwrite : bool
         Replace an existing file.
+    append_to_copy : bool
+        Write a copy of the recording, and add the module to it. Everything else in the copy is as in the recording.
+    module : str
+        Name of the processing module.
 
     Raises
     ------
@@ -85,121 +120,18 @@ def write_decoded(
     else:
 
         def write(path: Path) -> None:
-            _write_nwb(decoded, path, recording, behavior, unit, made_by)
+            from kalmanssl.runs._export_nwb import write_nwb_results
+
+            write_nwb_results(
+                decoded,
+                latents,
+                path,
+                recording=recording,
+                behavior=behavior,
+                unit=unit,
+                made_by=made_by,
+                module=module,
+                append_to_copy=append_to_copy,
+            )
 
     replace_file(out, write, overwrite)
-
-
-def _session(recording: Path) -> dict[str, Any]:
-    """Read the identifier and the time references of the session."""
-    from kalmanssl.data.nwb import decode_text, open_nwb
-
-    with open_nwb(recording) as file:
-        known = {
-            name: decode_text(file[name][()])
-            for name in ("identifier", "session_start_time", "timestamps_reference_time")
-            if name in file
-        }
-    start = known.get("session_start_time")
-    reference = known.get("timestamps_reference_time", start)
-    fallback = datetime(1970, 1, 1, tzinfo=UTC)
-    return {
-        "identifier": known.get("identifier", "unknown"),
-        "session_start_time": _parse_datetime(start) or fallback,
-        "timestamps_reference_time": _parse_datetime(reference) or _parse_datetime(start) or fallback,
-    }
-
-
-def _parse_datetime(text: str | None) -> datetime | None:
-    """Parse an ISO date and time, in UTC if it has no time zone; return None if it is missing or invalid."""
-    try:
-        parsed = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None
-    return parsed if parsed is None or parsed.tzinfo else parsed.replace(tzinfo=UTC)
-
-
-def _write_nwb(
-    decoded: DecodedPosition | DecodedCategory, path: Path, recording: Path, behavior: str, unit: str, made_by: str
-) -> None:
-    """Write decoded behavior as series of a processing module of a new NWB file."""
-    from pynwb import NWBHDF5IO, NWBFile
-    from pynwb.behavior import Position
-
-    from kalmanssl.decoding import DecodedCategory
-
-    session = _session(recording)
-    content = NWBFile(
-        session_description=f"{behavior} decoded from the spikes of {recording.name} "
-        f"(session {session.pop('identifier')})",
-        identifier=str(uuid4()),
-        **session,
-    )
-    module = content.create_processing_module("kalmanssl", f"{behavior} decoded by {made_by}")
-    if isinstance(decoded, DecodedCategory):
-        series = _label_series(decoded, behavior)
-    else:
-        series = _interval_series(decoded, behavior, unit, recording.name)
-    if behavior == "position" and not isinstance(decoded, DecodedCategory):
-        module.add(Position(name="decoded_position", spatial_series=series))
-    else:
-        for one in series:
-            module.add(one)
-    with NWBHDF5IO(str(path), "w") as io:
-        io.write(content)
-
-
-def _interval_series(decoded: DecodedPosition, behavior: str, unit: str, recording: str) -> list[Any]:
-    """Return mean and interval as series."""
-    from pynwb.base import TimeSeries
-    from pynwb.behavior import SpatialSeries
-
-    level = f"{100 * decoded.level:g} %"
-    described = {
-        "mean": f"decoded {behavior}",
-        "lower": f"lower bound of the central {level} interval",
-        "upper": f"upper bound of the central {level} interval",
-    }
-    series: list[Any] = []
-    for name, description in described.items():
-        fields: dict[str, Any] = {
-            "name": name,
-            "data": np.asarray(getattr(decoded, name), dtype=float),
-            "timestamps": decoded.time if not series else series[0],
-            "unit": unit or "unknown",
-            "description": description,
-        }
-        if behavior == "position":
-            series.append(SpatialSeries(reference_frame=f"the same as for the position in {recording}", **fields))
-        else:
-            series.append(TimeSeries(**fields))
-    return series
-
-
-def _label_series(decoded: DecodedCategory, behavior: str) -> list[Any]:
-    """Return the most probable label, the probabilities and the prediction set as series."""
-    from pynwb.base import TimeSeries
-
-    names = ", ".join(str(label) for label in decoded.labels.tolist())
-    label = TimeSeries(
-        name="label",
-        data=decoded.most_probable.astype(str).tolist(),
-        timestamps=decoded.time,
-        unit="label",
-        description=f"most probable label of {behavior}",
-    )
-    probability = TimeSeries(
-        name="probability",
-        data=np.asarray(decoded.mass, dtype=float),
-        timestamps=label,
-        unit="probability",
-        description=f"probability of each label of {behavior}; columns: {names}",
-    )
-    inside = TimeSeries(
-        name="set",
-        data=decoded.region().inside.values,
-        timestamps=label,
-        unit="bool",
-        description=f"whether each label is in the {100 * decoded.level:g} % prediction set; columns: {names}",
-    )
-    return [label, probability, inside]

@@ -175,7 +175,7 @@ class Run:
 def short_unit(unit: str) -> str:
     """Abbreviate the common units of length and angle; return an empty string for an unknown unit."""
     short = {"meters": "m", "meter": "m", "metres": "m", "centimeters": "cm", "radians": "rad", "degrees": "deg"}
-    return short.get(unit.lower(), "" if unit.lower() in ("unknown", "n/a", "na") else unit)
+    return short.get(unit.lower(), "" if unit.lower() in ("unknown", "n/a", "na", "n.a.") else unit)
 
 
 def _flatten_state(state: Any, name: str = "state") -> tuple[dict[str, np.ndarray], Any]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.errors import InputError
+from kalmanssl.errors import InputError, first_line
 
 __all__ = ["METADATA", "WEIGHTS", "load_folder", "replace_file", "replace_folder", "save_folder"]
 
@@ -159,7 +159,9 @@ def replace_file(path: str | os.PathLike[str], write: Callable[[Path], None], ov
         write(scratch)
         os.replace(scratch, target)
     except OSError as error:
-        raise InputError(f"cannot write to {target}: {error.strerror}; nothing was changed there") from error
+        raise InputError(
+            f"cannot write to {target}: {error.strerror or first_line(error)}; nothing was changed there"
+        ) from error
     finally:
         scratch.unlink(missing_ok=True)
 

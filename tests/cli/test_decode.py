@@ -41,7 +41,7 @@ def test_decode_writes_nwb_with_the_times_of_the_session(run, recording, tmp_pat
         file = io.read()
         series = file.processing["kalmanssl"]["decoded_position"].spatial_series
         assert set(series) == {"mean", "lower", "upper"}
-        np.testing.assert_allclose(series["mean"].timestamps[:], whole.time)
+        np.testing.assert_allclose(series["mean"].get_timestamps(), whole.time)
         assert (series["lower"].data[:] <= series["upper"].data[:]).all()
         assert series["mean"].unit == "meters"
         assert file.session_start_time == source.read().session_start_time

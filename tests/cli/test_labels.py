@@ -110,7 +110,7 @@ def test_decode_writes_the_same_to_nwb(run, session, tmp_path):
     result = invoke("decode", run, session, "--out", out, "--after", UNTIL, "--smooth")
     assert result.exit_code == 0, result.output
     with NWBHDF5IO(str(out), "r") as io:
-        module = io.read().processing["kalmanssl"]
+        module = io.read().processing["kalmanssl"]["decoded_half"]
         probability = np.asarray(module["probability"].data)
         label, inside = module["label"].data[:], np.asarray(module["set"].data)
         assert "columns: far, away, near" in module["probability"].description

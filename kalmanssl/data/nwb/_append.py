@@ -1,0 +1,107 @@
+"""Adding of a processing module to a copy of an NWB file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kalmanssl.data.nwb._output_series import check_nwb_name
+from kalmanssl.data.nwb._reader import open_nwb
+from kalmanssl.data.nwb._series import decode_text
+from kalmanssl.errors import InputError, first_line
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = ["add_module_to_copy", "check_module_for_copy"]
+
+
+def check_module_for_copy(source: Path, target: Path, module: str) -> None:
+    """Check that a module can be added to a copy of an NWB file.
+
+    Parameters
+    ----------
+    source, target : Path
+        The file, and its copy, which need not exist.
+    module : str
+        Name of the processing module.
+
+    Raises
+    ------
+    InputError
+        If `source` is damaged or not an NWB file, has a module of this name, or refers by relative paths to other
+        files, which a copy in another folder would not find.
+    """
+    check_nwb_name(module, "module")
+    with open_nwb(source) as file:
+        modules = file.get("processing", {})
+        if module in modules:
+            raise InputError(
+                f"module {module!r} exists in {source}, which has the modules {', '.join(sorted(modules))}; "
+                "choose another name",
+                parameter="module",
+            )
+        if source.resolve().parent != target.resolve().parent:
+            outside = _relative_reference(file)
+            if outside is not None:
+                raise InputError(
+                    f"{source} refers to the file {outside} in its folder, which a copy elsewhere would not find; "
+                    f"write the copy into {source.resolve().parent}",
+                    parameter="out",
+                )
+
+
+def add_module_to_copy(source: Path, results: Path, target: Path, module: str) -> None:
+    """Copy an NWB file and add a processing module of another NWB file to the copy.
+
+    Groups are copied by HDF5, so nothing else in the file is read or written.
+
+    Parameters
+    ----------
+    source : Path
+        The file to copy.
+    results : Path
+        NWB file with the module, which must not have references to objects.
+    target : Path
+        The copy; replaced if it exists.
+    module : str
+        Name of the processing module.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read or written.
+    """
+    import h5py
+
+    shutil.copyfile(source, target)  # without the permissions, as the source can be read-only
+    try:
+        with h5py.File(results, "r") as new, h5py.File(target, "r+") as file:
+            new.copy(new["processing"][module], file.require_group("processing"), name=module)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise OSError(None, first_line(error)) from error
+
+
+def _relative_reference(group: h5py.Group) -> str | None:
+    """Return the first relative path to another file in a group and the groups below it; None if there is none."""
+    import h5py
+
+    for name in group:
+        link = group.get(name, getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            if not os.path.isabs(link.filename):
+                return str(link.filename)
+        elif isinstance(link, h5py.HardLink):
+            child = group[name]
+            if isinstance(child, h5py.Group):
+                found = _relative_reference(child)
+                if found is not None:
+                    return found
+            elif name == "external_file":
+                paths = [decode_text(path) for path in child[()].reshape(-1)]
+                for path in paths:
+                    if path and "://" not in path and not os.path.isabs(path):
+                        return path
+    return None
