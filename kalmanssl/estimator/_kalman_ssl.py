@@ -16,6 +16,7 @@ from torch import nn
 from kalmanssl.data import Covariances, Latents, split_trials
 from kalmanssl.entropy import EntropyEstimator
 from kalmanssl.estimator._fitting import fit_model
+from kalmanssl.estimator._forecast import Forecast, forecast_latents
 from kalmanssl.estimator._inputs import interleaved_activity
 from kalmanssl.estimator._model import infer, objective_per_bin
 from kalmanssl.estimator._online import OnlineFilter
@@ -248,6 +249,38 @@ class KalmanSSL(LatentTransformer, BaseEstimator):
             segment=np.repeat(np.arange(len(segments)), [len(s) for s in segments]),
             smoothed=smooth,
         )
+
+    def forecast(self, latents: Latents, steps: int, at: Any = None) -> Forecast:
+        """Compute the distribution of the state and of the encoder output in the steps after given bins.
+
+        The dynamics are applied to the filtered state of each bin, without the later activity.
+
+        Parameters
+        ----------
+        latents : Latents
+            Filtered latents of this model.
+        steps : int
+            Number of filter steps ahead, of `bins_per_step_` bins each.
+        at : float or (origins,), optional
+            Times from which to forecast, seconds: from the last bin at or before each. By default from every bin.
+
+        Returns
+        -------
+        Forecast
+            Means, covariances and intervals; `Forecast.sample` draws trajectories. The observation noise is that of the
+            bin from which the forecast starts.
+
+        Raises
+        ------
+        InputError
+            If latents are smoothed or of another model, a time has no bin, or the process noise varies.
+
+        References
+        ----------
+        Särkkä & Svensson, Bayesian Filtering and Smoothing, 2nd ed. (2023), prediction step of Theorem 6.6.
+        """
+        check_is_fitted(self, "model_")
+        return forecast_latents(self, latents, steps, at)
 
     def online(self, encoder_memory: int | None = None) -> OnlineFilter:
         """Return a filter that takes one bin after another, with the same results as `transform`.
