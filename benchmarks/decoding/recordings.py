@@ -58,23 +58,7 @@ def _spikes(file: str, behavior: Mapping[str, str] | None = None) -> Callable[[P
 
 def _calcium(file: str) -> Callable[[Path], Recording]:
     """Return a function that reads a file with deconvolved calcium events; its frames are the bins."""
-
-    def read(folder: Path) -> Recording:
-        from pynwb import NWBHDF5IO
-
-        with NWBHDF5IO(str(folder / file), "r") as io:
-            session = io.read()
-            events = session.processing["ophys"]["Fluorescence"].roi_response_series["Deconvolved"]
-            position = session.processing["behavior"]["Position"].spatial_series["SpatialSeries"]
-            time, activity = np.asarray(events.timestamps), np.asarray(events.data[:])
-            behavior = np.asarray(position.data[:]) * position.conversion
-            if not np.allclose(time, np.asarray(position.timestamps)):
-                raise InputError(f"{file}: activity and position have different times", parameter="data")
-        return Recording.from_arrays(
-            activity, time=time, bin_size=CALCIUM_FRAME, behavior={"position": behavior}, kind="counts"
-        )
-
-    return read
+    return lambda folder: Recording.from_nwb(folder / file, bin_size=CALCIUM_FRAME, activity="Deconvolved")
 
 
 def _position(recording: str, name: str = "position") -> Target:

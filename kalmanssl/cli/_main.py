@@ -86,6 +86,7 @@ def fit(
     recording: options.RecordingFile,
     out: options.NewRun,
     until: options.Until = None,
+    activity: options.Activity = None,
     units: options.Units = None,
     behavior: options.Behavior = None,
     epoch: options.Epoch = None,
@@ -121,6 +122,7 @@ def fit(
     settings = RunSettings(
         recording=str(recording),
         until=until,
+        activity=activity,
         units=units or [],
         behavior=behavior,
         epoch=epoch,

@@ -71,12 +71,21 @@ Until = Annotated[
         show_default="fit the whole recording",
     ),
 ]
+Activity = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Activity to use, by the name of the series, of its container or its path in the file, such as "
+        "Deconvolved, DfOverF or LFP; units for spikes. kalmanssl info lists the names.",
+        show_default="the spikes, or the only series",
+    ),
+]
 Units = Annotated[
     list[str] | None,
     typer.Option(
         metavar="WHICH",
         help="Units to use: auto (excitatory units if the file has cell types, else all), all, or "
-        "COLUMN=VALUE[,VALUE...] to select by a column of the units table. Can be repeated.",
+        "COLUMN=VALUE[,VALUE...] to select by a column of the table of units, ROIs or electrodes. Can be repeated.",
         show_default="auto",
     ),
 ]
@@ -124,7 +133,14 @@ Decoder = Annotated[
         show_default="ensemble",
     ),
 ]
-BinSize = Annotated[float | None, typer.Option(metavar="S", help="Width of a bin, in seconds.", show_default="0.025")]
+BinSize = Annotated[
+    float | None,
+    typer.Option(
+        metavar="S",
+        help="Width of a bin, in seconds.",
+        show_default="0.025; for sampled activity the smallest multiple of its sampling period from 0.025 on",
+    ),
+]
 LatentDim = Annotated[int | None, typer.Option(help="Number of latent dimensions.", show_default="32")]
 StateDim = Annotated[
     int | None,

@@ -73,34 +73,43 @@ class Recording(BinSelection, AlignMixin):
     def from_nwb(
         cls,
         path: str | os.PathLike[str],
-        bin_size: float = 0.025,
+        bin_size: float | None = None,
         units: str | Mapping[str, Any] = "auto",
         behavior: str | Sequence[str] | Mapping[str, str] | Literal[False] | None = None,
         epoch: str | None = None,
         random_state: int | None = 0,
+        activity: str | None = None,
+        bands: Mapping[str, tuple[float, float]] | None = None,
     ) -> Recording:
         """Read a recording from an NWB file (version 2, HDF5). Only what is needed is read.
 
-        The bins cover the time where the behavior is tracked, from its first to its last known sample,
-        inside the epoch and inside the time that the units were observed (`obs_intervals`), where the file
-        has these. Without behavior they cover the time between the first and the last spike. `notes` says
-        what was left out.
+        The activity consists of spikes in the units table, traces of ROIs (`RoiResponseSeries` in `Fluorescence` or
+        `DfOverF`), a `TimeSeries` of rates or counts (time, units), band power (`DecompositionSeries`), or a local
+        field potential (`ElectricalSeries`). `kalmanssl.data.summarize_nwb` shows what a file has.
 
-        Spike times that were rounded to a tick that does not divide the bin (10 ms ticks in 25 ms bins)
-        would let bins of more and of fewer ticks alternate; they are spread uniformly over half a tick to
-        either side. With a bin that is a multiple of the tick they are taken as they are, and bins end
-        halfway between two ticks.
+        The bins cover the time where the behavior is tracked, from its first to its last known sample, inside the
+        epoch and inside the time that the units were observed (`obs_intervals`), if the file has these. Without
+        behavior they cover the time between the first and the last spike or sample. `notes` lists what was left out.
+
+        Spike times that were rounded to a tick that does not divide the bin (10 ms ticks in 25 ms bins) would let bins
+        of more and of fewer ticks alternate. Uniform noise of half a tick in both directions is added to them. If the
+        bin is a multiple of the tick, they are not changed, and bins end halfway between two ticks.
+
+        Sampled activity is averaged in each bin. Counts and amplitudes of events (not negative, with "count", "spike",
+        "event" or "deconvolved" in the name or unit) are summed. No bin continues over a gap of the samples. The log
+        power of a field potential is computed in each band with a causal Butterworth filter of second order.
 
         Parameters
         ----------
         path : path
             The file.
-        bin_size : float
-            Width of a bin, seconds. A file of binned counts or of a signal written by `to_nwb` keeps its own.
+        bin_size : float, optional
+            Width of a bin, seconds. The default is 0.025 for spikes, and for sampled activity the smallest multiple of
+            its sampling period that is at least 0.025. Activity written by `to_nwb` has the bins of the file.
         units : "auto", "all" or dict of column to value or values
-            "auto" takes the excitatory units where a column of the units table says which they are, else
-            all. A dict takes the units whose columns hold (one of) the values: ``{"location": "lCA1",
-            "shank_id": [1, 2]}``.
+            "auto" selects the excitatory units if a column of the units table has the cell types, otherwise all, and
+            leaves out sampled units with NaN. "all" selects all. A dict selects the units for which a column of the
+            table of units, ROIs or electrodes has (one of) the values: ``{"location": "lCA1", "shank_id": [1, 2]}``.
         behavior : None, str, list of str, dict, or False
             Series by the name of the series, of its container or its path in the file, or a column of a table of
             intervals by its name or as "trials/NAME"; series of text or bools and such columns are labels. None takes
@@ -110,7 +119,14 @@ class Recording(BinSelection, AlignMixin):
         epoch : str, optional
             Read only the time of the epoch or epochs with this label.
         random_state : int or None
-            Seed for the spreading of rounded spike times; None draws differently every time.
+            Seed of the noise that is added to rounded spike times; None gives different noise in every call.
+        activity : str, optional
+            The activity to read, by the name of the series ("Deconvolved"), of its container ("DfOverF") or its path
+            in the file; "units" for spikes. The default is the units table, otherwise the only activity in the file. A
+            field potential is read only if it is named.
+        bands : dict of (low, high), optional
+            Frequency bands of a field potential, Hz. The default is delta 1 to 4, theta 4 to 12, beta 12 to 30,
+            low_gamma 30 to 60 and high_gamma 60 to 120, without the bands above 0.45 times the sampling rate.
 
         Returns
         -------
@@ -119,17 +135,19 @@ class Recording(BinSelection, AlignMixin):
         Raises
         ------
         InputError
-            If the file is missing, damaged or no NWB file, a name is unknown or ambiguous (the message
-            lists what there is), there are no units or no spikes in the window, or times do not increase.
+            If the file is missing, damaged or not an NWB file; a name is unknown or ambiguous (the message lists the
+            names in the file); there is no activity in the time of the bins; times do not increase; the number of
+            columns differs from the number of ROIs; or selected units have NaN.
 
         Warns
         -----
         RecordingWarning
-            If the file was corrected on reading, such as a sampling period that was stored as a rate.
+            If the file was corrected on reading, such as a sampling period that was stored as a rate, or units with
+            NaN were left out.
         """
-        from kalmanssl.data.nwb import read_nwb
+        from kalmanssl.data.nwb import ReadOptions, read_nwb
 
-        return cls(**read_nwb(path, bin_size, units, behavior, epoch, random_state))
+        return cls(**read_nwb(path, ReadOptions(bin_size, units, behavior, epoch, random_state, activity, bands)))
 
     @classmethod
     def from_arrays(

@@ -56,6 +56,7 @@ def read_recording(path: str | os.PathLike[str], settings: RunSettings, behavior
         See `Recording.from_nwb`.
     """
     options: dict[str, Any] = {
+        "activity": settings.activity,
         "units": parse_units(settings.units),
         "behavior": settings.behavior if behavior and settings.behavior != "none" else False,
         "epoch": settings.epoch,

@@ -22,6 +22,8 @@ class RunSettings:
         NWB file.
     until : float, optional
         Only the bins before this time are fitted. Seconds, in the clock of the recording.
+    activity : str, optional
+        Name of the activity to read. The default is the units table, or the only activity in the file.
     units : list of str
         The units to read, see `parse_units`.
     behavior : str, optional
@@ -48,6 +50,7 @@ class RunSettings:
 
     recording: str
     until: float | None = None
+    activity: str | None = None
     units: list[str] = field(default_factory=list)
     behavior: str | None = None
     epoch: str | None = None

@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from kalmanssl.data.nwb._interval_columns import labels_or_floats
-from kalmanssl.data.nwb._reader import open_nwb
+from kalmanssl.data.nwb._open import open_nwb
 from kalmanssl.data.nwb._tables import columns
 from kalmanssl.errors import InputError
 

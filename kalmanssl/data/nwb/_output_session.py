@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from kalmanssl.data.nwb._reader import open_nwb
+from kalmanssl.data.nwb._open import open_nwb
 from kalmanssl.data.nwb._series import decode_text
 from kalmanssl.errors import InputError, first_line
 

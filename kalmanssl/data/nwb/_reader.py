@@ -1,4 +1,4 @@
-"""Reading of units, behavior and epochs from NWB files.
+"""Reading of activity, behavior and epochs from NWB files.
 
 Files are read with h5py instead of pynwb: the layout of these groups is the same in all versions of NWB 2, h5py loads
 ten times faster, and parts of the file that are not needed, such as extensions, are not read.
@@ -8,136 +8,172 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.data._binning import count_events, find_tick, snap_up, spread_ticks
+from kalmanssl.data._pynapple import BIN_SIZE
+from kalmanssl.data._sample_bins import default_bin_size, plan_bins
+from kalmanssl.data.nwb._activity_sources import BINNED, UNITS, ActivitySource, choose_activity
+from kalmanssl.data.nwb._band_power import read_band_power
 from kalmanssl.data.nwb._interval_columns import COLUMN, IntervalColumn, find_columns, read_column
-from kalmanssl.data.nwb._series import Behavior, Samples, choose_series, decode_text, find_series, read_series
+from kalmanssl.data.nwb._open import open_nwb
+from kalmanssl.data.nwb._sampled_activity import read_sampled
+from kalmanssl.data.nwb._series import Behavior, Samples, Series, choose_series, decode_text, find_series, read_series
+from kalmanssl.data.nwb._spike_bins import bin_spikes
 from kalmanssl.data.nwb._tables import choose_units, read_epochs, spike_times, table_extent, unit_names
+from kalmanssl.data.nwb._times import read_times
+from kalmanssl.data.nwb._windows import intersect, merge, tracked_windows
 from kalmanssl.errors import InputError, RecordingWarning
 from kalmanssl.utils.validation import check_positive
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["open_nwb", "read_nwb"]
+__all__ = ["ReadOptions", "read_nwb"]
+
+_Windows = list[tuple[float, float]]
 
 
-@contextmanager
-def open_nwb(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """Open an NWB file for reading; raise `InputError` if the file is missing, damaged or not NWB 2."""
-    import h5py
+@dataclass(frozen=True)
+class ReadOptions:
+    """Arguments of `Recording.from_nwb`, which describes them."""
 
-    file = Path(path)
-    if file.is_dir():
-        raise InputError(
-            f"{file} is a folder; only single HDF5 files can be read (convert a Zarr store first)", parameter="path"
-        )
-    if not file.exists():
-        raise InputError(f"{file} does not exist", parameter="path")
-    try:
-        # Spike times are read unit by unit, so the cache must hold at least one of the large chunks of the file.
-        with h5py.File(file, "r", rdcc_nbytes=64 * 2**20) as handle:
-            kind = handle.attrs.get("neurodata_type")
-            if kind not in ("NWBFile", b"NWBFile"):
-                raise InputError(
-                    f"{file} is HDF5 but not an NWB 2 file (neurodata_type is {kind!r}); convert it to NWB first"
-                )
-            yield handle
-    except (OSError, RuntimeError, KeyError) as error:
-        why = " ".join(str(error).split())
-        if isinstance(error, OSError) and "signature not found" in why:
-            raise InputError(f"{file} is not an NWB file (not HDF5)", parameter="path") from error
-        cause = "truncated" if "truncated" in why else "damaged or cannot be read"
-        raise InputError(f"{file} is {cause}: download or export it again ({why})", parameter="path") from error
+    bin_size: float | None = None
+    units: str | Mapping[str, Any] = "auto"
+    behavior: Behavior = None
+    epoch: str | None = None
+    random_state: int | None = 0
+    activity: str | None = None
+    bands: Mapping[str, tuple[float, float]] | None = None
 
 
-def _intersect(a: list[tuple[float, float]], b: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    both = [(max(p, r), min(q, s)) for p, q in a for r, s in b]
-    return [(p, q) for p, q in both if p < q]
-
-
-def _merge(windows: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Merge windows that overlap or touch, so that bins continue from one to the next."""
-    joined: list[tuple[float, float]] = []
-    for start, stop in sorted(windows):
-        if joined and start <= joined[-1][1] + 1e-9:
-            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
-        else:
-            joined.append((start, stop))
-    return joined
-
-
-def _windows(allowed: list[tuple[float, float]], known: np.ndarray, half_period: float) -> list[tuple[float, float]]:
-    """Restrict each allowed window to the time between the first and the last known time in it."""
-    windows = []
-    for start, stop in allowed:
-        inside = known[np.searchsorted(known, start) : np.searchsorted(known, stop, side="right")]
-        if len(inside):
-            windows.append((max(start, inside[0] - half_period), min(stop, inside[-1] + half_period)))
-    return windows
-
-
-def read_nwb(
-    path: str | os.PathLike[str],
-    bin_size: float,
-    units: str | Mapping[str, Any],
-    behavior: Behavior,
-    epoch: str | None,
-    random_state: int | None,
-) -> dict[str, Any]:
+def read_nwb(path: str | os.PathLike[str], options: ReadOptions) -> dict[str, Any]:
     """Read the fields of a `Recording`; see `Recording.from_nwb`."""
-    check_positive("bin_size", bin_size)
+    if options.bin_size is not None:
+        check_positive("bin_size", options.bin_size)
     with open_nwb(path) as file:
         epochs = read_epochs(file)
-        if epoch is not None and epoch not in epochs:
-            listing = ", ".join(sorted(epochs)) or "none"
-            raise InputError(f"epoch={epoch!r} is not in {path}; its epochs: {listing}", parameter="epoch")
-        everything = [(-np.inf, np.inf)]
-        allowed = everything if epoch is None else [(float(a), float(b)) for a, b in epochs[epoch]]
-        chosen = choose_series(find_series(file), behavior, find_columns(file))
-        has_units = "units" in file and "spike_times" in file["units"]
-        if has_units:
-            fields, spikes, observed, notes = _read_units(file, units)
-            allowed = _merge(_intersect(_merge(allowed), _merge(observed or everything)))
-        elif "binned" in file.get("processing", {}):
-            fields, notes = _read_binned(file, bin_size)
-            spikes = None
+        allowed = _epoch_windows(epochs, options.epoch, path)
+        source = choose_activity(file, options.activity, path)
+        others = [s for s in find_series(file) if s.path != source.path]
+        chosen = choose_series(others, options.behavior, find_columns(file))
+        if source.kind == UNITS:
+            fields, notes, series, corrections = _read_spikes(file, options, chosen, allowed)
+        elif source.kind == BINNED:
+            fields, notes = _read_binned(file, options.bin_size)
+            series, corrections = _read_behavior(file, chosen, table_extent(file, [fields["time"]]))
+            if options.epoch is not None:
+                fields |= _restrict(fields, allowed, options.epoch, path)
         else:
-            message = f"{path} has no units with spike times; for other data use Recording.from_arrays"
-            raise InputError(message, parameter="path")
-        extent = table_extent(file, spikes or [fields["time"]])
-        series: dict[str, Samples | IntervalColumn] = {}
-        for key, where in chosen.items():
-            if where.kind == COLUMN:
-                series[key] = read_column(file, where)
-                continue
-            series[key], corrections = read_series(file[where.path], extent)
-            notes += corrections
-            for note in corrections:
-                warnings.warn(note, RecordingWarning, stacklevel=3)
-    if spikes is not None:
-        main = next(iter(series.values()), None)
-        binned, more = _bin(spikes, allowed, main, bin_size, random_state, fields["unit_ids"])
-        fields |= binned
-        notes += more
-    elif epoch is not None:
-        keep = np.any([(fields["time"] >= a) & (fields["time"] < b) for a, b in allowed], axis=0)
-        if not keep.any():
-            raise InputError(f"epoch={epoch!r} has no bins in {path}; choose another epoch", parameter="epoch")
-        fields |= {"activity": fields["activity"][keep], "time": fields["time"][keep]}
+            series, corrections = _read_behavior(file, chosen, table_extent(file, []))
+            main = next(iter(series.values()), None)
+            fields, notes, more = _read_samples(file, source, options, main, allowed)
+            corrections += more
+    for note in corrections:
+        warnings.warn(note, RecordingWarning, stacklevel=3)
     return fields | {
         "behavior": {key: s.at(fields["time"]) for key, s in series.items()},
         "behavior_unit": {key: s.unit for key, s in series.items()},
         "epochs": epochs,
         "source": Path(path).name,
-        "notes": tuple(notes),
+        "notes": (*notes, *corrections),
     }
+
+
+def _epoch_windows(epochs: dict[str, np.ndarray], epoch: str | None, path: object) -> _Windows:
+    """Return the windows of time of an epoch; all time if it is None."""
+    if epoch is None:
+        return [(-np.inf, np.inf)]
+    if epoch not in epochs:
+        listing = ", ".join(sorted(epochs)) or "none"
+        raise InputError(f"epoch={epoch!r} is not in {path}; its epochs: {listing}", parameter="epoch")
+    return [(float(a), float(b)) for a, b in epochs[epoch]]
+
+
+def _read_behavior(
+    file: h5py.File, chosen: dict[str, Series], extent: tuple[float, float] | None
+) -> tuple[dict[str, Samples | IntervalColumn], list[str]]:
+    """Read the chosen series and columns; also return notes on corrections."""
+    series: dict[str, Samples | IntervalColumn] = {}
+    notes = []
+    for key, where in chosen.items():
+        if where.kind == COLUMN:
+            series[key] = read_column(file, where)
+            continue
+        series[key], corrections = read_series(file[where.path], extent)
+        notes += corrections
+    return series, notes
+
+
+def _read_spikes(
+    file: h5py.File, options: ReadOptions, chosen: dict[str, Series], allowed: _Windows
+) -> tuple[dict[str, Any], list[str], dict[str, Samples | IntervalColumn], list[str]]:
+    """Read the selected units and behavior, and count the spikes in bins."""
+    fields, spikes, observed, notes = _read_units(file, options.units)
+    allowed = merge(intersect(merge(allowed), merge(observed or [(-np.inf, np.inf)])))
+    series, corrections = _read_behavior(file, chosen, table_extent(file, spikes))
+    main = next(iter(series.values()), None)
+    bin_size = BIN_SIZE if options.bin_size is None else options.bin_size
+    binned, more = bin_spikes(spikes, allowed, main, bin_size, options.random_state, fields["unit_ids"])
+    return fields | binned, notes + more, series, corrections
+
+
+def _read_samples(
+    file: h5py.File,
+    source: ActivitySource,
+    options: ReadOptions,
+    main: Samples | IntervalColumn | None,
+    allowed: _Windows,
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Read sampled activity and bring it to bins; also return notes and corrections.
+
+    The bins are in the time where the first behavior is tracked.
+    """
+    extent = table_extent(file, [] if main is None else [main.tracked()])
+    if main is not None:
+        allowed = tracked_windows(merge(allowed), main.tracked(), 0.5 * main.period)
+        if not allowed:
+            raise InputError("there is no tracked behavior in the epoch; choose another epoch", parameter="epoch")
+    if source.kind == "ElectricalSeries":
+        samples: Any = read_band_power(file, source, options.units, extent, options.bands)
+    else:
+        samples = read_sampled(file, source, options.units, extent, allowed)
+    bin_size = default_bin_size(samples.period) if options.bin_size is None else float(options.bin_size)
+    windows = merge(allowed)
+    summed = samples.kind == "counts"
+    bins = plan_bins(samples.times, samples.usable, windows, samples.period, bin_size, summed, source.path)
+    if not len(bins.time):
+        raise InputError(
+            f"no bin of {bin_size:g} s fits into the time of {source.path} with tracked behavior and without gaps; "
+            "choose smaller bins, another behavior or another epoch",
+            parameter="bin_size",
+        )
+    how = "summed" if summed else "averaged"
+    notes = [f"activity: {source.path}, {len(samples.names)} columns at {1 / samples.period:.4g} Hz, {how} in bins"]
+    left_out = len(samples.times) - len(bins.rows)
+    if left_out:
+        notes.append(f"{source.path}: {left_out} of {len(samples.times)} samples are outside the bins")
+    fields = {
+        "activity": np.asarray(samples.in_bins(bins), dtype=np.float32),
+        "time": bins.time,
+        "bin_size": bin_size,
+        "unit_ids": samples.names,
+        "cell_type": samples.cell_type,
+        "kind": samples.kind,
+    }
+    return fields, notes + samples.notes, samples.corrections
+
+
+def _restrict(fields: dict[str, Any], allowed: _Windows, epoch: str, path: object) -> dict[str, Any]:
+    """Return the activity and the time of the bins in the windows of an epoch."""
+    keep = np.any([(fields["time"] >= a) & (fields["time"] < b) for a, b in allowed], axis=0)
+    if not keep.any():
+        raise InputError(f"epoch={epoch!r} has no bins in {path}; choose another epoch", parameter="epoch")
+    return {"activity": fields["activity"][keep], "time": fields["time"][keep]}
 
 
 def _read_units(
@@ -152,18 +188,18 @@ def _read_units(
     return fields, spikes, observed, notes + remark
 
 
-def _read_binned(file: h5py.File, bin_size: float) -> tuple[dict[str, Any], list[str]]:
+def _read_binned(file: h5py.File, bin_size: float | None) -> tuple[dict[str, Any], list[str]]:
     """Read counts or a signal without spike times, as written by `to_nwb`."""
     module = file["processing/binned"]
     kind = "signal" if "signal" in module else "counts"
     channels = module["channels"]
     width = float(channels["bin_size"][0])
     notes = []
-    if not np.isclose(width, bin_size):
+    if bin_size is not None and not np.isclose(width, bin_size):
         notes.append(f"the file has bins of {width:g} s, not spike times: bin_size={bin_size:g} is ignored")
     fields: dict[str, Any] = {
         "activity": np.asarray(module[kind]["data"][()], dtype=np.float32),
-        "time": _sample_times(module[kind]),
+        "time": read_times(module[kind], len(module[kind]["data"]), None)[0],
         "bin_size": width,
         "unit_ids": tuple(decode_text(u) for u in channels["unit_id"][()]),
         "kind": kind,
@@ -171,64 +207,3 @@ def _read_binned(file: h5py.File, bin_size: float) -> tuple[dict[str, Any], list
     if "cell_type" in channels:
         fields["cell_type"] = tuple(decode_text(c) for c in channels["cell_type"][()])
     return fields, notes
-
-
-def _sample_times(series: h5py.Group) -> np.ndarray:
-    """Return the times of the samples of a series, seconds."""
-    if "timestamps" in series:
-        return np.asarray(series["timestamps"][()], dtype=float)
-    start = series["starting_time"]
-    return float(start[()]) + np.arange(len(series["data"])) / float(start.attrs["rate"])
-
-
-def _bin(
-    spikes: list[np.ndarray],
-    allowed: list[tuple[float, float]],
-    main: Samples | IntervalColumn | None,
-    bin_size: float,
-    random_state: int | None,
-    names: tuple[str, ...],
-) -> tuple[dict[str, Any], list[str]]:
-    """Define the bins and count the spikes of each unit in them."""
-    notes = []
-    pooled = np.sort(np.concatenate(spikes))
-    total = len(pooled)
-    if total == 0:
-        raise InputError("the selected units have no spikes; select other units", parameter="units")
-    known = pooled if main is None else main.tracked()
-    windows = _windows(allowed, known, 0.0 if main is None else 0.5 * main.period)
-    what = "spike" if main is None else "tracked behavior"
-    if not windows:
-        raise InputError(
-            f"there is no {what} in the epoch and the observation intervals of the units; choose another epoch",
-            parameter="epoch",
-        )
-    tick = find_tick(pooled, bin_size)
-    if tick is not None:
-        if abs(bin_size / tick - round(bin_size / tick)) < 1e-3 and bin_size >= tick:
-            windows = [(snap_up(start, tick, pooled[0]), stop) for start, stop in windows]
-            notes.append(f"spike times are rounded to {1e3 * tick:.4g} ms: bin borders are halfway between ticks")
-        else:
-            # One seed per unit, so that the spikes of a unit do not depend on the selection of units.
-            seed: Any = np.random.SeedSequence(random_state).entropy
-            spikes = [
-                spread_ticks(s, tick, np.random.default_rng([seed, *name.encode()]))
-                for s, name in zip(spikes, names, strict=True)
-            ]
-            notes.append(
-                f"spike times are rounded to {1e3 * tick:.4g} ms, which does not divide the bin size of "
-                f"{1e3 * bin_size:.4g} ms: uniform noise of +-{500 * tick:.4g} ms added (random_state={random_state})"
-            )
-    counts, time, kept = count_events(spikes, windows, bin_size)
-    span = f"{windows[0][0]:.10g} to {windows[-1][1]:.10g} s"
-    if not len(time):
-        raise InputError(
-            f"no bin of {bin_size:g} s fits into the time with {what}, {span}; choose smaller bins",
-            parameter="bin_size",
-        )
-    n_kept = sum(map(len, kept))
-    if n_kept == 0:
-        raise InputError(f"the selected units have no spikes in {span}; choose another epoch, behavior or units")
-    if n_kept < total:
-        notes.append(f"{total - n_kept} of {total} spikes are outside the bins ({span}) and are not counted")
-    return {"activity": counts, "time": time, "bin_size": float(bin_size), "spike_times": kept}, notes

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kalmanssl.data._binning import interpolate, sampling_period
+from kalmanssl.data.nwb._times import distinct_times, read_times
 from kalmanssl.errors import InputError
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["Behavior", "Samples", "Series", "choose_series", "decode_text", "find_series", "read_series"]
+__all__ = ["Behavior", "Samples", "Series", "choose_series", "decode_text", "find_series", "has_data", "read_series"]
 
 Behavior = str | Sequence[str] | Mapping[str, str] | Literal[False] | None
 
@@ -51,6 +52,11 @@ def decode_text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
+def has_data(group: h5py.Group) -> bool:
+    """Return whether a group is a series: it has a dataset named "data", not another group with that name."""
+    return hasattr(group.get("data"), "shape")
+
+
 def find_series(file: h5py.File) -> list[Series]:
     """List every `SpatialSeries` and `TimeSeries` in the processing modules and in the acquisition."""
     import h5py
@@ -65,9 +71,9 @@ def find_series(file: h5py.File) -> list[Series]:
             kind = decode_text(child.attrs.get("neurodata_type", ""))
             where = f"{path}/{name}"
             if kind in ("SpatialSeries", "TimeSeries"):
-                if "data" in child and where.split("/")[:2] != ["processing", "binned"]:
+                if has_data(child) and where.split("/")[:2] != ["processing", "binned"]:
                     found.append(Series(where, kind, container, container_kind))
-            elif "data" not in child and not kind.endswith("Table"):
+            elif not has_data(child) and not kind.endswith("Table"):
                 walk(child, where, name, kind)
 
     for root in ("processing", "acquisition"):
@@ -197,53 +203,11 @@ def read_series(group: h5py.Group, extent: tuple[float, float] | None) -> tuple[
         values = values[:, 0]
     if values.ndim not in (1, 2):
         raise InputError(f"series {name} has shape {values.shape}; behavior must be (time,) or (time, dims)")
-    notes: list[str] = []
-    if "timestamps" in group:
-        times = np.asarray(group["timestamps"][()], dtype=float)
-    elif "starting_time" in group:
-        start = group["starting_time"]
-        times, notes = _regular_times(name, float(start[()]), float(start.attrs["rate"]), len(values), extent)
-    else:
-        raise InputError(f"series {name} has neither timestamps nor a starting time; select another one as behavior")
-    if len(times) != len(values):
-        raise InputError(f"series {name} has {len(values)} samples but {len(times)} timestamps; the file is damaged")
-    timed = np.isfinite(times)
-    times, values = times[timed], values[timed]
-    steps = np.diff(times)
-    if (steps < 0).any():
-        i = int(np.argmax(steps < 0))
-        raise InputError(
-            f"series {name}: time does not increase at sample {i + 1} ({times[i]:.10g} s, "
-            f"then {times[i + 1]:.10g} s); sort or repair the series"
-        )
-    if (steps == 0).any():
-        first = np.concatenate([[True], steps > 0])
-        times, values = times[first], values[first]
-        notes.append(
-            f"series {name}: {int((~first).sum())} samples have the same time as the previous one and are ignored"
-        )
+    times, notes = read_times(group, len(values), extent)
+    known, remarks = distinct_times(name, times)
+    times, values = times[known], values[known]
+    notes += remarks
     if np.isinf(values).any():
         raise InputError(f"series {name} has infinite values; use NaN where it is unknown")
     unit = "" if labels is not None else decode_text(data.attrs.get("unit", ""))
     return Samples(times, values, unit, sampling_period(times), labels), notes
-
-
-def _regular_times(
-    name: str, start: float, rate: float, n: int, extent: tuple[float, float] | None
-) -> tuple[np.ndarray, list[str]]:
-    if not (np.isfinite(start) and 0 < rate < np.inf):
-        raise InputError(
-            f"series {name} has starting_time {start} and rate {rate}; both must be finite and rate positive"
-        )
-    if rate < 1 and extent is not None:
-        low, high = extent
-        session = high - low
-        written, corrected = start + n / rate, start + n * rate
-        # As a rate, the series would last much longer than the session; as a period, it fits (with some tolerance).
-        if written > high + session and corrected <= high + 0.1 * session + 1.0:
-            note = (
-                f"series {name}: rate {rate:g} is a sampling period and was read as {1 / rate:.4g} Hz "
-                f"(as a rate, the series would last {n / rate / 3600:.3g} h in a session of {session / 3600:.3g} h)"
-            )
-            return start + rate * np.arange(n), [note]
-    return start + np.arange(n) / rate, []

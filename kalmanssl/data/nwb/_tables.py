@@ -47,13 +47,13 @@ def choose_units(
     known = columns(table)
     n_rows = len(table["id"])
     if n_rows == 0:
-        raise InputError("the units table is empty; a file with sorted spikes is needed")
+        raise InputError(f"the {_title(table)} is empty; choose other activity", parameter="activity")
     types = next((name for name in known if re.sub(r"[\W_]", "", name.lower()) in _TYPE_COLUMNS), None)
     keep = np.ones(n_rows, dtype=bool)
     notes = []
     if isinstance(units, Mapping):
         for column, wanted in units.items():
-            keep &= _matches(known, column, wanted)
+            keep &= _matches(known, column, wanted, _title(table))
         if not keep.any():
             raise InputError(f"no unit matches all of {dict(units)!r}; use fewer columns", parameter="units")
     elif units == "auto":
@@ -70,15 +70,20 @@ def choose_units(
     return rows, None if types is None else tuple(str(v) for v in known[types][rows]), notes
 
 
+def _title(table: h5py.Group) -> str:
+    """Return the name of a table for messages."""
+    return "units table" if table.name == "/units" else f"table {table.name.strip('/')}"
+
+
 def _is_excitatory(value: Any) -> bool:
     word = re.sub(r"putative|cells?\b|neurons?\b|[\W_]", "", str(value).lower())
     return word in _EXCITATORY
 
 
-def _matches(known: dict[str, np.ndarray], column: str, wanted: Any) -> np.ndarray:
+def _matches(known: dict[str, np.ndarray], column: str, wanted: Any, title: str) -> np.ndarray:
     if column not in known:
         raise InputError(
-            f"the units table has no column {column!r}; columns: {', '.join(sorted(known))}", parameter="units"
+            f"the {title} has no column {column!r}; columns: {', '.join(sorted(known))}", parameter="units"
         )
     values = known[column]
     accepted = list(wanted) if isinstance(wanted, (list, tuple, set, np.ndarray)) else [wanted]

@@ -1,0 +1,200 @@
+"""Reading of activity that is sampled in time: traces of ROIs, rates, counts and band power."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from kalmanssl.data._binning import sampling_period
+from kalmanssl.data._sample_bins import SampleBins
+from kalmanssl.data.nwb._activity_sources import ActivitySource
+from kalmanssl.data.nwb._series import decode_text
+from kalmanssl.data.nwb._series_columns import Columns, choose_columns
+from kalmanssl.data.nwb._times import distinct_times, read_times
+from kalmanssl.errors import InputError
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = ["SampledActivity", "activity_kind", "complete_columns", "read_sample_times", "read_sampled"]
+
+_EVENTS = re.compile(r"deconv|event|spike|count|inferred", re.IGNORECASE)
+_RATES = re.compile(r"rate|freq|prob|hz", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SampledActivity:
+    """Samples of activity, before they are brought to bins.
+
+    Attributes
+    ----------
+    path : str
+        Path of the series in the file.
+    times : (samples,)
+        Increasing, seconds.
+    values : (samples, columns) float32
+        Not finite in samples that are not usable.
+    usable : (samples,) bool
+        Whether all values of a sample are known.
+    period : float
+        Sampling period, seconds.
+    names : tuple of str
+    kind : {"counts", "signal"}
+        Counts and amplitudes of events are summed in a bin, signals are averaged.
+    cell_type : tuple of str, or None
+    notes, corrections : list of str
+        Choices of columns; corrections of times and columns that were left out.
+    """
+
+    path: str
+    times: np.ndarray
+    values: np.ndarray
+    usable: np.ndarray
+    period: float
+    names: tuple[str, ...]
+    kind: Literal["counts", "signal"]
+    cell_type: tuple[str, ...] | None
+    notes: list[str]
+    corrections: list[str]
+
+    def in_bins(self, bins: SampleBins) -> np.ndarray:
+        """Return the activity (bins, columns): sums of counts, averages of signals."""
+        return bins.sums(self.values) if self.kind == "counts" else bins.means(self.values)
+
+
+def read_sample_times(
+    series: h5py.Group, extent: tuple[float, float] | None
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return times (samples,), the rows of the data that have them, and notes on corrections."""
+    shape = series["data"].shape
+    if not shape or 0 in shape:
+        raise InputError(f"series {series.name.strip('/')} has no samples: its data has shape {shape}; choose another")
+    times, notes = read_times(series, shape[0], extent)
+    rows, remarks = distinct_times(series.name.strip("/"), times)
+    if len(rows) < 2:
+        raise InputError(f"series {series.name.strip('/')} has fewer than two samples with a time; choose another")
+    return times[rows], rows, notes + remarks
+
+
+def read_sampled(
+    file: h5py.File,
+    source: ActivitySource,
+    units: str | Mapping[str, Any],
+    extent: tuple[float, float] | None,
+    windows: list[tuple[float, float]],
+) -> SampledActivity:
+    """Read traces, rates, counts or stored band power.
+
+    Raises
+    ------
+    InputError
+        If the series has no times, its shape does not match its table, or values are missing.
+    """
+    series = file[source.path]
+    times, rows, notes = read_sample_times(series, extent)
+    data = series["data"]
+    if data.ndim not in (1, 2) and not (data.ndim == 3 and source.kind == "DecompositionSeries"):
+        raise InputError(f"series {source.path} has shape {data.shape}; activity must be (time, units)")
+    columns = choose_columns(series, source, units, 1 if data.ndim == 1 else data.shape[1])
+    values = _read_values(data, rows, columns)
+    if source.kind == "DecompositionSeries":
+        columns = _split_bands(series, source.path, columns, data.shape)
+    inside = np.zeros(len(times), dtype=bool)
+    for start, stop in windows:
+        inside[slice(*np.searchsorted(times, [start - 1e-9, stop + 1e-9]))] = True
+    finite = np.isfinite(values)
+    usable = finite.any(axis=1) & inside
+    keep, remarks = complete_columns(source.path, columns.names, finite[usable], units)
+    if len(keep) < len(columns.names):
+        values = values[:, keep]
+    if (~finite.any(axis=1) & inside).any():
+        missing = int((~finite.any(axis=1) & inside).sum())
+        remarks.append(f"{source.path}: {missing} samples without any known value are gaps of the recording")
+    cell_type = None if columns.cell_type is None else tuple(columns.cell_type[i] for i in keep)
+    return SampledActivity(
+        source.path,
+        times,
+        values,
+        usable,
+        sampling_period(times),
+        tuple(columns.names[i] for i in keep),
+        activity_kind(series, source, values[usable]),
+        cell_type,
+        columns.notes,
+        notes + remarks,
+    )
+
+
+def _read_values(data: h5py.Dataset, rows: np.ndarray, columns: Columns) -> np.ndarray:
+    """Return the chosen rows and columns as float32 (samples, columns) in the unit of the series."""
+    if data.dtype.kind not in "iuf":
+        raise InputError(f"series {data.parent.name.strip('/')} has {data.dtype} data; activity must be numbers")
+    values = data[()]
+    values = values.reshape(len(values), 1) if values.ndim == 1 else values
+    if len(rows) < len(values):
+        values = values[rows]
+    if len(columns.numbers) < values.shape[1]:
+        values = values[:, columns.numbers]
+    values = values.reshape(len(values), -1)
+    conversion, offset = float(data.attrs.get("conversion", 1.0)), float(data.attrs.get("offset", 0.0))
+    if (conversion, offset) != (1.0, 0.0):
+        values = values * conversion + offset
+    return np.asarray(values, dtype=np.float32)
+
+
+def _split_bands(series: h5py.Group, path: str, columns: Columns, shape: tuple[int, ...]) -> Columns:
+    """Return one column for each channel and band; check that the series has power or amplitude."""
+    metric = decode_text(series["metric"][()]) if "metric" in series else ""
+    if "phase" in metric.lower():
+        raise InputError(f"series {path} has phases, which cannot be averaged; choose a series of power or amplitude")
+    if len(shape) < 3:
+        return columns
+    n_bands = shape[2]
+    table = series.get("bands")
+    if table is not None and len(table["id"]) != n_bands:
+        raise InputError(f"series {path} has {n_bands} bands in its data but {len(table['id'])} in its table of bands")
+    if table is not None and "band_name" in table:
+        bands = [decode_text(b) for b in table["band_name"][()]]
+    else:
+        bands = [f"band{b}" for b in range(n_bands)]
+    names = tuple(f"{channel}/{band}" for channel in columns.names for band in bands)
+    return Columns(np.arange(len(names)), names, None, columns.notes)
+
+
+def complete_columns(
+    path: str, names: tuple[str, ...], finite: np.ndarray, units: str | Mapping[str, Any]
+) -> tuple[np.ndarray, list[str]]:
+    """Return the numbers of the columns without NaN, and a note that names the others.
+
+    Raises
+    ------
+    InputError
+        If a column has NaN and was selected by `units` ("all" or a dict), or no column is complete.
+    """
+    complete = finite.all(axis=0)
+    if not len(finite) or not complete.any():
+        raise InputError(
+            f"series {path} has no column without NaN in this time; choose another series or epoch",
+            parameter="activity",
+        )
+    if complete.all():
+        return np.arange(len(names)), []
+    wrong = [names[i] for i in np.flatnonzero(~complete)]
+    shown = ", ".join(wrong[:8]) + (", ..." if len(wrong) > 8 else "")
+    what = f"{path}: {len(wrong)} of {len(names)} columns have NaN or infinite values ({shown})"
+    if units != "auto":
+        raise InputError(f"{what}; select others, or leave them out with units='auto'", parameter="units")
+    return np.flatnonzero(complete), [f"{what} and are left out (units='all' refuses them)"]
+
+
+def activity_kind(series: h5py.Group, source: ActivitySource, values: np.ndarray) -> Literal["counts", "signal"]:
+    """Return "counts" for events, which are not negative and are named as such; otherwise "signal"."""
+    unit = decode_text(series["data"].attrs.get("unit", ""))
+    if source.kind in ("DecompositionSeries", "ElectricalSeries") or _RATES.search(f"{source.name} {unit}"):
+        return "signal"
+    named = _EVENTS.search(f"{source.path.split('/', 1)[1]} {unit}") is not None
+    return "counts" if named and (not values.size or values.min() >= 0) else "signal"

@@ -1,0 +1,83 @@
+"""Columns of a sampled series: their names, and the choice of some of them by the table that describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kalmanssl.data.nwb._activity_sources import ActivitySource
+from kalmanssl.data.nwb._series import decode_text
+from kalmanssl.data.nwb._tables import choose_units
+from kalmanssl.errors import InputError
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = ["Columns", "choose_columns", "region_of"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Selected columns of a series.
+
+    Attributes
+    ----------
+    numbers : (columns,)
+        Their positions in the data.
+    names : tuple of str
+        IDs in the table of ROIs or electrodes, or positions if there is no table.
+    cell_type : tuple of str, or None
+    notes : list of str
+    """
+
+    numbers: np.ndarray
+    names: tuple[str, ...]
+    cell_type: tuple[str, ...] | None
+    notes: list[str]
+
+
+def region_of(series: h5py.Group) -> h5py.Dataset | None:
+    """Return the row numbers of a series in the table of its ROIs or electrodes; None if it has none."""
+    for name in series:  # pynwb writes the channels of a DecompositionSeries under different names
+        if decode_text(series[name].attrs.get("neurodata_type", "")) == "DynamicTableRegion":
+            return series[name]
+    return None
+
+
+def choose_columns(series: h5py.Group, source: ActivitySource, units: str | Mapping[str, Any], n: int) -> Columns:
+    """Select those of the `n` columns of a series whose ROI, electrode or unit matches `units`.
+
+    Raises
+    ------
+    InputError
+        If the table describes another number of columns, or `units` does not match.
+    """
+    region = region_of(series)
+    if region is None:
+        if isinstance(units, Mapping) or units not in ("auto", "all"):
+            raise InputError(
+                f"units must be 'auto' or 'all', got {units!r}: {source.path} has no table of its columns",
+                parameter="units",
+            )
+        return Columns(np.arange(n), tuple(str(i) for i in range(n)), None, [])
+    what = "electrodes" if source.kind != "RoiResponseSeries" else "ROIs"
+    rows = np.asarray(region[()], dtype=int)
+    if len(rows) != n:
+        turned = "; its axes must be (time, ROIs)" if series["data"].shape[0] == len(rows) else ""
+        raise InputError(f"series {source.path} has {n} columns but {len(rows)} {what}; repair the file{turned}")
+    table = series.file[region.attrs["table"]] if "table" in region.attrs else None
+    if table is None or "id" not in table or rows.max(initial=0) >= len(table["id"]):
+        raise InputError(f"series {source.path} refers to {what} that are not in the file; repair the file")
+    chosen, types, notes = choose_units(table, units)
+    position = {int(row): i for i, row in enumerate(chosen)}
+    numbers = np.array([i for i, row in enumerate(rows) if int(row) in position], dtype=int)
+    if not len(numbers):
+        raise InputError(f"no column of {source.path} matches units={units!r}; select others", parameter="units")
+    picked = rows[numbers]
+    ids = [decode_text(v) for v in table["id"][()][picked]]
+    names = ids if len(set(ids)) == len(ids) else [str(i) for i in numbers]
+    cell_type = None if types is None else tuple(types[position[int(row)]] for row in picked)
+    return Columns(numbers, tuple(names), cell_type, notes)

@@ -1,0 +1,68 @@
+"""Bins of the spikes of units in the tracked time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kalmanssl.data._binning import count_events, find_tick, snap_up, spread_ticks
+from kalmanssl.data.nwb._interval_columns import IntervalColumn
+from kalmanssl.data.nwb._series import Samples
+from kalmanssl.data.nwb._windows import tracked_windows
+from kalmanssl.errors import InputError
+
+__all__ = ["bin_spikes"]
+
+
+def bin_spikes(
+    spikes: list[np.ndarray],
+    allowed: list[tuple[float, float]],
+    main: Samples | IntervalColumn | None,
+    bin_size: float,
+    random_state: int | None,
+    names: tuple[str, ...],
+) -> tuple[dict[str, Any], list[str]]:
+    """Define the bins and count the spikes of each unit in them."""
+    notes = []
+    pooled = np.sort(np.concatenate(spikes))
+    total = len(pooled)
+    if total == 0:
+        raise InputError("the selected units have no spikes; select other units", parameter="units")
+    known = pooled if main is None else main.tracked()
+    windows = tracked_windows(allowed, known, 0.0 if main is None else 0.5 * main.period)
+    what = "spike" if main is None else "tracked behavior"
+    if not windows:
+        raise InputError(
+            f"there is no {what} in the epoch and the observation intervals of the units; choose another epoch",
+            parameter="epoch",
+        )
+    tick = find_tick(pooled, bin_size)
+    if tick is not None:
+        if abs(bin_size / tick - round(bin_size / tick)) < 1e-3 and bin_size >= tick:
+            windows = [(snap_up(start, tick, pooled[0]), stop) for start, stop in windows]
+            notes.append(f"spike times are rounded to {1e3 * tick:.4g} ms: bin borders are halfway between ticks")
+        else:
+            # One seed per unit, so that the spikes of a unit do not depend on the selection of units.
+            seed: Any = np.random.SeedSequence(random_state).entropy
+            spikes = [
+                spread_ticks(s, tick, np.random.default_rng([seed, *name.encode()]))
+                for s, name in zip(spikes, names, strict=True)
+            ]
+            notes.append(
+                f"spike times are rounded to {1e3 * tick:.4g} ms, which does not divide the bin size of "
+                f"{1e3 * bin_size:.4g} ms: uniform noise of +-{500 * tick:.4g} ms added (random_state={random_state})"
+            )
+    counts, time, kept = count_events(spikes, windows, bin_size)
+    span = f"{windows[0][0]:.10g} to {windows[-1][1]:.10g} s"
+    if not len(time):
+        raise InputError(
+            f"no bin of {bin_size:g} s fits into the time with {what}, {span}; choose smaller bins",
+            parameter="bin_size",
+        )
+    n_kept = sum(map(len, kept))
+    if n_kept == 0:
+        raise InputError(f"the selected units have no spikes in {span}; choose another epoch, behavior or units")
+    if n_kept < total:
+        notes.append(f"{total - n_kept} of {total} spikes are outside the bins ({span}) and are not counted")
+    return {"activity": counts, "time": time, "bin_size": float(bin_size), "spike_times": kept}, notes

@@ -1,0 +1,36 @@
+"""Windows of time: intersections, unions, and restriction to the time with known samples."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["intersect", "merge", "tracked_windows"]
+
+
+def intersect(a: list[tuple[float, float]], b: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the windows of time that are in a window of both lists."""
+    both = [(max(p, r), min(q, s)) for p, q in a for r, s in b]
+    return [(p, q) for p, q in both if p < q]
+
+
+def merge(windows: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Merge windows that overlap or touch, so that bins continue from one to the next."""
+    joined: list[tuple[float, float]] = []
+    for start, stop in sorted(windows):
+        if joined and start <= joined[-1][1] + 1e-9:
+            joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+        else:
+            joined.append((start, stop))
+    return joined
+
+
+def tracked_windows(
+    allowed: list[tuple[float, float]], known: np.ndarray, half_period: float
+) -> list[tuple[float, float]]:
+    """Restrict each allowed window to the time between the first and the last known time in it."""
+    windows = []
+    for start, stop in allowed:
+        inside = known[np.searchsorted(known, start) : np.searchsorted(known, stop, side="right")]
+        if len(inside):
+            windows.append((max(start, inside[0] - half_period), min(stop, inside[-1] + half_period)))
+    return windows
