@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kalmanssl.data.nwb._output_series import check_nwb_name
 from kalmanssl.data.nwb._open import open_nwb
+from kalmanssl.data.nwb._output_series import check_nwb_name
 from kalmanssl.data.nwb._series import decode_text
 from kalmanssl.errors import InputError, first_line
 
