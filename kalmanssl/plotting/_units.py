@@ -48,6 +48,6 @@ def plot_unit_importance(
     ax.plot(x[~above], score[order][~above], "o", mfc="none", mec=MUTED, ms=4, label="not above it")
     if unit_ids is not None and len(unit_ids) <= _MAX_NAMES:
         ax.set_xticks(x, [str(unit_ids[i]) for i in order], rotation=90, fontsize=7)
-    ax.set(xlabel="unit", ylabel="share due to the unit")
+    ax.set(xlabel="unit", ylabel="importance")
     add_legend(ax)
     return ax

@@ -35,12 +35,27 @@ class Target:
         """Return decoded behavior with circular dimensions replaced by cosine and sine, (bins, dims)."""
         return _embed(_as_columns(np.asarray(decoded, dtype=float)), self.periods)
 
-    def share(self, contribution: np.ndarray, latents: np.ndarray) -> float:
-        """Return the covariance of the contribution (bins, dims) with the target, divided by the target's variance."""
-        values = latents if self.behavior is None else self.behavior
+    def score(self, base: np.ndarray, contribution: np.ndarray, is_gradient: bool) -> float:
+        """Return the score of a unit, see `unit_importance`.
+
+        Parameters
+        ----------
+        base : (bins, dims)
+            Latents or decoded behavior without the unit.
+        contribution : (bins, dims)
+            The change by the unit, or its first-order approximation.
+        is_gradient : bool
+            Whether it is the approximation; the change of the squared error is then approximated, too.
+        """
+        values = base + contribution if self.behavior is None else self.behavior
         known = np.isfinite(values).all(axis=1) & np.isfinite(contribution).all(axis=1)
-        deviation = values[known] - values[known].mean(axis=0)
-        return float((contribution[known] * deviation).sum() / max((deviation**2).sum(), 1e-300))
+        values, base, contribution = values[known], base[known], contribution[known]
+        deviation = values - values.mean(axis=0)
+        if self.behavior is None:
+            change = contribution * deviation
+        else:
+            change = 2 * contribution * (values - base) - (0 if is_gradient else contribution**2)
+        return float(change.sum() / max((deviation**2).sum(), 1e-300))
 
 
 def behavior_target(recording: Recording, behavior: Any, decoder: Any, model: KalmanSSL, smooth: bool) -> Target:

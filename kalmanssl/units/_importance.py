@@ -1,4 +1,4 @@
-"""Which units matter: the share of latents or of decoded behavior that is due to each unit."""
+"""Which units matter: how much latents or decoded behavior depend on each unit."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class UnitImportance:
     ----------
     unit_ids : tuple of str
     score : (units,)
-        Share of the latents, or of the behavior, that is due to the unit. Shares of all units add up to about one for
-        latents, and to about the coefficient of determination for behavior, if the model is close to linear.
+        Share of the variance of the latents that is due to the unit; the shares of all units add up to about one. For
+        behavior, the decrease of R² without the unit.
     null : (units, shifts)
         The same after the activity of the unit was shifted in time.
     """
@@ -100,14 +100,14 @@ def unit_importance(
     smooth: bool = False,
     random_state: int | None = 0,
 ) -> UnitImportance:
-    """Compute the share of the latents, or of the decoded behavior, that is due to each unit, with a null distribution.
+    """Compute how much the latents, or the decoded behavior, depend on each unit, with a null distribution.
 
-    The contribution of a unit is the change of the latents (or of the decoded behavior) that its activity causes,
-    compared with its constant mean activity. The score is the covariance of the contribution with the latents (or with
-    the tracked behavior), divided by their variance, both summed over dimensions. The null distribution has the scores
-    after random circular shifts of the activity of this unit in time, which keep its autocorrelation and remove its
-    relation to the other units and to the behavior. A unit whose activity is independent noise also moves the latents;
-    its score is then large, but not larger than after a shift.
+    A unit is left out by replacing its activity with its mean. Its score for the latents is the covariance of the
+    change that it causes with the latents, divided by the variance of the latents, both summed over dimensions. Its
+    score for behavior is the decrease of the coefficient of determination R² of the decoded behavior when it is left
+    out. The null distribution has the scores after random circular shifts of the activity of the unit in time, which
+    keep its autocorrelation and remove its relation to the other units and to the behavior. A unit whose activity is
+    independent noise also changes the latents; its score can be large, but not larger than after a shift.
 
     Use a recording that the model and the decoder were not fitted on: a fit to noise makes noise look informative. One
     call infers the latents once for each unit and shift; restrict `recording`, `units` or `n_shifts` if this is slow.
@@ -124,8 +124,8 @@ def unit_importance(
     behavior : str, (bins,) or (bins, dims), optional
         Tracked behavior, or its name in the recording, for `decoder`. Bins with NaN are left out.
     method : {"occlusion", "gradient"}
-        "occlusion": the change if the unit is replaced by its mean activity. "gradient": the derivative along the
-        activity of the unit, at its mean activity, times the deviation from the mean (a finite difference).
+        "occlusion": the change if the unit is replaced by its mean activity. "gradient": the same to first order in the
+        deviation of the unit from its mean activity, with the derivative at the mean (a finite difference).
     units : sequence of str, optional
         Names of the units to test; all by default.
     n_shifts : int
@@ -197,7 +197,7 @@ def _scores_of_unit(
         step = 1.0 if method == "occlusion" else _GRADIENT_STEP
         changed[:, unit] += step * deviation
         contribution = (output(changed) - base) / step
-        scores.append(target.share(contribution, base + contribution))
+        scores.append(target.score(base, contribution, method == "gradient"))
     return np.array(scores)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score
 
 from kalmanssl import KalmanSSL, Recording, plotting
 from kalmanssl.datasets import ring_cells
@@ -68,6 +69,21 @@ def test_p_values_of_noise_units_are_uniform(model, decoder, of_behavior):
     counts = np.histogram(np.concatenate(p), [0, 0.201, 0.401, 0.601, 0.801, 1.001])[0]
     assert counts.sum() == 60
     assert chisquare(counts).pvalue > 0.01
+
+
+@pytest.mark.parametrize("method", ["occlusion", "gradient"])
+def test_score_of_a_unit_for_behavior_is_the_decrease_of_r2_without_it(model, decoder, method):
+    recording = simulate(1, 30)
+
+    def r2(fraction: float) -> float:
+        activity = recording.activity.copy()
+        activity[:, 2] = activity[:, 2].mean() + fraction * (activity[:, 2] - activity[:, 2].mean())
+        decoded = decoder.predict(model.transform(replace(recording, activity=activity)))
+        return r2_score(recording.behavior["xy"], decoded, multioutput="variance_weighted")
+
+    given = {"decoder": decoder, "behavior": "xy", "units": ["cell2"], "n_shifts": 1, "method": method}
+    expected = r2(1) - r2(0) if method == "occlusion" else (r2(1e-3) - r2(0)) / 1e-3
+    np.testing.assert_allclose(unit_importance(model, recording, **given).score, expected, rtol=0.02)
 
 
 @pytest.fixture(scope="module")
