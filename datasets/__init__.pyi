@@ -1,3 +1,4 @@
+from . import dandi as dandi
 from ._dot_videos import MOTIONS as MOTIONS
 from ._dot_videos import PRESETS as PRESETS
 from ._dot_videos import dot_videos as dot_videos

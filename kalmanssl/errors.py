@@ -6,7 +6,15 @@ code 2.
 
 from __future__ import annotations
 
-__all__ = ["CollapseError", "DivergenceError", "InputError", "NotFiniteError", "RecordingWarning", "first_line"]
+__all__ = [
+    "CollapseError",
+    "DivergenceError",
+    "DownloadError",
+    "InputError",
+    "NotFiniteError",
+    "RecordingWarning",
+    "first_line",
+]
 
 
 class InputError(ValueError):
@@ -28,6 +36,10 @@ class InputError(ValueError):
 
 class NotFiniteError(InputError):
     """Values that are NaN or infinite. After the first step of training it means that training diverged."""
+
+
+class DownloadError(InputError):
+    """Data that could not be downloaded. The message says why, and whether to try again."""
 
 
 class CollapseError(RuntimeError):

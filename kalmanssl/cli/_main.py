@@ -253,6 +253,30 @@ def report(
     typer.echo(f"report: {target.resolve()}")
 
 
+@app.command()
+def fetch(
+    source: options.FetchSource,
+    out: options.FetchedFile,
+    session: options.Session = None,
+    path: options.AssetPath = None,
+    version: options.AssetVersion = None,
+    api: options.Api = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Download a recording of the DANDI archive: only units, behavior and intervals, not the raw signals.
+
+    The result is a small NWB file for kalmanssl fit. If the download is interrupted, run the same command again: it
+    continues where it stopped.
+
+    Example: kalmanssl fetch hc11 --session Achilles-10252013 --out achilles.nwb
+
+    Example: kalmanssl fetch DANDI:000044 --path sub-Buddy/sub-Buddy_ses-Buddy-06272013_behavior+ecephys.nwb --out b.nwb
+    """
+    from kalmanssl.cli._fetch import run_fetch
+
+    run_fetch(source, out, session=session, path=path, version=version, api=api, overwrite=overwrite)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def bench(ctx: typer.Context, name: options.Suite = None) -> None:
     """Run a benchmark suite of the source repository.

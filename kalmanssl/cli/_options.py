@@ -162,3 +162,34 @@ FitSeed = Annotated[
     typer.Option(help="Random seed. The same seed on the same machine gives the same model.", show_default="0"),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted fit.")]
+
+FetchSource = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="hc11, or a dandiset, such as DANDI:000044 or DANDI:000044/0.250624.0426.",
+        show_default=False,
+    ),
+]
+FetchedFile = Annotated[Path, typer.Option(metavar="FILE.nwb", help="File to write.", show_default=False)]
+Session = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Session of hc11, such as Achilles-10252013.", show_default=False)
+]
+AssetPath = Annotated[
+    str | None, typer.Option("--path", metavar="PATH", help="Path of the file in the dandiset.", show_default=False)
+]
+AssetVersion = Annotated[
+    str | None,
+    typer.Option(
+        "--version", metavar="V", help="Version of the dandiset, or draft.", show_default="newest published version"
+    ),
+]
+Api = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        envvar="KALMANSSL_DANDI_API",
+        help="API of another archive that runs the software of DANDI.",
+        show_default="https://api.dandiarchive.org/api",
+    ),
+]

@@ -21,7 +21,7 @@ def test_help_and_import_load_nothing_heavy():
     code = (
         "import sys, kalmanssl, kalmanssl.cli as c\n"
         "from typer.testing import CliRunner\n"
-        "for arguments in (['--help'], ['fit', '--help'], ['--version']):\n"
+        "for arguments in (['--help'], ['fit', '--help'], ['fetch', '--help'], ['--version']):\n"
         "    assert CliRunner().invoke(c.app, arguments).exit_code == 0\n"
         "print([m for m in ('torch', 'pynwb', 'h5py', 'matplotlib', 'sklearn', 'numpy') "
         "if m in sys.modules])"
@@ -30,7 +30,7 @@ def test_help_and_import_load_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["demo", "fit", "decode", "evaluate", "report", "bench"])
+@pytest.mark.parametrize("command", ["demo", "fit", "decode", "evaluate", "report", "fetch", "bench"])
 def test_help_of_every_command_has_an_example(command):
     result = invoke(command, "--help")
     assert result.exit_code == 0

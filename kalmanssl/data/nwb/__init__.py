@@ -2,6 +2,10 @@
 
 from kalmanssl.data.nwb._append import add_module_to_copy as add_module_to_copy
 from kalmanssl.data.nwb._append import check_module_for_copy as check_module_for_copy
+from kalmanssl.data.nwb._extract_content import Content as Content
+from kalmanssl.data.nwb._extract_content import content_size as content_size
+from kalmanssl.data.nwb._extract_content import read_content as read_content
+from kalmanssl.data.nwb._extract_writer import write_content as write_content
 from kalmanssl.data.nwb._interval_table import read_interval_table as read_interval_table
 from kalmanssl.data.nwb._open import open_nwb as open_nwb
 from kalmanssl.data.nwb._output_series import behavior_series as behavior_series

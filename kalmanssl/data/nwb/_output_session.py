@@ -15,7 +15,7 @@ from kalmanssl.errors import InputError, first_line
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["new_file", "session_metadata"]
+__all__ = ["new_file", "read_metadata", "session_metadata"]
 
 _GENERAL = ("experiment_description", "institution", "lab", "session_id")
 _GENERAL_LISTS = ("experimenter", "keywords", "related_publications")
@@ -43,15 +43,20 @@ def session_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
         If the file is missing or is not an NWB file.
     """
     with open_nwb(path) as file:
-        found: dict[str, Any] = {"identifier": _text(file, "identifier")}
-        times = {name: _parse_datetime(_text(file, name)) for name in _TIMES}
-        general = file.get("general", {})
-        found |= {name: _text(general, name) for name in _GENERAL}
-        found |= {name: _texts(general, name) for name in _GENERAL_LISTS}
-        if "subject" in general:
-            subject: dict[str, Any] = {name: _text(general["subject"], name) for name in _SUBJECT}
-            subject["date_of_birth"] = _parse_datetime(_text(general["subject"], "date_of_birth"))
-            found["subject"] = {name: value for name, value in subject.items() if value}
+        return read_metadata(file)
+
+
+def read_metadata(file: h5py.File) -> dict[str, Any]:
+    """Read what an open NWB file says about its session and subject; see `session_metadata`."""
+    found: dict[str, Any] = {"identifier": _text(file, "identifier")}
+    times = {name: _parse_datetime(_text(file, name)) for name in _TIMES}
+    general = file.get("general", {})
+    found |= {name: _text(general, name) for name in _GENERAL}
+    found |= {name: _texts(general, name) for name in _GENERAL_LISTS}
+    if "subject" in general:
+        subject: dict[str, Any] = {name: _text(general["subject"], name) for name in _SUBJECT}
+        subject["date_of_birth"] = _parse_datetime(_text(general["subject"], "date_of_birth"))
+        found["subject"] = {name: value for name, value in subject.items() if value}
     return {name: value for name, value in (found | times).items() if value}
 
 

@@ -1,0 +1,202 @@
+"""The part of an NWB file that decoding needs: units, behavior and intervals, without raw signals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kalmanssl.data.nwb._output_session import read_metadata
+from kalmanssl.data.nwb._series import Samples, Series, decode_text, find_series, read_series
+from kalmanssl.data.nwb._tables import table_extent
+from kalmanssl.errors import InputError, first_line
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = ["BehaviorSeries", "Column", "Content", "Table", "content_size", "read_content"]
+
+_RAGGED = ("spike_times", "obs_intervals", "tags")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes
+    ----------
+    values : (rows,), or all entries of a ragged column, (entries,) or (entries, 2)
+    description : str
+    ends : (rows,) or None
+        Where the entries of each row of a ragged column end.
+    """
+
+    values: np.ndarray
+    description: str
+    ends: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of units or intervals.
+
+    Attributes
+    ----------
+    ids : (rows,)
+    columns : dict of str to Column
+    description : str
+    """
+
+    ids: np.ndarray
+    columns: dict[str, Column]
+    description: str
+
+
+@dataclass(frozen=True)
+class BehaviorSeries:
+    """A series of behavior.
+
+    Attributes
+    ----------
+    where : Series
+        Names of the series and its container.
+    samples : Samples
+    description, reference_frame : str
+    """
+
+    where: Series
+    samples: Samples
+    description: str
+    reference_frame: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """Units, behavior, intervals and the description of a session.
+
+    Attributes
+    ----------
+    description : str
+        Description of the session.
+    metadata : dict
+        See `session_metadata`.
+    units : Table or None
+    series : tuple of BehaviorSeries
+    tables : dict of str to Table
+        Tables of intervals, such as "epochs" and "trials".
+    notes : tuple of str
+        What was corrected or left out.
+    """
+
+    description: str
+    metadata: dict[str, Any]
+    units: Table | None
+    series: tuple[BehaviorSeries, ...]
+    tables: dict[str, Table]
+    notes: tuple[str, ...]
+
+
+def read_content(file: h5py.File) -> Content:
+    """Read the units, the behavior and the intervals of an NWB file.
+
+    Raises
+    ------
+    InputError
+        If the file has neither units nor behavior.
+    """
+    tables = {name: _read_table(group) for name, group in _interval_groups(file).items()}
+    units = _read_table(file["units"]) if "spike_times" in file.get("units", {}) else None
+    extent = table_extent(file, [] if units is None else [_ends_of_spikes(units)])
+    series, notes = [], []
+    for where in _behavior(file):
+        group = file[where.path]
+        try:
+            samples, corrections = read_series(group, extent)
+        except InputError as error:
+            notes.append(f"{where.path} is left out: {first_line(error)}")
+            continue
+        notes += corrections
+        frame = decode_text(group["reference_frame"][()]) if "reference_frame" in group else "not known"
+        series.append(BehaviorSeries(where, samples, _text(group, "description"), frame))
+    if units is None and not series:
+        raise InputError("the file has neither units with spike times nor behavior; choose another file")
+    description = decode_text(file["session_description"][()]) if "session_description" in file else ""
+    return Content(description, read_metadata(file), units, tuple(series), tables, tuple(notes))
+
+
+def content_size(file: h5py.File) -> int:
+    """Return the size of the data that `read_content` reads, bytes in the file."""
+    wanted = [(file[where.path], name) for where in _behavior(file) for name in ("data", "timestamps")]
+    wanted += [(file.get("units", {}), name) for name in ("spike_times", "obs_intervals")]
+    return sum(int(group[name].id.get_storage_size()) for group, name in wanted if name in group)
+
+
+def _behavior(file: h5py.File) -> list[Series]:
+    """List the series of behavior: those in processing/behavior, or if there are none, positions elsewhere."""
+    found = find_series(file)
+    usual = [s for s in found if s.path.startswith("processing/behavior/")]
+    return usual or [s for s in found if s.kind == "SpatialSeries"]
+
+
+def _interval_groups(file: h5py.File) -> dict[str, h5py.Group]:
+    """Return the tables of intervals; some files keep sleep states with the behavior."""
+    groups = dict(file.get("intervals", {}).items())
+    for name, group in file.get("processing/behavior", {}).items():
+        if group.attrs.get("neurodata_type") in ("TimeIntervals", b"TimeIntervals"):
+            groups.setdefault(name, group)
+    return {name: group for name, group in groups.items() if "start_time" in group and "stop_time" in group}
+
+
+def _read_table(group: h5py.Group) -> Table:
+    """Read the columns with one number or text in each row, and the ragged ones that decoding needs."""
+    ids = group["id"][()]
+    columns = {}
+    for name in _column_order(group):
+        data = group[name]
+        index = group.get(f"{name}_index")
+        if index is not None:
+            if name in _RAGGED:
+                columns[name] = Column(_values(data), _text(data, "description"), index[()].astype(np.int64))
+        elif data.shape == (len(ids),) and _is_plain(data):
+            columns[name] = Column(_values(data), _text(data, "description"))
+    return Table(ids, columns, _text(group, "description"))
+
+
+def _column_order(group: h5py.Group) -> list[str]:
+    """Return the names of the columns in the order of the table; times first."""
+    named = [decode_text(name) for name in group.attrs.get("colnames", ())]
+    times = ["start_time", "stop_time"]
+    names = [name for name in times + named if name in group]
+    return list(dict.fromkeys(names))
+
+
+def _is_plain(data: h5py.Dataset) -> bool:
+    """Return whether a column has numbers, bools or text, not references or rows of other tables."""
+    import h5py
+
+    if data.attrs.get("neurodata_type") in ("DynamicTableRegion", b"DynamicTableRegion"):
+        return False
+    return data.dtype.kind in "biufS" or h5py.check_string_dtype(data.dtype) is not None
+
+
+def _values(data: h5py.Dataset) -> np.ndarray:
+    """Read a dataset; text is decoded, and codes are replaced by what they stand for."""
+    values = data[()]
+    if "elements" in data.attrs:
+        values = data.file[data.attrs["elements"]][()][values]
+    if values.dtype.kind in "OS":
+        return np.array([decode_text(value) for value in values], dtype=object)
+    return values
+
+
+def _ends_of_spikes(units: Table) -> np.ndarray:
+    """Return the first and the last spike time; empty if there are none."""
+    times = units.columns["spike_times"].values
+    times = times[np.isfinite(times)]
+    return np.array([times.min(), times.max()]) if len(times) else np.zeros(0)
+
+
+def _text(node: Any, name: str) -> str:
+    """Return an attribute, or a text that says that there is none."""
+    return decode_text(node.attrs.get(name, "")) or "no description"
