@@ -142,6 +142,31 @@ def fit(
 
 
 @app.command()
+def info(
+    recording: options.RecordingFile,
+    activity: options.Activity = None,
+    units: options.Units = None,
+    behavior: options.Behavior = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show the activity, behavior and labels in a recording, and which of them fit would use.
+
+    Example: kalmanssl info REC.nwb
+    """
+    from kalmanssl.runs import RunSettings, summarize_recording, without_nan
+
+    settings = RunSettings(recording=str(recording), activity=activity, units=units or [], behavior=behavior)
+    summary = summarize_recording(recording, settings)
+    for name, problem in summary.problems.items():
+        if getattr(settings, name) is not None:
+            raise InputError(problem, parameter=name)
+    if as_json:
+        typer.echo(json.dumps(without_nan(summary.to_dict()), allow_nan=False))
+    else:
+        typer.echo(str(summary))
+
+
+@app.command()
 def decode(
     run_folder: options.RunFolder,
     recording: options.RecordingFile,

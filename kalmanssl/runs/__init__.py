@@ -12,4 +12,5 @@ from kalmanssl.runs._report_page import render_page as render_page
 from kalmanssl.runs._report_sections import score_rows as score_rows
 from kalmanssl.runs._run import Run as Run
 from kalmanssl.runs._run import read_recording as read_recording
+from kalmanssl.runs._run import summarize_recording as summarize_recording
 from kalmanssl.runs._settings import RunSettings as RunSettings

@@ -20,7 +20,7 @@ from kalmanssl.data import Recording
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
 from kalmanssl.runs._files import check_new_output, is_run, read_json
 from kalmanssl.runs._labels import check_label_settings, consists_of_labels
-from kalmanssl.runs._run import Run, read_recording
+from kalmanssl.runs._run import Run, read_recording, summarize_recording
 from kalmanssl.runs._settings import RunSettings
 from kalmanssl.utils.storage import replace_file, replace_folder
 from kalmanssl.utils.validation import check_choice, check_condition, check_positive
@@ -51,7 +51,7 @@ def fit_run(
     resume : bool
         Continue an interrupted fit, with its settings.
     logger : callable
-        Called with one line of text at each step.
+        Called with text at each step: first the contents of the recording as a table, then single lines.
 
     Returns
     -------
@@ -88,6 +88,7 @@ def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: C
     """Read the recording, fit the model and the decoder on the part before `until`, and evaluate on the rest."""
     from kalmanssl.runs._evaluation import Evaluation, running_speed
 
+    logger(str(summarize_recording(settings.recording, settings)))
     recording = read_recording(settings.recording, settings)
     logger(repr(recording))
     for note in recording.notes:

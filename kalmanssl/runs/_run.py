@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.data import Recording
+from kalmanssl.data import NWBSummary, Recording, summarize_nwb
 from kalmanssl.errors import InputError, RecordingWarning
 from kalmanssl.runs._files import read_json
 from kalmanssl.runs._settings import RunSettings, parse_units
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kalmanssl.estimator import KalmanSSL
     from kalmanssl.runs._evaluation import Evaluation
 
-__all__ = ["Run", "read_recording", "short_unit"]
+__all__ = ["Run", "read_recording", "short_unit", "summarize_recording"]
 
 
 def read_recording(path: str | os.PathLike[str], settings: RunSettings, behavior: bool = True) -> Recording:
@@ -66,6 +66,11 @@ def read_recording(path: str | os.PathLike[str], settings: RunSettings, behavior
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RecordingWarning)  # `Recording.notes` has the same text
         return Recording.from_nwb(path, **options)
+
+
+def summarize_recording(path: str | os.PathLike[str], settings: RunSettings) -> NWBSummary:
+    """Summarize an NWB file with the activity, units and behavior of the settings; see `summarize_nwb`."""
+    return summarize_nwb(path, settings.activity, settings.behavior, parse_units(settings.units))
 
 
 @dataclass

@@ -30,7 +30,7 @@ def test_help_and_import_load_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["demo", "fit", "decode", "evaluate", "report", "fetch", "bench"])
+@pytest.mark.parametrize("command", ["demo", "info", "fit", "decode", "evaluate", "report", "fetch", "bench"])
 def test_help_of_every_command_has_an_example(command):
     result = invoke(command, "--help")
     assert result.exit_code == 0

@@ -19,5 +19,8 @@ from kalmanssl.data.nwb._output_session import session_metadata as session_metad
 from kalmanssl.data.nwb._reader import ReadOptions as ReadOptions
 from kalmanssl.data.nwb._reader import read_nwb as read_nwb
 from kalmanssl.data.nwb._series import decode_text as decode_text
+from kalmanssl.data.nwb._summary import NWBObject as NWBObject
+from kalmanssl.data.nwb._summary import NWBSummary as NWBSummary
+from kalmanssl.data.nwb._summary import summarize_nwb as summarize_nwb
 from kalmanssl.data.nwb._writer import save_nwb as save_nwb
 from kalmanssl.data.nwb._writer import write_nwb as write_nwb

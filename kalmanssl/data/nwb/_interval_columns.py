@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kalmanssl.data.nwb._series import Series
+from kalmanssl.data.nwb._series import Series, decode_text, has_data
 from kalmanssl.data.nwb._tables import columns
 
 if TYPE_CHECKING:
@@ -61,21 +61,38 @@ class IntervalColumn:
 
 
 def find_columns(file: h5py.File) -> list[Series]:
-    """List the columns of all interval tables that have one value in each row."""
-    tables = file.get("intervals", {})
+    """List the columns with one value in each row of all interval tables, also of those in processing modules."""
     return [
-        Series(f"intervals/{table}/{name}", COLUMN, table, "TimeIntervals")
-        for table in tables
-        for name, values in columns(tables[table]).items()
+        Series(f"{path}/{name}", COLUMN, path.rsplit("/", 1)[-1], "TimeIntervals")
+        for path in _find_tables(file)
+        for name, values in columns(file[path]).items()
         if name not in _TIMES and values.dtype.kind in "Obiuf"
     ]
 
 
+def _find_tables(file: h5py.File) -> list[str]:
+    """Return the paths of the interval tables: all those of the session, then those in processing modules."""
+    import h5py
+
+    found = [f"intervals/{table}" for table in file.get("intervals", {})]
+    for root in ("processing", "acquisition"):
+        pending = [root] if root in file else []
+        while pending:
+            path = pending.pop(0)
+            for name, child in file[path].items():
+                if not isinstance(child, h5py.Group):
+                    continue
+                if decode_text(child.attrs.get("neurodata_type", "")) == "TimeIntervals":
+                    found.append(f"{path}/{name}")
+                elif not has_data(child) and "id" not in child:
+                    pending.append(f"{path}/{name}")
+    return found
+
+
 def read_column(file: h5py.File, where: Series) -> IntervalColumn:
     """Read a column; text and bools are labels, and empty text is unknown."""
-    _, table, name = where.path.split("/")
-    known = columns(file["intervals"][table])
-    values = labels_or_floats(known[name])
+    known = columns(file[where.path].parent)
+    values = labels_or_floats(known[where.name])
     timed = np.isfinite(known["start_time"]) & np.isfinite(known["stop_time"])
     return IntervalColumn(known["start_time"][timed], known["stop_time"][timed], values[timed])
 

@@ -43,8 +43,9 @@ class Series:
 
     @property
     def label(self) -> str:
-        """Short name: that of the container for a position, otherwise that of the series."""
-        return self.container if self.container_kind == "Position" else self.name
+        """Short name: that of the container for a position or a series with a general name, else that of the series."""
+        is_general = self.name in ("SpatialSeries", "TimeSeries")
+        return self.container if self.container_kind == "Position" or is_general else self.name
 
 
 def decode_text(value: Any) -> str:
@@ -108,7 +109,16 @@ def choose_series(found: list[Series], behavior: Behavior, columns: Sequence[Ser
         wanted = [behavior] if isinstance(behavior, str) else list(behavior)
         chosen = {name: _by_name(found, columns, name, listing) for name in wanted}
     spatial = [s for s in chosen.values() if s.rank == 0]
-    return {"position" if [s] == spatial else s.label: s for s in chosen.values()}
+    named = [("position" if [s] == spatial else s.label, s) for s in chosen.values()]
+    for i, (key, series) in enumerate(named):
+        other = dict(named[:i]).get(key, series)
+        if other.path != series.path:
+            raise InputError(
+                f"behavior has two series of the name {key}, {other.path} and {series.path}; give a dict with a name "
+                "for each",
+                parameter="behavior",
+            )
+    return dict(named)
 
 
 def _by_name(found: list[Series], columns: Sequence[Series], name: str, listing: str) -> Series:

@@ -1,0 +1,63 @@
+"""Sampling of a series in an NWB file: rate, times and gaps, without reading its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kalmanssl.data._binning import sampling_period
+from kalmanssl.data.nwb._times import distinct_times, read_times
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = ["Sampling", "read_sampling"]
+
+_MAX_TIMES = 20_000_000  # times of longer series are not read
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Sampling of a series.
+
+    Attributes
+    ----------
+    rate : float or None
+        Hz.
+    start, stop : float or None
+        Times of the first and the last sample, seconds.
+    gaps : int or None
+        Number of steps of more than 1.5 sampling periods.
+    gap_seconds : float or None
+        Total length of these steps, seconds.
+    """
+
+    rate: float | None = None
+    start: float | None = None
+    stop: float | None = None
+    gaps: int | None = None
+    gap_seconds: float | None = None
+
+
+def read_sampling(series: h5py.Group, extent: tuple[float, float] | None) -> tuple[Sampling, list[str]]:
+    """Return the sampling of a series and notes on corrections; raise `InputError` if its times cannot be used."""
+    n = len(series["data"])
+    if n > _MAX_TIMES and "starting_time" in series:
+        start, rate = float(series["starting_time"][()]), float(series["starting_time"].attrs["rate"])
+        return Sampling(rate, start, start + (n - 1) / rate, 0, 0.0), []
+    if n > _MAX_TIMES:
+        first, last = (float(series["timestamps"][i]) for i in (0, -1))
+        return Sampling((n - 1) / (last - first), first, last), ["too long to look for gaps"]
+    times, notes = read_times(series, n, extent)
+    rows, remarks = distinct_times(series.name.strip("/"), times)
+    times = times[rows]
+    if not len(times):
+        return Sampling(), notes + remarks
+    period = sampling_period(times)
+    steps = np.diff(times)
+    long = steps[steps > 1.5 * period]
+    return Sampling(
+        1 / period if period > 0 else None, float(times[0]), float(times[-1]), len(long), float(long.sum())
+    ), notes + remarks

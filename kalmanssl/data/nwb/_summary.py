@@ -1,0 +1,274 @@
+"""Summary of an NWB file: what it has, what `Recording.from_nwb` would read, and where there is a choice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from kalmanssl.data.nwb._activity_sources import BINNED, UNITS, ActivitySource, choose_activity, find_activity
+from kalmanssl.data.nwb._interval_columns import COLUMN, find_columns, read_column
+from kalmanssl.data.nwb._open import open_nwb
+from kalmanssl.data.nwb._other_objects import find_others
+from kalmanssl.data.nwb._sampled_activity import activity_kind, read_sampled
+from kalmanssl.data.nwb._sampling import read_sampling
+from kalmanssl.data.nwb._series import Behavior, Series, choose_series, decode_text, find_series
+from kalmanssl.data.nwb._tables import choose_units, read_epochs, spike_times, table_extent
+from kalmanssl.errors import InputError
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = ["NWBObject", "NWBSummary", "summarize_nwb"]
+
+_MAX_VALUES = 50_000_000  # the data of larger series are not searched for NaN
+
+
+@dataclass(frozen=True)
+class NWBObject:
+    """One object of an NWB file.
+
+    Attributes
+    ----------
+    path : str
+        Path in the file.
+    type : str
+        Type in NWB, such as "RoiResponseSeries".
+    role : {"activity", "behavior", "labels", "other"}
+        What it can be used as. Columns of interval tables are "labels".
+    use : {"taken", "candidate", "skipped"}
+        Whether `Recording.from_nwb` would read it with the same arguments, whether it can be chosen by its name, or
+        neither.
+    columns : int or None
+        Number of units, ROIs, channels or dimensions.
+    rate : float or None
+        Sampling rate, Hz; the mean spike rate of a unit for spikes.
+    start, stop : float or None
+        First and last time, seconds.
+    gaps : int or None
+        Number of gaps in the samples.
+    gap_seconds : float or None
+        Total length of the gaps, seconds.
+    unit : str
+        Unit of measurement.
+    remark : str
+        What is done with it, or why it cannot be used.
+    """
+
+    path: str
+    type: str
+    role: Literal["activity", "behavior", "labels", "other"]
+    use: Literal["taken", "candidate", "skipped"] = "candidate"
+    columns: int | None = None
+    rate: float | None = None
+    start: float | None = None
+    stop: float | None = None
+    gaps: int | None = None
+    gap_seconds: float | None = None
+    unit: str = ""
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class NWBSummary:
+    """Contents of an NWB file; `str` gives a table.
+
+    Attributes
+    ----------
+    source : str
+        Name of the file.
+    objects : tuple of NWBObject
+    epochs : dict of (n, 2)
+        Start and stop times of labeled epochs, seconds.
+    problems : dict of str
+        For "activity" and "behavior", why nothing is taken; the message lists the candidates.
+    """
+
+    source: str
+    objects: tuple[NWBObject, ...]
+    epochs: dict[str, np.ndarray]
+    problems: dict[str, str]
+
+    def taken(self, role: str) -> tuple[NWBObject, ...]:
+        """Return the objects that are read as "activity", "behavior" or "labels"."""
+        return tuple(o for o in self.objects if o.role == role and o.use == "taken")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as dicts, lists, numbers and text, for JSON."""
+        return {
+            "source": self.source,
+            "objects": [asdict(o) for o in self.objects],
+            "epochs": {name: spans.tolist() for name, spans in self.epochs.items()},
+            "problems": self.problems,
+        }
+
+    def __str__(self) -> str:
+        from kalmanssl.data.nwb._summary_table import render_summary
+
+        return render_summary(self)
+
+
+def summarize_nwb(
+    path: str | os.PathLike[str],
+    activity: str | None = None,
+    behavior: Behavior = None,
+    units: str | Mapping[str, Any] = "auto",
+) -> NWBSummary:
+    """List what an NWB file has, and what `Recording.from_nwb` would read with the same arguments.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    activity, behavior, units
+        See `Recording.from_nwb`.
+
+    Returns
+    -------
+    NWBSummary
+        Objects that cannot be used have the reason as `remark`. An ambiguous or unknown choice is in `problems`.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or not an NWB file.
+    """
+    with open_nwb(path) as file:
+        problems: dict[str, str] = {}
+        source: ActivitySource | None = None
+        try:
+            source = choose_activity(file, activity, path)
+        except InputError as error:
+            problems["activity"] = str(error)
+        sources, series, columns = find_activity(file), find_series(file), find_columns(file)
+        activity_path = None if source is None else source.path
+        chosen: set[str] = set()
+        try:
+            others = [s for s in series if s.path != activity_path]
+            chosen = {s.path for s in choose_series(others, behavior, columns).values()}
+        except InputError as error:
+            problems["behavior"] = str(error)
+        extent = table_extent(file, [_all_spikes(file)])
+        objects = [_activity_object(file, s, s.path == activity_path, units, extent) for s in sources]
+        known = {o.path for o in objects if o.type != "TimeSeries" or o.path == activity_path}
+        known |= {s.path for s in sources if s.automatic}
+        objects = [o for o in objects if o.path in known or o.path not in {s.path for s in series}]
+        objects += [_behavior_object(file, s, s.path in chosen, extent) for s in series if s.path not in known]
+        objects += [_column_object(file, s, s.path in chosen) for s in columns]
+        listed = {o.path for o in objects}
+        objects += [
+            NWBObject(p, kind, "other", "skipped", n, remark=remark)
+            for p, kind, n, remark in find_others(file)
+            if p not in listed
+        ]
+        return NWBSummary(Path(path).name, tuple(objects), read_epochs(file), problems)
+
+
+def _all_spikes(file: h5py.File) -> np.ndarray:
+    """Return the finite spike times of all units (spikes,), sorted; empty if there are none."""
+    if "units" not in file or "spike_times" not in file["units"]:
+        return np.zeros(0)
+    times = file["units"]["spike_times"][()]
+    return np.sort(times[np.isfinite(times)])
+
+
+def _activity_object(
+    file: h5py.File,
+    source: ActivitySource,
+    is_taken: bool,
+    units: str | Mapping[str, Any],
+    extent: tuple[float, float] | None,
+) -> NWBObject:
+    """Describe units or a series of activity."""
+    found = NWBObject(source.path, source.kind, "activity", "taken" if is_taken else "candidate")
+    try:
+        if source.kind == UNITS:
+            return _units_object(file, found, units)
+        if source.kind == BINNED:
+            module = file[source.path]
+            series = module["signal" if "signal" in module else "counts"]
+            return replace(_sampled_object(series, found, extent), remark="bins of the file are not changed")
+        found = _sampled_object(file[source.path], found, extent)
+        if found.use == "skipped":
+            return found
+        if source.kind == "ElectricalSeries":
+            return replace(found, remark="log power in bands" if is_taken else "log power in bands, if it is named")
+        series = file[source.path]
+        if is_taken and series["data"].size <= _MAX_VALUES:
+            read = read_sampled(file, source, units, extent, [(-np.inf, np.inf)])
+            kind, notes = read.kind, read.notes + read.corrections
+            found = replace(found, columns=len(read.names))
+        else:
+            kind, notes = activity_kind(series, source, np.zeros(0)), []
+        how = "events, summed in bins" if kind == "counts" else "signal, averaged in bins"
+        return replace(found, remark="; ".join([how, *notes]))
+    except InputError as error:
+        return replace(found, remark=str(error))
+
+
+def _units_object(file: h5py.File, found: NWBObject, units: str | Mapping[str, Any]) -> NWBObject:
+    """Describe the selected units, with their spike rates in the time from the first to the last spike."""
+    table = file["units"]
+    rows, _, notes = choose_units(table, units)
+    spikes, _ = spike_times(table, rows)
+    n_spikes = np.array([len(s) for s in spikes])
+    if not n_spikes.sum():
+        return replace(found, columns=len(rows), remark="no spikes")
+    first, last = min(s[0] for s in spikes if len(s)), max(s[-1] for s in spikes if len(s))
+    rates = n_spikes / max(last - first, 1e-9)
+    remark = f"{n_spikes.sum()} spikes, {rates.min():.3g} to {rates.max():.3g} Hz"
+    return replace(
+        found,
+        columns=len(rows),
+        rate=float(rates.mean()),
+        start=float(first),
+        stop=float(last),
+        remark="; ".join([remark, *notes]),
+    )
+
+
+def _sampled_object(series: h5py.Group, found: NWBObject, extent: tuple[float, float] | None) -> NWBObject:
+    """Add the number of columns, the sampling and the unit of a series; a problem becomes the remark."""
+    data = series["data"]
+    unit = decode_text(data.attrs.get("unit", ""))
+    shape = data.shape[1:]
+    found = replace(found, columns=int(np.prod(shape)) if shape else 1, unit=unit)
+    try:
+        sampling, notes = read_sampling(series, extent)
+    except InputError as error:
+        return replace(found, remark=str(error), use="skipped" if found.use == "candidate" else found.use)
+    return replace(found, **asdict(sampling), remark="; ".join(notes))
+
+
+def _behavior_object(file: h5py.File, where: Series, is_taken: bool, extent: tuple[float, float] | None) -> NWBObject:
+    """Describe a series of behavior and count its missing samples."""
+    series = file[where.path]
+    found = NWBObject(where.path, where.kind, "behavior", "taken" if is_taken else "candidate")
+    found = _sampled_object(series, found, extent)
+    data = series["data"]
+    if data.dtype.kind == "f" and data.size <= _MAX_VALUES:
+        values = data[()].reshape(len(data), -1)
+        missing = int((~np.isfinite(values)).any(axis=1).sum())
+        if missing:
+            found = replace(found, remark="; ".join(filter(None, [found.remark, f"{missing} samples not known"])))
+    return found
+
+
+def _column_object(file: h5py.File, where: Series, is_taken: bool) -> NWBObject:
+    """Describe a column of an interval table by its number of distinct values."""
+    found = NWBObject(where.path, COLUMN, "labels", "taken" if is_taken else "candidate", 1)
+    column = read_column(file, where)
+    if not len(column.values):
+        return replace(found, remark="no intervals")
+    distinct = len({str(v) for v in column.values})
+    return replace(
+        found,
+        start=float(column.start.min()),
+        stop=float(column.stop.max()),
+        remark=f"{len(column.values)} interval{'s'[: len(column.values) != 1]}, "
+        f"{distinct} distinct value{'s'[: distinct != 1]}",
+    )

@@ -1,0 +1,63 @@
+"""Table of the contents of an NWB file, as text."""
+
+from __future__ import annotations
+
+import shutil
+from io import StringIO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kalmanssl.data.nwb._summary import NWBObject, NWBSummary
+
+__all__ = ["render_summary"]
+
+_WIDTH = 140  # characters, unless the terminal has another width
+
+
+def render_summary(summary: NWBSummary) -> str:
+    """Return the table of the objects, the epochs and the problems of a file."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"Contents of {summary.source}", title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("use", "object", "columns", "Hz", "time (s)", "gaps"):
+        is_number = heading in ("columns", "Hz", "gaps")
+        table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
+    for found in summary.objects:
+        table.add_row(*(Text(cell) for cell in _cells(found)))
+    text = StringIO()
+    console = Console(file=text, width=shutil.get_terminal_size((_WIDTH, 24)).columns, color_system=None)
+    console.print(table)
+    lines = [line.rstrip() for line in text.getvalue().rstrip().splitlines()]
+    if summary.epochs:
+        epochs = [f"{name} ({len(spans)})" if len(spans) > 1 else name for name, spans in summary.epochs.items()]
+        lines.append(f"epochs: {', '.join(epochs)}")
+    lines += [f"no {role} is taken: {problem}" for role, problem in summary.problems.items()]
+    return "\n".join(lines)
+
+
+def _cells(found: NWBObject) -> tuple[str, ...]:
+    """Return the cells of one row."""
+    use = f"{found.role}, taken" if found.use == "taken" else f"{found.role}, by name"
+    if found.use == "skipped":
+        use = "skipped"
+    time = (
+        ""
+        if found.start is None or found.stop is None
+        else f"{round(found.start, 2):.10g} to {round(found.stop, 2):.10g}"
+    )
+    gaps = "" if found.gaps is None else str(found.gaps)
+    if found.gaps:
+        gaps += f" ({found.gap_seconds:.3g} s)"
+    kind = f"{found.type}, {found.unit}" if found.unit else found.type
+    description = f"{kind}: {found.remark}" if found.remark else kind
+    return (
+        use,
+        f"{found.path}\n{description}",
+        "" if found.columns is None else str(found.columns),
+        "" if found.rate is None else f"{found.rate:.4g}",
+        time,
+        gaps,
+    )

@@ -1,0 +1,63 @@
+"""The command info, and activity that is chosen by name in fit."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from cli_commands import fails, invoke
+from nwb_activity import position, sampled, traces, write
+
+
+@pytest.fixture(scope="module")
+def imaging(tmp_path_factory):
+    """Two kinds of traces with a position, and ROIs with NaN in one of them."""
+    df = sampled(seed=1)
+    df["data"][3, 2] = np.nan
+    return write(
+        tmp_path_factory.mktemp("info") / "imaging.nwb",
+        traces({"Fluorescence/Deconvolved": sampled(), "DfOverF/DfOverF": df}),
+        position(np.arange(0.0, 20.0, 0.05)),
+    )
+
+
+def test_info_prints_a_table_with_the_candidates(imaging):
+    result = invoke("info", imaging)
+    assert result.exit_code == 0, result.output
+    assert "processing/ophys/Fluorescence/Deconvolved" in result.stdout
+    assert "no activity is taken: activity is ambiguous; name one of" in result.stdout
+    chosen = invoke("info", imaging, "--activity", "Deconvolved")
+    assert "activity, taken" in chosen.stdout
+
+
+def test_info_prints_json(imaging):
+    result = invoke("info", imaging, "--activity", "DfOverF", "--json")
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    taken = [o for o in summary["objects"] if o["use"] == "taken"]
+    assert [o["path"] for o in taken] == [
+        "processing/ophys/DfOverF/DfOverF",
+        "processing/behavior/Position/SpatialSeries",
+    ]
+    assert taken[0]["columns"] == 3
+    assert summary["problems"] == {}
+
+
+def test_names_that_do_not_exist_are_refused_with_the_option(imaging, tmp_path):
+    assert fails("info", imaging, "--activity", "Spikes").startswith("error: --activity='Spikes' is not in the file")
+    assert "--behavior='speed' is not in the file" in fails("info", imaging, "--behavior", "speed")
+    assert "does not exist" in fails("info", tmp_path / "none.nwb")
+
+
+def test_fit_prints_the_summary_and_refuses_an_ambiguous_activity(imaging, tmp_path):
+    out = tmp_path / "run"
+    result = invoke("fit", imaging, "--out", out)
+    assert result.exit_code == 2
+    assert "Contents of imaging.nwb" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: --activity is ambiguous; name one of: processing/ophys")
+    assert list(tmp_path.iterdir()) == []
+    refused = ("fit", imaging, "--out", out, "--activity", "DfOverF", "--units", "all")
+    assert "1 of 4 columns have NaN or infinite values (102)" in fails(*refused)
+    assert "shorter than the sampling period" in fails(*refused[:6], "--bin-size", 0.01)
+    assert list(tmp_path.iterdir()) == []
