@@ -45,7 +45,9 @@ def check_decoded_target(
     check_nwb_name(module, "module")
     if append_to_copy:
         if out.suffix != ".nwb":
-            raise InputError(f"append_to_copy needs an output file that ends in .nwb; got {out}", parameter="out")
+            raise InputError(
+                f"append_to_copy needs an output file that ends in .nwb; got {out}", parameter="append_to_copy"
+            )
         check_module_for_copy(recording, out, module)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl.data.nwb import (
+    RESULTS,
     add_module_to_copy,
     behavior_series,
     compress,
@@ -46,7 +47,7 @@ def write_nwb_results(
     metadata = session_metadata(recording)
     session = metadata.pop("identifier", "unknown")
     content = new_file(f"{behavior} decoded from the activity in {recording.name} (session {session})", metadata)
-    part = content.create_processing_module(module, f"latents, and {behavior} decoded from them, by {made_by}")
+    part = content.create_processing_module(module, f"{RESULTS}latents, and {behavior} decoded from them, by {made_by}")
     mean = _latent_mean(latents)
     part.add(mean)
     times = time_fields(latents.time)
@@ -64,7 +65,7 @@ def write_nwb_results(
     if not append_to_copy:
         save_nwb(content, path)
         return
-    results = path.with_name(f"{path.name}.results")
+    results = path.with_name(f"{path.stem}-results.nwb")
     try:
         save_nwb(content, results)
         add_module_to_copy(recording, results, path, module)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 from cli_commands import UNTIL, fails, invoke
+from nwb_checks import content_of
 
 from kalmanssl.data import Recording
 from kalmanssl.datasets import place_cells
@@ -45,6 +46,19 @@ def test_decode_writes_nwb_with_the_times_of_the_session(run, recording, tmp_pat
         assert (series["lower"].data[:] <= series["upper"].data[:]).all()
         assert series["mean"].unit == "meters"
         assert file.session_start_time == source.read().session_start_time
+
+
+def test_decode_adds_the_results_to_a_copy_of_the_recording(run, recording, tmp_path):
+    out, again = tmp_path / "copy.nwb", tmp_path / "again.nwb"
+    before = recording.read_bytes()
+    assert invoke("decode", run, recording, "--out", out, "--append-to-copy", "--after", UNTIL).exit_code == 0
+    assert recording.read_bytes() == before
+    assert content_of(out, "/processing/kalmanssl") == content_of(recording)
+    message = fails("decode", run, out, "--out", again, "--append-to-copy")
+    assert message.startswith("error: --module 'kalmanssl' exists in ")
+    options = ("--append-to-copy", "--module", "filtered")
+    assert invoke("decode", run, out, "--out", again, "--after", UNTIL, *options).exit_code == 0
+    assert content_of(again, "/processing/filtered") == content_of(out)
 
 
 def test_decode_needs_no_behavior(run, recording, tmp_path):

@@ -8,6 +8,7 @@ from kalmanssl.data.nwb._extract_content import read_content as read_content
 from kalmanssl.data.nwb._extract_writer import write_content as write_content
 from kalmanssl.data.nwb._interval_table import read_interval_table as read_interval_table
 from kalmanssl.data.nwb._open import open_nwb as open_nwb
+from kalmanssl.data.nwb._output_series import RESULTS as RESULTS
 from kalmanssl.data.nwb._output_series import behavior_series as behavior_series
 from kalmanssl.data.nwb._output_series import check_nwb_name as check_nwb_name
 from kalmanssl.data.nwb._output_series import compress as compress

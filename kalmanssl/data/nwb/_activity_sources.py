@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kalmanssl.data.nwb._series import decode_text, has_data
+from kalmanssl.data.nwb._series import decode_text, has_data, has_results
 from kalmanssl.errors import InputError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _walk(group: h5py.Group, path: str, container: str, container_kind: str) -> 
             )
             if kind != "TimeSeries" or child["data"].dtype.kind in "iuf":
                 found.append(ActivitySource(where, kind, container, automatic))
-        elif not has_data(child) and "id" not in child:
+        elif not has_data(child) and "id" not in child and not has_results(child):
             found += _walk(child, where, name, kind)
     return found
 

@@ -10,6 +10,7 @@ import numpy as np
 from kalmanssl.errors import InputError
 
 __all__ = [
+    "RESULTS",
     "behavior_series",
     "check_nwb_name",
     "compress",
@@ -18,6 +19,8 @@ __all__ = [
     "nwb_unit",
     "time_fields",
 ]
+
+RESULTS = "results of kalmanssl: "  # start of the description of a module with results; reading ignores such modules
 
 _NAMES = {
     "meters": ("m", "meter", "metre", "metres"),

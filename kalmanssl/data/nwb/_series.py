@@ -9,13 +9,24 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kalmanssl.data._binning import interpolate, sampling_period
+from kalmanssl.data.nwb._output_series import RESULTS
 from kalmanssl.data.nwb._times import distinct_times, read_times
 from kalmanssl.errors import InputError
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["Behavior", "Samples", "Series", "choose_series", "decode_text", "find_series", "has_data", "read_series"]
+__all__ = [
+    "Behavior",
+    "Samples",
+    "Series",
+    "choose_series",
+    "decode_text",
+    "find_series",
+    "has_data",
+    "has_results",
+    "read_series",
+]
 
 Behavior = str | Sequence[str] | Mapping[str, str] | Literal[False] | None
 
@@ -74,13 +85,18 @@ def find_series(file: h5py.File) -> list[Series]:
             if kind in ("SpatialSeries", "TimeSeries"):
                 if has_data(child) and where.split("/")[:2] != ["processing", "binned"]:
                     found.append(Series(where, kind, container, container_kind))
-            elif not has_data(child) and not kind.endswith("Table"):
+            elif not has_data(child) and not kind.endswith("Table") and not has_results(child):
                 walk(child, where, name, kind)
 
     for root in ("processing", "acquisition"):
         if root in file:
             walk(file[root], root, root, "")
     return found
+
+
+def has_results(group: h5py.Group) -> bool:
+    """Return whether a group is a module of decoded behavior, which is not behavior of the recording."""
+    return decode_text(group.attrs.get("description", "")).startswith(RESULTS)
 
 
 def choose_series(found: list[Series], behavior: Behavior, columns: Sequence[Series] = ()) -> dict[str, Series]:
