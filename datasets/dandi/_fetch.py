@@ -160,6 +160,10 @@ def _read(
         expected = store.n_bytes
         report()
         return content
+    except InputError as error:
+        if not isinstance(error, DownloadError):  # the asset is of no use, so there is nothing to continue
+            store.remove()
+        raise
     except OSError as error:
         raise InputError(
             f"cannot write to {store.path}: {error.strerror or error}; free some space or choose another folder, and "
@@ -205,14 +209,13 @@ def _opened(remote: RemoteFile, asset: Asset) -> Iterator[h5py.File]:
 
 
 def _summary(target: Path, asset: Asset, content: Content, n_bytes: int) -> Fetched:
-    spikes = None if content.units is None else content.units.columns["spike_times"].values
     epochs = content.tables.get("epochs")
     labels = epochs.columns.get("label") if epochs is not None else None
     return Fetched(
         path=target,
         asset=asset,
-        n_units=0 if content.units is None else len(content.units.ids),
-        n_spikes=0 if spikes is None else len(spikes),
+        n_units=len(content.units.ids),
+        n_spikes=len(content.units.columns["spike_times"].values),
         behavior=tuple(series.where.label for series in content.series),
         tables=tuple(content.tables),
         epochs=() if labels is None else tuple(map(str, labels.values)),

@@ -316,6 +316,7 @@ def test_assets_that_are_not_nwb_files_in_hdf5_are_refused(archive, session_file
     fails(archive, tmp_path / "c.nwb", "is HDF5 but not an NWB 2 file")
     archive.add(SESSION, session_file.read_bytes()[:200_000], checksum=None)
     fails(archive, tmp_path / "d.nwb", "is not an NWB file in HDF5, or is damaged")
+    assert os.listdir(tmp_path) == ["plain.h5"]
 
 
 class FullDisk:

@@ -81,7 +81,7 @@ class Content:
         Description of the session.
     metadata : dict
         See `session_metadata`.
-    units : Table or None
+    units : Table
     series : tuple of BehaviorSeries
     tables : dict of str to Table
         Tables of intervals, such as "epochs" and "trials".
@@ -91,7 +91,7 @@ class Content:
 
     description: str
     metadata: dict[str, Any]
-    units: Table | None
+    units: Table
     series: tuple[BehaviorSeries, ...]
     tables: dict[str, Table]
     notes: tuple[str, ...]
@@ -103,11 +103,15 @@ def read_content(file: h5py.File) -> Content:
     Raises
     ------
     InputError
-        If the file has neither units nor behavior.
+        If the file has no units with spike times.
     """
+    if "spike_times" not in file.get("units", {}):
+        raise InputError(
+            "the file has no units with spike times, and other activity is not extracted: choose another file"
+        )
     tables = {name: _read_table(group) for name, group in _interval_groups(file).items()}
-    units = _read_table(file["units"]) if "spike_times" in file.get("units", {}) else None
-    extent = table_extent(file, [] if units is None else [_ends_of_spikes(units)])
+    units = _read_table(file["units"])
+    extent = table_extent(file, [_ends_of_spikes(units)])
     series, notes = [], []
     for where in _behavior(file):
         group = file[where.path]
@@ -119,8 +123,6 @@ def read_content(file: h5py.File) -> Content:
         notes += corrections
         frame = decode_text(group["reference_frame"][()]) if "reference_frame" in group else "not known"
         series.append(BehaviorSeries(where, samples, _text(group, "description"), frame))
-    if units is None and not series:
-        raise InputError("the file has neither units with spike times nor behavior; choose another file")
     description = decode_text(file["session_description"][()]) if "session_description" in file else ""
     return Content(description, read_metadata(file), units, tuple(series), tables, tuple(notes))
 

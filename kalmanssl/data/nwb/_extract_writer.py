@@ -11,6 +11,7 @@ import numpy as np
 
 from kalmanssl.data.nwb._extract_content import BehaviorSeries, Content, Table, read_content
 from kalmanssl.data.nwb._open import open_nwb
+from kalmanssl.data.nwb._output_series import compress
 from kalmanssl.data.nwb._output_session import new_file
 from kalmanssl.errors import InputError
 from kalmanssl.utils.storage import replace_file
@@ -59,8 +60,7 @@ def write_content(content: Content, path: str | os.PathLike[str], source: str, o
 def _nwb(content: Content, source: str) -> Any:
     notes = "; ".join((source, *content.notes))
     nwb = new_file(content.description or "not known", {**content.metadata, "notes": notes})
-    if content.units is not None:
-        nwb.units = _dynamic_table("units", content.units, units=True)
+    nwb.units = _dynamic_table("units", content.units, units=True)
     for name, table in content.tables.items():
         intervals = _dynamic_table(name, table, units=False)
         if name in ("epochs", "trials", "invalid_times"):
@@ -89,8 +89,8 @@ def _dynamic_table(name: str, table: Table, *, units: bool) -> Any:
 
 
 def _storable(values: np.ndarray) -> Any:
-    """Return text as a list, which HDF5 can store."""
-    return [str(value) for value in values] if values.dtype == object else values
+    """Return text as a list, which HDF5 can store, and numbers compressed."""
+    return [str(value) for value in values] if values.dtype == object else compress(values)
 
 
 def _add_behavior(module: Any, series: tuple[BehaviorSeries, ...]) -> None:
@@ -131,7 +131,7 @@ def _time_series(one: BehaviorSeries, spatial: bool) -> Any:
 def _difference(first: Content, second: Content) -> str:
     """Return the name of the first part that differs, "" if all are equal."""
     pairs = [(name, first.tables[name], second.tables.get(name)) for name in first.tables]
-    pairs += [] if first.units is None else [("units", first.units, second.units)]
+    pairs.append(("units", first.units, second.units))
     for name, one, other in pairs:
         if other is None or not np.array_equal(one.ids, other.ids) or one.columns.keys() != other.columns.keys():
             return name
