@@ -84,3 +84,11 @@ def test_pynapple_roundtrip(run) -> None:
 def test_trials(run) -> None:
     coverage = float(re.search(r"covers (\d+\.\d)%", run("trials"))[1])
     assert 80 < coverage <= 98
+
+
+def test_which_units(run) -> None:
+    out = run("which_units")
+    score, best = re.search(r"co-smoothing: (\d\.\d+) ± \S+ bits per spike; true rates: (\d\.\d+)", out).groups()
+    assert 0.3 * float(best) < float(score) < float(best)
+    assert int(re.search(r"(\d+) of 16 cells", out)[1]) >= 12
+    assert int(re.search(r"(\d+) of 8 noise units", out)[1]) <= 3

@@ -108,6 +108,8 @@ def unit_importance(
     out. The null distribution has the scores after random circular shifts of the activity of the unit in time, which
     keep its autocorrelation and remove its relation to the other units and to the behavior. A unit whose activity is
     independent noise also changes the latents; its score can be large, but not larger than after a shift.
+    Compare a score with its null distribution, not with zero: an encoder that is not linear, such as one that takes the
+    square root of counts, receives a constant mean activity as a different pattern.
 
     Use a recording that the model and the decoder were not fitted on: a fit to noise makes noise look informative. One
     call infers the latents once for each unit and shift; restrict `recording`, `units` or `n_shifts` if this is slow.
