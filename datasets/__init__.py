@@ -1,4 +1,4 @@
-"""Data sets: simulations with known latents, and images from folders, zip files and arrays.
+"""Data sets: simulations with known latents, images from folders, zip files and arrays, and recordings from DANDI.
 
 Public names are declared in ``__init__.pyi`` and imported on first use, since some of them need slow imports.
 """

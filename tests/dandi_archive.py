@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import json
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -34,6 +36,23 @@ class Failure:
     headers: dict[str, str] = field(default_factory=dict)
     cut_after: int | None = None
     body: bytes | None = None
+
+
+class FullDisk:
+    """A file on a disk that has no space left after `limit` bytes."""
+
+    def __init__(self, file: Any, limit: int) -> None:
+        self._file, self._left = file, limit
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, data: Any) -> int:
+        if self._left <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = self._file.write(data[: self._left])
+        self._left -= written
+        return written
 
 
 @dataclass

@@ -132,7 +132,7 @@ def find_asset(
         path=path,
         asset_id=asset_id,
         size=size,
-        sha256=metadata.get("digest", {}).get("dandi:sha2-256"),
+        sha256=(metadata.get("digest") or {}).get("dandi:sha2-256"),
         url=f"{_base(api)}/assets/{asset_id}/download/",
     )
 
@@ -163,7 +163,7 @@ def list_assets(
             page = client.get_json(address)
         except StatusError as error:
             raise _named(error, f"DANDI:{dandiset} has no version {version!r}", "version") from error
-        entries += page["results"]
+        entries += page.get("results", [])
         address = page.get("next")
     return entries
 

@@ -117,6 +117,17 @@ def fetch(
     asset = find_asset(dandiset, path, version, api=api, client=client)
     if logger is not None:
         logger(f"{asset.name}, {asset.size / 1e6:.4g} MB")
+    return _fetch_asset(asset, target, overwrite, client, on_progress)
+
+
+def _fetch_asset(
+    asset: Asset,
+    target: Path,
+    overwrite: bool,
+    client: HttpClient,
+    on_progress: Callable[[int, int], None] | None,
+) -> Fetched:
+    """Read an asset through a file of blocks beside the target, which is removed when the target is complete."""
     partial = target.with_name(f".{target.name}.part")
     try:
         store = BlockStore(partial, asset.asset_id, asset.size)

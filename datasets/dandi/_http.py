@@ -95,8 +95,8 @@ class HttpClient:
         self._logger = logger
         self._connected = False
 
-    def get_json(self, url: str) -> Any:
-        """Return the JSON document at an address.
+    def get_json(self, url: str) -> dict[str, Any]:
+        """Return the JSON object at an address.
 
         Raises
         ------
@@ -110,14 +110,17 @@ class HttpClient:
             with self._open(url, {"Accept": "application/json"}) as response:
                 return response.read()
 
-        body = self._repeat(attempt, url, lambda: 0)
+        body = self._repeat(attempt, lambda: url, lambda: 0)
         try:
-            return json.loads(body)
-        except ValueError as error:
+            found = json.loads(body)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
             raise DownloadError(
                 f"{urlsplit(url).netloc} does not answer with JSON: check the address of the archive, and whether a "
                 "login page of the network is in between"
-            ) from error
+            )
+        return found
 
     def get_range(self, location: Location, start: int, stop: int, receive: Callable[[bytes], None]) -> None:
         """Read the bytes from `start` to `stop` (exclusive); after a cut, continue with the next missing byte.
@@ -148,7 +151,7 @@ class HttpClient:
                     receive(piece)
                     position += len(piece)
 
-        self._repeat(attempt, location.url, lambda: position)
+        self._repeat(attempt, lambda: location.direct or location.url, lambda: position)
 
     def _open_current(self, location: Location, start: int, stop: int) -> Any:
         """Open the direct address if it is known; if it has expired, the permanent one."""
@@ -171,8 +174,11 @@ class HttpClient:
         self._connected = True
         return response
 
-    def _repeat(self, attempt: Callable[[], T], url: str, progress: Callable[[], int]) -> T:
-        """Repeat `attempt` until it succeeds; failures are counted from the last progress on."""
+    def _repeat(self, attempt: Callable[[], T], address: Callable[[], str], progress: Callable[[], int]) -> T:
+        """Repeat `attempt` until it succeeds; failures are counted from the last progress on.
+
+        `address` gives the address that is requested, for messages.
+        """
         failures, reached = 0, progress()
         while True:
             try:
@@ -183,8 +189,8 @@ class HttpClient:
                 if progress() > reached:
                     failures, reached = 0, progress()
                 failures += 1
-                wait = self._wait_after(error, url, failures)
-                self._log(f"note: {_cause(error, url)}; trying again in {wait:.3g} s")
+                wait = self._wait_after(error, address(), failures)
+                self._log(f"note: {_cause(error, address())}; trying again in {wait:.3g} s")
                 pause(wait)
 
     def _wait_after(self, error: Exception, url: str, failures: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 from datetime import UTC, datetime, timedelta
@@ -14,7 +13,7 @@ import h5py
 import numpy as np
 import pynwb
 import pytest
-from dandi_archive import MAZE, SESSION, Archive, Failure, serve, write_hc11_session
+from dandi_archive import MAZE, SESSION, Archive, Failure, FullDisk, serve, write_hc11_session
 
 import kalmanssl as ks
 from kalmanssl.datasets import dandi
@@ -285,6 +284,7 @@ def test_refused_connection_and_unknown_name_end_at_once(archive, tmp_path, paus
         ("blob", Failure(status=403), "answers 403 .* not public"),
         ("blob", Failure(status=416), "answers 416"),
         ("api", Failure(body=b"<html>Please log in</html>"), "does not answer with JSON"),
+        ("api", Failure(body=b"[]"), "does not answer with JSON"),
     ],
 )
 def test_refused_request_is_not_repeated(archive, tmp_path, pauses, where, failure, match):
@@ -317,23 +317,6 @@ def test_assets_that_are_not_nwb_files_in_hdf5_are_refused(archive, session_file
     archive.add(SESSION, session_file.read_bytes()[:200_000], checksum=None)
     fails(archive, tmp_path / "d.nwb", "is not an NWB file in HDF5, or is damaged")
     assert os.listdir(tmp_path) == ["plain.h5"]
-
-
-class FullDisk:
-    """A file on a disk that has no space left after `limit` bytes."""
-
-    def __init__(self, file, limit: int) -> None:
-        self._file, self._left = file, limit
-
-    def __getattr__(self, name: str):
-        return getattr(self._file, name)
-
-    def write(self, data) -> int:
-        if self._left <= 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written = self._file.write(data[: self._left])
-        self._left -= written
-        return written
 
 
 def test_full_disk_during_the_download_keeps_what_was_read(archive, session_file, tmp_path, monkeypatch):
