@@ -79,6 +79,9 @@ def write_decoded(
     - for labels instead `decoded_BEHAVIOR` with the series `label`, `probability` and `set`, and the table
       `decoded_BEHAVIOR_labels`.
 
+    `nwbinspector` takes an array with fewer bins than cells or states for one whose axes are swapped; such a short
+    recording is written correctly nevertheless.
+
     Parameters
     ----------
     decoded : DecodedPosition or DecodedCategory

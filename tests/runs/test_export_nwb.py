@@ -73,11 +73,9 @@ def write(result: Any, out: Path, recording: Path, behavior: str, unit: str, **o
 
 
 CASES = {
-    "position": (decoded(REGULAR), "position", "meters", "Position"),
     "position in two dimensions": (decoded(REGULAR, 2), "position", "cm", "Position"),
     "head direction": (decoded(REGULAR, period=2 * np.pi), "angle", "rad", "CompassDirection"),
-    "phase without unit": (decoded(GAPPED, period=1.0), "phase", "", "BehavioralTimeSeries"),
-    "speed": (decoded(REGULAR), "speed", "cm/s", "BehavioralTimeSeries"),
+    "phase of a cycle": (decoded(GAPPED, period=1.0), "phase", "cycles", "BehavioralTimeSeries"),
     "labels": (labels(REGULAR), "trials/arm", "", "BehavioralTimeSeries"),
 }
 

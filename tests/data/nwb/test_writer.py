@@ -38,9 +38,7 @@ def arrays(gap: float = 0.0, **options: Any) -> Recording:
     return Recording.from_arrays(activity, time, behavior=behavior, behavior_unit=unit, **options)
 
 
-@pytest.mark.parametrize(
-    "recording", [arrays(), arrays(gap=3.0), arrays(kind="signal", cell_type=["a", "b", "a", "a"])]
-)
+@pytest.mark.parametrize("recording", [arrays(gap=3.0), arrays(kind="signal", cell_type=["a", "b", "a", "a"])])
 def test_binned_recordings_follow_best_practices(recording: Recording, tmp_path: Path) -> None:
     recording.to_nwb(tmp_path / "a.nwb", metadata=FACTS)
     assert complaints(tmp_path / "a.nwb") == []
