@@ -277,7 +277,7 @@ class KalmanSSL(LatentTransformer, BaseEstimator):
 
         References
         ----------
-        Särkkä & Svensson, Bayesian Filtering and Smoothing, 2nd ed. (2023), prediction step of Theorem 6.6.
+        Särkkä & Svensson, Bayesian Filtering and Smoothing, 2nd ed. (2023), Chapter 6.
         """
         check_is_fitted(self, "model_")
         return forecast_latents(self, latents, steps, at)

@@ -77,7 +77,7 @@ def bits_per_spike(rate: Any, counts: Any) -> BitsPerSpike:
 
     References
     ----------
-    Pei, Ye et al. (2021), Neural Latents Benchmark, arXiv 2109.04463, section 3.3.
+    Pei, Ye et al. (2021), Neural Latents Benchmark, arXiv 2109.04463.
 
     Examples
     --------

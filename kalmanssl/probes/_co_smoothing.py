@@ -56,7 +56,7 @@ def co_smoothing(
 
     References
     ----------
-    Pei, Ye et al. (2021), Neural Latents Benchmark, arXiv 2109.04463, section 3.3. A model of the benchmark predicts
+    Pei, Ye et al. (2021), Neural Latents Benchmark, arXiv 2109.04463. A model of the benchmark predicts
     the rates itself; here they are read out from its latents.
     """
     if penalty is not None:

@@ -61,7 +61,7 @@ def score_held_out_units(
 
     References
     ----------
-    Pei, Ye et al. (2021), Neural Latents Benchmark, arXiv 2109.04463, section 3.3.
+    Pei, Ye et al. (2021), Neural Latents Benchmark, arXiv 2109.04463.
     """
     check_seed(random_state)
     for name, recording in (("training", training), ("test", test)):

@@ -150,7 +150,7 @@ def unit_importance(
 
     References
     ----------
-    Occlusion: Zeiler & Fergus (2014), arXiv 1311.2901, section 4.2. Gradient times input: Shrikumar et al. (2017),
+    Occlusion: Zeiler & Fergus (2014), arXiv 1311.2901. Gradient times input: Shrikumar et al. (2017),
     arXiv 1605.01713. Test by circular shifts: Harris (2021), Nonsense correlations in neuroscience, bioRxiv
     2020.11.29.402719.
     """
