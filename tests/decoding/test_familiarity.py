@@ -75,3 +75,20 @@ def test_rare_unfamiliar_latents_lose_their_influence_on_the_decoded_behavior():
 def test_negative_powers_are_refused():
     with pytest.raises(InputError, match="familiarity_powers"):
         MovementSettings(familiarity_powers=(-1.0, 0.0))
+
+
+def test_decoders_saved_before_familiarity_existed_are_read():
+    rng = np.random.default_rng(2)
+    latents, angle = recording(rng, 1500, np.zeros(1500, dtype=bool))
+    decoder = PositionDecoder(period=2 * np.pi, readout_settings=QUICK, random_state=0).fit(latents, angle)
+    state = decoder.to_state()
+    assert PositionDecoder.from_state(state).decoders_["filtered"].familiarities == (
+        decoder.decoders_["filtered"].familiarities
+    )
+    part = state["decoders"]["filtered"]
+    del part["familiarities"], part["readout"]["neighbors"]["components"]
+    state["settings"]["movement_settings"] = None
+    restored = PositionDecoder.from_state(state)
+    assert restored.decoders_["filtered"].familiarities == [Familiarity()]
+    difference = restored.predict(latents).mean - decoder.predict(latents).mean
+    assert np.median(np.abs(np.angle(np.exp(1j * difference)))) < 0.05
