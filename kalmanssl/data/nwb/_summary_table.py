@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["render_summary"]
 
+_OTHER_COLUMNS = 70  # characters
 _WIDTH = 140  # characters, unless the terminal has another width
 
 
@@ -28,7 +29,9 @@ def render_summary(summary: NWBSummary) -> str:
     for found in summary.objects:
         table.add_row(*(Text(cell) for cell in _cells(found)))
     text = StringIO()
-    console = Console(file=text, width=shutil.get_terminal_size((_WIDTH, 24)).columns, color_system=None)
+    longest = max((len(found.path) for found in summary.objects), default=0)
+    width = max(shutil.get_terminal_size((_WIDTH, 24)).columns, longest + _OTHER_COLUMNS)  # paths are never divided
+    console = Console(file=text, width=width, color_system=None)
     console.print(table)
     lines = [line.rstrip() for line in text.getvalue().rstrip().splitlines()]
     if summary.epochs:
