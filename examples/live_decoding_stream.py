@@ -86,7 +86,7 @@ with socket.create_server(("127.0.0.1", 0)) as server:
     results["TCP"] = decode(decoder.online(model), tcp_bins(server.getsockname()))
 
 if pylsl is None:
-    print("LSL WAS NOT USED: pylsl is not installed (pip install pylsl)")
+    print("LSL WAS NOT USED: pylsl is not installed (pip install 'kalmanssl[live]')")
 else:
     info = pylsl.StreamInfo("counts", "spikes", live.n_units, 1 / live.bin_size, pylsl.cf_float32, LSL_SOURCE)
     outlet = pylsl.StreamOutlet(info)
