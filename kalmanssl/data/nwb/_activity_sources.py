@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kalmanssl.data.nwb._series import decode_text, has_data, has_results
+from kalmanssl.data.nwb._series import decode_text, first_match, has_data, has_results
 from kalmanssl.errors import InputError
 
 if TYPE_CHECKING:
@@ -140,17 +140,10 @@ def choose_activity(file: h5py.File, activity: str | None, path: object) -> Acti
 def _by_name(found: list[ActivitySource], name: str, listing: str) -> ActivitySource:
     """Return the source with this path, name or container."""
     wanted = name.strip("/") if isinstance(name, str) else name
-    for matches in (
+    candidates = (
         [s for s in found if s.path == wanted],
         [s for s in found if s.path.endswith(f"/{wanted}") and "/" in str(wanted)],
         [s for s in found if s.name == wanted],
         [s for s in found if s.container == wanted],
-    ):
-        if len(matches) > 1:
-            raise InputError(
-                f"activity={name!r} is ambiguous; name one by its path: {', '.join(s.path for s in matches)}",
-                parameter="activity",
-            )
-        if matches:
-            return matches[0]
-    raise InputError(f"activity={name!r} is not in the file; it has: {listing}", parameter="activity")
+    )
+    return first_match("activity", name, candidates, listing)

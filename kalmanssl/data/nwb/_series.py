@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -23,12 +23,14 @@ __all__ = [
     "choose_series",
     "decode_text",
     "find_series",
+    "first_match",
     "has_data",
     "has_results",
     "read_series",
 ]
 
 Behavior = str | Sequence[str] | Mapping[str, str] | Literal[False] | None
+_Named = TypeVar("_Named", bound=Any)  # an object with the attribute `path`
 
 
 @dataclass(frozen=True)
@@ -139,22 +141,43 @@ def choose_series(found: list[Series], behavior: Behavior, columns: Sequence[Ser
 
 def _by_name(found: list[Series], columns: Sequence[Series], name: str, listing: str) -> Series:
     positions = [s for s in found if s.rank == 0]
-    for matches in (
+    candidates = (
         [s for s in found if s.path == name.strip("/")],
         [s for s in found if s.name == name],
         [s for s in found if s.container == name],
         positions if name == "position" else [],
         [s for s in columns if name.strip("/") in (s.path, f"{s.container}/{s.name}")],
         [s for s in columns if s.name == name],
-    ):
+    )
+    return first_match("behavior", name, candidates, listing)
+
+
+def first_match(parameter: str, name: str, candidates: Iterable[list[_Named]], listing: str) -> _Named:
+    """Return the object in the first list that is not empty.
+
+    Parameters
+    ----------
+    parameter, name : str
+        The argument that names the object, and its value, for messages.
+    candidates : iterable of lists of objects with the attribute `path`
+        In order of preference.
+    listing : str
+        What the file has, for the message.
+
+    Raises
+    ------
+    InputError
+        If the list has several objects, or all lists are empty.
+    """
+    for matches in candidates:
         if len(matches) > 1:
             raise InputError(
-                f"behavior={name!r} is ambiguous; name one by its path: {', '.join(s.path for s in matches)}",
-                parameter="behavior",
+                f"{parameter}={name!r} is ambiguous; name one by its path: {', '.join(s.path for s in matches)}",
+                parameter=parameter,
             )
         if matches:
             return matches[0]
-    raise InputError(f"behavior={name!r} is not in the file; it has: {listing}", parameter="behavior")
+    raise InputError(f"{parameter}={name!r} is not in the file; it has: {listing}", parameter=parameter)
 
 
 @dataclass(frozen=True)
