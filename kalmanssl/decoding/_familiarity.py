@@ -36,9 +36,9 @@ class Familiarity:
     power: float = 0.0
 
     @classmethod
-    def from_held_out(cls, distance: np.ndarray, power: float = 0.0) -> Self:
+    def from_held_out(cls, distance: np.ndarray) -> Self:
         """Find the usual distance from those of held-out bins (bins,); without any the distance is ignored."""
-        return cls(float(np.quantile(distance, _FAMILIAR_SHARE)), power) if len(distance) else cls()
+        return cls(float(np.quantile(distance, _FAMILIAR_SHARE))) if len(distance) else cls()
 
     @property
     def is_used(self) -> bool:

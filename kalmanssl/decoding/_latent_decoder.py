@@ -319,6 +319,8 @@ class LatentDecoder:
         start = fold.start
         masses, missing, distance = self._readout_mass(readout, s.mean[test], cov, np.cumsum(start), s.time[test])
         used = fold.scored_bins
+        # With equal weights most bins are at rest; with balanced ones a few rests can decide.
+        weight = (1 + s.weight[used]) / 2
         return [
             HeldOutMass(
                 mass,
@@ -326,8 +328,7 @@ class LatentDecoder:
                 missing,
                 fold.scored,
                 s.behavior[used][:, dims],
-                (1 + s.weight[used])
-                / 2,  # without weights most bins are at rest; with balanced ones a few rests decide
+                weight,
                 s.block[used],
                 movement_statistics(s, fold.train, grid, dims, self.periods, "walk").occupancy[0],
                 distance,
@@ -338,11 +339,9 @@ class LatentDecoder:
     def _choose_movement(self, folds: list[Fold], masses: list[list[HeldOutMass]], timed: bool) -> None:
         """Choose the movement prior, none without times, and the power of familiarity."""
         settings = self.movement_settings if timed else replace(self.movement_settings, kinds=("none",))
-        distances = [part[0].distance for part in masses]
-        scored = [
-            distance[part[0].scored] for distance, part in zip(distances, masses, strict=True) if distance is not None
-        ]
-        familiarity = Familiarity.from_held_out(np.concatenate(scored)) if scored else Familiarity()
+        first = [part[0] for part in masses]  # all groups have the same distances
+        scored = [part.distance[part.scored] for part in first if part.distance is not None]
+        usual = Familiarity.from_held_out(np.concatenate(scored)) if scored else Familiarity()
         for number, dims in enumerate(group_dimensions(len(self.periods))):
             grid = self.grids[number]
             candidates = {
@@ -351,10 +350,9 @@ class LatentDecoder:
                 if kind != "none"
             }
             held_out = [part[number] for part in masses]
-            kind, movement, familiarity, scores = choose_movement(
-                grid, candidates, held_out, self.smooth, settings, familiarity
+            kind, self.movements[number], self.familiarities[number], scores = choose_movement(
+                grid, candidates, held_out, self.smooth, settings, usual
             )
-            self.movements[number], self.familiarities[number] = movement, familiarity
             self.choices[number] = {"kind": kind, "scores": scores}
 
     def _calibrate(self, folds: list[Fold], masses: list[list[HeldOutMass]]) -> None:

@@ -17,12 +17,7 @@ from kalmanssl.decoding._paired_comparison import is_lower
 from kalmanssl.decoding._posterior_mass import posterior_mass
 from kalmanssl.utils.validation import check_condition, check_integer
 
-__all__ = [
-    "MovementSettings",
-    "choose_movement",
-    "lowest_kind",
-    "vary_one_at_a_time",
-]
+__all__ = ["MovementSettings", "choose_movement", "lowest_kind", "vary_one_at_a_time"]
 
 _CONTINUOUS = ("none", "walk", "states")
 # Settings that are good for most recordings, by whether latents are smoothed: the search begins there.
