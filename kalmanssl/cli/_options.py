@@ -89,6 +89,16 @@ Units = Annotated[
         show_default="auto",
     ),
 ]
+Bands = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--band",
+        metavar="NAME=LOW:HIGH",
+        help="Frequency band of a field potential, in Hz, such as theta=6:10. Its log power in each channel is the "
+        "activity. Repeat it for more bands; choose the field potential with --activity.",
+        show_default="delta, theta, beta, low and high gamma",
+    ),
+]
 Behavior = Annotated[
     str | None,
     typer.Option(

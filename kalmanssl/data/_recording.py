@@ -127,6 +127,7 @@ class Recording(BinSelection, AlignMixin):
         bands : dict of (low, high), optional
             Frequency bands of a field potential, Hz. The default is delta 1 to 4, theta 4 to 12, beta 12 to 30,
             low_gamma 30 to 60 and high_gamma 60 to 120, without the bands above 0.45 times the sampling rate.
+            Other activity has no bands.
 
         Returns
         -------

@@ -24,7 +24,7 @@ import numpy as np
 from kalmanssl.data import NWBSummary, Recording, summarize_nwb
 from kalmanssl.errors import InputError, RecordingWarning
 from kalmanssl.runs._files import read_json
-from kalmanssl.runs._settings import RunSettings, parse_units
+from kalmanssl.runs._settings import RunSettings, parse_bands, parse_units
 from kalmanssl.utils.storage import METADATA, load_folder, save_folder
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ __all__ = ["Run", "read_recording", "short_unit", "summarize_recording"]
 
 
 def read_recording(path: str | os.PathLike[str], settings: RunSettings, behavior: bool = True) -> Recording:
-    """Read a recording with the units, behavior, epoch and bin size of the settings.
+    """Read a recording with the activity, units, bands, behavior, epoch and bin size of the settings.
 
     Parameters
     ----------
@@ -60,6 +60,7 @@ def read_recording(path: str | os.PathLike[str], settings: RunSettings, behavior
         "units": parse_units(settings.units),
         "behavior": settings.behavior if behavior and settings.behavior != "none" else False,
         "epoch": settings.epoch,
+        "bands": parse_bands(settings.bands),
     }
     if settings.bin_size is not None:
         options["bin_size"] = settings.bin_size

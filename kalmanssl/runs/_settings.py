@@ -1,4 +1,4 @@
-"""Settings of a run, and the choice of units in them."""
+"""Settings of a run, and the choices of units and frequency bands in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from kalmanssl.errors import InputError
 
-__all__ = ["RunSettings", "parse_units"]
+__all__ = ["RunSettings", "parse_bands", "parse_units"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class RunSettings:
         Name of the activity to read. The default is the units table, or the only activity in the file.
     units : list of str
         The units to read, see `parse_units`.
+    bands : list of str
+        The frequency bands of a field potential, see `parse_bands`. Empty selects the default bands.
     behavior : str, optional
         Name of the series to decode, or "none". The default is the only series in the file.
     epoch : str, optional
@@ -52,6 +54,7 @@ class RunSettings:
     until: float | None = None
     activity: str | None = None
     units: list[str] = field(default_factory=list)
+    bands: list[str] = field(default_factory=list)
     behavior: str | None = None
     epoch: str | None = None
     bin_size: float | None = None
@@ -107,6 +110,42 @@ def parse_units(chosen: list[str]) -> str | dict[str, list[Any]]:
             )
         columns.setdefault(column, []).extend(_parse_value(value) for value in values.split(","))
     return columns
+
+
+def parse_bands(chosen: list[str]) -> dict[str, tuple[float, float]] | None:
+    """Convert frequency bands, written as on the command line, to the argument of `Recording.from_nwb`.
+
+    Parameters
+    ----------
+    chosen : list of str
+        Empty, or one or more "NAME=LOW:HIGH", Hz, such as "theta=6:10".
+
+    Returns
+    -------
+    dict of (low, high), or None
+        None if `chosen` is empty.
+
+    Raises
+    ------
+    InputError
+        If a band has another form, is empty, or has the name of another band.
+    """
+    bands: dict[str, tuple[float, float]] = {}
+    for choice in chosen:
+        name, _, limits = choice.partition("=")
+        try:
+            low, high = (float(limit) for limit in limits.split(":"))
+        except ValueError:
+            low = high = 0.0
+        if not name or not 0 < low < high < float("inf"):
+            raise InputError(
+                f"bands must be NAME=LOW:HIGH with LOW below HIGH in Hz, such as theta=6:10; got {choice!r}",
+                parameter="bands",
+            )
+        if name in bands:
+            raise InputError(f"bands has two bands of the name {name!r}: rename one of them", parameter="bands")
+        bands[name] = (low, high)
+    return bands or None
 
 
 def _parse_value(value: str) -> Any:

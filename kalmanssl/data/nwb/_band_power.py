@@ -142,8 +142,8 @@ def read_band_power(
     wrong = [name for name, (low, high) in chosen.items() if not 0 < low < high < 0.5 * rate]
     if wrong or not chosen:
         raise InputError(
-            f"bands must be within 0 and {0.5 * rate:.4g} Hz, half the sampling rate of {source.path}; "
-            f"got {dict(bands or BANDS)}",
+            f"bands must be LOW to HIGH within 0 and {0.5 * rate:.4g} Hz, half the sampling rate of {source.path}; "
+            f"got {', '.join(f'{name} {chosen[name][0]:g} to {chosen[name][1]:g}' for name in wrong) or 'none'}",
             parameter="bands",
         )
     listing = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in chosen.items())

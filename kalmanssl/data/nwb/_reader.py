@@ -59,6 +59,12 @@ def read_nwb(path: str | os.PathLike[str], options: ReadOptions) -> dict[str, An
         epochs = read_epochs(file)
         allowed = _epoch_windows(epochs, options.epoch, path)
         source = choose_activity(file, options.activity, path)
+        if options.bands is not None and source.kind != "ElectricalSeries":
+            raise InputError(
+                f"the activity is {source.path}, which is not a field potential and has no bands: choose a field "
+                "potential by its name with activity, or leave bands out",
+                parameter="bands",
+            )
         others = [s for s in find_series(file) if s.path != source.path]
         chosen = choose_series(others, options.behavior, find_columns(file))
         if source.kind == UNITS:

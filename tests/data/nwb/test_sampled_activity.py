@@ -183,7 +183,7 @@ def test_log_power_of_a_field_potential_follows_its_amplitude(tmp_path: Path) ->
     assert beta.mean() > other.mean() + 1
     some = read(path, activity="LFP", bands={"ripple": (100, 200)}, units={"location": "CA3"})
     assert some.unit_ids == ("10/ripple",)
-    assert "bands must be within 0 and 250 Hz" in message(path, activity="LFP", bands={"fast": (200, 300)})
+    assert "bands must be LOW to HIGH within 0 and 250 Hz" in message(path, activity="LFP", bands={"fast": (200, 300)})
 
 
 def test_raw_signals_are_refused_as_field_potentials(tmp_path: Path) -> None:
