@@ -8,44 +8,67 @@ import torch
 from kalmanssl.kalman.kernels import has_compiler
 from kalmanssl.utils.torch_ops import one_thread
 
-__all__ = ["largest_products"]
+__all__ = ["NearestSearch", "with_remaining_norm"]
 
-_ROWS = 256  # queries that are handled at a time, so that their products stay in the cache of the processor
+_ROWS = 128  # queries that are handled at a time, so that their bounds stay in the cache of the processor
+_LEADING = 24  # features whose products are computed for all references
 
 
-def largest_products(queries: np.ndarray, references: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the references with the largest inner products with each query.
+class NearestSearch:
+    """Search for the references with the largest inner products with each query.
+
+    The search is exact. The product of the leading features and the norms of the remaining ones bound each product from
+    above (Cauchy-Schwarz inequality). Only references whose bound exceeds the products with the references that the
+    preceding query found are compared, which are few if the leading features have most of the variance and consecutive
+    queries are alike.
 
     Parameters
     ----------
-    queries : (time, features) float32
     references : (references, features) float32
-    count : int
-        At most the number of references.
-
-    Returns
-    -------
-    found : (time, count) int
-        Indices of references, in any order.
-    products : (time, count) float32
     """
-    found = np.empty((len(queries), count), dtype=np.int64)
-    products = np.empty((len(queries), count), dtype=np.float32)
-    stored = torch.from_numpy(references).T
-    with one_thread(), torch.inference_mode():
-        for first in range(0, len(queries), _ROWS):
-            rows = slice(first, first + _ROWS)
-            values = (torch.from_numpy(queries[rows]) @ stored).numpy()
-            _find_largest(values, count, found[rows])
-            products[rows] = np.take_along_axis(values, found[rows], axis=1)
-    return found, products
+
+    def __init__(self, references: np.ndarray) -> None:
+        self.references = np.ascontiguousarray(references)
+        self._bounds = torch.from_numpy(with_remaining_norm(references)).T
+
+    def largest(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Find the `count` references with the largest products with each query, at most all references.
+
+        Parameters
+        ----------
+        queries : (time, features) float32
+        count : int
+
+        Returns
+        -------
+        found : (time, count) int
+            Indices of references, in any order.
+        products : (time, count) float32
+        """
+        found = np.empty((len(queries), count), dtype=np.int64)
+        products = np.empty((len(queries), count), dtype=np.float32)
+        preceding = np.arange(count)
+        bounded = torch.from_numpy(with_remaining_norm(queries))
+        with one_thread(), torch.inference_mode():
+            for first in range(0, len(queries), _ROWS):
+                rows = slice(first, first + _ROWS)
+                if has_compiler():
+                    from kalmanssl.decoding._nearest_kernel import largest_kernel
+
+                    bounds = (bounded[rows] @ self._bounds).numpy()
+                    largest_kernel(bounds, queries[rows], self.references, preceding, found[rows], products[rows])
+                    preceding = found[rows][-1]
+                else:
+                    values = queries[rows] @ self.references.T
+                    found[rows] = np.argpartition(values, -count, axis=1)[:, -count:]
+                    products[rows] = np.take_along_axis(values, found[rows], axis=1)
+        return found, products
 
 
-def _find_largest(values: np.ndarray, count: int, found: np.ndarray) -> None:
-    """Write the columns of the `count` largest entries of each row of `values` to `found`."""
-    if has_compiler():
-        from kalmanssl.decoding._nearest_kernel import largest_kernel
+def with_remaining_norm(vectors: np.ndarray) -> np.ndarray:
+    """Return the leading features of vectors (rows, features) and the norm of the others, float32.
 
-        largest_kernel(values, count, found)
-    else:
-        found[:] = np.argpartition(values, -count, axis=1)[:, -count:]
+    The inner product of two such rows is an upper bound of that of the vectors.
+    """
+    rest = np.linalg.norm(vectors[:, _LEADING:], axis=1, keepdims=True)
+    return np.concatenate([vectors[:, :_LEADING], rest], axis=1, dtype=np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 
 from kalmanssl.decoding._circular import Periods
 from kalmanssl.decoding._grid import Grid, group_dimensions
-from kalmanssl.decoding._nearest import largest_products
+from kalmanssl.decoding._nearest import NearestSearch
 from kalmanssl.utils.validation import check_condition, check_integer, check_positive
 
 __all__ = ["NeighborReadout", "NeighborReadoutSettings"]
@@ -84,12 +84,17 @@ class NeighborReadout:
         picked, self.votes = _draw_evenly(weight, self.settings.max_reference_bins)
         directions = self._directions(mean[picked])
         self.components = _principal_components(directions, self.settings.max_components)
-        self.reference = directions @ self.components
+        self.search = NearestSearch(directions @ self.components)
         self.cells = [
             grid.cell(behavior[picked][:, dims])
             for grid, dims in zip(grids, group_dimensions(len(self.periods)), strict=True)
         ]
         return self
+
+    @property
+    def n_neighbors(self) -> int:
+        """Neighbors of each bin: those of the settings, or all reference bins."""
+        return min(self.settings.n_neighbors, len(self.search.references))
 
     def predict_mass(self, mean: np.ndarray) -> list[np.ndarray]:
         """Return the histogram over the grid of each group of dimensions, (time, *shape), float32."""
@@ -105,8 +110,7 @@ class NeighborReadout:
         distance : (time,)
             One minus the mean cosine of the angles to the neighbors.
         """
-        count = min(self.settings.n_neighbors, len(self.reference))
-        near, cosine = largest_products(self.project(mean), self.reference, count)
+        near, cosine = self.search.largest(self.project(mean), self.n_neighbors)
         return self._histograms(near), 1.0 - cosine.mean(axis=1, dtype=float)
 
     def _histograms(self, near: np.ndarray) -> list[np.ndarray]:
@@ -144,7 +148,7 @@ class NeighborReadout:
             "grids": [grid.to_state() for grid in self.grids],
             "center": self.center,
             "components": self.components,
-            "reference": self.reference,
+            "reference": self.search.references,
             "votes": self.votes,
             "cells": self.cells,
         }
@@ -155,9 +159,9 @@ class NeighborReadout:
         readout = cls(tuple(state["periods"]), NeighborReadoutSettings(**state["settings"]))
         readout.grids = [Grid.from_state(grid) for grid in state["grids"]]
         readout.center, readout.votes = (np.asarray(state[name], dtype=float) for name in ("center", "votes"))
-        readout.reference = np.asarray(state["reference"], dtype=np.float32)
+        readout.search = NearestSearch(np.asarray(state["reference"], dtype=np.float32))
         # Absent from readouts that were saved before latents were projected.
-        components = state.get("components", np.eye(readout.reference.shape[1]))
+        components = state.get("components", np.eye(readout.search.references.shape[1]))
         readout.components = np.asarray(components, dtype=np.float32)
         readout.cells = [np.asarray(cells, dtype=int) for cells in state["cells"]]
         return readout
@@ -174,9 +178,9 @@ def _draw_evenly(weight: np.ndarray, max_count: int) -> tuple[np.ndarray, np.nda
 
 
 def _principal_components(directions: np.ndarray, max_count: int) -> np.ndarray:
-    """Return the principal components of unit vectors (bins, features) as columns, (features, components), float32."""
-    n_features = directions.shape[1]
-    if n_features <= max_count:
-        return np.eye(n_features, dtype=np.float32)
+    """Return the principal components of unit vectors (bins, features) as columns, (features, components), float32.
+
+    The first component has the largest variance.
+    """
     _, vectors = np.linalg.eigh(directions.T @ directions)
-    return np.ascontiguousarray(vectors[:, -max_count:], dtype=np.float32)
+    return np.ascontiguousarray(vectors[:, ::-1][:, :max_count], dtype=np.float32)

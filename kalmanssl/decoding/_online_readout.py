@@ -13,6 +13,7 @@ from kalmanssl.decoding._grid import Grid
 from kalmanssl.decoding._label_decoder import LabelDecoder
 from kalmanssl.decoding._latent_decoder import LatentDecoder
 from kalmanssl.decoding._mlp_readout import MLPReadout
+from kalmanssl.decoding._nearest import with_remaining_norm
 from kalmanssl.decoding._neighbor_readout import NeighborReadout
 from kalmanssl.kalman.kernels import has_compiler
 
@@ -110,14 +111,15 @@ class _OneBinNetworks:
 
 
 class _OneBinNeighbors:
-    """`NeighborReadout.predict_mass_and_distance` for one bin."""
+    """`NeighborReadout.predict_mass_and_distance` for one bin; the search starts at the neighbors of the last bin."""
 
     def __init__(self, readout: NeighborReadout) -> None:
         self._readout = readout
-        self._reference = np.ascontiguousarray(readout.reference.T)
-        n_reference = len(readout.reference)
-        self._products = np.empty((1, n_reference), dtype=np.float32)
-        self._index = np.empty((1, min(readout.settings.n_neighbors, n_reference)), dtype=int)
+        self._references = readout.search.references
+        self._bounded = np.ascontiguousarray(with_remaining_norm(self._references).T)
+        self._bounds = np.empty((1, len(self._references)), dtype=np.float32)
+        self._index = np.arange(readout.n_neighbors)[None]
+        self._products = np.empty(self._index.shape, dtype=np.float32)
         self._uniform = readout.settings.uniform_fraction
         self._groups = [
             (grid.size, grid.shape, cells, _smoothing_matrices(grid, readout))
@@ -129,10 +131,11 @@ class _OneBinNeighbors:
         from kalmanssl.decoding._online_kernels import product_kernel
 
         readout = self._readout
-        product_kernel(readout.project(features[None])[0], self._reference, self._products[0])
+        query = readout.project(features[None])
+        product_kernel(with_remaining_norm(query)[0], self._bounded, self._bounds[0])
         index = self._index[0]
-        largest_kernel(self._products, len(index), self._index)
-        distance = 1.0 - float(self._products[0, index].mean(dtype=float))
+        largest_kernel(self._bounds, query, self._references, index.copy(), self._index, self._products)
+        distance = 1.0 - float(self._products.mean(dtype=float))
         votes = readout.votes[index]
         masses = []
         for size, shape, cells, matrices in self._groups:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kalmanssl.decoding import _nearest
-from kalmanssl.decoding._nearest import largest_products
+from kalmanssl.decoding._nearest import NearestSearch, with_remaining_norm
 
 
 def units(rng, *shape):
@@ -13,13 +13,14 @@ def units(rng, *shape):
 
 
 @pytest.mark.parametrize("references", [30, 33, 500, 2000])
+@pytest.mark.parametrize("features", [8, 60])
 @pytest.mark.parametrize("compiled", [True, False])
-def test_the_references_with_the_largest_products_are_found(references, compiled, monkeypatch):
+def test_the_references_with_the_largest_products_are_found(references, features, compiled, monkeypatch):
     if not compiled:
         monkeypatch.setattr(_nearest, "has_compiler", lambda: False)
     rng = np.random.default_rng(references)
-    queries, stored = units(rng, 300, 8), units(rng, references, 8)
-    found, products = largest_products(queries, stored, 30)
+    queries, stored = units(rng, 300, features), units(rng, references, features)
+    found, products = NearestSearch(stored).largest(queries, 30)
     expected = -np.sort(-(queries @ stored.T), axis=1)[:, :30]
     np.testing.assert_allclose(-np.sort(-products, axis=1), expected, atol=1e-6)
     np.testing.assert_allclose((queries[:, None] * stored[found]).sum(axis=2), products, atol=1e-6)
@@ -28,11 +29,19 @@ def test_the_references_with_the_largest_products_are_found(references, compiled
 
 def test_equal_products_are_found_once_each():
     stored = np.ones((100, 2), dtype=np.float32)
-    found, products = largest_products(np.ones((3, 2), dtype=np.float32), stored, 40)
+    found, products = NearestSearch(stored).largest(np.ones((3, 2), dtype=np.float32), 40)
     assert all(len(set(row)) == 40 for row in found.tolist())
     np.testing.assert_array_equal(products, 2.0)
 
 
 def test_no_queries_give_no_results():
-    found, products = largest_products(np.empty((0, 2), np.float32), np.ones((5, 2), np.float32), 3)
+    found, products = NearestSearch(np.ones((5, 2), np.float32)).largest(np.empty((0, 2), np.float32), 3)
     assert found.shape == products.shape == (0, 3)
+
+
+def test_products_of_bounded_vectors_are_upper_bounds():
+    rng = np.random.default_rng(0)
+    queries, stored = units(rng, 50, 60), units(rng, 70, 60)
+    bounds = with_remaining_norm(queries) @ with_remaining_norm(stored).T
+    assert (bounds >= queries @ stored.T - 1e-6).all()
+    assert bounds.mean() < 1.0
