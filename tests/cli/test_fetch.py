@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cli_commands import fails, invoke
 from dandi_archive import SESSION, Archive, Failure, serve, write_hc11_session
+from nwb_checks import complaints
 
 from kalmanssl.data import Recording
 from kalmanssl.datasets.dandi import HC11_SESSIONS, _http
@@ -43,6 +44,19 @@ def test_session_of_hc11_is_written_and_the_next_command_works(archive, tmp_path
     recording = Recording.from_nwb(out, epoch=arguments[-3], behavior=arguments[-1])
     assert recording.activity.shape[1] == 5
     assert recording.duration > 90
+
+
+def test_extract_has_no_violation_of_best_practices_that_its_source_does_not_have(archive, content, tmp_path):
+    assert invoke("fetch", "hc11", "--session", "Achilles_10252013", "--out", tmp_path / "a.nwb").exit_code == 0
+    (tmp_path / "source.nwb").write_bytes(content)
+    of_source, of_extract = complaints(tmp_path / "source.nwb"), complaints(tmp_path / "a.nwb")
+    # The source states no resolution of the spike times, and its raw signal, which is not extracted, has no conversion.
+    assert {text.split()[0] for text in of_source} == {
+        "check_units_resolution_is_set",
+        "check_electrical_series_unscaled_data",
+    }
+    assert {text.split()[0] for text in of_extract} == {"check_units_resolution_is_set"}
+    assert set(of_extract) < set(of_source)
 
 
 def test_asset_of_a_dandiset_is_written(archive, tmp_path):

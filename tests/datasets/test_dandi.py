@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pynwb
 import pytest
-from dandi_archive import MAZE, SESSION, Archive, Failure, FullDisk, serve, write_hc11_session
+from dandi_archive import MAZE, PERIOD, SESSION, Archive, Failure, FullDisk, serve, write_hc11_session
 
 import kalmanssl as ks
 from kalmanssl.datasets import dandi
@@ -99,8 +99,10 @@ def test_extract_is_valid_and_keeps_the_description_of_the_session(archive, tmp_
 
 def test_sampling_period_that_is_stored_as_a_rate_is_corrected(archive, tmp_path):
     fetched = fetch(archive, tmp_path / "out.nwb")
-    with h5py.File(tmp_path / "out.nwb") as file:
-        times = file["processing/behavior/1.6mLinearMazePosition/1.6mLinearMazeSpatialSeries/timestamps"][()]
+    with pynwb.NWBHDF5IO(str(tmp_path / "out.nwb"), "r") as io:
+        position = io.read().processing["behavior"]["1.6mLinearMazePosition"]["1.6mLinearMazeSpatialSeries"]
+        times = position.get_timestamps()
+        assert position.rate == pytest.approx(1 / PERIOD)
     np.testing.assert_allclose(times[[0, -1]], MAZE, atol=0.06)
     assert any("sampling period" in note for note in fetched.notes)
 

@@ -63,12 +63,15 @@ class BehaviorSeries:
         Names of the series and its container.
     samples : Samples
     description, reference_frame : str
+    has_rate : bool
+        Whether the source has a starting time and a rate instead of timestamps.
     """
 
     where: Series
     samples: Samples
     description: str
     reference_frame: str
+    has_rate: bool
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class Content:
     metadata : dict
         See `session_metadata`.
     units : Table
+    resolution : float or None
+        Resolution of the spike times, seconds, if the file states it.
     series : tuple of BehaviorSeries
     tables : dict of str to Table
         Tables of intervals, such as "epochs" and "trials".
@@ -92,6 +97,7 @@ class Content:
     description: str
     metadata: dict[str, Any]
     units: Table
+    resolution: float | None
     series: tuple[BehaviorSeries, ...]
     tables: dict[str, Table]
     notes: tuple[str, ...]
@@ -122,9 +128,12 @@ def read_content(file: h5py.File) -> Content:
             continue
         notes += corrections
         frame = decode_text(group["reference_frame"][()]) if "reference_frame" in group else "not known"
-        series.append(BehaviorSeries(where, samples, _text(group, "description"), frame))
+        has_rate = "timestamps" not in group
+        series.append(BehaviorSeries(where, samples, _text(group, "description"), frame, has_rate))
     description = decode_text(file["session_description"][()]) if "session_description" in file else ""
-    return Content(description, read_metadata(file), units, tuple(series), tables, tuple(notes))
+    resolution = file["units/spike_times"].attrs.get("resolution")
+    resolution = None if resolution is None else float(resolution)
+    return Content(description, read_metadata(file), units, resolution, tuple(series), tables, tuple(notes))
 
 
 def content_size(file: h5py.File) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from kalmanssl.data.nwb._extract_content import BehaviorSeries, Content, Table, read_content
 from kalmanssl.data.nwb._open import open_nwb
-from kalmanssl.data.nwb._output_series import compress
+from kalmanssl.data.nwb._output_series import compress, time_fields
 from kalmanssl.data.nwb._output_session import new_file
 from kalmanssl.errors import InputError
 from kalmanssl.utils.storage import replace_file
@@ -61,6 +61,7 @@ def _nwb(content: Content, source: str) -> Any:
     notes = "; ".join((source, *content.notes))
     nwb = new_file(content.description or "not known", {**content.metadata, "notes": notes})
     nwb.units = _dynamic_table("units", content.units, units=True)
+    nwb.units.resolution = content.resolution
     for name, table in content.tables.items():
         intervals = _dynamic_table(name, table, units=False)
         if name in ("epochs", "trials", "invalid_times"):
@@ -116,7 +117,8 @@ def _time_series(one: BehaviorSeries, spatial: bool) -> Any:
     from pynwb.behavior import SpatialSeries
 
     samples = one.samples
-    common = {"name": one.where.name, "description": one.description, "timestamps": samples.times}
+    times = time_fields(samples.times) if one.has_rate else {"timestamps": samples.times}
+    common = {"name": one.where.name, "description": one.description, **times}
     if samples.labels is not None:
         codes = np.where(np.isfinite(samples.values), samples.values, -1).astype(int)
         if samples.labels.dtype == object and all(isinstance(label, bool) for label in samples.labels):
@@ -142,7 +144,7 @@ def _difference(first: Content, second: Content) -> str:
     read = {_place(series): series.samples for series in second.series}
     for series in first.series:
         samples, found = series.samples, read.get(_place(series))
-        if found is None or not (_same(samples.times, found.times) and _same(samples.values, found.values)):
+        if found is None or not (_same_times(samples.times, found.times) and _same(samples.values, found.values)):
             return series.where.path
     return ""
 
@@ -151,6 +153,11 @@ def _place(series: BehaviorSeries) -> tuple[str, str]:
     """Return the names of the container, if it is one that is written, and of the series."""
     contained = series.where.container_kind in _SPATIAL + _TEMPORAL
     return series.where.container if contained else "", series.where.name
+
+
+def _same_times(one: np.ndarray, other: np.ndarray) -> bool:
+    """Return whether times are equal to a microsecond, the precision of `time_fields`."""
+    return one.shape == other.shape and np.allclose(one, other, rtol=0.0, atol=1e-6)
 
 
 def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:

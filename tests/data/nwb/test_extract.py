@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pynwb
 import pytest
+from nwb_checks import complaints
 from nwb_sessions import START, STOP, session, spikes_of, tracked
 
 from kalmanssl.data import Recording
@@ -37,6 +38,7 @@ def rich_session(path: Path) -> Path:
     for row, spikes in enumerate(spikes_of()):
         observed = [[START, START + 20], [START + 30, STOP]]
         nwb.add_unit(spike_times=spikes, obs_intervals=observed, unit_name=f"u{row}", good=row > 0)
+    nwb.units.resolution = 1 / 30_000
     nwb.add_trial_column("choice", "side")
     nwb.add_trial_column("correct", "whether it was rewarded")
     position = TimeSeries(name="lick", data=np.zeros(10), rate=1.0, starting_time=START, unit="V")
@@ -102,6 +104,16 @@ def test_series_that_cannot_be_decoded_are_left_out_with_a_note(extracted):
     with h5py.File(extracted) as file:
         assert set(file["processing/behavior"]) == {"Heading", "Others", "bare"}
         assert "processing/behavior/video is left out" in file["general/notes"][()].decode()
+
+
+def test_extract_has_no_violation_of_best_practices_that_its_source_does_not_have(source, extracted):
+    of_source, of_extract = set(complaints(source)), set(complaints(extracted))
+    assert of_extract <= of_source
+    assert {text.split()[0] for text in of_source} == {
+        "check_spike_times_not_in_unobserved_interval",
+        "check_subject_exists",
+        "check_regular_timestamps",
+    }
 
 
 def test_position_outside_of_the_behavior_module_is_found(tmp_path):
