@@ -132,7 +132,7 @@ class BinSelection:
         stop : (trials,), optional
             Stop times, seconds.
         table : str
-            Name of the table in an NWB file.
+            Name of the table, or of an `IntervalSeries`, in an NWB file.
         drop_outside : bool
             Leave out trials that are not inside the recording or have no times, instead of raising an error.
 

@@ -112,10 +112,11 @@ class Recording(BinSelection, AlignMixin):
             table of units, ROIs or electrodes has (one of) the values: ``{"location": "lCA1", "shank_id": [1, 2]}``.
         behavior : None, str, list of str, dict, or False
             Series by the name of the series, of its container or its path in the file, or a column of a table of
-            intervals by its name or as "trials/NAME"; series of text or bools and such columns are labels. None takes
-            the only series (a spatial series goes before any other). The only spatial series is kept as "position",
-            others under their names; a dict gives the names to keep them under: ``{"position":
-            "mazeLinearizedPosition"}``. The first one says which time is tracked. False or "none" reads none.
+            intervals by its name or as "trials/NAME"; series of text or bools and such columns are labels. The labels
+            of an `IntervalSeries` are the numbers of its states, and "none" between the intervals. None takes the only
+            series (a spatial series goes before any other). The only spatial series is kept as "position", others under
+            their names; a dict gives the names to keep them under: ``{"position": "mazeLinearizedPosition"}``. The
+            first one says which time is tracked. False or "none" reads none.
         epoch : str, optional
             Read only the time of the epoch or epochs with this label.
         random_state : int or None

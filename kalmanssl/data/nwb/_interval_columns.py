@@ -1,4 +1,8 @@
-"""Columns of interval tables of an NWB file, such as the arm or the choice of each trial, as behavior."""
+"""Labels of intervals in an NWB file as behavior: columns of interval tables, and interval series.
+
+A column has for example the arm or the choice of each trial. An interval series (`IntervalSeries`) has the times at
+which states of behavior begin and end.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,26 @@ from kalmanssl.data.nwb._tables import columns
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["COLUMN", "IntervalColumn", "find_columns", "labels_or_floats", "read_column"]
+__all__ = [
+    "COLUMN",
+    "INTERVAL_SERIES",
+    "OUTSIDE",
+    "IntervalColumn",
+    "find_columns",
+    "labels_or_floats",
+    "read_column",
+    "read_states",
+]
 
 COLUMN = "column"  # kind of a `Series` that is a column of an interval table
+INTERVAL_SERIES = "IntervalSeries"
+OUTSIDE = "none"  # label of the time between the intervals of an interval series
 _TIMES = ("start_time", "stop_time", "id")
 
 
 @dataclass(frozen=True)
 class IntervalColumn:
-    """A column of an interval table: one value for each interval of time.
+    """A column of an interval table, or an interval series: one value for each interval of time.
 
     Attributes
     ----------
@@ -61,13 +76,36 @@ class IntervalColumn:
 
 
 def find_columns(file: h5py.File) -> list[Series]:
-    """List the columns with one value in each row of all interval tables, also of those in processing modules."""
-    return [
+    """List the columns with one value in each row of all interval tables, and the interval series."""
+    in_tables = [
         Series(f"{path}/{name}", COLUMN, path.rsplit("/", 1)[-1], "TimeIntervals")
         for path in _find_tables(file)
         for name, values in columns(file[path]).items()
         if name not in _TIMES and values.dtype.kind in "Obiuf"
     ]
+    return in_tables + _find_interval_series(file)
+
+
+def _find_interval_series(file: h5py.File) -> list[Series]:
+    """List the interval series, in all places where NWB files have series."""
+    import h5py
+
+    found: list[Series] = []
+
+    def visit(path: str, item: object) -> None:
+        if (
+            isinstance(item, h5py.Group)
+            and decode_text(item.attrs.get("neurodata_type", "")) == INTERVAL_SERIES
+            and has_data(item)
+            and "timestamps" in item
+        ):
+            container = decode_text(item.parent.attrs.get("neurodata_type", ""))
+            found.append(Series(path, INTERVAL_SERIES, path.split("/")[-2], container))
+
+    for root in ("processing", "acquisition", "stimulus"):
+        if root in file:
+            file[root].visititems(lambda name, item, root=root: visit(f"{root}/{name}", item))
+    return found
 
 
 def _find_tables(file: h5py.File) -> list[str]:
@@ -90,7 +128,12 @@ def _find_tables(file: h5py.File) -> list[str]:
 
 
 def read_column(file: h5py.File, where: Series) -> IntervalColumn:
-    """Read a column; text and bools are labels, and empty text is unknown."""
+    """Read a column or an interval series; text and bools are labels, and empty text is unknown.
+
+    The labels of an interval series are the numbers of the states as text, and "none" between the intervals.
+    """
+    if where.kind == INTERVAL_SERIES:
+        return _with_gaps(read_states(file[where.path]))
     known = columns(file[where.path].parent)
     values = labels_or_floats(known[where.name])
     timed = np.isfinite(known["start_time"]) & np.isfinite(known["stop_time"])
@@ -104,3 +147,36 @@ def labels_or_floats(values: np.ndarray) -> np.ndarray:
     labels = np.empty(len(values), dtype=object)
     labels[:] = [bool(v) if isinstance(v, bool | np.bool_) else (str(v) or None) for v in values]
     return labels
+
+
+def read_states(series: h5py.Group) -> IntervalColumn:
+    """Return the intervals of an interval series by their start, with the number of the state as a label.
+
+    A state k begins where the data are k and ends where they are -k. An interval without an end lasts to the last time
+    of the series.
+    """
+    data, times = series["data"][()].astype(int), np.asarray(series["timestamps"][()], dtype=float)
+    timed = np.flatnonzero(np.isfinite(times))
+    order = timed[np.argsort(times[timed], kind="stable")]
+    began: dict[int, float] = {}
+    found = []
+    for value, time in zip(data[order], times[order], strict=True):
+        if value > 0:
+            began.setdefault(value, time)
+        elif -value in began:
+            found.append((began.pop(-value), time, str(-value)))
+    found += [(time, times[order[-1]], str(state)) for state, time in began.items()]
+    found = sorted(interval for interval in found if interval[0] < interval[1])
+    start, stop, states = zip(*found, strict=True) if found else ((), (), ())
+    return IntervalColumn(np.array(start, dtype=float), np.array(stop, dtype=float), np.array(states, dtype=object))
+
+
+def _with_gaps(intervals: IntervalColumn) -> IntervalColumn:
+    """Add the time between the intervals, with the label `OUTSIDE`."""
+    reached = np.maximum.accumulate(intervals.stop)
+    gaps = np.flatnonzero(intervals.start[1:] > reached[:-1])
+    return IntervalColumn(
+        np.concatenate([intervals.start, reached[gaps]]),
+        np.concatenate([intervals.stop, intervals.start[gaps + 1]]),
+        np.concatenate([intervals.values, np.full(len(gaps), OUTSIDE, dtype=object)]),
+    )

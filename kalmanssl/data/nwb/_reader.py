@@ -19,7 +19,7 @@ from kalmanssl.data._pynapple import BIN_SIZE
 from kalmanssl.data._sample_bins import default_bin_size, plan_bins
 from kalmanssl.data.nwb._activity_sources import BINNED, UNITS, ActivitySource, choose_activity
 from kalmanssl.data.nwb._band_power import read_band_power
-from kalmanssl.data.nwb._interval_columns import COLUMN, IntervalColumn, find_columns, read_column
+from kalmanssl.data.nwb._interval_columns import COLUMN, INTERVAL_SERIES, IntervalColumn, find_columns, read_column
 from kalmanssl.data.nwb._open import open_nwb
 from kalmanssl.data.nwb._sampled_activity import read_sampled
 from kalmanssl.data.nwb._series import Behavior, Samples, Series, choose_series, decode_text, find_series, read_series
@@ -107,7 +107,7 @@ def _read_behavior(
     series: dict[str, Samples | IntervalColumn] = {}
     notes = []
     for key, where in chosen.items():
-        if where.kind == COLUMN:
+        if where.kind in (COLUMN, INTERVAL_SERIES):
             series[key] = read_column(file, where)
             continue
         series[key], corrections = read_series(file[where.path], extent)

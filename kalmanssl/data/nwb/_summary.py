@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kalmanssl.data.nwb._activity_sources import BINNED, UNITS, ActivitySource, choose_activity, find_activity
-from kalmanssl.data.nwb._interval_columns import COLUMN, find_columns, read_column
+from kalmanssl.data.nwb._interval_columns import INTERVAL_SERIES, OUTSIDE, find_columns, read_column
 from kalmanssl.data.nwb._open import open_nwb
 from kalmanssl.data.nwb._other_objects import find_others
 from kalmanssl.data.nwb._sampled_activity import activity_kind, read_sampled
@@ -259,16 +259,18 @@ def _behavior_object(file: h5py.File, where: Series, is_taken: bool, extent: tup
 
 
 def _column_object(file: h5py.File, where: Series, is_taken: bool) -> NWBObject:
-    """Describe a column of an interval table by its number of distinct values."""
-    found = NWBObject(where.path, COLUMN, "labels", "taken" if is_taken else "candidate", 1)
+    """Describe a column of an interval table, or an interval series, by its number of distinct values."""
+    found = NWBObject(where.path, where.kind, "labels", "taken" if is_taken else "candidate", 1)
     column = read_column(file, where)
     if not len(column.values):
         return replace(found, remark="no intervals")
-    distinct = len({str(v) for v in column.values})
+    is_series = where.kind == INTERVAL_SERIES
+    values = [str(v) for v in column.values if not (is_series and v == OUTSIDE)]
+    distinct = len(set(values))
     return replace(
         found,
         start=float(column.start.min()),
         stop=float(column.stop.max()),
-        remark=f"{len(column.values)} interval{'s'[: len(column.values) != 1]}, "
-        f"{distinct} distinct value{'s'[: distinct != 1]}",
+        remark=f"{len(values)} interval{'s'[: len(values) != 1]}, {distinct} distinct value{'s'[: distinct != 1]}"
+        + (f"; {OUTSIDE} between them" if is_series else ""),
     )
