@@ -22,7 +22,9 @@ def find_others(file: h5py.File) -> list[tuple[str, str, int | None, str]]:
     ]
 
     def visit(path: str, item: object) -> None:
-        if isinstance(item, h5py.Group) and (has_data(item) or "timestamps" in item) and "neurodata_type" in item.attrs:
+        if not isinstance(item, h5py.Group) or "neurodata_type" not in item.attrs:
+            return
+        if has_data(item) or "timestamps" in item or "starting_time" in item:
             kind = decode_text(item.attrs["neurodata_type"])
             remark = "not a type that is read" if has_data(item) else "has no data"
             found.append((path, kind, None, remark))
