@@ -101,12 +101,13 @@ def fit(
     latent_dim: options.LatentDim = None,
     state_dim: options.StateDim = None,
     noise: options.Noise = None,
+    behavior_weight: options.BehaviorWeight = None,
     epochs: options.Epochs = None,
     seed: options.FitSeed = None,
     resume: options.Resume = False,
     overwrite: options.OverwriteRun = False,
 ) -> None:
-    """Fit latent dynamics without labels, and a decoder of behavior with calibrated intervals.
+    """Fit latent dynamics, by default without labels, and a decoder of behavior with calibrated intervals.
 
     With --until, the end of the recording is held out; the scores of the run and its report are about that part.
 
@@ -117,6 +118,7 @@ def fit(
     if end_zones is not None and min_speed is not None:
         raise InputError("give --end-zones (for a linear track) or --min-speed (otherwise), not both")
     chosen = {"latent_dim": latent_dim, "state_dim": state_dim, "noise": noise, "epochs": epochs, "random_state": seed}
+    chosen["behavior_weight"] = behavior_weight
     model = {name: value for name, value in chosen.items() if value is not None}
     if not resume:
         model.setdefault("random_state", 0)

@@ -166,6 +166,14 @@ Noise = Annotated[
         show_default="constant",
     ),
 ]
+BehaviorWeight = Annotated[
+    float | None,
+    typer.Option(
+        metavar="W",
+        help="Weight of the behavior in the fit of the latents, so that few latents contain it; 0 fits without it.",
+        show_default="0",
+    ),
+]
 Epochs = Annotated[int | None, typer.Option(help="Number of training epochs.", show_default="8")]
 FitSeed = Annotated[
     int | None,

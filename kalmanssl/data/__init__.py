@@ -19,6 +19,7 @@ from kalmanssl.data._running import running_threshold as running_threshold
 from kalmanssl.data._running import speed as speed
 from kalmanssl.data._running import traversals as traversals
 from kalmanssl.data._trials import Trials as Trials
+from kalmanssl.data._validation import as_labels as as_labels
 from kalmanssl.data.nwb import NWBObject as NWBObject
 from kalmanssl.data.nwb import NWBSummary as NWBSummary
 from kalmanssl.data.nwb import summarize_nwb as summarize_nwb

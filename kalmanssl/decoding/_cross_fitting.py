@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from sklearn.base import clone
 
-from kalmanssl.data import Latents, Recording, Trials, as_recording, infer_latents
+from kalmanssl.data import Latents, Recording, Trials, as_recording, infer_latents, is_pynapple
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import gap_starts
 from kalmanssl.utils.validation import check_condition
@@ -61,14 +61,16 @@ class LatentEstimator(Protocol):
     def set_params(self, **settings: Any) -> Self:
         """Change settings by name."""
 
-    def fit(self, X: Any) -> Self:
-        """Fit to a recording."""
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Fit to a recording, and to behavior if the model uses it."""
 
     def transform(self, X: Recording, smooth: bool = False) -> Latents:
         """Return the latents of a recording."""
 
 
-def cross_fit(model: LatentEstimator, recording: Any, shares: Sequence[float] = (0.6, 0.8)) -> list[HeldOutFit]:
+def cross_fit(
+    model: LatentEstimator, recording: Any, shares: Sequence[float] = (0.6, 0.8), y: Any = None
+) -> list[HeldOutFit]:
     """Fit copies of a model on first parts of its recording, for the calibration of a decoder.
 
     Each copy takes its share of the duration of the fit of the model itself: if the model has the setting
@@ -83,6 +85,8 @@ def cross_fit(model: LatentEstimator, recording: Any, shares: Sequence[float] = 
     shares : sequence of float
         Fractions of the time that the copies are fitted on, inside (0, 1); gaps between segments do not count. The
         smallest sets the longest lag at which the intervals are calibrated.
+    y : (time,) or (time, dims), name of a behavior, object of pynapple, or a list of these, optional
+        Behavior that the model was fitted on, over the same bins as the recording. Each copy is fitted on its part.
 
     Returns
     -------
@@ -97,26 +101,37 @@ def cross_fit(model: LatentEstimator, recording: Any, shares: Sequence[float] = 
     for share in shares:
         check_condition("shares", share, 0 < share < 1, "inside (0, 1)")
     if isinstance(recording, list | tuple | Trials):
-        return _cross_fit_trials(model, recording, shares)
+        return _cross_fit_trials(model, recording, shares, y)
     recording = as_recording("recording", recording, getattr(model, "bin_size_", None))
     start = float(recording.time[0])
     held_out_fits = []
     for share in shares:
         stop = _time_at_share(recording.time, recording.bin_size, share)
-        copy = _unfitted_copy(model, share).fit(recording.restrict(start, stop))
+        copy = _fit_copy(model, share, recording.restrict(start, stop), y, len(recording))
         smoothed = partial(infer_latents, copy, recording, True)
         held_out_fits.append(HeldOutFit(infer_latents(copy, recording, False), smoothed, (start, stop)))
     return held_out_fits
 
 
-def _unfitted_copy(model: LatentEstimator, share: float) -> Any:
-    """Return a copy of a model that stores no checkpoints and makes a share of its training steps."""
+def _fit_copy(model: LatentEstimator, share: float, part: Any, y: Any, length: int) -> Any:
+    """Return a copy of a model, fitted with a share of its training steps on a first part of the bins or trials.
+
+    `y` is the behavior of all bins or trials, whose number is `length`. The copy stores no checkpoints.
+    """
     copy = clone(model).set_params(checkpoint_dir=None)
     steps = getattr(model, "steps_per_epoch", None)
-    return copy if steps is None else copy.set_params(steps_per_epoch=max(1, round(share * steps)))
+    if steps is not None:
+        copy = copy.set_params(steps_per_epoch=max(1, round(share * steps)))
+    if y is None:
+        return copy.fit(part)
+    if isinstance(y, str) or is_pynapple(y):
+        return copy.fit(part, y)
+    if len(y) != length:
+        raise InputError(f"y has {len(y)} entries and the recording {length}: give one for each", parameter="y")
+    return copy.fit(part, y[: len(part)] if isinstance(y, list | tuple) else np.asarray(y)[: len(part)])
 
 
-def _cross_fit_trials(model: LatentEstimator, trials: Any, shares: Sequence[float]) -> list[HeldOutFit]:
+def _cross_fit_trials(model: LatentEstimator, trials: Any, shares: Sequence[float], y: Any) -> list[HeldOutFit]:
     """Fit copies of a model on the first trials; see `cross_fit`."""
     pieces = [as_recording("recording", one, getattr(model, "bin_size_", None)) for one in trials]
     ends = np.cumsum([len(one) for one in pieces])
@@ -128,7 +143,7 @@ def _cross_fit_trials(model: LatentEstimator, trials: Any, shares: Sequence[floa
                 f"shares has {share:g}, which leaves none of {count} trials to score: use a smaller share",
                 parameter="shares",
             )
-        copy = _unfitted_copy(model, share).fit(pieces[:count])
+        copy = _fit_copy(model, share, pieces[:count], y, len(pieces))
         interval = (float(pieces[0].time[0]), float(pieces[count - 1].time[-1]))
         smoothed = partial(_infer_trials, copy, pieces, True)
         held_out_fits.append(HeldOutFit(_infer_trials(copy, pieces, False), smoothed, interval))

@@ -13,10 +13,19 @@ import torch
 from sklearn.utils import check_random_state
 
 from kalmanssl.errors import InputError
+from kalmanssl.estimator._fit_data import FitData
 from kalmanssl.estimator._initialization import initialize
-from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS, step_activity
+from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS
 from kalmanssl.estimator._model import build_model, history_per_bin
-from kalmanssl.models import KalmanPredictor, PredictorFit, SequenceModel, start_varying_noise
+from kalmanssl.models import (
+    BehaviorFit,
+    BehaviorReadout,
+    KalmanPredictor,
+    PredictorFit,
+    SequenceModel,
+    Trainable,
+    start_varying_noise,
+)
 from kalmanssl.networks import BoundedNoise
 from kalmanssl.training import TrainingSettings, WindowBatches, WindowSettings, choose_window, hold_out_blocks, train
 from kalmanssl.utils.torch_ops import evaluating
@@ -30,14 +39,13 @@ __all__ = ["fit_model"]
 NOISE_FOLDER = "noise"  # of the checkpoints of the second stage
 
 
-def fit_model(estimator: KalmanSSL, segments: Sequence[np.ndarray], resume: bool) -> None:
+def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
     """Fit `model_` of an estimator, and set `window_`, `history_` and `noise_history_`.
 
     Parameters
     ----------
     estimator : KalmanSSL
-    segments : sequence of (time, features)
-        Contiguous segments of the normalized data.
+    fit_data : FitData
     resume : bool
         Continue from the last checkpoint.
     """
@@ -46,14 +54,15 @@ def fit_model(estimator: KalmanSSL, segments: Sequence[np.ndarray], resume: bool
     settings = TrainingSettings(**{n: parameters[n] for n in _names(TrainingSettings) if n in parameters})
     hold_out = estimator.validation_fraction != 0
     step = estimator.bins_per_step_
-    estimator.window_ = choose_window([len(s) for s in segments], estimator.window, step, hold_out)
-    used = parameters | {"window": estimator.window_, "bins_per_step": step}
+    estimator.window_ = choose_window([len(s) for s in fit_data.activity], estimator.window, step, hold_out)
+    n_features = fit_data.n_features
+    used = parameters | {"window": estimator.window_, "bins_per_step": step, "n_active": n_features}
     windows = WindowSettings(**{n: used[n] for n in _names(WindowSettings)})
     if estimator.normalize_ not in COUNT_NORMALIZATIONS:
         windows = replace(windows, activity_sampling_power=0.0)
     training, held_out = (
-        [step_activity(segment, step, estimator.normalize_) for segment in part]
-        for part in hold_out_blocks(segments, estimator.validation_fraction, estimator.window_)
+        [fit_data.steps(segment, step, estimator.normalize_) for segment in part]
+        for part in hold_out_blocks(fit_data.segments, estimator.validation_fraction, estimator.window_)
     )
     if resume and estimator.checkpoint_dir is None:
         raise InputError("resume=True needs the checkpoint_dir of the fit that was interrupted", parameter="resume")
@@ -66,23 +75,40 @@ def fit_model(estimator: KalmanSSL, segments: Sequence[np.ndarray], resume: bool
         torch.manual_seed(seed)
         model = estimator.model_ = build_model(estimator)
         _set_varying(model, False)
-        initialize(model, training, step)
+        behavior = fit_data.behavior
+        embedded = None if behavior is None else [behavior.embed(segment[:, n_features:]) for segment in training]
+        initialize(model, _features(training, n_features), step, embedded, estimator.behavior_weight)
         try:
             data = WindowBatches(training, held_out, windows, seed)
             varies, is_joint = bool(_varying_heads(model)), estimator.noise_epochs == 0
             if varies and is_joint:
-                start_varying_noise(model, data.sample())
-            train(model, data, settings, per_step, checkpoint_dir=folder, resume=resume, **shared)
+                start_varying_noise(model, data.sample()[..., :n_features])
+            trained = _with_behavior(estimator, fit_data)
+            train(trained, data, settings, per_step, checkpoint_dir=folder, resume=resume, **shared)
             if varies and not is_joint:
                 # Noise that depends on the activity should be right at all times, not only when cells are active.
                 uniform = replace(windows, activity_sampling_power=0.0)
-                data = WindowBatches(training, held_out, uniform, seed)
+                data = WindowBatches(_features(training, n_features), _features(held_out, n_features), uniform, seed)
                 settings = replace(settings, epochs=estimator.noise_epochs)
                 noise_folder = None if folder is None else folder / NOISE_FOLDER
                 _fit_varying_noise(model, data, settings, noise_per_step, noise_folder, resume, shared)
         finally:
             estimator.history_ = history_per_bin(per_step, step)
             estimator.noise_history_ = history_per_bin(noise_per_step, step)
+
+
+def _with_behavior(estimator: KalmanSSL, fit_data: FitData) -> Trainable:
+    """Return the model of an estimator, together with a readout of behavior if the fit uses it."""
+    if fit_data.behavior is None:
+        return estimator.model_
+    with torch.random.fork_rng(devices=[]):  # dropout is the same with and without behavior
+        readout = BehaviorReadout(estimator.state_dim, fit_data.behavior.kinds)
+    return BehaviorFit(estimator.model_, readout, estimator.behavior_weight)
+
+
+def _features(segments: Sequence[np.ndarray], n_features: int) -> list[np.ndarray]:
+    """Return segments (time, columns) without the columns of behavior."""
+    return [segment[:, :n_features] for segment in segments]
 
 
 def _fit_varying_noise(

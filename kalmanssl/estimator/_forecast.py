@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from scipy.stats import norm
+from sklearn.utils.validation import check_is_fitted
 
 from kalmanssl.data import Covariances, Latents
 from kalmanssl.errors import InputError
@@ -20,7 +21,7 @@ from kalmanssl.utils.validation import check_condition, check_integer, check_see
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["Forecast", "forecast_latents"]
+__all__ = ["Forecast", "ForecastMixin"]
 
 _MAX_VALUES = 2**28  # of the covariances of a forecast, 2 GB
 
@@ -116,7 +117,43 @@ class Forecast:
         return latent + np.sqrt(self._noise[:, None]) * rng.standard_normal(latent.shape)
 
 
-def forecast_latents(model: KalmanSSL, latents: Latents, steps: int, at: Any) -> Forecast:
+class ForecastMixin:
+    """The method `forecast` of `KalmanSSL`."""
+
+    def forecast(self, latents: Latents, steps: int, at: Any = None) -> Forecast:
+        """Compute the distribution of the state and of the encoder output in the steps after given bins.
+
+        The dynamics are applied to the filtered state of each bin, without the later activity.
+
+        Parameters
+        ----------
+        latents : Latents
+            Filtered latents of this model.
+        steps : int
+            Number of filter steps ahead, of `bins_per_step_` bins each.
+        at : float or (origins,), optional
+            Times from which to forecast, seconds: from the last bin at or before each. By default from every bin.
+
+        Returns
+        -------
+        Forecast
+            Means, covariances and intervals; `Forecast.sample` draws trajectories. The observation noise is that of the
+            bin from which the forecast starts.
+
+        Raises
+        ------
+        InputError
+            If latents are smoothed or of another model, a time has no bin, or the process noise varies.
+
+        References
+        ----------
+        Särkkä & Svensson, Bayesian Filtering and Smoothing, 2nd ed. (2023), Chapter 6.
+        """
+        check_is_fitted(self, "model_")
+        return _forecast(cast("KalmanSSL", self), latents, steps, at)
+
+
+def _forecast(model: KalmanSSL, latents: Latents, steps: int, at: Any) -> Forecast:
     """Return the forecast from some bins of filtered latents; see `KalmanSSL.forecast`."""
     check_integer("steps", steps, 1)
     if not isinstance(latents, Latents):

@@ -19,7 +19,13 @@ _RIDGE = 3.0  # as a multiple of the mean variance of the features
 
 
 @torch.no_grad()
-def initialize(model: SequenceModel[KalmanPredictor], training: Sequence[np.ndarray], bins_per_step: int) -> None:
+def initialize(
+    model: SequenceModel[KalmanPredictor],
+    training: Sequence[np.ndarray],
+    bins_per_step: int,
+    behavior: Sequence[np.ndarray] | None = None,
+    behavior_weight: float = 0.0,
+) -> None:
     """Start the model at linear components that the past predicts, with dynamics that fit their autocovariance.
 
     Parameters
@@ -29,14 +35,23 @@ def initialize(model: SequenceModel[KalmanPredictor], training: Sequence[np.ndar
     training : sequence of (time, features)
         Contiguous segments of the input of the encoder at every bin.
     bins_per_step : int
+    behavior : sequence of (time, columns), optional
+        Behavior in the same bins, whose linear relation to the features matters; NaN where it is unknown.
+    behavior_weight : float
+        Weight of the behavior in the choice of the components.
     """
     encoder, step = model.encoder, bins_per_step
-    sequences = [_sequences(segment, step) for segment in training if len(segment) >= 3 * step]
+    long_enough = [number for number, segment in enumerate(training) if len(segment) >= 3 * step]
+    sequences = [_sequences(training[number], step) for number in long_enough]
     if isinstance(encoder, ResidualEncoder):
         with evaluating(encoder):
             features = [encoder.features(x) for x in sequences]
         present, past = _pairs(features, 1)
-        components = predictable_components(present, past, encoder.latent_dim)
+        related = None
+        if behavior is not None:
+            columns = [_sequences(behavior[number], step) for number in long_enough]
+            related = behavior_weight * _explained_covariance(features, columns)
+        components = predictable_components(present, past, encoder.latent_dim, related)
         encoder.start_from(torch.cat([present, past])[::2], components)
     else:
         model.standardize_latents(torch.cat([x.flatten(0, 1) for x in sequences])[None, ::7])
@@ -47,7 +62,9 @@ def initialize(model: SequenceModel[KalmanPredictor], training: Sequence[np.ndar
     model.predictor.match_autocovariance(mean, *lags)
 
 
-def predictable_components(present: torch.Tensor, past: torch.Tensor, count: int) -> torch.Tensor:
+def predictable_components(
+    present: torch.Tensor, past: torch.Tensor, count: int, related: torch.Tensor | None = None
+) -> torch.Tensor:
     """Compute the linear components whose values are best predicted by their own values one step before.
 
     They maximize w' S w / w' (C + r I) w, where C is the covariance of the features and S the symmetric part of their
@@ -62,6 +79,8 @@ def predictable_components(present: torch.Tensor, past: torch.Tensor, count: int
         Features of a step, and of the step before it.
     count : int
         Largest number of components.
+    related : (features, features), optional
+        Covariance that is added to S, to prefer components that are also related to something else.
 
     Returns
     -------
@@ -71,16 +90,18 @@ def predictable_components(present: torch.Tensor, past: torch.Tensor, count: int
     mean = present.mean(0)
     present, past = (x.double() - mean.double() for x in (present, past))
     basis = None
+    related = torch.zeros(len(mean), len(mean)) if related is None else related
+    related = related.double()
     if present.shape[1] > _MAX_FEATURES:
         _, _, basis = torch.svd_lowrank(present, q=_MAX_FEATURES // 2)
-        present, past = present @ basis, past @ basis
+        present, past, related = present @ basis, past @ basis, basis.T @ related @ basis
     covariance, lagged = present.T @ present / len(present), present.T @ past / len(present)
     variance = covariance.trace() / len(covariance)
     if variance <= 0:
         return present.new_zeros(0, len(mean))
     regularized = covariance + _RIDGE * variance * torch.eye(len(covariance), dtype=covariance.dtype)
     root = torch.linalg.cholesky(regularized)
-    half = torch.linalg.solve_triangular(root, (lagged + lagged.T) / 2, upper=False)
+    half = torch.linalg.solve_triangular(root, (lagged + lagged.T) / 2 + related, upper=False)
     whitened = torch.linalg.solve_triangular(root, half.T, upper=False)
     _, vectors = torch.linalg.eigh((whitened + whitened.T) / 2)
     weights = torch.linalg.solve_triangular(root.T, vectors.flip(1)[:, :count], upper=True)
@@ -89,6 +110,19 @@ def predictable_components(present: torch.Tensor, past: torch.Tensor, count: int
     weights = weights[:, variances > 1e-6 * variances.max()]
     weights = weights / variances[variances > 1e-6 * variances.max()].mean().sqrt()
     return (weights if basis is None else basis @ weights).T
+
+
+def _explained_covariance(features: Sequence[torch.Tensor], behavior: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return the covariance of the linear predictions of features (batch, steps, features) from behavior."""
+    x, b = (torch.cat([s.flatten(0, 1) for s in part]).double() for part in (features, behavior))
+    known = b.isfinite().all(1)
+    stride = max(1, int(known.sum()) // _MAX_ROWS)
+    x, b = x[known][::stride], b[known][::stride]
+    if len(b) <= b.shape[1]:
+        return x.new_zeros(x.shape[1], x.shape[1])
+    x, b = x - x.mean(0), b - b.mean(0)
+    predicted = b @ (torch.linalg.pinv(b.T @ b, rtol=1e-6, hermitian=True) @ (b.T @ x))
+    return predicted.T @ predicted / len(x)
 
 
 def _sequences(segment: np.ndarray, step: int) -> torch.Tensor:

@@ -15,8 +15,10 @@ from torch import nn
 
 from kalmanssl.data import Covariances, Latents, split_trials
 from kalmanssl.entropy import EntropyEstimator
+from kalmanssl.estimator._behavior import prepare_behavior, uses_behavior
+from kalmanssl.estimator._fit_data import FitData
 from kalmanssl.estimator._fitting import fit_model
-from kalmanssl.estimator._forecast import Forecast, forecast_latents
+from kalmanssl.estimator._forecast import ForecastMixin
 from kalmanssl.estimator._inputs import interleaved_activity
 from kalmanssl.estimator._model import infer, objective_per_bin
 from kalmanssl.estimator._online import OnlineFilter
@@ -27,7 +29,7 @@ from kalmanssl.estimator._segments import Prepared, prepare
 __all__ = ["KalmanSSL"]
 
 
-class KalmanSSL(LatentTransformer, BaseEstimator):
+class KalmanSSL(ForecastMixin, LatentTransformer, BaseEstimator):
     """Latent dynamics fitted without labels: an encoder followed by a Kalman filter whose noise may depend on the data.
 
     The encoder maps every bin to a latent vector, and the filter predicts each latent from those before it. Training
@@ -74,6 +76,14 @@ class KalmanSSL(LatentTransformer, BaseEstimator):
     mutual_information : bool
         True: maximize the mutual information between past and present, too. False: only match the distribution of the
         latents to the filter's; required by "stopgrad".
+    behavior_weight : float
+        Weight of the behavior in the objective. 0: latents are fitted without it, and `fit` ignores `y`. A positive
+        weight adds this number of times the mean log-density of the behavior, in nats per step, given the filtered
+        state of the step, under a small readout that is trained with the model and then dropped. Latents of few
+        dimensions then contain the behavior even if few units have it. The training part is decoded more accurately
+        from such latents than new data, so use `cross_fit(model, X, y=y)` for the calibration of a decoder.
+    behavior_period : float or sequence of float or None, optional
+        Period of circular behavior, one per dimension (None for dimensions that are not circular).
     bins_per_step : int or "auto"
         Bins that the filter advances by, with the activity summed over them. Longer steps contain more spikes and show
         the dynamics better. One filter runs at each offset, so that there is still a posterior at every bin. "auto"
@@ -116,7 +126,8 @@ class KalmanSSL(LatentTransformer, BaseEstimator):
     model_ : kalmanssl.models.SequenceModel
     history_ : dict of lists
         One entry per epoch: `loss`, `alignment` and `entropy`, the same on the held-out part, and `held_out_score`, all
-        in nats per bin (see `score`); scale and effective dimension of the latents; spectral radius of `A`.
+        in nats per bin (see `score`); with a `behavior_weight` also `behavior`, the mean log-density of the behavior,
+        and `held_out_behavior`; scale and effective dimension of the latents; spectral radius of `A`.
     noise_history_ : dict of lists
         The same for the second stage; empty if the noise is constant. The entropy is not computed.
     n_features_in_ : int
@@ -151,6 +162,8 @@ class KalmanSSL(LatentTransformer, BaseEstimator):
         noise_epochs: int = 4,
         entropy: str | EntropyEstimator = "logdet",
         mutual_information: bool = True,
+        behavior_weight: float = 0.0,
+        behavior_period: float | Sequence[float | None] | None = None,
         bins_per_step: int | str = "auto",
         window: int = 100,
         batch_size: int = 128,
@@ -181,6 +194,8 @@ class KalmanSSL(LatentTransformer, BaseEstimator):
         self.noise_epochs = noise_epochs
         self.entropy = entropy
         self.mutual_information = mutual_information
+        self.behavior_weight = behavior_weight
+        self.behavior_period = behavior_period
         self.bins_per_step = bins_per_step
         self.window = window
         self.batch_size = batch_size
@@ -207,7 +222,10 @@ class KalmanSSL(LatentTransformer, BaseEstimator):
         X : Recording, object of pynapple, array (time, features) without gaps, or a list of these (trials)
             Training windows and filters do not cross gaps or the borders of trials, which can differ in length. Spike
             times (`TsGroup`) are counted in bins of 25 ms; `Recording.from_pynapple` takes other bin sizes.
-        y : ignored
+        y : (time,) or (time, dims), name of a behavior, Tsd, TsdFrame or IntervalSet, or a list of these, optional
+            Behavior of every bin (NaN where it is unknown) or labels (None or ""); for trials a list. A name selects a
+            behavior of the recording. Series of pynapple are interpolated to the bins. Each filter step predicts the
+            behavior of its last bin. Ignored if `behavior_weight` is 0.
         resume : bool
             Continue from the last checkpoint in `checkpoint_dir`, after an interrupt.
 
@@ -224,7 +242,9 @@ class KalmanSSL(LatentTransformer, BaseEstimator):
         KeyboardInterrupt
             On Ctrl-C; the estimator then holds the last good weights.
         """
-        fit_model(self, prepare(self, X, fitting=True).segments, resume)
+        prepared, with_behavior = prepare(self, X, fitting=True), uses_behavior(self)
+        behavior = prepare_behavior(self, X, y, prepared) if with_behavior else None
+        fit_model(self, FitData(prepared.segments, behavior), resume)
         return self
 
     def posterior(self, X: Any, smooth: bool = False) -> Any:
@@ -249,38 +269,6 @@ class KalmanSSL(LatentTransformer, BaseEstimator):
             segment=np.repeat(np.arange(len(segments)), [len(s) for s in segments]),
             smoothed=smooth,
         )
-
-    def forecast(self, latents: Latents, steps: int, at: Any = None) -> Forecast:
-        """Compute the distribution of the state and of the encoder output in the steps after given bins.
-
-        The dynamics are applied to the filtered state of each bin, without the later activity.
-
-        Parameters
-        ----------
-        latents : Latents
-            Filtered latents of this model.
-        steps : int
-            Number of filter steps ahead, of `bins_per_step_` bins each.
-        at : float or (origins,), optional
-            Times from which to forecast, seconds: from the last bin at or before each. By default from every bin.
-
-        Returns
-        -------
-        Forecast
-            Means, covariances and intervals; `Forecast.sample` draws trajectories. The observation noise is that of the
-            bin from which the forecast starts.
-
-        Raises
-        ------
-        InputError
-            If latents are smoothed or of another model, a time has no bin, or the process noise varies.
-
-        References
-        ----------
-        Särkkä & Svensson, Bayesian Filtering and Smoothing, 2nd ed. (2023), Chapter 6.
-        """
-        check_is_fitted(self, "model_")
-        return forecast_latents(self, latents, steps, at)
 
     def online(self, encoder_memory: int | None = None) -> OnlineFilter:
         """Return a filter that takes one bin after another, with the same results as `transform`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -83,6 +84,9 @@ def _settings(model: KalmanSSL) -> dict[str, Any]:
         raise InputError(
             f"a custom entropy estimator cannot be saved, got {model.entropy!r}: use a name", parameter="entropy"
         )
+    period = model.behavior_period
+    is_scalar = period is None or np.isscalar(period)
+    settings["behavior_period"] = period if is_scalar else [None if one is None else float(one) for one in period]
     settings["random_state"] = model.random_state if isinstance(model.random_state, int | None) else None
     settings["checkpoint_dir"] = None
     return settings

@@ -1,5 +1,7 @@
 """Latent distribution matching: the objective, sequence models, pair models, and their latent models."""
 
+from kalmanssl.models._behavior_term import BehaviorFit as BehaviorFit
+from kalmanssl.models._behavior_term import BehaviorReadout as BehaviorReadout
 from kalmanssl.models._kalman_predictor import KalmanPrediction as KalmanPrediction
 from kalmanssl.models._kalman_predictor import KalmanPredictor as KalmanPredictor
 from kalmanssl.models._kalman_predictor import Posterior as Posterior

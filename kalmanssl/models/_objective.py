@@ -40,15 +40,22 @@ class Terms:
         Mean log-density of the latents under the conditional distribution.
     entropy : Tensor
         Estimated entropy of the latents.
+    behavior : Tensor or None
+        Mean log-density of the behavior given the latents; None if latents are fitted without behavior.
+    behavior_weight : float
+        Weight of `behavior` in the objective.
     """
 
     alignment: Tensor
     entropy: Tensor
+    behavior: Tensor | None = None
+    behavior_weight: float = 0.0
 
     @property
     def loss(self) -> Tensor:
-        """Training loss, -(alignment + entropy)."""
-        return -(self.alignment + self.entropy)
+        """Training loss, -(alignment + entropy + behavior_weight * behavior)."""
+        loss = -(self.alignment + self.entropy)
+        return loss if self.behavior is None else loss - self.behavior_weight * self.behavior
 
 
 @dataclass(frozen=True)

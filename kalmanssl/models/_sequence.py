@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from kalmanssl.models._kalman_predictor import Prediction, Predictor
+from kalmanssl.models._kalman_predictor import KalmanPrediction, Prediction, Predictor
 from kalmanssl.models._objective import LDM, Terms
 from kalmanssl.models._trainable import Trainable
 from kalmanssl.utils.distributed import all_gather
@@ -54,6 +54,12 @@ class SequenceModel(Trainable, Generic[P]):
         """Evaluate the objective on features (batch, time, features)."""
         output = self(features)
         return self.objective(output.latent, output.prediction)
+
+    def evaluate(self, features: Tensor) -> tuple[Terms, list[Tensor]]:
+        """Evaluate the objective; return it and the filtered states (batch, time, state) of a Kalman predictor."""
+        output = self(features)
+        assert isinstance(output.prediction, KalmanPrediction)
+        return self.objective(output.latent, output.prediction), [output.prediction.filtered.filtered_mean]
 
     @torch.no_grad()
     def standardize_latents(self, features: Tensor) -> None:

@@ -98,7 +98,7 @@ def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: C
     facts["running_speed"] = running_speed(settings, training, facts["behavior"] and facts["behavior"]["name"])
     check_decoding(settings, training, None if facts["behavior"] is None else facts["behavior"]["name"])
     began = time.perf_counter()
-    model = _fit_model(settings, training, work, resume)
+    model = _fit_model(settings, training, facts["behavior"] and facts["behavior"]["name"], work, resume)
     model_seconds = time.perf_counter() - began
     if model.window_ < model.window:
         logger(f"trained on windows of {model.window_} bins, since the segments are short (window={model.window})")
@@ -129,7 +129,7 @@ def fit_decoder(run: Run, training: Recording) -> Any:
         run.model.transform(training),
         training.behavior[str(run.behavior)],
         smoothed=run.model.transform(training, smooth=True),
-        held_out_fits=cross_fit(run.model, training),
+        held_out_fits=cross_fit(run.model, training, y=run.behavior),
     )
 
 
@@ -175,13 +175,21 @@ def check_decoding(settings: RunSettings, training: Recording, behavior: str | N
         )
 
 
-def _fit_model(settings: RunSettings, training: Recording, work: Path, resume: bool) -> Any:
+def _fit_model(settings: RunSettings, training: Recording, behavior: str | None, work: Path, resume: bool) -> Any:
     """Fit the model, continuing from the last checkpoint in `work` if `resume` is true."""
     from kalmanssl.estimator import KalmanSSL
 
-    model = KalmanSSL(**settings.model, checkpoint_dir=work)
+    chosen = dict(settings.model)
+    if chosen.get("behavior_weight"):
+        if behavior is None:
+            raise InputError("behavior_weight needs a behavior to decode: leave it out", parameter="behavior_weight")
+        if settings.discrete and training.behavior[behavior].dtype != object:
+            message = "behavior_weight cannot be used with numbers that are labels (discrete): convert them to text"
+            raise InputError(message, parameter="behavior_weight")
+        chosen.setdefault("behavior_period", settings.period)
+    model = KalmanSSL(**chosen, checkpoint_dir=work)
     # Without a checkpoint there is nothing to resume: start again, from the same seed.
-    return model.fit(training, resume=resume and _has_checkpoint(work))
+    return model.fit(training, behavior, resume=resume and _has_checkpoint(work))
 
 
 def _split(recording: Recording, until: float | None) -> tuple[Recording, Recording | None]:

@@ -54,6 +54,8 @@ class WindowSettings:
     steps_per_epoch : int
     activity_sampling_power : float
         Windows are drawn with a probability proportional to this power of their mean activity.
+    n_active : int, optional
+        Number of leading columns that are activity, if the windows also contain other columns. By default all.
     """
 
     window: int
@@ -61,6 +63,7 @@ class WindowSettings:
     batch_size: int
     steps_per_epoch: int
     activity_sampling_power: float
+    n_active: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("window", "bins_per_step", "batch_size", "steps_per_epoch"):
@@ -123,7 +126,7 @@ class WindowBatches:
     def _windows(self, segments: Sequence[np.ndarray]) -> RandomWindows:
         s = self.settings
         return RandomWindows(
-            segments, s.window, s.bins_per_step, s.batch_size, s.activity_sampling_power, seed=self.seed
+            segments, s.window, s.bins_per_step, s.batch_size, s.activity_sampling_power, self.seed, s.n_active
         )
 
 

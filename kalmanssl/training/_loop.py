@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kalmanssl.errors import CollapseError, DivergenceError, InputError, NotFiniteError
 from kalmanssl.models import Terms, Trainable
@@ -58,9 +58,9 @@ def train(
         Without a held-out part, the model keeps the weights of the last epoch.
     settings : TrainingSettings
     history : dict
-        Filled in place with one list per quantity and one entry per epoch: loss, alignment, entropy, held_out_loss,
-        held_out_alignment, held_out_entropy, held_out_score (nats per step or pair), and the model's diagnostics, such
-        as latent_scale and effective_dimension.
+        Filled in place with one list per quantity and one entry per epoch: loss, alignment, entropy, behavior (of a
+        model with a behavior term), the same with the prefix held_out_, held_out_score (nats per step or pair), and the
+        model's diagnostics, such as latent_scale and effective_dimension.
     seed : int
         Seed of what the model itself draws, such as dropout.
     device : str
@@ -170,11 +170,12 @@ class _Loop:
         """Take the steps of one epoch; return the means of the loss and its terms."""
         # Dropout draws from torch's global generator. Seeded here, a resumed run draws the same numbers.
         torch.manual_seed(self.seed + self.state.epochs_done + 1_000_003 * rank_and_size()[0])
-        sums, count = dict.fromkeys(("loss", "alignment", "entropy"), 0.0), 0
+        sums: dict[str, float] = {}
+        count = 0
         for batch in self.data.batches(self.state.epochs_done):
             moved_batch = moved(batch, self.device)
             for name, value in self._take_step(moved_batch).items():
-                sums[name] += value
+                sums[name] = sums.get(name, 0.0) + value
             self.step, count = self.step + 1, count + 1
             if self.on_step is not None:
                 self.on_step(self.step, moved_batch)
@@ -272,6 +273,8 @@ class _Loop:
 
 def _numbers(terms: Terms) -> dict[str, float]:
     """Return the loss and its terms as numbers, with one transfer from the device."""
-    tensors: list[Tensor] = [terms.loss, terms.alignment, terms.entropy]
-    values = torch.stack([t.detach().to(tensors[0].dtype) for t in tensors]).tolist()
-    return dict(zip(("loss", "alignment", "entropy"), values, strict=True))
+    tensors = {"loss": terms.loss, "alignment": terms.alignment, "entropy": terms.entropy}
+    if terms.behavior is not None:
+        tensors["behavior"] = terms.behavior
+    values = torch.stack([t.detach().to(terms.loss.dtype) for t in tensors.values()]).tolist()
+    return dict(zip(tensors, values, strict=True))

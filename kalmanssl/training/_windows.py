@@ -209,6 +209,8 @@ class RandomWindows:
         Windows are drawn with a probability proportional to this power of their mean activity (the sum over features),
         too; with 0 the activity has no influence.
     seed : int
+    n_active : int, optional
+        Number of leading columns that are activity; by default all.
     """
 
     def __init__(
@@ -219,13 +221,14 @@ class RandomWindows:
         batch_size: int,
         activity_sampling_power: float,
         seed: int,
+        n_active: int | None = None,
     ) -> None:
         self.data = torch.from_numpy(np.concatenate(segments)).float()
         lengths = np.array([len(s) for s in segments])
         offsets = np.cumsum(lengths) - lengths
         places = [np.arange(o, o + n - window + 1) for o, n in zip(offsets, lengths, strict=True)]
         self.starts = torch.from_numpy(np.concatenate(places))
-        activity = torch.cat([torch.zeros(1, dtype=torch.float64), self.data.sum(1).double().cumsum(0)])
+        activity = torch.cat([torch.zeros(1, dtype=torch.float64), self.data[:, :n_active].sum(1).double().cumsum(0)])
         mean_activity = activity[self.starts + window] - activity[self.starts]
         # A segment that is just as long as a window has one start time, however many bins it has.
         n_starts = lengths - window + 1

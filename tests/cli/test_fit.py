@@ -47,6 +47,16 @@ def test_same_seed_gives_the_same_run(run, recording, tmp_path):
     ).read_bytes()
 
 
+def test_fit_with_a_weight_of_the_behavior(recording, tmp_path):
+    args = ("--until", UNTIL, *ZONES, *SMALL, "--epochs", 1, "--behavior-weight", 2)
+    assert invoke("fit", recording, "--out", tmp_path / "run", *args).exit_code == 0
+    model = Run.load(tmp_path / "run").model
+    assert model.behavior_weight == 2
+    assert len(model.history_["behavior"]) == 1
+    without = ("fit", recording, "--out", tmp_path / "none", "--behavior", "none", "--behavior-weight")
+    assert "--behavior-weight needs a behavior" in fails(*without, 2)
+
+
 def test_fit_without_behavior(recording, tmp_path):
     out = tmp_path / "run"
     args = ("--behavior", "none", "--epochs", 1, "--latent-dim", 4, "--state-dim", 8)
