@@ -117,8 +117,14 @@ def fit(
 
     if end_zones is not None and min_speed is not None:
         raise InputError("give --end-zones (for a linear track) or --min-speed (otherwise), not both")
-    chosen = {"latent_dim": latent_dim, "state_dim": state_dim, "noise": noise, "epochs": epochs, "random_state": seed}
-    chosen["behavior_weight"] = behavior_weight
+    chosen = {
+        "latent_dim": latent_dim,
+        "state_dim": state_dim,
+        "noise": noise,
+        "behavior_weight": behavior_weight,
+        "epochs": epochs,
+        "random_state": seed,
+    }
     model = {name: value for name, value in chosen.items() if value is not None}
     if not resume:
         model.setdefault("random_state", 0)

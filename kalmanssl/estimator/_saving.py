@@ -84,7 +84,7 @@ def _settings(model: KalmanSSL) -> dict[str, Any]:
         raise InputError(
             f"a custom entropy estimator cannot be saved, got {model.entropy!r}: use a name", parameter="entropy"
         )
-    period = model.behavior_period
+    period: Any = model.behavior_period
     is_scalar = period is None or np.isscalar(period)
     settings["behavior_period"] = period if is_scalar else [None if one is None else float(one) for one in period]
     settings["random_state"] = model.random_state if isinstance(model.random_state, int | None) else None
