@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from scipy.stats import norm
+from scipy.special import ndtri
 from sklearn.utils.validation import check_is_fitted
 
 from kalmanssl.data import Covariances, Latents
@@ -80,7 +80,7 @@ class Forecast:
         check_condition("level", level, 0 < level < 1, "a number between 0 and 1")
         variance = np.diagonal(self._dynamics["C"] @ self._cov @ self._dynamics["C"].T, axis1=-2, axis2=-1)
         sd = np.sqrt(variance[self._start[1].index] + self._noise[:, None])
-        half = norm.ppf((1 + level) / 2) * sd
+        half = ndtri((1 + level) / 2) * sd
         return self.latent_mean - half, self.latent_mean + half
 
     def sample(self, n_samples: int, observed: bool = False, random_state: int | None = None) -> np.ndarray:
