@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import NearestNeighbors
 
@@ -27,6 +28,7 @@ from kalmanssl.utils.validation import check_condition, check_integer, check_pos
 
 __all__ = ["Drift", "DriftSettings", "TrainTestBlock", "improves_held_out", "motion_direction"]
 
+_ROWS = 128  # bins whose similarities to all others are computed at a time, so that they stay in the cache
 _MAD_TO_SD = 1.4826  # standard deviation of a Gaussian in units of its median absolute deviation
 
 
@@ -284,8 +286,16 @@ def _nearest(reference: np.ndarray, points: np.ndarray, n_neighbors: int) -> np.
 
 def _nearest_apart(latents: np.ndarray, time: np.ndarray, settings: DriftSettings) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices (time, neighbors) of the nearest bins that are far enough in time, and which of them are."""
-    cosine_distance = 1 - latents @ latents.T
-    cosine_distance[np.abs(time[:, None] - time) <= settings.min_time_apart] = np.inf
     count = min(settings.n_neighbors, len(latents) - 1)
-    near = np.argpartition(cosine_distance, count, axis=1)[:, :count]
-    return near, np.isfinite(np.take_along_axis(cosine_distance, near, axis=1))
+    first = np.searchsorted(time, time - settings.min_time_apart, side="left")
+    stop = np.searchsorted(time, time + settings.min_time_apart, side="right")
+    near = np.empty((len(latents), count), dtype=np.int64)
+    is_apart = np.empty(near.shape, dtype=bool)
+    for start in range(0, len(latents), _ROWS):
+        rows = slice(start, start + _ROWS)
+        cosine = latents[rows] @ latents.T
+        for row, (begin, end) in enumerate(zip(first[rows], stop[rows], strict=True)):
+            cosine[row, begin:end] = -np.inf
+        largest, index = torch.topk(torch.from_numpy(cosine), count, dim=1, sorted=False)
+        near[rows], is_apart[rows] = index.numpy(), np.isfinite(largest.numpy())
+    return near, is_apart

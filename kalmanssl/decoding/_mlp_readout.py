@@ -196,7 +196,7 @@ class MLPReadout:
             if layer:
                 x = torch.relu(x)
                 if generator is not None:
-                    x = x * (torch.rand(x.shape, generator=generator) >= dropout) / (1 - dropout)
+                    x = x * _dropout_mask(x.shape, dropout, generator) / (1 - dropout)
             x = torch.baddbmm(bias, x, weight)
         return x
 
@@ -302,6 +302,16 @@ class _Batches:
             noise = torch.randn(*batch.shape, 1, generator=generator)
             batch = batch + (self.root[self.index[picked]] @ noise)[..., 0]
         return batch, [place[picked] for place in self.place]
+
+
+def _dropout_mask(shape: torch.Size, dropout: float, generator: torch.Generator) -> Tensor:
+    """Return which units are kept; each is dropped with the probability `dropout`, rounded to 1/256.
+
+    Each random number gives eight entries, since drawing one for each takes longer than the rest of the layer.
+    """
+    words = torch.empty(math.ceil(shape.numel() / 8), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    threshold = min(round(256 * dropout), 255)
+    return (words.view(torch.uint8)[: shape.numel()] >= threshold).view(shape)
 
 
 def common_scale(mean: np.ndarray) -> float:
