@@ -21,7 +21,7 @@ from suite import RESULTS, cli_errors, err_console
 from decoding.accuracy import DataFolder, Threads, data_folder, limit_threads
 from decoding.methods import FULL, Preset
 from decoding.methods import QUICK as QUICK_DECODING
-from decoding.ours import DecodedPrediction
+from decoding.ours import FittedModel, decode_latents, infer_latents
 from decoding.recordings import RECORDINGS, SIMULATED, load, targets_of
 from decoding.scores import score
 from decoding.tasks import Data, Task
@@ -139,8 +139,9 @@ def _measure(
         varies = np.ptp(found) > 0
         row["noise_correlation"] = float(np.corrcoef(found[active], true[active])[0, 1]) if varies else 0.0
     if decode and noise != "refitted" and data.name != RING:
+        fitted = infer_latents(model, data, fitting.cpu)
         row["scores"] = {
-            target.name: _decode(model, Task(data, target), seed, preset) for target in targets_of(data.name)
+            target.name: _decode(fitted, Task(data, target), seed, preset) for target in targets_of(data.name)
         }
     return row, latents.log_likelihood
 
@@ -203,21 +204,11 @@ def _true_variance(model: Any, expected: np.ndarray, segment: np.ndarray) -> np.
     return torch.stack(draws).var(0).clamp_min(1e-12).log().mean(1).numpy()
 
 
-def _decode(model: Any, task: Task, seed: int, preset: Preset) -> dict[str, Any]:
+def _decode(fitted: FittedModel, task: Task, seed: int, preset: Preset) -> dict[str, Any]:
     """Decode a behavior from the latents; return the main scores of the filter and of the smoother."""
-    import kalmanssl as ks
-
-    data = task.data
-    latents = {s: [model.transform(part, smooth=s) for part in (data.train, data.test)] for s in (False, True)}
-    decoder = ks.PositionDecoder(period=task.target.period, random_state=seed, **preset.decoder).fit(
-        latents[False][0],
-        data.train.behavior[task.target.behavior],
-        smoothed=latents[True][0],
-        held_out_fits=ks.cross_fit(model, data.train),
-    )
     found = {}
     for smooth, name in ((False, "filter"), (True, "smoother")):
-        prediction = DecodedPrediction(decoder.predict(latents[smooth][1]), task.target.period)
+        prediction, _, _ = decode_latents(fitted, task, seed, smooth, preset.decoder)
         scores = score(prediction, task)
         found[name] = {
             part: {key: scores[part][key] for key in ("median_error", "mean_error", "r2", "crps", "coverage", "width")}

@@ -15,10 +15,10 @@ from decoding.baselines.neighbors import Features
 from decoding.predictions import wrap
 from decoding.tasks import Data, Task
 
-__all__ = ["DecodedPrediction", "decode_ours", "latent_features"]
+__all__ = ["DecodedPrediction", "FittedModel", "decode_latents", "decode_ours", "infer_latents", "latent_features"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FittedModel:
     """A model and what decoders are fitted on.
 
@@ -49,14 +49,29 @@ def _fit_model(data: Data, seed: int, settings: dict[str, Any]) -> FittedModel:
 
     with Stopwatch() as stopwatch:
         model = ks.KalmanSSL(random_state=seed, progress=False, **settings).fit(data.train)
+    return infer_latents(model, data, stopwatch.cpu)
+
+
+def infer_latents(model: Any, data: Data, fit_cpu_s: float) -> FittedModel:
+    """Infer the latents of both parts, and those of held-out fits; `fit_cpu_s` are the CPU seconds of the model."""
+    import kalmanssl as ks
+
+    with Stopwatch() as stopwatch:
         held_out_fits = ks.cross_fit(model, data.train)
         latents = {("train", smooth): model.transform(data.train, smooth=smooth) for smooth in (False, True)}
     latents |= {("test", smooth): model.transform(data.test, smooth=smooth) for smooth in (False, True)}
-    return FittedModel(model, latents, held_out_fits, stopwatch.cpu)
+    return FittedModel(model, latents, held_out_fits, fit_cpu_s + stopwatch.cpu)
 
 
 def decode_ours(
     task: Task, seed: int, smooth: bool, settings: dict[str, Any], decoder_settings: dict[str, Any]
+) -> tuple[DecodedPrediction, float, float]:
+    """Fit the model and decode the test part; see `decode_latents`."""
+    return decode_latents(fit_model(task.data, seed, settings), task, seed, smooth, decoder_settings)
+
+
+def decode_latents(
+    fitted: FittedModel, task: Task, seed: int, smooth: bool, decoder_settings: dict[str, Any]
 ) -> tuple[DecodedPrediction, float, float]:
     """Decode the test part; return the prediction, and the CPU seconds of the fits and of decoding.
 
@@ -65,7 +80,6 @@ def decode_ours(
     import kalmanssl as ks
 
     data = task.data
-    fitted = fit_model(data, seed, settings)
 
     def fit() -> tuple[Any, float]:
         with Stopwatch() as stopwatch:
@@ -77,7 +91,7 @@ def decode_ours(
             )
         return decoder, stopwatch.cpu
 
-    decoder, fit_cpu_s = data.cache.get(("our decoder", seed, task.target.name), fit)
+    decoder, fit_cpu_s = data.cache.get(("our decoder", fitted, seed, task.target.name), fit)
     with Stopwatch() as decoding:
         decoded = decoder.predict(fitted.model.transform(data.test, smooth=smooth))
     return DecodedPrediction(decoded, task.target.period), fitted.fit_cpu_s + fit_cpu_s, decoding.cpu
