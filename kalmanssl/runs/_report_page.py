@@ -60,7 +60,10 @@ def _svg(axes: Axes, name: str, description: str) -> Markup:
 
 
 def _png(figure: Figure) -> str:
-    """Return a figure as the address of an embedded PNG image."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
+    """Return a figure as the address of an embedded PNG image. With 256 colors it has a third of the size."""
+    from PIL import Image
+
+    drawn, file = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png")
+    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, format="png", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -83,6 +83,7 @@ def test_baselines_decode_the_simulated_recordings(folder):
 
 def test_page_has_the_comparison_and_a_table_of_each_target(folder):
     page = (folder / "page.html").read_text()
+    assert len(page) < 100_000 * (1 + page.count("data:image/png"))  # images are small
     assert "Ours beside the best baseline" in page
     assert "Representation" in page
     for row in rows_in(folder):
