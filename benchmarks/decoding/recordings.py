@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -40,6 +40,8 @@ class Source:
         The activity consists of amplitudes of calcium events instead of counts.
     file : str
         Path in the data folder; empty for a simulated recording.
+    names_in_file : mapping of str
+        Names in the file of the behaviors of the recording, if they are not its only ones.
     """
 
     read: Callable[[Path], Recording]
@@ -49,6 +51,7 @@ class Source:
     end_zones: tuple[float, float] | None = None
     events: bool = False
     file: str = ""
+    names_in_file: Mapping[str, str] = field(default_factory=dict)
 
 
 def _spikes(file: str, behavior: Mapping[str, str] | None = None) -> Callable[[Path], Recording]:
@@ -74,7 +77,7 @@ def _angle(recording: str) -> Target:
 
 
 def _source(file: str, split_at: float, *targets: Target, behavior: Mapping[str, str] | None = None) -> Source:
-    return Source(_spikes(file, behavior), split_at, targets, file=file)
+    return Source(_spikes(file, behavior), split_at, targets, file=file, names_in_file=behavior or {})
 
 
 HC11 = "hc11/achilles_maze.nwb"

@@ -95,6 +95,9 @@ def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: C
         logger(f"note: {note}")
     training, rest = _split(recording, settings.until)
     facts = _facts(recording, training)
+    note = _circle_note(settings, training, facts["behavior"])
+    if note:
+        logger(note)
     facts["running_speed"] = running_speed(settings, training, facts["behavior"] and facts["behavior"]["name"])
     check_decoding(settings, training, None if facts["behavior"] is None else facts["behavior"]["name"])
     began = time.perf_counter()
@@ -223,6 +226,20 @@ def _facts(recording: Recording, training: Recording) -> dict[str, Any]:
         },
         "behavior": None if name is None else {"name": name, "unit": recording.behavior_unit.get(name, "")},
     }
+
+
+def _circle_note(settings: RunSettings, training: Recording, behavior: dict[str, str] | None) -> str:
+    """Return a note if the behavior is an angle around the whole circle and has no period; otherwise ""."""
+    full = {"rad": 2 * np.pi, "deg": 360.0}.get(behavior["unit"].lower()[:3]) if behavior else None
+    if behavior is None or full is None or settings.period is not None or settings.behavior == "none":
+        return ""
+    angle = training.behavior[behavior["name"]]
+    if angle.ndim > 1 or angle.dtype == object or not 0.95 * full < np.nanmax(angle) - np.nanmin(angle) <= 1.001 * full:
+        return ""
+    return (
+        f"note: {behavior['name']} covers a whole circle, but it is decoded as a position on a line; "
+        f"if its ends are the same direction, fit it with --period {full:.6g}"
+    )
 
 
 def _check_target(out: Path, overwrite: bool) -> None:

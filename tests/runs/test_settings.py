@@ -13,6 +13,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.runs import RunSettings
 from kalmanssl.runs._evaluation import running
 from kalmanssl.runs._files import check_new_output, is_run, read_json
+from kalmanssl.runs._fit import _circle_note
 from kalmanssl.runs._settings import parse_units
 
 
@@ -87,3 +88,22 @@ def test_running_is_undefined_without_zones_and_speed_and_ambiguous_with_both():
     with pytest.raises(InputError) as error:
         running(RunSettings("x", min_speed=1.0, end_zones=[0.1, 0.9]), recording, "angle")
     assert error.value.parameter == "min_speed"
+
+
+@pytest.mark.parametrize(
+    ("unit", "angle", "period", "is_noted"),
+    [
+        ("radians", np.linspace(0.0, 6.28, 500), None, True),
+        ("deg", np.linspace(-180.0, 179.0, 500), None, True),
+        ("radians", np.linspace(0.0, 6.28, 500), 2 * np.pi, False),
+        ("radians", np.linspace(0.0, 3.0, 500), None, False),  # half a circle
+        ("radians", np.linspace(0.0, 60.0, 500), None, False),  # many turns
+        ("m", np.linspace(0.0, 6.28, 500), None, False),
+    ],
+)
+def test_a_note_suggests_a_period_for_angles_around_the_whole_circle(unit, angle, period, is_noted):
+    angle[10] = np.nan
+    note = _circle_note(RunSettings("x", period=period), recording_of(angle), {"name": "angle", "unit": unit})
+    assert note.startswith("note: angle covers a whole circle") == is_noted
+    assert ("--period 6.28319" in note) == (is_noted and unit == "radians")
+    assert _circle_note(RunSettings("x"), recording_of(angle), None) == ""
