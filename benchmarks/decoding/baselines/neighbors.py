@@ -43,14 +43,13 @@ def nearest(stored: np.ndarray, features: np.ndarray, count: int, metric: str) -
     count : int
         Number of neighbors.
     metric : "cosine" or "euclidean"
+        Features are not rescaled: the scale of latents says how well the activity determines them.
         Bins without any activity have no direction; their neighbors for "cosine" are random.
     """
     if metric == "cosine":
         stored, features = _unit(stored), _unit(features)
         offset = np.zeros(len(stored), dtype=np.float32)
     else:
-        scale = stored.std(axis=0) + 1e-9
-        stored, features = stored / scale, features / scale
         offset = 0.5 * (stored**2).sum(axis=1)
     found = np.empty((len(features), count), dtype=np.int32)
     for first in range(0, len(features), CHUNK):
