@@ -1,7 +1,8 @@
-"""The data of a fit: activity and behavior side by side, as columns of the same segments."""
+"""The data of a fit: activity, a second view and behavior side by side, as columns of the same segments."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,24 +21,34 @@ class FitData(NamedTuple):
     activity : list of (time, features) float32
         Normalized.
     behavior : Behavior or None
+    view : list of (time, features) float32, or None
+        The second view, normalized.
     """
 
     activity: list[np.ndarray]
     behavior: Behavior | None = None
+    view: list[np.ndarray] | None = None
 
     @property
     def segments(self) -> list[np.ndarray]:
-        """Segments (time, columns) with the activity first and the behavior last."""
-        if self.behavior is None:
+        """Segments (time, columns) with the activity first, then the second view, and the behavior last."""
+        behavior = None if self.behavior is None else self.behavior.segments
+        parts = [part for part in (self.activity, self.view, behavior) if part is not None]
+        if len(parts) == 1:
             return self.activity
-        return [np.concatenate(parts, axis=1) for parts in zip(self.activity, self.behavior.segments, strict=True)]
+        return [np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True)]
+
+    @property
+    def n_active(self) -> int:
+        """Number of columns of the activity."""
+        return self.activity[0].shape[1]
 
     @property
     def n_features(self) -> int:
         """Number of columns that are not behavior."""
-        return self.activity[0].shape[1]
+        return self.n_active + (0 if self.view is None else self.view[0].shape[1])
 
-    def steps(self, segment: np.ndarray, bins_per_step: int, normalization: str) -> np.ndarray:
+    def steps(self, segment: np.ndarray, bins_per_step: int, normalizations: Sequence[str]) -> np.ndarray:
         """Return the columns of a segment at every step: activity over the bins of the step, behavior of its last bin.
 
         Parameters
@@ -45,8 +56,13 @@ class FitData(NamedTuple):
         segment : (time, columns)
             A part of one of the `segments`.
         bins_per_step : int
-        normalization : str
+        normalizations : sequence of str
+            Of the activity and, if there is one, of the second view.
         """
-        n = self.n_features
-        activity = step_activity(segment[:, :n], bins_per_step, normalization)
-        return activity if self.behavior is None else np.concatenate([activity, segment[:, n:]], axis=1)
+        borders = [0, self.n_active, self.n_features]
+        parts = [
+            step_activity(segment[:, start:stop], bins_per_step, normalization)
+            for start, stop, normalization in zip(borders, borders[1:], normalizations, strict=False)
+        ]
+        parts += [] if self.behavior is None else [segment[:, self.n_features :]]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)

@@ -14,9 +14,10 @@ from sklearn.utils import check_random_state
 
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._fit_data import FitData
-from kalmanssl.estimator._initialization import initialize
+from kalmanssl.estimator._initialization import initialize, initialize_two_views
 from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS
 from kalmanssl.estimator._model import build_model, history_per_bin
+from kalmanssl.estimator._view import share_dynamics
 from kalmanssl.models import (
     BehaviorFit,
     BehaviorReadout,
@@ -56,12 +57,14 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
     step = estimator.bins_per_step_
     estimator.window_ = choose_window([len(s) for s in fit_data.activity], estimator.window, step, hold_out)
     n_features = fit_data.n_features
-    used = parameters | {"window": estimator.window_, "bins_per_step": step, "n_active": n_features}
+    used = parameters | {"window": estimator.window_, "bins_per_step": step, "n_active": fit_data.n_active}
     windows = WindowSettings(**{n: used[n] for n in _names(WindowSettings)})
     if estimator.normalize_ not in COUNT_NORMALIZATIONS:
         windows = replace(windows, activity_sampling_power=0.0)
+    views = [estimator] if estimator.view_ is None else [estimator, estimator.view_]
+    normalizations = [one.normalize_ for one in views]
     training, held_out = (
-        [fit_data.steps(segment, step, estimator.normalize_) for segment in part]
+        [fit_data.steps(segment, step, normalizations) for segment in part]
         for part in hold_out_blocks(fit_data.segments, estimator.validation_fraction, estimator.window_)
     )
     if resume and estimator.checkpoint_dir is None:
@@ -75,15 +78,12 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
         torch.manual_seed(seed)
         model = estimator.model_ = build_model(estimator)
         _set_varying(model, False)
-        behavior = fit_data.behavior
-        embedded = None if behavior is None else [behavior.embed(segment[:, n_features:]) for segment in training]
-        initialize(model, _features(training, n_features), step, embedded, estimator.behavior_weight)
+        trained = _initialized(estimator, training, fit_data)
         try:
             data = WindowBatches(training, held_out, windows, seed)
             varies, is_joint = bool(_varying_heads(model)), estimator.noise_epochs == 0
             if varies and is_joint:
                 start_varying_noise(model, data.sample()[..., :n_features])
-            trained = _with_behavior(estimator, fit_data)
             train(trained, data, settings, per_step, checkpoint_dir=folder, resume=resume, **shared)
             if varies and not is_joint:
                 # Noise that depends on the activity should be right at all times, not only when cells are active.
@@ -95,15 +95,30 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
         finally:
             estimator.history_ = history_per_bin(per_step, step)
             estimator.noise_history_ = history_per_bin(noise_per_step, step)
+            for one in views[1:]:
+                one.history_, one.noise_history_, one.window_ = estimator.history_, {}, estimator.window_
 
 
-def _with_behavior(estimator: KalmanSSL, fit_data: FitData) -> Trainable:
-    """Return the model of an estimator, together with a readout of behavior if the fit uses it."""
-    if fit_data.behavior is None:
-        return estimator.model_
+def _initialized(estimator: KalmanSSL, training: Sequence[np.ndarray], fit_data: FitData) -> Trainable:
+    """Start the model of an estimator at components of its data; return what is trained.
+
+    This is the model itself, both views, or either of them together with a readout of behavior.
+    """
+    n_features, behavior, view = fit_data.n_features, fit_data.behavior, estimator.view_
+    features, step = _features(training, n_features), estimator.bins_per_step_
+    trained: Trainable = estimator.model_
+    if view is None:
+        embedded = None if behavior is None else [behavior.embed(segment[:, n_features:]) for segment in training]
+        initialize(estimator.model_, features, step, embedded, estimator.behavior_weight)
+    else:
+        view.model_ = build_model(view)
+        trained = both = share_dynamics(estimator, view)
+        initialize_two_views(both, features, step)
+    if behavior is None:
+        return trained
     with torch.random.fork_rng(devices=[]):  # dropout is the same with and without behavior
-        readout = BehaviorReadout(estimator.state_dim, fit_data.behavior.kinds)
-    return BehaviorFit(estimator.model_, readout, estimator.behavior_weight)
+        readout = BehaviorReadout(estimator.state_dim, behavior.kinds)
+    return BehaviorFit(trained, readout, estimator.behavior_weight)
 
 
 def _features(segments: Sequence[np.ndarray], n_features: int) -> list[np.ndarray]:

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from kalmanssl.models import KalmanPredictor, SequenceModel
+from kalmanssl.models import KalmanPredictor, SequenceModel, TwoViewModel
 from kalmanssl.networks import ResidualEncoder
 from kalmanssl.utils.torch_ops import evaluating
 
-__all__ = ["initialize", "predictable_components"]
+__all__ = ["initialize", "initialize_two_views", "predictable_components", "shared_components"]
 
 _MAX_ROWS = 60_000  # moments of more rows are no better and take longer
 _MAX_FEATURES = 1024  # with more features, the components are found among the principal components
 _RIDGE = 3.0  # as a multiple of the mean variance of the features
+_SHARED_RIDGE = 0.1  # the same, for components that two views share
 
 
 @torch.no_grad()
@@ -60,6 +61,93 @@ def initialize(
     mean = torch.cat([z.flatten(0, 1) for z in latents]).mean(0)
     lags = [_moment(*_pairs([z - mean for z in latents], lag)) for lag in range(3)]
     model.predictor.match_autocovariance(mean, *lags)
+
+
+@torch.no_grad()
+def initialize_two_views(model: TwoViewModel, training: Sequence[np.ndarray], bins_per_step: int) -> None:
+    """Start both encoders at linear components that predict each other over time, with dynamics that fit them.
+
+    Parameters
+    ----------
+    model : TwoViewModel
+        Untrained, with encoders of the class `ResidualEncoder`.
+    training : sequence of (time, features)
+        Contiguous segments of the features of both views, side by side.
+    bins_per_step : int
+    """
+    sequences = [_sequences(segment, bins_per_step) for segment in training if len(segment) >= 3 * bins_per_step]
+    inputs = [x[..., : model.n_first] for x in sequences], [x[..., model.n_first :] for x in sequences]
+    encoders = model.first.encoder, model.second.encoder
+    features = []
+    for encoder, part in zip(encoders, inputs, strict=True):
+        assert isinstance(encoder, ResidualEncoder)
+        with evaluating(encoder):
+            features.append([encoder.features(x) for x in part])
+    pairs = [_pairs(part, 1) for part in features]
+    latents = []
+    weights = shared_components(pairs[0], pairs[1], model.first.predictor.latent_dim)
+    for encoder, part, x, components in zip(encoders, inputs, pairs, weights, strict=True):
+        assert isinstance(encoder, ResidualEncoder)
+        encoder.start_from(torch.cat(x)[::2], components)
+        with evaluating(encoder):
+            latents.append([encoder(x) for x in part])
+    means = [torch.cat([z.flatten(0, 1) for z in part]).mean(0) for part in latents]
+    first, second = ([z - mean for z in part] for part, mean in zip(latents, means, strict=True))
+    variance = (_moment(*_pairs(first, 0)) + _moment(*_pairs(second, 0))) / 2
+    lags = []
+    for lag in (1, 2):
+        (later, earlier), (later_second, earlier_second) = _pairs(first, lag), _pairs(second, lag)
+        lags.append((_moment(later, earlier_second) + _moment(later_second, earlier)) / 2)
+    model.first.predictor.match_autocovariance((means[0] + means[1]) / 2, variance, *lags)
+
+
+def shared_components(
+    first: tuple[torch.Tensor, torch.Tensor], second: tuple[torch.Tensor, torch.Tensor], count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute pairs of linear components, one of each view, that are most correlated with each other's last step.
+
+    They are the canonical correlations (Hotelling 1936) of a step of one view with the step before of the other, with
+    the mean of both directions as the covariance between the views, and a ridge on the covariance of each view.
+
+    Parameters
+    ----------
+    first, second : pairs (present, past) of (pairs, features)
+        Features of a step, and of the step before it, for each view.
+    count : int
+        Largest number of components.
+
+    Returns
+    -------
+    (count, features) for each view
+        With the strongest correlation first. The standard deviation of a component, the same in both views, is
+        proportional to its correlation, but at least a fifth of the largest one.
+    """
+    bases, centered, roots = [], [], []
+    for present, past in (first, second):
+        mean = present.mean(0).double()
+        present, past = present.double() - mean, past.double() - mean
+        basis = torch.eye(len(mean), dtype=torch.float64)
+        if len(mean) > _MAX_FEATURES:
+            basis = torch.svd_lowrank(present, q=_MAX_FEATURES // 2)[2]
+        present, past = present @ basis, past @ basis
+        covariance = present.T @ present / len(present)
+        ridge = _SHARED_RIDGE * covariance.diagonal().mean().clamp_min(1e-12)
+        roots.append(torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance), dtype=covariance.dtype)))
+        bases.append(basis)
+        centered.append((present, past))
+    (present, past), (present_second, past_second) = centered
+    between = (present.T @ past_second + past.T @ present_second) / (2 * len(present))
+    half = torch.linalg.solve_triangular(roots[0], between, upper=False)
+    whitened = torch.linalg.solve_triangular(roots[1], half.T, upper=False).T
+    left, correlation, right = torch.linalg.svd(whitened, full_matrices=False)
+    count = min(count, len(correlation))
+    sizes = (correlation[:count] / correlation[0].clamp_min(1e-12)).clamp_min(0.2)
+    found = []
+    for basis, root, vectors, (rows, _) in zip(bases, roots, (left, right.T), centered, strict=True):
+        weights = torch.linalg.solve_triangular(root.T, vectors[:, :count], upper=True)
+        sd = (rows @ weights).square().mean(0).sqrt().clamp_min(1e-12)
+        found.append((basis @ (weights / sd * sizes)).T)
+    return found[0], found[1]
 
 
 def predictable_components(

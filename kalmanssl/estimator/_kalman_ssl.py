@@ -25,6 +25,7 @@ from kalmanssl.estimator._online import OnlineFilter
 from kalmanssl.estimator._outputs import LatentTransformer
 from kalmanssl.estimator._saving import load_model, save_model
 from kalmanssl.estimator._segments import Prepared, prepare
+from kalmanssl.estimator._view import prepare_view
 
 __all__ = ["KalmanSSL"]
 
@@ -128,6 +129,8 @@ class KalmanSSL(ForecastMixin, LatentTransformer, BaseEstimator):
         One entry per epoch: `loss`, `alignment` and `entropy`, the same on the held-out part, and `held_out_score`, all
         in nats per bin (see `score`); with a `behavior_weight` also `behavior`, the mean log-density of the behavior,
         and `held_out_behavior`; scale and effective dimension of the latents; spectral radius of `A`.
+    view_ : KalmanSSL or None
+        The model of the second view, with the same dynamics; None without a second view.
     noise_history_ : dict of lists
         The same for the second stage; empty if the noise is constant. The entropy is not computed.
     n_features_in_ : int
@@ -214,8 +217,14 @@ class KalmanSSL(ForecastMixin, LatentTransformer, BaseEstimator):
         self.progress = progress
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, *, resume: bool = False) -> Self:
+    def fit(self, X: Any, y: Any = None, *, view: Any = None, resume: bool = False) -> Self:
         """Fit the encoder and the dynamics.
+
+        With a second `view` of the same bins, such as LFP power or features of a video beside spikes, each view has its
+        own encoder into one latent space with one dynamics, and the past of each view predicts the present of the other
+        (`kalmanssl.models.TwoViewModel`). The latents then have the dynamics that both views share, and not those of
+        one view alone. `transform(X)` infers latents from the first view, and `view_`, an estimator like this one, from
+        the second: ``model.view_.transform(Y)``.
 
         Parameters
         ----------
@@ -226,6 +235,9 @@ class KalmanSSL(ForecastMixin, LatentTransformer, BaseEstimator):
             Behavior of every bin (NaN where it is unknown) or labels (None or ""); for trials a list. A name selects a
             behavior of the recording. Series of pynapple are interpolated to the bins. Each filter step predicts the
             behavior of its last bin. Ignored if `behavior_weight` is 0.
+        view : as X, optional
+            A second view of the same bins. It is normalized as with ``normalize="auto"``, and the noise of the model
+            must be constant.
         resume : bool
             Continue from the last checkpoint in `checkpoint_dir`, after an interrupt.
 
@@ -244,7 +256,9 @@ class KalmanSSL(ForecastMixin, LatentTransformer, BaseEstimator):
         """
         prepared, with_behavior = prepare(self, X, fitting=True), uses_behavior(self)
         behavior = prepare_behavior(self, X, y, prepared) if with_behavior else None
-        fit_model(self, FitData(prepared.segments, behavior), resume)
+        self.view_: KalmanSSL | None = None
+        second = None if view is None else prepare_view(self, view, prepared)
+        fit_model(self, FitData(prepared.segments, behavior, second), resume)
         return self
 
     def posterior(self, X: Any, smooth: bool = False) -> Any:

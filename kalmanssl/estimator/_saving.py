@@ -11,6 +11,7 @@ from torch import nn
 
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._model import build_model
+from kalmanssl.estimator._view import share_dynamics, unfitted_view
 from kalmanssl.utils.storage import load_folder, save_folder
 
 if TYPE_CHECKING:
@@ -22,29 +23,39 @@ Model = TypeVar("Model", bound="KalmanSSL")
 
 
 def save_model(model: KalmanSSL, path: str | os.PathLike[str], overwrite: bool) -> None:
-    """Write a fitted model to the folder `path`."""
-    arrays = {f"model.{name}": value.numpy() for name, value in model.model_.state_dict().items()}
-    arrays |= {"feature_mean": model.feature_mean_, "feature_scale": model.feature_scale_}
+    """Write a fitted model to the folder `path`, with its second view if there is one."""
+    arrays, data = _contents(model)
     metadata = {
         "settings": _settings(model),
-        "data": {
-            "n_features": model.n_features_in_,
-            "unit_ids": list(model.unit_ids_),
-            "bin_size_s": model.bin_size_,
-            "normalize": model.normalize_,
-            "bins_per_step": model.bins_per_step_,
-            "window": model.window_,
-        },
+        "data": data,
         "history": model.history_,
         "noise_history": model.noise_history_,
     }
+    if model.view_ is not None:
+        second, metadata["view"] = _contents(model.view_)
+        arrays |= {f"view.{name}": value for name, value in second.items()}
     save_folder(path, "model", arrays, metadata, overwrite)
+
+
+def _contents(model: KalmanSSL) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays of a model, and what is known about its data."""
+    arrays = {f"model.{name}": value.numpy() for name, value in model.model_.state_dict().items()}
+    arrays |= {"feature_mean": model.feature_mean_, "feature_scale": model.feature_scale_}
+    data = {
+        "n_features": model.n_features_in_,
+        "unit_ids": list(model.unit_ids_),
+        "bin_size_s": model.bin_size_,
+        "normalize": model.normalize_,
+        "bins_per_step": model.bins_per_step_,
+        "window": model.window_,
+    }
+    return arrays, data
 
 
 def load_model(cls: type[Model], path: str | os.PathLike[str], encoder: nn.Module | None) -> Model:
     """Return the fitted model that `save_model` wrote to the folder `path`."""
     arrays, metadata = load_folder(path, "model")
-    settings, data = metadata["settings"], metadata["data"]
+    settings = metadata["settings"]
     custom = settings.pop("custom_encoder")
     if custom and encoder is None:
         raise InputError(
@@ -53,16 +64,29 @@ def load_model(cls: type[Model], path: str | os.PathLike[str], encoder: nn.Modul
     if encoder is not None and not custom:
         raise InputError(f"{path} was fitted with the built-in encoder: load it without encoder=", parameter="encoder")
     model = cls(**settings, encoder=encoder)
+    model.history_ = metadata["history"]
+    model.noise_history_ = metadata.get("noise_history", {})
+    _set_contents(model, arrays, metadata["data"], path)
+    model.view_ = None
+    if "view" in metadata:
+        view = model.view_ = unfitted_view(model)
+        view.history_, view.noise_history_ = model.history_, {}
+        second = {k.removeprefix("view."): v for k, v in arrays.items() if k.startswith("view.")}
+        _set_contents(view, second, metadata["view"], path)
+        share_dynamics(model, view)
+    return model
+
+
+def _set_contents(model: KalmanSSL, arrays: dict[str, np.ndarray], data: dict[str, Any], path: Any) -> None:
+    """Set what `_contents` returned on a model that has its settings."""
     model.n_features_in_ = data["n_features"]
     model.unit_ids_ = tuple(data["unit_ids"])
     model.bin_size_ = data["bin_size_s"]
     model.normalize_ = data["normalize"]
     model.bins_per_step_ = data["bins_per_step"]
-    model.window_ = data.get("window", settings["window"])  # older folders do not have it
+    model.window_ = data.get("window", model.window)  # older folders do not have it
     model.feature_mean_ = arrays["feature_mean"]
     model.feature_scale_ = arrays["feature_scale"]
-    model.history_ = metadata["history"]
-    model.noise_history_ = metadata.get("noise_history", {})
     model.model_ = build_model(model)
     weights = {k.removeprefix("model."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("model.")}
     try:
@@ -71,7 +95,6 @@ def load_model(cls: type[Model], path: str | os.PathLike[str], encoder: nn.Modul
         raise InputError(
             f"the weights in {path} do not fit the model: {str(error).splitlines()[-1].strip()}", parameter="path"
         ) from error
-    return model
 
 
 def _settings(model: KalmanSSL) -> dict[str, Any]:

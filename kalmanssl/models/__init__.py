@@ -24,3 +24,4 @@ from kalmanssl.models._recurrent_predictor import RecurrentPredictor as Recurren
 from kalmanssl.models._sequence import SequenceModel as SequenceModel
 from kalmanssl.models._sequence import latent_statistics as latent_statistics
 from kalmanssl.models._trainable import Trainable as Trainable
+from kalmanssl.models._two_views import TwoViewModel as TwoViewModel

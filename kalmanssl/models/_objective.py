@@ -109,8 +109,9 @@ class LDM:
             Sequences of latents, or the latents z' of pairs.
         conditional : Conditional
             Distribution of each latent given its past, or given the other latent of the pair.
-        given : (pairs, dim), optional
-            The other latents z of pairs.
+        given : (pairs, dim) or (batch, time, dim), optional
+            The other latents z of pairs, or the sequences whose past the conditional distribution uses, if they are not
+            `latent` itself.
         log_prior : (pairs,), optional
             log P(z) under the model. The joint distribution is then matched, F = ⟨log P(z) + log P(z' | z)⟩ + H[z, z']
             (Eq. 5), or with mutual information ... + H[z] + H[z'] (Eq. 6). Without it, the prior is the empirical one.
@@ -127,9 +128,10 @@ class LDM:
         return Terms(alignment, self._entropy(latent, conditional, given, with_prior=log_prior is not None))
 
     def _entropy(self, latent: Tensor, conditional: Conditional, given: Tensor | None, with_prior: bool) -> Tensor:
-        present, past = (
-            (latent, given) if given is not None else (latent[:, 1:].flatten(0, 1), latent[:, :-1].flatten(0, 1))
-        )
+        given = latent if given is None else given
+        present, past = latent, given
+        if latent.ndim == 3:
+            present, past = latent[:, 1:].flatten(0, 1), given[:, :-1].flatten(0, 1)
         if isinstance(self.entropy, StopGradientEntropy):
             if with_prior:
                 raise InputError(
