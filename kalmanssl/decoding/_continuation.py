@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -35,6 +35,15 @@ class Continuation:
     def reaches(self, time: float, bin_size: float) -> bool:
         """Return whether a bin at `time`, seconds, follows the last bin without a gap."""
         return 0 < time - self.time <= 1.5 * bin_size
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the arguments that make this object again."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Make the object from what `to_state` returned."""
+        return cls(**state)
 
     @classmethod
     def after(

@@ -14,6 +14,8 @@ from kalmanssl.utils.validation import check_condition, check_integer, check_pos
 
 __all__ = ["NeighborReadout", "NeighborReadoutSettings"]
 
+_ROWS = 4096  # bins whose histograms are made at a time, to limit the memory of two-dimensional ones
+
 
 @dataclass(frozen=True)
 class NeighborReadoutSettings:
@@ -111,7 +113,12 @@ class NeighborReadout:
             One minus the mean cosine of the angles to the neighbors.
         """
         near, cosine = self.search.largest(self.project(mean), self.n_neighbors)
-        return self._histograms(near), 1.0 - cosine.mean(axis=1, dtype=float)
+        masses = [np.empty((len(near), *grid.shape), dtype=np.float32) for grid in self.grids]
+        for first in range(0, len(near), _ROWS):
+            rows = slice(first, first + _ROWS)
+            for mass, part in zip(masses, self._histograms(near[rows]), strict=True):
+                mass[rows] = part
+        return masses, 1.0 - cosine.mean(axis=1, dtype=float)
 
     def _histograms(self, near: np.ndarray) -> list[np.ndarray]:
         """Return the histograms of the behavior in the neighbors (time, neighbors) of each bin."""

@@ -40,7 +40,7 @@ class Adaptation:
     regions : list of AdaptiveLevels
         One for each group of dimensions, or one for prediction sets of labels.
     end : Continuation or None
-        Where the last update ended. It is not saved, so the first update after loading begins a new segment.
+        Where the last update ended.
     """
 
     intervals: list[AdaptiveLevels]
@@ -109,10 +109,11 @@ class Adaptation:
         return used
 
     def to_state(self) -> dict[str, Any]:
-        """Return everything but `end`, from which `from_state` makes the adaptation again."""
+        """Return everything from which `from_state` makes the adaptation again."""
         return {
             "intervals": [levels.to_state() for levels in self.intervals],
             "regions": [levels.to_state() for levels in self.regions],
+            "end": None if self.end is None else self.end.to_state(),
         }
 
     @classmethod
@@ -121,7 +122,8 @@ class Adaptation:
         intervals, regions = (
             [AdaptiveLevels.from_state(one) for one in state[name]] for name in ("intervals", "regions")
         )
-        return cls(intervals, regions)
+        end = state.get("end")  # absent from decoders that were saved before it was stored
+        return cls(intervals, regions, None if end is None else Continuation.from_state(end))
 
 
 class UpdateMixin:
