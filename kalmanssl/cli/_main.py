@@ -6,16 +6,14 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from kalmanssl.cli import _options as options
 from kalmanssl.cli._errors import OneLineErrors, log
+from kalmanssl.cli._evaluation import evaluate_run, part_from, print_scores
 from kalmanssl.errors import InputError
-
-if TYPE_CHECKING:
-    from kalmanssl.runs import Evaluation, Run
 
 __all__ = ["app", "main"]
 
@@ -74,7 +72,7 @@ def demo(
     from kalmanssl.runs import run_demo
 
     evaluation = run_demo(out, seed=seed, overwrite=overwrite, logger=log)
-    _print_scores(evaluation, "m")
+    print_scores(evaluation, "m")
     _, scores = evaluation.main
     covered = 100 * scores["coverage"]["95"] if scores else math.nan
     typer.echo(f"the 95 % interval covers {covered:.1f} % of the held-out running bins")
@@ -147,7 +145,7 @@ def fit(
     )
     run = fit_run(settings, out, overwrite=overwrite, resume=resume, logger=log)
     if run.evaluation is not None:
-        _print_scores(run.evaluation, run.behavior_unit)
+        print_scores(run.evaluation, run.behavior_unit)
     typer.echo(f"run: {out}   (next step: kalmanssl report {out})")
 
 
@@ -205,7 +203,7 @@ def decode(
     except InputError as error:
         read = read_recording(recording, run.settings, behavior=False)
         log(f"note: the recording is read without behavior: {error}")
-    part = read if after is None else read.restrict(start=after)
+    part = part_from(read, after)
     latents = run.model.transform(part, smooth=smooth)
     write_decoded(
         decoder.predict(latents),
@@ -242,7 +240,7 @@ def evaluate(
 
     run = Run.load(run_folder)
     run.require_decoder()
-    evaluation = _evaluation(run, recording, after, smooth)
+    evaluation = evaluate_run(run, recording, after, smooth)
     if evaluation.main[1] is None:
         raise InputError(
             f"{recording} has no known {run.behavior} in this part, so nothing can be scored: choose another part"
@@ -257,7 +255,7 @@ def evaluate(
         }
         typer.echo(json.dumps(without_nan(result), allow_nan=False))
     else:
-        _print_scores(evaluation, run.behavior_unit)
+        print_scores(evaluation, run.behavior_unit)
         typer.echo(assumptions_line(evaluation.assumptions))
 
 
@@ -281,7 +279,7 @@ def report(
         raise InputError(f"{target} exists: choose another file, or replace it with --overwrite", parameter="out")
     run = Run.load(run_folder)
     if recording is not None:
-        run.evaluation = _evaluation(run, recording, after, smooth)
+        run.evaluation = evaluate_run(run, recording, after, smooth)
     elif after is not None or smooth:
         raise InputError("--after and --smooth require the recording: kalmanssl report RUN REC.nwb")
     write_report(run, target, overwrite)
@@ -345,41 +343,3 @@ def bench(ctx: typer.Context, name: options.Suite = None) -> None:
             raise typer.Exit(code if code >= 0 else 128 - code)  # the exit code of shells for death by a signal
         except KeyboardInterrupt:
             continue  # the suite receives the interrupt too: wait until it has saved its results
-
-
-def _evaluation(run: Run, recording: Path, after: float | None, smooth: bool) -> Evaluation:
-    """Evaluate a run on the part from `after` on; the default is the held-out part of the fitted recording."""
-    from kalmanssl.runs import Evaluation, read_recording
-
-    read = read_recording(recording, run.settings, behavior=run.behavior is not None)
-    fitted_until = (
-        run.metadata["recording"]["fitted_until_s"] if read.source == run.metadata["recording"]["source"] else None
-    )
-    if after is None and fitted_until is not None and fitted_until < read.time[-1]:
-        after = fitted_until
-        log(f"note: evaluated on the held-out part, from {after:.10g} s on (change it with --after)")
-    part = read if after is None else read.restrict(start=after)
-    fitted = fitted_until is not None and bool(part.time[0] < fitted_until)
-    if fitted:
-        log("note: the model was fitted on this part of the recording; expect larger errors on other data")
-    return Evaluation.of(run, part, smooth=smooth, fitted=fitted)
-
-
-def _print_scores(evaluation: Evaluation, unit: str) -> None:
-    """Print the table of scores; nothing if there are none."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from kalmanssl.runs import score_rows
-
-    rows = score_rows(evaluation.scores, unit)
-    if not rows:
-        return
-    part = evaluation.part
-    use = "part of the fit" if part["fitted"] else "held out from the fit"
-    table = Table(title=f"{part['source']}, {part['start_s']:.10g} to {part['stop_s']:.10g} s, {use}")
-    for number, heading in enumerate(rows[0]):
-        table.add_column(heading, justify="right" if number else "left")
-    for row in rows[1:]:
-        table.add_row(*row)
-    Console().print(table)

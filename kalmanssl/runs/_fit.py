@@ -94,6 +94,10 @@ def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: C
     for note in recording.notes:
         logger(f"note: {note}")
     training, rest = _split(recording, settings.until)
+    if settings.until is not None and rest is None:
+        logger(
+            f"note: until={settings.until:.10g} is after the end of the recording, so nothing is held out from the fit"
+        )
     facts = _facts(recording, training)
     note = _circle_note(settings, training, facts["behavior"])
     if note:

@@ -86,4 +86,6 @@ def test_decode_replaces_files_only_with_overwrite_and_never_the_recording(run, 
     assert "the recording itself" in fails("decode", run, recording, "--out", recording, "--overwrite")
     assert recording.stat().st_size == size
     assert ".csv or .nwb" in fails("decode", run, recording, "--out", tmp_path / "x.txt")
-    assert "no bin" in fails("decode", run, recording, "--out", tmp_path / "y.csv", "--after", 1e6)
+    assert "--after=1000000 leaves nothing" in fails(
+        "decode", run, recording, "--out", tmp_path / "y.csv", "--after", 1e6
+    )

@@ -57,6 +57,13 @@ def test_fit_with_a_weight_of_the_behavior(recording, tmp_path):
     assert "--behavior-weight needs a behavior" in fails(*without, 2)
 
 
+def test_fit_of_a_whole_recording_that_ends_before_the_split_notes_that_nothing_is_held_out(recording, tmp_path):
+    args = ("--behavior", "none", *SMALL, "--epochs", 1, "--until", 5000)
+    result = invoke("fit", recording, "--out", tmp_path / "run", *args)
+    assert result.exit_code == 0, result.output
+    assert "note: until=5000 is after the end of the recording, so nothing is held out from the fit" in result.stderr
+
+
 def test_fit_without_behavior(recording, tmp_path):
     out = tmp_path / "run"
     args = ("--behavior", "none", "--epochs", 1, "--latent-dim", 4, "--state-dim", 8)
