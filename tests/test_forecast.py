@@ -67,6 +67,31 @@ def test_forecasts_from_all_bins_are_those_from_each(model, recording):
     np.testing.assert_allclose(everywhere.cov[[7, 450]], some.cov)
 
 
+@pytest.mark.parametrize(("horizon", "steps"), [(0.3, 3), (0.25, 3), (0.301, 4), (0.01, 1), (2, 20)])
+def test_a_horizon_in_seconds_has_the_steps_that_reach_it(model, recording, horizon, steps):
+    latents = model.transform(recording)
+    found, expected = model.forecast(latents, horizon=horizon, at=12.0), model.forecast(latents, steps, at=12.0)
+    np.testing.assert_array_equal(found.mean, expected.mean)
+    np.testing.assert_allclose(found.time[0] - latents.time[found.origin[0]], 0.1 * np.arange(1, steps + 1))
+    assert found.time[0, -1] >= latents.time[found.origin[0]] + horizon - 1e-9
+
+
+def test_either_the_horizon_or_the_steps_are_given(model, recording, known):
+    latents = model.transform(recording)
+    for given, message in (
+        ({}, "horizon .seconds. or steps .filter steps. must be given, and not both"),
+        ({"horizon": 1.0, "steps": 2}, "not both"),
+        ({"horizon": -1.0}, "horizon must be positive"),
+        ({"horizon": np.inf}, "horizon must be positive and finite"),
+    ):
+        with pytest.raises(InputError, match=message) as error:
+            model.forecast(latents, **given)
+        assert error.value.parameter == "horizon"
+    of_array = known[0]
+    with pytest.raises(InputError, match="fitted on an array: give steps instead"):
+        of_array.forecast(of_array.transform(np.zeros((20, 2))), horizon=1.0)
+
+
 @pytest.fixture(scope="module")
 def known() -> tuple[KalmanSSL, dict[str, torch.Tensor]]:
     """A model whose latents are the data and whose dynamics are known, and its parameters."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +17,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.kalman import forecast
 from kalmanssl.networks import BoundedNoise, ConstantNoise
 from kalmanssl.utils.arrays import as_floats
-from kalmanssl.utils.validation import check_condition, check_integer, check_seed
+from kalmanssl.utils.validation import check_condition, check_integer, check_positive, check_seed
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
@@ -120,19 +121,24 @@ class Forecast:
 class ForecastMixin:
     """The method `forecast` of `KalmanSSL`."""
 
-    def forecast(self, latents: Latents, steps: int, at: Any = None) -> Forecast:
+    def forecast(
+        self, latents: Latents, steps: int | None = None, at: Any = None, *, horizon: float | None = None
+    ) -> Forecast:
         """Compute the distribution of the state and of the encoder output in the steps after given bins.
 
-        The dynamics are applied to the filtered state of each bin, without the later activity.
+        The dynamics are applied to the filtered state of each bin, without the later activity. Give either `horizon` or
+        `steps`; `Forecast.time` has the times of the steps in seconds.
 
         Parameters
         ----------
         latents : Latents
             Filtered latents of this model.
-        steps : int
+        steps : int, optional
             Number of filter steps ahead, of `bins_per_step_` bins each.
         at : float or (origins,), optional
             Times from which to forecast, seconds: from the last bin at or before each. By default from every bin.
+        horizon : float, optional
+            How far ahead to forecast, seconds: as many filter steps as are needed to reach it.
 
         Returns
         -------
@@ -143,19 +149,20 @@ class ForecastMixin:
         Raises
         ------
         InputError
-            If latents are smoothed or of another model, a time has no bin, or the process noise varies.
+            If not exactly one of `horizon` and `steps` is given, latents are smoothed or of another model, a time has no
+            bin, or the process noise varies.
 
         References
         ----------
         Särkkä & Svensson, Bayesian Filtering and Smoothing, 2nd ed. (2023), Chapter 6.
         """
         check_is_fitted(self, "model_")
-        return _forecast(cast("KalmanSSL", self), latents, steps, at)
+        model = cast("KalmanSSL", self)
+        return _forecast(model, latents, _number_of_steps(model, steps, horizon), at)
 
 
 def _forecast(model: KalmanSSL, latents: Latents, steps: int, at: Any) -> Forecast:
     """Return the forecast from some bins of filtered latents; see `KalmanSSL.forecast`."""
-    check_integer("steps", steps, 1)
     if not isinstance(latents, Latents):
         raise InputError(
             f"latents must be those of `transform`, got {type(latents).__name__}: give one trial at a time",
@@ -198,6 +205,21 @@ def _forecast(model: KalmanSSL, latents: Latents, steps: int, at: Any) -> Foreca
         noise,
         dynamics,
     )
+
+
+def _number_of_steps(model: KalmanSSL, steps: int | None, horizon: float | None) -> int:
+    """Return the number of filter steps of a forecast, from this number itself or from a horizon in seconds."""
+    if (steps is None) == (horizon is None):
+        message = "horizon (seconds) or steps (filter steps) must be given, and not both"
+        raise InputError(message, parameter="horizon")
+    if horizon is None:
+        check_integer("steps", steps, 1)
+        return int(cast("int", steps))
+    check_positive("horizon", horizon)
+    if np.isnan(model.bin_size_):
+        message = "horizon needs bins with a known size, and the model was fitted on an array: give steps instead"
+        raise InputError(message, parameter="horizon")
+    return max(1, math.ceil(horizon / (model.bin_size_ * model.bins_per_step_) - 1e-6))
 
 
 def _dynamics(model: KalmanSSL) -> dict[str, np.ndarray]:
