@@ -149,8 +149,8 @@ class ForecastMixin:
         Raises
         ------
         InputError
-            If not exactly one of `horizon` and `steps` is given, latents are smoothed or of another model, a time has no
-            bin, or the process noise varies.
+            If not exactly one of `horizon` and `steps` is given, latents are smoothed or of another model, a time has
+            no bin, or the process noise varies.
 
         References
         ----------
