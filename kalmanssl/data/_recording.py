@@ -13,7 +13,7 @@ from kalmanssl.data._alignment import AlignMixin
 from kalmanssl.data._bin_selection import BinSelection
 from kalmanssl.data._labeled_input import labels_of
 from kalmanssl.data._pynapple import read_activity
-from kalmanssl.data._validation import check_activity, check_behavior, check_epoch, check_time
+from kalmanssl.data._validation import check_activity, check_behavior, check_epoch, check_session, check_time
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import segment_slices
 
@@ -54,6 +54,9 @@ class Recording(BinSelection, AlignMixin):
         Name of the file, or "arrays".
     notes : tuple of str
         Choices and corrections made while reading the file.
+    session : str
+        Name of the session, or "". `KalmanSSL.fit` takes recordings with different names as sessions whose units are
+        unrelated, and recordings with the same name as trials. A file gives its identifier.
     """
 
     activity: np.ndarray
@@ -68,6 +71,7 @@ class Recording(BinSelection, AlignMixin):
     kind: Literal["counts", "signal"] = "counts"
     source: str = "arrays"
     notes: tuple[str, ...] = ()
+    session: str = ""
 
     @classmethod
     def from_nwb(
@@ -80,6 +84,7 @@ class Recording(BinSelection, AlignMixin):
         random_state: int | None = 0,
         activity: str | None = None,
         bands: Mapping[str, tuple[float, float]] | None = None,
+        session: str | None = None,
     ) -> Recording:
         """Read a recording from an NWB file (version 2, HDF5). Only what is needed is read.
 
@@ -129,6 +134,8 @@ class Recording(BinSelection, AlignMixin):
             Frequency bands of a field potential, Hz. The default is delta 1 to 4, theta 4 to 12, beta 12 to 30,
             low_gamma 30 to 60 and high_gamma 60 to 120, without the bands above 0.45 times the sampling rate.
             Other activity has no bands.
+        session : str, optional
+            Name of the session, by default the identifier of the file. Give files of one session the same name.
 
         Returns
         -------
@@ -149,7 +156,10 @@ class Recording(BinSelection, AlignMixin):
         """
         from kalmanssl.data.nwb import ReadOptions, read_nwb
 
-        return cls(**read_nwb(path, ReadOptions(bin_size, units, behavior, epoch, random_state, activity, bands)))
+        fields = read_nwb(path, ReadOptions(bin_size, units, behavior, epoch, random_state, activity, bands))
+        if session is not None:
+            fields["session"] = check_session(session)
+        return cls(**fields)
 
     @classmethod
     def from_arrays(
@@ -163,6 +173,7 @@ class Recording(BinSelection, AlignMixin):
         epochs: Mapping[str, Any] | None = None,
         cell_type: Sequence[str] | None = None,
         kind: Literal["counts", "signal"] = "counts",
+        session: str = "",
     ) -> Recording:
         """Make a recording from arrays.
 
@@ -189,6 +200,8 @@ class Recording(BinSelection, AlignMixin):
             Cell type of each unit.
         kind : {"counts", "signal"}
             "signal" allows negative values.
+        session : str
+            Name of the session; needed to fit several sessions.
 
         Returns
         -------
@@ -231,6 +244,7 @@ class Recording(BinSelection, AlignMixin):
             epochs={str(label): check_epoch(label, spans) for label, spans in (epochs or {}).items()},
             cell_type=None if cell_type is None else tuple(str(c) for c in cell_type),
             kind=kind,
+            session=check_session(session),
         )
 
     @classmethod
@@ -244,6 +258,7 @@ class Recording(BinSelection, AlignMixin):
         behavior_unit: Mapping[str, str] | None = None,
         epochs: Mapping[str, Any] | None = None,
         kind: Literal["counts", "signal"] | None = None,
+        session: str = "",
     ) -> Recording:
         """Make a recording from objects of pynapple.
 
@@ -267,6 +282,8 @@ class Recording(BinSelection, AlignMixin):
             Start and stop times by label, seconds.
         kind : {"counts", "signal"}, optional
             By default a time series is counts if its values are whole numbers of at least zero.
+        session : str
+            Name of the session; needed to fit several sessions.
 
         Raises
         ------
@@ -276,7 +293,8 @@ class Recording(BinSelection, AlignMixin):
         """
         given = read_activity(activity, bin_size, time_support, kind)
         spike_times = given.pop("spike_times", None)
-        recording = cls.from_arrays(**given, behavior=behavior, behavior_unit=behavior_unit, epochs=epochs)
+        labels = {"behavior": behavior, "behavior_unit": behavior_unit, "epochs": epochs}
+        recording = cls.from_arrays(**given, **labels, session=session)
         return replace(recording, spike_times=spike_times, source="pynapple")
 
     def to_nwb(
@@ -291,9 +309,9 @@ class Recording(BinSelection, AlignMixin):
         degrees or radians into `processing/behavior/CompassDirection`, other behavior into
         `processing/behavior/BehavioralTimeSeries`, epochs into the table of epochs with their `label`. A recording
         without spike times is written as a `TimeSeries` in `processing/binned`. Times without gaps are stored as a
-        starting time and a rate. Units of positions and angles get their names in NWB, such as "centimeters" for "cm";
-        an unknown unit is "n.a." there and "unknown" elsewhere. The file is written under a temporary name and renamed
-        when it is complete.
+        starting time and a rate. The name of the session is the identifier of the file. Units of positions and angles
+        get their names in NWB, such as "centimeters" for "cm"; an unknown unit is "n.a." there and "unknown" elsewhere.
+        The file is written under a temporary name and renamed when it is complete.
 
         Parameters
         ----------
@@ -351,6 +369,8 @@ class Recording(BinSelection, AlignMixin):
             self._span() + (f" in {n_segments} segments" if n_segments > 1 else ""),
             f"behavior {', '.join(names)}" if names else "no behavior",
         ]
+        if self.session:
+            parts.append(f"session {self.session}")
         if self.notes:
             parts.append(f"{len(self.notes)} note{'s' if len(self.notes) > 1 else ''}")
         return f"Recording({'; '.join(parts)})"

@@ -10,9 +10,9 @@ import numpy as np
 from kalmanssl.data._pynapple import behavior_at, is_pynapple
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array, as_floats
-from kalmanssl.utils.validation import check_positive
+from kalmanssl.utils.validation import check_condition, check_positive
 
-__all__ = ["check_activity", "check_behavior", "check_epoch", "check_time"]
+__all__ = ["check_activity", "check_behavior", "check_epoch", "check_session", "check_time"]
 
 
 def check_activity(activity: Any, kind: str) -> np.ndarray:
@@ -143,6 +143,12 @@ def as_labels(name: str, values: Any) -> np.ndarray | None:
     known = [value for value in labels.ravel() if value is not None]
     is_label = array.dtype.kind != "O" or any(isinstance(value, str | bool) for value in known)
     return labels if is_label else None
+
+
+def check_session(name: Any) -> str:
+    """Return the name of a session, which must be a string; "" is no name."""
+    check_condition("session", name, isinstance(name, str), "a string")
+    return str(name)
 
 
 def check_epoch(label: str, spans: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ from kalmanssl.estimator._inputs import activity_in_order, choose_bins_per_step,
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "is_list_of_trials", "prepare"]
 
 
 class Prepared(NamedTuple):
@@ -58,7 +58,7 @@ def prepare(estimator: KalmanSSL, X: Any, fitting: bool) -> Prepared:
         The pieces of a list are trials. They can have different lengths, and no segment continues in the next trial.
     fitting : bool
     """
-    pieces = _trials(estimator, X, fitting) if _is_list_of_trials(X) else [_piece(estimator, X, fitting)]
+    pieces = _trials(estimator, X, fitting) if is_list_of_trials(X) else [_piece(estimator, X, fitting)]
     if fitting:
         values = pieces[0].values if len(pieces) == 1 else np.concatenate([piece.values for piece in pieces])
         is_counts = all(piece.is_counts for piece in pieces)
@@ -73,11 +73,11 @@ def prepare(estimator: KalmanSSL, X: Any, fitting: bool) -> Prepared:
         if estimator.normalize_ == "standardize":
             normalized = (normalized - estimator.feature_mean_) / estimator.feature_scale_
         segments += [np.asarray(normalized[s], dtype=np.float32) for s in piece.slices]
-    n_segments = [len(piece.slices) for piece in pieces] if _is_list_of_trials(X) else None
+    n_segments = [len(piece.slices) for piece in pieces] if is_list_of_trials(X) else None
     return Prepared(segments, np.concatenate([piece.time for piece in pieces]), n_segments)
 
 
-def _is_list_of_trials(X: Any) -> bool:
+def is_list_of_trials(X: Any) -> bool:
     """Return whether the data are a sequence of recordings, objects of pynapple or two-dimensional arrays."""
     if hasattr(X, "shape") or isinstance(X, Recording) or is_pynapple(X) or not hasattr(X, "__getitem__"):
         return False

@@ -23,5 +23,7 @@ from kalmanssl.models._predictor_fit import start_varying_noise as start_varying
 from kalmanssl.models._recurrent_predictor import RecurrentPredictor as RecurrentPredictor
 from kalmanssl.models._sequence import SequenceModel as SequenceModel
 from kalmanssl.models._sequence import latent_statistics as latent_statistics
+from kalmanssl.models._shared_dynamics import EncoderFit as EncoderFit
+from kalmanssl.models._shared_dynamics import SharedDynamicsModel as SharedDynamicsModel
 from kalmanssl.models._trainable import Trainable as Trainable
 from kalmanssl.models._two_views import TwoViewModel as TwoViewModel

@@ -1,6 +1,7 @@
 """Training of sequence and pair models: sources of batches, and the training loop with checkpoints."""
 
 from kalmanssl.training._batches import PairBatches as PairBatches
+from kalmanssl.training._batches import SessionBatches as SessionBatches
 from kalmanssl.training._batches import TrainingData as TrainingData
 from kalmanssl.training._batches import WindowBatches as WindowBatches
 from kalmanssl.training._batches import WindowSettings as WindowSettings

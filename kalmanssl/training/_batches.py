@@ -16,7 +16,7 @@ from kalmanssl.training._windows import RandomWindows
 from kalmanssl.utils.distributed import rank_and_size
 from kalmanssl.utils.validation import check_condition, check_integer, check_number
 
-__all__ = ["PairBatches", "TrainingData", "WindowBatches", "WindowSettings"]
+__all__ = ["PairBatches", "SessionBatches", "TrainingData", "WindowBatches", "WindowSettings"]
 
 
 class TrainingData(Protocol):
@@ -128,6 +128,34 @@ class WindowBatches:
         return RandomWindows(
             segments, s.window, s.bins_per_step, s.batch_size, s.activity_sampling_power, self.seed, s.n_active
         )
+
+
+class SessionBatches:
+    """Batches with windows of every session, as tuples of tensors (batch, time, features).
+
+    Parameters
+    ----------
+    sessions : sequence of WindowBatches
+        With the same number of steps; either all hold out a part or none does.
+    """
+
+    def __init__(self, sessions: Sequence[WindowBatches]) -> None:
+        self.sessions = tuple(sessions)
+        self.steps_per_epoch = self.sessions[0].steps_per_epoch
+
+    @property
+    def held_out(self) -> list[tuple[Tensor, ...]] | None:
+        """Held-out batches, the same in every iteration; None if nothing is held out."""
+        parts = [one.held_out for one in self.sessions]
+        return None if parts[0] is None else list(zip(*(part or [] for part in parts), strict=True))
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+        """Draw the batches of an epoch."""
+        return zip(*(one.batches(epoch) for one in self.sessions), strict=True)
+
+    def sample(self) -> tuple[Tensor, ...]:
+        """Return one batch of the training part, always the same."""
+        return tuple(one.sample() for one in self.sessions)
 
 
 class PairBatches:

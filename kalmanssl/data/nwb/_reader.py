@@ -57,6 +57,7 @@ def read_nwb(path: str | os.PathLike[str], options: ReadOptions) -> dict[str, An
         check_positive("bin_size", options.bin_size)
     with open_nwb(path) as file:
         epochs = read_epochs(file)
+        identifier = decode_text(file["identifier"][()]).strip() if "identifier" in file else ""
         allowed = _epoch_windows(epochs, options.epoch, path)
         source = choose_activity(file, options.activity, path)
         if options.bands is not None and source.kind != "ElectricalSeries":
@@ -86,6 +87,7 @@ def read_nwb(path: str | os.PathLike[str], options: ReadOptions) -> dict[str, An
         "behavior_unit": {key: s.unit for key, s in series.items()},
         "epochs": epochs,
         "source": Path(path).name,
+        "session": identifier,
         "notes": (*notes, *corrections),
     }
 

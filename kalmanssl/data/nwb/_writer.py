@@ -65,6 +65,8 @@ def save_nwb(content: Any, path: Path) -> None:
 def _content(recording: Recording, metadata: dict[str, Any]) -> Any:
     """Return the content of the file."""
     date = "" if "session_start_time" in metadata else "; the date is not known"
+    if recording.session:
+        metadata = {"identifier": recording.session} | metadata
     content = new_file(f"written by kalmanssl from {recording.source}{date}", metadata)
     if recording.spike_times is not None:
         _add_units(content, recording)
