@@ -1,5 +1,8 @@
 """Alignment of the latents of sessions with different units, without labels, by a Markov chain over hidden states."""
 
+from kalmanssl.alignment._distances import sliced_wasserstein as sliced_wasserstein
+from kalmanssl.alignment._maps import LatentMap as LatentMap
+from kalmanssl.alignment._maps import fit_map as fit_map
 from kalmanssl.alignment._matching import MatchCandidate as MatchCandidate
 from kalmanssl.alignment._matching import MatchSettings as MatchSettings
 from kalmanssl.alignment._matching import SessionMatch as SessionMatch

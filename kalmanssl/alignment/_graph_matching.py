@@ -10,10 +10,12 @@ from kalmanssl.alignment._reference import StateChain
 __all__ = ["match_chains"]
 
 _MAX_ITERATIONS = 40
-_SAME = 0.7  # correspondences that agree in more of the states are the same candidate
+_SAME = 0.8  # candidates whose centers agree better than this are the same
 
 
-def match_chains(a: StateChain, b: StateChain, discount: float, n_starts: int, count: int, seed: int) -> np.ndarray:
+def match_chains(
+    a: StateChain, b: StateChain, centers: np.ndarray, discount: float, n_starts: int, count: int, seed: int
+) -> np.ndarray:
     """Find permutations of the states of `b` with which its transitions resemble those of `a`.
 
     It is a quadratic assignment problem between the log-lifts of both chains, solved from random starts by the
@@ -23,6 +25,8 @@ def match_chains(a: StateChain, b: StateChain, discount: float, n_starts: int, c
     ----------
     a, b : StateChain
         With the same number of states.
+    centers : (states, dims)
+        Centers of the states of `b`; of correspondences with similar centers, only the best one is returned.
     discount : float
         Of the successor representation, 0 to below 1; larger values compare later times.
     n_starts, count : int
@@ -47,8 +51,14 @@ def match_chains(a: StateChain, b: StateChain, discount: float, n_starts: int, c
         found.append((-float(result.fun), start, result.col_ind))
     kept: list[np.ndarray] = []
     for _, _, states in sorted(found, key=lambda one: one[:2]):
-        if all((states == other).mean() <= _SAME for other in kept):
+        if all(_agreement(centers[states], centers[other], a.occupancy) <= _SAME for other in kept):
             kept.append(states)
         if len(kept) == count:
             break
     return np.array(kept)
+
+
+def _agreement(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> float:
+    """Return 1 minus the mean squared distance of points (states, dims), relative to the sum of their variances."""
+    variances = [weight @ np.square(points - weight @ points).sum(1) for points in (a, b)]
+    return float(1 - weight @ np.square(a - b).sum(1) / sum(variances))

@@ -62,7 +62,8 @@ class MatchCandidate:
     score : float
         ``similarity + likelihood_weight * log_likelihood``.
     agreement : float
-        Share of the time in which the most probable state is the same as in the best candidate.
+        Similarity of the targets to those of the best candidate: 1 minus their mean squared distance, as a fraction of
+        the sum of their variances; 1 if they are the same, near 0 if they are unrelated.
     """
 
     log_likelihood: float
@@ -94,16 +95,16 @@ class SessionMatch:
 
     @property
     def margin(self) -> float:
-        """Difference in score to the best candidate that assigns most of the time to other states.
+        """Difference in score to the best candidate that is a different solution (an agreement below 0.5).
 
-        It is infinity if there is none. The sign of an ambiguous match, such as the mirror image of a track, is a small
-        margin.
+        It is infinity if there is none. A small margin means that the match is ambiguous, as for a track whose mirror
+        image looks the same.
         """
         others = [one.score for one in self.candidates if one.agreement < _DIFFERENT]
         return self.candidates[0].score - max(others) if others else float("inf")
 
 
-_DIFFERENT = 0.3  # agreement below which a candidate is another solution
+_DIFFERENT = 0.5  # agreement below which a candidate is another solution
 _OFFSETS, _LONGEST = 2, 60  # sequences that are used for the emissions
 _FIRST_ITERATIONS, _LAST_ITERATIONS = 12, 30
 _FULL_FITS = 3  # one in so many candidates is fitted until convergence
@@ -134,7 +135,7 @@ def match_session(
     axes = principal_axes(session.smoothed, reference.axes.shape[1])
     n_states = len(reference.centers)
     own = ReferenceStates.find([session], n_states, axes.shape[1], seed)
-    starts = _start_means(reference, own, settings, seed) @ axes
+    starts = _start_means(reference, own, axes, settings, seed)
     x = session.observed @ axes
     sequences = Sequences.of(session, _OFFSETS, _LONGEST)
     with one_thread_everywhere():
@@ -148,19 +149,25 @@ def match_session(
     log_likelihood = fits.log_likelihood / x.shape[1]
     score = similarity + settings.likelihood_weight * log_likelihood
     order = np.argsort(-score)
-    labels = fits.posterior[order].argmax(-1)
-    candidates = tuple(
-        MatchCandidate(
-            float(log_likelihood[i]), float(similarity[i]), float(score[i]), float((found == labels[0]).mean())
-        )
-        for i, found in zip(order, labels, strict=True)
-    )
     posterior = fits.posterior[order]
-    return SessionMatch(sequences.bins, posterior, posterior @ reference.centers, candidates)
+    targets = posterior @ reference.centers
+    candidates = tuple(
+        MatchCandidate(*map(float, (log_likelihood[i], similarity[i], score[i], _agreement(found, targets[0]))))
+        for i, found in zip(order, targets, strict=True)
+    )
+    return SessionMatch(sequences.bins, posterior, targets, candidates)
 
 
-def _start_means(reference: ReferenceStates, own: ReferenceStates, settings: MatchSettings, seed: int) -> np.ndarray:
-    """Return means of the states in the session's latents, (starts, states, latent), one set for each candidate."""
+def _agreement(a: np.ndarray, b: np.ndarray) -> float:
+    """Return 1 minus the mean squared distance of two sets of targets, relative to the sum of their variances."""
+    total = a.var(0).sum() + b.var(0).sum()
+    return float(1 - np.square(a - b).sum(1).mean() / total) if total > 0 else 1.0
+
+
+def _start_means(
+    reference: ReferenceStates, own: ReferenceStates, axes: np.ndarray, settings: MatchSettings, seed: int
+) -> np.ndarray:
+    """Return means of the states along the axes of the session, (starts, states, dims), one set for each candidate."""
     n_states, n_own = len(reference.centers), len(own.centers)
     # The quadratic assignment needs as many states in both; those that one chain lacks are copies of its first ones.
     chosen = np.arange(n_states) % n_own
@@ -171,11 +178,12 @@ def _start_means(reference: ReferenceStates, own: ReferenceStates, settings: Mat
         initial=own.chain.initial[chosen],
     )
     chain = replace(chain, transition=chain.transition / chain.transition.sum(1, keepdims=True))
+    centers = own.centers[chosen] @ axes
     found = [
-        match_chains(reference.chain, chain, discount, settings.n_starts, settings.n_candidates, seed)
+        match_chains(reference.chain, chain, centers, discount, settings.n_starts, settings.n_candidates, seed)
         for discount in settings.discounts
     ]
-    return own.centers[chosen][np.concatenate(found)]
+    return centers[np.concatenate(found)]
 
 
 def _similarities(reference: ReferenceStates, fits: EmissionFits) -> np.ndarray:

@@ -56,11 +56,15 @@ class ReferenceStates:
     axes : (latent, dims)
         Principal axes in which the states were found.
     chain : StateChain
+    mean, cov : (latent,), (latent, latent)
+        Moments of the smoothed latents.
     """
 
     centers: np.ndarray
     axes: np.ndarray
     chain: StateChain
+    mean: np.ndarray
+    cov: np.ndarray
 
     @classmethod
     def find(cls, sessions: Sequence[SessionLatents], n_states: int, n_dims: int, seed: int) -> ReferenceStates:
@@ -92,7 +96,7 @@ class ReferenceStates:
             np.add.at(transition, sequences.transitions(own), 1.0)
             np.add.at(initial, own[sequences.index[:, 0]], 1.0)
         chain = StateChain(transition / transition.sum(1, keepdims=True), initial / initial.sum(), occupancy)
-        return cls(centers, axes, chain)
+        return cls(centers, axes, chain, pooled.mean(0), np.cov(pooled.T))
 
 
 def principal_axes(latents: np.ndarray, n_dims: int) -> np.ndarray:

@@ -35,7 +35,7 @@ from kalmanssl.utils.validation import check_integer
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["fit_model"]
+__all__ = ["fit_model", "training_settings", "window_settings"]
 
 NOISE_FOLDER = "noise"  # of the checkpoints of the second stage
 
@@ -50,17 +50,11 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
     resume : bool
         Continue from the last checkpoint.
     """
-    parameters = estimator.get_params(deep=False)
-    check_integer("noise_epochs", estimator.noise_epochs, 0)
-    settings = TrainingSettings(**{n: parameters[n] for n in _names(TrainingSettings) if n in parameters})
+    settings, n_features = training_settings(estimator), fit_data.n_features
     hold_out = estimator.validation_fraction != 0
     step = estimator.bins_per_step_
     estimator.window_ = choose_window([len(s) for s in fit_data.activity], estimator.window, step, hold_out)
-    n_features = fit_data.n_features
-    used = parameters | {"window": estimator.window_, "bins_per_step": step, "n_active": fit_data.n_active}
-    windows = WindowSettings(**{n: used[n] for n in _names(WindowSettings)})
-    if estimator.normalize_ not in COUNT_NORMALIZATIONS:
-        windows = replace(windows, activity_sampling_power=0.0)
+    windows = window_settings(estimator, fit_data.n_active)
     views = [estimator] if estimator.view_ is None else [estimator, estimator.view_]
     normalizations = [one.normalize_ for one in views]
     training, held_out = (
@@ -97,6 +91,22 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
             estimator.noise_history_ = history_per_bin(noise_per_step, step)
             for one in views[1:]:
                 one.history_, one.noise_history_, one.window_ = estimator.history_, {}, estimator.window_
+
+
+def training_settings(estimator: KalmanSSL) -> TrainingSettings:
+    """Return the settings of the training loop from the parameters of an estimator."""
+    check_integer("noise_epochs", estimator.noise_epochs, 0)
+    parameters = estimator.get_params(deep=False)
+    return TrainingSettings(**{n: parameters[n] for n in _names(TrainingSettings) if n in parameters})
+
+
+def window_settings(estimator: KalmanSSL, n_active: int | None = None) -> WindowSettings:
+    """Return the settings of the training windows of an estimator; activity is in the first `n_active` columns."""
+    steps = {"window": estimator.window_, "bins_per_step": estimator.bins_per_step_, "n_active": n_active}
+    used = estimator.get_params(deep=False) | steps
+    windows = WindowSettings(**{n: used[n] for n in _names(WindowSettings)})
+    is_counts = estimator.normalize_ in COUNT_NORMALIZATIONS
+    return windows if is_counts else replace(windows, activity_sampling_power=0.0)
 
 
 def _initialized(estimator: KalmanSSL, training: Sequence[np.ndarray], fit_data: FitData) -> Trainable:

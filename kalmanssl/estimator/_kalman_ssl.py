@@ -25,12 +25,16 @@ from kalmanssl.estimator._online import OnlineFilter
 from kalmanssl.estimator._outputs import LatentTransformer
 from kalmanssl.estimator._saving import load_model, save_model
 from kalmanssl.estimator._segments import Prepared, prepare
+from kalmanssl.estimator._session_fit import fit_sessions
+from kalmanssl.estimator._session_inputs import group_sessions, session_name
+from kalmanssl.estimator._sessions import SessionsMixin
 from kalmanssl.estimator._view import prepare_view
+from kalmanssl.utils.validation import check_condition
 
 __all__ = ["KalmanSSL"]
 
 
-class KalmanSSL(ForecastMixin, LatentTransformer, BaseEstimator):
+class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
     """Latent dynamics fitted without labels: an encoder followed by a Kalman filter whose noise may depend on the data.
 
     The encoder maps every bin to a latent vector, and the filter predicts each latent from those before it. Training
@@ -148,6 +152,11 @@ class KalmanSSL(ForecastMixin, LatentTransformer, BaseEstimator):
         latents like any others.
     feature_mean_, feature_scale_ : (features,)
         Mean and standard deviation of the features.
+    sessions_ : tuple of str
+        Names of the sessions; one that may be "" if it was fitted on one session. With several, `n_features_in_`,
+        `unit_ids_`, `feature_mean_` and `feature_scale_` are those of ``session(name)``.
+    alignments_ : dict of SessionAlignment
+        How well the sessions of `align_session` are aligned.
     """
 
     def __init__(
@@ -230,7 +239,9 @@ class KalmanSSL(ForecastMixin, LatentTransformer, BaseEstimator):
         ----------
         X : Recording, object of pynapple, array (time, features) without gaps, or a list of these (trials)
             Training windows and filters do not cross gaps or the borders of trials, which can differ in length. Spike
-            times (`TsGroup`) are counted in bins of 25 ms; `Recording.from_pynapple` takes other bin sizes.
+            times (`TsGroup`) are counted in bins of 25 ms; `Recording.from_pynapple` takes other bin sizes. Recordings
+            with different names in `Recording.session` are sessions, with other units: each has its own encoder, and
+            all have the same dynamics.
         y : (time,) or (time, dims), name of a behavior, Tsd, TsdFrame or IntervalSet, or a list of these, optional
             Behavior of every bin (NaN where it is unknown) or labels (None or ""); for trials a list. A name selects a
             behavior of the recording. Series of pynapple are interpolated to the bins. Each filter step predicts the
@@ -254,6 +265,12 @@ class KalmanSSL(ForecastMixin, LatentTransformer, BaseEstimator):
         KeyboardInterrupt
             On Ctrl-C; the estimator then holds the last good weights.
         """
+        sessions = group_sessions(X)
+        if sessions is not None:
+            check_condition("view", view, view is None, "None with several sessions")
+            fit_sessions(self, sessions, resume)
+            return self
+        self.sessions_, self.session_models_ = (session_name(X),), {}
         prepared, with_behavior = prepare(self, X, fitting=True), uses_behavior(self)
         behavior = prepare_behavior(self, X, y, prepared) if with_behavior else None
         self.view_: KalmanSSL | None = None
@@ -264,6 +281,8 @@ class KalmanSSL(ForecastMixin, LatentTransformer, BaseEstimator):
     def posterior(self, X: Any, smooth: bool = False) -> Any:
         """Return the `Latents` that `transform` returns by default, also after `set_output`."""
         check_is_fitted(self, "model_")
+        if self._has_sessions:
+            return self._posterior_of_sessions(X, smooth)
         prepared = prepare(self, X, fitting=False)
         latents = self._infer(prepared, smooth)
         return latents if prepared.n_segments is None else split_trials(latents, prepared.n_segments)
@@ -299,6 +318,7 @@ class KalmanSSL(ForecastMixin, LatentTransformer, BaseEstimator):
             If a custom encoder uses later steps, or more than 64 earlier ones without a given `encoder_memory`.
         """
         check_is_fitted(self, "model_")
+        self._require_one_session("online")
         return OnlineFilter(self, encoder_memory)
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -323,6 +343,8 @@ class KalmanSSL(ForecastMixin, LatentTransformer, BaseEstimator):
             If the units or the bin size are not those of the fit, or there are too few bins to estimate the entropy.
         """
         check_is_fitted(self, "model_")
+        if self._has_sessions:
+            return self._score_of_sessions(X)
         latents = self._infer(prepare(self, X, fitting=False))
         return objective_per_bin(latents, self.model_.objective, self.bins_per_step_)
 
@@ -333,6 +355,7 @@ class KalmanSSL(ForecastMixin, LatentTransformer, BaseEstimator):
         Zeros are added before a segment whose length is not a multiple of `bins_per_step`.
         """
         check_is_fitted(self, "model_")
+        self._require_one_session("encoder_input")
         segments = prepare(self, X, fitting=False).segments
         return [interleaved_activity(s, self.bins_per_step_, self.normalize_) for s in segments]
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
+from sklearn.base import clone
 from torch import nn
 
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._model import build_model
+from kalmanssl.estimator._session_alignment import SessionAlignment
+from kalmanssl.estimator._session_fit import set_sessions
 from kalmanssl.estimator._view import share_dynamics, unfitted_view
+from kalmanssl.models import SharedDynamicsModel
 from kalmanssl.utils.storage import load_folder, save_folder
 
 if TYPE_CHECKING:
@@ -24,13 +29,21 @@ Model = TypeVar("Model", bound="KalmanSSL")
 
 def save_model(model: KalmanSSL, path: str | os.PathLike[str], overwrite: bool) -> None:
     """Write a fitted model to the folder `path`, with its second view if there is one."""
-    arrays, data = _contents(model)
+    sessions = getattr(model, "session_models_", {})
+    arrays, data = ({}, {}) if sessions else _contents(model)
     metadata = {
         "settings": _settings(model),
         "data": data,
         "history": model.history_,
         "noise_history": model.noise_history_,
     }
+    if sessions:
+        metadata["sessions"] = []
+        for number, one in enumerate(sessions.values()):
+            own, of_session = _contents(one)
+            metadata["sessions"].append(of_session)
+            arrays |= {f"session.{number}.{name}": value.copy() for name, value in own.items()}
+        metadata["alignments"] = {name: asdict(one) for name, one in getattr(model, "alignments_", {}).items()}
     if model.view_ is not None:
         second, metadata["view"] = _contents(model.view_)
         arrays |= {f"view.{name}": value for name, value in second.items()}
@@ -44,6 +57,7 @@ def _contents(model: KalmanSSL) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     data = {
         "n_features": model.n_features_in_,
         "unit_ids": list(model.unit_ids_),
+        "session": getattr(model, "sessions_", ("",))[0],
         "bin_size_s": model.bin_size_,
         "normalize": model.normalize_,
         "bins_per_step": model.bins_per_step_,
@@ -66,8 +80,11 @@ def load_model(cls: type[Model], path: str | os.PathLike[str], encoder: nn.Modul
     model = cls(**settings, encoder=encoder)
     model.history_ = metadata["history"]
     model.noise_history_ = metadata.get("noise_history", {})
-    _set_contents(model, arrays, metadata["data"], path)
     model.view_ = None
+    if "sessions" in metadata:
+        _load_sessions(model, arrays, metadata, path)
+        return model
+    _set_contents(model, arrays, metadata["data"], path)
     if "view" in metadata:
         view = model.view_ = unfitted_view(model)
         view.history_, view.noise_history_ = model.history_, {}
@@ -81,6 +98,7 @@ def _set_contents(model: KalmanSSL, arrays: dict[str, np.ndarray], data: dict[st
     """Set what `_contents` returned on a model that has its settings."""
     model.n_features_in_ = data["n_features"]
     model.unit_ids_ = tuple(data["unit_ids"])
+    model.sessions_ = (data.get("session", ""),)
     model.bin_size_ = data["bin_size_s"]
     model.normalize_ = data["normalize"]
     model.bins_per_step_ = data["bins_per_step"]
@@ -95,6 +113,21 @@ def _set_contents(model: KalmanSSL, arrays: dict[str, np.ndarray], data: dict[st
         raise InputError(
             f"the weights in {path} do not fit the model: {str(error).splitlines()[-1].strip()}", parameter="path"
         ) from error
+
+
+def _load_sessions(model: KalmanSSL, arrays: dict[str, np.ndarray], metadata: dict[str, Any], path: Any) -> None:
+    """Set the attributes of a model of several sessions, whose dynamics are shared."""
+    models = []
+    for number, data in enumerate(metadata["sessions"]):
+        one = clone(model)
+        start = f"session.{number}."
+        _set_contents(one, {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}, data, path)
+        models.append(one)
+    first = models[0].model_
+    shared = SharedDynamicsModel([one.model_.encoder for one in models], first.predictor, first.objective)
+    set_sessions(model, models, shared)
+    model.history_ = metadata["history"]
+    model.alignments_ = {name: SessionAlignment(**values) for name, values in metadata["alignments"].items()}
 
 
 def _settings(model: KalmanSSL) -> dict[str, Any]:

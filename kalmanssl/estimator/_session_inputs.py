@@ -35,7 +35,7 @@ def group_sessions(X: Any) -> dict[str, list[Recording]] | None:
     if "" in sessions:
         named = ", ".join(repr(name) for name in sessions if name)
         raise InputError(
-            f"X has {len(sessions[''])} recordings without a session name beside those of {named}: give session= to all",
+            f"X has {len(sessions[''])} recordings without a session beside those of {named}: give all a session=",
             parameter="X",
         )
     first = next(iter(sessions))

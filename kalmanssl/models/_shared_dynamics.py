@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import chain
 from typing import Generic
 
 import torch
@@ -79,8 +80,9 @@ class EncoderFit(Trainable, Generic[P]):
 
     def __init__(self, model: SequenceModel[P]) -> None:
         super().__init__()
-        fixed = copy.deepcopy(model.predictor).requires_grad_(False)
-        self.model = SequenceModel(model.encoder, fixed, model.objective)
+        self.model = SequenceModel(model.encoder, copy.deepcopy(model.predictor), model.objective)
+        for parameter in chain.from_iterable(self.model.predictor.parameter_groups().values()):
+            parameter.requires_grad_(False)
 
     def terms(self, batch: Tensor) -> Terms:
         """Evaluate the objective on features (batch, time, features)."""

@@ -88,6 +88,23 @@ class ResidualEncoder(WindowEncoder):
             last.weight[count:] *= scale[:, None]
             last.bias[count:] = -random.mean(0) * scale
 
+    @torch.no_grad()
+    def transform_latents(self, matrix: Tensor, offset: Tensor) -> None:
+        """Change the weights so that latents z become ``matrix @ z + offset``.
+
+        Parameters
+        ----------
+        matrix : (latent_dim, latent_dim)
+        offset : (latent_dim,)
+        """
+        last = self.network[-1]
+        assert isinstance(last, nn.Linear)
+        matrix, offset = matrix.to(self.linear.weight), offset.to(self.linear.weight)
+        self.linear.weight.copy_(matrix @ self.linear.weight)
+        scaled = matrix * self.gain / self.gain[:, None]
+        last.weight.copy_(scaled @ last.weight)
+        last.bias.copy_(scaled @ last.bias + offset / self.gain)
+
     def forward(self, x: Tensor) -> Tensor:
         """Encode `x` (batch, time, in_features) as latents (batch, time, latent_dim)."""
         centered = self.features(x) - self.feature_mean

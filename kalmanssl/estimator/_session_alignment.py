@@ -1,0 +1,180 @@
+"""Alignment of a new session with a fitted model: its encoder is fitted, and the dynamics stay as they are."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+from kalmanssl.alignment import SessionLatents, sliced_wasserstein
+from kalmanssl.data import Latents, Recording
+from kalmanssl.estimator._fitting import training_settings
+from kalmanssl.estimator._model import objective_per_bin
+from kalmanssl.estimator._session_fit import (
+    SessionData,
+    align_encoder,
+    check_session_settings,
+    fit_alone,
+    set_sessions,
+)
+from kalmanssl.models import EncoderFit, SequenceModel, SharedDynamicsModel
+from kalmanssl.training import train
+
+if TYPE_CHECKING:
+    from kalmanssl.estimator._kalman_ssl import KalmanSSL
+
+__all__ = ["SessionAlignment", "align_session"]
+
+
+@dataclass(frozen=True)
+class SessionAlignment:
+    """How well a new session is aligned with fitted sessions; no labels are used.
+
+    Attributes
+    ----------
+    score : float
+        Objective of the new session under the dynamics of the fitted sessions, nats per bin (`KalmanSSL.score`).
+    fitted_scores : dict of float
+        The same of each fitted session.
+    log_likelihood : float
+        Mean log-density of the latents of the new session given their past, nats per bin.
+    fitted_log_likelihoods : dict of float
+        The same of each fitted session.
+    distance : float
+        Sliced Wasserstein distance between the smoothed latents of the new session and those of the fitted sessions, in
+        standard deviations of the latter.
+    fitted_distances : dict of float
+        The same between each fitted session and the others; of a single session, between its first and second half.
+    similarity : float
+        Correlation of the distances between hidden states in the new session with those in the fitted sessions.
+    margin : float
+        Difference in score to the best alignment that is a different solution; infinity if none was found. A small
+        margin means that the alignment is ambiguous, as for a track whose mirror image looks the same: then check it
+        with a few labels.
+    """
+
+    score: float
+    fitted_scores: dict[str, float]
+    log_likelihood: float
+    fitted_log_likelihoods: dict[str, float]
+    distance: float
+    fitted_distances: dict[str, float]
+    similarity: float
+    margin: float
+
+    def __str__(self) -> str:
+        scores, distances = (
+            ", ".join(f"{v:.3g}" for v in d.values()) for d in (self.fitted_scores, self.fitted_distances)
+        )
+        return (
+            f"objective {self.score:.3g} nats per bin (fitted sessions: {scores}); "
+            f"distance between latents {self.distance:.2g} sd (fitted: {distances}); "
+            f"similarity of the states {self.similarity:.2f}; margin to another solution {self.margin:.2g}"
+        )
+
+
+def align_session(
+    estimator: KalmanSSL, name: str, recordings: Sequence[Recording], fitted: Mapping[str, Sequence[Recording]]
+) -> KalmanSSL:
+    """Return a copy of a fitted model with one more session, whose encoder is fitted to the dynamics of the model.
+
+    Parameters
+    ----------
+    estimator : KalmanSSL
+    name : str
+        Of the new session.
+    recordings : sequence of Recording
+        Of the new session.
+    fitted : mapping of str to recordings
+        Fitted sessions, whose latents the new ones are matched to.
+    """
+    check_session_settings(estimator)
+    models = _copies(estimator)
+    first = next(iter(models.values()))
+    data = SessionData.prepare(estimator, name, recordings)
+    own = data.model
+    own.bins_per_step_, own.normalize_ = first.bins_per_step_, first.normalize_
+    own.window_ = min(data.window(), first.window_)
+    data.hold_out()
+    expected = {one: _smoothed(models[one], parts) for one, parts in fitted.items()}
+    seed = int(check_random_state(estimator.random_state).randint(2**31 - 1))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model, latents = fit_alone(data, seed)
+        _, match = align_encoder(model, latents, [_session_latents(one, own) for one in expected.values()], seed)
+        shared = first.model_
+        model = SequenceModel(model.encoder, shared.predictor, shared.objective)
+        settings, history = training_settings(estimator), dict[str, list[float]]()
+        train(
+            EncoderFit(model), data.batches(seed), settings, history,
+            seed=seed, device=estimator.device, progress=estimator.progress,
+        )  # fmt: skip
+    result = copy.deepcopy(estimator)
+    encoders = [one.model_.encoder for one in models.values()]
+    together = SharedDynamicsModel([*encoders, model.encoder], shared.predictor, shared.objective)
+    set_sessions(result, [*models.values(), own], together)
+    result.history_ = estimator.history_
+    alignment = _describe(models, own, recordings, fitted, expected, match.candidates[0].similarity, match.margin)
+    result.alignments_ = getattr(estimator, "alignments_", {}) | {name: alignment}
+    return result
+
+
+def _copies(estimator: KalmanSSL) -> dict[str, KalmanSSL]:
+    """Return copies of the models of all sessions, which share one copy of the dynamics."""
+    copied = copy.deepcopy(estimator)
+    models = copied.session_models_ if len(copied.sessions_) > 1 else {copied.sessions_[0]: copied}
+    return dict(models)
+
+
+def _smoothed(model: KalmanSSL, recordings: Sequence[Recording]) -> Latents:
+    """Return the smoothed latents of the recordings of a session, one after another."""
+    return Latents.concatenate([model.posterior(one, smooth=True) for one in recordings])
+
+
+def _session_latents(latents: Latents, model: KalmanSSL) -> SessionLatents:
+    """Return latents as they are matched."""
+    smoothed = latents.mean[:, : latents.latent.shape[1]]
+    return SessionLatents(smoothed, latents.latent, latents.segment, model.bins_per_step_)
+
+
+def _describe(
+    models: Mapping[str, KalmanSSL],
+    own: KalmanSSL,
+    recordings: Sequence[Recording],
+    fitted: Mapping[str, Sequence[Recording]],
+    expected: Mapping[str, Latents],
+    similarity: float,
+    margin: float,
+) -> SessionAlignment:
+    """Return how well the session of the model `own` is aligned."""
+    objective, step = own.model_.objective, own.bins_per_step_
+    filtered = {
+        name: Latents.concatenate([models[name].posterior(one) for one in parts]) for name, parts in fitted.items()
+    }
+    new = Latents.concatenate([own.posterior(one) for one in recordings])
+    samples = {name: latents.mean for name, latents in expected.items()}
+    if len(samples) == 1:
+        ((only, z),) = samples.items()
+        distances = {only: sliced_wasserstein(z[: len(z) // 2], z[len(z) // 2 :])}
+    else:
+        distances = {
+            name: sliced_wasserstein(
+                np.concatenate([z for other, z in samples.items() if other != name]), samples[name]
+            )
+            for name in samples
+        }
+    return SessionAlignment(
+        objective_per_bin(new, objective, step),
+        {name: objective_per_bin(latents, objective, step) for name, latents in filtered.items()},
+        float(new.log_likelihood.mean()),
+        {name: float(latents.log_likelihood.mean()) for name, latents in filtered.items()},
+        sliced_wasserstein(np.concatenate(list(samples.values())), _smoothed(own, recordings).mean),
+        distances,
+        similarity,
+        margin,
+    )

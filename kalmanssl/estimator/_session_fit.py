@@ -1,0 +1,222 @@
+"""Fit of several sessions: one encoder for each, and dynamics that are shared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+
+from kalmanssl.alignment import MatchSettings, ReferenceStates, SessionLatents, SessionMatch, fit_map, match_session
+from kalmanssl.data import Recording
+from kalmanssl.errors import InputError
+from kalmanssl.estimator._behavior import uses_behavior
+from kalmanssl.estimator._fitting import training_settings, window_settings
+from kalmanssl.estimator._initialization import initialize
+from kalmanssl.estimator._inputs import step_activity
+from kalmanssl.estimator._model import build_model, history_per_bin, infer
+from kalmanssl.estimator._segments import prepare
+from kalmanssl.models import KalmanPredictor, SequenceModel, SharedDynamicsModel
+from kalmanssl.networks import ResidualEncoder
+from kalmanssl.training import SessionBatches, WindowBatches, choose_window, hold_out_blocks, train
+
+if TYPE_CHECKING:
+    from kalmanssl.estimator._kalman_ssl import KalmanSSL
+
+__all__ = [
+    "SessionData",
+    "align_encoder",
+    "check_session_settings",
+    "fit_alone",
+    "fit_sessions",
+    "set_sessions",
+]  # fmt: skip
+
+Model = SequenceModel[KalmanPredictor]
+MATCH = MatchSettings()
+
+
+@dataclass
+class SessionData:
+    """Data of one session in a fit.
+
+    Attributes
+    ----------
+    model : KalmanSSL
+        The estimator of this session alone, whose units and moments are set.
+    segments : list of (time, features)
+        Normalized activity.
+    training, held_out : list of (time, features)
+        Input of the encoder in the training part and in the held-out part.
+    """
+
+    model: KalmanSSL
+    segments: list[np.ndarray]
+    training: list[np.ndarray]
+    held_out: list[np.ndarray]
+
+    @classmethod
+    def prepare(cls, estimator: KalmanSSL, name: str, recordings: Sequence[Recording]) -> SessionData:
+        """Return the data of a session; the estimator is copied without its fit."""
+        model = clone(estimator).set_params(checkpoint_dir=None)
+        model.sessions_, model.view_ = (name,), None
+        try:
+            segments = prepare(model, recordings[0] if len(recordings) == 1 else list(recordings), True).segments
+        except InputError as error:
+            raise InputError(f"session {name!r}: {error}", parameter=error.parameter or "X") from error
+        return cls(model, segments, [], [])
+
+    def hold_out(self) -> None:
+        """Divide the segments into a training part and a held-out part, for the window and the steps of the model."""
+        model, name = self.model, self.model.sessions_[0]
+        try:
+            parts = hold_out_blocks(self.segments, model.validation_fraction, model.window_)
+        except InputError as error:
+            raise InputError(f"session {name!r}: {error}", parameter=error.parameter or "X") from error
+        self.training, self.held_out = (
+            [step_activity(one, model.bins_per_step_, model.normalize_) for one in part] for part in parts
+        )
+
+    def window(self) -> int:
+        """Return the longest window that suits the segments."""
+        model = self.model
+        try:
+            lengths = [len(one) for one in self.segments]
+            return choose_window(lengths, model.window, model.bins_per_step_, model.validation_fraction != 0)
+        except InputError as error:
+            raise InputError(f"session {model.sessions_[0]!r}: {error}", parameter=error.parameter or "X") from error
+
+    def batches(self, seed: int) -> WindowBatches:
+        """Return the batches of the training."""
+        return WindowBatches(self.training, self.held_out, window_settings(self.model), seed)
+
+
+def fit_sessions(estimator: KalmanSSL, sessions: Mapping[str, Sequence[Recording]], resume: bool) -> None:
+    """Fit encoders and shared dynamics of several sessions, and set the attributes of the estimator.
+
+    A model of each session is fitted alone at first. The first one gives the dynamics, and the latents of the others
+    are mapped into its space without labels (`kalmanssl.alignment.match_session`). All encoders and the dynamics are
+    then trained together.
+
+    Parameters
+    ----------
+    estimator : KalmanSSL
+    sessions : mapping of str to recordings
+    resume : bool
+        Continue from the last checkpoint.
+    """
+    check_session_settings(estimator)
+    if resume and estimator.checkpoint_dir is None:
+        raise InputError("resume=True needs the checkpoint_dir of the fit that was interrupted", parameter="resume")
+    data = [SessionData.prepare(estimator, name, recordings) for name, recordings in sessions.items()]
+    normalizations = {one.model.sessions_[0]: one.model.normalize_ for one in data}
+    if len(set(normalizations.values())) > 1:
+        raise InputError(f"sessions need the same normalization, got {normalizations}", parameter="normalize")
+    step = max(one.model.bins_per_step_ for one in data)
+    for one in data:
+        one.model.bins_per_step_ = step
+    window = min(one.window() for one in data)
+    for one in data:
+        one.model.window_ = window
+        one.hold_out()
+    seed = int(check_random_state(estimator.random_state).randint(2**31 - 1))
+    history: dict[str, list[float]] = {}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        shared = _initial_model(data, seed)
+        set_sessions(estimator, [one.model for one in data], shared)
+        try:
+            train(
+                shared,
+                SessionBatches([one.batches(seed + number) for number, one in enumerate(data)]),
+                training_settings(estimator),
+                history,
+                seed=seed,
+                device=estimator.device,
+                progress=estimator.progress,
+                checkpoint_dir=None if estimator.checkpoint_dir is None else Path(estimator.checkpoint_dir),
+                resume=resume,
+            )
+        finally:
+            estimator.history_ = history_per_bin(history, step)
+
+
+def check_session_settings(estimator: KalmanSSL) -> None:
+    """Check that no setting depends on the units of one session or on labels."""
+    if estimator.encoder is not None:
+        raise InputError("several sessions have the built-in encoder: use encoder=None", parameter="encoder")
+    for name in ("noise", "process_noise"):
+        if getattr(estimator, name) != "constant":
+            raise InputError(
+                f"several sessions share constant noise, got {name}={getattr(estimator, name)!r}: use 'constant'",
+                parameter=name,
+            )
+    if getattr(estimator, "view_", None) is not None:
+        raise InputError("a model of two views has one session: fit without view=", parameter="view")
+    if uses_behavior(estimator):
+        raise InputError(
+            "several sessions are fitted without behavior: use behavior_weight=0", parameter="behavior_weight"
+        )
+
+
+def set_sessions(estimator: KalmanSSL, models: Sequence[KalmanSSL], shared: SharedDynamicsModel) -> None:
+    """Set the attributes of an estimator that is fitted on several sessions, and the models of the sessions."""
+    for name in ("n_features_in_", "unit_ids_", "feature_mean_", "feature_scale_"):
+        estimator.__dict__.pop(name, None)  # each session has its own
+    first = models[0]
+    estimator.model_ = shared
+    estimator.sessions_ = tuple(model.sessions_[0] for model in models)
+    estimator.session_models_ = dict(zip(estimator.sessions_, models, strict=True))
+    estimator.bin_size_, estimator.normalize_ = first.bin_size_, first.normalize_
+    estimator.bins_per_step_, estimator.window_ = first.bins_per_step_, first.window_
+    estimator.history_, estimator.noise_history_, estimator.view_ = {}, {}, None
+    for number, model in enumerate(models):
+        model.model_, model.view_ = shared.session(number), None
+        model.history_, model.noise_history_ = {}, {}
+
+
+def _initial_model(data: Sequence[SessionData], seed: int) -> SharedDynamicsModel:
+    """Return the model before the common training: dynamics of the first session, and encoders aligned with it."""
+    models = []
+    aligned: list[SessionLatents] = []
+    for one in data:
+        model, latents = fit_alone(one, seed)
+        if aligned:
+            latents, _ = align_encoder(model, latents, aligned, seed)
+        models.append(model)
+        aligned.append(latents)
+    return SharedDynamicsModel([model.encoder for model in models], models[0].predictor, models[0].objective)
+
+
+def fit_alone(data: SessionData, seed: int) -> tuple[Model, SessionLatents]:
+    """Return a model of one session with its own dynamics, and its smoothed latents."""
+    one = data.model
+    model = build_model(one)
+    initialize(model, data.training, one.bins_per_step_)
+    settings = training_settings(one)
+    train(model, data.batches(seed), settings, {}, seed=seed, device=one.device, progress=one.progress)
+    model = model.double().eval()
+    parts = [infer(model, segment, one.bins_per_step_, one.normalize_, True) for segment in data.segments]
+    model.float().train()
+    observed = np.concatenate([part["latent"] for part in parts])
+    smoothed = np.concatenate([part["mean"] for part in parts])[:, : observed.shape[1]]
+    segment = np.repeat(np.arange(len(parts)), [len(part["mean"]) for part in parts])
+    return model, SessionLatents(smoothed, observed, segment, one.bins_per_step_)
+
+
+def align_encoder(
+    model: Model, latents: SessionLatents, fitted: Sequence[SessionLatents], seed: int
+) -> tuple[SessionLatents, SessionMatch]:
+    """Map the latents of an untrained encoder into the space of fitted sessions; return them and the match."""
+    reference = ReferenceStates.find(fitted, MATCH.n_states, MATCH.n_dims, seed)
+    match = match_session(reference, latents, MATCH, seed)
+    mapping = fit_map(latents.smoothed, match.bins, match.targets[0], reference)
+    assert isinstance(model.encoder, ResidualEncoder)
+    model.encoder.transform_latents(torch.from_numpy(mapping.matrix), torch.from_numpy(mapping.offset))
+    moved = SessionLatents(mapping(latents.smoothed), mapping(latents.observed), latents.segment, latents.bins_per_step)
+    return moved, match

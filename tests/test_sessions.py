@@ -1,0 +1,183 @@
+"""Several sessions with different units: fit, latents, alignment of a new session, saving and bad input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kalmanssl import KalmanSSL, Recording
+from kalmanssl.errors import InputError
+
+TINY = {"latent_dim": 6, "state_dim": 8, "hidden": (8,), "epochs": 2, "steps_per_epoch": 5, "batch_size": 32}
+TINY |= {"window": 40, "bins_per_step": 2, "progress": False, "random_state": 0}
+
+
+def laps(n_laps: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the position on a track from 0 to 1, and the direction, of laps with a pause at one end."""
+    position, direction = [], []
+    for _ in range(n_laps):
+        there, back = rng.integers(25, 35, 2)
+        pause = rng.integers(15, 25)
+        position += [np.linspace(0, 1, there), np.ones(pause), np.linspace(1, 0, back)]
+        direction += [np.ones(there), np.zeros(pause), -np.ones(back)]
+    return np.concatenate(position), np.concatenate(direction)
+
+
+def make_session(name: str, n_units: int = 60, n_laps: int = 30, seed: int = 0, bin_size: float = 0.05) -> Recording:
+    """Return place cells on a track with a denser code at one end; their fields depend on the direction."""
+    rng = np.random.default_rng(seed)
+    position, direction = laps(n_laps, rng)
+    centers = rng.beta(1.0, 1.6, (n_units, 2))
+    way = (direction < 0).astype(int)
+    rates = 0.05 + 2.0 * np.exp(-0.5 * ((position[:, None] - centers[:, way].T) / 0.12) ** 2)
+    counts = rng.poisson(rates)
+    return Recording.from_arrays(
+        counts, bin_size=bin_size, behavior={"position": position}, session=name,
+        unit_ids=[f"{name}-{i}" for i in range(n_units)],
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sessions() -> list[Recording]:
+    return [make_session("a", 60, seed=0), make_session("b", 50, seed=1)]
+
+
+@pytest.fixture(scope="module")
+def fitted(sessions) -> KalmanSSL:
+    return KalmanSSL(**TINY).fit(sessions)
+
+
+# Fit and latents.
+
+
+def test_each_session_has_its_own_encoder_and_all_share_the_dynamics(fitted, sessions):
+    assert fitted.sessions_ == ("a", "b")
+    for recording in sessions:
+        assert fitted.session(recording.session).unit_ids_ == recording.unit_ids
+    first, second = (fitted.session(name).model_ for name in "ab")
+    assert first.predictor is second.predictor
+    assert first.encoder is not second.encoder
+    assert len(fitted.history_["loss"]) == 2
+
+
+def test_the_encoder_is_chosen_by_the_session(fitted, sessions):
+    both = fitted.transform(sessions)
+    for recording, latents in zip(sessions, both, strict=True):
+        np.testing.assert_array_equal(fitted.transform(recording).mean, latents.mean)
+        np.testing.assert_array_equal(fitted.session(recording.session).transform(recording).mean, latents.mean)
+        assert latents.shape == (len(recording), 8)
+
+
+def test_files_with_the_same_unit_names_are_not_mixed_up():
+    """The unit numbers of both sessions are the same, but the cells are not."""
+    named = [
+        replace(make_session(name, 40, seed=seed), unit_ids=tuple(map(str, range(40))))
+        for seed, name in enumerate("ab")
+    ]
+    model = KalmanSSL(**TINY).fit(named)
+    assert model.sessions_ == ("a", "b")
+    mistaken = replace(named[0], session="b")
+    assert not np.allclose(model.transform(mistaken).mean, model.transform(named[0]).mean)
+
+
+def test_recordings_of_one_session_in_a_list_are_trials(sessions):
+    first, second = sessions[0].split(at=40.0)
+    with_name = KalmanSSL(**TINY).fit([first, second])
+    without = KalmanSSL(**TINY).fit([replace(one, session="") for one in (first, second)])
+    assert with_name.sessions_ == ("a",)
+    np.testing.assert_array_equal(with_name.transform(first).mean, without.transform(first).mean)
+
+
+def test_trials_of_several_sessions_are_fitted_by_session(sessions, fitted):
+    pieces = [piece for recording in sessions for piece in recording.split(at=40.0)]
+    model = KalmanSSL(**TINY).fit(pieces)
+    assert model.sessions_ == ("a", "b")
+    assert [len(one) for one in model.transform(pieces)] == [len(one) for one in pieces]
+
+
+def test_score_online_and_forecast_of_several_sessions(fitted, sessions):
+    scores = [fitted.score(one) for one in sessions]
+    assert min(scores) < fitted.score(sessions) < max(scores)
+    online = fitted.session("b").online()
+    filtered = fitted.transform(sessions[1])
+    for activity, mean in zip(sessions[1].activity[:20], filtered.mean, strict=False):
+        np.testing.assert_allclose(online.step(activity).mean, mean, atol=1e-5)
+    assert fitted.forecast(filtered, 0.2).mean.shape == (len(sessions[1]), 2, 8)
+
+
+def test_a_saved_model_of_several_sessions_gives_the_same_latents(fitted, sessions, tmp_path):
+    fitted.save(tmp_path / "model")
+    loaded = KalmanSSL.load(tmp_path / "model")
+    assert loaded.sessions_ == fitted.sessions_
+    for before, after in zip(fitted.transform(sessions), loaded.transform(sessions), strict=True):
+        np.testing.assert_array_equal(before.mean, after.mean)
+    loaded.session("b").save(tmp_path / "b")
+    alone = KalmanSSL.load(tmp_path / "b")
+    assert alone.sessions_ == ("b",)
+    np.testing.assert_array_equal(alone.transform(sessions[1]).mean, fitted.transform(sessions[1]).mean)
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a, b: [a, replace(b, session="")], "X has 1 recordings without a session beside those of 'a'"),
+        (lambda a, b: [a, make_session("c", 20, bin_size=0.1)], "session 'c' has bins of 0.1 s and .* 'a' .* 0.05 s"),
+        (lambda a, b: [a, replace(b, kind="signal")], "session 'b' has signal and session 'a' has counts"),
+        (lambda a, b: [a, b, replace(b, unit_ids=("x", *b.unit_ids[1:]))], "session 'b': trial 1: .* unknown \\(x"),
+        (lambda a, b: [a, b[:5]], "session 'b': too few bins to fit on"),
+    ],
+)  # fmt: skip
+def test_sessions_that_cannot_be_fitted_together_are_named(sessions, change, message):
+    with pytest.raises(InputError, match=message) as caught:
+        KalmanSSL(**TINY).fit(change(*sessions))
+    assert "\n" not in str(caught.value)
+    assert caught.value.parameter == "X"
+
+
+@pytest.mark.parametrize(
+    ("settings", "parameter"),
+    [
+        ({"noise": "activity"}, "noise"),
+        ({"process_noise": "state"}, "process_noise"),
+        ({"behavior_weight": 1.0}, "behavior_weight"),
+    ],
+)
+def test_settings_that_depend_on_one_session_are_refused(sessions, settings, parameter):
+    with pytest.raises(InputError, match="several sessions") as caught:
+        KalmanSSL(**TINY, **settings).fit(sessions)
+    assert caught.value.parameter == parameter
+
+
+def test_recordings_of_unknown_sessions_have_no_latents(fitted, sessions):
+    with pytest.raises(InputError, match="is of session 'c'; the model was fitted on the sessions 'a', 'b'"):
+        fitted.transform(replace(sessions[0], session="c"))
+    with pytest.raises(InputError, match="has no session name"):
+        fitted.transform(replace(sessions[0], session=""))
+    with pytest.raises(InputError, match="give a Recording with the name of its session"):
+        fitted.transform(sessions[0].activity)
+    with pytest.raises(InputError, match=r"use session\(name\)\.online"):
+        fitted.online()
+
+
+def test_names_of_sessions_are_strings():
+    with pytest.raises(InputError, match="session") as caught:
+        Recording.from_arrays(np.ones((10, 2)), session=3)
+    assert caught.value.parameter == "session"
+
+
+# Recordings.
+
+
+def test_a_recording_keeps_its_session_in_selections_and_files(sessions, tmp_path):
+    recording = sessions[0]
+    assert "session a" in repr(recording)
+    parts = [recording[5:20], *recording.split(at=10.0), *recording.trials([[1.0, 2.0], [3.0, 4.0]])]
+    assert {one.session for one in parts} == {"a"}
+    recording.to_nwb(tmp_path / "one.nwb")
+    assert Recording.from_nwb(tmp_path / "one.nwb").session == "a"
+    assert Recording.from_nwb(tmp_path / "one.nwb", session="other").session == "other"
