@@ -104,7 +104,7 @@ def test_score_online_and_forecast_of_several_sessions(fitted, sessions):
     filtered = fitted.transform(sessions[1])
     for activity, mean in zip(sessions[1].activity[:20], filtered.mean, strict=False):
         np.testing.assert_allclose(online.step(activity).mean, mean, atol=1e-5)
-    assert fitted.forecast(filtered, 0.2).mean.shape == (len(sessions[1]), 2, 8)
+    assert fitted.forecast(filtered, 2).mean.shape == (len(sessions[1]), 2, 8)
 
 
 def test_a_saved_model_of_several_sessions_gives_the_same_latents(fitted, sessions, tmp_path):
