@@ -86,6 +86,14 @@ def test_trials(run) -> None:
     assert 80 < coverage <= 98
 
 
+def test_two_views(run) -> None:
+    out = run("two_views")
+    found = [float(value) for value in re.findall(r"R² of the shared process (-?\d\.\d+)", out)]
+    assert found[0] < 0.2
+    assert min(found[1:]) > 0.7
+    assert "forecast to 501.0 s" in out
+
+
 def test_which_units(run) -> None:
     out = run("which_units")
     score, best = re.search(r"co-smoothing: (\d\.\d+) ± \S+ bits per spike; true rates: (\d\.\d+)", out).groups()
