@@ -4,6 +4,9 @@ Both commands run as processes of their own, with the defaults of the command li
 part ends, which behavior is decoded if the file has several, and what the file does not: the end zones of a track and
 the period of an angle. The exact lines, their wall and CPU seconds and the printed scores are stored. Scores are about
 the part that was held out from the fit. The table is in Markdown.
+
+Running bins of `kalmanssl evaluate` are found from the behavior that is decoded. For a velocity they are the bins in
+which it changes fast, unlike in the other benchmarks, which use the speed of the position.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ __all__ = ["main"]
 
 COMMAND = (sys.executable, "-c", "from kalmanssl.cli import main; main()")
 QUICK = ("--epochs", "2", "--latent-dim", "4", "--state-dim", "8", "--decoder", "linear")
-QUICK_RECORDINGS = ("simulated track", "simulated ring")
+QUICK_RECORDINGS = ("simulated track", "simulated ring", "simulated arm")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 SCORES = ("median error", "R²", "CRPS", "cover 95, %")
 HEADINGS = ("target", "unit", "fit: wall s", "CPU s", "evaluate: wall s", "CPU s")
