@@ -69,6 +69,14 @@ def test_live_decoding_stream(run) -> None:
     assert "left out a bin: activity must be one bin of" in out
 
 
+def test_latents_with_labels(run) -> None:
+    errors = [
+        float(value) for value in re.findall(r"median error of the test part (\d+\.\d)", run("latents_with_labels"))
+    ]
+    assert errors[0] > 60
+    assert errors[1] < 25
+
+
 def test_linear_ica(run) -> None:
     rows = [line.split() for line in run("linear_ica").splitlines() if "LinearICA" in line]
     assert len(rows) == 2
