@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from kalmanssl import InputError, KalmanSSL, Recording
+from kalmanssl import InputError, KalmanSSL, Recording, cross_fit
 from kalmanssl.entropy import make_entropy
 from kalmanssl.estimator._initialization import shared_components
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel, TwoViewModel
@@ -238,6 +238,23 @@ def test_a_fit_of_two_views_can_be_resumed(recordings, tmp_path):
     again = KalmanSSL(**TINY, checkpoint_dir=tmp_path).fit(recordings[0], view=recordings[1], resume=True)
     for one, same, recording in zip((model, model.view_), (again, again.view_), recordings, strict=True):
         np.testing.assert_array_equal(one.transform(recording).mean, same.transform(recording).mean)
+
+
+def test_cross_fit_fits_both_views(recordings, fitted):
+    first, second = recordings
+    (of_recording,) = cross_fit(fitted, first, shares=(0.6,), view=second)
+    (of_array,) = cross_fit(fitted, first, shares=(0.6,), view=second.activity)
+    np.testing.assert_array_equal(of_recording.latents.mean, of_array.latents.mean)
+    (alone,) = cross_fit(KalmanSSL(**TINY), first, shares=(0.6,))
+    assert np.abs(alone.latents.mean - of_recording.latents.mean).max() > 1e-3
+    cuts = (slice(0, 150), slice(150, 400), slice(400, 600))
+    trials = [[one[cut] for cut in cuts] for one in recordings]
+    (of_trials,) = cross_fit(fitted, trials[0], shares=(0.6,), view=trials[1])
+    assert len(of_trials.latents) == 600
+    for view, message in ((None, "view is missing"), (second[:10], "view has 10 entries and the recording 600")):
+        with pytest.raises(InputError, match=message) as error:
+            cross_fit(fitted, first, view=view)
+        assert error.value.parameter == "view"
 
 
 def test_views_that_do_not_match_are_refused(recordings):

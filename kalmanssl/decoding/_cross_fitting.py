@@ -69,7 +69,7 @@ class LatentEstimator(Protocol):
 
 
 def cross_fit(
-    model: LatentEstimator, recording: Any, shares: Sequence[float] = (0.6, 0.8), y: Any = None
+    model: LatentEstimator, recording: Any, shares: Sequence[float] = (0.6, 0.8), y: Any = None, view: Any = None
 ) -> list[HeldOutFit]:
     """Fit copies of a model on first parts of its recording, for the calibration of a decoder.
 
@@ -87,6 +87,8 @@ def cross_fit(
         smallest sets the longest lag at which the intervals are calibrated.
     y : (time,) or (time, dims), name of a behavior, object of pynapple, or a list of these, optional
         Behavior that the model was fitted on, over the same bins as the recording. Each copy is fitted on its part.
+    view : Recording, object of pynapple, array, or a list of trials, optional
+        Second view that the model was fitted on, over the same bins as the recording.
 
     Returns
     -------
@@ -96,42 +98,58 @@ def cross_fit(
     Raises
     ------
     InputError
-        If a share is not inside (0, 1), or leaves too little to fit on.
+        If a share is not inside (0, 1), or leaves too little to fit on; if the model was fitted on two views and `view`
+        is missing.
     """
+    second = getattr(model, "view_", None)
+    if second is not None and view is None:
+        raise InputError("view is missing: the model was fitted on two views", parameter="view")
+    if is_pynapple(view):
+        view = as_recording("view", view, getattr(second, "bin_size_", None))
     for share in shares:
         check_condition("shares", share, 0 < share < 1, "inside (0, 1)")
     if isinstance(recording, list | tuple | Trials):
-        return _cross_fit_trials(model, recording, shares, y)
+        return _cross_fit_trials(model, recording, shares, y, view)
     recording = as_recording("recording", recording, getattr(model, "bin_size_", None))
     start = float(recording.time[0])
     held_out_fits = []
     for share in shares:
         stop = _time_at_share(recording.time, recording.bin_size, share)
-        copy = _fit_copy(model, share, recording.restrict(start, stop), y, len(recording))
+        copy = _fit_copy(model, share, recording.restrict(start, stop), y, view, len(recording))
         smoothed = partial(infer_latents, copy, recording, True)
         held_out_fits.append(HeldOutFit(infer_latents(copy, recording, False), smoothed, (start, stop)))
     return held_out_fits
 
 
-def _fit_copy(model: LatentEstimator, share: float, part: Any, y: Any, length: int) -> Any:
+def _fit_copy(model: LatentEstimator, share: float, part: Any, y: Any, view: Any, length: int) -> Any:
     """Return a copy of a model, fitted with a share of its training steps on a first part of the bins or trials.
 
-    `y` is the behavior of all bins or trials, whose number is `length`. The copy stores no checkpoints.
+    `y` and `view` are those of all bins or trials, whose number is `length`. The copy stores no checkpoints.
     """
     copy = clone(model).set_params(checkpoint_dir=None)
     steps = getattr(model, "steps_per_epoch", None)
     if steps is not None:
         copy = copy.set_params(steps_per_epoch=max(1, round(share * steps)))
-    if y is None:
-        return copy.fit(part)
+    second = {} if view is None else {"view": _first_entries("view", view, len(part), length)}
     if isinstance(y, str) or is_pynapple(y):
-        return copy.fit(part, y)
-    if len(y) != length:
-        raise InputError(f"y has {len(y)} entries and the recording {length}: give one for each", parameter="y")
-    return copy.fit(part, y[: len(part)] if isinstance(y, list | tuple) else np.asarray(y)[: len(part)])
+        return copy.fit(part, y, **second)
+    return (
+        copy.fit(part, **second) if y is None else copy.fit(part, _first_entries("y", y, len(part), length), **second)
+    )
 
 
-def _cross_fit_trials(model: LatentEstimator, trials: Any, shares: Sequence[float], y: Any) -> list[HeldOutFit]:
+def _first_entries(name: str, values: Any, count: int, length: int) -> Any:
+    """Return the first entries of values that have one for each bin or trial."""
+    if len(values) != length:
+        raise InputError(
+            f"{name} has {len(values)} entries and the recording {length}: give one for each", parameter=name
+        )
+    return values[:count] if isinstance(values, list | tuple | Recording | Trials) else np.asarray(values)[:count]
+
+
+def _cross_fit_trials(
+    model: LatentEstimator, trials: Any, shares: Sequence[float], y: Any, view: Any
+) -> list[HeldOutFit]:
     """Fit copies of a model on the first trials; see `cross_fit`."""
     pieces = [as_recording("recording", one, getattr(model, "bin_size_", None)) for one in trials]
     ends = np.cumsum([len(one) for one in pieces])
@@ -143,7 +161,7 @@ def _cross_fit_trials(model: LatentEstimator, trials: Any, shares: Sequence[floa
                 f"shares has {share:g}, which leaves none of {count} trials to score: use a smaller share",
                 parameter="shares",
             )
-        copy = _fit_copy(model, share, pieces[:count], y, len(pieces))
+        copy = _fit_copy(model, share, pieces[:count], y, view, len(pieces))
         interval = (float(pieces[0].time[0]), float(pieces[count - 1].time[-1]))
         smoothed = partial(_infer_trials, copy, pieces, True)
         held_out_fits.append(HeldOutFit(_infer_trials(copy, pieces, False), smoothed, interval))
