@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kalmanssl.alignment._reference import ReferenceStates
+from kalmanssl.alignment._matching import SessionMatch
 
 __all__ = ["LatentMap", "fit_map"]
 
@@ -31,8 +31,8 @@ class LatentMap:
         return latents @ self.matrix.T + self.offset
 
 
-def fit_map(latents: np.ndarray, bins: np.ndarray, targets: np.ndarray, reference: ReferenceStates) -> LatentMap:
-    """Fit the map to given targets that gives the latents the mean and the covariance of the reference.
+def fit_map(latents: np.ndarray, match: SessionMatch, candidate: int = 0) -> LatentMap:
+    """Fit the map to the targets of a match that gives the latents the mean and the covariance of the fitted sessions.
 
     The map is ``C_r^{1/2} Q C^{-1/2}`` with the covariances of both and a rotation Q, which brings the whitened latents
     as close as possible to the whitened targets (the orthogonal Procrustes problem, Schönemann 1966, Psychometrika
@@ -42,17 +42,17 @@ def fit_map(latents: np.ndarray, bins: np.ndarray, targets: np.ndarray, referenc
     ----------
     latents : (time, latent)
         Smoothed latents of the session.
-    bins : (steps,) int
-        Bins that have a target.
-    targets : (steps, latent)
-    reference : ReferenceStates
+    match : SessionMatch
+    candidate : int
+        Number of the candidate.
 
     Returns
     -------
     LatentMap
     """
+    reference, targets = match.reference, match.targets[candidate]
     mean, cov = latents.mean(0), np.cov(latents.T)
-    whitened = (latents[bins] - mean) @ _power(cov, -0.5)
+    whitened = (latents[match.bins] - mean) @ _power(cov, -0.5)
     expected = (targets - reference.mean) @ _power(reference.cov, -0.5)
     left, _, right = np.linalg.svd(expected.T @ whitened)
     matrix = _power(reference.cov, 0.5) @ left @ right @ _power(cov, -0.5)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,10 +30,12 @@ class MatchSettings:
         Principal axes of the latents in which states are found and compared.
     discounts : tuple of float
         Discounts of the successor representations in which chains are compared.
+    n_runs : int
+        Runs with different states, of which the best is kept.
     n_starts : int
-        Random starts of the comparison for each discount.
+        Random starts of the comparison for each discount and run.
     n_candidates : int
-        Candidates for each discount whose emissions are fitted; the best third is fitted until convergence.
+        Candidates for each discount and run whose emissions are fitted; the best third is fitted until convergence.
     likelihood_weight : float
         Weight of the log-likelihood, nats per step and dimension, beside the similarity of the distances.
     """
@@ -39,12 +43,13 @@ class MatchSettings:
     n_states: int = 30
     n_dims: int = 6
     discounts: tuple[float, ...] = (0.5, 0.8, 0.9)
-    n_starts: int = 60
-    n_candidates: int = 10
+    n_runs: int = 6
+    n_starts: int = 40
+    n_candidates: int = 6
     likelihood_weight: float = 5.0
 
     def __post_init__(self) -> None:
-        for name, least in (("n_states", 2), ("n_dims", 1), ("n_starts", 1), ("n_candidates", 1)):
+        for name, least in (("n_states", 2), ("n_dims", 1), ("n_runs", 1), ("n_starts", 1), ("n_candidates", 1)):
             check_integer(name, getattr(self, name), least)
 
 
@@ -74,22 +79,23 @@ class MatchCandidate:
 
 @dataclass(frozen=True)
 class SessionMatch:
-    """Match of a session to the states of the reference.
+    """Match of a session to fitted sessions.
 
     Attributes
     ----------
+    reference : ReferenceStates
+        States of the fitted sessions in the best run.
     bins : (steps,) int
         Bins of the session that were used.
-    posterior : (candidates, steps, states)
-        Probability of each state at these bins.
     targets : (candidates, steps, latent)
-        Expected center of the reference at these bins.
+        Where the latents of the fitted sessions are expected to be at these bins: the mean of the centers of the states
+        given the session.
     candidates : tuple of MatchCandidate
         The best first.
     """
 
+    reference: ReferenceStates
     bins: np.ndarray
-    posterior: np.ndarray
     targets: np.ndarray
     candidates: tuple[MatchCandidate, ...]
 
@@ -107,23 +113,26 @@ class SessionMatch:
 _DIFFERENT = 0.5  # agreement below which a candidate is another solution
 _OFFSETS, _LONGEST = 2, 60  # sequences that are used for the emissions
 _FIRST_ITERATIONS, _LAST_ITERATIONS = 12, 30
+_KEPT = 20  # candidates in the result
 _FULL_FITS = 3  # one in so many candidates is fitted until convergence
 
 
 def match_session(
-    reference: ReferenceStates, session: SessionLatents, settings: MatchSettings, seed: int
+    fitted: Sequence[SessionLatents], session: SessionLatents, settings: MatchSettings, seed: int
 ) -> SessionMatch:
-    """Find which states of a reference a session is in, from its own latents alone.
+    """Find where the latents of fitted sessions would be at each time of a session, from its own latents alone.
 
-    The session has other units, so its latents are an unknown function of the states. Candidates come from a comparison
-    of Markov chains: states are found in the session, too, and the transitions between them are matched to those of the
-    reference. From each candidate, the emissions of a hidden Markov model with the transitions of the reference are
-    fitted to the latents. The best one has a high likelihood and similar distances between the states, so that
-    symmetries of the transitions, such as the mirror image of a track, are decided by the geometry of the latents.
+    The session has other units, so its latents are an unknown function of those of the fitted sessions. These visit
+    hidden states, and candidates come from a comparison of Markov chains: states are found in the session, too, and the
+    transitions between them are matched to those in the fitted sessions. From each candidate, the emissions of a hidden
+    Markov model with the transitions of the fitted sessions are fitted to the latents. The best candidate has a high
+    likelihood and similar distances between the states, so that symmetries of the transitions, such as the mirror image
+    of a track, are decided by the geometry of the latents.
 
     Parameters
     ----------
-    reference : ReferenceStates
+    fitted : sequence of SessionLatents
+        In the same coordinates.
     session : SessionLatents
     settings : MatchSettings
     seed : int
@@ -132,30 +141,55 @@ def match_session(
     -------
     SessionMatch
     """
+    sequences = Sequences.of(session, _OFFSETS, _LONGEST)
+    runs = []
+    for run in range(settings.n_runs):
+        reference = ReferenceStates.find(fitted, settings.n_states, settings.n_dims, seed + run)
+        runs.append(_match_states(reference, session, sequences, settings, seed + run))
+    found = sorted((one for run in runs for one in run), key=lambda one: -one.score)[:_KEPT]
+    candidates = tuple(
+        MatchCandidate(one.log_likelihood, one.similarity, one.score, _agreement(one.targets, found[0].targets))
+        for one in found
+    )
+    return SessionMatch(found[0].reference, sequences.bins, np.stack([one.targets for one in found]), candidates)
+
+
+class _Solution(NamedTuple):
+    """A fitted candidate of one run; see `MatchCandidate` and `SessionMatch`."""
+
+    log_likelihood: float
+    similarity: float
+    score: float
+    targets: np.ndarray
+    reference: ReferenceStates
+
+
+def _match_states(
+    reference: ReferenceStates, session: SessionLatents, sequences: Sequences, settings: MatchSettings, seed: int
+) -> list[_Solution]:
+    """Fit the emissions of the states of a reference in a session, from several starts; return the best ones."""
     axes = principal_axes(session.smoothed, reference.axes.shape[1])
-    n_states = len(reference.centers)
-    own = ReferenceStates.find([session], n_states, axes.shape[1], seed)
+    own = ReferenceStates.find([session], len(reference.centers), axes.shape[1], seed)
     starts = _start_means(reference, own, axes, settings, seed)
     x = session.observed @ axes
-    sequences = Sequences.of(session, _OFFSETS, _LONGEST)
+    weight = settings.likelihood_weight / x.shape[1]
     with one_thread_everywhere():
         fits = fit_emissions(x, sequences, reference.chain, starts, _FIRST_ITERATIONS)
-        similarity = _similarities(reference, fits)
-        score = similarity + settings.likelihood_weight * fits.log_likelihood / x.shape[1]
-        chosen = np.argsort(-score)[: -(-len(score) // _FULL_FITS)]
-        fits, means = fits[chosen], fits.means[chosen]
-        fits = fit_emissions(x, sequences, reference.chain, means, _LAST_ITERATIONS, fits.variance)
+        score = _similarities(reference, fits) + weight * fits.log_likelihood
+        best = np.argsort(-score)[: -(-len(score) // _FULL_FITS)]
+        fits = fits[best]
+        fits = fit_emissions(x, sequences, reference.chain, fits.means, _LAST_ITERATIONS, fits.variance)
     similarity = _similarities(reference, fits)
-    log_likelihood = fits.log_likelihood / x.shape[1]
-    score = similarity + settings.likelihood_weight * log_likelihood
-    order = np.argsort(-score)
-    posterior = fits.posterior[order]
-    targets = posterior @ reference.centers
-    candidates = tuple(
-        MatchCandidate(*map(float, (log_likelihood[i], similarity[i], score[i], _agreement(found, targets[0]))))
-        for i, found in zip(order, targets, strict=True)
-    )
-    return SessionMatch(sequences.bins, posterior, targets, candidates)
+    return [
+        _Solution(
+            float(log_likelihood) / x.shape[1],
+            float(similar),
+            float(similar + weight * log_likelihood),
+            (posterior @ reference.centers).astype(np.float32),
+            reference,
+        )
+        for log_likelihood, similar, posterior in zip(fits.log_likelihood, similarity, fits.posterior, strict=True)
+    ]
 
 
 def _agreement(a: np.ndarray, b: np.ndarray) -> float:

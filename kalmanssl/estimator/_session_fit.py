@@ -12,7 +12,7 @@ import torch
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from kalmanssl.alignment import MatchSettings, ReferenceStates, SessionLatents, SessionMatch, fit_map, match_session
+from kalmanssl.alignment import MatchSettings, SessionLatents, SessionMatch, fit_map, match_session
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._behavior import uses_behavior
@@ -213,9 +213,8 @@ def align_encoder(
     model: Model, latents: SessionLatents, fitted: Sequence[SessionLatents], seed: int
 ) -> tuple[SessionLatents, SessionMatch]:
     """Map the latents of an untrained encoder into the space of fitted sessions; return them and the match."""
-    reference = ReferenceStates.find(fitted, MATCH.n_states, MATCH.n_dims, seed)
-    match = match_session(reference, latents, MATCH, seed)
-    mapping = fit_map(latents.smoothed, match.bins, match.targets[0], reference)
+    match = match_session(fitted, latents, MATCH, seed)
+    mapping = fit_map(latents.smoothed, match)
     assert isinstance(model.encoder, ResidualEncoder)
     model.encoder.transform_latents(torch.from_numpy(mapping.matrix), torch.from_numpy(mapping.offset))
     moved = SessionLatents(mapping(latents.smoothed), mapping(latents.observed), latents.segment, latents.bins_per_step)

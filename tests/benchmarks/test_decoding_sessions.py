@@ -1,0 +1,27 @@
+"""The command `decoding sessions`."""
+
+import json
+
+from decoding.__main__ import app
+from typer.testing import CliRunner
+
+
+def test_quick_run_decodes_a_session_without_its_labels_and_compares(tmp_path):
+    result = CliRunner().invoke(app, ["sessions", "--quick", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads((tmp_path / "results.json").read_text())["results"]
+    scores = {(one["session"], one["decoded_with"]): one for one in row["scores"]}
+    assert list(scores) == [
+        ("simulated 1", "labels of these sessions"),
+        ("simulated 2", "no labels of this session"),
+        ("simulated 2", "aligned encoder, own labels"),
+        ("simulated 2", "this session alone"),
+        ("simulated 2", "occupancy only"),
+    ]
+    for one in scores.values():
+        assert one["bins"] == 3200
+        assert 0 <= one["coverage"] <= 1
+        assert 0 < one["crps"] < 80
+    chance = scores["simulated 2", "occupancy only"]
+    assert scores["simulated 2", "aligned encoder, own labels"]["crps"] < chance["crps"]
+    assert "margin to another solution" in row["alignment"]
