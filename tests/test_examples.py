@@ -89,6 +89,12 @@ def test_pynapple_roundtrip(run) -> None:
     assert float(re.search(r"median error in \d+ runs: (\d+\.\d) cm", run("pynapple_roundtrip"))[1]) < 12
 
 
+def test_several_sessions(run) -> None:
+    out = run("several_sessions")
+    assert float(re.search(r"median error without labels: (\d+\.\d) cm", out)[1]) < 10  # 29 by chance
+    assert "margin to another solution" in out
+
+
 def test_trials(run) -> None:
     coverage = float(re.search(r"covers (\d+\.\d)%", run("trials"))[1])
     assert 80 < coverage <= 98

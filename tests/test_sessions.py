@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.neighbors import KNeighborsRegressor
 
 from kalmanssl import KalmanSSL, Recording
 from kalmanssl.errors import InputError
@@ -117,6 +118,55 @@ def test_a_saved_model_of_several_sessions_gives_the_same_latents(fitted, sessio
     alone = KalmanSSL.load(tmp_path / "b")
     assert alone.sessions_ == ("b",)
     np.testing.assert_array_equal(alone.transform(sessions[1]).mean, fitted.transform(sessions[1]).mean)
+
+
+# Alignment of a new session.
+
+
+@pytest.fixture(scope="module")
+def aligned(sessions) -> KalmanSSL:
+    alone = KalmanSSL(**TINY).fit(sessions[0])
+    return alone.align_session(sessions[1], sessions[0])
+
+
+def test_a_new_session_is_decoded_without_its_labels(aligned, sessions):
+    first, second = (aligned.transform(one, smooth=True).mean for one in sessions)
+    neighbors = KNeighborsRegressor(20).fit(first, sessions[0].behavior["position"])
+    decoded, true = neighbors.predict(second), sessions[1].behavior["position"]
+    assert np.median(np.abs(decoded - true)) < 0.12  # 0.3 by chance
+    assert np.corrcoef(decoded, true)[0, 1] > 0.8
+
+
+def test_alignment_changes_neither_the_dynamics_nor_the_fitted_encoders(aligned, sessions):
+    alone = KalmanSSL(**TINY).fit(sessions[0])
+    np.testing.assert_array_equal(aligned.transform(sessions[0]).mean, alone.transform(sessions[0]).mean)
+    A = aligned.session("b").model_.predictor.A.detach().numpy()
+    np.testing.assert_array_equal(A, alone.model_.predictor.A.detach().numpy())
+
+
+def test_the_result_of_an_alignment_says_how_well_it_went(aligned, sessions, tmp_path):
+    found = aligned.alignments_["b"]
+    assert found.score == pytest.approx(aligned.score(sessions[1]))
+    assert found.fitted_scores == {"a": pytest.approx(aligned.score(sessions[0]))}
+    assert 0 < found.distance < 1
+    assert found.margin > 0
+    assert str(found).startswith("objective ")
+    aligned.save(tmp_path / "model")
+    assert KalmanSSL.load(tmp_path / "model").alignments_["b"] == found
+
+
+def test_alignment_needs_a_new_name_fitted_recordings_and_the_same_bins(aligned, sessions):
+    with pytest.raises(InputError, match="X has the session name 'b': give a new one") as caught:
+        aligned.align_session(sessions[1], sessions[0])
+    assert caught.value.parameter == "X"
+    new = make_session("c", 40, seed=5)
+    with pytest.raises(InputError, match="fitted has a recording of session 'd'; give some of 'a', 'b'") as caught:
+        aligned.align_session(new, replace(sessions[0], session="d"))
+    assert caught.value.parameter == "fitted"
+    with pytest.raises(InputError, match=r"session 'c' has bins of 0\.1 s and session 'a' has bins of 0\.05 s"):
+        aligned.align_session(make_session("c", 40, bin_size=0.1), sessions)
+    with pytest.raises(InputError, match="X must be a Recording"):
+        aligned.align_session(new.activity, sessions)
 
 
 # Bad input.
