@@ -14,6 +14,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from kalmanssl import BlockedTimeSeriesSplit, InputError, KalmanSSL, PositionDecoder, Recording, cross_fit
+from kalmanssl.estimator._behavior import Behavior
+from kalmanssl.estimator._fit_data import FitData
+from kalmanssl.estimator._initialization import _explained_covariance, predictable_components
 from kalmanssl.models import BehaviorReadout, SequenceModel
 
 TINY = {
@@ -146,6 +149,26 @@ def test_few_latents_contain_a_behavior_of_few_units_if_it_has_a_weight(seed):
     assert r2[0] < 0.3
     assert r2[1] > 0.6
     assert model.history_["held_out_behavior"][-1] > model.history_["held_out_behavior"][0]
+
+
+def test_the_start_prefers_components_that_are_related_to_the_behavior():
+    """Of two equally predictable features, the one that is related to the behavior comes first, whichever it is."""
+    features = torch.from_numpy(autoregression(np.random.default_rng(0), 4000, 3)).float()
+    for column in range(3):
+        behavior = features[:, column] + 0.5 * torch.randn(4000)
+        behavior[::7] = torch.nan
+        explained = _explained_covariance([features[None]], [behavior[None, :, None]])
+        first = predictable_components(features[1:], features[:-1], 1, 2.0 * explained)[0].abs()
+        assert first.argmax() == column
+        assert explained[column, column] == pytest.approx(1 / 1.25 * float(features[:, column].var()), rel=0.1)
+
+
+def test_a_step_has_the_behavior_of_its_last_bin():
+    activity, behavior = np.arange(12.0).reshape(6, 2), np.arange(6.0)[:, None]
+    data = FitData([activity], Behavior([behavior], ("real",)))
+    steps = data.steps(data.segments[0], 2, ("none",))
+    np.testing.assert_array_equal(steps[1:, :2], (activity[1:] + activity[:-1]) / 2)
+    np.testing.assert_array_equal(steps[:, 2], behavior[:, 0])
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,17 @@ def test_active_windows_are_drawn_more_often(bias):
     assert share == pytest.approx(3**bias / (1 + 3**bias), abs=0.04)  # four standard errors of a share of 2000
 
 
+def test_columns_that_are_not_activity_do_not_change_which_windows_are_drawn():
+    rng = np.random.default_rng(0)
+    activity = rng.poisson(1.0, (300, 3)).astype(float)
+    other = np.stack([1e3 * rng.standard_normal(300), np.full(300, np.nan)], axis=1)
+    alone = RandomWindows([activity], 10, 1, 64, activity_sampling_power=2.0, seed=0)
+    both = RandomWindows([np.concatenate([activity, other], axis=1)], 10, 1, 64, 2.0, seed=0, n_active=3)
+    for a, b in zip(alone.batches(3), both.batches(3), strict=True):
+        np.testing.assert_array_equal(a, b[..., :3])
+        assert b.shape[-1] == 5
+
+
 def test_windows_of_a_silent_recording_are_drawn_evenly():
     windows = RandomWindows([np.zeros((50, 2))], 10, 1, 8, activity_sampling_power=2.0, seed=0)
     assert next(windows.batches(1)).shape == (8, 10, 2)
