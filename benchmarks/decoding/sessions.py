@@ -209,12 +209,15 @@ def _decoder(seed: int, preset: Preset, model: Any, sessions: list[Session]) -> 
     """Fit a decoder on the latents of sessions, as if they followed one another."""
     from kalmanssl import PositionDecoder
 
-    latents, positions, end = [], [], 0.0
-    for session in sessions:
-        one = model.transform(session.train)
-        latents.append(replace(one, time=one.time - one.time[0] + end))
-        end = float(latents[-1].time[-1]) + 10.0
-        positions.append(session.train.behavior["position"])
+    latents = [model.transform(session.train) for session in sessions]
+    if len(sessions) > 1:
+        # The last session keeps its times, so that no test part is earlier than the end of the fit.
+        end = max(float(one.time[-1]) for one in latents)
+        for number in reversed(range(len(latents))):
+            one = latents[number]
+            latents[number] = replace(one, time=one.time - one.time[-1] + end)
+            end = float(latents[number].time[0]) - 10.0
+    positions = [session.train.behavior["position"] for session in sessions]
     return PositionDecoder(random_state=seed, **preset.decoder).fit(latents, positions)
 
 

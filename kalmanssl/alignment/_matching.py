@@ -31,7 +31,7 @@ class MatchSettings:
     discounts : tuple of float
         Discounts of the successor representations in which chains are compared.
     n_runs : int
-        Runs with different states, of which the best is kept.
+        Runs with different states for each fitted session, of which the best is kept.
     n_starts : int
         Random starts of the comparison for each discount and run.
     n_candidates : int
@@ -43,7 +43,7 @@ class MatchSettings:
     n_states: int = 30
     n_dims: int = 6
     discounts: tuple[float, ...] = (0.5, 0.8, 0.9)
-    n_runs: int = 6
+    n_runs: int = 4
     n_starts: int = 40
     n_candidates: int = 6
     likelihood_weight: float = 5.0
@@ -92,24 +92,20 @@ class SessionMatch:
         given the session.
     candidates : tuple of MatchCandidate
         The best first.
+    margin : float
+        Difference in score to the best candidate that is a different solution (an agreement below 0.5), at most 0.3;
+        with several fitted sessions, the mean over them, negative for those whose own match is a different solution. A
+        small margin means that the match is ambiguous, as for a track whose mirror image looks the same.
     """
 
     reference: ReferenceStates
     bins: np.ndarray
     targets: np.ndarray
     candidates: tuple[MatchCandidate, ...]
-
-    @property
-    def margin(self) -> float:
-        """Difference in score to the best candidate that is a different solution (an agreement below 0.5).
-
-        It is infinity if there is none. A small margin means that the match is ambiguous, as for a track whose mirror
-        image looks the same.
-        """
-        others = [one.score for one in self.candidates if one.agreement < _DIFFERENT]
-        return self.candidates[0].score - max(others) if others else float("inf")
+    margin: float
 
 
+_LARGEST_MARGIN = 0.3  # a larger one, or no other solution, is not more certain
 _DIFFERENT = 0.5  # agreement below which a candidate is another solution
 _OFFSETS, _LONGEST = 2, 60  # sequences that are used for the emissions
 _FIRST_ITERATIONS, _LAST_ITERATIONS = 12, 30
@@ -129,6 +125,9 @@ def match_session(
     likelihood and similar distances between the states, so that symmetries of the transitions, such as the mirror image
     of a track, are decided by the geometry of the latents.
 
+    The session is matched to each fitted session by itself. Of the matches, the one is kept with which the others agree
+    most, weighted by their margins.
+
     Parameters
     ----------
     fitted : sequence of SessionLatents
@@ -141,17 +140,32 @@ def match_session(
     -------
     SessionMatch
     """
+    matches = [_match_to_one(one, session, settings, seed) for one in fitted]
+    support = []
+    for match in matches:
+        agrees = [_agreement(other.targets[0], match.targets[0]) >= _DIFFERENT for other in matches]
+        signed = [other.margin if same else -other.margin for other, same in zip(matches, agrees, strict=True)]
+        support.append(float(np.mean(signed)))
+    best = int(np.argmax(support))
+    return replace(matches[best], margin=support[best])
+
+
+def _match_to_one(fitted: SessionLatents, session: SessionLatents, settings: MatchSettings, seed: int) -> SessionMatch:
+    """Match a session to one fitted session; the best of several runs."""
     sequences = Sequences.of(session, _OFFSETS, _LONGEST)
     runs = []
     for run in range(settings.n_runs):
-        reference = ReferenceStates.find(fitted, settings.n_states, settings.n_dims, seed + run)
+        reference = ReferenceStates.find([fitted], settings.n_states, settings.n_dims, seed + run)
         runs.append(_match_states(reference, session, sequences, settings, seed + run))
     found = sorted((one for run in runs for one in run), key=lambda one: -one.score)[:_KEPT]
     candidates = tuple(
         MatchCandidate(one.log_likelihood, one.similarity, one.score, _agreement(one.targets, found[0].targets))
         for one in found
     )
-    return SessionMatch(found[0].reference, sequences.bins, np.stack([one.targets for one in found]), candidates)
+    others = [one.score for one in candidates if one.agreement < _DIFFERENT]
+    margin = min(candidates[0].score - max(others, default=-np.inf), _LARGEST_MARGIN)
+    targets = np.stack([one.targets for one in found])
+    return SessionMatch(found[0].reference, sequences.bins, targets, candidates, float(margin))
 
 
 class _Solution(NamedTuple):

@@ -53,9 +53,9 @@ class SessionAlignment:
     similarity : float
         Correlation of the distances between hidden states in the new session with those in the fitted sessions.
     margin : float
-        Difference in score to the best alignment that is a different solution; infinity if none was found. A small
-        margin means that the alignment is ambiguous, as for a track whose mirror image looks the same: then check it
-        with a few labels.
+        Difference in score to the best alignment that is a different solution, at most 0.3, averaged over the fitted
+        sessions with a negative sign for those that contradict. Below about 0.05 the alignment is ambiguous, as for a
+        track whose mirror image looks the same: then check it with a few labels.
     """
 
     score: float

@@ -65,8 +65,17 @@ def test_candidates_are_sorted_and_the_margin_is_that_to_a_different_solution(ma
     assert scores == sorted(scores, reverse=True)
     assert match.candidates[0].agreement == pytest.approx(1)
     different = [one.score for one in match.candidates if one.agreement < 0.5]
-    assert match.margin == (scores[0] - max(different) if different else np.inf)
+    assert match.margin == pytest.approx(min(scores[0] - max(different, default=-np.inf), 0.3))
     assert match.targets.shape == (len(scores), len(match.bins), 3)
+
+
+def test_a_fitted_session_in_wrong_coordinates_is_outvoted(matched):
+    """Two fitted sessions agree, and a third one was mirrored in its place."""
+    unknown, phase, _ = matched
+    fitted = [simulate(seed)[0] for seed in (0, 3)]
+    wrong = transformed(simulate(4)[0], np.diag([-1.0, -1.0, -1.0]))
+    mapped = fit_map(unknown.smoothed, match_session([wrong, *fitted], unknown, SETTINGS, 0))(unknown.smoothed)
+    assert np.linalg.norm(mapped - curve(phase), axis=1).mean() < 0.5
 
 
 def test_the_same_seed_gives_the_same_match(matched):
