@@ -21,7 +21,7 @@ def test_quick_run_decodes_a_session_without_its_labels_and_compares(tmp_path):
     for one in scores.values():
         assert one["bins"] == 3200
         assert 0 <= one["coverage"] <= 1
-        assert 0 < one["crps"] < 80
+        assert 0 < one["crps"] < 160  # the length of the track; a symmetric track is mirrored in half of the cases
     chance = scores["simulated 2", "occupancy only"]
     assert scores["simulated 2", "aligned encoder, own labels"]["crps"] < chance["crps"]
     assert "margin to another solution" in row["alignment"]
