@@ -31,7 +31,7 @@ class MatchSettings:
     discounts : tuple of float
         Discounts of the successor representations in which chains are compared.
     n_runs : int
-        Runs with different states for each fitted session, of which the best is kept.
+        Runs with different states for each fitted session. The best one is kept.
     n_starts : int
         Random starts of the comparison for each discount and run.
     n_candidates : int
