@@ -5,6 +5,10 @@ fitted on the labeled sessions, and a decoder on their latents and positions. Th
 only its encoder is fitted. Its test part is then decoded, and so is that of every labeled session. For comparison, a
 model and a decoder are fitted on each session alone with its own labels. All latents are filtered, so nothing looks
 ahead.
+
+The method and the settings of the match (`kalmanssl.alignment.MatchSettings`) were chosen with the training parts and
+positions of these calcium sessions in pairs and of these halves of hc-11. The test parts were not used, but the
+sessions are not new to the method.
 """
 
 from __future__ import annotations
