@@ -141,7 +141,9 @@ SIMULATED_EXPERIMENTS = {"simulated": Experiment(lambda folder: [_simulated(1)(f
 
 def main(
     data: DataFolder = None,
-    out: Annotated[Path, typer.Option(help="Folder of the results; a stopped run is resumed.")] = RESULTS / "sessions",
+    out: Annotated[Path, typer.Option(help="Folder of the results; a stopped run is resumed.")] = RESULTS
+    / "decoding"
+    / "sessions",
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
     only: Annotated[str, typer.Option(help="Experiments whose names contain this text.")] = "",
     threads: Threads = 1,
