@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsRegressor
 
-from kalmanssl import KalmanSSL, Recording
+from kalmanssl import KalmanSSL, Recording, cross_fit
 from kalmanssl.errors import InputError
 
 TINY = {"latent_dim": 6, "state_dim": 8, "hidden": (8,), "epochs": 2, "steps_per_epoch": 5, "batch_size": 32}
@@ -212,6 +212,14 @@ def test_recordings_of_unknown_sessions_have_no_latents(fitted, sessions):
         fitted.transform(sessions[0].activity)
     with pytest.raises(InputError, match=r"use session\(name\)\.online"):
         fitted.online()
+
+
+def test_held_out_fits_are_made_for_one_session(fitted, sessions):
+    with pytest.raises(InputError, match="several sessions") as error:
+        cross_fit(fitted, sessions)
+    assert error.value.parameter == "recording"
+    first, second = cross_fit(fitted.session("a"), sessions[0])
+    assert len(first.latents) == len(second.latents) == len(sessions[0])
 
 
 def test_names_of_sessions_are_strings():

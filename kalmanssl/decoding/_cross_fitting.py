@@ -99,7 +99,7 @@ def cross_fit(
     ------
     InputError
         If a share is not inside (0, 1), or leaves too little to fit on; if the model was fitted on two views and `view`
-        is missing.
+        is missing; if the recordings are several sessions.
     """
     second = getattr(model, "view_", None)
     if second is not None and view is None:
@@ -152,6 +152,10 @@ def _cross_fit_trials(
 ) -> list[HeldOutFit]:
     """Fit copies of a model on the first trials; see `cross_fit`."""
     pieces = [as_recording("recording", one, getattr(model, "bin_size_", None)) for one in trials]
+    if len({one.session for one in pieces}) > 1:
+        raise InputError(
+            "recording has several sessions: use cross_fit(model.session(name), recording) for each", parameter="recording"
+        )
     ends = np.cumsum([len(one) for one in pieces])
     held_out_fits = []
     for share in shares:
