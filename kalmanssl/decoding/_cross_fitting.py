@@ -154,7 +154,8 @@ def _cross_fit_trials(
     pieces = [as_recording("recording", one, getattr(model, "bin_size_", None)) for one in trials]
     if len({one.session for one in pieces}) > 1:
         raise InputError(
-            "recording has several sessions: use cross_fit(model.session(name), recording) for each", parameter="recording"
+            "recording has several sessions: use cross_fit(model.session(name), recording) for each",
+            parameter="recording",
         )
     ends = np.cumsum([len(one) for one in pieces])
     held_out_fits = []

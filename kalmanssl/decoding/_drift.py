@@ -143,7 +143,7 @@ class Drift:
         direction[~moving] = 0.0
         fast = _evenly(np.flatnonzero(moving), s.max_bins)
         rate = 0.0
-        if len(fast) > s.n_neighbors:
+        if len(fast) > s.n_neighbors and mean.shape[1] > 1:  # the direction of one feature is only a sign
             latents = _unit_latents(mean[fast], center, scale)
             rate = _fit_rate(latents, behavior[fast], time[fast], direction[fast], periods, s)
         rest = _evenly(np.flatnonzero(~moving), s.max_bins)

@@ -167,3 +167,10 @@ def test_neighbors_that_are_not_far_enough_in_time_are_marked():
     near, is_apart = _nearest_apart(latents, time, DriftSettings(n_neighbors=3, min_time_apart=5.0))
     assert set(near[0][is_apart[0]]) == {3}
     assert set(near[3][is_apart[3]]) == {0, 1, 2}
+
+
+def test_latents_of_one_dimension_have_no_drift():
+    rng = np.random.default_rng(0)
+    position = np.cumsum(rng.normal(size=(500, 1)), axis=0)
+    drift = Drift.fit(position + rng.normal(size=(500, 1)), position, STEP * np.arange(500), np.ones(500, bool), LINE)
+    assert drift.rate == 0

@@ -86,7 +86,9 @@ def test_decoders_saved_before_familiarity_existed_are_read():
         decoder.decoders_["filtered"].familiarities
     )
     part = state["decoders"]["filtered"]
-    del part["familiarities"], part["readout"]["neighbors"]["components"]
+    neighbors = part["readout"]["neighbors"]
+    neighbors["reference"] = neighbors["reference"] @ neighbors["components"].T  # were not projected then
+    del part["familiarities"], neighbors["components"]
     state["settings"]["movement_settings"] = None
     restored = PositionDecoder.from_state(state)
     assert restored.decoders_["filtered"].familiarities == [Familiarity()]
