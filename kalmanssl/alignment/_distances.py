@@ -1,14 +1,14 @@
-"""Distance between two distributions of latents."""
+"""Distance between two distributions of latents, and agreement of two paired sets of points."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["sliced_wasserstein"]
+__all__ = ["agreement", "sliced_wasserstein"]
 
 
 def sliced_wasserstein(a: np.ndarray, b: np.ndarray, n_directions: int = 200, seed: int = 0) -> float:
-    """Compute the sliced Wasserstein distance of second order between two samples, relative to their spread.
+    """Compute the sliced Wasserstein distance of second order between two samples, in standard deviations of `a`.
 
     It is the root of the mean, over random directions, of the squared difference between quantiles, divided by the
     mean variance of `a` along these directions (Bonneel et al. 2015, Journal of Mathematical Imaging and Vision 51:22).
@@ -30,3 +30,22 @@ def sliced_wasserstein(a: np.ndarray, b: np.ndarray, n_directions: int = 200, se
     levels = (np.arange(200) + 0.5) / 200
     first, second = (np.quantile(x @ directions, levels, axis=0) for x in (a, b))
     return float(np.sqrt(np.square(first - second).mean() / np.var(a @ directions, axis=0).mean()))
+
+
+def agreement(a: np.ndarray, b: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Return 1 minus the mean squared distance of paired points, relative to the sum of their variances.
+
+    It is 1 if they are the same, and near 0 if they are unrelated.
+
+    Parameters
+    ----------
+    a, b : (points, dims)
+    weight : (points,), optional
+        Equal by default.
+    """
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return np.average(values, axis=0, weights=weight)
+
+    total = sum(float(mean(np.square(points - mean(points))).sum()) for points in (a, b))
+    return float(1 - mean(np.square(a - b)).sum() / total) if total > 0 else 1.0

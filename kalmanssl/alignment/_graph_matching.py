@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import quadratic_assignment
 
+from kalmanssl.alignment._distances import agreement
 from kalmanssl.alignment._reference import StateChain
 
 __all__ = ["match_chains"]
@@ -51,14 +52,8 @@ def match_chains(
         found.append((-float(result.fun), start, result.col_ind))
     kept: list[np.ndarray] = []
     for _, _, states in sorted(found, key=lambda one: one[:2]):
-        if all(_agreement(centers[states], centers[other], a.occupancy) <= _SAME for other in kept):
+        if all(agreement(centers[states], centers[other], a.occupancy) <= _SAME for other in kept):
             kept.append(states)
         if len(kept) == count:
             break
     return np.array(kept)
-
-
-def _agreement(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> float:
-    """Return 1 minus the mean squared distance of points (states, dims), relative to the sum of their variances."""
-    variances = [weight @ np.square(points - weight @ points).sum(1) for points in (a, b)]
-    return float(1 - weight @ np.square(a - b).sum(1) / sum(variances))

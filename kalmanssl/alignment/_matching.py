@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kalmanssl.alignment._distances import agreement
 from kalmanssl.alignment._emissions import EmissionFits, fit_emissions
 from kalmanssl.alignment._graph_matching import match_chains
 from kalmanssl.alignment._reference import ReferenceStates, principal_axes
@@ -143,7 +144,7 @@ def match_session(
     matches = [_match_to_one(one, session, settings, seed) for one in fitted]
     support = []
     for match in matches:
-        agrees = [_agreement(other.targets[0], match.targets[0]) >= _DIFFERENT for other in matches]
+        agrees = [agreement(other.targets[0], match.targets[0]) >= _DIFFERENT for other in matches]
         signed = [other.margin if same else -other.margin for other, same in zip(matches, agrees, strict=True)]
         support.append(float(np.mean(signed)))
     best = int(np.argmax(support))
@@ -159,7 +160,7 @@ def _match_to_one(fitted: SessionLatents, session: SessionLatents, settings: Mat
         runs.append(_match_states(reference, session, sequences, settings, seed + run))
     found = sorted((one for run in runs for one in run), key=lambda one: -one.score)[:_KEPT]
     candidates = tuple(
-        MatchCandidate(one.log_likelihood, one.similarity, one.score, _agreement(one.targets, found[0].targets))
+        MatchCandidate(one.log_likelihood, one.similarity, one.score, agreement(one.targets, found[0].targets))
         for one in found
     )
     others = [one.score for one in candidates if one.agreement < _DIFFERENT]
@@ -204,12 +205,6 @@ def _match_states(
         )
         for log_likelihood, similar, posterior in zip(fits.log_likelihood, similarity, fits.posterior, strict=True)
     ]
-
-
-def _agreement(a: np.ndarray, b: np.ndarray) -> float:
-    """Return 1 minus the mean squared distance of two sets of targets, relative to the sum of their variances."""
-    total = a.var(0).sum() + b.var(0).sum()
-    return float(1 - np.square(a - b).sum(1).mean() / total) if total > 0 else 1.0
 
 
 def _start_means(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,15 @@ Model = SequenceModel[KalmanPredictor]
 MATCH = MatchSettings()
 
 
+@contextmanager
+def _errors_name(session: str) -> Iterator[None]:
+    """Add the name of a session to the message of an `InputError`."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"session {session!r}: {error}", parameter=error.parameter or "X") from error
+
+
 @dataclass
 class SessionData:
     """Data of one session in a fit.
@@ -65,19 +75,15 @@ class SessionData:
         """Return the data of a session; the estimator is copied without its fit."""
         model = clone(estimator).set_params(checkpoint_dir=None)
         model.sessions_, model.view_ = (name,), None
-        try:
+        with _errors_name(name):
             segments = prepare(model, recordings[0] if len(recordings) == 1 else list(recordings), True).segments
-        except InputError as error:
-            raise InputError(f"session {name!r}: {error}", parameter=error.parameter or "X") from error
         return cls(model, segments, [], [])
 
     def hold_out(self) -> None:
         """Divide the segments into a training part and a held-out part, for the window and the steps of the model."""
-        model, name = self.model, self.model.sessions_[0]
-        try:
+        model = self.model
+        with _errors_name(model.sessions_[0]):
             parts = hold_out_blocks(self.segments, model.validation_fraction, model.window_)
-        except InputError as error:
-            raise InputError(f"session {name!r}: {error}", parameter=error.parameter or "X") from error
         self.training, self.held_out = (
             [step_activity(one, model.bins_per_step_, model.normalize_) for one in part] for part in parts
         )
@@ -85,11 +91,9 @@ class SessionData:
     def window(self) -> int:
         """Return the longest window that suits the segments."""
         model = self.model
-        try:
-            lengths = [len(one) for one in self.segments]
+        lengths = [len(one) for one in self.segments]
+        with _errors_name(model.sessions_[0]):
             return choose_window(lengths, model.window, model.bins_per_step_, model.validation_fraction != 0)
-        except InputError as error:
-            raise InputError(f"session {model.sessions_[0]!r}: {error}", parameter=error.parameter or "X") from error
 
     def batches(self, seed: int) -> WindowBatches:
         """Return the batches of the training."""
