@@ -29,8 +29,9 @@ def simulate(name: str, n_units: int, n_laps: int = 40) -> ks.Recording:
 monday, tuesday, wednesday = (simulate(name, n) for name, n in (("monday", 80), ("tuesday", 60), ("wednesday", 70)))
 train, test = wednesday.split(at=0.7 * wednesday.time[-1])
 
-# An encoder for each session, and dynamics that they share; then a decoder from the latents of both.
-model = ks.KalmanSSL(latent_dim=8, state_dim=16, random_state=0, progress=False).fit([monday, tuesday])
+# An encoder for each session, and dynamics that they share. The position says which times of both correspond. Then a
+# decoder from the latents of both.
+model = ks.KalmanSSL(latent_dim=8, state_dim=16, random_state=0, progress=False).fit([monday, tuesday], "position")
 first, second = model.transform([monday, tuesday])
 second = replace(second, time=second.time + first.time[-1] + 10)  # for the decoder they follow one another
 labels = [one.behavior["position"] for one in (monday, tuesday)]

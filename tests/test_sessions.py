@@ -26,11 +26,21 @@ def laps(n_laps: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
     return np.concatenate(position), np.concatenate(direction)
 
 
-def make_session(name: str, n_units: int = 60, n_laps: int = 30, seed: int = 0, bin_size: float = 0.05) -> Recording:
-    """Return place cells on a track with a denser code at one end; their fields depend on the direction."""
+def make_session(
+    name: str,
+    n_units: int = 60,
+    n_laps: int = 30,
+    seed: int = 0,
+    bin_size: float = 0.05,
+    symmetric: bool = False,
+) -> Recording:
+    """Return place cells on a track; their fields depend on the direction.
+
+    The code is denser at one end unless `symmetric`.
+    """
     rng = np.random.default_rng(seed)
     position, direction = laps(n_laps, rng)
-    centers = rng.beta(1.0, 1.6, (n_units, 2))
+    centers = rng.beta(1.0, 1.0 if symmetric else 1.6, (n_units, 2))
     way = (direction < 0).astype(int)
     rates = 0.05 + 2.0 * np.exp(-0.5 * ((position[:, None] - centers[:, way].T) / 0.12) ** 2)
     counts = rng.poisson(rates)
@@ -61,6 +71,45 @@ def test_each_session_has_its_own_encoder_and_all_share_the_dynamics(fitted, ses
     assert first.predictor is second.predictor
     assert first.encoder is not second.encoder
     assert len(fitted.history_["loss"]) == 2
+
+
+def test_sessions_are_matched_by_their_behavior():
+    """The code is uniform, so that the latents alone do not tell a track from its mirror image."""
+    pair = [make_session("a", 60, seed=0, symmetric=True), make_session("b", 50, seed=1, symmetric=True)]
+    positions = [one.behavior["position"] for one in pair]
+    for given in ("position", positions):
+        model = KalmanSSL(**TINY).fit(pair, given)
+        first, second = (model.transform(one, smooth=True).mean for one in pair)
+        neighbors = KNeighborsRegressor(20).fit(first, positions[0])
+        assert np.corrcoef(neighbors.predict(second), positions[1])[0, 1] > 0.9
+
+
+def test_sessions_can_be_matched_by_a_part_of_the_behavior_and_by_labels(sessions):
+    partly = [np.where(np.arange(len(one)) < 400, one.behavior["position"], np.nan) for one in sessions]
+    halves = [np.where(one.behavior["position"] < 0.5, "left", "right").astype(object) for one in sessions]
+    for given in (partly, halves):
+        model = KalmanSSL(**TINY).fit(sessions, given)
+        first, second = (model.transform(one, smooth=True).mean for one in sessions)
+        neighbors = KNeighborsRegressor(20).fit(first, sessions[0].behavior["position"])
+        assert np.corrcoef(neighbors.predict(second), sessions[1].behavior["position"])[0, 1] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([np.zeros(3)], "y has 1 entries and X 2 recordings"),
+        ([np.zeros(3), np.zeros(3)], r"y\[0\] has shape \(3,\)"),
+        ("speed", "'speed' is not a behavior"),
+        (lambda pair: [np.zeros(len(one)) for one in pair], "constant"),
+        (lambda pair: [np.full(len(one), np.nan) for one in pair], "no known value"),
+        (lambda pair: [np.arange(len(pair[0])), np.full(len(pair[1]), np.nan)], "too few bins to match"),
+        (lambda pair: [np.arange(len(pair[0])), np.ones((len(pair[1]), 2))], "different numbers of dimensions"),
+    ],
+)
+def test_behavior_that_cannot_match_sessions_is_refused(sessions, y, message):
+    with pytest.raises(InputError, match=message) as caught:
+        KalmanSSL(**TINY).fit(sessions, y(sessions) if callable(y) else y)
+    assert caught.value.parameter == "y"
 
 
 def test_the_encoder_is_chosen_by_the_session(fitted, sessions):

@@ -1,10 +1,10 @@
 """Sessions with different cells: what shared dynamics cost, and decoding of a session whose labels were not used.
 
 Each experiment has several sessions of one track. A model with an encoder for each session and shared dynamics is
-fitted on the labeled sessions, and a decoder on their latents and positions. The new session is aligned without labels:
-only its encoder is fitted. Its test part is then decoded, and so is that of every labeled session. For comparison, a
-model and a decoder are fitted on each session alone with its own labels. All latents are filtered, so nothing looks
-ahead.
+fitted on the labeled sessions, which are matched by their positions, and a decoder on their latents and positions. The
+new session is aligned without labels: only its encoder is fitted. Its test part is then decoded, and so is that of
+every labeled session. For comparison, a model and a decoder are fitted on each session alone with its own labels. All
+latents are filtered, so nothing looks ahead.
 
 The method and the settings of the match (`kalmanssl.alignment.MatchSettings`) were chosen with the training parts and
 positions of these calcium sessions in pairs and of these halves of hc-11. The test parts were not used, but the
@@ -175,7 +175,11 @@ def _measure(experiment: Experiment, folder: Path, seed: int, preset: Preset) ->
     new = None if experiment.new is None else experiment.new(folder)
     scores, row = [], {}
     with Stopwatch() as stopwatch:
-        model = _model(seed, preset).fit([s.train for s in labeled] if len(labeled) > 1 else labeled[0].train)
+        model = _model(seed, preset)
+        if len(labeled) > 1:
+            model.fit([s.train for s in labeled], "position")
+        else:
+            model.fit(labeled[0].train)
         decoder = _decoder(seed, preset, model, labeled)
     shared = stopwatch.cpu
     for session in labeled:

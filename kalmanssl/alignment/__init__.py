@@ -1,5 +1,9 @@
-"""Alignment of the latents of sessions with different units, without labels, by a Markov chain over hidden states."""
+"""Alignment of the latents of sessions with different units.
 
+Without labels they are matched by a Markov chain over hidden states, with labels by the behavior.
+"""
+
+from kalmanssl.alignment._behavior_targets import behavior_targets as behavior_targets
 from kalmanssl.alignment._distances import sliced_wasserstein as sliced_wasserstein
 from kalmanssl.alignment._maps import LatentMap as LatentMap
 from kalmanssl.alignment._maps import fit_map as fit_map

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kalmanssl.alignment._matching import SessionMatch
-
 __all__ = ["LatentMap", "fit_map"]
 
 _LEAST = 1e-6  # smallest eigenvalue of a covariance, as a fraction of the largest
@@ -31,8 +29,8 @@ class LatentMap:
         return latents @ self.matrix.T + self.offset
 
 
-def fit_map(latents: np.ndarray, match: SessionMatch, candidate: int = 0) -> LatentMap:
-    """Fit the map to the targets of a match that gives the latents the mean and the covariance of the fitted sessions.
+def fit_map(latents: np.ndarray, bins: np.ndarray, targets: np.ndarray, mean: np.ndarray, cov: np.ndarray) -> LatentMap:
+    """Fit the map to targets that gives the latents the mean and the covariance of the fitted sessions.
 
     The map is ``C_r^{1/2} Q C^{-1/2}`` with the covariances of both and a rotation Q, which brings the whitened latents
     as close as possible to the whitened targets (the orthogonal Procrustes problem, Schönemann 1966, Psychometrika
@@ -42,21 +40,23 @@ def fit_map(latents: np.ndarray, match: SessionMatch, candidate: int = 0) -> Lat
     ----------
     latents : (time, latent)
         Smoothed latents of the session.
-    match : SessionMatch
-    candidate : int
-        Number of the candidate.
+    bins : (targets,) int
+        Bins with a target.
+    targets : (targets, latent)
+        Where the latents of the fitted sessions are expected to be at these bins.
+    mean, cov : (latent,), (latent, latent)
+        Moments of the smoothed latents of the fitted sessions.
 
     Returns
     -------
     LatentMap
     """
-    reference, targets = match.reference, match.targets[candidate]
-    mean, cov = latents.mean(0), np.cov(latents.T)
-    whitened = (latents[match.bins] - mean) @ _power(cov, -0.5)
-    expected = (targets - reference.mean) @ _power(reference.cov, -0.5)
+    own_mean, own_cov = latents.mean(0), np.cov(latents.T)
+    whitened = (latents[bins] - own_mean) @ _power(own_cov, -0.5)
+    expected = (targets - mean) @ _power(cov, -0.5)
     left, _, right = np.linalg.svd(expected.T @ whitened)
-    matrix = _power(reference.cov, 0.5) @ left @ right @ _power(cov, -0.5)
-    return LatentMap(matrix, reference.mean - matrix @ mean)
+    matrix = _power(cov, 0.5) @ left @ right @ _power(own_cov, -0.5)
+    return LatentMap(matrix, mean - matrix @ own_mean)
 
 
 def _power(cov: np.ndarray, exponent: float) -> np.ndarray:

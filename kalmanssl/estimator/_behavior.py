@@ -15,7 +15,7 @@ from kalmanssl.utils.validation import check_condition, check_number
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["Behavior", "prepare_behavior", "uses_behavior"]
+__all__ = ["Behavior", "behavior_columns", "behavior_of_piece", "prepare_behavior", "uses_behavior"]
 
 
 class Behavior(NamedTuple):
@@ -66,20 +66,25 @@ def prepare_behavior(estimator: KalmanSSL, X: Any, y: Any, prepared: Prepared) -
         message = f"y is missing: behavior_weight={estimator.behavior_weight:g} needs behavior, as in fit(X, y)"
         raise InputError(message, parameter="y")
     lengths = [len(segment) for segment in prepared.segments]
-    circular = estimator.behavior_period is not None
     if is_pynapple(y):
         known_time = None if np.isnan(estimator.bin_size_) else prepared.time
-        values = behavior_at("y", y, known_time, circular)
+        values = behavior_at("y", y, known_time, estimator.behavior_period is not None)
     elif prepared.n_segments is None:
-        values = _of_piece("y", X, y, sum(lengths))
+        values = behavior_of_piece("y", X, y, sum(lengths))
     else:
         values = _of_trials(X, y, lengths, prepared.n_segments)
-    labels = as_labels("y", values)
-    columns, kinds = _real_columns(values, estimator.behavior_period) if labels is None else _label_column(labels)
-    if labels is not None:
-        check_condition("behavior_period", estimator.behavior_period, not circular, "None for labels")
+    columns, kinds = behavior_columns(values, estimator.behavior_period)
     columns = columns.astype(np.float32)
     return Behavior(np.split(columns, np.cumsum(lengths)[:-1]), kinds)
+
+
+def behavior_columns(values: Any, period: Any) -> tuple[np.ndarray, tuple[str | int, ...]]:
+    """Return behavior or labels (time,) or (time, dims) as columns and their kinds, as in `Behavior`."""
+    labels = as_labels("y", values)
+    if labels is None:
+        return _real_columns(values, period)
+    check_condition("behavior_period", period, period is None, "None for labels")
+    return _label_column(labels)
 
 
 def _of_trials(X: Any, y: Any, lengths: list[int], n_segments: list[int]) -> Any:
@@ -91,13 +96,15 @@ def _of_trials(X: Any, y: Any, lengths: list[int], n_segments: list[int]) -> Any
         raise InputError(
             f"y has {len(parts)} entries and X {len(bins)} trials: give one behavior for each trial", parameter="y"
         )
-    pieces = [_of_piece(f"y[{i}]", one, part, n) for i, (one, part, n) in enumerate(zip(X, parts, bins, strict=True))]
+    pieces = [
+        behavior_of_piece(f"y[{i}]", one, part, n) for i, (one, part, n) in enumerate(zip(X, parts, bins, strict=True))
+    ]
     if len({piece.shape[1:] for piece in pieces}) > 1:
         raise InputError("y has trials with different numbers of dimensions: give the same in each", parameter="y")
     return np.concatenate(pieces)
 
 
-def _of_piece(name: str, X: Any, y: Any, n_bins: int) -> np.ndarray:
+def behavior_of_piece(name: str, X: Any, y: Any, n_bins: int) -> np.ndarray:
     """Return the behavior of one recording or array, (time,) or (time, dims)."""
     if isinstance(y, str):
         if not isinstance(X, Recording) or y not in X.behavior:

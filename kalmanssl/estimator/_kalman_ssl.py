@@ -25,6 +25,7 @@ from kalmanssl.estimator._online import OnlineFilter
 from kalmanssl.estimator._outputs import LatentTransformer
 from kalmanssl.estimator._saving import load_model, save_model
 from kalmanssl.estimator._segments import Prepared, prepare
+from kalmanssl.estimator._session_behavior import session_features
 from kalmanssl.estimator._session_fit import fit_sessions
 from kalmanssl.estimator._session_inputs import group_sessions, session_name
 from kalmanssl.estimator._sessions import SessionsMixin
@@ -245,7 +246,9 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
         y : (time,) or (time, dims), name of a behavior, Tsd, TsdFrame or IntervalSet, or a list of these, optional
             Behavior of every bin (NaN where it is unknown) or labels (None or ""); for trials a list. A name selects a
             behavior of the recording. Series of pynapple are interpolated to the bins. Each filter step predicts the
-            behavior of its last bin. Ignored if `behavior_weight` is 0.
+            behavior of its last bin. With one session it is ignored if `behavior_weight` is 0. With several, it only
+            says which times of the sessions correspond; without it, they are matched by their latents alone, which can
+            fail (`align_session`).
         view : as X, optional
             A second view of the same bins. It is normalized as with ``normalize="auto"``, and the noise of the model
             must be constant.
@@ -268,7 +271,8 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
         sessions = group_sessions(X)
         if sessions is not None:
             check_condition("view", view, view is None, "None with several sessions")
-            fit_sessions(self, sessions, resume)
+            known = None if y is None else session_features(X, y, self.behavior_period)
+            fit_sessions(self, sessions, known, resume)
             return self
         self.sessions_, self.session_models_ = (session_name(X),), {}
         prepared, with_behavior = prepare(self, X, fitting=True), uses_behavior(self)

@@ -13,7 +13,15 @@ import torch
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from kalmanssl.alignment import MatchSettings, SessionLatents, SessionMatch, fit_map, match_session
+from kalmanssl.alignment import (
+    LatentMap,
+    MatchSettings,
+    SessionLatents,
+    SessionMatch,
+    behavior_targets,
+    fit_map,
+    match_session,
+)
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._behavior import uses_behavior
@@ -100,17 +108,24 @@ class SessionData:
         return WindowBatches(self.training, self.held_out, window_settings(self.model), seed)
 
 
-def fit_sessions(estimator: KalmanSSL, sessions: Mapping[str, Sequence[Recording]], resume: bool) -> None:
+def fit_sessions(
+    estimator: KalmanSSL,
+    sessions: Mapping[str, Sequence[Recording]],
+    behavior: Mapping[str, np.ndarray] | None,
+    resume: bool,
+) -> None:
     """Fit encoders and shared dynamics of several sessions, and set the attributes of the estimator.
 
     A model of each session is fitted alone at first. The first one gives the dynamics, and the latents of the others
-    are mapped into its space without labels (`kalmanssl.alignment.match_session`). All encoders and the dynamics are
-    then trained together.
+    are mapped into its space by the behavior, or without it by their own dynamics
+    (`kalmanssl.alignment.match_session`). All encoders and the dynamics are then trained together.
 
     Parameters
     ----------
     estimator : KalmanSSL
     sessions : mapping of str to recordings
+    behavior : mapping of str to (time, features), optional
+        Features of the behavior of each session (`session_features`).
     resume : bool
         Continue from the last checkpoint.
     """
@@ -132,7 +147,7 @@ def fit_sessions(estimator: KalmanSSL, sessions: Mapping[str, Sequence[Recording
     history: dict[str, list[float]] = {}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        shared = _initial_model(data, seed)
+        shared = _initial_model(data, behavior, seed)
         set_sessions(estimator, [one.model for one in data], shared)
         try:
             train(
@@ -184,14 +199,19 @@ def set_sessions(estimator: KalmanSSL, models: Sequence[KalmanSSL], shared: Shar
         model.history_, model.noise_history_ = {}, {}
 
 
-def _initial_model(data: Sequence[SessionData], seed: int) -> SharedDynamicsModel:
+def _initial_model(
+    data: Sequence[SessionData], behavior: Mapping[str, np.ndarray] | None, seed: int
+) -> SharedDynamicsModel:
     """Return the model before the common training: dynamics of the first session, and encoders aligned with it."""
     models = []
     aligned: list[SessionLatents] = []
-    for one in data:
+    for number, one in enumerate(data):
         model, latents = fit_alone(one, seed)
-        if aligned:
+        if aligned and behavior is None:
             latents, _ = align_encoder(model, latents, aligned, seed)
+        elif aligned and behavior is not None:
+            features = [behavior[other.model.sessions_[0]] for other in data[: number + 1]]
+            latents = _align_by_behavior(model, latents, features[-1], aligned, features[:-1])
         models.append(model)
         aligned.append(latents)
     return SharedDynamicsModel([model.encoder for model in models], models[0].predictor, models[0].objective)
@@ -218,8 +238,27 @@ def align_encoder(
 ) -> tuple[SessionLatents, SessionMatch]:
     """Map the latents of an untrained encoder into the space of fitted sessions; return them and the match."""
     match = match_session(fitted, latents, MATCH, seed)
-    mapping = fit_map(latents.smoothed, match)
+    reference = match.reference
+    mapping = fit_map(latents.smoothed, match.bins, match.targets[0], reference.mean, reference.cov)
+    return _map_encoder(model, latents, mapping), match
+
+
+def _align_by_behavior(
+    model: Model,
+    latents: SessionLatents,
+    behavior: np.ndarray,
+    fitted: Sequence[SessionLatents],
+    fitted_behavior: Sequence[np.ndarray],
+) -> SessionLatents:
+    """Map the latents of an untrained encoder to where those of fitted sessions are at the same behavior."""
+    smoothed = np.concatenate([one.smoothed for one in fitted])
+    bins, targets = behavior_targets(behavior, np.concatenate(fitted_behavior), smoothed)
+    mapping = fit_map(latents.smoothed, bins, targets, smoothed.mean(0), np.cov(smoothed.T))
+    return _map_encoder(model, latents, mapping)
+
+
+def _map_encoder(model: Model, latents: SessionLatents, mapping: LatentMap) -> SessionLatents:
+    """Map the output of an encoder, and return the mapped latents."""
     assert isinstance(model.encoder, ResidualEncoder)
     model.encoder.transform_latents(torch.from_numpy(mapping.matrix), torch.from_numpy(mapping.offset))
-    moved = SessionLatents(mapping(latents.smoothed), mapping(latents.observed), latents.segment, latents.bins_per_step)
-    return moved, match
+    return SessionLatents(mapping(latents.smoothed), mapping(latents.observed), latents.segment, latents.bins_per_step)
