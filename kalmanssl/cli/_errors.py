@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
+from kalmanssl.utils.text import shorten
 
 __all__ = ["OneLineErrors", "log", "one_line"]
 
@@ -38,7 +39,8 @@ class OneLineErrors(TyperGroup):
             raise  # the reader of the output has closed the pipe; typer exits silently
         except OSError as error:
             _print_error(
-                f"{error.filename or 'a file'}: {error.strerror or error}; free some space or choose another folder"
+                f"{shorten(str(error.filename or 'a file'))}: {error.strerror or error}; free some space or choose "
+                "another folder"
             )
         except Exception as error:
             if type(error).__name__ != "NotFittedError":

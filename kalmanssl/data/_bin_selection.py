@@ -9,7 +9,9 @@ import numpy as np
 
 from kalmanssl.data._pynapple import intervals_of
 from kalmanssl.data._trials import Trials, cut_trials, read_trial_table
-from kalmanssl.errors import InputError
+from kalmanssl.errors import InputError, first_line
+from kalmanssl.utils.text import shorten
+from kalmanssl.utils.validation import check_bool, check_condition, check_number, short_repr
 
 if TYPE_CHECKING:
     from kalmanssl.data._recording import Recording
@@ -45,7 +47,13 @@ class BinSelection:
         InputError
             If no bin is left, or the bins are not in order of time.
         """
-        bins = np.arange(len(self))[row_index(index)]
+        try:
+            bins = np.arange(len(self))[row_index(index)]
+        except (IndexError, OverflowError, TypeError, ValueError) as error:
+            raise InputError(
+                f"index {short_repr(index)} does not select from {len(self)} bins: {first_line(error)}",
+                parameter="index",
+            ) from error
         if bins.size == 0:
             raise InputError(f"index selects none of {len(self)} bins: select at least one", parameter="index")
         if bins.ndim != 1 or (np.diff(bins) <= 0).any():
@@ -75,19 +83,19 @@ class BinSelection:
         """
         keep = np.ones(len(self.time), dtype=bool)
         if start is not None:
-            keep &= self.time >= start
+            keep &= self.time >= _seconds("start", start)
         if stop is not None:
-            keep &= self.time < stop
+            keep &= self.time < _seconds("stop", stop)
         if epoch is not None:
             if isinstance(epoch, str) and epoch not in self.epochs:
-                known = ", ".join(sorted(self.epochs)) or "none"
-                message = f"epoch={epoch!r} is not in the recording; its epochs: {known}"
+                known = shorten(", ".join(sorted(self.epochs))) or "none"
+                message = f"epoch={short_repr(epoch)} is not in the recording; its epochs: {known}"
                 raise InputError(message, parameter="epoch")
             spans = self.epochs[epoch] if isinstance(epoch, str) else intervals_of("epoch", epoch)
             keep &= np.array([(self.time >= a) & (self.time < b) for a, b in spans], dtype=bool).any(axis=0)
         if not keep.any():
             requested = ", ".join(
-                f"{name}={value!r}" if isinstance(value, str | float | int) else name
+                f"{name}={short_repr(value)}" if isinstance(value, str | float | int) else name
                 for name, value in (("start", start), ("stop", stop), ("epoch", epoch))
                 if value is not None
             )
@@ -107,7 +115,7 @@ class BinSelection:
         InputError
             If one side would be empty.
         """
-        before = self.time < at
+        before = self.time < _seconds("at", at)
         if not before.any() or before.all():
             message = f"split(at={at!r}) leaves one side empty; the recording covers {self._span()}"
             raise InputError(message, parameter="at")
@@ -146,6 +154,8 @@ class BinSelection:
         InputError
             If trials overlap, do not lie inside the recording or contain no bin, or times are missing.
         """
+        check_condition("table", table, isinstance(table, str), "the name of a table")
+        check_bool("drop_outside", drop_outside)
         recording = cast("Recording", self)
         return cut_trials(recording, read_trial_table(recording, intervals, stop, table), drop_outside)
 
@@ -167,6 +177,14 @@ class BinSelection:
     def _span(self) -> str:
         half = 0.5 * self.bin_size
         return f"{self.time[0] - half:.10g} to {self.time[-1] + half:.10g} s"
+
+
+def _seconds(name: str, value: Any) -> float:
+    """Return a time as a float; raise `InputError` if it is not a number."""
+    single = value.item() if getattr(value, "ndim", None) == 0 else value
+    check_number(name, single)
+    check_condition(name, single, single == single, "a number, not NaN")
+    return float(single)
 
 
 def row_index(index: Any) -> Any:

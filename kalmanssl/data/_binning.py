@@ -6,12 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["count_events", "find_tick", "interpolate", "sampling_period", "snap_up", "spread_ticks"]
+from kalmanssl.utils.memory import check_memory
+
+__all__ = ["bin_memory", "count_events", "find_tick", "interpolate", "sampling_period", "snap_up", "spread_ticks"]
 
 # Ticks below this fraction of a bin change counts by less than this fraction and are ignored.
 _SMALLEST_TICK = 0.01
 # Behavior is interpolated over gaps of at most this many sampling periods.
 _MAX_INTERPOLATED_PERIODS = 4.0
+_BYTES_PER_COUNT = 8  # of a bin and a unit: counts, and a copy of them when windows are joined
+_BYTES_PER_BIN = 40  # edges, centers, and a column of counts
+_SMALL = 1e8  # bytes that are allocated without asking how much memory is available
 
 
 def find_tick(times: np.ndarray, bin_size: float) -> float | None:
@@ -57,6 +62,14 @@ def snap_up(start: float, tick: float, on_tick: float) -> float:
     return on_tick + tick * (np.ceil((start - on_tick) / tick - 0.5 - 1e-6) + 0.5)
 
 
+def bin_memory(windows: Sequence[tuple[float, float]], bin_size: float, n_units: int) -> float:
+    """Return the memory that the counts of `count_events` take, bytes; zero if it is small."""
+    with np.errstate(over="ignore"):
+        n_bins = float(np.float64(sum(stop - start for start, stop in windows)) / bin_size)
+    needed = n_bins * (_BYTES_PER_COUNT * n_units + _BYTES_PER_BIN)
+    return needed if needed > _SMALL else 0.0
+
+
 def count_events(
     times: Sequence[np.ndarray], windows: Sequence[tuple[float, float]], bin_size: float
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
@@ -78,7 +91,13 @@ def count_events(
         Bin centers, seconds.
     kept : tuple of (events,)
         For each unit, the events inside the bins.
+
+    Raises
+    ------
+    InputError
+        If the counts do not fit into the memory.
     """
+    check_memory(bin_memory(windows, bin_size, len(times)), "counting events in bins", "choose larger bins", "bin_size")
     counts, centers = [], []
     kept: list[list[np.ndarray]] = [[] for _ in times]
     for start, stop in windows:

@@ -9,6 +9,7 @@ import numpy as np
 
 from kalmanssl.data._recording import Recording
 from kalmanssl.errors import InputError
+from kalmanssl.utils.arrays import as_array
 
 __all__ = ["join_bins"]
 
@@ -36,7 +37,10 @@ def join_bins(recording: Recording, keep: Any) -> Recording:
     InputError
         If the mask has another length than the recording, or no bin is kept.
     """
-    keep = np.asarray(keep, dtype=bool)
+    keep = as_array("keep", keep)
+    if keep.dtype.kind not in "biuf" or not np.isin(keep, (0, 1)).all():
+        raise InputError("keep must be a mask, true or false in each bin: give an array of bools", parameter="keep")
+    keep = keep.astype(bool)
     if keep.shape != recording.time.shape:
         raise InputError(f"keep has shape {keep.shape}: {recording.time.shape} is needed", parameter="keep")
     count = int(keep.sum())

@@ -13,9 +13,18 @@ from kalmanssl.data._alignment import AlignMixin
 from kalmanssl.data._bin_selection import BinSelection
 from kalmanssl.data._labeled_input import labels_of
 from kalmanssl.data._pynapple import read_activity
-from kalmanssl.data._validation import check_activity, check_behavior, check_epoch, check_session, check_time
+from kalmanssl.data._validation import (
+    check_activity,
+    check_behavior,
+    check_epochs,
+    check_names,
+    check_session,
+    check_time,
+    check_units,
+)
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import segment_slices
+from kalmanssl.utils.validation import short_repr
 
 __all__ = ["Recording"]
 
@@ -146,7 +155,7 @@ class Recording(BinSelection, AlignMixin):
         InputError
             If the file is missing, damaged or not an NWB file; a name is unknown or ambiguous (the message lists the
             names in the file); there is no activity in the time of the bins; times do not increase; the number of
-            columns differs from the number of ROIs; or selected units have NaN.
+            columns differs from the number of ROIs; selected units have NaN; or the bins do not fit into the memory.
 
         Warns
         -----
@@ -156,9 +165,10 @@ class Recording(BinSelection, AlignMixin):
         """
         from kalmanssl.data.nwb import ReadOptions, read_nwb
 
+        name = None if session is None else check_session(session)
         fields = read_nwb(path, ReadOptions(bin_size, units, behavior, epoch, random_state, activity, bands))
-        if session is not None:
-            fields["session"] = check_session(session)
+        if name is not None:
+            fields["session"] = name
         return cls(**fields)
 
     @classmethod
@@ -219,20 +229,22 @@ class Recording(BinSelection, AlignMixin):
         values = check_activity(activity, kind)
         n_bins, n_units = values.shape
         centers, width = check_time(time, bin_size, n_bins)
-        ids = tuple(str(u) for u in (range(n_units) if unit_ids is None else unit_ids))
-        if len(ids) != n_units or len(set(ids)) != n_units:
+        ids = check_names("unit_ids", range(n_units) if unit_ids is None else unit_ids, n_units)
+        if len(set(ids)) != n_units:
             raise InputError(
                 f"unit_ids must be {n_units} different names, one per column of activity; "
                 f"got {len(ids)}, {len(set(ids))} of them different",
                 parameter="unit_ids",
             )
-        if cell_type is not None and len(cell_type) != n_units:
-            message = f"cell_type must have {n_units} entries, one per column of activity; got {len(cell_type)}"
-            raise InputError(message, parameter="cell_type")
-        tracked = check_behavior(behavior, centers, behavior_unit or {})
-        stray = set(behavior_unit or {}) - set(tracked)
+        types = None if cell_type is None else check_names("cell_type", cell_type, n_units)
+        unit_of = check_units(behavior_unit)
+        tracked = check_behavior(behavior, centers, unit_of)
+        stray = set(unit_of) - set(tracked)
         if stray:
-            message = f"behavior_unit has {sorted(stray)}, but behavior has {sorted(tracked) or 'nothing'}"
+            message = (
+                f"behavior_unit has {short_repr(sorted(stray))}, "
+                f"but behavior has {short_repr(sorted(tracked)) if tracked else 'nothing'}"
+            )
             raise InputError(message, parameter="behavior_unit")
         return cls(
             activity=values,
@@ -240,9 +252,9 @@ class Recording(BinSelection, AlignMixin):
             bin_size=width,
             unit_ids=ids,
             behavior=tracked,
-            behavior_unit=dict(behavior_unit or {}),
-            epochs={str(label): check_epoch(label, spans) for label, spans in (epochs or {}).items()},
-            cell_type=None if cell_type is None else tuple(str(c) for c in cell_type),
+            behavior_unit=unit_of,
+            epochs=check_epochs(epochs),
+            cell_type=types,
             kind=kind,
             session=check_session(session),
         )

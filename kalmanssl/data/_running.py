@@ -6,13 +6,19 @@ therefore reported separately for running bins.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from kalmanssl.errors import InputError
+from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.segments import segment_slices
+from kalmanssl.utils.validation import check_condition, check_number, check_positive
 
 __all__ = ["running_bins", "running_threshold", "speed", "traversals"]
+
+_WIDEST_KERNEL = 1e6  # samples; the smoothing kernel has eight times as many
 
 
 def traversals(position: np.ndarray, lower_end: float, upper_end: float) -> np.ndarray:
@@ -40,6 +46,8 @@ def traversals(position: np.ndarray, lower_end: float, upper_end: float) -> np.n
         If `position` is not one-dimensional, or the zones overlap.
     """
     position = _track(position)
+    for name, end in (("lower_end", lower_end), ("upper_end", upper_end)):
+        check_number(name, end)
     if not lower_end < upper_end:
         message = f"lower_end={lower_end} must be below upper_end={upper_end}: the end zones overlap"
         raise InputError(message, parameter="end_zones")
@@ -79,20 +87,24 @@ def speed(position: np.ndarray, time: np.ndarray, smoothing: float = 0.25, perio
     InputError
         If the lengths differ, time does not increase, or the position is known at fewer than two samples.
     """
-    position, time = np.asarray(position, dtype=float), np.asarray(time, dtype=float)
-    if len(position) != len(time) or len(time) < 2:
+    columns = _positions(position)
+    time = _times(time, len(columns))
+    check_number("smoothing", smoothing)
+    check_condition("smoothing", smoothing, 0 <= smoothing < np.inf, "at least zero and finite")
+    if period is not None:
+        check_positive("period", period)
+    sd = smoothing / np.median(np.diff(time))
+    longest = max(1.0, time[-1] - time[0])
+    if smoothing > longest or sd > _WIDEST_KERNEL:
         raise InputError(
-            f"position has {len(position)} samples and time {len(time)}: they must be equal and at least 2"
+            f"smoothing={smoothing:g} s is too long for {len(time)} samples in {time[-1] - time[0]:.4g} s: give less",
+            parameter="smoothing",
         )
-    if np.any(np.diff(time) <= 0):
-        raise InputError("time must increase: sort the samples and remove duplicates", parameter="time")
-    columns = position.reshape(len(position), -1)
     known = np.isfinite(columns).all(axis=1)
     if known.sum() < 2:
         message = f"position is known at {known.sum()} samples: at least 2 are needed"
         raise InputError(message, parameter="position")
     found = np.full(len(time), np.nan)
-    sd = smoothing / np.median(np.diff(time))
     for segment in segment_slices(time):
         if known[segment].sum() >= 2:
             found[segment] = _segment_speed(columns[segment], known[segment], time[segment], sd, period)
@@ -191,19 +203,51 @@ def running_bins(
     if (end_zones is None) == (min_speed is None):
         raise InputError("give exactly one of end_zones (a linear track) and min_speed (anything else)")
     if end_zones is not None:
+        is_pair = isinstance(end_zones, list | tuple | np.ndarray) and len(end_zones) == 2
+        check_condition("end_zones", end_zones, is_pair, "two positions")
         return traversals(position, *end_zones) >= 0
     if time is None:
         raise InputError("min_speed requires time: one value per bin, seconds", parameter="time")
-    return np.nan_to_num(speed(position, time, period=period), nan=-np.inf) > min_speed
+    check_number("min_speed", min_speed)
+    slowest = float(min_speed)  # type: ignore[arg-type]
+    check_condition("min_speed", min_speed, slowest >= 0, "at least zero")
+    return np.nan_to_num(speed(position, time, period=period), nan=-np.inf) > slowest
 
 
-def _track(position: np.ndarray) -> np.ndarray:
-    position = np.asarray(position, dtype=float)
-    if position.ndim == 2 and position.shape[1] == 1:
-        return position[:, 0]
-    if position.ndim != 1:
+def _positions(position: Any) -> np.ndarray:
+    """Return positions as floats (time, dims)."""
+    values = as_floats("position", position)
+    if values.ndim not in (1, 2) or values.shape[1:] == (0,):
         raise InputError(
-            f"position has shape {position.shape}, but end zones require one dimension (time,); use min_speed instead",
+            f"position must have shape (time,) or (time, dims), got {values.shape}: give one row per bin",
+            parameter="position",
+        )
+    if np.isinf(values).any():
+        raise InputError("position has infinite values; use NaN where it is unknown", parameter="position")
+    return values.reshape(len(values), -1)
+
+
+def _times(time: Any, samples: int) -> np.ndarray:
+    """Return the times of samples, (time,), which must be finite and increase."""
+    values = as_floats("time", time)
+    if values.shape != (samples,) or samples < 2:
+        count = len(values) if values.ndim == 1 else values.shape
+        raise InputError(
+            f"position has {samples} samples and time {count}: they must be equal and at least 2", parameter="time"
+        )
+    if not np.isfinite(values).all():
+        raise InputError("time has NaN or infinite values: leave these samples out", parameter="time")
+    if np.any(np.diff(values) <= 0):
+        raise InputError("time must increase: sort the samples and remove duplicates", parameter="time")
+    return values
+
+
+def _track(position: Any) -> np.ndarray:
+    """Return positions along a track, (time,)."""
+    columns = _positions(position)
+    if columns.shape[1] != 1:
+        raise InputError(
+            f"position has shape {columns.shape}, but end zones require one dimension (time,); use min_speed instead",
             parameter="end_zones",
         )
-    return position
+    return columns[:, 0]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from kalmanssl.data._pynapple import is_pynapple
-from kalmanssl.errors import InputError
+from kalmanssl.errors import InputError, first_line
 from kalmanssl.utils.arrays import as_array, as_floats
+from kalmanssl.utils.text import shorten
+from kalmanssl.utils.validation import short_repr
 
 if TYPE_CHECKING:
     from kalmanssl.data._recording import Recording
@@ -74,12 +75,25 @@ class Trials(Sequence["Recording"]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, int | np.integer):
             return self.recordings[index]
-        rows = np.arange(len(self))[index]
+        try:
+            rows = np.atleast_1d(np.arange(len(self))[index])
+        except (IndexError, OverflowError, TypeError, ValueError) as error:
+            message = f"index {short_repr(index)} does not select from {len(self)} trials: {first_line(error)}"
+            raise InputError(message, parameter="index") from error
+        if rows.ndim != 1:
+            raise InputError("index must select trials by one axis: a slice, a mask or numbers", parameter="index")
         table = TrialTable(self.start[rows], self.stop[rows], {name: v[rows] for name, v in self.columns.items()})
         return Trials([self.recordings[row] for row in rows], table)
 
     def behavior(self, name: str) -> list[np.ndarray]:
         """Return one behavior of every trial, as `PositionDecoder.fit` accepts it with the latents of the trials."""
+        for one in self.recordings:
+            if not isinstance(name, str) or name not in one.behavior:
+                raise InputError(
+                    f"name={short_repr(name)} is not a behavior of the trials, which have: "
+                    f"{shorten(', '.join(one.behavior)) or 'none'}",
+                    parameter="name",
+                )
         return [one.behavior[name] for one in self.recordings]
 
     def __repr__(self) -> str:
@@ -98,11 +112,10 @@ def read_trial_table(recording: Recording, intervals: Any, stop: Any, table: str
     if isinstance(intervals, str | os.PathLike):
         from kalmanssl.data.nwb import read_interval_table
 
-        if isinstance(intervals, str) and not intervals.endswith(".nwb") and not Path(intervals).exists():
-            known = ", ".join(sorted(recording.epochs)) or "none"
-            message = (
-                f"intervals={intervals!r} is neither an NWB file nor an epoch of the recording, which has: {known}"
-            )
+        if isinstance(intervals, str) and not intervals.endswith(".nwb") and not os.path.exists(intervals):
+            known = shorten(", ".join(sorted(recording.epochs))) or "none"
+            problem = f"intervals={short_repr(intervals)} is neither an NWB file nor an epoch of the recording"
+            message = f"{problem}, which has: {known}"
             raise InputError(message, parameter="intervals")
         intervals = read_interval_table(intervals, table)
     elif is_pynapple(intervals, "IntervalSet"):
@@ -130,7 +143,7 @@ def _from_columns(named: dict[str, Any]) -> TrialTable:
         found = next((name for name in names if name in named), None)
         if found is None:
             raise InputError(
-                f"intervals has no column {names[0]!r}; its columns: {', '.join(named) or 'none'}",
+                f"intervals has no column {names[0]!r}; its columns: {shorten(', '.join(named)) or 'none'}",
                 parameter="intervals",
             )
         times.append(as_floats("intervals", named[found]))
@@ -140,9 +153,14 @@ def _from_columns(named: dict[str, Any]) -> TrialTable:
 
 def _checked(start: np.ndarray, stop: np.ndarray, columns: dict[str, np.ndarray]) -> TrialTable:
     """Check that times are (trials,) and that every trial begins before it stops."""
-    if start.ndim != 1 or start.shape != stop.shape or any(len(values) != len(start) for values in columns.values()):
+    if (
+        start.ndim != 1
+        or start.shape != stop.shape
+        or any(values.shape[:1] != start.shape for values in columns.values())
+    ):
         raise InputError(
-            f"intervals has {start.shape} start times and {stop.shape} stop times: give one of each for every trial",
+            f"intervals has {start.shape} start times and {stop.shape} stop times, or a column of another length: "
+            "give one value for every trial",
             parameter="intervals",
         )
     if len(start) == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,15 +10,26 @@ import numpy as np
 from kalmanssl.data._pynapple import behavior_at, is_pynapple
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array, as_floats
-from kalmanssl.utils.validation import check_condition, check_positive
+from kalmanssl.utils.validation import check_condition, check_positive, short_repr
 
-__all__ = ["check_activity", "check_behavior", "check_epoch", "check_session", "check_time"]
+__all__ = [
+    "check_activity",
+    "check_behavior",
+    "check_epochs",
+    "check_names",
+    "check_session",
+    "check_text",
+    "check_time",
+    "check_units",
+]
+
+_LONGEST_NAME = 200  # characters, so that messages with a name stay readable
 
 
 def check_activity(activity: Any, kind: str) -> np.ndarray:
     """Return activity as finite float32 (time, units); it must not be negative unless it is a signal."""
-    if kind not in ("counts", "signal"):
-        raise InputError(f"kind must be 'counts' or 'signal', got {kind!r}", parameter="kind")
+    if not isinstance(kind, str) or kind not in ("counts", "signal"):
+        raise InputError(f"kind must be 'counts' or 'signal', got {short_repr(kind)}", parameter="kind")
     values = as_array("activity", activity)
     if values.dtype.kind not in "biuf":
         message = f"activity must be numbers, got an array of {values.dtype}; convert it to float first"
@@ -64,7 +75,10 @@ def check_time(time: Any, bin_size: float | None, n_bins: int) -> tuple[np.ndarr
         check_positive("bin_size", bin_size)
     if time is None:
         width = 0.025 if bin_size is None else float(bin_size)
-        return width * (np.arange(n_bins) + 0.5), width
+        centers = width * (np.arange(n_bins) + 0.5)
+        if not (np.isfinite(centers[-1]) and (np.diff(centers) > 0).all()):
+            raise InputError(f"bin_size={width:g} gives {n_bins} bins no increasing times", parameter="bin_size")
+        return centers, width
     centers = as_floats("time", time)
     if centers.shape != (n_bins,):
         message = f"time must have shape ({n_bins},), one bin center per row of activity; got {centers.shape}"
@@ -72,7 +86,10 @@ def check_time(time: Any, bin_size: float | None, n_bins: int) -> tuple[np.ndarr
     if not np.isfinite(centers).all():
         count = int((~np.isfinite(centers)).sum())
         raise InputError(f"time has {count} NaN or infinite values; leave these bins out", parameter="time")
-    steps = np.diff(centers)
+    with np.errstate(over="ignore"):
+        steps = np.diff(centers)
+    if not np.isfinite(steps).all():
+        raise InputError("time has steps that are infinite: give seconds", parameter="time")
     if (steps <= 0).any():
         i = int(np.argmax(steps <= 0))
         raise InputError(
@@ -101,9 +118,10 @@ def check_behavior(behavior: Any, time: np.ndarray, unit: Mapping[str, str]) -> 
     if behavior is None:
         return {}
     named = behavior if isinstance(behavior, Mapping) else {"position": behavior}
+    check_names("behavior", list(named))
     checked, n_bins = {}, len(time)
     for name, given in named.items():
-        is_angle = str(unit.get(name, "")).lower().startswith(("rad", "deg"))
+        is_angle = str(unit.get(str(name), "")).lower().startswith(("rad", "deg"))
         values = behavior_at(f"behavior[{name!r}]", given, time, is_angle)
         labels = as_labels(f"behavior[{name!r}]", values)
         if labels is not None and labels.shape != (n_bins,):
@@ -115,7 +133,7 @@ def check_behavior(behavior: Any, time: np.ndarray, unit: Mapping[str, str]) -> 
             checked[str(name)] = labels
             continue
         array = as_floats(f"behavior[{name!r}]", values)
-        if array.ndim not in (1, 2) or len(array) != n_bins:
+        if array.ndim not in (1, 2) or len(array) != n_bins or array.size == 0:
             raise InputError(
                 f"behavior[{name!r}] must have shape ({n_bins},) or ({n_bins}, dims), one row per bin; "
                 f"got {array.shape}",
@@ -138,6 +156,11 @@ def as_labels(name: str, values: Any) -> np.ndarray | None:
     for index, value in np.ndenumerate(labels):
         if isinstance(value, np.generic):
             labels[index] = value = value.item()
+        if isinstance(value, bytes):
+            labels[index] = value = value.decode(errors="replace")
+        if isinstance(value, np.ndarray | Mapping | list | tuple | set | frozenset):
+            message = f"{name} has a {type(value).__name__} as a value: give one number or label for each bin"
+            raise InputError(message, parameter=name.partition("[")[0])
         if type(value).__name__ in ("NAType", "NaTType") or value is None or value != value or value == "":
             labels[index] = None
     known = [value for value in labels.ravel() if value is not None]
@@ -148,7 +171,85 @@ def as_labels(name: str, values: Any) -> np.ndarray | None:
 def check_session(name: Any) -> str:
     """Return the name of a session, which must be a string; "" is no name."""
     check_condition("session", name, isinstance(name, str), "a string")
+    check_text("session", name)
     return str(name)
+
+
+def check_text(parameter: str, text: str) -> None:
+    """Raise `InputError` if text cannot be written to a file: it has NUL or half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        is_valid = False
+    else:
+        is_valid = "\0" not in text
+    if not is_valid:
+        raise InputError(
+            f"{parameter} has text that cannot be written as UTF-8: {ascii(text)[:80]}; rename it", parameter=parameter
+        )
+
+
+def check_names(parameter: str, names: Any, count: int | None = None) -> tuple[str, ...]:
+    """Return names as strings, which must be text or numbers.
+
+    Parameters
+    ----------
+    parameter : str
+        Name of the argument, for messages.
+    names : sequence of str or numbers
+        Names of units, behavior or epochs, or cell types.
+    count : int, optional
+        Number of columns of the activity, which must have one of the names each.
+
+    Raises
+    ------
+    InputError
+        If it is not a sequence of text or numbers, has another length, or, without a count, has repeated names.
+    """
+    no_order = isinstance(names, str | bytes | Mapping | set | frozenset)
+    is_sequence = isinstance(names, Iterable) and not no_order and getattr(names, "ndim", 1) == 1
+    check_condition(parameter, names, is_sequence, "a sequence of names")
+    listed = list(names)
+    if count is not None and len(listed) != count:
+        message = f"{parameter} must have {count} entries, one per column of activity; got {len(listed)}"
+        raise InputError(message, parameter=parameter)
+    for name in listed:
+        is_other = name is None or isinstance(name, bytes | Mapping | set | frozenset | list | np.ndarray)
+        if is_other or name != name:
+            raise InputError(
+                f"{parameter} must have text or numbers as names, got {short_repr(name)}", parameter=parameter
+            )
+        check_text(parameter, str(name))
+        if len(str(name)) > _LONGEST_NAME:
+            raise InputError(
+                f"{parameter} has a name of {len(str(name))} characters: give names of at most {_LONGEST_NAME}",
+                parameter=parameter,
+            )
+    found = tuple(str(name) for name in listed)
+    if count is None and len(set(found)) < len(found):
+        raise InputError(f"{parameter} has names that are equal as text: {short_repr(listed)}", parameter=parameter)
+    return found
+
+
+def check_units(behavior_unit: Any) -> dict[str, str]:
+    """Return the units of measurement of behavior by its name; raise `InputError` if they are not text."""
+    if behavior_unit is None:
+        return {}
+    check_condition("behavior_unit", behavior_unit, isinstance(behavior_unit, Mapping), "a dict of name to unit")
+    check_names("behavior_unit", list(behavior_unit))
+    for unit in behavior_unit.values():
+        check_condition("behavior_unit", unit, isinstance(unit, str), "a dict of name to unit, both text")
+        check_text("behavior_unit", unit)
+    return {str(name): unit for name, unit in behavior_unit.items()}
+
+
+def check_epochs(epochs: Any) -> dict[str, np.ndarray]:
+    """Return the start and stop times (n, 2) of epochs by label."""
+    if epochs is None:
+        return {}
+    check_condition("epochs", epochs, isinstance(epochs, Mapping), "a dict of label to start and stop times")
+    labels = check_names("epochs", list(epochs))
+    return {label: check_epoch(label, spans) for label, spans in zip(labels, epochs.values(), strict=True)}
 
 
 def check_epoch(label: str, spans: Any) -> np.ndarray:
@@ -158,7 +259,8 @@ def check_epoch(label: str, spans: Any) -> np.ndarray:
     array = array.reshape(1, 2) if array.shape == (2,) else array
     if array.ndim != 2 or array.shape[1] != 2 or not (array[:, 0] < array[:, 1]).all():
         raise InputError(
-            f"epochs[{label!r}] must be (start, stop) or (n, 2) of these with start < stop, seconds; got {spans!r}",
+            f"epochs[{label!r}] must be (start, stop) or (n, 2) of these with start < stop, seconds; "
+            f"got {short_repr(spans)}",
             parameter="epochs",
         )
     return array

@@ -37,7 +37,12 @@ def without_tensors(values: Any) -> Any:
 
 
 def as_array(name: str, values: Any) -> np.ndarray:
-    """Return an array, tensor, sequence or table as an array of any shape and type; raise InputError if impossible."""
+    """Return an array, tensor, sequence or table as an array of any shape and type; raise InputError if impossible.
+
+    Masked values of a masked array of floats become NaN; other masked values are an error.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        values = _without_mask(name, values)
     try:
         return np.asarray(without_tensors(values))
     except (RuntimeError, TypeError, ValueError) as error:
@@ -52,13 +57,25 @@ def as_array(name: str, values: Any) -> np.ndarray:
         raise InputError(f"{name} {reason}", parameter=name) from error
 
 
+def _without_mask(name: str, values: Any) -> np.ndarray:
+    """Return a masked array as an array with NaN at its masked values."""
+    if not np.ma.getmaskarray(values).any():
+        return np.asarray(values.data)
+    if values.dtype.kind != "f":
+        raise InputError(
+            f"{name} has masked values of type {values.dtype}: fill them, or convert it to float", parameter=name
+        )
+    return np.asarray(values.filled(np.nan))
+
+
 def as_floats(name: str, values: Any) -> np.ndarray:
     """Return an array-like as a new float array of any shape; None becomes NaN."""
     array = as_array(name, values)
-    if array.dtype.kind in "biufO":
+    is_text = array.dtype.kind == "O" and any(isinstance(value, str | bytes) for value in array.flat)
+    if array.dtype.kind in "biufO" and not is_text:
         try:
             return array.astype(float)
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             pass
     raise _not_numbers(name, array)
 

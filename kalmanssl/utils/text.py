@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["format_parts"]
+__all__ = ["format_parts", "shorten"]
+
+_LONGEST = 160  # characters of a part of a message
 
 
 def format_parts(title: str, parts: Mapping[str, Any]) -> str:
@@ -13,3 +15,10 @@ def format_parts(title: str, parts: Mapping[str, Any]) -> str:
     shown = {name: part for name, part in parts.items() if part not in (None, False)}
     width = max(map(len, shown))
     return "\n".join([title, *(f"  {name:{width}}  {part}" for name, part in shown.items())])
+
+
+def shorten(text: str) -> str:
+    """Return text on one line of at most about 160 characters, without its middle if it is longer; for messages."""
+    text = " ".join(text.split())
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}...{text[-half:]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
@@ -12,20 +13,34 @@ import numpy as np
 from kalmanssl.errors import InputError
 
 __all__ = [
+    "check_bool",
     "check_choice",
     "check_condition",
     "check_integer",
     "check_number",
     "check_positive",
     "check_seed",
+    "short_repr",
     "unknown_name_error",
 ]
+
+LARGEST_INTEGER = 2**63 - 1  # that numpy and torch can represent
+_LONGEST_VALUE = 80  # characters of a value in a message
+
+
+def short_repr(value: object) -> str:
+    """Return a value as text on one line of at most 80 characters, for a message."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # of the object itself
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."
 
 
 def check_condition(name: str, value: object, valid: bool, requirement: str) -> None:
     """Raise `InputError` with the name, the value and the requirement unless `valid` is true."""
     if not valid:
-        raise InputError(f"{name} must be {requirement}; got {value!r}", parameter=name)
+        raise InputError(f"{name} must be {requirement}; got {short_repr(value)}", parameter=name)
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
@@ -33,9 +48,16 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     check_condition(name, value, isinstance(value, str) and value in choices, f"one of {', '.join(choices)}")
 
 
+def check_bool(name: str, value: object) -> None:
+    """Raise `InputError` unless the value is True or False."""
+    check_condition(name, value, isinstance(value, bool | np.bool_), "True or False")
+
+
 def check_number(name: str, value: object) -> None:
-    """Raise `InputError` unless the value is a real number."""
-    valid = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    """Raise `InputError` unless the value is a real number that a float can represent, or NaN or infinity."""
+    valid = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if valid and isinstance(value, int):
+        valid = abs(value) <= sys.float_info.max
     check_condition(name, value, valid, "a number")
 
 
@@ -45,10 +67,11 @@ def check_positive(name: str, value: Any) -> None:
     check_condition(name, value, 0 < value < math.inf, "positive and finite")
 
 
-def check_integer(name: str, value: Any, minimum: int) -> None:
-    """Raise `InputError` unless the value is an integer of at least `minimum`."""
+def check_integer(name: str, value: Any, minimum: int, maximum: int = LARGEST_INTEGER) -> None:
+    """Raise `InputError` unless the value is an integer of at least `minimum` and at most `maximum`."""
     valid = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     check_condition(name, value, valid and int(value) >= minimum, f"a whole number, at least {minimum}")
+    check_condition(name, value, int(value) <= maximum, f"a whole number, at most {maximum}")
 
 
 def check_seed(value: Any, name: str = "random_state") -> None:
@@ -60,6 +83,8 @@ def check_seed(value: Any, name: str = "random_state") -> None:
 def unknown_name_error(kind: str, name: object, known: Iterable[str]) -> InputError:
     """Return the error for an unknown name: it suggests the closest known name and lists all of them."""
     names = list(known)
-    close = get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
+    close = get_close_matches(str(name)[:_LONGEST_VALUE].lower(), names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return InputError(f"there is no {kind} {name!r}: {hint}use one of {', '.join(map(repr, names))}", parameter=kind)
+    return InputError(
+        f"there is no {kind} {short_repr(name)}: {hint}use one of {', '.join(map(repr, names))}", parameter=kind
+    )

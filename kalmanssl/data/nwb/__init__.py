@@ -1,5 +1,6 @@
 """Reading and writing of NWB files."""
 
+from kalmanssl.data.nwb._access import decode_text as decode_text
 from kalmanssl.data.nwb._append import add_module_to_copy as add_module_to_copy
 from kalmanssl.data.nwb._append import check_module_for_copy as check_module_for_copy
 from kalmanssl.data.nwb._extract_content import Content as Content
@@ -17,9 +18,8 @@ from kalmanssl.data.nwb._output_series import fill_container as fill_container
 from kalmanssl.data.nwb._output_series import time_fields as time_fields
 from kalmanssl.data.nwb._output_session import new_file as new_file
 from kalmanssl.data.nwb._output_session import session_metadata as session_metadata
-from kalmanssl.data.nwb._reader import ReadOptions as ReadOptions
+from kalmanssl.data.nwb._read_options import ReadOptions as ReadOptions
 from kalmanssl.data.nwb._reader import read_nwb as read_nwb
-from kalmanssl.data.nwb._series import decode_text as decode_text
 from kalmanssl.data.nwb._summary import NWBObject as NWBObject
 from kalmanssl.data.nwb._summary import NWBSummary as NWBSummary
 from kalmanssl.data.nwb._summary import summarize_nwb as summarize_nwb

@@ -6,8 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kalmanssl.data.nwb._series import decode_text, first_match, has_data, has_results
+from kalmanssl.data.nwb._access import find, find_group, is_dataset, is_numeric, peek, require_dataset
+from kalmanssl.data.nwb._columns import n_rows
+from kalmanssl.data.nwb._open import shown
+from kalmanssl.data.nwb._series import first_match, has_results
+from kalmanssl.data.nwb._walk import FoundGroup, walk_groups
 from kalmanssl.errors import InputError
+from kalmanssl.utils.text import shorten
 
 if TYPE_CHECKING:
     import h5py
@@ -52,65 +57,66 @@ class ActivitySource:
 def find_activity(file: h5py.File) -> list[ActivitySource]:
     """List everything in the file that can be read as activity: units, traces, rates and field potentials."""
     found = []
-    if "units" in file and "spike_times" in file["units"]:
+    units = find_group(file, "units")
+    if units is not None and find(units, "spike_times") is not None:
         found.append(ActivitySource("units", UNITS, "", True))
-    if "binned" in file.get("processing", {}):
-        found.append(ActivitySource("processing/binned", BINNED, "processing", True))
-    for root in ("processing", "acquisition"):
-        if root in file:
-            found += _walk(file[root], root, root, "")
-    return found
+    if find_group(file, f"processing/{BINNED}") is not None:
+        found.append(ActivitySource(f"processing/{BINNED}", BINNED, "processing", True))
+    return found + [
+        ActivitySource(one.path, one.kind, one.container, _is_automatic(one))
+        for one in walk_groups(file, ("processing", "acquisition"), _is_container)
+        if _is_sampled(one)
+    ]
 
 
-def _walk(group: h5py.Group, path: str, container: str, container_kind: str) -> list[ActivitySource]:
-    import h5py
+def _is_sampled(found: FoundGroup) -> bool:
+    """Return whether a group is a series that can be read as activity."""
+    if found.kind not in _SAMPLED or found.path.startswith(f"processing/{BINNED}/"):
+        return False
+    data = peek(found.group, "data")
+    return is_dataset(data) and (found.kind != "TimeSeries" or is_numeric(data))
 
-    found = []
-    for name in group:
-        child = group.get(name)
-        where = f"{path}/{name}"
-        if not isinstance(child, h5py.Group) or where == "processing/binned":
-            continue
-        kind = decode_text(child.attrs.get("neurodata_type", ""))
-        if kind in _SAMPLED and has_data(child):
-            automatic = kind in ("RoiResponseSeries", "DecompositionSeries") or (
-                kind == "TimeSeries" and _is_named_as_activity(child, where, container_kind)
-            )
-            if kind != "TimeSeries" or child["data"].dtype.kind in "iuf":
-                found.append(ActivitySource(where, kind, container, automatic))
-        elif not has_data(child) and "id" not in child and not has_results(child):
-            found += _walk(child, where, name, kind)
-    return found
+
+def _is_container(found: FoundGroup) -> bool:
+    """Return whether series can be inside a group."""
+    if found.path == f"processing/{BINNED}" or found.has_data or has_results(found.group):
+        return False
+    return peek(found.group, "id") is None
+
+
+def _is_automatic(found: FoundGroup) -> bool:
+    """Return whether a series can be chosen without its name."""
+    if found.kind == "TimeSeries":
+        return _is_named_as_activity(found.group, found.path, found.container_kind)
+    return found.kind in ("RoiResponseSeries", "DecompositionSeries")
 
 
 def _is_named_as_activity(series: h5py.Group, path: str, container_kind: str) -> bool:
     """Return whether a TimeSeries has several columns and its path has a word such as "rates" or "counts"."""
     if path.startswith("processing/behavior/") or container_kind in _BEHAVIOR_KINDS:
         return False
-    shape = series["data"].shape
-    return len(shape) == 2 and shape[1] > 1 and _ACTIVITY_NAME.search(path.split("/", 1)[1]) is not None
+    shape = require_dataset(series, "data").shape
+    return (
+        shape is not None
+        and len(shape) == 2
+        and shape[1] > 1
+        and _ACTIVITY_NAME.search(path.split("/", 1)[1]) is not None
+    )
 
 
 def find_roi_tables(file: h5py.File) -> dict[str, int]:
     """Return the number of ROIs in each table of regions of interest, by its path."""
-    import h5py
-
-    found = {}
-
-    def visit(path: str, item: object) -> None:
-        if isinstance(item, h5py.Group) and item.attrs.get("neurodata_type") == "PlaneSegmentation" and "id" in item:
-            found[path] = len(item["id"])
-
-    for root in ("processing", "acquisition"):
-        if root in file:
-            file[root].visititems(lambda name, item, root=root: visit(f"{root}/{name}", item))
-    return found
+    return {
+        found.path: n_rows(found.group)
+        for found in walk_groups(file, ("processing", "acquisition"))
+        if found.kind == "PlaneSegmentation" and peek(found.group, "id") is not None
+    }
 
 
 def choose_activity(file: h5py.File, activity: str | None, path: object) -> ActivitySource:
     """Return the activity with the given name, or the only one in the file; units with spike times have priority."""
     found = find_activity(file)
-    listing = ", ".join(s.path for s in found)
+    listing = shorten(", ".join(s.path for s in found))
     if activity is not None:
         return _by_name(found, activity, listing or "none")
     automatic = [s for s in found if s.automatic]
@@ -119,30 +125,33 @@ def choose_activity(file: h5py.File, activity: str | None, path: object) -> Acti
         return first[0]
     if first:
         raise InputError(
-            f"activity is ambiguous; name one of: {', '.join(s.path for s in first)}", parameter="activity"
+            f"activity is ambiguous; name one of: {shorten(', '.join(s.path for s in first))}", parameter="activity"
         )
     if found:
         raise InputError(
-            f"{path} has no units with spike times and no traces that are clearly activity; name one of: {listing}",
+            f"{shown(path)} has no units with spike times and no traces that are clearly activity; "
+            f"name one of: {listing}",
             parameter="activity",
         )
     tables = find_roi_tables(file)
     if tables:
-        rois = ", ".join(f"{n} in {table}" for table, n in tables.items())
+        rois = shorten(", ".join(f"{n} in {table}" for table, n in tables.items()))
         raise InputError(
-            f"{path} has ROIs ({rois}) but no RoiResponseSeries with their traces; add the traces to the file",
+            f"{shown(path)} has ROIs ({rois}) but no RoiResponseSeries with their traces; add the traces to the file",
             parameter="path",
         )
-    message = f"{path} has no units with spike times and no other activity; for other data use Recording.from_arrays"
+    message = (
+        f"{shown(path)} has no units with spike times and no other activity; for other data use Recording.from_arrays"
+    )
     raise InputError(message, parameter="path")
 
 
 def _by_name(found: list[ActivitySource], name: str, listing: str) -> ActivitySource:
     """Return the source with this path, name or container."""
-    wanted = name.strip("/") if isinstance(name, str) else name
+    wanted = name.strip("/")
     candidates = (
         [s for s in found if s.path == wanted],
-        [s for s in found if s.path.endswith(f"/{wanted}") and "/" in str(wanted)],
+        [s for s in found if s.path.endswith(f"/{wanted}") and "/" in wanted],
         [s for s in found if s.name == wanted],
         [s for s in found if s.container == wanted],
     )

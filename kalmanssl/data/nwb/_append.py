@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kalmanssl.data.nwb._open import open_nwb
+from kalmanssl.data.nwb._access import decode_text, find, find_group, identity, member_names, read_array
+from kalmanssl.data.nwb._open import open_nwb, shown
 from kalmanssl.data.nwb._output_series import check_nwb_name
-from kalmanssl.data.nwb._series import decode_text
 from kalmanssl.errors import InputError, first_line
+from kalmanssl.utils.text import shorten
 
 if TYPE_CHECKING:
     import h5py
@@ -36,10 +37,11 @@ def check_module_for_copy(source: Path, target: Path, module: str) -> None:
     """
     check_nwb_name(module, "module")
     with open_nwb(source) as file:
-        modules = file.get("processing", {})
+        modules = find_group(file, "processing") or {}
         if module in modules:
             raise InputError(
-                f"module {module!r} exists in {source}, which has the modules {', '.join(sorted(modules))}; "
+                f"module {module!r} exists in {shown(source)}, which has the modules "
+                f"{shorten(', '.join(sorted(modules)))}; "
                 "choose another name",
                 parameter="module",
             )
@@ -84,24 +86,31 @@ def add_module_to_copy(source: Path, results: Path, target: Path, module: str) -
         raise OSError(None, first_line(error)) from error
 
 
-def _relative_reference(group: h5py.Group) -> str | None:
-    """Return the first relative path to another file in a group and the groups below it; None if there is none."""
+def _relative_reference(file: h5py.File) -> str | None:
+    """Return the first relative path to another file in a file; None if there is none."""
     import h5py
 
-    for name in group:
-        link = group.get(name, getlink=True)
-        if isinstance(link, h5py.ExternalLink):
-            if not os.path.isabs(link.filename):
-                return str(link.filename)
-        elif isinstance(link, h5py.HardLink):
-            child = group[name]
-            if isinstance(child, h5py.Group):
-                found = _relative_reference(child)
-                if found is not None:
-                    return found
-            elif name == "external_file":
-                paths = [decode_text(path) for path in child[()].reshape(-1)]
-                for path in paths:
-                    if path and "://" not in path and not os.path.isabs(path):
-                        return path
+    pending: list[h5py.Group] = [file["/"]]
+    seen = set()
+    while pending:
+        group = pending.pop()
+        mark = identity(group)
+        if mark in seen:  # hard links can form a cycle
+            continue
+        seen.add(mark)
+        inside = []
+        for name in member_names(group):
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                if not os.path.isabs(link.filename):
+                    return str(link.filename)
+            elif isinstance(link, h5py.HardLink):
+                child = find(group, name)
+                if isinstance(child, h5py.Group):
+                    inside.append(child)
+                elif name == "external_file":
+                    for path in map(decode_text, read_array(child).reshape(-1)):
+                        if path and "://" not in path and not os.path.isabs(path):
+                            return path
+        pending += reversed(inside)
     return None

@@ -10,10 +10,12 @@ import numpy as np
 
 from kalmanssl.data._binning import sampling_period
 from kalmanssl.data._sample_bins import SampleBins
+from kalmanssl.data.nwb._access import find, is_numeric, location, read_array, read_scaling, require_dataset
 from kalmanssl.data.nwb._activity_sources import ActivitySource
 from kalmanssl.data.nwb._sampled_activity import read_sample_times
 from kalmanssl.data.nwb._series_columns import Columns, choose_columns
 from kalmanssl.errors import InputError
+from kalmanssl.utils.text import shorten
 
 if TYPE_CHECKING:
     import h5py
@@ -103,8 +105,8 @@ class BandPower:
 
 def _channel(data: h5py.Dataset, rows: np.ndarray, number: int) -> np.ndarray:
     """Return one channel (samples,) in its unit."""
-    values = np.asarray(data[()] if data.ndim == 1 else data[:, number], dtype=float)[rows]
-    return values * float(data.attrs.get("conversion", 1.0))
+    values = read_array(data) if data.ndim == 1 else read_array(data, (slice(None), number))
+    return values.astype(float)[rows] * read_scaling(data)[0]
 
 
 def read_band_power(
@@ -121,7 +123,7 @@ def read_band_power(
     InputError
         If the series is sampled too fast to be a field potential, or a band is not below half the sampling rate.
     """
-    series = file[source.path]
+    series = find(file, source.path)
     times, rows, corrections = read_sample_times(series, extent)
     period = sampling_period(times)
     rate = 1 / period
@@ -131,19 +133,21 @@ def read_band_power(
             f"field potential of at most {_HIGHEST_RATE:g} Hz, or sort its spikes",
             parameter="activity",
         )
-    data = series["data"]
+    data = require_dataset(series, "data")
+    if not is_numeric(data):
+        raise InputError(f"{location(data)} must be numbers; choose another series")
+    read_scaling(data)
     if data.ndim > 2:
         raise InputError(f"series {source.path} has shape {data.shape}; a field potential must be (time, channels)")
     columns = choose_columns(series, source, units, 1 if data.ndim == 1 else data.shape[1])
-    if bands is None:
-        chosen = {name: band for name, band in BANDS.items() if band[1] <= 0.45 * rate}
-    else:
-        chosen = {str(name): (float(low), float(high)) for name, (low, high) in bands.items()}
+    usual = {name: band for name, band in BANDS.items() if band[1] <= 0.45 * rate}
+    chosen = usual if bands is None else dict(bands)
     wrong = [name for name, (low, high) in chosen.items() if not 0 < low < high < 0.5 * rate]
     if wrong or not chosen:
+        given = ", ".join(f"{name} {chosen[name][0]:g} to {chosen[name][1]:g}" for name in wrong) or "none"
         raise InputError(
             f"bands must be LOW to HIGH within 0 and {0.5 * rate:.4g} Hz, half the sampling rate of {source.path}; "
-            f"got {', '.join(f'{name} {chosen[name][0]:g} to {chosen[name][1]:g}' for name in wrong) or 'none'}",
+            f"got {shorten(given)}",
             parameter="bands",
         )
     listing = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in chosen.items())

@@ -7,8 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kalmanssl.data.nwb._access import (
+    attribute,
+    decode_text,
+    find,
+    find_dataset,
+    find_group,
+    is_dataset,
+    location,
+    number_attribute,
+    peek,
+    read_array,
+    read_text,
+    read_texts,
+    require_dataset,
+    text_attribute,
+)
+from kalmanssl.data.nwb._columns import is_text, read_column_values, read_ends
 from kalmanssl.data.nwb._output_session import read_metadata
-from kalmanssl.data.nwb._series import Samples, Series, decode_text, find_series, read_series
+from kalmanssl.data.nwb._series import Samples, Series, find_series, read_series
 from kalmanssl.data.nwb._tables import table_extent
 from kalmanssl.errors import InputError, first_line
 
@@ -111,36 +128,40 @@ def read_content(file: h5py.File) -> Content:
     InputError
         If the file has no units with spike times.
     """
-    if "spike_times" not in file.get("units", {}):
+    units_group = find_group(file, "units")
+    if units_group is None or find_dataset(units_group, "spike_times") is None:
         raise InputError(
             "the file has no units with spike times, and other activity is not extracted: choose another file"
         )
     tables = {name: _read_table(group) for name, group in _interval_groups(file).items()}
-    units = _read_table(file["units"])
+    units = _read_table(units_group)
+    if "spike_times" not in units.columns:
+        raise InputError("units/spike_times is not a column of the units table: choose another file")
     extent = table_extent(file, [_ends_of_spikes(units)])
     series, notes = [], []
     for where in _behavior(file):
-        group = file[where.path]
+        group = find_group(file, where.path)
         try:
             samples, corrections = read_series(group, extent)
         except InputError as error:
             notes.append(f"{where.path} is left out: {first_line(error)}")
             continue
         notes += corrections
-        frame = decode_text(group["reference_frame"][()]) if "reference_frame" in group else "not known"
-        has_rate = "timestamps" not in group
+        frame = read_text(group, "reference_frame")
+        frame = "not known" if frame is None else frame
+        has_rate = find_dataset(group, "timestamps") is None
         series.append(BehaviorSeries(where, samples, _text(group, "description"), frame, has_rate))
-    description = decode_text(file["session_description"][()]) if "session_description" in file else ""
-    resolution = file["units/spike_times"].attrs.get("resolution")
-    resolution = None if resolution is None else float(resolution)
+    description = read_text(file, "session_description") or ""
+    spikes = require_dataset(units_group, "spike_times")
+    resolution = None if "resolution" not in spikes.attrs else number_attribute(spikes, "resolution", 0.0)
     return Content(description, read_metadata(file), units, resolution, tuple(series), tables, tuple(notes))
 
 
 def content_size(file: h5py.File) -> int:
     """Return the size of the data that `read_content` reads, bytes in the file."""
-    wanted = [(file[where.path], name) for where in _behavior(file) for name in ("data", "timestamps")]
-    wanted += [(file.get("units", {}), name) for name in ("spike_times", "obs_intervals")]
-    return sum(int(group[name].id.get_storage_size()) for group, name in wanted if name in group)
+    wanted = [f"{where.path}/{name}" for where in _behavior(file) for name in ("data", "timestamps")]
+    found = [peek(file, path) for path in (*wanted, "units/spike_times", "units/obs_intervals")]
+    return sum(int(data.id.get_storage_size()) for data in found if is_dataset(data))
 
 
 def _behavior(file: h5py.File) -> list[Series]:
@@ -152,31 +173,39 @@ def _behavior(file: h5py.File) -> list[Series]:
 
 def _interval_groups(file: h5py.File) -> dict[str, h5py.Group]:
     """Return the tables of intervals; some files keep sleep states with the behavior."""
-    groups = dict(file.get("intervals", {}).items())
-    for name, group in file.get("processing/behavior", {}).items():
-        if group.attrs.get("neurodata_type") in ("TimeIntervals", b"TimeIntervals"):
-            groups.setdefault(name, group)
+    import h5py
+
+    groups: dict[str, h5py.Group] = {}
+    for root in ("intervals", "processing/behavior"):
+        parent = find_group(file, root)
+        for name in parent or ():
+            group = peek(parent, name)
+            is_table = root == "intervals" or text_attribute(group, "neurodata_type") == "TimeIntervals"
+            if is_table and isinstance(group, h5py.Group):
+                groups.setdefault(name, group)
     return {name: group for name, group in groups.items() if "start_time" in group and "stop_time" in group}
 
 
 def _read_table(group: h5py.Group) -> Table:
     """Read the columns with one number or text in each row, and the ragged ones that decoding needs."""
-    ids = group["id"][()]
+    ids = read_column_values(group, "id")
     columns = {}
     for name in _column_order(group):
-        data = group[name]
-        index = group.get(f"{name}_index")
-        if index is not None:
+        data = find(group, name)
+        if not is_dataset(data):
+            continue
+        if find(group, f"{name}_index") is not None:
             if name in _RAGGED:
-                columns[name] = Column(_values(data), _text(data, "description"), index[()].astype(np.int64))
+                columns[name] = Column(_values(data), _text(data, "description"), read_ends(group, name))
         elif data.shape == (len(ids),) and _is_plain(data):
-            columns[name] = Column(_values(data), _text(data, "description"))
+            columns[name] = Column(read_column_values(group, name), _text(data, "description"))
     return Table(ids, columns, _text(group, "description"))
 
 
 def _column_order(group: h5py.Group) -> list[str]:
     """Return the names of the columns in the order of the table; times first."""
-    named = [decode_text(name) for name in group.attrs.get("colnames", ())]
+    names_of_columns = attribute(group, "colnames")
+    named = [decode_text(name) for name in np.atleast_1d(() if names_of_columns is None else names_of_columns)]
     times = ["start_time", "stop_time"]
     names = [name for name in times + named if name in group]
     return list(dict.fromkeys(names))
@@ -184,20 +213,18 @@ def _column_order(group: h5py.Group) -> list[str]:
 
 def _is_plain(data: h5py.Dataset) -> bool:
     """Return whether a column has numbers, bools or text, not references or rows of other tables."""
-    import h5py
-
-    if data.attrs.get("neurodata_type") in ("DynamicTableRegion", b"DynamicTableRegion"):
+    if text_attribute(data, "neurodata_type") == "DynamicTableRegion":
         return False
-    return data.dtype.kind in "biufS" or h5py.check_string_dtype(data.dtype) is not None
+    return data.dtype.kind in "biufS" or is_text(data)
 
 
 def _values(data: h5py.Dataset) -> np.ndarray:
-    """Read a dataset; text is decoded, and codes are replaced by what they stand for."""
-    values = data[()]
-    if "elements" in data.attrs:
-        values = data.file[data.attrs["elements"]][()][values]
-    if values.dtype.kind in "OS":
-        return np.array([decode_text(value) for value in values], dtype=object)
+    """Read the entries of a ragged column: numbers, or text."""
+    values = read_array(data)
+    if is_text(data):
+        return read_texts(values, location(data))
+    if values.dtype.kind not in "iuf":
+        raise InputError(f"{location(data)} must be numbers or text; repair the file")
     return values
 
 
@@ -210,4 +237,5 @@ def _ends_of_spikes(units: Table) -> np.ndarray:
 
 def _text(node: Any, name: str) -> str:
     """Return an attribute, or a text that says that there is none."""
-    return decode_text(node.attrs.get(name, "")) or "no description"
+    value = attribute(node, name)
+    return (decode_text(value) if isinstance(value, str | bytes) else "") or "no description"

@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kalmanssl.data.nwb._series import Series, decode_text, has_data
-from kalmanssl.data.nwb._tables import columns
+from kalmanssl.data.nwb._access import (
+    find_group,
+    location,
+    peek,
+    read_numbers,
+    require_dataset,
+)
+from kalmanssl.data.nwb._columns import columns, time_columns
+from kalmanssl.data.nwb._series import Series
+from kalmanssl.data.nwb._walk import FoundGroup, walk_groups
+from kalmanssl.errors import InputError
 
 if TYPE_CHECKING:
     import h5py
@@ -80,51 +89,31 @@ def find_columns(file: h5py.File) -> list[Series]:
     in_tables = [
         Series(f"{path}/{name}", COLUMN, path.rsplit("/", 1)[-1], "TimeIntervals")
         for path in _find_tables(file)
-        for name, values in columns(file[path]).items()
-        if name not in _TIMES and values.dtype.kind in "Obiuf"
+        for name in columns(find_group(file, path))
+        if name not in _TIMES
     ]
     return in_tables + _find_interval_series(file)
 
 
 def _find_interval_series(file: h5py.File) -> list[Series]:
     """List the interval series, in all places where NWB files have series."""
-    import h5py
-
-    found: list[Series] = []
-
-    def visit(path: str, item: object) -> None:
-        if (
-            isinstance(item, h5py.Group)
-            and decode_text(item.attrs.get("neurodata_type", "")) == INTERVAL_SERIES
-            and has_data(item)
-            and "timestamps" in item
-        ):
-            container = decode_text(item.parent.attrs.get("neurodata_type", ""))
-            found.append(Series(path, INTERVAL_SERIES, path.split("/")[-2], container))
-
-    for root in ("processing", "acquisition", "stimulus"):
-        if root in file:
-            file[root].visititems(lambda name, item, root=root: visit(f"{root}/{name}", item))
-    return found
+    return [
+        Series(found.path, INTERVAL_SERIES, found.container, found.container_kind)
+        for found in walk_groups(file, ("processing", "acquisition", "stimulus"))
+        if found.kind == INTERVAL_SERIES and found.has_data and peek(found.group, "timestamps") is not None
+    ]
 
 
 def _find_tables(file: h5py.File) -> list[str]:
     """Return the paths of the interval tables: all those of the session, then those in processing modules."""
-    import h5py
+    intervals = find_group(file, "intervals")
+    found = [f"intervals/{table}" for table in intervals or ()]
 
-    found = [f"intervals/{table}" for table in file.get("intervals", {})]
-    for root in ("processing", "acquisition"):
-        pending = [root] if root in file else []
-        while pending:
-            path = pending.pop(0)
-            for name, child in file[path].items():
-                if not isinstance(child, h5py.Group):
-                    continue
-                if decode_text(child.attrs.get("neurodata_type", "")) == "TimeIntervals":
-                    found.append(f"{path}/{name}")
-                elif not has_data(child) and "id" not in child:
-                    pending.append(f"{path}/{name}")
-    return found
+    def is_container(one: FoundGroup) -> bool:
+        return one.kind != "TimeIntervals" and not one.has_data and peek(one.group, "id") is None
+
+    others = walk_groups(file, ("processing", "acquisition"), is_container)
+    return found + [one.path for one in others if one.kind == "TimeIntervals"]
 
 
 def read_column(file: h5py.File, where: Series) -> IntervalColumn:
@@ -133,11 +122,19 @@ def read_column(file: h5py.File, where: Series) -> IntervalColumn:
     The labels of an interval series are the numbers of the states as text, and "none" between the intervals.
     """
     if where.kind == INTERVAL_SERIES:
-        return _with_gaps(read_states(file[where.path]))
-    known = columns(file[where.path].parent)
-    values = labels_or_floats(known[where.name])
-    timed = np.isfinite(known["start_time"]) & np.isfinite(known["stop_time"])
-    return IntervalColumn(known["start_time"][timed], known["stop_time"][timed], values[timed])
+        return _with_gaps(read_states(find_group(file, where.path)))
+    table = find_group(file, where.path.rsplit("/", 1)[0])
+    start, stop = time_columns(table)
+    values = labels_or_floats(columns(table)[where.name])
+    wrong = np.flatnonzero(stop < start)
+    if len(wrong):
+        row = wrong[0]
+        raise InputError(
+            f"row {row} of {location(table)} stops at {stop[row]:.10g} s, before its start at {start[row]:.10g} s; "
+            "repair the table"
+        )
+    timed = np.isfinite(start) & np.isfinite(stop)
+    return IntervalColumn(start[timed], stop[timed], values[timed])
 
 
 def labels_or_floats(values: np.ndarray) -> np.ndarray:
@@ -155,7 +152,12 @@ def read_states(series: h5py.Group) -> IntervalColumn:
     A state k begins where the data are k and ends where they are -k. An interval without an end lasts to the last time
     of the series.
     """
-    data, times = series["data"][()].astype(int), np.asarray(series["timestamps"][()], dtype=float)
+    data, times = read_numbers(require_dataset(series, "data")), read_numbers(require_dataset(series, "timestamps"))
+    if len(data) != len(times):
+        raise InputError(f"series {location(series)} has {len(data)} samples but {len(times)} timestamps")
+    if not (np.isfinite(data).all() and (data == np.floor(data)).all()):
+        raise InputError(f"{location(series)}/data must be whole numbers, the states; repair the file")
+    data, times = data.astype(int), times.astype(float)
     timed = np.flatnonzero(np.isfinite(times))
     order = timed[np.argsort(times[timed], kind="stable")]
     began: dict[int, float] = {}

@@ -6,10 +6,13 @@ import os
 
 import numpy as np
 
+from kalmanssl.data.nwb._access import find_group
+from kalmanssl.data.nwb._columns import columns, time_columns
 from kalmanssl.data.nwb._interval_columns import INTERVAL_SERIES, find_columns, labels_or_floats, read_states
-from kalmanssl.data.nwb._open import open_nwb
-from kalmanssl.data.nwb._tables import columns
+from kalmanssl.data.nwb._open import open_nwb, shown
 from kalmanssl.errors import InputError
+from kalmanssl.utils.text import shorten
+from kalmanssl.utils.validation import check_condition, short_repr
 
 __all__ = ["read_interval_table"]
 
@@ -30,15 +33,19 @@ def read_interval_table(path: str | os.PathLike[str], table: str) -> dict[str, n
     InputError
         If the file cannot be read or has no such table.
     """
+    check_condition("table", table, isinstance(table, str), "the name of a table")
     with open_nwb(path) as file:
-        tables = file.get("intervals", {})
-        if table not in tables:
+        tables = find_group(file, "intervals")
+        group = None if tables is None else find_group(tables, table)
+        if group is None:
             series = [s for s in find_columns(file) if s.kind == INTERVAL_SERIES]
             named = [s for s in series if table.strip("/") in (s.path, s.name)]
             if len(named) == 1:
-                states = read_states(file[named[0].path])
+                states = read_states(find_group(file, named[0].path))
                 return {"start_time": states.start, "stop_time": states.stop, "state": states.values}
-            known = ", ".join(sorted([*tables, *(s.path for s in series)])) or "none"
-            raise InputError(f"{path} has no table of intervals {table!r}; its tables: {known}", parameter="table")
-        found = columns(tables[table])
-        return {name: labels_or_floats(values) for name, values in found.items() if values.dtype.kind in "Obiuf"}
+            known = shorten(", ".join(sorted([*(tables or ()), *(s.path for s in series)]))) or "none"
+            raise InputError(
+                f"{shown(path)} has no table of intervals {short_repr(table)}; its tables: {known}", parameter="table"
+            )
+        time_columns(group)
+        return {name: labels_or_floats(values) for name, values in columns(group).items()}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kalmanssl.data.nwb._access import peek
 from kalmanssl.data.nwb._activity_sources import find_roi_tables
-from kalmanssl.data.nwb._series import decode_text, has_data
+from kalmanssl.data.nwb._walk import walk_groups
 
 if TYPE_CHECKING:
     import h5py
@@ -14,22 +15,16 @@ __all__ = ["find_others"]
 
 
 def find_others(file: h5py.File) -> list[tuple[str, str, int | None, str]]:
-    """Return path, type, number of rows (ROIs) if known, and a remark of tables of ROIs and of other series."""
-    import h5py
+    """Return path, type, number of rows (ROIs) if known, and a remark of other objects.
 
-    found: list[tuple[str, str, int | None, str]] = [
+    They are tables of ROIs, other series, and links to nothing.
+    """
+    others: list[tuple[str, str, int | None, str]] = [
         (path, "PlaneSegmentation", n, "table of ROIs") for path, n in find_roi_tables(file).items()
     ]
-
-    def visit(path: str, item: object) -> None:
-        if not isinstance(item, h5py.Group) or "neurodata_type" not in item.attrs:
-            return
-        if has_data(item) or "timestamps" in item or "starting_time" in item:
-            kind = decode_text(item.attrs["neurodata_type"])
-            remark = "not a type that is read" if has_data(item) else "has no data"
-            found.append((path, kind, None, remark))
-
-    for root in ("acquisition", "processing", "stimulus"):
-        if root in file:
-            file[root].visititems(lambda name, item, root=root: visit(f"{root}/{name}", item))
-    return [entry for entry in found if not entry[0].startswith("processing/binned/")]
+    for found in walk_groups(file, ("acquisition", "processing", "stimulus")):
+        is_series = found.has_data
+        if found.kind and (is_series or any(peek(found.group, name) for name in ("timestamps", "starting_time"))):
+            remark = "not a type that is read" if is_series else "has no data"
+            others.append((found.path, found.kind, None, remark))
+    return [entry for entry in others if not entry[0].startswith("processing/binned/")]

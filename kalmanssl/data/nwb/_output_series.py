@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from kalmanssl.data._validation import check_text
 from kalmanssl.errors import InputError
+from kalmanssl.utils.validation import check_condition, short_repr
 
 __all__ = [
     "RESULTS",
@@ -34,6 +36,7 @@ _NAMES = {
 }
 _SPATIAL_UNITS = {short: name for name, others in _NAMES.items() for short in (name, *others)}
 _LARGEST_ANGLE = {"degrees": 360.0, "radians": 2 * np.pi}
+_LONGEST_NAME = 1000  # characters
 _MIN_COMPRESSED = 2**16  # values; compression of smaller arrays saves nothing
 
 
@@ -71,9 +74,11 @@ def nwb_unit(unit: str) -> str:
 
 def check_nwb_name(name: str, parameter: str) -> None:
     """Raise `InputError` if an NWB file can have no object of this name."""
-    if not name or name == "." or any(sign in name for sign in "/:"):
+    check_condition(parameter, name, isinstance(name, str), "text")
+    check_text(parameter, name)
+    if not name.strip() or name in (".", "..") or any(sign in name for sign in "/:") or len(name) > _LONGEST_NAME:
         raise InputError(
-            f"{parameter}: {name!r} cannot be a name in an NWB file; choose one without '/' and ':'",
+            f"{parameter}: {short_repr(name)} cannot be a name in an NWB file; choose one without '/' and ':'",
             parameter=parameter,
         )
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from kalmanssl.data.nwb._access import decode_text, is_dataset, peek, read_array, read_text
 from kalmanssl.data.nwb._open import open_nwb
-from kalmanssl.data.nwb._series import decode_text
 from kalmanssl.errors import InputError, first_line
 
 if TYPE_CHECKING:
@@ -48,14 +48,13 @@ def session_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def read_metadata(file: h5py.File) -> dict[str, Any]:
     """Read what an open NWB file says about its session and subject; see `session_metadata`."""
-    found: dict[str, Any] = {"identifier": _text(file, "identifier")}
-    times = {name: _parse_datetime(_text(file, name)) for name in _TIMES}
-    general = file.get("general", {})
-    found |= {name: _text(general, name) for name in _GENERAL}
-    found |= {name: _texts(general, name) for name in _GENERAL_LISTS}
-    if "subject" in general:
-        subject: dict[str, Any] = {name: _text(general["subject"], name) for name in _SUBJECT}
-        subject["date_of_birth"] = _parse_datetime(_text(general["subject"], "date_of_birth"))
+    found: dict[str, Any] = {"identifier": read_text(file, "identifier")}
+    times = {name: _parse_datetime(read_text(file, name)) for name in _TIMES}
+    found |= {name: read_text(file, f"general/{name}") for name in _GENERAL}
+    found |= {name: _texts(file, f"general/{name}") for name in _GENERAL_LISTS}
+    if peek(file, "general/subject") is not None:
+        subject: dict[str, Any] = {name: read_text(file, f"general/subject/{name}") for name in _SUBJECT}
+        subject["date_of_birth"] = _parse_datetime(read_text(file, "general/subject/date_of_birth"))
         found["subject"] = {name: value for name, value in subject.items() if value}
     return {name: value for name, value in (found | times).items() if value}
 
@@ -96,17 +95,12 @@ def new_file(description: str, metadata: Mapping[str, Any]) -> Any:
         ) from error
 
 
-def _text(group: h5py.Group, name: str) -> str | None:
-    """Return a text of a group; None if it is missing or not a single text."""
-    if name not in group or getattr(group[name], "shape", None) != ():
-        return None
-    return decode_text(group[name][()]).strip()
-
-
 def _texts(group: h5py.Group, name: str) -> list[str]:
     """Return one or several texts of a group; empty if there are none."""
-    values = group[name][()] if name in group and hasattr(group[name], "shape") else []
-    several = [values] if isinstance(values, bytes | str) else list(values)
+    data = peek(group, name)
+    if not is_dataset(data) or data.shape is None or data.dtype.kind not in "OS":
+        return []
+    several = read_array(data).reshape(-1).tolist()
     return [text for text in map(decode_text, several) if text.strip()]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,47 +16,39 @@ import numpy as np
 
 from kalmanssl.data._pynapple import BIN_SIZE
 from kalmanssl.data._sample_bins import default_bin_size, plan_bins
+from kalmanssl.data._validation import check_activity, check_time
+from kalmanssl.data.nwb._access import find, find_group, location, read_numbers, read_text, require_dataset
 from kalmanssl.data.nwb._activity_sources import BINNED, UNITS, ActivitySource, choose_activity
 from kalmanssl.data.nwb._band_power import read_band_power
+from kalmanssl.data.nwb._columns import read_column_values
 from kalmanssl.data.nwb._interval_columns import COLUMN, INTERVAL_SERIES, IntervalColumn, find_columns, read_column
-from kalmanssl.data.nwb._open import open_nwb
+from kalmanssl.data.nwb._open import open_nwb, shown
+from kalmanssl.data.nwb._read_options import ReadOptions
 from kalmanssl.data.nwb._sampled_activity import read_sampled
-from kalmanssl.data.nwb._series import Behavior, Samples, Series, choose_series, decode_text, find_series, read_series
+from kalmanssl.data.nwb._series import Samples, Series, choose_series, find_series, read_series
 from kalmanssl.data.nwb._spike_bins import bin_spikes
 from kalmanssl.data.nwb._tables import choose_units, read_epochs, spike_times, table_extent, unit_names
 from kalmanssl.data.nwb._times import read_times
+from kalmanssl.data.nwb._walk import naming_broken_links
 from kalmanssl.data.nwb._windows import intersect, merge, tracked_windows
 from kalmanssl.errors import InputError, RecordingWarning
-from kalmanssl.utils.validation import check_positive
+from kalmanssl.utils.text import shorten
+from kalmanssl.utils.validation import short_repr
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["ReadOptions", "read_nwb"]
+__all__ = ["read_nwb"]
 
 _Windows = list[tuple[float, float]]
 
 
-@dataclass(frozen=True)
-class ReadOptions:
-    """Arguments of `Recording.from_nwb`, which describes them."""
-
-    bin_size: float | None = None
-    units: str | Mapping[str, Any] = "auto"
-    behavior: Behavior = None
-    epoch: str | None = None
-    random_state: int | None = 0
-    activity: str | None = None
-    bands: Mapping[str, tuple[float, float]] | None = None
-
-
 def read_nwb(path: str | os.PathLike[str], options: ReadOptions) -> dict[str, Any]:
     """Read the fields of a `Recording`; see `Recording.from_nwb`."""
-    if options.bin_size is not None:
-        check_positive("bin_size", options.bin_size)
-    with open_nwb(path) as file:
-        epochs = read_epochs(file)
-        identifier = decode_text(file["identifier"][()]).strip() if "identifier" in file else ""
+    options.check()
+    with open_nwb(path) as file, naming_broken_links(file):
+        epochs, wrong_epochs = read_epochs(file)
+        identifier = read_text(file, "identifier") or ""
         allowed = _epoch_windows(epochs, options.epoch, path)
         source = choose_activity(file, options.activity, path)
         if options.bands is not None and source.kind != "ElectricalSeries":
@@ -80,7 +71,7 @@ def read_nwb(path: str | os.PathLike[str], options: ReadOptions) -> dict[str, An
             main = next(iter(series.values()), None)
             fields, notes, more = _read_samples(file, source, options, main, allowed)
             corrections += more
-    for note in corrections:
+    for note in wrong_epochs + corrections:
         warnings.warn(note, RecordingWarning, stacklevel=3)
     return fields | {
         "behavior": {key: s.at(fields["time"]) for key, s in series.items()},
@@ -88,7 +79,7 @@ def read_nwb(path: str | os.PathLike[str], options: ReadOptions) -> dict[str, An
         "epochs": epochs,
         "source": Path(path).name,
         "session": identifier,
-        "notes": (*notes, *corrections),
+        "notes": (*notes, *wrong_epochs, *corrections),
     }
 
 
@@ -97,8 +88,8 @@ def _epoch_windows(epochs: dict[str, np.ndarray], epoch: str | None, path: objec
     if epoch is None:
         return [(-np.inf, np.inf)]
     if epoch not in epochs:
-        listing = ", ".join(sorted(epochs)) or "none"
-        raise InputError(f"epoch={epoch!r} is not in {path}; its epochs: {listing}", parameter="epoch")
+        listing = shorten(", ".join(sorted(epochs))) or "none"
+        raise InputError(f"epoch={short_repr(epoch)} is not in {shown(path)}; its epochs: {listing}", parameter="epoch")
     return [(float(a), float(b)) for a, b in epochs[epoch]]
 
 
@@ -112,7 +103,7 @@ def _read_behavior(
         if where.kind in (COLUMN, INTERVAL_SERIES):
             series[key] = read_column(file, where)
             continue
-        series[key], corrections = read_series(file[where.path], extent)
+        series[key], corrections = read_series(find_group(file, where.path), extent)
         notes += corrections
     return series, notes
 
@@ -121,13 +112,13 @@ def _read_spikes(
     file: h5py.File, options: ReadOptions, chosen: dict[str, Series], allowed: _Windows
 ) -> tuple[dict[str, Any], list[str], dict[str, Samples | IntervalColumn], list[str]]:
     """Read the selected units and behavior, and count the spikes in bins."""
-    fields, spikes, observed, notes = _read_units(file, options.units)
+    fields, spikes, observed, notes, stray = _read_units(file, options.units)
     allowed = merge(intersect(merge(allowed), merge(observed or [(-np.inf, np.inf)])))
     series, corrections = _read_behavior(file, chosen, table_extent(file, spikes))
     main = next(iter(series.values()), None)
     bin_size = BIN_SIZE if options.bin_size is None else options.bin_size
     binned, more = bin_spikes(spikes, allowed, main, bin_size, options.random_state, fields["unit_ids"])
-    return fields | binned, notes + more, series, corrections
+    return fields | binned, notes + more, series, stray + corrections
 
 
 def _read_samples(
@@ -180,38 +171,55 @@ def _restrict(fields: dict[str, Any], allowed: _Windows, epoch: str, path: objec
     """Return the activity and the time of the bins in the windows of an epoch."""
     keep = np.any([(fields["time"] >= a) & (fields["time"] < b) for a, b in allowed], axis=0)
     if not keep.any():
-        raise InputError(f"epoch={epoch!r} has no bins in {path}; choose another epoch", parameter="epoch")
+        raise InputError(f"epoch={epoch!r} has no bins in {shown(path)}; choose another epoch", parameter="epoch")
     return {"activity": fields["activity"][keep], "time": fields["time"][keep]}
 
 
 def _read_units(
     file: h5py.File, units: str | Mapping[str, Any]
-) -> tuple[dict[str, Any], list[np.ndarray], list[tuple[float, float]], list[str]]:
-    """Read the spike times of the selected units and their observation intervals (empty if unknown)."""
-    table = file["units"]
+) -> tuple[dict[str, Any], list[np.ndarray], list[tuple[float, float]], list[str], list[str]]:
+    """Read the spike times of the selected units and their observation intervals (empty if unknown).
+
+    Also return notes and corrections.
+    """
+    table = find_group(file, "units")
     rows, cell_type, notes = choose_units(table, units)
     names, remark = unit_names(table, rows)
-    spikes, observed = spike_times(table, rows)
+    spikes, observed, corrections = spike_times(table, rows)
     fields = {"unit_ids": names, "cell_type": cell_type}
-    return fields, spikes, observed, notes + remark
+    return fields, spikes, observed, notes + remark, corrections
 
 
 def _read_binned(file: h5py.File, bin_size: float | None) -> tuple[dict[str, Any], list[str]]:
     """Read counts or a signal without spike times, as written by `to_nwb`."""
-    module = file["processing/binned"]
-    kind = "signal" if "signal" in module else "counts"
-    channels = module["channels"]
-    width = float(channels["bin_size"][0])
+    module = find_group(file, "processing/binned")
+    kind = "counts" if find_group(module, "signal") is None else "signal"
+    series, channels = find_group(module, kind), find_group(module, "channels")
+    if series is None or channels is None:
+        raise InputError("processing/binned has no series of counts or no table channels; write the file again")
+    widths = read_column_values(channels, "bin_size")
+    if widths.dtype.kind not in "iuf" or not len(widths) or not (np.isfinite(widths).all() and widths[0] > 0):
+        raise InputError(f"{location(channels)}/bin_size must be positive numbers; write the file again")
+    width = float(widths[0])
     notes = []
     if bin_size is not None and not np.isclose(width, bin_size):
         notes.append(f"the file has bins of {width:g} s, not spike times: bin_size={bin_size:g} is ignored")
+    values = read_numbers(require_dataset(series, "data"), (2,))
+    times, _ = read_times(series, len(values), None)
+    activity = check_activity(values, kind)
+    names = tuple(str(name) for name in read_column_values(channels, "unit_id"))
+    if len(names) != activity.shape[1]:
+        raise InputError(
+            f"{location(series)} has {activity.shape[1]} columns, but {location(channels)} has {len(names)} rows; "
+            "write the file again"
+        )
     fields: dict[str, Any] = {
-        "activity": np.asarray(module[kind]["data"][()], dtype=np.float32),
-        "time": read_times(module[kind], len(module[kind]["data"]), None)[0],
+        "activity": activity,
+        "time": check_time(times, width, len(values))[0],
         "bin_size": width,
-        "unit_ids": tuple(decode_text(u) for u in channels["unit_id"][()]),
+        "unit_ids": names,
         "kind": kind,
     }
-    if "cell_type" in channels:
-        fields["cell_type"] = tuple(decode_text(c) for c in channels["cell_type"][()])
+    if find(channels, "cell_type") is not None:
+        fields["cell_type"] = tuple(str(c) for c in read_column_values(channels, "cell_type"))
     return fields, notes

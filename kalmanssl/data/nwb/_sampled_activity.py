@@ -11,11 +11,22 @@ import numpy as np
 
 from kalmanssl.data._binning import sampling_period
 from kalmanssl.data._sample_bins import SampleBins
+from kalmanssl.data.nwb._access import (
+    find,
+    find_group,
+    location,
+    read_numbers,
+    read_scaling,
+    read_text,
+    require_dataset,
+    text_attribute,
+)
 from kalmanssl.data.nwb._activity_sources import ActivitySource
-from kalmanssl.data.nwb._series import decode_text
+from kalmanssl.data.nwb._columns import n_rows, read_column_values
 from kalmanssl.data.nwb._series_columns import Columns, choose_columns
 from kalmanssl.data.nwb._times import distinct_times, read_times
 from kalmanssl.errors import InputError
+from kalmanssl.utils.text import shorten
 
 if TYPE_CHECKING:
     import h5py
@@ -70,13 +81,14 @@ def read_sample_times(
     series: h5py.Group, extent: tuple[float, float] | None
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Return times (samples,), the rows of the data that have them, and notes on corrections."""
-    shape = series["data"].shape
+    shape = require_dataset(series, "data").shape
+    name = location(series)
     if not shape or 0 in shape:
-        raise InputError(f"series {series.name.strip('/')} has no samples: its data has shape {shape}; choose another")
+        raise InputError(f"series {name} has no samples: its data has shape {shape}; choose another")
     times, notes = read_times(series, shape[0], extent)
-    rows, remarks = distinct_times(series.name.strip("/"), times)
+    rows, remarks = distinct_times(name, times)
     if len(rows) < 2:
-        raise InputError(f"series {series.name.strip('/')} has fewer than two samples with a time; choose another")
+        raise InputError(f"series {name} has fewer than two samples with a time; choose another")
     return times[rows], rows, notes + remarks
 
 
@@ -94,9 +106,9 @@ def read_sampled(
     InputError
         If the series has no times, its shape does not match its table, or values are missing.
     """
-    series = file[source.path]
+    series = find(file, source.path)
     times, rows, notes = read_sample_times(series, extent)
-    data = series["data"]
+    data = require_dataset(series, "data")
     if data.ndim not in (1, 2) and not (data.ndim == 3 and source.kind == "DecompositionSeries"):
         raise InputError(f"series {source.path} has shape {data.shape}; activity must be (time, units)")
     columns = choose_columns(series, source, units, 1 if data.ndim == 1 else data.shape[1])
@@ -131,16 +143,14 @@ def read_sampled(
 
 def _read_values(data: h5py.Dataset, rows: np.ndarray, columns: Columns) -> np.ndarray:
     """Return the chosen rows and columns as float32 (samples, columns) in the unit of the series."""
-    if data.dtype.kind not in "iuf":
-        raise InputError(f"series {data.parent.name.strip('/')} has {data.dtype} data; activity must be numbers")
-    values = data[()]
+    values = read_numbers(data, (1, 2, 3))
     values = values.reshape(len(values), 1) if values.ndim == 1 else values
     if len(rows) < len(values):
         values = values[rows]
     if len(columns.numbers) < values.shape[1]:
         values = values[:, columns.numbers]
     values = values.reshape(len(values), -1)
-    conversion, offset = float(data.attrs.get("conversion", 1.0)), float(data.attrs.get("offset", 0.0))
+    conversion, offset = read_scaling(data)
     if (conversion, offset) != (1.0, 0.0):
         values = values * conversion + offset
     return np.asarray(values, dtype=np.float32)
@@ -148,17 +158,17 @@ def _read_values(data: h5py.Dataset, rows: np.ndarray, columns: Columns) -> np.n
 
 def _split_bands(series: h5py.Group, path: str, columns: Columns, shape: tuple[int, ...]) -> Columns:
     """Return one column for each channel and band; check that the series has power or amplitude."""
-    metric = decode_text(series["metric"][()]) if "metric" in series else ""
+    metric = read_text(series, "metric") or ""
     if "phase" in metric.lower():
         raise InputError(f"series {path} has phases, which cannot be averaged; choose a series of power or amplitude")
     if len(shape) < 3:
         return columns
     n_bands = shape[2]
-    table = series.get("bands")
-    if table is not None and len(table["id"]) != n_bands:
-        raise InputError(f"series {path} has {n_bands} bands in its data but {len(table['id'])} in its table of bands")
-    if table is not None and "band_name" in table:
-        bands = [decode_text(b) for b in table["band_name"][()]]
+    table = find_group(series, "bands")
+    if table is not None and n_rows(table) != n_bands:
+        raise InputError(f"series {path} has {n_bands} bands in its data but {n_rows(table)} in its table of bands")
+    if table is not None and find(table, "band_name") is not None:
+        bands = [str(b) for b in read_column_values(table, "band_name")]
     else:
         bands = [f"band{b}" for b in range(n_bands)]
     names = tuple(f"{channel}/{band}" for channel in columns.names for band in bands)
@@ -184,7 +194,7 @@ def complete_columns(
     if complete.all():
         return np.arange(len(names)), []
     wrong = [names[i] for i in np.flatnonzero(~complete)]
-    shown = ", ".join(wrong[:8]) + (", ..." if len(wrong) > 8 else "")
+    shown = shorten(", ".join(wrong[:8]) + (", ..." if len(wrong) > 8 else ""))
     what = f"{path}: {len(wrong)} of {len(names)} columns have NaN or infinite values ({shown})"
     if units != "auto":
         raise InputError(f"{what}; select others, or leave them out with units='auto'", parameter="units")
@@ -193,7 +203,7 @@ def complete_columns(
 
 def activity_kind(series: h5py.Group, source: ActivitySource, values: np.ndarray) -> Literal["counts", "signal"]:
     """Return "counts" for events, which are not negative and are named as such; otherwise "signal"."""
-    unit = decode_text(series["data"].attrs.get("unit", ""))
+    unit = text_attribute(require_dataset(series, "data"), "unit")
     if source.kind in ("DecompositionSeries", "ElectricalSeries") or _RATES.search(f"{source.name} {unit}"):
         return "signal"
     named = _EVENTS.search(f"{source.path.split('/', 1)[1]} {unit}") is not None

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kalmanssl.data._binning import sampling_period
+from kalmanssl.data.nwb._access import (
+    find_dataset,
+    location,
+    number_attribute,
+    read_array,
+    read_number,
+    require_dataset,
+)
 from kalmanssl.data.nwb._times import distinct_times, read_times
+from kalmanssl.errors import InputError
 
 if TYPE_CHECKING:
     import h5py
@@ -43,15 +52,22 @@ class Sampling:
 
 def read_sampling(series: h5py.Group, extent: tuple[float, float] | None) -> tuple[Sampling, list[str]]:
     """Return the sampling of a series and notes on corrections; raise `InputError` if its times cannot be used."""
-    n = len(series["data"])
-    if n > _MAX_TIMES and "starting_time" in series:
-        start, rate = float(series["starting_time"][()]), float(series["starting_time"].attrs["rate"])
-        return Sampling(rate, start, start + (n - 1) / rate, 0, 0.0), []
-    if n > _MAX_TIMES:
-        first, last = (float(series["timestamps"][i]) for i in (0, -1))
-        return Sampling((n - 1) / (last - first), first, last), ["too long to look for gaps"]
+    data = require_dataset(series, "data")
+    if not data.shape:
+        raise InputError(f"series {location(series)} has no samples: its data has the shape {data.shape}")
+    n = data.shape[0]
+    start, timestamps = find_dataset(series, "starting_time"), find_dataset(series, "timestamps")
+    if n > _MAX_TIMES and start is not None:
+        first, rate = read_number(start), number_attribute(start, "rate", np.nan)
+        if not rate > 0:
+            raise InputError(f"series {location(series)} has rate {rate}; it must be positive")
+        return Sampling(rate, first, first + (n - 1) / rate, 0, 0.0), []
+    if n > _MAX_TIMES and timestamps is not None and timestamps.shape == (n,):
+        first, last = (float(read_array(timestamps, i)) for i in (0, n - 1))
+        mean_rate = (n - 1) / (last - first) if last > first else None
+        return Sampling(mean_rate, first, last), ["too long to look for gaps"]
     times, notes = read_times(series, n, extent)
-    rows, remarks = distinct_times(series.name.strip("/"), times)
+    rows, remarks = distinct_times(location(series), times)
     times = times[rows]
     if not len(times):
         return Sampling(), notes + remarks

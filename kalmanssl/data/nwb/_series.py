@@ -9,9 +9,22 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from kalmanssl.data._binning import interpolate, sampling_period
+from kalmanssl.data.nwb._access import (
+    decode_text,
+    location,
+    read_array,
+    read_scaling,
+    read_texts,
+    require_dataset,
+    text_attribute,
+)
+from kalmanssl.data.nwb._columns import is_text
 from kalmanssl.data.nwb._output_series import RESULTS
 from kalmanssl.data.nwb._times import distinct_times, read_times
+from kalmanssl.data.nwb._walk import FoundGroup, walk_groups
 from kalmanssl.errors import InputError
+from kalmanssl.utils.text import shorten
+from kalmanssl.utils.validation import short_repr
 
 if TYPE_CHECKING:
     import h5py
@@ -24,7 +37,6 @@ __all__ = [
     "decode_text",
     "find_series",
     "first_match",
-    "has_data",
     "has_results",
     "read_series",
 ]
@@ -61,44 +73,25 @@ class Series:
         return self.container if self.container_kind == "Position" or is_general else self.name
 
 
-def decode_text(value: Any) -> str:
-    """Return a string from HDF5, which can be bytes."""
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def has_data(group: h5py.Group) -> bool:
-    """Return whether a group is a series: it has a dataset named "data", not another group with that name."""
-    return hasattr(group.get("data"), "shape")
-
-
 def find_series(file: h5py.File) -> list[Series]:
     """List every `SpatialSeries` and `TimeSeries` in the processing modules and in the acquisition."""
-    import h5py
 
-    found = []
+    def is_container(found: FoundGroup) -> bool:
+        is_series = found.kind in ("SpatialSeries", "TimeSeries") or found.has_data
+        return not (is_series or found.kind.endswith("Table") or has_results(found.group))
 
-    def walk(group: h5py.Group, path: str, container: str, container_kind: str) -> None:
-        for name in group:
-            child = group.get(name)
-            if not isinstance(child, h5py.Group):
-                continue
-            kind = decode_text(child.attrs.get("neurodata_type", ""))
-            where = f"{path}/{name}"
-            if kind in ("SpatialSeries", "TimeSeries"):
-                if has_data(child) and where.split("/")[:2] != ["processing", "binned"]:
-                    found.append(Series(where, kind, container, container_kind))
-            elif not has_data(child) and not kind.endswith("Table") and not has_results(child):
-                walk(child, where, name, kind)
-
-    for root in ("processing", "acquisition"):
-        if root in file:
-            walk(file[root], root, root, "")
-    return found
+    return [
+        Series(found.path, found.kind, found.container, found.container_kind)
+        for found in walk_groups(file, ("processing", "acquisition"), is_container)
+        if found.kind in ("SpatialSeries", "TimeSeries")
+        and found.has_data
+        and found.path.split("/")[:2] != ["processing", "binned"]
+    ]
 
 
 def has_results(group: h5py.Group) -> bool:
     """Return whether a group is a module of decoded behavior, which is not behavior of the recording."""
-    return decode_text(group.attrs.get("description", "")).startswith(RESULTS)
+    return text_attribute(group, "description", 10**6).startswith(RESULTS)
 
 
 def choose_series(found: list[Series], behavior: Behavior, columns: Sequence[Series] = ()) -> dict[str, Series]:
@@ -108,10 +101,10 @@ def choose_series(found: list[Series], behavior: Behavior, columns: Sequence[Ser
     """
     if behavior is False or (isinstance(behavior, str) and behavior == "none"):
         return {}
-    listing = ", ".join(s.path for s in (*found, *columns)) or "none"
+    listing = shorten(", ".join(s.path for s in (*found, *columns))) or "none"
     if behavior is None:
         if not found:
-            others = f"name a column ({', '.join(s.path for s in columns)}), or " if columns else ""
+            others = f"name a column ({shorten(', '.join(s.path for s in columns))}), or " if columns else ""
             raise InputError(
                 f"the file has no SpatialSeries or TimeSeries; {others}give 'none' to read it without behavior",
                 parameter="behavior",
@@ -119,7 +112,7 @@ def choose_series(found: list[Series], behavior: Behavior, columns: Sequence[Ser
         first = [s for s in found if s.rank == min(f.rank for f in found)]
         if len(first) > 1:
             names = ", ".join(s.label if len({f.label for f in first}) == len(first) else s.path for s in first)
-            raise InputError(f"behavior is ambiguous; name one of: {names}", parameter="behavior")
+            raise InputError(f"behavior is ambiguous; name one of: {shorten(names)}", parameter="behavior")
         chosen = {"": first[0]}
     elif isinstance(behavior, Mapping):
         return {key: _by_name(found, columns, name, listing) for key, name in behavior.items()}
@@ -172,12 +165,13 @@ def first_match(parameter: str, name: str, candidates: Iterable[list[_Named]], l
     for matches in candidates:
         if len(matches) > 1:
             raise InputError(
-                f"{parameter}={name!r} is ambiguous; name one by its path: {', '.join(s.path for s in matches)}",
+                f"{parameter}={short_repr(name)} is ambiguous; name one by its path: "
+                f"{shorten(', '.join(s.path for s in matches))}",
                 parameter=parameter,
             )
         if matches:
             return matches[0]
-    raise InputError(f"{parameter}={name!r} is not in the file; it has: {listing}", parameter=parameter)
+    raise InputError(f"{parameter}={short_repr(name)} is not in the file; it has: {listing}", parameter=parameter)
 
 
 @dataclass(frozen=True)
@@ -225,17 +219,21 @@ class Samples:
 
 def _numbers(data: h5py.Dataset, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the samples of a series as numbers, and for text and bools the labels that they number."""
-    values = data[()]
-    if values.dtype.kind not in "OSb":
-        values = np.asarray(values, dtype=float)
-        return values * float(data.attrs.get("conversion", 1.0)) + float(data.attrs.get("offset", 0.0)), None
+    is_spatial = text_attribute(data.parent, "neurodata_type") == "SpatialSeries"
+    values = read_array(data)
+    if values.dtype.kind in "iuf":
+        conversion, offset = read_scaling(data)
+        return values.astype(float) * conversion + offset, None
+    if is_spatial or not (is_text(data) or values.dtype.kind == "b"):
+        wanted = "numbers" if is_spatial else "numbers, text or bools"
+        raise InputError(f"series {name} must be {wanted}, but it has values of type {short_repr(values.dtype)}")
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1:
         raise InputError(f"series {name} has labels of shape {values.shape}; labels must be (time,)")
     if values.dtype.kind == "b":
         return values.astype(float), np.array([False, True], dtype=object)
-    text = np.array([decode_text(value) for value in values])
+    text = read_texts(values, location(data)).astype(str)
     labels, codes = np.unique(text, return_inverse=True)
     return np.where(text == "", np.nan, codes), labels.astype(object)
 
@@ -245,12 +243,12 @@ def read_series(group: h5py.Group, extent: tuple[float, float] | None) -> tuple[
 
     `extent` is the time range of spikes and epochs, seconds. It is used to detect sampling periods stored as rates.
     """
-    data = group["data"]
-    name = group.name.rsplit("/", 1)[-1]
+    data = require_dataset(group, "data")
+    name = location(group)
     values, labels = _numbers(data, name)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    if values.ndim not in (1, 2):
+    if values.ndim not in (1, 2) or values.shape[1:] == (0,):
         raise InputError(f"series {name} has shape {values.shape}; behavior must be (time,) or (time, dims)")
     times, notes = read_times(group, len(values), extent)
     known, remarks = distinct_times(name, times)
@@ -258,5 +256,5 @@ def read_series(group: h5py.Group, extent: tuple[float, float] | None) -> tuple[
     notes += remarks
     if np.isinf(values).any():
         raise InputError(f"series {name} has infinite values; use NaN where it is unknown")
-    unit = "" if labels is not None else decode_text(data.attrs.get("unit", ""))
+    unit = "" if labels is not None else text_attribute(data, "unit")
     return Samples(times, values, unit, sampling_period(times), labels), notes

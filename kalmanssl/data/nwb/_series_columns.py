@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kalmanssl.data.nwb._access import (
+    find,
+    is_dataset,
+    location,
+    read_numbers,
+    referenced,
+    require_dataset,
+    text_attribute,
+)
 from kalmanssl.data.nwb._activity_sources import ActivitySource
-from kalmanssl.data.nwb._series import decode_text
+from kalmanssl.data.nwb._columns import n_rows, read_column_values
 from kalmanssl.data.nwb._tables import choose_units
 from kalmanssl.errors import InputError
+from kalmanssl.utils.validation import short_repr
 
 if TYPE_CHECKING:
     import h5py
@@ -42,8 +52,11 @@ class Columns:
 def region_of(series: h5py.Group) -> h5py.Dataset | None:
     """Return the row numbers of a series in the table of its ROIs or electrodes; None if it has none."""
     for name in series:  # pynwb writes the channels of a DecompositionSeries under different names
-        if decode_text(series[name].attrs.get("neurodata_type", "")) == "DynamicTableRegion":
-            return series[name]
+        if name in ("data", "timestamps", "starting_time"):
+            continue
+        child = find(series, name)
+        if text_attribute(child, "neurodata_type") == "DynamicTableRegion" and is_dataset(child):
+            return child
     return None
 
 
@@ -57,27 +70,33 @@ def choose_columns(series: h5py.Group, source: ActivitySource, units: str | Mapp
     """
     region = region_of(series)
     if region is None:
-        if isinstance(units, Mapping) or units not in ("auto", "all"):
+        if isinstance(units, Mapping):
             raise InputError(
-                f"units must be 'auto' or 'all', got {units!r}: {source.path} has no table of its columns",
+                f"units must be 'auto' or 'all', got {short_repr(units)}: {source.path} has no table of its columns",
                 parameter="units",
             )
         return Columns(np.arange(n), tuple(str(i) for i in range(n)), None, [])
+    import h5py
+
     what = "electrodes" if source.kind != "RoiResponseSeries" else "ROIs"
-    rows = np.asarray(region[()], dtype=int)
+    rows = read_numbers(region, kinds="iu")
     if len(rows) != n:
-        turned = "; its axes must be (time, ROIs)" if series["data"].shape[0] == len(rows) else ""
+        turned = "; its axes must be (time, ROIs)" if require_dataset(series, "data").shape[0] == len(rows) else ""
         raise InputError(f"series {source.path} has {n} columns but {len(rows)} {what}; repair the file{turned}")
-    table = series.file[region.attrs["table"]] if "table" in region.attrs else None
-    if table is None or "id" not in table or rows.max(initial=0) >= len(table["id"]):
+    table = referenced(region, "table")
+    if not isinstance(table, h5py.Group):
+        raise InputError(f"attribute table of {location(region)} must refer to a table; repair the file")
+    if rows.max(initial=0) >= n_rows(table) or rows.min(initial=0) < 0:
         raise InputError(f"series {source.path} refers to {what} that are not in the file; repair the file")
     chosen, types, notes = choose_units(table, units)
     position = {int(row): i for i, row in enumerate(chosen)}
     numbers = np.array([i for i, row in enumerate(rows) if int(row) in position], dtype=int)
     if not len(numbers):
-        raise InputError(f"no column of {source.path} matches units={units!r}; select others", parameter="units")
+        raise InputError(
+            f"no column of {source.path} matches units={short_repr(units)}; select others", parameter="units"
+        )
     picked = rows[numbers]
-    ids = [decode_text(v) for v in table["id"][()][picked]]
+    ids = [str(v) for v in read_column_values(table, "id")[picked]]
     names = ids if len(set(ids)) == len(ids) else [str(i) for i in numbers]
     cell_type = None if types is None else tuple(types[position[int(row)]] for row in picked)
     return Columns(numbers, tuple(names), cell_type, notes)

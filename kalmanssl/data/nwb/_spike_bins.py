@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.data._binning import count_events, find_tick, snap_up, spread_ticks
+from kalmanssl.data._binning import bin_memory, count_events, find_tick, snap_up, spread_ticks
 from kalmanssl.data.nwb._interval_columns import IntervalColumn
 from kalmanssl.data.nwb._series import Samples
 from kalmanssl.data.nwb._windows import tracked_windows
 from kalmanssl.errors import InputError
+from kalmanssl.utils.memory import check_memory
 
 __all__ = ["bin_spikes"]
 
@@ -37,6 +38,7 @@ def bin_spikes(
             f"there is no {what} in the epoch and the observation intervals of the units; choose another epoch",
             parameter="epoch",
         )
+    _check_number_of_bins(windows, bin_size, spikes, names, main)
     tick = find_tick(pooled, bin_size)
     if tick is not None:
         if abs(bin_size / tick - round(bin_size / tick)) < 1e-3 and bin_size >= tick:
@@ -66,3 +68,30 @@ def bin_spikes(
     if n_kept < total:
         notes.append(f"{total - n_kept} of {total} spikes are outside the bins ({span}) and are not counted")
     return {"activity": counts, "time": time, "bin_size": float(bin_size), "spike_times": kept}, notes
+
+
+def _check_number_of_bins(
+    windows: list[tuple[float, float]],
+    bin_size: float,
+    spikes: list[np.ndarray],
+    names: tuple[str, ...],
+    main: Samples | IntervalColumn | None,
+) -> None:
+    """Raise `InputError` if the bins do not fit into the memory; name the time that is far away from the others."""
+    needed = bin_memory(windows, bin_size, len(names))
+    if not needed:
+        return
+    if main is None:
+        times, owners = np.concatenate(spikes), np.repeat(np.arange(len(names)), [len(s) for s in spikes])
+    else:
+        times, owners = main.tracked(), np.zeros(0, int)
+    middle = float(np.median(times))
+    farthest = int(np.argmax(np.abs(times - middle)))
+    owner = f"a spike of unit {names[owners[farthest]]}" if main is None else "a sample of the behavior"
+    first, last = windows[0][0], windows[-1][1]
+    check_memory(
+        needed,
+        f"bin_size={bin_size:g} from {first:.10g} to {last:.10g} s for {len(names)} units",
+        f"choose larger bins or an epoch; {owner} is at {times[farthest]:.10g} s, the median is {middle:.10g} s",
+        "bin_size",
+    )

@@ -10,14 +10,25 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from kalmanssl.data.nwb._access import (
+    find_group,
+    is_dataset,
+    is_numeric,
+    peek,
+    read_array,
+    require_dataset,
+    text_attribute,
+)
 from kalmanssl.data.nwb._activity_sources import BINNED, UNITS, ActivitySource, choose_activity, find_activity
 from kalmanssl.data.nwb._interval_columns import INTERVAL_SERIES, OUTSIDE, find_columns, read_column
 from kalmanssl.data.nwb._open import open_nwb
 from kalmanssl.data.nwb._other_objects import find_others
+from kalmanssl.data.nwb._read_options import check_choices
 from kalmanssl.data.nwb._sampled_activity import activity_kind, read_sampled
 from kalmanssl.data.nwb._sampling import read_sampling
-from kalmanssl.data.nwb._series import Behavior, Series, choose_series, decode_text, find_series
+from kalmanssl.data.nwb._series import Behavior, Series, choose_series, find_series
 from kalmanssl.data.nwb._tables import choose_units, read_epochs, spike_times, table_extent
+from kalmanssl.data.nwb._walk import find_broken_links
 from kalmanssl.errors import InputError
 
 if TYPE_CHECKING:
@@ -137,6 +148,7 @@ def summarize_nwb(
     InputError
         If the file is missing, damaged or not an NWB file.
     """
+    check_choices(activity, behavior, units)
     with open_nwb(path) as file:
         problems: dict[str, str] = {}
         source: ActivitySource | None = None
@@ -152,6 +164,10 @@ def summarize_nwb(
             chosen = {s.path for s in choose_series(others, behavior, columns).values()}
         except InputError as error:
             problems["behavior"] = str(error)
+        broken = find_broken_links(file) if problems else []
+        if broken:
+            problems = {name: f"{problem}; {broken[0]}" for name, problem in problems.items()}
+        epochs, _ = read_epochs(file)
         extent = table_extent(file, [_all_spikes(file)])
         objects = [_activity_object(file, s, s.path == activity_path, units, extent) for s in sources]
         known = {o.path for o in objects if o.type != "TimeSeries" or o.path == activity_path}
@@ -165,14 +181,15 @@ def summarize_nwb(
             for p, kind, n, remark in find_others(file)
             if p not in listed
         ]
-        return NWBSummary(Path(path).name, tuple(objects), read_epochs(file), problems)
+        return NWBSummary(Path(path).name, tuple(objects), epochs, problems)
 
 
 def _all_spikes(file: h5py.File) -> np.ndarray:
     """Return the finite spike times of all units (spikes,), sorted; empty if there are none."""
-    if "units" not in file or "spike_times" not in file["units"]:
+    data = peek(file, "units/spike_times")
+    if not is_dataset(data) or not is_numeric(data) or data.shape is None:
         return np.zeros(0)
-    times = file["units"]["spike_times"][()]
+    times = read_array(data).astype(float).reshape(-1)
     return np.sort(times[np.isfinite(times)])
 
 
@@ -189,18 +206,21 @@ def _activity_object(
         if source.kind == UNITS:
             return _units_object(file, found, units)
         if source.kind == BINNED:
-            module = file[source.path]
-            series = module["signal" if "signal" in module else "counts"]
+            module = find_group(file, source.path)
+            series = find_group(module, "signal") or find_group(module, "counts")
+            if series is None:
+                raise InputError(f"{source.path} has no series of counts")
             return replace(_sampled_object(series, found, extent), remark="bins of the file are not changed")
-        found = _sampled_object(file[source.path], found, extent)
+        found = _sampled_object(find_group(file, source.path), found, extent)
         if found.use == "skipped":
             return found
         if source.kind == "ElectricalSeries":
             return replace(found, remark="log power in bands" if is_taken else "log power in bands, if it is named")
-        series = file[source.path]
-        if is_taken and series["data"].size <= _MAX_VALUES:
+        series = find_group(file, source.path)
+        if is_taken and (require_dataset(series, "data").size or 0) <= _MAX_VALUES:
             read = read_sampled(file, source, units, extent, [(-np.inf, np.inf)])
-            kind, notes = read.kind, read.notes + read.corrections
+            kind: str = read.kind
+            notes = read.notes + read.corrections
             found = replace(found, columns=len(read.names))
         else:
             kind, notes = activity_kind(series, source, np.zeros(0)), []
@@ -212,9 +232,10 @@ def _activity_object(
 
 def _units_object(file: h5py.File, found: NWBObject, units: str | Mapping[str, Any]) -> NWBObject:
     """Describe the selected units, with their spike rates in the time from the first to the last spike."""
-    table = file["units"]
+    table = find_group(file, "units")
     rows, _, notes = choose_units(table, units)
-    spikes, _ = spike_times(table, rows)
+    spikes, _, corrections = spike_times(table, rows)
+    notes += corrections
     n_spikes = np.array([len(s) for s in spikes])
     if not n_spikes.sum():
         return replace(found, columns=len(rows), remark="no spikes")
@@ -233,11 +254,10 @@ def _units_object(file: h5py.File, found: NWBObject, units: str | Mapping[str, A
 
 def _sampled_object(series: h5py.Group, found: NWBObject, extent: tuple[float, float] | None) -> NWBObject:
     """Add the number of columns, the sampling and the unit of a series; a problem becomes the remark."""
-    data = series["data"]
-    unit = decode_text(data.attrs.get("unit", ""))
-    shape = data.shape[1:]
-    found = replace(found, columns=int(np.prod(shape)) if shape else 1, unit=unit)
     try:
+        data = require_dataset(series, "data")
+        shape = (data.shape or ())[1:]
+        found = replace(found, columns=int(np.prod(shape)) if shape else 1, unit=text_attribute(data, "unit"))
         sampling, notes = read_sampling(series, extent)
     except InputError as error:
         return replace(found, remark=str(error), use="skipped" if found.use == "candidate" else found.use)
@@ -246,12 +266,16 @@ def _sampled_object(series: h5py.Group, found: NWBObject, extent: tuple[float, f
 
 def _behavior_object(file: h5py.File, where: Series, is_taken: bool, extent: tuple[float, float] | None) -> NWBObject:
     """Describe a series of behavior and count its missing samples."""
-    series = file[where.path]
+    series = find_group(file, where.path)
     found = NWBObject(where.path, where.kind, "behavior", "taken" if is_taken else "candidate")
     found = _sampled_object(series, found, extent)
-    data = series["data"]
-    if data.dtype.kind == "f" and data.size <= _MAX_VALUES:
-        values = data[()].reshape(len(data), -1)
+    data = peek(series, "data")
+    if data.shape and is_numeric(data) and data.dtype.kind == "f" and 0 < data.size <= _MAX_VALUES:
+        try:
+            values = read_array(data)
+        except InputError as error:
+            return replace(found, remark=str(error))
+        values = values.reshape(len(values), -1)
         missing = int((~np.isfinite(values)).any(axis=1).sum())
         if missing:
             found = replace(found, remark="; ".join(filter(None, [found.remark, f"{missing} samples not known"])))
@@ -261,7 +285,10 @@ def _behavior_object(file: h5py.File, where: Series, is_taken: bool, extent: tup
 def _column_object(file: h5py.File, where: Series, is_taken: bool) -> NWBObject:
     """Describe a column of an interval table, or an interval series, by its number of distinct values."""
     found = NWBObject(where.path, where.kind, "labels", "taken" if is_taken else "candidate", 1)
-    column = read_column(file, where)
+    try:
+        column = read_column(file, where)
+    except InputError as error:
+        return replace(found, remark=str(error))
     if not len(column.values):
         return replace(found, remark="no intervals")
     is_series = where.kind == INTERVAL_SERIES

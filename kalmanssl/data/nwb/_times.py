@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kalmanssl.data.nwb._access import find_dataset, location, number_attribute, read_number, read_numbers
 from kalmanssl.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,13 +20,14 @@ def read_times(group: h5py.Group, n: int, extent: tuple[float, float] | None) ->
 
     `extent` is the time range of spikes and epochs, seconds. It is used to detect sampling periods stored as rates.
     """
-    name = group.name.rsplit("/", 1)[-1]
+    name = location(group)
     notes: list[str] = []
-    if "timestamps" in group:
-        times = np.asarray(group["timestamps"][()], dtype=float)
-    elif "starting_time" in group:
-        start = group["starting_time"]
-        times, notes = _regular_times(name, float(start[()]), float(start.attrs.get("rate", np.nan)), n, extent)
+    timestamps, start = find_dataset(group, "timestamps"), find_dataset(group, "starting_time")
+    if timestamps is not None:
+        times = read_numbers(timestamps).astype(float)
+    elif start is not None:
+        rate = number_attribute(start, "rate", np.nan)
+        times, notes = _regular_times(name, read_number(start), rate, n, extent)
     else:
         raise InputError(f"series {name} has neither timestamps nor a starting time; select another series")
     if len(times) != n:

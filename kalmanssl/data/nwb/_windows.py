@@ -8,9 +8,18 @@ __all__ = ["intersect", "merge", "tracked_windows"]
 
 
 def intersect(a: list[tuple[float, float]], b: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the windows of time that are in a window of both lists."""
-    both = [(max(p, r), min(q, s)) for p, q in a for r, s in b]
-    return [(p, q) for p, q in both if p < q]
+    """Return the windows of time that are in a window of both lists, which are increasing and do not overlap."""
+    both = []
+    i = j = 0
+    while i < len(a) and j < len(b):
+        start, stop = max(a[i][0], b[j][0]), min(a[i][1], b[j][1])
+        if start < stop:
+            both.append((start, stop))
+        if a[i][1] < b[j][1]:
+            i += 1
+        else:
+            j += 1
+    return both
 
 
 def merge(windows: list[tuple[float, float]]) -> list[tuple[float, float]]:

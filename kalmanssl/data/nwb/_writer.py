@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl.data._binning import find_tick
+from kalmanssl.data._validation import check_text
+from kalmanssl.data.nwb._open import shown
 from kalmanssl.data.nwb._output_series import (
     behavior_series,
     check_nwb_name,
@@ -20,7 +22,9 @@ from kalmanssl.data.nwb._output_series import (
 )
 from kalmanssl.data.nwb._output_session import new_file, session_metadata
 from kalmanssl.errors import InputError, first_line
+from kalmanssl.utils.scratch import as_path
 from kalmanssl.utils.storage import replace_file
+from kalmanssl.utils.validation import check_condition
 
 if TYPE_CHECKING:
     from kalmanssl.data._recording import Recording
@@ -37,22 +41,58 @@ def write_nwb(
     metadata: Mapping[str, Any] | str | os.PathLike[str] | None = None,
 ) -> None:
     """Write a recording under a temporary name and rename it; see `Recording.to_nwb`."""
-    file = Path(path)
-    if not file.parent.is_dir():
-        raise InputError(f"the folder {file.parent} does not exist; create it first", parameter="path")
-    for name in recording.behavior:
-        check_nwb_name(name, "behavior")
+    file = as_path("path", path)
+    if not os.path.isdir(file.parent):
+        raise InputError(f"the folder {shown(file.parent)} does not exist; create it first", parameter="path")
+    try:
+        file.exists()
+    except OSError as error:  # the name is too long
+        raise InputError(f"path {shown(file)} cannot be written: {error.strerror}", parameter="path") from error
+    _check_names(recording)
     if isinstance(metadata, str | os.PathLike):
         if file.exists() and os.path.exists(metadata) and os.path.samefile(file, metadata):
             raise InputError(f"path is the file of the metadata, {file}: choose another name", parameter="path")
         metadata = session_metadata(metadata)
         metadata.pop("identifier", None)
+    is_known = metadata is None or isinstance(metadata, Mapping)
+    check_condition("metadata", metadata, is_known, "a dict of arguments of pynwb.NWBFile, or the path of an NWB file")
+    _check_metadata(metadata or {})
     content = _content(recording, dict(metadata or {}))
     replace_file(file, lambda unfinished: save_nwb(content, unfinished), overwrite)
 
 
+def _check_names(recording: Recording) -> None:
+    """Raise `InputError` if a name or label of a recording cannot be written to an NWB file."""
+    for name, values in recording.behavior.items():
+        check_nwb_name(name, "behavior")
+        check_text("behavior_unit", recording.behavior_unit.get(name, ""))
+        if values.dtype == object:
+            for label in {value for value in values if isinstance(value, str)}:
+                check_text("behavior", label)
+    for parameter, names in (
+        ("unit_ids", recording.unit_ids),
+        ("cell_type", recording.cell_type or ()),
+        ("epochs", recording.epochs),
+        ("session", (recording.session, recording.source)),
+    ):
+        for name in names:
+            check_text(parameter, name)
+
+
+def _check_metadata(metadata: Any) -> None:
+    """Raise `InputError` if a text in the metadata cannot be written to a file."""
+    if isinstance(metadata, str):
+        check_text("metadata", metadata)
+    elif isinstance(metadata, Mapping):
+        for value in metadata.values():
+            _check_metadata(value)
+    elif isinstance(metadata, list | tuple):
+        for value in metadata:
+            _check_metadata(value)
+
+
 def save_nwb(content: Any, path: Path) -> None:
-    """Write a `pynwb.NWBFile` to `path`; every failure is an `OSError`."""
+    """Write a `pynwb.NWBFile` to `path`; failures of the disk are an `OSError`."""
     from pynwb import NWBHDF5IO
 
     try:
@@ -60,6 +100,10 @@ def save_nwb(content: Any, path: Path) -> None:
             io.write(content)
     except RuntimeError as error:  # HDF5 raises it when the disk is full
         raise OSError(None, first_line(error)) from error
+    except (TypeError, ValueError) as error:  # of pynwb, for text or objects in the metadata that HDF5 does not have
+        raise InputError(
+            f"metadata cannot be written to an NWB file: {first_line(error)}", parameter="metadata"
+        ) from error
 
 
 def _content(recording: Recording, metadata: dict[str, Any]) -> Any:
