@@ -99,7 +99,7 @@ def test_files_with_malformed_content_are_refused(make: Any, tmp_path: Path, ses
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, session_file: Path) -> Path:
     folder = tmp_path_factory.mktemp("run") / "run"
-    made = invoke("fit", session_file, "--out", folder, *SMALL, *POSITION, "--epochs", "1", "--bin-size", "0.1")
+    made = invoke("fit", session_file, "--out", folder, *SMALL, *POSITION, "--epochs", "1", "--bin-size", "0.5")
     assert made.exit_code == 0, made.stderr
     return folder
 

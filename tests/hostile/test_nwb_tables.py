@@ -59,6 +59,18 @@ def test_malformed_interval_tables_are_refused(table: str, damage: Any, tmp_path
     assert_refused(lambda: recording.trials(path, table=table), table)
 
 
+MEMBERS = {"trials": "intervals", "trials/choice": "intervals/trials", "epochs/label": "intervals/epochs"}
+
+
+@pytest.mark.parametrize("where", MEMBERS)
+def test_names_of_columns_that_are_not_utf8_are_refused(where: str, tmp_path: Path, session_file: Path) -> None:
+    def damage(file: h5py.File) -> None:
+        group = file[MEMBERS[where]].id
+        group.links.move(where.split("/")[-1].encode(), group, b"\xff\xfe")
+
+    assert_unreadable(damaged(session_file, tmp_path, damage), "UTF-8", behavior=POSITION)
+
+
 TRIALS = {
     "stop before start": _put("trials/stop_time", np.full(5, 900.0)),
     "choices that are not UTF-8": _put("trials/choice", np.array([b"\xff"] * 5)),

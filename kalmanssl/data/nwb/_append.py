@@ -37,7 +37,8 @@ def check_module_for_copy(source: Path, target: Path, module: str) -> None:
     """
     check_nwb_name(module, "module")
     with open_nwb(source) as file:
-        modules = find_group(file, "processing") or {}
+        processing = find_group(file, "processing")
+        modules = [] if processing is None else member_names(processing)
         if module in modules:
             raise InputError(
                 f"module {module!r} exists in {shown(source)}, which has the modules "

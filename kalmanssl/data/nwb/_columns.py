@@ -12,6 +12,7 @@ from kalmanssl.data.nwb._access import (
     find,
     is_dataset,
     location,
+    member_names,
     read_array,
     read_numbers,
     read_texts,
@@ -47,7 +48,7 @@ def columns(table: h5py.Group) -> dict[str, np.ndarray]:
     """Return the columns with one number, bool or text per row, by name, (rows,) each."""
     found = {}
     count = n_rows(table)
-    for name in table:
+    for name in member_names(table):
         data = find(table, name)
         if not is_dataset(data) or f"{name}_index" in table or data.shape != (count,):
             continue

@@ -15,6 +15,7 @@ from kalmanssl.data.nwb._access import (
     find_group,
     is_dataset,
     location,
+    member_names,
     number_attribute,
     peek,
     read_array,
@@ -178,7 +179,7 @@ def _interval_groups(file: h5py.File) -> dict[str, h5py.Group]:
     groups: dict[str, h5py.Group] = {}
     for root in ("intervals", "processing/behavior"):
         parent = find_group(file, root)
-        for name in parent or ():
+        for name in () if parent is None else member_names(parent):
             group = peek(parent, name)
             is_table = root == "intervals" or text_attribute(group, "neurodata_type") == "TimeIntervals"
             if is_table and isinstance(group, h5py.Group):

@@ -14,6 +14,7 @@ import numpy as np
 from kalmanssl.data.nwb._access import (
     find_group,
     location,
+    member_names,
     peek,
     read_numbers,
     require_dataset,
@@ -107,7 +108,7 @@ def _find_interval_series(file: h5py.File) -> list[Series]:
 def _find_tables(file: h5py.File) -> list[str]:
     """Return the paths of the interval tables: all those of the session, then those in processing modules."""
     intervals = find_group(file, "intervals")
-    found = [f"intervals/{table}" for table in intervals or ()]
+    found = [f"intervals/{table}" for table in (() if intervals is None else member_names(intervals))]
 
     def is_container(one: FoundGroup) -> bool:
         return one.kind != "TimeIntervals" and not one.has_data and peek(one.group, "id") is None

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from kalmanssl.data.nwb._access import find_group
+from kalmanssl.data.nwb._access import find_group, member_names
 from kalmanssl.data.nwb._columns import columns, time_columns
 from kalmanssl.data.nwb._interval_columns import INTERVAL_SERIES, find_columns, labels_or_floats, read_states
 from kalmanssl.data.nwb._open import open_nwb, shown
@@ -43,7 +43,8 @@ def read_interval_table(path: str | os.PathLike[str], table: str) -> dict[str, n
             if len(named) == 1:
                 states = read_states(find_group(file, named[0].path))
                 return {"start_time": states.start, "stop_time": states.stop, "state": states.values}
-            known = shorten(", ".join(sorted([*(tables or ()), *(s.path for s in series)]))) or "none"
+            names = [] if tables is None else member_names(tables)
+            known = shorten(", ".join(sorted([*names, *(s.path for s in series)]))) or "none"
             raise InputError(
                 f"{shown(path)} has no table of intervals {short_repr(table)}; its tables: {known}", parameter="table"
             )

@@ -12,6 +12,7 @@ from kalmanssl.data.nwb._access import (
     find,
     is_dataset,
     location,
+    member_names,
     read_numbers,
     referenced,
     require_dataset,
@@ -51,7 +52,7 @@ class Columns:
 
 def region_of(series: h5py.Group) -> h5py.Dataset | None:
     """Return the row numbers of a series in the table of its ROIs or electrodes; None if it has none."""
-    for name in series:  # pynwb writes the channels of a DecompositionSeries under different names
+    for name in member_names(series):  # pynwb writes the channels of a DecompositionSeries under different names
         if name in ("data", "timestamps", "starting_time"):
             continue
         child = find(series, name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.data.nwb._access import DamagedError, find, find_dataset, find_group, location
+from kalmanssl.data.nwb._access import DamagedError, find, find_dataset, find_group, location, member_names
 from kalmanssl.data.nwb._columns import columns, n_rows, ragged, read_column_values, time_columns
 from kalmanssl.data.nwb._windows import intersect, merge
 from kalmanssl.errors import InputError
@@ -152,7 +152,7 @@ def table_extent(file: h5py.File, spikes: list[np.ndarray]) -> tuple[float, floa
     """Return the first and the last time of spikes and interval tables, seconds; None if there are none."""
     times = [t[[0, -1]] for t in spikes if len(t)]
     intervals = find_group(file, "intervals")
-    for name in () if intervals is None else intervals:
+    for name in () if intervals is None else member_names(intervals):
         table = find_group(intervals, name)
         times += [values[np.isfinite(values)] for values in time_columns(table)]
     pooled = np.concatenate(times) if times else np.zeros(0)
