@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kalmanssl.cli._errors import log
 from kalmanssl.errors import InputError
+from kalmanssl.utils.validation import check_condition
 
 if TYPE_CHECKING:
     from kalmanssl.data import Recording
@@ -19,6 +20,7 @@ def part_from(recording: Recording, after: float | None) -> Recording:
     """Return the part of the recording from `after` on, which is all of it if `after` is None."""
     if after is None:
         return recording
+    check_condition("after", after, after == after, "a time in seconds")
     if after > recording.time[-1]:
         raise InputError(
             f"after={after:.10g} leaves nothing: the recording covers {recording.time[0]:.10g} to "

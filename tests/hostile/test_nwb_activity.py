@@ -49,6 +49,7 @@ def _with_nan(file: h5py.File) -> None:
 
 
 TRACES = {
+    "more samples than the memory has": lambda file: _claim(f"{SERIES}/data", (10**12, 4))(file),
     "three dimensions": _put(f"{SERIES}/data", np.zeros((200, 4, 2))),
     "scalar": _put(f"{SERIES}/data", 1.0),
     "empty dataspace": _put(f"{SERIES}/data", h5py.Empty("f4")),
@@ -83,7 +84,21 @@ TRACES = {
     "table with fewer rows": _put(f"{ROIS}/id", [100, 101, 102]),
     "table with a group for ids": _group(f"{ROIS}/id"),
 }
+
+
+def _claim(where: str, shape: tuple[int, ...]) -> Callable[[h5py.File], None]:
+    """Return a damage that gives a dataset a size without values, which take no space in the file."""
+
+    def damage(file: h5py.File) -> None:
+        attributes = dict(file[where].attrs.items())
+        del file[where]
+        file.create_dataset(where, shape, "f4", chunks=(1000, 1)).attrs.update(attributes)
+
+    return damage
+
+
 POTENTIALS = {
+    "more samples than the memory has": _claim(f"{LFP}/data", (10**12, 2)),
     "three dimensions": _put(f"{LFP}/data", np.zeros((2000, 2, 2))),
     "text": _put(f"{LFP}/data", np.full((2000, 2), b"a")),
     "compound": _put(f"{LFP}/data", np.zeros((2000, 2), [("a", "f4")])),

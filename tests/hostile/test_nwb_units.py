@@ -200,6 +200,34 @@ def test_spikes_that_belong_to_no_unit_are_noted(tmp_path: Path, session_file: P
     assert found.activity.sum() <= 550
 
 
+def _claim(where: str, shape: tuple[int, ...], dtype: Any = "f8") -> Callable[[h5py.File], None]:
+    """Return a damage that gives a dataset a size without values, which take no space in the file."""
+
+    def damage(file: h5py.File) -> None:
+        attributes = dict(file[where].attrs.items())
+        del file[where]
+        file.create_dataset(where, shape, dtype, chunks=(1000,)).attrs.update(attributes)
+
+    return damage
+
+
+def _claim_spikes(file: h5py.File) -> None:
+    _claim("units/spike_times", (3 * 10**11,))(file)
+    put(file, "units/spike_times_index", [10**11, 2 * 10**11, 3 * 10**11])
+
+
+CLAIMED = {
+    "rows": _claim("units/id", (10**12,), "i8"),
+    "index": _claim("units/spike_times_index", (10**12,), "i8"),
+    "spikes of a unit": _claim_spikes,
+}
+
+
+@pytest.mark.parametrize("damage", CLAIMED.values(), ids=CLAIMED)
+def test_tables_that_are_larger_than_the_memory_are_refused(damage: Any, tmp_path: Path, session_file: Path) -> None:
+    assert_unreadable(damaged(session_file, tmp_path, damage), "memory", behavior=POSITION)
+
+
 FAR = {"in the future": 1e9, "in the past": -1e9, "beyond all numbers": 1e300}
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "FOREIGN_ERRORS",
     "DamagedError",
     "attribute",
+    "check_size",
     "decode_text",
     "find",
     "find_dataset",
@@ -303,17 +304,19 @@ def read_array(data: h5py.Dataset, selection: Any = ()) -> np.ndarray:
             raise DamagedError(
                 f"{where} has its values in {shorten(decode_text(name))}, which is not there; add the file"
             )
-    if isinstance(selection, slice):
-        rows = selection.stop - selection.start
-    else:
-        rows = shape[0] if shape and selection == () else 1
-    needed = float(rows) * float(np.prod(shape[1:], dtype=float)) * dtype.itemsize
-    if needed > _SMALL:
-        check_memory(needed, where, "repair the file, or use a part of it", "path")
+    rows = selection.stop - selection.start if isinstance(selection, slice) else shape[0] if shape else 1
+    width = 1.0 if isinstance(selection, tuple) and selection else float(np.prod(shape[1:], dtype=float))
+    check_size(where, rows * width * dtype.itemsize)
     try:
         return np.asarray(data[selection])
     except FOREIGN_ERRORS as error:
         raise DamagedError(f"{where} cannot be read ({_reason(error)}); download or export the file again") from error
+
+
+def check_size(where: str, needed: float) -> None:
+    """Raise `InputError` if values of an object take more bytes than the memory has."""
+    if needed > _SMALL:
+        check_memory(needed, where, "repair the file, or use a part of it", "path")
 
 
 def read_numbers(data: h5py.Dataset, ndim: tuple[int, ...] = (1,), kinds: str = "iuf") -> np.ndarray:

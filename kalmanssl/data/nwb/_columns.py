@@ -9,6 +9,7 @@ import numpy as np
 from kalmanssl.data.nwb._access import (
     DamagedError,
     attribute,
+    check_size,
     find,
     is_dataset,
     location,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["columns", "is_text", "n_rows", "ragged", "read_column_values", "read_ends", "time_columns"]
 
+_BYTES_PER_ROW = 64.0  # of the selection of rows, and of the names of units
+
 
 def n_rows(table: h5py.Group) -> int:
     """Return the number of rows of a table."""
@@ -34,6 +37,7 @@ def n_rows(table: h5py.Group) -> int:
         raise DamagedError(
             f"{location(ids)} must have one dimension, but it has the shape {ids.shape}; repair the file"
         )
+    check_size(location(table), _BYTES_PER_ROW * ids.shape[0])
     return int(ids.shape[0])
 
 
@@ -149,6 +153,7 @@ def ragged(
         raise DamagedError(f"{location(data)} must be {'text' if text else 'numbers'}; repair the file")
     ends = read_ends(table, name)
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+    check_size(location(data), float((ends - starts)[rows].sum()) * data.dtype.itemsize * np.prod(data.shape[1:]))
     found = [read_array(data, slice(int(starts[row]), int(ends[row]))) for row in rows]
     if text:
         found = [read_texts(values, location(data)) for values in found]

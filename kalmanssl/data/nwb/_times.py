@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kalmanssl.data.nwb._access import find_dataset, location, number_attribute, read_number, read_numbers
+from kalmanssl.data.nwb._access import check_size, find_dataset, location, number_attribute, read_number, read_numbers
 from kalmanssl.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def read_times(group: h5py.Group, n: int, extent: tuple[float, float] | None) ->
         times = read_numbers(timestamps).astype(float)
     elif start is not None:
         rate = number_attribute(start, "rate", np.nan)
+        check_size(name, 16.0 * n)
         times, notes = _regular_times(name, read_number(start), rate, n, extent)
     else:
         raise InputError(f"series {name} has neither timestamps nor a starting time; select another series")
