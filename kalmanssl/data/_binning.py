@@ -97,7 +97,12 @@ def count_events(
     InputError
         If the counts do not fit into the memory.
     """
-    check_memory(bin_memory(windows, bin_size, len(times)), "counting events in bins", "choose larger bins", "bin_size")
+    check_memory(
+        bin_memory(windows, bin_size, len(times)),
+        f"counting events with bin_size={bin_size:g}",
+        "choose larger bins or less time",
+        "bin_size",
+    )
     counts, centers = [], []
     kept: list[list[np.ndarray]] = [[] for _ in times]
     for start, stop in windows:

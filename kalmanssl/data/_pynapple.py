@@ -87,6 +87,8 @@ def _read_series(
 ) -> dict[str, Any]:
     """Return the samples of a time series inside the time support as bins."""
     time = _times("activity", activity)
+    if len(time) == 0:
+        raise InputError("activity has no samples: give a time series with at least one", parameter="activity")
     values = as_floats("activity", activity.values).reshape(len(time), -1)
     step = float(np.median(np.diff(time))) if len(time) > 1 else bin_size
     if bin_size is not None and step is not None and not np.isclose(step, bin_size, rtol=0.1):
