@@ -249,9 +249,10 @@ def number_attribute(node: Any, name: str, default: float) -> float:
     if value is None:
         return default
     array = np.asarray(value)
+    given = value.item() if isinstance(value, np.generic) else value
     if array.size != 1 or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
         raise DamagedError(
-            f"attribute {name} of {location(node)} must be a finite number, got {short_repr(value)}; repair the file"
+            f"attribute {name} of {location(node)} must be a finite number, got {short_repr(given)}; repair the file"
         )
     return float(array.reshape(()))
 
@@ -322,11 +323,14 @@ def check_size(where: str, needed: float) -> None:
 def read_numbers(data: h5py.Dataset, ndim: tuple[int, ...] = (1,), kinds: str = "iuf") -> np.ndarray:
     """Return the values of a dataset, which must be numbers with one of some numbers of dimensions."""
     values = read_array(data)
+    where = location(data)
     if values.dtype.kind not in kinds:
-        raise DamagedError(f"{location(data)} must be numbers, but it has values of type {short_repr(values.dtype)}")
+        wanted = "numbers" if "f" in kinds else "whole numbers"
+        found = shorten(str(values.dtype))
+        raise DamagedError(f"{where} must be {wanted}, but it has values of type {found}; repair the file")
     if values.ndim not in ndim:
-        wanted = " or ".join(map(str, ndim))
-        raise DamagedError(f"{location(data)} must have {wanted} dimensions, but it has the shape {values.shape}")
+        wanted = "1 dimension" if ndim == (1,) else f"{' or '.join(map(str, ndim))} dimensions"
+        raise DamagedError(f"{where} must have {wanted}, but it has the shape {values.shape}; repair the file")
     return values
 
 
@@ -334,7 +338,9 @@ def read_number(data: h5py.Dataset) -> float:
     """Return the only value of a dataset, a finite number."""
     values = read_numbers(data, (0, 1))
     if values.size != 1 or not np.isfinite(values).all():
-        raise DamagedError(f"{location(data)} must be one finite number, got {short_repr(values.tolist())}")
+        raise DamagedError(
+            f"{location(data)} must be one finite number, got {short_repr(values.tolist())}; repair the file"
+        )
     return float(values.reshape(()))
 
 

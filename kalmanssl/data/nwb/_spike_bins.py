@@ -15,6 +15,8 @@ from kalmanssl.utils.memory import check_memory
 
 __all__ = ["bin_spikes"]
 
+_FAR = 10.0  # median distances from the median time
+
 
 def bin_spikes(
     spikes: list[np.ndarray],
@@ -88,10 +90,13 @@ def _check_number_of_bins(
     middle = float(np.median(times))
     farthest = int(np.argmax(np.abs(times - middle)))
     owner = f"a spike of unit {names[owners[farthest]]}" if main is None else "a sample of the behavior"
+    advice = "choose larger bins or an epoch"
+    if np.abs(times[farthest] - middle) > _FAR * np.median(np.abs(times - middle)):
+        advice = f"{owner} is at {times[farthest]:.10g} s, far from the others: {advice}"
     first, last = windows[0][0], windows[-1][1]
     check_memory(
         needed,
         f"bin_size={bin_size:g} from {first:.10g} to {last:.10g} s for {len(names)} units",
-        f"choose larger bins or an epoch; {owner} is at {times[farthest]:.10g} s, the median is {middle:.10g} s",
+        advice,
         "bin_size",
     )

@@ -145,4 +145,6 @@ def _walk(file: h5py.File, root: str, broken: list[str], into_series: bool = Fal
                 container = found.path.rsplit("/", 1)[-1]
                 made = FoundGroup(f"{found.path}/{name}", child, kind, container, found.kind, has_data(child))
                 inside.append((made, above | {mark}))
+                if kind.endswith("Series") and isinstance(peek(child, "data"), h5py.Group):
+                    broken.append(f"{location(child)}/data must be a dataset, but it is a group; repair the file")
         pending += reversed(inside)
