@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kalmanssl.cli._errors import log
 from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import check_condition
 
 if TYPE_CHECKING:
     from kalmanssl.data import Recording
@@ -20,7 +20,8 @@ def part_from(recording: Recording, after: float | None) -> Recording:
     """Return the part of the recording from `after` on, which is all of it if `after` is None."""
     if after is None:
         return recording
-    check_condition("after", after, after == after, "a time in seconds")
+    if math.isnan(after):
+        raise InputError("after must be a time in seconds, got NaN", parameter="after")
     if after > recording.time[-1]:
         raise InputError(
             f"after={after:.10g} leaves nothing: the recording covers {recording.time[0]:.10g} to "

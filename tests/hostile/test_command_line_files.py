@@ -127,3 +127,9 @@ BAD_OPTIONS = {
 def test_malformed_options_of_reading_are_refused(options: Any, tmp_path: Path, session_file: Path) -> None:
     _refused("fit", session_file, "--out", tmp_path / "run", *SMALL, *POSITION, *options)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("after", ["nan", "1e9", "inf"])
+def test_runs_refuse_times_after_the_recording(after: str, run: Path, tmp_path: Path, session_file: Path) -> None:
+    _refused("evaluate", run, session_file, "--after", after)
+    _refused("decode", run, session_file, "--out", tmp_path / "decoded.csv", "--after", after)
