@@ -196,7 +196,7 @@ def is_local_file(name: str, beside: str) -> bool:
 
 def _reason(error: Exception) -> str:
     """Return the message of a foreign error, shortened."""
-    return shorten(first_line(error)) or type(error).__name__
+    return shorten(first_line(error).strip("'\"")) or type(error).__name__  # a KeyError puts quotes around it
 
 
 def member_names(group: h5py.Group) -> list[str]:

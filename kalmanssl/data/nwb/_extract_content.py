@@ -19,6 +19,7 @@ from kalmanssl.data.nwb._access import (
     number_attribute,
     peek,
     read_array,
+    read_numbers,
     read_text,
     read_texts,
     require_dataset,
@@ -181,8 +182,9 @@ def _interval_groups(file: h5py.File) -> dict[str, h5py.Group]:
         parent = find_group(file, root)
         for name in () if parent is None else member_names(parent):
             group = peek(parent, name)
-            is_table = root == "intervals" or text_attribute(group, "neurodata_type") == "TimeIntervals"
-            if is_table and isinstance(group, h5py.Group):
+            if not isinstance(group, h5py.Group):
+                continue
+            if root == "intervals" or text_attribute(group, "neurodata_type") == "TimeIntervals":
                 groups.setdefault(name, group)
     return {name: group for name, group in groups.items() if "start_time" in group and "stop_time" in group}
 
@@ -197,7 +199,9 @@ def _read_table(group: h5py.Group) -> Table:
             continue
         if find(group, f"{name}_index") is not None:
             if name in _RAGGED:
-                columns[name] = Column(_values(data), _text(data, "description"), read_ends(group, name))
+                columns[name] = Column(
+                    _values(data, name == "tags"), _text(data, "description"), read_ends(group, name)
+                )
         elif data.shape == (len(ids),) and _is_plain(data):
             columns[name] = Column(read_column_values(group, name), _text(data, "description"))
     return Table(ids, columns, _text(group, "description"))
@@ -219,14 +223,11 @@ def _is_plain(data: h5py.Dataset) -> bool:
     return data.dtype.kind in "biufS" or is_text(data)
 
 
-def _values(data: h5py.Dataset) -> np.ndarray:
-    """Read the entries of a ragged column: numbers, or text."""
-    values = read_array(data)
-    if is_text(data):
-        return read_texts(values, location(data))
-    if values.dtype.kind not in "iuf":
-        raise InputError(f"{location(data)} must be numbers or text; repair the file")
-    return values
+def _values(data: h5py.Dataset, text: bool) -> np.ndarray:
+    """Read the entries of a ragged column: text, or numbers."""
+    if text:
+        return read_texts(read_array(data), location(data))
+    return read_numbers(data, (1, 2))
 
 
 def _ends_of_spikes(units: Table) -> np.ndarray:
