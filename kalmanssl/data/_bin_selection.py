@@ -45,7 +45,7 @@ class BinSelection:
         Raises
         ------
         InputError
-            If no bin is left, or the bins are not in order of time.
+            If no bin is left, the bins are not in order of time, or the index does not select from them.
         """
         try:
             bins = np.arange(len(self))[row_index(index)]
@@ -79,7 +79,7 @@ class BinSelection:
         Raises
         ------
         InputError
-            If the label is unknown, times are not start and stop times, or no bin is left.
+            If the label is unknown, times are not numbers or not start and stop times, or no bin is left.
         """
         keep = np.ones(len(self.time), dtype=bool)
         if start is not None:
@@ -113,7 +113,7 @@ class BinSelection:
         Raises
         ------
         InputError
-            If one side would be empty.
+            If one side would be empty, or `at` is not a number.
         """
         before = self.time < _seconds("at", at)
         if not before.any() or before.all():

@@ -43,7 +43,7 @@ def traversals(position: np.ndarray, lower_end: float, upper_end: float) -> np.n
     Raises
     ------
     InputError
-        If `position` is not one-dimensional, or the zones overlap.
+        If `position` is not one-dimensional, not numbers or infinite, or the zones overlap.
     """
     position = _track(position)
     for name, end in (("lower_end", lower_end), ("upper_end", upper_end)):
@@ -85,7 +85,8 @@ def speed(position: np.ndarray, time: np.ndarray, smoothing: float = 0.25, perio
     Raises
     ------
     InputError
-        If the lengths differ, time does not increase, or the position is known at fewer than two samples.
+        If the lengths differ, time does not increase or has NaN, the position is infinite or known at fewer than two
+        samples, or `smoothing` is longer than the recording.
     """
     columns = _positions(position)
     time = _times(time, len(columns))
@@ -198,7 +199,8 @@ def running_bins(
     Raises
     ------
     InputError
-        If not exactly one of `end_zones` and `min_speed` is given.
+        If not exactly one of `end_zones` and `min_speed` is given, or one of them is not numbers; see also `speed` and
+        `traversals`.
     """
     if (end_zones is None) == (min_speed is None):
         raise InputError("give exactly one of end_zones (a linear track) and min_speed (anything else)")

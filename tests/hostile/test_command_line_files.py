@@ -14,6 +14,8 @@ from cli_commands import SMALL, fails, invoke
 from nwb_damage import SPATIAL, damaged, put
 from refusals import LONGEST_MESSAGE, time_limit
 
+from kalmanssl import Recording
+
 POSITION = ("--behavior", "mazeSpatialSeries")
 
 
@@ -110,6 +112,16 @@ def test_runs_refuse_files_that_cannot_be_read(make: Any, run: Path, tmp_path: P
     _refused("decode", run, path, "--out", tmp_path / "decoded.csv")
     _refused("evaluate", run, path)
     assert not (tmp_path / "decoded.csv").exists()
+
+
+def test_a_valid_file_with_a_name_that_is_not_text_is_read(tmp_path: Path, session_file: Path) -> None:
+    path = tmp_path / "\udcff.nwb"
+    path.write_bytes(session_file.read_bytes())
+    shown = invoke("info", path)
+    assert shown.exit_code == 0, shown.stderr
+    found = Recording.from_nwb(path, behavior="mazeSpatialSeries")
+    found.to_nwb(tmp_path / "written.nwb")
+    np.testing.assert_array_equal(Recording.from_nwb(tmp_path / "written.nwb").activity, found.activity)
 
 
 BAD_OPTIONS = {

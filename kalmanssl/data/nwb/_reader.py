@@ -17,7 +17,7 @@ import numpy as np
 from kalmanssl.data._pynapple import BIN_SIZE
 from kalmanssl.data._sample_bins import default_bin_size, plan_bins
 from kalmanssl.data._validation import check_activity, check_time
-from kalmanssl.data.nwb._access import find, find_group, location, read_numbers, read_text, require_dataset
+from kalmanssl.data.nwb._access import decode_text, find, find_group, location, read_numbers, read_text, require_dataset
 from kalmanssl.data.nwb._activity_sources import BINNED, UNITS, ActivitySource, choose_activity
 from kalmanssl.data.nwb._band_power import read_band_power
 from kalmanssl.data.nwb._columns import read_column_values
@@ -77,7 +77,7 @@ def read_nwb(path: str | os.PathLike[str], options: ReadOptions) -> dict[str, An
         "behavior": {key: s.at(fields["time"]) for key, s in series.items()},
         "behavior_unit": {key: s.unit for key, s in series.items()},
         "epochs": epochs,
-        "source": Path(path).name,
+        "source": decode_text(Path(path).name),
         "session": identifier,
         "notes": (*notes, *wrong_epochs, *corrections),
     }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kalmanssl.data.nwb._access import (
+    decode_text,
     find_group,
     is_dataset,
     is_numeric,
@@ -181,7 +182,7 @@ def summarize_nwb(
             for p, kind, n, remark in find_others(file)
             if p not in listed
         ]
-        return NWBSummary(Path(path).name, tuple(objects), epochs, problems)
+        return NWBSummary(decode_text(Path(path).name), tuple(objects), epochs, problems)
 
 
 def _all_spikes(file: h5py.File) -> np.ndarray:
