@@ -75,7 +75,8 @@ def check_time(time: Any, bin_size: float | None, n_bins: int) -> tuple[np.ndarr
         check_positive("bin_size", bin_size)
     if time is None:
         width = 0.025 if bin_size is None else float(bin_size)
-        centers = width * (np.arange(n_bins) + 0.5)
+        with np.errstate(over="ignore"):
+            centers = width * (np.arange(n_bins) + 0.5)
         if not (np.isfinite(centers[-1]) and (np.diff(centers) > 0).all()):
             raise InputError(f"bin_size={width:g} gives {n_bins} bins no increasing times", parameter="bin_size")
         return centers, width

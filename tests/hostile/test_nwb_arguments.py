@@ -67,7 +67,7 @@ CASES = {
 @pytest.mark.parametrize(("name", "value"), CASES.values(), ids=CASES)
 def test_malformed_arguments_are_refused(name: str, value: Any, session_file: Path) -> None:
     arguments = {"behavior": "mazeSpatialSeries"} | {name: value}
-    match = "" if name == "units" and isinstance(value, dict) else name
+    match = "unit" if name == "units" else name
     assert_refused(lambda: Recording.from_nwb(session_file, **arguments), match)
 
 

@@ -165,8 +165,14 @@ ODD_TEXTS = {
 }
 
 
-@pytest.mark.parametrize("value", ODD_TEXTS.values(), ids=ODD_TEXTS)
-@pytest.mark.parametrize("name", ["unit", "description", "neurodata_type of the container"])
+ODD = {f"unit: {kind}": ("unit", value) for kind, value in ODD_TEXTS.items()}
+ODD |= {f"description: {kind}": ("description", ODD_TEXTS[kind]) for kind in ("huge", "empty")}
+ODD |= {
+    f"type of the container: {kind}": ("neurodata_type of the container", ODD_TEXTS[kind]) for kind in ("huge", "empty")
+}
+
+
+@pytest.mark.parametrize(("name", "value"), ODD.values(), ids=ODD)
 def test_odd_texts_do_not_change_what_is_read(name: str, value: Any, tmp_path: Path, session_file: Path) -> None:
     where = SPATIAL.rsplit("/", 1)[0] if "container" in name else f"{SPATIAL}/data" if name == "unit" else SPATIAL
     path = damaged(session_file, tmp_path, _attribute(where, name.split()[0], value))

@@ -25,7 +25,7 @@ from kalmanssl.data.nwb._access import (
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["columns", "is_text", "n_rows", "ragged", "read_column_values", "read_ends", "time_columns"]
+__all__ = ["column_names", "columns", "is_text", "n_rows", "ragged", "read_column_values", "read_ends", "time_columns"]
 
 _BYTES_PER_ROW = 64.0  # of the selection of rows, and of the names of units
 
@@ -50,16 +50,27 @@ def is_text(data: h5py.Dataset) -> bool:
 
 def columns(table: h5py.Group) -> dict[str, np.ndarray]:
     """Return the columns with one number, bool or text per row, by name, (rows,) each."""
+    return {name: _values(data) for name, data in _plain_columns(table).items()}
+
+
+def column_names(table: h5py.Group) -> list[str]:
+    """Return the names of the columns with one number, bool or text per row."""
+    return list(_plain_columns(table))
+
+
+def _plain_columns(table: h5py.Group) -> dict[str, h5py.Dataset]:
+    """Return the datasets of the columns with one number, bool or text per row."""
     found = {}
     count = n_rows(table)
-    for name in member_names(table):
+    names = member_names(table)
+    for name in names:
         data = find(table, name)
-        if not is_dataset(data) or f"{name}_index" in table or data.shape != (count,):
+        if not is_dataset(data) or f"{name}_index" in names or data.shape != (count,):
             continue
         if text_attribute(data, "neurodata_type") in ("DynamicTableRegion", "VectorIndex"):
             continue
         if is_text(data) or data.dtype.kind in "biuf":
-            found[name] = read_column_values(table, name)
+            found[name] = data
     return found
 
 
@@ -73,6 +84,11 @@ def read_column_values(table: h5py.Group, name: str) -> np.ndarray:
         )
     if not is_text(data) and data.dtype.kind not in "biuf":
         raise DamagedError(f"{location(data)} must be numbers or text; repair the file")
+    return _values(data)
+
+
+def _values(data: h5py.Dataset) -> np.ndarray:
+    """Return the values of a column of numbers or text."""
     values = read_array(data)
     if attribute(data, "elements") is not None:
         values = _elements(data, values)

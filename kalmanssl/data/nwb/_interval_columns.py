@@ -19,7 +19,7 @@ from kalmanssl.data.nwb._access import (
     read_numbers,
     require_dataset,
 )
-from kalmanssl.data.nwb._columns import columns, time_columns
+from kalmanssl.data.nwb._columns import column_names, read_column_values, time_columns
 from kalmanssl.data.nwb._series import Series
 from kalmanssl.data.nwb._walk import FoundGroup, walk_groups
 from kalmanssl.errors import InputError
@@ -90,7 +90,7 @@ def find_columns(file: h5py.File) -> list[Series]:
     in_tables = [
         Series(f"{path}/{name}", COLUMN, path.rsplit("/", 1)[-1], "TimeIntervals")
         for path in _find_tables(file)
-        for name in columns(find_group(file, path))
+        for name in column_names(find_group(file, path))
         if name not in _TIMES
     ]
     return in_tables + _find_interval_series(file)
@@ -126,7 +126,7 @@ def read_column(file: h5py.File, where: Series) -> IntervalColumn:
         return _with_gaps(read_states(find_group(file, where.path)))
     table = find_group(file, where.path.rsplit("/", 1)[0])
     start, stop = time_columns(table)
-    values = labels_or_floats(columns(table)[where.name])
+    values = labels_or_floats(read_column_values(table, where.name))
     wrong = np.flatnonzero(stop < start)
     if len(wrong):
         row = wrong[0]
