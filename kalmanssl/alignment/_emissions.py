@@ -14,6 +14,7 @@ from kalmanssl.alignment._sequences import Sequences
 __all__ = ["EmissionFits", "fit_emissions"]
 
 _LEAST_VARIANCE = 1e-3  # as a fraction of the variance of the data
+_LEAST_LOG_DENSITY = -80.0  # below that of the most likely state; `exp` of less is subnormal, which is ten times as slow
 _MEMORY = 2**25  # largest number of values in one array of posterior probabilities
 
 
@@ -108,20 +109,21 @@ def _log_density(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
 def _forward_backward(log_density: Tensor, P: Tensor, start: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """Return the posterior (starts, sequences, steps, states), zero after the end, and the log-likelihood (starts,)."""
     largest = log_density.amax(-1, keepdim=True)
-    density = torch.where(known[..., None], (log_density - largest).exp(), 1.0)
+    density = (log_density - largest).clamp_(min=_LEAST_LOG_DENSITY).exp_()
+    density[:, ~known] = 1.0
+    density = density.permute(2, 0, 1, 3).contiguous()  # the recursions read one step at a time
     forward, scale = torch.empty_like(density), torch.empty(density.shape[:3])
-    state = start.expand(len(density), -1, -1)
-    n_steps = density.shape[2]
+    state, n_steps = start.expand(len(log_density), -1, -1), len(density)
     for step in range(n_steps):
-        state = (state if step == 0 else state @ P) * density[:, :, step]
-        scale[:, :, step] = state.sum(-1)
-        state = state / scale[:, :, step, None]
-        forward[:, :, step] = state
-    total = ((scale.log() + largest[..., 0]) * known).sum((1, 2))
-    backward = torch.ones_like(state)
+        state = torch.mul(state if step == 0 else state @ P, density[step], out=forward[step])
+        torch.sum(state, -1, out=scale[step])
+        state /= scale[step, ..., None]
+    total = ((scale.permute(1, 2, 0).log() + largest[..., 0]) * known).sum((1, 2))
+    backward, reverse = torch.ones_like(state), P.T.contiguous()
     for step in range(n_steps - 2, -1, -1):
-        backward = (density[:, :, step + 1] * backward) @ P.T
-        backward = backward / backward.sum(-1, keepdim=True)
-        both = forward[:, :, step] * backward
-        forward[:, :, step] = both / both.sum(-1, keepdim=True)
-    return forward * known[..., None], total
+        backward = (density[step + 1] * backward) @ reverse
+        backward /= backward.sum(-1, keepdim=True)
+        posterior = forward[step]
+        posterior *= backward
+        posterior /= posterior.sum(-1, keepdim=True)
+    return forward.permute(1, 2, 0, 3) * known[..., None], total
