@@ -120,15 +120,16 @@ class GridPredictive:
     def _kernel(self, sd: float) -> np.ndarray:
         """Return the (cells, cells) matrix that convolves with a Gaussian of `sd` cells; end cells take the rest."""
         cells = self.mass.shape[1]
-        offset = np.arange(cells)[None, :] - np.arange(cells)[:, None]
+        distance = np.arange(1 - cells, cells)  # an entry depends on the distance between its cells alone
+        place = cells - 1 + np.arange(cells)[None, :] - np.arange(cells)[:, None]
         if self.period is not None:
             # A standard deviation of one period is uniform already; four periods to either side hold all of its mass.
-            periods = cells * np.arange(-4, 5)[:, None, None]
-            kernel = _cell_mass(offset + periods, min(sd, cells)).sum(axis=0)
+            periods = cells * np.arange(-4, 5)[:, None]
+            kernel = _cell_mass(distance + periods, min(sd, cells)).sum(axis=0)[place]
         else:
-            kernel = _cell_mass(offset, sd)
-            kernel[:, 0] = ndtr((offset[:, 0] + 0.5) / sd)
-            kernel[:, -1] = ndtr(-(offset[:, -1] - 0.5) / sd)
+            kernel = _cell_mass(distance, sd)[place]
+            kernel[:, 0] = ndtr((0.5 - np.arange(cells)) / sd)
+            kernel[:, -1] = kernel[::-1, 0]
         return kernel / kernel.sum(axis=1, keepdims=True)
 
 

@@ -6,6 +6,7 @@ from scipy.stats import norm
 
 from kalmanssl.decoding import GridPredictive, ScalePredictive, quantile_crps
 from kalmanssl.decoding._circular import wrap
+from kalmanssl.decoding._predictive import SD_STEP
 from kalmanssl.errors import InputError
 
 LEVELS = np.linspace(0.001, 0.999, 999)
@@ -143,3 +144,18 @@ def test_a_circular_scale_predictive_wraps():
 def test_wrap_brings_differences_to_half_a_period():
     np.testing.assert_allclose(wrap(np.array([-190.0, 350.0, 10.0]), 360.0), [170, -10, 10])
     np.testing.assert_allclose(wrap(np.array([-190.0, 350.0]), None), [-190, 350])
+
+
+@pytest.mark.parametrize("period", [None, 12.0])
+@pytest.mark.parametrize("sd", [0.3, 2.0, 9.0])
+def test_gaussian_noise_moves_mass_between_cells_as_the_normal_distribution_says(period, sd):
+    cells = 12
+    sd = SD_STEP ** np.round(np.log(sd) / np.log(SD_STEP))
+    found = GridPredictive(np.eye(cells), np.zeros(cells), 1.0, period).add_gaussian_noise(np.full(cells, sd)).mass
+    center = np.arange(cells) + 0.5
+    edges = np.arange(cells + 1.0)
+    if period is None:
+        edges[[0, -1]] = -np.inf, np.inf
+    turns = [0.0] if period is None else period * np.arange(-20, 21)
+    expected = sum(np.diff(norm.cdf(edges + turn, center[:, None], sd), axis=1) for turn in turns)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
