@@ -14,7 +14,7 @@ from kalmanssl.alignment._sequences import Sequences
 __all__ = ["EmissionFits", "fit_emissions"]
 
 _LEAST_VARIANCE = 1e-3  # as a fraction of the variance of the data
-_LEAST_LOG_DENSITY = -80.0  # below that of the most likely state; `exp` of less is subnormal, which is ten times as slow
+_LEAST_LOG_DENSITY = -80.0  # relative to the most likely state; `exp` of lower values is subnormal and slow
 _MEMORY = 2**25  # largest number of values in one array of posterior probabilities
 
 

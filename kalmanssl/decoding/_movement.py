@@ -211,16 +211,19 @@ def _kernel(axis: Axis, drift: float, sd: float) -> np.ndarray:
     n_cells = axis.n_cells
     sd = float(np.clip(sd, 0.3, 2 * n_cells))  # a narrower step would never leave a cell
     cell = np.arange(n_cells)
+    # The entries depend on the difference of two cells, or on their sum after a reflection: one is computed for each.
+    difference, total = cell - cell[:, None] + n_cells - 1, cell + cell[:, None]
 
-    def step(target: np.ndarray) -> np.ndarray:
-        offset = target - cell[:, None] - drift
+    def step(distance: np.ndarray) -> np.ndarray:
+        offset = distance - drift
         return ndtr((offset + 0.5) / sd) - ndtr((offset - 0.5) / sd)
 
+    differences, totals = np.arange(1 - n_cells, n_cells), np.arange(2 * n_cells - 1)
     if axis.period is not None:
-        kernel = sum(step(cell + turn * n_cells) for turn in range(-8, 9))
+        kernel = np.asarray(sum(step(differences + turn * n_cells) for turn in range(-8, 9)))[difference]
     else:
-        kernel = step(cell) + step(-1 - cell) + step(2 * n_cells - 1 - cell)
-    kernel = np.asarray(kernel) + 1e-12  # so that every cell is reached, which the scaling needs
+        kernel = step(differences)[difference] + step(-1 - totals)[total] + step(2 * n_cells - 1 - totals)[total]
+    kernel = kernel + 1e-12  # so that every cell is reached, which the scaling needs
     return kernel / kernel.sum(axis=1, keepdims=True)
 
 
