@@ -10,12 +10,14 @@ from kalmanssl.data import Recording, as_labels, behavior_at, is_pynapple
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._segments import Prepared
 from kalmanssl.utils.arrays import as_floats
-from kalmanssl.utils.validation import check_condition, check_number
+from kalmanssl.utils.validation import check_condition
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
 __all__ = ["Behavior", "behavior_columns", "behavior_of_piece", "prepare_behavior", "uses_behavior"]
+
+_LARGEST = 1e100  # its square does not overflow
 
 
 class Behavior(NamedTuple):
@@ -48,10 +50,7 @@ class Behavior(NamedTuple):
 
 def uses_behavior(estimator: KalmanSSL) -> bool:
     """Return whether the behavior has a weight in the objective of an estimator."""
-    weight = estimator.behavior_weight
-    check_number("behavior_weight", weight)
-    check_condition("behavior_weight", weight, 0 <= weight < np.inf, "at least 0 and finite")
-    return bool(weight > 0)
+    return bool(estimator.behavior_weight > 0)
 
 
 def prepare_behavior(estimator: KalmanSSL, X: Any, y: Any, prepared: Prepared) -> Behavior:
@@ -127,6 +126,10 @@ def _label_column(labels: np.ndarray) -> tuple[np.ndarray, tuple[int]]:
         labels = labels[:, 0]
     if labels.ndim != 1:
         raise InputError(f"y has shape {labels.shape}: labels must be (time,)", parameter="y")
+    kinds = {_kind(label) for label in labels if label is not None}
+    if len(kinds) > 1:
+        message = f"y mixes labels of the types {' and '.join(sorted(kinds))}: convert them to one type, such as text"
+        raise InputError(message, parameter="y")
     distinct = sorted({label for label in labels if label is not None}, key=str)
     if len(distinct) < 2:
         raise InputError(f"y has {len(distinct)} known labels: at least two are needed", parameter="y")
@@ -135,12 +138,21 @@ def _label_column(labels: np.ndarray) -> tuple[np.ndarray, tuple[int]]:
     return codes[:, None], (len(distinct),)
 
 
+def _kind(label: Any) -> str:
+    """Return the name of the type of a label; all numbers are of one type."""
+    is_number = isinstance(label, int | float | np.number) and not isinstance(label, bool)
+    return "number" if is_number else type(label).__name__
+
+
 def _real_columns(values: Any, period: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return standardized columns, or angles in radians for circular ones, and their kinds."""
     columns = as_floats("y", values)
+    if columns.size == 0:
+        raise InputError(f"y has shape {columns.shape}: give (time,) or (time, dims)", parameter="y")
     columns = columns.reshape(len(columns), -1).copy()
-    if np.isinf(columns).any():
-        raise InputError("y has infinite values: use NaN where the behavior is unknown", parameter="y")
+    if (np.abs(columns) > _LARGEST).any():  # infinite ones too
+        message = f"y has infinite values, or above {_LARGEST:g}: use NaN where the behavior is unknown"
+        raise InputError(message, parameter="y")
     periods = _periods(period, columns.shape[1])
     for number, one in enumerate(periods):
         column = columns[:, number]
@@ -158,8 +170,4 @@ def _periods(period: Any, dims: int) -> tuple[float | None, ...]:
     if len(periods) != dims:
         message = f"behavior_period has {len(periods)} entries and y {dims} dimensions: give one for each"
         raise InputError(message, parameter="behavior_period")
-    for one in periods:
-        if one is not None:
-            check_number("behavior_period", one)
-            check_condition("behavior_period", one, 0 < one < np.inf, "positive, or None if it is not circular")
     return periods

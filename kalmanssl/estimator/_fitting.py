@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 
-from kalmanssl.errors import InputError
 from kalmanssl.estimator._fit_data import FitData
 from kalmanssl.estimator._initialization import initialize, initialize_two_views
 from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS
+from kalmanssl.estimator._memory import check_fit_memory
 from kalmanssl.estimator._model import build_model, history_per_bin
+from kalmanssl.estimator._parameters import training_parameters
 from kalmanssl.estimator._view import share_dynamics
 from kalmanssl.models import (
     BehaviorFit,
@@ -29,13 +29,13 @@ from kalmanssl.models import (
 )
 from kalmanssl.networks import BoundedNoise
 from kalmanssl.training import TrainingSettings, WindowBatches, WindowSettings, choose_window, hold_out_blocks, train
+from kalmanssl.utils.seeds import draw_seed
 from kalmanssl.utils.torch_ops import evaluating
-from kalmanssl.utils.validation import check_integer
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["fit_model", "training_settings", "window_settings"]
+__all__ = ["fit_model", "window_settings"]
 
 NOISE_FOLDER = "noise"  # of the checkpoints of the second stage
 
@@ -50,10 +50,11 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
     resume : bool
         Continue from the last checkpoint.
     """
-    settings, n_features = training_settings(estimator), fit_data.n_features
+    settings, n_features = training_parameters(estimator), fit_data.n_features
     hold_out = estimator.validation_fraction != 0
     step = estimator.bins_per_step_
     estimator.window_ = choose_window([len(s) for s in fit_data.activity], estimator.window, step, hold_out)
+    check_fit_memory(estimator)
     windows = window_settings(estimator, fit_data.n_active)
     views = [estimator] if estimator.view_ is None else [estimator, estimator.view_]
     normalizations = [one.normalize_ for one in views]
@@ -61,10 +62,8 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
         [fit_data.steps(segment, step, normalizations) for segment in part]
         for part in hold_out_blocks(fit_data.segments, estimator.validation_fraction, estimator.window_)
     )
-    if resume and estimator.checkpoint_dir is None:
-        raise InputError("resume=True needs the checkpoint_dir of the fit that was interrupted", parameter="resume")
     folder = None if estimator.checkpoint_dir is None else Path(estimator.checkpoint_dir)
-    seed = int(check_random_state(estimator.random_state).randint(2**31 - 1))
+    seed = draw_seed(estimator.random_state)
     shared: dict[str, Any] = {"seed": seed, "device": estimator.device, "progress": estimator.progress}
     per_step: dict[str, list[float]] = {}
     noise_per_step: dict[str, list[float]] = {}
@@ -93,18 +92,11 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
                 one.history_, one.noise_history_, one.window_ = estimator.history_, {}, estimator.window_
 
 
-def training_settings(estimator: KalmanSSL) -> TrainingSettings:
-    """Return the settings of the training loop from the parameters of an estimator."""
-    check_integer("noise_epochs", estimator.noise_epochs, 0)
-    parameters = estimator.get_params(deep=False)
-    return TrainingSettings(**{n: parameters[n] for n in _names(TrainingSettings) if n in parameters})
-
-
 def window_settings(estimator: KalmanSSL, n_active: int | None = None) -> WindowSettings:
     """Return the settings of the training windows of an estimator; activity is in the first `n_active` columns."""
     steps = {"window": estimator.window_, "bins_per_step": estimator.bins_per_step_, "n_active": n_active}
     used = estimator.get_params(deep=False) | steps
-    windows = WindowSettings(**{n: used[n] for n in _names(WindowSettings)})
+    windows = WindowSettings(**{field.name: used[field.name] for field in fields(WindowSettings)})
     is_counts = estimator.normalize_ in COUNT_NORMALIZATIONS
     return windows if is_counts else replace(windows, activity_sampling_power=0.0)
 
@@ -179,8 +171,3 @@ def _held_out_likelihood(model: SequenceModel[KalmanPredictor], data: WindowBatc
     with evaluating(model):
         values = [float(fit.terms(batch).alignment) for batch in data.held_out]
     return sum(values) / len(values)
-
-
-def _names(settings: type[TrainingSettings | WindowSettings]) -> list[str]:
-    """Return the names of the fields of a settings class."""
-    return [f.name for f in fields(settings)]

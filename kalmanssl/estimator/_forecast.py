@@ -17,7 +17,15 @@ from kalmanssl.errors import InputError
 from kalmanssl.kalman import forecast
 from kalmanssl.networks import BoundedNoise, ConstantNoise
 from kalmanssl.utils.arrays import as_floats
-from kalmanssl.utils.validation import check_condition, check_integer, check_positive, check_seed
+from kalmanssl.utils.memory import check_memory
+from kalmanssl.utils.validation import (
+    check_bool,
+    check_condition,
+    check_integer,
+    check_number,
+    check_positive,
+    check_seed,
+)
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
@@ -78,6 +86,7 @@ class Forecast:
         level : float
             Nominal level, between 0 and 1.
         """
+        check_number("level", level)
         check_condition("level", level, 0 < level < 1, "a number between 0 and 1")
         variance = np.diagonal(self._dynamics["C"] @ self._cov @ self._dynamics["C"].T, axis1=-2, axis2=-1)
         sd = np.sqrt(variance[self._start[1].index] + self._noise[:, None])
@@ -100,7 +109,10 @@ class Forecast:
         (n_samples, origins, steps, state) or (n_samples, origins, steps, latent)
         """
         check_integer("n_samples", n_samples, 1)
+        check_bool("observed", observed)
         check_seed(random_state)
+        need = 3.0 * 8 * n_samples * self.mean.size
+        check_memory(need, f"n_samples={n_samples}: drawing them", "draw fewer samples, or from fewer origins", "n_samples")
         rng = np.random.default_rng(random_state)
         A, b, C, Q = (self._dynamics[name] for name in "AbCQ")
         mean, covariances = self._start

@@ -23,6 +23,7 @@ from kalmanssl.estimator._inputs import interleaved_activity
 from kalmanssl.estimator._model import infer, objective_per_bin
 from kalmanssl.estimator._online import OnlineFilter
 from kalmanssl.estimator._outputs import LatentTransformer
+from kalmanssl.estimator._parameters import check_parameters
 from kalmanssl.estimator._saving import load_model, save_model
 from kalmanssl.estimator._segments import Prepared, prepare
 from kalmanssl.estimator._session_behavior import session_features
@@ -30,7 +31,7 @@ from kalmanssl.estimator._session_fit import fit_sessions
 from kalmanssl.estimator._session_inputs import group_sessions, session_name
 from kalmanssl.estimator._sessions import SessionsMixin
 from kalmanssl.estimator._view import prepare_view
-from kalmanssl.utils.validation import check_condition
+from kalmanssl.utils.validation import check_bool, check_condition
 
 __all__ = ["KalmanSSL"]
 
@@ -53,7 +54,8 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
     state_dim : int
         Size of the filter's state, at least `latent_dim`. The other coordinates are hidden ones, such as velocities.
     encoder : nn.Module, optional
-        A module that maps (batch, time, features) to (batch, time, latent_dim). By default a linear map plus a
+        A module that maps (batch, time, features) to (batch, time, latent_dim). A copy of it is trained in single
+        precision. By default a linear map plus a
         multilayer perceptron with hidden layers of `hidden` units (`kalmanssl.networks.ResidualEncoder`).
     encoder_window : int
         Bins that the encoder receives: the present one and those before it. 1 leaves the smoothing to the filter,
@@ -124,8 +126,8 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
         devices, start the script with one process per device: ``torchrun --nproc-per-node N script.py``.
     progress : bool
         Show a progress bar on standard error.
-    random_state : int, RandomState or None
-        Seed; the same one on the same machine gives the same model.
+    random_state : int, RandomState, Generator or None
+        Seed; the same one on the same machine gives the same model. Each fit draws from a RandomState or a Generator.
 
     Attributes
     ----------
@@ -193,7 +195,7 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
         checkpoint_dir: str | os.PathLike[str] | None = None,
         device: str = "auto",
         progress: bool = True,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: int | np.random.RandomState | np.random.Generator | None = None,
     ) -> None:
         self.latent_dim = latent_dim
         self.state_dim = state_dim
@@ -268,6 +270,7 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
         KeyboardInterrupt
             On Ctrl-C; the estimator then holds the last good weights.
         """
+        check_parameters(self, resume)
         sessions = group_sessions(X)
         if sessions is not None:
             check_condition("view", view, view is None, "None with several sessions")
@@ -285,6 +288,7 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
     def posterior(self, X: Any, smooth: bool = False) -> Any:
         """Return the `Latents` that `transform` returns by default, also after `set_output`."""
         check_is_fitted(self, "model_")
+        check_bool("smooth", smooth)
         if self._has_sessions:
             return self._posterior_of_sessions(X, smooth)
         prepared = prepare(self, X, fitting=False)

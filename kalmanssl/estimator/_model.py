@@ -11,11 +11,13 @@ from torch import nn
 
 from kalmanssl.data import Covariances, Latents
 from kalmanssl.entropy import EntropyEstimator, StopGradientEntropy, conditional_entropy, make_entropy
+from kalmanssl.errors import InputError, first_line
 from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS, interleaved_activity
+from kalmanssl.estimator._memory import check_model_memory
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
 from kalmanssl.networks import NoiseHead, ResidualEncoder, check_encoder, make_noise
 from kalmanssl.training import deinterleave
-from kalmanssl.utils.validation import check_integer, unknown_name_error
+from kalmanssl.utils.validation import unknown_name_error
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
@@ -25,8 +27,7 @@ __all__ = ["build_model", "history_per_bin", "infer", "objective_per_bin"]
 
 def build_model(estimator: KalmanSSL) -> SequenceModel:
     """Return the untrained model for the settings of an estimator and the data that its `fit` has seen."""
-    for name in ("latent_dim", "state_dim", "encoder_window"):
-        check_integer(name, getattr(estimator, name), 1)
+    check_model_memory(estimator)
     is_counts = estimator.normalize_ in COUNT_NORMALIZATIONS
     n_features, latent_dim, state_dim = estimator.n_features_in_, estimator.latent_dim, estimator.state_dim
     if estimator.encoder is None:
@@ -40,7 +41,7 @@ def build_model(estimator: KalmanSSL) -> SequenceModel:
             unit_dropout=estimator.unit_dropout,
         )
     else:
-        encoder = copy.deepcopy(estimator.encoder)
+        encoder = _copy_of_encoder(estimator.encoder)
         check_encoder(encoder, n_features, latent_dim)
 
     def noise_head(parameter: str, dim: int) -> NoiseHead:
@@ -61,6 +62,16 @@ def build_model(estimator: KalmanSSL) -> SequenceModel:
     process_noise = noise_head("process_noise", state_dim)
     predictor = KalmanPredictor(latent_dim, state_dim, observation_noise, process_noise)
     return SequenceModel(encoder, predictor, LDM(make_entropy(estimator.entropy), estimator.mutual_information))
+
+
+def _copy_of_encoder(encoder: nn.Module) -> nn.Module:
+    """Return a copy of a custom encoder with weights in single precision, in which models are trained."""
+    try:
+        copied = copy.deepcopy(encoder)
+    except Exception as error:  # of the module itself
+        message = f"encoder of type {type(encoder).__name__} cannot be copied: {first_line(error)}"
+        raise InputError(message, parameter="encoder") from error
+    return copied.float()
 
 
 @torch.no_grad()

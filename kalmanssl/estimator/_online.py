@@ -163,6 +163,7 @@ class OnlineFilter:
             If the state belongs to another model or is damaged.
         """
         found = check_state(state, self.state_dict())
+        self._check_counts(found)
         self._origin, self._n_since = float(found["origin"]), int(found["n_since_origin"])
         self._n_bins, self._n_complete = int(found["n_bins"]), int(found["n_complete"])
         self._bins = found["bins"]
@@ -170,6 +171,20 @@ class OnlineFilter:
             prefix = "encoder" if part is self._encoder else "filter"
             for name in names:
                 setattr(part, name, found[f"{prefix}.{name}"])
+
+    def _check_counts(self, found: Mapping[str, np.ndarray]) -> None:
+        """Check that the counts in a state are in the ranges that `state_dict` returns."""
+        largest = np.iinfo(np.int64).max
+        ranges = {
+            "n_since_origin": (0, largest),
+            "n_bins": (0, largest),
+            "n_complete": (0, len(self._bins)),
+            "encoder.n_recent": (0, self._encoder.memory - 1),
+            "filter.n_observed": (-1, largest),
+        }
+        for name, (low, high) in ranges.items():
+            if (found[name] < low).any() or (found[name] > high).any():
+                raise InputError(f"state[{name!r}] is out of range: the state is damaged", parameter="state")
 
     def _check_activity(self, activity: Any) -> np.ndarray | None:
         """Return the normalized activity (units,), or None for a missing bin."""

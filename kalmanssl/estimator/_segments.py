@@ -8,13 +8,17 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from kalmanssl.data import Recording, as_recording, is_pynapple
-from kalmanssl.errors import InputError
+from kalmanssl.errors import InputError, first_line
 from kalmanssl.estimator._inputs import activity_in_order, choose_bins_per_step, choose_normalization
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
 __all__ = ["Prepared", "is_list_of_trials", "prepare"]
+
+# Squares of the largest values, summed over the bins of a recording, must not overflow.
+_LARGEST_RAW = 1e100  # in double precision, before the normalization
+_LARGEST = 1e15  # in single precision, after it
 
 
 class Prepared(NamedTuple):
@@ -64,6 +68,8 @@ def prepare(estimator: KalmanSSL, X: Any, fitting: bool) -> Prepared:
         is_counts = all(piece.is_counts for piece in pieces)
         estimator.normalize_ = choose_normalization(estimator.normalize, values, is_counts)
         estimator.bins_per_step_ = choose_bins_per_step(estimator.bins_per_step, values, is_counts, estimator.bin_size_)
+        _check_varies(values)
+        _check_not_too_large(values, _LARGEST_RAW)
         estimator.feature_mean_ = values.mean(0, dtype=np.float64)
         sd = values.std(0, dtype=np.float64)
         estimator.feature_scale_ = np.where(sd > 0, sd, 1.0)
@@ -72,9 +78,28 @@ def prepare(estimator: KalmanSSL, X: Any, fitting: bool) -> Prepared:
         normalized = piece.values
         if estimator.normalize_ == "standardize":
             normalized = (normalized - estimator.feature_mean_) / estimator.feature_scale_
+        _check_not_too_large(normalized, _LARGEST)
         segments += [np.asarray(normalized[s], dtype=np.float32) for s in piece.slices]
     n_segments = [len(piece.slices) for piece in pieces] if is_list_of_trials(X) else None
     return Prepared(segments, np.concatenate([piece.time for piece in pieces]), n_segments)
+
+
+def _check_varies(values: np.ndarray) -> None:
+    """Check that some feature of the values (time, features) varies."""
+    if len(values) > 1 and (values == values[0]).all():
+        shown = f"{values.min():g}" if values.min() == values.max() else "the same in all bins"
+        raise InputError(f"X is constant ({shown}) in all features: there is nothing to fit", parameter="X")
+
+
+def _check_not_too_large(values: np.ndarray, limit: float) -> None:
+    """Check that moments of the values can be computed."""
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest > limit:
+        raise InputError(
+            f"X has values up to {largest:.3g} where at most {limit:g} can be used: divide X by a constant, or use "
+            "normalize='standardize' for a signal",
+            parameter="X",
+        )
 
 
 def is_list_of_trials(X: Any) -> bool:
@@ -113,12 +138,7 @@ def _piece(estimator: KalmanSSL, X: Any, fitting: bool, min_samples: int = 2) ->
             estimator.n_features_in_ = X.n_units
         values = activity_in_order(X, estimator.unit_ids_, estimator.bin_size_, estimator.n_features_in_)
         return _Piece(values, X.segments(), X.time, X.kind == "counts" if fitting else None)
-    try:
-        values = validate_data(
-            estimator, X, reset=fitting, dtype=[np.float32, np.float64], ensure_min_samples=min_samples
-        )
-    except ValueError as error:
-        raise InputError(_one_line(error, X), parameter="X") from error
+    values = _check_array(estimator, X, fitting, min_samples)
     if fitting:
         estimator.unit_ids_, estimator.bin_size_ = (), float("nan")
     step = 1.0 if np.isnan(estimator.bin_size_) else estimator.bin_size_
@@ -126,12 +146,35 @@ def _piece(estimator: KalmanSSL, X: Any, fitting: bool, min_samples: int = 2) ->
     return _Piece(values, [slice(0, len(values))], step * np.arange(len(values)), is_counts)
 
 
+class _NotNumbersError(InputError, TypeError):
+    """Values that are not numbers; a TypeError too, as scikit-learn requires it."""
+
+
+def _check_array(estimator: KalmanSSL, X: Any, fitting: bool, min_samples: int) -> np.ndarray:
+    """Return an array as floats (time, features); raise `InputError` if it cannot be used."""
+    if np.ma.isMaskedArray(X) and np.ma.getmaskarray(X).any():
+        message = "X is a masked array with masked values: leave these bins out, with Recording.from_arrays"
+        raise InputError(message, parameter="X")
+    try:
+        values = validate_data(estimator, X, reset=fitting, dtype="numeric", ensure_min_samples=min_samples)
+    except ValueError as error:
+        raise InputError(_one_line(error, X), parameter="X") from error
+    except TypeError as error:
+        raise _NotNumbersError(f"X must be numbers: {first_line(error)}", parameter="X") from error
+    if values.dtype.kind not in "fiub":
+        raise InputError(f"X must be numbers, got an array of {values.dtype}", parameter="X")
+    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
+
+
 def _one_line(error: ValueError, X: Any) -> str:
     """Return the message of scikit-learn on one line, with the columns that are NaN everywhere."""
     first, *rest = str(error).splitlines()
     if "NaN" not in first and "infinity" not in first:
         return " ".join([first, *(line for line in rest if line.startswith("Reshape"))])
-    empty = np.flatnonzero(np.isnan(np.asarray(X, dtype=float)).all(axis=0))
+    try:
+        empty = np.flatnonzero(np.isnan(np.asarray(X, dtype=float)).all(axis=0))
+    except (TypeError, ValueError):  # a table with missing values of pandas
+        empty = np.zeros(0, dtype=int)
     if len(empty):
         return f"{first} Features {', '.join(map(str, empty[:5]))} are NaN in all bins: leave them out"
     return f"{first} Leave these bins out, with Recording.from_arrays and their times, or fill them"

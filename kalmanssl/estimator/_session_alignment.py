@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 
 from kalmanssl.alignment import SessionLatents, sliced_wasserstein
 from kalmanssl.data import Latents, Recording
-from kalmanssl.estimator._fitting import training_settings
+from kalmanssl.errors import InputError
 from kalmanssl.estimator._model import objective_per_bin
+from kalmanssl.estimator._parameters import training_parameters
 from kalmanssl.estimator._session_fit import (
     SessionData,
     align_encoder,
@@ -24,6 +24,7 @@ from kalmanssl.estimator._session_fit import (
 )
 from kalmanssl.models import EncoderFit, SequenceModel, SharedDynamicsModel
 from kalmanssl.training import train
+from kalmanssl.utils.seeds import draw_seed
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
@@ -101,15 +102,19 @@ def align_session(
     own.bins_per_step_, own.normalize_ = first.bins_per_step_, first.normalize_
     own.window_ = min(data.window(), first.window_)
     data.hold_out()
+    n_bins = sum(len(part) for parts in fitted.values() for part in parts)
+    if n_bins < own.window_:
+        message = f"fitted has {n_bins} bins, fewer than a training window of {own.window_}: give longer recordings"
+        raise InputError(message, parameter="fitted")
     expected = {one: _smoothed(models[one], parts) for one, parts in fitted.items()}
-    seed = int(check_random_state(estimator.random_state).randint(2**31 - 1))
+    seed = draw_seed(estimator.random_state)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model, latents = fit_alone(data, seed)
         _, match = align_encoder(model, latents, [_session_latents(one, own) for one in expected.values()], seed)
         shared = first.model_
         model = SequenceModel(model.encoder, shared.predictor, shared.objective)
-        settings, history = training_settings(estimator), dict[str, list[float]]()
+        settings, history = training_parameters(estimator), dict[str, list[float]]()
         train(
             EncoderFit(model), data.batches(seed), settings, history,
             seed=seed, device=estimator.device, progress=estimator.progress,

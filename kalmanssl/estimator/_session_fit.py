@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from sklearn.base import clone
-from sklearn.utils import check_random_state
 
 from kalmanssl.alignment import (
     LatentMap,
@@ -25,14 +24,17 @@ from kalmanssl.alignment import (
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._behavior import uses_behavior
-from kalmanssl.estimator._fitting import training_settings, window_settings
+from kalmanssl.estimator._fitting import window_settings
 from kalmanssl.estimator._initialization import initialize
 from kalmanssl.estimator._inputs import step_activity
+from kalmanssl.estimator._memory import check_fit_memory
 from kalmanssl.estimator._model import build_model, history_per_bin, infer
+from kalmanssl.estimator._parameters import training_parameters
 from kalmanssl.estimator._segments import prepare
 from kalmanssl.models import KalmanPredictor, SequenceModel, SharedDynamicsModel
 from kalmanssl.networks import ResidualEncoder
 from kalmanssl.training import SessionBatches, WindowBatches, choose_window, hold_out_blocks, train
+from kalmanssl.utils.seeds import draw_seed
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
@@ -130,8 +132,6 @@ def fit_sessions(
         Continue from the last checkpoint.
     """
     check_session_settings(estimator)
-    if resume and estimator.checkpoint_dir is None:
-        raise InputError("resume=True needs the checkpoint_dir of the fit that was interrupted", parameter="resume")
     data = [SessionData.prepare(estimator, name, recordings) for name, recordings in sessions.items()]
     normalizations = {one.model.sessions_[0]: one.model.normalize_ for one in data}
     if len(set(normalizations.values())) > 1:
@@ -143,7 +143,7 @@ def fit_sessions(
     for one in data:
         one.model.window_ = window
         one.hold_out()
-    seed = int(check_random_state(estimator.random_state).randint(2**31 - 1))
+    seed = draw_seed(estimator.random_state)
     history: dict[str, list[float]] = {}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -153,7 +153,7 @@ def fit_sessions(
             train(
                 shared,
                 SessionBatches([one.batches(seed + number) for number, one in enumerate(data)]),
-                training_settings(estimator),
+                training_parameters(estimator),
                 history,
                 seed=seed,
                 device=estimator.device,
@@ -220,9 +220,10 @@ def _initial_model(
 def fit_alone(data: SessionData, seed: int) -> tuple[Model, SessionLatents]:
     """Return a model of one session with its own dynamics, and its smoothed latents."""
     one = data.model
+    check_fit_memory(one)
     model = build_model(one)
     initialize(model, data.training, one.bins_per_step_)
-    settings = training_settings(one)
+    settings = training_parameters(one)
     train(model, data.batches(seed), settings, {}, seed=seed, device=one.device, progress=one.progress)
     model = model.double().eval()
     parts = [infer(model, segment, one.bins_per_step_, one.normalize_, True) for segment in data.segments]

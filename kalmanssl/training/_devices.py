@@ -14,6 +14,7 @@ from torch import Tensor, distributed, nn
 
 from kalmanssl.errors import InputError
 from kalmanssl.utils.distributed import rank_and_size
+from kalmanssl.utils.validation import short_repr
 
 __all__ = ["choose_device", "joined_processes", "moved", "synchronized_batch_norm"]
 
@@ -36,7 +37,9 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, TypeError):
         device = torch.device("meta")
     if device.type not in found or not isinstance(name, str):
-        raise InputError(f"device must be 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'; got {name!r}", parameter="device")
+        raise InputError(
+            f"device must be 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'; got {short_repr(name)}", parameter="device"
+        )
     if (device.index or 0) >= found[device.type]:
         known = ", ".join(f"{count} {kind}" for kind, count in found.items() if count)
         raise InputError(f"device {name!r} does not exist: torch finds {known}; use device='auto'", parameter="device")

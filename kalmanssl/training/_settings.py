@@ -10,6 +10,7 @@ from kalmanssl.utils.validation import check_choice, check_condition, check_inte
 __all__ = ["SCHEDULES", "TrainingSettings"]
 
 SCHEDULES = ("cosine", "linear", "constant")
+_LARGEST_RATE = 1e6
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,13 @@ class TrainingSettings:
             check_number(name, getattr(self, name))
         fine = 0 <= self.weight_decay < math.inf
         check_condition("weight_decay", self.weight_decay, fine, "at least 0 and finite")
+        check_condition("learning_rate", self.learning_rate, self.learning_rate <= _LARGEST_RATE, "below 1e6")
+        for name in ("dynamics_lr_factor", "noise_lr_factor"):
+            rate = self.learning_rate * getattr(self, name)
+            check_condition(name, getattr(self, name), rate <= _LARGEST_RATE, "such that learning rates are below 1e6")
+        # A step of AdamW multiplies weights by 1 - learning_rate * weight_decay.
+        is_decay = self.weight_decay * self.learning_rate <= 1
+        check_condition("weight_decay", self.weight_decay, is_decay, "at most 1 / learning_rate")
         check_condition("warm_up", self.warm_up, 0 <= self.warm_up < 1, "at least 0 and below 1")
         check_condition("final_lr_factor", self.final_lr_factor, 0 <= self.final_lr_factor <= 1, "between 0 and 1")
         check_choice("schedule", self.schedule, SCHEDULES)

@@ -233,7 +233,10 @@ class RandomWindows:
         # A segment that is just as long as a window has one start time, however many bins it has.
         n_starts = lengths - window + 1
         bins_per_start = torch.from_numpy(np.repeat(lengths / n_starts, n_starts))
-        weight = bins_per_start * mean_activity.clamp_min(0) ** activity_sampling_power
+        active = mean_activity.clamp_min(0)
+        weight = bins_per_start * active**activity_sampling_power
+        if not bool(weight.sum().isfinite()):  # a large power overflows; the largest activity does not
+            weight = bins_per_start * (active / active.max()) ** activity_sampling_power
         self.cumulative = (weight if weight.sum() > 0 else bins_per_start).cumsum(0)
         self.offsets = step * torch.arange(window // step)
         self.batch_size, self.seed = batch_size, seed

@@ -46,10 +46,7 @@ def check_state(state: Any, expected: Mapping[str, np.ndarray]) -> dict[str, np.
         )
     found = {}
     for name, value in expected.items():
-        try:
-            array = np.asarray(state[name]).astype(value.dtype)
-        except (TypeError, ValueError):
-            raise InputError(f"state[{name!r}] must consist of numbers", parameter="state") from None
+        array = _as_type(name, state[name], value.dtype)
         if array.size == 0 == value.size:
             array = array.reshape(value.shape)  # lists do not have the shape of empty arrays
         if array.shape != value.shape:
@@ -65,3 +62,20 @@ def check_state(state: Any, expected: Mapping[str, np.ndarray]) -> dict[str, np.
             )
         found[name] = array
     return found
+
+
+def _as_type(name: str, value: Any, dtype: np.dtype) -> np.ndarray:
+    """Return an entry of a state as an array of the expected type, without loss of information."""
+    try:
+        given = np.asarray(value)
+        if given.dtype.kind not in "biuf":
+            raise TypeError
+        with np.errstate(invalid="ignore", over="ignore"):
+            array = given.astype(dtype)
+    except (TypeError, ValueError):
+        raise InputError(f"state[{name!r}] must consist of numbers", parameter="state") from None
+    if dtype.kind == "f" and (np.isinf(array).any() or (np.isnan(array).any() and not name.endswith("origin"))):
+        raise InputError(f"state[{name!r}] must be finite: the state is damaged", parameter="state")
+    if dtype.kind in "biu" and given.size and (array != given).any():
+        raise InputError(f"state[{name!r}] must consist of whole numbers: the state is damaged", parameter="state")
+    return array

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,8 +20,11 @@ from typing import Any
 import numpy as np
 
 from kalmanssl.errors import InputError, first_line
+from kalmanssl.utils.memory import check_memory
+from kalmanssl.utils.scratch import as_path, scratch_folder
+from kalmanssl.utils.validation import short_repr
 
-__all__ = ["METADATA", "WEIGHTS", "load_folder", "replace_file", "replace_folder", "save_folder"]
+__all__ = ["METADATA", "WEIGHTS", "again", "load_folder", "read_json", "replace_file", "replace_folder", "save_folder"]
 
 METADATA = "metadata.json"
 WEIGHTS = "weights.safetensors"
@@ -87,27 +90,61 @@ def load_folder(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.n
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    folder = Path(path)
+    folder = as_path("path", path)
     if not folder.is_dir():
-        raise InputError(f"no saved {kind} at {folder}: the folder does not exist")
-    try:
-        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-        blob = (folder / WEIGHTS).read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"{folder} is not a complete {kind}: {Path(error.filename).name} is missing") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{folder / METADATA} is damaged ({error}): save the {kind} again") from error
-    if not isinstance(metadata, dict) or metadata.get("kind") != kind:
-        found = metadata.get("kind") if isinstance(metadata, dict) else type(metadata).__name__
-        raise InputError(f"{folder} holds a {found!r}, not a {kind!r}")
+        raise InputError(f"no saved {kind} at {folder}: {'it is a file' if folder.exists() else 'it does not exist'}")
+    metadata = read_json(folder / METADATA, kind)
+    if metadata.get("kind") != kind:
+        raise InputError(f"{folder} holds a {short_repr(metadata.get('kind'))}, not a {kind!r}")
     if metadata.get("format") != 1:
-        raise InputError(f"{folder} has format {metadata.get('format')}, newer than this kalmanssl: upgrade kalmanssl")
+        stored = short_repr(metadata.get("format"))
+        raise InputError(f"{folder} has format {stored}, newer than this kalmanssl: upgrade kalmanssl")
+    blob = _read(folder / WEIGHTS, kind)
     if hashlib.sha256(blob).hexdigest() != metadata.get("weights_sha256"):
         raise InputError(f"{folder / WEIGHTS} is damaged: its checksum differs from the one in {METADATA}")
     try:
         return load(blob), metadata
-    except SafetensorError as error:
-        raise InputError(f"{folder / WEIGHTS} is damaged ({error})") from error
+    except (SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = first_line(error)[:200]
+        raise InputError(f"{folder / WEIGHTS} is damaged ({reason}): {again(kind)}") from error
+
+
+def read_json(path: Path, kind: str) -> dict[str, Any]:
+    """Read the JSON object in a file of a saved object of some kind.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, cannot be read, or is not a JSON object.
+    """
+    text = _read(path, kind)
+    try:
+        values = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # also of the decoding
+        raise InputError(f"{path} is damaged ({first_line(error)[:200]}): {again(kind)}") from error
+    if not isinstance(values, dict):
+        message = f"{path} is damaged (it holds a {type(values).__name__}, not an object): {again(kind)}"
+        raise InputError(message)
+    return values
+
+
+def again(kind: str) -> str:
+    """Return the advice for a damaged object of some kind."""
+    return "fit the run again" if kind == "run" else f"save the {kind} again"
+
+
+def _read(path: Path, kind: str) -> bytes:
+    """Read a file of a saved object; raise `InputError` if it is missing, not a file, too large or unreadable."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe could wait for ever
+            raise InputError(f"{path} is damaged (it is not a file): {again(kind)}")
+        check_memory(2.0 * found.st_size, f"reading {path}", "the file is damaged, or needs more memory", "path")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{path.parent} is not a complete {kind}: {path.name} is missing") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or first_line(error)}") from error
 
 
 def replace_folder(path: str | os.PathLike[str], write: Callable[[Path], None], overwrite: bool = False) -> None:
@@ -118,15 +155,11 @@ def replace_folder(path: str | os.PathLike[str], write: Callable[[Path], None], 
     InputError
         If `path` exists and `overwrite` is false, or cannot be written. An existing file or folder stays unchanged.
     """
-    target = Path(path)
-    _refuse_existing(target, overwrite)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise InputError(f"cannot write to {target}: {error.strerror}") from error
-    new, old = scratch / "new", scratch / "old"
-    try:
+    target = as_path("path", path)
+    with _errors_name(target):
+        _refuse_existing(target, overwrite)
+    with scratch_folder(target) as (new, old), _errors_name(target):
+        _refuse_existing(target, overwrite)  # scratch_folder may have put back an old version
         new.mkdir()
         write(new)
         try:
@@ -137,10 +170,6 @@ def replace_folder(path: str | os.PathLike[str], write: Callable[[Path], None], 
             if old.exists() and not target.exists():
                 os.rename(old, target)
             raise
-    except OSError as error:
-        raise InputError(f"cannot write to {target}: {error.strerror}; nothing was changed there") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def replace_file(path: str | os.PathLike[str], write: Callable[[Path], None], overwrite: bool = False) -> None:
@@ -151,21 +180,26 @@ def replace_file(path: str | os.PathLike[str], write: Callable[[Path], None], ov
     InputError
         If `path` exists and `overwrite` is false, or cannot be written. An existing file or folder stays unchanged.
     """
-    target = Path(path)
-    _refuse_existing(target, overwrite)
-    scratch = target.with_name(f".{target.stem}-{os.getpid()}{target.suffix}")
+    target = as_path("path", path)
+    with _errors_name(target):
+        _refuse_existing(target, overwrite)
+    with scratch_folder(target) as (new, _), _errors_name(target):
+        write(new)
+        os.replace(new, target)
+
+
+@contextmanager
+def _errors_name(target: Path) -> Iterator[None]:
+    """Turn errors of the file system into those of input, with the name of the target."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write(scratch)
-        os.replace(scratch, target)
+        yield
     except OSError as error:
-        raise InputError(
-            f"cannot write to {target}: {error.strerror or first_line(error)}; nothing was changed there"
-        ) from error
-    finally:
-        scratch.unlink(missing_ok=True)
+        reason = error.strerror or first_line(error)
+        raise InputError(f"cannot write to {str(target)[:200]}: {reason}; nothing was changed there") from error
 
 
 def _refuse_existing(target: Path, overwrite: bool) -> None:
     if target.exists() and not overwrite:
-        raise InputError(f"{target} exists: choose another name, or ask for overwrite (--overwrite) to replace it")
+        raise InputError(
+            f"{str(target)[:200]} exists: choose another name, or ask for overwrite (--overwrite) to replace it"
+        )

@@ -10,6 +10,8 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from kalmanssl.utils.validation import check_integer
+
 __all__ = ["evaluating", "gram", "one_thread", "one_thread_everywhere", "rows_not_finite", "seeded", "unit_vectors"]
 
 
@@ -82,6 +84,7 @@ def seeded(random_state: int | None) -> Iterator[None]:
     if random_state is None:
         yield
         return
+    check_integer("random_state", random_state, 0)
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would also reset the generators of GPUs.
         torch.default_generator.manual_seed(random_state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = [
     "check_number",
     "check_positive",
     "check_seed",
+    "check_widths",
     "short_repr",
     "unknown_name_error",
 ]
@@ -78,6 +79,14 @@ def check_seed(value: Any, name: str = "random_state") -> None:
     """Raise `InputError` unless the value is a seed: a non-negative integer or None."""
     if value is not None:
         check_integer(name, value, 0)
+
+
+def check_widths(name: str, widths: Any) -> None:
+    """Check the widths of hidden layers."""
+    is_sequence = isinstance(widths, Sequence | np.ndarray) and not isinstance(widths, str | bytes)
+    check_condition(name, widths, is_sequence, "a sequence of whole numbers, such as (256,)")
+    for width in widths:
+        check_integer(name, width, 1)
 
 
 def unknown_name_error(kind: str, name: object, known: Iterable[str]) -> InputError:

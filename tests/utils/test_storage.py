@@ -59,7 +59,7 @@ def test_interrupt_between_the_renames_puts_the_old_folder_back(saved, monkeypat
     real = os.rename
 
     def rename(source, target):
-        if str(source).endswith("new"):
+        if source.parent.name == "new":
             raise KeyboardInterrupt
         real(source, target)
 

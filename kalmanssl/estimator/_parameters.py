@@ -1,0 +1,119 @@
+"""Validation of all parameters of `KalmanSSL`, in one place, before anything is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+
+from kalmanssl.entropy import make_entropy
+from kalmanssl.errors import InputError
+from kalmanssl.estimator._inputs import NORMALIZATIONS
+from kalmanssl.networks import NOISE_HEADS
+from kalmanssl.training import TrainingSettings
+from kalmanssl.utils.scratch import make_folder
+from kalmanssl.utils.seeds import check_random_state
+from kalmanssl.utils.validation import (
+    check_bool,
+    check_choice,
+    check_condition,
+    check_integer,
+    check_number,
+    check_widths,
+    short_repr,
+    unknown_name_error,
+)
+
+if TYPE_CHECKING:
+    from kalmanssl.estimator._kalman_ssl import KalmanSSL
+
+__all__ = ["check_parameters", "check_periods", "training_parameters"]
+
+_SIZES = ("latent_dim", "state_dim", "encoder_window", "window", "batch_size", "steps_per_epoch")
+_NOISE = tuple(NOISE_HEADS)
+
+
+def check_parameters(estimator: KalmanSSL, resume: bool = False) -> None:
+    """Check the type and the range of all parameters of an estimator, and create its folder of checkpoints.
+
+    Whether a parameter suits the data is checked where the data are prepared.
+
+    Parameters
+    ----------
+    estimator : KalmanSSL
+    resume : bool
+        Whether a fit will be resumed, which needs a `checkpoint_dir`.
+
+    Raises
+    ------
+    InputError
+        For the first parameter that cannot be used.
+    """
+    p: Mapping[str, Any] = estimator.get_params(deep=False)
+    for name in _SIZES:
+        check_integer(name, p[name], 1)
+    check_integer("noise_epochs", p["noise_epochs"], 0)
+    check_widths("hidden", p["hidden"])
+    check_choice("normalize", p["normalize"], NORMALIZATIONS)
+    for name in ("noise", "process_noise"):
+        if not isinstance(p[name], str) or p[name] not in _NOISE:
+            raise unknown_name_error(name, p[name], _NOISE)
+    for name in ("mutual_information", "progress"):
+        check_bool(name, p[name])
+    make_entropy(p["entropy"])
+    _check_encoder(p["encoder"])
+    if not isinstance(p["bins_per_step"], str):
+        check_integer("bins_per_step", p["bins_per_step"], 1)
+    elif p["bins_per_step"] != "auto":
+        message = f"bins_per_step must be 'auto' or a number of bins, got {short_repr(p['bins_per_step'])}"
+        raise InputError(message, parameter="bins_per_step")
+    _check_range("unit_dropout", p["unit_dropout"], 1.0)
+    _check_range("validation_fraction", p["validation_fraction"], 1.0)
+    for name in ("behavior_weight", "activity_sampling_power"):
+        _check_range(name, p[name], math.inf)
+    check_periods("behavior_period", p["behavior_period"])
+    training_parameters(estimator)
+    if not isinstance(p["device"], str):
+        check_condition("device", p["device"], False, "'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'")
+    check_random_state(p["random_state"])
+    check_bool("resume", resume)
+    if resume and p["checkpoint_dir"] is None:
+        raise InputError("resume=True needs the checkpoint_dir of the fit that was interrupted", parameter="resume")
+    if p["checkpoint_dir"] is not None:
+        make_folder("checkpoint_dir", p["checkpoint_dir"])
+
+
+def training_parameters(estimator: KalmanSSL) -> TrainingSettings:
+    """Return the settings of the training loop from the parameters of an estimator."""
+    parameters = estimator.get_params(deep=False)
+    names = TrainingSettings.__dataclass_fields__
+    return TrainingSettings(**{name: parameters[name] for name in names if name in parameters})
+
+
+def check_periods(name: str, period: Any) -> None:
+    """Check the periods of circular behavior: a number, None, or a sequence of these."""
+    is_sequence = isinstance(period, Sequence | np.ndarray) and not isinstance(period, str | bytes)
+    for one in period if is_sequence and np.ndim(period) > 0 else (period,):
+        if one is not None:
+            check_number(name, one)
+            check_condition(name, one, 0 < one < math.inf, "positive, or None if it is not circular")
+
+
+def _check_range(name: str, value: Any, end: float) -> None:
+    """Check that a number is in [0, end)."""
+    check_number(name, value)
+    requirement = "at least 0 and finite" if end == math.inf else f"in [0, {end:g})"
+    check_condition(name, value, 0 <= value < end, requirement)
+
+
+def _check_encoder(encoder: Any) -> None:
+    """Check that the encoder is a module whose weights are on a device."""
+    if encoder is None:
+        return
+    is_module = isinstance(encoder, nn.Module)
+    check_condition("encoder", encoder, is_module, "a torch.nn.Module instance, or None")
+    if any(tensor.is_meta for tensor in (*encoder.parameters(), *encoder.buffers())):
+        raise InputError("encoder has weights on the device 'meta', which have no values", parameter="encoder")
