@@ -112,7 +112,8 @@ class Forecast:
         check_bool("observed", observed)
         check_seed(random_state)
         need = 3.0 * 8 * n_samples * self.mean.size
-        check_memory(need, f"n_samples={n_samples}: drawing them", "draw fewer samples, or from fewer origins", "n_samples")
+        advice = "draw fewer samples, or from fewer origins"
+        check_memory(need, f"n_samples={n_samples}: drawing them", advice, "n_samples")
         rng = np.random.default_rng(random_state)
         A, b, C, Q = (self._dynamics[name] for name in "AbCQ")
         mean, covariances = self._start

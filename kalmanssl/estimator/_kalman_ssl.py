@@ -54,9 +54,8 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
     state_dim : int
         Size of the filter's state, at least `latent_dim`. The other coordinates are hidden ones, such as velocities.
     encoder : nn.Module, optional
-        A module that maps (batch, time, features) to (batch, time, latent_dim). A copy of it is trained in single
-        precision. By default a linear map plus a
-        multilayer perceptron with hidden layers of `hidden` units (`kalmanssl.networks.ResidualEncoder`).
+        A module that maps (batch, time, features) to (batch, time, latent_dim); a copy is trained in single precision.
+        By default a linear map plus a perceptron with hidden layers of `hidden` units (`networks.ResidualEncoder`).
     encoder_window : int
         Bins that the encoder receives: the present one and those before it. 1 leaves the smoothing to the filter,
         which models the noise of each bin.
@@ -274,8 +273,7 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
         sessions = group_sessions(X)
         if sessions is not None:
             check_condition("view", view, view is None, "None with several sessions")
-            known = None if y is None else session_features(X, y, self.behavior_period)
-            fit_sessions(self, sessions, known, resume)
+            fit_sessions(self, sessions, None if y is None else session_features(X, y, self.behavior_period), resume)
             return self
         self.sessions_, self.session_models_ = (session_name(X),), {}
         prepared, with_behavior = prepare(self, X, fitting=True), uses_behavior(self)
