@@ -27,9 +27,10 @@ from kalmanssl.kalman._innovation_statistics import (
 )
 from kalmanssl.kalman._moments import INNOVATION_COV
 from kalmanssl.kalman._results import FilterResult
-from kalmanssl.kalman._validation import check_mask, check_tensor, name_shapes, wrong_shape, wrong_value
+from kalmanssl.kalman._tensor_checks import all_finite, check_tensor, name_shapes, wrong_shape, wrong_value
+from kalmanssl.kalman._validation import check_mask
 from kalmanssl.kalman._whitening import whiten
-from kalmanssl.utils.validation import check_integer
+from kalmanssl.utils.validation import check_integer, check_number
 
 __all__ = ["InnovationDiagnostics", "diagnose_innovations", "innovation_diagnostics"]
 
@@ -209,12 +210,15 @@ def diagnose_innovations(
         If an innovation covariance is not positive definite (a subclass of `InputError`).
     """
     check_integer("lags", lags, 1)
+    check_number("level", level)
     if not 0 < level < 1:
         raise wrong_value("level", f"expected a number between 0 and 1, got {level!r}")
     innovation, cov, seen = _check(innovation, innovation_cov, mask)
     shared = slice(1 if cov.stride(0) == 0 and bool((seen == seen[:1]).all()) else None)
     whitened = whiten(innovation, cov[shared], mask=seen[shared], name=INNOVATION_COV)
     count = seen.sum((0, 1)).double()
+    if not all_finite(whitened.square()):
+        raise wrong_value("innovation", "overflows when it is divided by its predicted standard deviation")
     bias = whitened.sum((0, 1)) / count
     standardized = innovation / cov.diagonal(dim1=-2, dim2=-1).sqrt()
     z = quantile(level)
@@ -272,8 +276,7 @@ def _or_nan(usable: Tensor, values: Tensor) -> Tensor:
 
 def _check(innovation: Tensor, cov: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Innovations with zeros where missing, their covariances, and the full mask; in float64 on the CPU."""
-    check_tensor("innovation", innovation, None)
-    check_tensor("innovation_cov", cov, None)
+    innovation, cov = check_tensor("innovation", innovation, None), check_tensor("innovation_cov", cov, None)
     with name_shapes(innovation=innovation, innovation_cov=cov):
         if innovation.ndim != 3 or 0 in innovation.shape:
             raise wrong_shape("innovation", f"expected (batch, time, obs), got {tuple(innovation.shape)}")

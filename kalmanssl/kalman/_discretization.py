@@ -16,7 +16,8 @@ from torch import Tensor
 from kalmanssl.kalman._linalg import symmetrize
 from kalmanssl.kalman._model import as_covariance
 from kalmanssl.kalman._results import round_covariance
-from kalmanssl.kalman._validation import check_noise, check_tensor, name_shapes, wrong_shape, wrong_value
+from kalmanssl.kalman._tensor_checks import all_finite, check_tensor, name_shapes, wrong_shape, wrong_value
+from kalmanssl.kalman._validation import check_noise
 
 __all__ = ["discretize"]
 
@@ -46,8 +47,8 @@ def discretize(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> 
         Spectral density of the noise, variance per unit of time; for noise of spectral density q that enters through
         L (state, noise) pass `L @ q @ L.mT`.
     dt : (time,) or (batch, time)
-        Time from the previous step to each step, 0 or more. `dt[..., 0]` leads into the first step and is not used; it
-        may be NaN. For time stamps `stamps`, `dt = stamps.diff(prepend=stamps[:1])`.
+        Time from the previous step to each step, 0 or more. `dt[..., 0]` leads into the first step and, if there are
+        later steps, is not used; it may then be NaN. For time stamps `stamps`, `dt = stamps.diff(prepend=stamps[:1])`.
     c : (state,), optional
         Constant part of the drift; zero by default.
 
@@ -55,8 +56,8 @@ def discretize(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> 
     -------
     dict
         A, Q and, if c is given, b, of shapes (batch|1, time, …), for `kalman_filter(y, **discretize(…), C=C, R=R)`.
-        Their values at index 0 are not used. They are computed in float64 where the device supports it, have the data
-        type of F, and are differentiable with respect to all arguments.
+        If there are several steps, their values at index 0 are not used. They are computed in float64 where the device
+        supports it, have the data type of F, and are differentiable with respect to all arguments.
 
     Raises
     ------
@@ -82,9 +83,8 @@ def discretize(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> 
     >>> steps["Q"][0, 1:, 0, 0]
     tensor([0.1000, 2.0000])
     """
-    check_tensor("F", F, F)
-    check_tensor("S", S, F)
-    check_tensor("dt", dt, None)
+    F = check_tensor("F", F, None)
+    F, S, dt = check_tensor("F", F, F), check_tensor("S", S, F), check_tensor("dt", dt, None)
     with name_shapes(F=F, S=S, dt=dt, c=c):
         if F.ndim != 2 or F.shape[0] != F.shape[1] or len(F) == 0:
             raise wrong_shape("F", f"expected (state, state), got {tuple(F.shape)}")
@@ -93,7 +93,7 @@ def discretize(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> 
             raise wrong_shape("S", f"expected ({state},) or ({state}, {state}), got {tuple(S.shape)}")
         density = as_covariance(check_noise("S", S, "state", state, 1, 1))[0, 0]
         if c is not None:
-            check_tensor("c", c, F)
+            c = check_tensor("c", c, F)
             if c.shape != (state,):
                 raise wrong_shape("c", f"expected ({state},), got {tuple(c.shape)}")
         if dt.ndim not in (1, 2) or 0 in dt.shape:
@@ -105,9 +105,10 @@ def discretize(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> 
             "dt", f"expected it on {F.device} as F, got {dt.device}; convert it with .to({str(F.device)!r})"
         )
     steps = torch.atleast_2d(dt)
-    _check_steps(steps.detach()[:, 1:])
-    # The first value is not used; a copy of the second one adds no new distinct value.
-    steps = torch.cat([steps[:, 1:2], steps[:, 1:]], 1) if steps.shape[1] > 1 else torch.zeros_like(steps)
+    first_used = min(steps.shape[1] - 1, 1)
+    _check_steps(steps.detach(), first_used)
+    # Where the first value is not used, a copy of the second one adds no new distinct value.
+    steps = torch.cat([steps[:, first_used : first_used + 1], steps[:, 1:]], 1)
 
     # In ascending order, so that the steps with most halvings come last.
     distinct, which = steps.flatten().sort() if dt.requires_grad else steps.unique(return_inverse=True)
@@ -116,17 +117,24 @@ def discretize(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> 
     offset = None if c is None else c.to(finest)
     values = _integrate(F.to(finest), density.to(finest), offset, distinct.to(finest))
     values["Q"] = round_covariance(values["Q"], F.dtype)
-    return {name: value[which].to(F.dtype) for name, value in values.items()}
+    values = {name: value.to(F.dtype) for name, value in values.items()}
+    if not all(all_finite(value) for value in values.values()):
+        raise wrong_value(
+            "dt", f"the transition or the noise over the longest one, {float(distinct[-1]):.3g}, overflows; shorten it"
+        )
+    return {name: value[which] for name, value in values.items()}
 
 
-def _check_steps(later: Tensor) -> None:
-    """Check the time differences of all steps but the first."""
-    wrong = ~(torch.isfinite(later) & (later >= 0))
+def _check_steps(steps: Tensor, first_used: int) -> None:
+    """Check that the time differences (batch, time) from `first_used` on are finite and 0 or more."""
+    used = steps[:, first_used:]
+    wrong = ~(torch.isfinite(used) & (used >= 0))
     if bool(wrong.any()):
         batch, time = (int(i) for i in wrong.nonzero()[0])
         raise wrong_value(
             "dt",
-            f"{float(later[batch, time]):.6g} at batch {batch}, time {time + 1}; expected finite time differences "
+            f"{float(used[batch, time]):.6g} at batch {batch}, time {time + first_used}; "
+            "expected finite time differences "
             "of 0 or more: sort the observations by time, and pass a mask for missing ones",
         )
 

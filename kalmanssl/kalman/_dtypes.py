@@ -18,7 +18,7 @@ MIN_VARIANCE_RATIO = 1e-4
 
 def check_precision(precision: torch.dtype | None, y: Tensor) -> None:
     """Check that `precision` is a supported data type and that the device of y has it."""
-    if precision not in (None, torch.float32, torch.float64):
+    if not (precision is None or precision is torch.float32 or precision is torch.float64):
         raise InputError(
             f"precision: expected torch.float32, torch.float64 or None, got {precision!r}", parameter="precision"
         )

@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from kalmanssl.errors import NotFiniteError
 from kalmanssl.kalman._fit_result import FitStatus
 from kalmanssl.kalman._linalg import NotPositiveDefiniteError, safe_cholesky, symmetrize
 from kalmanssl.kalman._model import Model, Observations
 from kalmanssl.kalman._results import SmootherResult
 from kalmanssl.kalman._smoothing import run_smoother
-from kalmanssl.kalman._validation import wrong_value
+from kalmanssl.kalman._tensor_checks import wrong_value
 
 __all__ = ["run_em"]
 
@@ -47,7 +48,7 @@ def run_em(
         try:
             smoothed = run_smoother(model, observations, observations.y.dtype)
             value = float(smoothed.filter.log_likelihood.sum())
-        except NotPositiveDefiniteError:
+        except (NotPositiveDefiniteError, NotFiniteError):
             value = math.nan
         if not math.isfinite(value):
             if not history:

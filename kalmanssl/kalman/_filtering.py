@@ -14,6 +14,7 @@ from kalmanssl.kalman._dtypes import check_precision
 from kalmanssl.kalman._model import Model, Observations, as_covariance, mask_observations, to_float64
 from kalmanssl.kalman._moments import Moments
 from kalmanssl.kalman._results import FilterResult, StepResult
+from kalmanssl.kalman._tensor_checks import wrong_value
 from kalmanssl.kalman._validation import (
     check_model,
     check_observation,
@@ -172,7 +173,9 @@ def kalman_step(
     InputError
         If an argument has a wrong type, shape or value.
     """
-    check_state(mean, cov)
+    if not isinstance(first, bool):
+        raise wrong_value("first", f"expected True or False, got {type(first).__name__}")
+    mean, cov = check_state(mean, cov)
     observations = check_observation(y, mask, batch=len(mean))
     model = check_model(
         y, y.shape[0], 1, A=A, Q=Q, C=C, R=R, b=b, m0=mean if first else None, P0=cov if first else None, obs=y.shape[1]

@@ -8,11 +8,15 @@ from torch import Tensor
 from kalmanssl.kalman._linalg import symmetrize
 from kalmanssl.kalman._model import Model, as_covariance
 from kalmanssl.kalman._results import ForecastResult
+from kalmanssl.kalman._tensor_checks import all_finite, check_memory, wrong_value
 from kalmanssl.kalman._validation import check_model, check_state, check_state_size
 from kalmanssl.kalman.backends import predict
 from kalmanssl.utils.validation import check_integer
 
 __all__ = ["forecast", "run_forecast"]
+
+# Memory of the tensors of a step, beside their values.
+_BYTES_PER_STEP = 2000
 
 
 def forecast(
@@ -58,7 +62,7 @@ def forecast(
     >>> ahead.state_cov[0, :, 0, 0]
     tensor([2., 3., 4.])
     """
-    check_state(mean, cov)
+    mean, cov = check_state(mean, cov)
     check_integer("steps", steps, 1)
     model = check_model(mean, mean.shape[0], steps, A=A, Q=Q, C=C, R=R, b=b)
     check_state_size(mean, model.A.shape[-1])
@@ -67,6 +71,9 @@ def forecast(
 
 def run_forecast(model: Model, mean: Tensor, cov: Tensor, steps: int) -> ForecastResult:
     """Forecast from a state with a model, both checked before."""
+    (obs, state), batch = model.C.shape[-2:], len(mean)
+    numbers = batch * steps * (state + state * state + obs + obs * obs)
+    check_memory("steps", numbers * mean.element_size() + steps * _BYTES_PER_STEP)
     means, covs = [], []
     transitions = (p.expand(-1, steps, *p.shape[2:]).unbind(1) for p in (model.A, model.b, as_covariance(model.Q)))
     for transition, offset, noise in zip(*transitions, strict=True):
@@ -74,9 +81,12 @@ def run_forecast(model: Model, mean: Tensor, cov: Tensor, steps: int) -> Forecas
         means.append(mean)
         covs.append(cov)
     state_mean, state_cov = torch.stack(means, 1), torch.stack(covs, 1)
-    return ForecastResult(
-        state_mean=state_mean,
-        state_cov=state_cov,
-        observation_mean=(model.C @ state_mean[..., None])[..., 0],
-        observation_cov=symmetrize(model.C @ state_cov @ model.C.mT) + as_covariance(model.R),
-    )
+    moments = {
+        "state_mean": state_mean,
+        "state_cov": state_cov,
+        "observation_mean": (model.C @ state_mean[..., None])[..., 0],
+        "observation_cov": symmetrize(model.C @ state_cov @ model.C.mT) + as_covariance(model.R),
+    }
+    if not all(all_finite(value) for value in moments.values()):
+        raise wrong_value("steps", "the moments overflow: forecast fewer steps, or check A, which lets the state grow")
+    return ForecastResult(**moments)

@@ -14,7 +14,8 @@ from kalmanssl.kalman._filtering import run_filter
 from kalmanssl.kalman._fit_result import FitStatus
 from kalmanssl.kalman._linalg import NotPositiveDefiniteError
 from kalmanssl.kalman._model import Observations
-from kalmanssl.kalman._validation import check_model, wrong_value
+from kalmanssl.kalman._tensor_checks import wrong_value
+from kalmanssl.kalman._validation import check_model
 
 __all__ = ["run_gradient_fit"]
 

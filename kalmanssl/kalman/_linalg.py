@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from kalmanssl.errors import InputError
+from kalmanssl.kalman._tensor_checks import check_layout, read_array
 
 __all__ = [
     "JitterWarning",
@@ -83,6 +84,8 @@ def safe_cholesky(matrix: Tensor, name: str) -> Tensor:
 
     Raises
     ------
+    InputError
+        If it is not a tensor of square matrices, float32 or float64.
     NotPositiveDefiniteError
         If the matrix contains NaN or infinity, or if jitter of up to 1e-2 (float32) or 1e-8 (float64) of the mean
         variance does not make it positive definite.
@@ -92,6 +95,14 @@ def safe_cholesky(matrix: Tensor, name: str) -> Tensor:
     JitterWarning
         If jitter was added, with the number of matrices and the largest amount.
     """
+    if not isinstance(matrix, Tensor):
+        raise InputError(f"{name}: expected a torch.Tensor, got {type(matrix).__name__}", parameter=name)
+    check_layout(name, matrix)
+    read_array(name, matrix)
+    if matrix.dtype not in _FIRST_JITTER:
+        raise InputError(f"{name}: expected float32 or float64, got {matrix.dtype}", parameter=name)
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
+        raise InputError(f"{name}: expected (..., n, n), got {tuple(matrix.shape)}", parameter=name)
     return cholesky_with_jitter(matrix, name)[0]
 
 
@@ -122,11 +133,17 @@ def cholesky_with_jitter(matrix: Tensor, name: str) -> tuple[Tensor, Tensor]:
             )
             return factor, jitter
         jitter = torch.where(failed, 10 * jitter, jitter)
-    smallest = float(torch.linalg.eigvalsh(matrix.detach()).min())
+    smallest = _smallest_eigenvalue(matrix.detach()[failed])
     raise NotPositiveDefiniteError(
         f"{name}: {int(failed.sum())} of {failed.numel()} matrices are not positive definite "
         f"(smallest eigenvalue {smallest:.3g}); check Q, R and P0, or use float64"
     )
+
+
+def _smallest_eigenvalue(matrices: Tensor) -> float:
+    """Smallest eigenvalue of symmetric matrices (count, n, n), computed at scale 1 so that it does not overflow."""
+    scale = matrices.abs().amax((-2, -1)).clamp_min(torch.finfo(matrices.dtype).tiny)
+    return float((torch.linalg.eigvalsh(matrices / scale[:, None, None])[:, 0] * scale).min())
 
 
 def inverse_transpose(factor: Tensor, eye: Tensor, out: Tensor | None = None) -> Tensor:

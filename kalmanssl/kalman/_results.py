@@ -11,6 +11,7 @@ from torch import Tensor
 from kalmanssl.kalman._linalg import symmetrize
 from kalmanssl.kalman._model import Model, Observations, as_covariance
 from kalmanssl.kalman._moments import FIELDS, Moments, complete, step_index
+from kalmanssl.kalman._tensor_checks import check_moments
 
 __all__ = [
     "FilterResult",
@@ -61,6 +62,9 @@ class FilterResult:
         self.mask: Tensor | None = observations.mask
         self.filtered_mean: Tensor = moments.filtered_mean.to(self._dtype)
         self.log_likelihood: Tensor = moments.log_likelihood.to(self._dtype)
+        check_moments(self.filtered_mean, self.log_likelihood)
+        if moments.smallest_variance is None:  # the compiled filter has checked its covariances
+            check_moments(_variances(moments.filtered_cov))
 
     def __repr__(self) -> str:
         batch, time, state = self.filtered_mean.shape
@@ -69,7 +73,10 @@ class FilterResult:
     @cached_property
     def filtered_cov(self) -> Tensor:
         """Covariance of the state after step t is observed."""
-        return self._every_step(round_covariance(self._moments.filtered_cov, self._dtype))
+        cov = round_covariance(self._moments.filtered_cov, self._dtype)
+        if cov.dtype != self._moments.filtered_cov.dtype:
+            check_moments(_variances(cov))
+        return self._every_step(cov)
 
     @cached_property
     def predicted_mean(self) -> Tensor:
@@ -130,13 +137,19 @@ class FilterResult:
         return complete(self._moments, name, self._model, self._observations)
 
     def _covariance(self, stack: Tensor) -> Tensor:
-        return self._every_step(round_covariance(symmetrize(stack), self._dtype))
+        cov = round_covariance(symmetrize(stack), self._dtype)
+        check_moments(_variances(cov))
+        return self._every_step(cov)
 
     def _every_step(self, stack: Tensor) -> Tensor:
         batch, steps, _ = self._observations.y.shape
         if stack.shape[1] < steps:
             stack = stack[:, step_index(stack, steps)]
         return stack.expand(batch, *stack.shape[1:])
+
+
+def _variances(cov: Tensor) -> Tensor:
+    return cov.diagonal(dim1=-2, dim2=-1)
 
 
 @dataclass(frozen=True)
@@ -225,6 +238,7 @@ class SmootherResult:
         self._dtype = filtered.filtered_mean.dtype
         self.smoothed_mean: Tensor = mean.to(self._dtype)
         self.filter = filtered
+        check_moments(self.smoothed_mean, _variances(covs))
 
     def __repr__(self) -> str:
         batch, time, state = self.smoothed_mean.shape
@@ -233,7 +247,9 @@ class SmootherResult:
     @cached_property
     def smoothed_cov(self) -> Tensor:
         """Covariance of the state at each step given all of y."""
-        return self._every_step(round_covariance(self._covs, self._dtype), self._index)
+        cov = round_covariance(self._covs, self._dtype)
+        check_moments(_variances(cov))
+        return self._every_step(cov, self._index)
 
     @cached_property
     def lag_one_cov(self) -> Tensor:

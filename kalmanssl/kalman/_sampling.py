@@ -10,6 +10,7 @@ from kalmanssl.kalman._model import Model, Observations, as_covariance, to_float
 from kalmanssl.kalman._moments import from_second, step_index
 from kalmanssl.kalman._results import PriorSample
 from kalmanssl.kalman._smoothing import backward_process
+from kalmanssl.kalman._tensor_checks import all_finite, check_memory, check_moments, wrong_value
 from kalmanssl.kalman._validation import check_generator, check_model, check_observations
 from kalmanssl.kalman.backends import AffineScan, filter_auto
 from kalmanssl.utils.validation import check_integer
@@ -51,16 +52,17 @@ def sample_prior(
     InputError
         If an argument has a wrong type, shape or value.
     """
-    check_generator(generator)
     check_integer("batch", batch, 1)
     check_integer("time", time, 1)
     model = check_model(A, batch, time, A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0)
+    check_generator(generator, A)
     return draw_prior(model, batch, time, generator)
 
 
 def draw_prior(model: Model, batch: int, time: int, generator: torch.Generator | None) -> PriorSample:
     """Draw from a model that was checked before."""
     obs, state = model.C.shape[-2:]
+    check_memory("time", 2 * batch * time * (state + obs) * model.A.element_size())
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=model.A.dtype, device=model.A.device)
@@ -69,6 +71,8 @@ def draw_prior(model: Model, batch: int, time: int, generator: torch.Generator |
     shocks = model.b + _noise(model.Q, "Q", draw(batch, time, state))
     offsets = torch.cat([first[:, None], shocks[:, 1:]], 1).transpose(0, 1)
     states = AffineScan.apply(offsets, model.A.transpose(0, 1), False).transpose(0, 1)
+    if not all_finite(states):
+        raise wrong_value("time", "the states overflow, since A lets them grow; draw fewer steps")
     return PriorSample(states, matvec_broadcast(model.C, states) + _noise(model.R, "R", draw(batch, time, obs)))
 
 
@@ -116,10 +120,10 @@ def sample_posterior(
     ----------
     Forward filtering, backward sampling: Frühwirth-Schnatter, J. Time Series Anal. 15 (1994) 183-202.
     """
-    check_generator(generator)
     check_integer("n_samples", n_samples, 1)
     observations = check_observations(y, mask)
     model = check_model(y, *y.shape[:2], A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=y.shape[2])
+    check_generator(generator, y)
     return draw_posterior(model, observations, n_samples, y.dtype, generator)
 
 
@@ -127,11 +131,12 @@ def draw_posterior(
     model: Model, observations: Observations, n_samples: int, dtype: torch.dtype, generator: torch.Generator | None
 ) -> Tensor:
     """Draw state trajectories given observations and a model that were checked before."""
+    batch, time, _ = observations.y.shape
+    state = model.A.shape[-1]
+    check_memory("n_samples", 4 * 8 * n_samples * batch * time * state)
     model, observations = to_float64(model, observations)
     moments = filter_auto(model, observations)
     backward = backward_process(model, moments)
-    batch, time, _ = observations.y.shape
-    state = model.A.shape[-1]
 
     def draw() -> Tensor:
         shape = (n_samples, batch, time, state)
@@ -150,7 +155,9 @@ def draw_posterior(
     # Samples are the inner axis of the batch, so that those of one sequence share its gains.
     offsets = torch.cat([backward.offset + shocks, last], 2).permute(2, 1, 0, 3).flatten(1, 2)
     states = AffineScan.apply(offsets, backward.gain.transpose(0, 1), True)
-    return states.unflatten(1, (batch, n_samples)).permute(2, 1, 0, 3).to(dtype)
+    samples = states.unflatten(1, (batch, n_samples)).permute(2, 1, 0, 3).to(dtype)
+    check_moments(samples)
+    return samples
 
 
 def _every_step(stack: Tensor, steps: int, vectors: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kalmanssl.errors import InputError, first_line
 from kalmanssl.kalman._em import run_em
 from kalmanssl.kalman._filtering import run_filter
 from kalmanssl.kalman._fit_result import FitResult, FitStatus
@@ -18,8 +19,9 @@ from kalmanssl.kalman._model import Model, Observations
 from kalmanssl.kalman._results import FilterResult, ForecastResult, PriorSample, SmootherResult
 from kalmanssl.kalman._sampling import draw_posterior, draw_prior
 from kalmanssl.kalman._smoothing import run_smoother
-from kalmanssl.kalman._validation import check_generator, check_model, check_observations, check_sizes, wrong_value
-from kalmanssl.utils.validation import check_integer, check_positive
+from kalmanssl.kalman._tensor_checks import check_layout, check_memory, wrong_value
+from kalmanssl.kalman._validation import check_generator, check_model, check_observations, check_sizes
+from kalmanssl.utils.validation import check_integer, check_positive, unknown_name_error
 
 __all__ = ["LinearGaussianSSM"]
 
@@ -124,7 +126,10 @@ class LinearGaussianSSM:
         """
         check_integer("state_dim", state_dim, 1)
         check_integer("obs_dim", obs_dim, 1)
-        check_generator(generator)
+        check_generator(generator, torch.empty(0))
+        if dtype not in (torch.float32, torch.float64):
+            raise wrong_value("dtype", f"expected torch.float32 or torch.float64, got {dtype!r}")
+        check_memory("state_dim", 8 * state_dim * (3 * state_dim + obs_dim))
         rotation = torch.linalg.qr(torch.randn(state_dim, state_dim, generator=generator, dtype=dtype))[0]
         return cls(
             A=0.9 * rotation,
@@ -149,10 +154,17 @@ class LinearGaussianSSM:
 
     def to(self, *args: Any, **kwargs: Any) -> LinearGaussianSSM:
         """Return the model in another data type or on another device; arguments as for `torch.Tensor.to`."""
-        return type(self)(**{name: value.to(*args, **kwargs) for name, value in self.to_dict().items()})
+        try:
+            moved = {name: value.to(*args, **kwargs) for name, value in self.to_dict().items()}
+        except (RuntimeError, TypeError, AssertionError) as error:
+            raise InputError(f"to: {first_line(error)[:200]}; pass a data type or a device") from None
+        return type(self)(**moved)
 
     def replace(self, **changes: Tensor) -> LinearGaussianSSM:
         """Return the model with some parameters changed."""
+        for name in changes:
+            if name not in _NAMES:
+                raise unknown_name_error("parameter", name, _NAMES)
         return type(self)(**(self.to_dict() | changes))
 
     def filter(self, y: Tensor, *, mask: Tensor | None = None) -> FilterResult:
@@ -179,7 +191,7 @@ class LinearGaussianSSM:
 
     def sample(self, batch: int, time: int, *, generator: torch.Generator | None = None) -> PriorSample:
         """Draw states and observations from the model; see `sample_prior`."""
-        check_generator(generator)
+        check_generator(generator, self.A)
         check_integer("batch", batch, 1)
         check_integer("time", time, 1)
         parameters: dict[str, Any] = self.to_dict()
@@ -190,7 +202,7 @@ class LinearGaussianSSM:
         self, y: Tensor, n_samples: int, *, mask: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Draw state trajectories (n_samples, batch, time, state) given observations; see `sample_posterior`."""
-        check_generator(generator)
+        check_generator(generator, self.A)
         check_integer("n_samples", n_samples, 1)
         observations = self._check(y, mask)
         return draw_posterior(self._model, observations, n_samples, y.dtype, generator)
@@ -254,7 +266,7 @@ class LinearGaussianSSM:
         Shumway & Stoffer, J. Time Series Anal. 3 (1982) 253-264; Ghahramani & Hinton, Technical Report CRG-TR-96-2,
         University of Toronto (1996).
         """
-        model, observations = self._prepare_fit(y, mask, fixed, max_iterations, tolerance)
+        model, observations = self._prepare_fit(y, mask, fixed, max_iterations, tolerance, on_iteration_end)
         settings = (max_iterations, tolerance, on_iteration_end)
         with torch.no_grad():
             fitted, history, status = run_em(model._model, observations, fixed, self.P0.ndim == 1, *settings)
@@ -300,7 +312,7 @@ class LinearGaussianSSM:
         ----------
         Zhu, Byrd, Lu & Nocedal, ACM Trans. Math. Softw. 23 (1997) 550-560 (L-BFGS-B).
         """
-        model, observations = self._prepare_fit(y, mask, fixed, max_iterations, tolerance)
+        model, observations = self._prepare_fit(y, mask, fixed, max_iterations, tolerance, on_iteration_end)
         settings = (max_iterations, tolerance, on_iteration_end)
         fitted, history, status = run_gradient_fit(model.to_dict(), observations, fixed, *settings)
         return self._result({k: v for k, v in fitted.items() if k not in fixed}, history, status)
@@ -312,15 +324,23 @@ class LinearGaussianSSM:
         return observations
 
     def _prepare_fit(
-        self, y: Tensor, mask: Tensor | None, fixed: Collection[str], max_iterations: int, tolerance: float
+        self,
+        y: Tensor,
+        mask: Tensor | None,
+        fixed: Collection[str],
+        max_iterations: int,
+        tolerance: float,
+        on_iteration_end: Callable[[int, float], None] | None,
     ) -> tuple[LinearGaussianSSM, Observations]:
         """Check the arguments of a fit; return the model and the observations in float64, without gradients."""
-        if isinstance(fixed, str) or not set(fixed) <= set(_NAMES):
+        if isinstance(fixed, str) or not isinstance(fixed, Collection) or not all(name in _NAMES for name in fixed):
             raise wrong_value("fixed", f"expected a collection of names from {', '.join(_NAMES)}, got {fixed!r}")
         if set(fixed) == set(_NAMES):
             raise wrong_value("fixed", "all parameters are fixed, so that there is nothing to fit")
         check_integer("max_iterations", max_iterations, 1)
         check_positive("tolerance", tolerance)
+        if on_iteration_end is not None and not callable(on_iteration_end):
+            raise wrong_value("on_iteration_end", f"expected a function, got {type(on_iteration_end).__name__}")
         self._check(y, mask)
         precision = self.A.dtype if self.A.device.type == "mps" else torch.float64
         model = type(self)(**{name: value.detach().to(precision) for name, value in self.to_dict().items()})
@@ -341,6 +361,7 @@ def _sizes(parameters: dict[str, Tensor | None]) -> tuple[int, int]:
     for name, value in parameters.items():
         if not isinstance(value, Tensor):
             continue
+        check_layout(name, value)
         constant = {"A": (2,), "C": (2,), "b": (1,), "Q": (1, 2), "R": (1, 2), "m0": (1,), "P0": (1, 2)}[name]
         if value.ndim in constant:
             continue

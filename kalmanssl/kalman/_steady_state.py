@@ -21,7 +21,8 @@ from kalmanssl.errors import InputError
 from kalmanssl.kalman._linalg import safe_cholesky, symmetrize
 from kalmanssl.kalman._model import as_covariance
 from kalmanssl.kalman._results import round_covariance
-from kalmanssl.kalman._validation import check_model, wrong_value
+from kalmanssl.kalman._tensor_checks import wrong_value
+from kalmanssl.kalman._validation import check_model
 
 __all__ = ["SteadyState", "steady_state"]
 

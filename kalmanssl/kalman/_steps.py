@@ -8,14 +8,13 @@ from torch import Tensor
 
 from kalmanssl.kalman._linalg import symmetrize
 from kalmanssl.kalman._model import Model, as_covariance, mask_observations
+from kalmanssl.kalman._tensor_checks import check_moments, name_shapes, wrong_value
 from kalmanssl.kalman._validation import (
     check_emission,
     check_observation,
     check_state,
     check_state_size,
     check_transition,
-    name_shapes,
-    wrong_value,
 )
 from kalmanssl.kalman.backends import LOG_2PI, number_observed, predict, update
 
@@ -80,11 +79,13 @@ def kalman_predict(
     >>> kalman_predict(one, one[None], A=0.5 * one, Q=torch.ones(1))
     (tensor([[0.5000]]), tensor([[[1.2500]]]))
     """
-    check_state(mean, cov)
+    mean, cov = check_state(mean, cov)
     with name_shapes(mean=mean, cov=cov, A=A, Q=Q, b=b):
         A, b, Q = check_transition(mean, len(mean), 1, A=A, Q=Q, b=b)
     check_state_size(mean, A.shape[-1])
-    return predict(mean, cov, A[:, 0], b[:, 0], as_covariance(Q)[:, 0])
+    mean, cov = predict(mean, cov, A[:, 0], b[:, 0], as_covariance(Q)[:, 0])
+    check_moments(mean, cov.diagonal(dim1=-2, dim2=-1))
+    return mean, cov
 
 
 def kalman_update(
@@ -131,7 +132,7 @@ def kalman_update(
     >>> round(updated.mean.item(), 3), round(updated.cov.item(), 3)
     (1.0, 0.5)
     """
-    check_state(mean, cov)
+    mean, cov = check_state(mean, cov)
     observations = check_observation(y, mask, batch=len(mean))
     with name_shapes(y=y, mean=mean, cov=cov, C=C, R=R):
         C, R = check_emission(mean, len(mean), 1, C=C, R=R, state=mean.shape[1], obs=y.shape[1])
@@ -145,6 +146,7 @@ def kalman_update(
     visible = mask_observations(model, observations.mask)
     seen = update(mean, cov, observations.y[:, 0], visible.C[:, 0], as_covariance(visible.R)[:, 0])
     filtered_mean, filtered_cov, log_density, gain, innovation, innovation_cov = seen
+    check_moments(filtered_mean, log_density, filtered_cov.diagonal(dim1=-2, dim2=-1))
     if observations.mask is not None:
         innovation_cov = symmetrize(C[:, 0] @ cov @ C[:, 0].mT) + as_covariance(R)[:, 0]
     count = number_observed(observations)

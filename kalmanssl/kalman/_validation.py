@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
-
-import numpy as np
 import torch
 from torch import Tensor
 
-from kalmanssl.errors import InputError, NotFiniteError
+from kalmanssl.errors import NotFiniteError
+from kalmanssl.kalman._covariance_checks import check_covariance, check_variances
 from kalmanssl.kalman._model import Model, Observations
+from kalmanssl.kalman._tensor_checks import (
+    all_finite,
+    check_layout,
+    check_memory,
+    check_tensor,
+    name_shapes,
+    read_array,
+    wrong_shape,
+    wrong_value,
+)
 
 __all__ = [
-    "ShapeError",
-    "check_covariance",
     "check_emission",
     "check_generator",
     "check_mask",
@@ -27,51 +30,24 @@ __all__ = [
     "check_sizes",
     "check_state",
     "check_state_size",
-    "check_tensor",
     "check_transition",
-    "name_shapes",
-    "wrong_shape",
-    "wrong_value",
 ]
-
-
-class ShapeError(InputError):
-    """An argument has a shape that does not fit the other arguments."""
-
-
-def wrong_value(name: str, message: str) -> InputError:
-    """Return the error to raise about the value or type of the argument `name`."""
-    return InputError(f"{name}: {message}", parameter=name)
-
-
-def wrong_shape(name: str, message: str) -> ShapeError:
-    """Return the error to raise about the shape of the argument `name`; `name_shapes` adds the other shapes."""
-    return ShapeError(f"{name}: {message}", parameter=name)
-
-
-@contextmanager
-def name_shapes(**tensors: Tensor | None) -> Iterator[None]:
-    """Add the shapes of all given tensors to the message of a `ShapeError`, and raise it as an `InputError`."""
-    try:
-        yield
-    except ShapeError as error:
-        given = ", ".join(f"{name} {tuple(t.shape)}" for name, t in tensors.items() if isinstance(t, Tensor))
-        raise InputError(f"{error}; given: {given}", parameter=error.parameter) from None
 
 
 def check_observations(y: Tensor, mask: Tensor | None) -> Observations:
     """Check y (batch, time, obs) and its mask; replace missing values by zeros."""
-    check_tensor("y", y, None)
+    y = check_tensor("y", y, None)
     if y.ndim != 3 or 0 in y.shape:
         raise wrong_value(
             "y",
             f"expected (batch, time, obs) with at least one of each, got {tuple(y.shape)}; "
             "for a single sequence (time, obs) pass y[None]",
         )
+    check_memory("y", y.numel() * y.element_size())
     if mask is not None:
         mask = check_mask(mask, y)
     filled = y if mask is None else torch.where(mask, y, y.new_zeros(()))
-    if not _all_finite(filled):
+    if not all_finite(filled):
         batch, time, channel = (int(i) for i in (~torch.isfinite(filled)).nonzero()[0])
         raise NotFiniteError(
             f"y: {float(y.detach()[batch, time, channel])} at batch {batch}, time {time}, channel {channel}; "
@@ -86,10 +62,13 @@ def check_observations(y: Tensor, mask: Tensor | None) -> Observations:
 
 def check_observation(y: Tensor, mask: Tensor | None, *, batch: int) -> Observations:
     """Check one observation y (batch, obs) of each sequence and its mask; the result has a time axis of 1."""
+    if isinstance(y, Tensor):
+        y = check_tensor("y", y, None)
     if not isinstance(y, Tensor) or y.ndim != 2 or len(y) != batch:
         got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise wrong_value("y", f"expected a tensor (batch, obs) with batch = {batch} from mean, got {got}")
     if isinstance(mask, Tensor):
+        check_layout("mask", mask)
         if mask.shape not in (y.shape, y.shape[:1]):
             raise wrong_value("mask", f"expected {tuple(y.shape)} as y or ({len(y)},), got {tuple(mask.shape)}")
         mask = mask[:, None]
@@ -101,6 +80,8 @@ def check_mask(mask: Tensor, y: Tensor, name: str = "y") -> Tensor:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise wrong_value("mask", f"expected a torch.Tensor of bool, True where observed, got {got}; use mask.bool()")
+    check_layout("mask", mask)
+    read_array("mask", mask)
     if mask.shape == y.shape:
         full = mask
     elif mask.shape == y.shape[:2]:
@@ -133,15 +114,17 @@ def check_model(
         A, b, Q = check_transition(like, batch, time, A=A, Q=Q, b=b)
         state = A.shape[-1]
         C, R = check_emission(like, batch, time, C=C, R=R, state=state, obs=obs)
+        if obs is not None:
+            check_memory("y", like.element_size() * batch * time * (state + obs))
         if m0 is None:
             m0 = like.new_zeros(1, state)
         else:
-            check_tensor("m0", m0, like)
+            m0 = check_tensor("m0", m0, like)
             m0 = _check_m0(m0, state, batch)
         if P0 is None:
             P0 = torch.eye(state, dtype=like.dtype, device=like.device)[None]
         else:
-            check_tensor("P0", P0, like)
+            P0 = check_tensor("P0", P0, like)
             P0 = _check_p0(P0, state, batch)
     return Model(A=A, b=b, Q=Q, C=C, R=R, m0=m0, P0=P0)
 
@@ -168,8 +151,8 @@ def check_transition(
     like: Tensor, batch: int, time: int, *, A: Tensor, Q: Tensor, b: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Check A, Q and b; return A, b and Q with batch and time axes."""
-    check_tensor("A", A, like)
-    check_tensor("Q", Q, like)
+    A = check_tensor("A", A, like)
+    Q = check_tensor("Q", Q, like)
     if A.ndim not in (2, 4) or A.shape[-1] != A.shape[-2] or A.shape[-1] == 0:
         raise wrong_shape(
             "A", f"expected (state, state) or (batch or 1, time or 1, state, state), got {tuple(A.shape)}"
@@ -178,7 +161,7 @@ def check_transition(
     if b is None:
         b = like.new_zeros(1, 1, state)
     else:
-        check_tensor("b", b, like)
+        b = check_tensor("b", b, like)
         b = _with_axes("b", b, (state,), batch, time)
     A = _with_axes("A", A, (state, state), batch, time)
     return A, b, check_noise("Q", Q, "state", state, batch, time)
@@ -188,8 +171,8 @@ def check_emission(
     like: Tensor, batch: int, time: int, *, C: Tensor, R: Tensor, state: int, obs: int | None
 ) -> tuple[Tensor, Tensor]:
     """Check C and R against the size of the state and the number of channels; return them with batch and time axes."""
-    check_tensor("C", C, like)
-    check_tensor("R", R, like)
+    C = check_tensor("C", C, like)
+    R = check_tensor("R", R, like)
     if C.ndim not in (2, 4) or C.shape[-1] != state or C.shape[-2] == 0:
         raise wrong_shape(
             "C",
@@ -206,10 +189,10 @@ def check_emission(
     return _with_axes("C", C, (obs, state), batch, time), check_noise("R", R, "obs", obs, batch, time)
 
 
-def check_state(mean: Tensor, cov: Tensor) -> None:
-    """Check the moments of a state, mean (batch, state) and cov (batch, state, state)."""
-    check_tensor("mean", mean, None)
-    check_tensor("cov", cov, mean)
+def check_state(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
+    """Check the moments of a state, mean (batch, state) and cov (batch, state, state), and return them."""
+    mean = check_tensor("mean", mean, None)
+    mean, cov = check_tensor("mean", mean, mean), check_tensor("cov", cov, mean)
     if mean.ndim != 2 or 0 in mean.shape:
         raise wrong_value("mean", f"expected (batch, state), got {tuple(mean.shape)}; for one sequence pass mean[None]")
     batch, state = mean.shape
@@ -219,7 +202,8 @@ def check_state(mean: Tensor, cov: Tensor) -> None:
             f"expected ({batch}, {state}, {state}) to go with mean, got {tuple(cov.shape)}; "
             "use expand for one covariance shared by the batch, diag_embed for a diagonal",
         )
-    check_covariance("cov", cov)
+    check_covariance("cov", cov, computed=True)
+    return mean, cov
 
 
 def check_state_size(mean: Tensor, state: int) -> None:
@@ -228,55 +212,18 @@ def check_state_size(mean: Tensor, state: int) -> None:
         raise wrong_value("mean", f"expected (batch, {state}) with the state of A, got {tuple(mean.shape)}")
 
 
-def check_generator(generator: torch.Generator | None) -> None:
-    """Check that `generator` is a generator of torch or None."""
+def check_generator(generator: torch.Generator | None, like: Tensor | None = None) -> None:
+    """Check that `generator` is a generator of torch, on the device of `like`, or None."""
     if generator is not None and not isinstance(generator, torch.Generator):
         raise wrong_value(
             "generator",
             f"expected a torch.Generator or None, got {type(generator).__name__}; "
             "for a seed pass torch.Generator().manual_seed(seed)",
         )
-
-
-def check_tensor(name: str, value: Tensor, like: Tensor | None) -> None:
-    """Check the type of a tensor; with `like`, also its data type, its device and that its values are finite."""
-    if not isinstance(value, Tensor):
-        raise wrong_value(name, f"expected a torch.Tensor, got {type(value).__name__}; wrap it in torch.as_tensor")
-    if value.dtype not in (torch.float32, torch.float64):
-        raise wrong_value(name, f"expected float32 or float64, got {value.dtype}; convert it with .to(torch.float32)")
-    if value.layout != torch.strided:
-        raise wrong_value(name, f"expected a dense tensor, got {value.layout}; convert it with .to_dense()")
-    if value.device.type == "meta":
-        raise wrong_value(name, "expected a tensor with values, got one on the device meta; make it on cpu or cuda")
-    if like is None:
-        return
-    if value.dtype != like.dtype or value.device != like.device:
+    if generator is not None and like is not None and generator.device.type != like.device.type:
         raise wrong_value(
-            name,
-            f"expected {like.dtype} on {like.device} as the data, got {value.dtype} on {value.device}; "
-            f"convert it with .to(dtype={like.dtype}, device={str(like.device)!r})",
+            "generator", f"is on {generator.device} and the data on {like.device}; make one on that device"
         )
-    if not _all_finite(value):
-        raise wrong_value(name, "contains NaN or infinity; check how it was computed")
-
-
-def _all_finite(value: Tensor) -> bool:
-    """Whether all values are finite."""
-    # The sum of finite values is finite unless it overflows, and it takes far less time than a check of each value.
-    value = value.detach()
-    if value.device.type == "cpu":
-        with np.errstate(all="ignore"):
-            total = value.numpy().sum()
-    else:
-        total = value.sum().item()
-    return math.isfinite(total) or bool(torch.isfinite(value).all())
-
-
-def _smallest(value: Tensor) -> float:
-    """The smallest value."""
-    # numpy on a CPU: the threads of torch keep spinning after the call and slow down the kernels that follow.
-    value = value.detach()
-    return float(value.numpy().min() if value.device.type == "cpu" else value.amin())
 
 
 def _with_axes(name: str, value: Tensor, tail: tuple[int, ...], batch: int, time: int) -> Tensor:
@@ -304,13 +251,7 @@ def check_noise(name: str, noise: Tensor, axis: str, dim: int, batch: int, time:
     """Check the variances or covariances of a noise and add batch and time axes; `axis` names its size in messages."""
     if noise.ndim in (1, 3) and noise.shape[-1] == dim:
         diagonal = _with_axes(name, noise, (dim,), batch, time)
-        smallest = _smallest(noise)
-        if smallest < 0:
-            raise wrong_value(
-                name,
-                f"a variance is negative (smallest {smallest:.3g}); "
-                "pass variances, through exp or softplus if they are learned",
-            )
+        check_variances(name, noise, "; pass variances, through exp or softplus if they are learned")
         return diagonal
     if noise.ndim in (2, 4) and noise.shape[-2:] == (dim, dim):
         full = _with_axes(name, noise, (dim, dim), batch, time)
@@ -323,47 +264,6 @@ def check_noise(name: str, noise: Tensor, axis: str, dim: int, batch: int, time:
     )
 
 
-def check_covariance(name: str, cov: Tensor) -> None:
-    """Check that covariances (..., n, n) are symmetric with variances of 0 or more; a single one also for positivity.
-
-    The eigenvalues of many covariances would take longer than the filter, which detects indefinite ones itself.
-    """
-    cov = cov.detach()
-    n = cov.shape[-1]
-    single = cov.numel() == n * n
-    if single and torch.equal(cov, cov.mT) and int(torch.linalg.cholesky_ex(cov)[1]) == 0:
-        return
-    smallest, largest = (extreme.item() for extreme in cov.diagonal(dim1=-2, dim2=-1).aminmax())
-    tolerance = 1e3 * torch.finfo(cov.dtype).eps * max(abs(smallest), abs(largest))
-    below, above = _off_diagonal(n, cov.device)
-    if len(below):
-        rows = cov.reshape(-1, n * n)
-        asymmetry = (rows.index_select(1, below) - rows.index_select(1, above)).abs().amax().item()
-        if asymmetry > tolerance:
-            raise wrong_value(
-                name,
-                f"a covariance is not symmetric (differs from its transpose by {asymmetry:.3g}); "
-                "pass 0.5 * (M + M.mT), or M @ M.mT of a factor M",
-            )
-    if smallest < 0:
-        raise wrong_value(name, f"a variance on the diagonal is negative (smallest {smallest:.3g})")
-    if single:
-        lowest = torch.linalg.eigvalsh(cov).min().item()
-        if lowest < -tolerance:
-            raise wrong_value(
-                name,
-                f"a covariance is not positive (smallest eigenvalue {lowest:.3g}); "
-                "pass M @ M.mT of a factor M if it is learned",
-            )
-
-
-@cache
-def _off_diagonal(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Indices in a flattened (n, n) matrix of the entries below the diagonal, and of their transposed entries."""
-    row, column = torch.tril_indices(n, n, -1, device=device)
-    return row * n + column, column * n + row
-
-
 def _check_m0(m0: Tensor, state: int, batch: int) -> Tensor:
     if m0.shape == (state,):
         return m0[None]
@@ -374,9 +274,7 @@ def _check_m0(m0: Tensor, state: int, batch: int) -> Tensor:
 
 def _check_p0(P0: Tensor, state: int, batch: int) -> Tensor:
     if P0.shape == (state,):
-        smallest = _smallest(P0)
-        if smallest < 0:
-            raise wrong_value("P0", f"a variance is negative (smallest {smallest:.3g})")
+        check_variances("P0", P0)
         return torch.diag_embed(P0)[None]
     if P0.shape == (state, state):
         full = P0[None]
@@ -388,5 +286,5 @@ def _check_p0(P0: Tensor, state: int, batch: int) -> Tensor:
             f"expected ({state},) if diagonal, ({state}, {state}) or ({batch}, {state}, {state}) if full, "
             f"got {tuple(P0.shape)}; for diagonals that differ between sequences pass P0.diag_embed()",
         )
-    check_covariance("P0", full)
+    check_covariance("P0", full, computed=True)
     return full

@@ -97,8 +97,16 @@ def test_the_first_time_difference_is_not_used():
         torch.testing.assert_close(first[name], other[name], rtol=0, atol=0)
         assert torch.isfinite(first[name]).all()
     assert set(first) == {"A", "Q"}
-    alone = discretize(F, S, torch.tensor([float("nan")], dtype=torch.float64))
-    assert torch.isfinite(alone["Q"]).all()
+
+
+def test_a_single_time_difference_is_used():
+    F, S, _ = sde()
+    alone, second = (discretize(F, S, torch.tensor(dt, dtype=torch.float64)) for dt in ([0.5], [0.0, 0.5]))
+    for name in "AQ":
+        torch.testing.assert_close(alone[name][:, 0], second[name][:, 1], rtol=1e-14, atol=0)
+    for wrong in (float("nan"), float("inf"), -0.5):
+        with pytest.raises(InputError, match=f"dt: {wrong:g} at batch 0, time 0; expected finite time differences"):
+            discretize(F, S, torch.tensor([wrong], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("offset", [False, True])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ from dense_joint import make_problem
 
 from kalmanssl.errors import InputError
 from kalmanssl.kalman import forecast, kalman_filter, kalman_smoother, kalman_step, sample_posterior, sample_prior
+from kalmanssl.kalman._filtering import run_filter
+from kalmanssl.kalman._validation import check_model, check_observations
 
 BATCH, TIME, STATE, OBS = 4, 6, 3, 2
 
@@ -153,12 +157,23 @@ def test_overflow_of_an_unstable_model_raises():
         call(kalman_filter, A=1e200 * ones(3, 3))
 
 
-@pytest.mark.parametrize("implementation", ["adjoint", "reference"])
-def test_an_indefinite_noise_covariance_raises(implementation):
-    # Input validation does not compute the eigenvalues of a stack; the filter detects it.
+@pytest.mark.parametrize("step", [0, TIME - 1])
+def test_an_indefinite_noise_covariance_of_one_step_raises(step):
+    R = torch.eye(2, dtype=torch.float64).repeat(1, TIME, 1, 1)
+    R[0, step] = torch.tensor([[1.0, 500.0], [500.0, 1.0]])
+    with pytest.raises(InputError, match=r"R: a covariance is not positive \(smallest eigenvalue -499\)"):
+        call(kalman_filter, R=R)
+
+
+@pytest.mark.parametrize("implementation", ["auto", "adjoint", "reference"])
+def test_the_filter_detects_an_innovation_covariance_that_is_not_positive(implementation):
+    """Also without input validation of the noise."""
+    values = arguments()
+    observations = check_observations(values.pop("y"), None)
+    model = check_model(observations.y, BATCH, TIME, **values)
     R = torch.tensor([[1.0, 500.0], [500.0, 1.0]], dtype=torch.float64).expand(1, TIME, 2, 2)
-    with pytest.raises(InputError, match=r"innovation covariance .* not positive definite .* check Q, R and P0"):
-        call(kalman_filter, R=R, implementation=implementation)
+    with pytest.raises(InputError, match=r"not positive definite .* check Q, R and P0"):
+        run_filter(replace(model, R=R), observations, torch.float64, None, implementation)
 
 
 def test_finite_values_whose_sum_overflows_are_accepted():

@@ -5,6 +5,7 @@ from kalmanssl.kalman.backends._affine_recursions import CovarianceRecursion as 
 from kalmanssl.kalman.backends._affine_recursions import covariance_recursion as covariance_recursion
 from kalmanssl.kalman.backends._affine_recursions import has_converged as has_converged
 from kalmanssl.kalman.backends._covariance_recursion import steps_to_forget as steps_to_forget
+from kalmanssl.kalman.backends._covariance_search import next_invalid_covariance as next_invalid_covariance
 from kalmanssl.kalman.backends._dispatch import BACKENDS as BACKENDS
 from kalmanssl.kalman.backends._dispatch import filter_auto as filter_auto
 from kalmanssl.kalman.backends._reference import LOG_2PI as LOG_2PI

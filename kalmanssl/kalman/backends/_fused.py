@@ -176,8 +176,9 @@ class _Fused(torch.autograd.Function):
 
 def _check_status(status: Tensor, dtype: torch.dtype) -> None:
     """Raise if a variance of the state or of an innovation is not positive."""
-    state_variance, _, innovation_variance, _ = status.amin(0).tolist()
-    if not (state_variance > 0 and innovation_variance > 0):  # also if one is NaN
+    state_variance, variance_ratio, innovation_variance, _ = status.amin(0).tolist()
+    # Also if one is NaN. The ratio is 0 if a variance is infinite.
+    if not (state_variance > 0 and variance_ratio > 0 and innovation_variance > 0):
         raise NotPositiveDefiniteError(
             f"{INNOVATION_COV}: not positive definite in {str(dtype).removeprefix('torch.')}; "
             "leave out precision or pass torch.float64"
