@@ -28,7 +28,7 @@ from kalmanssl.models import (
     start_varying_noise,
 )
 from kalmanssl.networks import BoundedNoise
-from kalmanssl.training import TrainingSettings, WindowBatches, WindowSettings, choose_window, hold_out_blocks, train
+from kalmanssl.training import TrainingSettings, WindowBatches, WindowSettings, hold_out_blocks, train
 from kalmanssl.utils.seeds import draw_seed
 from kalmanssl.utils.torch_ops import evaluating
 
@@ -41,7 +41,7 @@ NOISE_FOLDER = "noise"  # of the checkpoints of the second stage
 
 
 def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
-    """Fit `model_` of an estimator, and set `window_`, `history_` and `noise_history_`.
+    """Fit `model_` of an estimator, and set `history_` and `noise_history_`.
 
     Parameters
     ----------
@@ -51,9 +51,7 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
         Continue from the last checkpoint.
     """
     settings, n_features = training_parameters(estimator), fit_data.n_features
-    hold_out = estimator.validation_fraction != 0
     step = estimator.bins_per_step_
-    estimator.window_ = choose_window([len(s) for s in fit_data.activity], estimator.window, step, hold_out)
     check_fit_memory(estimator)
     windows = window_settings(estimator, fit_data.n_active)
     views = [estimator] if estimator.view_ is None else [estimator, estimator.view_]

@@ -10,6 +10,7 @@ from sklearn.utils.validation import validate_data
 from kalmanssl.data import Recording, as_recording, is_pynapple
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.estimator._inputs import activity_in_order, choose_bins_per_step, choose_normalization
+from kalmanssl.training import choose_window
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
@@ -57,7 +58,7 @@ def prepare(estimator: KalmanSSL, X: Any, fitting: bool) -> Prepared:
     Parameters
     ----------
     estimator : KalmanSSL
-        In the fit its attributes of the data are set: units, bin size, normalization, bins per step.
+        In the fit its attributes of the data are set: units, bin size, normalization, bins per step and the window.
     X : Recording, object of pynapple, (time, features), or a list of these
         The pieces of a list are trials. They can have different lengths, and no segment continues in the next trial.
     fitting : bool
@@ -68,6 +69,9 @@ def prepare(estimator: KalmanSSL, X: Any, fitting: bool) -> Prepared:
         is_counts = all(piece.is_counts for piece in pieces)
         estimator.normalize_ = choose_normalization(estimator.normalize, values, is_counts)
         estimator.bins_per_step_ = choose_bins_per_step(estimator.bins_per_step, values, is_counts, estimator.bin_size_)
+        lengths = [one.stop - one.start for piece in pieces for one in piece.slices]
+        hold_out = estimator.validation_fraction != 0
+        estimator.window_ = choose_window(lengths, estimator.window, estimator.bins_per_step_, hold_out)
         _check_varies(values)
         _check_not_too_large(values, _LARGEST_RAW)
         estimator.feature_mean_ = values.mean(0, dtype=np.float64)

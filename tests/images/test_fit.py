@@ -122,9 +122,17 @@ def test_divergence_raises_and_restores_the_initial_weights(digits):
     model = recipes.sphere_kde(dim=8).build(SmallConvEncoder(1, 8, 16, random_state=0), 16, random_state=0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     history: dict[str, list[float]] = {}
+
+    class OverflowingLater(PairAugmentation):
+        n_calls = 0
+
+        def __call__(self, images):
+            self.n_calls += 1
+            return tuple(view * (1.0 if self.n_calls <= 2 else float("inf")) for view in super().__call__(images))
+
     with pytest.raises(DivergenceError, match="those of the start"):
         fit_images(
-            model, images, PairAugmentation("tiny"), epochs=2, batch_size=50, learning_rate=1e18, progress=False,
+            model, images, OverflowingLater("tiny"), epochs=2, batch_size=50, learning_rate=1.0, progress=False,
             history=history,
         )  # fmt: skip
     for name, value in before.items():
