@@ -22,7 +22,7 @@ from kalmanssl.kalman._validation import (
     check_state,
     check_state_size,
 )
-from kalmanssl.kalman.backends import BACKENDS, LOG_2PI, number_observed, predict, update
+from kalmanssl.kalman.backends import BACKENDS, LOG_2PI, compiled_step, number_observed, predict, update
 from kalmanssl.utils.validation import check_choice
 
 __all__ = ["kalman_filter", "kalman_step", "run_filter"]
@@ -172,9 +172,17 @@ def kalman_step(
     ------
     InputError
         If an argument has a wrong type, shape or value.
+
+    Notes
+    -----
+    On a CPU with numba, a step without gradients is checked and computed in compiled code, in about 20 microseconds for
+    a small state. It is compiled at the first call and cached on disk.
     """
     if not isinstance(first, bool):
         raise wrong_value("first", f"expected True or False, got {type(first).__name__}")
+    compiled = compiled_step(y, mean, cov, A=A, Q=Q, C=C, R=R, b=b, mask=mask, first=first)
+    if compiled is not None:
+        return StepResult(*compiled)
     mean, cov = check_state(mean, cov)
     observations = check_observation(y, mask, batch=len(mean))
     model = check_model(

@@ -9,7 +9,7 @@ import numpy as np
 from kalmanssl.kalman.kernels._jit import cached_njit
 from kalmanssl.kalman.kernels._simd import choose_positive, filled, fma, load, store, width
 
-__all__ = ["first_invalid"]
+__all__ = ["first_invalid", "is_covariance"]
 
 
 @cached_njit
@@ -87,3 +87,35 @@ def first_invalid(cov: Any, n: int, begin: int, share: float) -> int:
             if not valid:
                 return first + k
     return -1
+
+
+@cached_njit
+def is_covariance(cov: Any, start: int, n: int, share: float, scratch: Any) -> bool:
+    """Whether the matrix (n, n) that begins at `start` of a flat array is valid as in `first_invalid`.
+
+    scratch : (n, n), flat
+    """
+    high = cov[start]
+    for i in range(n):
+        variance = cov[start + i * (n + 1)]
+        if variance < 0:
+            return False
+        high = max(high, variance)
+    added = high * share
+    for i in range(n):
+        for j in range(n):
+            if abs(cov[start + i * n + j] - cov[start + j * n + i]) > added:
+                return False
+            if added == 0 and abs(cov[start + i * n + j]) * share > 0:
+                return False
+            scratch[i * n + j] = cov[start + i * n + j]
+        scratch[i * (n + 1)] += added if added > 0 else 1.0
+    for k in range(n):
+        pivot = scratch[k * (n + 1)]
+        if not pivot > 0:
+            return False
+        for i in range(k + 1, n):
+            factor = scratch[k * n + i] / pivot
+            for j in range(i, n):
+                scratch[i * n + j] -= factor * scratch[k * n + j]
+    return True

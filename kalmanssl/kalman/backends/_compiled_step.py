@@ -1,0 +1,124 @@
+"""One step of the filter in compiled code, arguments checked, for ordinary tensors on the CPU without gradients.
+
+A call of torch or a check in Python takes as long as the arithmetic of a small step. Here the tensors become arrays of
+numpy once, and one kernel checks all of their values and computes all results.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from kalmanssl.kalman.backends._layouts import vector_width
+from kalmanssl.kalman.kernels import has_compiler
+
+__all__ = ["compiled_step"]
+
+_TYPES = frozenset((Tensor, torch.nn.Parameter))
+_EPS = {np.dtype(kind): float(np.finfo(kind).eps) for kind in (np.float32, np.float64)}
+_ALL_OBSERVED = np.empty(0, dtype=np.bool_)
+# Larger states and observations gain nothing: the time of their products is that of torch.
+_LARGEST = 64
+
+
+class _UnsuitableError(Exception):
+    """The arguments need the general code, which also says what is wrong with them."""
+
+
+def compiled_step(
+    y: Tensor,
+    mean: Tensor,
+    cov: Tensor,
+    *,
+    A: Tensor,
+    Q: Tensor,
+    C: Tensor,
+    R: Tensor,
+    b: Tensor | None,
+    mask: Tensor | None,
+    first: bool,
+) -> tuple[Tensor, ...] | None:
+    """The fields of `StepResult`, from arguments that were not checked before; None if they need the general code.
+
+    None is returned for all wrong arguments, and for results that are not finite or need jitter.
+    """
+    if not has_compiler() or forward_ad._current_level >= 0:
+        return None
+    try:
+        arrays = [_as_array(value) for value in (y, mean, cov, A, Q, C, R)]
+        if b is not None:
+            arrays.append(_as_array(b))
+        kind = arrays[0].dtype
+        if kind not in _EPS or any(array.dtype is not kind for array in arrays):
+            return None
+        out = _run(arrays, None if mask is None else _as_array(mask), first)
+    except (
+        _UnsuitableError,
+        RuntimeError,
+        TypeError,
+    ):  # torch raises the latter two for tensors that numpy cannot read
+        return None
+    return None if out is None else tuple(map(torch.from_numpy, out))
+
+
+def _as_array(value: Tensor) -> np.ndarray:
+    if type(value) not in _TYPES:
+        raise _UnsuitableError
+    if value.requires_grad:
+        if torch.is_grad_enabled():
+            raise _UnsuitableError
+        value = value.detach()
+    return value.numpy()
+
+
+def _run(arrays: list[np.ndarray], mask: np.ndarray | None, first: bool) -> tuple[np.ndarray, ...] | None:
+    """Check the shapes and call the kernel; None if it returns False."""
+    from kalmanssl.kalman.kernels._step_kernels import filter_step
+
+    y, mean, cov, A, Q, C, R, *given = arrays
+    if y.ndim != 2 or mean.ndim != 2:
+        return None
+    (batch, m), n, kind = y.shape, mean.shape[1], y.dtype
+    if mean.shape[0] != batch or cov.shape != (batch, n, n) or not (0 < n <= _LARGEST and 0 < m <= _LARGEST and batch):
+        return None
+    diagonal = (Q.ndim in (1, 3), R.ndim in (1, 3))
+    b = given[0] if given else np.zeros(n, kind)
+    Q_shape, R_shape = (n,) if diagonal[0] else (n, n), (m,) if diagonal[1] else (m, m)
+    parameters = ((A, (n, n)), (b, (n,)), (Q, Q_shape), (C, (m, n)), (R, R_shape))
+    strides = tuple([_stride(value, tail, batch) for value, tail in parameters])
+    observed = _ALL_OBSERVED if mask is None else _flat_mask(mask, batch, m)
+    inputs = (y, mean, cov, A, b, Q, C, R)
+    width, eps = vector_width(kind), _EPS[kind]
+    out = (
+        np.empty((batch, n), kind),
+        np.empty((batch, n, n), kind),
+        np.empty((batch, n), kind),
+        np.empty((batch, n, n), kind),
+        np.empty(batch, kind),
+        np.empty((batch, n, m), kind),
+        np.empty((batch, m), kind),
+        np.empty((batch, m, m), kind),
+    )
+    size = (batch, n, m, -(-n // width) * width, -(-m // width) * width)
+    flat = tuple([value.reshape(-1) for value in inputs])
+    return out if filter_step(flat, observed, strides, size, diagonal, first, (eps**0.5, 1e3 * eps), out) else None
+
+
+def _stride(value: np.ndarray, tail: tuple[int, ...], batch: int) -> int:
+    """Numbers from one sequence to the next in a parameter with the shape `tail` or (batch|1, 1, *tail)."""
+    shape: Any = value.shape
+    if shape == tail:
+        return 0
+    if shape[2:] != tail or len(shape) != len(tail) + 2 or shape[1] != 1 or shape[0] not in (1, batch):
+        raise _UnsuitableError
+    return 0 if shape[0] == 1 else value.size // batch
+
+
+def _flat_mask(mask: np.ndarray, batch: int, m: int) -> np.ndarray:
+    if mask.dtype != np.bool_ or mask.shape not in ((batch, m), (batch,)):
+        raise _UnsuitableError
+    return (mask if mask.ndim == 2 else mask.repeat(m)).reshape(-1)
