@@ -250,7 +250,7 @@ def test_the_score_times_the_bins_is_the_objective_of_one_interleaved_sequence(
     settings = {**TINY, "epochs": 1, "window": 10, "mutual_information": mutual_information}
     model = KalmanSSL(**{**settings, "bins_per_step": bins_per_step}).fit(recording)
     segment = segment_of(recording, 0, 400)
-    summed = sum_bins(segment.activity, bins_per_step)
+    summed = sum_bins(segment.activity.astype(float), bins_per_step)
     sequences = torch.from_numpy(interleave(summed, bins_per_step))
     sequence_model = copy.deepcopy(model.model_).double().eval()
     steps = 400 // bins_per_step

@@ -160,7 +160,13 @@ class BinSelection:
         return cut_trials(recording, read_trial_table(recording, intervals, stop, table), drop_outside)
 
     def _take(self, keep: np.ndarray) -> Self:
-        """Keep the bins where the mask (time,) is True, and the spikes in them."""
+        """Keep the bins where the mask (time,) is True, and the spikes in them.
+
+        Consecutive bins are views of the arrays, which can be large.
+        """
+        kept = np.flatnonzero(keep)
+        is_run = kept[-1] - kept[0] + 1 == len(kept)
+        bins_kept = slice(int(kept[0]), int(kept[-1]) + 1) if is_run else keep
         spikes = self.spike_times
         if spikes is not None:
             starts = self.time - 0.5 * self.bin_size
@@ -168,9 +174,9 @@ class BinSelection:
             spikes = tuple(s[keep[b]] for s, b in zip(spikes, bins, strict=True))
         return replace(  # type: ignore[type-var]
             self,
-            activity=self.activity[keep],
-            time=self.time[keep],
-            behavior={name: values[keep] for name, values in self.behavior.items()},
+            activity=self.activity[bins_kept],
+            time=self.time[bins_kept],
+            behavior={name: values[bins_kept] for name, values in self.behavior.items()},
             spike_times=spikes,
         )
 

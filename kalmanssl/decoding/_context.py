@@ -7,6 +7,7 @@ readout that also receives averages of the latents over several time scales can 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from scipy.signal import fftconvolve, lfilter
@@ -17,7 +18,12 @@ _ROUNDING = 1e-9  # sums of weights below this are only rounding errors
 
 
 def with_context(
-    mean: np.ndarray, segment: np.ndarray, bin_size: float, time_scales: Sequence[float], causal: bool
+    mean: np.ndarray,
+    segment: np.ndarray,
+    bin_size: float,
+    time_scales: Sequence[float],
+    causal: bool,
+    where: np.ndarray | None = None,
 ) -> np.ndarray:
     """Append averages of the latents over time, computed within each segment.
 
@@ -34,24 +40,33 @@ def with_context(
         Gaussian averages around each bin. Seconds.
     causal : bool
         Whether to use no later bin.
+    where : (time,) bool, optional
+        Bins to return; by default all. The averages are over all bins.
 
     Returns
     -------
-    (time, features * (1 + number of time scales))
+    (bins, features * (1 + number of time scales))
     """
+    chosen = np.ones(len(mean), dtype=bool) if where is None else where
     if not len(time_scales):
-        return mean
+        return mean if where is None else mean[chosen]
     average = _exponential_average if causal else _gaussian_average
-    parts = [mean, *(np.empty_like(mean) for _ in time_scales)]
+    n_features = mean.shape[1]
+    result = np.empty((int(chosen.sum()), n_features * (1 + len(time_scales))), mean.dtype)
+    result[:, :n_features] = mean[chosen]
     present = np.isfinite(mean).all(axis=1, keepdims=True)
-    values = np.where(present, mean, 0.0)
-    borders = np.flatnonzero(np.diff(segment)) + 1
-    for rows in np.split(np.arange(len(mean)), borders):
-        for part, scale in zip(parts[1:], time_scales, strict=True):
-            part[rows] = average(values[rows], scale / bin_size)
-            if not present[rows].all():
-                part[rows] /= np.maximum(average(present[rows].astype(float), scale / bin_size), _ROUNDING)
-    return np.concatenate(parts, axis=1)
+    values = mean if present.all() else np.where(present, mean, 0.0)
+    borders = [0, *(np.flatnonzero(np.diff(segment)) + 1), len(mean)]
+    rows_before = np.append(0, np.cumsum(chosen))
+    for number, scale in enumerate(time_scales, start=1):
+        columns = slice(number * n_features, (number + 1) * n_features)
+        for start, stop in pairwise(borders):
+            averages = average(values[start:stop], scale / bin_size)
+            if not present[start:stop].all():
+                weights = average(present[start:stop].astype(float), scale / bin_size)
+                averages = averages / np.maximum(weights, _ROUNDING)
+            result[rows_before[start] : rows_before[stop], columns] = averages[chosen[start:stop]]
+    return result
 
 
 def _exponential_average(values: np.ndarray, time_constant: float) -> np.ndarray:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, Self
 
@@ -29,7 +30,7 @@ class HeldOutFit:
     """Latents of all of the training time, from a model that was fitted on only a part of it.
 
     Outside that part they are latents of data that the model has not seen, as those of a test part are. Made by
-    `kalmanssl.cross_fit`.
+    `kalmanssl.cross_fit`. Only what a decoder needs is kept: the means, in single precision, and the covariances.
 
     Parameters
     ----------
@@ -44,15 +45,27 @@ class HeldOutFit:
     def __init__(
         self, latents: Latents, smoothed: Latents | Callable[[], Latents], fit_interval: tuple[float, float]
     ) -> None:
-        self.latents, self.fit_interval = latents, fit_interval
-        self._smoothed = smoothed
+        self.latents, self.fit_interval = _reduced(latents), fit_interval
+        self._smoothed = _reduced(smoothed) if isinstance(smoothed, Latents) else smoothed
 
     @property
     def smoothed(self) -> Latents:
         """Smoothed latents, over the same bins as the filtered ones."""
         if not isinstance(self._smoothed, Latents):
-            self._smoothed = self._smoothed()
+            self._smoothed = _reduced(self._smoothed())
         return self._smoothed
+
+
+def _reduced(latents: Latents) -> Latents:
+    """Return latents with means in single precision and without the arrays that no decoder uses."""
+    nothing = np.zeros((len(latents), 0), dtype=np.float32)
+    return replace(
+        latents,
+        mean=np.asarray(latents.mean, dtype=np.float32),
+        latent=nothing,
+        noise=nothing,
+        log_likelihood=np.broadcast_to(np.float32(np.nan), len(latents)),
+    )
 
 
 class LatentEstimator(Protocol):

@@ -30,6 +30,8 @@ from kalmanssl.utils.segments import segment_starts
 
 __all__ = ["LatentDecoder"]
 
+_MAX_FIT_BINS = 400_000  # of a readout: networks are no better with more, and their time grows with them
+
 
 @dataclass(frozen=True)
 class DriftingReadout:
@@ -219,7 +221,8 @@ class LatentDecoder:
 
     def _fit_readout(self, samples: Samples, train: np.ndarray, rng: np.random.Generator) -> DriftingReadout:
         """Fit a readout of the behavior as it would be at the last fitted bin, and the drift until then."""
-        features = self._features(samples.mean, samples.segment)[train]
+        train = _thin(train)
+        features = self._features(samples.mean, samples.segment, train)
         mean, behavior, time = samples.mean[train], samples.behavior[train], samples.time[train]
         cov = None if samples.cov is None or self.context else samples.cov[train]
         weight = samples.weight[train] / samples.weight[train].mean()
@@ -234,8 +237,8 @@ class LatentDecoder:
             readout.fit(features, cov, behavior, rng, weight)
         return DriftingReadout(readout, drift, float(time[-1]))
 
-    def _features(self, mean: np.ndarray, segment: np.ndarray) -> np.ndarray:
-        return with_context(mean, segment, self.bin_size, self.context, causal=not self.smooth)
+    def _features(self, mean: np.ndarray, segment: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
+        return with_context(mean, segment, self.bin_size, self.context, causal=not self.smooth, where=where)
 
     def _readout_mass(
         self,
@@ -382,3 +385,13 @@ class LatentDecoder:
                 )
         self.calibrations = [Calibration.fit(part, self.calibration_settings) for part in errors]
         self.regions = [RegionCalibration.fit(np.concatenate(part), np.concatenate(blocks)) for part in levels]
+
+
+def _thin(bins: np.ndarray) -> np.ndarray:
+    """Return at most `_MAX_FIT_BINS` of the bins of a mask (time,), at equal distances and with the last one."""
+    count = int(bins.sum())
+    if count <= _MAX_FIT_BINS:
+        return bins
+    kept = np.zeros_like(bins)
+    kept[np.flatnonzero(bins)[np.linspace(0, count - 1, _MAX_FIT_BINS).astype(int)]] = True
+    return kept

@@ -73,6 +73,8 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
         try:
             data = WindowBatches(training, held_out, windows, seed)
             varies, is_joint = bool(_varying_heads(model)), estimator.noise_epochs == 0
+            if not varies or is_joint:
+                training, held_out = [], []  # the batches have copies, which are large
             if varies and is_joint:
                 start_varying_noise(model, data.sample()[..., :n_features])
             train(trained, data, settings, per_step, checkpoint_dir=folder, resume=resume, **shared)

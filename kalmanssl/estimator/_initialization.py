@@ -14,6 +14,8 @@ from kalmanssl.utils.torch_ops import evaluating
 __all__ = ["initialize", "initialize_two_views", "predictable_components", "shared_components"]
 
 _MAX_ROWS = 60_000  # moments of more rows are no better and take longer
+_MAX_BINS = 200_000  # of longer recordings, pieces of this length together are used
+_STEPS_PER_PIECE = 50
 _MAX_FEATURES = 1024  # with more features, the components are found among the principal components
 _RIDGE = 3.0  # as a multiple of the mean variance of the features
 _SHARED_RIDGE = 0.1  # the same, for components that two views share
@@ -42,6 +44,7 @@ def initialize(
         Weight of the behavior in the choice of the components.
     """
     encoder, step = model.encoder, bins_per_step
+    training, behavior = _thin(training, behavior, step)
     long_enough = [number for number, segment in enumerate(training) if len(segment) >= 3 * step]
     sequences = [_sequences(training[number], step) for number in long_enough]
     if isinstance(encoder, ResidualEncoder):
@@ -75,6 +78,7 @@ def initialize_two_views(model: TwoViewModel, training: Sequence[np.ndarray], bi
         Contiguous segments of the features of both views, side by side.
     bins_per_step : int
     """
+    training, _ = _thin(training, None, bins_per_step)
     sequences = [_sequences(segment, bins_per_step) for segment in training if len(segment) >= 3 * bins_per_step]
     inputs = [x[..., : model.n_first] for x in sequences], [x[..., model.n_first :] for x in sequences]
     encoders = model.first.encoder, model.second.encoder
@@ -213,6 +217,24 @@ def _explained_covariance(features: Sequence[torch.Tensor], behavior: Sequence[t
     return predicted.T @ predicted / len(x)
 
 
+def _thin(
+    training: Sequence[np.ndarray], behavior: Sequence[np.ndarray] | None, step: int
+) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray] | None]:
+    """Return short pieces at equal distances of segments (time, columns) that are very long together."""
+    share = _MAX_BINS / sum(len(segment) for segment in training)
+    if share >= 1:
+        return training, behavior
+    length = _STEPS_PER_PIECE * step
+    places = [
+        (number, int(start))
+        for number, segment in enumerate(training)
+        for start in np.arange(0, max(len(segment) - length, 0) + 1, length / share)
+    ]
+    parts = [None if part is None else [part[n][a : a + length] for n, a in places] for part in (training, behavior)]
+    assert parts[0] is not None
+    return parts[0], parts[1]
+
+
 def _sequences(segment: np.ndarray, step: int) -> torch.Tensor:
     """Return the interleaved sequences of a segment (step, steps, features), without the bins of an incomplete step."""
     whole = segment[len(segment) % step :]
@@ -221,10 +243,16 @@ def _sequences(segment: np.ndarray, step: int) -> torch.Tensor:
 
 def _pairs(sequences: Sequence[torch.Tensor], lag: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return rows (pairs, dim) of sequences (batch, steps, dim), and the rows `lag` steps before them."""
-    later = torch.cat([s[:, lag:].flatten(0, 1) for s in sequences])
-    earlier = torch.cat([s[:, : s.shape[1] - lag].flatten(0, 1) for s in sequences])
-    stride = -(-len(later) // _MAX_ROWS)
-    return later[::stride], earlier[::stride]
+    counts = [s.shape[0] * (s.shape[1] - lag) for s in sequences]
+    stride = -(-sum(counts) // _MAX_ROWS)
+    later, earlier, first = [], [], 0
+    for s, count in zip(sequences, counts, strict=True):
+        row = torch.arange(-first % stride, count, stride)
+        sequence, place = row // (s.shape[1] - lag), row % (s.shape[1] - lag)
+        later.append(s[sequence, place + lag])
+        earlier.append(s[sequence, place])
+        first += count
+    return torch.cat(later), torch.cat(earlier)
 
 
 def _moment(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

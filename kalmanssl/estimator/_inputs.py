@@ -9,11 +9,12 @@ import torch
 
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
+from kalmanssl.estimator._moments import are_whole_numbers
 from kalmanssl.training import interleave, sum_bins
 
 __all__ = [
     "COUNT_NORMALIZATIONS", "activity_in_order", "choose_bins_per_step", "choose_normalization", "interleaved_activity",
-    "step_activity",
+    "n_steps", "step_activity",
 ]  # fmt: skip
 
 COUNT_NORMALIZATIONS = ("cosine", "sqrt")
@@ -65,7 +66,7 @@ def activity_in_order(recording: Recording, unit_ids: tuple[str, ...], bin_size:
 def choose_normalization(normalize: str, values: np.ndarray, is_counts: bool) -> str:
     """Return the normalization to use for values (time, features): "auto" depends on whether they are counts."""
     chosen = ("cosine" if is_counts else "standardize") if normalize == "auto" else normalize
-    if chosen in COUNT_NORMALIZATIONS and (values < 0).any():
+    if chosen in COUNT_NORMALIZATIONS and values.min(initial=0.0) < 0:
         raise InputError(
             f"normalize={chosen!r} is for counts, but the data go down to {values.min():g}", parameter="normalize"
         )
@@ -81,7 +82,7 @@ def choose_bins_per_step(bins_per_step: int | str, values: np.ndarray, is_counts
         return int(bins_per_step)
     if np.isnan(bin_size):
         return BINS_PER_STEP_OF_ARRAY
-    is_integer = is_counts and bool((values == np.round(values)).all())
+    is_integer = is_counts and are_whole_numbers(values)
     events = values.sum(1).mean() if is_integer else (values != 0).sum(1).mean()
     is_sparse = is_counts and events * STEP / bin_size < SPARSE_EVENTS
     return max(1, round((2 if is_sparse else 1) * STEP / bin_size))
@@ -98,11 +99,32 @@ def step_activity(segment: np.ndarray, bins_per_step: int, normalization: str, c
 
 
 def interleaved_activity(
-    segment: np.ndarray, bins_per_step: int, normalization: str, centered: bool = False, pad_end: bool = False
+    segment: np.ndarray,
+    bins_per_step: int,
+    normalization: str,
+    centered: bool = False,
+    pad_end: bool = False,
+    steps: tuple[int, int] | None = None,
 ) -> torch.Tensor:
-    """Return the interleaved sequences of a segment (time, features), (bins_per_step, steps, features) float64."""
-    activity = step_activity(segment, bins_per_step, normalization, centered)
-    return torch.from_numpy(interleave(activity, bins_per_step, pad_end))
+    """Return the interleaved sequences of a segment (time, features), (bins_per_step, steps, features) float64.
+
+    `steps` are the first step and the one after the last; by default all steps are returned.
+    """
+    first, last = steps or (0, n_steps(segment, bins_per_step))
+    zeros_before = 0 if pad_end else -len(segment) % bins_per_step
+    start, stop = first * bins_per_step - zeros_before, last * bins_per_step - zeros_before
+    # Sums of other bins are also needed at the borders.
+    low, high = max(start - bins_per_step, 0), min(stop + bins_per_step, len(segment))
+    activity = step_activity(segment[low:high].astype(np.float64), bins_per_step, normalization, centered)
+    wanted = activity[max(start - low, 0) : min(stop, len(segment)) - low]
+    missing = np.zeros((stop - start - len(wanted), segment.shape[1]))
+    padded = np.concatenate([wanted, missing] if pad_end else [missing, wanted]) if len(missing) else wanted
+    return torch.from_numpy(interleave(padded, bins_per_step))
+
+
+def n_steps(segment: np.ndarray, bins_per_step: int) -> int:
+    """Return the number of steps of an interleaved sequence of a segment (time, features)."""
+    return -(-len(segment) // bins_per_step)
 
 
 def _first_few(names: Sequence[str], most: int = 5) -> str:

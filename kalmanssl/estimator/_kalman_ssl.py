@@ -13,14 +13,14 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from kalmanssl.data import Covariances, Latents, split_trials
+from kalmanssl.data import Latents, split_trials
 from kalmanssl.entropy import EntropyEstimator
 from kalmanssl.estimator._behavior import prepare_behavior, uses_behavior
 from kalmanssl.estimator._fit_data import FitData
 from kalmanssl.estimator._fitting import fit_model
 from kalmanssl.estimator._forecast import ForecastMixin
 from kalmanssl.estimator._inputs import interleaved_activity
-from kalmanssl.estimator._model import infer, objective_per_bin
+from kalmanssl.estimator._model import infer, join_parts, objective_per_bin
 from kalmanssl.estimator._online import OnlineFilter
 from kalmanssl.estimator._outputs import LatentTransformer
 from kalmanssl.estimator._parameters import check_parameters
@@ -299,11 +299,7 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
         model = copy.deepcopy(self.model_).double().eval()
         parts = [infer(model, segment, self.bins_per_step_, self.normalize_, smooth) for segment in segments]
         return Latents(
-            **{
-                name: np.concatenate([part[name] for part in parts])
-                for name in ("mean", "latent", "noise", "log_likelihood")
-            },
-            covariances=Covariances.concatenate([part["covariances"] for part in parts]),
+            **join_parts(parts),
             time=prepared.time,
             segment=np.repeat(np.arange(len(segments)), [len(s) for s in segments]),
             smoothed=smooth,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,17 +13,19 @@ from torch import nn
 from kalmanssl.data import Covariances, Latents
 from kalmanssl.entropy import EntropyEstimator, StopGradientEntropy, conditional_entropy, make_entropy
 from kalmanssl.errors import InputError, first_line
-from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS, interleaved_activity
+from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS, interleaved_activity, n_steps
 from kalmanssl.estimator._memory import check_model_memory
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
-from kalmanssl.networks import NoiseHead, ResidualEncoder, check_encoder, make_noise
+from kalmanssl.networks import ConstantNoise, NoiseHead, ResidualEncoder, check_encoder, make_noise
 from kalmanssl.training import deinterleave
 from kalmanssl.utils.validation import unknown_name_error
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["build_model", "history_per_bin", "infer", "objective_per_bin"]
+__all__ = ["build_model", "history_per_bin", "infer", "join_parts", "objective_per_bin"]
+
+_MAX_ENTRIES = 1 << 22  # of the input of the encoder at once, in inference
 
 
 def build_model(estimator: KalmanSSL) -> SequenceModel:
@@ -81,18 +84,56 @@ def infer(
     """Return the arrays of `Latents` for one segment (time, features), from a model in float64."""
     # Zeros after the end do not change filtered latents, so that these do not depend on the length of the segment.
     pad_end = not smooth
-    features = interleaved_activity(segment, bins_per_step, normalization, centered=smooth, pad_end=pad_end)
-    latent = model.encoder(features)
+
+    def activity(steps: tuple[int, int] | None = None) -> torch.Tensor:
+        return interleaved_activity(segment, bins_per_step, normalization, smooth, pad_end, steps)
+
+    has_constant_noise = all(type(head) is ConstantNoise for head in model.predictor.noise_heads)
+    if has_constant_noise and isinstance(model.encoder, ResidualEncoder):
+        latent = _encode_in_pieces(model.encoder, activity, bins_per_step, n_steps(segment, bins_per_step))
+        features = latent[..., :0]  # noise that is constant does not depend on them
+    else:
+        features = activity()
+        latent = model.encoder(features)
     posterior = model.predictor.posterior(latent, features, smooth)
     per_bin = {
         "mean": posterior.mean,
         "latent": latent,
-        "noise": posterior.noise,
         "log_likelihood": posterior.log_likelihood / bins_per_step,
         "index": posterior.cov_index,
     }
+    if not has_constant_noise:
+        per_bin["noise"] = posterior.noise
     arrays = {name: deinterleave(value.numpy(), len(segment), pad_end) for name, value in per_bin.items()}
+    if has_constant_noise:
+        arrays["noise"] = np.broadcast_to(posterior.noise[0, 0].numpy(), arrays["latent"].shape)
     return arrays | {"covariances": Covariances(posterior.covs.float().numpy(), arrays.pop("index"))}
+
+
+def _encode_in_pieces(
+    encoder: ResidualEncoder, activity: Callable[[tuple[int, int]], torch.Tensor], n_sequences: int, n_steps: int
+) -> torch.Tensor:
+    """Return the latents (sequences, steps, latent) of long sequences without their activity in memory at once.
+
+    `activity` returns that of the steps from a first to before a last one.
+    """
+    steps = max(1, _MAX_ENTRIES // (n_sequences * encoder.n_features))
+    latents = torch.empty(n_sequences, n_steps, encoder.latent_dim, dtype=torch.float64)
+    for first in range(0, n_steps, steps):
+        last = min(first + steps, n_steps)
+        earlier = max(first - encoder.window + 1, 0)
+        latents[:, first:last] = encoder(activity((earlier, last)))[:, first - earlier :]
+    return latents
+
+
+def join_parts(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the arrays of `Latents` of consecutive segments as one; those of a single segment are not copied."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = {
+        name: np.concatenate([part[name] for part in parts]) for name in ("mean", "latent", "noise", "log_likelihood")
+    }
+    return joined | {"covariances": Covariances.concatenate([part["covariances"] for part in parts])}
 
 
 def objective_per_bin(latents: Latents, objective: LDM, bins_per_step: int) -> float:

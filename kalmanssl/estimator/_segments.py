@@ -10,6 +10,7 @@ from sklearn.utils.validation import validate_data
 from kalmanssl.data import Recording, as_recording, is_pynapple
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.estimator._inputs import activity_in_order, choose_bins_per_step, choose_normalization
+from kalmanssl.estimator._moments import are_whole_numbers, column_moments, pieces, standardized
 from kalmanssl.training import choose_window
 
 if TYPE_CHECKING:
@@ -74,30 +75,30 @@ def prepare(estimator: KalmanSSL, X: Any, fitting: bool) -> Prepared:
         estimator.window_ = choose_window(lengths, estimator.window, estimator.bins_per_step_, hold_out)
         _check_varies(values)
         _check_not_too_large(values, _LARGEST_RAW)
-        estimator.feature_mean_ = values.mean(0, dtype=np.float64)
-        sd = values.std(0, dtype=np.float64)
+        estimator.feature_mean_, sd = column_moments(values)
         estimator.feature_scale_ = np.where(sd > 0, sd, 1.0)
     segments = []
     for piece in pieces:
-        normalized = piece.values
-        if estimator.normalize_ == "standardize":
-            normalized = (normalized - estimator.feature_mean_) / estimator.feature_scale_
-        _check_not_too_large(normalized, _LARGEST)
-        segments += [np.asarray(normalized[s], dtype=np.float32) for s in piece.slices]
+        for one in piece.slices:
+            normalized = piece.values[one]
+            if estimator.normalize_ == "standardize":
+                normalized = standardized(normalized, estimator.feature_mean_, estimator.feature_scale_)
+            _check_not_too_large(normalized, _LARGEST)
+            segments.append(np.asarray(normalized, dtype=np.float32))
     n_segments = [len(piece.slices) for piece in pieces] if is_list_of_trials(X) else None
     return Prepared(segments, np.concatenate([piece.time for piece in pieces]), n_segments)
 
 
 def _check_varies(values: np.ndarray) -> None:
     """Check that some feature of the values (time, features) varies."""
-    if len(values) > 1 and (values == values[0]).all():
+    if len(values) > 1 and all((values[rows] == values[0]).all() for rows in pieces(len(values))):
         shown = f"{values.min():g}" if values.min() == values.max() else "the same in all bins"
         raise InputError(f"X is constant ({shown}) in all features: there is nothing to fit", parameter="X")
 
 
 def _check_not_too_large(values: np.ndarray, limit: float) -> None:
     """Check that moments of the values can be computed."""
-    largest = float(np.abs(values).max(initial=0.0))
+    largest = max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
     if largest > limit:
         raise InputError(
             f"X has values up to {largest:.3g} where at most {limit:g} can be used: divide X by a constant, or use "
@@ -186,4 +187,4 @@ def _one_line(error: ValueError, X: Any) -> str:
 
 def _are_counts(values: np.ndarray) -> bool:
     """Return whether all values are whole numbers of at least zero."""
-    return bool((values >= 0).all() and (values == np.round(values)).all())
+    return bool(values.min(initial=0.0) >= 0 and are_whole_numbers(values))

@@ -163,13 +163,14 @@ def _held_out_intervals(borders: np.ndarray, fraction: float, window: int, n_blo
 def sum_bins(values: np.ndarray, n: int, ahead: int = 0) -> np.ndarray:
     """Sum n bins for every bin of (time, features): the bin itself, `ahead` bins after it, and the others before it.
 
-    Bins before the start and after the end count as zeros.
+    Bins before the start and after the end count as zeros. The sums have the type of the values.
     """
-    before, after = np.zeros((n - ahead - 1, values.shape[1])), np.zeros((ahead, values.shape[1]))
-    padded = np.concatenate([before, values, after])
-    total = padded[: len(values)].copy()
-    for first in range(1, n):  # a difference of cumulative sums would leave rounding errors where all bins are zero
-        total += padded[first : first + len(values)]
+    total = values.copy()
+    # A difference of cumulative sums would leave rounding errors where all bins are zero.
+    for shift in range(1, n - ahead):
+        total[shift:] += values[: max(len(values) - shift, 0)]
+    for shift in range(1, ahead + 1):
+        total[: max(len(values) - shift, 0)] += values[shift:]
     return total
 
 
@@ -223,7 +224,8 @@ class RandomWindows:
         seed: int,
         n_active: int | None = None,
     ) -> None:
-        self.data = torch.from_numpy(np.concatenate(segments)).float()
+        joined = segments[0] if len(segments) == 1 else np.concatenate(segments)
+        self.data = torch.from_numpy(np.ascontiguousarray(joined)).float()
         lengths = np.array([len(s) for s in segments])
         offsets = np.cumsum(lengths) - lengths
         places = [np.arange(o, o + n - window + 1) for o, n in zip(offsets, lengths, strict=True)]

@@ -218,7 +218,7 @@ def test_copies_for_the_calibration_are_fitted_on_the_first_trials(trials, model
     assert fit.fit_interval == (trials[0].time[0], trials[4].time[-1])
     steps = round(0.6 * model.steps_per_epoch)
     expected = KalmanSSL(**TINY | {"steps_per_epoch": steps}).fit(list(trials)[:5]).transform(trials)
-    np.testing.assert_array_equal(fit.latents.mean, np.concatenate([one.mean for one in expected]))
+    np.testing.assert_array_equal(fit.latents.mean, np.concatenate([one.mean for one in expected]).astype(np.float32))
     latents, position = model.transform(trials), trials.behavior("position")
     decoder = PositionDecoder(regressor="linear", random_state=0).fit(latents, position, held_out_fits=[fit])
     assert len(decoder.predict(latents)) == 8

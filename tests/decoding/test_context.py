@@ -26,7 +26,11 @@ def causal_loop(mean, segment):
 
 def test_causal_averages_match_a_loop_over_bins():
     mean = np.random.default_rng(0).normal(size=(60, 3))
-    np.testing.assert_allclose(with_context(mean, SEGMENT, BIN, SCALES, causal=True), causal_loop(mean, SEGMENT))
+    expected = causal_loop(mean, SEGMENT)
+    np.testing.assert_allclose(with_context(mean, SEGMENT, BIN, SCALES, causal=True), expected)
+    where = np.arange(len(mean)) % 3 == 1
+    np.testing.assert_allclose(with_context(mean, SEGMENT, BIN, SCALES, True, where), expected[where])
+    np.testing.assert_array_equal(with_context(mean, SEGMENT, BIN, (), True, where), mean[where])
 
 
 def test_centered_averages_match_gaussian_weights():
