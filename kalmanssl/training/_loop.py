@@ -21,7 +21,7 @@ from kalmanssl.training._devices import choose_device, joined_processes, moved, 
 from kalmanssl.training._optimizer import make_optimizer, set_learning_rates
 from kalmanssl.training._settings import TrainingSettings
 from kalmanssl.utils.distributed import average, average_gradients, broadcast, rank_and_size
-from kalmanssl.utils.torch_ops import evaluating
+from kalmanssl.utils.torch_ops import evaluating, threads_for
 
 __all__ = ["train"]
 
@@ -98,8 +98,9 @@ def train(
         try:
             with synchronized_batch_norm(model.to(place), place):
                 loop = _Loop(model, data, settings, checkpoints, seed, place, on_step, on_epoch_end)
-                loop.prepare(history, resume)
-                loop.run(progress)
+                with threads_for(loop.operations) if place.type == "cpu" else nullcontext():
+                    loop.prepare(history, resume)
+                    loop.run(progress)
         except (CollapseError, DivergenceError) as error:
             raise type(error)(f"{error}; {checkpoints.restore(model)}") from error.__cause__
         except BaseException:
@@ -133,6 +134,11 @@ class _Loop:
         self.total_steps = settings.epochs * data.steps_per_epoch
         self.state = TrainingState()
         self.step = 0
+
+    @property
+    def operations(self) -> float:
+        """Multiplications of a forward pass, if each weight is used once for each row of a batch."""
+        return _rows(self.reference) * sum(parameter.numel() for parameter in self.model.parameters())
 
     def prepare(self, history: dict[str, list[float]], resume: bool) -> None:
         """Load the checkpoint if the run is resumed, and make all processes start with the same weights."""
@@ -269,6 +275,13 @@ class _Loop:
         return DivergenceError(
             f"training diverged at step {self.step} ({why}); a lower learning_rate or gradient_clip may help"
         )
+
+
+def _rows(batch: Any) -> float:
+    """Return the number of rows, along the last axis, of the tensors of a batch; infinity for other objects."""
+    if isinstance(batch, torch.Tensor):
+        return batch.numel() / max(batch.shape[-1], 1) if batch.ndim else 1
+    return sum(map(_rows, batch)) if isinstance(batch, list | tuple) else math.inf
 
 
 def _numbers(terms: Terms) -> dict[str, float]:

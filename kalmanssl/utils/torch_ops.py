@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,7 +12,18 @@ from torch import Tensor, nn
 
 from kalmanssl.utils.validation import check_integer
 
-__all__ = ["evaluating", "gram", "one_thread", "one_thread_everywhere", "rows_not_finite", "seeded", "unit_vectors"]
+__all__ = [
+    "evaluating",
+    "gram",
+    "one_thread",
+    "one_thread_everywhere",
+    "rows_not_finite",
+    "seeded",
+    "threads_for",
+    "unit_vectors",
+]
+
+_MIN_OPERATIONS = 1e9  # with fewer, a second thread gains little, and on a busy machine each one waits for the others
 
 
 class _Gram(torch.autograd.Function):
@@ -100,6 +111,19 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def threads_for(operations: float) -> Iterator[None]:
+    """Let torch and numpy use one thread for computations of few operations, and leave their threads for others.
+
+    Parameters
+    ----------
+    operations : float
+        Multiplications of a forward pass.
+    """
+    with one_thread_everywhere() if operations < _MIN_OPERATIONS else nullcontext():
+        yield
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from kalmanssl.errors import CollapseError, DivergenceError, InputError
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel, Terms, Trainable
 from kalmanssl.networks import ConstantNoise, MLPEncoder
 from kalmanssl.training import TrainingSettings, WindowBatches, WindowSettings, train
+from kalmanssl.training._loop import _rows
 
 WINDOWS = {"window": 20, "bins_per_step": 1, "batch_size": 32, "activity_sampling_power": 0.0, "steps_per_epoch": 20}
 SETTINGS = {
@@ -316,3 +317,24 @@ def test_bad_settings(name, value, message):
     kind, known = (WindowSettings, WINDOWS) if name in WINDOWS else (TrainingSettings, SETTINGS)
     with pytest.raises(InputError, match=message):
         kind(**{**known, name: value})
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1e12, 1), (1.0, 2)])
+def test_threads_by_the_size_of_a_step(limit, expected, monkeypatch):
+    """A small model is trained with one thread, so that weights do not depend on their number either."""
+    monkeypatch.setattr("kalmanssl.utils.torch_ops._MIN_OPERATIONS", limit)
+    found, before = [], torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        run(make(), epochs=1, on_step=lambda step, batch: found.append(torch.get_num_threads()))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(found) == {expected}
+
+
+def test_the_operations_of_a_step_are_those_of_all_views():
+    x = torch.zeros(4, 5, 6)
+    assert _rows(x) == 20
+    assert _rows((x, x)) == _rows([x, x[:, :0], (x,)]) == 40
+    assert _rows(object()) == float("inf")
