@@ -1,8 +1,10 @@
 """Alignment of the latents of sessions with different units.
 
-Without labels they are matched by a Markov chain over hidden states, with labels by the behavior.
+Without behavior they are matched by a Markov chain over hidden states. Labels decide between such matches, and other
+behavior determines the match alone.
 """
 
+from kalmanssl.alignment._behavior_targets import behavior_agreement as behavior_agreement
 from kalmanssl.alignment._behavior_targets import behavior_targets as behavior_targets
 from kalmanssl.alignment._distances import sliced_wasserstein as sliced_wasserstein
 from kalmanssl.alignment._maps import LatentMap as LatentMap

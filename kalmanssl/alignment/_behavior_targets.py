@@ -1,4 +1,4 @@
-"""Targets of the latents of a session from its behavior: the latents of other sessions at the same behavior."""
+"""Behavior of a session and of fitted sessions: where its latents should be, and how well a match agrees with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from scipy.spatial import KDTree
 
 from kalmanssl.errors import InputError
 
-__all__ = ["behavior_targets"]
+__all__ = ["behavior_agreement", "behavior_targets"]
+
+_MAX_BINS = 4000  # of each session in the agreement
 
 
 def behavior_targets(
@@ -44,3 +46,46 @@ def behavior_targets(
     _, near = KDTree(fitted_behavior[known]).query(behavior[bins], count)
     latents = fitted_latents[known]
     return bins, latents[near.reshape(len(bins), count)].mean(axis=1)
+
+
+def behavior_agreement(
+    targets: np.ndarray,
+    behavior: np.ndarray,
+    fitted_latents: np.ndarray,
+    fitted_behavior: np.ndarray,
+    n_neighbors: int = 20,
+) -> float:
+    """Compute how well the behavior of a session is predicted by that of fitted sessions near its expected latents.
+
+    Parameters
+    ----------
+    targets : (bins, latent)
+        Where the latents of the fitted sessions are expected to be.
+    behavior : (bins, features)
+        Of the session at these bins, NaN where it is unknown.
+    fitted_latents : (fitted time, latent)
+    fitted_behavior : (fitted time, features)
+        Of the fitted sessions, NaN where it is unknown.
+    n_neighbors : int
+        Bins of the fitted sessions with the most similar latents, whose behavior is averaged.
+
+    Returns
+    -------
+    float
+        Share of the variance of the behavior that is predicted: 1 at best, about 0 for a match at random.
+
+    Raises
+    ------
+    InputError
+        As in `behavior_targets`.
+    """
+    bins, fitted_bins = (np.flatnonzero(np.isfinite(one).all(axis=1)) for one in (behavior, fitted_behavior))
+    if len(bins) < 2 or len(fitted_bins) == 0:
+        raise InputError("the behavior is known in too few bins to match sessions by it", parameter="y")
+    bins, fitted_bins = (one[:: -(-len(one) // _MAX_BINS)] for one in (bins, fitted_bins))
+    count = min(n_neighbors, len(fitted_bins))
+    _, near = KDTree(fitted_latents[fitted_bins]).query(targets[bins], count)
+    predicted = fitted_behavior[fitted_bins][near.reshape(len(bins), count)].mean(axis=1)
+    truth = behavior[bins]
+    variance = ((truth - truth.mean(axis=0)) ** 2).sum()
+    return 0.0 if variance == 0 else float(1 - ((truth - predicted) ** 2).sum() / variance)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,14 +11,29 @@ from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._behavior import Behavior, behavior_columns, behavior_of_piece
 
-__all__ = ["session_features"]
+__all__ = ["SessionBehavior", "session_features"]
 
 _HALF_WIDTH = 0.25  # s: the displacement is that from so long before a bin to so long after it
 _LARGEST = 3.0  # displacements are limited to this many standard deviations: directions count, not speeds
 
 
-def session_features(recordings: Sequence[Recording], y: Any, period: Any) -> dict[str, np.ndarray]:
-    """Return features of the behavior of every bin, (time, features), by the name of the session.
+class SessionBehavior(NamedTuple):
+    """Behavior of several sessions.
+
+    Attributes
+    ----------
+    features : dict of str to (time, features)
+        Features of every bin by the name of the session, NaN where they are unknown.
+    are_labels : bool
+        Whether the behavior consists of labels.
+    """
+
+    features: dict[str, np.ndarray]
+    are_labels: bool
+
+
+def session_features(recordings: Sequence[Recording], y: Any, period: Any) -> SessionBehavior:
+    """Return features of the behavior of sessions.
 
     Features are the standardized behavior and its displacement from shortly before to shortly after the bin, since
     cells often depend on the direction of movement. Angles are embedded as cosine and sine, and labels as indicators
@@ -52,12 +67,13 @@ def session_features(recordings: Sequence[Recording], y: Any, period: Any) -> di
         )
     columns, kinds = behavior_columns(np.concatenate(pieces), period)
     features = Behavior([], kinds).embed(columns)
-    if all(isinstance(kind, str) for kind in kinds):
+    are_labels = not all(isinstance(kind, str) for kind in kinds)
+    if not are_labels:
         features = np.concatenate([features, _displacement(recordings, features)], axis=1)
     found: dict[str, list[np.ndarray]] = {}
     for one, part in zip(recordings, np.split(features, np.cumsum([len(r) for r in recordings])[:-1]), strict=True):
         found.setdefault(one.session, []).append(part)
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+    return SessionBehavior({name: np.concatenate(parts) for name, parts in found.items()}, are_labels)
 
 
 def _displacement(recordings: Sequence[Recording], values: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from kalmanssl.alignment import (
     MatchSettings,
     SessionLatents,
     SessionMatch,
+    behavior_agreement,
     behavior_targets,
     fit_map,
     match_session,
@@ -31,6 +32,7 @@ from kalmanssl.estimator._memory import check_fit_memory
 from kalmanssl.estimator._model import build_model, history_per_bin, infer
 from kalmanssl.estimator._parameters import training_parameters
 from kalmanssl.estimator._segments import prepare
+from kalmanssl.estimator._session_behavior import SessionBehavior
 from kalmanssl.models import KalmanPredictor, SequenceModel, SharedDynamicsModel
 from kalmanssl.networks import ResidualEncoder
 from kalmanssl.training import SessionBatches, WindowBatches, choose_window, hold_out_blocks, train
@@ -113,21 +115,21 @@ class SessionData:
 def fit_sessions(
     estimator: KalmanSSL,
     sessions: Mapping[str, Sequence[Recording]],
-    behavior: Mapping[str, np.ndarray] | None,
+    behavior: SessionBehavior | None,
     resume: bool,
 ) -> None:
     """Fit encoders and shared dynamics of several sessions, and set the attributes of the estimator.
 
     A model of each session is fitted alone at first. The first one gives the dynamics, and the latents of the others
     are mapped into its space by the behavior, or without it by their own dynamics
-    (`kalmanssl.alignment.match_session`). All encoders and the dynamics are then trained together.
+    (`kalmanssl.alignment.match_session`). Labels, which are alike in many places, only decide between the matches that
+    the dynamics suggest. All encoders and the dynamics are then trained together.
 
     Parameters
     ----------
     estimator : KalmanSSL
     sessions : mapping of str to recordings
-    behavior : mapping of str to (time, features), optional
-        Features of the behavior of each session (`session_features`).
+    behavior : SessionBehavior, optional
     resume : bool
         Continue from the last checkpoint.
     """
@@ -199,19 +201,21 @@ def set_sessions(estimator: KalmanSSL, models: Sequence[KalmanSSL], shared: Shar
         model.history_, model.noise_history_ = {}, {}
 
 
-def _initial_model(
-    data: Sequence[SessionData], behavior: Mapping[str, np.ndarray] | None, seed: int
-) -> SharedDynamicsModel:
+def _initial_model(data: Sequence[SessionData], behavior: SessionBehavior | None, seed: int) -> SharedDynamicsModel:
     """Return the model before the common training: dynamics of the first session, and encoders aligned with it."""
     models = []
     aligned: list[SessionLatents] = []
     for number, one in enumerate(data):
         model, latents = fit_alone(one, seed)
-        if aligned and behavior is None:
-            latents, _ = align_encoder(model, latents, aligned, seed)
-        elif aligned and behavior is not None:
-            features = [behavior[other.model.sessions_[0]] for other in data[: number + 1]]
-            latents = _align_by_behavior(model, latents, features[-1], aligned, features[:-1])
+        if aligned:
+            known = None
+            if behavior is not None:
+                features = [behavior.features[other.model.sessions_[0]] for other in data[: number + 1]]
+                known = features[-1], np.concatenate(features[:-1])
+            if behavior is None or behavior.are_labels:
+                latents, _ = align_encoder(model, latents, aligned, seed, known)
+            elif known is not None:
+                latents = _align_by_behavior(model, latents, aligned, *known)
         models.append(model)
         aligned.append(latents)
     return SharedDynamicsModel([model.encoder for model in models], models[0].predictor, models[0].objective)
@@ -235,25 +239,39 @@ def fit_alone(data: SessionData, seed: int) -> tuple[Model, SessionLatents]:
 
 
 def align_encoder(
-    model: Model, latents: SessionLatents, fitted: Sequence[SessionLatents], seed: int
+    model: Model,
+    latents: SessionLatents,
+    fitted: Sequence[SessionLatents],
+    seed: int,
+    labels: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[SessionLatents, SessionMatch]:
-    """Map the latents of an untrained encoder into the space of fitted sessions; return them and the match."""
+    """Map the latents of an untrained encoder into the space of fitted sessions; return them and the match.
+
+    Labels (time, features), those of the session and those of the fitted sessions, decide between the candidates.
+    """
     match = match_session(fitted, latents, MATCH, seed)
+    chosen = 0
+    if labels is not None:
+        own, others = labels
+        smoothed = np.concatenate([one.smoothed for one in fitted])
+        agreements = [behavior_agreement(one, own[match.bins], smoothed, others) for one in match.targets]
+        scores = [one.score + agrees for one, agrees in zip(match.candidates, agreements, strict=True)]
+        chosen = int(np.argmax(scores))
     reference = match.reference
-    mapping = fit_map(latents.smoothed, match.bins, match.targets[0], reference.mean, reference.cov)
+    mapping = fit_map(latents.smoothed, match.bins, match.targets[chosen], reference.mean, reference.cov)
     return _map_encoder(model, latents, mapping), match
 
 
 def _align_by_behavior(
     model: Model,
     latents: SessionLatents,
-    behavior: np.ndarray,
     fitted: Sequence[SessionLatents],
-    fitted_behavior: Sequence[np.ndarray],
+    behavior: np.ndarray,
+    fitted_behavior: np.ndarray,
 ) -> SessionLatents:
     """Map the latents of an untrained encoder to where those of fitted sessions are at the same behavior."""
     smoothed = np.concatenate([one.smoothed for one in fitted])
-    bins, targets = behavior_targets(behavior, np.concatenate(fitted_behavior), smoothed)
+    bins, targets = behavior_targets(behavior, fitted_behavior, smoothed)
     mapping = fit_map(latents.smoothed, bins, targets, smoothed.mean(0), np.cov(smoothed.T))
     return _map_encoder(model, latents, mapping)
 

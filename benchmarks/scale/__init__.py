@@ -1,0 +1,1 @@
+"""Time and memory of a whole fit against the number of bins, units and sessions."""
