@@ -87,6 +87,18 @@ def test_bins_one_by_one_give_the_latents_of_the_recording(recording, settings):
     assert_equal_to_transform(run(model.online(), recording), model.transform(recording))
 
 
+@pytest.mark.parametrize("settings", [{}, {"encoder_window": 3}, {"normalize": "standardize"}], ids=str)
+def test_compiled_code_agrees_with_numpy(recording, settings, monkeypatch):
+    model = KalmanSSL(**{**TINY, **settings}).fit(recording)
+    compiled = run(model.online(), recording)
+    for module in ("estimator._online", "models._online_filter", "networks._online_encoder"):
+        monkeypatch.setattr(f"kalmanssl.{module}.has_compiler", lambda: False)
+    plain = run(model.online(), recording)
+    for one, other in zip(compiled, plain, strict=True):
+        np.testing.assert_allclose(one.mean, other.mean, rtol=1e-11, atol=1e-12)
+        np.testing.assert_array_equal(one.cov, other.cov)
+
+
 def test_noise_of_the_activity_treats_steps_without_spikes_as_missing():
     recording = make_recording(sparse=True)
     model = KalmanSSL(**{**TINY, "noise": "activity", "noise_epochs": 0}).fit(recording)

@@ -35,7 +35,8 @@ def one_bin_readout(
     readout: Any = decoder.readout if isinstance(decoder, LabelDecoder) else decoder.readout.readout
     compiled = _compiled(readout, uses_cov=not decoder.context)
     if compiled is not None:
-        compiled(np.array(readout.center if type(readout) is MLPReadout else readout.networks.center))  # compiles now
+        networks = readout if type(readout) is MLPReadout else readout.networks
+        compiled(np.array(networks.center, dtype=float))  # compiles now
 
     def mass(features: np.ndarray, mean: np.ndarray, cov: np.ndarray, time: float) -> list[np.ndarray]:
         if compiled is not None:
@@ -67,15 +68,15 @@ def _compiled(readout: Any, uses_cov: bool) -> _MassFunction | None:
         networks = _compiled(readout.networks, uses_cov)
         if networks is None:
             return None
-        share, neighbors = readout.settings.neighbor_weight, _OneBinNeighbors(readout.neighbors)
+        from kalmanssl.decoding._online_kernels import combine_kernel
+
+        share, neighbors = float(readout.settings.neighbor_weight), _OneBinNeighbors(readout.neighbors)
 
         def combined(features: np.ndarray) -> tuple[list[np.ndarray], float | None]:
             near, distance = neighbors(features)
-            masses = []
-            for network, neighbor in zip(networks(features)[0], near, strict=True):
-                mass = np.exp((1 - share) * np.log(network) + share * np.log(neighbor))
-                mass /= mass.sum()
-                masses.append(mass)
+            masses = networks(features)[0]
+            for mass, neighbor in zip(masses, near, strict=True):
+                combine_kernel(mass.reshape(-1), neighbor.reshape(-1), share)
             return masses, distance
 
         return combined
@@ -87,68 +88,81 @@ class _OneBinNetworks:
     """`MLPReadout.predict_mass` for one bin, from the posterior mean."""
 
     def __init__(self, readout: MLPReadout) -> None:
-        self._center, self._scale = readout.center, readout.scale
-        uniform = readout.settings.uniform_fraction
-        self._inputs = np.ascontiguousarray(readout.inputs.numpy()[:, 0])
-        self._weights = tuple(np.ascontiguousarray(weight.numpy()) for weight in readout.weights)
-        self._biases = tuple(np.ascontiguousarray(bias.numpy()[:, 0]) for bias in readout.biases)
-        self._borders = np.cumsum([0, *(grid.size for grid in readout.grids)])
-        self._hidden = np.empty((2, self._weights[1].shape[1]), dtype=np.float32)
-        self._logits, self._mass = np.empty((2, int(self._borders[-1])), dtype=np.float32)
-        self._parts = [
-            (self._mass[first:stop].reshape(grid.shape), 1 - uniform, uniform / grid.size)
-            for grid, first, stop in zip(readout.grids, self._borders, self._borders[1:], strict=False)
-        ]
-
-    def __call__(self, features: np.ndarray) -> tuple[list[np.ndarray], None]:
         from kalmanssl.decoding._online_kernels import network_kernel
 
-        x = ((features - self._center) / self._scale).astype(np.float32)
-        network_kernel(
-            x, self._inputs, self._weights, self._biases, self._borders, self._hidden, self._logits, self._mass
+        self._kernel = network_kernel  # an import at every bin takes microseconds
+        grids = readout.grids
+        borders = np.cumsum([0, *(grid.size for grid in grids)])
+        self._n_cells = int(borders[-1])
+        self._parts = [
+            (int(first), int(stop), grid.shape) for first, stop, grid in zip(borders, borders[1:], grids, strict=False)
+        ]
+        weights = tuple(np.ascontiguousarray(weight.numpy()) for weight in readout.weights)
+        n_features = readout.inputs.shape[-1]
+        self._arguments = (
+            *(np.array(np.broadcast_to(part, (n_features,)), dtype=float) for part in (readout.center, readout.scale)),
+            np.ascontiguousarray(readout.inputs.numpy()[:, 0]),
+            weights,
+            tuple(np.ascontiguousarray(bias.numpy()[:, 0]) for bias in readout.biases),
+            borders,
+            np.empty((2, weights[1].shape[1]), dtype=np.float32),
+            np.empty(self._n_cells, dtype=np.float32),
+            1 - readout.settings.uniform_fraction,
         )
-        return [share * part + uniform for part, share, uniform in self._parts], None
+
+    def __call__(self, features: np.ndarray) -> tuple[list[np.ndarray], None]:
+        mass = np.empty(self._n_cells, dtype=np.float32)
+        self._kernel(features, *self._arguments, mass)
+        return [mass[first:stop].reshape(shape) for first, stop, shape in self._parts], None
 
 
 class _OneBinNeighbors:
     """`NeighborReadout.predict_mass_and_distance` for one bin; the search starts at the neighbors of the last bin."""
 
     def __init__(self, readout: NeighborReadout) -> None:
-        self._readout = readout
-        self._references = readout.search.references
-        self._bounded = np.ascontiguousarray(with_remaining_norm(self._references).T)
-        self._bounds = np.empty((1, len(self._references)), dtype=np.float32)
-        self._index = np.arange(readout.n_neighbors)[None]
-        self._products = np.empty(self._index.shape, dtype=np.float32)
-        self._uniform = readout.settings.uniform_fraction
+        from kalmanssl.decoding._nearest_kernel import nearest_kernel
+        from kalmanssl.decoding._online_kernels import histogram_kernel
+
+        self._nearest, self._histogram = nearest_kernel, histogram_kernel
+        references = readout.search.references
+        bounded = np.ascontiguousarray(with_remaining_norm(references).T)
+        self._near = np.arange(readout.n_neighbors)[None]
+        self._search = (
+            np.ascontiguousarray(readout.center, dtype=float),
+            np.ascontiguousarray(readout.components),
+            bounded,
+            references,
+            np.empty((1, references.shape[1]), dtype=np.float32),
+            np.empty(len(bounded), dtype=np.float32),
+            np.empty((1, len(references)), dtype=np.float32),
+            self._near,
+            np.empty(self._near.shape, dtype=np.float32),
+        )
+        votes, share = np.ascontiguousarray(readout.votes, dtype=float), 1 - readout.settings.uniform_fraction
         self._groups = [
-            (grid.size, grid.shape, cells, _smoothing_matrices(grid, readout))
+            (
+                (self._near[0], votes, np.ascontiguousarray(cells), *_smoothing_matrices(grid, readout), share),
+                grid.shape,
+            )
             for grid, cells in zip(readout.grids, readout.cells, strict=True)
         ]
 
     def __call__(self, features: np.ndarray) -> tuple[list[np.ndarray], float]:
-        from kalmanssl.decoding._nearest_kernel import largest_kernel
-        from kalmanssl.decoding._online_kernels import product_kernel
-
-        readout = self._readout
-        query = readout.project(features[None])
-        product_kernel(with_remaining_norm(query)[0], self._bounded, self._bounds[0])
-        index = self._index[0]
-        largest_kernel(self._bounds, query, self._references, index.copy(), self._index, self._products)
-        distance = 1.0 - float(self._products.mean(dtype=float))
-        votes = readout.votes[index]
+        distance = self._nearest(features, *self._search)
         masses = []
-        for size, shape, cells, matrices in self._groups:
-            counts = np.bincount(cells[index], votes, minlength=size).astype(np.float32)
-            mass = matrices[0] @ counts.reshape(shape)
-            if len(matrices) > 1:
-                mass = mass @ matrices[1].T
-            masses.append((1 - self._uniform) / np.add.reduce(mass, axis=None) * mass + self._uniform / size)
+        for arguments, shape in self._groups:
+            mass = np.empty((arguments[3].shape[0], arguments[4].shape[0]), dtype=np.float32)
+            self._histogram(*arguments, mass)
+            masses.append(mass.reshape(shape))
         return masses, distance
 
 
-def _smoothing_matrices(grid: Grid, readout: NeighborReadout) -> list[np.ndarray]:
-    """Return for each axis the matrix that smooths histograms along it."""
+def _smoothing_matrices(grid: Grid, readout: NeighborReadout) -> tuple[np.ndarray, np.ndarray]:
+    """Return for rows and columns how the mass of a cell is distributed; a grid of one axis is a single row."""
     s = readout.settings
     smoothing = s.smoothing if len(grid.axes) == 1 else s.smoothing_joint
-    return [Grid((axis,)).smooth(np.eye(axis.n_cells), smoothing).T.astype(np.float32) for axis in grid.axes]
+    found = [
+        np.ascontiguousarray(Grid((axis,)).smooth(np.eye(axis.n_cells), smoothing), dtype=np.float32)
+        for axis in grid.axes
+    ]
+    return (np.ones((1, 1), dtype=np.float32), found[0]) if len(found) == 1 else (found[0], found[1])

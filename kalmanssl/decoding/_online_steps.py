@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from kalmanssl.decoding._label_chain import LabelChain
 from kalmanssl.decoding._movement import Movement
 from kalmanssl.decoding._state_space import ForwardStep
+from kalmanssl.kalman.kernels import has_compiler
 
 __all__ = ["OnlineBelief", "OnlineContext"]
 
@@ -40,6 +42,12 @@ class OnlineContext:
         self._n_features = n_features
         self.sums, self.weights = np.zeros((len(time_scales), n_features)), np.zeros(len(time_scales))
         self.has_missing = np.array(False)
+        self._kernel: Any = None
+        if len(time_scales) and has_compiler():
+            from kalmanssl.decoding._online_kernels import context_kernel
+
+            self._kernel = context_kernel
+            self.step(np.zeros(n_features), True)  # compiles now
 
     def step(self, mean: np.ndarray | None, is_start: bool) -> np.ndarray:
         """Return the latents of a bin with their averages, (features * (1 + time scales),).
@@ -53,9 +61,11 @@ class OnlineContext:
         """
         features = np.empty((1 + len(self._decay), self._n_features))
         features[0] = 0.0 if mean is None else mean
-        if len(self._decay):
+        if self._kernel is not None:
+            self._kernel(features, self._decay, self.sums, self.weights, self.has_missing, mean is None, is_start)
+        elif len(self._decay):
             self._average(features, mean is None, is_start)
-        return features.ravel()
+        return features.reshape(-1)
 
     def _average(self, features: np.ndarray, is_missing: bool, is_start: bool) -> None:
         """Write the averages to the rows of `features` after the first, which has the latents."""
@@ -94,9 +104,14 @@ class OnlineBelief:
             self._forward = ForwardStep(transition)
             occupancy = transition.prior.sum(axis=0)
             self._log_occupancy = np.log(occupancy / occupancy.sum()).astype(np.float32)
+            self._kernel: Any = None
+            if has_compiler():
+                from kalmanssl.decoding._online_kernels import likelihood_kernel
+
+                self._kernel = likelihood_kernel
             self._uninformative = np.ones(transition.prior.shape[1:], dtype=np.float32)
             self.belief = np.zeros(transition.prior.shape, dtype=np.float32)
-            self._forward(self.belief, self._uninformative, True)  # compiles now
+            self._forward(self.belief, self._likelihood(self._uninformative), True)  # compiles now
 
     def step(self, mass: np.ndarray, is_missing: bool, is_start: bool) -> np.ndarray:
         """Return the posterior (*shape) of a bin.
@@ -110,11 +125,18 @@ class OnlineBelief:
         """
         if self._movement is None:
             return mass
-        likelihood = self._uninformative
-        if not is_missing:  # as `likelihood` of the movement prior
-            log_ratio = np.log(np.maximum(mass, 1e-12)).reshape(likelihood.shape) - self._log_occupancy
-            log_ratio *= self._movement.power
-            log_ratio -= np.maximum.reduce(log_ratio, axis=None)
-            likelihood = np.exp(log_ratio)
+        likelihood = self._uninformative if is_missing else self._likelihood(mass)
         self.belief = self._forward(self.belief, likelihood, is_start)
         return np.add.reduce(self.belief, axis=0).reshape(mass.shape)
+
+    def _likelihood(self, mass: np.ndarray) -> np.ndarray:
+        """Return the likelihood (rows, columns) of each cell, up to a factor, as the movement prior."""
+        assert self._movement is not None
+        if self._kernel is None:
+            log_ratio = np.log(np.maximum(mass, 1e-12)).reshape(self._log_occupancy.shape) - self._log_occupancy
+            log_ratio *= self._movement.power
+            return np.exp(log_ratio - log_ratio.max())
+        likelihood = np.empty(self._log_occupancy.shape, dtype=np.float32)
+        given = mass.astype(np.float32, copy=False).reshape(-1)
+        self._kernel(given, self._log_occupancy.reshape(-1), self._movement.power, likelihood.reshape(-1))
+        return likelihood

@@ -104,6 +104,11 @@ class ForwardStep:
         self._transition = transition
         self._given = _KernelArguments.of(transition) if has_compiler() else None
         self._start = {False: np.array([False]), True: np.array([True])}
+        self._kernel: Any = None
+        if self._given is not None:
+            from kalmanssl.decoding._state_space_kernels import forward_kernel
+
+            self._kernel = forward_kernel
 
     def __call__(self, belief: np.ndarray, likelihood: np.ndarray, is_start: bool) -> np.ndarray:
         """Return the filtered distribution of one bin.
@@ -123,13 +128,11 @@ class ForwardStep:
         """
         if self._given is None:
             return forward_step(None if is_start else belief, likelihood, self._transition).astype(np.float32)
-        from kalmanssl.decoding._state_space_kernels import forward_kernel
-
         shape = self._given.shape
-        found = forward_kernel(
+        found = self._kernel(
             likelihood.reshape(1, *shape), self._start[is_start], belief.reshape(-1, *shape), *self._given.arguments
         )
-        return found.reshape(belief.shape)
+        return np.asarray(found.reshape(belief.shape))
 
 
 def backward(filtered: np.ndarray, likelihood: np.ndarray, start: np.ndarray, transition: Transition) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS
+from kalmanssl.kalman.kernels import has_compiler
 from kalmanssl.models import OnlineKalmanFilter
 from kalmanssl.networks import OnlineEncoder
 from kalmanssl.utils.online_state import check_state, fingerprint
@@ -74,13 +75,21 @@ class OnlineFilter:
         self.bin_size = 1.0 if math.isnan(model.bin_size_) else float(model.bin_size_)
         self.state_dim = sequence_model.predictor.state_dim
         self._is_counts = model.normalize_ in COUNT_NORMALIZATIONS
-        self._moments = (model.feature_mean_, model.feature_scale_) if model.normalize_ == "standardize" else None
-        # Recordings are stored in single precision.
-        self._dtype = np.float64 if math.isnan(model.bin_size_) else np.float32
+        self._moments = (np.zeros(0), np.zeros(0))
+        if model.normalize_ == "standardize":
+            self._moments = (np.array(model.feature_mean_, dtype=float), np.array(model.feature_scale_, dtype=float))
+        self._is_single = not math.isnan(model.bin_size_)  # recordings are stored in single precision
         self._encoder = OnlineEncoder(sequence_model.encoder, n, n_features, encoder_memory)
         self._filter = OnlineKalmanFilter(sequence_model.predictor, n, n_features)
         self._fingerprint = fingerprint(value.numpy() for value in sequence_model.state_dict().values())
         self._bins = np.zeros((n, n_features))  # the last ones of the segment
+        self._values, self._features = np.zeros((2, n_features))  # memory for those of the present bin
+        self._kernel: Any = None
+        if has_compiler():
+            from kalmanssl.estimator._online_kernels import bin_kernel
+
+            self._kernel = bin_kernel
+            self._normalize(self._values.copy(), 0)  # compiles now
         self._n_bins = 0  # of the segment
         self._n_complete = n  # bins after the last missing one of the segment, at most n
         self._origin, self._n_since = math.nan, 0  # time of the last bin whose time was given, and bins after it
@@ -112,7 +121,7 @@ class OnlineFilter:
         InputError
             If the bin cannot be used or the time does not increase. The state is then unchanged.
         """
-        values = self._check_activity(activity)
+        values = self._check_shape(activity)
         origin, n_since = self._check_time(time)
         now = origin + n_since * self.bin_size
         is_start = math.isnan(self._origin) or is_gap(now - self.time, self.bin_size)
@@ -186,8 +195,8 @@ class OnlineFilter:
             if (found[name] < low).any() or (found[name] > high).any():
                 raise InputError(f"state[{name!r}] is out of range: the state is damaged", parameter="state")
 
-    def _check_activity(self, activity: Any) -> np.ndarray | None:
-        """Return the normalized activity (units,), or None for a missing bin."""
+    def _check_shape(self, activity: Any) -> np.ndarray | None:
+        """Return the activity (units,) in float64, None for a missing bin."""
         if activity is None:
             return None
         try:
@@ -200,22 +209,41 @@ class OnlineFilter:
             raise InputError(
                 f"activity must be one bin of {n_features} numbers, one for each unit; got {got}", parameter="activity"
             )
-        total = float(values.sum(dtype=float))
+        return np.ascontiguousarray(values, dtype=float)
+
+    def _take(self, activity: np.ndarray, sequence: int) -> bool:
+        """Write the normalized activity of a bin and the sum over the last bins; returns False for a missing bin."""
+        total, smallest = self._normalize(activity, sequence)
         if not math.isfinite(total):
-            if np.isnan(values).any():
-                return None
+            if np.isnan(activity).any():
+                return False
             raise InputError("activity must be finite; give None for a missing bin", parameter="activity")
-        if self._is_counts and values.min() < 0:
+        if self._is_counts and smallest < 0:
             raise InputError(
-                f"activity must not be negative, since the model was fitted on counts; got {values.min():g}",
+                f"activity must not be negative, since the model was fitted on counts; got {smallest:g}",
                 parameter="activity",
             )
         if abs(total) > _LARGEST:
             raise InputError(f"activity is too large, {total:g} in total", parameter="activity")
-        values = values.astype(self._dtype)
-        if self._moments is not None:
-            values = ((values - self._moments[0]) / self._moments[1]).astype(np.float32)
-        return values.astype(np.float32)
+        return True
+
+    def _normalize(self, activity: np.ndarray, sequence: int) -> tuple[float, float]:
+        """Write `_values` and `_features` of a bin; return the sum and the smallest value of the activity."""
+        divisor = 1.0 if self._is_counts else float(len(self._bins))
+        if self._kernel is not None:
+            found: tuple[float, float] = self._kernel(
+                activity, self._is_single, *self._moments, self._bins, sequence, divisor, self._values, self._features
+            )
+            return found
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = activity.astype(np.float32 if self._is_single else float)
+            if len(self._moments[0]):
+                values = (values - self._moments[0]) / self._moments[1]
+            self._values[:] = values.astype(np.float32)
+            bins = self._bins.copy()
+            bins[sequence] = self._values
+            self._features[:] = bins.sum(axis=0) / divisor
+            return float(activity.sum()), float(activity.min())
 
     def _check_time(self, time: Any) -> tuple[float, int]:
         """Return the time of a bin, as the time of the last bin that was given and the number of bins after it."""
@@ -237,35 +265,27 @@ class OnlineFilter:
         self._encoder.reset()
         self._filter.reset()
 
-    def _advance(self, values: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:
+    def _advance(self, activity: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:
         """Filter one bin of the present segment; return mean, covariance and whether it is missing."""
         n = len(self._bins)
         sequence = self._n_bins % n
-        n_complete = 0 if values is None else min(self._n_complete + 1, n)
-        features = latent = inputs = None
+        is_missing = activity is None or not self._take(activity, sequence)
+        n_complete = 0 if is_missing else min(self._n_complete + 1, n)
+        inputs = None
         if n_complete == n:
-            earlier = self._bins[sequence].copy()
-            self._bins[sequence] = values
-            features = self._bins.sum(axis=0)
-            if not self._is_counts:
-                features /= n
-            try:
-                latent, inputs = self._encoder.encode(sequence, features)
-                if not math.isfinite(latent.sum()):
-                    raise InputError("activity gives latents that are not finite", parameter="activity")
-                if not self._filter.is_observed(features):
-                    latent = None
-                moments = self._filter.step(sequence, latent, features)
-            except Exception:
-                self._bins[sequence] = earlier
-                raise
+            features = self._features
+            latent, inputs = self._encoder.encode(sequence, features)
+            if not math.isfinite(np.add.reduce(latent)):
+                raise InputError("activity gives latents that are not finite", parameter="activity")
+            observed = latent if self._filter.is_observed(features) else None
+            moments = self._filter.step(sequence, observed, features)
         else:
             moments = self._filter.step(sequence, None, None)
-            self._bins[sequence] = 0.0 if values is None else values
+        self._bins[sequence] = 0.0 if is_missing else self._values
         self._encoder.keep(sequence, inputs)
         self._filter.keep(sequence, moments)
         self._n_bins, self._n_complete = self._n_bins + 1, n_complete
-        return moments.mean, self._single_precision(moments.cov, moments.is_steady), features is None
+        return moments.mean, self._single_precision(moments.cov, moments.is_steady), n_complete < n
 
     def _single_precision(self, cov: np.ndarray, is_steady: bool) -> np.ndarray:
         """Return a covariance as float32; the one of the steady state is converted once."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from kalmanssl.kalman.kernels import has_compiler
 from kalmanssl.models._kalman_predictor import KalmanPredictor
 from kalmanssl.networks import BoundedNoise, ConstantNoise, NoiseContext, NoiseHead
 
@@ -66,6 +67,14 @@ class OnlineKalmanFilter:
     def __init__(self, predictor: KalmanPredictor, n_sequences: int, n_features: int) -> None:
         dynamics = {name: value.detach().double().numpy() for name, value in predictor.dynamics().items()}
         self._A, self._b, self._m0, self._P0 = (np.array(dynamics[name]) for name in ("A", "b", "m0", "P0"))
+        self._A_transposed = np.ascontiguousarray(self._A.T)
+        self._kernel: Any = None
+        if has_compiler():
+            from kalmanssl.models._online_filter_kernels import steady_kernel
+
+            self._kernel = steady_kernel  # compiles now
+            result, innovation = np.empty(len(self._b)), np.empty(1)
+            self._kernel(self._m0, self._m0[:1], self._A_transposed, self._b, self._A[:1], result, innovation)
         self._heads = predictor.noise_heads
         self._constant = [_constant_variances(head) for head in self._heads]
         self._is_constant = all(variances is not None for variances in self._constant)
@@ -108,12 +117,10 @@ class OnlineKalmanFilter:
         """
         if not self.started[sequence]:
             mean = self._m0.copy()
+        elif latent is not None and self.is_steady[sequence]:
+            return self._steady_step(self.mean[sequence], latent)
         else:
             mean = self._A.dot(self.mean[sequence]) + self._b
-            if latent is not None and self.is_steady[sequence]:
-                gain, cov = self.steady_state()
-                innovation = latent - mean[: self._latent_dim]
-                return StepMoments(mean + gain.dot(innovation), cov, innovation, True)
         R, Q = self._variances(sequence, features)
         if latent is None:
             return StepMoments(mean, self._predicted_cov(sequence, Q), None, False)
@@ -122,6 +129,16 @@ class OnlineKalmanFilter:
         mean = mean + cov[:, : self._latent_dim] / R @ innovation
         steady = bool(self._is_constant and self.started[sequence] and _is_close(self.cov[sequence], cov))
         return StepMoments(mean, cov, innovation, steady)
+
+    def _steady_step(self, before: np.ndarray, latent: np.ndarray) -> StepMoments:
+        gain, cov = self.steady_state()
+        if self._kernel is None:
+            mean = self._A.dot(before) + self._b
+            innovation = latent - mean[: self._latent_dim]
+            return StepMoments(mean + gain.dot(innovation), cov, innovation, True)
+        mean, innovation = np.empty(len(self._b)), np.empty(self._latent_dim)
+        self._kernel(before, latent, self._A_transposed, self._b, gain.T, mean, innovation)
+        return StepMoments(mean, cov, innovation, True)
 
     def _predicted_cov(self, sequence: int, Q: np.ndarray) -> np.ndarray:
         if not self.started[sequence]:
@@ -166,7 +183,8 @@ class OnlineKalmanFilter:
         if self._steady is None:
             cov = self.cov[int(np.flatnonzero(self.is_steady)[0])].copy()
             cov.flags.writeable = False
-            self._steady = np.ascontiguousarray(cov[:, : self._latent_dim] / self._constant[0]), cov
+            # Its transpose is contiguous.
+            self._steady = np.ascontiguousarray((cov[:, : self._latent_dim] / self._constant[0]).T).T, cov
         return self._steady
 
     def _variances(self, sequence: int, features: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from kalmanssl.errors import InputError
+from kalmanssl.kalman.kernels import has_compiler
 from kalmanssl.networks._encoders import MLPEncoder, Normalize, WindowEncoder
 from kalmanssl.networks._residual_encoder import ResidualEncoder
 from kalmanssl.utils.torch_ops import seeded
@@ -21,8 +23,9 @@ MAX_MEMORY = 64  # steps that are tried for an encoder of unknown memory
 class OnlineEncoder:
     """Apply an encoder to several sequences whose steps arrive one at a time.
 
-    The results are those of the encoder on the whole sequence. Built-in encoders run in numpy, since calls of torch
-    take longer than the arithmetic of one step; any other module receives the last steps of the sequence.
+    The results are those of the encoder on the whole sequence. Built-in encoders are compiled, or run in numpy without
+    a compiler, since calls of torch take longer than the arithmetic of one step. Any other module receives the last
+    steps of the sequence.
 
     Parameters
     ----------
@@ -46,9 +49,12 @@ class OnlineEncoder:
     """
 
     def __init__(self, encoder: nn.Module, n_sequences: int, n_features: int, memory: int | None = None) -> None:
+        self._compiled: _CompiledEncoder | None = None
         if type(encoder) in (WindowEncoder, MLPEncoder, ResidualEncoder):
             assert isinstance(encoder, WindowEncoder)
             self.memory = encoder.window
+            if has_compiler():
+                self._compiled = _CompiledEncoder(encoder, n_features)
             self._normalize, self._apply = _normalization(encoder.normalize), _window_function(encoder)
         else:
             self.memory = encoder_memory(encoder, n_features) if memory is None else memory
@@ -63,6 +69,8 @@ class OnlineEncoder:
 
     def encode(self, sequence: int, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the latent (latent,) of the next step, and the input that `keep` needs; the state does not change."""
+        if self._compiled is not None:
+            return self._compiled(features, self.recent[sequence])
         values = self._normalize(features)
         if self.memory == 1:
             return self._apply(values, self.recent[sequence], 0), values
@@ -160,6 +168,36 @@ def _module_function(encoder: nn.Module) -> Callable[[np.ndarray, np.ndarray, in
     return apply
 
 
+class _CompiledEncoder:
+    """A built-in encoder for one step in compiled code."""
+
+    def __init__(self, encoder: WindowEncoder, n_features: int) -> None:
+        from kalmanssl.networks._online_kernels import encoder_kernel
+
+        self._kernel, self._n_features = encoder_kernel, n_features
+        normalize = encoder.normalize
+        normalization = (normalize.transform == "sqrt", normalize.unit_norm, float(normalize.norm_offset))
+        linear = [number for number, layer in enumerate(encoder.network) if isinstance(layer, nn.Linear)]
+        layers: list[Any] = [encoder.network[number] for number in linear]
+        rectified = tuple(number + 1 < len(encoder.network) and number + 1 not in linear for number in linear)
+        weights = tuple((_array(layer.weight.T), _array(layer.bias)) for layer in layers)
+        n_inputs, self._latent_dim = layers[0].in_features, layers[-1].out_features
+        residual = (np.zeros((0, 0)), np.zeros(0), np.ones(1), np.zeros(0))
+        if isinstance(encoder, ResidualEncoder):
+            scale = np.array([1 / float(encoder.feature_scale)])
+            gain = np.array(np.broadcast_to(_array(encoder.gain), (self._latent_dim,)))
+            residual = (_array(encoder.linear.weight.T), _array(encoder.feature_mean), scale, gain)
+        units = max(layer.out_features for layer in layers)
+        scratch = (np.empty(n_inputs), np.empty(n_inputs), np.empty(units), np.empty(units))
+        self._arguments = (normalization, weights, rectified, residual, scratch)
+        self(np.zeros(n_features), np.zeros((encoder.window - 1, n_features)))  # compiles now
+
+    def __call__(self, features: np.ndarray, recent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values, latent = np.empty(self._n_features), np.empty(self._latent_dim)
+        self._kernel(features, recent, *self._arguments, values, latent)
+        return latent, values
+
+
 def _network(network: nn.Sequential) -> Callable[[np.ndarray], np.ndarray]:
     """Return a perceptron of linear layers and ReLU for a vector, in numpy."""
     layers = [(_array(layer.weight), _array(layer.bias)) if isinstance(layer, nn.Linear) else None for layer in network]
@@ -173,4 +211,4 @@ def _network(network: nn.Sequential) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _array(parameter: torch.Tensor) -> np.ndarray:
-    return np.array(parameter.detach().double().cpu().numpy())
+    return np.array(parameter.detach().double().cpu().numpy(), order="C")

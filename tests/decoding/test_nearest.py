@@ -45,3 +45,15 @@ def test_products_of_bounded_vectors_are_upper_bounds():
     bounds = with_remaining_norm(queries) @ with_remaining_norm(stored).T
     assert (bounds >= queries @ stored.T - 1e-6).all()
     assert bounds.mean() < 1.0
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 100])
+def test_order_statistics_of_values_with_ties(size):
+    pytest.importorskip("numba")
+    from kalmanssl.decoding._nearest_kernel import _order_statistic
+
+    rng = np.random.default_rng(size)
+    for values in (rng.integers(0, 5, size), rng.normal(size=size), np.arange(size), np.zeros(size)):
+        values = values.astype(np.float32)
+        found = [_order_statistic(values.copy(), number) for number in range(size)]
+        np.testing.assert_array_equal(found, np.sort(values))

@@ -135,6 +135,9 @@ CASES = {
     "ensemble, circular": {**ENSEMBLE, "circular": True},
     "ensemble, two dimensions": {**ENSEMBLE, "dims": 2},
     "ensemble, three dimensions": {**ENSEMBLE, "dims": 3},
+    "ensemble, other weights": {
+        "readout_settings": EnsembleReadoutSettings(NETWORKS, NeighborReadoutSettings(), neighbor_weight=0.3)
+    },
     "ensemble without context": {**ENSEMBLE, "time_scales": ()},
     "ensemble, quadrature": {**ENSEMBLE, "posterior": "quadrature"},
     "networks": NETWORKS_ALONE,
@@ -169,7 +172,7 @@ def test_without_a_compiler(case, monkeypatch):
     kind = {name: settings.pop(name) for name in ("dims", "circular") if name in settings}
     decoder, latents = fit(**kind, **settings), later(**kind)
     expected = decoder.predict(latents)
-    for module in ("_online_readout", "_state_space"):
+    for module in ("_online_readout", "_online_steps", "_online_interval", "_state_space"):
         monkeypatch.setattr(f"kalmanssl.decoding.{module}.has_compiler", lambda: False)
     assert_equal_to_predict(run(decoder.online(ArrayModel()), latents), expected)
 
