@@ -42,7 +42,7 @@ from kalmanssl.decoding._selection import MovementSettings
 from kalmanssl.decoding._update import Adaptation, UpdateMixin, kind_of
 from kalmanssl.errors import InputError
 from kalmanssl.utils.torch_ops import one_thread_everywhere
-from kalmanssl.utils.validation import check_condition, check_positive
+from kalmanssl.utils.validation import check_bool, check_condition, check_integer, check_positive, check_seed
 
 __all__ = ["PositionDecoder"]
 
@@ -83,7 +83,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         posterior. "quadrature" takes three nodes along the direction that moves the output most, "samples" takes
         `n_samples` random draws, which is much slower and agrees to within sampling error.
     n_samples : int
-        Draws per bin for `posterior="samples"`.
+        Draws per bin for `posterior="samples"`, at most a million.
     period : float or sequence of float or None, optional
         Period of circular behavior, one per dimension (None for dimensions that are not circular).
     calibrate : bool
@@ -268,6 +268,11 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
 
     def _check_settings(self) -> None:
         check_level(self.level)
+        check_integer("n_samples", self.n_samples, 1, 10**6)
+        check_bool("calibrate", self.calibrate)
+        if self.discrete is not None:
+            check_bool("discrete", self.discrete)
+        check_seed(self.random_state)
         for name, expected in (
             ("calibration_settings", CalibrationSettings),
             ("movement_settings", MovementSettings),

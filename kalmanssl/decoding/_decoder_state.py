@@ -14,7 +14,9 @@ from kalmanssl.decoding._label_decoder import LabelDecoder
 from kalmanssl.decoding._latent_decoder import LatentDecoder
 from kalmanssl.decoding._regressors import readout_class, settings_class
 from kalmanssl.decoding._selection import MovementSettings
+from kalmanssl.decoding._stored_state import check_decoder_state
 from kalmanssl.decoding._update import Adaptation
+from kalmanssl.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from kalmanssl.decoding._circular import Periods
@@ -66,7 +68,23 @@ class StateMixin:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
-        """Make a fitted decoder from what `to_state` returned."""
+        """Make a fitted decoder from what `to_state` returned.
+
+        Raises
+        ------
+        InputError
+            If an entry of the state is missing, or has another type, size or range than the other entries require.
+        """
+        check_decoder_state(state)
+        try:
+            return cls._restored(state)
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:  # mostly of settings
+            message = f"the state is damaged ({first_line(error)[:200]}): save the decoder again"
+            raise InputError(message, parameter="state") from error
+
+    @classmethod
+    def _restored(cls, state: dict[str, Any]) -> Self:
+        """Return the decoder of a state that was checked."""
         settings = dict(state["settings"])
         classes: dict[str, Any] = {
             "readout_settings": settings_class(settings["regressor"]),
@@ -81,6 +99,7 @@ class StateMixin:
         decoder.n_features_in_ = int(state["features"])
         decoder.flat_, decoder.timed_ = bool(state["flat"]), bool(state["timed"])
         decoder.labels_ = None if state["labels"] is None else np.array(state["labels"])
+        decoder._check_settings()  # type: ignore[attr-defined]
         decoder.decoders_ = {}
         for kind, part in state["decoders"].items():
             empty = decoder._make_decoder(kind)  # type: ignore[attr-defined]

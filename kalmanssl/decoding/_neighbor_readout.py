@@ -50,6 +50,7 @@ class NeighborReadoutSettings:
         check_integer("max_components", self.max_components, 1)
         for name in ("smoothing", "smoothing_joint"):
             check_positive(name, getattr(self, name))
+            check_condition(name, getattr(self, name), getattr(self, name) <= 1e4, "at most 1e4 cells")
         fraction = self.uniform_fraction
         check_condition("uniform_fraction", fraction, 0 < fraction < 1, "inside (0, 1)")
 

@@ -20,11 +20,12 @@ from kalmanssl.estimator._fit_data import FitData
 from kalmanssl.estimator._fitting import fit_model
 from kalmanssl.estimator._forecast import ForecastMixin
 from kalmanssl.estimator._inputs import interleaved_activity
+from kalmanssl.estimator._loading import load_model
 from kalmanssl.estimator._model import infer, join_parts, objective_per_bin
 from kalmanssl.estimator._online import OnlineFilter
 from kalmanssl.estimator._outputs import LatentTransformer
 from kalmanssl.estimator._parameters import check_parameters
-from kalmanssl.estimator._saving import load_model, save_model
+from kalmanssl.estimator._saving import save_model
 from kalmanssl.estimator._segments import Prepared, prepare
 from kalmanssl.estimator._session_behavior import session_features
 from kalmanssl.estimator._session_fit import fit_sessions

@@ -11,7 +11,7 @@ from kalmanssl.utils.memory import check_memory
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["check_fit_memory", "check_model_memory"]
+__all__ = ["check_fit_memory", "check_model_memory", "count_weights"]
 
 # Lowest multiples that were measured in fits on the CPU: the estimates must not refuse what would succeed.
 _COPIES_OF_WEIGHTS = 6  # gradients, two moments of the optimizer, best and last weights
@@ -46,6 +46,11 @@ def check_fit_memory(estimator: KalmanSSL) -> None:
         largest = max(("batch_size", "encoder_window", "latent_dim"), key=lambda name: int(getattr(estimator, name)))
         need[largest] = need.get(largest, 0.0) + 4.0 * _COPIES_OF_ACTIVATIONS * rows * columns
     _check(estimator, need, "a fit")
+
+
+def count_weights(estimator: KalmanSSL) -> float:
+    """Return about how many weights the model of an estimator has, whose `n_features_in_` must be set."""
+    return sum(_weights(estimator).values())
 
 
 def _weights(estimator: KalmanSSL) -> dict[str, float]:

@@ -1,30 +1,20 @@
-"""Saving `KalmanSSL` as a folder of weights and metadata, and loading it."""
+"""Saving `KalmanSSL` as a folder of weights and metadata."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from sklearn.base import clone
-from torch import nn
 
 from kalmanssl.errors import InputError
-from kalmanssl.estimator._model import build_model
-from kalmanssl.estimator._session_alignment import SessionAlignment
-from kalmanssl.estimator._session_fit import set_sessions
-from kalmanssl.estimator._view import share_dynamics, unfitted_view
-from kalmanssl.models import SharedDynamicsModel
-from kalmanssl.utils.storage import load_folder, save_folder
+from kalmanssl.utils.storage import save_folder
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["load_model", "save_model"]
-
-Model = TypeVar("Model", bound="KalmanSSL")
+__all__ = ["save_model"]
 
 
 def save_model(model: KalmanSSL, path: str | os.PathLike[str], overwrite: bool) -> None:
@@ -64,70 +54,6 @@ def _contents(model: KalmanSSL) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "window": model.window_,
     }
     return arrays, data
-
-
-def load_model(cls: type[Model], path: str | os.PathLike[str], encoder: nn.Module | None) -> Model:
-    """Return the fitted model that `save_model` wrote to the folder `path`."""
-    arrays, metadata = load_folder(path, "model")
-    settings = metadata["settings"]
-    custom = settings.pop("custom_encoder")
-    if custom and encoder is None:
-        raise InputError(
-            f"{path} was fitted with an encoder of type {custom}: pass one as encoder=", parameter="encoder"
-        )
-    if encoder is not None and not custom:
-        raise InputError(f"{path} was fitted with the built-in encoder: load it without encoder=", parameter="encoder")
-    model = cls(**settings, encoder=encoder)
-    model.history_ = metadata["history"]
-    model.noise_history_ = metadata.get("noise_history", {})
-    model.view_ = None
-    if "sessions" in metadata:
-        _load_sessions(model, arrays, metadata, path)
-        return model
-    _set_contents(model, arrays, metadata["data"], path)
-    if "view" in metadata:
-        view = model.view_ = unfitted_view(model)
-        view.history_, view.noise_history_ = model.history_, {}
-        second = {k.removeprefix("view."): v for k, v in arrays.items() if k.startswith("view.")}
-        _set_contents(view, second, metadata["view"], path)
-        share_dynamics(model, view)
-    return model
-
-
-def _set_contents(model: KalmanSSL, arrays: dict[str, np.ndarray], data: dict[str, Any], path: Any) -> None:
-    """Set what `_contents` returned on a model that has its settings."""
-    model.n_features_in_ = data["n_features"]
-    model.unit_ids_ = tuple(data["unit_ids"])
-    model.sessions_ = (data.get("session", ""),)
-    model.bin_size_ = data["bin_size_s"]
-    model.normalize_ = data["normalize"]
-    model.bins_per_step_ = data["bins_per_step"]
-    model.window_ = data.get("window", model.window)  # older folders do not have it
-    model.feature_mean_ = arrays["feature_mean"]
-    model.feature_scale_ = arrays["feature_scale"]
-    model.model_ = build_model(model)
-    weights = {k.removeprefix("model."): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("model.")}
-    try:
-        model.model_.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(
-            f"the weights in {path} do not fit the model: {str(error).splitlines()[-1].strip()}", parameter="path"
-        ) from error
-
-
-def _load_sessions(model: KalmanSSL, arrays: dict[str, np.ndarray], metadata: dict[str, Any], path: Any) -> None:
-    """Set the attributes of a model of several sessions, whose dynamics are shared."""
-    models = []
-    for number, data in enumerate(metadata["sessions"]):
-        one = clone(model)
-        start = f"session.{number}."
-        _set_contents(one, {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}, data, path)
-        models.append(one)
-    first = models[0].model_
-    shared = SharedDynamicsModel([one.model_.encoder for one in models], first.predictor, first.objective)
-    set_sessions(model, models, shared)
-    model.history_ = metadata["history"]
-    model.alignments_ = {name: SessionAlignment(**values) for name, values in metadata["alignments"].items()}
 
 
 def _settings(model: KalmanSSL) -> dict[str, Any]:

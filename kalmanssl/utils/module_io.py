@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.utils.precision import to_float32
 from kalmanssl.utils.storage import load_folder, save_folder
 
-__all__ = ["load_weights", "save_weights"]
+__all__ = ["check_weights", "load_weights", "save_weights"]
 
 
 def save_weights(
@@ -66,8 +67,8 @@ def load_weights(path: str | os.PathLike[str], kind: str, module: nn.Module, par
     Raises
     ------
     InputError
-        If the folder contains something else, is damaged, or has the weights of a different network. The message says
-        what differs, and `module` is not changed.
+        If the folder contains something else, is damaged, or has the weights of a different network or weights that are
+        not finite. The message says what differs, and `module` is not changed.
     """
     arrays, metadata = load_folder(path, kind)
     saved = metadata.get("parts")
@@ -80,13 +81,46 @@ def load_weights(path: str | os.PathLike[str], kind: str, module: nn.Module, par
                 parameter="path",
             )
     state = module.state_dict()
-    for name in (*state, *(name for name in arrays if name not in state)):
-        saved_shape, shape = (tuple(some[name].shape) if name in some else "missing" for some in (arrays, state))
-        if saved_shape != shape:
+    weights = {name: torch.from_numpy(value) for name, value in arrays.items()}
+    check_weights(weights, state, path, kind)
+    for name, value in state.items():
+        value.copy_(weights[name])
+
+
+def check_weights(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Any, kind: str, same_types: bool = False
+) -> None:
+    """Check stored weights before they are loaded into a network.
+
+    Parameters
+    ----------
+    found, expected : mapping of str to Tensor
+        The stored weights, and those of the network.
+    path : path
+        Where they are stored, for the message.
+    kind : str
+        What is saved, for the message.
+    same_types : bool
+        Whether data types must be equal. Otherwise real numbers may have another precision.
+
+    Raises
+    ------
+    InputError
+        If weights are missing or not known, differ in shape or type, or are not finite.
+    """
+    again = "build it with the same settings as when it was saved"
+    for name in (*expected, *(name for name in found if name not in expected)):
+        there, here = (tuple(some[name].shape) if name in some else "missing" for some in (found, expected))
+        if there != here:
             raise InputError(
-                f"the shape of {name} in the {kind} in {path} is {saved_shape}, but in this one {shape}: build it with "
-                "the same settings as when it was saved",
+                f"the shape of {name:.80} in the {kind} in {path} is {there}, but in this one {here}: {again}",
                 parameter="path",
             )
-    for name, value in state.items():
-        value.copy_(torch.from_numpy(arrays[name]))
+        one, other = found[name], expected[name]
+        if one.dtype != other.dtype and (same_types or not one.is_floating_point() == other.is_floating_point()):
+            raise InputError(
+                f"{name} in the {kind} in {path} is {one.dtype}, but in this one {other.dtype}: {again}",
+                parameter="path",
+            )
+        if not torch.isfinite(one).all():
+            raise InputError(f"{path} is damaged ({name} has NaN or infinite values): save the {kind} again")

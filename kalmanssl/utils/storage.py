@@ -24,7 +24,17 @@ from kalmanssl.utils.memory import check_memory
 from kalmanssl.utils.scratch import as_path, scratch_folder
 from kalmanssl.utils.validation import short_repr
 
-__all__ = ["METADATA", "WEIGHTS", "again", "load_folder", "read_json", "replace_file", "replace_folder", "save_folder"]
+__all__ = [
+    "METADATA",
+    "WEIGHTS",
+    "again",
+    "check_format",
+    "load_folder",
+    "read_json",
+    "replace_file",
+    "replace_folder",
+    "save_folder",
+]
 
 METADATA = "metadata.json"
 WEIGHTS = "weights.safetensors"
@@ -96,9 +106,7 @@ def load_folder(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.n
     metadata = read_json(folder / METADATA, kind)
     if metadata.get("kind") != kind:
         raise InputError(f"{folder} holds a {short_repr(metadata.get('kind'))}, not a {kind!r}")
-    if metadata.get("format") != 1:
-        stored = short_repr(metadata.get("format"))
-        raise InputError(f"{folder} has format {stored}, newer than this kalmanssl: upgrade kalmanssl")
+    check_format(metadata, 1, folder, kind)
     blob = _read(folder / WEIGHTS, kind)
     if hashlib.sha256(blob).hexdigest() != metadata.get("weights_sha256"):
         raise InputError(f"{folder / WEIGHTS} is damaged: its checksum differs from the one in {METADATA}")
@@ -107,6 +115,18 @@ def load_folder(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.n
     except (SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
         reason = first_line(error)[:200]
         raise InputError(f"{folder / WEIGHTS} is damaged ({reason}): {again(kind)}") from error
+
+
+def check_format(metadata: Mapping[str, Any], newest: int, folder: Path, kind: str) -> None:
+    """Raise `InputError` if the format of a saved object is not `newest`, which this version writes."""
+    stored = metadata.get("format")
+    if isinstance(stored, bool) or not isinstance(stored, int) or stored < 1:
+        message = f"{folder / METADATA} is damaged (format must be {newest}; got {short_repr(stored)}): {again(kind)}"
+        raise InputError(message)
+    if stored > newest:
+        raise InputError(f"{folder} has format {short_repr(stored)}, newer than this kalmanssl: upgrade kalmanssl")
+    if stored < newest:
+        raise InputError(f"{folder} was written by an earlier version with another decoder: fit it again")
 
 
 def read_json(path: Path, kind: str) -> dict[str, Any]:
@@ -119,12 +139,22 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
     """
     text = _read(path, kind)
     try:
-        values = json.loads(text.decode("utf-8"))
+        values = json.loads(text.decode("utf-8"), object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:  # also of the decoding
         raise InputError(f"{path} is damaged ({first_line(error)[:200]}): {again(kind)}") from error
     if not isinstance(values, dict):
         message = f"{path} is damaged (it holds a {type(values).__name__}, not an object): {again(kind)}"
         raise InputError(message)
+    return values
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object as a dict; raise `ValueError` if a key occurs twice, since only one could be used."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r:.60} occurs twice")
     return values
 
 

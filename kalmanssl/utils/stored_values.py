@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from kalmanssl.errors import InputError
 from kalmanssl.utils.storage import again
 from kalmanssl.utils.validation import short_repr
 
-__all__ = ["StoredValues", "check_finite"]
+_LARGEST = 1e18  # of arrays: squares of larger numbers are infinite in single precision
+
+__all__ = ["StoredValues", "check_finite", "is_number", "is_texts"]
 
 
 class StoredValues:
@@ -59,17 +62,69 @@ class StoredValues:
         values = self.get(name, lambda value: isinstance(value, Mapping), "an object")
         return StoredValues(values, self._path, self._kind, f"{self._name}.{name}" if self._name else name)
 
-    def integer(self, name: str, minimum: int = 0) -> int:
-        """Return a whole number."""
-        return int(self.get(name, lambda value: _is_integer(value) and value >= minimum, f"at least {minimum}"))
+    def entries(self, name: str, count: int | None = None) -> StoredValues:
+        """Return the entries of a list, with "0", "1", ... as names; None allows any number of them."""
+        requirement = "a list" if count is None else f"a list of {count} entries"
+        items = self.get(name, lambda v: isinstance(v, list | tuple) and count in (None, len(v)), requirement)
+        values = {str(number): one for number, one in enumerate(items)}
+        return StoredValues(values, self._path, self._kind, f"{self._name}.{name}" if self._name else name)
+
+    def groups(self, name: str, count: int | None = None) -> list[StoredValues]:
+        """Return the objects in a list; None allows any number of them."""
+        entries = self.entries(name, count)
+        return [entries.group(number) for number in entries.values]
+
+    def integer(self, name: str, minimum: int = 0, maximum: int = 2**63 - 1) -> int:
+        """Return a whole number from `minimum` to `maximum`."""
+        requirement = f"a whole number, at least {minimum}"
+        if maximum < 2**63 - 1:
+            requirement += f" and at most {maximum}"
+        return int(self.get(name, lambda value: _is_integer(value) and minimum <= value <= maximum, requirement))
 
     def number(self, name: str) -> float:
-        """Return a number, which may be NaN."""
+        """Return a number, which may be NaN or infinite."""
         return float(self.get(name, is_number, "a number"))
+
+    def number_in(self, name: str, low: float, high: float, requirement: str) -> float:
+        """Return a number from `low` to `high`, both included; not NaN."""
+        return float(self.get(name, lambda value: is_number(value) and low <= value <= high, requirement))
+
+    def choice(self, name: str, choices: Sequence[str]) -> str:
+        """Return one of several texts."""
+        valid = lambda value: isinstance(value, str) and value in choices  # noqa: E731
+        return str(self.get(name, valid, f"one of {', '.join(choices)}"))
+
+    def array(self, name: str, shape: Sequence[int | None], kind: str = "f", minimum: float = -math.inf) -> np.ndarray:
+        """Return an array of finite numbers of a shape, where None stands for any size.
+
+        Lists become arrays. `kind` is "f" for real numbers or "i" for whole numbers. No number is below `minimum`.
+        """
+        word = "real" if kind == "f" else "whole"
+        sizes = ", ".join("any" if size is None else str(size) for size in shape)
+        requirement = f"an array ({sizes}) of {word} numbers that are finite and below {_LARGEST:g}"
+        requirement += f", at least {minimum:g}" if minimum > -math.inf else ""
+        value = self.get(name, lambda value: isinstance(value, np.ndarray | list | tuple), requirement)
+        full = f"{self._name}.{name}" if self._name else name
+        try:
+            array = np.asarray(value)
+        except ValueError:  # lists of different lengths
+            raise self.error(full, requirement, value) from None
+        if array.size == 0 and array.dtype == float:
+            array = array.astype(kind)
+        numbers = array.dtype.kind in ("iuf" if kind == "f" else "iu")
+        fits = array.ndim == len(shape) and all(
+            want in (None, size) for want, size in zip(shape, array.shape, strict=True)
+        )
+        if not (numbers and fits and bool((np.abs(array) < _LARGEST).all())):  # false for NaN, too
+            shown = f"{array.dtype} of shape {array.shape}"
+            raise self.error(full, requirement, value if array.dtype == object else _Shown(shown))
+        if array.size and array.min() < minimum:
+            raise self.error(full, requirement, array.min())
+        return array
 
     def flag(self, name: str) -> bool:
         """Return True or False."""
-        return bool(self.get(name, lambda value: isinstance(value, bool), "true or false"))
+        return bool(self.get(name, lambda value: isinstance(value, bool | np.bool_), "true or false"))
 
     def text(self, name: str) -> str:
         """Return a text."""
@@ -77,23 +132,34 @@ class StoredValues:
 
     def texts(self, name: str) -> list[str]:
         """Return a list of texts."""
-        return list(self.get(name, _is_texts, "a list of texts"))
+        return list(self.get(name, is_texts, "a list of texts"))
 
     def numbers_by_name(self, name: str) -> dict[str, list[float]]:
         """Return an object with lists of numbers, such as the history of a training."""
         return dict(self.get(name, _is_history, "an object with lists of numbers"))
 
 
+class _Shown:
+    """A text without quotation marks in messages."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def is_number(value: Any) -> bool:
-    """Return whether a value from JSON is a number that a float can represent."""
-    return isinstance(value, float) or (_is_integer(value) and abs(value) < 1e300)
+    """Return whether a value from JSON is a number that numpy can represent; larger ones are never written."""
+    return isinstance(value, float | np.floating) or (_is_integer(value) and abs(value) < 2**63)
 
 
 def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _is_texts(value: Any) -> bool:
+def is_texts(value: Any) -> bool:
+    """Return whether a value from JSON is a list of texts."""
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
