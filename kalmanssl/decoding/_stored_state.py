@@ -37,6 +37,7 @@ def check_decoder_state(state: Any) -> None:
     stored = StoredValues(state, "the state", "decoder")
     settings = stored.group("settings")
     regressor = settings.choice("regressor", ("ensemble", "mlp", "linear"))
+    settings.choice("posterior", ("mean", "quadrature", "samples"))
     missing = [name for name in _REQUIRED if name not in settings]
     if missing:
         raise stored.error("settings", f"complete, but {missing[0]} is missing", list(settings.values))
@@ -148,7 +149,7 @@ def _check_probabilities(
     """Return an array of probabilities, whose sum, or sum along an axis, is one."""
     array = s.array(name, shape, minimum=minimum)
     total = array.sum(axis=axis)
-    if array.size == 0 or not np.allclose(total, 1.0, rtol=0, atol=1e-6):
+    if array.size == 0 or not np.allclose(total, 1.0, rtol=0, atol=1e-4):
         raise s.error(name, "probabilities whose sum is one", np.asarray(total).tolist())
     return array
 
@@ -195,7 +196,7 @@ def _check_adaptation(s: StoredValues, features: int, dims: int) -> None:
     if s.values.get("end") is not None:
         end = s.group("end")
         end.number_in("time", -1e300, 1e300, "a finite time")
-        end.array("mean", (None, features))
+        end.array("mean", (None, features), missing=True)
         beliefs = end.entries("beliefs", groups)
         for number, belief in beliefs.values.items():
             if belief is not None:

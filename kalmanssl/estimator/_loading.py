@@ -160,7 +160,7 @@ def _load_sessions(model: KalmanSSL, arrays: dict[str, np.ndarray], stored: Stor
 
 def _alignment(values: StoredValues) -> SessionAlignment:
     """Return a stored alignment of a session."""
-    found = {}
+    found: dict[str, Any] = {}
     for one in fields(SessionAlignment):
         if one.name.startswith("fitted_"):
             group = values.group(one.name)

@@ -13,7 +13,9 @@ from kalmanssl.data import Recording, running_bins, running_threshold, speed
 from kalmanssl.errors import InputError
 from kalmanssl.plotting import order_by_peak, principal_axes
 from kalmanssl.runs._labels import consists_of_labels, keep_known_labels, label_arrays, label_numbers
-from kalmanssl.utils.storage import load_folder, save_folder
+from kalmanssl.utils.scratch import as_path
+from kalmanssl.utils.storage import METADATA, load_folder, save_folder
+from kalmanssl.utils.stored_values import StoredValues
 
 if TYPE_CHECKING:
     from kalmanssl.data import Latents
@@ -138,7 +140,12 @@ class Evaluation:
     def load(cls, path: str | os.PathLike[str]) -> Evaluation:
         """Load from a folder written by `save`. Raise `InputError` if a file is missing or damaged."""
         arrays, metadata = load_folder(path, "evaluation")
-        return cls(metadata["part"], metadata["scores"], arrays, metadata.get("assumptions"))
+        stored = StoredValues(metadata, as_path("path", path) / METADATA, "run")
+        part, scores = (dict(stored.group(name).values) for name in ("part", "scores"))
+        assumptions = metadata.get("assumptions")
+        if assumptions is not None:
+            assumptions = dict(stored.group("assumptions").values)
+        return cls(part, scores, arrays, assumptions)
 
     @property
     def main(self) -> tuple[str, dict[str, Any] | None]:

@@ -18,11 +18,11 @@ import numpy as np
 
 from kalmanssl.data import Recording
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
-from kalmanssl.runs._files import check_new_output, is_run, read_json
+from kalmanssl.runs._files import check_new_output, is_run
 from kalmanssl.runs._labels import check_label_settings, consists_of_labels
 from kalmanssl.runs._run import Run, read_recording, summarize_recording
 from kalmanssl.runs._settings import RunSettings
-from kalmanssl.utils.storage import replace_file, replace_folder
+from kalmanssl.utils.storage import read_json, replace_file, replace_folder
 from kalmanssl.utils.validation import check_choice, check_condition, check_positive
 
 __all__ = ["fit_run", "partial_folder"]
@@ -262,8 +262,8 @@ def _prepare_work_folder(work: Path, settings: RunSettings, overwrite: bool, res
             raise InputError(
                 f"resume is set, but there is nothing to resume: {work / _SETTINGS} is missing", parameter="resume"
             )
-        begun = read_json(work / _SETTINGS)
-        stored = RunSettings.from_json(begun)
+        begun = read_json(work / _SETTINGS, "run")
+        stored = RunSettings.from_json(begun, work / _SETTINGS)
         _check_same(settings, stored, begun.get("recording_bytes"))
         return dataclasses.replace(stored, recording=settings.recording)
     if work.exists():

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
     from kalmanssl.runs._run import Run
 
-__all__ = ["decoded", "dynamics", "latents", "noise", "score_rows", "scores", "settings", "tiles", "training"]
+__all__ = [
+    "calibration_rows", "conditional_rows", "decoded", "dynamics", "latents", "noise", "score_rows", "scores",
+    "settings", "tiles", "training",
+]  # fmt: skip
 
 _EIGENVALUES_LISTED = 12
 _EPOCHS_LISTED = 6
@@ -113,11 +116,6 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
         for name, heading in _PARTS
         if evaluation.scores[name] is not None
     }
-    levels = [["nominal level (%)", *(f"{heading} (%)" for heading in curves)]]
-    for i, nominal in enumerate(next(iter(curves.values()))["nominal"]):
-        if round(100 * nominal) % 10 == 0 or nominal >= 0.95:
-            cells = [percent(curve["empirical"][i], curve["error"][i]) for curve in curves.values()]
-            levels.append([f"{100 * nominal:g}", *cells])
     a = evaluation.arrays
     confusion = None
     if "decoded" in a and a["decoded"].shape[1] == 1:
@@ -126,10 +124,20 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
         )
     return common | {
         "labels": False,
-        "levels": levels,
+        "levels": calibration_rows(curves),
         "calibration": plotting.plot_calibration(curves, run.require_decoder().level),
         "confusion": confusion,
     }
+
+
+def calibration_rows(curves: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """Return the coverage of intervals by nominal level as a table of text; `curves` has a column for each heading."""
+    rows = [["nominal level (%)", *(f"{heading} (%)" for heading in curves)]]
+    for i, nominal in enumerate(next(iter(curves.values()))["nominal"]):
+        if round(100 * nominal) % 10 == 0 or nominal >= 0.95:
+            cells = [percent(curve["empirical"][i], curve["error"][i]) for curve in curves.values()]
+            rows.append([f"{100 * nominal:g}", *cells])
+    return rows
 
 
 def movement_rule(run: Run, smoothed: bool) -> str:

@@ -23,9 +23,11 @@ import numpy as np
 
 from kalmanssl.data import NWBSummary, Recording, summarize_nwb
 from kalmanssl.errors import InputError, RecordingWarning
-from kalmanssl.runs._files import read_json
 from kalmanssl.runs._settings import RunSettings, parse_bands, parse_units
-from kalmanssl.utils.storage import METADATA, load_folder, save_folder
+from kalmanssl.runs._stored_run import check_parts_agree, check_run_metadata, check_stored_evaluation
+from kalmanssl.utils.scratch import as_path
+from kalmanssl.utils.storage import METADATA, check_format, is_folder, load_folder, read_json, save_folder
+from kalmanssl.utils.validation import short_repr
 
 if TYPE_CHECKING:
     from kalmanssl.decoding import PositionDecoder
@@ -149,34 +151,32 @@ class Run:
         from kalmanssl.estimator import KalmanSSL
         from kalmanssl.runs._evaluation import Evaluation
 
-        folder = Path(path)
-        if not folder.is_dir():
+        folder = as_path("path", path)
+        if not is_folder(folder):
             raise InputError(f"no run at {folder}: make one with kalmanssl fit REC.nwb --out {folder}")
-        if not (folder / METADATA).is_file():
-            raise InputError(f"{folder} is not a complete run folder: {METADATA} is missing")
-        metadata = read_json(folder / METADATA)
+        metadata = read_json(folder / METADATA, "run")
         if metadata.get("kind") != "run":
-            raise InputError(f"{folder} contains a {metadata.get('kind')!r}, not a run: give a folder written by fit")
-        if metadata.get("format") == 1:
-            raise InputError(f"{folder} was written by an earlier version with another decoder: fit it again")
-        if metadata.get("format") != 2:
-            raise InputError(
-                f"{folder} has format {metadata.get('format')}, newer than this kalmanssl: upgrade kalmanssl"
-            )
-        try:
-            decoder = None
-            if metadata["behavior"] is not None:
-                arrays, stored = load_folder(folder / "decoder", "decoder")
-                decoder = PositionDecoder.from_state(_unflatten_state(arrays, stored["state"]))
-            return cls(
-                settings=RunSettings.from_json(metadata["settings"]),
-                model=KalmanSSL.load(folder / "model"),
-                decoder=decoder,
-                metadata=metadata,
-                evaluation=Evaluation.load(folder / "evaluation"),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{folder} is damaged ({type(error).__name__}: {error}): fit it again") from error
+            kind = short_repr(metadata.get("kind"))
+            raise InputError(f"{folder} contains a {kind}, not a run: give a folder written by fit")
+        check_format(metadata, 2, folder, "run")
+        check_run_metadata(metadata, folder / METADATA)
+        decoder = None
+        if metadata["behavior"] is not None:
+            arrays, stored = load_folder(folder / "decoder", "decoder")
+            try:
+                decoder = PositionDecoder.from_state(_unflatten_state(arrays, stored.get("state")))
+            except InputError as error:
+                raise InputError(f"{folder / 'decoder'}: {error}") from error
+        run = cls(
+            settings=RunSettings.from_json(metadata["settings"], folder / METADATA),
+            model=KalmanSSL.load(folder / "model"),
+            decoder=decoder,
+            metadata=metadata,
+        )
+        check_parts_agree(run.model, decoder, folder)
+        run.evaluation = Evaluation.load(folder / "evaluation")
+        check_stored_evaluation(run.evaluation, run, folder / "evaluation")
+        return run
 
 
 def short_unit(unit: str) -> str:
@@ -200,11 +200,18 @@ def _flatten_state(state: Any, name: str = "state") -> tuple[dict[str, np.ndarra
 
 
 def _unflatten_state(arrays: Mapping[str, np.ndarray], plain: Any) -> Any:
-    """Undo `_flatten_state`."""
+    """Undo `_flatten_state`. Each array is used at most once, so that nothing grows beyond what is stored."""
+    return _nested(dict(arrays), plain)
+
+
+def _nested(arrays: dict[str, np.ndarray], plain: Any) -> Any:
+    """Return nested dicts and lists with the arrays that JSON refers to, which are taken out of `arrays`."""
     if isinstance(plain, dict):
-        if "array" in plain:
-            return arrays[plain["array"]]
-        return {key: _unflatten_state(arrays, value) for key, value in plain["object"].items()}
+        if isinstance(plain.get("array"), str) and plain["array"] in arrays:
+            return arrays.pop(plain["array"])
+        if not isinstance(plain.get("object"), dict):
+            raise InputError(f"the state is damaged ({short_repr(plain)} refers to no array): save the decoder again")
+        return {key: _nested(arrays, value) for key, value in plain["object"].items()}
     if isinstance(plain, list):
-        return [_unflatten_state(arrays, value) for value in plain]
+        return [_nested(arrays, value) for value in plain]
     return plain

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from kalmanssl.errors import InputError
+from kalmanssl.utils.stored_values import StoredValues, is_number, is_texts
 
 __all__ = ["RunSettings", "parse_bands", "parse_units"]
 
@@ -73,10 +74,54 @@ class RunSettings:
         return {name: value for name, value in flat.items() if value is not None and value != []}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> RunSettings:
-        """Make settings from the output of `dataclasses.asdict`; unknown keys are ignored."""
+    def from_json(cls, values: Any, path: Any = "the file of settings") -> RunSettings:
+        """Make settings from the output of `dataclasses.asdict`; unknown keys are ignored.
+
+        Parameters
+        ----------
+        values : mapping
+        path : path, optional
+            The file that they were read from, for messages.
+
+        Raises
+        ------
+        InputError
+            If an entry is missing or has another type.
+        """
+        _check_stored(values, path)
         known = {f.name for f in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
+
+
+def _check_stored(values: Any, path: Any) -> None:
+    """Check the types of the settings of a run in a file."""
+    stored = StoredValues(values, path, "run", "settings")
+    stored.text("recording")
+    stored.group("model")
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "units": (is_texts, "a list of texts"),
+        "bands": (is_texts, "a list of texts"),
+        "end_zones": (_are_end_zones, "two increasing numbers, or null"),
+        "discrete": (lambda value: value is None or isinstance(value, bool), "true, false or null"),
+    }
+    for name in ("until", "bin_size", "min_speed", "period", "level"):
+        checks[name] = lambda value: value is None or (is_number(value) and abs(value) < 1e300), "a number or null"
+    for name in ("activity", "behavior", "epoch", "decoder"):
+        checks[name] = lambda value: value is None or isinstance(value, str), "text or null"
+    for name, (valid, requirement) in checks.items():
+        if name in stored:  # settings that came later are absent from runs of earlier versions
+            stored.get(name, valid, requirement)
+    if stored.values.get("level") is not None:
+        stored.number_in("level", 1e-12, 1 - 1e-12, "between 0 and 1")
+    for name in ("period", "bin_size"):
+        if stored.values.get(name) is not None:
+            stored.number_in(name, 1e-300, 1e300, "positive")
+
+
+def _are_end_zones(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, list) and len(value) == 2 and all(map(is_number, value)) and value[0] < value[1]
 
 
 def parse_units(chosen: list[str]) -> str | dict[str, list[Any]]:

@@ -29,6 +29,7 @@ __all__ = [
     "WEIGHTS",
     "again",
     "check_format",
+    "is_folder",
     "load_folder",
     "read_json",
     "replace_file",
@@ -101,7 +102,7 @@ def load_folder(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.n
     from safetensors.numpy import load
 
     folder = as_path("path", path)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(f"no saved {kind} at {folder}: {'it is a file' if folder.exists() else 'it does not exist'}")
     metadata = read_json(folder / METADATA, kind)
     if metadata.get("kind") != kind:
@@ -117,6 +118,16 @@ def load_folder(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.n
         raise InputError(f"{folder / WEIGHTS} is damaged ({reason}): {again(kind)}") from error
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a folder; raise `InputError` if this cannot be found out, as for a name too long."""
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise InputError(f"{str(path)[:200]} cannot be read: {error.strerror or first_line(error)}") from error
+
+
 def check_format(metadata: Mapping[str, Any], newest: int, folder: Path, kind: str) -> None:
     """Raise `InputError` if the format of a saved object is not `newest`, which this version writes."""
     stored = metadata.get("format")
@@ -129,8 +140,8 @@ def check_format(metadata: Mapping[str, Any], newest: int, folder: Path, kind: s
         raise InputError(f"{folder} was written by an earlier version with another decoder: fit it again")
 
 
-def read_json(path: Path, kind: str) -> dict[str, Any]:
-    """Read the JSON object in a file of a saved object of some kind.
+def read_json(path: Path, kind: str = "run") -> dict[str, Any]:
+    """Read the JSON object in a file of a saved object of some kind, by default a run.
 
     Raises
     ------

@@ -94,10 +94,13 @@ class StoredValues:
         valid = lambda value: isinstance(value, str) and value in choices  # noqa: E731
         return str(self.get(name, valid, f"one of {', '.join(choices)}"))
 
-    def array(self, name: str, shape: Sequence[int | None], kind: str = "f", minimum: float = -math.inf) -> np.ndarray:
+    def array(
+        self, name: str, shape: Sequence[int | None], kind: str = "f", minimum: float = -math.inf, missing: bool = False
+    ) -> np.ndarray:
         """Return an array of finite numbers of a shape, where None stands for any size.
 
         Lists become arrays. `kind` is "f" for real numbers or "i" for whole numbers. No number is below `minimum`.
+        With `missing`, numbers may be NaN or infinite.
         """
         word = "real" if kind == "f" else "whole"
         sizes = ", ".join("any" if size is None else str(size) for size in shape)
@@ -111,11 +114,15 @@ class StoredValues:
             raise self.error(full, requirement, value) from None
         if array.size == 0 and array.dtype == float:
             array = array.astype(kind)
-        numbers = array.dtype.kind in ("iuf" if kind == "f" else "iu")
+        if kind == "f" and isinstance(value, np.ndarray):
+            numbers = array.dtype in (np.float32, np.float64)  # others would have been rounded
+        else:
+            numbers = array.dtype.kind in ("iuf" if kind == "f" else "iu")
         fits = array.ndim == len(shape) and all(
             want in (None, size) for want, size in zip(shape, array.shape, strict=True)
         )
-        if not (numbers and fits and bool((np.abs(array) < _LARGEST).all())):  # false for NaN, too
+        finite = missing or bool(numbers and (np.abs(array) < _LARGEST).all())  # false for NaN, too
+        if not (numbers and fits and finite):
             shown = f"{array.dtype} of shape {array.shape}"
             raise self.error(full, requirement, value if array.dtype == object else _Shown(shown))
         if array.size and array.min() < minimum:
