@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -248,7 +249,7 @@ def _circle_note(settings: RunSettings, training: Recording, behavior: dict[str,
 
 def _check_target(out: Path, overwrite: bool) -> None:
     """Check, before the fit, that the run can be saved at `out`."""
-    if out.exists() and not is_run(out):
+    if os.path.lexists(out) and not is_run(out):  # also a link to nothing
         raise InputError(
             f"{out} exists and is not a run folder, so it is never replaced: choose another folder", parameter="out"
         )

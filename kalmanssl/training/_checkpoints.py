@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from torch import Tensor, nn
 
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.utils.distributed import rank_and_size
+from kalmanssl.utils.module_io import check_weights
 from kalmanssl.utils.storage import replace_file
+from kalmanssl.utils.stored_values import StoredValues, is_number
 
-__all__ = ["Checkpoints", "TrainingState"]
+__all__ = ["Checkpoints", "TrainingState", "describe_batch"]
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
@@ -124,32 +127,47 @@ class Checkpoints:
         assert self.folder is not None
         path = self.folder / LAST
         if not path.is_file():
-            raise InputError(f"nothing to resume: {path} does not exist; fit without resume first", parameter="resume")
+            found = "is not a file" if path.exists() else "does not exist"
+            raise InputError(f"nothing to resume: {path} {found}; fit without resume first", parameter="resume")
         tensors, metadata = _read(path)
-        try:
-            state, label = TrainingState(**metadata["state"]), metadata["label"]
-            weights = _without_prefix("model", tensors)
-            _check_same_shapes(weights, model.state_dict())
-        except (KeyError, TypeError, ValueError) as error:
-            raise _does_not_fit(path, error) from error
-        different = [name for name, value in self.label.items() if label.get(name) != value]
-        if different:
-            raise InputError(
-                f"the run that is to be resumed had another {' and another '.join(different)}: resume with the model "
-                "and the settings that began it, or fit anew"
-            )
+        state = _training_state(metadata, path)
+        weights = _weights_of(model, tensors, path)
+        self._check_label(metadata, path)
         if state.epochs_done > epochs:
             raise InputError(
                 f"{path} has {state.epochs_done} epochs already, more than epochs={epochs}: resume with more epochs",
                 parameter="epochs",
             )
-        model.load_state_dict(weights)
-        _load_optimizer(optimizer, tensors)
-        self._kept = _Weights(state.epochs_done, weights)
+        own = _without_prefix("optimizer", tensors)
+        if len(weights) + len(own) < len(tensors):
+            raise _does_not_fit(path, ValueError("it has tensors that are no weights"))
+        moments = _moments(optimizer, own, path)
+        kept = _Weights(state.epochs_done, weights)
         if state.best_score is not None:
-            tensors, metadata = _read(self.folder / BEST)
-            self._kept = _Weights(metadata["state"]["epochs_done"], _without_prefix("model", tensors))
+            path = self.folder / BEST
+            tensors, metadata = _read(path)
+            self._check_label(metadata, path)
+            # The best weights are written first, so an interrupt can leave those of one epoch more.
+            epoch = _stored(metadata, path).group("state").integer("epochs_done", 1, state.epochs_done + 1)
+            kept = _Weights(epoch, _weights_of(model, tensors, path))
+        model.load_state_dict(weights)
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        self._kept = kept
         return state
+
+    def _check_label(self, metadata: Any, path: Path) -> None:
+        """Check that a checkpoint is of the same model and settings."""
+        label = _stored(metadata, path).group("label").values
+        # Checkpoints of earlier versions and of several processes have no description of the data.
+        compared = [name for name in self.label if name != "data" or name in label]
+        different = [name for name in compared if label.get(name) != self.label[name]]
+        if len(different) > 1 and "data" in different:
+            different.remove("data")  # other seeds and settings draw other batches of the same data
+        if different:
+            raise InputError(
+                f"the run that is to be resumed had another {' and another '.join(different)}: resume with the model "
+                "and the settings that began it, or fit anew"
+            )
 
     def _write(self, name: str, tensors: dict[str, Tensor], state: TrainingState) -> None:
         from safetensors.torch import save_file
@@ -157,6 +175,17 @@ class Checkpoints:
         assert self.folder is not None
         metadata = {"checkpoint": json.dumps({"format": 1, "label": self.label, "state": asdict(state)})}
         replace_file(self.folder / name, lambda path: save_file(tensors, path, metadata), overwrite=True)
+
+
+def describe_batch(batch: Any) -> str:
+    """Return the shapes and moments of the tensors in a batch as text, which differs between data sets."""
+    if isinstance(batch, Tensor):
+        values = batch.detach().double()
+        spread = values.std(correction=0) if values.numel() else values.sum()
+        return f"{tuple(values.shape)} mean {values.mean():.4g} sd {spread:.4g}"
+    if isinstance(batch, Mapping):
+        return "; ".join(describe_batch(one) for one in batch.values())
+    return "; ".join(describe_batch(one) for one in batch) if isinstance(batch, list | tuple) else type(batch).__name__
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -181,30 +210,77 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def _moments(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], path: Path
+) -> dict[int, dict[str, Tensor]]:
+    """Return the stored state of each parameter of the optimizer, by the number of the parameter."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
-    for name, value in _without_prefix("optimizer", tensors).items():
-        number, key = name.split(".")
+    for name, value in tensors.items():
+        number, _, key = name.partition(".")
+        valid = number.isdecimal() and len(number) < 10 and int(number) < len(parameters) and key.isidentifier()
+        if valid:
+            parameter = parameters[int(number)]
+            valid = value.dtype == (parameter.dtype if value.ndim else torch.float32)
+            valid &= value.shape in (parameter.shape, torch.Size())
+            valid &= bool(torch.isfinite(value).all()) and not (
+                key in ("step", "exp_avg_sq") and bool((value < 0).any())
+            )
+        if not valid:
+            raise _does_not_fit(path, ValueError(f"its optimizer.{name[:80]} is not that of a parameter"))
         state.setdefault(int(number), {})[key] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    if len({tuple(sorted(values)) for values in state.values()}) > 1:
+        raise _does_not_fit(path, ValueError("the state of its optimizer is not complete"))
+    return state
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, Tensor], Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe could wait for ever
+            raise OSError("it is not a file")
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads(file.metadata()["checkpoint"])
+            metadata = json.loads((file.metadata() or {})["checkpoint"])
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise _does_not_fit(path, error) from error
 
 
-def _check_same_shapes(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    for name in (*expected, *(name for name in found if name not in expected)):
-        there, here = (tuple(some[name].shape) if name in some else "missing" for some in (found, expected))
-        if there != here:
-            raise ValueError(f"its {name} is {there}, that of the model {here}")
+def _stored(metadata: Any, path: Path) -> StoredValues:
+    """Return the training state in the header of a file with checked access."""
+    values = StoredValues(metadata, path, "run")
+    values.integer("format", 1, 1)
+    return values
+
+
+def _training_state(metadata: Any, path: Path) -> TrainingState:
+    """Return the training state in the header of a file."""
+    stored = _stored(metadata, path).group("state")
+    unknown = set(stored.values) - {one.name for one in fields(TrainingState)}
+    if unknown:
+        raise stored.error("state", "the state of a training", sorted(map(str, unknown))[0])
+    epochs, history = stored.integer("epochs_done", 1), stored.numbers_by_name("history")
+    if "loss" not in history or any(len(values) != epochs for values in history.values()):
+        raise stored.error("history", f"complete, with {epochs} epochs", {k: len(v) for k, v in history.items()})
+    initial = stored.group("initial_diagnostics")
+    diagnostics = {str(name): initial.number(name) for name in initial.values}
+    for name in ("latent_scale", "effective_dimension"):
+        initial.number(name)
+    best = stored.get("best_score", lambda value: value is None or is_number(value), "a number or null")
+    if best is not None:
+        stored.number_in("best_score", -1e300, 1e300, "a finite number")
+    return TrainingState(epochs, history, diagnostics, best, stored.integer("epochs_without_improvement"))
+
+
+def _weights_of(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return the weights in a file, which must have the names, shapes and types of those of the model."""
+    weights = _without_prefix("model", tensors)
+    try:
+        check_weights(weights, model.state_dict(), path, "model", same_types=True)
+    except InputError as error:
+        raise _does_not_fit(path, error) from error
+    return weights
 
 
 def _does_not_fit(path: Path, error: BaseException) -> InputError:

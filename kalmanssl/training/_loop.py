@@ -15,7 +15,7 @@ from torch import nn
 from kalmanssl.errors import CollapseError, DivergenceError, InputError, NotFiniteError
 from kalmanssl.models import Terms, Trainable
 from kalmanssl.training._batches import TrainingData
-from kalmanssl.training._checkpoints import Checkpoints, TrainingState
+from kalmanssl.training._checkpoints import Checkpoints, TrainingState, describe_batch
 from kalmanssl.training._collapse import check_collapse
 from kalmanssl.training._devices import choose_device, joined_processes, moved, synchronized_batch_norm
 from kalmanssl.training._optimizer import make_optimizer, set_learning_rates
@@ -81,19 +81,21 @@ def train(
     CollapseError, DivergenceError, KeyboardInterrupt
         If the latents collapse, the loss diverges, or on Ctrl-C; the model then has the last good weights.
     InputError
-        If a setting cannot be used, there is no checkpoint to resume from, or the checkpoint is of another model or of
-        other settings (except epochs and patience).
+        If a setting cannot be used, there is no checkpoint to resume from, or the checkpoint is damaged, of another
+        model, of other data or of other settings (except epochs and patience).
     """
     if resume and checkpoint_dir is None:
         raise InputError("resume=True needs the checkpoint_dir of the run that was interrupted", parameter="resume")
     chosen = choose_device(device)
     with joined_processes(chosen) as place, torch.random.fork_rng([place] if place.type == "cuda" else []):
-        label = {
+        label: dict[str, object] = {
             "model": model,
             "seed": seed,
             "steps_per_epoch": data.steps_per_epoch,
             "settings": replace(settings, epochs=1, patience=1),  # these two may differ after resuming
         }
+        if checkpoint_dir is not None and rank_and_size()[1] == 1:  # each process has batches of its own
+            label["data"] = describe_batch(data.sample())
         checkpoints = Checkpoints(model, None if checkpoint_dir is None else Path(checkpoint_dir), label)
         try:
             with synchronized_batch_norm(model.to(place), place):
