@@ -74,14 +74,15 @@ def library(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     with _measured(phases, "cross-fit"):
         held_out_fits = cross_fit(model, train)
     with _measured(phases, "transform"):
-        latents = [model.transform(part, smooth) for part in (train, test) for smooth in (False, True)]
+        latents, smoothed = (model.transform(train, smooth) for smooth in (False, True))
     position = train.behavior["position"]
     with _measured(phases, "fit decoder"):
         decoder = PositionDecoder(random_state=0)
-        decoder.fit(latents[0], position, smoothed=latents[1], held_out_fits=held_out_fits)
-    for name, one in (("decode, filter", latents[2]), ("decode, smoother", latents[3])):
+        decoder.fit(latents, position, smoothed=smoothed, held_out_fits=held_out_fits)
+    del latents, smoothed, held_out_fits
+    for name, smooth in (("decode, filter", False), ("decode, smoother", True)):
         with _measured(phases, name):
-            decoded = decoder.predict(one)
+            decoded = decoder.predict(model.transform(test, smooth))
             row[name] = {"crps": float(score_decoding(decoded, test.behavior["position"])["crps"])}
             del decoded
     return row | {"phases": phases}

@@ -14,6 +14,7 @@ from scipy.signal import fftconvolve, lfilter
 
 __all__ = ["with_context"]
 
+_COLUMNS = 8  # that are averaged at once
 _ROUNDING = 1e-9  # sums of weights below this are only rounding errors
 
 
@@ -55,17 +56,19 @@ def with_context(
     result = np.empty((int(chosen.sum()), n_features * (1 + len(time_scales))), mean.dtype)
     result[:, :n_features] = mean[chosen]
     present = np.isfinite(mean).all(axis=1, keepdims=True)
-    values = mean if present.all() else np.where(present, mean, 0.0)
     borders = [0, *(np.flatnonzero(np.diff(segment)) + 1), len(mean)]
     rows_before = np.append(0, np.cumsum(chosen))
-    for number, scale in enumerate(time_scales, start=1):
-        columns = slice(number * n_features, (number + 1) * n_features)
-        for start, stop in pairwise(borders):
-            averages = average(values[start:stop], scale / bin_size)
-            if not present[start:stop].all():
-                weights = average(present[start:stop].astype(float), scale / bin_size)
-                averages = averages / np.maximum(weights, _ROUNDING)
-            result[rows_before[start] : rows_before[stop], columns] = averages[chosen[start:stop]]
+    for start, stop in pairwise(borders):
+        rows, inside = slice(rows_before[start], rows_before[stop]), chosen[start:stop]
+        known = present[start:stop]
+        for number, scale in enumerate(time_scales, start=1):
+            weights = None if known.all() else np.maximum(average(known.astype(float), scale / bin_size), _ROUNDING)
+            for first in range(0, n_features, _COLUMNS):  # Fourier transforms of all columns at once are large
+                last = min(first + _COLUMNS, n_features)
+                values = mean[start:stop, first:last].astype(float)
+                averages = average(values if weights is None else np.where(known, values, 0.0), scale / bin_size)
+                averages = averages if weights is None else averages / weights
+                result[rows, number * n_features + first : number * n_features + last] = averages[inside]
     return result
 
 

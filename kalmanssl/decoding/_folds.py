@@ -162,8 +162,7 @@ def held_out_folds(held_out_fits: Sequence[HeldOutFit], latents: Latents, sample
                 parameter="held_out_fits",
             )
         matching = fit.smoothed if latents.smoothed else fit.latents
-        mean, cov, _ = check_latents(matching)
-        part = replace(samples, mean=mean, cov=cov)
+        part = replace(samples, mean=matching.mean, cov=matching.covariances)
         start, stop = fit.fit_interval
         inside = (part.time >= start) & (part.time <= stop)
         train, n_scored = part.usable & inside, int((part.usable & ~inside).sum())

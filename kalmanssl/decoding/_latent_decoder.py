@@ -30,7 +30,7 @@ from kalmanssl.utils.segments import segment_starts
 
 __all__ = ["LatentDecoder"]
 
-_MAX_FIT_BINS = 400_000  # of a readout: networks are no better with more, and their time grows with them
+_MAX_FIT_BINS = 200_000  # of a readout: networks are no better with more, and their time grows with them
 
 
 @dataclass(frozen=True)

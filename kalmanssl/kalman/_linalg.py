@@ -193,7 +193,9 @@ def matvec(matrix: Tensor, vector: Tensor) -> Tensor:
     entries, batch = matrix.shape[:2]
     if 1 < entries < len(vector):
         last = entries - 1
-        return torch.cat([matvec(matrix[:last], vector[:last]), matvec(matrix[last:], vector[last:])])
+        product = matvec(matrix[last:], vector)
+        product[:last] = matvec(matrix[:last], vector[:last])
+        return product
     if batch == 1:
         return vector @ (matrix[0, 0] if entries == 1 else matrix[:, 0]).mT
     if entries == 1:

@@ -6,7 +6,7 @@ Section 12.2. Covariances are computed as sums of positive semi-definite terms, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -102,7 +102,11 @@ def run_smoother(model: Model, observations: Observations, dtype: torch.dtype) -
     moments = filter_auto(model, observations)
     backward = backward_process(model, moments)
 
+    # Of long sequences, every array of means counts.
+    if moments.predicted_mean is not None and not moments.predicted_mean.requires_grad:
+        moments = replace(moments, predicted_mean=None)
     offsets = torch.cat([backward.offset, moments.filtered_mean[:, -1:]], 1).transpose(0, 1)
+    backward = replace(backward, offset=offsets[:-1].transpose(0, 1))
     mean = AffineScan.apply(offsets, backward.gain.transpose(0, 1), True).transpose(0, 1)
     last_cov = moments.filtered_cov[:, -1:]
     tail = _steps_until_convergence(backward, last_cov[:, 0], moments.filtered_mean.shape[1])
@@ -119,8 +123,11 @@ def backward_process(model: Model, moments: Moments) -> BackwardProcess:
     A, b, Q = (from_second(p) for p in (model.A, model.b, model.Q))
     gain, cov = smoother_gains(filtered_cov, A, Q)
     mean = moments.filtered_mean[:, :-1].transpose(0, 1)
-    predicted = matvec(A.transpose(0, 1), mean) + b.transpose(0, 1)
-    offset = mean - matvec(gain.transpose(0, 1), predicted)
+    if moments.predicted_mean is None:
+        predicted = matvec(A.transpose(0, 1), mean) + b.transpose(0, 1)
+    else:
+        predicted = moments.predicted_mean[:, 1:].transpose(0, 1)
+    offset = matvec(gain.transpose(0, 1), predicted).neg_().add_(mean)
     return BackwardProcess(offset.transpose(0, 1), gain, cov)
 
 
