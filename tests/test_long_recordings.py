@@ -45,13 +45,15 @@ def test_every_part_of_the_input_of_the_encoder_is_that_of_the_whole(n_bins, bin
 
 @pytest.mark.parametrize("smooth", [False, True])
 @pytest.mark.parametrize("encoder_window", [1, 3])
-def test_latents_are_the_same_if_the_encoder_receives_pieces(recording, smooth, encoder_window, monkeypatch):
+def test_latents_are_the_same_if_they_are_computed_in_pieces(recording, smooth, encoder_window, monkeypatch):
     model = KalmanSSL(**SETTINGS, encoder_window=encoder_window).fit(recording)
     whole = model.transform(recording, smooth=smooth)
     monkeypatch.setattr("kalmanssl.estimator._model._MAX_ENTRIES", 36 * 50)
+    monkeypatch.setattr("kalmanssl.estimator._model._MAX_STEPS", 100)
     pieces = model.transform(recording, smooth=smooth)
     for name in ("mean", "latent", "log_likelihood", "noise"):
         np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(pieces.cov, whole.cov, rtol=1e-6, atol=1e-12)
 
 
 def test_constant_noise_is_the_variance_of_the_model_at_every_bin(recording):

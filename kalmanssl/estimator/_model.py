@@ -17,7 +17,7 @@ from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS, interleaved_activi
 from kalmanssl.estimator._memory import check_model_memory
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
 from kalmanssl.networks import ConstantNoise, NoiseHead, ResidualEncoder, check_encoder, make_noise
-from kalmanssl.training import deinterleave
+from kalmanssl.training import join_steps
 from kalmanssl.utils.validation import unknown_name_error
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["build_model", "history_per_bin", "infer", "join_parts", "objective_per_bin"]
 
 _MAX_ENTRIES = 1 << 22  # of the input of the encoder at once, in inference
+_MAX_STEPS = 20_000  # of several sequences that are filtered at once
 
 
 def build_model(estimator: KalmanSSL) -> SequenceModel:
@@ -95,19 +96,32 @@ def infer(
     else:
         features = activity()
         latent = model.encoder(features)
-    posterior = model.predictor.posterior(latent, features, smooth)
-    per_bin = {
-        "mean": posterior.mean,
-        "latent": latent,
-        "log_likelihood": posterior.log_likelihood / bins_per_step,
-        "index": posterior.cov_index,
-    }
-    if not has_constant_noise:
-        per_bin["noise"] = posterior.noise
-    arrays = {name: deinterleave(value.numpy(), len(segment), pad_end) for name, value in per_bin.items()}
+    # Of long sequences, one after another needs less memory. With constant noise, all have the same covariances.
+    one_by_one = has_constant_noise and latent.shape[1] > _MAX_STEPS
+    groups = [slice(n, n + 1) for n in range(len(latent))] if one_by_one else [slice(None)]
+    steps: dict[str, np.ndarray] = {}
+    for group in groups:
+        posterior = model.predictor.posterior(latent[group], features[group], smooth)
+        found = {
+            "mean": posterior.mean,
+            "latent": latent[group],
+            "log_likelihood": posterior.log_likelihood / bins_per_step,
+            "index": posterior.cov_index,
+        }
+        _fill(steps, found if has_constant_noise else found | {"noise": posterior.noise}, group, len(latent))
+    arrays = {name: join_steps(values, len(segment), pad_end) for name, values in steps.items()}
     if has_constant_noise:
         arrays["noise"] = np.broadcast_to(posterior.noise[0, 0].numpy(), arrays["latent"].shape)
     return arrays | {"covariances": Covariances(posterior.covs.float().numpy(), arrays.pop("index"))}
+
+
+def _fill(steps: dict[str, np.ndarray], found: dict[str, torch.Tensor], group: slice, n_sequences: int) -> None:
+    """Write what was found for some sequences (group, steps, ...) into arrays (steps, sequences, ...)."""
+    for name, value in found.items():
+        rows = value.numpy().swapaxes(0, 1)
+        if name not in steps:
+            steps[name] = np.empty((len(rows), n_sequences, *rows.shape[2:]), rows.dtype)
+        steps[name][:, group] = rows
 
 
 def _encode_in_pieces(

@@ -10,7 +10,7 @@ from kalmanssl.training._loop import train as train
 from kalmanssl.training._settings import TrainingSettings as TrainingSettings
 from kalmanssl.training._windows import RandomWindows as RandomWindows
 from kalmanssl.training._windows import choose_window as choose_window
-from kalmanssl.training._windows import deinterleave as deinterleave
 from kalmanssl.training._windows import hold_out_blocks as hold_out_blocks
 from kalmanssl.training._windows import interleave as interleave
+from kalmanssl.training._windows import join_steps as join_steps
 from kalmanssl.training._windows import sum_bins as sum_bins

@@ -18,7 +18,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.utils.distributed import rank_and_size
 from kalmanssl.utils.validation import check_condition, check_integer, check_number
 
-__all__ = ["RandomWindows", "choose_window", "deinterleave", "hold_out_blocks", "interleave", "sum_bins"]
+__all__ = ["RandomWindows", "choose_window", "hold_out_blocks", "interleave", "join_steps", "sum_bins"]
 
 _LEAST_USABLE = 0.9  # smallest fraction of the bins in segments that hold a training window
 
@@ -185,9 +185,9 @@ def interleave(values: np.ndarray, n: int, pad_end: bool = False) -> np.ndarray:
     return padded.reshape(-1, n, values.shape[1]).swapaxes(0, 1)
 
 
-def deinterleave(sequences: np.ndarray, time: int, pad_end: bool = False) -> np.ndarray:
-    """Join sequences (n, steps, ...) to (time, ...), the inverse of `interleave`."""
-    joined = sequences.swapaxes(0, 1).reshape(-1, *sequences.shape[2:])
+def join_steps(steps: np.ndarray, time: int, pad_end: bool = False) -> np.ndarray:
+    """Join the bins of all steps (steps, n, ...) to (time, ...), the inverse of `interleave` with its axes swapped."""
+    joined = steps.reshape(-1, *steps.shape[2:])
     return joined[:time] if pad_end else joined[len(joined) - time :]
 
 

@@ -11,9 +11,9 @@ from kalmanssl.training import (
     WindowBatches,
     WindowSettings,
     choose_window,
-    deinterleave,
     hold_out_blocks,
     interleave,
+    join_steps,
     sum_bins,
 )
 
@@ -230,14 +230,14 @@ def test_a_large_held_out_part_is_sampled_like_the_training_part():
 
 @pytest.mark.parametrize("n", [1, 3, 4])
 @pytest.mark.parametrize("time", [4, 11, 12])
-def test_deinterleave_is_the_inverse_of_interleave(n, time):
+def test_join_steps_is_the_inverse_of_interleave(n, time):
     values = np.arange(1.0, time + 1)[:, None]
     sequences = interleave(values, n)
     assert sequences.shape == (n, -(-time // n), 1)
     inside = sequences[:, 1:, 0]
     assert (np.diff(inside, axis=1) == n).all()
     np.testing.assert_array_equal(sequences[-1, -1], [time])
-    np.testing.assert_array_equal(deinterleave(sequences, time), values)
+    np.testing.assert_array_equal(join_steps(sequences.swapaxes(0, 1), time), values)
 
 
 @pytest.mark.parametrize("n", [1, 3, 4])
@@ -247,7 +247,7 @@ def test_sequences_padded_at_the_end_start_with_the_first_bins(n, time):
     sequences = interleave(values, n, pad_end=True)
     assert sequences.shape == (n, -(-time // n), 1)
     np.testing.assert_array_equal(sequences[:, 0, 0], values[:n, 0])
-    np.testing.assert_array_equal(deinterleave(sequences, time, pad_end=True), values)
+    np.testing.assert_array_equal(join_steps(sequences.swapaxes(0, 1), time, pad_end=True), values)
 
 
 @pytest.mark.parametrize(("n", "ahead"), [(1, 0), (2, 0), (5, 0), (5, 2), (4, 1)])
