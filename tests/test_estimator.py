@@ -362,7 +362,7 @@ def test_a_custom_encoder_is_copied_saved_without_its_code_and_checked(recording
     model = KalmanSSL(**TINY, encoder=encoder).fit(recording)
     torch.testing.assert_close(encoder.linear.weight, before)
     model.save(tmp_path / "own")
-    with pytest.raises(InputError, match="encoder of type LinearEncoder: pass one"):
+    with pytest.raises(InputError, match="encoder of type 'LinearEncoder': pass one"):
         KalmanSSL.load(tmp_path / "own")
     loaded = KalmanSSL.load(tmp_path / "own", encoder=LinearEncoder())
     np.testing.assert_array_equal(loaded.transform(recording).mean, model.transform(recording).mean)
