@@ -5,7 +5,7 @@ Särkkä & Svensson, Bayesian Filtering and Smoothing, 2nd ed. (2023), Section 6
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -194,7 +194,7 @@ def kalman_step(
         mean, cov = predict(mean, cov, model.A[:, 0], model.b[:, 0], as_covariance(model.Q)[:, 0])
     seen = update(mean, cov, observations.y[:, 0], visible.C[:, 0], as_covariance(visible.R)[:, 0])
     names = ("filtered_mean", "filtered_cov", "log_likelihood", "gain", "innovation", "innovation_cov")
-    fields = {name: field[:, None] for name, field in zip(names, seen, strict=True)}
+    fields: dict[str, Any] = {name: field[:, None] for name, field in zip(names, seen, strict=True)}
     moments = Moments(predicted_mean=mean[:, None], predicted_cov=cov[:, None], **fields)
     result = FilterResult(moments, model, observations)
     values = {name: value[:, 0] for name, value in result.tensors().items()}

@@ -34,6 +34,7 @@ class Moments:
     than the means. They may have fewer entries than there are steps; the last entry then serves all later steps. In
     `innovation_cov`, missing channels have the rows and columns of the identity. `jitter` (batch|1,) is the largest
     amount that was added to an innovation covariance, `smallest_variance` (batch|1,) the smallest filtered variance.
+    `is_finite` is True if filtered means and log-likelihoods are known to be finite.
     """
 
     filtered_mean: Tensor
@@ -46,6 +47,7 @@ class Moments:
     innovation_cov: Tensor | None = None
     jitter: Tensor | None = None
     smallest_variance: Tensor | None = None
+    is_finite: bool = False
 
 
 def step_index(stack: Tensor, steps: int) -> Tensor:

@@ -62,7 +62,8 @@ class FilterResult:
         self.mask: Tensor | None = observations.mask
         self.filtered_mean: Tensor = moments.filtered_mean.to(self._dtype)
         self.log_likelihood: Tensor = moments.log_likelihood.to(self._dtype)
-        check_moments(self.filtered_mean, self.log_likelihood)
+        if not moments.is_finite or self._dtype != moments.filtered_mean.dtype:
+            check_moments(self.filtered_mean, self.log_likelihood)
         if moments.smallest_variance is None:  # the compiled filter has checked its covariances
             check_moments(_variances(moments.filtered_cov))
 

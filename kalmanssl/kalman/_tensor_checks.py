@@ -15,6 +15,7 @@ from torch import Tensor
 from kalmanssl.errors import InputError, NotFiniteError, first_line
 
 __all__ = [
+    "PRECISIONS",
     "ShapeError",
     "all_finite",
     "check_layout",
@@ -23,12 +24,16 @@ __all__ = [
     "check_tensor",
     "distinct_entries",
     "name_shapes",
+    "plain_array",
     "read_array",
     "wrong_shape",
     "wrong_value",
 ]
 
 _DTYPES = frozenset((torch.float32, torch.float64))
+_ORDINARY = frozenset((Tensor, torch.nn.Parameter))
+# Supported data types in numpy, and their unit roundoffs.
+PRECISIONS = {np.dtype(kind): float(np.finfo(kind).eps) for kind in (np.float32, np.float64)}
 # Arrays up to this size are checked value by value; for larger ones the sum is faster.
 _SMALL = 4096
 
@@ -109,6 +114,16 @@ def read_array(name: str, value: Tensor) -> np.ndarray | None:
             f"its values cannot be read ({first_line(error)[:120]}); pass an ordinary tensor, outside of torch.vmap "
             "and torch.compile",
         ) from None
+
+
+def plain_array(value: Tensor) -> np.ndarray | None:
+    """Return the values of an ordinary tensor on the CPU; None for anything else."""
+    if type(value) not in _ORDINARY:
+        return None
+    try:
+        return (value.detach() if value.requires_grad else value).numpy()
+    except (RuntimeError, TypeError):  # of layouts that numpy cannot read, other devices, and transforms of torch.func
+        return None
 
 
 def all_finite(value: Tensor) -> bool:

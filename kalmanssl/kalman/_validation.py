@@ -8,6 +8,7 @@ from torch import Tensor
 from kalmanssl.errors import NotFiniteError
 from kalmanssl.kalman._covariance_checks import check_covariance, check_variances
 from kalmanssl.kalman._model import Model, Observations
+from kalmanssl.kalman._quick_model import quick_model
 from kalmanssl.kalman._tensor_checks import (
     all_finite,
     check_layout,
@@ -110,6 +111,9 @@ def check_model(
 
     `obs` is the number of channels in the data; without data it is taken from C.
     """
+    quick = quick_model(like, batch, time, A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=obs)
+    if quick is not None:
+        return quick
     with name_shapes(y=None if obs is None else like, A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0):
         A, b, Q = check_transition(like, batch, time, A=A, Q=Q, b=b)
         state = A.shape[-1]

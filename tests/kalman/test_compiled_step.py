@@ -76,9 +76,11 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
+@pytest.mark.parametrize("varies", ["none", "mixed"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_tensors_of_any_memory_layout(layout):
-    arguments = step_arguments("mixed", full=True)
+def test_tensors_of_any_memory_layout(layout, varies, full):
+    arguments = step_arguments(varies, full)
     with torch.no_grad():
         found = run_compiled(**{name: LAYOUTS[layout](value) for name, value in arguments.items()})
     for value, wanted in zip(found, run_compiled(**arguments), strict=True):

@@ -13,13 +13,11 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from kalmanssl.kalman.backends._layouts import vector_width
+from kalmanssl.kalman._tensor_checks import PRECISIONS, plain_array
 from kalmanssl.kalman.kernels import has_compiler
 
 __all__ = ["compiled_step"]
 
-_TYPES = frozenset((Tensor, torch.nn.Parameter))
-_EPS = {np.dtype(kind): float(np.finfo(kind).eps) for kind in (np.float32, np.float64)}
 _ALL_OBSERVED = np.empty(0, dtype=np.bool_)
 # Larger states and observations gain nothing: the time of their products is that of torch.
 _LARGEST = 64
@@ -48,35 +46,26 @@ def compiled_step(
     """
     if not has_compiler() or forward_ad._current_level >= 0:
         return None
+    tensors = [y, mean, cov, A, Q, C, R, *(() if b is None else (b,))]
+    arrays: list[Any] = [plain_array(value) for value in tensors]
+    if any(array is None for array in arrays):
+        return None
+    if torch.is_grad_enabled() and any(value.requires_grad for value in tensors):
+        return None
+    observed = _ALL_OBSERVED if mask is None else plain_array(mask)
+    kind = arrays[0].dtype
+    if observed is None or kind not in PRECISIONS or any(array.dtype is not kind for array in arrays):
+        return None
     try:
-        arrays = [_as_array(value) for value in (y, mean, cov, A, Q, C, R)]
-        if b is not None:
-            arrays.append(_as_array(b))
-        kind = arrays[0].dtype
-        if kind not in _EPS or any(array.dtype is not kind for array in arrays):
-            return None
-        out = _run(arrays, None if mask is None else _as_array(mask), first)
-    except (
-        _UnsuitableError,
-        RuntimeError,
-        TypeError,
-    ):  # torch raises the latter two for tensors that numpy cannot read
+        out = _run(arrays, None if mask is None else observed, first)
+    except _UnsuitableError:
         return None
     return None if out is None else tuple(map(torch.from_numpy, out))
 
 
-def _as_array(value: Tensor) -> np.ndarray:
-    if type(value) not in _TYPES:
-        raise _UnsuitableError
-    if value.requires_grad:
-        if torch.is_grad_enabled():
-            raise _UnsuitableError
-        value = value.detach()
-    return value.numpy()
-
-
 def _run(arrays: list[np.ndarray], mask: np.ndarray | None, first: bool) -> tuple[np.ndarray, ...] | None:
     """Check the shapes and call the kernel; None if it returns False."""
+    from kalmanssl.kalman.backends._layouts import vector_width
     from kalmanssl.kalman.kernels._step_kernels import filter_step
 
     y, mean, cov, A, Q, C, R, *given = arrays
@@ -92,7 +81,7 @@ def _run(arrays: list[np.ndarray], mask: np.ndarray | None, first: bool) -> tupl
     strides = tuple([_stride(value, tail, batch) for value, tail in parameters])
     observed = _ALL_OBSERVED if mask is None else _flat_mask(mask, batch, m)
     inputs = (y, mean, cov, A, b, Q, C, R)
-    width, eps = vector_width(kind), _EPS[kind]
+    width, eps = vector_width(kind), PRECISIONS[kind]
     out = (
         np.empty((batch, n), kind),
         np.empty((batch, n, n), kind),
@@ -104,7 +93,7 @@ def _run(arrays: list[np.ndarray], mask: np.ndarray | None, first: bool) -> tupl
         np.empty((batch, m, m), kind),
     )
     size = (batch, n, m, -(-n // width) * width, -(-m // width) * width)
-    flat = tuple([value.reshape(-1) for value in inputs])
+    flat = tuple([value.ravel() for value in inputs])
     return out if filter_step(flat, observed, strides, size, diagonal, first, (eps**0.5, 1e3 * eps), out) else None
 
 
@@ -121,4 +110,4 @@ def _stride(value: np.ndarray, tail: tuple[int, ...], batch: int) -> int:
 def _flat_mask(mask: np.ndarray, batch: int, m: int) -> np.ndarray:
     if mask.dtype != np.bool_ or mask.shape not in ((batch, m), (batch,)):
         raise _UnsuitableError
-    return (mask if mask.ndim == 2 else mask.repeat(m)).reshape(-1)
+    return (mask if mask.ndim == 2 else mask.repeat(m)).ravel()

@@ -36,12 +36,12 @@ def filter_auto(model: Model, observations: Observations, precision: torch.dtype
 
 def _shares_covariances(model: Model, observations: Observations) -> bool:
     """Whether one recursion of the covariances serves several sequences, or can converge."""
-    parts = [model.P0[:, None], model.A, model.Q, model.C, model.R]
+    over_time = [model.A, model.Q, model.C, model.R]
     if observations.mask is not None:
-        parts.append(observations.mask)
-    if any(part.shape[0] > 1 for part in parts):
+        over_time.append(observations.mask)
+    if model.P0.shape[0] > 1 or any(part.shape[0] > 1 for part in over_time):
         return False
-    return len(observations.y) > 1 or all(part.shape[1] == 1 for part in parts)
+    return observations.y.shape[0] > 1 or all(part.shape[1] == 1 for part in over_time)
 
 
 BACKENDS: dict[str, Callable[[Model, Observations, torch.dtype | None], Moments]] = {

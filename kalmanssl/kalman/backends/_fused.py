@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,10 +20,12 @@ from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed
 from kalmanssl.kalman.kernels import _filter_adjoint_kernels as adjoint_kernels
 from kalmanssl.kalman.kernels import _filter_kernels as kernels
 from kalmanssl.kalman.kernels import run_blocks
+from kalmanssl.kalman.kernels._packing_kernels import finish
 
 __all__ = ["filter_fused"]
 
 _MISSING = -1.0  # a variance that marks a missing channel
+_KINDS: dict[torch.dtype, np.dtype] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 
 
 def filter_fused(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
@@ -45,19 +47,29 @@ def filter_fused(model: Model, observations: Observations, precision: torch.dtyp
         half_log_det = half_log_det + half_log_det_R
     elif observations.mask is not None:
         model = replace(model, R=torch.where(observations.mask, model.R, model.R.new_tensor(_MISSING)))
-    arguments = (y, model.R, model.A, model.b, model.Q, model.C, model.m0[:, None], model.P0[:, None])
+    arguments = (y, model.R, model.A, model.b, model.Q, model.C, model.m0.unsqueeze(1), model.P0.unsqueeze(1))
+    differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in arguments)
+    constant, rest = (0.0, half_log_det) if isinstance(half_log_det, Tensor) else (half_log_det, None)
 
-    def run(dtype: torch.dtype) -> tuple[Moments, Tensor]:
-        constant, rest = (0.0, half_log_det) if isinstance(half_log_det, Tensor) else (half_log_det, None)
-        mean, cov, log_density, status = _Fused.apply(*arguments, dtype, constant)
+    def run(dtype: torch.dtype) -> tuple[Moments, Worst]:
+        if differentiable:
+            found: list[_Forward] = []
+            mean, cov, log_density = _Fused.apply(*arguments, dtype, constant, found)
+            done = found[0]
+        else:  # without autograd, whose function takes ten microseconds
+            done = _filter(arguments, dtype, constant)
+            mean, cov = (torch.from_numpy(part) for part in done.moments())
+            log_density = torch.from_numpy(done.log_density)
         log_likelihood = log_density if rest is None else log_density - rest
-        return Moments(mean, cov, log_likelihood, smallest_variance=status[:, 0]), status
+        smallest = torch.from_numpy(done.smallest_variance())
+        return Moments(
+            mean, cov, log_likelihood, smallest_variance=smallest, is_finite=rest is None and done.worst.is_finite
+        ), done.worst
 
     if precision is None and y.dtype == torch.float32:
         with suppress(NotPositiveDefiniteError):
-            moments, status = run(torch.float32)
-            _, variance_ratio, _, noise_ratio = status.amin(0).tolist()
-            if variance_ratio >= MIN_VARIANCE_RATIO and noise_ratio >= MIN_NOISE_RATIO:
+            moments, worst = run(torch.float32)
+            if worst.variance_ratio >= MIN_VARIANCE_RATIO and worst.noise_ratio >= MIN_NOISE_RATIO:
                 return moments
     return run(precision or torch.float64)[0]
 
@@ -77,67 +89,120 @@ def _choose_layout(batch: int, state: int, dtype: np.dtype) -> BatchVectorized |
     return BatchVectorized(batch, dtype) if state < 16 and 2 * batch > state else StateVectorized(batch, dtype)
 
 
-class _Fused(torch.autograd.Function):
-    """Filtered moments and log-densities from parameters with batch and time axes, R negative for missing channels.
+class Worst(NamedTuple):
+    """The worst status of all sequences.
 
-    The last result (batch, 4) is the status of each sequence: the smallest variance of the state, the smallest ratio of
-    two of its variances, the smallest innovation variance, and the smallest ratio of the noise variance to it.
+    Attributes
+    ----------
+    variance, variance_ratio : float
+        Smallest variance of the state, and smallest ratio of two of its variances at one step.
+    innovation_variance, noise_ratio : float
+        Smallest innovation variance, and smallest ratio of the noise variance to it.
+    is_finite : bool
+        Whether all means are finite.
     """
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        y: Tensor,
-        R: Tensor,
-        A: Tensor,
-        b: Tensor,
-        Q: Tensor,
-        C: Tensor,
-        m0: Tensor,
-        P0: Tensor,
-        dtype: torch.dtype,
-        constant: float,
-    ) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        batch, steps, obs = y.shape
-        state = A.shape[-1]
-        parameters = (y, R, A, b, Q, C, m0, P0)
-        layout = _choose_layout(batch, state, np.dtype(np.float32 if dtype == torch.float32 else np.float64))
-        sizes = (steps, state, obs, layout.vectors(state), layout.vector_stride, Q.ndim == 4)
-        inputs = [layout.pack(p.detach().numpy(), of_state=i > 1) for i, p in enumerate(parameters)]
-        shapes = ((state,), (state, state), (obs, state), (obs,), (obs,))
-        outputs = [layout.allocate(steps, shape, of_state=i < 3) for i, shape in enumerate(shapes)]
-        packed_status = layout.allocate(1, (4,), of_state=False)
-        batched = isinstance(layout, BatchVectorized)
-        kernel = kernels.forward_batch_vectorized if batched else kernels.forward_state_vectorized
-        arguments = (sizes, *_split(inputs), *_split([*outputs, packed_status]))
-        run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks, _operations(batch, sizes))
+    variance: float
+    variance_ratio: float
+    innovation_variance: float
+    noise_ratio: float
+    is_finite: bool
 
-        status = torch.from_numpy(layout.unpack(packed_status.flat, 1, (4,), of_state=False)[:, 0])
-        _check_status(status, dtype)
-        innovation, inverse = (layout.unpack(packed.flat, steps, (obs,), of_state=False) for packed in outputs[3:])
-        # The inverse variance of a missing channel is 0. Its log is replaced by 0, so that the channel adds nothing.
-        log_inverse = np.log(np.where(inverse > 0, inverse, 1), dtype=inverse.dtype)
-        log_density = 0.5 * (log_inverse - innovation * innovation * inverse).sum(-1)
-        log_density -= log_density.dtype.type(constant)
+
+class _Forward(NamedTuple):
+    """A forward pass: results of the kernels in their layout, log-densities (batch, steps), and what the adjoint needs.
+
+    `outputs` are the filtered means and covariances, the gains, the innovations of the channels and their inverse
+    variances; A and C are those of `pack`.
+    """
+
+    layout: BatchVectorized | StateVectorized
+    sizes: tuple[Any, ...]
+    outputs: list[Packed]
+    status: Packed
+    A: Packed
+    C: Packed
+    log_density: np.ndarray
+    worst: Worst
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """View the filtered means and covariances as (batch, steps, …)."""
+        steps, state = self.sizes[:2]
+        mean, cov = (packed.flat for packed in self.outputs[:2])
+        return (
+            self.layout.unpack(mean, steps, (state,), of_state=True),
+            self.layout.unpack(cov, steps, (state, state), of_state=True),
+        )
+
+    def smallest_variance(self) -> np.ndarray:
+        """Return the smallest variance of the state of each sequence, (batch,)."""
+        return self.layout.unpack(self.status.flat, 1, (4,), of_state=False)[:, 0, 0].copy()
+
+
+def _filter(parameters: tuple[Tensor, ...], dtype: torch.dtype, constant: float) -> _Forward:
+    """Run the kernels on y, R, A, b, Q, C, m0 and P0, all with batch and time axes; R is negative for missing channels.
+
+    Raises
+    ------
+    NotPositiveDefiniteError
+        If a variance of the state or of an innovation is not positive.
+    """
+    kind = _KINDS[dtype]
+    arrays = [(p.detach() if p.requires_grad else p).numpy() for p in parameters]
+    batch, steps, obs = arrays[0].shape
+    state, full_Q = arrays[2].shape[-1], arrays[4].ndim == 4
+    layout = _choose_layout(batch, state, kind)
+    sizes = (steps, state, obs, layout.vectors(state), layout.vector_stride, full_Q)
+    inputs = [layout.pack(array, of_state=i > 1) for i, array in enumerate(arrays)]
+    shapes = ((state,), (state, state), (obs, state), (obs,), (obs,))
+    outputs = [layout.allocate(steps, shape, of_state=i < 3) for i, shape in enumerate(shapes)]
+    status = layout.allocate(1, (4,), of_state=False)
+    batched = isinstance(layout, BatchVectorized)
+    kernel = kernels.forward_batch_vectorized if batched else kernels.forward_state_vectorized
+    arguments = (sizes, *_split(inputs), *_split([*outputs, status]))
+    run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks, _operations(batch, sizes))
+
+    quadratic, product = np.empty((batch, steps)), np.empty((batch, steps))
+    mean, _, _, innovation, inverse = (packed.flat for packed in outputs)
+    size = (batch, steps, obs)
+    found = finish(
+        mean, innovation, inverse, status.flat, layout.strides(steps, obs), size, constant, quadratic, product
+    )
+    worst = Worst(*found)
+    # Also if a number is NaN. The ratio is 0 if a variance is infinite.
+    if not (worst.variance > 0 and worst.variance_ratio > 0 and worst.innovation_variance > 0):
+        raise NotPositiveDefiniteError(
+            f"{INNOVATION_COV}: not positive definite in {str(dtype).removeprefix('torch.')}; "
+            "leave out precision or pass torch.float64"
+        )
+    np.log(product, out=product)
+    product += quadratic
+    product *= 0.5
+    return _Forward(layout, sizes, outputs, status, inputs[2], inputs[5], product.astype(kind, copy=False), worst)
+
+
+class _Fused(torch.autograd.Function):
+    """Filtered moments and log-densities; arguments as `_filter`, whose result is appended to the last one."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
+        *parameters, dtype, constant, found = arguments
+        ctx.set_materialize_grads(False)
+        done = _filter(tuple(parameters), dtype, constant)
+        found.append(done)
         # Saved as tensors, so that autograd notices if the caller modifies the returned views.
-        mean, cov = (torch.from_numpy(packed.flat) for packed in outputs[:2])
+        mean, cov = (torch.from_numpy(packed.flat) for packed in done.outputs[:2])
         ctx.save_for_backward(mean, cov)
-        ctx.saved = layout, sizes, outputs, inputs[2], inputs[5]
+        ctx.saved = done.layout, done.sizes, done.outputs, done.A, done.C
         ctx.shapes = [tuple(p.shape) for p in parameters]
         ctx.dtypes = [p.dtype for p in parameters]
-        ctx.mark_non_differentiable(status)
-        return (
-            _view(layout, mean, steps, (state,)),
-            _view(layout, cov, steps, (state, state)),
-            torch.from_numpy(log_density),
-            status,
-        )
+        like = done.moments()
+        return _view(mean, like[0]), _view(cov, like[1]), torch.from_numpy(done.log_density)
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, g_mean: Tensor | None, g_cov: Tensor | None, g_ll: Tensor | None, *_: None
+        ctx: Any, g_mean: Tensor | None, g_cov: Tensor | None, g_ll: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         layout, sizes, outputs, A, C = ctx.saved
         ctx.saved_tensors  # noqa: B018  raises if the caller has modified a returned view
@@ -171,18 +236,7 @@ class _Fused(torch.autograd.Function):
             packed, time = (per_step[i], steps) if i < 2 else (totals[i - 2], shape[1])
             gradient = _sum_to(layout.unpack(packed.flat, time, shape[2:], of_state=i > 1), shape)
             gradients.append(torch.from_numpy(gradient).to(dtype))
-        return (*gradients, None, None)
-
-
-def _check_status(status: Tensor, dtype: torch.dtype) -> None:
-    """Raise if a variance of the state or of an innovation is not positive."""
-    state_variance, variance_ratio, innovation_variance, _ = status.amin(0).tolist()
-    # Also if one is NaN. The ratio is 0 if a variance is infinite.
-    if not (state_variance > 0 and variance_ratio > 0 and innovation_variance > 0):
-        raise NotPositiveDefiniteError(
-            f"{INNOVATION_COV}: not positive definite in {str(dtype).removeprefix('torch.')}; "
-            "leave out precision or pass torch.float64"
-        )
+        return (*gradients, None, None, None)
 
 
 def _operations(batch: int, sizes: tuple[Any, ...]) -> int:
@@ -191,9 +245,8 @@ def _operations(batch: int, sizes: tuple[Any, ...]) -> int:
     return 4 * batch * steps * state * state * (state + obs)
 
 
-def _view(layout: BatchVectorized | StateVectorized, flat: Tensor, steps: int, shape: tuple[int, ...]) -> Tensor:
-    """`unpack` for a tensor; the view shares the version counter of `flat`, by which autograd notices changes."""
-    like = layout.unpack(flat.numpy(), steps, shape, of_state=True)
+def _view(flat: Tensor, like: np.ndarray) -> Tensor:
+    """View memory as an array does, with the version counter of `flat`, by which autograd notices changes."""
     return flat.as_strided(like.shape, [stride // like.itemsize for stride in like.strides])
 
 

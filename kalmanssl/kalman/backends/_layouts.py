@@ -1,7 +1,8 @@
 """Memory layouts of the sequences for the compiled kernels (`_filter_kernels.py`).
 
 Every array is flat. Its strides say how far apart two blocks of sequences are, and two time steps; a stride is 0 along
-an axis on which nothing varies. The arrays are numpy's, whose overhead for small ones is a fraction of torch's.
+an axis on which nothing varies. The arrays are numpy's, whose overhead for small ones is a fraction of torch's. This
+module imports numba.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+
+from kalmanssl.kalman.kernels._packing_kernels import pack_batch_vectorized
 
 __all__ = ["BatchVectorized", "Packed", "StateVectorized", "vector_width"]
 
@@ -40,15 +43,17 @@ class BatchVectorized:
         """SIMD vectors in a row of a matrix with `state` columns."""
         return state
 
+    def strides(self, steps: int, obs: int) -> tuple[int, int, int, int, int]:
+        """Strides of the innovations along sequences, steps and channels, and of the status along its two axes."""
+        return 1, obs * self.vector_stride, self.vector_stride, 1, self.vector_stride
+
     def pack(self, value: np.ndarray, *, of_state: bool) -> Packed:
         """Copy an array (batch|1, time|1, …) into this layout; `of_state` is True if its last axis is the state."""
-        out = np.empty((*value.shape[1:], self.vector_stride), self.dtype)
-        if len(value) == 1:
-            out[...] = value[0, ..., None]
-        else:
-            out[..., : self.batch] = value.transpose(*range(1, value.ndim), 0)
-            out[..., self.batch :] = value[-1, ..., None]
-        return Packed(out.reshape(-1), (self.width, out[0].size if value.shape[1] > 1 else 0))
+        own = len(value) > 1
+        size = value.size // len(value)
+        out = np.empty(size * self.vector_stride, self.dtype)
+        pack_batch_vectorized(value.ravel(), size, own, self.batch, out)
+        return Packed(out, (self.width, len(out) // value.shape[1] if value.shape[1] > 1 else 0))
 
     def allocate(self, time: int, shape: tuple[int, ...], *, of_state: bool, totals: bool = False) -> Packed:
         """Allocate a result (batch, time, *shape); with `totals`, zeros in float64."""
@@ -72,6 +77,10 @@ class StateVectorized:
     def vectors(self, state: int) -> int:
         """SIMD vectors in a row of a matrix with `state` columns."""
         return -(-state // self.width)
+
+    def strides(self, steps: int, obs: int) -> tuple[int, int, int, int, int]:
+        """Strides of the innovations along sequences, steps and channels, and of the status along its two axes."""
+        return steps * obs, obs, 1, 4, 1
 
     def _padded(self, shape: tuple[int, ...], of_state: bool) -> tuple[int, ...]:
         return (*shape[:-1], self.vectors(shape[-1]) * self.width) if of_state else shape

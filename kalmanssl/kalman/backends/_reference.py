@@ -8,6 +8,7 @@ indefinite, but not this one.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,7 +71,9 @@ def filter_reference(model: Model, observations: Observations, precision: torch.
         mean, cov, log_density, gain, innovation, innovation_cov = update(mean, cov, seen, C[t], R[t])
         rows.append((*predicted, mean, cov, log_density, gain, innovation, innovation_cov))
     columns = zip(*rows, strict=True)
-    fields = {name: torch.stack(torch.broadcast_tensors(*c), 1) for name, c in zip(FIELDS, columns, strict=True)}
+    fields: dict[str, Any] = {
+        name: torch.stack(torch.broadcast_tensors(*c), 1) for name, c in zip(FIELDS, columns, strict=True)
+    }
     fields["log_likelihood"] = fields["log_likelihood"] - 0.5 * LOG_2PI * number_observed(observations)
     return Moments(**fields)
 

@@ -9,7 +9,16 @@ import numpy as np
 from kalmanssl.kalman.kernels._jit import cached_njit
 from kalmanssl.kalman.kernels._simd import choose_positive, filled, fma, load, store, width
 
-__all__ = ["first_invalid", "is_covariance"]
+__all__ = ["all_finite", "first_invalid", "is_covariance"]
+
+
+@cached_njit
+def all_finite(values: Any) -> bool:
+    """Whether all numbers of a flat array are finite; without a branch, so that the loop uses SIMD instructions."""
+    wrong = np.int64(0)
+    for i in range(len(values)):
+        wrong |= np.int64(values[i] - values[i] != 0)
+    return wrong == 0
 
 
 @cached_njit

@@ -7,35 +7,50 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.kalman.kernels._check_kernels import is_covariance
+from kalmanssl.kalman.kernels._check_kernels import all_finite, is_covariance
 from kalmanssl.kalman.kernels._covariance_kernels import riccati
 from kalmanssl.kalman.kernels._jit import cached_njit
 
-__all__ = ["filter_step"]
+__all__ = ["filter_step", "parameters_are_valid"]
 
 _LOG_2PI = math.log(2 * math.pi)
 
 
 @cached_njit
-def _all_finite(values: Any) -> bool:
-    total = values[0] - values[0]
-    for i in range(len(values)):
-        total += values[i] - values[i]  # 0 if finite, else NaN
-    return total == 0
-
-
-@cached_njit
 def _is_noise(noise: Any, dim: int, diagonal: bool, share: float) -> bool:
     """Whether variances (…, dim) are 0 or more, or covariances (…, dim, dim) are valid."""
-    valid = True
     if diagonal:
+        negative = np.int64(0)
         for i in range(len(noise)):
-            valid = valid and noise[i] >= 0
-        return valid
+            negative |= np.int64(noise[i] < 0)
+        return negative == 0
+    valid = True
     scratch = np.empty(dim * dim, noise.dtype)
     for start in range(0, len(noise), dim * dim):
         valid = valid and is_covariance(noise, start, dim, share, scratch)
     return valid
+
+
+@cached_njit
+def parameters_are_valid(
+    parameters: Any, n: int, m: int, diagonal: tuple[bool, bool, bool], shares: tuple[float, float]
+) -> bool:
+    """Whether the parameters of a model are finite, and its variances and covariances valid.
+
+    parameters : A, b, Q, C, R, m0, P0; flat; zeros for those that are not given
+    diagonal : whether Q, R and P0 are variances
+    shares : deviation from a covariance that is accepted of P0, and of Q and R, as in `is_covariance`
+    """
+    A, b, Q, C, R, m0, P0 = parameters
+    if not (all_finite(A) and all_finite(b) and all_finite(Q) and all_finite(C) and all_finite(R)):
+        return False
+    valid = (
+        all_finite(m0)
+        and all_finite(P0)
+        and _is_noise(Q, n, diagonal[0], shares[1])
+        and _is_noise(R, m, diagonal[1], shares[1])
+    )
+    return valid and _is_noise(P0, n, diagonal[2], shares[0])
 
 
 @cached_njit
@@ -190,8 +205,8 @@ def filter_step(
     y, mean, cov, A, b, Q, C, R = inputs
     batch, n, m, ns, ms = size
     valid = _is_noise(Q, n, diagonal[0], shares[1]) and _is_noise(R, m, diagonal[1], shares[1])
-    for values in (mean, cov, A, b, Q, C, R):
-        valid = valid and _all_finite(values)
+    valid = valid and all_finite(mean) and all_finite(cov) and all_finite(A) and all_finite(b) and all_finite(Q)
+    valid = valid and all_finite(C) and all_finite(R)
     kind, zero, one = y.dtype, np.int64(0), np.int64(1)  # literals have other types, for which `riccati` has no code
     valid = valid and _is_noise(cov, n, zero == one, shares[0])
     start, A_padded, A_transposed = np.zeros(n * ns, kind), np.zeros(n * ns, kind), np.zeros(n * ns, kind)
@@ -220,5 +235,5 @@ def filter_step(
         else:
             valid = _innovation_cov(out[7], s, Pp, C, c, R, r, (n, m, ns, diagonal[1]))
         valid = valid and _copy(out[1], s, Pp, n, ns) and _copy(out[3], s, Pf, n, ns)
-        valid = valid and math.isfinite(out[4][s]) and _all_finite(out[2][s])
+        valid = valid and math.isfinite(out[4][s]) and all_finite(out[2][s])
     return valid

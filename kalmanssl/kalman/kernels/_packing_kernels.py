@@ -1,0 +1,90 @@
+"""Copies into the layout of the batch-vectorized filter, and log-densities from the results of the filter.
+
+For small problems, operations on whole arrays in numpy take longer than the filter itself.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from kalmanssl.kalman.kernels._check_kernels import all_finite
+from kalmanssl.kalman.kernels._jit import cached_njit
+
+__all__ = ["finish", "pack_batch_vectorized"]
+
+
+@cached_njit
+def pack_batch_vectorized(source: Any, size: int, own: bool, batch: int, out: Any) -> None:
+    """Copy an array to `out` with sequences last; copies of the last sequence complete the last SIMD vector.
+
+    source : (batch if `own` else 1, size), flat
+    out : (size, sequences), flat
+    """
+    stride = len(out) // size
+    for k in range(size):
+        if own:
+            for s in range(batch):
+                out[k * stride + s] = source[s * size + k]
+            for s in range(batch, stride):
+                out[k * stride + s] = source[(batch - 1) * size + k]
+        else:
+            for s in range(stride):
+                out[k * stride + s] = source[k]
+
+
+@cached_njit
+def finish(
+    mean: Any,
+    innovation: Any,
+    inverse: Any,
+    status: Any,
+    strides: Any,
+    size: Any,
+    constant: float,
+    quadratic: Any,
+    product: Any,
+) -> tuple[float, float, float, float, bool]:
+    """Compute the parts of the log-densities, the worst status of all sequences, and whether all results are finite.
+
+    mean, innovation, inverse, status : results of the forward kernels, flat
+    strides : of `innovation` and `inverse` from one sequence, step and channel to the next; of `status` from one
+        sequence and number to the next
+    size : batch, steps, m
+    quadratic : (batch, steps), minus the sum of e² / s over the channels, minus twice `constant`
+    product : (batch, steps), the product of 1 / s over the channels
+
+    The log-density is half the sum of `quadratic` and the logarithm of `product`. Numbers of the status that are NaN
+    count as minus infinity.
+    """
+    batch, steps, m = size
+    to_sequence, to_step, to_channel, of_status, to_number = strides
+    total, factor = np.empty(batch), np.empty(batch)
+    every = 4 if innovation.itemsize == 4 else 1  # channels whose product does not overflow
+    too_large = np.int64(0)
+    for t in range(steps):
+        for s in range(batch):
+            total[s], factor[s] = -2 * constant, 1.0
+        for j in range(m):
+            place = t * to_step + j * to_channel
+            for s in range(batch):
+                e, v = np.float64(innovation[place + s * to_sequence]), np.float64(inverse[place + s * to_sequence])
+                total[s] -= e * e * v
+                factor[s] *= v if v > 0 else 1.0  # it is 0 for a missing channel
+            if j % every == every - 1:
+                for s in range(batch):
+                    if not 1e-150 < factor[s] < 1e150:
+                        total[s] += math.log(factor[s])
+                        factor[s] = 1.0
+        for s in range(batch):
+            too_large |= np.int64(not abs(total[s]) < 1e38)  # in float32, too
+            quadratic[s, t], product[s, t] = total[s], factor[s]
+    finite = too_large == 0
+    worst = np.full(4, np.inf)
+    for s in range(batch):
+        for number in range(4):
+            value = np.float64(status[s * of_status + number * to_number])
+            worst[number] = -np.inf if np.isnan(value) else min(worst[number], value)
+    return worst[0], worst[1], worst[2], worst[3], finite and all_finite(mean)
