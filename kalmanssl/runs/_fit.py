@@ -6,8 +6,6 @@ rename when all of its files are complete.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import shutil
 import time
@@ -23,13 +21,13 @@ from kalmanssl.runs._files import check_new_output, is_run
 from kalmanssl.runs._labels import check_label_settings, consists_of_labels
 from kalmanssl.runs._run import Run, read_recording, summarize_recording
 from kalmanssl.runs._settings import RunSettings
-from kalmanssl.utils.storage import read_json, replace_file, replace_folder
+from kalmanssl.runs._work_folder import has_checkpoint, how_to_resume, partial_folder, work_folder
+from kalmanssl.utils.storage import replace_folder
 from kalmanssl.utils.validation import check_choice, check_condition, check_positive
 
 __all__ = ["fit_run", "partial_folder"]
 
 DECODERS = ("ensemble", "mlp", "linear")
-_SETTINGS = "settings.json"
 
 
 def fit_run(
@@ -69,19 +67,16 @@ def fit_run(
     """
     _check_target(out, overwrite)
     work = partial_folder(out)
-    settings = _prepare_work_folder(work, settings, overwrite, resume)
-    try:
-        run = _fit_and_evaluate(settings, work, resume, logger)
-        replace_folder(out, run.save, overwrite)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_how_to_resume(work, settings, out)) from None
-    except (CollapseError, DivergenceError) as error:
-        advice = f"checkpoints are in {work}; change the settings and fit again with overwrite"
-        raise type(error)(f"{error}; {advice}") from error
-    finally:
-        if not _has_checkpoint(work):
-            shutil.rmtree(work, ignore_errors=True)
-    shutil.rmtree(work, ignore_errors=True)
+    with work_folder(work, settings, overwrite, resume) as settings:
+        try:
+            run = _fit_and_evaluate(settings, work, resume, logger)
+            replace_folder(out, run.save, overwrite)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(how_to_resume(work, settings, out)) from None
+        except (CollapseError, DivergenceError) as error:
+            advice = f"checkpoints are in {work}; change the settings and fit again with overwrite"
+            raise type(error)(f"{error}; {advice}") from error
+        shutil.rmtree(work, ignore_errors=True)
     return run
 
 
@@ -118,11 +113,6 @@ def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: C
     run.metadata["seconds"] = {"model": round(model_seconds, 1), "decoder": round(time.perf_counter() - began, 1)}
     run.evaluation = Evaluation.of(run, training if rest is None else rest, fitted=rest is None)
     return run
-
-
-def partial_folder(out: Path) -> Path:
-    """Return the folder in which an unfinished fit of the run `out` saves its checkpoints."""
-    return out.with_name(out.name + ".partial")
 
 
 def fit_decoder(run: Run, training: Recording) -> Any:
@@ -197,7 +187,7 @@ def _fit_model(settings: RunSettings, training: Recording, behavior: str | None,
         chosen.setdefault("behavior_period", settings.period)
     model = KalmanSSL(**chosen, checkpoint_dir=work)
     # Without a checkpoint there is nothing to resume: start again, from the same seed.
-    return model.fit(training, behavior, resume=resume and _has_checkpoint(work))
+    return model.fit(training, behavior, resume=resume and has_checkpoint(work))
 
 
 def _split(recording: Recording, until: float | None) -> tuple[Recording, Recording | None]:
@@ -254,65 +244,3 @@ def _check_target(out: Path, overwrite: bool) -> None:
             f"{out} exists and is not a run folder, so it is never replaced: choose another folder", parameter="out"
         )
     check_new_output(out, overwrite)
-
-
-def _prepare_work_folder(work: Path, settings: RunSettings, overwrite: bool, resume: bool) -> RunSettings:
-    """Create the work folder, or open that of an interrupted fit; return the settings of the fit."""
-    if resume:
-        if not (work / _SETTINGS).is_file():
-            raise InputError(
-                f"resume is set, but there is nothing to resume: {work / _SETTINGS} is missing", parameter="resume"
-            )
-        begun = read_json(work / _SETTINGS, "run")
-        stored = RunSettings.from_json(begun, work / _SETTINGS)
-        _check_same(settings, stored, begun.get("recording_bytes"))
-        return dataclasses.replace(stored, recording=settings.recording)
-    if work.exists():
-        if not overwrite:
-            raise InputError(
-                f"resume must be set to continue the interrupted fit in {work}; or set overwrite to discard it",
-                parameter="resume",
-            )
-        shutil.rmtree(work)
-    file = Path(settings.recording)
-    facts = dataclasses.asdict(settings) | {"recording_bytes": file.stat().st_size if file.is_file() else None}
-    text = json.dumps(facts, indent=2) + "\n"
-
-    def write(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
-    replace_file(work / _SETTINGS, write)
-    return settings
-
-
-def _check_same(settings: RunSettings, stored: RunSettings, size: int | None) -> None:
-    """Check that the given settings and the size of the recording, in bytes, are those of the fit to resume."""
-    original = stored.given()
-    for name, value in settings.given().items():
-        if name != "recording" and value != original.get(name):
-            was = f"with {original[name]}" if name in original else "without it"
-            raise InputError(
-                f"{name}={value} differs from the fit to resume, which began {was}: leave it out", parameter=name
-            )
-    file = Path(settings.recording)
-    if size is not None and file.is_file() and file.stat().st_size != size:
-        raise InputError(
-            f"recording {file} is not that of the fit to resume, {stored.recording}: its size differs",
-            parameter="recording",
-        )
-
-
-def _has_checkpoint(work: Path) -> bool:
-    """Return whether training has saved a checkpoint in the work folder."""
-    return (work / "last.safetensors").is_file()
-
-
-def _how_to_resume(work: Path, settings: RunSettings, out: Path) -> str:
-    """Return the message of an interrupted fit, with the command that continues it."""
-    if not _has_checkpoint(work):
-        return "interrupted before the end of the first epoch: nothing is kept, fit again"
-    more = " --overwrite" if out.exists() else ""
-    return (
-        f"interrupted; the last checkpoint is in {work}: continue with "
-        f"kalmanssl fit {settings.recording} --out {out} --resume{more}"
-    )

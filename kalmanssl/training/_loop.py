@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from kalmanssl.training._devices import choose_device, joined_processes, moved, 
 from kalmanssl.training._optimizer import make_optimizer, set_learning_rates
 from kalmanssl.training._settings import TrainingSettings
 from kalmanssl.utils.distributed import average, average_gradients, broadcast, rank_and_size
+from kalmanssl.utils.scratch import locked, make_folder
 from kalmanssl.utils.torch_ops import evaluating, threads_for
 
 __all__ = ["train"]
@@ -87,16 +88,21 @@ def train(
     if resume and checkpoint_dir is None:
         raise InputError("resume=True needs the checkpoint_dir of the run that was interrupted", parameter="resume")
     chosen = choose_device(device)
-    with joined_processes(chosen) as place, torch.random.fork_rng([place] if place.type == "cuda" else []):
+    folder = None if checkpoint_dir is None else make_folder("checkpoint_dir", checkpoint_dir)
+    with (
+        joined_processes(chosen) as place,
+        torch.random.fork_rng([place] if place.type == "cuda" else []),
+        _only_writer(folder),
+    ):
         label: dict[str, object] = {
             "model": model,
             "seed": seed,
             "steps_per_epoch": data.steps_per_epoch,
             "settings": replace(settings, epochs=1, patience=1),  # these two may differ after resuming
         }
-        if checkpoint_dir is not None and rank_and_size()[1] == 1:  # each process has batches of its own
+        if folder is not None and rank_and_size()[1] == 1:  # each process has batches of its own
             label["data"] = describe_batch(data.sample())
-        checkpoints = Checkpoints(model, None if checkpoint_dir is None else Path(checkpoint_dir), label)
+        checkpoints = Checkpoints(model, folder, label)
         try:
             with synchronized_batch_norm(model.to(place), place):
                 loop = _Loop(model, data, settings, checkpoints, seed, place, on_step, on_epoch_end)
@@ -111,6 +117,14 @@ def train(
         finally:
             model.zero_grad()
         checkpoints.restore(model)
+
+
+def _only_writer(folder: Path | None) -> AbstractContextManager[None]:
+    """Return a context in which no other training can write checkpoints in the folder."""
+    if folder is None or rank_and_size()[0] > 0:
+        return nullcontext()
+    message = f"checkpoint_dir {folder} is used by another fit: wait for its end, or choose another folder"
+    return locked(folder, message)
 
 
 class _Loop:

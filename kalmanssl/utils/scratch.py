@@ -17,7 +17,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["as_path", "locked_folder", "make_folder", "scratch_folder"]
+__all__ = ["as_path", "locked", "make_folder", "scratch_folder"]
 
 
 def as_path(name: str, value: Any) -> Path:
@@ -50,44 +50,44 @@ def make_folder(name: str, value: Any) -> Path:
 
 
 @contextmanager
-def locked_folder(folder: Path, use: str) -> Iterator[None]:
-    """Hold the only lock on a folder inside the block. The lock ends with the process, however it ends.
+def locked(path: Path, refusal: str) -> Iterator[None]:
+    """Hold the only lock on a file or folder inside the block. The lock ends with the process, however it ends.
 
     Parameters
     ----------
-    folder : Path
-        An existing folder.
-    use : str
-        Who has the lock, for the message: "another fit".
+    path : Path
+        It must exist.
+    refusal : str
+        Message if another process, or another block in this process, holds the lock.
 
     Raises
     ------
     InputError
-        If another process, or another block in this process, holds the lock.
+        With the message `refusal`.
     """
-    lock = _lock(folder)
+    lock = _lock(path)
     if lock is None:
-        raise InputError(f"{use} is writing in {folder}: wait for its end, or choose another folder")
+        raise InputError(refusal)
     try:
         yield
     finally:
         _unlock(lock)
 
 
-def _lock(folder: Path) -> int | None:
-    """Lock a folder and return the open file that holds the lock; None if it is locked or was removed.
+def _lock(path: Path) -> int | None:
+    """Lock a file or folder and return the open file that holds the lock; None if it is locked or was removed.
 
     -1 on systems without such locks.
     """
     if fcntl is None:
         return -1
     try:
-        file = os.open(folder, os.O_RDONLY)
+        file = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.stat(folder).st_ino == os.fstat(file).st_ino:  # otherwise the folder was replaced meanwhile
+        if os.stat(path).st_ino == os.fstat(file).st_ino:  # otherwise the path was replaced meanwhile
             return file
     except (BlockingIOError, FileNotFoundError):
         pass
