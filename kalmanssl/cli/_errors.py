@@ -10,12 +10,12 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from kalmanssl.errors import CollapseError, DivergenceError, InputError
+from kalmanssl.errors import CollapseError, DivergenceError, InputError, first_line
 from kalmanssl.utils.text import shorten
 
-__all__ = ["OneLineErrors", "log", "one_line"]
+__all__ = ["INTERRUPTED", "OneLineErrors", "log", "one_line"]
 
-_FAILED, _INTERRUPTED = 2, 130
+_FAILED, INTERRUPTED = 2, 130  # exit codes
 
 
 class OneLineErrors(TyperGroup):
@@ -31,7 +31,7 @@ class OneLineErrors(TyperGroup):
                 return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             _print_error(str(interrupt) or "interrupted")
-            raise typer.Exit(_INTERRUPTED) from None
+            raise typer.Exit(INTERRUPTED) from None
         except (InputError, CollapseError, DivergenceError) as error:
             command = self.get_command(ctx, ctx.invoked_subcommand) if ctx.invoked_subcommand else None
             _print_error(one_line(error, _options_of(command)))
@@ -43,9 +43,14 @@ class OneLineErrors(TyperGroup):
                 "another folder"
             )
         except Exception as error:
-            if type(error).__name__ != "NotFittedError":
+            if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # numpy, torch
+                _print_error(
+                    f"there is not enough memory ({first_line(error)[:200]}): close other programs, or use less data"
+                )
+            elif type(error).__name__ == "NotFittedError":
+                _print_error(f"{error}; fit it again")
+            else:
                 raise
-            _print_error(f"{error}; fit it again")
         raise typer.Exit(_FAILED)
 
 

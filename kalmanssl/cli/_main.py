@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 
 from kalmanssl.cli import _options as options
-from kalmanssl.cli._errors import OneLineErrors, log
+from kalmanssl.cli._errors import INTERRUPTED, OneLineErrors, log
 from kalmanssl.cli._evaluation import evaluate_run, part_from, print_scores
 from kalmanssl.errors import InputError
 
@@ -30,7 +31,15 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
-    app()
+    # Where the terminal cannot show a character, as in the locale C, it is replaced instead of ending the command.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        app()
+    except KeyboardInterrupt:  # before or after the command itself
+        log("error: interrupted")
+        sys.exit(INTERRUPTED)
 
 
 def _print_version(requested: bool) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kalmanssl.errors import InputError, first_line
@@ -48,6 +48,8 @@ def work_folder(work: Path, settings: RunSettings, overwrite: bool, resume: bool
         work.mkdir(parents=True, exist_ok=True)
         (work / _LOCK).touch()
     except OSError as error:
+        with suppress(OSError):
+            work.rmdir()  # if it is empty
         reason = error.strerror or first_line(error)
         raise InputError(f"cannot write to {str(work)[:200]}: {reason}", parameter="out") from error
     with locked(work / _LOCK, f"another fit is writing in {work}: wait for its end, or choose another folder"):

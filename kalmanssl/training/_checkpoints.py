@@ -170,11 +170,19 @@ class Checkpoints:
             )
 
     def _write(self, name: str, tensors: dict[str, Tensor], state: TrainingState) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         assert self.folder is not None
         metadata = {"checkpoint": json.dumps({"format": 1, "label": self.label, "state": asdict(state)})}
-        replace_file(self.folder / name, lambda path: save_file(tensors, path, metadata), overwrite=True)
+
+        def write(path: Path) -> None:
+            try:
+                save_file(tensors, path, metadata)
+            except SafetensorError as error:  # a full disk, for example
+                raise OSError(first_line(error)) from error
+
+        replace_file(self.folder / name, write, overwrite=True)
 
 
 def describe_batch(batch: Any) -> str:
