@@ -9,7 +9,7 @@ from kalmanssl.datasets import place_cells
 from kalmanssl.decoding._latent_decoder import _thin as thin_mask
 from kalmanssl.estimator._initialization import _pairs, _thin
 from kalmanssl.estimator._inputs import interleaved_activity, n_steps
-from kalmanssl.estimator._moments import are_whole_numbers, column_moments, standardized
+from kalmanssl.utils.moments import are_whole_numbers, column_moments, standardized
 
 SETTINGS = {
     "latent_dim": 3, "state_dim": 4, "hidden": (8,), "epochs": 2, "steps_per_epoch": 5, "batch_size": 16, "window": 20,
@@ -129,7 +129,7 @@ def test_a_decoder_fitted_on_a_part_of_the_bins_is_nearly_as_good(recording, mon
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_moments_in_pieces_are_those_of_all_rows(dtype, monkeypatch):
-    monkeypatch.setattr("kalmanssl.estimator._moments._PIECE", 7)
+    monkeypatch.setattr("kalmanssl.utils.moments._PIECE", 7)
     values = np.random.default_rng(2).normal(3.0, 2.0, (50, 4)).astype(dtype)
     mean, sd = column_moments(values)
     np.testing.assert_allclose(mean, values.mean(0, dtype=float), rtol=1e-12)

@@ -18,6 +18,7 @@ from kalmanssl.decoding._mlp_readout import MLPReadout
 from kalmanssl.decoding._mlp_settings import MLPReadoutSettings
 from kalmanssl.decoding._neighbor_readout import NeighborReadout, NeighborReadoutSettings
 from kalmanssl.decoding._predictive import Predictive
+from kalmanssl.utils.moments import pieces
 from kalmanssl.utils.validation import check_condition
 
 __all__ = ["EnsembleReadout", "EnsembleReadoutSettings", "network_settings"]
@@ -106,12 +107,11 @@ class EnsembleReadout:
     ) -> tuple[list[np.ndarray], np.ndarray]:
         """Return the histograms, and the distance (time,) to the neighbors as `NeighborReadout` defines it."""
         share = self.settings.neighbor_weight
-        near, distance = self.neighbors.predict_mass_and_distance(mean)
-        masses = []
-        for network, neighbors in zip(self.networks.predict_mass(mean, cov), near, strict=True):
-            mass = np.exp((1 - share) * np.log(network) + share * np.log(neighbors))
-            mass /= mass.sum(axis=tuple(range(1, mass.ndim)), keepdims=True)
-            masses.append(mass)
+        masses, distance = self.neighbors.predict_mass_and_distance(mean)
+        for network, mass in zip(self.networks.predict_mass(mean, cov), masses, strict=True):
+            for rows in pieces(len(mass)):
+                product = np.exp((1 - share) * np.log(network[rows]) + share * np.log(mass[rows]))
+                mass[rows] = product / product.sum(axis=tuple(range(1, mass.ndim)), keepdims=True)
         return masses, distance
 
     def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:

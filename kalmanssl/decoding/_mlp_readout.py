@@ -22,6 +22,7 @@ from kalmanssl.decoding._grid import Grid, group_dimensions, marginal_predictive
 from kalmanssl.decoding._histogram_loss import histogram_loss, histogram_mean
 from kalmanssl.decoding._mlp_settings import MLPReadoutSettings
 from kalmanssl.decoding._predictive import Predictive
+from kalmanssl.utils.moments import standardized
 from kalmanssl.utils.torch_ops import one_thread
 
 __all__ = ["MLPReadout"]
@@ -156,17 +157,17 @@ class MLPReadout:
 
     def predict_mass(self, mean: np.ndarray, cov: Covariances | None) -> list[np.ndarray]:
         """Return the histogram over the grid of each group of dimensions, (time, *shape), float32."""
-        x = self._standardize(mean)
         parts = []
-        for first in range(0, max(len(x), 1), _ROWS):  # one empty part if there are no bins
+        for first in range(0, max(len(mean), 1), _ROWS):  # one empty part if there are no bins
             rows = slice(first, first + _ROWS)
+            x = self._standardize(mean[rows])
             if cov is None or self.posterior == "mean":
                 with torch.inference_mode():
-                    parts.append(self._mass(x[rows]))
+                    parts.append(self._mass(x))
             elif self.posterior == "quadrature":
-                parts.append(self._average_by_quadrature(x[rows], cov[rows]))
+                parts.append(self._average_by_quadrature(x, cov[rows]))
             else:
-                parts.append(self._average_by_sampling(x[rows], cov[rows], self.n_samples, first))
+                parts.append(self._average_by_sampling(x, cov[rows], self.n_samples, first))
         uniform = self.settings.uniform_fraction
         masses = []
         for number, grid in enumerate(self.grids):
@@ -179,7 +180,7 @@ class MLPReadout:
         return marginal_predictives(self.grids, self.predict_mass(mean, cov))
 
     def _standardize(self, mean: np.ndarray) -> Tensor:
-        return torch.as_tensor((mean - self.center) / self.scale, dtype=torch.float32)
+        return torch.from_numpy(standardized(mean, self.center, self.scale))
 
     def _roots(self, cov: Covariances) -> Tensor:
         """Return the square roots of the table of covariances, in standardized latents."""

@@ -10,6 +10,7 @@ import numpy as np
 from kalmanssl.decoding._circular import Periods
 from kalmanssl.decoding._grid import Grid, group_dimensions
 from kalmanssl.decoding._nearest import NearestSearch
+from kalmanssl.utils.moments import pieces
 from kalmanssl.utils.validation import check_condition, check_integer, check_positive
 
 __all__ = ["NeighborReadout", "NeighborReadoutSettings"]
@@ -141,7 +142,10 @@ class NeighborReadout:
 
     def project(self, mean: np.ndarray) -> np.ndarray:
         """Return the principal components (time, components) of the directions of latents (time, features), float32."""
-        return self._directions(mean) @ self.components
+        projected = np.empty((len(mean), self.components.shape[1]), dtype=np.float32)
+        for rows in pieces(len(mean)):
+            projected[rows] = self._directions(mean[rows]) @ self.components
+        return projected
 
     def _directions(self, mean: np.ndarray) -> np.ndarray:
         """Return centered latents divided by their length, (time, features), float32."""

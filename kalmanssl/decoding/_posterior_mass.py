@@ -40,23 +40,32 @@ def posterior_mass(
     smooth : bool
         Whether to use later bins, too.
     """
-    if movement is None or not smooth:
+    if movement is None or not smooth or len(mass) == 0:
         return filtered_mass(movement, mass, start, missing, None)[0]
-    likelihood = movement.likelihood(mass)
-    likelihood[missing] = 1.0
     transition = movement.transition()
+    pieces = list(range(0, len(mass), _ROWS))
+    beliefs: list[np.ndarray | None] = [None]  # before each piece
+    for first in pieces[:-1]:
+        rows = slice(first, first + _ROWS)
+        filtered = forward(_likelihood(movement, mass, missing, rows), start[rows], transition, beliefs[-1])
+        beliefs.append(filtered[-1].astype(float))
     result = np.empty(mass.shape, dtype=np.float32)
-    borders = [*np.flatnonzero(start).tolist(), len(mass)]
-    first = 0
-    for stop in borders[1:]:
-        if stop - first < _ROWS and stop != len(mass):
-            continue  # several short segments at a time
-        rows = slice(first, stop)
-        filtered = forward(likelihood[rows], start[rows], transition)
-        smoothed = backward(filtered, likelihood[rows], start[rows], transition)
-        result[rows] = smoothed.sum(axis=1).reshape(result[rows].shape)
-        first = stop
+    message = np.ones(transition.prior.shape, dtype=np.float32)
+    for first, belief in zip(reversed(pieces), reversed(beliefs), strict=True):
+        rows = slice(first, first + _ROWS + 1)  # with the first bin of the piece after it, to which `message` belongs
+        likelihood = _likelihood(movement, mass, missing, rows)
+        filtered = forward(likelihood, start[rows], transition, belief)
+        smoothed = backward(filtered, likelihood, start[rows], transition, message)
+        own = result[first : first + _ROWS]
+        own[:] = smoothed[: len(own)].sum(axis=1).reshape(own.shape)
     return result
+
+
+def _likelihood(movement: MovementPrior, mass: np.ndarray, missing: np.ndarray, rows: slice) -> np.ndarray:
+    """Return the likelihood of some bins; constant where latents are missing."""
+    likelihood = movement.likelihood(mass[rows])
+    likelihood[missing[rows]] = 1.0
+    return likelihood
 
 
 def filtered_mass(
@@ -83,9 +92,7 @@ def filtered_mass(
     result = np.empty(mass.shape, dtype=np.float32)
     for first in range(0, len(mass), _ROWS):
         rows = slice(first, first + _ROWS)
-        likelihood = movement.likelihood(mass[rows])
-        likelihood[missing[rows]] = 1.0
-        filtered = forward(likelihood, start[rows], transition, belief)
+        filtered = forward(_likelihood(movement, mass, missing, rows), start[rows], transition, belief)
         belief = filtered[-1].astype(float)
         result[rows] = filtered.sum(axis=1).reshape(result[rows].shape)
     return result, belief

@@ -135,16 +135,35 @@ class ForwardStep:
         return np.asarray(found.reshape(belief.shape))
 
 
-def backward(filtered: np.ndarray, likelihood: np.ndarray, start: np.ndarray, transition: Transition) -> np.ndarray:
-    """Return the smoothed distribution of every bin, as `forward`, from the filtered ones."""
+def backward(
+    filtered: np.ndarray,
+    likelihood: np.ndarray,
+    start: np.ndarray,
+    transition: Transition,
+    message: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the smoothed distribution of every bin, as `forward`, from the filtered ones.
+
+    Parameters
+    ----------
+    filtered : (time, states, rows, columns)
+        From `forward`.
+    likelihood, start, transition
+        As for `forward`.
+    message : (states, rows, columns) float32, optional
+        Likelihood of all bins after the last one given the state in it, up to a factor. It is replaced by that of the
+        bins after the first one, so that long recordings can be smoothed in pieces, from the last to the first.
+    """
+    message = np.ones(transition.prior.shape, dtype=np.float32) if message is None else message
     if not has_compiler():
-        return _backward(filtered, likelihood, start, transition)
+        return _backward(filtered, likelihood, start, transition, message)
     from kalmanssl.decoding._state_space_kernels import backward_kernel
 
     given = _KernelArguments.of(transition, transposed=True)
     on_axes = given.on_axes(likelihood)
     flat = filtered.reshape(*filtered.shape[:2], *on_axes.shape[1:])
-    return backward_kernel(flat, on_axes, start, *given.arguments).reshape(filtered.shape)
+    there = message.reshape(len(message), *given.shape)
+    return backward_kernel(flat, on_axes, start, there, *given.arguments).reshape(filtered.shape)
 
 
 @dataclass(frozen=True)
@@ -210,20 +229,23 @@ def _forward(likelihood: np.ndarray, start: np.ndarray, belief: np.ndarray, t: T
     return result
 
 
-def _backward(filtered: np.ndarray, likelihood: np.ndarray, start: np.ndarray, t: Transition) -> np.ndarray:
+def _backward(
+    filtered: np.ndarray, likelihood: np.ndarray, start: np.ndarray, t: Transition, message: np.ndarray
+) -> np.ndarray:
     """Smooth without a compiler."""
     result = np.empty_like(filtered)
-    result[-1] = filtered[-1]
-    message = np.ones_like(t.prior)
+    now = message.astype(float)
     columns = t.along_columns.swapaxes(1, 2)
-    for time in range(len(likelihood) - 2, -1, -1):
-        if start[time + 1]:
-            message = np.ones_like(t.prior)
-        else:
-            ahead = message * likelihood[time + 1]
+    last = len(likelihood) - 1
+    for time in range(last, -1, -1):
+        if time < last and start[time + 1]:
+            now = np.ones_like(t.prior)
+        elif time < last:
+            ahead = now * likelihood[time + 1]
             arrived = t.before * (t.along_rows @ (t.after * ahead) @ columns)
-            message = t.jump * (t.prior * ahead).sum() + (1 - t.jump) * np.tensordot(t.switching, arrived, axes=1)
-            message /= message.max()
-        smoothed = filtered[time] * message
+            now = t.jump * (t.prior * ahead).sum() + (1 - t.jump) * np.tensordot(t.switching, arrived, axes=1)
+            now /= now.max()
+        smoothed = filtered[time] * now
         result[time] = smoothed / smoothed.sum()
+    message[...] = now
     return result

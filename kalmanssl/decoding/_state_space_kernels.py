@@ -109,21 +109,20 @@ def _forward(  # type: ignore[no-untyped-def]
 
 
 def _backward(  # type: ignore[no-untyped-def]
-    filtered, likelihood, start, prior, rows, columns, band, before, after, switching, jump
+    filtered, likelihood, start, message, prior, rows, columns, band, before, after, switching, jump
 ):
     states, n_rows, n_columns = prior.shape
-    result = np.empty_like(filtered)
-    result[-1] = filtered[-1]
-    message, arrived = np.ones((2, states, n_rows, n_columns), dtype=np.float32)
+    result, arrived = np.empty_like(filtered), np.empty_like(message)
     ahead = np.empty((n_rows, n_columns), dtype=np.float32)
     scaled = np.empty_like(ahead)
     total, jumped = np.empty((2, n_columns), dtype=np.float32)
     largest = np.empty(n_columns, dtype=likelihood.dtype)
     stay = _ONE - jump
-    for time in range(len(likelihood) - 2, -1, -1):
-        if start[time + 1]:
+    last = len(likelihood) - 1
+    for time in range(last, -1, -1):
+        if time < last and start[time + 1]:
             message[:] = 1.0
-        else:
+        elif time < last:
             _scaled(likelihood[time + 1], largest, scaled)
             jumped[:] = 0.0
             for state in range(states):

@@ -9,8 +9,8 @@ import torch
 
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
-from kalmanssl.estimator._moments import are_whole_numbers
 from kalmanssl.training import interleave, sum_bins
+from kalmanssl.utils.moments import are_whole_numbers
 
 __all__ = [
     "COUNT_NORMALIZATIONS", "activity_in_order", "choose_bins_per_step", "choose_normalization", "interleaved_activity",

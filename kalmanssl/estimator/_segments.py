@@ -10,8 +10,8 @@ from sklearn.utils.validation import validate_data
 from kalmanssl.data import Recording, as_recording, is_pynapple
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.estimator._inputs import activity_in_order, choose_bins_per_step, choose_normalization
-from kalmanssl.estimator._moments import are_whole_numbers, column_moments, pieces, standardized
 from kalmanssl.training import choose_window
+from kalmanssl.utils.moments import are_whole_numbers, column_moments, pieces, standardized
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL

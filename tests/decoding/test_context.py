@@ -24,13 +24,15 @@ def causal_loop(mean, segment):
     return result
 
 
-def test_causal_averages_match_a_loop_over_bins():
+def test_causal_averages_match_a_loop_over_bins(monkeypatch):
     mean = np.random.default_rng(0).normal(size=(60, 3))
     expected = causal_loop(mean, SEGMENT)
     np.testing.assert_allclose(with_context(mean, SEGMENT, BIN, SCALES, causal=True), expected)
     where = np.arange(len(mean)) % 3 == 1
     np.testing.assert_allclose(with_context(mean, SEGMENT, BIN, SCALES, True, where), expected[where])
     np.testing.assert_array_equal(with_context(mean, SEGMENT, BIN, (), True, where), mean[where])
+    monkeypatch.setattr("kalmanssl.decoding._context._COLUMNS", 2)
+    np.testing.assert_allclose(with_context(mean, SEGMENT, BIN, SCALES, causal=True), expected)
 
 
 def test_centered_averages_match_gaussian_weights():

@@ -8,6 +8,7 @@ import pytest
 from kalmanssl.decoding import _state_space
 from kalmanssl.decoding._grid import Axis, Grid
 from kalmanssl.decoding._movement import Movement, MovementStatistics
+from kalmanssl.decoding._posterior_mass import posterior_mass
 from kalmanssl.decoding._state_space import Transition, backward, forward, forward_step
 
 
@@ -149,7 +150,7 @@ def test_leaving_out_negligible_entries_of_narrow_kernels_changes_nothing(circul
     expected = _state_space._forward(likelihood, start, t.prior, t)
     found = forward(likelihood, start, t)
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-9)
-    smoothed = _state_space._backward(expected, likelihood, start, t)
+    smoothed = _state_space._backward(expected, likelihood, start, t, np.ones(t.prior.shape))
     np.testing.assert_allclose(backward(found, likelihood, start, t), smoothed, rtol=5e-5, atol=1e-9)
 
 
@@ -173,6 +174,26 @@ def test_segments_are_independent_and_the_scale_of_a_likelihood_has_no_effect(ca
     np.testing.assert_allclose(backward(filtered[20:30], *alone, t), smoothed[20:30], rtol=1e-6)
     scaled = likelihood * np.geomspace(1e-30, 1e20, len(likelihood))[:, None, None]
     np.testing.assert_allclose(forward(scaled, start, t), filtered, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("rows", [7, 10, 1000])
+def test_a_recording_smoothed_in_pieces_is_that_smoothed_at_once(case, rows, monkeypatch):
+    likelihood, start, t = problem(case)
+
+    class Prior:
+        def transition(self):
+            return t
+
+        def likelihood(self, mass):
+            return mass.copy()
+
+    monkeypatch.setattr("kalmanssl.decoding._posterior_mass._ROWS", rows)
+    missing = np.zeros(len(start), dtype=bool)
+    found = posterior_mass(Prior(), likelihood, start, missing, smooth=True)
+    expected = backward(forward(likelihood, start, t), likelihood, start, t).sum(axis=1)
+    np.testing.assert_allclose(found, expected.reshape(found.shape), rtol=1e-5, atol=1e-7)
+    assert posterior_mass(Prior(), likelihood[:0], start[:0], missing[:0], smooth=True).shape == likelihood[:0].shape
 
 
 def test_a_long_recording_with_narrow_likelihoods_stays_finite():

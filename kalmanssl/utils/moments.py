@@ -8,7 +8,7 @@ import numpy as np
 
 __all__ = ["are_whole_numbers", "column_moments", "pieces", "standardized"]
 
-_PIECE = 1 << 16  # rows
+_PIECE = 1 << 14  # rows
 
 
 def pieces(n_rows: int) -> Iterator[slice]:
@@ -26,8 +26,8 @@ def column_moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.sqrt(squares / len(values))
 
 
-def standardized(values: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Return values (rows, columns) minus the mean and divided by the scale of each column, float32."""
+def standardized(values: np.ndarray, mean: np.ndarray, scale: np.ndarray | float) -> np.ndarray:
+    """Return values (rows, columns) minus the mean and divided by the scale of each column or of all, float32."""
     result = np.empty(values.shape, dtype=np.float32)
     for rows in pieces(len(values)):
         result[rows] = (values[rows] - mean) / scale
