@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +18,8 @@ from kalmanssl.decoding._selection import MovementSettings
 from kalmanssl.decoding._stored_state import check_decoder_state
 from kalmanssl.decoding._update import Adaptation
 from kalmanssl.errors import InputError, first_line
+from kalmanssl.utils.nested_state import flatten_state, unflatten_state
+from kalmanssl.utils.storage import load_folder, save_folder
 
 if TYPE_CHECKING:
     from kalmanssl.decoding._circular import Periods
@@ -25,7 +28,7 @@ __all__ = ["StateMixin"]
 
 
 class StateMixin:
-    """The methods `to_state` and `from_state` of `PositionDecoder`."""
+    """The methods of `PositionDecoder` that save and load it."""
 
     flat_: bool
     timed_: bool
@@ -34,6 +37,42 @@ class StateMixin:
     labels_: np.ndarray | None
     decoders_: dict[str, LatentDecoder | LabelDecoder]
     adaptations_: dict[str, Adaptation]
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Save as a folder of arrays (safetensors) and JSON metadata; no code is stored.
+
+        Parameters
+        ----------
+        path : path
+            Folder.
+        overwrite : bool
+            Replace a decoder at `path`.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        InputError
+            If `path` exists and `overwrite` is false, or cannot be written; for a regressor of scikit-learn, which
+            cannot be saved without pickle.
+        """
+        arrays, plain = flatten_state(self.to_state())
+        save_folder(path, "decoder", arrays, {"state": plain}, overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Load a decoder from the folder that `save` wrote.
+
+        Raises
+        ------
+        InputError
+            If the folder is missing, incomplete or damaged.
+        """
+        arrays, stored = load_folder(path, "decoder")
+        try:
+            return cls.from_state(unflatten_state(arrays, stored.get("state")))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
 
     def to_state(self) -> dict[str, Any]:
         """Return everything from which `from_state` makes this decoder again.

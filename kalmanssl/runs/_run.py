@@ -12,21 +12,18 @@ import dataclasses
 import json
 import os
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kalmanssl.data import NWBSummary, Recording, summarize_nwb
 from kalmanssl.errors import InputError, RecordingWarning
 from kalmanssl.runs._settings import RunSettings, parse_bands, parse_units
 from kalmanssl.runs._stored_run import check_parts_agree, check_run_metadata, check_stored_evaluation
 from kalmanssl.utils.scratch import as_path
-from kalmanssl.utils.storage import METADATA, check_format, is_folder, load_folder, read_json, save_folder
+from kalmanssl.utils.storage import METADATA, check_format, is_folder, read_json
 from kalmanssl.utils.validation import short_repr
 
 if TYPE_CHECKING:
@@ -123,8 +120,7 @@ class Run:
         """Save the run into an empty folder."""
         self.model.save(folder / "model")
         if self.decoder is not None:
-            arrays, plain = _flatten_state(self.decoder.to_state())
-            save_folder(folder / "decoder", "decoder", arrays, {"state": plain})
+            self.decoder.save(folder / "decoder")
         if self.evaluation is not None:
             self.evaluation.save(folder / "evaluation")
         metadata = {
@@ -162,11 +158,7 @@ class Run:
         check_run_metadata(metadata, folder / METADATA)
         decoder = None
         if metadata["behavior"] is not None:
-            arrays, stored = load_folder(folder / "decoder", "decoder")
-            try:
-                decoder = PositionDecoder.from_state(_unflatten_state(arrays, stored.get("state")))
-            except InputError as error:
-                raise InputError(f"{folder / 'decoder'}: {error}") from error
+            decoder = PositionDecoder.load(folder / "decoder")
         run = cls(
             settings=RunSettings.from_json(metadata["settings"], folder / METADATA),
             model=KalmanSSL.load(folder / "model"),
@@ -183,35 +175,3 @@ def short_unit(unit: str) -> str:
     """Abbreviate the common units of length and angle; return an empty string for an unknown unit."""
     short = {"meters": "m", "meter": "m", "metres": "m", "centimeters": "cm", "radians": "rad", "degrees": "deg"}
     return short.get(unit.lower(), "" if unit.lower() in ("unknown", "n/a", "na", "n.a.") else unit)
-
-
-def _flatten_state(state: Any, name: str = "state") -> tuple[dict[str, np.ndarray], Any]:
-    """Split nested dicts and lists into named arrays and JSON, where {"array": name} replaces each array."""
-    if isinstance(state, np.ndarray):
-        return {name: state}, {"array": name}
-    if isinstance(state, Mapping):
-        parts = {str(key): _flatten_state(value, f"{name}.{key}") for key, value in state.items()}
-        arrays = {key: array for found, _ in parts.values() for key, array in found.items()}
-        return arrays, {"object": {key: plain for key, (_, plain) in parts.items()}}
-    if isinstance(state, list | tuple):
-        items = [_flatten_state(value, f"{name}.{i}") for i, value in enumerate(state)]
-        return {key: array for found, _ in items for key, array in found.items()}, [plain for _, plain in items]
-    return {}, state.item() if isinstance(state, np.generic) else state
-
-
-def _unflatten_state(arrays: Mapping[str, np.ndarray], plain: Any) -> Any:
-    """Undo `_flatten_state`. Each array is used at most once, so that nothing grows beyond what is stored."""
-    return _nested(dict(arrays), plain)
-
-
-def _nested(arrays: dict[str, np.ndarray], plain: Any) -> Any:
-    """Return nested dicts and lists with the arrays that JSON refers to, which are taken out of `arrays`."""
-    if isinstance(plain, dict):
-        if isinstance(plain.get("array"), str) and plain["array"] in arrays:
-            return arrays.pop(plain["array"])
-        if not isinstance(plain.get("object"), dict):
-            raise InputError(f"the state is damaged ({short_repr(plain)} refers to no array): save the decoder again")
-        return {key: _nested(arrays, value) for key, value in plain["object"].items()}
-    if isinstance(plain, list):
-        return [_nested(arrays, value) for value in plain]
-    return plain

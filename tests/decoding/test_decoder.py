@@ -263,7 +263,7 @@ def test_fit_changes_neither_its_arguments_nor_the_global_random_state():
 
 
 @pytest.mark.parametrize("regressor", ["linear", "mlp"])
-def test_a_saved_state_makes_the_same_decoder(regressor):
+def test_a_saved_state_makes_the_same_decoder(regressor, tmp_path):
     rng = np.random.default_rng(15)
     mean, position = simulate(rng, 500)
     latents = as_latents(mean, bin_size=0.1)
@@ -279,12 +279,22 @@ def test_a_saved_state_makes_the_same_decoder(regressor):
         random_state=3,
     )
     decoder.fit(latents, np.stack([position, position], axis=1))
-    again = PositionDecoder.from_state(decoder.to_state())
-    assert again.get_params() == decoder.get_params() | {"period": [None, 3.0], "time_scales": [0.2, 0.8]}
-    before, after = (d.predict(latents) for d in (decoder, again))
-    np.testing.assert_array_equal(before.table, after.table)
-    np.testing.assert_array_equal(before.mean, after.mean)
-    assert before.periods == after.periods == (None, 3.0)
+    decoder.save(tmp_path / "decoder")
+    before = decoder.predict(latents)
+    for again in (PositionDecoder.from_state(decoder.to_state()), PositionDecoder.load(tmp_path / "decoder")):
+        assert again.get_params() == decoder.get_params() | {"period": [None, 3.0], "time_scales": [0.2, 0.8]}
+        after = again.predict(latents)
+        np.testing.assert_array_equal(before.table, after.table)
+        np.testing.assert_array_equal(before.mean, after.mean)
+        assert before.periods == after.periods == (None, 3.0)
+    with pytest.raises(InputError, match="exists"):
+        decoder.save(tmp_path / "decoder")
+    decoder.save(tmp_path / "decoder", overwrite=True)
+    (tmp_path / "decoder" / "metadata.json").write_text("{}")
+    with pytest.raises(InputError, match="decoder"):
+        PositionDecoder.load(tmp_path / "decoder")
+    with pytest.raises(InputError, match="nothing"):
+        PositionDecoder.load(tmp_path / "nothing")
 
 
 def test_clone_keeps_the_parameters():
@@ -292,16 +302,18 @@ def test_clone_keeps_the_parameters():
     assert clone(decoder).get_params() == decoder.get_params()
 
 
-def test_saving_a_regressor_of_scikit_learn_raises_an_error():
+def test_saving_a_regressor_of_scikit_learn_raises_an_error(tmp_path):
     rng = np.random.default_rng(16)
     mean, position = simulate(rng, 300)
     decoder = PositionDecoder(regressor=KNeighborsRegressor()).fit(mean, position)
-    with pytest.raises(InputError, match="KNeighborsRegressor cannot be saved without pickle"):
-        decoder.to_state()
+    for save in (decoder.to_state, lambda: decoder.save(tmp_path / "decoder")):
+        with pytest.raises(InputError, match="KNeighborsRegressor cannot be saved without pickle"):
+            save()
+    assert not list(tmp_path.iterdir())
 
 
 def test_predict_and_to_state_before_fit_raise_an_error():
-    for call in (lambda d: d.predict(np.zeros((3, 2))), lambda d: d.to_state()):
+    for call in (lambda d: d.predict(np.zeros((3, 2))), lambda d: d.to_state(), lambda d: d.save("decoder")):
         with pytest.raises(NotFittedError, match="not fitted yet"):
             call(PositionDecoder())
 
