@@ -72,7 +72,7 @@ def forward(
     from kalmanssl.decoding._state_space_kernels import forward_kernel
 
     given = _KernelArguments.of(transition)
-    found = forward_kernel(given.on_axes(likelihood), start, given.states(before), *given.arguments)
+    found = forward_kernel(given.on_axes(likelihood), start, given.on_axes(before), *given.arguments)
     return found.reshape(len(likelihood), *transition.prior.shape)
 
 
@@ -194,12 +194,8 @@ class _KernelArguments:
         return cls(shape, arguments)
 
     def on_axes(self, values: np.ndarray) -> np.ndarray:
-        """Return values (time, rows, columns) over the axes of the kernels."""
-        return np.ascontiguousarray(values).reshape(len(values), *self.shape)
-
-    def states(self, belief: np.ndarray) -> np.ndarray:
-        """Return a belief (states, rows, columns) over the axes of the kernels."""
-        return _to_float32(self.on_axes(belief))
+        """Return values (…, rows, columns) over the axes of the kernels, float32 so that one signature is compiled."""
+        return _to_float32(values).reshape(len(values), *self.shape)
 
 
 def _to_float32(values: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Kernels of the forward and the backward pass on a grid, compiled by numba.
 
-This module imports numba, which takes long, so it is imported when it is first needed. All arrays but likelihoods are
+This module imports numba, which takes long, so it is imported when it is first needed. All arrays of numbers are
 float32. The innermost loops run over a row, which compilers turn into vector instructions.
 """
 

@@ -8,7 +8,6 @@ from torch import Tensor
 from kalmanssl.errors import NotFiniteError
 from kalmanssl.kalman._covariance_checks import check_covariance, check_variances
 from kalmanssl.kalman._model import Model, Observations
-from kalmanssl.kalman._quick_model import quick_model
 from kalmanssl.kalman._tensor_checks import (
     all_finite,
     check_layout,
@@ -19,6 +18,7 @@ from kalmanssl.kalman._tensor_checks import (
     wrong_shape,
     wrong_value,
 )
+from kalmanssl.kalman.backends import quick_model
 
 __all__ = [
     "check_emission",

@@ -17,6 +17,7 @@ import numpy as np
 
 from kalmanssl.data import Recording
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
+from kalmanssl.kalman.kernels import watch_compilation
 from kalmanssl.runs._files import check_new_output, is_run
 from kalmanssl.runs._labels import check_label_settings, consists_of_labels
 from kalmanssl.runs._run import Run, read_recording, summarize_recording
@@ -109,10 +110,23 @@ def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: C
     run = Run(settings, model, None, facts)
     if run.behavior is not None:
         logger(f"fitting the decoder of {run.behavior}")
-        run.decoder = fit_decoder(run, training)
+        with watch_compilation(_log_first(logger)):
+            run.decoder = fit_decoder(run, training)
     run.metadata["seconds"] = {"model": round(model_seconds, 1), "decoder": round(time.perf_counter() - began, 1)}
     run.evaluation = Evaluation.of(run, training if rest is None else rest, fitted=rest is None)
     return run
+
+
+def _log_first(logger: Callable[[str], None]) -> Callable[[bool], None]:
+    """Return what logs the first compilation of many."""
+    logged: list[bool] = []
+
+    def watch(begins: bool) -> None:
+        if begins and not logged:
+            logged.append(True)
+            logger("compiling (first use on this machine)")
+
+    return watch
 
 
 def fit_decoder(run: Run, training: Recording) -> Any:

@@ -8,7 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-__all__ = ["Progress"]
+from kalmanssl.kalman.kernels import watch_compilation
+
+__all__ = ["COMPILING", "Progress"]
+
+COMPILING = "compiling (first use on this machine)"
 
 
 class Progress:
@@ -33,14 +37,24 @@ class Progress:
             console=Console(stderr=True),
         )
         self._line = self._bar.add_task("fit", total=total, completed=done, score="")
+        self._score = ""
+        self._watch = watch_compilation(self.show_compilation)
 
     def __enter__(self) -> Progress:
         self._bar.start()
+        self._watch.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._watch.__exit__(None, None, None)
         # Also after an error, so that its message has a line of its own.
         self._bar.stop()
+
+    def show_compilation(self, begins: bool) -> None:
+        """Show that code is compiled, which takes seconds, until it ends."""
+        if begins:
+            self._score = self._bar.tasks[0].fields["score"]
+        self._bar.update(self._line, score=COMPILING if begins else self._score, refresh=True)
 
     def show_step(self, done: int) -> None:
         """Show how many steps are done."""

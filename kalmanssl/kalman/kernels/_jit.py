@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
@@ -15,7 +16,15 @@ from typing import Any
 
 import torch
 
-__all__ = ["SlowPathWarning", "cached_njit", "has_compiler", "inline_allocating_njit", "inline_njit", "run_blocks"]
+__all__ = [
+    "SlowPathWarning",
+    "cached_njit",
+    "has_compiler",
+    "inline_allocating_njit",
+    "inline_njit",
+    "run_blocks",
+    "watch_compilation",
+]
 
 
 # Operations that a thread does in about half a millisecond.
@@ -41,6 +50,45 @@ def has_compiler() -> bool:
     return False
 
 
+_watchers: list[Callable[[bool], None]] = []
+
+
+@contextmanager
+def watch_compilation(watcher: Callable[[bool], None]) -> Iterator[None]:
+    """Call `watcher` with True whenever a compilation begins inside the context, and with False when it ends.
+
+    Code that is loaded from the cache on disk is not compiled.
+    """
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
+
+
+@cache
+def _listen() -> None:
+    """Tell the watchers what numba compiles from now on."""
+    from numba.core import event
+
+    class Listener(event.Listener):
+        depth = 0  # a function is compiled together with those that it calls
+
+        def on_start(self, event: Any) -> None:
+            self.depth += 1
+            self._tell(True)
+
+        def on_end(self, event: Any) -> None:
+            self._tell(False)
+            self.depth -= 1
+
+        def _tell(self, begins: bool) -> None:
+            for watcher in list(_watchers) if self.depth == 1 else ():
+                watcher(begins)
+
+    event.register("numba:compile", Listener())
+
+
 @cache
 def _warn_uncached() -> None:
     warnings.warn(
@@ -63,6 +111,7 @@ def cached_njit(function: Callable[..., Any]) -> Any:
     """Compile a function on its first call and cache it on disk; it releases the global interpreter lock."""
     from numba import njit
 
+    _listen()
     function.__qualname__ += f"_{_source_hash()}"
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:

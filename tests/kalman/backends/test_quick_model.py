@@ -9,8 +9,8 @@ import torch
 from dense_joint import make_problem
 
 from kalmanssl.kalman import _validation
-from kalmanssl.kalman._quick_model import quick_model
 from kalmanssl.kalman._validation import check_model
+from kalmanssl.kalman.backends._quick_model import quick_model
 from kalmanssl.kalman.kernels import has_compiler
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="needs numba")
