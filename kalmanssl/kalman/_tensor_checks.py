@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from kalmanssl.errors import InputError, NotFiniteError, first_line
 
@@ -23,6 +24,7 @@ __all__ = [
     "check_moments",
     "check_tensor",
     "distinct_entries",
+    "has_derivatives",
     "name_shapes",
     "plain_array",
     "read_array",
@@ -124,6 +126,13 @@ def plain_array(value: Tensor) -> np.ndarray | None:
         return (value.detach() if value.requires_grad else value).numpy()
     except (RuntimeError, TypeError):  # of layouts that numpy cannot read, other devices, and transforms of torch.func
         return None
+
+
+def has_derivatives(tensors: Iterable[Tensor]) -> bool:
+    """Whether torch records derivatives with respect to one of the tensors, or carries derivatives forward."""
+    if forward_ad._current_level >= 0:
+        return True
+    return torch.is_grad_enabled() and any(value.requires_grad for value in tensors)
 
 
 def all_finite(value: Tensor) -> bool:

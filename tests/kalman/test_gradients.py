@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from dense_joint import make_problem
+from torch.autograd import forward_ad
 
 from kalmanssl.kalman import kalman_filter, kalman_smoother
 from kalmanssl.kalman.backends import BACKENDS
@@ -142,3 +143,12 @@ def test_derivatives_of_the_smoother_by_finite_differences(name):
         return outputs(kalman_smoother, {**values, name: value}, mask)
 
     assert torch.autograd.gradcheck(of_one, values[name].clone().requires_grad_())
+
+
+@pytest.mark.parametrize("varies", ["none", "both"])
+def test_derivatives_that_are_carried_forward_are_refused_and_not_lost(varies):
+    problem = make_problem(varies=varies)
+    with forward_ad.dual_level():
+        y = forward_ad.make_dual(problem.y, torch.ones_like(problem.y))
+        with pytest.raises(NotImplementedError, match="jvp"):
+            kalman_filter(y, **problem.parameters)

@@ -32,6 +32,7 @@ from kalmanssl.kalman._dtypes import float32_is_enough, has_float64
 from kalmanssl.kalman._linalg import NotPositiveDefiniteError, matmul, outer_sum, product_sum, sum_to, symmetrize
 from kalmanssl.kalman._model import Model, Observations, mask_observations
 from kalmanssl.kalman._moments import FIELDS, Moments
+from kalmanssl.kalman._tensor_checks import has_derivatives
 from kalmanssl.kalman.backends._affine_recursions import covariance_recursion
 from kalmanssl.kalman.backends._covariance_recursion import covariances
 from kalmanssl.kalman.backends._mean_recursion import filter_means, means_adjoint
@@ -80,9 +81,32 @@ def _choose_dtypes(
 
 def _run(means: tuple[Tensor, ...], second_moments: tuple[Tensor, ...], *, add_jitter: bool) -> Moments:
     arguments = (*means, *second_moments)
-    differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in arguments)
-    *fields, jitter = _Filter.apply(*(p.transpose(0, 1) for p in arguments), add_jitter, differentiable)
+    differentiable = has_derivatives(arguments)
+    given: Any = (*(p.transpose(0, 1) for p in arguments), add_jitter, differentiable)
+    if differentiable:
+        *fields, jitter = _Filter.apply(*given)
+    else:  # without autograd, whose function takes time
+        with torch.no_grad():
+            *fields, jitter = _filter(*given)[:9]
     return Moments(**{name: field.transpose(0, 1) for name, field in zip(FIELDS, fields, strict=True)}, jitter=jitter)
+
+
+def _filter(
+    y: Tensor,
+    m0: Tensor,
+    b: Tensor,
+    P0: Tensor,
+    A: Tensor,
+    Q: Tensor,
+    C: Tensor,
+    R: Tensor,
+    add_jitter: bool,
+    differentiable: bool,
+) -> tuple[Tensor, ...]:
+    """The fields of `Moments` and the jitter, then V and alpha for the adjoint; symbols as in `_Filter`."""
+    Pp, Pf, K, F, V, jitter = covariances(len(y), P0, A, Q, C, R, add_jitter=add_jitter, for_gradients=differentiable)
+    mp, mf, e, alpha, log_density = filter_means(y, m0, *(p.to(y.dtype) for p in (b, A, C, K, V)))
+    return mp, Pp, mf, Pf, log_density, K, e, F, jitter, V, alpha
 
 
 class _Filter(torch.autograd.Function):
@@ -95,27 +119,14 @@ class _Filter(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        y: Tensor,
-        m0: Tensor,
-        b: Tensor,
-        P0: Tensor,
-        A: Tensor,
-        Q: Tensor,
-        C: Tensor,
-        R: Tensor,
-        add_jitter: bool,
-        differentiable: bool,
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        Pp, Pf, K, F, V, jitter = covariances(
-            len(y), P0, A, Q, C, R, add_jitter=add_jitter, for_gradients=differentiable
-        )
-        mp, mf, e, alpha, log_density = filter_means(y, m0, *(p.to(y.dtype) for p in (b, A, C, K, V)))
+        *fields, V, alpha = _filter(*arguments)
+        mp, Pp, mf, Pf, _, K, e, _, jitter = fields
+        _, _, b, P0, A, Q, C, R = arguments[:8]
         ctx.save_for_backward(b, P0, A, Q, C, R, Pp, Pf, K, V, mp, mf, e, alpha)
         ctx.mark_non_differentiable(jitter)
-        return mp, Pp, mf, Pf, log_density, K, e, F, jitter
+        return tuple(fields)
 
     @staticmethod
     @once_differentiable

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from kalmanssl.kalman._tensor_checks import PRECISIONS, plain_array
+from kalmanssl.kalman._tensor_checks import PRECISIONS, has_derivatives, plain_array
 from kalmanssl.kalman.kernels import has_compiler
 
 __all__ = ["compiled_step"]
@@ -44,13 +43,13 @@ def compiled_step(
 
     None is returned for all wrong arguments, and for results that are not finite or need jitter.
     """
-    if not has_compiler() or forward_ad._current_level >= 0:
+    if not has_compiler():
         return None
     tensors = [y, mean, cov, A, Q, C, R, *(() if b is None else (b,))]
     arrays: list[Any] = [plain_array(value) for value in tensors]
     if any(array is None for array in arrays):
         return None
-    if torch.is_grad_enabled() and any(value.requires_grad for value in tensors):
+    if has_derivatives(tensors):
         return None
     observed = _ALL_OBSERVED if mask is None else plain_array(mask)
     kind = arrays[0].dtype

@@ -27,8 +27,8 @@ __all__ = ["Covariances", "covariances", "steps_to_forget"]
 
 # Steps of the torch loop between two checks for convergence; a check takes as long as a step.
 _LOOK_EVERY = 32
-# Steps for which the compiled loop allocates memory at first.
-_FIRST_STEPS = 64
+# Steps, and numbers of a covariance, for which the compiled loop allocates memory at first: the larger of both.
+_FIRST_STEPS, _FIRST_NUMBERS = 64, 32768
 # Derivatives have converged when powers of the transition are below this: a change then decays by its square.
 _FORGOTTEN = 3e-7
 
@@ -93,7 +93,8 @@ def _compiled_loop(
     model = tuple(as_flat_array(p) for p in (*matrices, Q.detach().contiguous(), R.detach().contiguous()))
     periods, size, diagonal = (len(A), len(C), len(Q), len(R)), (n, m, ns, ms), (Q.ndim == 3, R.ndim == 3)
     tolerance = 32 * torch.finfo(C.dtype).eps if constant else 0.0
-    before, first, length = pad_rows(P0), 0, _FIRST_STEPS if constant else steps
+    before, first = pad_rows(P0), 0
+    length = max(_FIRST_STEPS, _FIRST_NUMBERS // (n * ns)) if constant else steps
     pieces = []
     while first < steps:
         length = min(length, steps - first)
@@ -116,7 +117,8 @@ def _compiled_loop(
             break
         before, first, length = out[1][-1], first + length, 2 * length
     columns = (n, n, m, m, m)
-    stacks = (torch.cat(parts)[..., :k] for parts, k in zip(zip(*pieces, strict=True), columns, strict=True))
+    whole = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*pieces, strict=True))
+    stacks = (stack[..., :k] for stack, k in zip(whole, columns, strict=True))
     return Covariances._make([*stacks, P0.new_zeros(1)])
 
 

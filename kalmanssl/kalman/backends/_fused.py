@@ -15,6 +15,7 @@ from kalmanssl.kalman._dtypes import MIN_NOISE_RATIO, MIN_VARIANCE_RATIO
 from kalmanssl.kalman._linalg import NotPositiveDefiniteError, inverse_transpose, safe_cholesky, symmetrize
 from kalmanssl.kalman._model import Model, Observations, mask_observations, to_float64
 from kalmanssl.kalman._moments import INNOVATION_COV, Moments
+from kalmanssl.kalman._tensor_checks import has_derivatives
 from kalmanssl.kalman.backends._layouts import BatchVectorized, Packed, StateVectorized
 from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed
 from kalmanssl.kalman.kernels import _filter_adjoint_kernels as adjoint_kernels
@@ -48,7 +49,7 @@ def filter_fused(model: Model, observations: Observations, precision: torch.dtyp
     elif observations.mask is not None:
         model = replace(model, R=torch.where(observations.mask, model.R, model.R.new_tensor(_MISSING)))
     arguments = (y, model.R, model.A, model.b, model.Q, model.C, model.m0.unsqueeze(1), model.P0.unsqueeze(1))
-    differentiable = torch.is_grad_enabled() and any(p.requires_grad for p in arguments)
+    differentiable = has_derivatives(arguments)
     constant, rest = (0.0, half_log_det) if isinstance(half_log_det, Tensor) else (half_log_det, None)
 
     def run(dtype: torch.dtype) -> tuple[Moments, Worst]:
