@@ -10,6 +10,7 @@ import numpy as np
 from kalmanssl.decoding._familiarity import Familiarity, temper
 from kalmanssl.decoding._grid import Axis, Grid
 from kalmanssl.decoding._movement import coarsen_mass
+from kalmanssl.utils.moments import pieces
 
 __all__ = ["HeldOutMass", "density_level", "grid_crps", "mean_by_block", "mean_crps"]
 
@@ -60,7 +61,14 @@ class HeldOutMass:
 
 def grid_crps(mass: np.ndarray, axis: Axis, truth: np.ndarray) -> np.ndarray:
     """Return the CRPS of histograms (time, cells) at `truth` (time,), in cells."""
-    at = axis.place(truth)
+    result = np.empty(len(mass))
+    for rows in pieces(len(mass)):
+        result[rows] = _piece_crps(mass[rows], axis, axis.place(truth[rows]))
+    return result
+
+
+def _piece_crps(mass: np.ndarray, axis: Axis, at: np.ndarray) -> np.ndarray:
+    """Return `grid_crps` for truths at places `at` (time,) on the axis, in cells."""
     cells = np.arange(axis.n_cells)
     if axis.period is not None:  # start opposite the truth
         cut = at.astype(int) - axis.n_cells // 2

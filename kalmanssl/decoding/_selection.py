@@ -183,7 +183,7 @@ class _Search:
     familiarity: Familiarity
 
     def __post_init__(self) -> None:
-        self._tempered: dict[float, list[HeldOutMass]] = {}
+        self._tempered: tuple[float, list[HeldOutMass]] | None = None  # of the last power
 
     def without_movement(self, grid: Grid) -> tuple[_Candidate, np.ndarray]:
         """Choose the power of familiarity alone."""
@@ -233,11 +233,11 @@ class _Search:
         return vary_one_at_a_time(best, names, score, n_rounds, self.settings.min_standard_errors)
 
     def _temper(self, candidate: _Candidate) -> list[HeldOutMass]:
-        """Return the held-out distributions, tempered once for each power of familiarity."""
-        power = candidate.familiarity_power
-        if power not in self._tempered:
-            self._tempered[power] = [part.temper(candidate.familiarity) for part in self.held_out]
-        return self._tempered[power]
+        """Return the held-out distributions, tempered by familiarity; those of one power are kept at a time."""
+        if self._tempered is None or self._tempered[0] != candidate.familiarity_power:
+            parts = [part.temper(candidate.familiarity) for part in self.held_out]
+            self._tempered = candidate.familiarity_power, parts
+        return self._tempered[1]
 
 
 def closest(candidates: Sequence[float], value: float) -> float:
