@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from cli_commands import SMALL, fails, invoke
 from nwb_activity import field_potential, position, write
 
-from kalmanssl.runs import Run
+from kalmanssl.runs import Run, RunSettings
 
 BANDS = ("--activity", "LFP", "--band", "theta=6:10", "--band", "gamma=30:80")
 
@@ -50,8 +51,8 @@ def _resume_error(lfp: Path, tmp_path: Path) -> str:
     """Return the error of a fit that is resumed with other bands."""
     work = tmp_path / "other.partial"
     work.mkdir()
-    settings = {"recording": str(lfp), "activity": "LFP", "bands": ["theta=6:11"]}
-    (work / "settings.json").write_text(json.dumps(settings))
+    settings = RunSettings(recording=str(lfp), activity="LFP", bands=["theta=6:11"])
+    (work / "settings.json").write_text(json.dumps(asdict(settings)))
     return fails("fit", lfp, "--out", tmp_path / "other", "--resume", "--band", "theta=6:10")
 
 
