@@ -20,7 +20,7 @@ from kalmanssl.decoding._circular import wrap
 from kalmanssl.decoding._crps import quantile_crps
 from kalmanssl.decoding._paired_comparison import is_lower
 from kalmanssl.decoding._predictive import Predictive
-from kalmanssl.utils.validation import check_condition, check_integer, check_positive
+from kalmanssl.utils.validation import check_condition, check_integer, check_number, check_numbers, check_positive
 
 __all__ = ["NOMINAL_LEVELS", "Calibration", "CalibrationSettings", "HeldOutErrors", "RegionCalibration"]
 
@@ -69,10 +69,13 @@ class CalibrationSettings:
         check_integer("n_folds", self.n_folds, 1)
         check_integer("min_blocks_per_map", self.min_blocks_per_map, 1)
         check_integer("max_bins", self.max_bins, 1)
+        for name in ("first_fold_fraction", "min_standard_errors"):
+            check_number(name, getattr(self, name))
         fraction, errors = self.first_fold_fraction, self.min_standard_errors
         check_condition("first_fold_fraction", fraction, 0 < fraction < 1, "inside (0, 1)")
         check_condition("min_standard_errors", errors, 0 <= errors < math.inf, "at least 0 and finite")
         for name in ("noise_grid", "refinement_grid"):
+            check_numbers(name, getattr(self, name))
             grid = tuple(getattr(self, name))
             object.__setattr__(self, name, grid)  # a saved state has a list
             check_condition(name, grid, len(grid) > 0, "at least one number")

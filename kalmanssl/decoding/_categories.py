@@ -9,9 +9,8 @@ import numpy as np
 
 from kalmanssl.decoding._calibration import RegionCalibration
 from kalmanssl.decoding._posterior import likelier_mass
-from kalmanssl.decoding._results import check_level
+from kalmanssl.decoding._results import check_level, generator_for_draws
 from kalmanssl.decoding._tables import DecodedTables
-from kalmanssl.utils.validation import check_integer
 
 if TYPE_CHECKING:
     import xarray
@@ -115,8 +114,7 @@ class DecodedCategory(DecodedTables):
         -------
         (n, time)
         """
-        check_integer("n", n, 1)
-        rng = np.random.default_rng(random_state)
+        rng = generator_for_draws(n, random_state, len(self))
         cumulative = np.cumsum(self.mass, axis=1, dtype=float)
         cumulative /= cumulative[:, -1:]
         level = rng.random((n, len(self)))

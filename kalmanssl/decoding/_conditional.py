@@ -10,9 +10,10 @@ import numpy as np
 from kalmanssl.decoding._categories import DecodedCategory
 from kalmanssl.decoding._inputs import check_mask
 from kalmanssl.decoding._labels import encode_labels, find_labels
-from kalmanssl.decoding._metrics import LEVELS
+from kalmanssl.decoding._metrics import LEVELS, check_decoded
 from kalmanssl.decoding._results import DecodedPosition
 from kalmanssl.errors import InputError
+from kalmanssl.utils.arrays import as_array, as_floats
 from kalmanssl.utils.blocks import blocks_of_time, mean_over_blocks
 from kalmanssl.utils.validation import check_condition, check_integer
 
@@ -57,6 +58,8 @@ def conditional_coverage(
         If lengths differ or no bin is left.
     """
     check_integer("n_groups", n_groups, 1)
+    check_decoded(decoded)
+    check_condition("conditions", conditions, isinstance(conditions, Mapping), "values by name, such as {'speed': ...}")
     if isinstance(decoded, DecodedCategory):
         size_name, (inside, sizes, known) = "set_size", _inside_sets(decoded, truth)
     else:
@@ -74,7 +77,13 @@ def conditional_coverage(
                 f"condition {name!r} has shape {np.shape(values)}: give one value for each of {len(known)} bins",
                 parameter="conditions",
             )
-        groups = _groups(np.asarray(values), known, n_groups)
+        values = as_array(f"condition {name!r:.60}", values)
+        if values.dtype.kind not in "biufUSO":
+            raise InputError(
+                f"condition {name!r:.60} must be numbers or labels, got an array of {values.dtype}",
+                parameter="conditions",
+            )
+        groups = _groups(values, known, n_groups)
         if not groups:
             continue
         result[name] = []
@@ -88,8 +97,10 @@ def conditional_coverage(
 
 def _inside_intervals(decoded: DecodedPosition, truth: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return whether the truth is inside (time, dims, levels), widths (time, levels) and known bins (time,)."""
-    columns = np.asarray(truth, dtype=float).reshape(len(truth), -1)
-    pit = decoded.pit(truth).reshape(columns.shape)
+    columns = as_floats("truth", truth)
+    pit = decoded.pit(columns)
+    columns = columns.reshape(len(columns), -1)
+    pit = pit.reshape(columns.shape)
     widths = []
     for level in LEVELS:
         lower, upper = decoded.interval(level)

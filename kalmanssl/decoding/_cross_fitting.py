@@ -21,7 +21,7 @@ from sklearn.base import clone
 from kalmanssl.data import Latents, Recording, Trials, as_recording, infer_latents, is_pynapple
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import gap_starts
-from kalmanssl.utils.validation import check_condition
+from kalmanssl.utils.validation import check_condition, check_numbers, short_repr
 
 __all__ = ["HeldOutFit", "LatentEstimator", "cross_fit", "rehearse"]
 
@@ -114,13 +114,17 @@ def cross_fit(
         If a share is not inside (0, 1), or leaves too little to fit on; if the model was fitted on two views and `view`
         is missing; if the recordings are several sessions.
     """
+    usable = all(callable(getattr(model, name, None)) for name in ("fit", "transform", "set_params"))
+    if isinstance(model, type) or not usable:
+        raise InputError(
+            f"model must be a fitted estimator of latents such as KalmanSSL, got {short_repr(model)}", parameter="model"
+        )
+    check_shares(shares)
     second = getattr(model, "view_", None)
     if second is not None and view is None:
         raise InputError("view is missing: the model was fitted on two views", parameter="view")
     if is_pynapple(view):
         view = as_recording("view", view, getattr(second, "bin_size_", None))
-    for share in shares:
-        check_condition("shares", share, 0 < share < 1, "inside (0, 1)")
     if isinstance(recording, list | tuple | Trials):
         return _cross_fit_trials(model, recording, shares, y, view)
     recording = as_recording("recording", recording, getattr(model, "bin_size_", None))
@@ -128,10 +132,23 @@ def cross_fit(
     held_out_fits = []
     for share in shares:
         stop = _time_at_share(recording.time, recording.bin_size, share)
+        if stop - start < recording.bin_size:
+            raise InputError(
+                f"shares has {share:g}, which leaves no bin to fit on: use a larger one", parameter="shares"
+            )
         copy = _fit_copy(model, share, recording.restrict(start, stop), y, view, len(recording))
         smoothed = partial(infer_latents, copy, recording, True)
         held_out_fits.append(HeldOutFit(infer_latents(copy, recording, False), smoothed, (start, stop)))
     return held_out_fits
+
+
+def check_shares(shares: Any) -> None:
+    """Raise `InputError` unless all shares of the time are numbers inside (0, 1)."""
+    requirement = "a sequence of numbers inside (0, 1), such as (0.6, 0.8)"
+    check_numbers("shares", shares, requirement)
+    check_condition("shares", shares, len(shares) > 0, requirement)
+    for share in shares:
+        check_condition("shares", share, 0 < share < 1, "inside (0, 1)")
 
 
 def _fit_copy(model: LatentEstimator, share: float, part: Any, y: Any, view: Any, length: int) -> Any:
@@ -164,6 +181,8 @@ def _cross_fit_trials(
     model: LatentEstimator, trials: Any, shares: Sequence[float], y: Any, view: Any
 ) -> list[HeldOutFit]:
     """Fit copies of a model on the first trials; see `cross_fit`."""
+    if len(trials) == 0:
+        raise InputError("recording has no trials: give a recording, or a list of them", parameter="recording")
     pieces = [as_recording("recording", one, getattr(model, "bin_size_", None)) for one in trials]
     if len({one.session for one in pieces}) > 1:
         raise InputError(

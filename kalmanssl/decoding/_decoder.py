@@ -42,7 +42,14 @@ from kalmanssl.decoding._selection import MovementSettings
 from kalmanssl.decoding._update import Adaptation, UpdateMixin, kind_of
 from kalmanssl.errors import InputError
 from kalmanssl.utils.torch_ops import one_thread_everywhere
-from kalmanssl.utils.validation import check_bool, check_condition, check_integer, check_positive, check_seed
+from kalmanssl.utils.validation import (
+    check_bool,
+    check_condition,
+    check_integer,
+    check_numbers,
+    check_positive,
+    check_seed,
+)
 
 __all__ = ["PositionDecoder"]
 
@@ -209,6 +216,8 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         if np.any(np.diff(order) <= 0):
             raise InputError("time must increase: sort the bins or drop the repeated ones", parameter="time")
         check_smoothed(latents, smoothed)
+        are_fits = isinstance(held_out_fits, Sequence) and all(isinstance(one, HeldOutFit) for one in held_out_fits)
+        check_condition("held_out_fits", held_out_fits, are_fits, "what kalmanssl.cross_fit returned")
         if held_out_fits and not isinstance(latents, Latents):
             raise InputError("held_out_fits need a Latents as latents, not an array", parameter="held_out_fits")
         settings = self.calibration_settings or CalibrationSettings()
@@ -280,6 +289,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         ):
             value = getattr(self, name)
             check_condition(name, value, value is None or isinstance(value, expected), f"{expected.__name__} or None")
+        check_numbers("time_scales", self.time_scales, "a sequence of numbers, in seconds")
         for scale in self.time_scales:
             check_positive("time_scales", scale)
 

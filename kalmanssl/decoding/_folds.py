@@ -156,9 +156,15 @@ def held_out_folds(held_out_fits: Sequence[HeldOutFit], latents: Latents, sample
     """Return one fold for each held-out fit, fitted on the bins of its model's fit and scored on the others."""
     folds = []
     for fit in held_out_fits:
+        if fit.latents.mean.shape[1] != latents.mean.shape[1]:
+            raise InputError(
+                f"held_out_fits have {fit.latents.mean.shape[1]} features, and latents {latents.mean.shape[1]}: fit "
+                "copies of the same model",
+                parameter="held_out_fits",
+            )
         if len(fit.latents) != len(latents) or not np.allclose(fit.latents.time, latents.time):
             raise InputError(
-                "the latents of a held-out fit have other bins than latents: transform the same recording",
+                "held_out_fits have other bins than latents: transform the same recording",
                 parameter="held_out_fits",
             )
         matching = fit.smoothed if latents.smoothed else fit.latents

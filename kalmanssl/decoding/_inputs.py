@@ -12,6 +12,7 @@ from kalmanssl.data import Covariances, Latents, is_pynapple
 from kalmanssl.decoding._circular import Periods
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array, as_floats
+from kalmanssl.utils.validation import check_number
 
 __all__ = [
     "DecoderInput",
@@ -26,6 +27,7 @@ __all__ = [
     "usable_bins",
 ]
 
+LARGEST_POSITION = 1e30  # quantiles are stored in single precision
 MIN_BINS = 10  # that a decoder is fitted on
 
 
@@ -111,11 +113,18 @@ def check_latents(latents: Latents | np.ndarray, time: np.ndarray | None = None)
         time = _own_times(latents)
     mean = _latent_array(latents)
     if time is not None:
-        time = np.asarray(time, dtype=float)
+        time = as_array("time", time)
+        if time.dtype.kind not in "iuf":
+            raise InputError(f"time must be numbers, in seconds; got an array of {time.dtype}", parameter="time")
+        time = time.astype(float)
         if time.shape != (len(mean),):
             raise InputError(
                 f"time has shape {time.shape}, latents {len(mean)} bins: give one time for each bin", parameter="time"
             )
+        if not np.isfinite(time).all():
+            raise InputError("time has NaN or infinite values: give the time of each bin, in seconds", parameter="time")
+        if (np.diff(time) <= 0).any():
+            raise InputError("time must increase: sort the bins or drop the repeated ones", parameter="time")
     return LatentArrays(mean, None, time)
 
 
@@ -150,28 +159,44 @@ def _latent_array(latents: Any) -> np.ndarray:
 
 def check_behavior(position: Any, n_bins: int) -> tuple[np.ndarray, bool]:
     """Return behavior as (time, dims), a copy, and whether it was given as (time,)."""
-    position = np.array(position, dtype=float)
+    if hasattr(getattr(position, "dtype", None), "na_value"):  # nullable numbers of pandas
+        position = position.to_numpy(dtype=object, na_value=None)
+    position = as_floats("position", position)
     if position.ndim not in (1, 2):
         raise InputError(f"position has shape {position.shape}: give (time,) or (time, dims)", parameter="position")
     if len(position) != n_bins:
         raise InputError(
             f"position has {len(position)} bins and latents {n_bins}: cut both to the same bins", parameter="position"
         )
-    return position.reshape(n_bins, -1), position.ndim == 1
+    columns = position.reshape(n_bins, -1)
+    if columns.shape[1] == 0:
+        raise InputError(f"position has shape {position.shape}, without a dimension to decode", parameter="position")
+    beyond = np.abs(columns) > LARGEST_POSITION  # also infinite
+    if beyond.any():
+        raise InputError(
+            f"position has the value {columns[beyond][0]:g}: give NaN where it is unknown, and values up to "
+            f"{LARGEST_POSITION:g} elsewhere",
+            parameter="position",
+        )
+    return columns, position.ndim == 1
 
 
 def check_periods(period: float | Sequence[float | None] | None, dims: int) -> Periods:
     """Return one period, or None, for each dimension of the behavior."""
-    if period is None or np.isscalar(period):
-        periods: Periods = (period,) * dims  # type: ignore[assignment]
+    is_sequence = isinstance(period, Sequence | np.ndarray) and not isinstance(period, str | bytes)
+    if is_sequence and np.ndim(period) > 0:  # type: ignore[arg-type]
+        periods: Periods = tuple(period)  # type: ignore[arg-type]
     else:
-        periods = tuple(period)  # type: ignore[arg-type]
+        periods = (period,) * dims  # type: ignore[assignment]
     if len(periods) != dims:
         raise InputError(
             f"period has {len(periods)} entries and position {dims} dimensions: give one for each", parameter="period"
         )
     for value in periods:
-        if value is not None and not value > 0:
+        if value is None:
+            continue
+        check_number("period", value)
+        if not 0 < value <= LARGEST_POSITION:
             raise InputError(
                 f"period={value!r} must be positive, or None for a dimension that is not circular", parameter="period"
             )
@@ -180,7 +205,7 @@ def check_periods(period: float | Sequence[float | None] | None, dims: int) -> P
 
 def check_mask(name: str, mask: Any, n_bins: int) -> np.ndarray:
     """Return `mask` as a boolean array (time,)."""
-    mask = np.asarray(mask)
+    mask = as_array(name, mask)
     if mask.dtype != bool or mask.shape != (n_bins,):
         raise InputError(
             f"{name} is {mask.dtype} of shape {mask.shape}: it must be bool of shape ({n_bins},)", parameter=name
@@ -200,8 +225,8 @@ def usable_bins(mean: np.ndarray, behavior: np.ndarray, where: Any, labels: np.n
         raise InputError(f"latents has {len(mean)} samples (bins): at least {MIN_BINS} are needed", parameter="latents")
     if usable.sum() < MIN_BINS:
         raise InputError(
-            f"only {usable.sum()} of {len(mean)} bins have a known position and latents: at least {MIN_BINS} are "
-            "needed",
+            f"only {usable.sum()} of {len(mean)} bins have a known position and latents"
+            f"{'' if where is None else ' inside where'}: at least {MIN_BINS} are needed",
             parameter="position" if known.sum() < MIN_BINS else "where",
         )
     constant = np.flatnonzero(np.ptp(behavior[usable], axis=0) == 0)

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from kalmanssl.errors import InputError
+from kalmanssl.utils.arrays import as_array
+from kalmanssl.utils.validation import short_repr
 
-__all__ = ["encode_labels", "find_labels", "is_discrete", "present_labels"]
+__all__ = ["as_labels", "encode_labels", "find_labels", "is_discrete", "present_labels"]
 
 _KINDS = {bool: "bool", np.bool_: "bool", str: "text", np.str_: "text"}
 
@@ -21,7 +23,7 @@ def is_discrete(position: Any, discrete: bool | None) -> bool:
     if hasattr(getattr(position, "dtype", position), "categories"):  # of pandas
         found = True
     else:
-        values = np.asarray(position)
+        values = as_array("position", position)
         found = values.dtype.kind in "USb"
         if values.dtype == object:
             known = [value for value in values.ravel() if not _is_missing(value)]
@@ -52,7 +54,7 @@ def find_labels(position: Any, n_bins: int, at_least: int = 2) -> tuple[np.ndarr
     codes : (time, 1)
         Indices into `labels`; NaN where the label is unknown.
     """
-    values = _as_objects("position", position)
+    values = as_labels("position", position)
     if len(values) != n_bins:
         raise InputError(
             f"position has {len(values)} bins and latents {n_bins}: cut both to the same bins", parameter="position"
@@ -66,7 +68,8 @@ def find_labels(position: Any, n_bins: int, at_least: int = 2) -> tuple[np.ndarr
         )
     if not kinds <= {"bool", "text", "number"}:
         raise InputError(
-            f"position has labels of the type {kinds.pop()}: convert them to text or to numbers", parameter="position"
+            f"position has labels of the type {sorted(kinds)[0]:.40}: convert them to text or to numbers",
+            parameter="position",
         )
     distinct = set(known)
     categories = getattr(getattr(position, "dtype", position), "categories", None)
@@ -97,14 +100,15 @@ def encode_labels(name: str, values: Any, labels: np.ndarray) -> np.ndarray:
     Raises `InputError` for the argument `name` if a label is not among `labels`.
     """
     number: dict[Any, int] = {label: index for index, label in enumerate(labels.tolist())}
-    codes = np.full(len(values), np.nan)
+    given = as_labels(name, values)
+    codes = np.full(len(given), np.nan)
     kind = _kind(labels.tolist()[0])
-    for index, value in enumerate(_as_objects(name, values)):
+    for index, value in enumerate(given):
         if _is_missing(value):
             continue
         if value not in number or _kind(value) != kind:
             raise InputError(
-                f"{name} has the label {value!r}, but the decoder was fitted on {_listed(labels)}: "
+                f"{name} has the label {short_repr(value)}, but the decoder was fitted on {_listed(labels)}: "
                 "leave out the bins with other labels",
                 parameter=name,
             )
@@ -112,9 +116,9 @@ def encode_labels(name: str, values: Any, labels: np.ndarray) -> np.ndarray:
     return codes
 
 
-def _as_objects(name: str, values: Any) -> np.ndarray:
+def as_labels(name: str, values: Any) -> np.ndarray:
     """Return labels as an array of objects, (time,)."""
-    array = np.asarray(values, dtype=object)
+    array = as_array(name, values).astype(object)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:

@@ -15,9 +15,10 @@ from kalmanssl.decoding._grid import group_dimensions
 from kalmanssl.decoding._inputs import check_mask
 from kalmanssl.decoding._results import DecodedPosition
 from kalmanssl.errors import InputError
+from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.blocks import blocks_of_time, mean_over_blocks
 
-__all__ = ["calibration_curve", "score_decoding"]
+__all__ = ["calibration_curve", "check_decoded", "score_decoding"]
 
 LEVELS = (0.5, 0.8, 0.95)
 
@@ -61,12 +62,14 @@ def score_decoding(
     InputError
         If shapes differ, no bin is left, or the truth has a label that the decoder was not fitted on.
     """
+    check_decoded(decoded)
     if isinstance(decoded, DecodedCategory):
         return score_categories(decoded, behavior_at("truth", truth, decoded.time, True), mask, LEVELS)
     truth = behavior_at("truth", truth, decoded.time, any(decoded.periods))
-    truth = np.asarray(truth, dtype=float)
+    truth = as_floats("truth", truth)
+    error = decoded.error(truth)
     columns = truth.reshape(len(truth), -1)
-    error = decoded.error(truth).reshape(columns.shape)
+    error = error.reshape(columns.shape)
     known = np.isfinite(columns).all(axis=1)
     if mask is not None:
         known &= check_mask("mask", mask, len(truth))
@@ -88,6 +91,14 @@ def score_decoding(
         return dimensions[0]
     scores = _scores(bins, block) | {"dimensions": dimensions}
     return scores | {"regions": _region_scores(decoded, columns)} if decoded.grids else scores
+
+
+def check_decoded(decoded: Any) -> None:
+    """Raise `InputError` unless an argument is decoded behavior."""
+    if not isinstance(decoded, DecodedPosition | DecodedCategory):
+        raise InputError(
+            f"decoded must be what PositionDecoder.predict returned, got {type(decoded).__name__}", parameter="decoded"
+        )
 
 
 @dataclass(frozen=True)

@@ -287,7 +287,7 @@ class OnlineMixin:
             If the decoder was fitted on smoothed latents only, or the model has another number of latents.
         """
         check_is_fitted(self, "decoders_")
-        if not hasattr(model, "online"):
+        if isinstance(model, type) or not hasattr(model, "online"):
             raise InputError(
                 f"model is a {type(model).__name__} without the method online: give a fitted KalmanSSL",
                 parameter="model",

@@ -52,7 +52,7 @@ def make_readout(regressor: Any, periods: Periods, posterior: str, n_samples: in
             return LinearReadout(periods, settings)
         made: Readout = readout(periods, posterior, n_samples, settings)
         return made
-    if not (hasattr(regressor, "fit") and hasattr(regressor, "predict")):
+    if isinstance(regressor, type) or not (hasattr(regressor, "fit") and hasattr(regressor, "predict")):
         raise InputError(
             f"regressor is a {type(regressor).__name__} without fit and predict: give an instance such as "
             "KNeighborsRegressor()",

@@ -11,15 +11,19 @@ import numpy as np
 
 from kalmanssl.decoding._circular import Periods, difference, wrap
 from kalmanssl.decoding._crps import quantile_crps
+from kalmanssl.decoding._inputs import LARGEST_POSITION
 from kalmanssl.decoding._posterior import GridPosterior, Region
 from kalmanssl.decoding._tables import DecodedTables, axis_names
 from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import check_integer
+from kalmanssl.utils.arrays import as_floats
+from kalmanssl.utils.memory import check_memory
+from kalmanssl.utils.seeds import check_random_state
+from kalmanssl.utils.validation import check_integer, short_repr
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["QUANTILE_LEVELS", "DecodedPosition", "check_level", "quantile_weights"]
+__all__ = ["QUANTILE_LEVELS", "DecodedPosition", "check_level", "generator_for_draws", "quantile_weights"]
 
 _TAIL = np.array([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04])
 QUANTILE_LEVELS = np.concatenate([_TAIL, np.linspace(0.05, 0.95, 37), 1 - _TAIL[::-1]])  # that `predict` returns
@@ -30,7 +34,18 @@ _T = TypeVar("_T")
 def check_level(level: float, name: str = "level") -> None:
     """Raise `InputError` unless `level` is a number inside (0, 1)."""
     if not (isinstance(level, Real) and 0 < level < 1):
-        raise InputError(f"{name}={level!r} must be a number between 0 and 1, such as 0.95", parameter=name)
+        message = f"{name}={short_repr(level)} must be a number between 0 and 1, such as 0.95"
+        raise InputError(message, parameter=name)
+
+
+def generator_for_draws(n: Any, random_state: Any, size: int) -> np.random.Generator:
+    """Check the number of draws, each with `size` values, and their memory; return the generator of a seed."""
+    check_integer("n", n, 1)
+    check_random_state(random_state)
+    check_memory(16.0 * n * max(size, 1), f"n={n}: draws of all bins", "draw fewer, or from fewer bins", "n")
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(2**31))
+    return np.random.default_rng(random_state)
 
 
 def quantile_weights(levels: np.ndarray, q: float) -> tuple[int, float]:
@@ -177,8 +192,7 @@ class DecodedPosition(DecodedTables):
         -------
         (n, time) or (n, time, dims)
         """
-        check_integer("n", n, 1)
-        rng = np.random.default_rng(random_state)
+        rng = generator_for_draws(n, random_state, self.points.size)
         draws = np.concatenate([group.sample(n, rng) for group in self.grids], axis=2)
         return draws[:, :, 0] if self.flat else draws
 
@@ -277,7 +291,10 @@ class DecodedPosition(DecodedTables):
 
     def _columns(self, truth: np.ndarray) -> np.ndarray:
         """Return the truth as (time, dims)."""
-        truth = np.asarray(truth, dtype=float)
+        truth = as_floats("truth", truth)
+        if (np.abs(truth) > LARGEST_POSITION).any():
+            largest = np.nanmax(np.abs(truth))
+            raise InputError(f"truth has the value {largest:g}: give NaN where it is unknown", parameter="truth")
         columns = truth[:, None] if truth.ndim == 1 else truth
         if columns.shape != self.points.shape:
             raise InputError(

@@ -17,7 +17,7 @@ from kalmanssl.decoding._grid import group_dimensions
 from kalmanssl.decoding._held_out_mass import density_level
 from kalmanssl.decoding._inputs import DecoderInput, check_behavior, check_latents, join_trials
 from kalmanssl.decoding._label_decoder import LabelDecoder
-from kalmanssl.decoding._labels import encode_labels, is_discrete
+from kalmanssl.decoding._labels import as_labels, encode_labels, is_discrete
 from kalmanssl.decoding._latent_decoder import LatentDecoder
 from kalmanssl.decoding._posterior import likelier_mass
 from kalmanssl.errors import InputError
@@ -191,6 +191,7 @@ class UpdateMixin:
     def _later_behavior(self, position: Any, n_bins: int) -> np.ndarray:
         """Return behavior of the kind of the fit as (time, dims); the number of the label for labels."""
         if self.labels_ is not None:
+            position = as_labels("position", position)
             if len(position) != n_bins:
                 raise InputError(
                     f"position has {len(position)} bins and latents {n_bins}: cut both to the same bins",

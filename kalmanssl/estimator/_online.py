@@ -16,7 +16,7 @@ from kalmanssl.models import OnlineKalmanFilter
 from kalmanssl.networks import OnlineEncoder
 from kalmanssl.utils.online_state import check_state, fingerprint
 from kalmanssl.utils.segments import is_gap
-from kalmanssl.utils.validation import check_condition, check_integer, check_number
+from kalmanssl.utils.validation import check_condition, check_integer, check_number, short_repr
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
@@ -205,7 +205,7 @@ class OnlineFilter:
             values = np.empty(0, dtype=object)
         n_features = self._bins.shape[1]
         if values.dtype.kind not in "fiub" or values.shape != (n_features,):
-            got = f"shape {values.shape}" if values.dtype.kind in "fiub" else repr(activity)[:60]
+            got = f"shape {values.shape}" if values.dtype.kind in "fiub" else short_repr(activity)
             raise InputError(
                 f"activity must be one bin of {n_features} numbers, one for each unit; got {got}", parameter="activity"
             )

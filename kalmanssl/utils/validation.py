@@ -18,6 +18,7 @@ __all__ = [
     "check_condition",
     "check_integer",
     "check_number",
+    "check_numbers",
     "check_positive",
     "check_seed",
     "check_widths",
@@ -79,6 +80,14 @@ def check_seed(value: Any, name: str = "random_state") -> None:
     """Raise `InputError` unless the value is a seed: a non-negative integer or None."""
     if value is not None:
         check_integer(name, value, 0)
+
+
+def check_numbers(name: str, values: Any, requirement: str = "a sequence of numbers") -> None:
+    """Raise `InputError` unless the values are a sequence of real numbers."""
+    is_sequence = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str | bytes)
+    check_condition(name, values, is_sequence and np.ndim(values) == 1, requirement)
+    for value in values:
+        check_number(name, value)
 
 
 def check_widths(name: str, widths: Any) -> None:
