@@ -66,8 +66,9 @@ def write_decoded(
 ) -> None:
     """Write decoded behavior as CSV or NWB, according to the suffix of `out`. The file is replaced atomically.
 
-    A CSV file has the columns of `DecodedPosition.columns` or `DecodedCategory.columns`. An NWB file has a processing
-    module with these objects:
+    A CSV file has the columns of `DecodedPosition.columns` or `DecodedCategory.columns`. Labels that a spreadsheet
+    would execute as a formula, since they begin with one of = + - @, have an apostrophe in front. An NWB file has a
+    processing module with these objects:
 
     - `latents` and `latent_variance` (time, state): posterior mean and variance of the latent state, and
       `latent_covariance` (time, state, state), which is left out if it has more than 2**24 values;
@@ -110,7 +111,7 @@ def write_decoded(
     if out.suffix == ".csv":
         table = decoded.columns()
         cells = [
-            values.astype(str)
+            [_without_formula(text) for text in values.astype(str)]
             if name in ("label", "set")
             else [f"{value:.6f}" if name == "time" else f"{value:.6g}" for value in values]
             for name, values in table.items()
@@ -140,3 +141,14 @@ def write_decoded(
             )
 
     replace_file(out, write, overwrite)
+
+
+def _without_formula(text: str) -> str:
+    """Return text that a spreadsheet does not execute: with an apostrophe in front if it begins like a formula."""
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return text
+    try:
+        float(text)  # a negative number
+    except ValueError:
+        return f"'{text}"
+    return text
