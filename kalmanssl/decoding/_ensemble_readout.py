@@ -107,11 +107,14 @@ class EnsembleReadout:
     ) -> tuple[list[np.ndarray], np.ndarray]:
         """Return the histograms, and the distance (time,) to the neighbors as `NeighborReadout` defines it."""
         share = self.settings.neighbor_weight
-        masses, distance = self.neighbors.predict_mass_and_distance(mean)
-        for network, mass in zip(self.networks.predict_mass(mean, cov), masses, strict=True):
-            for rows in pieces(len(mass)):
-                product = np.exp((1 - share) * np.log(network[rows]) + share * np.log(mass[rows]))
-                mass[rows] = product / product.sum(axis=tuple(range(1, mass.ndim)), keepdims=True)
+        masses = [np.empty((len(mean), *grid.shape), dtype=np.float32) for grid in self.grids]
+        distance = np.empty(len(mean))
+        for rows in pieces(len(mean)):
+            near, distance[rows] = self.neighbors.predict_mass_and_distance(mean[rows])
+            networks = self.networks.predict_mass(mean[rows], None if cov is None else cov[rows])
+            for mass, network, neighbors in zip(masses, networks, near, strict=True):
+                product = np.exp((1 - share) * np.log(network) + share * np.log(neighbors))
+                mass[rows] = product / product.sum(axis=tuple(range(1, product.ndim)), keepdims=True)
         return masses, distance
 
     def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:

@@ -157,22 +157,20 @@ class MLPReadout:
 
     def predict_mass(self, mean: np.ndarray, cov: Covariances | None) -> list[np.ndarray]:
         """Return the histogram over the grid of each group of dimensions, (time, *shape), float32."""
-        parts = []
-        for first in range(0, max(len(mean), 1), _ROWS):  # one empty part if there are no bins
+        uniform = self.settings.uniform_fraction
+        masses = [np.empty((len(mean), *grid.shape), dtype=np.float32) for grid in self.grids]
+        for first in range(0, len(mean), _ROWS):
             rows = slice(first, first + _ROWS)
             x = self._standardize(mean[rows])
             if cov is None or self.posterior == "mean":
                 with torch.inference_mode():
-                    parts.append(self._mass(x))
+                    parts = self._mass(x)
             elif self.posterior == "quadrature":
-                parts.append(self._average_by_quadrature(x, cov[rows]))
+                parts = self._average_by_quadrature(x, cov[rows])
             else:
-                parts.append(self._average_by_sampling(x, cov[rows], self.n_samples, first))
-        uniform = self.settings.uniform_fraction
-        masses = []
-        for number, grid in enumerate(self.grids):
-            mass = torch.cat([part[number] for part in parts]).numpy()
-            masses.append(((1 - uniform) * mass + uniform / grid.size).reshape(len(mass), *grid.shape))
+                parts = self._average_by_sampling(x, cov[rows], self.n_samples, first)
+            for mass, part, grid in zip(masses, parts, self.grids, strict=True):
+                mass[rows] = ((1 - uniform) * part.numpy() + uniform / grid.size).reshape(-1, *grid.shape)
         return masses
 
     def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:
