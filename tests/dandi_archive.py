@@ -7,6 +7,7 @@ import gc
 import hashlib
 import json
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -53,6 +54,14 @@ class FullDisk:
         written = self._file.write(data[: self._left])
         self._left -= written
         return written
+
+
+class _Server(ThreadingHTTPServer):
+    """A server that is silent when a client leaves: its traceback would appear among the output of the command."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 @dataclass
@@ -190,7 +199,7 @@ def serve(archive: Archive) -> Iterator[Archive]:
     h5py holds its lock while it waits for the server. The garbage collector would wait for that lock if it removed
     objects of h5py in a thread of the server, so it is switched off.
     """
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(archive))
+    server = _Server(("127.0.0.1", 0), _handler(archive))
     archive.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
