@@ -58,6 +58,10 @@ def main(
         limit_threads(threads)
         preset, recording = QUICK if quick else FULL, load(RECORDING[quick], folder)
         _measure("compiled", recording, 0, QUICK)  # imports and compilation are not part of a fit
+        missing = {method.name: method.missing for method in all_methods(preset)}
+        for name in [name for name in names if missing[DECODED_BY[name][0]]]:
+            err_console.print(f"skipped {name}: {missing[DECODED_BY[name][0]]}", markup=False, soft_wrap=True)
+            names.remove(name)
         for seed in range(seeds):
             for name in names:
                 if results.is_pending(name, seed):
