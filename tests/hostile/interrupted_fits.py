@@ -63,6 +63,16 @@ def status(child: int) -> int:
     return int(code)
 
 
+def end(child: int, sent: signal.Signals) -> None:
+    """Send a signal to a child until it ends: Python loses an interrupt that arrives in a callback."""
+    while True:
+        os.kill(child, sent)
+        for _ in range(100):
+            if os.waitpid(child, os.WNOHANG)[0]:
+                return
+            time.sleep(0.02)
+
+
 def fit(recording: Path, out: Path, *more: str) -> Callable[[], None]:
     """Return a function that runs the command fit."""
 
@@ -141,8 +151,7 @@ def killed_saves(folder: Path, rounds: int) -> list[str]:
     for number in range(rounds):
         child = start(save, folder.parent / "log")
         time.sleep(rng.uniform(0.0, 0.05))
-        os.kill(child, signal.SIGKILL if number % 2 else signal.SIGINT)
-        status(child)
+        end(child, signal.SIGKILL if number % 2 else signal.SIGINT)
         try:
             found = KalmanSSL.load(folder / "model").transform(counts()).mean
         except InputError as error:
@@ -214,6 +223,7 @@ def limited_fits(recording: Path, folder: Path) -> list[str]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has switched it off
     mode, recording, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     (folder / "new").mkdir()
     warm_up = fit(recording, folder / "warm" / "run")
