@@ -12,12 +12,15 @@ QUANTITIES = {"cpu_s": "CPU seconds", "peak_mb": "peak memory, MB"}
 
 
 def curves(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Return for each axis the rows of the longest series in which nothing else differs, sorted along it."""
+    """Return for each axis the rows of the longest series in which nothing else differs, sorted along it.
+
+    One session is not among several ones, which are fitted in another way and not decoded.
+    """
     found = {}
     for axis in AXES:
         series: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         for row in rows:
-            if row["way"] == "library":
+            if row["way"] == "library" and (axis != "sessions" or row["sessions"] > 1):
                 series.setdefault(tuple(row[other] for other in AXES if other != axis), []).append(row)
         longest = max(series.values(), key=len, default=[])
         found[axis] = sorted(longest, key=lambda row: row[axis])
@@ -37,6 +40,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             axes = grid[line, column]
             axes.plot([row[axis] for row in series], [row[quantity] for row in series], "o-", color="#1b6ca8")
             axes.set(xscale="log", yscale="log")
+            axes.set_xticks([row[axis] for row in series], [f"{row[axis]:g}" for row in series])
+            axes.minorticks_off()
+            axes.yaxis.set_major_formatter("{x:g}")
             axes.grid(alpha=0.3)
             for side in ("top", "right"):
                 axes.spines[side].set_visible(False)

@@ -5,12 +5,14 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from scale.figure import curves
 from scale.phases import busy, in_new_process
-from scale.sizes import Size
+from scale.sizes import GOALS, Size
+from suite import RESULTS
 
 from kalmanssl.errors import InputError
 
@@ -67,7 +69,9 @@ def test_curves_have_the_longest_series_along_each_axis():
     found = curves([*rows, {"way": "command line", "hours": 8, "units": 10, "sessions": 1}])
     assert [row["hours"] for row in found["hours"]] == [1, 2, 4]
     assert [row["units"] for row in found["units"]] == [10, 20]
-    assert [row["sessions"] for row in found["sessions"]] == [1]
+    assert found["sessions"] == []
+    several = [{"way": "library", "hours": 1, "units": 10, "sessions": count} for count in (4, 2)]
+    assert [row["sessions"] for row in curves([*rows, *several])["sessions"]] == [2, 4]
     assert curves([]) == {"hours": [], "units": [], "sessions": []}
 
 
@@ -75,3 +79,16 @@ def test_curves_have_the_longest_series_along_each_axis():
 def test_invalid_sizes_are_refused(text):
     with pytest.raises(InputError):
         Size.read(text)
+
+
+def test_stored_results_have_the_largest_sizes_and_grow_at_most_linearly():
+    rows = json.loads((RESULTS / "scale" / "results.json").read_text())["results"]
+    library = {Size(row["hours"], row["units"], row["sessions"]): row for row in rows if row["way"] == "library"}
+    for size, (seconds, _) in GOALS.items():
+        assert library[size]["wall_s"] <= seconds
+    hours = curves(rows)["hours"]
+    assert len(hours) >= 4
+    for shorter, longer in pairwise(hours):
+        ratio = longer["bins"] / shorter["bins"]
+        assert longer["cpu_s"] < 1.1 * ratio * shorter["cpu_s"]
+        assert longer["peak_mb"] < 1.1 * ratio * shorter["peak_mb"]
