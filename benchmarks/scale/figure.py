@@ -31,6 +31,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw the time and the memory of the whole fit along each axis."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -42,6 +43,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             axes.set(xscale="log", yscale="log")
             axes.set_xticks([row[axis] for row in series], [f"{row[axis]:g}" for row in series])
             axes.minorticks_off()
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.grid(alpha=0.3)
             for side in ("top", "right"):
