@@ -18,7 +18,7 @@ from kalmanssl.decoding._mlp_readout import MLPReadout
 from kalmanssl.decoding._mlp_settings import MLPReadoutSettings
 from kalmanssl.decoding._neighbor_readout import NeighborReadout, NeighborReadoutSettings
 from kalmanssl.decoding._predictive import Predictive
-from kalmanssl.utils.moments import pieces
+from kalmanssl.utils.moments import row_slices
 from kalmanssl.utils.validation import check_condition
 
 __all__ = ["EnsembleReadout", "EnsembleReadoutSettings", "network_settings"]
@@ -109,7 +109,7 @@ class EnsembleReadout:
         share = self.settings.neighbor_weight
         masses = [np.empty((len(mean), *grid.shape), dtype=np.float32) for grid in self.grids]
         distance = np.empty(len(mean))
-        for rows in pieces(len(mean)):
+        for rows in row_slices(len(mean)):
             near, distance[rows] = self.neighbors.predict_mass_and_distance(mean[rows])
             networks = self.networks.predict_mass(mean[rows], None if cov is None else cov[rows])
             for mass, network, neighbors in zip(masses, networks, near, strict=True):

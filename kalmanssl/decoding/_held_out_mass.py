@@ -10,7 +10,7 @@ import numpy as np
 from kalmanssl.decoding._familiarity import Familiarity, temper
 from kalmanssl.decoding._grid import Axis, Grid
 from kalmanssl.decoding._movement import coarsen_mass
-from kalmanssl.utils.moments import pieces
+from kalmanssl.utils.moments import row_slices
 
 __all__ = ["HeldOutMass", "density_level", "grid_crps", "mean_by_block", "mean_crps"]
 
@@ -62,7 +62,7 @@ class HeldOutMass:
 def grid_crps(mass: np.ndarray, axis: Axis, truth: np.ndarray) -> np.ndarray:
     """Return the CRPS of histograms (time, cells) at `truth` (time,), in cells."""
     result = np.empty(len(mass))
-    for rows in pieces(len(mass)):
+    for rows in row_slices(len(mass)):
         result[rows] = _piece_crps(mass[rows], axis, axis.place(truth[rows]))
     return result
 

@@ -10,7 +10,7 @@ import numpy as np
 from kalmanssl.decoding._circular import Periods
 from kalmanssl.decoding._grid import Grid, group_dimensions
 from kalmanssl.decoding._nearest import NearestSearch
-from kalmanssl.utils.moments import pieces
+from kalmanssl.utils.moments import row_slices
 from kalmanssl.utils.validation import check_condition, check_integer, check_positive
 
 __all__ = ["NeighborReadout", "NeighborReadoutSettings"]
@@ -143,7 +143,7 @@ class NeighborReadout:
     def project(self, mean: np.ndarray) -> np.ndarray:
         """Return the principal components (time, components) of the directions of latents (time, features), float32."""
         projected = np.empty((len(mean), self.components.shape[1]), dtype=np.float32)
-        for rows in pieces(len(mean)):
+        for rows in row_slices(len(mean)):
             projected[rows] = self._directions(mean[rows]) @ self.components
         return projected
 

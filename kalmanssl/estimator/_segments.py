@@ -11,7 +11,7 @@ from kalmanssl.data import Recording, as_recording, is_pynapple
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.estimator._inputs import activity_in_order, choose_bins_per_step, choose_normalization
 from kalmanssl.training import choose_window
-from kalmanssl.utils.moments import are_whole_numbers, column_moments, pieces, standardized
+from kalmanssl.utils.moments import are_whole_numbers, column_moments, row_slices, standardized
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
@@ -91,7 +91,7 @@ def prepare(estimator: KalmanSSL, X: Any, fitting: bool) -> Prepared:
 
 def _check_varies(values: np.ndarray) -> None:
     """Check that some feature of the values (time, features) varies."""
-    if len(values) > 1 and all((values[rows] == values[0]).all() for rows in pieces(len(values))):
+    if len(values) > 1 and all((values[rows] == values[0]).all() for rows in row_slices(len(values))):
         shown = f"{values.min():g}" if values.min() == values.max() else "the same in all bins"
         raise InputError(f"X is constant ({shown}) in all features: there is nothing to fit", parameter="X")
 
