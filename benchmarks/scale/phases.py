@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,13 +29,13 @@ def in_new_process(work: Callable[..., R], *arguments: Any) -> R:
 
 
 @contextmanager
-def busy(count: int) -> Iterator[None]:
-    """Let so many other processes keep a core busy."""
+def busy(count: int) -> Iterator[list[BaseProcess]]:
+    """Let so many other processes, which are yielded, keep a core busy each."""
     processes = [get_context("spawn").Process(target=_spin, daemon=True) for _ in range(count)]
     for process in processes:
         process.start()
     try:
-        yield
+        yield processes
     finally:
         for process in processes:
             process.kill()

@@ -1,7 +1,6 @@
 """The command `scale`: phases of a fit of simulated recordings of several sizes."""
 
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -54,11 +53,10 @@ def test_each_measurement_has_a_process_of_its_own():
 
 
 def test_neighbors_keep_cores_busy_until_the_end():
-    with busy(2):
-        running = multiprocessing.active_children()
-        assert len(running) == 2
-        assert all(one.is_alive() for one in running)
-    assert not multiprocessing.active_children()
+    with busy(2) as neighbors:
+        assert len(neighbors) == 2
+        assert all(one.is_alive() for one in neighbors)
+    assert not any(one.is_alive() for one in neighbors)
 
 
 def test_curves_have_the_longest_series_along_each_axis():
