@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from kalmanssl.cli._errors import log
 from kalmanssl.errors import InputError
 
@@ -50,7 +52,15 @@ def evaluate_run(run: Run, recording: Path, after: float | None, smooth: bool) -
 
 
 def print_scores(evaluation: Evaluation, unit: str) -> None:
-    """Print the table of scores; nothing if there are none."""
+    """Print the table of scores, if there are any, and below it the alarms."""
+    from kalmanssl.runs import alarm_lines
+
+    _print_table(evaluation, unit)
+    for line in alarm_lines(evaluation.alarms):
+        typer.echo(line)
+
+
+def _print_table(evaluation: Evaluation, unit: str) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -237,11 +238,11 @@ def evaluate(
     smooth: options.Smooth = False,
     as_json: options.Json = False,
 ) -> None:
-    """Score a run on a recording with behavior, and check the assumptions of identifiability.
+    """Score a run on a recording with behavior, check the assumptions of identifiability, and list alarms.
 
     The scores are the error, the coverage of the intervals and their width; for labels the accuracy, and the coverage
-    and the size of the prediction sets. For the recording that was fitted, the
-    default is the held-out part.
+    and the size of the prediction sets. Alarms say in words what makes scores useless, such as a decoder that is worse
+    than a constant. For the recording that was fitted, the default is the held-out part.
 
     Example: kalmanssl evaluate RUN REC.nwb --after 18960
     """
@@ -261,6 +262,7 @@ def evaluate(
             "unit": run.behavior_unit,
             **evaluation.scores,
             "assumptions": evaluation.assumptions,
+            "alarms": [asdict(alarm) for alarm in evaluation.alarms],
         }
         typer.echo(json.dumps(without_nan(result), allow_nan=False))
     else:

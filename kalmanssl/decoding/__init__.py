@@ -10,6 +10,7 @@ from kalmanssl.decoding._calibration import HeldOutErrors as HeldOutErrors
 from kalmanssl.decoding._categories import DecodedCategory as DecodedCategory
 from kalmanssl.decoding._categories import LabelSets as LabelSets
 from kalmanssl.decoding._conditional import conditional_coverage as conditional_coverage
+from kalmanssl.decoding._constant_baseline import constant_r2 as constant_r2
 from kalmanssl.decoding._cross_fitting import HeldOutFit as HeldOutFit
 from kalmanssl.decoding._cross_fitting import cross_fit as cross_fit
 from kalmanssl.decoding._cross_fitting import rehearse as rehearse

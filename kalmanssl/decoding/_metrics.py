@@ -18,7 +18,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.blocks import blocks_of_time, mean_over_blocks
 
-__all__ = ["calibration_curve", "check_decoded", "score_decoding"]
+__all__ = ["calibration_curve", "check_decoded", "deviations", "score_decoding"]
 
 LEVELS = (0.5, 0.8, 0.95)
 
@@ -39,7 +39,8 @@ def score_decoding(
     Returns
     -------
     dict
-        `bins` scored, `median_error`, `mean_error` (absolute, in the unit of the behavior), `r2`, `crps` (mean),
+        `bins` scored, `median_error`, `mean_error` (absolute, in the unit of the behavior), `r2` (NaN for a truth that
+        is constant), `crps` (mean),
         `coverage`, `coverage_error` and `width`, each a dict by nominal level ("50", "80", "95"), and `calibration`,
         the curve of `kalmanssl.decoding.calibration_curve` as lists. `coverage_error` is one standard error over
         contiguous segments of time, since the errors of neighboring bins are correlated.
@@ -79,7 +80,7 @@ def score_decoding(
     bins = _ScoredBins(
         error=error[known],
         deviation=np.stack(
-            [_deviation(column, period) for column, period in zip(columns.T, decoded.periods, strict=True)], axis=1
+            [deviations(column, period) for column, period in zip(columns.T, decoded.periods, strict=True)], axis=1
         ),
         pit=decoded.pit(truth).reshape(columns.shape),
         crps=decoded.crps(truth).reshape(columns.shape),
@@ -140,8 +141,10 @@ def _width(decoded: DecodedPosition, level: float) -> np.ndarray:
     return upper - lower
 
 
-def _deviation(values: np.ndarray, period: float | None) -> np.ndarray:
-    """Return the deviation from the mean, or from the circular mean if there is a period."""
+def deviations(values: np.ndarray, period: float | None) -> np.ndarray:
+    """Return the deviation from the mean, or from the circular mean if there is a period; 0 for constant values."""
+    if np.ptp(values) == 0:  # otherwise the rounding of the mean would be the deviation
+        return np.zeros_like(values)
     if period is None:
         return values - values.mean()
     angle = 2 * np.pi * values / period

@@ -1,5 +1,8 @@
 """Runs: fit a recording file and save the model, the decoder, their evaluation and a report in a folder."""
 
+from kalmanssl.runs._alarms import Alarm as Alarm
+from kalmanssl.runs._alarms import alarm_lines as alarm_lines
+from kalmanssl.runs._alarms import find_alarms as find_alarms
 from kalmanssl.runs._demo import run_demo as run_demo
 from kalmanssl.runs._evaluation import Evaluation as Evaluation
 from kalmanssl.runs._evaluation import without_nan as without_nan

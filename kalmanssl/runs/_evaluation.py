@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from kalmanssl.data import Recording, running_bins, running_threshold, speed
 from kalmanssl.errors import InputError
 from kalmanssl.plotting import order_by_peak, principal_axes
+from kalmanssl.runs._alarms import Alarm, find_alarms
 from kalmanssl.runs._labels import consists_of_labels, keep_known_labels, label_arrays, label_numbers
 from kalmanssl.utils.scratch import as_path
 from kalmanssl.utils.storage import METADATA, load_folder, save_folder
@@ -54,12 +55,16 @@ class Evaluation:
         `AssumptionReport.to_dict` with None for NaN and infinity, and the time of the checked bins, `start_s` and
         `stop_s`. If the assumptions could not be checked, `verdict` is None and `reason` is the error message. None
         for evaluations saved before these checks existed.
+    alarms : list of Alarm
+        What a reader must know before the scores, such as a decoder that is worse than a constant; see
+        `kalmanssl.runs.find_alarms`.
     """
 
     part: dict[str, Any]
     scores: dict[str, Any]
     arrays: dict[str, np.ndarray]
     assumptions: dict[str, Any] | None = None
+    alarms: list[Alarm] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -125,7 +130,8 @@ class Evaluation:
         scores = _scores(decoded, truth, runs, known, scored)
         if scores["all"] is not None and decoded is not None and truth is not None:
             scores["all"]["conditional"] = _conditional(run, recording, decoded, truth)
-        return cls(part, scores, arrays, _check_assumptions(run, recording, max_checked_steps))
+        alarms = find_alarms(run, part, scores, runs, numbers, recording.time)
+        return cls(part, scores, arrays, _check_assumptions(run, recording, max_checked_steps), alarms)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save into a folder."""
@@ -133,7 +139,12 @@ class Evaluation:
             name: array.astype(np.float32 if array.dtype.kind == "f" and name != "time" else array.dtype)
             for name, array in self.arrays.items()
         }
-        metadata = {"part": self.part, "scores": self.scores, "assumptions": self.assumptions}
+        metadata = {
+            "part": self.part,
+            "scores": self.scores,
+            "assumptions": self.assumptions,
+            "alarms": [asdict(alarm) for alarm in self.alarms],
+        }
         save_folder(path, "evaluation", arrays, metadata)
 
     @classmethod
@@ -145,7 +156,10 @@ class Evaluation:
         assumptions = metadata.get("assumptions")
         if assumptions is not None:
             assumptions = dict(stored.group("assumptions").values)
-        return cls(part, scores, arrays, assumptions)
+        alarms = []  # also of evaluations saved before alarms existed
+        if "alarms" in stored:
+            alarms = [Alarm(one.text("name"), one.text("message")) for one in stored.groups("alarms")]
+        return cls(part, scores, arrays, assumptions, alarms)
 
     @property
     def main(self) -> tuple[str, dict[str, Any] | None]:

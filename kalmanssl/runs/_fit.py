@@ -18,6 +18,7 @@ import numpy as np
 from kalmanssl.data import Recording
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
 from kalmanssl.kalman.kernels import watch_compilation
+from kalmanssl.runs._alarms import FROZEN, longest_constant
 from kalmanssl.runs._files import check_new_output, is_run
 from kalmanssl.runs._labels import check_label_settings, consists_of_labels
 from kalmanssl.runs._run import Run, read_recording, summarize_recording
@@ -101,6 +102,7 @@ def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: C
         logger(note)
     facts["running_speed"] = running_speed(settings, training, facts["behavior"] and facts["behavior"]["name"])
     check_decoding(settings, training, None if facts["behavior"] is None else facts["behavior"]["name"])
+    facts["constant_share"] = _constant_share(settings, training, facts["behavior"] and facts["behavior"]["name"])
     began = time.perf_counter()
     model = _fit_model(settings, training, facts["behavior"] and facts["behavior"]["name"], work, resume)
     model_seconds = time.perf_counter() - began
@@ -177,6 +179,15 @@ def check_decoding(settings: RunSettings, training: Recording, behavior: str | N
             f"behavior {behavior!r} has no known value in the fitted part: fit a longer part, or give 'none'",
             parameter="behavior",
         )
+    share, first, last = longest_constant(position)
+    if share >= FROZEN:
+        at = position[first] if position.ndim == 1 else tuple(position[first].tolist())
+        raise InputError(
+            f"behavior {behavior!r} has the same value, {at}, for {100 * share:.0f} % of the tracked time of the "
+            f"fitted part, from {training.time[first]:.7g} to {training.time[last]:.7g} s: the tracker may be frozen; "
+            "fit another part, or set the behavior to NaN where it is unknown",
+            parameter="behavior",
+        )
     where = running(settings, training, behavior)
     if where is not None and not where.any():
         name = "end_zones" if settings.end_zones else "min_speed"
@@ -235,6 +246,13 @@ def _facts(recording: Recording, training: Recording) -> dict[str, Any]:
         },
         "behavior": None if name is None else {"name": name, "unit": recording.behavior_unit.get(name, "")},
     }
+
+
+def _constant_share(settings: RunSettings, training: Recording, behavior: str | None) -> float | None:
+    """Return the share of the tracked time with one value without a break; None without behavior and for labels."""
+    if behavior is None or consists_of_labels(settings, training.behavior[behavior]):
+        return None
+    return round(longest_constant(training.behavior[behavior])[0], 4)
 
 
 def _circle_note(settings: RunSettings, training: Recording, behavior: dict[str, str] | None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl import plotting
+from kalmanssl.runs._alarms import running_rule
 from kalmanssl.runs._report_labels import has_labels, label_rows, label_scores, label_tiles
 from kalmanssl.runs._report_text import number, percent
 
@@ -83,19 +84,6 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         "labels": labels,
         "running": running_rule(run) if dims > 0 and "runs" in a else None,
     }
-
-
-def running_rule(run: Run) -> str | None:
-    """Say in words which bins count as running; None if this is not defined."""
-    s, unit = run.settings, run.behavior_unit
-    if s.end_zones is not None:
-        return (
-            f"from one end of the track to the other, between {s.end_zones[0]:g} and {s.end_zones[1]:g} {unit}".rstrip()
-        )
-    if s.min_speed is not None:
-        return f"speed above {s.min_speed:g} {unit}/s (--min-speed)"
-    found = run.metadata.get("running_speed")
-    return None if found is None else f"speed above {found:.3g} {unit}/s, found from the speeds of the fitted part"
 
 
 def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:

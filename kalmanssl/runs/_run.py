@@ -84,8 +84,10 @@ class Run:
     decoder : PositionDecoder or None
         None if no behavior was decoded.
     metadata : dict
-        `recording` (source, number of units, times), `behavior` (name and unit, or None) and `seconds` (the duration
-        of the fit). Loading adds the other entries of `metadata.json`.
+        `recording` (source, number of units, times), `behavior` (name and unit, or None), `running_speed` (the speed
+        that separates running from rest, or None), `constant_share` (largest share of the tracked time with one value
+        of the behavior without a break, or None) and `seconds` (the duration of the fit). Loading adds the other
+        entries of `metadata.json`.
     evaluation : Evaluation or None
         Evaluation on the held-out part, or on the fitted part if nothing was held out.
     """

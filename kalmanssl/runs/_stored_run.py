@@ -46,6 +46,8 @@ def check_run_metadata(metadata: dict[str, Any], path: Path) -> None:
         behavior.text("unit")
     if metadata.get("running_speed") is not None:
         stored.number_in("running_speed", 0.0, 1e300, "a finite number, at least 0")
+    if metadata.get("constant_share") is not None:
+        stored.number_in("constant_share", 0.0, 1.0, "a number from 0 to 1")
     if "seconds" in stored:
         seconds = stored.group("seconds")
         for name in seconds.values:

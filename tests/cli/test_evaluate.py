@@ -71,6 +71,14 @@ def test_a_part_too_short_for_the_assumption_checks_is_scored(run, recording):
     assert "assumptions of identifiability not checked: " in invoke("evaluate", run, recording, *after).stdout
 
 
+def test_alarms_are_printed_and_in_the_json(run, recording):
+    after = ("--after", 3898)
+    alarms = json.loads(invoke("evaluate", run, recording, "--json", *after).stdout)["alarms"]
+    assert "never_runs" in [alarm["name"] for alarm in alarms]
+    text = invoke("evaluate", run, recording, *after).stdout
+    assert [f"alarm: {alarm['message']}" in text for alarm in alarms] == [True] * len(alarms)
+
+
 @pytest.mark.parametrize(
     ("name", "how", "expected_message"),
     [

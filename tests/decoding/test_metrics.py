@@ -22,6 +22,13 @@ def decoded(mean, sd, periods=None):
     return DecodedPosition(time, 0.95, table, LEVELS, points, periods, mean.ndim == 1)
 
 
+@pytest.mark.parametrize("periods", [None, (2 * np.pi,)])
+def test_r2_of_a_constant_truth_is_unknown(periods):
+    """Not minus 1e33, from the rounding of its mean."""
+    truth = np.full(1001, 0.1)
+    assert np.isnan(score_decoding(decoded(truth + 0.2, 0.5, periods), truth)["r2"])
+
+
 def test_scores_of_calibrated_gaussians():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=20_000) * 2

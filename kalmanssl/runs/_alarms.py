@@ -1,0 +1,293 @@
+"""Alarms: what a reader of the scores must know first, each in one plain sentence with its figure and a way out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kalmanssl.runs._report_text import number
+
+if TYPE_CHECKING:
+    from kalmanssl.runs._run import Run
+
+__all__ = ["FROZEN", "Alarm", "alarm_lines", "find_alarms", "longest_constant", "running_rule"]
+
+FROZEN = 0.95  # share of the fitted bins with one value without a break from which on a behavior is refused
+_CONSTANT = 0.5  # share of the bins with one value without a break
+_WIDE = 0.5  # of the range of the behavior, or of the labels besides the true one
+_UNCERTAIN = 0.05  # standard error of the coverage at 95 %
+_PARTS = (("running", "running bins"), ("all", "all bins"))
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One alarm.
+
+    Attributes
+    ----------
+    name : str
+        Short code name.
+    message : str
+        One sentence with the figure, and what to do.
+    """
+
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What alarms are found from; the attributes are the arguments of `find_alarms`."""
+
+    run: Run
+    part: dict[str, Any]
+    scores: dict[str, Any]
+    runs: np.ndarray | None
+    truth: np.ndarray | None
+    time: np.ndarray
+
+    @property
+    def main(self) -> tuple[str, dict[str, Any] | None]:
+        """Heading and scores of the running bins, or of all bins if there are none."""
+        for name, heading in _PARTS:
+            if self.scores[name] is not None:
+                return heading, self.scores[name]
+        return _PARTS[1][1], None
+
+    @property
+    def decoder(self) -> Any:
+        """The decoder of the latents that were evaluated, or None."""
+        if self.run.decoder is None:
+            return None
+        decoders = self.run.decoder.decoders_
+        return decoders.get("smoothed" if self.part["smoothed"] else "filtered", next(iter(decoders.values())))
+
+    @property
+    def unit(self) -> str:
+        """Unit of the behavior with a space in front; empty if it is unknown."""
+        return f" {self.run.behavior_unit}" if self.run.behavior_unit else ""
+
+
+def find_alarms(
+    run: Run,
+    part: dict[str, Any],
+    scores: dict[str, Any],
+    runs: np.ndarray | None,
+    truth: np.ndarray | None,
+    time: np.ndarray,
+) -> list[Alarm]:
+    """Return the alarms of an evaluation, the most serious first.
+
+    Parameters
+    ----------
+    run : Run
+    part, scores : dict
+        As in `kalmanssl.runs.Evaluation`.
+    runs : (time,) bool or None
+        In which bins the animal runs.
+    truth : (time,) or (time, dims), or None
+        The tracked behavior, or the numbers of labels; NaN where it is unknown.
+    time : (time,)
+        Centers of the bins, seconds.
+
+    Returns
+    -------
+    list of Alarm
+        Empty if there is nothing to report.
+    """
+    seen = _Seen(run, part, scores, runs, truth, time)
+    found = [(name, check(seen)) for name, check in _CHECKS]
+    return [Alarm(name, message) for name, message in found if message]
+
+
+def alarm_lines(alarms: list[Alarm]) -> list[str]:
+    """Return one line of text for each alarm."""
+    return [f"alarm: {alarm.message}" for alarm in alarms]
+
+
+def longest_constant(behavior: np.ndarray) -> tuple[float, int, int]:
+    """Find the longest sequence of known bins in which a behavior (time,) or (time, dims) has one value.
+
+    Returns
+    -------
+    share : float
+        Its share of all known bins; 0 without any.
+    first, last : int
+        Index of its first and of its last bin.
+    """
+    columns = np.asarray(behavior, dtype=float).reshape(len(behavior), -1)
+    known = np.flatnonzero(np.isfinite(columns).all(axis=1))
+    if len(known) == 0:
+        return 0.0, 0, 0
+    changes = np.flatnonzero((np.diff(columns[known], axis=0) != 0).any(axis=1)) + 1
+    borders = np.concatenate([[0], changes, [len(known)]])
+    longest = int(np.diff(borders).argmax())
+    first, last = int(borders[longest]), int(borders[longest + 1]) - 1
+    return (last + 1 - first) / len(known), int(known[first]), int(known[last])
+
+
+def running_rule(run: Run) -> str | None:
+    """Say in words which bins count as running; None if this is not defined."""
+    s, unit = run.settings, run.behavior_unit
+    if s.end_zones is not None:
+        return (
+            f"from one end of the track to the other, between {s.end_zones[0]:g} and {s.end_zones[1]:g} {unit}".rstrip()
+        )
+    if s.min_speed is not None:
+        return f"speed above {s.min_speed:g} {unit}/s (--min-speed)"
+    found = run.metadata.get("running_speed")
+    return None if found is None else f"speed above {found:.3g} {unit}/s, found from the speeds of the fitted part"
+
+
+def _gain(seen: _Seen) -> str | None:
+    """Return the alarm if the latents of held-out blocks are predicted worse than by their marginal distribution."""
+    history = seen.run.model.history_
+    gains = np.array(history.get("held_out_score") or [math.nan], dtype=float)
+    if not np.isfinite(gains).any():
+        return None
+    kept = int(np.nanargmax(gains))
+    behavior = history.get("held_out_behavior")
+    weight = float(seen.run.model.behavior_weight or 0.0)
+    gain = gains[kept] - (weight * float(behavior[kept]) if behavior else 0.0)
+    if gain >= 0:
+        return None
+    return (
+        f"worse than chance: the latents do not predict; on held-out blocks of the fitted part their past predicts "
+        f"them worse than their average does (gain {gain:.3g} nats per bin, which should be above 0): check the units, "
+        "fit a longer part, or fit more epochs"
+    )
+
+
+def _frozen(seen: _Seen) -> str | None:
+    """Return the alarm if the tracked behavior has one value most of the time."""
+    if seen.truth is None or (seen.run.decoder is not None and seen.run.decoder.labels_ is not None):
+        return None
+    share, first, last = longest_constant(seen.truth)
+    where = "in this part"
+    fitted = float(seen.run.metadata.get("constant_share") or 0.0)  # absent from older runs
+    if share <= _CONSTANT and fitted > _CONSTANT:
+        share, where = fitted, "in the fitted part"
+    if share <= _CONSTANT:
+        return None
+    span = f", from {seen.time[first]:.7g} to {seen.time[last]:.7g} s" if where == "in this part" else ""
+    return (
+        f"{seen.run.behavior} has exactly one value for {100 * share:.0f} % of the tracked time {where}{span}, without "
+        "a break: if the tracker was frozen, scores and intervals mean nothing; leave this time out, or set the "
+        "behavior to NaN where it is unknown"
+    )
+
+
+def _baseline(seen: _Seen) -> str | None:
+    """Return the alarm if a constant that is known from the fitted part is better than the decoded behavior."""
+    from kalmanssl.decoding import constant_r2
+
+    for name, heading in _PARTS:
+        scores = seen.scores[name]
+        if scores is None or seen.truth is None:
+            continue
+        truth = seen.truth.reshape(len(seen.truth), -1)
+        scored = np.isfinite(truth).all(axis=1)
+        if name == "running" and seen.runs is not None:
+            scored &= seen.runs
+        truth = truth[scored]
+        if "accuracy" in scores:
+            usual = int(seen.decoder.chain.statistics.occupancy.argmax())
+            share = float((truth[:, 0] == usual).mean())
+            if scores["accuracy"] < share:
+                return (
+                    f"the decoded {seen.run.behavior} is right in {100 * scores['accuracy']:.0f} % of the bins, and "
+                    f"always naming {seen.decoder.labels[usual]!s:.40}, the most frequent label of the fit, in "
+                    f"{100 * share:.0f} %: do not use it; check the units, the labels and the clock of both"
+                )
+        elif scores["r2"] < (baseline := constant_r2(seen.decoder, truth)):
+            return (
+                f"R² of {seen.run.behavior} is {number(scores['r2'])} on {heading}, below that of a constant, the mean "
+                f"of the fitted part ({number(baseline)}): do not use the decoded values; check the units, the "
+                "behavior and the clock of both"
+            )
+    return None
+
+
+def _width(seen: _Seen) -> str | None:
+    """Return the alarm if intervals are wider than half of the range of the behavior."""
+    heading, scores = seen.main
+    if scores is None:
+        return None
+    if "accuracy" in scores:
+        size, count = scores["set_size"]["95"], len(scores["labels"])
+        if size - 1 <= _WIDE * (count - 1):
+            return None
+        return (
+            f"the 95 % prediction set of {seen.run.behavior} has on average {size:.1f} of {count} labels: it hardly "
+            "tells them apart; fit a longer part or more units"
+        )
+    axes = [axis for grid in seen.decoder.grids for axis in grid.axes]
+    ranges = np.array([axis.width * axis.n_cells for axis in axes])
+    widths = np.array([one["width"]["95"] for one in scores.get("dimensions", [scores])])
+    worst = int((widths / ranges).argmax())
+    if widths[worst] <= _WIDE * ranges[worst]:
+        return None
+    dimension = f" (dimension {worst + 1})" if len(widths) > 1 else ""
+    return (
+        f"the 95 % interval of {seen.run.behavior}{dimension} is on average {number(widths[worst])}{seen.unit} wide "
+        f"on {heading}, more than half of the {number(ranges[worst])}{seen.unit} that can be decoded: it says little "
+        "about single bins; fit a longer part or more units, or average over time"
+    )
+
+
+def _running(seen: _Seen) -> str | None:
+    """Return the alarm if the animal never runs."""
+    if seen.runs is None or seen.truth is None or seen.scores["all"] is None or seen.scores["running"] is not None:
+        return None
+    return (
+        f"the animal never runs here (running: {running_rule(seen.run)}): all scores are those of rest; evaluate a "
+        "longer part, or define running with --end-zones or --min-speed"
+    )
+
+
+def _calibration(seen: _Seen) -> str | None:
+    """Return the alarm if intervals are calibrated on few independent errors."""
+    calibrations = getattr(seen.decoder, "calibrations", [])
+    if not calibrations:
+        return None
+    level = float(seen.run.require_decoder().level)
+    # Fewer errors than this have less than two outside of the interval, and one event decides where it ends.
+    fewest, needed = min(float(one.effective) for one in calibrations), 2 / (1 - level)
+    if math.isinf(fewest):
+        return (
+            f"the intervals of {seen.run.behavior} are not calibrated: there was no held-out time to learn their "
+            "errors from; fit a longer part"
+        )
+    if fewest >= needed * (1 - 1e-9):
+        return None
+    return (
+        f"the intervals of {seen.run.behavior} are calibrated on about {fewest:.0f} independent errors, and a level of "
+        f"{100 * level:g} % needs at least {needed:.0f}: do not rely on their coverage; fit a longer part"
+    )
+
+
+def _blocks(seen: _Seen) -> str | None:
+    """Return the alarm if the coverage of this part is uncertain."""
+    heading, scores = seen.main
+    if scores is None or not scores["coverage_error"]["95"] > _UNCERTAIN:
+        return None
+    share, error = scores["coverage"]["95"], scores["coverage_error"]["95"]
+    return (
+        f"the coverage of the 95 % intervals on {heading}, {100 * share:.0f} %, is uncertain by {100 * error:.0f} "
+        "points (one standard error): this part has few independent blocks of time; evaluate a longer part"
+    )
+
+
+_CHECKS: tuple[tuple[str, Callable[[_Seen], str | None]], ...] = (
+    ("worse_than_chance", _gain),
+    ("frozen_behavior", _frozen),
+    ("below_baseline", _baseline),
+    ("wide_intervals", _width),
+    ("never_runs", _running),
+    ("few_calibration_errors", _calibration),
+    ("few_scored_blocks", _blocks),
+)
