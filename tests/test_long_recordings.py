@@ -6,7 +6,7 @@ import torch
 
 from kalmanssl import KalmanSSL, PositionDecoder, cross_fit
 from kalmanssl.datasets import place_cells
-from kalmanssl.decoding._latent_decoder import _thin as thin_mask
+from kalmanssl.decoding._folds import thin_bins
 from kalmanssl.estimator._initialization import _pairs, _thin
 from kalmanssl.estimator._inputs import interleaved_activity, n_steps
 from kalmanssl.utils.moments import are_whole_numbers, column_moments, standardized
@@ -103,12 +103,11 @@ def test_components_of_pieces_are_close_to_those_of_the_whole_recording(monkeypa
     assert explained < 0.1 * ((found - found.mean(0)) ** 2).sum()
 
 
-def test_a_readout_is_fitted_on_bins_at_equal_distances(monkeypatch):
+def test_a_readout_is_fitted_on_bins_at_equal_distances():
     mask = np.zeros(100, dtype=bool)
     mask[20:80] = True
-    np.testing.assert_array_equal(thin_mask(mask), mask)
-    monkeypatch.setattr("kalmanssl.decoding._latent_decoder._MAX_FIT_BINS", 7)
-    kept = np.flatnonzero(thin_mask(mask))
+    np.testing.assert_array_equal(thin_bins(mask, 60), mask)
+    kept = np.flatnonzero(thin_bins(mask, 7))
     np.testing.assert_array_equal(kept, [20, 29, 39, 49, 59, 69, 79])
 
 

@@ -16,7 +16,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.utils.blocks import blocks_of_time, rolling_origins
 from kalmanssl.utils.segments import segment_index, segment_starts
 
-__all__ = ["Fold", "Samples", "held_out_folds", "rolling_folds", "warn_if_few_blocks"]
+__all__ = ["Fold", "Samples", "held_out_folds", "rolling_folds", "thin_bins", "warn_if_few_blocks"]
 
 
 @dataclass(frozen=True)
@@ -193,3 +193,13 @@ def warn_if_few_blocks(folds: list[Fold], level: float) -> None:
         warnings.warn(
             f"calibrated on {n_blocks} blocks of time: too few to guarantee a level of {level:g}", stacklevel=4
         )
+
+
+def thin_bins(bins: np.ndarray, most: int) -> np.ndarray:
+    """Return at most so many of the bins of a mask (time,), at equal distances and with the last one."""
+    count = int(bins.sum())
+    if count <= most:
+        return bins
+    kept = np.zeros_like(bins)
+    kept[np.flatnonzero(bins)[np.linspace(0, count - 1, most).astype(int)]] = True
+    return kept

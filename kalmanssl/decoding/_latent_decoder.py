@@ -16,7 +16,7 @@ from kalmanssl.decoding._continuation import Continuation, with_earlier
 from kalmanssl.decoding._drift import Drift, DriftSettings, TrainTestBlock, improves_held_out
 from kalmanssl.decoding._ensemble_readout import EnsembleReadout, network_settings
 from kalmanssl.decoding._familiarity import Familiarity, temper
-from kalmanssl.decoding._folds import Fold, Samples
+from kalmanssl.decoding._folds import Fold, Samples, thin_bins
 from kalmanssl.decoding._grid import Grid, group_dimensions, marginal_predictives
 from kalmanssl.decoding._held_out_mass import HeldOutMass, density_level
 from kalmanssl.decoding._mlp_readout import MLPReadout
@@ -118,11 +118,7 @@ class LatentDecoder:
             for grid, dims in zip(self.grids, groups, strict=True)
         ]
         if folds:
-            self.uses_drift = timed and self._drift_improves(folds)
-            readouts = [self._fit_readout(fold.samples, fold.train, rng) for fold in folds]
-            masses = [self._held_out_mass(fold, readout) for fold, readout in zip(folds, readouts, strict=True)]
-            self._choose_movement(folds, masses, timed)
-            self._calibrate(folds, masses)
+            self._fit_to_held_out(folds, timed, rng)
         self.readout = self._fit_readout(samples, samples.usable, rng)
         for number, (dims, kept) in enumerate(zip(groups, self.movements, strict=True)):
             if kept is not None:
@@ -130,6 +126,14 @@ class LatentDecoder:
                 statistics = movement_statistics(samples, samples.usable, self.grids[number], dims, self.periods, kind)
                 self.movements[number] = replace(kept, statistics=statistics)
         return self
+
+    def _fit_to_held_out(self, folds: list[Fold], timed: bool, rng: np.random.Generator) -> None:
+        """Choose drift, movement prior and familiarity, and calibrate, by the decoding of held-out bins."""
+        self.uses_drift = timed and self._drift_improves(folds)
+        readouts = [self._fit_readout(fold.samples, fold.train, rng) for fold in folds]
+        masses = [self._held_out_mass(fold, readout) for fold, readout in zip(folds, readouts, strict=True)]
+        self._choose_movement(folds, masses, timed)
+        self._calibrate(folds, masses)
 
     def predict(
         self, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray, time: np.ndarray
@@ -221,18 +225,20 @@ class LatentDecoder:
 
     def _fit_readout(self, samples: Samples, train: np.ndarray, rng: np.random.Generator) -> DriftingReadout:
         """Fit a readout of the behavior as it would be at the last fitted bin, and the drift until then."""
-        train = _thin(train)
+        train = thin_bins(train, _MAX_FIT_BINS)
         features = self._features(samples.mean, samples.segment, train)
-        mean, behavior, time = samples.mean[train], samples.behavior[train], samples.time[train]
+        behavior, time = samples.behavior[train], samples.time[train]
         cov = None if samples.cov is None or self.context else samples.cov[train]
         weight = samples.weight[train] / samples.weight[train].mean()
-        drift = Drift.zero(mean.shape[1], behavior.shape[1])
+        n_states = samples.mean.shape[1]
+        drift = Drift.zero(n_states, behavior.shape[1])
         if self.uses_drift:
+            mean = samples.mean[train]
             drift = Drift.fit(mean, behavior, time, samples.moving[train], self.periods, self.drift_settings)
             behavior = wrap_to_period(behavior - drift.displacement(mean, time - time[-1]), self.periods)
         readout = self.make_readout()
         if isinstance(readout, MLPReadout | EnsembleReadout):
-            readout.fit(features, cov, behavior, rng, weight, self.grids, mean.shape[1])
+            readout.fit(features, cov, behavior, rng, weight, self.grids, n_states)
         else:
             readout.fit(features, cov, behavior, rng, weight)
         return DriftingReadout(readout, drift, float(time[-1]))
@@ -385,13 +391,3 @@ class LatentDecoder:
                 )
         self.calibrations = [Calibration.fit(part, self.calibration_settings) for part in errors]
         self.regions = [RegionCalibration.fit(np.concatenate(part), np.concatenate(blocks)) for part in levels]
-
-
-def _thin(bins: np.ndarray) -> np.ndarray:
-    """Return at most `_MAX_FIT_BINS` of the bins of a mask (time,), at equal distances and with the last one."""
-    count = int(bins.sum())
-    if count <= _MAX_FIT_BINS:
-        return bins
-    kept = np.zeros_like(bins)
-    kept[np.flatnonzero(bins)[np.linspace(0, count - 1, _MAX_FIT_BINS).astype(int)]] = True
-    return kept
