@@ -218,7 +218,7 @@ class Calibration:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Calibration:
         """Make a calibration from what `to_state` returned."""
-        return cls(**state)
+        return cls(**state | {"calibrated_levels": np.minimum(state["calibrated_levels"], 1.0)})
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ class GridPredictive:
         cell = np.minimum(place.astype(int), cells - 1)
         rows = np.arange(len(self.mass))
         below = np.cumsum(self.mass, axis=1)[rows, cell] - self.mass[rows, cell]
-        return below + self.mass[rows, cell] * (place - cell)
+        # In single precision, sums of probabilities can exceed one.
+        return np.clip(below + self.mass[rows, cell] * (place - cell), 0.0, 1.0)
 
     def quantiles(self, levels: np.ndarray) -> np.ndarray:
         """Return the quantiles (time, levels) at `levels`, of shape (levels,) or (time, levels)."""

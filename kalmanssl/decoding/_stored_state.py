@@ -24,6 +24,7 @@ _REQUIRED = (  # settings on which predictions depend
 _KINDS = ("filtered", "smoothed", "array")
 _TINY = 1e-300  # the smallest positive number
 _LONGEST_CONTEXT = 1e7  # bins; averages over more would take for ever
+_ROUNDING = 1e-6  # levels of earlier versions exceed one by so much, from sums in single precision
 
 
 def check_decoder_state(state: Any) -> None:
@@ -178,7 +179,7 @@ def _check_region(regions: StoredValues, number: str) -> None:
 def _check_levels(s: StoredValues, shape: Sequence[int] = (len(NOMINAL_LEVELS),)) -> None:
     """Check a conformal map: levels that increase from 0 to 1."""
     levels = s.array("calibrated_levels", shape, minimum=0.0)
-    if levels.max() > 1 or (np.diff(levels, axis=-1) < 0).any():
+    if levels.max() > 1 + _ROUNDING or (np.diff(levels, axis=-1) < 0).any():
         raise s.error("calibrated_levels", "levels that increase from 0 to 1", levels.tolist())
     if "bins_per_error" in s:
         s.number_in("bins_per_error", 1.0, 1e300, "a finite number, at least 1")

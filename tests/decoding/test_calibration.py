@@ -154,6 +154,12 @@ def test_a_saved_state_makes_the_same_calibration():
     assert (again.floor, again.rate, again.lag) == (calibration.floor, calibration.rate, calibration.lag)
 
 
+def test_levels_that_exceed_one_by_rounding_are_limited():
+    state = Calibration.identity().to_state()
+    state["calibrated_levels"][1, -1] += 1e-7
+    assert Calibration.from_state(state).calibrated_levels.max() == 1
+
+
 def test_the_curve_of_uniform_ranks_is_the_diagonal():
     curve = calibration_curve(np.append((np.arange(10_000) + 0.5) / 10_000, np.nan))
     np.testing.assert_allclose(curve["empirical"], curve["nominal"], atol=1e-3)

@@ -159,3 +159,12 @@ def test_gaussian_noise_moves_mass_between_cells_as_the_normal_distribution_says
     turns = [0.0] if period is None else period * np.arange(-20, 21)
     expected = sum(np.diff(norm.cdf(edges + turn, center[:, None], sd), axis=1) for turn in turns)
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_probabilities_in_single_precision_do_not_exceed_one():
+    """A calibration with a level above one would be refused as damaged when it is loaded."""
+    mass = np.random.default_rng(3).random((2000, 101)).astype(np.float32)
+    predictive = GridPredictive(mass / mass.sum(axis=1, keepdims=True), np.zeros(2000), 1.0)
+    assert (np.cumsum(predictive.mass, axis=1)[:, -1] > 1).any()
+    assert predictive.cdf(np.full(2000, 101.0)).max() == 1
+    assert predictive.cdf(np.zeros(2000)).min() == 0
