@@ -1,4 +1,4 @@
-"""Noise of `KalmanSSL` that varies: its two stages, and what it gains on a recording with known noise."""
+"""The second stage of fits of `KalmanSSL`, and what noise that varies gains on a recording with known noise."""
 
 import numpy as np
 import pytest
@@ -37,8 +37,47 @@ def test_noise_that_varies_leaves_the_encoder_unchanged(recording, constant, var
     assert all(torch.equal(one[name], two[name]) for name in one)
     np.testing.assert_array_equal(constant.transform(recording).latent, varying.transform(recording).latent)
     assert constant.history_ == varying.history_
-    assert constant.noise_history_ == {}
-    assert len(varying.noise_history_["loss"]) == 2
+    for model in (constant, varying):
+        assert len(model.noise_history_["loss"]) == 2
+
+
+def test_constant_noise_and_dynamics_are_fitted_to_the_latents(recording, constant):
+    first_stage = KalmanSSL(**{**TINY, "noise_epochs": 0}).fit(recording)
+    assert first_stage.noise_history_ == {}
+    assert first_stage.history_ == constant.history_
+    before, after = first_stage.transform(recording), constant.transform(recording)
+    np.testing.assert_array_equal(before.latent, after.latent)
+    assert after.log_likelihood.mean() > before.log_likelihood.mean() + 0.01
+
+
+def test_dynamics_that_do_not_predict_better_are_not_kept(recording, constant, monkeypatch):
+    from kalmanssl.estimator import _fitting
+
+    values = iter([0.0, -1.0])
+    monkeypatch.setattr(_fitting, "_held_out_likelihood", lambda *_: next(values))
+    model = KalmanSSL(**TINY).fit(recording)
+    first_stage = KalmanSSL(**{**TINY, "noise_epochs": 0}).fit(recording)
+    np.testing.assert_array_equal(model.transform(recording).mean, first_stage.transform(recording).mean)
+    assert not np.array_equal(model.transform(recording).mean, constant.transform(recording).mean)
+
+
+def test_without_held_out_data_the_dynamics_are_fitted_once(recording):
+    model = KalmanSSL(**TINY, validation_fraction=0.0).fit(recording)
+    assert model.noise_history_ == {}
+
+
+@pytest.mark.parametrize("settings", [{}, {"encoder_window": 3}, {"bins_per_step": 1}])
+def test_the_second_stage_sees_the_latents_of_inference(recording, settings, monkeypatch):
+    from kalmanssl.estimator import _fitting
+
+    seen = []
+    real = _fitting._latents
+    monkeypatch.setattr(_fitting, "_latents", lambda *given: seen.append(real(*given)) or seen[-1])
+    model = KalmanSSL(**TINY, **settings).fit(recording)
+    latent = model.transform(recording).latent
+    first = seen[0][0]  # the segment before the first held-out block
+    start = model.bins_per_step_ * model.encoder_window  # zeros before the segment count until here
+    np.testing.assert_allclose(first[start:], latent[start : len(first)], rtol=1e-4, atol=1e-5)
 
 
 def test_variances_follow_the_activity_within_a_factor_of_ten(recording, varying):
@@ -82,14 +121,15 @@ def test_process_noise_can_vary(recording, constant, process_noise):
     assert len(model.noise_history_["loss"]) == 2
 
 
-def test_noise_that_does_not_predict_better_stays_constant(recording, constant, monkeypatch):
+def test_noise_that_does_not_predict_better_stays_constant(recording, monkeypatch):
     from kalmanssl.estimator import _fitting
 
     values = iter([0.0, -1.0])
     monkeypatch.setattr(_fitting, "_held_out_likelihood", lambda *_: next(values))
     model = KalmanSSL(**TINY, noise="activity").fit(recording)
     assert not model.model_.predictor.observation_noise.varies
-    np.testing.assert_array_equal(model.transform(recording).mean, constant.transform(recording).mean)
+    first_stage = KalmanSSL(**{**TINY, "noise_epochs": 0}).fit(recording)
+    np.testing.assert_array_equal(model.transform(recording).mean, first_stage.transform(recording).mean)
 
 
 def test_a_saved_model_keeps_its_noise(recording, varying, tmp_path):
@@ -100,9 +140,13 @@ def test_a_saved_model_keeps_its_noise(recording, varying, tmp_path):
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_an_interrupted_fit_is_resumed_in_either_stage(recording, varying, stage, monkeypatch, tmp_path):
+@pytest.mark.parametrize("noise", ["constant", "activity"])
+def test_an_interrupted_fit_is_resumed_in_either_stage(
+    recording, constant, varying, noise, stage, monkeypatch, tmp_path
+):
     from kalmanssl.models import PredictorFit, SequenceModel
 
+    uninterrupted = constant if noise == "constant" else varying
     kind = SequenceModel if stage == 1 else PredictorFit
     real, calls = kind.after_step, []
 
@@ -114,10 +158,10 @@ def test_an_interrupted_fit_is_resumed_in_either_stage(recording, varying, stage
 
     monkeypatch.setattr(kind, "after_step", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        clone(varying).set_params(checkpoint_dir=tmp_path).fit(recording)
+        clone(uninterrupted).set_params(checkpoint_dir=tmp_path).fit(recording)
     monkeypatch.setattr(kind, "after_step", real)
-    resumed = clone(varying).set_params(checkpoint_dir=tmp_path).fit(recording, resume=True)
-    np.testing.assert_array_equal(resumed.transform(recording).mean, varying.transform(recording).mean)
+    resumed = clone(uninterrupted).set_params(checkpoint_dir=tmp_path).fit(recording, resume=True)
+    np.testing.assert_array_equal(resumed.transform(recording).mean, uninterrupted.transform(recording).mean)
 
 
 @pytest.mark.parametrize(

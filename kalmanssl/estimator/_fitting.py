@@ -1,4 +1,4 @@
-"""The two stages of a fit: the model with constant noise, then noise that varies, with the encoder fixed."""
+"""The two stages of a fit: the model with constant noise, then dynamics and noise alone, with the encoder fixed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,15 @@ from kalmanssl.models import (
     start_varying_noise,
 )
 from kalmanssl.networks import BoundedNoise
-from kalmanssl.training import TrainingSettings, WindowBatches, WindowSettings, hold_out_blocks, train
+from kalmanssl.training import (
+    TrainingSettings,
+    WindowBatches,
+    WindowSettings,
+    hold_out_blocks,
+    interleave,
+    join_steps,
+    train,
+)
 from kalmanssl.utils.seeds import draw_seed
 from kalmanssl.utils.torch_ops import evaluating
 
@@ -78,13 +86,12 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
             if varies and is_joint:
                 start_varying_noise(model, data.sample()[..., :n_features])
             train(trained, data, settings, per_step, checkpoint_dir=folder, resume=resume, **shared)
-            if varies and not is_joint:
-                # Noise that depends on the activity should be right at all times, not only when cells are active.
-                uniform = replace(windows, activity_sampling_power=0.0)
-                data = WindowBatches(_features(training, n_features), _features(held_out, n_features), uniform, seed)
+            del data
+            second_stage = _second_stage(estimator, fit_data, training, held_out, seed)
+            if second_stage is not None:
                 settings = replace(settings, epochs=estimator.noise_epochs)
                 noise_folder = None if folder is None else folder / NOISE_FOLDER
-                _fit_varying_noise(model, data, settings, noise_per_step, noise_folder, resume, shared)
+                _fit_predictor(*second_stage, settings, noise_per_step, noise_folder, resume, shared)
         finally:
             estimator.history_ = history_per_bin(per_step, step)
             estimator.noise_history_ = history_per_bin(noise_per_step, step)
@@ -128,7 +135,46 @@ def _features(segments: Sequence[np.ndarray], n_features: int) -> list[np.ndarra
     return [segment[:, :n_features] for segment in segments]
 
 
-def _fit_varying_noise(
+def _second_stage(
+    estimator: KalmanSSL,
+    fit_data: FitData,
+    training: Sequence[np.ndarray],
+    held_out: Sequence[np.ndarray],
+    seed: int,
+) -> tuple[SequenceModel[KalmanPredictor], WindowBatches] | None:
+    """Return the model and the data of the second stage of a fit; None if there is none.
+
+    Noise that varies depends on the activity, in `training` and `held_out`. Constant noise needs only the latents. It
+    is not fitted again if nothing is held out, since the dynamics then overfit in short recordings, nor with two views.
+    """
+    if estimator.noise_epochs == 0:
+        return None
+    model, n_features = estimator.model_, fit_data.n_features
+    # Dynamics and noise should be right at all times, not only when cells are active.
+    windows = replace(window_settings(estimator), activity_sampling_power=0.0)
+    if _varying_heads(model):
+        return model, WindowBatches(_features(training, n_features), _features(held_out, n_features), windows, seed)
+    if estimator.validation_fraction == 0 or estimator.view_ is not None:
+        return None
+    parts = hold_out_blocks(fit_data.segments, estimator.validation_fraction, estimator.window_)
+    training, held_out = (_latents(estimator, fit_data, part) for part in parts)
+    on_latents = SequenceModel(torch.nn.Identity(), model.predictor, model.objective)
+    return on_latents, WindowBatches(training, held_out, windows, seed)
+
+
+@torch.no_grad()
+def _latents(estimator: KalmanSSL, fit_data: FitData, segments: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the latents (time, latent) of segments from the encoder."""
+    encoder, step, latents = estimator.model_.encoder, estimator.bins_per_step_, []
+    with evaluating(encoder):
+        for segment in segments:
+            steps = fit_data.steps(segment, step, [estimator.normalize_])[:, : fit_data.n_features]
+            sequences = torch.from_numpy(interleave(steps, step)).float()
+            latents.append(join_steps(encoder(sequences).numpy().swapaxes(0, 1), len(segment)))
+    return latents
+
+
+def _fit_predictor(
     model: SequenceModel[KalmanPredictor],
     data: WindowBatches,
     settings: TrainingSettings,
@@ -137,18 +183,19 @@ def _fit_varying_noise(
     resume: bool,
     shared: dict[str, Any],
 ) -> None:
-    """Fit noise that varies to the latents of the encoder, which does not change.
+    """Fit the predictor to the latents of the encoder, which does not change; noise that can vary does so from here on.
 
-    The noise stays constant if the held-out latents are not more likely with noise that varies.
+    The predictor stays as it was if the held-out latents are not more likely.
     """
-    constant = copy.deepcopy(model.state_dict())
-    start_varying_noise(model, data.sample())
+    first_stage = copy.deepcopy(model.state_dict())
+    if _varying_heads(model):
+        start_varying_noise(model, data.sample())
     before = _held_out_likelihood(model, data)  # the variances are still the same
     resume = resume and folder is not None and any(folder.glob("last.*"))
     train(PredictorFit(model), data, settings, history, checkpoint_dir=folder, resume=resume, **shared)
     after = _held_out_likelihood(model, data)
     if before is not None and after is not None and not after > before:
-        model.load_state_dict(constant)
+        model.load_state_dict(first_stage)
 
 
 def _varying_heads(model: SequenceModel[KalmanPredictor]) -> list[BoundedNoise]:

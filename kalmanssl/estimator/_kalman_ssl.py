@@ -71,14 +71,17 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
     noise : {"constant", "activity", "input", "state", "errors"}
         What the variance of the observation noise depends on: nothing, the total activity of the bin, all features of
         the bin, the predicted state, or recent prediction errors (`kalmanssl.networks.make_noise`). Noise that varies
-        stays within a factor of ten of a constant. It is fitted in a second stage, by maximum likelihood of the latents
-        with the encoder fixed, and it stays constant if held-out latents are not more likely. The posterior covariance
-        then differs between bins, so that inference takes longer and needs more memory.
+        stays within a factor of ten of a constant. It is fitted in the second stage, and it stays constant if held-out
+        latents are not more likely. The posterior covariance then differs between bins, so that inference takes longer
+        and needs more memory.
     process_noise : {"constant", "activity", "input", "state", "errors"}
         What the variance of the process noise depends on.
     noise_epochs : int
-        Epochs of the second stage. With 0, the noise is trained together with the encoder, as in the paper; the latents
-        can then become such that the input of the noise head predicts them.
+        Epochs of the second stage, in which the encoder is fixed and the dynamics and the noise are fitted to its
+        latents by maximum likelihood. The result is kept if held-out latents are more likely. Constant noise has no
+        second stage if nothing is held out, or with two views. With 0 there is none, as in the paper: noise that varies
+        is trained together with the encoder, and the latents can become such that the input of the noise head predicts
+        them.
     entropy : {"logdet", "knn", "kde", "stopgrad"} or an estimator
         Estimator of the entropy of the latents, see `kalmanssl.entropy`.
     mutual_information : bool
@@ -139,7 +142,7 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
     view_ : KalmanSSL or None
         The model of the second view, with the same dynamics; None without a second view.
     noise_history_ : dict of lists
-        The same for the second stage; empty if the noise is constant. The entropy is not computed.
+        The same for the second stage; empty without one. The entropy is not computed.
     n_features_in_ : int
     unit_ids_ : tuple of str
         Units of the recording it was fitted on; empty if fitted on an array.

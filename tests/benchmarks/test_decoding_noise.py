@@ -18,14 +18,14 @@ def test_all_models_are_judged_and_a_finished_run_is_not_repeated(tmp_path):
     assert [(row["data"], row["noise"]) for row in rows] == [
         (data, noise)
         for data in ("ring with a common gain", "simulated ring")
-        for noise in ("constant", "refitted", "activity")
+        for noise in ("one stage", "constant", "activity")
     ]
-    for constant, refitted, activity in (rows[:3], rows[3:]):
-        for row in (refitted, activity):
-            assert row["gain"] == pytest.approx(row["log_likelihood"] - constant["log_likelihood"])
+    for one_stage, constant, activity in (rows[:3], rows[3:]):
+        for row in (constant, activity):
+            assert row["gain"] == pytest.approx(row["log_likelihood"] - one_stage["log_likelihood"])
             assert row["gain_error"] > 0
-        assert activity["gain_over_refitted"] == pytest.approx(activity["gain"] - refitted["gain"])
-        assert all(len(row["nis_by_decile"]) == 10 for row in (constant, refitted, activity))
+        assert activity["gain_over_constant"] == pytest.approx(activity["gain"] - constant["gain"])
+        assert all(len(row["nis_by_decile"]) == 10 for row in (one_stage, constant, activity))
     assert rows[0]["noise_correlation"] == 0
     assert rows[2]["noise_correlation"] > 0.3
     assert "scores" not in rows[2]
