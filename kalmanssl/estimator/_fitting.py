@@ -13,9 +13,9 @@ import torch
 
 from kalmanssl.estimator._fit_data import FitData
 from kalmanssl.estimator._initialization import initialize, initialize_two_views
-from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS
+from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS, interleaved_activity, n_steps
 from kalmanssl.estimator._memory import check_fit_memory
-from kalmanssl.estimator._model import build_model, history_per_bin
+from kalmanssl.estimator._model import build_model, encode_in_pieces, history_per_bin
 from kalmanssl.estimator._parameters import training_parameters
 from kalmanssl.estimator._view import share_dynamics
 from kalmanssl.models import (
@@ -27,13 +27,12 @@ from kalmanssl.models import (
     Trainable,
     start_varying_noise,
 )
-from kalmanssl.networks import BoundedNoise
+from kalmanssl.networks import BoundedNoise, ResidualEncoder
 from kalmanssl.training import (
     TrainingSettings,
     WindowBatches,
     WindowSettings,
     hold_out_blocks,
-    interleave,
     join_steps,
     train,
 )
@@ -168,9 +167,16 @@ def _latents(estimator: KalmanSSL, fit_data: FitData, segments: Sequence[np.ndar
     encoder, step, latents = estimator.model_.encoder, estimator.bins_per_step_, []
     with evaluating(encoder):
         for segment in segments:
-            steps = fit_data.steps(segment, step, [estimator.normalize_])[:, : fit_data.n_features]
-            sequences = torch.from_numpy(interleave(steps, step)).float()
-            latents.append(join_steps(encoder(sequences).numpy().swapaxes(0, 1), len(segment)))
+            features = segment[:, : fit_data.n_features]
+
+            def activity(steps: tuple[int, int] | None = None, features: np.ndarray = features) -> torch.Tensor:
+                return interleaved_activity(features, step, estimator.normalize_, steps=steps).float()
+
+            if isinstance(encoder, ResidualEncoder):
+                latent = encode_in_pieces(encoder, activity, step, n_steps(features, step))
+            else:
+                latent = encoder(activity())
+            latents.append(join_steps(latent.float().numpy().swapaxes(0, 1), len(segment)))
     return latents
 
 

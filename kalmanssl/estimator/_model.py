@@ -23,7 +23,7 @@ from kalmanssl.utils.validation import unknown_name_error
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["build_model", "history_per_bin", "infer", "join_parts", "objective_per_bin"]
+__all__ = ["build_model", "encode_in_pieces", "history_per_bin", "infer", "join_parts", "objective_per_bin"]
 
 _MAX_ENTRIES = 1 << 22  # of the input of the encoder at once, in inference
 _MAX_STEPS = 20_000  # of several sequences that are filtered at once
@@ -91,7 +91,7 @@ def infer(
 
     has_constant_noise = all(type(head) is ConstantNoise for head in model.predictor.noise_heads)
     if has_constant_noise and isinstance(model.encoder, ResidualEncoder):
-        latent = _encode_in_pieces(model.encoder, activity, bins_per_step, n_steps(segment, bins_per_step))
+        latent = encode_in_pieces(model.encoder, activity, bins_per_step, n_steps(segment, bins_per_step))
         features = latent[..., :0]  # noise that is constant does not depend on them
     else:
         features = activity()
@@ -124,7 +124,7 @@ def _fill(steps: dict[str, np.ndarray], found: dict[str, torch.Tensor], group: s
         steps[name][:, group] = rows
 
 
-def _encode_in_pieces(
+def encode_in_pieces(
     encoder: ResidualEncoder, activity: Callable[[tuple[int, int]], torch.Tensor], n_sequences: int, n_steps: int
 ) -> torch.Tensor:
     """Return the latents (sequences, steps, latent) of long sequences without their activity in memory at once.
