@@ -18,7 +18,7 @@ from kalmanssl.utils.storage import read_json, replace_file
 __all__ = ["has_checkpoint", "how_to_resume", "partial_folder", "work_folder"]
 
 _SETTINGS, _LOCK, _CHECKPOINT = "settings.json", "lock", "last.safetensors"
-_OWN = {_SETTINGS, _LOCK, _CHECKPOINT, "best.safetensors"}
+_OWN = {_SETTINGS, _LOCK, _CHECKPOINT, "best.safetensors", "noise"}  # the last one is of the second stage of a fit
 
 
 def partial_folder(out: Path) -> Path:
