@@ -40,14 +40,18 @@ from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed
 
 __all__ = ["filter_adjoint"]
 
-# Number of matrices that the backward pass processes at once.
+# Number of matrices that the backward pass processes at once, with loops and with scans.
 _CHUNK = 256
+_NUMBERS_OF_SCAN = 2**24
 
 
-def filter_adjoint(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
+def filter_adjoint(
+    model: Model, observations: Observations, precision: torch.dtype | None = None, *, parallel: bool = False
+) -> Moments:
     """Run the filter; only first derivatives are available (`filter_reference` has higher ones).
 
-    `precision` is the data type of the covariances; by default one that is accurate enough.
+    `precision` is the data type of the covariances; by default one that is accurate enough. With `parallel`, the
+    recursions over time are scans (`_scan.py`) unless these fail.
     """
     y, mask = observations.y, observations.mask
     if mask is not None and bool((mask == mask[:, :1]).all()):
@@ -56,19 +60,19 @@ def filter_adjoint(model: Model, observations: Observations, precision: torch.dt
     m0 = model.m0.expand(y.shape[0], -1)
     second_moments = (model.P0[:, None], model.A, model.Q, masked.C, masked.R)
     shared = all(p.shape[0] == 1 for p in second_moments)
-    mean_dtype, cov_dtype = _choose_dtypes(y, model, precision, shared=shared)
+    mean_dtype, cov_dtype = _choose_dtypes(y, model, precision, in_float64=shared or parallel)
     means = tuple(p.to(mean_dtype) for p in (y, m0[:, None], model.b))
     try:
-        moments = _run(means, tuple(p.to(cov_dtype) for p in second_moments), add_jitter=False)
+        moments = _run(means, tuple(p.to(cov_dtype) for p in second_moments), add_jitter=False, parallel=parallel)
     except NotPositiveDefiniteError:
         cov_dtype = precision or (torch.float64 if has_float64(y.device) else y.dtype)
-        moments = _run(means, tuple(p.to(cov_dtype) for p in second_moments), add_jitter=True)
+        moments = _run(means, tuple(p.to(cov_dtype) for p in second_moments), add_jitter=True, parallel=False)
     constant = 0.5 * LOG_2PI * number_observed(observations)
     return replace(moments, log_likelihood=moments.log_likelihood - constant)
 
 
 def _choose_dtypes(
-    y: Tensor, model: Model, precision: torch.dtype | None, *, shared: bool
+    y: Tensor, model: Model, precision: torch.dtype | None, *, in_float64: bool
 ) -> tuple[torch.dtype, torch.dtype]:
     """Data types in which the means and the covariances are computed."""
     if precision is not None:
@@ -76,13 +80,13 @@ def _choose_dtypes(
     if y.dtype == torch.float64 or not has_float64(y.device):
         return y.dtype, y.dtype
     means = torch.float32 if float32_is_enough(model) else torch.float64
-    return means, torch.float64 if shared else means
+    return means, torch.float64 if in_float64 else means
 
 
-def _run(means: tuple[Tensor, ...], second_moments: tuple[Tensor, ...], *, add_jitter: bool) -> Moments:
+def _run(means: tuple[Tensor, ...], second_moments: tuple[Tensor, ...], *, add_jitter: bool, parallel: bool) -> Moments:
     arguments = (*means, *second_moments)
     differentiable = has_derivatives(arguments)
-    given: Any = (*(p.transpose(0, 1) for p in arguments), add_jitter, differentiable)
+    given: Any = (*(p.transpose(0, 1) for p in arguments), add_jitter, differentiable, parallel)
     if differentiable:
         *fields, jitter = _Filter.apply(*given)
     else:  # without autograd, whose function takes time
@@ -102,10 +106,13 @@ def _filter(
     R: Tensor,
     add_jitter: bool,
     differentiable: bool,
+    parallel: bool,
 ) -> tuple[Tensor, ...]:
     """The fields of `Moments` and the jitter, then V and alpha for the adjoint; symbols as in `_Filter`."""
-    Pp, Pf, K, F, V, jitter = covariances(len(y), P0, A, Q, C, R, add_jitter=add_jitter, for_gradients=differentiable)
-    mp, mf, e, alpha, log_density = filter_means(y, m0, *(p.to(y.dtype) for p in (b, A, C, K, V)))
+    Pp, Pf, K, F, V, jitter = covariances(
+        len(y), P0, A, Q, C, R, add_jitter=add_jitter, for_gradients=differentiable, parallel=parallel
+    )
+    mp, mf, e, alpha, log_density = filter_means(y, m0, *(p.to(y.dtype) for p in (b, A, C, K, V)), parallel=parallel)
     return mp, Pp, mf, Pf, log_density, K, e, F, jitter, V, alpha
 
 
@@ -126,6 +133,7 @@ class _Filter(torch.autograd.Function):
         _, _, b, P0, A, Q, C, R = arguments[:8]
         ctx.save_for_backward(b, P0, A, Q, C, R, Pp, Pf, K, V, mp, mf, e, alpha)
         ctx.mark_non_differentiable(jitter)
+        ctx.parallel = arguments[-1]
         return tuple(fields)
 
     @staticmethod
@@ -136,17 +144,17 @@ class _Filter(torch.autograd.Function):
         # covariances, and the gradients that arrive for them, may have another data type.
         P0, A, Q, C, R, Pp, Pf, K, V = (p.to(e.dtype) for p in second_moments)
         g_mp, g_Pp, g_mf, g_Pf, g_ll, g_K, g_e, g_F = (None if g is None else g.to(e.dtype) for g in gradients[:-1])
-        _, _, need_b, *needs, _, _ = ctx.needs_input_grad
+        _, _, need_b, *needs, _, _, _ = ctx.needs_input_grad
 
         # The log-density contributes -alpha to d_e, and -(F^-1 - alpha alpha') / 2 to d_F.
         if g_ll is not None:
             weighted = g_ll[..., None] * alpha
             g_e = -weighted if g_e is None else g_e - weighted
         g_e = torch.zeros_like(e) if g_e is None else g_e
-        d_mp, d_mf, d_e = means_adjoint(A, C, K, g_mp, g_mf, g_e)
+        d_mp, d_mf, d_e = means_adjoint(A, C, K, g_mp, g_mf, g_e, parallel=ctx.parallel)
         d_m0, d_b = d_mp[:1], _sum_after_first(d_mp, b) if need_b else None
         if not any(needs):
-            return d_e, d_m0, d_b, *([None] * 7)
+            return d_e, d_m0, d_b, *([None] * 8)
 
         totals = [torch.zeros_like(p) if need else None for p, need in zip((P0, A, Q, C, R), needs, strict=True)]
         _, d_A, _, d_C, _ = totals
@@ -155,7 +163,8 @@ class _Filter(torch.autograd.Function):
         if d_C is not None:
             d_C.sub_(outer_sum(d_e, mp, *C.shape[:2]))
         carried = None
-        for steps in _chunks_backwards(*K.shape[:2]):
+        matrices = max(1, _NUMBERS_OF_SCAN // Pf[0, 0].numel()) if ctx.parallel else _CHUNK
+        for steps in _chunks_backwards(*K.shape[:2], matrices):
             chunk = _Chunk.at(steps, A, C, Pp, Pf, K, V)
             rows = slice(steps.start, len(e) if steps.stop == len(K) else steps.stop)
             d_K = outer_sum(d_mf[rows], e[rows], *chunk.K.shape[:2])
@@ -168,8 +177,8 @@ class _Filter(torch.autograd.Function):
                 d_F += 0.5 * (outer - weight * (chunk.V @ chunk.V.mT))
             if g_F is not None:
                 d_F += symmetrize(g_F[steps])
-            carried = _covariance_adjoint(chunk, d_N, d_F, g_Pp, g_Pf, carried, totals)
-        return d_e, d_m0, d_b, *totals, None, None
+            carried = _covariance_adjoint(chunk, d_N, d_F, g_Pp, g_Pf, carried, totals, parallel=ctx.parallel)
+        return d_e, d_m0, d_b, *totals, None, None, None
 
 
 class _Chunk(NamedTuple):
@@ -202,6 +211,8 @@ def _covariance_adjoint(
     g_Pf: Tensor | None,
     carried: Tensor | None,
     totals: list[Tensor | None],
+    *,
+    parallel: bool,
 ) -> Tensor:
     """Propagate derivatives through the covariances of a chunk, and add those of P0, A, Q, C, R to `totals`.
 
@@ -220,7 +231,7 @@ def _covariance_adjoint(
     last = torch.zeros_like(A_into_A[:1]) if carried is None else carried
     into_Pf = torch.cat([A_into_A[1:], last])
     into_Pf = into_Pf if g_Pf is None else into_Pf + symmetrize(g_Pf[steps])
-    d_Pf = covariance_recursion(into_Pf, matmul(keep, A)[1:].mT, reverse=True)
+    d_Pf = covariance_recursion(into_Pf, matmul(keep, A)[1:].mT, reverse=True, parallel=parallel)
     d_Pp = keep.mT @ d_Pf @ keep + into_Pp
     A_d_Pp = matmul(A.mT, d_Pp)
 
@@ -244,9 +255,9 @@ def _covariance_adjoint(
     return matmul(A_d_Pp[:1], A[:1])
 
 
-def _chunks_backwards(steps: int, batch: int) -> list[slice]:
-    """Segments of time, last first, short enough that the arrays of all their steps stay in the cache."""
-    length = max(1, _CHUNK // batch)
+def _chunks_backwards(steps: int, batch: int, matrices: int) -> list[slice]:
+    """Segments of time with about this many matrices, last first: those of loops stay in the cache."""
+    length = max(1, matrices // batch)
     return [slice(start, min(start + length, steps)) for start in range(0, steps, length)][::-1]
 
 

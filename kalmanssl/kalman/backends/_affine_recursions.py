@@ -5,7 +5,8 @@
 
 Both also run backward in time. Time is the first axis, sequences the second. A stack of matrices (entries, batch|1, n,
 n) is shared by all sequences if its batch axis is 1, and its last entry serves all later steps. On a CPU with numba the
-loops are compiled, elsewhere they run in torch. Only `AffineScan` and `CovarianceRecursion` have derivatives.
+loops are compiled, elsewhere they run in torch, or with `parallel` as a scan (`_parallel_scan.py`). Only `AffineScan`
+and `CovarianceRecursion` have derivatives.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from kalmanssl.kalman._linalg import outer_sum, per_step, sum_to, symmetrize
+from kalmanssl.kalman.backends._parallel_scan import affine_in_parallel, covariances_in_parallel
 from kalmanssl.kalman.kernels import has_compiler, run_blocks
 
 __all__ = [
@@ -42,10 +44,10 @@ class AffineScan(torch.autograd.Function):
     """`affine_scan` with derivatives; with `reverse`, the last step has no matrix."""
 
     @staticmethod
-    def forward(ctx: Any, offsets: Tensor, matrices: Tensor, reverse: bool) -> Tensor:
-        x = affine_scan(offsets, matrices, reverse=reverse)
+    def forward(ctx: Any, offsets: Tensor, matrices: Tensor, reverse: bool, parallel: bool) -> Tensor:
+        x = affine_scan(offsets, matrices, reverse=reverse, parallel=parallel)
         ctx.save_for_backward(x, matrices)
-        ctx.reverse = reverse
+        ctx.reverse, ctx.parallel = reverse, parallel
         return x
 
     @staticmethod
@@ -57,9 +59,9 @@ class AffineScan(torch.autograd.Function):
         shifted = matrices
         if entries > 1:
             shifted = torch.cat([matrices[:1], matrices]) if ctx.reverse else matrices[1:]
-        to_x = affine_scan(gradient, shifted.mT, reverse=not ctx.reverse)
+        to_x = affine_scan(gradient, shifted.mT, reverse=not ctx.reverse, parallel=ctx.parallel)
         if not ctx.needs_input_grad[1]:
-            return to_x, None, None
+            return to_x, None, None, None
         left, right = (to_x[:-1], x[1:]) if ctx.reverse else (to_x[1:], x[:-1])
         unused = 1 if entries > 1 and not ctx.reverse else 0  # no matrix leads into the first step
         steps = entries - unused
@@ -68,24 +70,25 @@ class AffineScan(torch.autograd.Function):
         else:
             left, right = (p.unflatten(1, (models, -1)) for p in (left, right))
             to_matrices = sum_to(left.mT @ right, steps, models)
-        return to_x, torch.cat([torch.zeros_like(matrices[:unused]), to_matrices]), None
+        return to_x, torch.cat([torch.zeros_like(matrices[:unused]), to_matrices]), None, None
 
 
 class CovarianceRecursion(torch.autograd.Function):
     """`covariance_recursion` backward in time, with derivatives."""
 
     @staticmethod
-    def forward(ctx: Any, offsets: Tensor, matrices: Tensor) -> Tensor:
-        X = covariance_recursion(offsets, matrices, reverse=True)
+    def forward(ctx: Any, offsets: Tensor, matrices: Tensor, parallel: bool) -> Tensor:
+        X = covariance_recursion(offsets, matrices, reverse=True, parallel=parallel)
         ctx.save_for_backward(X, matrices)
+        ctx.parallel = parallel
         return X
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         X, matrices = ctx.saved_tensors
-        to_X = covariance_recursion(symmetrize(gradient), matrices.mT)
-        return to_X, sum_to(2 * to_X[:-1] @ matrices @ X[1:], *matrices.shape[:2])
+        to_X = covariance_recursion(symmetrize(gradient), matrices.mT, parallel=ctx.parallel)
+        return to_X, sum_to(2 * to_X[:-1] @ matrices @ X[1:], *matrices.shape[:2]), None
 
 
 def has_kernels_for(like: Tensor) -> bool:
@@ -93,13 +96,17 @@ def has_kernels_for(like: Tensor) -> bool:
     return like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64) and has_compiler()
 
 
-def affine_scan(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> Tensor:
+def affine_scan(offsets: Tensor, matrices: Tensor, *, reverse: bool = False, parallel: bool = False) -> Tensor:
     """x[t] = M[t] x[t-1] + u[t] for u (time, batch, n), or x[t] = M[t] x[t+1] + u[t] with `reverse`.
 
     If the batch is a multiple of that of the matrices, that many consecutive sequences share one matrix.
     """
     steps, batch, n = offsets.shape
     last = len(matrices) - 1
+    if parallel:
+        found_in_parallel = affine_in_parallel(offsets, matrices, reverse=reverse)
+        if found_in_parallel is not None:
+            return found_in_parallel
     if has_kernels_for(offsets):
         from kalmanssl.kalman.kernels import _recursion_kernels as recursion_kernels
 
@@ -133,12 +140,16 @@ def affine_scan(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> 
     return torch.stack(found[::-1] if reverse else found)
 
 
-def covariance_recursion(offsets: Tensor, matrices: Tensor, *, reverse: bool = False) -> Tensor:
+def covariance_recursion(offsets: Tensor, matrices: Tensor, *, reverse: bool = False, parallel: bool = False) -> Tensor:
     """X[0] = D[0], X[t+1] = M[t] X[t] M[t]' + D[t+1] for symmetric D (steps, batch, n, n); M has steps - 1 entries.
 
     With `reverse` the recursion starts at the last D, with X[t] = M[t] X[t+1] M[t]' + D[t].
     """
     steps, batch, n, _ = offsets.shape
+    if parallel:
+        found_in_parallel = covariances_in_parallel(offsets, matrices, reverse=reverse)
+        if found_in_parallel is not None:
+            return found_in_parallel
     if has_kernels_for(offsets):
         from kalmanssl.kalman.kernels import _recursion_kernels as recursion_kernels
 

@@ -22,6 +22,7 @@ from kalmanssl.kalman._linalg import (
 )
 from kalmanssl.kalman._moments import INNOVATION_COV
 from kalmanssl.kalman.backends._affine_recursions import as_flat_array, has_converged, has_kernels_for, pad_rows
+from kalmanssl.kalman.backends._covariance_scan import scan_covariances
 
 __all__ = ["Covariances", "covariances", "steps_to_forget"]
 
@@ -49,16 +50,29 @@ class Covariances(NamedTuple):
 
 
 def covariances(
-    steps: int, P0: Tensor, A: Tensor, Q: Tensor, C: Tensor, R: Tensor, *, add_jitter: bool, for_gradients: bool
+    steps: int,
+    P0: Tensor,
+    A: Tensor,
+    Q: Tensor,
+    C: Tensor,
+    R: Tensor,
+    *,
+    add_jitter: bool,
+    for_gradients: bool,
+    parallel: bool = False,
 ) -> Covariances:
     """Covariances for parameters (steps|1, batch|1, …) and P0 (1, batch|1, n, n).
 
     With `add_jitter`, innovation covariances that are not positive definite get jitter where that helps; without it
     `NotPositiveDefiniteError` is raised. With `for_gradients` the recursion continues until derivatives have converged.
+    With `parallel` and without `add_jitter` it is a scan.
     """
     shared = all(p.shape[1] == 1 for p in (P0, A, Q, C, R))
     constant = shared and all(len(p) == 1 for p in (A, Q, C, R))
-    if shared and not add_jitter and has_kernels_for(C):
+    if parallel and not add_jitter:
+        stacks = scan_covariances(steps, P0, A, Q, C, R, constant=constant)
+        found = Covariances._make([*stacks, P0.new_zeros(stacks[0].shape[1])])
+    elif shared and not add_jitter and has_kernels_for(C):
         found = _compiled_loop(steps, P0, A, Q, C, R, constant=constant)
     else:
         found = _torch_loop(steps, P0, A, Q, C, R, add_jitter=add_jitter, constant=constant)

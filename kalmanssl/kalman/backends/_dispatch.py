@@ -11,18 +11,22 @@ from kalmanssl.kalman._linalg import NotPositiveDefiniteError
 from kalmanssl.kalman._model import Model, Observations
 from kalmanssl.kalman._moments import Moments
 from kalmanssl.kalman.backends._adjoint import filter_adjoint
+from kalmanssl.kalman.backends._parallel_scan import prefers_scan
 from kalmanssl.kalman.backends._reference import filter_reference
+from kalmanssl.kalman.backends._scan import filter_scan
 from kalmanssl.kalman.kernels import has_compiler
 
 __all__ = ["BACKENDS", "filter_auto"]
 
 
 def filter_auto(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
-    """Run the filter with compiled kernels on a CPU with numba, and in torch elsewhere.
+    """Run the filter with compiled kernels on a CPU with numba, with scans in time on a GPU, and in torch elsewhere.
 
     If the kernels meet a covariance that is not positive definite in float64, the torch implementation runs instead. It
     adds jitter where that helps, and warns.
     """
+    if prefers_scan(observations.y, observations.y.shape[1]):
+        return filter_scan(model, observations, precision)
     if observations.y.device.type != "cpu" or not has_compiler() or _shares_covariances(model, observations):
         return filter_adjoint(model, observations, precision)
     from kalmanssl.kalman.backends._fused import filter_fused
@@ -47,5 +51,6 @@ def _shares_covariances(model: Model, observations: Observations) -> bool:
 BACKENDS: dict[str, Callable[[Model, Observations, torch.dtype | None], Moments]] = {
     "auto": filter_auto,
     "adjoint": filter_adjoint,
+    "scan": filter_scan,
     "reference": filter_reference,
 }
