@@ -7,6 +7,7 @@ Section 12.2. Covariances are computed as sums of positive semi-definite terms, 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,14 +18,16 @@ from kalmanssl.kalman._moments import Moments, between_steps, from_second
 from kalmanssl.kalman._results import FilterResult, SmootherResult
 from kalmanssl.kalman._validation import check_model, check_observations
 from kalmanssl.kalman.backends import (
+    BACKENDS,
     AffineScan,
     CovarianceRecursion,
     covariance_recursion,
-    filter_auto,
     has_converged,
     smoother_gains,
     steps_to_forget,
+    uses_scan,
 )
+from kalmanssl.utils.validation import check_choice
 
 __all__ = ["BackwardProcess", "backward_process", "kalman_smoother", "run_smoother"]
 
@@ -61,6 +64,7 @@ def kalman_smoother(
     m0: Tensor | None = None,
     P0: Tensor | None = None,
     mask: Tensor | None = None,
+    implementation: Literal["auto", "adjoint", "scan", "reference"] = "auto",
 ) -> SmootherResult:
     """Compute the moments of each state given the whole sequence.
 
@@ -68,6 +72,8 @@ def kalman_smoother(
     ----------
     y, A, Q, C, R, b, m0, P0, mask
         As for `kalman_filter`.
+    implementation : {"auto", "adjoint", "scan", "reference"}
+        Algorithm of the filter, as for `kalman_filter`. With "scan" the recursion backward in time is a scan too.
 
     Returns
     -------
@@ -93,26 +99,30 @@ def kalman_smoother(
     """
     observations = check_observations(y, mask)
     model = check_model(y, *y.shape[:2], A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=y.shape[2])
-    return run_smoother(model, observations, y.dtype)
+    check_choice("implementation", implementation, tuple(BACKENDS))
+    return run_smoother(model, observations, y.dtype, implementation)
 
 
-def run_smoother(model: Model, observations: Observations, dtype: torch.dtype) -> SmootherResult:
+def run_smoother(
+    model: Model, observations: Observations, dtype: torch.dtype, implementation: str = "auto"
+) -> SmootherResult:
     """Smooth observations with a model, both checked before; the result has the data type `dtype`."""
     model, observations = to_float64(model, observations)
-    moments = filter_auto(model, observations)
+    moments = BACKENDS[implementation](model, observations, None)
     backward = backward_process(model, moments)
+    parallel = uses_scan(implementation, observations.y)
 
     # Of long sequences, every array of means counts.
     if moments.predicted_mean is not None and not moments.predicted_mean.requires_grad:
         moments = replace(moments, predicted_mean=None)
     offsets = torch.cat([backward.offset, moments.filtered_mean[:, -1:]], 1).transpose(0, 1)
     backward = replace(backward, offset=offsets[:-1].transpose(0, 1))
-    mean = AffineScan.apply(offsets, backward.gain.transpose(0, 1), True).transpose(0, 1)
+    mean = AffineScan.apply(offsets, backward.gain.transpose(0, 1), True, parallel).transpose(0, 1)
     last_cov = moments.filtered_cov[:, -1:]
-    tail = _steps_until_convergence(backward, last_cov[:, 0], moments.filtered_mean.shape[1])
+    tail = _steps_until_convergence(backward, last_cov[:, 0], moments.filtered_mean.shape[1], parallel=parallel)
     gains, noises = (_repeat_last(p, tail) for p in (backward.gain, backward.cov))
     chain = torch.cat([noises, last_cov], 1).transpose(0, 1)
-    covs = CovarianceRecursion.apply(chain, gains.transpose(0, 1)).transpose(0, 1)
+    covs = CovarianceRecursion.apply(chain, gains.transpose(0, 1), parallel).transpose(0, 1)
     filtered = FilterResult(moments, model, observations, dtype)
     return SmootherResult(mean, covs, gains, tail, filtered)
 
@@ -138,7 +148,7 @@ def _repeat_last(stack: Tensor, times: int) -> Tensor:
     return torch.cat([stack[:, :-1], stack[:, -1:].expand(-1, times, -1, -1)], 1)
 
 
-def _steps_until_convergence(backward: BackwardProcess, cov: Tensor, steps: int) -> int:
+def _steps_until_convergence(backward: BackwardProcess, cov: Tensor, steps: int, *, parallel: bool) -> int:
     """Number of steps, backward from the last one, until the smoothed covariances converge.
 
     All of them use the last entry of `backward`. `cov` (batch|1, state, state) is the covariance of the last step.
@@ -150,7 +160,7 @@ def _steps_until_convergence(backward: BackwardProcess, cov: Tensor, steps: int)
     gain, noise = (p.transpose(0, 1).expand(_CHECK_EVERY, -1, -1, -1) for p in (gain, noise))
     cov = cov.detach()
     while most - done > _CHECK_EVERY:
-        before, cov = covariance_recursion(torch.cat([cov[None], noise]), gain)[-2:]
+        before, cov = covariance_recursion(torch.cat([cov[None], noise]), gain, parallel=parallel)[-2:]
         done += _CHECK_EVERY
         if has_converged(before, cov):
             return steps_to_forget(gain[0], done, most) if backward.gain.requires_grad else done

@@ -164,7 +164,7 @@ class _Filter(torch.autograd.Function):
             d_C.sub_(outer_sum(d_e, mp, *C.shape[:2]))
         carried = None
         matrices = max(1, _NUMBERS_OF_SCAN // Pf[0, 0].numel()) if ctx.parallel else _CHUNK
-        for steps in _chunks_backwards(*K.shape[:2], matrices):
+        for steps in _chunks_backwards(len(K), K.shape[1], matrices):
             chunk = _Chunk.at(steps, A, C, Pp, Pf, K, V)
             rows = slice(steps.start, len(e) if steps.stop == len(K) else steps.stop)
             d_K = outer_sum(d_mf[rows], e[rows], *chunk.K.shape[:2])

@@ -6,17 +6,21 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import torch
+from torch import Tensor
 
 from kalmanssl.kalman._linalg import NotPositiveDefiniteError
 from kalmanssl.kalman._model import Model, Observations
 from kalmanssl.kalman._moments import Moments
 from kalmanssl.kalman.backends._adjoint import filter_adjoint
-from kalmanssl.kalman.backends._parallel_scan import prefers_scan
 from kalmanssl.kalman.backends._reference import filter_reference
 from kalmanssl.kalman.backends._scan import filter_scan
 from kalmanssl.kalman.kernels import has_compiler
 
-__all__ = ["BACKENDS", "filter_auto"]
+__all__ = ["BACKENDS", "filter_auto", "uses_scan"]
+
+# Shortest sequence for which "auto" uses scans on a GPU. By the number of operations a scan of the filter and its
+# derivatives is ahead from about 60 steps on; `benchmarks/gpu_check.sh` measures it.
+MIN_STEPS_OF_SCAN = 64
 
 
 def filter_auto(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
@@ -25,7 +29,7 @@ def filter_auto(model: Model, observations: Observations, precision: torch.dtype
     If the kernels meet a covariance that is not positive definite in float64, the torch implementation runs instead. It
     adds jitter where that helps, and warns.
     """
-    if prefers_scan(observations.y, observations.y.shape[1]):
+    if uses_scan("auto", observations.y):
         return filter_scan(model, observations, precision)
     if observations.y.device.type != "cpu" or not has_compiler() or _shares_covariances(model, observations):
         return filter_adjoint(model, observations, precision)
@@ -36,6 +40,13 @@ def filter_auto(model: Model, observations: Observations, precision: torch.dtype
     with suppress(NotPositiveDefiniteError):
         return filter_fused(model, observations, precision)
     return filter_adjoint(model, observations, precision)
+
+
+def uses_scan(implementation: str, y: Tensor) -> bool:
+    """Whether an implementation computes recursions over the steps of y (batch, time, obs) by scans."""
+    return implementation == "scan" or (
+        implementation == "auto" and y.device.type == "cuda" and y.shape[1] >= MIN_STEPS_OF_SCAN
+    )
 
 
 def _shares_covariances(model: Model, observations: Observations) -> bool:

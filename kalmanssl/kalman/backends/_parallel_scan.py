@@ -22,24 +22,13 @@ from torch import Tensor
 from kalmanssl.kalman._linalg import matmul, symmetrize
 
 __all__ = [
-    "MIN_STEPS",
     "Elements",
     "affine_in_parallel",
     "covariances_in_parallel",
     "parallel_scan",
-    "prefers_scan",
 ]
 
-# Shortest recursion for which "auto" uses a scan on a GPU. A step of the loops takes about 12 operations, a scan about
-# 120 per doubling of the length, which are equal at about 60 steps; `benchmarks/gpu_check.sh` measures both.
-MIN_STEPS = 64
-
 Elements = tuple[Tensor, ...]
-
-
-def prefers_scan(like: Tensor, steps: int) -> bool:
-    """Whether "auto" computes a recursion of this many steps by a scan on the device of a tensor."""
-    return like.device.type == "cuda" and steps >= MIN_STEPS
 
 
 def parallel_scan(

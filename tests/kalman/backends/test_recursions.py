@@ -1,4 +1,4 @@
-"""The compiled and the torch loops, compared with their definitions in numpy."""
+"""The compiled loops, those in torch and the scans, compared with their definitions in numpy."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ def compiled_and_torch(request, monkeypatch):
         monkeypatch.setattr(recursions_module, "has_compiler", lambda: False)
 
 
+@pytest.fixture(params=["compiled", "torch", "scan"])
+def parallel(request, monkeypatch):
+    """Whether the recursions are scans; if not, the loops are compiled or in torch."""
+    if request.param == "torch":
+        monkeypatch.setattr(recursions_module, "has_compiler", lambda: False)
+    return request.param == "scan"
+
+
 def random(*shape, seed=0, dtype=torch.float64):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
@@ -40,13 +48,12 @@ def assert_close(found, expected):
     np.testing.assert_allclose(found.detach().numpy(), np.asarray(expected), **CLOSE[found.dtype])
 
 
-@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("models", [1, 2, 6], ids=["shared", "in groups", "one per sequence"])
 @pytest.mark.parametrize("known", [1, 3, 7])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n", SIZES)
-def test_affine_scan_follows_its_definition(n, dtype, known, models, reverse):
+def test_affine_scan_follows_its_definition(n, dtype, known, models, reverse, parallel):
     steps, batch = 7, 6
     u, M = random(steps, batch, n, dtype=dtype), transitions(known, models, n, dtype)
     x = u.double().numpy().copy()
@@ -56,16 +63,15 @@ def test_affine_scan_follows_its_definition(n, dtype, known, models, reverse):
             matrix = M[min(t, known - 1), s // (batch // models)].double().numpy()
             x[t, s] += matrix @ x[t + 1 if reverse else t - 1, s]
     before = u.clone()
-    assert_close(affine_scan(u, M, reverse=reverse), x)
+    assert_close(affine_scan(u, M, reverse=reverse, parallel=parallel), x)
     assert torch.equal(u, before)
 
 
-@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("models", [1, 2], ids=["shared", "one per sequence"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n", SIZES)
-def test_covariance_recursion_follows_its_definition(n, dtype, models, reverse):
+def test_covariance_recursion_follows_its_definition(n, dtype, models, reverse, parallel):
     steps, batch = 5, 2
     D, M = random(steps, batch, n, n, dtype=dtype), transitions(steps - 1, models, n, dtype)
     D = D + D.mT
@@ -75,26 +81,24 @@ def test_covariance_recursion_follows_its_definition(n, dtype, models, reverse):
             matrix = M[i, s % models].double().numpy()
             here, there = (i, i + 1) if reverse else (i + 1, i)
             X[here, s] += matrix @ X[there, s] @ matrix.T
-    assert_close(covariance_recursion(D, M, reverse=reverse), X)
+    assert_close(covariance_recursion(D, M, reverse=reverse, parallel=parallel), X)
 
 
-@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("models", [1, 2, 4])
 @pytest.mark.parametrize("known", [1, 3, 5])
-def test_derivatives_of_the_affine_scan(known, models, reverse):
+def test_derivatives_of_the_affine_scan(known, models, reverse, parallel):
     known = min(known, 4) if reverse else known  # there is nothing after the last step
     u, M = random(5, 4, 2).requires_grad_(), transitions(known, models, 2).requires_grad_()
-    assert torch.autograd.gradcheck(lambda u, M: AffineScan.apply(u, M, reverse), (u, M))
+    assert torch.autograd.gradcheck(lambda u, M: AffineScan.apply(u, M, reverse, parallel), (u, M))
 
 
-@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("models", [1, 3])
-def test_derivatives_of_the_covariance_recursion(models):
+def test_derivatives_of_the_covariance_recursion(models, parallel):
     D, M = random(4, 3, 2, 2).requires_grad_(), transitions(3, models, 2).requires_grad_()
     if models == 1:
         D = random(4, 1, 2, 2).requires_grad_()
-    assert torch.autograd.gradcheck(lambda D, M: CovarianceRecursion.apply(D + D.mT, M), (D, M))
+    assert torch.autograd.gradcheck(lambda D, M: CovarianceRecursion.apply(D + D.mT, M, parallel), (D, M))
 
 
 def problem(n, m, *, periods, dtype=torch.float64, full=False):
@@ -123,15 +127,14 @@ def plain_covariances(steps, P0, A, Q, C, R):
     return [np.stack(column)[:, None] for column in zip(*rows, strict=True)]
 
 
-@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("full", [False, True], ids=["diagonal", "full"])
 @pytest.mark.parametrize(
     "periods", [(1, 1, 1, 1), (9, 9, 9, 9), (1, 9, 1, 1), (9, 1, 1, 1), (1, 1, 9, 1), (1, 1, 1, 9)]
 )
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (4, 4), (7, 3), (2, 5), (16, 9)])
-def test_covariances_of_the_filter_follow_their_definition(n, m, periods, full):
+def test_covariances_of_the_filter_follow_their_definition(n, m, periods, full, parallel):
     parameters = problem(n, m, periods=periods, full=full)
-    found = covariances(9, *parameters, add_jitter=False, for_gradients=False)
+    found = covariances(9, *parameters, add_jitter=False, for_gradients=False, parallel=parallel)
     expected = plain_covariances(9, *parameters)
     for mine, plain in zip(found[:4], expected, strict=True):
         assert_close(mine, plain)
@@ -139,24 +142,23 @@ def test_covariances_of_the_filter_follow_their_definition(n, m, periods, full):
     assert torch.equal(found.whitener, found.whitener.triu())
 
 
-def test_covariances_that_converge_late_need_several_allocations():
-    """The covariances converge after more steps than the compiled loop allocates at first."""
+def test_covariances_that_converge_late_need_several_allocations(parallel):
+    """The covariances converge after more steps than the compiled loop and the scan compute at first."""
     parameters = problem(3, 1, periods=(1, 1, 1, 1))
-    parameters[1] = 0.999 * torch.eye(3, dtype=torch.float64)[None, None]
+    parameters[1] = 0.975 * torch.eye(3, dtype=torch.float64)[None, None]
     parameters[2] = 1e-5 * parameters[2]
-    found = covariances(1000, *parameters, add_jitter=False, for_gradients=False)
-    assert len(found.gain) > 64
+    found = covariances(1000, *parameters, add_jitter=False, for_gradients=False, parallel=parallel)
+    assert 512 < len(found.gain) < 1000
     for mine, plain in zip(found[:4], plain_covariances(1000, *parameters), strict=True):
         np.testing.assert_allclose(mine, plain[: len(mine)], rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("spoiled", [-5.0, float("nan"), float("inf")])
-def test_an_indefinite_or_infinite_covariance_raises(spoiled):
+def test_an_indefinite_or_infinite_covariance_raises(spoiled, parallel):
     parameters = problem(3, 2, periods=(1, 1, 1, 9))
     parameters[4][6, 0, 1] = spoiled
     with pytest.raises(NotPositiveDefiniteError):
-        covariances(9, *parameters, add_jitter=False, for_gradients=False)
+        covariances(9, *parameters, add_jitter=False, for_gradients=False, parallel=parallel)
 
 
 def test_jitter_added_to_a_covariance_is_reported():
@@ -229,23 +231,23 @@ def plain_means(y, m0, b, A, C, K, V):
     return [torch.stack(column) for column in zip(*rows, strict=True)]
 
 
-@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("own_b", [False, True])
 @pytest.mark.parametrize("known", [(1, 1, 1, 1), (1, 1, 3, 6), (6, 6, 6, 1)])
 @pytest.mark.parametrize(("n", "m", "batch"), [(1, 1, 1), (3, 2, 37), (8, 16, 5), (17, 9, 4)])
-def test_means_of_the_filter_follow_their_definition(n, m, batch, known, own_b, dtype):
+def test_means_of_the_filter_follow_their_definition(n, m, batch, known, own_b, dtype, parallel):
     arguments = means_problem(n, m, batch, known, own_b=own_b, dtype=dtype)
-    for mine, plain in zip(filter_means(*arguments), plain_means(*(p.double() for p in arguments)), strict=True):
+    for mine, plain in zip(
+        filter_means(*arguments, parallel=parallel), plain_means(*(p.double() for p in arguments)), strict=True
+    ):
         assert mine.dtype == dtype
         np.testing.assert_allclose(mine, plain, rtol=1e-3, atol=CLOSE[dtype]["atol"] * 10)
 
 
-@pytest.mark.usefixtures("compiled_and_torch")
 @pytest.mark.parametrize("given", ["all", "innovation"])
 @pytest.mark.parametrize("known", [(1, 1, 1, 1), (1, 1, 3, 6), (6, 6, 6, 1)])
 @pytest.mark.parametrize(("n", "m", "batch"), [(1, 1, 1), (3, 2, 37), (17, 9, 4)])
-def test_adjoint_of_the_means_agrees_with_autograd(n, m, batch, known, given):
+def test_adjoint_of_the_means_agrees_with_autograd(n, m, batch, known, given, parallel):
     y, m0, b, A, C, K, V = means_problem(n, m, batch, known)
     y, shifts = y.requires_grad_(), [torch.zeros(6, batch, n, dtype=torch.float64, requires_grad=True)]
     m0.requires_grad_()
@@ -257,7 +259,7 @@ def test_adjoint_of_the_means_agrees_with_autograd(n, m, batch, known, given):
         loss = loss + (g_mp * mp).sum() + (g_mf * mf).sum()
     to_y, to_m0, to_shift = torch.autograd.grad(loss, (y, m0, shifts[0]))
     outside = (g_mp, g_mf) if given == "all" else (None, None)
-    d_mp, d_mf, d_e = means_adjoint(A, C, K, *outside, g_e)
+    d_mp, d_mf, d_e = means_adjoint(A, C, K, *outside, g_e, parallel=parallel)
     assert_close(d_e, to_y)
     assert_close(d_mp[:1], to_m0)
     assert_close(d_mp[1:], to_shift[1:])
