@@ -12,7 +12,7 @@ from kalmanssl.kalman._results import PriorSample
 from kalmanssl.kalman._smoothing import backward_process
 from kalmanssl.kalman._tensor_checks import all_finite, check_memory, check_moments, wrong_value
 from kalmanssl.kalman._validation import check_generator, check_model, check_observations
-from kalmanssl.kalman.backends import AffineScan, filter_auto, uses_scan
+from kalmanssl.kalman.backends import AffineScan, filter_auto, prefers_scan, uses_scan
 from kalmanssl.utils.validation import check_integer
 
 __all__ = ["draw_posterior", "draw_prior", "sample_posterior", "sample_prior"]
@@ -70,7 +70,7 @@ def draw_prior(model: Model, batch: int, time: int, generator: torch.Generator |
     first = model.m0 + matvec_broadcast(_factor(model.P0, "P0"), draw(batch, state))
     shocks = model.b + _noise(model.Q, "Q", draw(batch, time, state))
     offsets = torch.cat([first[:, None], shocks[:, 1:]], 1).transpose(0, 1)
-    parallel = uses_scan("auto", offsets.transpose(0, 1))
+    parallel = prefers_scan(offsets, time, len(model.A) * state * state)
     states = AffineScan.apply(offsets, model.A.transpose(0, 1), False, parallel).transpose(0, 1)
     if not all_finite(states):
         raise wrong_value("time", "the states overflow, since A lets them grow; draw fewer steps")
@@ -155,7 +155,7 @@ def draw_posterior(
     last = moments.filtered_mean[:, -1:] + filtered_noise[:, :, -1:]
     # Samples are the inner axis of the batch, so that those of one sequence share its gains.
     offsets = torch.cat([backward.offset + shocks, last], 2).permute(2, 1, 0, 3).flatten(1, 2)
-    states = AffineScan.apply(offsets, backward.gain.transpose(0, 1), True, uses_scan("auto", observations.y))
+    states = AffineScan.apply(offsets, backward.gain.transpose(0, 1), True, uses_scan("auto", model, observations))
     samples = states.unflatten(1, (batch, n_samples)).permute(2, 1, 0, 3).to(dtype)
     check_moments(samples)
     return samples

@@ -110,7 +110,7 @@ def run_smoother(
     model, observations = to_float64(model, observations)
     moments = BACKENDS[implementation](model, observations, None)
     backward = backward_process(model, moments)
-    parallel = uses_scan(implementation, observations.y)
+    parallel = uses_scan(implementation, model, observations)
 
     # Of long sequences, every array of means counts.
     if moments.predicted_mean is not None and not moments.predicted_mean.requires_grad:

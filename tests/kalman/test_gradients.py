@@ -119,7 +119,7 @@ def test_the_first_step_of_the_transition_has_no_gradient():
 
 
 @pytest.mark.parametrize("varies", ["none", "both"])
-@pytest.mark.parametrize("implementation", ["auto", "adjoint"])
+@pytest.mark.parametrize("implementation", ["auto", "adjoint", "scan"])
 def test_second_derivatives_come_from_the_reference_and_raise_elsewhere(implementation, varies):
     values, _ = small_problem(varies=varies)
     y = values.pop("y")[:, :2]

@@ -148,7 +148,7 @@ def test_the_first_value_of_y_that_is_not_finite_is_named(value):
 
 
 def test_an_unknown_implementation_is_named():
-    with pytest.raises(InputError, match="implementation must be one of auto, adjoint, reference; got 'fast'"):
+    with pytest.raises(InputError, match="implementation must be one of auto, adjoint, scan, reference; got 'fast'"):
         call(kalman_filter, implementation="fast")
 
 
@@ -165,7 +165,7 @@ def test_an_indefinite_noise_covariance_of_one_step_raises(step):
         call(kalman_filter, R=R)
 
 
-@pytest.mark.parametrize("implementation", ["auto", "adjoint", "reference"])
+@pytest.mark.parametrize("implementation", ["auto", "adjoint", "scan", "reference"])
 def test_the_filter_detects_an_innovation_covariance_that_is_not_positive(implementation):
     """Also without input validation of the noise."""
     values = arguments()

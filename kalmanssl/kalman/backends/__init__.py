@@ -9,6 +9,7 @@ from kalmanssl.kalman.backends._covariance_recursion import steps_to_forget as s
 from kalmanssl.kalman.backends._covariance_search import next_invalid_covariance as next_invalid_covariance
 from kalmanssl.kalman.backends._dispatch import BACKENDS as BACKENDS
 from kalmanssl.kalman.backends._dispatch import filter_auto as filter_auto
+from kalmanssl.kalman.backends._dispatch import prefers_scan as prefers_scan
 from kalmanssl.kalman.backends._dispatch import uses_scan as uses_scan
 from kalmanssl.kalman.backends._quick_model import quick_model as quick_model
 from kalmanssl.kalman.backends._reference import LOG_2PI as LOG_2PI

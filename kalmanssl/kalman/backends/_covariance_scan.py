@@ -137,7 +137,7 @@ def _compose(early: Elements, late: Elements) -> Elements:
     return (
         matmul(E_late, kept),
         _square(matmul(W, E_late.mT)) + C_late,
-        symmetrize(matmul(matmul(E.mT, information), E)) + J,
+        matmul(matmul(E.mT, information), E) + J,
     )
 
 
@@ -151,7 +151,7 @@ def _root(cov: Tensor, information: Tensor) -> Tensor:
     variances = cov.diagonal(dim1=-2, dim2=-1)
     numbers = torch.finfo(cov.dtype)
     L, _ = cholesky_unchecked(cov + torch.diag_embed(variances * (8 * cov.shape[-1] * numbers.eps) + numbers.tiny))
-    S = symmetrize(matmul(matmul(L.mT, information), L))
+    S = matmul(matmul(L.mT, information), L)
     S.diagonal(dim1=-2, dim2=-1).add_(1.0)
     # Not positive definite only if rounding has spoiled a covariance; the check of the result finds this.
     factor, _ = cholesky_unchecked(S)
@@ -159,8 +159,8 @@ def _root(cov: Tensor, information: Tensor) -> Tensor:
 
 
 def _square(root: Tensor) -> Tensor:
-    """The symmetric product root' root."""
-    return symmetrize(root.mT @ root)
+    """The product root' root, symmetric up to rounding; factorizations read the lower triangle alone."""
+    return root.mT @ root
 
 
 def _predict(filtered: Tensor, A: Tensor, Q: Tensor) -> Tensor:

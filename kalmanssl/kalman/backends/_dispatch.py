@@ -16,11 +16,14 @@ from kalmanssl.kalman.backends._reference import filter_reference
 from kalmanssl.kalman.backends._scan import filter_scan
 from kalmanssl.kalman.kernels import has_compiler
 
-__all__ = ["BACKENDS", "filter_auto", "uses_scan"]
+__all__ = ["BACKENDS", "filter_auto", "prefers_scan", "uses_scan"]
 
-# Shortest sequence for which "auto" uses scans on a GPU. By the number of operations a scan of the filter and its
-# derivatives is ahead from about 60 steps on; `benchmarks/gpu_check.sh` measures it.
+# Shortest sequence for which "auto" uses scans on a GPU, and largest number of covariance entries at one step, summed
+# over sequences with different covariances. A loop starts about 14 operations per step, a scan about 130 per doubling
+# of the length, with ten times the arithmetic, which matters once the matrices of one step occupy the GPU. Both are
+# estimates from these counts. `benchmarks/gpu_check.sh` measures loop and scan for the sizes on both sides.
 MIN_STEPS_OF_SCAN = 64
+MOST_NUMBERS_OF_SCAN = 2**15
 
 
 def filter_auto(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
@@ -29,7 +32,7 @@ def filter_auto(model: Model, observations: Observations, precision: torch.dtype
     If the kernels meet a covariance that is not positive definite in float64, the torch implementation runs instead. It
     adds jitter where that helps, and warns.
     """
-    if uses_scan("auto", observations.y):
+    if uses_scan("auto", model, observations):
         return filter_scan(model, observations, precision)
     if observations.y.device.type != "cpu" or not has_compiler() or _shares_covariances(model, observations):
         return filter_adjoint(model, observations, precision)
@@ -42,11 +45,23 @@ def filter_auto(model: Model, observations: Observations, precision: torch.dtype
     return filter_adjoint(model, observations, precision)
 
 
-def uses_scan(implementation: str, y: Tensor) -> bool:
-    """Whether an implementation computes recursions over the steps of y (batch, time, obs) by scans."""
+def uses_scan(implementation: str, model: Model, observations: Observations) -> bool:
+    """Whether an implementation of the filter, and the recursions that follow it, are scans in time."""
+    parameters = [model.P0, model.A, model.Q, model.C, model.R]
+    if observations.mask is not None:
+        parameters.append(observations.mask)
+    own = max(len(p) for p in parameters)
     return implementation == "scan" or (
-        implementation == "auto" and y.device.type == "cuda" and y.shape[1] >= MIN_STEPS_OF_SCAN
+        implementation == "auto" and prefers_scan(observations.y, observations.y.shape[1], own * model.A[0, 0].numel())
     )
+
+
+def prefers_scan(like: Tensor, steps: int, numbers: int) -> bool:
+    """Whether "auto" computes a recursion by a scan on the device of a tensor.
+
+    `numbers` is the number of different entries in the matrices of one step of all sequences.
+    """
+    return like.device.type == "cuda" and steps >= MIN_STEPS_OF_SCAN and numbers <= MOST_NUMBERS_OF_SCAN
 
 
 def _shares_covariances(model: Model, observations: Observations) -> bool:
