@@ -25,9 +25,17 @@ class TorchWork:
 
     compile_s = 0.0
 
-    def __init__(self, function: TorchFilter, problem: Problem, task: str, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        function: TorchFilter,
+        problem: Problem,
+        task: str,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> None:
         self.function, self.gradients = function, task == "gradients"
-        self.tensors = {name: torch.tensor(getattr(problem, name), dtype=dtype) for name in ("y", "A", "Q", "C", "R")}
+        names = ("y", "A", "Q", "C", "R")
+        self.tensors = {name: torch.tensor(getattr(problem, name), dtype=dtype, device=device) for name in names}
         if self.gradients:
             for name in GRADIENTS:
                 self.tensors[name].requires_grad_()

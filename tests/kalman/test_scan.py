@@ -188,8 +188,8 @@ def test_a_scan_that_is_not_accurate_is_replaced_by_the_loop(monkeypatch):
     problem = make_problem(varies="both", time=40)
     expected = kalman_filter(problem.y, **problem.parameters, implementation="adjoint")
     monkeypatch.setattr(_covariance_scan, "_largest_change", lambda before, now: float("nan"))
+    model, _ = checked(problem)
     with pytest.raises(ValueError, match="not accurate"):
-        model, _ = checked(problem)
         scan_covariances(40, model.P0[None], *stacks(model), constant=False)
     found = kalman_filter(problem.y, **problem.parameters, implementation="scan")
     assert_equal_to([found.tensors()], [expected.tensors()], 1e-14)

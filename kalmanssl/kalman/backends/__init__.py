@@ -8,6 +8,8 @@ from kalmanssl.kalman.backends._compiled_step import compiled_step as compiled_s
 from kalmanssl.kalman.backends._covariance_recursion import steps_to_forget as steps_to_forget
 from kalmanssl.kalman.backends._covariance_search import next_invalid_covariance as next_invalid_covariance
 from kalmanssl.kalman.backends._dispatch import BACKENDS as BACKENDS
+from kalmanssl.kalman.backends._dispatch import MIN_STEPS_OF_SCAN as MIN_STEPS_OF_SCAN
+from kalmanssl.kalman.backends._dispatch import MOST_NUMBERS_OF_SCAN as MOST_NUMBERS_OF_SCAN
 from kalmanssl.kalman.backends._dispatch import filter_auto as filter_auto
 from kalmanssl.kalman.backends._dispatch import prefers_scan as prefers_scan
 from kalmanssl.kalman.backends._dispatch import uses_scan as uses_scan

@@ -16,7 +16,7 @@ from kalmanssl.kalman.backends._reference import filter_reference
 from kalmanssl.kalman.backends._scan import filter_scan
 from kalmanssl.kalman.kernels import has_compiler
 
-__all__ = ["BACKENDS", "filter_auto", "prefers_scan", "uses_scan"]
+__all__ = ["BACKENDS", "MIN_STEPS_OF_SCAN", "MOST_NUMBERS_OF_SCAN", "filter_auto", "prefers_scan", "uses_scan"]
 
 # Shortest sequence for which "auto" uses scans on a GPU, and largest number of covariance entries at one step, summed
 # over sequences with different covariances. A loop starts about 14 operations per step, a scan about 130 per doubling

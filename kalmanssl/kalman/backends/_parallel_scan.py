@@ -114,17 +114,17 @@ def covariances_in_parallel(offsets: Tensor, matrices: Tensor, *, reverse: bool 
     X = offsets
     if len(offsets) > 1:
         elements = (matrices, offsets[1:])
-        later = parallel_scan(elements, offsets[0], len(offsets) - 1, _compose_congruence, _apply_congruence)
+        later = parallel_scan(elements, offsets[0], len(offsets) - 1, _compose_covariance, _apply_covariance)
         X = torch.cat([offsets[:1], later])
     if not bool(torch.isfinite(X).all()):
         return None
     return X.flip(0) if reverse else X
 
 
-def _compose_congruence(early: Elements, late: Elements) -> Elements:
-    return matmul(late[0], early[0]), _apply_congruence(late, early[1])
+def _compose_covariance(early: Elements, late: Elements) -> Elements:
+    return matmul(late[0], early[0]), _apply_covariance(late, early[1])
 
 
-def _apply_congruence(elements: Elements, X: Tensor) -> Tensor:
+def _apply_covariance(elements: Elements, X: Tensor) -> Tensor:
     matrices, offsets = elements
     return symmetrize(matmul(matmul(matrices, X), matrices.mT)) + offsets
