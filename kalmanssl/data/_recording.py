@@ -13,6 +13,7 @@ from kalmanssl.data._alignment import AlignMixin
 from kalmanssl.data._bin_selection import BinSelection
 from kalmanssl.data._labeled_input import labels_of
 from kalmanssl.data._pynapple import read_activity
+from kalmanssl.data._reshaping import Reshaping
 from kalmanssl.data._validation import (
     check_activity,
     check_behavior,
@@ -30,7 +31,7 @@ __all__ = ["Recording"]
 
 
 @dataclass(frozen=True, eq=False)
-class Recording(BinSelection, AlignMixin):
+class Recording(BinSelection, Reshaping, AlignMixin):
     """Activity in bins of equal width, with time and behavior.
 
     Create it with `from_nwb`, `from_arrays` or `from_pynapple`. Indexing with a slice, an index array or a boolean mask

@@ -21,6 +21,7 @@ __all__ = [
     "check_text",
     "check_time",
     "check_units",
+    "is_angle",
 ]
 
 _LONGEST_NAME = 200  # characters, so that messages with a name stay readable
@@ -122,8 +123,7 @@ def check_behavior(behavior: Any, time: np.ndarray, unit: Mapping[str, str]) -> 
     check_names("behavior", list(named))
     checked, n_bins = {}, len(time)
     for name, given in named.items():
-        is_angle = str(unit.get(str(name), "")).lower().startswith(("rad", "deg"))
-        values = behavior_at(f"behavior[{name!r}]", given, time, is_angle)
+        values = behavior_at(f"behavior[{name!r}]", given, time, is_angle(str(unit.get(str(name), ""))))
         labels = as_labels(f"behavior[{name!r}]", values)
         if labels is not None and labels.shape != (n_bins,):
             raise InputError(
@@ -145,6 +145,11 @@ def check_behavior(behavior: Any, time: np.ndarray, unit: Mapping[str, str]) -> 
             raise InputError(message, parameter="behavior")
         checked[str(name)] = array
     return checked
+
+
+def is_angle(unit: str) -> bool:
+    """Return whether a unit of measurement is one of angles, which are not interpolated."""
+    return unit.lower().startswith(("rad", "deg"))
 
 
 def as_labels(name: str, values: Any) -> np.ndarray | None:

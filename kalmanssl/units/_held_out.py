@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from kalmanssl.estimator import KalmanSSL
 from kalmanssl.probes import BitsPerSpike, co_smoothing
 from kalmanssl.utils.validation import check_condition, check_seed, unknown_name_error
 
-__all__ = ["score_held_out_units", "select_units"]
+__all__ = ["score_held_out_units"]
 
 
 def score_held_out_units(
@@ -74,10 +73,10 @@ def score_held_out_units(
     if not names or not others:
         message = f"held_out leaves {len(others)} units for the model: hold out at least one and not all of them"
         raise InputError(message, parameter="held_out")
-    used = [select_units(recording, others) for recording in (training, test)]
+    used = [recording.select_units(others) for recording in (training, test)]
     fitted = clone(model).fit(used[0])
     latents = [infer_latents(fitted, recording, smooth=smooth) for recording in used]
-    counts = [select_units(recording, names).activity for recording in (training, test)]
+    counts = [recording.select_units(names).activity for recording in (training, test)]
     return co_smoothing(latents[0], counts[0], latents[1], counts[1], penalty), names
 
 
@@ -94,18 +93,3 @@ def _held_out_units(unit_ids: tuple[str, ...], held_out: Any, random_state: int 
     for unit in wanted - set(unit_ids):
         raise unknown_name_error("unit", unit, unit_ids)
     return tuple(unit for unit in unit_ids if unit in wanted)
-
-
-def select_units(recording: Recording, names: tuple[str, ...]) -> Recording:
-    """Return a recording with only these units, in this order, without spike times, cell types and behavior."""
-    column = {unit: i for i, unit in enumerate(recording.unit_ids)}
-    activity = recording.activity[:, [column[unit] for unit in names]]
-    return replace(
-        recording,
-        activity=activity,
-        unit_ids=names,
-        spike_times=None,
-        cell_type=None,
-        behavior={},
-        behavior_unit={},
-    )

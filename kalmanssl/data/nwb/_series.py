@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from kalmanssl.data._binning import interpolate, sampling_period
+from kalmanssl.data._validation import is_angle
 from kalmanssl.data.nwb._access import (
     decode_text,
     location,
@@ -204,7 +205,7 @@ class Samples:
 
     def at(self, time: np.ndarray) -> np.ndarray:
         """Return the values at other times (time,); NaN, or None for labels, where the series was not tracked."""
-        nearest = self.labels is not None or self.unit.lower().startswith(("rad", "deg"))
+        nearest = self.labels is not None or is_angle(self.unit)
         samples = self.values
         if self.labels is not None:  # samples without a label are not bridged by their neighbors
             samples = np.where(np.isfinite(samples), samples, -1.0)
