@@ -192,10 +192,11 @@ def test_the_held_out_part_of_a_recording_in_pieces_does_not_change_the_weights(
     ("bin_size", "rate", "kind", "steps"),
     [
         (0.025, 50.0, "counts", 4),  # 300 spikes per 100 ms
-        (0.025, 5.0, "counts", 8),  # 3 spikes per 100 ms
-        (0.05, 5.0, "events", 4),  # six cells with real-valued events at 5 Hz
-        (0.1, 5.0, "signal", 1),
-        (0.5, 5.0, "counts", 1),
+        (0.025, 5.0, "counts", 4),  # 3 spikes per 100 ms in all units, but 0.5 in each
+        (0.025, 1.0, "counts", 8),  # 0.6 spikes per 100 ms
+        (0.05, 1.0, "events", 4),  # six cells with real-valued events at 1 Hz
+        (0.1, 1.0, "signal", 1),
+        (0.5, 1.0, "counts", 1),
     ],
 )
 def test_steps_last_100_ms_and_twice_as_long_if_events_are_sparse(bin_size, rate, kind, steps, tmp_path):

@@ -20,7 +20,9 @@ __all__ = [
 COUNT_NORMALIZATIONS = ("cosine", "sqrt")
 NORMALIZATIONS = ("auto", *COUNT_NORMALIZATIONS, "standardize", "none")
 STEP = 0.1  # seconds per filter step
-SPARSE_EVENTS = 10.0  # with fewer events in an average step, steps are twice as long
+# With fewer events than both in an average step, in all units together and in each, steps are twice as long.
+SPARSE_EVENTS = 10.0
+SPARSE_EVENTS_PER_UNIT = 0.2
 BINS_PER_STEP_OF_ARRAY = 4
 
 
@@ -84,7 +86,8 @@ def choose_bins_per_step(bins_per_step: int | str, values: np.ndarray, is_counts
         return BINS_PER_STEP_OF_ARRAY
     is_integer = is_counts and are_whole_numbers(values)
     events = values.sum(1).mean() if is_integer else (values != 0).sum(1).mean()
-    is_sparse = is_counts and events * STEP / bin_size < SPARSE_EVENTS
+    events *= STEP / bin_size
+    is_sparse = is_counts and events < min(SPARSE_EVENTS, SPARSE_EVENTS_PER_UNIT * values.shape[1])
     return max(1, round((2 if is_sparse else 1) * STEP / bin_size))
 
 

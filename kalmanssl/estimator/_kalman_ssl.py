@@ -99,7 +99,7 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
         Bins that the filter advances by, with the activity summed over them. Longer steps contain more spikes and show
         the dynamics better. One filter runs at each offset, so that there is still a posterior at every bin. "auto"
         chooses steps of about 100 ms, and of about 200 ms if an average step of 100 ms has fewer than 10 events in all
-        units together. For an array it is 4.
+        units together and fewer than 0.2 in each. For an array it is 4.
     window : int
         Largest number of bins per training window. Windows have no gaps, so they are shorter if a recording in pieces
         has too few segments of this length (see `window_`).
