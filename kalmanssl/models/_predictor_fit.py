@@ -28,6 +28,8 @@ class PredictorFit(Trainable):
         Only its predictor changes.
     """
 
+    stage = "fit dynamics"
+
     def __init__(self, model: SequenceModel[KalmanPredictor]) -> None:
         super().__init__()
         self.model = model

@@ -17,7 +17,14 @@ class Trainable(nn.Module, ABC):
 
     A subclass defines `terms` and `diagnostics`; the other methods have defaults. A batch is what the data source
     yields and `terms` accepts, for example windows (batch, time, features) or a pair of views.
+
+    Attributes
+    ----------
+    stage : str
+        Name of the training on its progress bar.
     """
+
+    stage = "fit"
 
     @abstractmethod
     def terms(self, batch: Any) -> Terms:

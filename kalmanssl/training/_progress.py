@@ -22,11 +22,13 @@ class Progress:
     ----------
     done, total : int
         Steps already done (after resuming), and steps in all.
+    stage : str
+        Name of the training.
     """
 
-    def __init__(self, done: int, total: int) -> None:
+    def __init__(self, done: int, total: int, stage: str = "fit") -> None:
         self._bar = RichProgress(
-            TextColumn("fit"),
+            TextColumn(stage),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("steps"),
@@ -36,7 +38,7 @@ class Progress:
             TextColumn("{task.fields[score]}"),
             console=Console(stderr=True),
         )
-        self._line = self._bar.add_task("fit", total=total, completed=done, score="")
+        self._line = self._bar.add_task(stage, total=total, completed=done, score="")
         self._score = ""
         self._watch = watch_compilation(self.show_compilation)
 

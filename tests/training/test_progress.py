@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import sys
 
+import numpy as np
 import pytest
 
+from kalmanssl import KalmanSSL
 from kalmanssl.kalman.kernels import has_compiler, watch_compilation
 from kalmanssl.runs._fit import _log_first
 from kalmanssl.training._progress import COMPILING, Progress
@@ -81,3 +83,11 @@ def test_a_log_has_one_line_for_all_compilations():
     for begins in (True, False, True, False):
         watch(begins)
     assert lines == ["compiling (first use on this machine)"]
+
+
+def test_both_stages_of_a_fit_have_a_progress_bar_with_their_name(capsys):
+    activity = np.random.default_rng(0).poisson(1.0, (400, 4))
+    settings = {"latent_dim": 2, "state_dim": 2, "epochs": 1, "noise_epochs": 1, "steps_per_epoch": 2, "window": 40}
+    KalmanSSL(**settings, device="cpu").fit(activity)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "2/2" in line]
+    assert [line.split(" ━")[0] for line in lines] == ["fit", "fit dynamics"]
