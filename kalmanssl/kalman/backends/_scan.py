@@ -3,12 +3,12 @@
 The algorithm and its derivatives are those of `_adjoint.py`. Three recursions are replaced: the covariances
 (`_covariance_scan.py`), the means with given gains, and their derivatives (`_parallel_scan.py`).
 
-Accuracy: in float64 the moments and log-likelihoods agree with those of `_reference.py` up to the rounding of the
-latter, 1e-13 relative to a standard deviation for ordinary noise. Neither is exact for observation noise of 1e-6 of
-the signal with almost no process noise, where two orders of the same operations differ by up to 2e-8. Covariances of
-float32 data are computed in float64, because recursions in float32 lose positive definiteness at such noise. If a scan
-is not accurate, or a covariance not positive definite, the loops of `_adjoint.py` run instead, with jitter where that
-helps.
+Accuracy, compared with 80-bit arithmetic on sequences of 256 and 4096 steps: in float64 the errors are those of
+`_reference.py`, 1e-12 of a standard deviation or less for means and 2e-13 or less for covariances with ordinary noise.
+With noise of 1e-6 of the signal and almost no process noise both have errors of up to 4e-8. Gradients have the errors
+of `_adjoint.py`. Of float32 data, covariances are computed in float64 and then rounded; in float32, observation noise
+this small would make them indefinite in scans and loops alike. If a scan is not accurate, or a covariance not positive
+definite, the loops of `_adjoint.py` run instead, with jitter where that helps.
 """
 
 from __future__ import annotations
