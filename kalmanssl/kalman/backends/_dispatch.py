@@ -19,8 +19,8 @@ from kalmanssl.kalman.kernels import has_compiler
 __all__ = ["BACKENDS", "MIN_STEPS_OF_SCAN", "MOST_NUMBERS_OF_SCAN", "filter_auto", "prefers_scan", "uses_scan"]
 
 # Shortest sequence for which "auto" uses scans on a GPU, and largest number of covariance entries at one step, summed
-# over sequences with different covariances. Counted on a CPU, loops start 25 operations per step, 37 with gradients, and
-# scans 130 and 185 per doubling of the length: as many at 30 steps, half as many at 64. Scans have ten times the
+# over sequences with different covariances. Counted on a CPU, loops start 25 operations per step (37 with gradients)
+# and scans 130 (185) per doubling of the length: as many at 30 steps, half as many at 64. Scans have ten times the
 # arithmetic, which matters once the matrices of one step occupy the GPU. The limits are estimates from these counts;
 # `benchmarks/gpu_check.sh` measures loops and scans on both sides of them.
 MIN_STEPS_OF_SCAN = 64
