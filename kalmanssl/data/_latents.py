@@ -99,6 +99,8 @@ class Latents(LatentTables):
         Number of the contiguous segment of each bin; the filter starts anew in every segment.
     smoothed : bool
         True if the posterior is given the whole segment, False if it is given only the past and present.
+    session : str
+        Name of the session of the recording, whose clock the times are in; "" if it has none.
     """
 
     mean: np.ndarray
@@ -109,17 +111,23 @@ class Latents(LatentTables):
     log_likelihood: np.ndarray
     segment: np.ndarray
     smoothed: bool = False
+    session: str = ""
 
     @classmethod
     def concatenate(cls, parts: Sequence[Latents]) -> Latents:
-        """Join latents of consecutive segments or trials, in order of time; segments are numbered anew."""
+        """Join latents of consecutive segments or trials, in order of time; segments are numbered anew.
+
+        The result has no session name if the parts have different ones.
+        """
         shift = np.cumsum([0] + [part.segment.max(initial=-1) + 1 for part in parts[:-1]])
         arrays = ("mean", "time", "latent", "noise", "log_likelihood")
+        names = {part.session for part in parts}
         return cls(
             **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays},
             covariances=Covariances.concatenate([part.covariances for part in parts]),
             segment=np.concatenate([part.segment + by for part, by in zip(parts, shift, strict=True)]),
             smoothed=all(part.smoothed for part in parts),
+            session=names.pop() if len(names) == 1 else "",
         )
 
     @property

@@ -19,6 +19,7 @@ import numpy as np
 from sklearn.base import clone
 
 from kalmanssl.data import Latents, Recording, Trials, as_recording, infer_latents, is_pynapple
+from kalmanssl.decoding._inputs import join_trials
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import gap_starts
 from kalmanssl.utils.validation import check_condition, check_numbers, short_repr
@@ -27,26 +28,37 @@ __all__ = ["HeldOutFit", "LatentEstimator", "cross_fit", "rehearse"]
 
 
 class HeldOutFit:
-    """Latents of all of the training time, from a model that was fitted on only a part of it.
+    """Latents of all of the training time, or of all sessions, from a model that was fitted on only a part of it.
 
-    Outside that part they are latents of data that the model has not seen, as those of a test part are. Made by
-    `kalmanssl.cross_fit`. Only what a decoder needs is kept: the means, in single precision, and the covariances.
+    Outside that part they are latents of data that the model has not seen, as those of a test part or of a new session
+    are. Made by `kalmanssl.cross_fit`. Only what a decoder needs is kept: the means, in single precision, and the
+    covariances.
 
     Parameters
     ----------
-    latents : Latents
-        Filtered latents, over the same bins as the latents that the decoder is fitted on.
-    smoothed : Latents or callable
+    latents : Latents, or list of Latents
+        Filtered latents, over the same bins as the latents that the decoder is fitted on. A list for several sessions.
+    smoothed : as latents, or callable
         Smoothed latents, or a function that returns them and is called when they are first needed.
-    fit_interval : (start, stop)
-        Part of the time that the model was fitted on, seconds.
+    fit_interval : (start, stop), optional
+        Part of the time that the model was fitted on, seconds. None if a session is left out.
+    left_out : str, optional
+        Session that the model was not fitted on; it was aligned without labels.
+    alignment : optional
+        How well that session is aligned (`kalmanssl.estimator.SessionAlignment`).
     """
 
     def __init__(
-        self, latents: Latents, smoothed: Latents | Callable[[], Latents], fit_interval: tuple[float, float]
+        self,
+        latents: Latents | Sequence[Latents],
+        smoothed: Latents | Sequence[Latents] | Callable[[], Any],
+        fit_interval: tuple[float, float] | None = None,
+        left_out: str | None = None,
+        alignment: Any = None,
     ) -> None:
         self.latents, self.fit_interval = _reduced(latents), fit_interval
-        self._smoothed = _reduced(smoothed) if isinstance(smoothed, Latents) else smoothed
+        self.left_out, self.alignment = left_out, alignment
+        self._smoothed = smoothed if callable(smoothed) else _reduced(smoothed)
 
     @property
     def smoothed(self) -> Latents:
@@ -56,8 +68,10 @@ class HeldOutFit:
         return self._smoothed
 
 
-def _reduced(latents: Latents) -> Latents:
-    """Return latents with means in single precision and without the arrays that no decoder uses."""
+def _reduced(latents: Latents | Sequence[Latents]) -> Latents:
+    """Return latents, joined, with means in single precision and without the arrays that no decoder uses."""
+    (latents,) = join_trials(latents)
+    assert isinstance(latents, Latents)
     nothing = np.zeros((len(latents), 0), dtype=np.float32)
     return replace(
         latents,
@@ -86,6 +100,11 @@ def cross_fit(
 ) -> list[HeldOutFit]:
     """Fit copies of a model on first parts of its recording, for the calibration of a decoder.
 
+    Of several sessions, each is left out in turn: a copy is fitted on the others, and the one that is left out is
+    aligned with it without labels, as a new session is. A decoder with these held-out fits is calibrated for new
+    sessions, and its intervals are wider than needed in the sessions that it was fitted on. With few sessions, those
+    that are harder to decode than all of these have intervals that are too narrow.
+
     Each copy takes its share of the duration of the fit of the model itself: if the model has the setting
     `steps_per_epoch`, copies make fewer steps, so that they see each bin as often.
 
@@ -93,11 +112,11 @@ def cross_fit(
     ----------
     model : LatentEstimator
         Its settings are used, its weights are not.
-    recording : Recording, object of pynapple, or a list of trials in order of time
+    recording : Recording, object of pynapple, or a list of trials in order of time, or of recordings of sessions
         The recording that the model was fitted on. Of trials, the copies take the first ones.
     shares : sequence of float
         Fractions of the time that the copies are fitted on, inside (0, 1); gaps between segments do not count. The
-        smallest sets the longest lag at which the intervals are calibrated.
+        smallest sets the longest lag at which the intervals are calibrated. Not used with several sessions.
     y : (time,) or (time, dims), name of a behavior, object of pynapple, or a list of these, optional
         Behavior that the model was fitted on, over the same bins as the recording. Each copy is fitted on its part.
     view : Recording, object of pynapple, array, or a list of trials, optional
@@ -112,7 +131,7 @@ def cross_fit(
     ------
     InputError
         If a share is not inside (0, 1), or leaves too little to fit on; if the model was fitted on two views and `view`
-        is missing; if the recordings are several sessions.
+        is missing; if the recordings are several sessions and the model cannot align sessions.
     """
     usable = all(callable(getattr(model, name, None)) for name in ("fit", "transform", "set_params"))
     if isinstance(model, type) or not usable:
@@ -185,10 +204,7 @@ def _cross_fit_trials(
         raise InputError("recording has no trials: give a recording, or a list of them", parameter="recording")
     pieces = [as_recording("recording", one, getattr(model, "bin_size_", None)) for one in trials]
     if len({one.session for one in pieces}) > 1:
-        raise InputError(
-            "recording has several sessions: use cross_fit(model.session(name), recording) for each",
-            parameter="recording",
-        )
+        return _cross_fit_sessions(model, pieces, y)
     ends = np.cumsum([len(one) for one in pieces])
     held_out_fits = []
     for share in shares:
@@ -202,6 +218,21 @@ def _cross_fit_trials(
         interval = (float(pieces[0].time[0]), float(pieces[count - 1].time[-1]))
         smoothed = partial(_infer_trials, copy, pieces, True)
         held_out_fits.append(HeldOutFit(_infer_trials(copy, pieces, False), smoothed, interval))
+    return held_out_fits
+
+
+def _cross_fit_sessions(model: Any, recordings: list[Recording], y: Any) -> list[HeldOutFit]:
+    """Align each session with a copy of a model that was fitted on the others; see `cross_fit`."""
+    if not hasattr(model, "leave_out_sessions"):
+        raise InputError(
+            "recording has several sessions, and model cannot align sessions: give a KalmanSSL", parameter="model"
+        )
+    held_out_fits = []
+    for copy in model.leave_out_sessions(recordings, y):
+        name = copy.sessions_[-1]
+        alignment = copy.alignments_[name]
+        smoothed = partial(infer_latents, copy, recordings, True)
+        held_out_fits.append(HeldOutFit(infer_latents(copy, recordings), smoothed, None, name, alignment))
     return held_out_fits
 
 

@@ -39,6 +39,7 @@ from kalmanssl.decoding._regressors import (
 from kalmanssl.decoding._results import QUANTILE_LEVELS, DecodedPosition, check_level
 from kalmanssl.decoding._scoring import ScoreMixin
 from kalmanssl.decoding._selection import MovementSettings
+from kalmanssl.decoding._sessions import Sessions, by_session
 from kalmanssl.decoding._update import Adaptation, UpdateMixin, kind_of
 from kalmanssl.errors import InputError
 from kalmanssl.utils.torch_ops import one_thread_everywhere
@@ -120,6 +121,8 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
     periods_ : tuple of float or None
     labels_ : (labels,) or None
         The labels; None for other behavior.
+    session_ends_ : dict of float
+        Time of the last fitted bin of each session by its name, seconds.
     n_features_in_ : int
 
     Examples
@@ -181,7 +184,9 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         latents : Latents or (time, features) array
             Latents of the kind that will be decoded; an array, a `TsdFrame` or a table has no posterior covariance. The
             index of a `TsdFrame`, and that of a table if it is named "time", are the times of its bins. For trials a
-            list of `Latents` in order of time; `position`, `where` and `smoothed` are then lists, too.
+            list of `Latents` in order of time; `position`, `where` and `smoothed` are then lists, too. The same for
+            sessions, which have different names in `Latents.session` and a clock each; times are compared within a
+            session only.
         position : (time,) or (time, dims), or a Tsd, TsdFrame or IntervalSet of pynapple
             Behavior; NaN where it is unknown. Two dimensions are decoded jointly. More are decoded in pairs that are
             independent of each other. Labels must be (time,), with None, NaN or "" where they are unknown. Series of
@@ -197,6 +202,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         held_out_fits : sequence of HeldOutFit
             Latents from models that were fitted on a part of the time only, from `kalmanssl.cross_fit`. Without them
             the calibration uses latents that were fitted on the bins it scores, and the intervals are somewhat narrow.
+            Of several sessions, those from models of all sessions but one calibrate the decoder for new sessions.
 
         Raises
         ------
@@ -205,6 +211,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
             are of several types, or the calibration has no training part with all labels.
         """
         self._check_settings()
+        trials = latents
         latents, position, where, smoothed = join_trials(latents, position=position, where=where, smoothed=smoothed)
         mean, _, known_time = check_latents(latents, time)
         nearest = self.period is not None or bool(self.discrete)
@@ -215,6 +222,8 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         order = np.arange(len(mean), dtype=float) if known_time is None else known_time
         if np.any(np.diff(order) <= 0):
             raise InputError("time must increase: sort the bins or drop the repeated ones", parameter="time")
+        sessions = Sessions.of(trials, len(mean))
+        self.session_ends_ = sessions.last_times(order, usable)
         check_smoothed(latents, smoothed)
         are_fits = isinstance(held_out_fits, Sequence) and all(isinstance(one, HeldOutFit) for one in held_out_fits)
         check_condition("held_out_fits", held_out_fits, are_fits, "what kalmanssl.cross_fit returned")
@@ -227,10 +236,12 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
             if given is None:
                 continue
             discrete = self.labels_ is not None
-            samples = Samples.from_latents(given, behavior, order, usable, self.periods_, settings.min_blocks, discrete)
+            samples = Samples.from_latents(
+                given, behavior, order, usable, self.periods_, settings.min_blocks, discrete, sessions.index
+            )
             folds: list[Fold] = []
             if self.calibrate and isinstance(given, Latents) and held_out_fits:
-                folds = held_out_folds(held_out_fits, given, samples)
+                folds = held_out_folds(held_out_fits, given, samples, sessions.names)
             elif self.calibrate:
                 folds = rolling_folds(samples, settings.n_folds, settings.first_fold_fraction)
             if self.calibrate and given is latents:
@@ -300,14 +311,21 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
             return make_label_readout(self.regressor, *chosen)
         return make_readout(self.regressor, self.periods_, *chosen)
 
+    def _predict_trials(self, latents: Sequence[Latents]) -> list[Any]:
+        """Decode trials of one session."""
+        decoded, ends = self.predict(*join_trials(latents)), np.cumsum([0, *map(len, latents)])
+        return [decoded[start:stop] for start, stop in pairwise(ends)]
+
     def predict(self, latents: Any, time: np.ndarray | None = None) -> DecodedPosition | Any:
         """Decode the behavior.
 
         Parameters
         ----------
-        latents : Latents or (time, features) array, or a list of Latents (trials)
-            Latents of the same model. Where they are not finite the behavior is predicted from the bins around, or
-            from the behavior in the fit if every bin is decoded by itself.
+        latents : Latents or (time, features) array, or a list of Latents (trials or sessions)
+            Latents of the same model. In a session that the decoder was not fitted on, the time since the end of the
+            fit is unknown, and the mean lag of the held-out errors is assumed for the width of the intervals. Where
+            latents are not finite the behavior is predicted from the bins around, or from the behavior in the fit if
+            every bin is decoded by itself.
         time : (time,), optional
             Times of the bins of an array, seconds.
 
@@ -324,18 +342,15 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
             If the number of features is not that of the fit.
         """
         if is_list_of_trials(latents):
-            decoded, ends = self.predict(*join_trials(latents)), np.cumsum([0, *map(len, latents)])
-            return [decoded[start:stop] for start, stop in pairwise(ends)]
+            return [one for group in by_session(latents) for one in self._predict_trials(group)]
         kind, decoder, given = self._decoder_input(latents, time)
         adaptation = self.adaptations_.get(kind) or Adaptation.of(decoder)
         if isinstance(decoder, LabelDecoder):
             mass = decoder.predict(given.mean, given.cov, given.segment)
             (sets,) = adaptation.region_calibrations([decoder.sets])
             return DecodedCategory(given.bin_time, decoder.labels, mass, self.level, sets)
-        # Bins of unknown time are consecutive, and as old as the end of the fit.
-        drift_time = np.full(len(given.mean), decoder.readout.end) if given.time is None else given.time
-        posteriors, marginals = decoder.predict(given.mean, given.cov, given.segment, drift_time)
         lag = self._lag(decoder, given)
+        posteriors, marginals = decoder.predict(given.mean, given.cov, given.segment, np.nan_to_num(lag))
         table, points = [], []
         for calibration, predictive in zip(adaptation.calibrations(decoder.calibrations), marginals, strict=True):
             table.append(calibration.apply(predictive, lag, QUANTILE_LEVELS).astype(np.float32))

@@ -32,6 +32,7 @@ class StateMixin:
 
     flat_: bool
     timed_: bool
+    session_ends_: dict[str, float]
     n_features_in_: int
     periods_: Periods
     labels_: np.ndarray | None
@@ -100,6 +101,7 @@ class StateMixin:
             "features": self.n_features_in_,
             "flat": self.flat_,
             "timed": self.timed_,
+            "sessions": {"names": list(self.session_ends_), "ends": list(self.session_ends_.values())},
             "labels": None if self.labels_ is None else self.labels_.tolist(),
             "decoders": {kind: decoder.to_state() for kind, decoder in self.decoders_.items()},
             "adaptations": {kind: adaptation.to_state() for kind, adaptation in self.adaptations_.items()},
@@ -144,6 +146,15 @@ class StateMixin:
             empty = decoder._make_decoder(kind)  # type: ignore[attr-defined]
             readout = (readout_class(settings["regressor"]),) if isinstance(empty, LatentDecoder) else ()
             decoder.decoders_[kind] = empty.restore(part, *readout)
+        decoder.session_ends_ = _session_ends(state, decoder.decoders_)
         stored = state.get("adaptations", {})  # absent from decoders that were saved before `update` existed
         decoder.adaptations_ = {kind: Adaptation.from_state(part) for kind, part in stored.items()}
         return decoder
+
+
+def _session_ends(state: dict[str, Any], decoders: dict[str, LatentDecoder | LabelDecoder]) -> dict[str, float]:
+    """Return the end of the fit in each session; decoders that were saved before had one session without a name."""
+    if "sessions" in state:
+        return dict(zip(state["sessions"]["names"], map(float, state["sessions"]["ends"]), strict=True))
+    ends = [one.readout.end for one in decoders.values() if isinstance(one, LatentDecoder)]
+    return {"": ends[0]} if ends else {}

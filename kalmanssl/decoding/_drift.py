@@ -124,6 +124,7 @@ class Drift:
         moving: np.ndarray,
         periods: Periods,
         settings: DriftSettings | None = None,
+        session: np.ndarray | None = None,
     ) -> Drift:
         """Fit the rate to bins in movement, and the direction to all bins; it is zero at rest.
 
@@ -136,8 +137,11 @@ class Drift:
         moving : (time,) bool
         periods : tuple of float or None
         settings : DriftSettings, optional
+        session : (time,) int, optional
+            Number of the session of each bin, in order. Bins of different sessions are not compared.
         """
         s = settings or DriftSettings()
+        session = np.zeros(len(mean), dtype=int) if session is None else session
         center, scale = mean.mean(axis=0), np.maximum(mean.std(axis=0), 1e-12)
         direction = motion_direction(behavior, time, periods, s.direction_half_width).astype(np.float32)
         direction[~moving] = 0.0
@@ -145,7 +149,8 @@ class Drift:
         rate = 0.0
         if len(fast) > s.n_neighbors and mean.shape[1] > 1:  # the direction of one feature is only a sign
             latents = _unit_latents(mean[fast], center, scale)
-            rate = _fit_rate(latents, behavior[fast], time[fast], direction[fast], periods, s)
+            apart = _nearest_apart(latents, time[fast], session[fast], s)
+            rate = _fit_rate(apart, behavior[fast], time[fast], direction[fast], periods, s)
         rest = _evenly(np.flatnonzero(~moving), s.max_bins)
         picked = np.sort(np.concatenate([fast, rest]))
         latents = _unit_latents(mean[picked], center, scale)
@@ -251,7 +256,7 @@ def _direction_readout(
 
 
 def _fit_rate(
-    latents: np.ndarray,
+    pairs: tuple[np.ndarray, np.ndarray],
     behavior: np.ndarray,
     time: np.ndarray,
     direction: np.ndarray,
@@ -259,7 +264,7 @@ def _fit_rate(
     settings: DriftSettings,
 ) -> float:
     """Return the rate from Huber regression over pairs of neighbors, by iteratively reweighted least squares."""
-    near, apart = _nearest_apart(latents, time, settings)
+    near, apart = pairs
     shift = difference(behavior[:, None], behavior[near], periods)[apart].ravel()
     effect = (direction[:, None] * (time[:, None] - time[near])[..., None])[apart].ravel()
     if not (effect**2).sum() > 0:
@@ -284,11 +289,17 @@ def _nearest(reference: np.ndarray, points: np.ndarray, n_neighbors: int) -> np.
     return search.kneighbors(points, return_distance=False)
 
 
-def _nearest_apart(latents: np.ndarray, time: np.ndarray, settings: DriftSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices (time, neighbors) of the nearest bins that are far enough in time, and which of them are."""
+def _nearest_apart(
+    latents: np.ndarray, time: np.ndarray, session: np.ndarray, settings: DriftSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices (time, neighbors) of the nearest bins of the session that are far enough in time.
+
+    The second array says which of them are; there may be too few.
+    """
     count = min(settings.n_neighbors, len(latents) - 1)
     first = np.searchsorted(time, time - settings.min_time_apart, side="left")
     stop = np.searchsorted(time, time + settings.min_time_apart, side="right")
+    own_first, own_stop = (np.searchsorted(session, session, side=side) for side in ("left", "right"))
     near = np.empty((len(latents), count), dtype=np.int64)
     is_apart = np.empty(near.shape, dtype=bool)
     for start in range(0, len(latents), _ROWS):
@@ -296,6 +307,8 @@ def _nearest_apart(latents: np.ndarray, time: np.ndarray, settings: DriftSetting
         cosine = latents[rows] @ latents.T
         for row, (begin, end) in enumerate(zip(first[rows], stop[rows], strict=True)):
             cosine[row, begin:end] = -np.inf
+            cosine[row, : own_first[start + row]] = -np.inf
+            cosine[row, own_stop[start + row] :] = -np.inf
         largest, index = torch.topk(torch.from_numpy(cosine), count, dim=1, sorted=False)
         near[rows], is_apart[rows] = index.numpy(), np.isfinite(largest.numpy())
     return near, is_apart

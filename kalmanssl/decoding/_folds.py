@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from kalmanssl.data import Covariances, Latents, running_threshold, speed
 from kalmanssl.decoding._circular import Periods
 from kalmanssl.decoding._cross_fitting import HeldOutFit
+from kalmanssl.decoding._drift import TrainTestBlock
 from kalmanssl.decoding._inputs import MIN_BINS, check_latents
 from kalmanssl.errors import InputError
 from kalmanssl.utils.blocks import blocks_of_time, rolling_origins
@@ -41,6 +42,8 @@ class Samples:
         Weight of each usable bin: bins at rest and in movement count equally in total. Their mean is one.
     moving : (time,) bool
         Whether the behavior moves; False for labels.
+    session : (time,) int
+        Number of the session of each bin. Times are compared within a session only.
     """
 
     mean: np.ndarray
@@ -52,10 +55,36 @@ class Samples:
     block: np.ndarray
     weight: np.ndarray
     moving: np.ndarray
+    session: np.ndarray
 
     def follows(self, picked: np.ndarray) -> np.ndarray:
         """Return which bins follow another bin of `picked` without a gap and are picked themselves, (time,) bool."""
         return picked & np.append(False, picked[:-1]) & ~segment_starts(self.segment)
+
+    def age(self, fitted: np.ndarray) -> np.ndarray:
+        """Return the time since the last fitted bin of the same session, seconds, (time,); negative before it.
+
+        It is zero in sessions without a fitted bin (time,) bool.
+        """
+        age = np.zeros(len(self.time))
+        for own, times in self.fitted_times(fitted):
+            age[own] = self.time[own] - times[-1]
+        return age
+
+    def lag(self, fitted: np.ndarray) -> np.ndarray:
+        """Return the distance in time from the fitted bins of the same session as in `age`, seconds, (time,)."""
+        lag = np.zeros(len(self.time))
+        for own, times in self.fitted_times(fitted):
+            lag[own] = np.maximum(self.time[own] - times[-1], times[0] - self.time[own])
+        return lag
+
+    def fitted_times(self, fitted: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the bins (time,) bool of each session that has fitted bins, and the times of these."""
+        for number in range(int(self.session[-1]) + 1):
+            own = self.session == number
+            times = self.time[own & fitted]
+            if len(times):
+                yield own, times
 
     @classmethod
     def from_latents(
@@ -67,6 +96,7 @@ class Samples:
         periods: Periods,
         min_blocks: int,
         discrete: bool = False,
+        session: np.ndarray | None = None,
     ) -> Samples:
         """Make samples of latents with behavior (time, dims) and times (time,).
 
@@ -85,7 +115,8 @@ class Samples:
         else:
             weight[usable] = 1.0
         segment = latents.segment if isinstance(latents, Latents) else segment_index(time)
-        return cls(mean, cov, behavior, time, np.asarray(segment), usable, block, weight, moving)
+        session = np.zeros(len(mean), dtype=int) if session is None else session
+        return cls(mean, cov, behavior, time, np.asarray(segment), usable, block, weight, moving, session)
 
 
 def moving_bins(behavior: np.ndarray, time: np.ndarray, periods: Periods) -> np.ndarray:
@@ -136,24 +167,54 @@ class Fold:
 
     @property
     def lag(self) -> np.ndarray:
-        """Distance in time of each decoded bin from the fitted part, seconds."""
-        fitted = self.samples.time[self.train]
-        time = self.samples.time[self.test]
-        return np.maximum(time - fitted[-1], fitted[0] - time)
+        """Distance in time of each decoded bin from the fitted part of its session, seconds; 0 if there is none."""
+        return self.samples.lag(self.train)[self.test]
+
+    @property
+    def age(self) -> np.ndarray:
+        """Time of each decoded bin since the last fitted bin of its session, seconds; 0 if there is none."""
+        return self.samples.age(self.train)[self.test]
+
+    def moving_blocks(self) -> list[TrainTestBlock]:
+        """Return the usable bins in movement of both parts, in each session that has some in both."""
+        s, blocks = self.samples, []
+        for number in range(int(s.session[-1]) + 1):
+            used = s.usable & s.moving & (s.session == number)
+            parts = [mask & used for mask in (self.train, self.test)]
+            if all(part.any() for part in parts):
+                train, test = ((s.mean[part], s.behavior[part], s.time[part]) for part in parts)
+                blocks.append(TrainTestBlock(train, test))
+        return blocks
 
 
 def rolling_folds(samples: Samples, n_folds: int, first_fold_fraction: float) -> list[Fold]:
-    """Return folds that are fitted on the bins before a border of blocks and scored on all bins after it."""
-    index = np.flatnonzero(samples.usable)
+    """Return folds that are fitted on the bins before a border of blocks and scored on all bins after it.
+
+    Each session has a border of its own, and one that is too short for a border is fitted in all folds.
+    """
+    borders = []
+    for number in range(int(samples.session[-1]) + 1):
+        index = np.flatnonzero(samples.usable & (samples.session == number))
+        stop = int(np.searchsorted(samples.session, number, side="right"))
+        origins = rolling_origins(samples.block[index], n_folds, first_fold_fraction)
+        borders.append(([int(index[origin]) for origin in origins], stop))
     folds = []
-    for origin in rolling_origins(samples.block[index], n_folds, first_fold_fraction):
-        later = np.arange(len(samples.time)) >= index[origin]
+    for place in range(max(len(own) for own, _ in borders)):
+        later = np.zeros(len(samples.time), dtype=bool)
+        for own, stop in borders:
+            if own:
+                later[own[min(place, len(own) - 1)] : stop] = True
         folds.append(Fold(samples, samples.usable & ~later, later))
     return folds
 
 
-def held_out_folds(held_out_fits: Sequence[HeldOutFit], latents: Latents, samples: Samples) -> list[Fold]:
-    """Return one fold for each held-out fit, fitted on the bins of its model's fit and scored on the others."""
+def held_out_folds(
+    held_out_fits: Sequence[HeldOutFit], latents: Latents, samples: Samples, sessions: Sequence[str] = ("",)
+) -> list[Fold]:
+    """Return one fold for each held-out fit, fitted on the bins of its model's fit and scored on the others.
+
+    `sessions` are the names of the sessions in the samples.
+    """
     folds = []
     for fit in held_out_fits:
         if fit.latents.mean.shape[1] != latents.mean.shape[1]:
@@ -169,17 +230,29 @@ def held_out_folds(held_out_fits: Sequence[HeldOutFit], latents: Latents, sample
             )
         matching = fit.smoothed if latents.smoothed else fit.latents
         part = replace(samples, mean=matching.mean, cov=matching.covariances)
-        start, stop = fit.fit_interval
-        inside = (part.time >= start) & (part.time <= stop)
+        inside, what = _fitted_part(fit, part, sessions)
         train, n_scored = part.usable & inside, int((part.usable & ~inside).sum())
         if train.sum() < MIN_BINS or n_scored == 0:
             raise InputError(
-                f"a held-out fit on {start:g} to {stop:g} s leaves {train.sum()} bins to fit on and "
-                f"{n_scored} to score: choose a part of the training time",
+                f"a held-out fit {what} leaves {train.sum()} bins to fit on and {n_scored} to score: choose a part of "
+                "the training time",
                 parameter="held_out_fits",
             )
         folds.append(Fold(part, train, ~inside))
     return folds
+
+
+def _fitted_part(fit: HeldOutFit, samples: Samples, sessions: Sequence[str]) -> tuple[np.ndarray, str]:
+    """Return the bins (time,) bool of samples that the model of a held-out fit was fitted on, and a description."""
+    if fit.fit_interval is not None:
+        start, stop = fit.fit_interval
+        return (samples.time >= start) & (samples.time <= stop), f"on {start:g} to {stop:g} s"
+    if fit.left_out not in sessions:
+        raise InputError(
+            f"held_out_fits leave out session {fit.left_out!r}, and latents are of {', '.join(map(repr, sessions))}",
+            parameter="held_out_fits",
+        )
+    return samples.session != sessions.index(fit.left_out), f"without session {fit.left_out!r}"
 
 
 def warn_if_few_blocks(folds: list[Fold], level: float) -> None:

@@ -10,6 +10,7 @@ from scipy.sparse import issparse
 
 from kalmanssl.data import Covariances, Latents, is_pynapple
 from kalmanssl.decoding._circular import Periods
+from kalmanssl.decoding._sessions import on_one_axis
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array, as_floats
 from kalmanssl.utils.validation import check_number
@@ -61,6 +62,8 @@ class DecoderInput(NamedTuple):
         The same, or the number of the bin if times are not known.
     segment : (time,) int
         Number of the contiguous segment of each bin.
+    session : str
+        Name of the session; "" if unknown.
     """
 
     mean: np.ndarray
@@ -68,6 +71,7 @@ class DecoderInput(NamedTuple):
     time: np.ndarray | None
     bin_time: np.ndarray
     segment: np.ndarray
+    session: str = ""
 
 
 def is_list_of_trials(latents: Any) -> bool:
@@ -77,6 +81,8 @@ def is_list_of_trials(latents: Any) -> bool:
 
 def join_trials(latents: Any, **per_trial: Any) -> tuple[Any, ...]:
     """Return latents of trials as one, with other lists of one array for each trial joined; other input is unchanged.
+
+    Sessions, each with a clock of its own, follow one another in the result.
 
     Parameters
     ----------
@@ -98,8 +104,12 @@ def join_trials(latents: Any, **per_trial: Any) -> tuple[Any, ...]:
                 parameter=name,
             )
         is_latents = is_list_of_trials(parts)
-        joined.append(Latents.concatenate(parts) if is_latents else np.concatenate([np.asarray(p) for p in parts]))
-    return (Latents.concatenate(latents), *joined)
+        joined.append(_joined(parts) if is_latents else np.concatenate([np.asarray(p) for p in parts]))
+    return (_joined(latents), *joined)
+
+
+def _joined(latents: Sequence[Latents]) -> Latents:
+    return Latents.concatenate(on_one_axis(latents))
 
 
 def check_latents(latents: Latents | np.ndarray, time: np.ndarray | None = None) -> LatentArrays:

@@ -13,7 +13,7 @@ from kalmanssl.decoding._calibration import Calibration, CalibrationSettings, He
 from kalmanssl.decoding._circular import Periods, wrap_to_period
 from kalmanssl.decoding._context import with_context
 from kalmanssl.decoding._continuation import Continuation, with_earlier
-from kalmanssl.decoding._drift import Drift, DriftSettings, TrainTestBlock, improves_held_out
+from kalmanssl.decoding._drift import Drift, DriftSettings, improves_held_out
 from kalmanssl.decoding._ensemble_readout import EnsembleReadout, network_settings
 from kalmanssl.decoding._familiarity import Familiarity, temper
 from kalmanssl.decoding._folds import Fold, Samples, thin_bins
@@ -136,14 +136,15 @@ class LatentDecoder:
         self._calibrate(folds, masses)
 
     def predict(
-        self, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray, time: np.ndarray
+        self, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray, age: np.ndarray
     ) -> tuple[list[np.ndarray], list[Predictive]]:
         """Return the posterior over the grid of each group of dimensions, and the marginal of each dimension.
 
+        `age` (time,) is the time since the end of the fit, seconds, zero where it is unknown.
         Bins with latents that are not finite are missing: the movement prior alone predicts them, or without one the
         occupancy.
         """
-        masses, missing = self._tempered_mass(mean, cov, segment, time)
+        masses, missing = self._tempered_mass(mean, cov, segment, age)
         posteriors = [
             posterior_mass(movement, mass, segment_starts(segment), missing, self.smooth)
             for movement, mass in zip(self.movements, masses, strict=True)
@@ -156,6 +157,7 @@ class LatentDecoder:
         cov: Covariances | None,
         segment: np.ndarray,
         time: np.ndarray,
+        age: np.ndarray,
         before: Continuation | None,
     ) -> tuple[list[np.ndarray], list[Predictive], Continuation | None]:
         """Decode as `predict`, filtered latents from where the piece `before` ended; return the end of this one, too.
@@ -163,8 +165,8 @@ class LatentDecoder:
         Smoothed latents depend on later bins. Each piece of them is decoded by itself.
         """
         if self.smooth:
-            return *self.predict(mean, cov, segment, time), None
-        masses, missing = self._tempered_mass(mean, cov, segment, time, None if before is None else before.mean)
+            return *self.predict(mean, cov, segment, age), None
+        masses, missing = self._tempered_mass(mean, cov, segment, age, None if before is None else before.mean)
         beliefs = [None] * len(masses) if before is None else before.beliefs
         parts = [
             filtered_mass(movement, mass, segment_starts(segment), missing, belief)
@@ -214,18 +216,12 @@ class LatentDecoder:
 
     def _drift_improves(self, folds: list[Fold]) -> bool:
         """Return whether the drift of the code in the fitted parts reduces the errors on held-out bins in movement."""
-        blocks = []
-        for fold in folds:
-            s = fold.samples
-            parts = [mask & s.usable & s.moving for mask in (fold.train, fold.test)]
-            if all(part.any() for part in parts):
-                train, test = ((s.mean[part], s.behavior[part], s.time[part]) for part in parts)
-                blocks.append(TrainTestBlock(train, test))
+        blocks = [block for fold in folds for block in fold.moving_blocks()]
         return improves_held_out(blocks, self.periods, self.drift_settings)
 
     def _fit_readout(self, samples: Samples, train: np.ndarray, rng: np.random.Generator) -> DriftingReadout:
-        """Fit a readout of the behavior as it would be at the last fitted bin, and the drift until then."""
-        train = thin_bins(train, _MAX_FIT_BINS)
+        """Fit a readout of the behavior as it would be at the last fitted bin of the session, and the drift."""
+        age, train = samples.age(train), thin_bins(train, _MAX_FIT_BINS)
         features = self._features(samples.mean, samples.segment, train)
         behavior, time = samples.behavior[train], samples.time[train]
         cov = None if samples.cov is None or self.context else samples.cov[train]
@@ -233,9 +229,9 @@ class LatentDecoder:
         n_states = samples.mean.shape[1]
         drift = Drift.zero(n_states, behavior.shape[1])
         if self.uses_drift:
-            mean = samples.mean[train]
-            drift = Drift.fit(mean, behavior, time, samples.moving[train], self.periods, self.drift_settings)
-            behavior = wrap_to_period(behavior - drift.displacement(mean, time - time[-1]), self.periods)
+            mean, moving, session = samples.mean[train], samples.moving[train], samples.session[train]
+            drift = Drift.fit(mean, behavior, time, moving, self.periods, self.drift_settings, session)
+            behavior = wrap_to_period(behavior - drift.displacement(mean, age[train]), self.periods)
         readout = self.make_readout()
         if isinstance(readout, MLPReadout | EnsembleReadout):
             readout.fit(features, cov, behavior, rng, weight, self.grids, n_states)
@@ -252,7 +248,7 @@ class LatentDecoder:
         mean: np.ndarray,
         cov: Covariances | None,
         segment: np.ndarray,
-        time: np.ndarray,
+        age: np.ndarray,
         earlier: np.ndarray | None = None,
     ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray | None]:
         """Return the distributions of a readout over the grids, which bins are missing, and the distance of all.
@@ -265,7 +261,7 @@ class LatentDecoder:
         if missing.any():
             mean, features = (np.where(missing[:, None], 0.0, values) for values in (mean, features))
         masses, distance = self.readout_mass(fitted.readout, features, cov)
-        masses = self.correct_drift(fitted, masses, mean, time)
+        masses = self.correct_drift(fitted, masses, mean, age)
         if distance is not None:
             distance[missing] = 0.0
         for mass, occupancy in zip(masses, self.occupancies, strict=True):
@@ -277,11 +273,11 @@ class LatentDecoder:
         mean: np.ndarray,
         cov: Covariances | None,
         segment: np.ndarray,
-        time: np.ndarray,
+        age: np.ndarray,
         earlier: np.ndarray | None = None,
     ) -> tuple[list[np.ndarray], np.ndarray]:
         """Return the distributions of the fitted readout, tempered by familiarity, and which bins are missing."""
-        masses, missing, distance = self._readout_mass(self.readout, mean, cov, segment, time, earlier)
+        masses, missing, distance = self._readout_mass(self.readout, mean, cov, segment, age, earlier)
         return self.temper(masses, distance), missing
 
     def temper(self, masses: list[np.ndarray], distance: np.ndarray | None) -> list[np.ndarray]:
@@ -313,12 +309,12 @@ class LatentDecoder:
         return masses, None
 
     def correct_drift(
-        self, fitted: DriftingReadout, masses: list[np.ndarray], mean: np.ndarray, time: np.ndarray
+        self, fitted: DriftingReadout, masses: list[np.ndarray], mean: np.ndarray, age: np.ndarray
     ) -> list[np.ndarray]:
-        """Return distributions over the grids that are shifted by the drift from the end of the fit to each bin."""
+        """Return distributions over the grids, shifted by the drift during the time `age` since the end of the fit."""
         if fitted.drift.rate == 0:
             return masses
-        moved = fitted.drift.displacement(mean, time - fitted.end)
+        moved = fitted.drift.displacement(mean, age)
         groups = group_dimensions(len(self.periods))
         return [grid.shift(mass, moved[:, dims]) for grid, mass, dims in zip(self.grids, masses, groups, strict=True)]
 
@@ -326,7 +322,7 @@ class LatentDecoder:
         s, test = fold.samples, fold.test
         cov = None if s.cov is None else s.cov[test]
         start = fold.start
-        masses, missing, distance = self._readout_mass(readout, s.mean[test], cov, np.cumsum(start), s.time[test])
+        masses, missing, distance = self._readout_mass(readout, s.mean[test], cov, np.cumsum(start), fold.age)
         used = fold.scored_bins
         # With equal weights most bins are at rest; with balanced ones a few rests can decide.
         weight = (1 + s.weight[used]) / 2

@@ -15,6 +15,7 @@ from kalmanssl.decoding._online_interval import OnlineInterval
 from kalmanssl.decoding._online_readout import one_bin_readout
 from kalmanssl.decoding._online_steps import OnlineBelief, OnlineContext
 from kalmanssl.decoding._posterior import likelier_mass
+from kalmanssl.decoding._sessions import end_of_fit
 from kalmanssl.decoding._update import Adaptation
 from kalmanssl.errors import InputError
 from kalmanssl.utils.online_state import check_state, fingerprint
@@ -110,8 +111,8 @@ class OnlineDecoder:
         Number of latents.
     level : float
         Nominal level of the intervals or prediction sets.
-    has_lag : bool
-        Whether the calibration depends on the time since the end of the fit.
+    end : float
+        End of the fit in the clock of the recording, seconds; NaN if it is unknown.
     is_flat : bool
         Whether the behavior of the fit was (time,).
 
@@ -130,7 +131,7 @@ class OnlineDecoder:
         stream: LatentStream,
         n_features: int,
         level: float,
-        has_lag: bool,
+        end: float,
         is_flat: bool,
     ) -> None:
         self._stream, self._n_features, self._is_flat = stream, n_features, is_flat
@@ -139,14 +140,13 @@ class OnlineDecoder:
         self.labels: np.ndarray | None = None
         self.cells: list[np.ndarray] = []
         self._intervals: list[tuple[int, int, OnlineInterval]] = []
-        self._end = np.nan
+        self._end = end
         if isinstance(decoder, LabelDecoder):
             self.labels = decoder.labels
             self._occupancies = [decoder.chain.statistics.occupancy.copy()]
             self._beliefs = [OnlineBelief(decoder.chain)]
             self._set_mass = adaptation.region_calibrations([decoder.sets])[0].mass(level)
         else:
-            self._end = decoder.readout.end if has_lag else np.nan
             self._occupancies = [np.array(part, dtype=np.float32) for part in decoder.occupancies]
             self._beliefs = [OnlineBelief(movement) for movement in decoder.movements]
             calibrations = adaptation.calibrations(decoder.calibrations)
@@ -187,7 +187,8 @@ class OnlineDecoder:
         features = self._context.step(None if is_missing else latent.mean, is_start)
         masses = self._occupancies
         if not is_missing:
-            masses = self._readout(features, latent.mean, latent.cov, latent.time)
+            age = 0.0 if np.isnan(self._end) else latent.time - self._end
+            masses = self._readout(features, latent.mean, latent.cov, age)
         posteriors = [
             belief.step(mass, is_missing, is_start) for belief, mass in zip(self._beliefs, masses, strict=True)
         ]
@@ -255,6 +256,7 @@ class OnlineMixin:
     level: float
     timed_: bool
     flat_: bool
+    session_ends_: dict[str, float]
     n_features_in_: int
     periods_: Periods
     decoders_: dict[str, LatentDecoder | LabelDecoder]
@@ -308,4 +310,5 @@ class OnlineMixin:
             )
         adaptation = self.adaptations_.get(kind) or Adaptation.of(decoder)
         has_lag = self.timed_ and isinstance(decoder, LatentDecoder)
-        return OnlineDecoder(decoder, adaptation, stream, n_states, self.level, has_lag, self.flat_)
+        end = end_of_fit(self.session_ends_, getattr(model, "sessions_", ("",))[0]) if has_lag else np.nan
+        return OnlineDecoder(decoder, adaptation, stream, n_states, self.level, end, self.flat_)

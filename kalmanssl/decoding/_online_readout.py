@@ -28,9 +28,10 @@ def one_bin_readout(
 ) -> Callable[[np.ndarray, np.ndarray, np.ndarray, float], list[np.ndarray]]:
     """Return the readout of a decoder as a function of one bin.
 
-    The function takes the latents with their temporal context, the mean and the covariance of the latents and the time.
-    It returns the distribution over each grid, (*shape), tempered by familiarity. Readouts of networks and neighbors
-    that use the posterior mean are compiled, the others are called with a single bin.
+    The function takes the latents with their temporal context, the mean and the covariance of the latents, and the time
+    since the end of the fit, zero if it is unknown. It returns the distribution over each grid, (*shape), tempered by
+    familiarity. Readouts of networks and neighbors that use the posterior mean are compiled, the others are called with
+    a single bin.
     """
     readout: Any = decoder.readout if isinstance(decoder, LabelDecoder) else decoder.readout.readout
     compiled = _compiled(readout, uses_cov=not decoder.context)
@@ -38,7 +39,7 @@ def one_bin_readout(
         networks = readout if type(readout) is MLPReadout else readout.networks
         compiled(np.array(networks.center, dtype=float))  # compiles now
 
-    def mass(features: np.ndarray, mean: np.ndarray, cov: np.ndarray, time: float) -> list[np.ndarray]:
+    def mass(features: np.ndarray, mean: np.ndarray, cov: np.ndarray, age: float) -> list[np.ndarray]:
         if compiled is not None:
             masses, distance = compiled(features)
         elif isinstance(decoder, LabelDecoder):
@@ -49,9 +50,7 @@ def one_bin_readout(
         if isinstance(decoder, LabelDecoder):
             return masses
         if decoder.readout.drift.rate != 0:
-            moved = decoder.correct_drift(
-                decoder.readout, [part[None] for part in masses], mean[None], np.array([time])
-            )
+            moved = decoder.correct_drift(decoder.readout, [part[None] for part in masses], mean[None], np.array([age]))
             masses = [part[0] for part in moved]
         if distance is None or all(part.weight(distance) == 1 for part in decoder.familiarities):
             return masses

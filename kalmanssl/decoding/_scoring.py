@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.data import Latents
-from kalmanssl.decoding._inputs import join_trials
+from kalmanssl.decoding._inputs import is_list_of_trials, join_trials
 from kalmanssl.decoding._metrics import score_decoding
+from kalmanssl.decoding._sessions import by_session
 
 __all__ = ["ScoreMixin"]
 
@@ -18,15 +18,15 @@ class ScoreMixin:
 
     labels_: np.ndarray | None
 
-    def score(self, latents: Latents | np.ndarray, position: np.ndarray, time: np.ndarray | None = None) -> float:
+    def score(self, latents: Any, position: Any, time: np.ndarray | None = None) -> float:
         """Compute the negative mean error of the predictive distributions; larger is better.
 
         `kalmanssl.decoding.score_decoding` computes more scores of predictions that were made once.
 
         Parameters
         ----------
-        latents : Latents or (time, features) array
-        position : (time,) or (time, dims)
+        latents : Latents or (time, features) array, or a list of Latents (trials or sessions)
+        position : (time,) or (time, dims), or a list of these
             True behavior; bins where it is unknown are left out.
         time : (time,), optional
             Times of the bins of an array, seconds.
@@ -44,9 +44,19 @@ class ScoreMixin:
         InputError
             If shapes differ, no bin is left to score, or there is a label that the decoder was not fitted on.
         """
+        if is_list_of_trials(latents) and len(groups := by_session(latents)) > 1:
+            join_trials(latents, position=position)  # checks the lengths
+            parts = iter(position)
+            found = [self._scores(group, [next(parts) for _ in group]) for group in groups]
+        else:
+            found = [self._scores(latents, position, time)]
+        name = "crps" if self.labels_ is None else "log_loss"
+        return -float(np.average([one[name] for one in found], weights=[one["bins"] for one in found]))
+
+    def _scores(self, latents: Any, position: Any, time: np.ndarray | None = None) -> dict[str, Any]:
+        """Return all scores of a recording, or of trials of one session."""
         latents, position = join_trials(latents, position=position)
-        decoded = self.predict(latents, time)  # type: ignore[attr-defined]
-        return -float(score_decoding(decoded, position)["crps" if self.labels_ is None else "log_loss"])
+        return score_decoding(self.predict(latents, time), position)  # type: ignore[attr-defined]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()  # type: ignore[misc]

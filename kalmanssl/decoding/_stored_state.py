@@ -46,6 +46,8 @@ def check_decoder_state(state: Any) -> None:
     features = stored.integer("features", 1)
     stored.flag("timed")
     stored.flag("flat")
+    if "sessions" in stored:
+        _check_sessions(stored.group("sessions"))
     labels = stored.get("labels", _is_labels, "null, or a list of different labels")
     if labels is not None and periods != (None,):
         raise stored.error("settings.period", "null for labels", periods)
@@ -65,6 +67,13 @@ def check_decoder_state(state: Any) -> None:
             raise stored.error("adaptations", "those of the decoders", list(adaptations.values))
         for kind in adaptations.values:
             _check_adaptation(adaptations.group(kind), features, 0 if labels is not None else len(periods))
+
+
+def _check_sessions(s: StoredValues) -> None:
+    """Check names of sessions, and the time of the end of the fit in each."""
+    names, ends = s.texts("names"), s.get("ends", _are_times, "a list of finite times")
+    if not len(names) == len(set(names)) == len(ends):
+        raise s.error("names", f"{len(ends)} different names", names)
 
 
 def _n_averages(s: StoredValues) -> int:
@@ -217,3 +226,7 @@ def _is_labels(value: Any) -> bool:
 
 def _are_positive(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(is_number(one) and 0 < one < 1e300 for one in value)
+
+
+def _are_times(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(is_number(one) and abs(one) < 1e300 for one in value)

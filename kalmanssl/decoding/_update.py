@@ -15,11 +15,12 @@ from kalmanssl.decoding._circular import wrap_to_period
 from kalmanssl.decoding._continuation import Continuation
 from kalmanssl.decoding._grid import group_dimensions
 from kalmanssl.decoding._held_out_mass import density_level
-from kalmanssl.decoding._inputs import DecoderInput, check_behavior, check_latents, join_trials
+from kalmanssl.decoding._inputs import DecoderInput, check_behavior, check_latents, is_list_of_trials, join_trials
 from kalmanssl.decoding._label_decoder import LabelDecoder
 from kalmanssl.decoding._labels import as_labels, encode_labels, is_discrete
 from kalmanssl.decoding._latent_decoder import LatentDecoder
 from kalmanssl.decoding._posterior import likelier_mass
+from kalmanssl.decoding._sessions import end_of_fit
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import segment_index
 
@@ -94,8 +95,8 @@ class Adaptation:
             level = likelier_mass(mass[rows])[np.arange(len(rows)), behavior[rows, 0].astype(int)]
             used["regions"] = [self.regions[0].update(decoder.sets.score(level), decoder.sets.bins_per_error)]
         else:
-            drift_time = given.bin_time if given.time is not None else np.full(len(lag), decoder.readout.end)
-            posteriors, marginals, self.end = decoder.decode_piece(*piece, drift_time, before)
+            age = np.nan_to_num(lag)
+            posteriors, marginals, self.end = decoder.decode_piece(*piece, given.bin_time, age, before)
             truth = behavior[known]
             for dim, (one, predictive) in enumerate(zip(decoder.calibrations, marginals, strict=True)):
                 score = one.score(predictive[known], lag[known], truth[:, dim])
@@ -132,6 +133,7 @@ class UpdateMixin:
     calibrate: bool
     timed_: bool
     n_features_in_: int
+    session_ends_: dict[str, float]
     decoders_: dict[str, LatentDecoder | LabelDecoder]
     labels_: np.ndarray | None
     periods_: Periods
@@ -175,6 +177,8 @@ class UpdateMixin:
 
     def _learn(self, latents: Any, position: Any, time: Any) -> dict[str, list[np.ndarray]]:
         """Update, and return what `Adaptation.learn` returns."""
+        if is_list_of_trials(latents) and len({one.session for one in latents}) > 1:
+            raise InputError("latents has several sessions: update with one after another", parameter="latents")
         latents, position = join_trials(latents, position=position)
         kind, decoder, given = self._decoder_input(latents, time)
         if not self.calibrate:
@@ -225,13 +229,17 @@ class UpdateMixin:
         kind = self._kind_of_decoder(latents)
         bin_time = np.arange(len(mean), dtype=float) if known_time is None else known_time
         segment = np.asarray(latents.segment) if isinstance(latents, Latents) else segment_index(bin_time)
-        return kind, self.decoders_[kind], DecoderInput(mean, cov, known_time, bin_time, segment)
+        return (
+            kind,
+            self.decoders_[kind],
+            DecoderInput(mean, cov, known_time, bin_time, segment, getattr(latents, "session", "")),
+        )
 
     def _lag(self, decoder: LatentDecoder | LabelDecoder, given: DecoderInput) -> np.ndarray:
         """Return the time since the end of the fit, seconds; NaN where it is unknown."""
         if given.time is None or not self.timed_ or isinstance(decoder, LabelDecoder):
             return np.full(len(given.mean), np.nan)
-        return given.time - decoder.readout.end
+        return given.time - end_of_fit(self.session_ends_, given.session)
 
     def _kind_of_decoder(self, latents: Latents | np.ndarray) -> str:
         """Return the key of the decoder of latents of the kind of `latents`; arrays are decoded as those of the fit."""

@@ -307,6 +307,7 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
             time=prepared.time,
             segment=np.repeat(np.arange(len(segments)), [len(s) for s in segments]),
             smoothed=smooth,
+            session=self.sessions_[0],
         )
 
     def online(self, encoder_memory: int | None = None) -> OnlineFilter:

@@ -15,13 +15,8 @@ from kalmanssl.data import Latents, Recording
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._model import objective_per_bin
 from kalmanssl.estimator._parameters import training_parameters
-from kalmanssl.estimator._session_fit import (
-    SessionData,
-    align_encoder,
-    check_session_settings,
-    fit_alone,
-    set_sessions,
-)
+from kalmanssl.estimator._session_data import FirstStage, SessionData
+from kalmanssl.estimator._session_fit import align_encoder, check_session_settings, set_sessions
 from kalmanssl.models import EncoderFit, SequenceModel, SharedDynamicsModel
 from kalmanssl.training import train
 from kalmanssl.utils.seeds import draw_seed
@@ -80,7 +75,11 @@ class SessionAlignment:
 
 
 def align_session(
-    estimator: KalmanSSL, name: str, recordings: Sequence[Recording], fitted: Mapping[str, Sequence[Recording]]
+    estimator: KalmanSSL,
+    name: str,
+    recordings: Sequence[Recording],
+    fitted: Mapping[str, Sequence[Recording]],
+    first_stage: FirstStage | None = None,
 ) -> KalmanSSL:
     """Return a copy of a fitted model with one more session, whose encoder is fitted to the dynamics of the model.
 
@@ -93,6 +92,8 @@ def align_session(
         Of the new session.
     fitted : mapping of str to recordings
         Fitted sessions, whose latents the new ones are matched to.
+    first_stage : FirstStage, optional
+        Fits of single sessions that can be used again.
     """
     check_session_settings(estimator)
     models = _copies(estimator)
@@ -110,7 +111,7 @@ def align_session(
     seed = draw_seed(estimator.random_state)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model, latents = fit_alone(data, seed)
+        model, latents = (first_stage or FirstStage()).fit(data, seed)
         _, match = align_encoder(model, latents, [_session_latents(one, own) for one in expected.values()], seed)
         shared = first.model_
         model = SequenceModel(model.encoder, shared.predictor, shared.objective)

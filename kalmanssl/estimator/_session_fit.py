@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sklearn.base import clone
 
 from kalmanssl.alignment import (
     LatentMap,
@@ -25,91 +22,26 @@ from kalmanssl.alignment import (
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._behavior import uses_behavior
-from kalmanssl.estimator._fitting import window_settings
-from kalmanssl.estimator._initialization import initialize
-from kalmanssl.estimator._inputs import step_activity
-from kalmanssl.estimator._memory import check_fit_memory
-from kalmanssl.estimator._model import build_model, history_per_bin, infer
+from kalmanssl.estimator._model import history_per_bin
 from kalmanssl.estimator._parameters import training_parameters
-from kalmanssl.estimator._segments import prepare
 from kalmanssl.estimator._session_behavior import SessionBehavior
-from kalmanssl.models import KalmanPredictor, SequenceModel, SharedDynamicsModel
+from kalmanssl.estimator._session_data import FirstStage, Model, SessionData
+from kalmanssl.models import SharedDynamicsModel
 from kalmanssl.networks import ResidualEncoder
-from kalmanssl.training import SessionBatches, WindowBatches, choose_window, hold_out_blocks, train
+from kalmanssl.training import SessionBatches, delete_checkpoints, has_checkpoint, train
 from kalmanssl.utils.seeds import draw_seed
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
 __all__ = [
-    "SessionData",
     "align_encoder",
     "check_session_settings",
-    "fit_alone",
     "fit_sessions",
     "set_sessions",
 ]  # fmt: skip
 
-Model = SequenceModel[KalmanPredictor]
 MATCH = MatchSettings()
-
-
-@contextmanager
-def _errors_name(session: str) -> Iterator[None]:
-    """Add the name of a session to the message of an `InputError`."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"session {session!r}: {error}", parameter=error.parameter or "X") from error
-
-
-@dataclass
-class SessionData:
-    """Data of one session in a fit.
-
-    Attributes
-    ----------
-    model : KalmanSSL
-        The estimator of this session alone, whose units and moments are set.
-    segments : list of (time, features)
-        Normalized activity.
-    training, held_out : list of (time, features)
-        Input of the encoder in the training part and in the held-out part.
-    """
-
-    model: KalmanSSL
-    segments: list[np.ndarray]
-    training: list[np.ndarray]
-    held_out: list[np.ndarray]
-
-    @classmethod
-    def prepare(cls, estimator: KalmanSSL, name: str, recordings: Sequence[Recording]) -> SessionData:
-        """Return the data of a session; the estimator is copied without its fit."""
-        model = clone(estimator).set_params(checkpoint_dir=None)
-        model.sessions_, model.view_ = (name,), None
-        with _errors_name(name):
-            segments = prepare(model, recordings[0] if len(recordings) == 1 else list(recordings), True).segments
-        return cls(model, segments, [], [])
-
-    def hold_out(self) -> None:
-        """Divide the segments into a training part and a held-out part, for the window and the steps of the model."""
-        model = self.model
-        with _errors_name(model.sessions_[0]):
-            parts = hold_out_blocks(self.segments, model.validation_fraction, model.window_)
-        self.training, self.held_out = (
-            [step_activity(one, model.bins_per_step_, model.normalize_) for one in part] for part in parts
-        )
-
-    def window(self) -> int:
-        """Return the longest window that suits the segments."""
-        model = self.model
-        lengths = [len(one) for one in self.segments]
-        with _errors_name(model.sessions_[0]):
-            return choose_window(lengths, model.window, model.bins_per_step_, model.validation_fraction != 0)
-
-    def batches(self, seed: int) -> WindowBatches:
-        """Return the batches of the training."""
-        return WindowBatches(self.training, self.held_out, window_settings(self.model), seed)
 
 
 def fit_sessions(
@@ -117,6 +49,7 @@ def fit_sessions(
     sessions: Mapping[str, Sequence[Recording]],
     behavior: SessionBehavior | None,
     resume: bool,
+    first_stage: FirstStage | None = None,
 ) -> None:
     """Fit encoders and shared dynamics of several sessions, and set the attributes of the estimator.
 
@@ -131,9 +64,15 @@ def fit_sessions(
     sessions : mapping of str to recordings
     behavior : SessionBehavior, optional
     resume : bool
-        Continue from the last checkpoint.
+        Continue from the last checkpoint of either stage.
+    first_stage : FirstStage, optional
+        Fits of single sessions that can be used again.
     """
     check_session_settings(estimator)
+    folder = None if estimator.checkpoint_dir is None else Path(estimator.checkpoint_dir)
+    first_stage = FirstStage(folder, resume) if first_stage is None else first_stage
+    if folder is not None:
+        resume = _prepare_checkpoints(folder, resume)
     data = [SessionData.prepare(estimator, name, recordings) for name, recordings in sessions.items()]
     normalizations = {one.model.sessions_[0]: one.model.normalize_ for one in data}
     if len(set(normalizations.values())) > 1:
@@ -149,7 +88,7 @@ def fit_sessions(
     history: dict[str, list[float]] = {}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        shared = _initial_model(data, behavior, seed)
+        shared = _initial_model(data, behavior, seed, first_stage)
         set_sessions(estimator, [one.model for one in data], shared)
         try:
             train(
@@ -160,11 +99,26 @@ def fit_sessions(
                 seed=seed,
                 device=estimator.device,
                 progress=estimator.progress,
-                checkpoint_dir=None if estimator.checkpoint_dir is None else Path(estimator.checkpoint_dir),
+                checkpoint_dir=folder,
                 resume=resume,
             )
         finally:
             estimator.history_ = history_per_bin(history, step)
+
+
+def _prepare_checkpoints(folder: Path, resume: bool) -> bool:
+    """Return whether there is a checkpoint of the second stage to resume from; without `resume` delete old ones.
+
+    Otherwise a fit that is interrupted in the first stage would be resumed with the second stage of an earlier one.
+    """
+    if not resume:
+        delete_checkpoints(folder)
+        return False
+    if has_checkpoint(folder):
+        return True
+    if not has_checkpoint(folder / "session_0"):
+        raise InputError(f"nothing to resume: {folder} has no checkpoint; fit without resume first", parameter="resume")
+    return False
 
 
 def check_session_settings(estimator: KalmanSSL) -> None:
@@ -201,12 +155,14 @@ def set_sessions(estimator: KalmanSSL, models: Sequence[KalmanSSL], shared: Shar
         model.history_, model.noise_history_ = {}, {}
 
 
-def _initial_model(data: Sequence[SessionData], behavior: SessionBehavior | None, seed: int) -> SharedDynamicsModel:
+def _initial_model(
+    data: Sequence[SessionData], behavior: SessionBehavior | None, seed: int, first_stage: FirstStage
+) -> SharedDynamicsModel:
     """Return the model before the common training: dynamics of the first session, and encoders aligned with it."""
     models = []
     aligned: list[SessionLatents] = []
     for number, one in enumerate(data):
-        model, latents = fit_alone(one, seed)
+        model, latents = first_stage.fit(one, seed, number)
         if aligned:
             known = None
             if behavior is not None:
@@ -219,23 +175,6 @@ def _initial_model(data: Sequence[SessionData], behavior: SessionBehavior | None
         models.append(model)
         aligned.append(latents)
     return SharedDynamicsModel([model.encoder for model in models], models[0].predictor, models[0].objective)
-
-
-def fit_alone(data: SessionData, seed: int) -> tuple[Model, SessionLatents]:
-    """Return a model of one session with its own dynamics, and its smoothed latents."""
-    one = data.model
-    check_fit_memory(one)
-    model = build_model(one)
-    initialize(model, data.training, one.bins_per_step_)
-    settings = training_parameters(one)
-    train(model, data.batches(seed), settings, {}, seed=seed, device=one.device, progress=one.progress)
-    model = model.double().eval()
-    parts = [infer(model, segment, one.bins_per_step_, one.normalize_, True) for segment in data.segments]
-    model.float().train()
-    observed = np.concatenate([part["latent"] for part in parts])
-    smoothed = np.concatenate([part["mean"] for part in parts])[:, : observed.shape[1]]
-    segment = np.repeat(np.arange(len(parts)), [len(part["mean"]) for part in parts])
-    return model, SessionLatents(smoothed, observed, segment, one.bins_per_step_)
 
 
 def align_encoder(

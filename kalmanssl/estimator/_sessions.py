@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
@@ -11,6 +12,7 @@ from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._segments import is_list_of_trials
 from kalmanssl.estimator._session_alignment import SessionAlignment, align_session
+from kalmanssl.estimator._session_folds import leave_out_sessions
 from kalmanssl.estimator._session_inputs import check_same_bins, group_sessions, model_of_session
 
 if TYPE_CHECKING:
@@ -100,6 +102,44 @@ class SessionsMixin:
             groups.setdefault(one.session, []).append(one)
         check_same_bins(recordings[0], name, cast(Any, self).bin_size_, self.sessions_[0])
         return cast(Self, align_session(cast("KalmanSSL", self), name, recordings, groups))
+
+    def leave_out_sessions(self, X: Any, y: Any = None) -> Iterator[KalmanSSL]:
+        """Fit models of all sessions but one, and align the one that is left out without labels, for each in turn.
+
+        This shows how well a new session is aligned, from sessions with labels. `cross_fit` uses it for the calibration
+        of a decoder. Each session is fitted by itself only once.
+
+        Parameters
+        ----------
+        X : list of Recording
+            At least two sessions.
+        y : as in `fit`, optional
+            Behavior by which the sessions that are not left out are matched.
+
+        Yields
+        ------
+        KalmanSSL
+            The session that is left out is the last of its `sessions_`. The settings are those of this model.
+
+        Raises
+        ------
+        InputError
+            As in `fit` and `align_session`.
+        """
+        sessions = group_sessions(X)
+        if sessions is None:
+            raise InputError("X must be recordings of at least two sessions", parameter="X")
+        behavior = None
+        if y is not None:
+            given = [y] * len(X) if isinstance(y, str) else list(y)
+            if len(given) != len(X):
+                raise InputError(
+                    f"y has {len(given)} entries and X {len(X)} recordings: give one behavior for each", parameter="y"
+                )
+            behavior = {
+                name: [part for one, part in zip(X, given, strict=True) if one.session == name] for name in sessions
+            }
+        return leave_out_sessions(cast("KalmanSSL", self), sessions, behavior)
 
     def _posterior_of_sessions(self, X: Any, smooth: bool) -> Any:
         """Return the latents of a recording, or of each one in a list, from the encoder of its session."""

@@ -5,6 +5,8 @@ from kalmanssl.training._batches import SessionBatches as SessionBatches
 from kalmanssl.training._batches import TrainingData as TrainingData
 from kalmanssl.training._batches import WindowBatches as WindowBatches
 from kalmanssl.training._batches import WindowSettings as WindowSettings
+from kalmanssl.training._checkpoints import delete_checkpoints as delete_checkpoints
+from kalmanssl.training._checkpoints import has_checkpoint as has_checkpoint
 from kalmanssl.training._devices import choose_device as choose_device
 from kalmanssl.training._loop import train as train
 from kalmanssl.training._settings import TrainingSettings as TrainingSettings

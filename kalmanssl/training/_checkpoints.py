@@ -23,7 +23,7 @@ from kalmanssl.utils.module_io import check_weights
 from kalmanssl.utils.storage import replace_file
 from kalmanssl.utils.stored_values import StoredValues, is_number
 
-__all__ = ["Checkpoints", "TrainingState", "describe_batch"]
+__all__ = ["Checkpoints", "TrainingState", "delete_checkpoints", "describe_batch", "has_checkpoint"]
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
@@ -183,6 +183,17 @@ class Checkpoints:
                 raise OSError(first_line(error)) from error
 
         replace_file(self.folder / name, write, overwrite=True)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether a folder has a checkpoint to resume from."""
+    return (folder / LAST).exists()
+
+
+def delete_checkpoints(folder: Path) -> None:
+    """Delete the checkpoints in a folder, those of the last epoch first."""
+    for name in (LAST, BEST):
+        (folder / name).unlink(missing_ok=True)
 
 
 def describe_batch(batch: Any) -> str:

@@ -1,0 +1,147 @@
+"""Data of one session in a fit of several, and the first stage of such a fit: a model of each session by itself."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from kalmanssl.alignment import SessionLatents
+from kalmanssl.data import Recording
+from kalmanssl.errors import InputError
+from kalmanssl.estimator._fitting import window_settings
+from kalmanssl.estimator._initialization import initialize
+from kalmanssl.estimator._inputs import step_activity
+from kalmanssl.estimator._memory import check_fit_memory
+from kalmanssl.estimator._model import build_model, infer
+from kalmanssl.estimator._parameters import training_parameters
+from kalmanssl.estimator._segments import prepare
+from kalmanssl.models import KalmanPredictor, SequenceModel
+from kalmanssl.training import WindowBatches, choose_window, has_checkpoint, hold_out_blocks, train
+
+if TYPE_CHECKING:
+    from kalmanssl.estimator._kalman_ssl import KalmanSSL
+
+__all__ = ["FirstStage", "Model", "SessionData"]
+
+Model = SequenceModel[KalmanPredictor]
+
+
+@contextmanager
+def _errors_name(session: str) -> Iterator[None]:
+    """Add the name of a session to the message of an `InputError`."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"session {session!r}: {error}", parameter=error.parameter or "X") from error
+
+
+@dataclass
+class SessionData:
+    """Data of one session in a fit.
+
+    Attributes
+    ----------
+    model : KalmanSSL
+        The estimator of this session alone, whose units and moments are set.
+    segments : list of (time, features)
+        Normalized activity.
+    training, held_out : list of (time, features)
+        Input of the encoder in the training part and in the held-out part.
+    """
+
+    model: KalmanSSL
+    segments: list[np.ndarray]
+    training: list[np.ndarray]
+    held_out: list[np.ndarray]
+
+    @classmethod
+    def prepare(cls, estimator: KalmanSSL, name: str, recordings: Sequence[Recording]) -> SessionData:
+        """Return the data of a session; the estimator is copied without its fit."""
+        model = clone(estimator).set_params(checkpoint_dir=None)
+        model.sessions_, model.view_ = (name,), None
+        with _errors_name(name):
+            segments = prepare(model, recordings[0] if len(recordings) == 1 else list(recordings), True).segments
+        return cls(model, segments, [], [])
+
+    def hold_out(self) -> None:
+        """Divide the segments into a training part and a held-out part, for the window and the steps of the model."""
+        model = self.model
+        with _errors_name(model.sessions_[0]):
+            parts = hold_out_blocks(self.segments, model.validation_fraction, model.window_)
+        self.training, self.held_out = (
+            [step_activity(one, model.bins_per_step_, model.normalize_) for one in part] for part in parts
+        )
+
+    def window(self) -> int:
+        """Return the longest window that suits the segments."""
+        model = self.model
+        lengths = [len(one) for one in self.segments]
+        with _errors_name(model.sessions_[0]):
+            return choose_window(lengths, model.window, model.bins_per_step_, model.validation_fraction != 0)
+
+    def batches(self, seed: int) -> WindowBatches:
+        """Return the batches of the training."""
+        return WindowBatches(self.training, self.held_out, window_settings(self.model), seed)
+
+
+@dataclass
+class FirstStage:
+    """Fits of single sessions, with which fits of several sessions begin.
+
+    Attributes
+    ----------
+    folder : Path, optional
+        Of the checkpoints; each session has a folder in it.
+    resume : bool
+        Continue from the checkpoints, where there are some.
+    fits : dict
+        The fits so far. A session is fitted once with the same settings.
+    """
+
+    folder: Path | None = None
+    resume: bool = False
+    fits: dict[tuple[Any, ...], tuple[Model, SessionLatents]] = field(default_factory=dict)
+
+    def fit(self, data: SessionData, seed: int, number: int = 0) -> tuple[Model, SessionLatents]:
+        """Return a model of one session with its own dynamics, and its smoothed latents.
+
+        `number` is that of the session in the folder of the checkpoints.
+        """
+        one = data.model
+        key = (*one.sessions_, one.bins_per_step_, one.window_, one.normalize_, seed)
+        if key not in self.fits:
+            folder = None if self.folder is None else self.folder / f"session_{number}"
+            resume = self.resume and folder is not None and has_checkpoint(folder)
+            self.fits[key] = _fit_alone(data, seed, folder, resume)
+        model, latents = self.fits[key]
+        return copy.deepcopy(model), latents
+
+
+def _fit_alone(data: SessionData, seed: int, folder: Path | None, resume: bool) -> tuple[Model, SessionLatents]:
+    """Return a model of one session with its own dynamics, and its smoothed latents."""
+    one = data.model
+    check_fit_memory(one)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # the weights at the start do not depend on the other sessions
+        model = build_model(one)
+        initialize(model, data.training, one.bins_per_step_)
+    settings = training_parameters(one)
+    train(
+        model, data.batches(seed), settings, {}, seed=seed, device=one.device, progress=one.progress,
+        checkpoint_dir=folder, resume=resume,
+    )  # fmt: skip
+    model = model.double().eval()
+    parts = [infer(model, segment, one.bins_per_step_, one.normalize_, True) for segment in data.segments]
+    model.float().train()
+    observed = np.concatenate([part["latent"] for part in parts])
+    smoothed = np.concatenate([part["mean"] for part in parts])[:, : observed.shape[1]]
+    segment = np.repeat(np.arange(len(parts)), [len(part["mean"]) for part in parts])
+    return model, SessionLatents(smoothed, observed, segment, one.bins_per_step_)
