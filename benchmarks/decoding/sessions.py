@@ -3,8 +3,11 @@
 Each experiment has several sessions of one track. A model with an encoder for each session and shared dynamics is
 fitted on the labeled sessions, which are matched by their positions, and a decoder on their latents and positions. The
 new session is aligned without labels: only its encoder is fitted. Its test part is then decoded, and so is that of
-every labeled session. For comparison, a model and a decoder are fitted on each session alone with its own labels. All
-latents are filtered, so nothing looks ahead.
+every labeled session. With at least two labeled sessions, a second decoder is calibrated for new sessions: each labeled
+session is left out in turn and aligned without labels with a model of the others (`kalmanssl.cross_fit`). With a few
+minutes of labels at the start of its training part, the new session is aligned once more; the calibrated levels are
+then updated with these labels, too. For comparison, a model and a decoder are fitted on each session alone with its own
+labels (for seed 0). All latents are filtered, so nothing looks ahead.
 
 The method and the settings of the match (`kalmanssl.alignment.MatchSettings`) were chosen with the training parts and
 positions of these calcium sessions in pairs and of these halves of hc-11. The test parts were not used, but the
@@ -13,7 +16,8 @@ sessions are not new to the method.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,13 +32,17 @@ from decoding.accuracy import DataFolder, Threads, data_folder, limit_threads
 from decoding.methods import FULL, QUICK, Preset
 from decoding.recordings import CALCIUM_SPLITS, RECORDINGS, load
 from kalmanssl.data import Recording, running_bins
-from kalmanssl.decoding import quantile_crps, score_decoding
+from kalmanssl.decoding import cross_fit, quantile_crps, score_decoding
 
 __all__ = ["EXPERIMENTS", "SIMULATED_EXPERIMENTS", "main"]
 
 CM = 100.0  # centimeters in the unit of the recordings
 END_ZONES = (-0.15, 1.10)  # of the track of hc-11, m
-COLUMNS = ("session", "decoded with", "bins", "median cm", "mean cm", "R²", "CRPS cm", "covers 95 %", "margin", "CPU s")
+COLUMNS = (
+    "session", "decoded with", "bins", "median cm", "mean cm", "R²", "CRPS cm", "covers 95 %", "width cm", "margin",
+    "CPU s",
+)  # fmt: skip
+MINUTES = (1, 2, 5)  # of labels of the new session
 
 
 @dataclass(frozen=True)
@@ -190,22 +198,54 @@ def _measure(experiment: Experiment, folder: Path, seed: int, preset: Preset) ->
                 own = _decoder(seed, preset, model, [session])
             scores.append(_score(session, "shared dynamics, own labels", own, model, stopwatch.cpu))
     else:
-        with Stopwatch() as stopwatch:
-            aligned = model.align_session(new.train, [s.train for s in labeled])
-        alignment = aligned.alignments_[new.name]
-        scores.append(_score(new, "no labels of this session", decoder, aligned, stopwatch.cpu))
-        scores[-1]["margin"] = alignment.margin
-        row["alignment"] = str(alignment)
-        with Stopwatch() as stopwatch:
-            own = _decoder(seed, preset, aligned, [new])
-        scores.append(_score(new, "aligned encoder, own labels", own, aligned, stopwatch.cpu))
+        row, found = _new_session(new, labeled, decoder, model, seed, preset)
+        scores += found
     for session in labeled if new is None else [new]:
-        with Stopwatch() as stopwatch:
-            alone = _model(seed, preset).fit(session.train)
-            own = _decoder(seed, preset, alone, [session])
-        scores.append(_score(session, "this session alone", own, alone, stopwatch.cpu))
+        if seed == 0:
+            with Stopwatch() as stopwatch:
+                alone = _model(seed, preset).fit(session.train)
+                own = _decoder(seed, preset, alone, [session])
+            scores.append(_score(session, "this session alone", own, alone, stopwatch.cpu))
         scores.append(_chance(session))
     return row | {"scores": scores}
+
+
+def _new_session(
+    new: Session, labeled: list[Session], decoder: Any, model: Any, seed: int, preset: Preset
+) -> tuple[Row, list[Row]]:
+    """Align a new session without labels, and with a few, and score it; return facts and scores."""
+    row, scores = {}, []
+    trains = [session.train for session in labeled]
+    with Stopwatch() as stopwatch:
+        aligned = model.align_session(new.train, trains)
+    alignment = aligned.alignments_[new.name]
+    row["alignment"] = str(alignment)
+    scores.append(_score(new, "no labels of this session", decoder, aligned, stopwatch.cpu))
+    scores[-1]["margin"] = alignment.margin
+    if len(labeled) > 1:
+        with Stopwatch() as stopwatch:
+            held_out = cross_fit(model, trains, y="position")
+            decoder = _decoder(seed, preset, model, labeled, held_out)
+        scores.append(_score(new, "no labels, calibrated on left-out sessions", decoder, aligned, stopwatch.cpu))
+        row["left_out"] = [{"session": fit.left_out, "margin": fit.alignment.margin} for fit in held_out]
+    with Stopwatch() as stopwatch:
+        own = _decoder(seed, preset, aligned, [new])
+    scores.append(_score(new, "aligned encoder, own labels", own, aligned, stopwatch.cpu))
+    for minutes in MINUTES if seed == 0 else ():
+        known = new.train.time < new.train.time[0] + 60 * minutes
+        y = np.where(known, new.train.behavior["position"].reshape(len(new.train), -1)[:, 0], np.nan)
+        fitted_y = [one.behavior["position"].reshape(len(one), -1)[:, 0] for one in trains]
+        with Stopwatch() as stopwatch:
+            helped = model.align_session(new.train, trains, y, fitted_y)
+        how = f"{minutes} min of labels for the alignment"
+        scores.append(_score(new, how, decoder, helped, stopwatch.cpu))
+        scores[-1] |= {
+            "margin": helped.alignments_[new.name].margin,
+            "labeled_s": float(known.sum()) * new.train.bin_size,
+        }
+        updated = copy.deepcopy(decoder).update(helped.transform(new.train), y)
+        scores.append(_score(new, f"{how}, and updated levels", updated, helped, stopwatch.cpu))
+    return row, scores
 
 
 def _model(seed: int, preset: Preset) -> Any:
@@ -215,20 +255,13 @@ def _model(seed: int, preset: Preset) -> Any:
     return KalmanSSL(random_state=seed, progress=False, **preset.model)
 
 
-def _decoder(seed: int, preset: Preset, model: Any, sessions: list[Session]) -> Any:
-    """Fit a decoder on the latents of sessions, as if they followed one another."""
+def _decoder(seed: int, preset: Preset, model: Any, sessions: list[Session], held_out_fits: Sequence[Any] = ()) -> Any:
+    """Fit a decoder on the latents of sessions."""
     from kalmanssl import PositionDecoder
 
     latents = [model.transform(session.train) for session in sessions]
-    if len(sessions) > 1:
-        # The last session keeps its times, so that no test part is earlier than the end of the fit.
-        end = max(float(one.time[-1]) for one in latents)
-        for number in reversed(range(len(latents))):
-            one = latents[number]
-            latents[number] = replace(one, time=one.time - one.time[-1] + end)
-            end = float(latents[number].time[0]) - 10.0
     positions = [session.train.behavior["position"] for session in sessions]
-    return PositionDecoder(random_state=seed, **preset.decoder).fit(latents, positions)
+    return PositionDecoder(random_state=seed, **preset.decoder).fit(latents, positions, held_out_fits=held_out_fits)
 
 
 def _score(session: Session, how: str, decoder: Any, model: Any, cpu: float) -> Row:
@@ -261,6 +294,6 @@ def _chance(session: Session) -> Row:
 
 def _line(row: Row) -> tuple[str, ...]:
     """Return one line of the table."""
-    numbers = (f"{row[key]:.3g}" for key in ("median_error", "mean_error", "r2", "crps", "coverage"))
+    numbers = (f"{row[key]:.3g}" for key in ("median_error", "mean_error", "r2", "crps", "coverage", "width"))
     margin = f"{row['margin']:.2g}" if "margin" in row else ""
     return (row["session"], row["decoded_with"], str(row["bins"]), *numbers, margin, f"{row['cpu_s']:.0f}")

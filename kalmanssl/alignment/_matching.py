@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from kalmanssl.alignment._distances import agreement
 from kalmanssl.alignment._emissions import EmissionFits, fit_emissions
@@ -115,7 +116,11 @@ _FULL_FITS = 3  # one in so many candidates is fitted until convergence
 
 
 def match_session(
-    fitted: Sequence[SessionLatents], session: SessionLatents, settings: MatchSettings, seed: int
+    fitted: Sequence[SessionLatents],
+    session: SessionLatents,
+    settings: MatchSettings,
+    seed: int,
+    guess: np.ndarray | None = None,
 ) -> SessionMatch:
     """Find where the latents of fitted sessions would be at each time of a session, from its own latents alone.
 
@@ -136,12 +141,15 @@ def match_session(
     session : SessionLatents
     settings : MatchSettings
     seed : int
+    guess : (time, latent), optional
+        Where the latents of the fitted sessions may be at each bin of the session, as from a few labels. It is the
+        start of one more candidate.
 
     Returns
     -------
     SessionMatch
     """
-    matches = [_match_to_one(one, session, settings, seed) for one in fitted]
+    matches = [_match_to_one(one, session, settings, seed, guess) for one in fitted]
     support = []
     for match in matches:
         agrees = [agreement(other.targets[0], match.targets[0]) >= _DIFFERENT for other in matches]
@@ -151,14 +159,20 @@ def match_session(
     return replace(matches[best], margin=support[best])
 
 
-def _match_to_one(fitted: SessionLatents, session: SessionLatents, settings: MatchSettings, seed: int) -> SessionMatch:
+def _match_to_one(
+    fitted: SessionLatents, session: SessionLatents, settings: MatchSettings, seed: int, guess: np.ndarray | None
+) -> SessionMatch:
     """Match a session to one fitted session; the best of several runs."""
     sequences = Sequences.of(session, _OFFSETS, _LONGEST)
     runs = []
     for run in range(settings.n_runs):
         reference = ReferenceStates.find([fitted], settings.n_states, settings.n_dims, seed + run)
-        runs.append(_match_states(reference, session, sequences, settings, seed + run))
+        runs.append(_match_states(reference, session, sequences, settings, seed + run, guess))
     found = sorted((one for run in runs for one in run), key=lambda one: -one.score)[:_KEPT]
+    if guess is not None:
+        guessed = max((run[-1] for run in runs), key=lambda one: one.score)
+        if not any(one is guessed for one in found):
+            found[-1] = guessed
     candidates = tuple(
         MatchCandidate(one.log_likelihood, one.similarity, one.score, agreement(one.targets, found[0].targets))
         for one in found
@@ -180,18 +194,30 @@ class _Solution(NamedTuple):
 
 
 def _match_states(
-    reference: ReferenceStates, session: SessionLatents, sequences: Sequences, settings: MatchSettings, seed: int
+    reference: ReferenceStates,
+    session: SessionLatents,
+    sequences: Sequences,
+    settings: MatchSettings,
+    seed: int,
+    guess: np.ndarray | None,
 ) -> list[_Solution]:
-    """Fit the emissions of the states of a reference in a session, from several starts; return the best ones."""
+    """Fit the emissions of the states of a reference in a session, from several starts; return the best ones.
+
+    A solution from a guess is always returned, as the last one.
+    """
     axes = principal_axes(session.smoothed, reference.axes.shape[1])
     own = ReferenceStates.find([session], len(reference.centers), axes.shape[1], seed)
     starts = _start_means(reference, own, axes, settings, seed)
+    if guess is not None:
+        starts = np.concatenate([starts, _guessed_means(reference, guess, session.smoothed @ axes)[None]])
     x = session.observed @ axes
     weight = settings.likelihood_weight / x.shape[1]
     with one_thread_everywhere():
         fits = fit_emissions(x, sequences, reference.chain, starts, _FIRST_ITERATIONS)
         score = _similarities(reference, fits) + weight * fits.log_likelihood
         best = np.argsort(-score)[: -(-len(score) // _FULL_FITS)]
+        if guess is not None:
+            best = np.append(best[best != len(score) - 1], len(score) - 1)
         fits = fits[best]
         fits = fit_emissions(x, sequences, reference.chain, fits.means, _LAST_ITERATIONS, fits.variance)
     similarity = _similarities(reference, fits)
@@ -227,6 +253,17 @@ def _start_means(
         for discount in settings.discounts
     ]
     return centers[np.concatenate(found)]
+
+
+def _guessed_means(reference: ReferenceStates, guess: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Return the mean of latents z (time, dims) in each state (states, dims), by the nearest center to a guess.
+
+    The mean of all latents counts as one bin in each state, for those without a bin.
+    """
+    near = KDTree(reference.centers @ reference.axes).query(guess @ reference.axes)[1]
+    count = np.bincount(near, minlength=len(reference.centers))[:, None] + 1.0
+    total = np.stack([np.bincount(near, column, len(reference.centers)) for column in z.T], axis=1)
+    return (total + z.mean(axis=0)) / count
 
 
 def _similarities(reference: ReferenceStates, fits: EmissionFits) -> np.ndarray:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from kalmanssl.decoding._circular import wrap
+from kalmanssl.decoding._conformal_map import NOMINAL_LEVELS, conformal_map, correlation_length, nominal_level
 from kalmanssl.decoding._crps import quantile_crps
 from kalmanssl.decoding._paired_comparison import is_lower
 from kalmanssl.decoding._predictive import Predictive
@@ -24,10 +25,7 @@ from kalmanssl.utils.validation import check_condition, check_integer, check_num
 
 __all__ = ["NOMINAL_LEVELS", "Calibration", "CalibrationSettings", "HeldOutErrors", "RegionCalibration"]
 
-# Nominal central levels of the conformal map, and levels at which the CRPS is evaluated; linear between them.
-NOMINAL_LEVELS = np.concatenate([np.linspace(0, 0.9, 19), [0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 1.0]])
-_MARGIN = 0.5  # of the conformal map, in standard errors of the coverage
-_CRPS_LEVELS = np.linspace(0.02, 0.98, 25)
+_CRPS_LEVELS = np.linspace(0.02, 0.98, 25)  # at which the CRPS is evaluated
 
 
 @dataclass(frozen=True)
@@ -98,6 +96,8 @@ class HeldOutErrors:
         Block of time of each bin; a block that several folds scored keeps its number.
     weight : (bins,), optional
         Weight of each bin in the border between narrow and wide predictions; equal by default.
+    session : (bins,) int, optional
+        Session of each bin, if whole sessions were left out of the fits.
     """
 
     predictive: Predictive
@@ -105,6 +105,7 @@ class HeldOutErrors:
     lag: np.ndarray
     block: np.ndarray
     weight: np.ndarray | None = None
+    session: np.ndarray | None = None
 
     def thin(self, max_bins: int) -> HeldOutErrors:
         """Return at most `max_bins` of the bins, evenly spaced."""
@@ -170,7 +171,9 @@ class Calibration:
             [np.abs(2 * part.cdf(fold.truth) - 1) for part, fold in zip(noisy, errors, strict=True)]
         )
         block = np.concatenate([fold.block for fold in errors])
-        levels, effective = _conformal_map(central, block)
+        sessions = [fold.session for fold in errors if fold.session is not None]
+        session = np.concatenate(sessions) if len(sessions) == len(errors) else np.zeros(len(block), dtype=int)
+        levels, effective = conformal_map(central, block, session)
         bins_per_error = correlation_length(central, block)
         width = np.concatenate([_width(part) for part in noisy])
         weight = np.concatenate([np.ones(len(f.truth)) if f.weight is None else f.weight for f in errors])
@@ -180,7 +183,7 @@ class Calibration:
         if min(len(np.unique(block[group])) for group in groups) < settings.min_blocks_per_map:
             border, maps = np.inf, [levels, levels]
         else:
-            maps = [_conformal_map(central[group], block[group])[0] for group in groups]
+            maps = [conformal_map(central[group], block[group], session[group])[0] for group in groups]
         return cls(floor, rate, float(lag.mean()), longest, border, np.stack(maps), effective, bins_per_error)
 
     def apply(self, predictive: Predictive, lag: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -203,7 +206,7 @@ class Calibration:
         """Return the smallest nominal level whose calibrated interval contains the truth (time,), (time,)."""
         noisy, wide = self._noisy(predictive, lag)
         central = np.abs(2 * noisy.cdf(truth) - 1)
-        return np.where(wide == 1, *(_nominal_level(central, map_) for map_ in self.calibrated_levels[::-1]))
+        return np.where(wide == 1, *(nominal_level(central, map_) for map_ in self.calibrated_levels[::-1]))
 
     def _noisy(self, predictive: Predictive, lag: np.ndarray) -> tuple[Predictive, np.ndarray]:
         """Return the predictive with noise, and 1 for wide and 0 for narrow predictions, (time,)."""
@@ -244,7 +247,7 @@ class RegionCalibration:
         return cls(NOMINAL_LEVELS.copy())
 
     @classmethod
-    def fit(cls, level: np.ndarray, block: np.ndarray) -> RegionCalibration:
+    def fit(cls, level: np.ndarray, block: np.ndarray, session: np.ndarray | None = None) -> RegionCalibration:
         """Fit to held-out bins.
 
         Parameters
@@ -253,8 +256,10 @@ class RegionCalibration:
             Mass of the smallest region that contains the truth.
         block : (bins,) int
             Block of time of each bin.
+        session : (bins,) int, optional
+            Session of each bin, if whole sessions were left out of the fits.
         """
-        return cls(_conformal_map(level, block)[0], correlation_length(level, block))
+        return cls(conformal_map(level, block, session)[0], correlation_length(level, block))
 
     def mass(self, level: float) -> float:
         """Return the mass of the region with a nominal level."""
@@ -262,7 +267,7 @@ class RegionCalibration:
 
     def score(self, level: np.ndarray) -> np.ndarray:
         """Return the smallest nominal level whose region contains the truth, from `level` as in `fit`."""
-        return _nominal_level(level, self.calibrated_levels)
+        return nominal_level(level, self.calibrated_levels)
 
     def to_state(self) -> dict[str, Any]:
         """Return the arguments that make this calibration again."""
@@ -345,56 +350,3 @@ def _width(predictive: Predictive) -> np.ndarray:
 def _interquartile_range(predictive: Predictive) -> np.ndarray:
     low, high = predictive.quantiles(np.array([0.25, 0.75])).T
     return high - low
-
-
-def _nominal_level(level: np.ndarray, map_: np.ndarray) -> np.ndarray:
-    """Return the smallest nominal level at which a conformal map (levels,) is at least `level` (time,)."""
-    right = np.clip(np.searchsorted(map_, level, side="left"), 1, len(map_) - 1)
-    low, high = map_[right - 1], map_[right]
-    share = np.clip((level - low) / np.maximum(high - low, 1e-300), 0, 1)
-    return (1 - share) * NOMINAL_LEVELS[right - 1] + share * NOMINAL_LEVELS[right]
-
-
-def correlation_length(values: np.ndarray, block: np.ndarray, least: float = 0.05, max_lag: int = 2000) -> float:
-    """Return the number of consecutive bins that are worth one independent bin, at least one.
-
-    It is the integrated autocorrelation 1 + 2 sum r(lag) of values (bins,) around their means in blocks of time (bins,)
-    int, up to the first lag at which r is below `least` (Geyer 1992, Stat. Sci. 7:473). Slow changes from block to
-    block do not count.
-    """
-    _, block = np.unique(block, return_inverse=True)
-    excess = values - (np.bincount(block, values) / np.bincount(block))[block]
-    variance = float((excess**2).mean())
-    total = 1.0
-    for lag in range(1, min(max_lag, len(values) - 1)):
-        same = block[lag:] == block[:-lag]
-        if variance <= 0 or not same.any():
-            break
-        correlation = float((excess[lag:] * excess[:-lag])[same].mean()) / variance
-        if correlation < least:
-            break
-        total += 2 * correlation
-    return total
-
-
-def _conformal_map(central: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the quantiles of the conformity scores at `NOMINAL_LEVELS`, and the effective number of scores.
-
-    The conformal correction (n + 1) / n counts independent scores. Scores within a block are correlated, so n is the
-    number of bins over the design effect 1 + (m - 1) r, where r is the correlation within blocks and m their size
-    (Kish 1965). Half a standard error of the coverage is added: what comes after the fit differs from the held-out time
-    as that differs from block to block, and without a margin intervals cover one to two points too little there.
-    """
-    _, block = np.unique(block, return_inverse=True)
-    size = np.bincount(block)
-    total = np.bincount(block, central - central.mean())
-    variance = max(float(central.var()), 1e-12)
-    pairs = float((size * (size - 1)).sum())
-    correlation = (float((total**2).sum()) - variance * len(central)) / (variance * pairs) if pairs else 0.0
-    typical = float((size**2).sum() / size.sum())
-    effective = len(central) / (1 + (typical - 1) * float(np.clip(correlation, 0, 1)))
-    effective = float(np.clip(effective, min(len(size), len(central)), len(central)))
-    margin = _MARGIN * np.sqrt(NOMINAL_LEVELS * (1 - NOMINAL_LEVELS) / effective)
-    levels = np.quantile(central, np.minimum(NOMINAL_LEVELS * (1 + 1 / effective) + margin, 1.0))
-    levels[0], levels[-1] = 0.0, 1.0
-    return np.maximum.accumulate(levels), effective

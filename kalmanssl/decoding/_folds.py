@@ -17,7 +17,15 @@ from kalmanssl.errors import InputError
 from kalmanssl.utils.blocks import blocks_of_time, rolling_origins
 from kalmanssl.utils.segments import segment_index, segment_starts
 
-__all__ = ["Fold", "Samples", "held_out_folds", "rolling_folds", "thin_bins", "warn_if_few_blocks"]
+__all__ = [
+    "Fold",
+    "Samples",
+    "held_out_folds",
+    "rolling_folds",
+    "scored_sessions",
+    "thin_bins",
+    "warn_if_few_blocks",
+]
 
 
 @dataclass(frozen=True)
@@ -160,6 +168,13 @@ class Fold:
         return np.flatnonzero(self.test & self.samples.usable)
 
     @property
+    def scored_sessions(self) -> np.ndarray | None:
+        """Number of the session of each scored bin; None if some bins of these sessions are fitted."""
+        session = self.samples.session
+        scored = session[self.scored_bins]
+        return None if np.isin(scored, session[self.train]).any() else scored
+
+    @property
     def start(self) -> np.ndarray:
         """Which of the decoded bins do not follow the one before without a gap, (decoded bins,) bool."""
         jumps = np.diff(np.flatnonzero(self.test)) > 1
@@ -185,6 +200,13 @@ class Fold:
                 train, test = ((s.mean[part], s.behavior[part], s.time[part]) for part in parts)
                 blocks.append(TrainTestBlock(train, test))
         return blocks
+
+
+def scored_sessions(folds: Sequence[Fold]) -> np.ndarray | None:
+    """Return `Fold.scored_sessions` of all folds together; None unless all score sessions that are left out."""
+    sessions = [fold.scored_sessions for fold in folds]
+    left_out = [one for one in sessions if one is not None]
+    return np.concatenate(left_out) if len(left_out) == len(folds) else None
 
 
 def rolling_folds(samples: Samples, n_folds: int, first_fold_fraction: float) -> list[Fold]:

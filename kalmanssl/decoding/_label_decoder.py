@@ -13,7 +13,7 @@ from kalmanssl.decoding._calibration import RegionCalibration
 from kalmanssl.decoding._classifier_readout import ClassifierReadout
 from kalmanssl.decoding._context import with_context
 from kalmanssl.decoding._continuation import Continuation, with_earlier
-from kalmanssl.decoding._folds import Fold, Samples
+from kalmanssl.decoding._folds import Fold, Samples, scored_sessions
 from kalmanssl.decoding._grid import Axis, Grid
 from kalmanssl.decoding._held_out_mass import HeldOutMass
 from kalmanssl.decoding._label_chain import LabelChain, LabelStatistics, choose_chain
@@ -209,4 +209,4 @@ class LabelDecoder:
             codes = part.truth[:, 0].astype(int)
             levels.append(likelier_mass(posterior)[np.arange(len(codes)), codes])
             blocks.append(fold.samples.block[fold.scored_bins])
-        self.sets = RegionCalibration.fit(np.concatenate(levels), np.concatenate(blocks))
+        self.sets = RegionCalibration.fit(np.concatenate(levels), np.concatenate(blocks), scored_sessions(folds))

@@ -16,7 +16,7 @@ from kalmanssl.decoding._continuation import Continuation, with_earlier
 from kalmanssl.decoding._drift import Drift, DriftSettings, improves_held_out
 from kalmanssl.decoding._ensemble_readout import EnsembleReadout, network_settings
 from kalmanssl.decoding._familiarity import Familiarity, temper
-from kalmanssl.decoding._folds import Fold, Samples, thin_bins
+from kalmanssl.decoding._folds import Fold, Samples, scored_sessions, thin_bins
 from kalmanssl.decoding._grid import Grid, group_dimensions, marginal_predictives
 from kalmanssl.decoding._held_out_mass import HeldOutMass, density_level
 from kalmanssl.decoding._mlp_readout import MLPReadout
@@ -382,8 +382,8 @@ class LatentDecoder:
             blocks.append(s.block[used])
             for dim, predictive in enumerate(marginal_predictives(self.grids, posteriors)):
                 lag = fold.lag[fold.scored]
-                errors[dim].append(
-                    HeldOutErrors(predictive, s.behavior[used][:, dim], lag, s.block[used], s.weight[used])
-                )
+                truth, new = s.behavior[used][:, dim], fold.scored_sessions
+                errors[dim].append(HeldOutErrors(predictive, truth, lag, s.block[used], s.weight[used], new))
         self.calibrations = [Calibration.fit(part, self.calibration_settings) for part in errors]
-        self.regions = [RegionCalibration.fit(np.concatenate(part), np.concatenate(blocks)) for part in levels]
+        block, session = np.concatenate(blocks), scored_sessions(folds)
+        self.regions = [RegionCalibration.fit(np.concatenate(part), block, session) for part in levels]

@@ -15,8 +15,9 @@ from kalmanssl.data import Latents, Recording
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._model import objective_per_bin
 from kalmanssl.estimator._parameters import training_parameters
+from kalmanssl.estimator._session_behavior import SessionBehavior
 from kalmanssl.estimator._session_data import FirstStage, SessionData
-from kalmanssl.estimator._session_fit import align_encoder, check_session_settings, set_sessions
+from kalmanssl.estimator._session_fit import AlignedMatch, align_encoder, check_session_settings, set_sessions
 from kalmanssl.models import EncoderFit, SequenceModel, SharedDynamicsModel
 from kalmanssl.training import train
 from kalmanssl.utils.seeds import draw_seed
@@ -29,7 +30,7 @@ __all__ = ["SessionAlignment", "align_session"]
 
 @dataclass(frozen=True)
 class SessionAlignment:
-    """How well a new session is aligned with fitted sessions; no labels are used.
+    """How well a new session is aligned with fitted sessions. Labels are not used, except in `agreement`.
 
     Attributes
     ----------
@@ -51,7 +52,10 @@ class SessionAlignment:
     margin : float
         Difference in score to the best alignment that is a different solution, at most 0.3, averaged over the fitted
         sessions with a negative sign for those that contradict. Below about 0.05 the alignment is ambiguous, as for a
-        track whose mirror image looks the same: then check it with a few labels.
+        track whose mirror image looks the same: then decide it with the behavior of a few minutes.
+    agreement : float or None
+        Share of the variance of the given behavior that is predicted by that of the fitted sessions where their latents
+        are similar: 1 at best, 0 or less by chance. None without behavior.
     """
 
     score: float
@@ -62,6 +66,7 @@ class SessionAlignment:
     fitted_distances: dict[str, float]
     similarity: float
     margin: float
+    agreement: float | None = None
 
     def __str__(self) -> str:
         scores, distances = (
@@ -71,6 +76,7 @@ class SessionAlignment:
             f"objective {self.score:.3g} nats per bin (fitted sessions: {scores}); "
             f"distance between latents {self.distance:.2g} sd (fitted: {distances}); "
             f"similarity of the states {self.similarity:.2f}; margin to another solution {self.margin:.2g}"
+            + ("" if self.agreement is None else f"; agreement with the behavior {self.agreement:.2f}")
         )
 
 
@@ -79,6 +85,7 @@ def align_session(
     name: str,
     recordings: Sequence[Recording],
     fitted: Mapping[str, Sequence[Recording]],
+    behavior: SessionBehavior | None = None,
     first_stage: FirstStage | None = None,
 ) -> KalmanSSL:
     """Return a copy of a fitted model with one more session, whose encoder is fitted to the dynamics of the model.
@@ -92,6 +99,8 @@ def align_session(
         Of the new session.
     fitted : mapping of str to recordings
         Fitted sessions, whose latents the new ones are matched to.
+    behavior : SessionBehavior, optional
+        Of the new and the fitted sessions, where it is known.
     first_stage : FirstStage, optional
         Fits of single sessions that can be used again.
     """
@@ -112,7 +121,11 @@ def align_session(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model, latents = (first_stage or FirstStage()).fit(data, seed)
-        _, match = align_encoder(model, latents, [_session_latents(one, own) for one in expected.values()], seed)
+        known, are_labels = None, behavior is not None and behavior.are_labels
+        if behavior is not None:
+            known = behavior.features[name], np.concatenate([behavior.features[one] for one in expected])
+        matched = [_session_latents(one, own) for one in expected.values()]
+        _, found = align_encoder(model, latents, matched, seed, known, are_labels)
         shared = first.model_
         model = SequenceModel(model.encoder, shared.predictor, shared.objective)
         settings, history = training_parameters(estimator), dict[str, list[float]]()
@@ -125,7 +138,7 @@ def align_session(
     together = SharedDynamicsModel([*encoders, model.encoder], shared.predictor, shared.objective)
     set_sessions(result, [*models.values(), own], together)
     result.history_ = estimator.history_
-    alignment = _describe(models, own, recordings, fitted, expected, match.candidates[0].similarity, match.margin)
+    alignment = _describe(models, own, recordings, fitted, expected, found)
     result.alignments_ = getattr(estimator, "alignments_", {}) | {name: alignment}
     return result
 
@@ -154,8 +167,7 @@ def _describe(
     recordings: Sequence[Recording],
     fitted: Mapping[str, Sequence[Recording]],
     expected: Mapping[str, Latents],
-    similarity: float,
-    margin: float,
+    found: AlignedMatch,
 ) -> SessionAlignment:
     """Return how well the session of the model `own` is aligned."""
     objective, step = own.model_.objective, own.bins_per_step_
@@ -181,6 +193,7 @@ def _describe(
         {name: float(latents.log_likelihood.mean()) for name, latents in filtered.items()},
         sliced_wasserstein(np.concatenate(list(samples.values())), _smoothed(own, recordings).mean),
         distances,
-        similarity,
-        margin,
+        found.match.candidates[found.chosen].similarity,
+        found.match.margin,
+        found.agreement,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
 __all__ = [
+    "AlignedMatch",
     "align_encoder",
     "check_session_settings",
     "fit_sessions",
@@ -177,28 +178,58 @@ def _initial_model(
     return SharedDynamicsModel([model.encoder for model in models], models[0].predictor, models[0].objective)
 
 
+class AlignedMatch(NamedTuple):
+    """The match by which an encoder was aligned.
+
+    Attributes
+    ----------
+    match : SessionMatch
+    chosen : int
+        Number of the candidate that was used.
+    agreement : float or None
+        Share of the variance of known behavior that this candidate predicts; None without behavior.
+    """
+
+    match: SessionMatch
+    chosen: int
+    agreement: float | None
+
+
 def align_encoder(
     model: Model,
     latents: SessionLatents,
     fitted: Sequence[SessionLatents],
     seed: int,
-    labels: tuple[np.ndarray, np.ndarray] | None = None,
-) -> tuple[SessionLatents, SessionMatch]:
+    behavior: tuple[np.ndarray, np.ndarray] | None = None,
+    are_labels: bool = True,
+) -> tuple[SessionLatents, AlignedMatch]:
     """Map the latents of an untrained encoder into the space of fitted sessions; return them and the match.
 
-    Labels (time, features), those of the session and those of the fitted sessions, decide between the candidates.
+    Behavior (time, features), that of the session and that of the fitted sessions, decides between the candidates.
+    Unless it consists of labels, which are alike in many places, one more candidate begins at it, and latents at bins
+    with known behavior are mapped to where those of the fitted sessions are at the same behavior.
     """
-    match = match_session(fitted, latents, MATCH, seed)
-    chosen = 0
-    if labels is not None:
-        own, others = labels
-        smoothed = np.concatenate([one.smoothed for one in fitted])
+    bins, found, guess = None, None, None
+    smoothed = np.concatenate([one.smoothed for one in fitted])
+    if behavior is not None and not are_labels:
+        bins, found = behavior_targets(*behavior, smoothed)
+        guess = fit_map(latents.smoothed, bins, found, smoothed.mean(0), np.cov(smoothed.T))(latents.smoothed)
+    match = match_session(fitted, latents, MATCH, seed, guess)
+    chosen, agreement = 0, None
+    if behavior is not None:
+        own, others = behavior
         agreements = [behavior_agreement(one, own[match.bins], smoothed, others) for one in match.targets]
         scores = [one.score + agrees for one, agrees in zip(match.candidates, agreements, strict=True)]
         chosen = int(np.argmax(scores))
-    reference = match.reference
-    mapping = fit_map(latents.smoothed, match.bins, match.targets[chosen], reference.mean, reference.cov)
-    return _map_encoder(model, latents, mapping), match
+        agreement = agreements[chosen]
+    targets = match.targets[chosen]
+    if bins is not None and found is not None:
+        place = {bin_: row for row, bin_ in enumerate(bins)}
+        known = np.flatnonzero(np.isin(match.bins, bins))
+        targets = targets.copy()
+        targets[known] = found[[place[bin_] for bin_ in match.bins[known]]]
+    mapping = fit_map(latents.smoothed, match.bins, targets, match.reference.mean, match.reference.cov)
+    return _map_encoder(model, latents, mapping), AlignedMatch(match, chosen, agreement)
 
 
 def _align_by_behavior(

@@ -46,4 +46,4 @@ def leave_out_sessions(
             y = None if behavior is None else [one for other in others for one in behavior[other]]
             features = None if y is None else session_features(recordings, y, model.behavior_period)
             fit_sessions(model, others, features, False, first_stage)
-        yield align_session(model, name, left_out, others, first_stage)
+        yield align_session(model, name, left_out, others, first_stage=first_stage)

@@ -12,6 +12,7 @@ from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._segments import is_list_of_trials
 from kalmanssl.estimator._session_alignment import SessionAlignment, align_session
+from kalmanssl.estimator._session_behavior import session_features
 from kalmanssl.estimator._session_folds import leave_out_sessions
 from kalmanssl.estimator._session_inputs import check_same_bins, group_sessions, model_of_session
 
@@ -54,7 +55,7 @@ class SessionsMixin:
             raise InputError(f"the model was fitted on the sessions {known}, not on {name!r}", parameter="name")
         return self.session_models_[name] if self._has_sessions else cast("KalmanSSL", self)
 
-    def align_session(self, X: Any, fitted: Any) -> Self:
+    def align_session(self, X: Any, fitted: Any, y: Any = None, fitted_y: Any = None) -> Self:
         """Return a copy with one more session, whose encoder is fitted to the dynamics of this model without labels.
 
         The new session can have other units than the fitted ones, and the same behavior and environment are assumed.
@@ -62,12 +63,19 @@ class SessionsMixin:
         (`kalmanssl.alignment`), and the encoder is then trained with the objective of the fit. A decoder of the latents
         of the fitted sessions can decode the new session. Dynamics and encoders of the fitted sessions stay the same.
 
+        If the match is ambiguous (a small margin), or the sessions differ much, behavior that is known in a few minutes
+        of the new session decides which parts of both correspond.
+
         Parameters
         ----------
         X : Recording or list of Recording
             The new session, with a session name that is not one of `sessions_`. A list are its trials.
         fitted : Recording or list of Recording
             Recordings of fitted sessions, to match the latents with: those of the fit, or parts of them.
+        y : (time,) or (time, dims), name of a behavior, or a list of these, optional
+            Behavior of `X` as in `fit`, NaN where it is unknown. A list if `X` is a list.
+        fitted_y : as y, optional
+            The same of `fitted`. By default it has the name that `y` is.
 
         Returns
         -------
@@ -77,7 +85,8 @@ class SessionsMixin:
         Raises
         ------
         InputError
-            If a session has no name or a wrong one, other bins, other units than in its fit, or too little data.
+            If a session has no name or a wrong one, other bins, other units than in its fit, or too little data; if
+            the behavior of one of them is unknown, or has another length.
         """
         check_is_fitted(self, "model_")
         recordings = _recordings("X", X)
@@ -101,7 +110,14 @@ class SessionsMixin:
                 )
             groups.setdefault(one.session, []).append(one)
         check_same_bins(recordings[0], name, cast(Any, self).bin_size_, self.sessions_[0])
-        return cast(Self, align_session(cast("KalmanSSL", self), name, recordings, groups))
+        behavior = None
+        if y is not None:
+            if fitted_y is None and not isinstance(y, str):
+                raise InputError("y needs the behavior of the fitted sessions: give fitted_y", parameter="fitted_y")
+            given = [*_behavior("y", y, X), *_behavior("fitted_y", y if fitted_y is None else fitted_y, fitted)]
+            both = [*recordings, *_recordings("fitted", fitted)]
+            behavior = session_features(both, given, cast(Any, self).behavior_period)
+        return cast(Self, align_session(cast("KalmanSSL", self), name, recordings, groups, behavior))
 
     def leave_out_sessions(self, X: Any, y: Any = None) -> Iterator[KalmanSSL]:
         """Fit models of all sessions but one, and align the one that is left out without labels, for each in turn.
@@ -131,11 +147,7 @@ class SessionsMixin:
             raise InputError("X must be recordings of at least two sessions", parameter="X")
         behavior = None
         if y is not None:
-            given = [y] * len(X) if isinstance(y, str) else list(y)
-            if len(given) != len(X):
-                raise InputError(
-                    f"y has {len(given)} entries and X {len(X)} recordings: give one behavior for each", parameter="y"
-                )
+            given = _behavior("y", y, X)
             behavior = {
                 name: [part for one, part in zip(X, given, strict=True) if one.session == name] for name in sessions
             }
@@ -168,3 +180,16 @@ def _recordings(name: str, X: Any) -> list[Recording]:
     if not all(isinstance(one, Recording) for one in found):
         raise InputError(f"{name} must be a Recording or a list of these", parameter=name)
     return found
+
+
+def _behavior(name: str, y: Any, X: Any) -> list[Any]:
+    """Return the behavior of a recording, or of a list of recordings, as a list."""
+    if isinstance(y, str) or not is_list_of_trials(X):
+        return [y] * len(_recordings("X", X))
+    parts = list(y)
+    if len(parts) != len(X):
+        raise InputError(
+            f"{name} has {len(parts)} entries and there are {len(X)} recordings: give one behavior for each",
+            parameter=name,
+        )
+    return parts
