@@ -6,48 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from simulated_sessions import TINY, make_session
 from sklearn.neighbors import KNeighborsRegressor
 
-from kalmanssl import KalmanSSL, Recording, cross_fit
+from kalmanssl import KalmanSSL, Recording
 from kalmanssl.errors import InputError
-
-TINY = {"latent_dim": 6, "state_dim": 8, "hidden": (8,), "epochs": 2, "steps_per_epoch": 5, "batch_size": 32}
-TINY |= {"window": 40, "bins_per_step": 2, "progress": False, "random_state": 0}
-
-
-def laps(n_laps: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the position on a track from 0 to 1, and the direction, of laps with a pause at one end."""
-    position, direction = [], []
-    for _ in range(n_laps):
-        there, back = rng.integers(25, 35, 2)
-        pause = rng.integers(15, 25)
-        position += [np.linspace(0, 1, there), np.ones(pause), np.linspace(1, 0, back)]
-        direction += [np.ones(there), np.zeros(pause), -np.ones(back)]
-    return np.concatenate(position), np.concatenate(direction)
-
-
-def make_session(
-    name: str,
-    n_units: int = 60,
-    n_laps: int = 30,
-    seed: int = 0,
-    bin_size: float = 0.05,
-    symmetric: bool = False,
-) -> Recording:
-    """Return place cells on a track; their fields depend on the direction.
-
-    The code is denser at one end unless `symmetric`.
-    """
-    rng = np.random.default_rng(seed)
-    position, direction = laps(n_laps, rng)
-    centers = rng.beta(1.0, 1.0 if symmetric else 1.6, (n_units, 2))
-    way = (direction < 0).astype(int)
-    rates = 0.05 + 2.0 * np.exp(-0.5 * ((position[:, None] - centers[:, way].T) / 0.12) ** 2)
-    counts = rng.poisson(rates)
-    return Recording.from_arrays(
-        counts, bin_size=bin_size, behavior={"position": position}, session=name,
-        unit_ids=[f"{name}-{i}" for i in range(n_units)],
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -269,14 +232,6 @@ def test_recordings_of_unknown_sessions_have_no_latents(fitted, sessions):
         fitted.transform(sessions[0].activity)
     with pytest.raises(InputError, match=r"use session\(name\)\.online"):
         fitted.online()
-
-
-def test_held_out_fits_are_made_for_one_session(fitted, sessions):
-    with pytest.raises(InputError, match="several sessions") as error:
-        cross_fit(fitted, sessions)
-    assert error.value.parameter == "recording"
-    first, second = cross_fit(fitted.session("a"), sessions[0])
-    assert len(first.latents) == len(second.latents) == len(sessions[0])
 
 
 def test_names_of_sessions_are_strings():

@@ -29,7 +29,7 @@ from kalmanssl.training import WindowBatches, choose_window, has_checkpoint, hol
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["FirstStage", "Model", "SessionData"]
+__all__ = ["FirstStage", "Model", "SessionData", "session_folder"]
 
 Model = SequenceModel[KalmanPredictor]
 
@@ -118,11 +118,16 @@ class FirstStage:
         one = data.model
         key = (*one.sessions_, one.bins_per_step_, one.window_, one.normalize_, seed)
         if key not in self.fits:
-            folder = None if self.folder is None else self.folder / f"session_{number}"
+            folder = None if self.folder is None else self.folder / session_folder(number)
             resume = self.resume and folder is not None and has_checkpoint(folder)
             self.fits[key] = _fit_alone(data, seed, folder, resume)
         model, latents = self.fits[key]
         return copy.deepcopy(model), latents
+
+
+def session_folder(number: int | str) -> str:
+    """Return the name of the folder with the checkpoints of a session in the first stage."""
+    return f"session_{number}"
 
 
 def _fit_alone(data: SessionData, seed: int, folder: Path | None, resume: bool) -> tuple[Model, SessionLatents]:

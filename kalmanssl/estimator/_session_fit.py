@@ -25,7 +25,7 @@ from kalmanssl.estimator._behavior import uses_behavior
 from kalmanssl.estimator._model import history_per_bin
 from kalmanssl.estimator._parameters import training_parameters
 from kalmanssl.estimator._session_behavior import SessionBehavior
-from kalmanssl.estimator._session_data import FirstStage, Model, SessionData
+from kalmanssl.estimator._session_data import FirstStage, Model, SessionData, session_folder
 from kalmanssl.models import SharedDynamicsModel
 from kalmanssl.networks import ResidualEncoder
 from kalmanssl.training import SessionBatches, delete_checkpoints, has_checkpoint, train
@@ -110,14 +110,15 @@ def fit_sessions(
 def _prepare_checkpoints(folder: Path, resume: bool) -> bool:
     """Return whether there is a checkpoint of the second stage to resume from; without `resume` delete old ones.
 
-    Otherwise a fit that is interrupted in the first stage would be resumed with the second stage of an earlier one.
+    Otherwise an interrupted fit would be resumed with later parts of an earlier one.
     """
     if not resume:
-        delete_checkpoints(folder)
+        for one in (folder, *folder.glob(session_folder("*"))):
+            delete_checkpoints(one)
         return False
     if has_checkpoint(folder):
         return True
-    if not has_checkpoint(folder / "session_0"):
+    if not has_checkpoint(folder / session_folder(0)):
         raise InputError(f"nothing to resume: {folder} has no checkpoint; fit without resume first", parameter="resume")
     return False
 
