@@ -1,7 +1,5 @@
 """Several sessions: decode a session with other cells whose positions were never used."""
 
-from dataclasses import replace
-
 import numpy as np
 
 import kalmanssl as ks
@@ -29,22 +27,32 @@ def simulate(name: str, n_units: int, n_laps: int = 40) -> ks.Recording:
 monday, tuesday, wednesday = (simulate(name, n) for name, n in (("monday", 80), ("tuesday", 60), ("wednesday", 70)))
 train, test = wednesday.split(at=0.7 * wednesday.time[-1])
 
-# An encoder for each session, and dynamics that they share. The position says which times of both correspond. Then a
-# decoder from the latents of both.
-model = ks.KalmanSSL(latent_dim=8, state_dim=16, random_state=0, progress=False).fit([monday, tuesday], "position")
-first, second = model.transform([monday, tuesday])
-second = replace(second, time=second.time + first.time[-1] + 10)  # for the decoder they follow one another
-labels = [one.behavior["position"] for one in (monday, tuesday)]
-decoder = ks.PositionDecoder(level=0.9, random_state=0).fit([first, second], labels)
+# An encoder for each session, and dynamics that they share. The position says which times of both correspond.
+fitted = [monday, tuesday]
+model = ks.KalmanSSL(latent_dim=8, state_dim=16, epochs=4, random_state=0, progress=False).fit(fitted, "position")
+
+# A decoder from the latents of both, each with a clock of its own. Its intervals are calibrated for new sessions: each
+# session is left out in turn, and aligned and decoded without its positions.
+held_out_fits = ks.cross_fit(model, fitted, y="position")
+labels = [one.behavior["position"] for one in fitted]
+decoder = ks.PositionDecoder(level=0.9, random_state=0)
+decoder.fit(model.transform(fitted), labels, held_out_fits=held_out_fits)
 
 # The new session is aligned without its positions: only its encoder is fitted.
-aligned = model.align_session(train, [monday, tuesday])
+true = test.behavior["position"]
+aligned = model.align_session(train, fitted)
 print(aligned.alignments_["wednesday"])
 decoded = decoder.predict(aligned.transform(test))
-true = test.behavior["position"]
 inside = (decoded.lower <= true) & (true <= decoded.upper)
 print(f"median error without labels: {np.median(np.abs(decoded.mean - true)):.1f} cm")
 print(f"90 % interval covers {inside.mean():.1%} of the bins")
+
+# If its margin is small, the alignment is ambiguous. The positions of a few laps decide it.
+few = np.where(train.time < 20, train.behavior["position"], np.nan)
+checked = model.align_session(train, fitted, few, labels)
+print(f"agreement with the first 20 s of positions: {checked.alignments_['wednesday'].agreement:.2f}")
+error = np.abs(decoder.predict(checked.transform(test)).mean - true)
+print(f"median error with them: {np.median(error):.1f} cm")
 
 (axes,) = new_axes(8, 3)
 shown = slice(0, 400)

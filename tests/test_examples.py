@@ -92,6 +92,8 @@ def test_pynapple_roundtrip(run) -> None:
 def test_several_sessions(run) -> None:
     out = run("several_sessions")
     assert float(re.search(r"median error without labels: (\d+\.\d) cm", out)[1]) < 10  # 29 by chance
+    assert float(re.search(r"median error with them: (\d+\.\d) cm", out)[1]) < 10
+    assert float(re.search(r"covers (\d+\.\d)%", out)[1]) > 85
     assert "margin to another solution" in out
 
 

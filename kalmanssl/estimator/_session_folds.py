@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from sklearn.base import clone
 
 from kalmanssl.data import Recording
@@ -34,7 +35,9 @@ def leave_out_sessions(
     behavior : mapping of str to sequence, optional
         Behavior of each recording, by which the other sessions are matched.
     """
-    settings = {"checkpoint_dir": None, "random_state": draw_seed(estimator.random_state)}
+    given = estimator.random_state
+    seed = given if isinstance(given, int | np.integer) else draw_seed(given)  # the same in all models
+    settings = {"checkpoint_dir": None, "random_state": seed}
     first_stage = FirstStage()
     for name, left_out in sessions.items():
         others = {other: recordings for other, recordings in sessions.items() if other != name}

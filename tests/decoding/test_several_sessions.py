@@ -8,8 +8,18 @@ import numpy as np
 import pytest
 
 from kalmanssl.data import Covariances, Latents
-from kalmanssl.decoding import CalibrationSettings, Drift, DriftSettings, MovementSettings, PositionDecoder
+from kalmanssl.decoding import (
+    CalibrationSettings,
+    Drift,
+    DriftSettings,
+    HeldOutFit,
+    MLPReadoutSettings,
+    MovementSettings,
+    PositionDecoder,
+    score_decoding,
+)
 from kalmanssl.decoding._calibration import Calibration
+from kalmanssl.decoding._conformal_map import NOMINAL_LEVELS, conformal_map
 from kalmanssl.decoding._folds import Samples, rolling_folds
 from kalmanssl.decoding._sessions import Sessions, on_one_axis
 from kalmanssl.errors import InputError
@@ -187,3 +197,81 @@ def test_drift_is_fitted_within_sessions():
     across = Drift.fit(z, x, time, moving, (None,), settings).rate
     assert within == pytest.approx(rate, rel=0.1)
     assert abs(across - rate) > 0.2 * rate
+
+
+# Sessions that are left out.
+
+
+def misaligned(latents: Latents, angle: float) -> Latents:
+    """Return latents that are rotated, as after an alignment with an error."""
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return replace(latents, mean=latents.mean @ rotation.T)
+
+
+@pytest.fixture(scope="module")
+def left_out():
+    """Four sessions; positions; held-out fits, each with an error of the alignment of one session."""
+    latents, positions = zip(*[session(name, seed) for seed, name in enumerate("abcd")], strict=True)
+    errors = (0.2, -0.3, 0.35, -0.15)
+    fits = []
+    for number, error in enumerate(errors):
+        given = [misaligned(one, error) if place == number else one for place, one in enumerate(latents)]
+        fits.append(HeldOutFit(given, lambda given=given: given, left_out=latents[number].session))
+    return list(latents), list(positions), fits
+
+
+def test_intervals_for_new_sessions_are_those_of_sessions_that_are_left_out(left_out):
+    latents, positions, fits = left_out
+    covered: dict[bool, list[float]] = {False: [], True: []}
+    quick = MLPReadoutSettings(n_cells=32, n_networks=1, hidden=32, n_steps=200)
+    fitted = {
+        uses: decoder(regressor="mlp", readout_settings=quick).fit(
+            latents, positions, held_out_fits=fits if uses else ()
+        )
+        for uses in covered
+    }
+    for seed, error in enumerate((-0.25, 0.15, 0.3, -0.2), 10):
+        new, truth = session(f"new {seed}", seed)
+        for uses, one in fitted.items():
+            scores = score_decoding(one.predict(misaligned(new, error)), truth)
+            covered[uses].append(scores["coverage"]["95"])
+    assert np.mean(covered[False]) < 0.9
+    assert np.mean(covered[True]) > 0.93
+    assert min(covered[True]) > 0.88
+    known = score_decoding(fitted[True].predict(latents)[0], positions[0])
+    assert known["width"]["95"] > score_decoding(fitted[False].predict(latents)[0], positions[0])["width"]["95"]
+
+
+def test_labels_of_new_sessions_are_decoded_with_sets(left_out):
+    latents, positions, fits = left_out
+    sides = [np.where(one < 0, "left", "right") for one in positions]
+    one = PositionDecoder(regressor="mlp", random_state=0, readout_settings=MLPReadoutSettings(n_steps=100))
+    decoded = one.fit(latents, sides, held_out_fits=fits).predict(misaligned(latents[0], 0.25))
+    assert score_decoding(decoded, sides[0])["coverage"]["95"] > 0.92
+
+
+def test_held_out_sessions_must_be_those_of_the_fit(left_out):
+    latents, positions, fits = left_out
+    renamed = [replace(one, session=one.session + "2") for one in latents]
+    with pytest.raises(InputError, match="leave out session 'a', and latents are of 'a2', 'b2', 'c2', 'd2'") as caught:
+        decoder().fit(renamed, positions, held_out_fits=fits)
+    assert caught.value.parameter == "held_out_fits"
+    with pytest.raises(InputError, match="other bins"):
+        decoder().fit(latents[:3], positions[:3], held_out_fits=fits)
+
+
+def test_the_map_over_sessions_covers_the_mean_session_with_a_margin():
+    """The scores of session k are uniform on (0, scale[k]); the coverage at level c is min(c / scale[k], 1)."""
+    n, scale = 2000, np.array([0.5, 0.8, 0.9, 1.0])
+    uniform = (np.arange(n) + 0.5) / n
+    central, index = np.concatenate([uniform * one for one in scale]), np.repeat(np.arange(4), n)
+    map_, effective = conformal_map(central, np.arange(4 * n) // 100, index)
+    assert 4 <= effective < 200
+    for nominal in (0.5, 0.8, 0.9):
+        level = map_[np.argmin(np.abs(NOMINAL_LEVELS - nominal))]
+        coverage = np.minimum(level / scale, 1)
+        assert coverage.mean() - coverage.std(ddof=1) / 2 == pytest.approx(nominal, abs=2e-3)
+    alike, _ = conformal_map(np.tile(uniform, 4), np.arange(4 * n) // 100, index)
+    np.testing.assert_allclose(alike, NOMINAL_LEVELS, atol=2e-3)
+    single, _ = conformal_map(central, np.arange(4 * n) // 100, np.zeros(4 * n, dtype=int))
+    np.testing.assert_array_equal(single, conformal_map(central, np.arange(4 * n) // 100)[0])
