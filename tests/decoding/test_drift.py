@@ -155,7 +155,9 @@ def test_neighbors_far_apart_in_time_equal_those_of_all_pairs():
     rng = np.random.default_rng(0)
     latents = rng.normal(size=(300, 6)).astype(np.float32)
     time = np.cumsum(rng.uniform(0.1, 0.5, size=300))
-    near, is_apart = _nearest_apart(latents, time, DriftSettings(n_neighbors=10, min_time_apart=20.0))
+    near, is_apart = _nearest_apart(
+        latents, time, np.zeros(300, dtype=int), DriftSettings(n_neighbors=10, min_time_apart=20.0)
+    )
     cosine = np.where(np.abs(time[:, None] - time) > 20.0, latents @ latents.T, -np.inf)
     expected = -np.sort(-cosine, axis=1)[:, :10]
     np.testing.assert_allclose(-np.sort(-np.take_along_axis(cosine, near, axis=1)), expected, rtol=1e-5)
@@ -164,9 +166,13 @@ def test_neighbors_far_apart_in_time_equal_those_of_all_pairs():
 
 def test_neighbors_that_are_not_far_enough_in_time_are_marked():
     latents, time = np.eye(4, dtype=np.float32), np.array([0.0, 1.0, 2.0, 30.0])
-    near, is_apart = _nearest_apart(latents, time, DriftSettings(n_neighbors=3, min_time_apart=5.0))
+    settings = DriftSettings(n_neighbors=3, min_time_apart=5.0)
+    near, is_apart = _nearest_apart(latents, time, np.zeros(4, dtype=int), settings)
     assert set(near[0][is_apart[0]]) == {3}
     assert set(near[3][is_apart[3]]) == {0, 1, 2}
+    near, is_apart = _nearest_apart(latents, time, np.array([0, 1, 1, 1]), settings)  # two sessions
+    assert not is_apart[0].any()
+    assert set(near[3][is_apart[3]]) == {1, 2}
 
 
 def test_latents_of_one_dimension_have_no_drift():
