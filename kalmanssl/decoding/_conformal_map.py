@@ -76,7 +76,7 @@ def conformal_map(
 
 def _map_over_sessions(central: np.ndarray, session: np.ndarray) -> np.ndarray:
     """Return the map of `conformal_map` for scores of sessions that were left out."""
-    candidates = np.append(np.quantile(central, np.linspace(0, 1, _CANDIDATES)), 1.0)
+    candidates = np.minimum(np.append(np.quantile(central, np.linspace(0, 1, _CANDIDATES)), 1.0), 1.0)
     scores = [np.sort(central[session == number]) for number in np.unique(session)]
     coverage = np.stack([np.searchsorted(one, candidates, side="right") / len(one) for one in scores])
     error = coverage.std(axis=0, ddof=1) / np.sqrt(len(scores))
