@@ -10,8 +10,8 @@ import numpy as np
 from kalmanssl.decoding._categories import DecodedCategory
 from kalmanssl.decoding._inputs import check_mask
 from kalmanssl.decoding._labels import encode_labels, find_labels
-from kalmanssl.decoding._metrics import LEVELS, check_decoded
-from kalmanssl.decoding._results import DecodedPosition
+from kalmanssl.decoding._metrics import check_decoded
+from kalmanssl.decoding._results import LEVELS, DecodedPosition
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array, as_floats
 from kalmanssl.utils.blocks import blocks_of_time, mean_over_blocks

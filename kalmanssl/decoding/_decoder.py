@@ -67,7 +67,8 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
 
     The default readout also measures how far the latents of a bin are from the most similar ones of the fit. Where they
     are unfamiliar, as during an unusual rest, its distribution has less weight beside the movement prior and the
-    occupancy; how much less is chosen together with the movement prior.
+    occupancy; how much less is chosen together with the movement prior. Each decoded bin has a number and a flag that
+    say whether to trust it, judged from the activity alone: `DecodedPosition.trust` and `trusted`.
 
     `fit` fits a readout several times: on parts of the training time, to choose the movement prior and to learn the
     errors on held-out time for the calibration, and on all of it, for the predictions. Bins at rest and in movement
@@ -350,7 +351,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
             (sets,) = adaptation.region_calibrations([decoder.sets])
             return DecodedCategory(given.bin_time, decoder.labels, mass, self.level, sets)
         lag = self._lag(decoder, given)
-        posteriors, marginals = decoder.predict(given.mean, given.cov, given.segment, np.nan_to_num(lag))
+        posteriors, marginals, judgment = decoder.predict(given.mean, given.cov, given.segment, np.nan_to_num(lag))
         table, points = [], []
         for calibration, predictive in zip(adaptation.calibrations(decoder.calibrations), marginals, strict=True):
             table.append(calibration.apply(predictive, lag, QUANTILE_LEVELS).astype(np.float32))
@@ -370,4 +371,5 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
             self.periods_,
             self.flat_,
             posterior,
+            judgment,
         )

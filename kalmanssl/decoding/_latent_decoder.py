@@ -9,16 +9,17 @@ from typing import Any, Self
 import numpy as np
 
 from kalmanssl.data import Covariances
-from kalmanssl.decoding._calibration import Calibration, CalibrationSettings, HeldOutErrors, RegionCalibration
+from kalmanssl.decoding._calibration import Calibration, CalibrationSettings, RegionCalibration
 from kalmanssl.decoding._circular import Periods, wrap_to_period
 from kalmanssl.decoding._context import with_context
 from kalmanssl.decoding._continuation import Continuation, with_earlier
 from kalmanssl.decoding._drift import Drift, DriftSettings, improves_held_out
 from kalmanssl.decoding._ensemble_readout import EnsembleReadout, network_settings
 from kalmanssl.decoding._familiarity import Familiarity, temper
-from kalmanssl.decoding._folds import Fold, Samples, scored_sessions, thin_bins
+from kalmanssl.decoding._folds import Fold, Samples, thin_bins
 from kalmanssl.decoding._grid import Grid, group_dimensions, marginal_predictives
-from kalmanssl.decoding._held_out_mass import HeldOutMass, density_level
+from kalmanssl.decoding._held_out_calibration import calibrate
+from kalmanssl.decoding._held_out_mass import HeldOutMass
 from kalmanssl.decoding._mlp_readout import MLPReadout
 from kalmanssl.decoding._movement import Movement
 from kalmanssl.decoding._movement_statistics import movement_statistics
@@ -26,6 +27,7 @@ from kalmanssl.decoding._posterior_mass import filtered_mass, posterior_mass
 from kalmanssl.decoding._predictive import Predictive
 from kalmanssl.decoding._readout import Readout
 from kalmanssl.decoding._selection import MovementSettings, choose_movement
+from kalmanssl.decoding._trust import Trust, TrustJudgment, agreement_of
 from kalmanssl.utils.segments import segment_starts
 
 __all__ = ["LatentDecoder"]
@@ -75,6 +77,8 @@ class LatentDecoder:
         One for each dimension.
     regions : list of RegionCalibration
         One for each group of dimensions.
+    trust : Trust
+        The judgment of bins.
     bin_size : float
         Seconds; NaN if times are not known.
     """
@@ -97,6 +101,7 @@ class LatentDecoder:
     choices: list[dict[str, Any]] = field(default_factory=list)
     calibrations: list[Calibration] = field(default_factory=list)
     regions: list[RegionCalibration] = field(default_factory=list)
+    trust: Trust = field(default_factory=Trust.everywhere)
     bin_size: float = float("nan")
 
     def fit(self, samples: Samples, folds: list[Fold], timed: bool, rng: np.random.Generator) -> Self:
@@ -110,6 +115,7 @@ class LatentDecoder:
         self.choices = [{"kind": "none", "scores": {}} for _ in groups]
         self.calibrations = [Calibration.identity() for _ in self.periods]
         self.regions = [RegionCalibration.identity() for _ in groups]
+        self.trust = Trust.everywhere()
         self.context = self.time_scales if timed else ()
         self.bin_size = float(np.median(np.diff(samples.time))) if timed else float("nan")
         self.grids = network_settings(self.readout_settings).make_grids(samples.behavior[samples.usable], self.periods)
@@ -133,23 +139,24 @@ class LatentDecoder:
         readouts = [self._fit_readout(fold.samples, fold.train, rng) for fold in folds]
         masses = [self._held_out_mass(fold, readout) for fold, readout in zip(folds, readouts, strict=True)]
         self._choose_movement(folds, masses, timed)
-        self._calibrate(folds, masses)
+        self.calibrations, self.regions, self.trust = calibrate(self, folds, masses)
 
     def predict(
         self, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray, age: np.ndarray
-    ) -> tuple[list[np.ndarray], list[Predictive]]:
-        """Return the posterior over the grid of each group of dimensions, and the marginal of each dimension.
+    ) -> tuple[list[np.ndarray], list[Predictive], TrustJudgment]:
+        """Return the posterior over each grid, the marginal of each dimension, and the judgment of each bin.
 
         `age` (time,) is the time since the end of the fit, seconds, zero where it is unknown.
         Bins with latents that are not finite are missing: the movement prior alone predicts them, or without one the
         occupancy.
         """
-        masses, missing = self._tempered_mass(mean, cov, segment, age)
+        masses, missing, distance = self._readout_mass(self.readout, mean, cov, segment, age)
         posteriors = [
             posterior_mass(movement, mass, segment_starts(segment), missing, self.smooth)
-            for movement, mass in zip(self.movements, masses, strict=True)
+            for movement, mass in zip(self.movements, self.temper(masses, distance), strict=True)
         ]
-        return posteriors, marginal_predictives(self.grids, posteriors)
+        judgment = self.trust.judge(distance, agreement_of(masses, posteriors), missing)
+        return posteriors, marginal_predictives(self.grids, posteriors), judgment
 
     def decode_piece(
         self,
@@ -165,8 +172,10 @@ class LatentDecoder:
         Smoothed latents depend on later bins. Each piece of them is decoded by itself.
         """
         if self.smooth:
-            return *self.predict(mean, cov, segment, age), None
-        masses, missing = self._tempered_mass(mean, cov, segment, age, None if before is None else before.mean)
+            return *self.predict(mean, cov, segment, age)[:2], None
+        earlier = None if before is None else before.mean
+        masses, missing, distance = self._readout_mass(self.readout, mean, cov, segment, age, earlier)
+        masses = self.temper(masses, distance)
         beliefs = [None] * len(masses) if before is None else before.beliefs
         parts = [
             filtered_mass(movement, mass, segment_starts(segment), missing, belief)
@@ -190,6 +199,7 @@ class LatentDecoder:
             "choices": self.choices,
             "calibrations": [calibration.to_state() for calibration in self.calibrations],
             "regions": [region.to_state() for region in self.regions],
+            "trust": self.trust.to_state(),
             "end": self.readout.end,
             "bin_size": self.bin_size,
         }
@@ -211,6 +221,8 @@ class LatentDecoder:
         self.choices = list(state["choices"])
         self.calibrations = [Calibration.from_state(calibration) for calibration in state["calibrations"]]
         self.regions = [RegionCalibration.from_state(region) for region in state["regions"]]
+        stored = state.get("trust")  # absent from decoders that were saved before it existed
+        self.trust = Trust.everywhere() if stored is None else Trust.from_state(stored)
         self.bin_size = float(state["bin_size"])
         return self
 
@@ -267,18 +279,6 @@ class LatentDecoder:
         for mass, occupancy in zip(masses, self.occupancies, strict=True):
             mass[missing] = occupancy
         return masses, missing, distance
-
-    def _tempered_mass(
-        self,
-        mean: np.ndarray,
-        cov: Covariances | None,
-        segment: np.ndarray,
-        age: np.ndarray,
-        earlier: np.ndarray | None = None,
-    ) -> tuple[list[np.ndarray], np.ndarray]:
-        """Return the distributions of the fitted readout, tempered by familiarity, and which bins are missing."""
-        masses, missing, distance = self._readout_mass(self.readout, mean, cov, segment, age, earlier)
-        return self.temper(masses, distance), missing
 
     def temper(self, masses: list[np.ndarray], distance: np.ndarray | None) -> list[np.ndarray]:
         """Return the distributions; those of unfamiliar bins, by their distance (time,), closer to the occupancy."""
@@ -359,31 +359,3 @@ class LatentDecoder:
                 grid, candidates, held_out, self.smooth, settings, usual
             )
             self.choices[number] = {"kind": kind, "scores": scores}
-
-    def _calibrate(self, folds: list[Fold], masses: list[list[HeldOutMass]]) -> None:
-        errors: list[list[HeldOutErrors]] = [[] for _ in self.periods]
-        levels: list[list[np.ndarray]] = [[] for _ in self.regions]
-        blocks: list[np.ndarray] = []
-        for fold, parts in zip(folds, masses, strict=True):
-            s = fold.samples
-            used = fold.scored_bins
-            posteriors = []
-            for number, dims in enumerate(group_dimensions(len(self.periods))):
-                part, kept = parts[number], self.movements[number]
-                movement = None
-                if kept is not None:
-                    kind = self.choices[number]["kind"]
-                    statistics = movement_statistics(s, fold.train, self.grids[number], dims, self.periods, kind)
-                    movement = replace(kept, statistics=statistics)
-                part = part.temper(self.familiarities[number])
-                posterior = posterior_mass(movement, part.mass, part.start, part.missing, self.smooth)
-                posteriors.append(posterior[part.scored])
-                levels[number].append(density_level(posteriors[-1], self.grids[number], part.truth))
-            blocks.append(s.block[used])
-            for dim, predictive in enumerate(marginal_predictives(self.grids, posteriors)):
-                lag = fold.lag[fold.scored]
-                truth, new = s.behavior[used][:, dim], fold.scored_sessions
-                errors[dim].append(HeldOutErrors(predictive, truth, lag, s.block[used], s.weight[used], new))
-        self.calibrations = [Calibration.fit(part, self.calibration_settings) for part in errors]
-        block, session = np.concatenate(blocks), scored_sessions(folds)
-        self.regions = [RegionCalibration.fit(np.concatenate(part), block, session) for part in levels]

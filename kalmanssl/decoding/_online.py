@@ -62,6 +62,10 @@ class OnlinePosition(NamedTuple):
         [0, period).
     posterior : (cells,) or (rows, columns), or a tuple of these
         Posterior over the grid before calibration. One array for each pair of dimensions if there are more than two.
+    trust : float
+        Share of the held-out bins whose activity looks at least as unusual; see `DecodedPosition.trust`.
+    trusted : bool
+        Whether to trust this bin.
     """
 
     time: float
@@ -70,6 +74,8 @@ class OnlinePosition(NamedTuple):
     lower: Any
     upper: Any
     posterior: Any
+    trust: float = 1.0
+    trusted: bool = True
 
 
 class OnlineCategory(NamedTuple):
@@ -147,6 +153,7 @@ class OnlineDecoder:
             self._beliefs = [OnlineBelief(decoder.chain)]
             self._set_mass = adaptation.region_calibrations([decoder.sets])[0].mass(level)
         else:
+            self._trust = decoder.trust
             self._occupancies = [np.array(part, dtype=np.float32) for part in decoder.occupancies]
             self._beliefs = [OnlineBelief(movement) for movement in decoder.movements]
             calibrations = adaptation.calibrations(decoder.calibrations)
@@ -185,14 +192,19 @@ class OnlineDecoder:
         latent = self._stream.step(activity, time)
         is_missing, is_start = latent.is_missing, latent.is_start
         features = self._context.step(None if is_missing else latent.mean, is_start)
-        masses = self._occupancies
+        masses = raw = self._occupancies
+        distance: float | None = 0.0
         if not is_missing:
             age = 0.0 if np.isnan(self._end) else latent.time - self._end
-            masses = self._readout(features, latent.mean, latent.cov, age)
+            masses, raw, distance = self._readout(features, latent.mean, latent.cov, age)
         posteriors = [
             belief.step(mass, is_missing, is_start) for belief, mass in zip(self._beliefs, masses, strict=True)
         ]
-        return self._category(latent, posteriors[0]) if self.labels is not None else self._position(latent, posteriors)
+        if self.labels is not None:
+            return self._category(latent, posteriors[0])
+        return self._position(
+            latent, posteriors, (0.0, False) if is_missing else self._judge(raw, posteriors, distance)
+        )
 
     def reset(self) -> None:
         """Begin a new segment with the next bin, at any time, such as a trial or another recording."""
@@ -229,7 +241,16 @@ class OnlineDecoder:
         state |= {f"context.{name}": np.array(getattr(self._context, name)) for name in _CONTEXT_STATE}
         return state | {f"belief.{number}": belief.belief.copy() for number, belief in enumerate(self._beliefs)}
 
-    def _position(self, latent: Any, posteriors: list[np.ndarray]) -> OnlinePosition:
+    def _judge(
+        self, masses: list[np.ndarray], posteriors: list[np.ndarray], distance: float | None
+    ) -> tuple[float, bool]:
+        """Return the trust of a bin with activity, and whether it is trusted."""
+        agreement = 0.0
+        for mass, posterior in zip(masses, posteriors, strict=True):
+            agreement += float(np.sqrt(mass * posterior).sum(dtype=float)) / len(masses)
+        return self._trust.judge_one(0.0 if distance is None else distance, agreement)
+
+    def _position(self, latent: Any, posteriors: list[np.ndarray], judged: tuple[float, bool]) -> OnlinePosition:
         """Return the result of a bin for behavior other than labels."""
         lag = latent.time - self._end
         found = []
@@ -238,7 +259,7 @@ class OnlineDecoder:
             found.append(interval(mass if mass.ndim == 1 else mass.sum(axis=1 - place), lag))
         posterior = posteriors[0] if len(posteriors) == 1 else tuple(posteriors)
         mean, lower, upper = found[0] if self._is_flat else map(np.array, zip(*found, strict=True))
-        return OnlinePosition(latent.time, latent, mean, lower, upper, posterior)
+        return OnlinePosition(latent.time, latent, mean, lower, upper, posterior, *judged)
 
     def _category(self, latent: Any, mass: np.ndarray) -> OnlineCategory:
         """Return the result of a bin for labels."""

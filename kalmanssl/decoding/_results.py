@@ -14,6 +14,7 @@ from kalmanssl.decoding._crps import quantile_crps
 from kalmanssl.decoding._inputs import LARGEST_POSITION
 from kalmanssl.decoding._posterior import GridPosterior, Region
 from kalmanssl.decoding._tables import DecodedTables, axis_names
+from kalmanssl.decoding._trust import REASONS, TrustJudgment
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.memory import check_memory
@@ -23,10 +24,13 @@ from kalmanssl.utils.validation import check_integer, short_repr
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["QUANTILE_LEVELS", "DecodedPosition", "check_level", "generator_for_draws", "quantile_weights"]
+__all__ = ["LEVELS", "QUANTILE_LEVELS", "DecodedPosition", "check_level", "generator_for_draws", "quantile_weights"]
 
 _TAIL = np.array([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04])
 QUANTILE_LEVELS = np.concatenate([_TAIL, np.linspace(0.05, 0.95, 37), 1 - _TAIL[::-1]])  # that `predict` returns
+
+LEVELS = (0.5, 0.8, 0.95)  # of the intervals in tables and scores
+_ENDS = ("lower", "upper")
 
 _T = TypeVar("_T")
 
@@ -80,6 +84,8 @@ class DecodedPosition(DecodedTables):
         True if the behavior was given as (time,).
     grids : sequence of GridPosterior
         Posteriors before calibration, one for each group of dimensions that are decoded jointly.
+    judgment : TrustJudgment, optional
+        What `trust`, `trusted` and `reason` return; without it every bin is trusted.
     """
 
     time: np.ndarray
@@ -90,6 +96,7 @@ class DecodedPosition(DecodedTables):
     periods: Periods
     flat: bool
     grids: Sequence[GridPosterior] = ()
+    judgment: TrustJudgment | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -112,6 +119,7 @@ class DecodedPosition(DecodedTables):
             self.periods,
             self.flat,
             [grid[index] for grid in self.grids],
+            None if self.judgment is None else self.judgment[index],
         )
 
     def _as_given(self, columns: np.ndarray) -> np.ndarray:
@@ -137,6 +145,32 @@ class DecodedPosition(DecodedTables):
     def median(self) -> np.ndarray:
         """Median of the predictive distribution."""
         return self.quantile(0.5)
+
+    @property
+    def trust(self) -> np.ndarray:
+        """Share of the held-out bins whose activity looks at least as unusual, (time,), from 0 to 1.
+
+        It is judged from the activity alone, by the distance of the latents to those of the fit and the agreement of
+        the bin with those around it, as far as these numbers predicted errors on held-out time. It is 0 where latents
+        are missing, and 1 everywhere if the decoder was not calibrated.
+        """
+        return np.ones(len(self)) if self.judgment is None else self.judgment.trust
+
+    @property
+    def trusted(self) -> np.ndarray:
+        """Whether to trust each bin, (time,) bool: `trust` is above the threshold that was found on held-out time.
+
+        Held-out intervals contained the truth clearly less often than their nominal level at or below it.
+        """
+        return np.ones(len(self), dtype=bool) if self.judgment is None else self.judgment.trusted
+
+    @property
+    def reason(self) -> np.ndarray:
+        """Why each bin is not trusted, (time,) text; empty where it is.
+
+        "unfamiliar latents", "contradicts other bins" or "no activity".
+        """
+        return np.array(REASONS)[np.zeros(len(self), dtype=int) if self.judgment is None else self.judgment.reason]
 
     def interval(self, level: float) -> tuple[np.ndarray, np.ndarray]:
         """Return the lower and upper end of the central interval at `level`, a number inside (0, 1)."""
@@ -207,15 +241,22 @@ class DecodedPosition(DecodedTables):
         dict of (time,)
             `time`, `mean`, `lower`, `upper` for one-dimensional behavior; `time`, `mean_x`, `lower_x`, `upper_x`,
             `mean_y`, ... for more dimensions (from the fourth on with the number of the dimension, as in `mean_4`).
+            After them the intervals at 50, 80 and 95 %, `lower_50`, `upper_50`, ... or `lower_50_x`, `upper_50_x`, ...,
+            and `trust` and `trusted`.
         """
-        parts = {"mean": self.mean, "lower": self.lower, "upper": self.upper}
-        flat = {name: np.asarray(values).reshape(len(self.time), -1) for name, values in parts.items()}
+        main = {"mean": self.mean, "lower": self.lower, "upper": self.upper}
         dims = self.points.shape[1]
-        if dims == 1:
-            return {"time": self.time} | {name: values[:, 0] for name, values in flat.items()}
-        return {"time": self.time} | {
-            f"{name}_{axis}": values[:, d] for d, axis in enumerate(axis_names(dims)) for name, values in flat.items()
-        }
+        names = [""] if dims == 1 else [f"_{axis}" for axis in axis_names(dims)]
+        table = {"time": self.time}
+        for parts in (main, self._intervals()):
+            flat = {name: np.asarray(values).reshape(len(self.time), -1) for name, values in parts.items()}
+            table |= {f"{name}{axis}": values[:, d] for d, axis in enumerate(names) for name, values in flat.items()}
+        return table | {"trust": self.trust, "trusted": self.trusted}
+
+    def _intervals(self) -> dict[str, np.ndarray]:
+        """Return both ends of the intervals at `LEVELS`, as `lower_50`, `upper_50`, ..., in the shape of `mean`."""
+        ends = {f"{100 * level:g}": self.interval(level) for level in LEVELS}
+        return {f"{end}_{name}": pair[number] for name, pair in ends.items() for number, end in enumerate(_ENDS)}
 
     def to_xarray(self, unit: str = "") -> xarray.Dataset:
         """Return point estimates, intervals and the posterior as a labeled data set.
@@ -228,15 +269,18 @@ class DecodedPosition(DecodedTables):
         Returns
         -------
         xarray.Dataset
-            `mean`, `lower` and `upper` (time,) or (time, dim), and `posterior` over (time, position) or (time, x, y).
-            With more than two dimensions there is one posterior for each pair: `posterior` over x and y, `posterior_2`
+            `mean`, `lower`, `upper`, and `lower_50`, `upper_50`, ... at 50, 80 and 95 %, (time,) or (time, dim);
+            `trust` and `trusted` (time,); and `posterior` over (time, position) or (time, x, y). With more than two
+            dimensions there is one posterior for each pair: `posterior` over x and y, `posterior_2`
             over x_2 and y_2, and so on. The attribute `level` is the nominal level of the interval.
         """
         import xarray
 
         units = {"units": unit} if unit else {}
         dims = ("time",) if self.flat else ("time", "dim")
-        variables: dict[str, Any] = {name: (dims, getattr(self, name), units) for name in ("mean", "lower", "upper")}
+        values = {name: getattr(self, name) for name in ("mean", "lower", "upper")} | self._intervals()
+        variables: dict[str, Any] = {name: (dims, array, units) for name, array in values.items()}
+        variables |= {name: ("time", getattr(self, name)) for name in ("trust", "trusted")}
         coordinates: dict[str, Any] = {"time": ("time", self.time, {"units": "s"})}
         if not self.flat:
             coordinates["dim"] = axis_names(self.points.shape[1])
@@ -253,7 +297,7 @@ class DecodedPosition(DecodedTables):
 
     def _variables(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
         dims = () if self.flat else ("dim",)
-        return {name: (dims, getattr(self, name)) for name in ("mean", "lower", "upper")}
+        return {name: (dims, getattr(self, name)) for name in ("mean", "lower", "upper")} | {"trust": ((), self.trust)}
 
     def _coordinates(self) -> dict[str, Any]:
         return {} if self.flat else {"dim": axis_names(self.points.shape[1])}

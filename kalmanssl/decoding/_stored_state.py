@@ -113,6 +113,14 @@ def _check_latent_decoder(s: StoredValues, features: int, inputs: int, periods: 
         for part in s.groups("familiarities", groups):
             part.number_in("usual", 0.0, math.inf, "a number, at least 0")
             part.number_in("power", 0.0, 1e300, "a finite number, at least 0")
+    if "trust" in s:
+        trust = s.group("trust")
+        count = len(trust.array("unusual", (None,)))
+        for name in ("distance", "agreement", "unusual"):
+            if (np.diff(trust.array(name, (count,))) < 0).any():
+                raise trust.error(name, "increasing", trust.values[name])
+        trust.array("weights", (2,), minimum=0.0)
+        trust.number_in("threshold", 0.0, 1.0, "a number from 0 to 1")
     for calibration in s.groups("calibrations", dims):
         for name in ("floor", "rate", "longest_lag"):
             calibration.number_in(name, 0.0, 1e300, "a finite number, at least 0")

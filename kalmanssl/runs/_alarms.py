@@ -19,6 +19,7 @@ __all__ = ["FROZEN", "Alarm", "alarm_lines", "find_alarms", "longest_constant", 
 FROZEN = 0.95  # share of the fitted bins with one value without a break from which on a behavior is refused
 _CONSTANT = 0.5  # share of the bins with one value without a break
 _WIDE = 0.5  # of the range of the behavior, or of the labels besides the true one
+_UNUSUAL = 0.05  # share of bins that are not trusted beyond twice their share on held-out time
 _UNCERTAIN = 0.05  # standard error of the coverage at 95 %
 _PARTS = (("running", "running bins"), ("all", "all bins"))
 
@@ -270,6 +271,20 @@ def _calibration(seen: _Seen) -> str | None:
     )
 
 
+def _trust(seen: _Seen) -> str | None:
+    """Return the alarm if many more bins are not trusted than on held-out time."""
+    from kalmanssl.runs._trust_scores import trust_sentence
+
+    trust = (seen.scores["all"] or {}).get("trust")
+    if trust is None or trust["untrusted"] <= 2 * seen.decoder.trust.threshold + _UNUSUAL:
+        return None
+    return (
+        f"the activity is unlike that of the fit: {trust_sentence(trust).removesuffix('.')}, and "
+        f"{100 * seen.decoder.trust.threshold:.1f} % were on held-out time of the fit; leave these bins out (trusted = "
+        "0 in the file), and check that the units are the same and in the same order"
+    )
+
+
 def _blocks(seen: _Seen) -> str | None:
     """Return the alarm if the coverage of this part is uncertain."""
     heading, scores = seen.main
@@ -288,6 +303,7 @@ _CHECKS: tuple[tuple[str, Callable[[_Seen], str | None]], ...] = (
     ("below_baseline", _baseline),
     ("wide_intervals", _width),
     ("never_runs", _running),
+    ("unusual_activity", _trust),
     ("few_calibration_errors", _calibration),
     ("few_scored_blocks", _blocks),
 )

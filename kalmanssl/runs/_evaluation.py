@@ -14,6 +14,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.plotting import order_by_peak, principal_axes
 from kalmanssl.runs._alarms import Alarm, find_alarms
 from kalmanssl.runs._labels import consists_of_labels, keep_known_labels, label_arrays, label_numbers
+from kalmanssl.runs._trust_scores import trust_scores
 from kalmanssl.utils.scratch import as_path
 from kalmanssl.utils.storage import METADATA, load_folder, save_folder
 from kalmanssl.utils.stored_values import StoredValues
@@ -44,7 +45,8 @@ class Evaluation:
         that it was not fitted on, which are not scored.
     scores : dict
         "running" and "all", each the dict of `kalmanssl.decoding.score_decoding`, or None if there are no such bins
-        with known behavior.
+        with known behavior. "all" also has `conditional`, from `kalmanssl.decoding.conditional_coverage`, and `trust`,
+        from `kalmanssl.runs.trust_scores`.
     arrays : dict
         Arrays for figures. Of an excerpt of 40 seconds: `time`, `counts` (its columns in the order of `units`),
         `noise`, `log_likelihood`; with running bins `runs`; with behavior `mean`, `lower`, `upper` and `truth`. Of
@@ -130,6 +132,8 @@ class Evaluation:
         scores = _scores(decoded, truth, runs, known, scored)
         if scores["all"] is not None and decoded is not None and truth is not None:
             scores["all"]["conditional"] = _conditional(run, recording, decoded, truth)
+            if labels is None:
+                scores["all"]["trust"] = trust_scores(decoded, truth, runs)
         alarms = find_alarms(run, part, scores, runs, numbers, recording.time)
         return cls(part, scores, arrays, _check_assumptions(run, recording, max_checked_steps), alarms)
 

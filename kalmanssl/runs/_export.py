@@ -75,6 +75,8 @@ def write_decoded(
     - `decoded_BEHAVIOR`, with the series `mean`, `lower` and `upper`, (time,) or (time, dims): a `Position` for a
       behavior with "position" in its name, a `CompassDirection` for angles in degrees or radians, otherwise a
       `BehavioralTimeSeries`. Bounds on circular dimensions are within [0, period];
+    - the same at 50, 80 and 95 %, `lower_50`, `upper_50`, ..., and beside the container the series `trust` and
+      `trusted` (1 or 0), (time,), with the properties of `DecodedPosition` of these names;
     - `posterior` (time, cells) or (time, cells, cells): the posterior over the grid, and the table `posterior_cells`
       with the centers and edges of its cells; for more than two dimensions one of each for each pair;
     - for labels instead `decoded_BEHAVIOR` with the series `label`, `probability` and `set`, and the table
@@ -113,7 +115,7 @@ def write_decoded(
         cells = [
             [_without_formula(text) for text in values.astype(str)]
             if name in ("label", "set")
-            else [f"{value:.6f}" if name == "time" else f"{value:.6g}" for value in values]
+            else [f"{value:.6f}" if name == "time" else f"{value:.6g}" for value in values.tolist()]
             for name, values in table.items()
         ]
 

@@ -111,13 +111,14 @@ def _intervals(decoded: Any, behavior: str, unit: str, recording: str, times: di
         if circular
         else ""
     )
-    described = {
-        "mean": f"decoded {behavior}, point estimate",
-        "lower": f"lower bound of the central {level} interval of {behavior}{around}",
-        "upper": f"upper bound of the central {level} interval of {behavior}{around}",
-    }
-    lower, upper = _wrapped(decoded.lower, decoded.upper, decoded.periods)
-    values = {"mean": np.asarray(decoded.mean, dtype=float), "lower": lower, "upper": upper}
+    described = {"mean": f"decoded {behavior}, point estimate"}
+    values = {"mean": np.asarray(decoded.mean, dtype=float)}
+    intervals = {"": (level, (decoded.lower, decoded.upper))}
+    intervals |= {f"_{100 * one:g}": (f"{100 * one:g} %", decoded.interval(one)) for one in (0.5, 0.8, 0.95)}
+    for name, (nominal, ends) in intervals.items():
+        for end, bound in zip(("lower", "upper"), _wrapped(*ends, decoded.periods), strict=True):
+            described[f"{end}{name}"] = f"{end} bound of the central {nominal} interval of {behavior}{around}"
+            values[f"{end}{name}"] = bound
     kind = "position" if "position" in behavior.lower() else "angle" if circular else "other"
     container = container_type(kind, unit, list(values.values()))
     frame = f"the same as for {behavior} in {recording}"
@@ -126,7 +127,30 @@ def _intervals(decoded: Any, behavior: str, unit: str, recording: str, times: di
         for name, text in described.items()
     ]
     items = [fill_container(container, f"decoded_{_nwb_name(behavior)}", series)]
-    return items + _posteriors(decoded, behavior, unit, times)
+    return items + _trust(decoded, behavior, times) + _posteriors(decoded, behavior, unit, times)
+
+
+def _trust(decoded: Any, behavior: str, times: dict[str, Any]) -> list[Any]:
+    """Return whether to trust each bin, and the number that this is judged from."""
+    from pynwb.base import TimeSeries
+
+    number = TimeSeries(
+        name="trust",
+        data=compress(np.asarray(decoded.trust, dtype=float)),
+        unit="fraction",
+        description="share of the held-out bins whose activity looks at least as unusual; judged from the activity "
+        "alone, 0 where there is none",
+        **times,
+    )
+    flag = TimeSeries(
+        name="trusted",
+        data=compress(np.asarray(decoded.trusted, dtype=np.int8)),
+        unit="n.a.",
+        description=f"1 where the decoded {behavior} and its intervals can be trusted; 0 where trust is at or below a "
+        "threshold up to which intervals on held-out time contained the truth too rarely",
+        **times,
+    )
+    return [number, flag]
 
 
 def _wrapped(lower: np.ndarray, upper: np.ndarray, periods: Sequence[float | None]) -> tuple[np.ndarray, np.ndarray]:

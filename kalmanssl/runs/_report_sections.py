@@ -11,6 +11,7 @@ from kalmanssl import plotting
 from kalmanssl.runs._alarms import running_rule
 from kalmanssl.runs._report_labels import has_labels, label_rows, label_scores, label_tiles
 from kalmanssl.runs._report_text import number, percent
+from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 
 if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
@@ -96,6 +97,8 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
         "running": running_rule(run),
         "movement": movement_rule(run, smoothed=bool(evaluation.part["smoothed"])),
         "conditional": conditional_rows((evaluation.scores["all"] or {}).get("conditional"), run),
+        "trust": trust_rows((evaluation.scores["all"] or {}).get("trust")),
+        "trust_sentence": trust_sentence((evaluation.scores["all"] or {}).get("trust")),
     }
     if has_labels(evaluation.scores["all"] or {}):
         return common | label_scores(evaluation)

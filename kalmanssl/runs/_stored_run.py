@@ -134,6 +134,7 @@ def _use_scores(evaluation: Evaluation, run: Run) -> None:
     from kalmanssl.runs._report_assumptions import assumption_values, assumptions_line
     from kalmanssl.runs._report_labels import has_labels, label_rows, label_tiles
     from kalmanssl.runs._report_sections import calibration_rows, conditional_rows, score_rows, tiles
+    from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 
     scores = evaluation.scores
     found = [scores[name] for name in ("running", "all") if scores[name] is not None]
@@ -156,6 +157,8 @@ def _use_scores(evaluation: Evaluation, run: Run) -> None:
             if len(lengths) > 1:
                 raise ValueError("calibration has lists of different lengths")
         conditional_rows(part.get("conditional"), run)
+        trust_rows(part.get("trust"))
+        trust_sentence(part.get("trust"))
     score_rows(scores, run.behavior_unit)
     tiles(run, evaluation)
     assumption_values(evaluation.assumptions)

@@ -19,7 +19,8 @@ def test_decode_writes_mean_and_interval_to_csv(run, recording, tmp_path):
     assert invoke("decode", run, recording, "--out", out, "--after", UNTIL).exit_code == 0
     with out.open(newline="") as file:
         rows = list(csv.reader(file))
-    assert rows[0] == ["time", "mean", "lower", "upper"]
+    bounds = [f"{end}_{level}" for level in (50, 80, 95) for end in ("lower", "upper")]
+    assert rows[0] == ["time", "mean", "lower", "upper", *bounds, "trust", "trusted"]
     table = np.array(rows[1:], dtype=float)
     rest = Recording.from_nwb(recording).restrict(start=UNTIL)
     np.testing.assert_allclose(table[:, 0], rest.time, atol=1e-6)
@@ -27,6 +28,10 @@ def test_decode_writes_mean_and_interval_to_csv(run, recording, tmp_path):
     expected = opened.decoder.predict(opened.model.transform(rest))
     for column, values in enumerate((expected.mean, expected.lower, expected.upper), start=1):
         np.testing.assert_allclose(table[:, column], values, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(table[:, 4], expected.interval(0.5)[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(table[:, -2], expected.trust, atol=1e-3)
+    assert set(table[:, -1]) <= {0.0, 1.0}
+    assert (table[:, -1] != expected.trusted).mean() < 0.01
     smooth = tmp_path / "smooth.csv"
     assert invoke("decode", run, recording, "--out", smooth, "--after", UNTIL, "--smooth").exit_code == 0
     assert smooth.read_text() != out.read_text()
@@ -41,7 +46,8 @@ def test_decode_writes_nwb_with_the_times_of_the_session(run, recording, tmp_pat
     with NWBHDF5IO(str(out), "r") as io, NWBHDF5IO(str(recording), "r") as source:
         file = io.read()
         series = file.processing["kalmanssl"]["decoded_position"].spatial_series
-        assert set(series) == {"mean", "lower", "upper"}
+        bounds = {f"{end}_{level}" for level in (50, 80, 95) for end in ("lower", "upper")}
+        assert set(series) == {"mean", "lower", "upper"} | bounds
         np.testing.assert_allclose(series["mean"].get_timestamps(), whole.time)
         assert (series["lower"].data[:] <= series["upper"].data[:]).all()
         assert series["mean"].unit == "meters"

@@ -26,13 +26,21 @@ def decode(latents, position, **settings):
 def test_one_dimension(latents):
     decoded = decode(latents, latents[0][:, 0])
     table = decoded.to_dataframe()
-    assert list(table) == ["mean", "lower", "upper"]
+    bounds = [f"{end}_{level}" for level in (50, 80, 95) for end in ("lower", "upper")]
+    assert list(table) == ["mean", "lower", "upper", *bounds, "trust", "trusted"]
     assert table.index.name == "time"
     np.testing.assert_array_equal(table.index, latents[1])
     data = decoded.to_xarray(unit="cm")
     for name in ("mean", "lower", "upper"):
         np.testing.assert_array_equal(table[name], getattr(decoded, name))
         np.testing.assert_array_equal(data[name], getattr(decoded, name))
+    for name, level in (("50", 0.5), ("80", 0.8), ("95", 0.95)):
+        np.testing.assert_array_equal(table[f"lower_{name}"], decoded.interval(level)[0])
+        np.testing.assert_array_equal(data[f"upper_{name}"], decoded.interval(level)[1])
+    for name in ("trust", "trusted"):
+        np.testing.assert_array_equal(table[name], getattr(decoded, name))
+        np.testing.assert_array_equal(data[name], getattr(decoded, name))
+    assert table["trusted"].dtype == bool
     assert (data["mean"].dims, data["mean"].attrs["units"]) == (("time",), "cm")
     assert data["posterior"].dims == ("time", "position")
     assert data["position"].attrs["units"] == "cm"
@@ -47,6 +55,9 @@ def test_several_dimensions(latents, dims):
     table, data = decoded.to_dataframe(), decoded.to_xarray()
     assert list(table)[:4] == ["mean_x", "lower_x", "upper_x", "mean_y"]
     np.testing.assert_array_equal(table["upper_y"], decoded.upper[:, 1])
+    np.testing.assert_array_equal(table["upper_80_y"], decoded.interval(0.8)[1][:, 1])
+    assert list(table)[-4:-2] == [f"{end}_95_{'y' if dims == 2 else '4'}" for end in ("lower", "upper")]
+    assert data["lower_50"].dims == ("time", "dim")
     assert data["mean"].dims == ("time", "dim")
     assert data["dim"].values.tolist() == ["x", "y", "z", "4"][:dims]
     assert data["posterior"].dims == ("time", "x", "y")

@@ -180,6 +180,16 @@ def test_a_short_fit_has_few_calibration_errors(parts):
     assert f"about {calibration.effective:.0f} independent errors, and a level of 95 % needs at least 40" in message
 
 
+def test_activity_unlike_that_of_the_fit_is_reported(good, parts):
+    rest = parts[1]
+    noise = np.random.default_rng(0).poisson(rest.activity.mean(axis=0), rest.activity.shape)
+    evaluation = Evaluation.of(good, replace(rest, activity=noise.astype(rest.activity.dtype)))
+    message = {alarm.name: alarm.message for alarm in evaluation.alarms}["unusual_activity"]
+    share = evaluation.scores["all"]["trust"]["untrusted"]
+    assert f"{100 * share:.1f} % of the bins are not trusted: " in message
+    assert "because their latents lie far from those of the fit" in message
+
+
 def test_coverage_of_a_short_part_is_uncertain(good, parts):
     rest = with_behavior(parts[1], 1.6 - parts[1].behavior["position"])
     assert "few_scored_blocks" in alarms_of(good, rest.restrict(SPLIT, SPLIT + 15))

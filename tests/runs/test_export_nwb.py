@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from kalmanssl.decoding._calibration import RegionCalibration
 from kalmanssl.decoding._grid import Axis, Grid
 from kalmanssl.decoding._posterior import GridPosterior
 from kalmanssl.decoding._results import QUANTILE_LEVELS
+from kalmanssl.decoding._trust import TrustJudgment
 from kalmanssl.errors import InputError
 from kalmanssl.runs import _export_nwb as export
 from kalmanssl.runs import check_decoded_target, write_decoded
@@ -132,6 +134,25 @@ def test_intervals_and_posterior_in_two_dimensions(recording: Path, tmp_path: Pa
             np.testing.assert_allclose(
                 cells.center[cells.dimension == dimension], result.posterior.coords[dimension].values
             )
+
+
+def test_intervals_at_several_levels_and_trust_are_written(recording: Path, tmp_path: Path) -> None:
+    plain = decoded(REGULAR)
+    trust = np.linspace(0.0, 1.0, N_BINS)
+    judgment = TrustJudgment(trust, trust > 0.25, np.where(trust > 0.25, 0, 1).astype(np.int8))
+    result = replace(plain, judgment=judgment)
+    out = write(result, tmp_path / "out.nwb", recording, "position", "meters")
+    with pynwb.NWBHDF5IO(str(out), "r") as io:
+        module = io.read().processing["kalmanssl"]
+        series = module["decoded_position"].spatial_series
+        for name, level in (("50", 0.5), ("80", 0.8), ("95", 0.95), ("", 0.9)):
+            for end, expected in zip(("lower", "upper"), result.interval(level), strict=True):
+                found = series[f"{end}_{name}".rstrip("_")]
+                np.testing.assert_array_equal(found.data[:], expected)
+                assert f"{100 * level:g} % interval" in found.description
+        np.testing.assert_array_equal(module["trust"].data[:], trust)
+        np.testing.assert_array_equal(module["trusted"].data[:], trust > 0.25)
+    assert complaints(out) == []
 
 
 def test_bounds_of_angles_are_within_the_circle(recording: Path, tmp_path: Path) -> None:

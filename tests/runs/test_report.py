@@ -20,6 +20,7 @@ from kalmanssl.estimator import KalmanSSL
 from kalmanssl.identifiability import check_assumptions
 from kalmanssl.runs import Evaluation, Run, RunSettings, assumptions_line, render_page, score_rows, write_report
 from kalmanssl.runs._report import build_report
+from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 
 SECTIONS = ["decoded", "scores", "latents", "assumptions", "noise", "dynamics", "training", "settings", "notes"]
 
@@ -159,6 +160,22 @@ def test_the_page_says_if_the_model_was_fitted_on_the_time_shown(run):
     assert "fitted on this time" not in build_report(run)
     assert 'biases the verdicts toward "holds"' in assumptions_of(build_report(fitted))[0][0]
     assert 'biases the verdicts toward "holds"' not in assumptions_of(build_report(run))[0][0]
+
+
+def test_coverage_of_trusted_bins_is_shown_with_the_reasons_of_the_others(run, html):
+    trust = run.evaluation.scores["all"]["trust"]
+    section = re.search(r'<section id="scores">.*?</section>', html, flags=re.DOTALL).group()
+    assert trust_sentence(trust) in section
+    assert [group["label"] for group in trust["groups"] if "trusted" in group["label"]] == [
+        group["label"] for group in trust["groups"]
+    ]
+    for row in trust_rows(trust)[1:]:
+        assert f"<td>{row[0]}</td><td>{row[1]}</td>" in section
+    decoded = run.decoder.predict(run.model.transform(simulated()[1]))
+    assert trust["untrusted"] == pytest.approx((~decoded.trusted).mean())
+    assert sum(trust["reasons"].values()) == pytest.approx(1 if trust["untrusted"] else 0)
+    counts = {group["label"]: group["bins"] for group in trust["groups"]}
+    assert counts["trusted"] == counts["trusted, at rest"] + counts["trusted, running"]
 
 
 def test_a_run_without_decoder_has_a_report(run):
