@@ -36,12 +36,18 @@ class DecodedTables(AlignMixin):
     def to_pynapple(self) -> Any:
         """Return `columns` as a `TsdFrame` whose time support are the segments; labels and sets are left out.
 
+        Flags are 1 or 0.
+
         Raises
         ------
         InputError
             If pynapple is not installed.
         """
-        numbers = {name: values for name, values in self.columns().items() if name not in ("label", "set")}
+        numbers = {
+            name: values.astype(float) if values.dtype == bool else values
+            for name, values in self.columns().items()
+            if name not in ("label", "set")
+        }
         time = numbers.pop("time")
         width = float(np.median(np.diff(time))) if len(time) > 1 else 0.0
         return to_tsdframe(time, numbers, segment_slices(time), width, f"{type(self).__name__}.to_pynapple")
