@@ -26,7 +26,7 @@ latents = model.transform(spikes.restrict(test))
 decoded = decoder.predict(latents)
 
 # Everything that comes out goes back to pynapple, or to xarray and pandas.
-table = decoded.to_pynapple()  # a TsdFrame with the columns mean, lower and upper
+table = decoded.to_pynapple()  # a TsdFrame with the columns mean, lower, upper and others
 states = latents.to_pynapple()  # a TsdFrame with the columns state_0, state_1, ...
 print(decoded.to_xarray(unit="m"))
 

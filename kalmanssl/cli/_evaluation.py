@@ -52,10 +52,13 @@ def evaluate_run(run: Run, recording: Path, after: float | None, smooth: bool) -
 
 
 def print_scores(evaluation: Evaluation, unit: str) -> None:
-    """Print the table of scores, if there are any, and below it the alarms."""
-    from kalmanssl.runs import alarm_lines
+    """Print the table of scores, if there are any, and below it how many bins are not trusted, and the alarms."""
+    from kalmanssl.runs import alarm_lines, trust_sentence
 
     _print_table(evaluation, unit)
+    untrusted = trust_sentence((evaluation.scores["all"] or {}).get("trust"))
+    if untrusted:
+        typer.echo(untrusted)
     for line in alarm_lines(evaluation.alarms):
         typer.echo(line)
 

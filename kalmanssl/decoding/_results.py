@@ -160,7 +160,10 @@ class DecodedPosition(DecodedTables):
     def trusted(self) -> np.ndarray:
         """Whether to trust each bin, (time,) bool: `trust` is above the threshold that was found on held-out time.
 
-        Held-out intervals contained the truth clearly less often than their nominal level at or below it.
+        Up to the threshold, the intervals of held-out bins contained the truth clearly less often than their nominal
+        level. If errors did not depend on the activity there, the threshold is 0.005, and only bins that are more
+        unusual than nearly all held-out ones are not trusted. Errors that the activity does not show, such as those of
+        a code that drifts, are not found.
         """
         return np.ones(len(self), dtype=bool) if self.judgment is None else self.judgment.trusted
 

@@ -18,3 +18,4 @@ from kalmanssl.runs._run import read_recording as read_recording
 from kalmanssl.runs._run import summarize_recording as summarize_recording
 from kalmanssl.runs._settings import RunSettings as RunSettings
 from kalmanssl.runs._trust_scores import trust_scores as trust_scores
+from kalmanssl.runs._trust_scores import trust_sentence as trust_sentence

@@ -147,7 +147,7 @@ def _trust(decoded: Any, behavior: str, times: dict[str, Any]) -> list[Any]:
         data=compress(np.asarray(decoded.trusted, dtype=np.int8)),
         unit="n.a.",
         description=f"1 where the decoded {behavior} and its intervals can be trusted; 0 where trust is at or below a "
-        "threshold up to which intervals on held-out time contained the truth too rarely",
+        "threshold from held-out time, where intervals contained the truth too rarely or the activity was rare",
         **times,
     )
     return [number, flag]

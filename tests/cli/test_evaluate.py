@@ -71,11 +71,17 @@ def test_a_part_too_short_for_the_assumption_checks_is_scored(run, recording):
     assert "assumptions of identifiability not checked: " in invoke("evaluate", run, recording, *after).stdout
 
 
-def test_alarms_are_printed_and_in_the_json(run, recording):
+def test_alarms_and_trust_are_printed_and_in_the_json(run, recording):
     after = ("--after", 3898)
-    alarms = json.loads(invoke("evaluate", run, recording, "--json", *after).stdout)["alarms"]
+    result = json.loads(invoke("evaluate", run, recording, "--json", *after).stdout)
+    alarms, trust = result["alarms"], result["all"]["trust"]
+    assert (
+        sum(group["bins"] for group in trust["groups"] if group["label"] in ("trusted", "not trusted"))
+        == (result["all"]["bins"])
+    )
     assert "never_runs" in [alarm["name"] for alarm in alarms]
     text = invoke("evaluate", run, recording, *after).stdout
+    assert f"{100 * trust['untrusted']:.1f} % of the bins are not trusted" in text
     assert [f"alarm: {alarm['message']}" in text for alarm in alarms] == [True] * len(alarms)
 
 

@@ -85,5 +85,5 @@ def test_time_series_have_the_segments_as_time_support(latents):
     frame = decoded.to_pynapple()
     assert list(frame.columns) == list(decoded.to_dataframe())
     np.testing.assert_allclose(frame.t, latents[1], atol=1e-9)
-    np.testing.assert_allclose(frame.values, decoded.to_dataframe().to_numpy())
+    np.testing.assert_allclose(frame.values, decoded.to_dataframe().to_numpy(dtype=float))
     np.testing.assert_allclose(frame.time_support.values, [[-0.05, 19.95], [24.95, 34.95]], atol=1e-6)
