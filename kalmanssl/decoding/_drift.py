@@ -7,8 +7,10 @@ can be learned from the earlier time alone: the positions at two bins in movemen
     y_i - y_j = rate * d_i * (t_i - t_j)
 
 where d_i is the direction of motion. The rate is fitted by robust regression over pairs of neighbors in latent space.
-It is extrapolated to later time only if this reduces the error on held-out blocks (`improves_held_out`). `Calibration`
-accounts for the drift that remains.
+It is extrapolated to later time only if this reduces the error on held-out blocks (`improves_held_out`) and the drift
+is not small against the resolution of the behavior: of a position that is known in steps of 4 cm, a drift of 1 cm
+cannot be corrected, and the attempt moves predictions away from the values that occur. `Calibration` accounts for the
+drift that remains.
 """
 
 from __future__ import annotations
@@ -186,10 +188,11 @@ def improves_held_out(
 ) -> bool:
     """Test whether the drift of the training parts reduces the error of nearest neighbors on the test parts.
 
-    Both parts must contain bins in movement only.
+    The typical displacement must also be at least half the resolution of the behavior, the median difference between
+    values that follow each other in size. Both parts must contain bins in movement only.
     """
     s = settings or DriftSettings()
-    with_drift, without = [], []
+    with_drift, without, sizes, resolutions = [], [], [], []
     for block in blocks:
         (mean, behavior, time), (test_mean, test_behavior, test_time) = block.train, block.test
         if len(mean) <= s.n_neighbors or len(test_mean) == 0:
@@ -203,9 +206,17 @@ def improves_held_out(
         moved = drift.rate * direction[near] * (test_time[scored][:, None] - time[near])[..., None]
         without.append(np.abs(error.mean(axis=1)).ravel())
         with_drift.append(np.abs((error + moved).mean(axis=1)).ravel())
-    if not without:
+        sizes.append(np.linalg.norm(moved, axis=-1).ravel())
+        resolutions.append(_resolution(behavior))
+    if not without or np.median(np.concatenate(sizes)) < 0.5 * max(resolutions):
         return False
     return bool(np.concatenate(with_drift).mean() < s.max_error_ratio * np.concatenate(without).mean())
+
+
+def _resolution(behavior: np.ndarray) -> float:
+    """Return the median difference between consecutive distinct values, the largest over dimensions (time, dims)."""
+    steps = (np.diff(np.unique(column)) for column in behavior.T)
+    return max((float(np.median(step)) for step in steps if len(step)), default=0.0)
 
 
 def _evenly(index: np.ndarray, max_count: int) -> np.ndarray:

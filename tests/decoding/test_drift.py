@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from kalmanssl.decoding import Drift, DriftSettings, TrainTestBlock, improves_held_out
+from kalmanssl import PositionDecoder
+from kalmanssl.decoding import (
+    Drift,
+    DriftSettings,
+    EnsembleReadoutSettings,
+    MLPReadoutSettings,
+    TrainTestBlock,
+    improves_held_out,
+)
 from kalmanssl.decoding._drift import _nearest_apart, motion_direction
 from kalmanssl.errors import InputError
 
@@ -71,6 +79,37 @@ def test_the_drift_improves_held_out_blocks_only_if_there_is_drift():
     assert improves_held_out([block(-3e-4)], LINE)
     assert not improves_held_out([block(0.0)], LINE)
     assert not improves_held_out([], LINE)
+
+
+def test_a_drift_below_the_resolution_of_the_behavior_is_not_used():
+    rounded = block(-3e-4)
+    for resolution, is_used in ((0.02, True), (0.5, False)):
+        train, test = (
+            (latents, resolution * np.round(position / resolution), time)
+            for latents, position, time in (rounded.train, rounded.test)
+        )
+        assert improves_held_out([TrainTestBlock(train, test)], LINE) is is_used
+
+
+@pytest.mark.filterwarnings("ignore:calibrated on .* blocks of time:UserWarning")
+@pytest.mark.parametrize("regressor", ["linear", "ensemble"])
+def test_a_decoder_corrects_a_clear_drift_and_no_other(regressor):
+    """Fields that shift by 0.1 within the test part, and fields that do not."""
+    readout = None if regressor == "linear" else EnsembleReadoutSettings(MLPReadoutSettings(n_steps=150, n_networks=2))
+    for rate in (-5e-4, 0.0):
+        latents, position, time, _ = laps(rate, n_laps=40)
+        known = time < 600
+        errors = []
+        for settings in (DriftSettings(), DriftSettings(max_error_ratio=1e-9)):
+            decoder = PositionDecoder(
+                regressor=regressor, readout_settings=readout, drift_settings=settings, random_state=0
+            ).fit(latents[known], position[known], time=time[known])
+            decoded = decoder.predict(latents[~known], time=time[~known])
+            errors.append(np.abs(decoded.mean - position[~known]).mean())
+        if rate:
+            assert errors[0] < 0.8 * errors[1]
+        else:
+            assert errors[0] == errors[1]
 
 
 def test_a_drift_that_reverses_does_not_improve_held_out_blocks():
