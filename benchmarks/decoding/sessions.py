@@ -96,15 +96,7 @@ def _halves(train: Recording, test: Recording, scored: np.ndarray | None) -> tup
 
 def _select(recording: Recording, units: np.ndarray, session: str) -> Recording:
     """Return some units of a recording as a session."""
-    ids = tuple(recording.unit_ids[unit] for unit in units)
-    return replace(
-        recording,
-        activity=recording.activity[:, units],
-        unit_ids=ids,
-        spike_times=None,
-        cell_type=None,
-        session=session,
-    )
+    return replace(recording.select_units([recording.unit_ids[unit] for unit in units]), session=session)
 
 
 def _hippocampus(number: int) -> Callable[[Path], Session]:
