@@ -164,6 +164,19 @@ def test_an_interrupted_fit_is_resumed_in_either_stage(
     np.testing.assert_array_equal(resumed.transform(recording).mean, uninterrupted.transform(recording).mean)
 
 
+@pytest.mark.parametrize("noise", ["constant", "activity"])
+def test_after_more_epochs_of_the_first_stage_the_second_one_begins_anew(recording, noise, tmp_path):
+    settings = {**TINY, "noise": noise}
+    KalmanSSL(**settings, checkpoint_dir=tmp_path).fit(recording)
+    assert (tmp_path / "noise" / "last.safetensors").is_file()
+    resumed = KalmanSSL(**{**settings, "epochs": 3}, checkpoint_dir=tmp_path).fit(recording, resume=True)
+    assert len(resumed.history_["loss"]) == 3
+    assert len(resumed.noise_history_["loss"]) == 2
+    anew = KalmanSSL(**settings, checkpoint_dir=tmp_path).fit(recording)
+    expected = KalmanSSL(**settings).fit(recording)
+    np.testing.assert_array_equal(anew.transform(recording).mean, expected.transform(recording).mean)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -37,7 +37,7 @@ class Sessions:
     @classmethod
     def of(cls, latents: Any, n_bins: int) -> Self:
         """Return the sessions of latents, of an array, or of a list of latents, with a number of bins in all."""
-        if isinstance(latents, Latents) or not isinstance(latents, list | tuple):
+        if not isinstance(latents, list | tuple) or not all(isinstance(one, Latents) for one in latents):
             return cls((getattr(latents, "session", ""),), np.zeros(n_bins, dtype=int), np.zeros(1))
         groups = by_session(latents)
         lengths = [sum(map(len, group)) for group in groups]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +62,7 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
     settings, n_features = training_parameters(estimator), fit_data.n_features
     step = estimator.bins_per_step_
     check_fit_memory(estimator)
+    folder = None if estimator.checkpoint_dir is None else Path(estimator.checkpoint_dir)
     windows = window_settings(estimator, fit_data.n_active)
     views = [estimator] if estimator.view_ is None else [estimator, estimator.view_]
     normalizations = [one.normalize_ for one in views]
@@ -67,7 +70,6 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
         [fit_data.steps(segment, step, normalizations) for segment in part]
         for part in hold_out_blocks(fit_data.segments, estimator.validation_fraction, estimator.window_)
     )
-    folder = None if estimator.checkpoint_dir is None else Path(estimator.checkpoint_dir)
     seed = draw_seed(estimator.random_state)
     shared: dict[str, Any] = {"seed": seed, "device": estimator.device, "progress": estimator.progress}
     per_step: dict[str, list[float]] = {}
@@ -84,7 +86,8 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
                 training, held_out = [], []  # the batches have copies, which are large
             if varies and is_joint:
                 start_varying_noise(model, data.sample()[..., :n_features])
-            train(trained, data, settings, per_step, checkpoint_dir=folder, resume=resume, **shared)
+            place: dict[str, Any] = {"checkpoint_dir": folder, "resume": resume}
+            train(trained, data, settings, per_step, on_epoch_end=partial(_end_epoch, folder), **place, **shared)
             del data
             second_stage = _second_stage(estimator, fit_data, training, held_out, seed)
             if second_stage is not None:
@@ -132,6 +135,14 @@ def _initialized(estimator: KalmanSSL, training: Sequence[np.ndarray], fit_data:
 def _features(segments: Sequence[np.ndarray], n_features: int) -> list[np.ndarray]:
     """Return segments (time, columns) without the columns of behavior."""
     return [segment[:, :n_features] for segment in segments]
+
+
+def _end_epoch(folder: Path | None, _: int) -> None:
+    """Remove checkpoints of a second stage after an epoch of the first one, since they are of other latents."""
+    if folder is not None:
+        for file in (folder / NOISE_FOLDER).glob("*.safetensors"):
+            with suppress(OSError):
+                file.unlink()
 
 
 def _second_stage(

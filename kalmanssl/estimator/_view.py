@@ -38,6 +38,7 @@ def prepare_view(estimator: KalmanSSL, view: Any, prepared: Prepared) -> list[np
         check_condition(name, value, value == "constant", "'constant' with two views")
     check_condition("encoder", estimator.encoder, estimator.encoder is None, "None with two views")
     second = unfitted_view(estimator)
+    second.sessions_, second.session_models_ = estimator.sessions_, {}
     try:
         found = prepare(second, view, fitting=True)
     except InputError as error:
