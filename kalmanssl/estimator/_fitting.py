@@ -17,7 +17,7 @@ from kalmanssl.estimator._fit_data import FitData
 from kalmanssl.estimator._initialization import initialize, initialize_two_views
 from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS, interleaved_activity, n_steps
 from kalmanssl.estimator._memory import check_fit_memory
-from kalmanssl.estimator._model import build_model, encode_in_pieces, history_per_bin
+from kalmanssl.estimator._model import build_model, encode, history_per_bin
 from kalmanssl.estimator._parameters import training_parameters
 from kalmanssl.estimator._view import share_dynamics
 from kalmanssl.models import (
@@ -29,7 +29,7 @@ from kalmanssl.models import (
     Trainable,
     start_varying_noise,
 )
-from kalmanssl.networks import BoundedNoise, ResidualEncoder
+from kalmanssl.networks import BoundedNoise
 from kalmanssl.training import (
     TrainingSettings,
     WindowBatches,
@@ -86,8 +86,9 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
                 training, held_out = [], []  # the batches have copies, which are large
             if varies and is_joint:
                 start_varying_noise(model, data.sample()[..., :n_features])
-            place: dict[str, Any] = {"checkpoint_dir": folder, "resume": resume}
-            train(trained, data, settings, per_step, on_epoch_end=partial(_end_epoch, folder), **place, **shared)
+            checkpoints: dict[str, Any] = {"checkpoint_dir": folder, "resume": resume}
+            end_epoch = partial(_end_epoch, folder)
+            train(trained, data, settings, per_step, on_epoch_end=end_epoch, **checkpoints, **shared)
             del data
             second_stage = _second_stage(estimator, fit_data, training, held_out, seed)
             if second_stage is not None:
@@ -183,10 +184,7 @@ def _latents(estimator: KalmanSSL, fit_data: FitData, segments: Sequence[np.ndar
             def activity(steps: tuple[int, int] | None = None, features: np.ndarray = features) -> torch.Tensor:
                 return interleaved_activity(features, step, estimator.normalize_, steps=steps).float()
 
-            if isinstance(encoder, ResidualEncoder):
-                latent = encode_in_pieces(encoder, activity, step, n_steps(features, step))
-            else:
-                latent = encoder(activity())
+            latent = encode(encoder, activity, step, n_steps(features, step))
             latents.append(join_steps(latent.float().numpy().swapaxes(0, 1), len(segment)))
     return latents
 

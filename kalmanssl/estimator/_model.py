@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from kalmanssl.utils.validation import unknown_name_error
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["build_model", "encode_in_pieces", "history_per_bin", "infer", "join_parts", "objective_per_bin"]
+__all__ = ["build_model", "encode", "history_per_bin", "infer", "join_parts", "objective_per_bin"]
 
 _MAX_ENTRIES = 1 << 22  # of the input of the encoder at once, in inference
 _MAX_STEPS = 20_000  # of several sequences that are filtered at once
@@ -90,8 +90,8 @@ def infer(
         return interleaved_activity(segment, bins_per_step, normalization, smooth, pad_end, steps)
 
     has_constant_noise = all(type(head) is ConstantNoise for head in model.predictor.noise_heads)
-    if has_constant_noise and isinstance(model.encoder, ResidualEncoder):
-        latent = encode_in_pieces(model.encoder, activity, bins_per_step, n_steps(segment, bins_per_step))
+    if has_constant_noise:
+        latent = encode(model.encoder, activity, bins_per_step, n_steps(segment, bins_per_step))
         features = latent[..., :0]  # noise that is constant does not depend on them
     else:
         features = activity()
@@ -124,13 +124,16 @@ def _fill(steps: dict[str, np.ndarray], found: dict[str, torch.Tensor], group: s
         steps[name][:, group] = rows
 
 
-def encode_in_pieces(
-    encoder: ResidualEncoder, activity: Callable[[tuple[int, int]], torch.Tensor], n_sequences: int, n_steps: int
+def encode(
+    encoder: nn.Module, activity: Callable[[tuple[int, int] | None], torch.Tensor], n_sequences: int, n_steps: int
 ) -> torch.Tensor:
-    """Return the latents (sequences, steps, latent) of long sequences without their activity in memory at once.
+    """Return the latents (sequences, steps, latent) of sequences.
 
-    `activity` returns that of the steps from a first to before a last one.
+    `activity` returns that of the steps from a first to before a last one, or of all. The activity of long sequences is
+    in memory in pieces, unless the encoder is custom and may look at all of it.
     """
+    if not isinstance(encoder, ResidualEncoder):
+        return cast(torch.Tensor, encoder(activity(None)))
     steps = max(1, _MAX_ENTRIES // (n_sequences * encoder.n_features))
     latents = torch.empty(n_sequences, n_steps, encoder.latent_dim, dtype=torch.float64)
     for first in range(0, n_steps, steps):
