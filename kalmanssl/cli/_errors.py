@@ -80,7 +80,7 @@ def one_line(error: Exception, options: Mapping[str, str]) -> str:
 
 
 # Arguments of the library that have another name on the command line.
-_OTHER_NAMES = {"random_state": "seed", "regressor": "decoder"}
+_OTHER_NAMES = {"random_state": "seed", "regressor": "decoder", "windows": "window_starts"}
 
 
 def _options_of(command: Any) -> dict[str, str]:

@@ -2,53 +2,68 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from kalmanssl.cli._errors import log
-from kalmanssl.errors import InputError
 
 if TYPE_CHECKING:
-    from kalmanssl.data import Recording
     from kalmanssl.runs import Evaluation, Run
 
-__all__ = ["evaluate_run", "part_from", "print_scores"]
+__all__ = ["Part", "evaluate_run", "print_scores"]
 
 
-def part_from(recording: Recording, after: float | None) -> Recording:
-    """Return the part of the recording from `after` on, which is all of it if `after` is None."""
-    if after is None:
-        return recording
-    if math.isnan(after):
-        raise InputError("after must be a time in seconds, got NaN", parameter="after")
-    if after > recording.time[-1]:
-        raise InputError(
-            f"after={after:.10g} leaves nothing: the recording covers {recording.time[0]:.10g} to "
-            f"{recording.time[-1]:.10g} s",
-            parameter="after",
+@dataclass(frozen=True)
+class Part:
+    """The part of a recording that was chosen on the command line; see `kalmanssl.runs.part_of`."""
+
+    windows: list[list[float]]
+    during: list[str]
+    after: float | None
+
+    @classmethod
+    def of(
+        cls,
+        starts: list[float] | None,
+        stops: list[float] | None,
+        during: list[str] | None,
+        after: float | None = None,
+    ) -> Part:
+        """Make it from the values of the options."""
+        from kalmanssl.runs import parse_windows
+
+        return cls(parse_windows(starts, stops), during or [], after)
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether any option was given."""
+        return bool(self.windows or self.during or self.after is not None)
+
+
+def evaluate_run(run: Run, recording: Path, part: Part, smooth: bool) -> Evaluation:
+    """Evaluate a run on a part of a recording; the default is the held-out part of the fitted recording."""
+    from kalmanssl.runs import Evaluation, part_of, read_for_run, was_fitted
+
+    read = read_for_run(recording, run, behavior=run.behavior is not None)
+    facts = run.metadata["recording"]
+    is_same, windows = read.source == facts["source"], facts.get("fitted_windows")
+    if windows is None:  # a run of an earlier version
+        windows = [[facts["start_s"], facts["fitted_until_s"]]]
+    if not part.is_chosen and is_same and facts["fitted_until_s"] < read.time[-1]:
+        s, held_out = run.settings, run.settings.until is not None
+        part = Part(s.windows if held_out else [], s.during if held_out else [], facts["fitted_until_s"])
+        log(
+            f"note: evaluated on the held-out part, from {part.after:.10g} s on (change it with --after or --from and "
+            "--to)"
         )
-    return recording.restrict(start=after)
-
-
-def evaluate_run(run: Run, recording: Path, after: float | None, smooth: bool) -> Evaluation:
-    """Evaluate a run on the part from `after` on; the default is the held-out part of the fitted recording."""
-    from kalmanssl.runs import Evaluation, read_recording
-
-    read = read_recording(recording, run.settings, behavior=run.behavior is not None)
-    fitted_until = (
-        run.metadata["recording"]["fitted_until_s"] if read.source == run.metadata["recording"]["source"] else None
-    )
-    if after is None and fitted_until is not None and fitted_until < read.time[-1]:
-        after = fitted_until
-        log(f"note: evaluated on the held-out part, from {after:.10g} s on (change it with --after)")
-    part = part_from(read, after)
-    fitted = fitted_until is not None and bool(part.time[0] < fitted_until)
+    used = part_of(read, part.windows, part.during, part.after)
+    fitted = is_same and was_fitted(used, windows)
     if fitted:
         log("note: the model was fitted on this part of the recording; expect larger errors on other data")
-    return Evaluation.of(run, part, smooth=smooth, fitted=fitted)
+    return Evaluation.of(run, used, smooth=smooth, fitted=fitted)
 
 
 def print_scores(evaluation: Evaluation, unit: str) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from kalmanssl.cli import _options as options
 from kalmanssl.cli._errors import INTERRUPTED, OneLineErrors, log
-from kalmanssl.cli._evaluation import evaluate_run, part_from, print_scores
+from kalmanssl.cli._evaluation import Part, evaluate_run, print_scores
 from kalmanssl.errors import InputError
 
 __all__ = ["app", "main"]
@@ -99,6 +99,10 @@ def fit(
     bands: options.Bands = None,
     behavior: options.Behavior = None,
     epoch: options.Epoch = None,
+    window_starts: options.WindowStarts = None,
+    window_stops: options.WindowStops = None,
+    during: options.During = None,
+    min_rate: options.MinRate = None,
     end_zones: options.EndZones = None,
     min_speed: options.MinSpeed = None,
     period: options.Period = None,
@@ -120,8 +124,10 @@ def fit(
     With --until, the end of the recording is held out; the scores of the run and its report are about that part.
 
     Example: kalmanssl fit REC.nwb --out RUN --until 18960 --end-zones -0.15 1.10
+
+    Example: kalmanssl fit REC.nwb --out RUN --during trials --from 0 --to 1800 --units location=CA1 --min-rate 0.1
     """
-    from kalmanssl.runs import RunSettings, fit_run
+    from kalmanssl.runs import RunSettings, fit_run, parse_windows
 
     if end_zones is not None and min_speed is not None:
         raise InputError("give --end-zones (for a linear track) or --min-speed (otherwise), not both")
@@ -144,6 +150,9 @@ def fit(
         bands=bands or [],
         behavior=behavior,
         epoch=epoch,
+        windows=parse_windows(window_starts, window_stops),
+        during=during or [],
+        min_rate=min_rate,
         bin_size=bin_size,
         end_zones=None if end_zones is None else list(end_zones),
         min_speed=min_speed,
@@ -190,6 +199,9 @@ def decode(
     recording: options.RecordingFile,
     out: options.DecodedFile,
     after: options.After = None,
+    window_starts: options.WindowStarts = None,
+    window_stops: options.WindowStops = None,
+    during: options.During = None,
     smooth: options.Smooth = False,
     append_to_copy: options.AppendToCopy = False,
     module: options.Module = "kalmanssl",
@@ -205,18 +217,19 @@ def decode(
 
     Example: kalmanssl decode RUN REC.nwb --out decoded.csv
     """
-    from kalmanssl.runs import Run, check_decoded_target, read_recording, write_decoded
+    from kalmanssl.runs import Run, check_decoded_target, part_of, read_for_run, write_decoded
 
+    part = Part.of(window_starts, window_stops, during, after)
     check_decoded_target(out, recording, overwrite, append_to_copy=append_to_copy, module=module)
     run = Run.load(run_folder)
     decoder = run.require_decoder()
     try:
-        read = read_recording(recording, run.settings)
+        read = read_for_run(recording, run)
     except InputError as error:
-        read = read_recording(recording, run.settings, behavior=False)
+        read = read_for_run(recording, run, behavior=False)
         log(f"note: the recording is read without behavior: {error}")
-    part = part_from(read, after)
-    latents = run.model.transform(part, smooth=smooth)
+    used = part_of(read, part.windows, part.during, part.after)
+    latents = run.model.transform(used, smooth=smooth)
     write_decoded(
         decoder.predict(latents),
         out,
@@ -229,7 +242,7 @@ def decode(
         append_to_copy=append_to_copy,
         module=module,
     )
-    typer.echo(f"{len(part)} bins, {part.duration:.6g} s: {out}")
+    typer.echo(f"{len(used)} bins, {used.duration:.6g} s: {out}")
 
 
 @app.command()
@@ -237,6 +250,9 @@ def evaluate(
     run_folder: options.RunFolder,
     recording: options.RecordingFile,
     after: options.After = None,
+    window_starts: options.WindowStarts = None,
+    window_stops: options.WindowStops = None,
+    during: options.During = None,
     smooth: options.Smooth = False,
     as_json: options.Json = False,
 ) -> None:
@@ -250,9 +266,10 @@ def evaluate(
     """
     from kalmanssl.runs import Run, assumptions_line, without_nan
 
+    part = Part.of(window_starts, window_stops, during, after)
     run = Run.load(run_folder)
     run.require_decoder()
-    evaluation = evaluate_run(run, recording, after, smooth)
+    evaluation = evaluate_run(run, recording, part, smooth)
     if evaluation.main[1] is None:
         raise InputError(
             f"{recording} has no known {run.behavior} in this part, so nothing can be scored: choose another part"
@@ -278,6 +295,9 @@ def report(
     recording: options.ReportRecording = None,
     out: options.ReportFile = None,
     after: options.After = None,
+    window_starts: options.WindowStarts = None,
+    window_stops: options.WindowStops = None,
+    during: options.During = None,
     smooth: options.Smooth = False,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -290,11 +310,12 @@ def report(
     target = run_folder / "report.html" if out is None else out
     if target.exists() and not overwrite:
         raise InputError(f"{target} exists: choose another file, or replace it with --overwrite", parameter="out")
+    part = Part.of(window_starts, window_stops, during, after)
     run = Run.load(run_folder)
     if recording is not None:
-        run.evaluation = evaluate_run(run, recording, after, smooth)
-    elif after is not None or smooth:
-        raise InputError("--after and --smooth require the recording: kalmanssl report RUN REC.nwb")
+        run.evaluation = evaluate_run(run, recording, part, smooth)
+    elif part.is_chosen or smooth:
+        raise InputError("a choice of time and --smooth require the recording: kalmanssl report RUN REC.nwb")
     write_report(run, target, overwrite)
     typer.echo(f"report: {target.resolve()}")
 

@@ -17,6 +17,29 @@ After = Annotated[
     float | None,
     typer.Option(metavar="T", help="Use only the time from T on. Seconds, in the clock of the recording."),
 ]
+WindowStarts = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--from",
+        metavar="T",
+        help="Start of a window of time to use, with its end in --to. Repeat both for more windows. Seconds, in the "
+        "clock of the recording.",
+        show_default="all time",
+    ),
+]
+WindowStops = Annotated[
+    list[float] | None,
+    typer.Option("--to", metavar="T", help="End of the window that --from starts.", show_default=False),
+]
+During = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Use only the intervals of this table, such as trials, or the epochs with this label. Can be repeated; "
+        "kalmanssl info lists the names.",
+        show_default="all time",
+    ),
+]
 Smooth = Annotated[
     bool,
     typer.Option(
@@ -85,7 +108,8 @@ Units = Annotated[
     typer.Option(
         metavar="WHICH",
         help="Units to use: auto (excitatory units if the file has cell types, else all), all, or "
-        "COLUMN=VALUE[,VALUE...] to select by a column of the table of units, ROIs or electrodes. Can be repeated.",
+        "COLUMN=VALUE[,VALUE...] to select by a column of the table of units, ROIs or electrodes, such as id=3,5, "
+        "quality=good or location=CA1. Can be repeated.",
         show_default="auto",
     ),
 ]
@@ -107,6 +131,10 @@ Behavior = Annotated[
         "to fit only the latents. Text and bools are decoded as labels.",
         show_default="the only series in the file",
     ),
+]
+MinRate = Annotated[
+    float | None,
+    typer.Option(metavar="HZ", help="Use only units with at least so many spikes per second in the fitted part."),
 ]
 Epoch = Annotated[
     str | None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
-from kalmanssl.data._pynapple import intervals_of
+from kalmanssl.data._pynapple import intervals_of, is_pynapple
 from kalmanssl.data._trials import Trials, cut_trials, read_trial_table
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.utils.text import shorten
@@ -66,21 +66,27 @@ class BinSelection:
         keep[bins] = True
         return self._take(keep)
 
-    def restrict(self, start: float | None = None, stop: float | None = None, epoch: Any = None) -> Self:
+    def restrict(self, start: Any = None, stop: float | None = None, epoch: Any = None) -> Self:
         """Return the bins whose centers lie in ``start <= time < stop`` and in the epoch.
 
         Parameters
         ----------
         start, stop : float, optional
-            Times in the recording's clock, seconds.
+            Times in the recording's clock, seconds. The first argument can also be intervals, as for `epoch`:
+            ``restrict("trials")`` and ``restrict([[0, 60], [120, 180]])``.
         epoch : str, IntervalSet of pynapple, or (n, 2), optional
-            Label of one of `epochs`, or start and stop times, seconds.
+            Intervals: the name of one of `epochs`, which also has the tables of intervals of an NWB file such as
+            "trials", or start and stop times, seconds. A bin in any of them is kept.
 
         Raises
         ------
         InputError
-            If the label is unknown, times are not numbers or not start and stop times, or no bin is left.
+            If the name is unknown, times are not numbers or not start and stop times, intervals overlap, or no bin is
+            left.
         """
+        name = "epoch"
+        if epoch is None and _are_intervals(start):
+            name, start, epoch = "start", None, start
         keep = np.ones(len(self.time), dtype=bool)
         if start is not None:
             keep &= self.time >= _seconds("start", start)
@@ -89,14 +95,14 @@ class BinSelection:
         if epoch is not None:
             if isinstance(epoch, str) and epoch not in self.epochs:
                 known = shorten(", ".join(sorted(self.epochs))) or "none"
-                message = f"epoch={short_repr(epoch)} is not in the recording; its epochs: {known}"
-                raise InputError(message, parameter="epoch")
-            spans = self.epochs[epoch] if isinstance(epoch, str) else intervals_of("epoch", epoch)
-            keep &= np.array([(self.time >= a) & (self.time < b) for a, b in spans], dtype=bool).any(axis=0)
+                message = f"{name}={short_repr(epoch)} is not in the recording; its epochs: {known}"
+                raise InputError(message, parameter=name)
+            spans = self.epochs[epoch] if isinstance(epoch, str) else intervals_of(name, epoch)
+            keep &= _inside(spans, self.time)
         if not keep.any():
             requested = ", ".join(
                 f"{name}={short_repr(value)}" if isinstance(value, str | float | int) else name
-                for name, value in (("start", start), ("stop", stop), ("epoch", epoch))
+                for name, value in (("start", start), ("stop", stop), (name, epoch))
                 if value is not None
             )
             raise InputError(f"there is no bin in {requested}; the recording covers {self._span()}")
@@ -183,6 +189,23 @@ class BinSelection:
     def _span(self) -> str:
         half = 0.5 * self.bin_size
         return f"{self.time[0] - half:.10g} to {self.time[-1] + half:.10g} s"
+
+
+def _are_intervals(value: Any) -> bool:
+    """Return whether a value is meant as intervals: a name, an `IntervalSet`, or start and stop times."""
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, str | list | tuple) or is_pynapple(value, "IntervalSet")
+
+
+def _inside(spans: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Return whether each time (time,) is in an interval ``start <= time < stop`` of any order, (n, 2)."""
+    if len(spans) == 0:
+        return np.zeros(len(time), dtype=bool)
+    spans = spans[np.argsort(spans[:, 0], kind="stable")]
+    begun = np.searchsorted(spans[:, 0], time, side="right")  # intervals that began; one of them must last
+    latest = np.concatenate([[-np.inf], np.maximum.accumulate(spans[:, 1])])
+    return np.asarray(time < latest[begun])
 
 
 def _seconds(name: str, value: Any) -> float:

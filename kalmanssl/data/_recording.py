@@ -53,7 +53,8 @@ class Recording(BinSelection, Reshaping, AlignMixin):
     behavior_unit : dict of str
         Unit of measurement of each behavior, as given in the file; empty if unknown.
     epochs : dict of (n, 2)
-        Start and stop times of labeled epochs, seconds, for the whole session.
+        Start and stop times of labeled epochs and of the tables of intervals of an NWB file, such as "trials", seconds,
+        for the whole session.
     spike_times : tuple of (spikes,), or None
         Sorted times of the counted spikes of each unit, seconds; None if only counts or a signal are known.
     cell_type : tuple of str, or None
@@ -125,6 +126,7 @@ class Recording(BinSelection, Reshaping, AlignMixin):
             "auto" selects the excitatory units if a column of the units table has the cell types, otherwise all, and
             leaves out sampled units with NaN. "all" selects all. A dict selects the units for which a column of the
             table of units, ROIs or electrodes has (one of) the values: ``{"location": "lCA1", "shank_id": [1, 2]}``.
+            Units without such a column are selected by that of their first electrode.
         behavior : None, str, list of str, dict, or False
             Series by the name of the series, of its container or its path in the file, or a column of a table of
             intervals by its name or as "trials/NAME"; series of text or bools and such columns are labels. The labels
@@ -133,7 +135,7 @@ class Recording(BinSelection, Reshaping, AlignMixin):
             their names; a dict gives the names to keep them under: ``{"position": "mazeLinearizedPosition"}``. The
             first one says which time is tracked. False or "none" reads none.
         epoch : str, optional
-            Read only the time of the epoch or epochs with this label.
+            Read only the time of the epoch or epochs with this label, or of the intervals of the table of this name.
         random_state : int or None
             Seed of the noise that is added to rounded spike times; None gives different noise in every call.
         activity : str, optional

@@ -14,8 +14,12 @@ from kalmanssl.runs._report_assumptions import assumptions_line as assumptions_l
 from kalmanssl.runs._report_page import render_page as render_page
 from kalmanssl.runs._report_sections import score_rows as score_rows
 from kalmanssl.runs._run import Run as Run
+from kalmanssl.runs._run import read_for_run as read_for_run
 from kalmanssl.runs._run import read_recording as read_recording
 from kalmanssl.runs._run import summarize_recording as summarize_recording
 from kalmanssl.runs._settings import RunSettings as RunSettings
+from kalmanssl.runs._settings import parse_windows as parse_windows
 from kalmanssl.runs._trust_scores import trust_scores as trust_scores
 from kalmanssl.runs._trust_scores import trust_sentence as trust_sentence
+from kalmanssl.runs._windows import part_of as part_of
+from kalmanssl.runs._windows import was_fitted as was_fitted

@@ -23,6 +23,7 @@ from kalmanssl.runs._files import check_new_output, is_run
 from kalmanssl.runs._labels import check_label_settings, consists_of_labels
 from kalmanssl.runs._run import Run, read_recording, summarize_recording
 from kalmanssl.runs._settings import RunSettings
+from kalmanssl.runs._windows import fitted_windows, part_of
 from kalmanssl.runs._work_folder import has_checkpoint, how_to_resume, partial_folder, work_folder
 from kalmanssl.utils.storage import replace_folder
 from kalmanssl.utils.validation import check_choice, check_condition, check_positive
@@ -91,11 +92,14 @@ def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: C
     logger(repr(recording))
     for note in recording.notes:
         logger(f"note: {note}")
+    recording = part_of(recording, settings.windows, settings.during)
     training, rest = _split(recording, settings.until)
     if settings.until is not None and rest is None:
         logger(
             f"note: until={settings.until:.10g} is after the end of the recording, so nothing is held out from the fit"
         )
+    if settings.min_rate is not None:
+        training, rest = _select_by_rate(settings.min_rate, training, rest, logger)
     facts = _facts(recording, training)
     note = _circle_note(settings, training, facts["behavior"])
     if note:
@@ -228,6 +232,17 @@ def _split(recording: Recording, until: float | None) -> tuple[Recording, Record
     return recording.split(at=until)
 
 
+def _select_by_rate(
+    min_rate: float, training: Recording, rest: Recording | None, logger: Callable[[str], None]
+) -> tuple[Recording, Recording | None]:
+    """Keep the units with at least so many events per second in the fitted part, in both parts."""
+    chosen = training.select_units(min_rate=min_rate)
+    if chosen.n_units < training.n_units:
+        count = f"{chosen.n_units} of {training.n_units}"
+        logger(f"note: units: {count} with at least {min_rate:g} events/s in the fitted part")
+    return chosen, None if rest is None else rest.select_units(list(chosen.unit_ids))
+
+
 def _facts(recording: Recording, training: Recording) -> dict[str, Any]:
     """Return the facts about the recording that the metadata of a run contain."""
     name = next(iter(recording.behavior), None)
@@ -235,13 +250,16 @@ def _facts(recording: Recording, training: Recording) -> dict[str, Any]:
     return {
         "recording": {
             "source": recording.source,
-            "units": recording.n_units,
+            "units": training.n_units,
             "bin_size_s": recording.bin_size,
-            "spikes": int(recording.activity.sum()) if recording.kind == "counts" else None,
+            "spikes": int(recording.select_units(training.unit_ids).activity.sum())
+            if recording.kind == "counts"
+            else None,
             "start_s": float(recording.time[0] - half),
             "stop_s": float(recording.time[-1] + half),
             "fitted_until_s": float(training.time[-1] + half),
             "fitted_s": training.duration,
+            "fitted_windows": fitted_windows(training),
             "notes": list(recording.notes),
         },
         "behavior": None if name is None else {"name": name, "unit": recording.behavior_unit.get(name, "")},

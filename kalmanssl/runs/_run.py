@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from kalmanssl.estimator import KalmanSSL
     from kalmanssl.runs._evaluation import Evaluation
 
-__all__ = ["Run", "read_recording", "short_unit", "summarize_recording"]
+__all__ = ["Run", "read_for_run", "read_recording", "short_unit", "summarize_recording"]
 
 
 def read_recording(path: str | os.PathLike[str], settings: RunSettings, behavior: bool = True) -> Recording:
@@ -66,6 +66,18 @@ def read_recording(path: str | os.PathLike[str], settings: RunSettings, behavior
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RecordingWarning)  # `Recording.notes` has the same text
         return Recording.from_nwb(path, **options)
+
+
+def read_for_run(path: str | os.PathLike[str], run: Run, behavior: bool = True) -> Recording:
+    """Read a recording as that of the run, with the units that were fitted where these were chosen by their rate.
+
+    Raises
+    ------
+    InputError
+        See `read_recording`; also if the recording lacks a unit.
+    """
+    recording = read_recording(path, run.settings, behavior)
+    return recording if run.settings.min_rate is None else recording.select_units(list(run.model.unit_ids_))
 
 
 def summarize_recording(path: str | os.PathLike[str], settings: RunSettings) -> NWBSummary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from kalmanssl.errors import InputError
 from kalmanssl.utils.stored_values import StoredValues, is_number, is_texts
 
-__all__ = ["RunSettings", "parse_bands", "parse_units"]
+__all__ = ["RunSettings", "are_windows", "parse_bands", "parse_units", "parse_windows"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class RunSettings:
         Name of the series to decode, or "none". The default is the only series in the file.
     epoch : str, optional
         Label of the epoch to read. The default is the whole recording.
+    windows : list of [start, stop]
+        Only the bins in these windows are used, seconds; see `parse_windows`. Empty uses all.
+    during : list of str
+        Only the bins in the intervals of these tables or epochs are used. Empty uses all.
+    min_rate : float, optional
+        Only the units with at least so many events per second in the fitted part are used.
     bin_size : float, optional
         Seconds.
     end_zones : [float, float], optional
@@ -58,6 +65,9 @@ class RunSettings:
     bands: list[str] = field(default_factory=list)
     behavior: str | None = None
     epoch: str | None = None
+    windows: list[list[float]] = field(default_factory=list)
+    during: list[str] = field(default_factory=list)
+    min_rate: float | None = None
     bin_size: float | None = None
     end_zones: list[float] | None = None
     min_speed: float | None = None
@@ -101,10 +111,12 @@ def _check_stored(values: Any, path: Any) -> None:
     checks: dict[str, tuple[Callable[[Any], bool], str]] = {
         "units": (is_texts, "a list of texts"),
         "bands": (is_texts, "a list of texts"),
+        "during": (is_texts, "a list of texts"),
+        "windows": (are_windows, "a list of pairs of increasing numbers"),
         "end_zones": (_are_end_zones, "two increasing numbers, or null"),
         "discrete": (lambda value: value is None or isinstance(value, bool), "true, false or null"),
     }
-    for name in ("until", "bin_size", "min_speed", "period", "level"):
+    for name in ("until", "bin_size", "min_rate", "min_speed", "period", "level"):
         checks[name] = lambda value: value is None or (is_number(value) and abs(value) < 1e300), "a number or null"
     for name in ("activity", "behavior", "epoch", "decoder"):
         checks[name] = lambda value: value is None or isinstance(value, str), "text or null"
@@ -116,6 +128,11 @@ def _check_stored(values: Any, path: Any) -> None:
     for name in ("period", "bin_size"):
         if stored.values.get(name) is not None:
             stored.number_in(name, 1e-300, 1e300, "positive")
+
+
+def are_windows(value: Any) -> bool:
+    """Return whether a value of a file is a list of pairs of increasing numbers."""
+    return isinstance(value, list) and all(one is not None and _are_end_zones(one) for one in value)
 
 
 def _are_end_zones(value: Any) -> bool:
@@ -191,6 +208,39 @@ def parse_bands(chosen: list[str]) -> dict[str, tuple[float, float]] | None:
             raise InputError(f"bands has two bands of the name {name!r}: rename one of them", parameter="bands")
         bands[name] = (low, high)
     return bands or None
+
+
+def parse_windows(starts: list[float] | None, stops: list[float] | None) -> list[list[float]]:
+    """Combine the starts and the stops of windows of time, written as on the command line, in pairs.
+
+    Parameters
+    ----------
+    starts, stops : list of float, or None
+        The values of --from and of --to, seconds.
+
+    Raises
+    ------
+    InputError
+        If there is only half of a pair, a window is empty or ends before it begins, or windows overlap.
+    """
+    starts, stops = starts or [], stops or []
+    if len(starts) != len(stops):
+        raise InputError(
+            f"--from and --to come in pairs, but there are {len(starts)} and {len(stops)} of them: give both for each "
+            "window"
+        )
+    windows = [[float(start), float(stop)] for start, stop in zip(starts, stops, strict=True)]
+    for start, stop in windows:
+        if not -1e300 < start < stop < 1e300:
+            problem = "is empty" if start == stop else "ends before it begins" if start > stop else "has no such time"
+            raise InputError(f"the window --from {start:.10g} --to {stop:.10g} {problem}: give two increasing times")
+    windows.sort()
+    for one, two in itertools.pairwise(windows):
+        if two[0] < one[1]:
+            raise InputError(
+                f"the windows {one[0]:.10g} to {one[1]:.10g} s and {two[0]:.10g} to {two[1]:.10g} s overlap: join them"
+            )
+    return windows
 
 
 def _parse_value(value: str) -> Any:

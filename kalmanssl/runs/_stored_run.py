@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl.errors import InputError, first_line
+from kalmanssl.runs._settings import are_windows
 from kalmanssl.utils.storage import METADATA, WEIGHTS, again
 from kalmanssl.utils.stored_values import StoredValues, is_number
 
@@ -39,6 +40,8 @@ def check_run_metadata(metadata: dict[str, Any], path: Path) -> None:
     for name in ("start_s", "stop_s", "fitted_until_s", "fitted_s"):
         recording.number_in(name, -1e300, 1e300, "a finite number")
     recording.texts("notes")
+    if "fitted_windows" in recording:  # absent from runs of earlier versions
+        recording.get("fitted_windows", are_windows, "a list of pairs of increasing numbers")
     recording.get("spikes", lambda value: value is None or (is_number(value) and value >= 0), "a number or null")
     if stored.get("behavior", lambda value: value is None or isinstance(value, dict), "an object or null") is not None:
         behavior = stored.group("behavior")

@@ -235,6 +235,20 @@ def test_restrict(plain: Path) -> None:
         rec.restrict(start=5000.0)
 
 
+def test_restrict_takes_pairs_of_times_and_names_of_intervals_as_its_only_argument():
+    time = np.arange(100) * 0.1 + 0.05
+    spans = {"rest": [[6.0, 7.0], [0.0, 1.0], [0.5, 2.0]]}
+    rec = Recording.from_arrays(np.ones((100, 2)), time=time, epochs=spans)
+    expected = ((time < 2.0) & (time >= 0.0)) | ((time >= 6.0) & (time < 7.0))
+    np.testing.assert_array_equal(rec.restrict("rest").time, time[expected])  # its intervals overlap
+    np.testing.assert_array_equal(rec.restrict([[6.0, 7.0], [0.0, 2.0]]).time, time[expected])
+    np.testing.assert_array_equal(rec.restrict(np.array([1.0, 2.0])).time, rec.restrict(1.0, 2.0).time)
+    np.testing.assert_array_equal(rec.restrict("rest", 1.0).time, time[:10])
+    for wrong in ("run", [[2.0, 1.0]], [1.0, 2.0, 3.0], [[0.0, 2.0], [1.0, 3.0]], [[50.0, 60.0]]):
+        with pytest.raises(InputError, match="start"):
+            rec.restrict(wrong)
+
+
 def test_repr_is_one_line(plain: Path) -> None:
     text = repr(Recording.from_nwb(plain))
     assert "plain.nwb: 3 units x 2400 bins of 25 ms" in text

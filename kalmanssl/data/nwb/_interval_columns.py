@@ -33,6 +33,7 @@ __all__ = [
     "OUTSIDE",
     "IntervalColumn",
     "find_columns",
+    "find_tables",
     "labels_or_floats",
     "read_column",
     "read_states",
@@ -89,7 +90,7 @@ def find_columns(file: h5py.File) -> list[Series]:
     """List the columns with one value in each row of all interval tables, and the interval series."""
     in_tables = [
         Series(f"{path}/{name}", COLUMN, path.rsplit("/", 1)[-1], "TimeIntervals")
-        for path in _find_tables(file)
+        for path in find_tables(file)
         for name in column_names(find_group(file, path))
         if name not in _TIMES
     ]
@@ -105,7 +106,7 @@ def _find_interval_series(file: h5py.File) -> list[Series]:
     ]
 
 
-def _find_tables(file: h5py.File) -> list[str]:
+def find_tables(file: h5py.File) -> list[str]:
     """Return the paths of the interval tables: all those of the session, then those in processing modules."""
     intervals = find_group(file, "intervals")
     found = [f"intervals/{table}" for table in (() if intervals is None else member_names(intervals))]

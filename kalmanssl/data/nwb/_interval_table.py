@@ -3,18 +3,50 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kalmanssl.data.nwb._access import find_group, member_names
 from kalmanssl.data.nwb._columns import columns, time_columns
-from kalmanssl.data.nwb._interval_columns import INTERVAL_SERIES, find_columns, labels_or_floats, read_states
+from kalmanssl.data.nwb._interval_columns import (
+    INTERVAL_SERIES,
+    find_columns,
+    find_tables,
+    labels_or_floats,
+    read_states,
+)
 from kalmanssl.data.nwb._open import open_nwb, shown
+from kalmanssl.data.nwb._tables import read_epochs
 from kalmanssl.errors import InputError
 from kalmanssl.utils.text import shorten
 from kalmanssl.utils.validation import check_condition, short_repr
 
-__all__ = ["read_interval_table"]
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = ["read_interval_table", "read_intervals"]
+
+_EPOCHS = "intervals/epochs"  # has labels instead, see `read_epochs`
+
+
+def read_intervals(file: h5py.File) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return start and stop times (n, 2), seconds, by the label of epochs or the name of another table of intervals.
+
+    Also return corrections of epochs. Rows of other tables without a time or of no length are left out, and so are
+    tables that cannot be read: nothing else needs them.
+    """
+    spans, corrections = read_epochs(file)
+    for path in find_tables(file):
+        try:
+            times = np.stack(time_columns(find_group(file, path)), axis=1)
+        except InputError:
+            continue
+        timed = times[times[:, 0] < times[:, 1]]  # False with NaN
+        name = path.rsplit("/", 1)[-1]
+        if path != _EPOCHS and len(timed) and name not in spans:
+            spans[name] = timed[np.argsort(timed[:, 0], kind="stable")]
+    return spans, corrections
 
 
 def read_interval_table(path: str | os.PathLike[str], table: str) -> dict[str, np.ndarray]:

@@ -22,12 +22,13 @@ from kalmanssl.data.nwb._activity_sources import BINNED, UNITS, ActivitySource, 
 from kalmanssl.data.nwb._band_power import read_band_power
 from kalmanssl.data.nwb._columns import read_column_values
 from kalmanssl.data.nwb._interval_columns import COLUMN, INTERVAL_SERIES, IntervalColumn, find_columns, read_column
+from kalmanssl.data.nwb._interval_table import read_intervals
 from kalmanssl.data.nwb._open import open_nwb, shown
 from kalmanssl.data.nwb._read_options import ReadOptions
 from kalmanssl.data.nwb._sampled_activity import read_sampled
 from kalmanssl.data.nwb._series import Samples, Series, choose_series, find_series, read_series
 from kalmanssl.data.nwb._spike_bins import bin_spikes
-from kalmanssl.data.nwb._tables import choose_units, read_epochs, spike_times, table_extent, unit_names
+from kalmanssl.data.nwb._tables import choose_units, spike_times, table_extent, unit_names
 from kalmanssl.data.nwb._times import read_times
 from kalmanssl.data.nwb._walk import naming_broken_links
 from kalmanssl.data.nwb._windows import intersect, merge, tracked_windows
@@ -47,7 +48,7 @@ def read_nwb(path: str | os.PathLike[str], options: ReadOptions) -> dict[str, An
     """Read the fields of a `Recording`; see `Recording.from_nwb`."""
     options.check()
     with open_nwb(path) as file, naming_broken_links(file):
-        epochs, wrong_epochs = read_epochs(file)
+        epochs, wrong_epochs = read_intervals(file)
         identifier = read_text(file, "identifier") or ""
         allowed = _epoch_windows(epochs, options.epoch, path)
         source = choose_activity(file, options.activity, path)
@@ -90,7 +91,7 @@ def _epoch_windows(epochs: dict[str, np.ndarray], epoch: str | None, path: objec
     if epoch not in epochs:
         listing = shorten(", ".join(sorted(epochs))) or "none"
         raise InputError(f"epoch={short_repr(epoch)} is not in {shown(path)}; its epochs: {listing}", parameter="epoch")
-    return [(float(a), float(b)) for a, b in epochs[epoch]]
+    return merge([(float(a), float(b)) for a, b in epochs[epoch]])
 
 
 def _read_behavior(

@@ -22,13 +22,14 @@ from kalmanssl.data.nwb._access import (
 )
 from kalmanssl.data.nwb._activity_sources import BINNED, UNITS, ActivitySource, choose_activity, find_activity
 from kalmanssl.data.nwb._interval_columns import INTERVAL_SERIES, OUTSIDE, find_columns, read_column
+from kalmanssl.data.nwb._interval_table import read_intervals
 from kalmanssl.data.nwb._open import open_nwb
 from kalmanssl.data.nwb._other_objects import find_others
 from kalmanssl.data.nwb._read_options import check_choices
 from kalmanssl.data.nwb._sampled_activity import activity_kind, read_sampled
 from kalmanssl.data.nwb._sampling import read_sampling
 from kalmanssl.data.nwb._series import Behavior, Series, choose_series, find_series
-from kalmanssl.data.nwb._tables import choose_units, read_epochs, spike_times, table_extent
+from kalmanssl.data.nwb._tables import choose_units, spike_times, table_extent
 from kalmanssl.data.nwb._walk import find_broken_links
 from kalmanssl.errors import InputError
 
@@ -95,7 +96,7 @@ class NWBSummary:
         Name of the file.
     objects : tuple of NWBObject
     epochs : dict of (n, 2)
-        Start and stop times of labeled epochs, seconds.
+        Start and stop times of labeled epochs and of tables of intervals, seconds.
     problems : dict of str
         For "activity" and "behavior", why nothing is taken; the message lists the candidates.
     """
@@ -168,7 +169,7 @@ def summarize_nwb(
         broken = find_broken_links(file) if problems else []
         if broken:
             problems = {name: f"{problem}; {broken[0]}" for name, problem in problems.items()}
-        epochs, _ = read_epochs(file)
+        epochs, _ = read_intervals(file)
         extent = table_extent(file, [_all_spikes(file)])
         objects = [_activity_object(file, s, s.path == activity_path, units, extent) for s in sources]
         known = {o.path for o in objects if o.type != "TimeSeries" or o.path == activity_path}

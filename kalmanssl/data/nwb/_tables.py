@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.data.nwb._access import DamagedError, find, find_dataset, find_group, location, member_names
+from kalmanssl.data.nwb._access import (
+    DamagedError,
+    find,
+    find_dataset,
+    find_group,
+    location,
+    member_names,
+    referenced,
+    require_dataset,
+)
 from kalmanssl.data.nwb._columns import columns, n_rows, ragged, read_column_values, time_columns
 from kalmanssl.data.nwb._windows import intersect, merge
 from kalmanssl.errors import InputError
@@ -32,6 +41,8 @@ def choose_units(
     count = n_rows(table)
     if count == 0:
         raise InputError(f"the {_title(table)} is empty; choose other activity", parameter="activity")
+    if isinstance(units, Mapping):
+        known |= _electrode_columns(table, set(units) - set(known))
     types = next((name for name in known if re.sub(r"[\W_]", "", name.lower()) in _TYPE_COLUMNS), None)
     keep = np.ones(count, dtype=bool)
     notes = []
@@ -47,6 +58,30 @@ def choose_units(
             notes.append(f"units: {int(keep.sum())} excitatory of {count}, by column {types} (units='all' selects all)")
     rows = np.flatnonzero(keep)
     return rows, None if types is None else tuple(str(v) for v in known[types][rows]), notes
+
+
+def _electrode_columns(table: h5py.Group, names: set[str]) -> dict[str, np.ndarray]:
+    """Return columns of the table of electrodes, such as the location, at the first electrode of each unit.
+
+    Columns that neither table has are left out, and so are all if the units do not refer to electrodes.
+    """
+    if not names or find(table, "electrodes") is None:
+        return {}
+    electrodes = referenced(require_dataset(table, "electrodes"), "table")
+    known = {name: values for name, values in columns(electrodes).items() if name in names}
+    if not known:
+        return {}
+    if find(table, "electrodes_index") is None:
+        first = [int(row) for row in read_column_values(table, "electrodes")]
+    else:
+        lists, _ = ragged(table, "electrodes", np.arange(n_rows(table)))
+        first = [int(rows[0]) if len(rows) else -1 for rows in lists]
+    if max(first, default=-1) >= n_rows(electrodes):
+        raise DamagedError(f"{location(table)}/electrodes refers to rows that {location(electrodes)} does not have")
+    return {
+        name: np.array([values[row] if row >= 0 else None for row in first], dtype=object)
+        for name, values in known.items()
+    }
 
 
 def _title(table: h5py.Group) -> str:

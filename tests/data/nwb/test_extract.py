@@ -89,7 +89,7 @@ def test_recording_of_an_extract_is_that_of_its_source(source, extracted, behavi
     assert first.behavior_unit == second.behavior_unit
     for name, values in first.behavior.items():
         np.testing.assert_array_equal(values, second.behavior[name])
-    assert first.epochs.keys() == second.epochs.keys() == {"run", "rest"}
+    assert first.epochs.keys() == second.epochs.keys() == {"run", "rest", "trials", "invalid_times"}
 
 
 def test_every_table_of_intervals_is_kept_and_references_are_left_out(extracted):
