@@ -120,6 +120,8 @@ class BehaviorFit(Trainable):
         At least zero.
     """
 
+    score_name = "score"
+
     def __init__(self, model: Trainable, readout: BehaviorReadout, weight: float) -> None:
         super().__init__()
         self.model, self.readout, self.weight = model, readout, float(weight)

@@ -29,6 +29,7 @@ class PredictorFit(Trainable):
     """
 
     stage = "fit dynamics"
+    score_name = "gain"
 
     def __init__(self, model: SequenceModel[KalmanPredictor]) -> None:
         super().__init__()
@@ -40,6 +41,13 @@ class PredictorFit(Trainable):
             latent = self.model.encoder(batch)
         alignment = self.model.predictor(latent, batch).log_prob(latent).mean()
         return Terms(alignment, torch.zeros_like(alignment))
+
+    def held_out_score(self, batch: Tensor, reference: Tensor) -> Tensor:
+        """Return the predictive gain of the model, nats per step, on the scale of the fit of the whole model.
+
+        It differs from the mean log-density of the latents by that under their marginal distribution, which is fixed.
+        """
+        return self.model.predictive_gain(batch, reference)
 
     def diagnostics(self, batch: Tensor) -> dict[str, float]:
         """Compute the diagnostics of the model on features (batch, time, features)."""

@@ -39,6 +39,8 @@ class SequenceModel(Trainable, Generic[P]):
     objective : LDM
     """
 
+    score_name = "gain"
+
     def __init__(self, encoder: nn.Module, predictor: P, objective: LDM) -> None:
         super().__init__()
         self.encoder = encoder

@@ -31,6 +31,8 @@ class SharedDynamicsModel(Trainable, Generic[P]):
     objective : LDM
     """
 
+    score_name = "gain"
+
     def __init__(self, encoders: Sequence[nn.Module], predictor: P, objective: LDM) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
@@ -77,6 +79,8 @@ class EncoderFit(Trainable, Generic[P]):
     model : SequenceModel
         Its encoder changes. The predictor is copied.
     """
+
+    score_name = "gain"
 
     def __init__(self, model: SequenceModel[P]) -> None:
         super().__init__()

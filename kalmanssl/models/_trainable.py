@@ -22,9 +22,12 @@ class Trainable(nn.Module, ABC):
     ----------
     stage : str
         Name of the training on its progress bar.
+    score_name : str
+        What `held_out_score` is called there; empty if it is minus the loss.
     """
 
     stage = "fit"
+    score_name = ""
 
     @abstractmethod
     def terms(self, batch: Any) -> Terms:

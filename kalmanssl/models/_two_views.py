@@ -35,6 +35,8 @@ class TwoViewModel(Trainable):
         Number of features of the first view; batches have the features of both views, (batch, time, features).
     """
 
+    score_name = "gain"
+
     def __init__(
         self, first: SequenceModel[KalmanPredictor], second: SequenceModel[KalmanPredictor], n_first: int
     ) -> None:

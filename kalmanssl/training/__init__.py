@@ -9,6 +9,8 @@ from kalmanssl.training._checkpoints import delete_checkpoints as delete_checkpo
 from kalmanssl.training._checkpoints import has_checkpoint as has_checkpoint
 from kalmanssl.training._devices import choose_device as choose_device
 from kalmanssl.training._loop import train as train
+from kalmanssl.training._phases import Phase as Phase
+from kalmanssl.training._phases import Phases as Phases
 from kalmanssl.training._settings import TrainingSettings as TrainingSettings
 from kalmanssl.training._windows import RandomWindows as RandomWindows
 from kalmanssl.training._windows import choose_window as choose_window

@@ -186,7 +186,7 @@ class _Loop:
             return nullcontext()
         from kalmanssl.training._progress import Progress
 
-        return Progress(self.step, self.total_steps, self.model.stage)
+        return Progress(self.step, self.total_steps, self.model.stage, self.model.score_name)
 
     def _train_epoch(self, bar: Any) -> dict[str, float]:
         """Take the steps of one epoch; return the means of the loss and its terms."""

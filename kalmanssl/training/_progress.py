@@ -1,14 +1,16 @@
-"""The progress bar of a fit: one line on standard error."""
+"""The progress bar of a training: one line on standard error, or a part of the bar of several phases."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 from kalmanssl.kalman.kernels import watch_compilation
+from kalmanssl.training._phases import active_phases
 
 __all__ = ["COMPILING", "Progress"]
 
@@ -16,7 +18,10 @@ COMPILING = "compiling (first use on this machine)"
 
 
 class Progress:
-    """Show the steps done, the remaining time and the last loss (of the held-out part if there is one).
+    """Show the steps done, the remaining time and the last score.
+
+    The score is the held-out gain for models that have one, which has the same scale in all stages of a fit. Otherwise
+    it is the loss (of the held-out part if there is one).
 
     Parameters
     ----------
@@ -24,46 +29,73 @@ class Progress:
         Steps already done (after resuming), and steps in all.
     stage : str
         Name of the training.
+    score_name : str
+        What the held-out score of the model is called; empty if it is minus the loss.
     """
 
-    def __init__(self, done: int, total: int, stage: str = "fit") -> None:
-        self._bar = RichProgress(
-            TextColumn(stage),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[score]}"),
-            console=Console(stderr=True),
-        )
-        self._line = self._bar.add_task(stage, total=total, completed=done, score="")
-        self._score = ""
+    def __init__(self, done: int, total: int, stage: str = "fit", score_name: str = "") -> None:
+        self._done, self._total, self._stage, self._score_name = done, total, stage, score_name
+        self._score, self._before = "", ""
+        self._phases = active_phases()
+        self._bar: Any = None
+        if self._phases is None:
+            self._bar = RichProgress(
+                TextColumn(stage),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("steps"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[score]}"),
+                console=Console(stderr=True),
+            )
+            self._line = self._bar.add_task(stage, total=total, completed=done, score="")
         self._watch = watch_compilation(self.show_compilation)
 
     def __enter__(self) -> Progress:
-        self._bar.start()
+        if self._phases is not None:
+            self._phases.begin_training(self._stage)
+        else:
+            self._bar.start()
         self._watch.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._watch.__exit__(None, None, None)
-        # Also after an error, so that its message has a line of its own.
-        self._bar.stop()
+        if self._bar is not None:
+            self._bar.stop()  # also after an error, so that its message has a line of its own
+
+    @property
+    def score(self) -> str:
+        """The score that is shown."""
+        return self._score
 
     def show_compilation(self, begins: bool) -> None:
         """Show that code is compiled, which takes seconds, until it ends."""
         if begins:
-            self._score = self._bar.tasks[0].fields["score"]
-        self._bar.update(self._line, score=COMPILING if begins else self._score, refresh=True)
+            self._before = self._score
+        self._show_score(COMPILING if begins else self._before, refresh=True)
 
     def show_step(self, done: int) -> None:
         """Show how many steps are done."""
-        self._bar.update(self._line, completed=done)
+        if self._phases is not None:
+            self._phases.show_part(self._stage, done / max(self._total, 1))
+        else:
+            self._bar.update(self._line, completed=done)
 
     def show_epoch(self, metrics: Mapping[str, float]) -> None:
-        """Show the newest loss, or the alignment if the loss is always zero (stop-gradient entropy)."""
+        """Show the newest gain or loss, or the alignment if the loss is always zero (stop-gradient entropy)."""
         kind = "held_out_" if "held_out_loss" in metrics else ""
+        if self._score_name and kind:
+            self._show_score(f"held-out {self._score_name} {metrics['held_out_score']:.3f} nats per step")
+            return
         name = kind + ("loss" if metrics[kind + "loss"] != 0 else "alignment")
-        self._bar.update(self._line, score=f"{name.replace('_', ' ')} {metrics[name]:.3f} nats")
+        self._show_score(f"{name.replace('held_out_', 'held-out ')} {metrics[name]:.3f} nats")
+
+    def _show_score(self, score: str, refresh: bool = False) -> None:
+        self._score = score
+        if self._phases is not None:
+            self._phases.show_score(score)
+        else:
+            self._bar.update(self._line, score=score, refresh=refresh)

@@ -99,11 +99,14 @@ def test_running_is_undefined_without_zones_and_speed_and_ambiguous_with_both():
         ("radians", np.linspace(0.0, 3.0, 500), None, False),  # half a circle
         ("radians", np.linspace(0.0, 60.0, 500), None, False),  # many turns
         ("m", np.linspace(0.0, 6.28, 500), None, False),
+        ("unknown", np.linspace(0.0, 6.28, 500), None, False),  # no jump: it may be anything
+        ("unknown", np.linspace(0.0, 40.0, 500) % (2 * np.pi), None, True),
+        ("", (3.0 * np.arange(500.0)) % 360.0, None, True),
     ],
 )
 def test_a_note_suggests_a_period_for_angles_around_the_whole_circle(unit, angle, period, is_noted):
     angle[10] = np.nan
     note = _circle_note(RunSettings("x", period=period), recording_of(angle), {"name": "angle", "unit": unit})
     assert note.startswith("note: angle covers a whole circle") == is_noted
-    assert ("--period 6.28319" in note) == (is_noted and unit == "radians")
+    assert ("--period 6.28319" in note) == (is_noted and np.nanmax(angle) < 7)
     assert _circle_note(RunSettings("x"), recording_of(angle), None) == ""

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import sys
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from kalmanssl import KalmanSSL
+from kalmanssl.datasets import place_cells
 from kalmanssl.kalman.kernels import has_compiler, watch_compilation
 from kalmanssl.runs._fit import _log_first
+from kalmanssl.training import Phase, Phases
+from kalmanssl.training._phases import active_phases
 from kalmanssl.training._progress import COMPILING, Progress
 
 needs_numba = pytest.mark.skipif(not has_compiler(), reason="needs numba")
 
 MODULE = """
+from kalmanssl.datasets import place_cells
 from kalmanssl.kalman.kernels import cached_njit
 
 @cached_njit
@@ -58,11 +64,10 @@ def test_a_compilation_is_told_once_and_code_from_the_cache_is_not(tmp_path, mon
 def test_the_progress_bar_shows_a_compilation_while_it_lasts():
     with Progress(0, 10) as bar:
         bar.show_epoch({"loss": 1.5})
-        score = bar._bar.tasks[0].fields["score"]
         bar.show_compilation(True)
-        assert bar._bar.tasks[0].fields["score"] == COMPILING
+        assert bar.score == bar._bar.tasks[0].fields["score"] == COMPILING
         bar.show_compilation(False)
-        assert bar._bar.tasks[0].fields["score"] == score == "loss 1.500 nats"
+        assert bar.score == bar._bar.tasks[0].fields["score"] == "loss 1.500 nats"
 
 
 @needs_numba
@@ -91,3 +96,70 @@ def test_both_stages_of_a_fit_have_a_progress_bar_with_their_name(capsys):
     KalmanSSL(**settings, device="cpu").fit(activity)
     lines = [line for line in capsys.readouterr().err.splitlines() if "2/2" in line]
     assert [line.split(" ━")[0] for line in lines] == ["fit", "fit dynamics"]
+
+
+PHASES = [Phase("reading", 1.0), Phase("encoder", 8.0, True), Phase("held-out fit", 8.0, True), Phase("decoder", 3.0)]
+
+
+def train_both_stages(n_epochs=2):
+    """Go through the bars of a training with two stages; return the share of all work after each step."""
+    shares = []
+    for stage, gain in (("fit", 1.0), ("fit dynamics", 1.25)):
+        with Progress(0, n_epochs, stage, "gain") as bar:
+            for epoch in range(n_epochs):
+                bar.show_step(epoch + 1)
+                bar.show_epoch({"loss": 7.0, "held_out_loss": 9.0, "held_out_score": gain})
+                phases = active_phases()
+                shares.append(None if phases._bar is None else phases._bar.tasks[0].completed)
+    return shares
+
+
+def test_phases_are_lines_where_there_is_no_terminal():
+    lines = []
+    with Phases(PHASES, lines.append, Console(file=io.StringIO())) as phases:
+        phases.begin("reading")
+        train_both_stages()
+        train_both_stages()
+        phases.begin("decoder")
+    assert active_phases() is None
+    steps = [f"phase {number} of 4: {phase.name}" for number, phase in enumerate(PHASES, start=1)]
+    assert [line for line in lines if line.startswith("phase")] == steps
+    others = [line for line in lines if not line.startswith("phase")]
+    assert [line.split(":")[0] for line in others] == ["encoder", "held-out fit"]
+    assert all(line.endswith(" s, held-out gain 1.250 nats per step") for line in others)
+
+
+def test_phases_are_one_bar_on_a_terminal():
+    shown = io.StringIO()
+    lines = []
+    with Phases(PHASES, lines.append, Console(file=shown, force_terminal=True, width=100)) as phases:
+        phases.begin("reading")
+        first, second = train_both_stages(), train_both_stages()
+        task = phases._bar.tasks[0]
+        assert task.description == "3/4 held-out fit"
+        assert "held-out gain 1.250 nats per step" in task.fields["more"]
+        phases.begin("decoder")
+        assert task.completed == pytest.approx(17 / 20)
+    np.testing.assert_allclose(first, np.array([1 + 8 * 0.4, 1 + 8 * 0.8, 1 + 8 * 0.9, 1 + 8]) / 20)
+    np.testing.assert_allclose(second, np.array(first) + 8 / 20)
+    assert (task.description, task.completed) == ("done", 1.0)
+    assert lines == []
+    assert "100%" in shown.getvalue()
+
+
+def test_an_error_ends_the_phases_and_leaves_no_bar():
+    phases = Phases(PHASES, print, Console(file=io.StringIO(), force_terminal=True))
+    with pytest.raises(ValueError, match="sleeping"), phases:
+        phases.begin("sleeping")
+    assert active_phases() is None
+    assert not phases._bar.live.is_started
+
+
+def test_the_gain_of_both_stages_has_the_same_scale():
+    recording = place_cells(n_units=12, n_interneurons=0, duration=60.0, random_state=0)
+    settings = {"latent_dim": 3, "state_dim": 4, "epochs": 2, "noise_epochs": 1, "steps_per_epoch": 20}
+    model = KalmanSSL(**settings, device="cpu", progress=False, random_state=0).fit(recording)
+    before, after = max(model.history_["held_out_score"]), model.noise_history_["held_out_score"][-1]
+    assert abs(after - before) < 0.5 * abs(before)
+    losses = model.noise_history_["held_out_loss"][-1], model.history_["held_out_loss"][-1]
+    assert abs(losses[0] - losses[1]) > 0.5 * abs(before)  # losses have different scales

@@ -1,0 +1,65 @@
+"""What kalmanssl fit and info print: phases, and every problem once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cli_commands import SMALL, UNTIL, invoke
+
+from kalmanssl.data import Recording
+
+FIRST = ["reading", "encoder and dynamics"]
+DECODING = ["held-out fit 1 of 2", "held-out fit 2 of 2", "decoder and calibration"]
+
+
+@pytest.mark.parametrize("decodes", [True, False])
+def test_a_fit_that_is_piped_prints_its_phases_and_no_bar(recording, tmp_path, decodes):
+    more = () if decodes else ("--behavior", "none")
+    result = invoke("fit", recording, "--out", tmp_path / "run", "--until", UNTIL, *SMALL, "--epochs", 1, *more)
+    assert result.exit_code == 0, result.output
+    lines = result.stderr.splitlines()
+    expected = [*FIRST, *(DECODING if decodes else []), "evaluation"]
+    phases = [line for line in lines if line.startswith("phase ")]
+    assert phases == [f"phase {number} of {len(expected)}: {name}" for number, name in enumerate(expected, start=1)]
+    scores = [line for line in lines if "held-out gain" in line]
+    assert [line.split(":")[0] for line in scores] == [FIRST[1], *(DECODING[:2] if decodes else [])]
+    assert "━" not in result.stderr
+
+
+def test_every_problem_of_a_short_recording_is_printed_once(recording, tmp_path):
+    part = ("--from", 3600, "--to", 3630)
+    result = invoke("fit", recording, "--out", tmp_path / "run", *part, *SMALL, "--epochs", 1)
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.output.split())
+    assert text.count("independent errors, and a level of") + text.count("are not calibrated:") == 1
+    assert "note: calibrated on" not in text
+    assert "note: too few bins" not in text
+    assert text.count("24 excitatory of 26, by column cell_type") == 1  # in the table
+
+
+def test_info_and_fit_say_before_the_fit_that_an_angle_needs_a_period(recording, tmp_path, monkeypatch):
+    whole = Recording.from_nwb(recording, units="all")
+    heading = (0.7 * whole.time + 0.3 * np.sin(whole.time)) % (2 * np.pi)
+    turning = replace(whole, behavior={"heading": heading}, behavior_unit={"heading": "rad"})
+    turning.to_nwb(tmp_path / "turning.nwb")
+    info = invoke("info", tmp_path / "turning.nwb")
+    assert "heading covers a whole circle: fit it with --period 6.28319" in " ".join(info.stdout.split())
+    objects = json.loads(invoke("info", tmp_path / "turning.nwb", "--json").stdout)["objects"]
+    assert [o["period"] for o in objects if o["role"] == "behavior"] == [pytest.approx(2 * np.pi)]
+    assert "whole circle" not in invoke("info", recording).stdout
+
+    class TrainedError(Exception):
+        pass
+
+    def train(*args, **kwargs):
+        raise TrainedError
+
+    monkeypatch.setattr("kalmanssl.training._loop._Loop.run", train)
+    result = invoke("fit", tmp_path / "turning.nwb", "--out", tmp_path / "run", *SMALL)
+    assert isinstance(result.exception, TrainedError)
+    assert result.stderr.count("heading covers a whole circle") == 1
+    result = invoke("fit", tmp_path / "turning.nwb", "--out", tmp_path / "run", *SMALL, "--period", 6.283185307)
+    assert "whole circle" not in result.stderr
