@@ -106,6 +106,8 @@ def fit(
     end_zones: options.EndZones = None,
     min_speed: options.MinSpeed = None,
     period: options.Period = None,
+    linearize: options.Linearize = False,
+    waypoints: options.Waypoints = None,
     discrete: options.Discrete = False,
     level: options.Level = None,
     decoder: options.Decoder = None,
@@ -157,6 +159,8 @@ def fit(
         end_zones=None if end_zones is None else list(end_zones),
         min_speed=min_speed,
         period=period,
+        linearize=linearize or None,
+        waypoints=None if waypoints is None else str(waypoints),
         discrete=discrete or None,
         level=level,
         decoder=decoder,
@@ -191,6 +195,9 @@ def info(
         typer.echo(json.dumps(without_nan(summary.to_dict()), allow_nan=False))
     else:
         typer.echo(str(summary))
+        for found in summary.objects:
+            if found.period is not None and found.use != "skipped":
+                typer.echo(f"note: {found.path} covers a whole circle: fit it with --period {found.period:.6g}")
 
 
 @app.command()

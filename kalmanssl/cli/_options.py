@@ -158,6 +158,22 @@ MinSpeed = Annotated[
 Period = Annotated[
     float | None, typer.Option(metavar="P", help="Period of a circular behavior, such as 360 for degrees.")
 ]
+Linearize = Annotated[
+    bool,
+    typer.Option(
+        "--linearize",
+        help="Decode a position in x and y as the distance along a track without branches, which is found from the "
+        "fitted part. For mazes give --waypoints.",
+    ),
+]
+Waypoints = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.csv",
+        help="Decode a position in x and y as the distance along the track with these way points: columns x and y in "
+        "the unit of the file, and arm with the name of the arm if there are several.",
+    ),
+]
 Discrete = Annotated[
     bool,
     typer.Option("--discrete", help="Decode every distinct value of the behavior as a label, numbers, too."),

@@ -10,6 +10,7 @@ from kalmanssl.data._latents import Covariances as Covariances
 from kalmanssl.data._latents import Latents as Latents
 from kalmanssl.data._latents import infer_latents as infer_latents
 from kalmanssl.data._latents import split_trials as split_trials
+from kalmanssl.data._linearize import linearize_track as linearize_track
 from kalmanssl.data._pynapple import behavior_at as behavior_at
 from kalmanssl.data._pynapple import is_pynapple as is_pynapple
 from kalmanssl.data._pynapple import to_tsdframe as to_tsdframe
@@ -18,8 +19,11 @@ from kalmanssl.data._running import running_bins as running_bins
 from kalmanssl.data._running import running_threshold as running_threshold
 from kalmanssl.data._running import speed as speed
 from kalmanssl.data._running import traversals as traversals
+from kalmanssl.data._track import LinearPosition as LinearPosition
+from kalmanssl.data._track import Track as Track
 from kalmanssl.data._trials import Trials as Trials
 from kalmanssl.data._validation import as_labels as as_labels
+from kalmanssl.data._validation import full_circle as full_circle
 from kalmanssl.data.nwb import NWBObject as NWBObject
 from kalmanssl.data.nwb import NWBSummary as NWBSummary
 from kalmanssl.data.nwb import summarize_nwb as summarize_nwb

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
+from kalmanssl.data._linearize import linearize_track
 from kalmanssl.data._validation import check_names, is_angle
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import segment_slices
@@ -132,6 +133,33 @@ class Reshaping:
             behavior=behavior,
         )
         return cast(Self, rebinned)
+
+    def linearize(self, name: str = "position", track: Any = None) -> Self:
+        """Return the recording with a behavior in x and y replaced by the distance along a track.
+
+        Parameters
+        ----------
+        name : str
+            The behavior, (time, 2). Its unit stays.
+        track : Track, or as `waypoints` of `linearize_track`, optional
+            By default the middle line of the positions, for tracks without branches. A loop has the period
+            `Track.length`.
+
+        Raises
+        ------
+        InputError
+            If there is no such behavior, or see `linearize_track`.
+        """
+        if name not in self.behavior:
+            raise unknown_name_error("name", name, self.behavior)
+        values = self.behavior[name]
+        if values.dtype == object or values.ndim != 2 or values.shape[1] != 2:
+            raise InputError(
+                f"{name} cannot be projected to a track: it must be x and y, (time, 2), and has shape {values.shape}",
+                parameter="name",
+            )
+        distance = linearize_track(values, track).distance
+        return replace(self, behavior=self.behavior | {name: distance})  # type: ignore[type-var]
 
     @classmethod
     def concatenate(cls, parts: Sequence[Recording]) -> Recording:

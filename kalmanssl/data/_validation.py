@@ -147,6 +147,30 @@ def check_behavior(behavior: Any, time: np.ndarray, unit: Mapping[str, str]) -> 
     return checked
 
 
+def full_circle(values: np.ndarray, unit: str) -> float | None:
+    """Return the period of an angle that covers a whole circle, 2 pi or 360, or None for any other behavior.
+
+    Without a unit, the values must also jump from one end of their range to the other at least three times.
+
+    Parameters
+    ----------
+    values : (time,) or (time, dims)
+    unit : str
+        "rad..." and "deg..." are angles.
+    """
+    known = "" if unit.lower() in ("unknown", "n/a", "na", "n.a.") else unit.lower()[:3]
+    periods = {"rad": (2 * np.pi,), "deg": (360.0,), "": (2 * np.pi, 360.0)}.get(known, ())
+    angle = np.asarray(values)
+    if angle.ndim != 1 or angle.dtype.kind not in "fiu" or not np.isfinite(angle).any():
+        return None
+    angle = angle[np.isfinite(angle)].astype(float)
+    for period in periods:
+        jumps = int((np.abs(np.diff(angle)) > 0.8 * period).sum())
+        if 0.95 * period < np.ptp(angle) <= 1.001 * period and (known or jumps >= 3):
+            return float(period)
+    return None
+
+
 def is_angle(unit: str) -> bool:
     """Return whether a unit of measurement is one of angles, which are not interpolated."""
     return unit.lower().startswith(("rad", "deg"))

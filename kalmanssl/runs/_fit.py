@@ -6,29 +6,37 @@ rename when all of its files are complete.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.data import Recording
+from kalmanssl.data import NWBSummary, Recording, full_circle
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
 from kalmanssl.kalman.kernels import watch_compilation
 from kalmanssl.runs._alarms import FROZEN, longest_constant
 from kalmanssl.runs._files import check_new_output, is_run
 from kalmanssl.runs._labels import check_label_settings, consists_of_labels
-from kalmanssl.runs._run import Run, read_recording, summarize_recording
+from kalmanssl.runs._linear_track import find_run_track, track_sentence
+from kalmanssl.runs._run import Run, read_recording, short_unit, summarize_recording
 from kalmanssl.runs._settings import RunSettings
 from kalmanssl.runs._windows import fitted_windows, part_of
 from kalmanssl.runs._work_folder import has_checkpoint, how_to_resume, partial_folder, work_folder
 from kalmanssl.utils.storage import replace_folder
 from kalmanssl.utils.validation import check_choice, check_condition, check_positive
 
-__all__ = ["fit_run", "partial_folder"]
+if TYPE_CHECKING:
+    from kalmanssl.runs._evaluation import Evaluation
+    from kalmanssl.training import Phase
+
+__all__ = ["fit_phases", "fit_run", "partial_folder"]
 
 DECODERS = ("ensemble", "mlp", "linear")
 
@@ -85,13 +93,62 @@ def fit_run(
 
 def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: Callable[[str], None]) -> Run:
     """Read the recording, fit the model and the decoder on the part before `until`, and evaluate on the rest."""
-    from kalmanssl.runs._evaluation import Evaluation, running_speed
+    from kalmanssl.runs._evaluation import Evaluation
+    from kalmanssl.training import Phases
 
-    logger(str(summarize_recording(settings.recording, settings)))
+    summary = summarize_recording(settings.recording, settings)
+    logger(str(summary))
+    decodes = settings.behavior != "none" and bool(summary.taken("behavior") or summary.taken("labels"))
+    with Phases(fit_phases(settings, decodes), logger) as phases:
+        phases.begin("reading")
+        settings, training, rest, facts = _read_parts(settings, summary, logger)
+        began = time.perf_counter()
+        model = _fit_model(settings, training, facts["behavior"] and facts["behavior"]["name"], work, resume)
+        model_seconds = time.perf_counter() - began
+        if model.window_ < model.window:
+            logger(f"trained on windows of {model.window_} bins, since the segments are short (window={model.window})")
+        began = time.perf_counter()
+        run = Run(settings, model, None, facts)
+        caught: list[str] = []
+        if run.behavior is not None:
+            with watch_compilation(_log_first(logger)), _collected_warnings(caught):
+                run.decoder = fit_decoder(run, training, lambda: phases.begin("decoder and calibration"))
+        run.metadata["seconds"] = {"model": round(model_seconds, 1), "decoder": round(time.perf_counter() - began, 1)}
+        phases.begin("evaluation")
+        run.evaluation = Evaluation.of(run, training if rest is None else rest, fitted=rest is None)
+        _log_once(caught, run.evaluation, logger)
+    return run
+
+
+def fit_phases(settings: RunSettings, decodes: bool) -> list[Phase]:
+    """Return the phases of a fit, with their usual shares of the time."""
+    from kalmanssl.training import Phase
+
+    decoder = {"linear": 1.0, "mlp": 4.0}.get(settings.decoder or "", 8.0)
+    decoding = [
+        Phase("held-out fit 1 of 2", 6.0, is_training=True),
+        Phase("held-out fit 2 of 2", 8.0, is_training=True),
+        Phase("decoder and calibration", decoder),
+    ]
+    first = [Phase("reading", 1.0), Phase("encoder and dynamics", 10.0, is_training=True)]
+    return [*first, *(decoding if decodes else []), Phase("evaluation", 2.0)]
+
+
+def _read_parts(
+    settings: RunSettings, summary: NWBSummary, logger: Callable[[str], None]
+) -> tuple[RunSettings, Recording, Recording | None, dict[str, Any]]:
+    """Read the recording and check the settings; return these, the fitted part, the held-out part and facts about both.
+
+    The settings have the period of a track that is a loop.
+    """
+    from kalmanssl.runs._evaluation import running_speed
+
     recording = read_recording(settings.recording, settings)
     logger(repr(recording))
+    told = " ".join(found.remark for found in summary.objects)  # in the table above
     for note in recording.notes:
-        logger(f"note: {note}")
+        if note not in told:
+            logger(f"note: {note}")
     recording = part_of(recording, settings.windows, settings.during)
     training, rest = _split(recording, settings.until)
     if settings.until is not None and rest is None:
@@ -101,26 +158,42 @@ def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: C
     if settings.min_rate is not None:
         training, rest = _select_by_rate(settings.min_rate, training, rest, logger)
     facts = _facts(recording, training)
+    track = find_run_track(settings, training)
+    if track is not None:
+        logger(f"note: {track_sentence(track, training, short_unit(facts['behavior']['unit']))}")
+        facts["track"] = track.to_dict()
+        training = training.linearize(facts["behavior"]["name"], track)
+        rest = None if rest is None else rest.linearize(facts["behavior"]["name"], track)
+        if track.is_loop:
+            settings = dataclasses.replace(settings, period=track.length)
     note = _circle_note(settings, training, facts["behavior"])
     if note:
         logger(note)
-    facts["running_speed"] = running_speed(settings, training, facts["behavior"] and facts["behavior"]["name"])
-    check_decoding(settings, training, None if facts["behavior"] is None else facts["behavior"]["name"])
-    facts["constant_share"] = _constant_share(settings, training, facts["behavior"] and facts["behavior"]["name"])
-    began = time.perf_counter()
-    model = _fit_model(settings, training, facts["behavior"] and facts["behavior"]["name"], work, resume)
-    model_seconds = time.perf_counter() - began
-    if model.window_ < model.window:
-        logger(f"trained on windows of {model.window_} bins, since the segments are short (window={model.window})")
-    began = time.perf_counter()
-    run = Run(settings, model, None, facts)
-    if run.behavior is not None:
-        logger(f"fitting the decoder of {run.behavior}")
-        with watch_compilation(_log_first(logger)):
-            run.decoder = fit_decoder(run, training)
-    run.metadata["seconds"] = {"model": round(model_seconds, 1), "decoder": round(time.perf_counter() - began, 1)}
-    run.evaluation = Evaluation.of(run, training if rest is None else rest, fitted=rest is None)
-    return run
+    name = facts["behavior"] and facts["behavior"]["name"]
+    facts["running_speed"] = running_speed(settings, training, name)
+    check_decoding(settings, training, name)
+    facts["constant_share"] = _constant_share(settings, training, name)
+    return settings, training, rest, facts
+
+
+@contextmanager
+def _collected_warnings(messages: list[str]) -> Iterator[None]:
+    """Append the texts of the warnings in the block instead of showing them, each text once."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in caught:
+        text = str(warning.message)
+        if not issubclass(warning.category, DeprecationWarning | FutureWarning) and text not in messages:
+            messages.append(text)
+
+
+def _log_once(messages: list[str], evaluation: Evaluation, logger: Callable[[str], None]) -> None:
+    """Log warnings of the decoder, except what an alarm of the evaluation says anyway."""
+    is_alarm = any(alarm.name == "few_calibration_errors" for alarm in evaluation.alarms)
+    for message in messages:
+        if not (is_alarm and "calibrated" in message):
+            logger(f"note: {message}")
 
 
 def _log_first(logger: Callable[[str], None]) -> Callable[[bool], None]:
@@ -135,19 +208,24 @@ def _log_first(logger: Callable[[str], None]) -> Callable[[bool], None]:
     return watch
 
 
-def fit_decoder(run: Run, training: Recording) -> Any:
-    """Fit and calibrate a decoder of filtered and of smoothed latents on the training part."""
+def fit_decoder(run: Run, training: Recording, on_decoder: Callable[[], None] = lambda: None) -> Any:
+    """Fit and calibrate a decoder of filtered and of smoothed latents on the training part.
+
+    `on_decoder` is called between the fits of copies of the model and that of the decoder.
+    """
     from kalmanssl.decoding import PositionDecoder, cross_fit
 
     s = run.settings
     given = {"level": s.level, "regressor": s.decoder, "period": s.period, "discrete": s.discrete}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     decoder = PositionDecoder(random_state=run.settings.model.get("random_state"), **chosen)
+    held_out_fits = cross_fit(run.model, training, y=run.behavior)
+    on_decoder()
     return decoder.fit(
         run.model.transform(training),
         training.behavior[str(run.behavior)],
         smoothed=run.model.transform(training, smooth=True),
-        held_out_fits=cross_fit(run.model, training, y=run.behavior),
+        held_out_fits=held_out_fits,
     )
 
 
@@ -275,15 +353,14 @@ def _constant_share(settings: RunSettings, training: Recording, behavior: str | 
 
 def _circle_note(settings: RunSettings, training: Recording, behavior: dict[str, str] | None) -> str:
     """Return a note if the behavior is an angle around the whole circle and has no period; otherwise ""."""
-    full = {"rad": 2 * np.pi, "deg": 360.0}.get(behavior["unit"].lower()[:3]) if behavior else None
-    if behavior is None or full is None or settings.period is not None or settings.behavior == "none":
+    if behavior is None or settings.period is not None or settings.behavior == "none":
         return ""
-    angle = training.behavior[behavior["name"]]
-    if angle.ndim > 1 or angle.dtype == object or not 0.95 * full < np.nanmax(angle) - np.nanmin(angle) <= 1.001 * full:
+    period = full_circle(training.behavior[behavior["name"]], behavior["unit"])
+    if period is None or settings.discrete:
         return ""
     return (
         f"note: {behavior['name']} covers a whole circle, but it is decoded as a position on a line; "
-        f"if its ends are the same direction, fit it with --period {full:.6g}"
+        f"if its ends are the same direction, fit it with --period {period:.6g}"
     )
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from kalmanssl.data import NWBSummary, Recording, summarize_nwb
 from kalmanssl.errors import InputError, RecordingWarning
+from kalmanssl.runs._linear_track import track_of_run
 from kalmanssl.runs._settings import RunSettings, parse_bands, parse_units
 from kalmanssl.runs._stored_run import check_parts_agree, check_run_metadata, check_stored_evaluation
 from kalmanssl.utils.scratch import as_path
@@ -69,15 +70,23 @@ def read_recording(path: str | os.PathLike[str], settings: RunSettings, behavior
 
 
 def read_for_run(path: str | os.PathLike[str], run: Run, behavior: bool = True) -> Recording:
-    """Read a recording as that of the run, with the units that were fitted where these were chosen by their rate.
+    """Read a recording as that of the run.
+
+    If the units were chosen by their rate, they are those that were fitted. A position on a track is the distance along
+    the track of the run.
 
     Raises
     ------
     InputError
-        See `read_recording`; also if the recording lacks a unit.
+        See `read_recording`; also if the recording lacks a unit, or its position is not in x and y.
     """
     recording = read_recording(path, run.settings, behavior)
-    return recording if run.settings.min_rate is None else recording.select_units(list(run.model.unit_ids_))
+    if run.settings.min_rate is not None:
+        recording = recording.select_units(list(run.model.unit_ids_))
+    track = track_of_run(run.metadata)
+    if track is None or not behavior:
+        return recording
+    return recording.linearize(str(run.behavior), track)
 
 
 def summarize_recording(path: str | os.PathLike[str], settings: RunSettings) -> NWBSummary:

@@ -48,6 +48,10 @@ class RunSettings:
         The animal runs where it is faster than this, in units of the behavior per second. Instead of `end_zones`.
     period : float, optional
         Period of a circular behavior, such as 360 for degrees.
+    linearize : bool, optional
+        True: a behavior in x and y is projected to the distance along a track, which is found from the fitted part.
+    waypoints : str, optional
+        Table of the way points of that track; see `kalmanssl.data.Track.from_csv`.
     discrete : bool, optional
         True: every distinct value of the behavior is a label. Text and bools are labels by default, numbers are not.
     level : float, optional
@@ -72,6 +76,8 @@ class RunSettings:
     end_zones: list[float] | None = None
     min_speed: float | None = None
     period: float | None = None
+    linearize: bool | None = None
+    waypoints: str | None = None
     discrete: bool | None = None
     level: float | None = None
     decoder: str | None = None
@@ -114,11 +120,12 @@ def _check_stored(values: Any, path: Any) -> None:
         "during": (is_texts, "a list of texts"),
         "windows": (are_windows, "a list of pairs of increasing numbers"),
         "end_zones": (_are_end_zones, "two increasing numbers, or null"),
+        "linearize": (lambda value: value is None or isinstance(value, bool), "true, false or null"),
         "discrete": (lambda value: value is None or isinstance(value, bool), "true, false or null"),
     }
     for name in ("until", "bin_size", "min_rate", "min_speed", "period", "level"):
         checks[name] = lambda value: value is None or (is_number(value) and abs(value) < 1e300), "a number or null"
-    for name in ("activity", "behavior", "epoch", "decoder"):
+    for name in ("activity", "behavior", "epoch", "waypoints", "decoder"):
         checks[name] = lambda value: value is None or isinstance(value, str), "text or null"
     for name, (valid, requirement) in checks.items():
         if name in stored:  # settings that came later are absent from runs of earlier versions

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kalmanssl.data import Track
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.runs._settings import are_windows
 from kalmanssl.utils.storage import METADATA, WEIGHTS, again
@@ -51,6 +52,8 @@ def check_run_metadata(metadata: dict[str, Any], path: Path) -> None:
         stored.number_in("running_speed", 0.0, 1e300, "a finite number, at least 0")
     if metadata.get("constant_share") is not None:
         stored.number_in("constant_share", 0.0, 1.0, "a number from 0 to 1")
+    if metadata.get("track") is not None:
+        stored.get("track", _is_track, "arms with way points")
     if "seconds" in stored:
         seconds = stored.group("seconds")
         for name in seconds.values:
@@ -58,6 +61,14 @@ def check_run_metadata(metadata: dict[str, Any], path: Path) -> None:
     for name in ("kalmanssl", "made"):
         if name in stored:
             stored.text(name)
+
+
+def _is_track(value: Any) -> bool:
+    try:
+        Track(dict(value["arms"]), value["gap"])
+    except (InputError, KeyError, TypeError, ValueError):
+        return False
+    return True
 
 
 def check_parts_agree(model: KalmanSSL, decoder: PositionDecoder | None, folder: Path) -> None:

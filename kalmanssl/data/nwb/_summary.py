@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from kalmanssl.data._validation import full_circle
 from kalmanssl.data.nwb._access import (
     decode_text,
     find_group,
@@ -17,6 +18,7 @@ from kalmanssl.data.nwb._access import (
     is_numeric,
     peek,
     read_array,
+    read_scaling,
     require_dataset,
     text_attribute,
 )
@@ -68,6 +70,8 @@ class NWBObject:
         Total length of the gaps, seconds.
     unit : str
         Unit of measurement.
+    period : float or None
+        Period of a behavior that covers a whole circle, such as 360; it must be told to `PositionDecoder` and fit.
     remark : str
         What is done with it, or why it cannot be used.
     """
@@ -83,6 +87,7 @@ class NWBObject:
     gaps: int | None = None
     gap_seconds: float | None = None
     unit: str = ""
+    period: float | None = None
     remark: str = ""
 
 
@@ -277,6 +282,9 @@ def _behavior_object(file: h5py.File, where: Series, is_taken: bool, extent: tup
             values = read_array(data)
         except InputError as error:
             return replace(found, remark=str(error))
+        conversion, offset = read_scaling(data)
+        one = values.reshape(-1) if values.size == len(values) else values
+        found = replace(found, period=full_circle(one * conversion + offset, found.unit))
         values = values.reshape(len(values), -1)
         missing = int((~np.isfinite(values)).any(axis=1).sum())
         if missing:
