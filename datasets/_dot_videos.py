@@ -17,9 +17,12 @@ from typing import Any
 import numpy as np
 
 from kalmanssl.datasets._higher_motions import Oscillators, Sphere
+from kalmanssl.datasets._lorenz import Lorenz
 from kalmanssl.datasets._motions import Circular, CircularJumps, Figure8, Motion, Square, Wobbly
+from kalmanssl.datasets._neurons import Neurons
 from kalmanssl.datasets._rendering import DotImage, Mixing, RandomNetwork
-from kalmanssl.datasets._video_sets import SPLITS, DotVideos, VideoSource, network_seed
+from kalmanssl.datasets._switching_linear import SwitchingLinear
+from kalmanssl.datasets._video_sets import POISSON, SPLITS, DotVideos, VideoSource, network_seed
 from kalmanssl.errors import InputError
 from kalmanssl.utils.validation import check_choice, check_condition, check_integer, check_number
 
@@ -34,11 +37,13 @@ MOTIONS: Mapping[str, Motion] = MappingProxyType(
         "wobbly": Wobbly(),
         "oscillators": Oscillators(),
         "sphere": Sphere(),
+        "lorenz": Lorenz(),
+        "switching": SwitchingLinear(),
     }
 )
 """Motions by name, with their default settings."""
 
-MIXINGS = ("plain", "swirl", "network")
+MIXINGS = ("plain", "swirl", "network", "neurons")
 RENDERINGS = ("whole", "published")
 NOISES = ("gaussian", "random_gaussian", "state_dependent")
 
@@ -94,12 +99,13 @@ def dot_videos(
     ----------
     motion : str
         A key of `MOTIONS`: "circular", "circular_jumps", "square", "figure8", "wobbly" (a nonlinear oscillator),
-        "oscillators" (coupled ones in 2 to 10 dimensions) or "sphere" (a von Mises-Fisher walk).
+        "oscillators" (coupled ones in 2 to 10 dimensions), "sphere" (a von Mises-Fisher walk), "lorenz" or "switching"
+        (a linear system that switches between rotations, in 2 to 10 dimensions).
     n_videos, n_frames : int
         Number of videos, and of frames in each.
-    mixing : {"plain", "swirl", "network"} or None
-        Picture of the dot, swirled picture, or random injective network (the only one for more than two
-        dimensions); None takes that of the motion's experiment.
+    mixing : {"plain", "swirl", "network", "neurons"} or None
+        Picture of the dot, swirled picture, random injective network, or spike counts of neurons in bins of 25 ms
+        (see `Neurons`); the first two draw two dimensions only. None takes that of the motion's experiment.
     rendering : {"whole", "published"}
         Let the dot leave a picture that is wide enough for the whole trajectory, or clamp it at the border of a
         narrow one, which folds two fifths of the wobbly frames onto the border. With "network": rectifiers of slope
@@ -107,16 +113,18 @@ def dot_videos(
     view : float or None
         Half the width of the field of view, in units of the position; None takes 3 for "published", and for "whole"
         the larger of 3 and the extent of the motion in `n_frames` frames. Sets of different lengths need the same
-        view to share one mixing function. Not for "network".
+        view to share one mixing function. Only for pictures of the dot.
     size : int
-        Pixels on a side; a frame has size * size pixels, with "network" too.
+        Pixels on a side; a frame has size * size pixels or neurons.
     noise : {"gaussian", "random_gaussian", "state_dependent"}
         Variance of the pixel noise: m; max(0, E - 0.3 m) with E exponential of mean m, anew in each frame (mean
-        0.741 m, zero in a quarter of the frames); or m |x + 1| / 2, with x the first coordinate.
+        0.741 m, zero in a quarter of the frames); or m |x + 1| / 2, with x the first coordinate. Spike counts are
+        Poisson variables and have no other noise.
     noise_variance : float or None
-        m; None takes that of the motion's experiment.
+        m; None takes that of the motion's experiment. Not for "neurons".
     dims, dt, period, process_variance, process_noise, jump_rate : optional
-        Settings of the motion (see `Circular`, `Square`, `Figure8`, `Wobbly`, `Oscillators`, `Sphere`); None takes
+        Settings of the motion (see `Circular`, `Square`, `Figure8`, `Wobbly`, `Oscillators`, `Sphere`, `Lorenz`,
+        `SwitchingLinear`); None takes
         the motion's own.
     split : {"train", "test", "validation"}
         Split; each has its own independent trajectories and noise. The system and the mixing function are the
@@ -168,12 +176,16 @@ def dot_videos(
     variance = moving.noise_variance if noise_variance is None else noise_variance
     check_number("noise_variance", variance)
     check_condition("noise_variance", variance, 0 <= variance < np.inf, "0 or more")
+    if kind == "neurons":
+        check_condition("noise", noise, noise == "gaussian", "left out for 'neurons': their counts are Poisson")
+        if noise_variance is not None:
+            raise InputError("leave out noise_variance for 'neurons': their counts are Poisson", "noise_variance")
     source = VideoSource(
         motion=moving,
         mixing=_mixing(moving, kind, rendering, view, int(size), int(n_frames), int(random_state)),
         n_frames=int(n_frames),
         pixels=int(size) ** 2,
-        noise=noise,
+        noise=POISSON if kind == "neurons" else noise,
         noise_variance=float(variance),
         split=split,
         repeated=bool(repeated),
@@ -199,9 +211,11 @@ def _mixing(
     motion: Motion, kind: str, rendering: str, view: float | None, size: int, n_frames: int, random_state: int
 ) -> Mixing:
     published = rendering == "published"
+    if kind in ("network", "neurons") and view is not None:
+        raise InputError(f"mixing {kind!r} has no field of view; leave out view", parameter="view")
+    if kind == "neurons":
+        return Neurons.draw(network_seed(random_state), motion, size**2)
     if kind == "network":
-        if view is not None:
-            raise InputError("mixing 'network' has no field of view; leave out view", parameter="view")
         if size**2 < 2 * motion.dims:
             raise InputError(
                 f"size must give at least {2 * motion.dims} pixels for {motion.dims} dimensions; got {size} x {size}",
@@ -211,7 +225,7 @@ def _mixing(
         return RandomNetwork.draw(rng, motion.dims, size**2, 0.01 if published else 0.2)
     if motion.dims != 2:
         raise InputError(
-            f"mixing {kind!r} draws a dot in two dimensions, not in {motion.dims} dimensions; use 'network'",
+            f"mixing {kind!r} draws a dot in two dimensions, not in {motion.dims} dimensions; use 'network' or 'neurons'",
             parameter="mixing",
         )
     if view is not None:

@@ -14,9 +14,10 @@ from kalmanssl.datasets._rendering import Mixing
 from kalmanssl.errors import InputError
 from kalmanssl.utils.validation import check_choice, check_integer
 
-__all__ = ["SPLITS", "DotVideos", "VideoSource", "network_seed"]
+__all__ = ["POISSON", "SPLITS", "DotVideos", "VideoSource", "network_seed"]
 
 SPLITS = ("train", "test", "validation")
+POISSON = "poisson"  # noise of counts, around the output of the mixing function
 
 _QUIET = 0.3  # part of the mean that "random_gaussian" takes off an exponential noise level
 # Independent streams of random numbers: what is drawn (the first entry of a spawn key), then from which split.
@@ -65,6 +66,8 @@ class VideoSource:
 
     def _noise_level(self, rng: np.random.Generator, position: np.ndarray) -> np.ndarray:
         mean = self.noise_variance
+        if self.noise == POISSON:
+            return np.full(position.shape[:2], np.nan)
         if self.noise == "random_gaussian":
             level = np.maximum(0.0, mean * (rng.standard_exponential(position.shape[:2]) - _QUIET))
         elif self.noise == "state_dependent":
@@ -89,7 +92,7 @@ class DotVideos:
     predicted : ndarray
         Conditional mean of each position given the earlier ones, the same shape; NaN in frame 0.
     noise_variance : ndarray
-        Variance of the pixel noise, (n_videos, n_frames).
+        Variance of the pixel noise, (n_videos, n_frames); NaN for spike counts, whose variance is their expectation.
     visible : ndarray
         True where the position is in the field of view, (n_videos, n_frames); always
         True for a network.
@@ -117,9 +120,13 @@ class DotVideos:
 
     @cached_property
     def videos(self) -> np.ndarray:
-        """Pixels with noise, (n_videos, n_frames, pixels), float32."""
+        """Pixels with noise, or spike counts, (n_videos, n_frames, pixels), float32."""
         videos = self.render(self.position)
-        if self.noise_variance.any():
+        if self._source.noise == POISSON:
+            counts = np.random.Generator(np.random.SFC64(self._pixel_seed))
+            for video in videos:
+                video[:] = counts.poisson(video)
+        elif self.noise_variance.any():
             noise = np.random.Generator(np.random.SFC64(self._pixel_seed))
             for video, variance in zip(videos, self.noise_variance, strict=True):
                 drawn = noise.standard_normal(video.shape, dtype=np.float32)
@@ -133,7 +140,7 @@ class DotVideos:
         return None if self.phase is None else np.stack([np.cos(self.phase), np.sin(self.phase)], axis=-1)
 
     def render(self, position: Any) -> np.ndarray:
-        """Map positions to pixels without noise: the true mixing function g.
+        """Map positions to pixels without noise, or to expected counts: the true mixing function g.
 
         Parameters
         ----------
