@@ -24,7 +24,8 @@ class Results:
     folder : Path
         New, empty, or begun with the same settings.
     settings : dict
-        What all rows have in common, including `preset`.
+        What all rows have in common, including `preset`. It may have entries that a file was begun without, such as a
+        new experiment.
     machine : dict
         Facts about the machine, stored with the rows.
     key : sequence of str
@@ -76,7 +77,7 @@ class Results:
             raise InputError(
                 f"{self.path} is not a file of results ({error}): give another --out", parameter="out"
             ) from error
-        if settings != json.loads(json.dumps(self.settings)):
+        if not _extends(json.loads(json.dumps(self.settings)), settings):
             raise InputError(
                 f"{self.path} has results of other settings (preset {settings.get('preset')!r}, or the same preset "
                 "with other data or training): give another --out",
@@ -114,6 +115,13 @@ class Results:
     def good(self, *key: Any) -> list[Row]:
         """Return the rows whose key begins with these entries, without those that failed."""
         return [row for row in self.of(*key) if "failed" not in row]
+
+
+def _extends(new: Any, stored: Any) -> bool:
+    """Return whether settings have all entries of stored ones, with the same values."""
+    if isinstance(new, dict) and isinstance(stored, dict):
+        return all(name in new and _extends(new[name], value) for name, value in stored.items())
+    return bool(new == stored)
 
 
 def _finite(value: Any) -> Any:

@@ -225,7 +225,7 @@ def _mixing(
         return RandomNetwork.draw(rng, motion.dims, size**2, 0.01 if published else 0.2)
     if motion.dims != 2:
         raise InputError(
-            f"mixing {kind!r} draws a dot in two dimensions, not in {motion.dims} dimensions; use 'network' or 'neurons'",
+            f"mixing {kind!r} draws a dot in two dimensions, not {motion.dims}; use 'network' or 'neurons'",
             parameter="mixing",
         )
     if view is not None:

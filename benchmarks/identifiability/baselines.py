@@ -20,7 +20,10 @@ from kalmanssl.kalman import kalman_filter
 from kalmanssl.models import Terms, Trainable
 from kalmanssl.networks import MLPEncoder
 
-__all__ = ["BASELINES", "CPC", "JEPA", "PCA", "CebraTime", "KalmanPCA", "SlowFeatures", "VICReg", "why_missing"]
+__all__ = [
+    "BASELINES", "CPC", "JEPA", "PCA", "CebraTime", "KalmanPCA", "MakeBaseline", "SlowFeatures", "TrainedBaseline",
+    "VICReg", "why_missing",
+]  # fmt: skip
 
 
 class PCA:
@@ -133,7 +136,7 @@ class _Network(Trainable):
         return {"encoder": list(self.encoder.parameters()), "dynamics": list(self.predictor.parameters())}
 
 
-class _TrainedBaseline:
+class TrainedBaseline:
     """A baseline that trains a network."""
 
     def __init__(self, dims: int, hidden: tuple[int, ...], plan: Plan, seed: int) -> None:
@@ -173,7 +176,7 @@ class _RecurrentPredictor(nn.Module):
         return self.linear(self.recurrent(latent)[0][:, :-1])
 
 
-class CPC(_TrainedBaseline):
+class CPC(TrainedBaseline):
     """Contrastive predictive coding: a classifier of the next frame by its distance from a prediction.
 
     Source: van den Oord et al. 2018, arXiv 1807.03748, with a recurrent context and a Gaussian score of unit variance.
@@ -193,7 +196,7 @@ class CPC(_TrainedBaseline):
         return functional.cross_entropy(-0.5 * torch.cdist(predicted, target).square(), torch.arange(len(target)))
 
 
-class JEPA(_TrainedBaseline):
+class JEPA(TrainedBaseline):
     """Joint-embedding prediction: the next latent, with a stop-gradient, is predicted from the past ones.
 
     Latents are standardized over the batch, since otherwise they collapse; there is no momentum encoder.
@@ -212,7 +215,7 @@ class JEPA(_TrainedBaseline):
         return (predictor(standard) - standard[:, 1:].detach()).square().mean()
 
 
-class VICReg(_TrainedBaseline):
+class VICReg(TrainedBaseline):
     """Similar latents of neighboring frames, variances of one, no covariances; coefficients 25, 25, 1.
 
     Source: Bardes et al. 2022, arXiv 2105.04906.
@@ -256,7 +259,10 @@ class CebraTime:
         return self.network.transform(videos.reshape(-1, videos.shape[-1])).reshape(*videos.shape[:2], -1)
 
 
-BASELINES: dict[str, Callable[[int, tuple[int, ...], Plan, int], Model]] = {
+MakeBaseline = Callable[[int, tuple[int, ...], Plan, int], Model]
+"""Makes a baseline from the latent dimensions, the widths of hidden layers, a plan and a seed."""
+
+BASELINES: dict[str, MakeBaseline] = {
     "PCA": lambda dims, hidden, plan, seed: PCA(dims),
     "slow features": lambda dims, hidden, plan, seed: SlowFeatures(dims),
     "PCA + Kalman": lambda dims, hidden, plan, seed: KalmanPCA(dims),
@@ -265,7 +271,7 @@ BASELINES: dict[str, Callable[[int, tuple[int, ...], Plan, int], Model]] = {
     "VICReg": VICReg,
     "CEBRA-Time": lambda dims, hidden, plan, seed: CebraTime(dims, plan, seed),
 }
-"""Baselines by name; each is made from the latent dimensions, the widths of hidden layers, a plan and a seed."""
+"""Baselines by name."""
 
 
 def why_missing(name: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from results_store import Row
 
-from identifiability.baselines import BASELINES, why_missing
+from identifiability.baselines import BASELINES, MakeBaseline, why_missing
 from identifiability.matcher import Model, Plan
 from identifiability.measures import Fitted
 from kalmanssl.errors import InputError
@@ -107,7 +107,12 @@ class Experiment:
         raise InputError(f"{self.name} has no setting {name!r}; it has {', '.join(s.name for s in self.settings)}")
 
 
-def baseline_settings(hidden: tuple[int, ...], data: Mapping[str, Any] | None = None) -> list[Setting]:
+def baseline_settings(
+    hidden: tuple[int, ...],
+    data: Mapping[str, Any] | None = None,
+    more: Mapping[str, MakeBaseline] | None = None,
+    wrap: Callable[[Make], Make] = lambda make: make,
+) -> list[Setting]:
     """Return a setting for each baseline.
 
     Parameters
@@ -116,11 +121,16 @@ def baseline_settings(hidden: tuple[int, ...], data: Mapping[str, Any] | None = 
         Widths of the hidden layers of networks, as in our model.
     data : mapping, optional
         Arguments of `dot_videos` in addition to those of the experiment.
+    more : mapping, optional
+        Further baselines by name, made as those of `BASELINES`.
+    wrap : callable, optional
+        Returns what makes a baseline from what makes it elsewhere, for example on other features.
     """
+    known = BASELINES | dict(more or {})
 
     def maker(name: str) -> Make:
-        return lambda dims, plan, seed: BASELINES[name](dims, hidden, plan, seed)
+        return wrap(lambda dims, plan, seed: known[name](dims, hidden, plan, seed))
 
     steps = {"tiny": 20, "quick": 1000, "full": 10_000}
     plans = {preset: Plan(n, 32, 1e-3, dynamics_lr_factor=3.0) for preset, n in steps.items()}
-    return [Setting(name, maker(name), data or {}, plans=plans, missing=why_missing(name)) for name in BASELINES]
+    return [Setting(name, maker(name), data or {}, plans=plans, missing=why_missing(name)) for name in known]

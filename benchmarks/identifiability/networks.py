@@ -95,6 +95,8 @@ class RecurrentNetwork:
         False keeps the random initial weights.
     samples : int
         Largest number of latents of a batch from which the entropy is estimated.
+    latent : int or None
+        Dimensions of the latents; None takes those of the system.
     """
 
     entropy: str
@@ -105,10 +107,12 @@ class RecurrentNetwork:
     head: tuple[int, ...] = (20, 20)
     trained: bool = True
     samples: int = 640
+    latent: int | None = None
 
     def __call__(self, dims: int, plan: Plan, seed: int) -> Matcher:
-        """Return the model with this many latent dimensions."""
+        """Return the model with this many latent dimensions, unless it has its own number."""
         on_sphere = self.distribution == "von_mises_fisher"
+        dims = self.latent or dims
 
         def build(pixels: int) -> SequenceModel:
             encoder: nn.Module = MLPEncoder(pixels, dims, self.hidden, random_state=seed)

@@ -1,5 +1,7 @@
 """Coupled oscillators in 2 to 10 dimensions behind a random network (LDM paper, Fig. A7)."""
 
+from dataclasses import replace
+
 from identifiability.experiment import Experiment, Setting, Size, baseline_settings
 from identifiability.matcher import Plan
 from identifiability.networks import RecurrentNetwork
@@ -22,6 +24,10 @@ EXPERIMENT = Experiment(
         *(
             Setting(f"kNN, {dims} dimensions", NETWORK, {"dims": dims}, goal=0.9 if dims == 5 else None)
             for dims in (2, 3, 5, 10)
+        ),
+        *(
+            Setting(f"kNN, {latent} latents of 5 dimensions", replace(NETWORK, latent=latent), {"dims": 5})
+            for latent in (3, 4, 6, 8)
         ),
         Setting("random weights, 5 dimensions", RecurrentNetwork("knn", trained=False), {"dims": 5}),
         *baseline_settings((200,), {"dims": 5}),
