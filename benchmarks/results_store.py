@@ -11,7 +11,7 @@ from typing import Any
 
 from kalmanssl.errors import InputError
 
-__all__ = ["Results", "Row"]
+__all__ = ["Results", "Row", "extends"]
 
 Row = dict[str, Any]
 
@@ -77,7 +77,7 @@ class Results:
             raise InputError(
                 f"{self.path} is not a file of results ({error}): give another --out", parameter="out"
             ) from error
-        if not _extends(json.loads(json.dumps(self.settings)), settings):
+        if not extends(json.loads(json.dumps(self.settings)), settings):
             raise InputError(
                 f"{self.path} has results of other settings (preset {settings.get('preset')!r}, or the same preset "
                 "with other data or training): give another --out",
@@ -117,10 +117,10 @@ class Results:
         return [row for row in self.of(*key) if "failed" not in row]
 
 
-def _extends(new: Any, stored: Any) -> bool:
+def extends(new: Any, stored: Any) -> bool:
     """Return whether settings have all entries of stored ones, with the same values."""
     if isinstance(new, dict) and isinstance(stored, dict):
-        return all(name in new and _extends(new[name], value) for name, value in stored.items())
+        return all(name in new and extends(new[name], value) for name, value in stored.items())
     return bool(new == stored)
 
 

@@ -100,7 +100,7 @@ def dot_videos(
     motion : str
         A key of `MOTIONS`: "circular", "circular_jumps", "square", "figure8", "wobbly" (a nonlinear oscillator),
         "oscillators" (coupled ones in 2 to 10 dimensions), "sphere" (a von Mises-Fisher walk), "lorenz" or "switching"
-        (a linear system that switches between rotations, in 2 to 10 dimensions).
+        (a linear system that switches between rotations, in 3 to 10 dimensions).
     n_videos, n_frames : int
         Number of videos, and of frames in each.
     mixing : {"plain", "swirl", "network", "neurons"} or None
@@ -179,7 +179,9 @@ def dot_videos(
     if kind == "neurons":
         check_condition("noise", noise, noise == "gaussian", "left out for 'neurons': their counts are Poisson")
         if noise_variance is not None:
-            raise InputError("leave out noise_variance for 'neurons': their counts are Poisson", "noise_variance")
+            raise InputError(
+                "leave out noise_variance for 'neurons': their counts are Poisson", parameter="noise_variance"
+            )
     source = VideoSource(
         motion=moving,
         mixing=_mixing(moving, kind, rendering, view, int(size), int(n_frames), int(random_state)),

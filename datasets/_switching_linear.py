@@ -31,7 +31,7 @@ class SwitchingLinear(Motion):
     Attributes
     ----------
     dims : int
-        Number of dimensions, 2 to 10.
+        Number of dimensions, 3 to 10.
     process_variance : float
         Variance of the noise in each coordinate.
     """
@@ -42,7 +42,7 @@ class SwitchingLinear(Motion):
     starts_at_full_noise: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_condition("dims", self.dims, self.dims in range(2, 11), "a whole number from 2 to 10")
+        check_condition("dims", self.dims, self.dims in range(3, 11), "a whole number from 3 to 10")
         v = self.process_variance
         check_condition("process_variance", v, 0 < v < np.inf, "positive")
 

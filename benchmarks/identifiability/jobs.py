@@ -103,7 +103,8 @@ def _describe(setting: Setting, preset: str) -> dict[str, Any]:
     if preset in setting.plans:
         description["plan"] = asdict(setting.plans[preset])
     if is_dataclass(setting.make) and not isinstance(setting.make, type):
-        description["model"] = {"type": type(setting.make).__name__, **asdict(setting.make)}
+        fields = {name: value for name, value in asdict(setting.make).items() if not callable(value)}
+        description["model"] = {"type": type(setting.make).__name__, **fields}
     return description
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from identifiability.__main__ import app
 from identifiability.baselines import BASELINES, PCA, KalmanPCA, SlowFeatures
+from identifiability.dynamics_contrast import CONTRASTS
 from identifiability.experiment import PRESETS, Setting
 from identifiability.experiments import EXPERIMENTS
 from identifiability.jobs import open_results, settings_of
@@ -15,7 +16,9 @@ from identifiability.matcher import EPOCHS, Plan, VideoBatches, entropy_cosine
 from identifiability.networks import KalmanNetwork
 from identifiability.page import write_identifiability_page
 from identifiability.run import run
+from identifiability.spikes import OnSmoothedCounts
 from identifiability.tables import assumption_table, measure_table, table
+from results_store import extends
 from suite import RESULTS
 from typer.testing import CliRunner
 
@@ -64,12 +67,13 @@ def test_slow_features_ignore_large_fast_directions():
     assert r2(PCA(2), videos, slow) < 0.5
 
 
-@pytest.mark.parametrize("name", ["CPC", "JEPA", "VICReg"])
+@pytest.mark.parametrize("name", ["CPC", "JEPA", "VICReg", *CONTRASTS])
 def test_trained_baselines_are_better_than_their_random_weights(rotation, name):
     def plan(steps):
         return Plan(steps, 8, 3e-3, dynamics_lr_factor=3.0)
 
-    before, after = (r2(BASELINES[name](2, (30,), plan(n), 0), *rotation) for n in (EPOCHS, 100))
+    make = (BASELINES | CONTRASTS)[name]
+    before, after = (r2(make(2, (30,), plan(n), 0), *rotation) for n in (EPOCHS, 100))
     assert after > before
     assert after > 0.8
 
@@ -129,7 +133,8 @@ def test_batches_are_whole_passes_through_the_videos_in_an_order_of_the_seed():
 
 
 def test_experiments_have_every_preset_and_the_goals():
-    assert list(EXPERIMENTS) == ["square", "figure8", "noise", "wobbly", "deviations", "dimensions", "sphere"]
+    assert list(EXPERIMENTS)[:7] == ["square", "figure8", "noise", "wobbly", "deviations", "dimensions", "sphere"]
+    assert list(EXPERIMENTS)[7:] == ["lorenz", "switching", "spikes"]
     for experiment in EXPERIMENTS.values():
         names = [setting.name for setting in experiment.settings]
         assert len(set(names)) == len(names)
@@ -150,6 +155,8 @@ def test_experiments_have_every_preset_and_the_goals():
         ("wobbly", "kNN, whole trajectory in view", 0.5),
         ("dimensions", "kNN, 5 dimensions", 0.35),
         ("sphere", "kNN", 0.5),
+        ("lorenz", "kNN", 0.7),
+        ("switching", "kNN", 0.4),
     ],
 )
 def test_experiments_reach_the_score_of_the_tiny_preset(name, setting, lowest):
@@ -182,6 +189,31 @@ def test_training_recovers_more_than_random_weights():
 def test_exact_filter_reaches_the_known_optimum():
     row = run(EXPERIMENTS["noise"], EXPERIMENTS["noise"].setting("exact filter, knows the system"), "tiny", 1)
     assert 0.965 < row["r2_true_from_learned"] < 0.985  # Bayes' rule with the true noise levels reaches 0.976
+
+
+def test_spike_counts_are_decoded_better_by_the_estimator_than_by_components_and_best_by_the_exact_model():
+    experiment = EXPERIMENTS["spikes"]
+    names = ("PCA", "KalmanSSL with its defaults, 100 neurons", "particle filter that knows the system, 100 neurons")
+    scores = [run(experiment, experiment.setting(name), "tiny", 0)["r2_true_from_learned"] for name in names]
+    assert 0.7 < scores[0] < scores[1] < scores[2]
+    assert 0.92 < scores[2] < 0.96
+
+
+def test_smoothed_counts_are_means_of_the_last_bins():
+    counts = np.random.default_rng(0).poisson(1.0, (2, 20, 3))
+
+    class Identity:
+        def fit(self, videos):
+            self.seen = videos
+
+        def transform(self, videos):
+            return videos
+
+    model = OnSmoothedCounts(lambda dims, plan, seed: Identity())(3, None, 0)
+    smooth = model.fit(counts).transform(counts)
+    np.testing.assert_array_equal(model.model.seen, smooth)
+    for t in range(20):
+        np.testing.assert_allclose(smooth[:, t], np.sqrt(counts[:, max(0, t - 4) : t + 1]).mean(1), atol=1e-6)
 
 
 def test_validation_score_is_of_other_videos_than_the_test_score():
@@ -245,6 +277,18 @@ def test_results_are_resumed_and_other_folders_are_refused(tmp_path):
         open_results(tmp_path / "other", {"preset": "quick"}, {})
 
 
+def test_results_of_earlier_experiments_are_kept_when_one_is_added(tmp_path):
+    earlier = {"preset": "quick", "experiments": {"square": {"steps": 3}}}
+    open_results(tmp_path / "out", earlier, {}).add(row(**SCORES))
+    added = {"preset": "quick", "experiments": {"square": {"steps": 3}, "lorenz": {"steps": 4}}}
+    results = open_results(tmp_path / "out", added, {})
+    assert not results.is_pending("square", "kNN", 0)
+    results.write()
+    for changed in (earlier, {"preset": "quick", "experiments": {"square": {"steps": 9}, "lorenz": {"steps": 4}}}):
+        with pytest.raises(ValueError, match="other settings"):
+            open_results(tmp_path / "out", changed, {})
+
+
 def test_table_compares_scores_with_goals_and_published_ones(tmp_path):
     results = open_results(tmp_path / "out", {"preset": "quick"}, {})
     for seed, score in enumerate((0.96, 0.98)):
@@ -288,7 +332,7 @@ def test_tables_of_further_measures_and_assumptions(tmp_path):
 @pytest.mark.parametrize("preset", ["quick", "full"])
 def test_stored_results_belong_to_the_present_settings(preset):
     stored = json.loads((RESULTS / "identifiability" / preset / "results.json").read_text())
-    assert stored["settings"] == json.loads(json.dumps(settings_of(preset, EXPERIMENTS.values())))
+    assert extends(json.loads(json.dumps(settings_of(preset, EXPERIMENTS.values()))), stored["settings"])
     names = {(e.name, s.name) for e in EXPERIMENTS.values() for s in e.settings}
     assert {(row["experiment"], row["setting"]) for row in stored["results"]} <= names
 

@@ -54,7 +54,7 @@ def test_no_test_trajectory_repeats_a_training_one(motion: str) -> None:
     train, test = (dot_videos(motion, n_videos=200, split=s).position for s in ("train", "test"))
     # Largest distance along the way: the nearest pair of videos is still apart.
     apart = np.array([np.linalg.norm(train - path, axis=-1).max(axis=1) for path in test])
-    assert apart.min() > (0.05 if motion in ("circular", "wobbly", "oscillators", "sphere") else 1e-7)
+    assert apart.min() > (1e-7 if motion in ("circular_jumps", "square", "figure8") else 0.05)
     first = np.concatenate([train, test])[:, 0]
     assert len(np.unique(first, axis=0)) == 400
 
@@ -81,7 +81,7 @@ def test_repeated_reproduces_the_published_generator(motion: str) -> None:
     assert at_start == (motion in ("circular", "circular_jumps", "square", "wobbly"))
     if motion in ("square", "figure8"):
         assert (train.position == train.position[:1]).all()
-    if motion not in ("wobbly", "oscillators", "sphere"):
+    if motion in ("circular", "circular_jumps", "square", "figure8"):
         np.testing.assert_allclose(train.position[:, 0], [(1.0, 0.0)] * 20, atol=1e-12)
 
 
@@ -103,6 +103,33 @@ def test_noise_levels_have_their_means_and_pixels_their_variance() -> None:
         assert ratio.mean() == pytest.approx(1.0, abs=0.02)
         assert ratio.std() == pytest.approx(np.sqrt(2 / 100), rel=0.1)
         assert (noise[data.noise_variance == 0] == 0).all()
+
+
+@pytest.mark.parametrize("size", [8, 14])
+def test_spike_counts_are_poisson_variables_with_realistic_rates(size: int) -> None:
+    data = dot_videos("lorenz", n_videos=400, mixing="neurons", size=size)
+    counts, expected = data.videos.astype(float), data.render(data.position).astype(float)
+    assert counts.shape == (400, 100, size**2)
+    assert (counts == np.round(counts)).all()
+    assert np.isnan(data.noise_variance).all()
+    rate = expected.mean(axis=(0, 1)) / 0.025
+    assert 3 < rate.mean() < 8
+    assert rate.std() > 2
+    assert expected.max() / 0.025 < 100
+    # Pearson residuals of Poisson counts have variance one and are uncorrelated with the expectation.
+    residual = (counts - expected) / np.sqrt(expected)
+    assert residual.var() == pytest.approx(1.0, abs=0.01)
+    assert abs(np.corrcoef(residual.ravel(), expected.ravel())[0, 1]) < 0.005
+    # Every neuron is tuned: its rate varies by more than a fifth of its mean.
+    assert (expected.std(axis=(0, 1)) > 0.2 * expected.mean(axis=(0, 1))).all()
+
+
+def test_neurons_are_the_same_in_all_splits_and_differ_between_seeds() -> None:
+    train, test = (dot_videos("lorenz", n_videos=2, mixing="neurons", split=s) for s in ("train", "test"))
+    np.testing.assert_array_equal(train.render(train.position), test.render(train.position))
+    assert not np.array_equal(train.videos, test.videos)
+    other = dot_videos("lorenz", n_videos=2, mixing="neurons", random_state=1)
+    assert not np.array_equal(train.render(train.position), other.render(train.position))
 
 
 def test_wobbly_videos_have_no_pixel_noise_by_default() -> None:
@@ -155,9 +182,9 @@ def test_speed_is_above_a_hundred_thousand_frames_per_second(preset: str) -> Non
 
 
 BAD = [
-    ({"motion": "spiral"}, "motion must be one of circular, .*sphere; got 'spiral'"),
+    ({"motion": "spiral"}, "motion must be one of circular, .*switching; got 'spiral'"),
     ({"motion": ["square"]}, "motion must be one of"),
-    ({"mixing": "blend"}, "mixing must be one of plain, swirl, network; got 'blend'"),
+    ({"mixing": "blend"}, "mixing must be one of plain, swirl, network, neurons; got 'blend'"),
     ({"rendering": "full"}, "rendering must be one of whole, published"),
     ({"noise": "pink"}, "noise must be one of gaussian, random_gaussian, state_dependent"),
     ({"split": "dev"}, "split must be one of train, test, validation"),
@@ -179,7 +206,14 @@ BAD = [
     ({"motion": "sphere", "process_noise": "laplace"}, "motion 'sphere' has no process_noise"),
     ({"dims": 3}, "dims must be 2 for this motion"),
     ({"motion": "oscillators", "dims": 11}, "dims must be a whole number from 2 to 10; got 11"),
-    ({"motion": "oscillators", "mixing": "plain"}, "draws a dot in two dimensions, not in 5 dimensions; use 'network'"),
+    ({"mixing": "neurons", "noise": "random_gaussian"}, "left out for 'neurons'"),
+    ({"mixing": "neurons", "noise_variance": 0.1}, "leave out noise_variance for 'neurons'"),
+    ({"mixing": "neurons", "view": 2.0}, "'neurons' has no field of view"),
+    ({"motion": "lorenz", "dims": 4}, "dims must be 3 for this motion"),
+    ({"motion": "lorenz", "dt": 0.5}, "dt must be at most 0.1"),
+    ({"motion": "switching", "dims": 11}, "dims must be a whole number from 3 to 10"),
+    ({"motion": "switching", "process_variance": 0.0}, "process_variance must be positive"),
+    ({"motion": "oscillators", "mixing": "plain"}, "draws a dot in two dimensions, not 5; use 'network' or 'neurons'"),
     ({"motion": "oscillators", "dims": 10, "size": 4}, "size must give at least 20 pixels for 10 dimensions"),
     ({"view": 0.0}, "view must be positive"),
     ({"mixing": "network", "view": 3.0}, "has no field of view"),

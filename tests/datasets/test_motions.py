@@ -9,11 +9,14 @@ from scipy.integrate import solve_ivp
 
 from kalmanssl.datasets import MOTIONS, DotVideos, dot_videos
 from kalmanssl.datasets._higher_motions import Oscillators, Sphere
+from kalmanssl.datasets._lorenz import Lorenz
 from kalmanssl.datasets._motions import Wobbly
 from kalmanssl.datasets._process_noise import PROCESS_NOISES, unit_noise
+from kalmanssl.datasets._switching_linear import SwitchingLinear
 from kalmanssl.errors import InputError
 
-NOISY = ("circular", "wobbly", "oscillators", "sphere")
+NOISY = ("circular", "wobbly", "oscillators", "sphere", "lorenz")
+WITHOUT_PHASE = ("oscillators", "sphere", "lorenz", "switching")
 
 
 def polar(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -230,10 +233,61 @@ def test_sphere_mean_directions_span_space_and_bend() -> None:
     assert ((mean - line) ** 2).sum() / (mean**2).sum() > 0.05
 
 
-@pytest.mark.parametrize("motion", ["square", "figure8"])
-def test_motions_along_a_curve_have_means_but_no_step_map(motion: str) -> None:
+def test_lorenz_step_solves_the_differential_equation() -> None:
+    center, scale = np.array([0.0, 0.0, 23.5]), np.array([7.9, 9.0, 8.6])
+
+    def flow(_: float, x: np.ndarray) -> np.ndarray:
+        return np.array([10 * (x[1] - x[0]), x[0] * (28 - x[2]) - x[1], x[0] * x[1] - 8 / 3 * x[2]])
+
+    for start in dot_videos("lorenz", n_videos=10).position[:, 0]:
+        exact = solve_ivp(flow, (0, 0.03), center + scale * start, rtol=1e-10, atol=1e-12).y[:, -1]
+        np.testing.assert_allclose(Lorenz().step(start), (exact - center) / scale, atol=1e-5)
+
+
+def test_lorenz_is_standardized_and_stationary() -> None:
+    position = dot_videos("lorenz", n_videos=1000).position
+    assert np.abs(position.mean(axis=(0, 1))).max() < 0.2
+    np.testing.assert_allclose(position.std(axis=(0, 1)), 1.0, atol=0.1)
+    np.testing.assert_allclose(position[:, 0].std(axis=0), position[:, -1].std(axis=0), rtol=0.1)
+    # Two wings: the first coordinate changes its sign again and again.
+    assert (np.diff(np.sign(position[..., 0]), axis=1) != 0).any(axis=1).mean() > 0.8
+
+
+@pytest.mark.parametrize("dims", [3, 5, 6])
+def test_switching_systems_rotate_and_differ(dims: int) -> None:
+    A = SwitchingLinear(dims=dims).transitions()
+    assert A.shape == (4, dims, dims)
+    for one in A:
+        angles = np.abs(np.angle(np.linalg.eigvals(one)))
+        np.testing.assert_allclose(one.T @ one, 0.97**2 * np.eye(dims), atol=1e-12)
+        assert ((angles > 0.099) & (angles < 0.601)).sum() == dims - dims % 2
+    assert min(np.linalg.norm(A[i] - A[j]) for i in range(4) for j in range(i)) > 0.1
+
+
+def test_switching_predicts_the_mean_of_the_filter_over_systems() -> None:
+    data = dot_videos("switching", n_videos=400)
+    residual = (data.position - data.predicted)[:, 1:]
+    # A system that is known would leave the process variance alone; the stationary variance is 0.05 / (1 - 0.97^2).
+    assert 0.05 < residual.var() < 0.06
+    assert data.position.var() == pytest.approx(0.05 / (1 - 0.97**2), rel=0.05)
+    A = SwitchingLinear().transitions()
+    errors = np.stack([((data.position[:, 1:] - data.position[:, :-1] @ one.T) ** 2).sum(-1) for one in A])
+    best = errors.min(axis=0) / 6
+    assert best.mean() < residual.var()  # knows the system from the next position
+    switches = np.diff(errors[:, :, 20:].reshape(4, -1).argmin(axis=0)) != 0
+    assert switches.mean() < 0.5
+    flat, past = residual.reshape(-1, 6), data.position[:, :-1].reshape(-1, 6)
+    features = np.column_stack([np.ones(len(past)), past, np.tanh(past), past**2])
+    features /= features.std(axis=0) + (features.std(axis=0) == 0)
+    z = flat.T @ features / np.sqrt(len(past)) / flat.std(axis=0)[:, None]
+    assert np.abs(z).max() < 5.5
+
+
+@pytest.mark.parametrize("motion", ["square", "figure8", "switching"])
+def test_motions_with_a_hidden_phase_or_system_have_means_but_no_step_map(motion: str) -> None:
     data = dot_videos(motion, n_videos=3)
-    np.testing.assert_array_equal(data.predicted[:, 1:], data.position[:, 1:])
+    if motion != "switching":
+        np.testing.assert_array_equal(data.predicted[:, 1:], data.position[:, 1:])
     with pytest.raises(InputError, match="no step map"):
         data.step(data.position)
 
@@ -241,7 +295,7 @@ def test_motions_along_a_curve_have_means_but_no_step_map(motion: str) -> None:
 @pytest.mark.parametrize("motion", MOTIONS)
 def test_phase_and_sin_pos(motion: str) -> None:
     data: DotVideos = dot_videos(motion, n_videos=4)
-    if motion in ("oscillators", "sphere"):
+    if motion in WITHOUT_PHASE:
         assert data.phase is None
         assert data.sin_pos is None
         return
