@@ -6,7 +6,8 @@ import torch
 
 from kalmanssl import KalmanSSL, PositionDecoder, cross_fit
 from kalmanssl.datasets import place_cells
-from kalmanssl.decoding._folds import thin_bins
+from kalmanssl.decoding import score_decoding
+from kalmanssl.decoding._thinning import thin_bins, thin_blocks
 from kalmanssl.estimator._initialization import _pairs, _thin
 from kalmanssl.estimator._inputs import interleaved_activity, n_steps
 from kalmanssl.utils.moments import are_whole_numbers, column_moments, standardized
@@ -149,3 +150,51 @@ def test_consecutive_bins_of_a_recording_are_not_copied(recording):
     scattered = recording[np.arange(0, 100, 2)]
     assert not np.shares_memory(scattered.activity, recording.activity)
     np.testing.assert_array_equal(scattered.activity, recording.activity[:100:2])
+
+
+def test_a_part_of_each_block_is_scored_without_gaps():
+    block = np.repeat(np.arange(20), 1000)
+    known = np.ones(20_000, dtype=bool)
+    known[::7] = False
+    bins = np.arange(20_000) >= 4000
+    np.testing.assert_array_equal(thin_blocks(bins, known, block, 16_000), bins)
+    kept = thin_blocks(bins, known, block, 8000)
+    assert 7900 < kept.sum() < 8200
+    assert not kept[:4000].any()
+    for number in range(4, 20):
+        inside = np.flatnonzero(kept & (block == number))
+        np.testing.assert_array_equal(np.diff(inside), 1)  # with the unknown bins between
+        assert inside[0] - 1000 * number < 2
+        assert len(inside) == pytest.approx(500, abs=3)
+
+
+def test_of_very_many_blocks_evenly_spaced_ones_are_scored():
+    block = np.repeat(np.arange(2000), 10)
+    kept = thin_blocks(np.ones(20_000, dtype=bool), np.ones(20_000, dtype=bool), block, 5000)
+    numbers, sizes = np.unique(block[kept], return_counts=True)
+    assert (sizes == 10).all()
+    assert len(numbers) == 500
+    assert set(np.diff(numbers)) <= {3, 4, 5}
+    long = np.repeat(np.arange(200), 4000)
+    kept = thin_blocks(np.ones(800_000, dtype=bool), np.ones(800_000, dtype=bool), long, 40_000)
+    numbers, sizes = np.unique(long[kept], return_counts=True)
+    assert len(numbers) == 100
+    assert set(sizes) == {400}
+
+
+def test_choices_and_calibration_on_a_part_of_the_bins_are_nearly_the_same(monkeypatch):
+    recording = place_cells(n_units=30, duration=900.0, random_state=0)
+    rates = np.sqrt(recording.activity.astype(np.float32))
+    latents = np.stack([np.convolve(column, np.ones(10), "full")[: len(rates)] for column in rates.T], axis=1)
+    position, time = recording.behavior["position"], recording.time
+    train = time < time[0] + 700
+    scores = []
+    for most in (200_000, 8000):
+        monkeypatch.setattr("kalmanssl.decoding._folds._MAX_DECODED", most)
+        decoder = PositionDecoder(random_state=0).fit(latents[train], position[train], time=time[train])
+        decoded = decoder.predict(latents[~train], time=time[~train])
+        scores.append(score_decoding(decoded, position[~train]))
+    every, few = scores
+    assert few["crps"] != every["crps"]
+    assert few["crps"] == pytest.approx(every["crps"], rel=0.1)
+    assert few["coverage"]["95"] == pytest.approx(every["coverage"]["95"], abs=0.03)

@@ -13,6 +13,7 @@ from kalmanssl.decoding._circular import Periods
 from kalmanssl.decoding._cross_fitting import HeldOutFit
 from kalmanssl.decoding._drift import TrainTestBlock
 from kalmanssl.decoding._inputs import MIN_BINS, check_latents
+from kalmanssl.decoding._thinning import thin_blocks
 from kalmanssl.errors import InputError
 from kalmanssl.utils.blocks import blocks_of_time, rolling_origins
 from kalmanssl.utils.segments import segment_index, segment_starts
@@ -23,9 +24,10 @@ __all__ = [
     "held_out_folds",
     "rolling_folds",
     "scored_sessions",
-    "thin_bins",
     "warn_if_few_blocks",
 ]
+
+_MAX_DECODED = 200_000  # bins of a fold; more change neither the choices nor the calibration, but take time and memory
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,11 @@ class Fold:
     train: np.ndarray
     test: np.ndarray
 
+    @classmethod
+    def of(cls, samples: Samples, train: np.ndarray, rest: np.ndarray) -> Fold:
+        """Make a fold that is scored on the bins `rest` (time,) bool, or on a part of each block if they are many."""
+        return cls(samples, train, thin_blocks(rest, samples.usable, samples.block, _MAX_DECODED))
+
     @property
     def scored(self) -> np.ndarray:
         """Which of the decoded bins are scored, (decoded bins,) bool."""
@@ -226,7 +233,7 @@ def rolling_folds(samples: Samples, n_folds: int, first_fold_fraction: float) ->
         for own, stop in borders:
             if own:
                 later[own[min(place, len(own) - 1)] : stop] = True
-        folds.append(Fold(samples, samples.usable & ~later, later))
+        folds.append(Fold.of(samples, samples.usable & ~later, later))
     return folds
 
 
@@ -260,7 +267,7 @@ def held_out_folds(
                 "the training time",
                 parameter="held_out_fits",
             )
-        folds.append(Fold(part, train, ~inside))
+        folds.append(Fold.of(part, train, ~inside))
     return folds
 
 
@@ -288,13 +295,3 @@ def warn_if_few_blocks(folds: list[Fold], level: float) -> None:
         warnings.warn(
             f"calibrated on {n_blocks} blocks of time: too few to guarantee a level of {level:g}", stacklevel=4
         )
-
-
-def thin_bins(bins: np.ndarray, most: int) -> np.ndarray:
-    """Return at most so many of the bins of a mask (time,), at equal distances and with the last one."""
-    count = int(bins.sum())
-    if count <= most:
-        return bins
-    kept = np.zeros_like(bins)
-    kept[np.flatnonzero(bins)[np.linspace(0, count - 1, most).astype(int)]] = True
-    return kept

@@ -16,7 +16,7 @@ from kalmanssl.decoding._continuation import Continuation, with_earlier
 from kalmanssl.decoding._drift import Drift, DriftSettings, improves_held_out
 from kalmanssl.decoding._ensemble_readout import EnsembleReadout, network_settings
 from kalmanssl.decoding._familiarity import Familiarity, temper
-from kalmanssl.decoding._folds import Fold, Samples, thin_bins
+from kalmanssl.decoding._folds import Fold, Samples
 from kalmanssl.decoding._grid import Grid, group_dimensions, marginal_predictives
 from kalmanssl.decoding._held_out_calibration import calibrate
 from kalmanssl.decoding._held_out_mass import HeldOutMass
@@ -27,6 +27,7 @@ from kalmanssl.decoding._posterior_mass import filtered_mass, posterior_mass
 from kalmanssl.decoding._predictive import Predictive
 from kalmanssl.decoding._readout import Readout
 from kalmanssl.decoding._selection import MovementSettings, choose_movement
+from kalmanssl.decoding._thinning import thin_bins
 from kalmanssl.decoding._trust import Trust, TrustJudgment, agreement_of
 from kalmanssl.utils.segments import segment_starts
 
