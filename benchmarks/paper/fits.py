@@ -10,14 +10,13 @@ import numpy as np
 from parallel import Logger
 from results_store import Row
 
-from identifiability.experiment import Experiment, Size
+from identifiability.experiment import Experiment, Make, Size
 from identifiability.experiments import EXPERIMENTS
 from identifiability.measures import Fitted
 from identifiability.run import run
-from kalmanssl.identifiability import affine_r2
 from paper.item import Part
 
-__all__ = ["fit_part", "visible_r2"]
+__all__ = ["fit_part"]
 
 Measure = Callable[[Fitted], Row]
 
@@ -30,6 +29,8 @@ def fit_part(
     measures: tuple[Measure, ...] = (),
     sizes: Mapping[str, Size] | None = None,
     data: Mapping[str, Any] | None = None,
+    make: Make | None = None,
+    name: str | None = None,
 ) -> Part:
     """Return a part that fits one setting of an experiment of the identifiability suite.
 
@@ -43,18 +44,28 @@ def fit_part(
     sizes : mapping, optional
         Data and training by preset, where they differ from those of the experiment.
     data : mapping, optional
-        Arguments of `dot_videos` in addition to those of the experiment.
+        Arguments of `dot_videos` in addition to those of the setting.
+    make : callable, optional
+        Makes another model than that of the setting.
+    name : str, optional
+        Name of the part; by default "experiment: setting".
 
     Returns
     -------
     Part
-        Named "experiment: setting". Its rows have `r2` and `r2_back` (true from learned latents and the reverse),
+        Its rows have `r2` and `r2_back` (true from learned latents and the reverse),
         `r2_inside`, the measures of recovery, and what is drawn: curve, cosine and map.
     """
     known: Experiment = EXPERIMENTS[experiment]
     all_sizes = {**known.sizes, **(sizes or {})}
-    chosen = replace(known.setting(setting), **({"plans": {}} if sizes else {}))
-    changed = replace(known, sizes=all_sizes, data={**known.data, **(data or {})}, measure=_joined(known, measures))
+    chosen = known.setting(setting)
+    chosen = replace(
+        chosen,
+        data={**chosen.data, **(data or {})},
+        make=make or chosen.make,
+        plans={preset: plan for preset, plan in chosen.plans.items() if preset not in (sizes or {})},
+    )
+    changed = replace(known, sizes=all_sizes, measure=_joined(known, measures))
 
     def run_part(preset: str, seed: int, logger: Logger | None) -> Row:
         row = run(changed, chosen, preset, seed, logger)
@@ -65,11 +76,12 @@ def fit_part(
             "data": {**changed.data, **chosen.data},
             **asdict(size),
             "plan": asdict(chosen.plans.get(preset, size.plan)),
+            "model": repr(make) if make else setting,
             "measures": [measure.__name__ for measure in measures],
         }
         for preset, size in all_sizes.items()
     }
-    return Part(f"{experiment}: {setting}", run_part, settings, seeds)
+    return Part(name or f"{experiment}: {setting}", run_part, settings, seeds)
 
 
 def _joined(experiment: Experiment, measures: tuple[Measure, ...]) -> Measure:
@@ -100,6 +112,8 @@ def _flat(row: Row) -> Row:
             ("nonlinear_gain", "mlp_gain"),
         )
     }
+    if flat["predictor_own_map"] is not None:
+        flat["predictor_map_gap"] = flat["predictor_own_map"] - flat["predictor_same_map"]
     calibration = recovery.get("calibration") or {}
     flat["latent_coverage_95"] = calibration.get("coverage", {}).get("95")
     drawn = {name: row[name] for name in ("curve", "cosine", "map", "noise_levels") if row.get(name)}
@@ -114,13 +128,3 @@ def _flat(row: Row) -> Row:
 
 
 _RENAMED = ("r2_true_from_learned", "r2_learned_from_true", "fit_s")
-
-
-def visible_r2(fitted: Fitted) -> Row:
-    """Return R² of the positions that lie in the picture, and their share, with a map fitted on such frames."""
-    parts = [(fitted.model.transform(part.videos), part.position, part.visible) for part in (fitted.train, fitted.test)]
-    (z, s, seen), (new_z, new_s, new_seen) = parts
-    return {
-        "r2_visible": affine_r2(z[seen], s[seen], new_z[new_seen], new_s[new_seen]),
-        "share_visible": float(new_seen.mean()),
-    }

@@ -50,10 +50,7 @@ def jobs_of(items: Iterable[Item], preset: str, results: Results, seeds: int | N
     """Return the runs that are still to be done, the first seed of all parts first."""
     parts = list(parts_of(items).values())
     jobs = [
-        (part, seed)
-        for seed in range(seeds or PRESETS[preset])
-        for part in parts
-        if seed < part.n_seeds(preset, seeds)
+        (part, seed) for seed in range(seeds or PRESETS[preset]) for part in parts if seed < part.n_seeds(preset, seeds)
     ]
     return [Job(part.name, seed, preset) for part, seed in jobs if _is_pending(part, seed, preset, results)]
 

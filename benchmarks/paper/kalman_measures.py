@@ -68,17 +68,20 @@ def position_intervals(fitted: Fitted) -> Row:
     means = [state.mean.numpy()[:, first:].astype(float) for state in states]
     true = [part.position[:, first:] for part in (fitted.train, fitted.test)]
     decoder = AffineMap.fit(means[0], true[0])
-    origin = decoder(np.zeros((1, means[0].shape[-1])))
-    weight = (decoder(np.eye(means[0].shape[-1])) - origin).T
     covs = states[1].covs.numpy().astype(float)[states[1].cov_index.numpy()[:, first:]]
-    variance = np.einsum("ik,btkl,il->bti", weight, covs, weight)
+    variance = np.einsum("ik,btkl,il->bti", decoder.weight, covs, decoder.weight)
     residual = np.var((decoder(means[0]) - true[0]).reshape(-1, true[0].shape[-1]), axis=0)
     error, row = np.abs(decoder(means[1]) - true[1]), {}
     for name, total in (("", variance), ("_residual", np.maximum(variance, 0) + residual)):
         half = TWO_SIDED_95 * np.sqrt(total)
         row |= {f"coverage_95{name}": float((error <= half).mean()), f"width_95{name}": float(2 * half.mean())}
     row["error_width_correlation"] = float(np.corrcoef(error.ravel(), np.sqrt(variance).ravel())[0, 1])
-    columns = (true[1][0, :, 0], decoder(means[1])[0, :, 0], np.sqrt(variance)[0, :, 0], fitted.test.noise_variance[0, first:])
+    columns = (
+        true[1][0, :, 0],
+        decoder(means[1])[0, :, 0],
+        np.sqrt(variance)[0, :, 0],
+        fitted.test.noise_variance[0, first:],
+    )
     return row | {"drawn": {"interval": np.stack(columns, -1).round(4).tolist()}}
 
 

@@ -38,5 +38,7 @@ def write_paper_page(items: Sequence[Item], results: Results, path: Path) -> Non
         sources = dict.fromkeys(part.source for part in item.parts if part.source and part.name in rows)
         text = [f"In the paper: {item.shown}", f"Found: {item.summary(rows)}", *sources]
         text.append(f"Command: {command(item, preset)}")
-        sections.append(Section(f"{item.figure}: {item.title}", [t for t in text if t != "Found: "], table, item.draw(rows)))
+        sections.append(
+            Section(f"{item.figure}: {item.title}", [t for t in text if t != "Found: "], table, item.draw(rows))
+        )
     write_page(path, "The paper, made again", sections)
