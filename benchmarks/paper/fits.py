@@ -7,13 +7,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-from parallel import Logger
-from results_store import Row
-
 from identifiability.experiment import Experiment, Make, Size
 from identifiability.experiments import EXPERIMENTS
 from identifiability.measures import Fitted
 from identifiability.run import run
+from parallel import Logger
+from results_store import Row
+
 from paper.item import Part
 
 __all__ = ["fit_part"]

@@ -158,4 +158,4 @@ def _within(values: Sequence[float], low: float, high: float, target: Target) ->
     spread = 2 * float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     slack, mean = max(target.tolerance, spread), float(np.mean(values))
     too_low, too_high = mean < low - slack, mean > high + slack
-    return not (too_low and target.kind != "at most" or too_high and target.kind != "at least")
+    return not ((too_low and target.kind != "at most") or (too_high and target.kind != "at least"))

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from identifiability.measures import Fitted
 from results_store import Row
 from torch import Tensor
 
-from identifiability.measures import Fitted
 from kalmanssl.entropy import KNNEntropy, StopGradientEntropy
 from kalmanssl.identifiability import AffineMap
 from kalmanssl.models import SequenceModel

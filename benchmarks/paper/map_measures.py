@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from results_store import Row
-
 from identifiability.matcher import encode
 from identifiability.measures import Fitted
+from results_store import Row
+
 from kalmanssl.errors import InputError
 from kalmanssl.identifiability import AffineMap, affine_r2
 from kalmanssl.identifiability._injectivity import folding_entropy

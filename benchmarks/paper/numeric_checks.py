@@ -24,9 +24,9 @@ def fold_checks(preset: str, seed: int, logger: Logger | None) -> Row:
     Returns
     -------
     dict
-        `identity_error`: difference of both sides for f(x) = |x| with x ~ N(0.5, 1), nats. `fold_formula`: H_fold of that
-        map by Eq. 71. `injective`, `two_to_one`: estimates for a bent but injective map of the square, which loses 0, and
-        for a map that folds it in the middle, which loses log 2.
+        `identity_error`: difference of both sides for f(x) = |x| with x ~ N(0.5, 1), nats. `fold_formula`: H_fold of
+        that map by Eq. 71. `injective`, `two_to_one`: estimates for a bent but injective map of the square, which loses
+        0, and for a map that folds it in the middle, which loses log 2.
     """
     rng, n = np.random.default_rng(seed), SAMPLES[preset]
     x = MEAN + rng.standard_normal(n)

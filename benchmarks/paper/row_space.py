@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from identifiability.experiments import EXPERIMENTS
+from identifiability.networks import KalmanNetwork
 from parallel import Logger
 from results_store import Row
 
-from identifiability.experiments import EXPERIMENTS
-from identifiability.networks import KalmanNetwork
 from kalmanssl.datasets import dot_videos
 from kalmanssl.identifiability import affine_r2
 

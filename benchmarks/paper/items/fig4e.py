@@ -15,8 +15,16 @@ from paper.stored import stored_part, stored_rows
 __all__ = ["ITEM"]
 
 COMMAND = "kalmanssl bench decoding ring --data FOLDER"
-KEYS = ("position_r2", "spectral_radius", "period", "lap_time", "turns_per_lap", "one_turn_laps", "phase_r2",
-        "radius_variation")  # fmt: skip
+KEYS = (
+    "position_r2",
+    "spectral_radius",
+    "period",
+    "lap_time",
+    "turns_per_lap",
+    "one_turn_laps",
+    "phase_r2",
+    "radius_variation",
+)
 MODELS = [(name, bins) for name in ("LDM paper", "default") for bins in ("running", "all")]
 
 
@@ -38,8 +46,13 @@ def _targets(name: str, bins: str) -> list[Target]:
     why = "The paper shows the circle and gives no number that we have."
     if bins == "all":
         why += " Bins at rest are most of the recording, and the slowest rotation need not be that of the laps."
-    figures = {"position_r2": "R² of the position", "turns_per_lap": "turns per lap", "one_turn_laps": "share of laps with one turn",
-               "phase_r2": "R² of the phase from the position", "radius_variation": "variation of the radius"}  # fmt: skip
+    figures = {
+        "position_r2": "R² of the position",
+        "turns_per_lap": "turns per lap",
+        "one_turn_laps": "share of laps with one turn",
+        "phase_r2": "R² of the phase from the position",
+        "radius_variation": "variation of the radius",
+    }
     return [Target(f"{name}, fitted on {bins} bins: {text}", part, figure, why=why) for figure, text in figures.items()]
 
 
@@ -71,7 +84,9 @@ ITEM = Item(
     parts=PARTS,
     targets=tuple(target for name, bins in MODELS for target in _targets(name, bins)),
     draw=_draw,
-    found="The published recording (running and rest, 45 minutes) and its decoder are not described well enough to copy. On "
-    "our part of the recording, laps are rotations if the model is fitted on running bins. Stored rows have no baseline; "
+    found="The published recording (running and rest, 45 minutes) and its decoder are not described well enough to "
+    "copy. On "
+    "our part of the recording, laps are rotations if the model is fitted on running bins. Stored rows have no "
+    "baseline; "
     "for decoding see kalmanssl bench decoding accuracy.",
 )

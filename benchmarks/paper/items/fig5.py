@@ -1,6 +1,6 @@
 """Fig. 5 and A6: a nonlinear oscillator in swirled pictures, with each entropy and with other process noise."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from matplotlib.figure import Figure
 
@@ -31,26 +31,56 @@ NOISES = tuple(
 def _scores(part: Part, label: str, goal: float | None, baseline: Part, why: str = NO_VALUE) -> list[Target]:
     """Return the three R² of a part: over all frames, over frames in the picture, and within 2.4."""
     return [
-        Target(f"{label}: R², all frames", part.name, "r2", baseline=(baseline.name, "r2"), why="No number in the paper."),
-        Target(f"{label}: R², frames with the dot in the picture", part.name, "r2_visible", why="No number in the paper.",
-               baseline=(RANDOM.name, "r2_visible")),
-        Target(f"{label}: R², both coordinates within 2.4", part.name, "r2_inside", goal=goal,
-               baseline=(baseline.name, "r2_inside"), why=why),
-        Target(f"{label}: share of frames in the picture", part.name, "share_visible",
-               why="A fact about the data, not a result."),
-        Target(f"{label}: share of frames within 2.4", part.name, "share_inside",
-               why="A fact about the data: re-run of the generator about 0.6."),
-    ]  # fmt: skip
+        Target(
+            f"{label}: R², all frames", part.name, "r2", baseline=(baseline.name, "r2"), why="No number in the paper."
+        ),
+        Target(
+            f"{label}: R², frames with the dot in the picture",
+            part.name,
+            "r2_visible",
+            why="No number in the paper.",
+            baseline=(RANDOM.name, "r2_visible"),
+        ),
+        Target(
+            f"{label}: R², both coordinates within 2.4",
+            part.name,
+            "r2_inside",
+            goal=goal,
+            baseline=(baseline.name, "r2_inside"),
+            why=why,
+        ),
+        Target(
+            f"{label}: share of frames in the picture",
+            part.name,
+            "share_visible",
+            why="A fact about the data, not a result.",
+        ),
+        Target(
+            f"{label}: share of frames within 2.4",
+            part.name,
+            "share_inside",
+            why="A fact about the data: re-run of the generator about 0.6.",
+        ),
+    ]
 
 
 def _fold_targets(part: Part, label: str) -> list[Target]:
     return [
-        Target(f"{label}: entropy lost by folds after training (nats)", part.name, "folding", 0.0, "theorem, Eq. 72", "at most",
-               0.05, baseline=(part.name, "folding_before"), why="0 for an injective encoder; baseline: before training."),
-    ]  # fmt: skip
+        Target(
+            f"{label}: entropy lost by folds after training (nats)",
+            part.name,
+            "folding",
+            0.0,
+            "theorem, Eq. 72",
+            "at most",
+            0.05,
+            baseline=(part.name, "folding_before"),
+            why="0 for an injective encoder; baseline: before training.",
+        ),
+    ]
 
 
-def _draw(parts: Sequence[Part]) -> object:
+def _draw(parts: Sequence[Part]) -> Callable[[Rows], list[Figure]]:
     def draw(rows: Rows) -> list[Figure]:
         figure, axes = panels(4, 4.0, 3.2)
         labels = {"r2": "R², all frames", "r2_visible": "R², dot in the picture", "r2_inside": "R², within 2.4"}
@@ -73,27 +103,42 @@ ITEM = Item(
     name="fig5",
     figure="Fig. 5",
     title="A nonlinear oscillator, swirled",
-    shown="With a recurrent predictor and nearest neighbors the positions of a nonlinear oscillator are recovered up to an "
+    shown="With a recurrent predictor and nearest neighbors the positions of a nonlinear oscillator are recovered "
+    "up to an "
     "affine map; the encoder folds positions before training and does not after it.",
     parts=(KNN, RANDOM, PCA, WHOLE, WHOLE_PCA, PUBLISHED),
     targets=(
         *_scores(KNN, "kNN", 0.97, PCA),
         *_fold_targets(KNN, "kNN"),
-        *_scores(PUBLISHED, "kNN, published rendering", 0.97, PCA,
-                 NO_VALUE + " The published rendering moves all positions beyond 2.4 to the border."),
-        *_scores(WHOLE, "kNN, whole trajectory in view", None, WHOLE_PCA,
-                 "With the whole trajectory in view, the dot is so blurred that principal components recover the inner part."),
+        *_scores(
+            PUBLISHED,
+            "kNN, published rendering",
+            0.97,
+            PCA,
+            NO_VALUE + " The published rendering moves all positions beyond 2.4 to the border.",
+        ),
+        *_scores(
+            WHOLE,
+            "kNN, whole trajectory in view",
+            None,
+            WHOLE_PCA,
+            "With the whole trajectory in view, the dot is so blurred that principal components recover the inner "
+            "part.",
+        ),
     ),
-    draw=_draw((KNN, RANDOM, PCA, WHOLE, WHOLE_PCA, PUBLISHED)),  # type: ignore[arg-type]
-    found="The process noise drives the dot out of the picture with time, and the goal is reached only where the dot is "
-    "visible. Over all frames R² is lower, since the position outside is guessed; with the whole trajectory in view it is "
+    draw=_draw((KNN, RANDOM, PCA, WHOLE, WHOLE_PCA, PUBLISHED)),
+    found="The process noise drives the dot out of the picture with time, and the goal is reached only where the "
+    "dot is "
+    "visible. Over all frames R² is lower, since the position outside is guessed; with the whole trajectory in "
+    "view it is "
     "high over all frames.",
-)  # fmt: skip
+)
 FIGA6 = Item(
     name="figA6",
     figure="Fig. A6",
     title="Other entropies, and process noise that is not Gaussian",
-    shown="Kernel density, log-determinant and stop-gradient identify the positions only approximately; nearest neighbors "
+    shown="Kernel density, log-determinant and stop-gradient identify the positions only approximately; nearest "
+    "neighbors "
     "tolerate deviations from the Gaussian noise that the theorem assumes. The paper gives no numbers, and not the "
     "deviations; here they are uniform, Laplace, Student t and a mixture with the variance of the Gaussian.",
     parts=(KNN, *ENTROPIES, *NOISES, RANDOM, PCA),
@@ -105,5 +150,5 @@ FIGA6 = Item(
             *_fold_targets(part, part.name.split(": ")[1]),
         )
     ),
-    draw=_draw((KNN, *ENTROPIES, *NOISES, RANDOM, PCA)),  # type: ignore[arg-type]
+    draw=_draw((KNN, *ENTROPIES, *NOISES, RANDOM, PCA)),
 )

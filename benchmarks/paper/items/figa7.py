@@ -1,9 +1,9 @@
 """Fig. A7: latents of more dimensions, coupled oscillators behind a random network."""
 
-from matplotlib.figure import Figure
-
 from identifiability.experiment import Size
 from identifiability.matcher import Plan
+from matplotlib.figure import Figure
+
 from paper.drawing import bars, curves, panels
 from paper.fits import fit_part
 from paper.item import Item, Rows, Target
@@ -43,18 +43,30 @@ ITEM = Item(
     name="figA7",
     figure="Fig. A7",
     title="More dimensions",
-    shown="The latents of higher-dimensional systems are recovered too (100000 frames, 20 epochs). Neither the dimensions "
+    shown="The latents of higher-dimensional systems are recovered too (100000 frames, 20 epochs). Neither the "
+    "dimensions "
     "nor the system are given in our copy of the paper; here coupled oscillators behind a random network.",
     parts=(*DIMENSIONS, *RANDOM, *PCA),
     targets=tuple(
         target
         for dims, part, random, pca in zip(SIZES, DIMENSIONS, RANDOM, PCA, strict=True)
         for target in (
-            Target(f"{dims} dimensions: R² of the true latents", part.name, "r2", goal=0.9, baseline=(pca.name, "r2"),
-                   why="The goal is ours." + (" One seed, with a longer training." if dims == 10 else "")),
-            Target(f"{dims} dimensions: R² of the learned latents", part.name, "r2_back", baseline=(random.name, "r2_back"),
-                   why="The other direction: whether the latents contain anything else."),
+            Target(
+                f"{dims} dimensions: R² of the true latents",
+                part.name,
+                "r2",
+                goal=0.9,
+                baseline=(pca.name, "r2"),
+                why="The goal is ours." + (" One seed, with a longer training." if dims == 10 else ""),
+            ),
+            Target(
+                f"{dims} dimensions: R² of the learned latents",
+                part.name,
+                "r2_back",
+                baseline=(random.name, "r2_back"),
+                why="The other direction: whether the latents contain anything else.",
+            ),
         )
     ),
     draw=_draw,
-)  # fmt: skip
+)

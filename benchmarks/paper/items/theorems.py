@@ -31,11 +31,25 @@ COROLLARY = (SQUARE, DIMENSIONS[0], DIMENSIONS[1], DIMENSIONS[2], WHOLE, WOBBLY,
 
 def _corollary(part: Part) -> list[Target]:
     return [
-        Target(f"Corollary 1, {part.name}: R² of the predicted means, map of the latents", part.name, "predictor_same_map", 1.0,
-               THEOREM, tolerance=0.05, why="From the true predicted means, by the affine map that was fitted on the latents."),
-        Target(f"Corollary 1, {part.name}: gain of a separate map", part.name, "predictor_map_gap", 0.0, THEOREM, "equal",
-               why="0 if the predictor has the same affine map as the latents."),
-    ]  # fmt: skip
+        Target(
+            f"Corollary 1, {part.name}: R² of the predicted means, map of the latents",
+            part.name,
+            "predictor_same_map",
+            1.0,
+            THEOREM,
+            tolerance=0.05,
+            why="From the true predicted means, by the affine map that was fitted on the latents.",
+        ),
+        Target(
+            f"Corollary 1, {part.name}: gain of a separate map",
+            part.name,
+            "predictor_map_gap",
+            0.0,
+            THEOREM,
+            "equal",
+            why="0 if the predictor has the same affine map as the latents.",
+        ),
+    ]
 
 
 def _draw(rows: Rows) -> list[Figure]:
@@ -57,30 +71,88 @@ ITEM = Item(
     name="theorems",
     figure="Theorems 1 and 2",
     title="What the theorems say, checked on systems that are known",
-    shown="Latents are identified up to an affine map, and the predicted means by the same map (Corollary 1); of a larger "
+    shown="Latents are identified up to an affine map, and the predicted means by the same map (Corollary 1); of a "
+    "larger "
     "state only what the latents show (Remark 1); an encoder that folds loses entropy (Eq. 72); on the sphere with "
     "von Mises-Fisher steps the map is orthogonal (Theorem 2).",
     parts=(*COROLLARY, ROWS, FOLDS, SPHERE_STOPGRAD, SPHERE_PLAIN, SPHERE_RANDOM, SPHERE_PCA),
     targets=(
         *(target for part in COROLLARY for target in _corollary(part)),
-        Target("Remark 1: R² of C h between two models", ROWS.name, "shown", 1.0, THEOREM, tolerance=0.05,
-               baseline=(ROWS.name, "hidden"), why="Baseline: R² of the coordinates that the latents do not show."),
-        Target("Remark 1: R² of the hidden coordinates between two models", ROWS.name, "hidden",
-               why="The theorem does not determine them."),
-        Target("Eq. 72 for f(x) = |x|, x ~ N(0.5, 1): error of the equation (nats)", FOLDS.name, "identity_error", 0.0,
-               THEOREM, "equal", 0.03, why="Entropies estimated from samples."),
+        Target(
+            "Remark 1: R² of C h between two models",
+            ROWS.name,
+            "shown",
+            1.0,
+            THEOREM,
+            tolerance=0.05,
+            baseline=(ROWS.name, "hidden"),
+            why="Baseline: R² of the coordinates that the latents do not show.",
+        ),
+        Target(
+            "Remark 1: R² of the hidden coordinates between two models",
+            ROWS.name,
+            "hidden",
+            why="The theorem does not determine them.",
+        ),
+        Target(
+            "Eq. 72 for f(x) = |x|, x ~ N(0.5, 1): error of the equation (nats)",
+            FOLDS.name,
+            "identity_error",
+            0.0,
+            THEOREM,
+            "equal",
+            0.03,
+            why="Entropies estimated from samples.",
+        ),
         Target("Folding entropy of a bent, injective map (nats)", FOLDS.name, "injective", 0.0, THEOREM, "equal", 0.05),
-        Target("Folding entropy of a map that is two to one (nats)", FOLDS.name, "two_to_one", math.log(2), THEOREM, "equal",
-               0.05, why="log 2"),
-        Target("Theorem 2: R² of the position, kNN", SPHERE.name, "r2", 1.0, THEOREM, tolerance=0.05,
-               baseline=(SPHERE_PCA.name, "r2"), why="Our own system; the paper has no experiment for it."),
-        Target("Theorem 2: smallest / largest singular value of the map, kNN", SPHERE.name, "singular_value_ratio", 1.0,
-               THEOREM, tolerance=0.05, baseline=(SPHERE_RANDOM.name, "singular_value_ratio"), why="1 for an orthogonal map."),
-        Target("Theorem 2: R² of the position, stop-gradient", SPHERE_STOPGRAD.name, "r2", 1.0, THEOREM, tolerance=0.05,
-               baseline=(SPHERE_PCA.name, "r2"),
-               why="The stop-gradient is right only while the predictor is optimal, which it is not early in a short training."),
-        Target("Gaussian model on the sphere: R² of the position", SPHERE_PLAIN.name, "r2", baseline=(SPHERE_PCA.name, "r2"),
-               why="The wrong family, for comparison."),
+        Target(
+            "Folding entropy of a map that is two to one (nats)",
+            FOLDS.name,
+            "two_to_one",
+            math.log(2),
+            THEOREM,
+            "equal",
+            0.05,
+            why="log 2",
+        ),
+        Target(
+            "Theorem 2: R² of the position, kNN",
+            SPHERE.name,
+            "r2",
+            1.0,
+            THEOREM,
+            tolerance=0.05,
+            baseline=(SPHERE_PCA.name, "r2"),
+            why="Our own system; the paper has no experiment for it.",
+        ),
+        Target(
+            "Theorem 2: smallest / largest singular value of the map, kNN",
+            SPHERE.name,
+            "singular_value_ratio",
+            1.0,
+            THEOREM,
+            tolerance=0.05,
+            baseline=(SPHERE_RANDOM.name, "singular_value_ratio"),
+            why="1 for an orthogonal map.",
+        ),
+        Target(
+            "Theorem 2: R² of the position, stop-gradient",
+            SPHERE_STOPGRAD.name,
+            "r2",
+            1.0,
+            THEOREM,
+            tolerance=0.05,
+            baseline=(SPHERE_PCA.name, "r2"),
+            why="The stop-gradient is right only while the predictor is optimal, which it is not early in a short "
+            "training.",
+        ),
+        Target(
+            "Gaussian model on the sphere: R² of the position",
+            SPHERE_PLAIN.name,
+            "r2",
+            baseline=(SPHERE_PCA.name, "r2"),
+            why="The wrong family, for comparison.",
+        ),
     ),
     draw=_draw,
-)  # fmt: skip
+)
