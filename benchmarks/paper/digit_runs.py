@@ -26,11 +26,11 @@ from paper.item import Part
 __all__ = ["EPOCHS", "digit_part", "jacobian_measures"]
 
 PLANS: dict[str, Preset] = {
-    "tiny": replace(PRESETS["tiny"], epochs=2),
+    "tiny": replace(PRESETS["tiny"], epochs=1),
     "quick": PRESETS["digits"],
     "full": PRESETS["digits"],
 }
-EPOCHS = {"tiny": (0, 2), "quick": (0, 2, 5, 10, 20, 40, 60), "full": (0, 2, 5, 10, 20, 40, 60)}
+EPOCHS = {"tiny": (0, 1), "quick": (0, 2, 5, 10, 20, 40, 60), "full": (0, 2, 5, 10, 20, 40, 60)}
 """Epochs after which features are probed and the Jacobian is computed."""
 
 N_JACOBIAN = 10  # images, as in the paper
