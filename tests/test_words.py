@@ -21,6 +21,7 @@ UNUSUAL = r"""
 """
 PHRASES = ("of which", "on the plane", "to be had", "had back", "such as has")
 ALLOWED = {  # `rehearse` is an alias of `cross_fit` until version 0.2
+    "docs/pages/deprecation.md": "rehears",
     "kalmanssl/__init__.pyi": "rehears",
     "kalmanssl/decoding/__init__.py": "rehears",
     "kalmanssl/decoding/_cross_fitting.py": "rehears",
@@ -29,7 +30,9 @@ ALLOWED = {  # `rehearse` is an alias of `cross_fit` until version 0.2
 
 
 def checked_files() -> list[Path]:
-    files = [path for end in ("*.py", "*.pyi", "*.md", "*.toml", "*.jinja") for path in ROOT.rglob(end)]
+    files = [
+        path for end in ("*.py", "*.pyi", "*.md", "*.toml", "*.jinja", "*.yml", "*.cff") for path in ROOT.rglob(end)
+    ]
     return [path for path in files if not SKIPPED & set(path.relative_to(ROOT).parts) and path != Path(__file__)]
 
 

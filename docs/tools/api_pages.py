@@ -1,0 +1,78 @@
+"""Pages that are made by the build: the reference from docstrings, the commands, and the pictures of the pages."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from typing import Any
+
+import typer
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File, Files
+from typer.cli import get_docs_for_click
+
+from docs.tools.public_names import DOCUMENTED, ROOT, defined_names, full_names, public_names
+
+PICTURES = ROOT / "build" / "pictures"
+SOURCE = ROOT / "build" / "docs_source"
+
+
+def api_page(package: str) -> str:
+    """Return the reference page of a sub-package."""
+    title = (
+        f"# kalmanssl.{package}: {DOCUMENTED[package][0].lower() + DOCUMENTED[package][1:]} {{#kalmanssl.{package}}}"
+    )
+    overview = (
+        f"::: kalmanssl.{package}\n    options: {{members: [], show_root_heading: false, show_root_toc_entry: false}}"
+    )
+    names = [f"::: kalmanssl.{package}.{name}" for name in defined_names(package)]
+    return "\n\n".join([title, overview, *names])
+
+
+def top_page() -> str:
+    """Return the page of the names that `import kalmanssl` offers directly."""
+    where = full_names()
+    lines = ["# kalmanssl", "", "After `import kalmanssl as ks`, these names are available as `ks.NAME`:", ""]
+    for name in public_names(""):
+        target = where.get(name, f"kalmanssl.{name}")
+        lines.append(f"- [`{name}`][{target}], the same as `{target}`")
+    lines += ["", "Sub-packages:", ""]
+    lines += [f"- [`kalmanssl.{package}`][kalmanssl.{package}]: {about}" for package, about in DOCUMENTED.items()]
+    return "\n".join(lines)
+
+
+def command_page() -> str:
+    """Return the page of the commands, from the texts of ``kalmanssl --help``."""
+    from kalmanssl.cli import app
+
+    command = typer.main.get_command(app)
+    page = get_docs_for_click(obj=command, ctx=typer.Context(command), name="kalmanssl", title="Command line")
+    return re.sub(r"\[/?bold\]", "**", page)  # rich's markup
+
+
+def generated_pages() -> dict[str, str]:
+    """Return the path of each generated page in the site, and its Markdown."""
+    pages = {f"api/{package}.md": api_page(package) for package in DOCUMENTED}
+    return {"commands.md": command_page(), "api/index.md": top_page()} | pages
+
+
+@event_priority(100)  # before the plugin that reads the copy
+def on_config(config: Any) -> Any:
+    """Copy the package with its data sets, as it is installed, and add the generated pages to the navigation."""
+    shutil.rmtree(SOURCE, ignore_errors=True)
+    skip = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "kalmanssl", SOURCE / "kalmanssl", ignore=skip)
+    shutil.copytree(ROOT / "datasets", SOURCE / "kalmanssl" / "datasets", ignore=skip)
+    api = ["api/index.md", *({f"kalmanssl.{package}": f"api/{package}.md"} for package in DOCUMENTED)]
+    config.nav.insert(-1, {"Reference": ["commands.md", *api]})
+    return config
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the generated pages and the pictures to the files of the site."""
+    for path, text in generated_pages().items():
+        files.append(File.generated(config, path, content=text))
+    for picture in sorted(PICTURES.rglob("*.png")):
+        path = f"pictures/{picture.relative_to(PICTURES).as_posix()}"
+        files.append(File.generated(config, path, abs_src_path=str(picture)))
+    return files

@@ -1,0 +1,55 @@
+"""Every public name is in the reference, and citations agree with the package."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import types
+
+import pytest
+
+import kalmanssl
+from docs.tools.public_names import DOCUMENTED, INTERNAL, ROOT, sub_packages
+
+api_pages = pytest.importorskip("docs.tools.api_pages", reason="mkdocs is not installed: the reference is NOT tested")
+
+
+def importable_names(module: types.ModuleType) -> set[str]:
+    """Return what can be imported from a module: its `__all__`, or else all but private names and modules."""
+    if hasattr(module, "__all__"):
+        return set(module.__all__)
+    public = {name for name in vars(module) if not name.startswith("_")}
+    return {name for name in public if not inspect.ismodule(getattr(module, name))}
+
+
+def test_every_sub_package_is_documented_or_internal() -> None:
+    assert sub_packages() == set(DOCUMENTED) | INTERNAL
+
+
+@pytest.mark.parametrize("package", DOCUMENTED)
+def test_every_public_name_has_an_entry(package: str) -> None:
+    names = importable_names(importlib.import_module(f"kalmanssl.{package}"))
+    entries = re.findall(rf"^::: kalmanssl\.{package}\.(\w+)$", api_pages.api_page(package), re.MULTILINE)
+    assert len(entries) == len(set(entries))
+    assert set(entries) == {name for name in names if f"{package}.{name}" not in DOCUMENTED}
+
+
+def test_every_name_of_the_package_is_on_the_first_page() -> None:
+    found = re.findall(r"^- \[`(\w+)`\]", api_pages.top_page(), re.MULTILINE)
+    assert set(found) == set(kalmanssl.__all__) - {"__version__"}
+
+
+def test_commands_are_documented() -> None:
+    page = api_pages.command_page()
+    for command in ("fit", "decode", "evaluate", "report", "demo", "fetch", "info", "bench"):
+        assert f"## `kalmanssl {command}`" in page
+    assert "[bold]" not in page
+
+
+def test_citation_names_the_version() -> None:
+    yaml = pytest.importorskip("yaml")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert str(citation["version"]) == kalmanssl.__version__
+    assert citation["preferred-citation"]["url"] == "https://arxiv.org/abs/2605.03517"
+    assert kalmanssl.__version__ in (ROOT / "docs" / "pages" / "cite.md").read_text()
