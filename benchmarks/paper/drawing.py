@@ -13,6 +13,8 @@ from paper.item import Rows, values_of
 __all__ = ["BLUE", "bars", "curves", "first_drawn", "map_panels", "panels"]
 
 BLUE = "#1b6ca8"
+LINES = ("-", "--", ":")
+INSIDE = 5  # labels that fit into a panel
 
 
 def panels(count: int, width: float = 3.6, height: float = 3.1, rows: int = 1) -> tuple[Figure, list[Any]]:
@@ -49,10 +51,11 @@ def curves(axes: Any, rows: Rows, parts: Sequence[str], name: str, x: str, y: st
             found = row.get("drawn", {}).get(name)
             if found:
                 style = {"label": part.split(": ")[-1]} if place == 0 else {"linewidth": 0.5}
-                axes.plot(*np.transpose(found), color=f"C{number}", **style)
+                axes.plot(*np.transpose(found), color=f"C{number % 10}", linestyle=LINES[number // 10], **style)
     axes.set(xlabel=x, ylabel=y)
     if axes.lines:
-        axes.legend(frameon=False, fontsize=7)
+        outside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if len(parts) > INSIDE else {}
+        axes.legend(frameon=False, fontsize=6, **outside)
 
 
 def map_panels(maps: Sequence[tuple[str, Any]]) -> Figure:

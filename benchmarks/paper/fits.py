@@ -31,6 +31,7 @@ def fit_part(
     data: Mapping[str, Any] | None = None,
     make: Make | None = None,
     name: str | None = None,
+    long: bool = False,
 ) -> Part:
     """Return a part that fits one setting of an experiment of the identifiability suite.
 
@@ -49,6 +50,8 @@ def fit_part(
         Makes another model than that of the setting.
     name : str, optional
         Name of the part; by default "experiment: setting".
+    long : bool
+        Whether a run takes minutes, see `Part`.
 
     Returns
     -------
@@ -81,7 +84,7 @@ def fit_part(
         }
         for preset, size in all_sizes.items()
     }
-    return Part(name or f"{experiment}: {setting}", run_part, settings, seeds)
+    return Part(name or f"{experiment}: {setting}", run_part, settings, seeds, long=long)
 
 
 def _joined(experiment: Experiment, measures: tuple[Measure, ...]) -> Measure:

@@ -38,6 +38,8 @@ class Part:
         Largest number of seeds in the presets `tiny` and `quick`; None for that of the preset.
     source : str
         Where the numbers come from if they are read from the results of another suite.
+    long : bool
+        Whether a run takes minutes; such runs come after all others.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Part:
     settings: Mapping[str, Any] = field(default_factory=dict)
     seeds: int | None = None
     source: str = ""
+    long: bool = False
 
     def n_seeds(self, preset: str, seeds: int | None = None) -> int:
         """Return the number of seeds in a preset, or with `seeds` as the number of the preset."""

@@ -47,10 +47,14 @@ def parts_of(items: Iterable[Item]) -> dict[str, Part]:
 
 
 def jobs_of(items: Iterable[Item], preset: str, results: Results, seeds: int | None = None) -> list[Job]:
-    """Return the runs that are still to be done, the first seed of all parts first."""
+    """Return the runs that are still to be done: the first seed of all parts first, and long runs last."""
     parts = list(parts_of(items).values())
     jobs = [
-        (part, seed) for seed in range(seeds or PRESETS[preset]) for part in parts if seed < part.n_seeds(preset, seeds)
+        (part, seed)
+        for long in (False, True)
+        for seed in range(seeds or PRESETS[preset])
+        for part in parts
+        if part.long == long and seed < part.n_seeds(preset, seeds)
     ]
     return [Job(part.name, seed, preset) for part, seed in jobs if _is_pending(part, seed, preset, results)]
 

@@ -9,8 +9,7 @@ from identifiability.measures import Fitted
 from results_store import Row
 
 from kalmanssl.errors import InputError
-from kalmanssl.identifiability import AffineMap, affine_r2
-from kalmanssl.identifiability._injectivity import folding_entropy
+from kalmanssl.identifiability import AffineMap, affine_r2, folding_entropy
 
 __all__ = ["folds", "orthogonality", "visible_r2"]
 

@@ -10,7 +10,7 @@ from parallel import Logger
 from results_store import Row
 
 from kalmanssl.entropy import KNNEntropy
-from kalmanssl.identifiability._injectivity import folding_entropy
+from kalmanssl.identifiability import folding_entropy
 
 __all__ = ["SAMPLES", "fold_checks"]
 

@@ -2,6 +2,8 @@
 
 from kalmanssl.identifiability._assumptions import check_assumptions as check_assumptions
 from kalmanssl.identifiability._assumptions import check_latents as check_latents
+from kalmanssl.identifiability._injectivity import FoldingEntropy as FoldingEntropy
+from kalmanssl.identifiability._injectivity import folding_entropy as folding_entropy
 from kalmanssl.identifiability._recovery import Recovery as Recovery
 from kalmanssl.identifiability._recovery import recovery as recovery
 from kalmanssl.identifiability._report import Assumption as Assumption

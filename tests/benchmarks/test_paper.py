@@ -113,6 +113,13 @@ def test_a_run_with_other_settings_is_made_again(tmp_path, monkeypatch):
     assert [job.part for job in jobs_of([changed], "tiny", results)] == ["part"]
 
 
+def test_the_first_seed_comes_first_and_long_runs_last(tmp_path):
+    quick, slow = (Part(name, lambda preset, seed, logger: {}, long=name == "slow") for name in ("quick", "slow"))
+    item = replace(made_up(()), parts=(slow, quick))
+    order = [(job.part, job.seed) for job in jobs_of([item], "tiny", open_results(tmp_path, "tiny", {}), 2)]
+    assert order == [("quick", 0), ("quick", 1), ("slow", 0), ("slow", 1)]
+
+
 def test_seeds_of_expensive_parts_are_limited_except_in_full():
     part = Part("a", lambda preset, seed, logger: {}, seeds=1)
     assert [part.n_seeds(preset) for preset in ("tiny", "quick", "full")] == [1, 1, 5]

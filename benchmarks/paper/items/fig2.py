@@ -35,9 +35,8 @@ ITEM = Item(
     name="fig2",
     figure="Fig. 2",
     title="Linear independent component analysis",
-    shown="The exact entropy log|det W| plus the log-density of the sources recovers two Ornstein-Uhlenbeck "
-    "processes from a "
-    "rotation by 45 degrees, and two images from their sums. The figure has no numbers.",
+    shown="The exact entropy log|det W| plus the log-density of the sources recovers two Ornstein-Uhlenbeck processes "
+    "from a rotation by 45 degrees, and two images from their sums. The figure has no numbers.",
     parts=(PROCESSES, PHOTOS),
     targets=(
         Target(
@@ -63,9 +62,8 @@ ITEM = Item(
             PHOTOS.name,
             "correlation",
             baseline=(PHOTOS.name, "correlation_mixed"),
-            why="Other photographs than in the paper; a re-run with its images gave 0.985 and 0.989 (mixed 0.813 "
-            "and 0.832). "
-            "Baseline: the mixed images.",
+            why="Other photographs than in the paper; a re-run with its images gave 0.985 and 0.989 (mixed 0.813 and "
+            "0.832). Baseline: the mixed images.",
         ),
         Target(
             "photographs: smaller correlation, principal components",

@@ -79,14 +79,12 @@ ITEM = Item(
     name="fig4e",
     figure="Fig. 4E-G",
     title="Laps of a track as rotations",
-    shown="The latents of hippocampal activity lie on a circle that a rat goes around once per lap, with almost linear "
-    "dynamics, and the covariance of the filter gives intervals of the position.",
+    shown="The latents of hippocampal activity lie on a circle that a rat goes around once per lap, with almost "
+    "linear dynamics, and the covariance of the filter gives intervals of the position.",
     parts=PARTS,
     targets=tuple(target for name, bins in MODELS for target in _targets(name, bins)),
     draw=_draw,
     found="The published recording (running and rest, 45 minutes) and its decoder are not described well enough to "
-    "copy. On "
-    "our part of the recording, laps are rotations if the model is fitted on running bins. Stored rows have no "
-    "baseline; "
-    "for decoding see kalmanssl bench decoding accuracy.",
+    "copy. On our part of the recording, laps are rotations if the model is fitted on running bins. Stored rows have "
+    "no baseline; for decoding see kalmanssl bench decoding accuracy.",
 )

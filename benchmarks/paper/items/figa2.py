@@ -23,6 +23,10 @@ COSINES = {
     "sphere kNN + MI": 0.67,
     "sphere log-determinant": 0.93,
 }
+DIFFERENT = (
+    "Digits, a small encoder and narrow kernels instead of CIFAR-100 and ResNet-18; most cosines are higher here. The "
+    "claim, a positive cosine, holds where it is above 0."
+)
 SHOWN = ("Euclidean KDE", "Euclidean kNN", "VICReg", "sphere KDE", "sphere kNN", "sphere log-determinant")
 
 
@@ -31,11 +35,7 @@ def _targets() -> list[Target]:
     for name in NAMES:
         part = DIGITS[name].name
         if COMBINATIONS[name].partner:
-            why = (
-                "Digits and a small encoder instead of CIFAR-100 and ResNet-18."
-                if name in COSINES
-                else "No curve to read."
-            )
+            why = DIFFERENT if name in COSINES else "No curve to read."
             source = PLOT if name in COSINES else ""
             found.append(
                 Target(
@@ -44,8 +44,8 @@ def _targets() -> list[Target]:
                     "cosine_last",
                     COSINES.get(name),
                     source,
-                    "at least",
-                    0.05,
+                    "equal",
+                    0.1,
                     why=why,
                 )
             )
@@ -92,9 +92,10 @@ ITEM = Item(
     figure="Fig. A2",
     title="The encoder becomes invertible, and both entropies agree",
     shown="Over the training the Jacobian of backbone and projector gains rank (A), and the gradients of the "
-    "entropies with "
-    "and without mutual information point in similar directions (B).",
+    "entropies with and without mutual information point in similar directions (B).",
     parts=tuple(DIGITS.values()),
     targets=tuple(_targets()),
     draw=_draw,
+    found="The rank of the Jacobian grows in every combination, and all cosines are positive at the end. Their sizes "
+    "are not those of the paper, which are for other images and another encoder.",
 )

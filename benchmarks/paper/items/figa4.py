@@ -43,8 +43,8 @@ ITEM = Item(
     name="figA4",
     figure="Fig. A4",
     title="Noise that differs between frames",
-    shown="A network infers the noise of each frame, and the filter trusts clear frames more; intervals of the decoded "
-    "position (W P W') are wide where frames are noisy.",
+    shown="A network infers the noise of each frame, and the filter trusts clear frames more; intervals of the "
+    "decoded position (W P W') are wide where frames are noisy.",
     parts=(STOPGRAD, KNN, CONSTANT, EXACT, LINEAR, RANDOM),
     targets=(
         Target(
@@ -108,4 +108,7 @@ ITEM = Item(
         ),
     ),
     draw=_draw,
+    found="The noise of the frames is inferred, and R² is between that of constant noise and that of the exact "
+    "filter. The intervals of the filter alone are too narrow, since W P W' leaves out the error of the encoder and "
+    "of the decoder.",
 )

@@ -13,12 +13,16 @@ __all__ = ["DIMENSIONS", "ITEM"]
 SIZES = (2, 3, 5, 10)
 # Ten dimensions need a longer training than that of the preset of the identifiability suite.
 LONG = {
-    "quick": Size(2000, 64, Plan(8000, 64, 2e-3, dynamics_lr_factor=3.0)),
+    "quick": Size(2000, 64, Plan(5000, 64, 2e-3, dynamics_lr_factor=3.0)),
     "full": Size(4000, 200, Plan(20000, 64, 2e-3, dynamics_lr_factor=3.0, final_lr_factor=0.02)),
 }
 DIMENSIONS = tuple(
     fit_part(
-        "dimensions", f"kNN, {dims} dimensions", seeds=1 if dims == 10 else None, sizes=LONG if dims == 10 else None
+        "dimensions",
+        f"kNN, {dims} dimensions",
+        seeds=1 if dims == 10 else None,
+        sizes=LONG if dims == 10 else None,
+        long=dims == 10,
     )
     for dims in SIZES
 )
@@ -44,8 +48,7 @@ ITEM = Item(
     figure="Fig. A7",
     title="More dimensions",
     shown="The latents of higher-dimensional systems are recovered too (100000 frames, 20 epochs). Neither the "
-    "dimensions "
-    "nor the system are given in our copy of the paper; here coupled oscillators behind a random network.",
+    "dimensions nor the system are given in our copy of the paper; here coupled oscillators behind a random network.",
     parts=(*DIMENSIONS, *RANDOM, *PCA),
     targets=tuple(
         target

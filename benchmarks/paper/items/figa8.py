@@ -125,10 +125,8 @@ ITEM = Item(
     figure="Fig. A8, A9",
     title="Probabilistic categories",
     shown="From pairs of digits of one class, latent distribution matching finds the ten classes with graded "
-    "uncertainty. With "
-    "mutual information and the right match probability categories merge; a wrong one compensates; mutual "
-    "information alone is "
-    "worst.",
+    "uncertainty. With mutual information and the right match probability categories merge; a wrong one compensates; "
+    "mutual information alone is worst.",
     parts=(*PARTS.values(), *MNIST.values()),
     targets=tuple(_targets()),
     draw=_draw,

@@ -76,8 +76,7 @@ def _targets() -> list[Target]:
             "equal",
             0.005,
             why="A short training: with mutual information the entropy term counts twice for each view, and the "
-            "features "
-            "spread faster. The paper trains for 1000 epochs. Whether the difference vanishes then was not "
+            "features spread faster. The paper trains for 1000 epochs. Whether the difference vanishes then was not "
             "measured here.",
         ),
         Target(
@@ -161,8 +160,8 @@ ITEM = Item(
     name="mi",
     figure="Section 3 and Table 2",
     title="Does mutual information matter on images?",
-    shown="The objectives with and without mutual information learn features of the same quality: the mean "
-    "difference over the "
+    shown="The objectives with and without mutual information learn features of the same quality: the mean difference "
+    "over the "
     f"pairs of Table A1 is {100 * _published():+.2f} points.",
     parts=(CIFAR, STORED_DIGITS, *(DIGITS[name] for pair in PAIRS.items() for name in pair)),  # type: ignore[index]
     targets=tuple(_targets()),

@@ -180,8 +180,7 @@ ITEM = Item(
     figure="Table 2, Table A1, Fig. 3",
     title="Thirteen combinations of space, entropy and mutual information",
     shown="All combinations learn features of about the same quality; space and entropy matter more than mutual "
-    "information. "
-    "The dimension of the latents differs by more than a factor of ten.",
+    "information. The dimension of the latents differs by more than a factor of ten.",
     parts=(*STORED, RANDOM, PCA, PIXELS, *DIGITS.values()),
     targets=tuple(_targets()),
     draw=_draw,
