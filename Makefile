@@ -17,7 +17,7 @@ help:
 
 # The package alone, without the tools of its developers.
 $(PACKAGE): pyproject.toml constraints.txt
-	@echo "Installing kalmanssl and what it depends on into .venv (mainly torch, scipy, numba and pynwb) ..."
+	@echo "Installing kalmanssl and what it depends on into .venv: about 1.7 GB, mainly torch; more with CUDA"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable .
 	@du -sh .venv | awk '{print "The environment .venv has " $$1 "B."}'
