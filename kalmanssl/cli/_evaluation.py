@@ -68,9 +68,12 @@ def evaluate_run(run: Run, recording: Path, part: Part, smooth: bool) -> Evaluat
 
 def print_scores(evaluation: Evaluation, unit: str) -> None:
     """Print the table of scores, if there are any, and below it how many bins are not trusted, and the alarms."""
-    from kalmanssl.runs import alarm_lines, trust_sentence
+    from kalmanssl.runs import alarm_lines, reference_line, trust_sentence
 
     _print_table(evaluation, unit)
+    compared = reference_line(*evaluation.main, unit)
+    if compared:
+        typer.echo(compared)
     untrusted = trust_sentence((evaluation.scores["all"] or {}).get("trust"))
     if untrusted:
         typer.echo(untrusted)

@@ -12,10 +12,15 @@ from kalmanssl.plotting._decoding import plot_label_probabilities as plot_label_
 from kalmanssl.plotting._dynamics import plot_eigenvalues as plot_eigenvalues
 from kalmanssl.plotting._dynamics import plot_training as plot_training
 from kalmanssl.plotting._dynamics import time_constants as time_constants
+from kalmanssl.plotting._errors import plot_error_by_place as plot_error_by_place
+from kalmanssl.plotting._errors import plot_error_by_time as plot_error_by_time
+from kalmanssl.plotting._errors import plot_error_map as plot_error_map
 from kalmanssl.plotting._latents import plot_latents as plot_latents
 from kalmanssl.plotting._latents import plot_log_likelihood as plot_log_likelihood
 from kalmanssl.plotting._latents import plot_noise as plot_noise
 from kalmanssl.plotting._latents import principal_axes as principal_axes
+from kalmanssl.plotting._maps import plot_map as plot_map
+from kalmanssl.plotting._maps import plot_turns as plot_turns
 from kalmanssl.plotting._recording import order_by_peak as order_by_peak
 from kalmanssl.plotting._recording import plot_raster as plot_raster
 from kalmanssl.plotting._representation import plot_confusion as plot_confusion
@@ -24,6 +29,7 @@ from kalmanssl.plotting._representation import plot_tsne as plot_tsne
 from kalmanssl.plotting._ring import plot_phase as plot_phase
 from kalmanssl.plotting._ring import plot_ring as plot_ring
 from kalmanssl.plotting._selection import plot_selection as plot_selection
+from kalmanssl.plotting._style import cyclic_colors as cyclic_colors
 from kalmanssl.plotting._style import figure_of as figure_of
 from kalmanssl.plotting._style import new_axes as new_axes
 from kalmanssl.plotting._svg import figure_to_svg as figure_to_svg

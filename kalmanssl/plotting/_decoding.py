@@ -38,6 +38,8 @@ def plot_decoded(
     name: str = "position",
     unit: str = "",
     period: float | None = None,
+    hatched: bool = False,
+    usual: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw one dimension of decoded behavior with its interval, and the tracked behavior.
@@ -58,6 +60,10 @@ def plot_decoded(
         Of the behavior, for the axis.
     period : float, optional
         Period of circular behavior: lines are interrupted where they jump by more than half a period.
+    hatched : bool
+        Hatch the interval of the bins outside `where`, for intervals that are not calibrated there.
+    usual : (float, float), optional
+        Range that has the share `level` of the behavior, drawn as dotted lines: the interval without any activity.
     ax : Axes, optional
     """
     ax = axes_or_new(ax)
@@ -75,16 +81,18 @@ def plot_decoded(
     outside = ~inside | np.roll(~inside, 1) | np.roll(~inside, -1)
     band: dict[str, Any] = {"time": drawn_time, "low": low, "high": high, "line": line, "period": period}
     if where is not None:
-        _draw_band(ax, **band, where=outside, opacity=(0.1, 0.35), line_width=0.8)
+        _draw_band(ax, **band, where=outside, opacity=(0.1, 0.35), line_width=0.8, hatched=hatched)
     _draw_band(ax, **band, where=inside, opacity=(0.3, 1.0), line_width=1.3, label=f"{100 * level:g} % interval")
     if truth is not None and np.isfinite(truth).any():
         ax.plot(drawn_time, with_gaps(_without_jumps(truth, period)), color=ORANGE, lw=1.3, label="tracked")
+    for end, label in zip(usual or (), ("occupancy alone", None), strict=False):
+        ax.axhline(end, color=MUTED, lw=0.9, ls=":", label=label)
     if period is not None:
         ax.set_ylim(0, period)
     ax.set(xlabel="time (s)", ylabel=axis_label(name, unit))
     if len(time):
         ax.set_xlim(time[0], time[-1])
-    add_legend(ax, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.1)
+    add_legend(ax, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.1)
     return ax
 
 
@@ -99,6 +107,7 @@ def _draw_band(
     opacity: tuple[float, float],
     line_width: float,
     label: str = "",
+    hatched: bool = False,
 ) -> None:
     """Draw the interval and the mean in the chosen bins; intervals of circular behavior continue at the other end."""
     if not where.any():
@@ -106,6 +115,10 @@ def _draw_band(
     for shift in (0.0,) if period is None else (0.0, -period, period):
         named: dict[str, Any] = {"label": label} if label and shift == 0 else {}
         ax.fill_between(time, low + shift, high + shift, where=where, color=BLUE, alpha=opacity[0], lw=0, **named)
+        if hatched:
+            ax.fill_between(
+                time, low + shift, high + shift, where=where, facecolor="none", edgecolor=MUTED, hatch="////", lw=0
+            )
     named = {"label": "decoded"} if label else {}
     ax.plot(time, np.where(where, line, np.nan), color=BLUE, lw=line_width, alpha=opacity[1], **named)
 

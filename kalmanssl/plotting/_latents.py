@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kalmanssl.plotting._style import BLUE, GREEN, INK, MUTED, add_legend, axes_or_new, axis_label, figure_of
+from kalmanssl.plotting._style import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    add_legend,
+    axes_or_new,
+    axis_label,
+    cyclic_colors,
+    figure_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,9 +57,11 @@ def plot_latents(
     points = ax.scatter(
         latents[known, dims[0]],
         latents[known, dims[1]],
-        c=np.asarray(color)[known],
+        c=np.asarray(color)[known] if period is None else np.asarray(color)[known] % period,
         s=5,
-        cmap="viridis" if period is None else "twilight",
+        cmap="viridis" if period is None else cyclic_colors(),
+        vmin=None if period is None else 0.0,
+        vmax=period,
         linewidths=0,
         alpha=0.8,
         rasterized=True,
@@ -86,7 +98,7 @@ def plot_noise(time: np.ndarray, variance: np.ndarray, ax: Axes | None = None) -
 
 
 def plot_log_likelihood(time: np.ndarray, log_likelihood: np.ndarray, ax: Axes | None = None) -> Axes:
-    """Draw the log-likelihood of each bin given the bins before it.
+    """Draw the log-likelihood of each bin given the bins before it, and its median as a dashed line.
 
     Parameters
     ----------
@@ -98,6 +110,7 @@ def plot_log_likelihood(time: np.ndarray, log_likelihood: np.ndarray, ax: Axes |
     """
     ax = axes_or_new(ax)
     ax.plot(time, log_likelihood, color=BLUE, lw=0.8)
+    ax.axhline(float(np.nanmedian(log_likelihood)), color=MUTED, lw=1, ls="--")
     ax.set(xlabel="time (s)", ylabel="log-lik. (nats per bin)", xlim=(time[0], time[-1]))
     return ax
 

@@ -33,6 +33,8 @@ def plot_raster(counts: np.ndarray, time: np.ndarray, order: np.ndarray | None =
     InputError
         If `counts` and `time` do not have these shapes.
     """
+    from matplotlib.ticker import MaxNLocator
+
     counts = np.asarray(counts)
     if counts.ndim != 2 or len(counts) != len(time):
         raise InputError(
@@ -48,6 +50,7 @@ def plot_raster(counts: np.ndarray, time: np.ndarray, order: np.ndarray | None =
     marks[:, :2, 1] = rows[:, None] + np.array([0.6, 1.4])
     ax.plot(*marks.reshape(-1, 2).T, color=INK, lw=0.9, solid_capstyle="butt")
     ax.set(ylim=(0, counts.shape[1] + 1), ylabel="unit")
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
 
 

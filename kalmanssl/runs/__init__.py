@@ -13,6 +13,7 @@ from kalmanssl.runs._report import write_report as write_report
 from kalmanssl.runs._report_assumptions import assumptions_line as assumptions_line
 from kalmanssl.runs._report_page import render_page as render_page
 from kalmanssl.runs._report_sections import score_rows as score_rows
+from kalmanssl.runs._report_tiles import reference_line as reference_line
 from kalmanssl.runs._run import Run as Run
 from kalmanssl.runs._run import read_for_run as read_for_run
 from kalmanssl.runs._run import read_recording as read_recording

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.runs._report_text import number
+from kalmanssl.runs._report_text import number, with_unit
 
 if TYPE_CHECKING:
     from kalmanssl.runs._run import Run
@@ -19,6 +19,7 @@ __all__ = ["FROZEN", "Alarm", "alarm_lines", "find_alarms", "longest_constant", 
 FROZEN = 0.95  # share of the fitted bins with one value without a break from which on a behavior is refused
 _CONSTANT = 0.5  # share of the bins with one value without a break
 _WIDE = 0.5  # of the range of the behavior, or of the labels besides the true one
+_WORSE, _WORSE_R2 = 1.25, 0.05  # median error relative to a ridge regression, and the difference of R²
 _UNUSUAL = 0.05  # share of bins that are not trusted beyond twice their share on held-out time
 _UNCERTAIN = 0.05  # standard error of the coverage at 95 %
 _PARTS = (("running", "running bins"), ("all", "all bins"))
@@ -213,6 +214,23 @@ def _baseline(seen: _Seen) -> str | None:
     return None
 
 
+def _ridge(seen: _Seen) -> str | None:
+    """Return the alarm if a ridge regression on recent activity decodes clearly better."""
+    heading, scores = seen.main
+    ridge = ((scores or {}).get("references") or {}).get("ridge")
+    if scores is None or ridge is None or ridge["r2"] is None:
+        return None
+    error, known = scores["median_error"], ridge["median_error"]
+    if error <= _WORSE * known or not scores["r2"] < ridge["r2"] - _WORSE_R2:
+        return None
+    unit = seen.run.behavior_unit
+    return (
+        f"a ridge regression on the activity of the last 250 ms decodes {seen.run.behavior} better: median error "
+        f"{with_unit(known, unit)} instead of {with_unit(error, unit)} on {heading}; fit more epochs or more latents, "
+        "or use the decoder ensemble"
+    )
+
+
 def _width(seen: _Seen) -> str | None:
     """Return the alarm if intervals are wider than half of the range of the behavior."""
     heading, scores = seen.main
@@ -301,6 +319,7 @@ _CHECKS: tuple[tuple[str, Callable[[_Seen], str | None]], ...] = (
     ("worse_than_chance", _gain),
     ("frozen_behavior", _frozen),
     ("below_baseline", _baseline),
+    ("below_ridge_regression", _ridge),
     ("wide_intervals", _width),
     ("never_runs", _running),
     ("unusual_activity", _trust),

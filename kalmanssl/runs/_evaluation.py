@@ -13,7 +13,9 @@ from kalmanssl.data import Recording, running_bins, running_threshold, speed
 from kalmanssl.errors import InputError
 from kalmanssl.plotting import order_by_peak, principal_axes
 from kalmanssl.runs._alarms import Alarm, find_alarms
+from kalmanssl.runs._error_profile import error_profile, map_arrays
 from kalmanssl.runs._labels import consists_of_labels, keep_known_labels, label_arrays, label_numbers
+from kalmanssl.runs._references import score_references
 from kalmanssl.runs._trust_scores import trust_scores
 from kalmanssl.utils.scratch import as_path
 from kalmanssl.utils.storage import METADATA, load_folder, save_folder
@@ -44,15 +46,17 @@ class Evaluation:
         time. For labels also `labels`, those of the decoder, and `other_label_bins`, the number of bins with labels
         that it was not fitted on, which are not scored.
     scores : dict
-        "running" and "all", each the dict of `kalmanssl.decoding.score_decoding`, or None if there are no such bins
-        with known behavior. "all" also has `conditional`, from `kalmanssl.decoding.conditional_coverage`, and `trust`,
-        from `kalmanssl.runs.trust_scores`.
+        "running", "rest" and "all", each the dict of `kalmanssl.decoding.score_decoding`, or None if there are no such
+        bins with known behavior. "all" also has `conditional`, from `kalmanssl.decoding.conditional_coverage`, and
+        `trust`, from `kalmanssl.runs.trust_scores`. `references` has the scores of the occupancy alone and of a ridge
+        regression, if they were fitted.
     arrays : dict
         Arrays for figures. Of an excerpt of 40 seconds: `time`, `counts` (its columns in the order of `units`),
         `noise`, `log_likelihood`; with running bins `runs`; with behavior `mean`, `lower`, `upper` and `truth`. Of
         the scored bins of the whole part, subsampled: `latents` along their principal axes, `color` (the behavior, or
         else the time), `decoded` and `tracked` (the decoded and the true behavior). For labels the excerpt has
         `probability` of each label instead of `mean`, `lower` and `upper`; `truth` and `color` are numbers of labels.
+        Numbers also have errors by time and place, the worst segments, and in two dimensions some regions.
     assumptions : dict or None
         `AssumptionReport.to_dict` with None for NaN and infinity, and the time of the checked bins, `start_s` and
         `stop_s`. If the assumptions could not be checked, `verdict` is None and `reason` is the error message. None
@@ -128,8 +132,13 @@ class Evaluation:
         arrays = _excerpt(recording, latents, runs, numbers, ordered=labels is None)
         arrays |= _overview(latents, scored, numbers)
         if decoded is not None:
-            arrays |= _decoded_arrays(decoded, np.searchsorted(recording.time, arrays["time"]), truth, scored)
+            excerpt = np.searchsorted(recording.time, arrays["time"])
+            arrays |= _decoded_arrays(decoded, excerpt, truth, scored)
+            if labels is None and truth is not None and known is not None and known.any():
+                arrays |= error_profile(decoded, truth, runs, recording.bin_size) | map_arrays(decoded, excerpt)
         scores = _scores(decoded, truth, runs, known, scored)
+        if labels is None and truth is not None and known is not None:
+            _add_references(run, recording, scores, truth, runs, known)
         if scores["all"] is not None and decoded is not None and truth is not None:
             scores["all"]["conditional"] = _conditional(run, recording, decoded, truth)
             if labels is None:
@@ -226,13 +235,31 @@ def _scores(
     """Score the decoded behavior on the running bins and on all bins."""
     from kalmanssl.decoding import score_decoding
 
-    scores: dict[str, Any] = {"running": None, "all": None}
+    scores: dict[str, Any] = {"running": None, "rest": None, "all": None}
     if decoded is None or truth is None or known is None or not known.any():
         return scores
     scores["all"] = score_decoding(decoded, truth)
     if runs is not None and scored is not None and scored.any():
         scores["running"] = score_decoding(decoded, truth, mask=runs)
+        if (known & ~runs).any():
+            scores["rest"] = score_decoding(decoded, truth, mask=~runs)
     return scores
+
+
+def _add_references(
+    run: Run,
+    recording: Recording,
+    scores: dict[str, Any],
+    truth: np.ndarray,
+    runs: np.ndarray | None,
+    known: np.ndarray,
+) -> None:
+    """Add the scores of the references to those of each part."""
+    masks = {"all": known} if runs is None else {"all": known, "running": known & runs, "rest": known & ~runs}
+    for name, mask in masks.items():
+        if scores[name] is not None:
+            references = score_references(run.metadata.get("reference"), recording, truth, mask, name)
+            scores[name]["references"] = without_nan(references)
 
 
 def _conditional(

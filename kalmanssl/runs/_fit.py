@@ -25,6 +25,7 @@ from kalmanssl.runs._alarms import FROZEN, longest_constant
 from kalmanssl.runs._files import check_new_output, is_run
 from kalmanssl.runs._labels import check_label_settings, consists_of_labels
 from kalmanssl.runs._linear_track import find_run_track, track_sentence
+from kalmanssl.runs._references import fit_references
 from kalmanssl.runs._run import Run, read_recording, short_unit, summarize_recording
 from kalmanssl.runs._settings import RunSettings
 from kalmanssl.runs._windows import fitted_windows, part_of
@@ -141,7 +142,7 @@ def _read_parts(
 
     The settings have the period of a track that is a loop.
     """
-    from kalmanssl.runs._evaluation import running_speed
+    from kalmanssl.runs._evaluation import running, running_speed
 
     recording = read_recording(settings.recording, settings)
     logger(repr(recording))
@@ -173,6 +174,9 @@ def _read_parts(
     facts["running_speed"] = running_speed(settings, training, name)
     check_decoding(settings, training, name)
     facts["constant_share"] = _constant_share(settings, training, name)
+    if name is not None and not consists_of_labels(settings, training.behavior[name]):
+        runs = running(settings, training, name, facts["running_speed"])
+        facts["reference"] = fit_references(training, name, settings.period, runs)
     return settings, training, rest, facts
 
 

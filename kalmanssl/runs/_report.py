@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from kalmanssl.runs import _report_sections as sections
 from kalmanssl.runs._report_assumptions import assumption_values
+from kalmanssl.runs._report_errors import errors, place_view
 from kalmanssl.runs._report_page import render_page
+from kalmanssl.runs._report_tiles import tiles
 from kalmanssl.utils.storage import replace_file
 
 if TYPE_CHECKING:
@@ -60,11 +62,13 @@ def build_report(run: Run) -> str:
     }
     if evaluation is not None:
         values |= {
-            "tiles": sections.tiles(run, evaluation),
+            "tiles": tiles(run, evaluation),
+            "errors": errors(run, evaluation),
+            "place": place_view(run, evaluation),
             "decoded": sections.decoded(run, evaluation),
             "scores": sections.scores(run, evaluation),
             "latents": sections.latents(run, evaluation),
-            "assumptions": assumption_values(evaluation.assumptions),
+            "assumptions": assumption_values(evaluation.assumptions, is_counts=recording["spikes"] is not None),
             "noise": sections.noise(run, evaluation),
         }
     return render_page("report.html.jinja", values)

@@ -7,6 +7,14 @@ from typing import Any
 __all__ = ["assumption_values", "assumptions_line"]
 
 
+# Why an assumption usually does not hold for counts of spikes, by the name of the check.
+_ORDINARY = {
+    "gaussian": "a bin with few spikes gives latents with heavy tails",
+    "constant_covariance": "the variance of counts grows with the rate",
+    "injective": "with few spikes in a bin, the noise hides whether two latents have the same data",
+}
+
+
 def assumptions_line(assumptions: dict[str, Any] | None) -> str:
     """Return one line of text with the number of assumptions that hold, are doubtful and fail.
 
@@ -22,13 +30,23 @@ def assumptions_line(assumptions: dict[str, Any] | None) -> str:
     ).format(**_counts(assumptions))
 
 
-def assumption_values(assumptions: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the values of the section on assumptions; without verdicts, `rows` is empty and `reason` says why."""
+def assumption_values(assumptions: dict[str, Any] | None, is_counts: bool = True) -> dict[str, Any]:
+    """Return the values of the section on assumptions; without verdicts, `rows` is empty and `reason` says why.
+
+    With `is_counts`, `ordinary` has a sentence for each assumption without the verdict "holds" for which this is usual
+    for spike counts, and `serious` the other assumptions that fail.
+    """
     if assumptions is None or assumptions["verdict"] is None:
         return {"rows": [], "reason": _reason(assumptions)}
     rows = [(row["statement"], row["verdict"], row["sentence"]) for row in assumptions["assumptions"]]
     rows += [(name, "not checked", reason) for name, reason in assumptions.get("skipped", {}).items()]
-    return {"rows": rows, "verdict": assumptions["verdict"], **_counts(assumptions)} | {
+    open_ones = [row for row in assumptions["assumptions"] if row["verdict"] != "holds"]
+    usual = _ORDINARY if is_counts else {}
+    kinds = {
+        "ordinary": [f"{row['statement']}: {usual[row['name']]}" for row in open_ones if row["name"] in usual],
+        "serious": [row["statement"] for row in open_ones if row["name"] not in usual and row["verdict"] == "fails"],
+    }
+    return {"rows": rows, "verdict": assumptions["verdict"], **kinds, **_counts(assumptions)} | {
         name: assumptions[name] for name in ("frames", "start_s", "stop_s")
     }
 

@@ -12,6 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from kalmanssl.plotting import figure_to_svg
+from kalmanssl.runs._report_text import duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +32,7 @@ def render_page(template: str, values: dict[str, Any], folder: str | os.PathLike
         File name of a Jinja template. It can extend ``base.html.jinja``, which has the style and shows `title`, and
         import the macros of ``macros.html.jinja``. Besides Jinja's own filters there are ``axes | svg(name,
         description)`` for a figure in the colors of the page, ``figure | png`` for the address of an image, and
-        ``time | seconds``.
+        ``time | seconds`` and ``length | duration``.
     values : dict
         Variables of the template. Text is escaped.
     folder : path, optional
@@ -50,7 +51,7 @@ def render_page(template: str, values: dict[str, Any], folder: str | os.PathLike
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"svg": _svg, "png": _png, "seconds": "{:.10g}".format}
+    environment.filters |= {"svg": _svg, "png": _png, "seconds": "{:.10g}".format, "duration": duration}
     return environment.get_template(template).render(values)
 
 

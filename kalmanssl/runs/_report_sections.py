@@ -9,8 +9,9 @@ import numpy as np
 
 from kalmanssl import plotting
 from kalmanssl.runs._alarms import running_rule
-from kalmanssl.runs._report_labels import has_labels, label_rows, label_scores, label_tiles
-from kalmanssl.runs._report_text import number, percent
+from kalmanssl.runs._report_labels import has_labels, label_rows, label_scores
+from kalmanssl.runs._report_text import duration, number, percent, r_squared, scaled_unit
+from kalmanssl.runs._report_tiles import PARTS, reference_rows
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 
 if TYPE_CHECKING:
@@ -19,33 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "calibration_rows", "conditional_rows", "decoded", "dynamics", "latents", "noise", "score_rows", "scores",
-    "settings", "tiles", "training",
+    "settings", "training",
 ]  # fmt: skip
 
 _EIGENVALUES_LISTED = 12
 _EPOCHS_LISTED = 6
-_PARTS = (("running", "running bins"), ("all", "all bins"))
-
-
-def tiles(run: Run, evaluation: Evaluation) -> list[tuple[str, str]]:
-    """Return the main scores as (number, label); empty without scores."""
-    name, scores = evaluation.main
-    if scores is None:
-        return []
-    if has_labels(scores):
-        return label_tiles(scores)
-    unit = f" {run.behavior_unit}" if run.behavior_unit else ""
-    coverage = [
-        (f"{100 * scores['coverage'][level]:.1f} %", f"inside the {level} % interval")
-        for level in ("95", "80")
-        if level in scores["coverage"]
-    ]
-    return [
-        (number(scores["median_error"]) + unit, f"median error, {dict(_PARTS)[name]}"),
-        (number(scores["r2"]), "R²"),
-        (number(scores["crps"]) + unit, "CRPS"),
-        *coverage,
-    ]
+_CALIBRATED = 0.02  # share of bins by which coverage may differ from its nominal level, beyond two standard errors
 
 
 def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
@@ -59,6 +39,8 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         names = [str(label) for label in evaluation.part["labels"]]
         truth = a["truth"][:, 0] if "truth" in a else None
         plotting.plot_label_probabilities(a["time"], a["probability"], names, truth, name=str(run.behavior), ax=axes[1])
+    rest = None if labels else evaluation.scores.get("rest")
+    hatched = rest is not None and not _is_calibrated(rest)
     for dim in range(0 if labels else dims):
         plotting.plot_decoded(
             a["time"],
@@ -71,6 +53,8 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
             name=f"{run.behavior}{f' {dim + 1}' if dims > 1 else ''}",
             unit=run.behavior_unit,
             period=run.settings.period,
+            hatched=hatched,
+            usual=_usual(run, dim),
             ax=axes[1 + dim],
         )
     for ax in axes[:-1]:
@@ -84,7 +68,24 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         "ordered": dims == 1 and "truth" in a and not labels,
         "labels": labels,
         "running": running_rule(run) if dims > 0 and "runs" in a else None,
+        "rest": percent(rest["coverage"]["95"], rest["coverage_error"]["95"]) if hatched and rest is not None else None,
     }
+
+
+def _is_calibrated(scores: dict[str, Any]) -> bool:
+    """Return whether the 95 % interval contains the truth as often as it says, within two standard errors."""
+    return bool(abs(scores["coverage"]["95"] - 0.95) <= max(2 * scores["coverage_error"]["95"], _CALIBRATED))
+
+
+def _usual(run: Run, dim: int) -> tuple[float, float] | None:
+    """Return the range with the share of the fitted behavior that the interval has; None on a circle."""
+    reference = run.metadata.get("reference")
+    if not reference or reference["period"] is not None:
+        return None
+    levels, level = np.array(reference["levels"]), run.require_decoder().level
+    quantiles = np.array(reference["occupancy"]["all"]["quantiles"][dim])
+    low, high = np.interp([(1 - level) / 2, (1 + level) / 2], levels, quantiles)
+    return float(low), float(high)
 
 
 def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
@@ -104,9 +105,10 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
         return common | label_scores(evaluation)
     curves = {
         heading: evaluation.scores[name]["calibration"]
-        for name, heading in _PARTS
-        if evaluation.scores[name] is not None
+        for name, heading in PARTS
+        if evaluation.scores.get(name) is not None
     }
+    main, factor_unit = evaluation.main, scaled_unit((evaluation.main[1] or {}).get("median_error"), run.behavior_unit)
     a = evaluation.arrays
     confusion = None
     if "decoded" in a and a["decoded"].shape[1] == 1:
@@ -116,6 +118,8 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
     return common | {
         "labels": False,
         "levels": calibration_rows(curves),
+        "references": reference_rows(main[1], factor_unit[1], factor_unit[0]),
+        "referenced": dict(PARTS)[main[0]],
         "calibration": plotting.plot_calibration(curves, run.require_decoder().level),
         "confusion": confusion,
     }
@@ -167,7 +171,9 @@ def conditional_rows(conditional: dict[str, Any] | None, run: Run) -> list[list[
     unit = run.behavior_unit
     units = {"speed": f"{unit}/s" if unit else "", "lag": "s"}
     sets = "set_size" in (conditional["worst"] or {})
-    last = "labels in the 95 % set" if sets else "width of 95 %"
+    widths = [g.get("width", {}).get("95") for name, groups in conditional.items() if name != "worst" for g in groups]
+    factor, shown = scaled_unit(min(filter(None, widths), default=None), unit)
+    last = "labels in the 95 % set" if sets else f"width of 95 %{f' ({shown})' if shown else ''}"
     rows = [["bins with", "inside 80 % (%)", "inside 95 % (%)", last]]
     for name, groups in conditional.items():
         for group in groups if name != "worst" else []:
@@ -176,7 +182,8 @@ def conditional_rows(conditional: dict[str, Any] | None, run: Run) -> list[list[
             else:
                 label = f"{name} {number(group['low'])} to {number(group['high'])} {units.get(name, unit)}".rstrip()
             cells = [percent(group["coverage"][level], group["coverage_error"][level]) for level in ("80", "95")]
-            rows.append([label, *cells, number(group["set_size" if sets else "width"]["95"])])
+            size = group["set_size"]["95"] if sets else _times(factor, group["width"]["95"])
+            rows.append([label, *cells, number(size)])
     return rows
 
 
@@ -186,26 +193,27 @@ def score_rows(scores: dict[str, Any], unit: str) -> list[list[str]]:
     Parameters
     ----------
     scores : dict
-        "running" and "all", as in `kalmanssl.runs.Evaluation`.
+        "running", "rest" and "all", as in `kalmanssl.runs.Evaluation`.
     unit : str
-        Unit of the behavior.
+        Unit of the behavior. Lengths are in a unit in which the first median error is easy to read.
     """
-    parts = {heading: scores[name] for name, heading in _PARTS if scores[name] is not None}
+    parts = {heading: scores[name] for name, heading in PARTS if scores.get(name) is not None}
     if not parts:
         return []
-    in_unit = f" ({unit})" if unit else ""
     first = next(iter(parts.values()))
     if has_labels(first):
         return label_rows(first, "all bins")
+    factor, shown = scaled_unit(first["median_error"], unit)
+    in_unit = f" ({shown})" if shown else ""
     rows = [["", *parts]]
     for key, label in (("median_error", "median error"), ("mean_error", "mean error"), ("crps", "CRPS")):
-        rows.append([label + in_unit, *(number(p[key]) for p in parts.values())])
-    rows.append(["R²", *(number(p["r2"]) for p in parts.values())])
+        rows.append([label + in_unit, *(number(_times(factor, p[key])) for p in parts.values())])
+    rows.append(["R²", *(r_squared(p["r2"]) for p in parts.values())])
     for level in first["coverage"]:
         cells = [percent(p["coverage"][level], p["coverage_error"][level]) for p in parts.values()]
         rows.append([f"inside the {level} % interval (%)", *cells])
     for level in first["width"]:
-        cells = [number(p["width"][level]) for p in parts.values()]
+        cells = [number(_times(factor, p["width"][level])) for p in parts.values()]
         rows.append([f"width of the {level} % interval{in_unit}", *cells])
     rows.append(["bins", *(str(p["bins"]) for p in parts.values())])
     return rows
@@ -239,32 +247,39 @@ def latents(run: Run, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def noise(run: Run, evaluation: Evaluation) -> dict[str, Any]:
-    """Draw the observation noise and the log-likelihood over time."""
+    """Draw the log-likelihood over time, and above it the observation noise if it varies."""
     a = evaluation.arrays
-    axes = plotting.new_axes(9.2, 4.2, rows=(1, 1))
-    plotting.plot_noise(a["time"], a["noise"], ax=axes[0])
-    axes[0].set_xlabel("")
-    plotting.plot_log_likelihood(a["time"], a["log_likelihood"], ax=axes[1])
     sd = np.sqrt(a["noise"])
+    constant = bool(np.ptp(sd, axis=0).max() <= 1e-6 * sd.max())
+    axes = plotting.new_axes(9.2, 2.5 if constant else 4.2, rows=(1,) if constant else (1, 1))
+    if not constant:
+        plotting.plot_noise(a["time"], a["noise"], ax=axes[0])
+        axes[0].set_xlabel("")
+    plotting.plot_log_likelihood(a["time"], a["log_likelihood"], ax=axes[-1])
     rows = [
         ["noise sd (latent units)", "10 %", "median", "90 %"],
         ["over channels", *(number(v) for v in np.quantile(sd.mean(axis=0), [0.1, 0.5, 0.9]))],
-        ["over time", *(number(v) for v in np.quantile(np.median(sd, axis=1), [0.1, 0.5, 0.9]))],
     ]
-    return {"axes": axes[0], "rows": rows, "constant": bool(np.ptp(sd, axis=0).max() <= 1e-6 * sd.max())}
+    if not constant:
+        rows.append(["over time", *(number(v) for v in np.quantile(np.median(sd, axis=1), [0.1, 0.5, 0.9]))])
+    return {"axes": axes[0], "rows": rows, "constant": constant}
 
 
 def dynamics(run: Run) -> dict[str, Any]:
-    """Draw the eigenvalues of the transition matrix, and tabulate the slowest."""
+    """Draw the eigenvalues of the transition matrix, and tabulate the slowest.
+
+    A rotation that decays before a quarter of its period is no rhythm, so that its period is left out.
+    """
     A = run.model.model_.predictor.A.detach().numpy()
     step = run.model.bins_per_step_ * run.metadata["recording"]["bin_size_s"]
     constants = plotting.time_constants(A, step)
-    rows = [["modulus", "period (s)", "decay time (s)"]]
+    rows = [["modulus", "period", "decay time"]]
     for row in constants[:_EIGENVALUES_LISTED]:
-        decay = _duration(row["decay_s"]) if row["modulus"] < 1 else "grows"
-        rows.append([f"{row['modulus']:.4f}", _duration(row["period_s"]), decay])
+        is_rhythm = math.isfinite(row["period_s"]) and row["decay_s"] >= row["period_s"] / 4
+        decay = duration(row["decay_s"]) if row["modulus"] < 1 else "grows"
+        rows.append([f"{row['modulus']:.4f}", duration(row["period_s"]) if is_rhythm else "none", decay])
     unlisted = len(constants) - _EIGENVALUES_LISTED
-    return {"axes": plotting.plot_eigenvalues(A), "rows": rows, "step_s": step, "unlisted": unlisted}
+    return {"axes": plotting.plot_eigenvalues(A), "rows": rows, "step": duration(step), "unlisted": unlisted}
 
 
 def training(run: Run) -> dict[str, Any] | None:
@@ -285,14 +300,14 @@ def settings(run: Run) -> dict[str, list[tuple[str, str]]]:
     """Return names and values of the settings of the run, and of all parameters of the model."""
     chosen = [(name, _setting(value)) for name, value in sorted(run.settings.given().items())]
     seconds = run.metadata.get("seconds", {})
-    chosen += [(f"time to fit the {part}", f"{value:g} s") for part, value in seconds.items()]
+    chosen += [(f"time to fit the {part}", duration(value)) for part, value in seconds.items()]
     parameters = run.model.get_params(deep=False).items()
     model = [(name, _setting(value)) for name, value in parameters if name not in ("encoder", "checkpoint_dir")]
     return {"chosen": chosen, "model": model}
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.3g}" if math.isfinite(seconds) else "none"
+def _times(factor: float, value: float | None) -> float | None:
+    return None if value is None else factor * value
 
 
 def _setting(value: Any) -> str:

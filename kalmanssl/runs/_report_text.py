@@ -4,14 +4,57 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["number", "percent"]
+__all__ = ["duration", "number", "percent", "r_squared", "scaled_unit", "with_unit"]
+
+# Units of length with their size in meters, and from which value in meters on they are used.
+_LENGTHS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3}
+_LENGTHS_FROM = (("mm", 0.0), ("cm", 0.01), ("m", 1.0), ("km", 1e3))
+_TIMES = ((1.0, 1e-3, "ms"), (100.0, 1.0, "s"), (6000.0, 60.0, "min"), (math.inf, 3600.0, "h"))
 
 
 def number(value: float | None) -> str:
     """Return a number with three digits, or a dash if it is not finite."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3g}"
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.3g}" if abs(value) >= 1e-9 else "0"
+
+
+def r_squared(value: float | None) -> str:
+    """Return R² with three decimals, or a dash if it is not finite."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
 
 
 def percent(share: float, error: float) -> str:
     """Return a share and its standard error in percent."""
     return f"{100 * share:.1f} ± {100 * error:.1f}"
+
+
+def scaled_unit(value: float | None, unit: str) -> tuple[float, str]:
+    """Return the factor and the unit in which a length is easy to read, such as (100, "cm") for 0.031 m.
+
+    Other units, also those of speeds, keep the factor one; "deg" becomes the sign of degrees.
+    """
+    if unit.startswith("deg"):
+        return 1.0, "°" + unit.removeprefix("degrees").removeprefix("deg")
+    base, slash, per = unit.partition("/")
+    if base not in _LENGTHS or value is None or not math.isfinite(value) or value == 0:
+        return 1.0, unit
+    meters = abs(value) * _LENGTHS[base]
+    chosen = [name for name, least in _LENGTHS_FROM if meters >= least * (1 - 1e-9)][-1]
+    return _LENGTHS[base] / _LENGTHS[chosen], chosen + slash + per
+
+
+def with_unit(value: float | None, unit: str) -> str:
+    """Return a number in a readable unit, such as "3.1 cm" for 0.031 m."""
+    factor, scaled = scaled_unit(value, unit)
+    text = number(None if value is None else value * factor)
+    space = "" if scaled.startswith("°") else " "
+    return f"{text}{space}{scaled}" if scaled else text
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration such as "25 ms", "14.7 min" or "1.2 h"; a dash if it is not finite."""
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    factor, unit = next((factor, unit) for limit, factor, unit in _TIMES if abs(seconds) < limit)
+    return f"{seconds / factor:.3g} {unit}"

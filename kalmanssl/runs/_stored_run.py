@@ -9,6 +9,7 @@ import numpy as np
 
 from kalmanssl.data import Track
 from kalmanssl.errors import InputError, first_line
+from kalmanssl.runs._references import is_reference
 from kalmanssl.runs._settings import are_windows
 from kalmanssl.utils.storage import METADATA, WEIGHTS, again
 from kalmanssl.utils.stored_values import StoredValues, is_number
@@ -54,6 +55,8 @@ def check_run_metadata(metadata: dict[str, Any], path: Path) -> None:
         stored.number_in("constant_share", 0.0, 1.0, "a number from 0 to 1")
     if metadata.get("track") is not None:
         stored.get("track", _is_track, "arms with way points")
+    if metadata.get("reference") is not None:
+        stored.get("reference", is_reference, "occupancies and a ridge regression")
     if "seconds" in stored:
         seconds = stored.group("seconds")
         for name in seconds.values:
@@ -123,7 +126,7 @@ def _check_arrays(evaluation: Evaluation, run: Run, folder: Path) -> None:
     elif run.decoder is not None:
         for name in ("mean", "lower", "upper"):
             stored.array(name, (n_bins, dims))
-        shapes |= {"decoded": (None, dims), "tracked": (None, dims)}
+        shapes |= {"decoded": (None, dims), "tracked": (None, dims), **_profile_shapes(arrays, dims)}
     count = len(stored.array("latents", (None, None)))
     shapes["color"] = (count,)
     for name, shape in shapes.items():
@@ -133,6 +136,32 @@ def _check_arrays(evaluation: Evaluation, run: Run, folder: Path) -> None:
         arrays.get("tracked", ())
     ):
         raise stored.error("decoded", "as long as tracked", arrays.get("decoded", np.zeros(0)).shape)
+
+
+def _profile_shapes(arrays: dict[str, np.ndarray], dims: int) -> dict[str, tuple[int | None, ...]]:
+    """Return the shapes of the arrays about errors by time and place, the worst segments and regions."""
+
+    def size(name: str, axis: int = 0) -> int:
+        shape = np.shape(arrays.get(name, ()))
+        return shape[axis] if len(shape) > axis else 0
+
+    worst = (size("worst_time"), size("worst_time", 1))
+    cells = size("map_error")
+    return {
+        "block_time": (None,),
+        "block_error": (size("block_time"), 2),
+        "place": (None,),
+        "place_error": (size("place"), 3),
+        "map_error": (cells, cells),
+        "map_edges": (2, cells + 1),
+        "worst_time": worst,
+        "worst_error": worst[:1],
+        **{f"worst_{name}": (*worst, dims) for name in ("mean", "lower", "upper", "truth")},
+        "moments": (None,),
+        "region_x": (None,),
+        "region_y": (None,),
+        "regions": (size("moments"), size("region_x"), size("region_y")),
+    }
 
 
 def _check_shape(stored: StoredValues, name: str, shape: tuple[int | None, ...]) -> None:
@@ -147,11 +176,12 @@ def _use_scores(evaluation: Evaluation, run: Run) -> None:
     """Make the tables of scores and assumptions, which fails if an entry is missing or has another type."""
     from kalmanssl.runs._report_assumptions import assumption_values, assumptions_line
     from kalmanssl.runs._report_labels import has_labels, label_rows, label_tiles
-    from kalmanssl.runs._report_sections import calibration_rows, conditional_rows, score_rows, tiles
+    from kalmanssl.runs._report_sections import calibration_rows, conditional_rows, score_rows
+    from kalmanssl.runs._report_tiles import reference_rows, tiles
     from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 
     scores = evaluation.scores
-    found = [scores[name] for name in ("running", "all") if scores[name] is not None]
+    found = [scores[name] for name in ("running", "rest", "all") if scores.get(name) is not None]
     if found and run.decoder is None:
         raise TypeError("scores without a decoder")
     for part in found:
@@ -165,6 +195,7 @@ def _use_scores(evaluation: Evaluation, run: Run) -> None:
                 raise TypeError(f"confusion of {len(names)} labels has the shape {confusion.shape}")
         else:
             calibration_rows({"all bins": part["calibration"]})
+            reference_rows(part, "", 1.0)
             lengths = {
                 len(np.array(part["calibration"][name], dtype=float)) for name in ("nominal", "empirical", "error")
             }

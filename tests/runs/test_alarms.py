@@ -15,7 +15,9 @@ from kalmanssl.estimator import KalmanSSL
 from kalmanssl.runs import Evaluation, Run, RunSettings, alarm_lines
 from kalmanssl.runs._alarms import longest_constant
 from kalmanssl.runs._fit import check_decoding
+from kalmanssl.runs._references import fit_references
 from kalmanssl.runs._report import build_report
+from kalmanssl.runs._report_text import with_unit
 
 SPLIT = 3840.0
 ZONES = (0.15, 1.45)
@@ -123,6 +125,20 @@ def test_decoded_positions_of_a_reversed_track_are_below_the_baseline(good, part
     runs = running_bins(reversed_track, end_zones=ZONES)
     decoded = good.decoder.predict(good.model.transform(parts[1]))
     assert f"R² of position is {score_decoding(decoded, reversed_track, mask=runs)['r2']:.3g} on running" in message
+
+
+def test_a_decoder_that_a_ridge_regression_beats_has_an_alarm(good, parts, fits):
+    training, rest = parts
+    references = fit_references(training, "position", None, None)
+    known = replace(good, metadata=good.metadata | {"reference": references}, decoder=good.decoder)
+    assert "below_ridge_regression" not in alarms_of(known, rest)
+    shifted = with_behavior(training, np.roll(training.behavior["position"], 60))  # 1.5 s later
+    poor = fit(shifted, shifted.behavior["position"], good.model, fits[1], zones=ZONES)
+    poor.metadata["reference"] = references
+    evaluation = Evaluation.of(poor, rest)
+    message = {alarm.name: alarm.message for alarm in evaluation.alarms}["below_ridge_regression"]
+    ridge = evaluation.scores["running"]["references"]["ridge"]["median_error"]
+    assert f"better: median error {with_unit(ridge, 'm')} instead of" in message
 
 
 def test_baseline_is_the_mean_of_the_fitted_part(good):

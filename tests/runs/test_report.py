@@ -8,9 +8,11 @@ import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from jinja2 import UndefinedError
 
 from kalmanssl.datasets import place_cells
@@ -19,10 +21,25 @@ from kalmanssl.errors import InputError
 from kalmanssl.estimator import KalmanSSL
 from kalmanssl.identifiability import check_assumptions
 from kalmanssl.runs import Evaluation, Run, RunSettings, assumptions_line, render_page, score_rows, write_report
+from kalmanssl.runs._references import fit_references
 from kalmanssl.runs._report import build_report
+from kalmanssl.runs._report_assumptions import assumption_values
+from kalmanssl.runs._report_sections import dynamics
+from kalmanssl.runs._report_text import with_unit
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 
-SECTIONS = ["decoded", "scores", "latents", "assumptions", "noise", "dynamics", "training", "settings", "notes"]
+SECTIONS = [
+    "decoded",
+    "scores",
+    "errors",
+    "latents",
+    "assumptions",
+    "noise",
+    "dynamics",
+    "training",
+    "settings",
+    "notes",
+]
 
 
 def sections_of(run):
@@ -85,6 +102,7 @@ def run():
             "notes": ["the clock was <odd>"],
         },
         "behavior": {"name": "position", "unit": "meters"},
+        "reference": fit_references(training, "position", None, None),
     }
     decoder = PositionDecoder(regressor="linear").fit(model.transform(training), training.behavior["position"])
     run = Run(settings, model, decoder, metadata)
@@ -101,7 +119,7 @@ def test_the_page_has_all_sections_and_figures(run, html):
     outline = Outline(html)
     assert outline.sections == sections_of(run)
     assert outline.open == []
-    assert len(outline.figures) == 8
+    assert len(outline.figures) == 8 + 2 + len(run.evaluation.arrays["worst_time"])
     assert all(outline.figures)
 
 
@@ -129,12 +147,12 @@ def test_text_from_the_recording_is_escaped(html):
 def test_the_page_shows_scores_and_settings_as_numbers(run, html):
     scores = run.evaluation.scores["running"]
     for number in (
-        f"{scores['median_error']:.3g}",
+        with_unit(scores["median_error"], "m"),
         f"{100 * scores['coverage']['95']:.1f} %",
         "1,234,567 spikes",
         "state_dim",
         "0.15, 1.45",
-        "decay time (s)",
+        "decay time",
     ):
         assert number in html
 
@@ -184,7 +202,7 @@ def test_a_run_without_decoder_has_a_report(run):
     rest = place_cells(n_units=20, n_interneurons=0, duration=60.0)
     bare.evaluation = Evaluation.of(bare, rest)
     outline = Outline(build_report(bare))
-    assert outline.sections == [s for s in SECTIONS if s != "scores"]
+    assert outline.sections == [s for s in SECTIONS if s not in ("scores", "errors")]
 
 
 def test_each_dimension_of_the_behavior_has_its_own_axes(run):
@@ -344,7 +362,8 @@ def test_score_rows_show_undefined_scores_as_a_dash_and_omit_missing_parts():
     }
     rows = {row[0]: row[1:] for row in score_rows({"running": None, "all": one}, "m")}
     assert rows[""] == ["all bins"]
-    assert rows["median error (m)"] == ["0.05"]
+    assert rows["median error (cm)"] == ["5"]
+    assert rows["width of the 95 % interval (cm)"] == ["20"]
     assert rows["R²"] == ["–"]
     assert rows["inside the 95 % interval (%)"] == ["95.1 ± 1.2"]
     assert score_rows({"running": None, "all": None}, "m") == []
@@ -377,3 +396,118 @@ def test_text_in_the_description_of_a_figure_is_escaped_once(run):
     named = Run(run.settings, run.model, run.decoder, metadata, run.evaluation)
     outline = Outline(build_report(named))
     assert "the tracked x & <y>" in outline.figures[0]
+
+
+def test_every_number_of_the_tiles_has_its_reference(run, html):
+    tiles = re.findall(r'<div class="tile"><b>(.*?)</b><span>(.*?)</span><small>(.*?)</small></div>', html)
+    labels = [label for _, label, _ in tiles]
+    assert len(labels) == html.count('<div class="tile">') == 7
+    scores = run.evaluation.scores
+    found = {label: reference for _, label, reference in tiles}
+    references = scores["running"]["references"]
+    ridge, occupancy = (with_unit(references[name]["median_error"], "m") for name in ("ridge", "occupancy"))
+    assert found["median error, running bins"] == f"ridge regression: {ridge}; occupancy alone: {occupancy}"
+    assert found["CRPS"] == f"occupancy alone: {with_unit(references['occupancy']['crps'], 'm')}"
+    assert found["inside the 95 % interval"].startswith("nominal: 95 %, standard error ")
+    assert found["inside the 95 % interval, bins at rest"].startswith("nominal: 95 %")
+    assert "CRPS (continuous ranked probability score) is the mean absolute error of the whole" in html
+    without = Run(run.settings, run.model, run.decoder, {k: v for k, v in run.metadata.items() if k != "reference"})
+    without.evaluation = Evaluation.of(without, simulated()[1])
+    assert "ridge regression" not in re.sub("<section.*", "", build_report(without), flags=re.DOTALL)
+
+
+def test_rest_and_running_have_scores_of_their_own(run, html):
+    scores = run.evaluation.scores
+    assert scores["running"]["bins"] + scores["rest"]["bins"] == scores["all"]["bins"]
+    section = re.search(r'<section id="scores">.*?</section>', html, flags=re.DOTALL).group()
+    assert "<th>running bins</th><th>bins at rest</th><th>all bins</th>" in section
+    rest = {"95": 0.6}, {"95": 0.01}
+    low = scores | {"rest": scores["rest"] | {"coverage": scores["rest"]["coverage"] | rest[0]}}
+    low["rest"]["coverage_error"] = scores["rest"]["coverage_error"] | rest[1]
+    good = scores | {"rest": low["rest"] | {"coverage": scores["rest"]["coverage"] | {"95": 0.945}}}
+    hatched, plain = (
+        build_report(Run(run.settings, run.model, run.decoder, run.metadata, replace(run.evaluation, scores=s)))
+        for s in (low, good)
+    )
+    assert "Intervals at rest are hatched because they are not calibrated: 60.0 ± 1.0 %" in hatched
+    assert "hatched" not in plain
+
+
+def test_a_rotation_that_decays_before_a_quarter_of_its_period_is_no_rhythm(run):
+    A = np.zeros((4, 4))
+    for block, (modulus, period) in enumerate([(0.99, 20.0), (0.6, 20.0)]):  # decay in 99 and in 2 steps
+        angle = 2 * np.pi / period
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        A[2 * block : 2 * block + 2, 2 * block : 2 * block + 2] = modulus * turn
+    model = SimpleNamespace(bins_per_step_=2, model_=SimpleNamespace(predictor=SimpleNamespace(A=torch.as_tensor(A))))
+    found = dynamics(Run(run.settings, model, None, run.metadata))
+    assert found["step"] == "50 ms"
+    assert [row[1] for row in found["rows"][1:]] == ["1 s", "none"]
+    assert [row[2] for row in found["rows"][1:]] == ["4.97 s", "97.9 ms"]
+
+
+def test_failures_that_are_usual_for_spikes_are_named(run):
+    rows = [
+        {"name": name, "statement": f"the {name}", "verdict": verdict, "sentence": "s"}
+        for name, verdict in (
+            ("gaussian", "fails"),
+            ("white", "fails"),
+            ("injective", "doubtful"),
+            ("coverage", "holds"),
+        )
+    ]
+    found = run.evaluation.assumptions | {"assumptions": rows, "verdict": "fails"}
+    values = assumption_values(found)
+    assert [sentence.split(":")[0] for sentence in values["ordinary"]] == ["the gaussian", "the injective"]
+    assert values["serious"] == ["the white"]
+    assert assumption_values(found, is_counts=False)["ordinary"] == []
+    html = build_report(with_assumptions(run, found))
+    assert "Usual for spikes, and no sign of a bad fit: the gaussian: a bin with few spikes" in html
+    assert "Not explained by spikes: the white. Look at this first" in html
+
+
+def test_constant_noise_has_no_panel(run, html):
+    assert "The noise of this model is constant" in html
+    assert "noise sd</text>" not in html.replace("noise sd (latent", "")
+    varying = run.evaluation.arrays["noise"] * np.linspace(1, 2, len(run.evaluation.arrays["noise"]))[:, None]
+    changed = replace(run.evaluation, arrays=run.evaluation.arrays | {"noise": varying})
+    assert "noise of each latent over time" in build_report(
+        Run(run.settings, run.model, run.decoder, run.metadata, changed)
+    )
+
+
+@pytest.mark.parametrize("kind", ["plane", "circle"])
+def test_behavior_in_the_plane_or_on_a_circle_has_its_own_figure(run, kind):
+    recording = place_cells(n_units=20, n_interneurons=0, duration=120.0)
+    position = recording.behavior["position"]
+    angle = 2 * np.pi * position / 1.7
+    recording.behavior["position"] = np.stack([np.cos(angle), np.sin(angle)], axis=1) if kind == "plane" else angle
+    period = None if kind == "plane" else 2 * np.pi
+    settings = RunSettings("x", min_speed=0.1, period=period)
+    latents = run.model.transform(recording)
+    decoder = PositionDecoder(regressor="linear", period=period).fit(latents, recording.behavior["position"])
+    other = Run(settings, run.model, decoder, run.metadata | {"reference": None})
+    other.evaluation = Evaluation.of(other, recording)
+    html = build_report(other)
+    figures = Outline(html).figures
+    what = "on a map, with the regions of three bins" if kind == "plane" else "on a circle; time goes from the center"
+    assert sum(what in figure for figure in figures) == 1
+    assert sum("by place" in figure for figure in figures) == 1
+    if kind == "plane":
+        assert other.evaluation.arrays["regions"].shape[0] == 3
+        assert other.evaluation.arrays["regions"].any(axis=(1, 2)).all()
+
+
+def test_the_report_of_an_older_evaluation_has_no_errors_by_place(run):
+    old = {
+        name: array for name, array in run.evaluation.arrays.items() if not name.startswith(("block", "place", "worst"))
+    }
+    scores = {
+        name: part and {k: v for k, v in part.items() if k != "references"}
+        for name, part in run.evaluation.scores.items()
+    }
+    del scores["rest"]
+    earlier = Run(
+        run.settings, run.model, run.decoder, run.metadata, replace(run.evaluation, arrays=old, scores=scores)
+    )
+    assert Outline(build_report(earlier)).sections == [s for s in sections_of(run) if s != "errors"]

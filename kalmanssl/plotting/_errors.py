@@ -1,0 +1,118 @@
+"""Figures of the errors of decoded behavior by time and by place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kalmanssl.plotting._style import BLUE, GREEN, INK, MUTED, ORANGE, add_legend, axes_or_new, axis_label, figure_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_error_by_place", "plot_error_by_time", "plot_error_map"]
+
+_LEGEND = {"loc": "lower left", "bbox_to_anchor": (-0.1, 1), "ncols": 3, "fontsize": 8, "columnspacing": 1.0}
+_LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"))  # color and mark, so that lines differ without colors, too
+
+
+def plot_error_by_time(
+    time: np.ndarray,
+    error: np.ndarray,
+    names: Sequence[str] = ("",),
+    *,
+    reference: float | None = None,
+    unit: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the median error of blocks of time.
+
+    Parameters
+    ----------
+    time : (blocks,)
+        Seconds.
+    error : (blocks,) or (blocks, groups)
+        NaN where a block has no bins of a group.
+    names : sequence of str
+        Of the groups, such as "running" and "at rest", for the legend.
+    reference : float, optional
+        Error of a reference, drawn as a dashed line.
+    unit : str
+        Of the error.
+    ax : Axes, optional
+    """
+    ax = axes_or_new(ax)
+    columns = np.asarray(error, dtype=float).reshape(len(time), -1).T
+    for values, name, (color, mark) in zip(columns, names, _LINES, strict=False):
+        if np.isfinite(values).any():
+            ax.plot(time, values, color=color, marker=mark, ms=3.5, lw=1.1, label=name or None)
+    _add_reference(ax, reference)
+    ax.set(xlabel="time (s)", ylabel=axis_label("median error", unit))
+    ax.set_ylim(bottom=0)
+    if ax.get_legend_handles_labels()[0]:
+        add_legend(ax, **_LEGEND)
+    return ax
+
+
+def plot_error_by_place(
+    place: np.ndarray,
+    quartiles: np.ndarray,
+    *,
+    reference: float | None = None,
+    name: str = "position",
+    unit: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the median error, and half of the errors around it, by the tracked behavior.
+
+    Parameters
+    ----------
+    place : (cells,)
+        Centers of cells of the behavior.
+    quartiles : (cells, 3)
+        25 %, 50 % and 75 % quantile of the error; NaN where a cell has few bins.
+    reference : float, optional
+        Error of a reference, drawn as a dashed line.
+    name, unit : str
+        Of the behavior.
+    ax : Axes, optional
+    """
+    ax = axes_or_new(ax)
+    low, middle, high = np.asarray(quartiles, dtype=float).T
+    ax.fill_between(place, low, high, color=BLUE, alpha=0.25, linewidth=0, label="half of the bins")
+    ax.plot(place, middle, color=BLUE, lw=1.4, marker="o", ms=3, label="median")
+    _add_reference(ax, reference)
+    ax.set(xlabel=axis_label(f"tracked {name}", unit), ylabel=axis_label("error", unit))
+    ax.set_ylim(bottom=0)
+    add_legend(ax, **_LEGEND)
+    return ax
+
+
+def plot_error_map(edges: np.ndarray, error: np.ndarray, *, unit: str = "", ax: Axes | None = None) -> Axes:
+    """Draw the median error by a tracked position in x and y.
+
+    Parameters
+    ----------
+    edges : (2, cells + 1)
+        Edges of the cells along x and along y.
+    error : (cells, cells)
+        Along x, then y; NaN where a cell has few bins.
+    unit : str
+    ax : Axes, optional
+    """
+    ax = axes_or_new(ax)
+    image = ax.pcolormesh(edges[0], edges[1], np.ma.masked_invalid(error.T), cmap="viridis", vmin=0, rasterized=True)
+    bar = figure_of(ax).colorbar(image, ax=ax, label=axis_label("median error", unit), shrink=0.8)
+    bar.ax.tick_params(colors=INK, color=MUTED)
+    bar.ax.yaxis.label.set_color(INK)
+    bar.outline.set_visible(False)
+    ax.set_aspect("equal")
+    ax.set(xlabel=axis_label("x", unit), ylabel=axis_label("y", unit))
+    return ax
+
+
+def _add_reference(ax: Axes, reference: float | None) -> None:
+    if reference is not None and np.isfinite(reference):
+        ax.axhline(reference, color=MUTED, lw=1, ls="--", label="occupancy alone")

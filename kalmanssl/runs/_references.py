@@ -1,0 +1,202 @@
+"""References for the scores of a decoder: what the occupancy alone, and a ridge regression, reach on the same bins."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kalmanssl.decoding import quantile_crps
+
+if TYPE_CHECKING:
+    from kalmanssl.data import Recording
+
+__all__ = ["fit_references", "is_reference", "score_references"]
+
+_MEMORY = 0.25  # seconds, time constant of the activity of the ridge regression
+_PENALTIES = np.logspace(-4, 2, 7)  # of the mean variance of the features
+_SHARE = 0.8  # of the fitted part, from its start; the penalty is chosen on the rest
+_MOST_UNITS = 2000
+_LEVELS = np.array([0.005, 0.01, 0.025, *np.linspace(0.05, 0.95, 37), 0.975, 0.99, 0.995])
+
+
+def fit_references(training: Recording, name: str, period: float | None, runs: np.ndarray | None) -> dict[str, Any]:
+    """Fit both references to the fitted part.
+
+    Parameters
+    ----------
+    training : Recording
+    name : str
+        A behavior of numbers.
+    period : float or None
+        Its period.
+    runs : (time,) bool or None
+        In which bins the animal runs.
+
+    Returns
+    -------
+    dict
+        `occupancy`, with the center and the quantiles of each dimension on "all" bins and on "running" ones, and
+        `ridge`, the weights of the regression; None if there are more than 2000 units or too few bins. For JSON.
+    """
+    truth = _columns(training.behavior[name])
+    known = np.isfinite(truth).all(axis=1)
+    occupancy = {"all": _occupancy(truth[known], period)}
+    if runs is not None and (known & runs).any():
+        occupancy["running"] = _occupancy(truth[known & runs], period)
+    ridge = _fit_ridge(training, truth, known, period)
+    return {"occupancy": occupancy, "ridge": ridge, "period": period, "levels": _LEVELS.tolist()}
+
+
+def score_references(
+    references: dict[str, Any] | None, recording: Recording, truth: np.ndarray, mask: np.ndarray, part: str
+) -> dict[str, Any]:
+    """Score both references on some bins of a recording.
+
+    Parameters
+    ----------
+    references : dict or None
+        From `fit_references`.
+    recording : Recording
+        With the units of the fit.
+    truth : (time,) or (time, dims)
+    mask : (time,) bool
+        Bins with known behavior to score.
+    part : {"all", "running", "rest"}
+        Their occupancy is that of "running" or of "all" bins of the fitted part.
+
+    Returns
+    -------
+    dict of dict
+        "occupancy" with `median_error`, `mean_error`, `r2`, `crps` and `width` of the 95 % interval; "ridge" with the
+        first three.
+    """
+    if not references or not mask.any():
+        return {}
+    values, period = _columns(truth)[mask], references["period"]
+    known = references["occupancy"].get(part, references["occupancy"]["all"])
+    center, table = np.array(known["center"]), np.array(known["quantiles"])
+    if len(center) != values.shape[1]:  # of another behavior
+        return {}
+    near = center + _wrap(values - center, period)
+    crps = np.mean(
+        [
+            quantile_crps(np.broadcast_to(quantiles, (len(near), len(_LEVELS))), _LEVELS, column).mean()
+            for quantiles, column in zip(table, near.T, strict=True)
+        ]
+    )
+    width = float(np.mean(table[:, _LEVELS.searchsorted(0.975 - 1e-9)] - table[:, _LEVELS.searchsorted(0.025 - 1e-9)]))
+    scores = {"occupancy": _errors(near - center, values, period) | {"crps": float(crps), "width": width}}
+    ridge = references["ridge"]
+    if ridge is not None and len(ridge["weights"]) == recording.n_units:
+        predicted = _predict_ridge(ridge, recording, period)[mask]
+        scores["ridge"] = _errors(_wrap(predicted - values, period), values, period)
+    return scores
+
+
+def is_reference(value: Any) -> bool:
+    """Return whether a value of a file has the form of `fit_references`."""
+    try:
+        shapes = [
+            (np.array(o["center"], float).ndim, np.array(o["quantiles"], float).shape[1:])
+            for o in value["occupancy"].values()
+        ]
+        ridge = value["ridge"]
+        fits = ridge is None or np.array(ridge["weights"], float).ndim == np.array(ridge["scale"], float).ndim + 1 == 2
+        has_levels = len(np.array(value["levels"], float)) == len(_LEVELS)
+        return (
+            has_levels
+            and "all" in value["occupancy"]
+            and "period" in value
+            and fits
+            and set(shapes) == {(1, (len(_LEVELS),))}
+        )
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return False
+
+
+def _columns(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values, dtype=float).reshape(len(values), -1)
+
+
+def _wrap(difference: np.ndarray, period: float | None) -> np.ndarray:
+    """Return differences the short way around a circle."""
+    return difference if period is None else (difference + 0.5 * period) % period - 0.5 * period
+
+
+def _occupancy(values: np.ndarray, period: float | None) -> dict[str, Any]:
+    """Return the center (dims,) and the quantiles (dims, levels) of behavior (bins, dims)."""
+    if period is None:
+        center = np.median(values, axis=0)
+    else:
+        angle = 2 * np.pi * values / period
+        center = np.arctan2(np.sin(angle).mean(axis=0), np.cos(angle).mean(axis=0)) * period / (2 * np.pi)
+    quantiles = center + np.quantile(_wrap(values - center, period), _LEVELS, axis=0)
+    return {"center": center.tolist(), "quantiles": quantiles.T.tolist()}
+
+
+def _errors(error: np.ndarray, values: np.ndarray, period: float | None) -> dict[str, float]:
+    """Return the scores of errors (bins, dims), with Euclidean distances as `score_decoding`."""
+    distance = np.linalg.norm(error, axis=1)
+    if period is None:
+        deviation = values - values.mean(axis=0)
+    else:
+        deviation = _wrap(values - np.array(_occupancy(values, period)["center"]), period)
+    total = float((deviation**2).sum())
+    r2 = 1 - float((error**2).sum()) / total if total > 0 else math.nan
+    return {"median_error": float(np.median(distance)), "mean_error": float(distance.mean()), "r2": r2}
+
+
+def _features(recording: Recording) -> np.ndarray:
+    """Return the activity, averaged over its recent past with exponential weights, (time, units)."""
+    from scipy.signal import lfilter
+
+    keep = math.exp(-recording.bin_size / _MEMORY)
+    features = np.empty(recording.activity.shape)
+    for segment in recording.segments():
+        activity = recording.activity[segment].astype(float)
+        features[segment], _ = lfilter([1 - keep], [1, -keep], activity, axis=0, zi=keep * activity[:1])
+    return features
+
+
+def _targets(truth: np.ndarray, period: float | None) -> np.ndarray:
+    """Return what is regressed: the behavior, or the cosine and the sine of circular behavior."""
+    if period is None:
+        return truth
+    angle = 2 * np.pi * truth / period
+    return np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def _fit_ridge(
+    training: Recording, truth: np.ndarray, known: np.ndarray, period: float | None
+) -> dict[str, Any] | None:
+    """Fit the regression; the penalty is chosen on the last fifth of the known bins."""
+    if training.n_units > _MOST_UNITS or known.sum() < 20:
+        return None
+    x, y = _features(training)[known], _targets(truth[known], period)
+    scale = np.maximum(x.std(axis=0), 1e-9)
+    mean, offset = x.mean(axis=0), y.mean(axis=0)
+    x, y = (x - mean) / scale, y - offset
+    first = int(_SHARE * len(x))
+    gram, cross, identity = x[:first].T @ x[:first] / first, x[:first].T @ y[:first] / first, np.eye(x.shape[1])
+    errors = [
+        ((x[first:] @ np.linalg.solve(gram + penalty * identity, cross) - y[first:]) ** 2).mean()
+        for penalty in _PENALTIES
+    ]
+    penalty = float(_PENALTIES[int(np.argmin(errors))])
+    weights = np.linalg.solve(x.T @ x / len(x) + penalty * identity, x.T @ y / len(x))
+    return {
+        "weights": [[float(f"{w:.6g}") for w in row] for row in weights.tolist()],
+        "offset": offset.tolist(), "mean": mean.tolist(), "scale": scale.tolist(), "penalty": penalty,
+    }  # fmt: skip
+
+
+def _predict_ridge(ridge: dict[str, Any], recording: Recording, period: float | None) -> np.ndarray:
+    """Return the behavior (time, dims) that the regression predicts."""
+    x = (_features(recording) - np.array(ridge["mean"])) / np.array(ridge["scale"])
+    y = x @ np.array(ridge["weights"]) + np.array(ridge["offset"])
+    if period is None:
+        return y
+    cosine, sine = np.split(y, 2, axis=1)
+    return np.arctan2(sine, cosine) * period / (2 * np.pi)
