@@ -10,6 +10,7 @@ import numpy as np
 
 from kalmanssl.data._bin_selection import row_index
 from kalmanssl.data._latent_tables import LatentTables
+from kalmanssl.utils.summaries import Summary
 
 __all__ = ["Covariances", "Latents", "infer_latents", "split_trials"]
 
@@ -73,8 +74,8 @@ class Covariances:
         return vectors * np.sqrt(np.maximum(values, 0))[:, None, :]
 
 
-@dataclass(frozen=True)
-class Latents(LatentTables):
+@dataclass(frozen=True, repr=False)
+class Latents(Summary, LatentTables):
     """Posterior over the latent state at every bin of a recording.
 
     `numpy.asarray(latents)` is the posterior mean, so latents can be passed to any estimator of scikit-learn. Indexing
@@ -134,6 +135,22 @@ class Latents(LatentTables):
     def cov(self) -> np.ndarray:
         """Posterior covariance of every bin, (time, state, state); a copy, large for long recordings."""
         return self.covariances.dense()
+
+    def _summary(self) -> list[tuple[str, str]]:
+        time = f"{self.time[0]:.10g} to {self.time[-1]:.10g} s" if len(self.time) else "none"
+        sd = np.sqrt(np.diagonal(self.covariances.table, axis1=1, axis2=2)).mean() if len(self.time) else np.nan
+        likelihood = self.log_likelihood[np.isfinite(self.log_likelihood)]
+        return [
+            ("bins", str(len(self.time))),
+            ("time", time),
+            ("segments", str(len(np.unique(self.segment)))),
+            ("posterior", "smoothed, given all data" if self.smoothed else "filtered, given past and present"),
+            ("state dimensions", str(self.mean.shape[1])),
+            ("latent dimensions", str(self.latent.shape[1])),
+            ("mean posterior sd", f"{sd:.3g}"),
+            ("mean log-likelihood", f"{likelihood.mean():.3g} nats per bin" if len(likelihood) else "unknown"),
+            *([("session", self.session)] if self.session else []),
+        ]
 
     def __len__(self) -> int:
         return len(self.mean)

@@ -13,6 +13,7 @@ from kalmanssl.data._alignment import AlignMixin
 from kalmanssl.data._bin_selection import BinSelection
 from kalmanssl.data._labeled_input import labels_of
 from kalmanssl.data._pynapple import read_activity
+from kalmanssl.data._recording_summary import RecordingSummary
 from kalmanssl.data._reshaping import Reshaping
 from kalmanssl.data._validation import (
     check_activity,
@@ -30,8 +31,8 @@ from kalmanssl.utils.validation import short_repr
 __all__ = ["Recording"]
 
 
-@dataclass(frozen=True, eq=False)
-class Recording(BinSelection, Reshaping, AlignMixin):
+@dataclass(frozen=True, eq=False, repr=False)
+class Recording(BinSelection, Reshaping, AlignMixin, RecordingSummary):
     """Activity in bins of equal width, with time and behavior.
 
     Create it with `from_nwb`, `from_arrays` or `from_pynapple`. Indexing with a slice, an index array or a boolean mask
@@ -372,20 +373,3 @@ class Recording(BinSelection, Reshaping, AlignMixin):
 
     def _coordinates(self) -> dict[str, Any]:
         return {"unit": list(self.unit_ids)}
-
-    def __repr__(self) -> str:
-        names = [
-            f"{name} ({self.behavior_unit[name]})" if self.behavior_unit.get(name) else name for name in self.behavior
-        ]
-        n_segments = len(self.segments())
-        parts = [
-            f"{self.source}: {self.n_units} {'units' if self.kind == 'counts' else 'channels'} x "
-            f"{len(self)} bins of {1e3 * self.bin_size:.6g} ms",
-            self._span() + (f" in {n_segments} segments" if n_segments > 1 else ""),
-            f"behavior {', '.join(names)}" if names else "no behavior",
-        ]
-        if self.session:
-            parts.append(f"session {self.session}")
-        if self.notes:
-            parts.append(f"{len(self.notes)} note{'s' if len(self.notes) > 1 else ''}")
-        return f"Recording({'; '.join(parts)})"

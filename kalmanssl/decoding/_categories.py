@@ -11,6 +11,7 @@ from kalmanssl.decoding._calibration import RegionCalibration
 from kalmanssl.decoding._posterior import likelier_mass
 from kalmanssl.decoding._results import check_level, generator_for_draws
 from kalmanssl.decoding._tables import DecodedTables
+from kalmanssl.utils.text import shorten
 
 if TYPE_CHECKING:
     import xarray
@@ -34,7 +35,7 @@ class LabelSets:
     size: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DecodedCategory(DecodedTables):
     """The probability of every label at every bin.
 
@@ -59,6 +60,13 @@ class DecodedCategory(DecodedTables):
     mass: np.ndarray
     level: float
     calibration: RegionCalibration
+
+    def _summary(self) -> list[tuple[str, str]]:
+        names = shorten(", ".join(str(label) for label in self.labels))
+        rows = [*self._time_summary(), ("labels", f"{len(self.labels)} ({names})")]
+        if len(self.mass):
+            rows.append(("mean probability of the most probable label", f"{self.mass.max(axis=1).mean():.3g}"))
+        return rows
 
     def __len__(self) -> int:
         return len(self.mass)

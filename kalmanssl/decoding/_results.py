@@ -59,7 +59,7 @@ def quantile_weights(levels: np.ndarray, q: float) -> tuple[int, float]:
     return right, float(np.clip((q - low) / (high - low), 0, 1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DecodedPosition(DecodedTables):
     """A predictive distribution of the behavior at every bin.
 
@@ -100,6 +100,21 @@ class DecodedPosition(DecodedTables):
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def _summary(self) -> list[tuple[str, str]]:
+        dims = self.points.shape[1]
+        rows = [*self._time_summary(), ("dimensions", str(dims))]
+        if any(self.periods):
+            rows.append(("period", ", ".join("none" if p is None else f"{p:.6g}" for p in self.periods)))
+        if len(self):
+            low, high = (end.reshape(-1, dims) for end in self.interval(self.level))
+            known = np.isfinite(high).all(axis=1)
+            if known.any():
+                rows.append(("range", ", ".join(f"{a:.3g} to {b:.3g}" for a, b in _ranges(self.points[known]))))
+                widths = ", ".join(f"{width:.3g}" for width in (high - low)[known].mean(axis=0))
+                rows.append((f"mean width of the {100 * self.level:g} % interval", widths))
+            rows.append(("not trusted", f"{100 * (1 - self.trusted.mean()):.1f} % of the bins"))
+        return rows
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.mean, dtype) if copy else np.asarray(self.mean, dtype)
@@ -359,3 +374,8 @@ class DecodedPosition(DecodedTables):
             for dim, period in enumerate(self.periods)
         ]
         return np.stack(near, axis=1)
+
+
+def _ranges(values: np.ndarray) -> list[tuple[float, float]]:
+    """Return the smallest and the largest value of each column."""
+    return list(zip(values.min(axis=0).tolist(), values.max(axis=0).tolist(), strict=True))

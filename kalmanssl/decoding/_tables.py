@@ -8,6 +8,7 @@ import numpy as np
 
 from kalmanssl.data import AlignMixin, to_tsdframe
 from kalmanssl.utils.segments import segment_slices
+from kalmanssl.utils.summaries import Summary
 
 if TYPE_CHECKING:
     import pandas
@@ -17,10 +18,15 @@ __all__ = ["DecodedTables", "axis_names"]
 _AXES = ("x", "y", "z")
 
 
-class DecodedTables(AlignMixin):
+class DecodedTables(Summary, AlignMixin):
     """The methods of decoded behavior that return tables."""
 
     time: np.ndarray
+
+    def _time_summary(self) -> list[tuple[str, str]]:
+        """Return the number of bins and their time."""
+        time = f"{self.time[0]:.10g} to {self.time[-1]:.10g} s" if len(self.time) else "none"
+        return [("bins", str(len(self.time))), ("time", time)]
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return the columns of a table, (time,) each."""

@@ -12,6 +12,7 @@ from kalmanssl.kalman._linalg import symmetrize
 from kalmanssl.kalman._model import Model, Observations, as_covariance
 from kalmanssl.kalman._moments import FIELDS, Moments, complete, step_index
 from kalmanssl.kalman._tensor_checks import check_moments
+from kalmanssl.utils.summaries import HtmlSummary
 
 __all__ = [
     "FilterResult",
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 
-class FilterResult:
+class FilterResult(HtmlSummary):
     """Result of the filter: "predicted" moments are given y up to step t-1, "filtered" moments given y up to step t.
 
     Fields other than the filtered moments and the log-likelihood are computed when they are first accessed; they are
@@ -70,6 +71,16 @@ class FilterResult:
     def __repr__(self) -> str:
         batch, time, state = self.filtered_mean.shape
         return f"FilterResult(batch={batch}, time={time}, state={state}, dtype={self._dtype})"
+
+    def _summary(self) -> list[tuple[str, str]]:
+        batch, time, state = self.filtered_mean.shape
+        per_step = float(self.log_likelihood.detach().mean()) if self.log_likelihood.numel() else float("nan")
+        missing = 0.0 if self.mask is None else 1 - float(self.mask.float().mean())
+        return [
+            *_sizes(batch, time, state, self._dtype),
+            ("observations", f"{self._observations.y.shape[-1]}, {100 * missing:.3g} % missing"),
+            ("mean log-likelihood", f"{per_step:.4g} nats per step"),
+        ]
 
     @cached_property
     def filtered_cov(self) -> Tensor:
@@ -209,7 +220,7 @@ class StepResult:
     innovation_cov: Tensor
 
 
-class SmootherResult:
+class SmootherResult(HtmlSummary):
     """Result of the smoother: moments of the state given the whole sequence.
 
     Covariances are expanded to the shapes below when they are first accessed; they are differentiable. If neither the
@@ -244,6 +255,10 @@ class SmootherResult:
     def __repr__(self) -> str:
         batch, time, state = self.smoothed_mean.shape
         return f"SmootherResult(batch={batch}, time={time}, state={state}, dtype={self._dtype})"
+
+    def _summary(self) -> list[tuple[str, str]]:
+        batch, time, state = self.smoothed_mean.shape
+        return _sizes(batch, time, state, self._dtype)
 
     @cached_property
     def smoothed_cov(self) -> Tensor:
@@ -325,3 +340,8 @@ class PriorSample:
 
     states: Tensor
     observations: Tensor
+
+
+def _sizes(batch: int, time: int, state: int, dtype: torch.dtype) -> list[tuple[str, str]]:
+    """Return the sizes of a result for its summary."""
+    return [("sequences", str(batch)), ("steps", str(time)), ("state dimensions", str(state)), ("dtype", str(dtype))]

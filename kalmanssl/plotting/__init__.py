@@ -1,7 +1,9 @@
 """Figures of recordings, latents, decoded behavior and representations.
 
-Each function draws into the axes `ax`, or into those of a new figure, and returns the axes. The global state of pyplot
-is not used, so they can be called in a thread or a server. ``ax.figure.savefig(...)`` writes a file.
+Each function draws into the axes `ax`, or into those of a new figure, and returns the axes. Where it makes sense, the
+first argument can be the object itself: a `Recording`, `Latents`, a `DecodedPosition` or a fitted `KalmanSSL`. Colors
+can be told apart with any color vision. The global state of pyplot is not used, so the functions can be called in a
+thread or a server. ``ax.figure.savefig(...)`` writes a file.
 """
 
 from kalmanssl.plotting._conditions import plot_by_condition as plot_by_condition

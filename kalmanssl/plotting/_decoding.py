@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kalmanssl.decoding import DecodedPosition
+from kalmanssl.errors import InputError
 from kalmanssl.plotting._style import (
     BLUE,
     GREEN,
@@ -19,20 +21,28 @@ from kalmanssl.plotting._style import (
     transparent_image,
 )
 from kalmanssl.utils.segments import gap_starts
+from kalmanssl.utils.validation import check_condition
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_calibration", "plot_decoded", "plot_decoded_against_tracked", "plot_label_probabilities"]
+__all__ = [
+    "decoded_arrays",
+    "plot_calibration",
+    "plot_decoded",
+    "plot_decoded_against_tracked",
+    "plot_label_probabilities",
+]
 
 
 def plot_decoded(
-    time: np.ndarray,
-    mean: np.ndarray,
-    lower: np.ndarray,
-    upper: np.ndarray,
+    time: np.ndarray | DecodedPosition,
+    mean: np.ndarray | None = None,
+    lower: np.ndarray | None = None,
+    upper: np.ndarray | None = None,
     truth: np.ndarray | None = None,
     *,
+    dim: int = 0,
     where: np.ndarray | None = None,
     level: float = 0.95,
     name: str = "position",
@@ -49,9 +59,12 @@ def plot_decoded(
     Parameters
     ----------
     time, mean, lower, upper : (time,)
-        Seconds, and the decoded behavior in its unit.
-    truth : (time,), optional
+        Seconds, and the decoded behavior in its unit. Or a `DecodedPosition` as the only one of these, which also has
+        the level and the period: ``plot_decoded(decoded, truth=position)``.
+    truth : (time,), or (time, dims) with a `DecodedPosition`, optional
         Tracked behavior; NaN where it is unknown.
+    dim : int
+        Dimension of a `DecodedPosition` to draw.
     where : (time,) bool, optional
         Bins that the decoder was fitted for (running); other bins are drawn faintly.
     level : float
@@ -67,6 +80,13 @@ def plot_decoded(
     ax : Axes, optional
     """
     ax = axes_or_new(ax)
+    if isinstance(time, DecodedPosition):
+        decoded = time
+        time, mean, lower, upper = decoded_arrays(decoded, dim)
+        level, period = decoded.level, decoded.periods[dim]
+        truth = None if truth is None else np.asarray(truth, dtype=float).reshape(len(time), -1)[:, dim]
+    if mean is None or lower is None or upper is None:
+        raise InputError("mean, lower and upper are missing: give all, or a DecodedPosition", parameter="mean")
     time = np.asarray(time, dtype=float)
     gaps = gap_starts(time)
 
@@ -94,6 +114,20 @@ def plot_decoded(
         ax.set_xlim(time[0], time[-1])
     add_legend(ax, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.1)
     return ax
+
+
+def decoded_arrays(decoded: DecodedPosition, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return time, point estimate, and both ends of the interval of one dimension, (time,) each.
+
+    Raises
+    ------
+    InputError
+        If there is no such dimension.
+    """
+    n_dims = decoded.points.shape[1]
+    check_condition("dim", dim, isinstance(dim, int) and 0 <= dim < n_dims, f"a dimension, 0 to {n_dims - 1}")
+    lower, upper = (end.reshape(-1, n_dims)[:, dim] for end in decoded.interval(decoded.level))
+    return decoded.time, decoded.points[:, dim], lower, upper
 
 
 def _draw_band(
@@ -174,7 +208,7 @@ def plot_decoded_against_tracked(
     Parameters
     ----------
     mean, truth : (time,)
-        Decoded and tracked behavior; bins where `truth` is NaN are left out.
+        Decoded behavior, also as a `DecodedPosition`, and tracked behavior; bins where `truth` is NaN are left out.
     name, unit : str
         Of the behavior, for the axes.
     cells : int

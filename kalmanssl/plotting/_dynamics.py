@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,15 +15,18 @@ if TYPE_CHECKING:
 __all__ = ["plot_eigenvalues", "plot_training", "time_constants"]
 
 
-def plot_eigenvalues(A: np.ndarray, ax: Axes | None = None) -> Axes:
+def plot_eigenvalues(A: np.ndarray | Any, ax: Axes | None = None) -> Axes:
     """Draw the eigenvalues of a transition matrix in the complex plane, with the unit circle.
 
     Parameters
     ----------
-    A : (state, state)
+    A : (state, state), or KalmanSSL
+        A fitted model has the matrix of one filter step.
     ax : Axes, optional
     """
     ax = axes_or_new(ax)
+    if hasattr(A, "model_"):
+        A = A.model_.predictor.A.detach().numpy()
     values = np.linalg.eigvals(np.asarray(A, dtype=float))
     angle = np.linspace(0, 2 * np.pi, 200)
     ax.plot(np.cos(angle), np.sin(angle), color=MUTED, lw=1)
@@ -68,18 +71,19 @@ def time_constants(A: np.ndarray, step: float) -> list[dict[str, float]]:
     return rows
 
 
-def plot_training(history: Mapping[str, Sequence[float]], ax: Axes | None = None) -> Axes:
+def plot_training(history: Mapping[str, Sequence[float]] | Any, ax: Axes | None = None) -> Axes:
     """Draw the loss after every epoch, on the training data and on the held-out blocks.
 
     Parameters
     ----------
-    history : dict of sequences
+    history : dict of sequences, or KalmanSSL
         As `KalmanSSL.history_`.
     ax : Axes, optional
     """
     from matplotlib.ticker import MaxNLocator
 
     ax = axes_or_new(ax)
+    history = getattr(history, "history_", history)
     for key, color, label in (("loss", BLUE, "training data"), ("held_out_loss", ORANGE, "held-out blocks")):
         values = history.get(key, ())
         if len(values):

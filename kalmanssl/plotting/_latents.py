@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kalmanssl.data import Latents
+from kalmanssl.errors import InputError
 from kalmanssl.plotting._style import (
     BLUE,
     GREEN,
@@ -25,7 +27,7 @@ __all__ = ["plot_latents", "plot_log_likelihood", "plot_noise", "principal_axes"
 
 
 def plot_latents(
-    latents: np.ndarray,
+    latents: np.ndarray | Latents,
     color: np.ndarray,
     *,
     dims: tuple[int, int] = (0, 1),
@@ -39,8 +41,8 @@ def plot_latents(
 
     Parameters
     ----------
-    latents : (time, dims)
-        For example ``latents.mean @ principal_axes(latents.mean)``.
+    latents : (time, dims), or Latents
+        Of `Latents` the posterior means along their principal axes.
     color : (time,)
         Behavior in the same bins; bins where it is NaN are not drawn.
     dims : (int, int)
@@ -53,10 +55,15 @@ def plot_latents(
     ax : Axes, optional
     """
     ax = axes_or_new(ax)
+    if isinstance(latents, Latents):
+        mean = latents.mean - latents.mean.mean(axis=0)
+        values = mean @ principal_axes(mean, dims=max(dims) + 1)
+    else:
+        values = np.asarray(latents)
     known = np.isfinite(color)
     points = ax.scatter(
-        latents[known, dims[0]],
-        latents[known, dims[1]],
+        values[known, dims[0]],
+        values[known, dims[1]],
         c=np.asarray(color)[known] if period is None else np.asarray(color)[known] % period,
         s=5,
         cmap="viridis" if period is None else cyclic_colors(),
@@ -77,17 +84,27 @@ def plot_latents(
     return ax
 
 
-def plot_noise(time: np.ndarray, variance: np.ndarray, ax: Axes | None = None) -> Axes:
+def plot_noise(time: np.ndarray | Latents, variance: np.ndarray | None = None, ax: Axes | None = None) -> Axes:
     """Draw the standard deviation of the observation noise: the median over channels, and 10 to 90 % of them.
 
     Parameters
     ----------
-    time : (time,)
-        Seconds.
+    time : (time,), or Latents
+        Seconds. `Latents` have both.
     variance : (time, channels)
     ax : Axes, optional
+
+    Raises
+    ------
+    InputError
+        If `variance` is missing.
     """
     ax = axes_or_new(ax)
+    if isinstance(time, Latents):
+        latents = time
+        time, variance = latents.time, latents.noise
+    if variance is None:
+        raise InputError("variance is missing: give (time, channels), or Latents", parameter="variance")
     low, middle, high = np.quantile(np.sqrt(variance), [0.1, 0.5, 0.9], axis=1)
     ax.fill_between(time, low, high, color=GREEN, alpha=0.25, linewidth=0, label="10 to 90 % of channels")
     ax.plot(time, middle, color=GREEN, lw=1.2, label="median channel")
@@ -97,18 +114,30 @@ def plot_noise(time: np.ndarray, variance: np.ndarray, ax: Axes | None = None) -
     return ax
 
 
-def plot_log_likelihood(time: np.ndarray, log_likelihood: np.ndarray, ax: Axes | None = None) -> Axes:
+def plot_log_likelihood(
+    time: np.ndarray | Latents, log_likelihood: np.ndarray | None = None, ax: Axes | None = None
+) -> Axes:
     """Draw the log-likelihood of each bin given the bins before it, and its median as a dashed line.
 
     Parameters
     ----------
-    time : (time,)
-        Seconds.
+    time : (time,), or Latents
+        Seconds. `Latents` have both.
     log_likelihood : (time,)
         Nats.
     ax : Axes, optional
+
+    Raises
+    ------
+    InputError
+        If `log_likelihood` is missing.
     """
     ax = axes_or_new(ax)
+    if isinstance(time, Latents):
+        latents = time
+        time, log_likelihood = latents.time, latents.log_likelihood
+    if log_likelihood is None:
+        raise InputError("log_likelihood is missing: give (time,), or Latents", parameter="log_likelihood")
     ax.plot(time, log_likelihood, color=BLUE, lw=0.8)
     ax.axhline(float(np.nanmedian(log_likelihood)), color=MUTED, lw=1, ls="--")
     ax.set(xlabel="time (s)", ylabel="log-lik. (nats per bin)", xlim=(time[0], time[-1]))

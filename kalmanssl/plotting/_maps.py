@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kalmanssl.decoding import DecodedPosition
 from kalmanssl.errors import InputError
+from kalmanssl.plotting._decoding import decoded_arrays
 from kalmanssl.plotting._style import BLUE, INK, MUTED, ORANGE, add_legend, axes_or_new, axis_label
 from kalmanssl.utils.segments import gap_starts
 
@@ -19,7 +21,7 @@ _INNER = 0.25  # radius at which time begins
 
 
 def plot_map(
-    mean: np.ndarray,
+    mean: np.ndarray | DecodedPosition,
     truth: np.ndarray | None = None,
     *,
     regions: np.ndarray | None = None,
@@ -33,8 +35,8 @@ def plot_map(
 
     Parameters
     ----------
-    mean : (time, 2)
-        Decoded behavior.
+    mean : (time, 2), or DecodedPosition
+        Decoded behavior. A `DecodedPosition` also has the regions of the bins in `moments`, by default three.
     truth : (time, 2), optional
         Tracked behavior.
     regions : (moments, x, y) bool, optional
@@ -56,6 +58,14 @@ def plot_map(
     if np.ndim(mean) != 2 or np.shape(mean)[1] != 2:
         raise InputError(f"mean must be (time, 2), x and y; got shape {np.shape(mean)}", parameter="mean")
     ax = axes_or_new(ax)
+    if isinstance(mean, DecodedPosition):
+        decoded = mean
+        mean, level = decoded.points, decoded.level
+        if len(decoded.grids) == 1:
+            spread = np.linspace(0, len(decoded) - 1, 5).astype(int)[1:-1]
+            moments = spread if moments is None else np.asarray(moments)
+            inside = decoded[moments].region().inside  # type: ignore[union-attr]
+            regions, cells = inside.values, (inside.x.values, inside.y.values)
     if truth is not None:
         ax.plot(*np.asarray(truth).T, color=ORANGE, lw=1.3, label="tracked")
     ax.plot(*np.asarray(mean).T, color=BLUE, lw=1.0, label="decoded")
@@ -75,13 +85,13 @@ def plot_map(
 
 
 def plot_turns(
-    time: np.ndarray,
-    mean: np.ndarray,
-    lower: np.ndarray,
-    upper: np.ndarray,
+    time: np.ndarray | DecodedPosition,
+    mean: np.ndarray | None = None,
+    lower: np.ndarray | None = None,
+    upper: np.ndarray | None = None,
     truth: np.ndarray | None = None,
     *,
-    period: float,
+    period: float | None = None,
     level: float = 0.95,
     name: str = "direction",
     unit: str = "",
@@ -94,17 +104,31 @@ def plot_turns(
     Parameters
     ----------
     time, mean, lower, upper : (time,)
-        Seconds, and the decoded behavior with its interval. The ends of the interval may leave [0, period).
+        Seconds, and the decoded behavior with its interval. The ends of the interval may leave [0, period). Or a
+        `DecodedPosition` as the only one of these, which also has the level and the period.
     truth : (time,), optional
         Tracked behavior.
     period : float
+        Required without a `DecodedPosition`.
     level : float
         Of the interval, for the legend.
     name, unit : str
         Of the behavior.
     ax : Axes, optional
+
+    Raises
+    ------
+    InputError
+        If an array or the period is missing.
     """
     ax = axes_or_new(ax)
+    if isinstance(time, DecodedPosition):
+        level, period = time.level, time.periods[0]
+        time, mean, lower, upper = decoded_arrays(time, 0)
+    if mean is None or lower is None or upper is None:
+        raise InputError("mean, lower and upper are missing: give all, or a DecodedPosition", parameter="mean")
+    if period is None:
+        raise InputError("period is missing: the behavior is not circular", parameter="period")
     time = np.asarray(time, dtype=float)
     radius = _INNER + (1 - _INNER) * (time - time[0]) / max(float(time[-1] - time[0]), 1e-9)
     scale = 2 * np.pi / period

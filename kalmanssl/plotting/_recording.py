@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 from kalmanssl.plotting._style import INK, axes_or_new
 
@@ -15,13 +16,18 @@ if TYPE_CHECKING:
 __all__ = ["order_by_peak", "plot_raster"]
 
 
-def plot_raster(counts: np.ndarray, time: np.ndarray, order: np.ndarray | None = None, ax: Axes | None = None) -> Axes:
+def plot_raster(
+    counts: np.ndarray | Recording,
+    time: np.ndarray | None = None,
+    order: np.ndarray | None = None,
+    ax: Axes | None = None,
+) -> Axes:
     """Draw a mark for every bin in which a unit fired, one row per unit.
 
     Parameters
     ----------
-    counts : (time, units)
-        Spike counts.
+    counts : (time, units), or Recording
+        Spike counts. A recording also has the time.
     time : (time,)
         Seconds.
     order : (units,) int, optional
@@ -35,6 +41,11 @@ def plot_raster(counts: np.ndarray, time: np.ndarray, order: np.ndarray | None =
     """
     from matplotlib.ticker import MaxNLocator
 
+    if isinstance(counts, Recording):
+        recording = counts
+        counts, time = recording.activity, recording.time
+    if time is None:
+        raise InputError("time is missing: give (time,), or a Recording", parameter="time")
     counts = np.asarray(counts)
     if counts.ndim != 2 or len(counts) != len(time):
         raise InputError(

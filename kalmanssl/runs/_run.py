@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 from kalmanssl.data import NWBSummary, Recording, summarize_nwb
 from kalmanssl.errors import InputError, RecordingWarning
 from kalmanssl.runs._linear_track import track_of_run
+from kalmanssl.runs._report_text import with_unit
 from kalmanssl.runs._settings import RunSettings, parse_bands, parse_units
 from kalmanssl.runs._stored_run import check_parts_agree, check_run_metadata, check_stored_evaluation
 from kalmanssl.utils.scratch import as_path
 from kalmanssl.utils.storage import METADATA, check_format, is_folder, read_json
+from kalmanssl.utils.summaries import Summary
 from kalmanssl.utils.validation import short_repr
 
 if TYPE_CHECKING:
@@ -94,8 +96,8 @@ def summarize_recording(path: str | os.PathLike[str], settings: RunSettings) -> 
     return summarize_nwb(path, settings.activity, settings.behavior, parse_units(settings.units))
 
 
-@dataclass
-class Run:
+@dataclass(repr=False)
+class Run(Summary):
     """A fitted model with its decoder, settings and evaluation.
 
     Attributes
@@ -118,6 +120,25 @@ class Run:
     decoder: PositionDecoder | None
     metadata: dict[str, Any]
     evaluation: Evaluation | None = None
+
+    def _summary(self) -> list[tuple[str, str]]:
+        facts, model = self.metadata["recording"], self.model
+        rows = [
+            ("recording", facts["source"]),
+            ("fitted", f"{facts['start_s']:.10g} to {facts['fitted_until_s']:.10g} s, {facts['units']} units"),
+            ("model", f"{model.latent_dim} latent and {model.state_dim} state dimensions"),
+            ("behavior", self.behavior or "none"),
+        ]
+        name, scores = ("", None) if self.evaluation is None else self.evaluation.main
+        if scores is not None and "accuracy" in scores:
+            rows.append(("accuracy", f"{100 * scores['accuracy']:.1f} %"))
+        elif scores is not None:
+            bins = "running bins" if name == "running" else "all bins"
+            rows.append((f"median error, {bins}", with_unit(scores["median_error"], self.behavior_unit)))
+            rows.append(("inside the 95 % interval", f"{100 * scores['coverage']['95']:.1f} %"))
+        if self.evaluation is not None and self.evaluation.alarms:
+            rows.append(("alarms", ", ".join(alarm.name.replace("_", " ") for alarm in self.evaluation.alarms)))
+        return rows
 
     @property
     def behavior(self) -> str | None:

@@ -19,8 +19,7 @@ class HtmlSummary:
     def _repr_html_(self) -> str:
         """Return the table as HTML; notebooks call this."""
         rows = "".join(
-            f"<tr><th{_LEFT}>{escape(name)}</th><td{_LEFT}>{escape(value)}</td></tr>"
-            for name, value in self._summary()
+            f"<tr><th{_LEFT}>{escape(name)}</th><td{_LEFT}>{escape(value)}</td></tr>" for name, value in self._summary()
         )
         return f"<table><caption{_LEFT}><b>{escape(type(self).__name__)}</b></caption>{rows}</table>"
 
