@@ -118,6 +118,7 @@ def fit(
     behavior_weight: options.BehaviorWeight = None,
     epochs: options.Epochs = None,
     seed: options.FitSeed = None,
+    seeds: options.Seeds = None,
     resume: options.Resume = False,
     overwrite: options.OverwriteRun = False,
 ) -> None:
@@ -164,6 +165,7 @@ def fit(
         discrete=discrete or None,
         level=level,
         decoder=decoder,
+        seeds=seeds,
         model=model,
     )
     run = fit_run(settings, out, overwrite=overwrite, resume=resume, logger=log)

@@ -223,6 +223,14 @@ FitSeed = Annotated[
     int | None,
     typer.Option(help="Random seed. The same seed on the same machine gives the same model.", show_default="0"),
 ]
+Seeds = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Fit N times with different seeds, and say how well the latents agree. The run is that of --seed.",
+        show_default="one fit",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted fit.")]
 
 FetchSource = Annotated[

@@ -16,30 +16,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kalmanssl.data import NWBSummary, Recording, full_circle
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
 from kalmanssl.kalman.kernels import watch_compilation
-from kalmanssl.runs._alarms import FROZEN, longest_constant
+from kalmanssl.runs._alarms import longest_constant
+from kalmanssl.runs._decoding_checks import check_decoding
 from kalmanssl.runs._files import check_new_output, is_run
-from kalmanssl.runs._labels import check_label_settings, consists_of_labels
+from kalmanssl.runs._labels import consists_of_labels
 from kalmanssl.runs._linear_track import find_run_track, track_sentence
 from kalmanssl.runs._references import fit_references
 from kalmanssl.runs._run import Run, read_recording, short_unit, summarize_recording
+from kalmanssl.runs._seeds import seed_agreement, seeds_sentence
 from kalmanssl.runs._settings import RunSettings
 from kalmanssl.runs._windows import fitted_windows, part_of
 from kalmanssl.runs._work_folder import has_checkpoint, how_to_resume, partial_folder, work_folder
 from kalmanssl.utils.storage import replace_folder
-from kalmanssl.utils.validation import check_choice, check_condition, check_positive
 
 if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
     from kalmanssl.training import Phase
 
 __all__ = ["fit_phases", "fit_run", "partial_folder"]
-
-DECODERS = ("ensemble", "mlp", "linear")
 
 
 def fit_run(
@@ -108,6 +105,9 @@ def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: C
         model_seconds = time.perf_counter() - began
         if model.window_ < model.window:
             logger(f"trained on windows of {model.window_} bins, since the segments are short (window={model.window})")
+        if settings.seeds is not None:
+            facts["seeds"] = _compare_seeds(settings, model, training, rest, facts)
+            logger(seeds_sentence(facts["seeds"]))
         began = time.perf_counter()
         run = Run(settings, model, None, facts)
         caught: list[str] = []
@@ -132,6 +132,7 @@ def fit_phases(settings: RunSettings, decodes: bool) -> list[Phase]:
         Phase("decoder and calibration", decoder),
     ]
     first = [Phase("reading", 1.0), Phase("encoder and dynamics", 10.0, is_training=True)]
+    first += [Phase(f"fit {number} of {settings.seeds}", 10.0, True) for number in range(2, (settings.seeds or 1) + 1)]
     return [*first, *(decoding if decodes else []), Phase("evaluation", 2.0)]
 
 
@@ -233,58 +234,23 @@ def fit_decoder(run: Run, training: Recording, on_decoder: Callable[[], None] = 
     )
 
 
-def check_decoding(settings: RunSettings, training: Recording, behavior: str | None) -> None:
-    """Check the settings of the decoder before the model is fitted, which takes much longer.
+def _compare_seeds(
+    settings: RunSettings, model: Any, training: Recording, rest: Recording | None, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Fit the models of the other seeds, and compare their latents with those of the model."""
+    behavior = facts["behavior"] and facts["behavior"]["name"]
 
-    Raises
-    ------
-    InputError
-        If a setting is out of range, or if there is no bin to fit the decoder on.
-    """
-    from kalmanssl.runs._evaluation import running
+    def fit(seed: int) -> Any:
+        other = dataclasses.replace(settings, model=settings.model | {"random_state": seed})
+        return _fit_model(other, training, behavior, None, False)
 
-    if settings.level is not None:
-        check_condition("level", settings.level, 0 < settings.level < 1, "between 0 and 1, such as 0.95")
-    if settings.decoder is not None:
-        check_choice("decoder", settings.decoder, DECODERS)
-    if settings.period is not None:
-        check_positive("period", settings.period)
-    if settings.end_zones is not None and not settings.end_zones[0] < settings.end_zones[1]:
-        low, high = settings.end_zones
-        raise InputError(
-            f"end_zones overlap: the first, {low:g}, must be below the second, {high:g}", parameter="end_zones"
-        )
-    if behavior is None:
-        return
-    position = training.behavior[behavior]
-    if consists_of_labels(settings, position):
-        check_label_settings(settings, behavior, position)
-        return
-    if not np.isfinite(position).any():
-        raise InputError(
-            f"behavior {behavior!r} has no known value in the fitted part: fit a longer part, or give 'none'",
-            parameter="behavior",
-        )
-    share, first, last = longest_constant(position)
-    if share >= FROZEN:
-        at = position[first] if position.ndim == 1 else tuple(position[first].tolist())
-        raise InputError(
-            f"behavior {behavior!r} has the same value, {at}, for {100 * share:.0f} % of the tracked time of the "
-            f"fitted part, from {training.time[first]:.7g} to {training.time[last]:.7g} s: the tracker may be frozen; "
-            "fit another part, or set the behavior to NaN where it is unknown",
-            parameter="behavior",
-        )
-    where = running(settings, training, behavior)
-    if where is not None and not where.any():
-        name = "end_zones" if settings.end_zones else "min_speed"
-        raise InputError(
-            f"{name}={getattr(settings, name)}: the animal never runs in the fitted part; {behavior} ranges from "
-            f"{np.nanmin(position):.4g} to {np.nanmax(position):.4g}",
-            parameter=name,
-        )
+    first = settings.model.get("random_state") or 0
+    return seed_agreement(model, int(settings.seeds or 2), first, fit, training, rest)
 
 
-def _fit_model(settings: RunSettings, training: Recording, behavior: str | None, work: Path, resume: bool) -> Any:
+def _fit_model(
+    settings: RunSettings, training: Recording, behavior: str | None, work: Path | None, resume: bool
+) -> Any:
     """Fit the model, continuing from the last checkpoint in `work` if `resume` is true."""
     from kalmanssl.estimator import KalmanSSL
 
@@ -298,7 +264,7 @@ def _fit_model(settings: RunSettings, training: Recording, behavior: str | None,
         chosen.setdefault("behavior_period", settings.period)
     model = KalmanSSL(**chosen, checkpoint_dir=work)
     # Without a checkpoint there is nothing to resume: start again, from the same seed.
-    return model.fit(training, behavior, resume=resume and has_checkpoint(work))
+    return model.fit(training, behavior, resume=resume and work is not None and has_checkpoint(work))
 
 
 def _split(recording: Recording, until: float | None) -> tuple[Recording, Recording | None]:

@@ -11,6 +11,7 @@ from kalmanssl.runs._report_assumptions import assumption_values
 from kalmanssl.runs._report_errors import errors, place_view
 from kalmanssl.runs._report_page import render_page
 from kalmanssl.runs._report_tiles import tiles
+from kalmanssl.runs._seeds import seeds_sentence
 from kalmanssl.utils.storage import replace_file
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def build_report(run: Run) -> str:
         "evaluation": evaluation,
         "dynamics": sections.dynamics(run),
         "training": sections.training(run),
+        "seeds": seeds_sentence(run.metadata.get("seeds")),
         "settings": sections.settings(run),
         "made": f"kalmanssl {run.metadata.get('kalmanssl', '')}, fitted {run.metadata.get('made', 'now')}",
     }

@@ -43,7 +43,7 @@ def assumption_values(assumptions: dict[str, Any] | None, is_counts: bool = True
     open_ones = [row for row in assumptions["assumptions"] if row["verdict"] != "holds"]
     usual = _ORDINARY if is_counts else {}
     kinds = {
-        "ordinary": [f"{row['statement']}: {usual[row['name']]}" for row in open_ones if row["name"] in usual],
+        "ordinary": [f"“{row['statement']}” ({usual[row['name']]})" for row in open_ones if row["name"] in usual],
         "serious": [row["statement"] for row in open_ones if row["name"] not in usual and row["verdict"] == "fails"],
     }
     return {"rows": rows, "verdict": assumptions["verdict"], **kinds, **_counts(assumptions)} | {

@@ -58,6 +58,8 @@ class RunSettings:
         Nominal level of the decoder's interval, such as 0.95.
     decoder : str, optional
         "ensemble", "mlp" or "linear".
+    seeds : int, optional
+        Number of fits with different seeds whose latents are compared, from 2 to 20. The run is that of the first one.
     model : dict
         Keyword arguments of `KalmanSSL`.
     """
@@ -81,6 +83,7 @@ class RunSettings:
     discrete: bool | None = None
     level: float | None = None
     decoder: str | None = None
+    seeds: int | None = None
     model: dict[str, Any] = field(default_factory=dict)
 
     def given(self) -> dict[str, Any]:
@@ -121,6 +124,7 @@ def _check_stored(values: Any, path: Any) -> None:
         "windows": (are_windows, "a list of pairs of increasing numbers"),
         "end_zones": (_are_end_zones, "two increasing numbers, or null"),
         "linearize": (lambda value: value is None or isinstance(value, bool), "true, false or null"),
+        "seeds": (lambda value: value is None or (is_number(value) and value == int(value)), "a whole number or null"),
         "discrete": (lambda value: value is None or isinstance(value, bool), "true, false or null"),
     }
     for name in ("until", "bin_size", "min_rate", "min_speed", "period", "level"):

@@ -10,6 +10,7 @@ import numpy as np
 from kalmanssl.data import Track
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.runs._references import is_reference
+from kalmanssl.runs._seeds import is_agreement
 from kalmanssl.runs._settings import are_windows
 from kalmanssl.utils.storage import METADATA, WEIGHTS, again
 from kalmanssl.utils.stored_values import StoredValues, is_number
@@ -57,6 +58,8 @@ def check_run_metadata(metadata: dict[str, Any], path: Path) -> None:
         stored.get("track", _is_track, "arms with way points")
     if metadata.get("reference") is not None:
         stored.get("reference", is_reference, "occupancies and a ridge regression")
+    if metadata.get("seeds") is not None:
+        stored.get("seeds", is_agreement, "the agreement of several fits")
     if "seconds" in stored:
         seconds = stored.group("seconds")
         for name in seconds.values:

@@ -458,11 +458,11 @@ def test_failures_that_are_usual_for_spikes_are_named(run):
     ]
     found = run.evaluation.assumptions | {"assumptions": rows, "verdict": "fails"}
     values = assumption_values(found)
-    assert [sentence.split(":")[0] for sentence in values["ordinary"]] == ["the gaussian", "the injective"]
+    assert [sentence.split(" (")[0] for sentence in values["ordinary"]] == ["“the gaussian”", "“the injective”"]
     assert values["serious"] == ["the white"]
     assert assumption_values(found, is_counts=False)["ordinary"] == []
     html = build_report(with_assumptions(run, found))
-    assert "Usual for spikes, and no sign of a bad fit: the gaussian: a bin with few spikes" in html
+    assert "Usual for spikes, and no sign of a bad fit: “the gaussian” (a bin with few spikes" in html
     assert "Not explained by spikes: the white. Look at this first" in html
 
 
