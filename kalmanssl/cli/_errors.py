@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -96,8 +97,11 @@ def _print_error(message: str) -> None:
 
 
 def log(line: str) -> None:
-    """Print a line on standard error; standard output is for results."""
-    typer.echo(line, err=True)
+    """Print a line on standard error; standard output is for results.
+
+    The stream is the present one, which a progress bar replaces so that the line appears above it.
+    """
+    print(line, file=sys.stderr, flush=True)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

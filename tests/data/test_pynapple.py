@@ -76,6 +76,8 @@ def test_the_time_support_can_be_restricted(spikes):
 def test_a_recording_can_be_restricted_to_intervals(recording):
     part = recording.restrict(epoch=nap.IntervalSet([11.0, 26.0], [12.0, 28.0]))
     np.testing.assert_array_equal(part.activity, recording.restrict(epoch=[[11.0, 12.0], [26.0, 28.0]]).activity)
+    alone = recording.restrict(nap.IntervalSet([11.0, 26.0], [12.0, 28.0]))
+    np.testing.assert_array_equal(alone.activity, part.activity)
     assert (len(part), len(part.segments())) == (60, 2)
     with pytest.raises(InputError, match="there is no bin in epoch; the recording covers 10 to 33 s"):
         recording.restrict(epoch=nap.IntervalSet(50.0, 60.0))
