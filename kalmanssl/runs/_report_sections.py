@@ -80,7 +80,7 @@ def _is_calibrated(scores: dict[str, Any]) -> bool:
 def _usual(run: Run, dim: int) -> tuple[float, float] | None:
     """Return the range with the share of the fitted behavior that the interval has; None on a circle."""
     reference = run.metadata.get("reference")
-    if not reference or reference["period"] is not None:
+    if not reference or reference["period"] is not None or dim >= len(reference["occupancy"]["all"]["quantiles"]):
         return None
     levels, level = np.array(reference["levels"]), run.require_decoder().level
     quantiles = np.array(reference["occupancy"]["all"]["quantiles"][dim])

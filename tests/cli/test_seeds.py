@@ -56,7 +56,7 @@ class Model:
     noise = 0.0
 
 
-@pytest.mark.parametrize(("noise", "word"), [(0.0, "agree well"), (0.6, "agree in part"), (5.0, "do not agree")])
+@pytest.mark.parametrize(("noise", "word"), [(0.0, "agree well"), (0.4, "agree in part"), (5.0, "do not agree")])
 def test_affine_maps_do_not_matter_for_the_agreement_and_noise_does(noise, word, monkeypatch):
     monkeypatch.setattr(Model, "noise", noise)
     turn = [[np.eye(2)], [np.array([[0.0, 1.0], [-1.0, 0.0]])], [np.array([[0.8, 0.6], [-0.6, 0.8]])]]
