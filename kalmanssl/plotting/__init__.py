@@ -12,6 +12,7 @@ from kalmanssl.plotting._decoding import plot_decoded as plot_decoded
 from kalmanssl.plotting._decoding import plot_decoded_against_tracked as plot_decoded_against_tracked
 from kalmanssl.plotting._decoding import plot_label_probabilities as plot_label_probabilities
 from kalmanssl.plotting._dynamics import plot_eigenvalues as plot_eigenvalues
+from kalmanssl.plotting._dynamics import plot_gain as plot_gain
 from kalmanssl.plotting._dynamics import plot_training as plot_training
 from kalmanssl.plotting._dynamics import time_constants as time_constants
 from kalmanssl.plotting._errors import plot_error_by_place as plot_error_by_place

@@ -12,7 +12,7 @@ from kalmanssl.plotting._style import BLUE, MUTED, ORANGE, add_legend, axes_or_n
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_eigenvalues", "plot_training", "time_constants"]
+__all__ = ["plot_eigenvalues", "plot_gain", "plot_training", "time_constants"]
 
 
 def plot_eigenvalues(A: np.ndarray | Any, ax: Axes | None = None) -> Axes:
@@ -90,5 +90,28 @@ def plot_training(history: Mapping[str, Sequence[float]] | Any, ax: Axes | None 
             ax.plot(1 + np.arange(len(values)), values, color=color, lw=1.4, marker=".", ms=5, label=label)
     ax.set(xlabel="epoch", ylabel="loss (nats per bin)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    add_legend(ax, loc="upper right")
+    add_legend(ax, loc="best")
+    return ax
+
+
+def plot_gain(history: Mapping[str, Sequence[float]] | Any, ax: Axes | None = None) -> Axes:
+    """Draw the held-out gain after every epoch.
+
+    It is how much better the past predicts the latents than their average does, which is the dashed line at zero.
+
+    Parameters
+    ----------
+    history : dict of sequences, or KalmanSSL
+        As `KalmanSSL.history_`, with `held_out_score`.
+    ax : Axes, optional
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    ax = axes_or_new(ax)
+    values = getattr(history, "history_", history).get("held_out_score", ())
+    ax.axhline(0, color=MUTED, lw=1, ls="--", label="average of the latents")
+    ax.plot(1 + np.arange(len(values)), values, color=ORANGE, lw=1.4, marker=".", ms=5, label="held-out blocks")
+    ax.set(xlabel="epoch", ylabel="gain (nats per bin)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    add_legend(ax, loc="best")
     return ax

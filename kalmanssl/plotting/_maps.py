@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_map", "plot_turns"]
 
 _INNER = 0.25  # radius at which time begins
+_JUMP = 0.8  # radians between two bins, beyond which the interval is interrupted
 
 
 def plot_map(
@@ -132,18 +133,12 @@ def plot_turns(
     time = np.asarray(time, dtype=float)
     radius = _INNER + (1 - _INNER) * (time - time[0]) / max(float(time[-1] - time[0]), 1e-9)
     scale = 2 * np.pi / period
-    for start, stop in zip([0, *gap_starts(time)], [*gap_starts(time), len(time)], strict=True):
-        low, high = (scale * np.asarray(end, dtype=float)[start:stop] for end in (lower, upper))
-        middle, half = np.unwrap((low + high) / 2), np.minimum((high - low) / 2, np.pi)  # no jumps between bins
-        low, high = middle - half, middle + half
-        part = radius[start:stop]
-        share = np.linspace(0.0, 1.0, 9)[:, None]  # points along the interval, which is an arc
-        edges = low + share * (high - low)
-        x, y = part * np.cos(edges), part * np.sin(edges)
-        for row in range(len(edges) - 1):
-            outline = np.concatenate([np.stack([x[row], y[row]]), np.stack([x[row + 1], y[row + 1]])[:, ::-1]], axis=1)
-            label = f"{100 * level:g} % interval" if row == start == 0 else None
-            ax.fill(*outline, color=BLUE, alpha=0.25, lw=0, label=label)
+    low, high = _without_turns(scale * np.asarray(lower, dtype=float), scale * np.asarray(upper, dtype=float))
+    jumps = np.maximum(np.abs(np.diff(low)), np.abs(np.diff(high))) > _JUMP
+    breaks = np.union1d(gap_starts(time), np.flatnonzero(jumps) + 1)
+    for start, stop in zip([0, *breaks], [*breaks, len(time)], strict=True):
+        label = f"{100 * level:g} % interval" if start == 0 else None
+        _fill_arcs(ax, radius[start:stop], low[start:stop], high[start:stop], label)
     for values, color, label, width in ((truth, ORANGE, "tracked", 1.4), (mean, BLUE, "decoded", 1.0)):
         if values is not None:
             angle = scale * np.asarray(values, dtype=float)
@@ -154,6 +149,22 @@ def plot_turns(
     ax.set(xlabel=f"{name}; {span}", xlim=(-1.25, 1.25), ylim=(-1.2, 1.2))
     add_legend(ax, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8)
     return ax
+
+
+def _without_turns(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of intervals, in radians, so that those of neighboring bins differ by less than a turn."""
+    middle, half = np.unwrap((low + high) / 2), np.minimum((high - low) / 2, np.pi)
+    return middle - half, middle + half
+
+
+def _fill_arcs(ax: Axes, radius: np.ndarray, low: np.ndarray, high: np.ndarray, label: str | None) -> None:
+    """Fill the area between the ends of intervals, in radians, along circles."""
+    share = np.linspace(0.0, 1.0, 9)[:, None]  # points along each arc
+    angle = low + share * (high - low)
+    x, y = radius * np.cos(angle), radius * np.sin(angle)
+    for row in range(len(angle) - 1):
+        outline = np.concatenate([np.stack([x[row], y[row]]), np.stack([x[row + 1], y[row + 1]])[:, ::-1]], axis=1)
+        ax.fill(*outline, color=BLUE, alpha=0.25, lw=0, label=label if row == 0 else None)
 
 
 def _draw_dial(ax: Axes, period: float, unit: str) -> None:

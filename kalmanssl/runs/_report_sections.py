@@ -293,7 +293,13 @@ def training(run: Run) -> dict[str, Any] | None:
     shown = sorted({0, count - 1, *range(0, count, max(1, count // _EPOCHS_LISTED))})
     rows = [["epoch", *(names[key] for key in keys)]]
     rows += [[str(i + 1), *(number(history[key][i]) if i < len(history[key]) else "–" for key in keys)] for i in shown]
-    return {"axes": plotting.plot_training(history), "rows": rows, "has_gain": "held_out_score" in keys}
+    has_gain = "held_out_score" in keys
+    axes = plotting.new_axes(4.4, 4.8 if has_gain else 3.6, rows=(1, 1) if has_gain else (1,))
+    plotting.plot_training(history, ax=axes[0])
+    if has_gain:
+        axes[0].set_xlabel("")
+        plotting.plot_gain(history, ax=axes[1])
+    return {"axes": axes[0], "rows": rows, "has_gain": has_gain}
 
 
 def settings(run: Run) -> dict[str, list[tuple[str, str]]]:

@@ -80,9 +80,18 @@ def test_turns_never_jump_and_time_goes_outward():
         assert np.hypot(*np.diff(outline, axis=0).T).max() < 0.25
     with pytest.raises(InputError, match="period"):
         plotting.plot_turns(TIME, angle, angle, angle)
+    jumping = np.where(np.arange(200) < 100, 0.5, 3.0)  # the interval is interrupted there
+    parts = plotting.plot_turns(TIME, jumping, jumping - 0.2, jumping + 0.2, period=2 * np.pi).patches
+    assert max(np.hypot(*np.diff(patch.get_xy(), axis=0).T).max() for patch in parts) < 0.1
     gap = TIME + np.where(np.arange(200) >= 100, 5.0, 0.0)
     interrupted = lines(plotting.plot_turns(gap, angle, angle, angle, period=2 * np.pi))["decoded"]
     assert np.isnan(interrupted[100]).all()
+
+
+def test_the_gain_of_a_training_is_drawn_with_zero_as_reference():
+    found = lines(plotting.plot_gain({"held_out_score": [-0.1, 0.2, 0.3]}))
+    np.testing.assert_array_equal(found["held-out blocks"], [[1, -0.1], [2, 0.2], [3, 0.3]])
+    np.testing.assert_array_equal(found["average of the latents"][:, 1], [0, 0])
 
 
 def test_colors_of_angles_are_cyclic_and_visible_on_white_and_on_black():
