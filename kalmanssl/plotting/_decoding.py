@@ -110,6 +110,7 @@ def plot_decoded(
     if period is not None:
         ax.set_ylim(0, period)
     ax.set(xlabel="time (s)", ylabel=axis_label(name, unit))
+    ax.ticklabel_format(axis="x", useOffset=False)
     if len(time):
         ax.set_xlim(time[0], time[-1])
     add_legend(ax, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,8 @@ __all__ = ["fit_references", "is_reference", "score_references"]
 _MEMORY = 0.25  # seconds, time constant of the activity of the ridge regression
 _PENALTIES = np.logspace(-4, 2, 7)  # of the mean variance of the features
 _SHARE = 0.8  # of the fitted part, from its start; the penalty is chosen on the rest
-_MOST_UNITS = 2000
+_MOST_UNITS, _MOST_BINS, _LEAST_BINS = 1000, 200_000, 20
+_BLOCK = 20_000  # bins in the memory at a time
 _LEVELS = np.array([0.005, 0.01, 0.025, *np.linspace(0.05, 0.95, 37), 0.975, 0.99, 0.995])
 
 
@@ -38,7 +41,7 @@ def fit_references(training: Recording, name: str, period: float | None, runs: n
     -------
     dict
         `occupancy`, with the center and the quantiles of each dimension on "all" bins and on "running" ones, and
-        `ridge`, the weights of the regression; None if there are more than 2000 units or too few bins. For JSON.
+        `ridge`, the weights of the regression; None if there are more than 1000 units or too few bins. For JSON.
     """
     truth = _columns(training.behavior[name])
     known = np.isfinite(truth).all(axis=1)
@@ -148,16 +151,21 @@ def _errors(error: np.ndarray, values: np.ndarray, period: float | None) -> dict
     return {"median_error": float(np.median(distance)), "mean_error": float(distance.mean()), "r2": r2}
 
 
-def _features(recording: Recording) -> np.ndarray:
-    """Return the activity, averaged over its recent past with exponential weights, (time, units)."""
+def _feature_blocks(recording: Recording, first: int = 0) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield the activity, averaged over its recent past with exponential weights, (bins, units), and the bins.
+
+    Only so many bins are in the memory at a time. The average begins anew after a gap, and at the bin `first`.
+    """
     from scipy.signal import lfilter
 
     keep = math.exp(-recording.bin_size / _MEMORY)
-    features = np.empty(recording.activity.shape)
     for segment in recording.segments():
-        activity = recording.activity[segment].astype(float)
-        features[segment], _ = lfilter([1 - keep], [1, -keep], activity, axis=0, zi=keep * activity[:1])
-    return features
+        start = max(segment.start, first)
+        state = keep * recording.activity[start : start + 1].astype(float)
+        for begin in range(start, segment.stop, _BLOCK):
+            bins = slice(begin, min(begin + _BLOCK, segment.stop))
+            features, state = lfilter([1 - keep], [1, -keep], recording.activity[bins].astype(float), axis=0, zi=state)
+            yield bins, features
 
 
 def _targets(truth: np.ndarray, period: float | None) -> np.ndarray:
@@ -168,34 +176,77 @@ def _targets(truth: np.ndarray, period: float | None) -> np.ndarray:
     return np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
 
 
+@dataclass
+class _Moments:
+    """Sums of features and targets (columns,), and of their products, over bins."""
+
+    count: int
+    total: np.ndarray
+    products: np.ndarray
+
+    @classmethod
+    def of(cls, rows: np.ndarray) -> _Moments:
+        return cls(len(rows), rows.sum(axis=0), rows.T @ rows)
+
+    def __add__(self, other: _Moments) -> _Moments:
+        return _Moments(self.count + other.count, self.total + other.total, self.products + other.products)
+
+    def about(self, mean: np.ndarray) -> np.ndarray:
+        """Return the mean products of deviations from a mean, (columns, columns)."""
+        across = np.outer(self.total, mean)
+        return (self.products - across - across.T) / self.count + np.outer(mean, mean)
+
+
 def _fit_ridge(
     training: Recording, truth: np.ndarray, known: np.ndarray, period: float | None
 ) -> dict[str, Any] | None:
-    """Fit the regression; the penalty is chosen on the last fifth of the known bins."""
-    if training.n_units > _MOST_UNITS or known.sum() < 20:
+    """Fit the regression to the last known bins; the penalty is chosen on the last fifth of them."""
+    used = np.flatnonzero(known)[-_MOST_BINS:]
+    if training.n_units > _MOST_UNITS or len(used) < _LEAST_BINS:
         return None
-    x, y = _features(training)[known], _targets(truth[known], period)
-    scale = np.maximum(x.std(axis=0), 1e-9)
-    mean, offset = x.mean(axis=0), y.mean(axis=0)
-    x, y = (x - mean) / scale, y - offset
-    first = int(_SHARE * len(x))
-    gram, cross, identity = x[:first].T @ x[:first] / first, x[:first].T @ y[:first] / first, np.eye(x.shape[1])
-    errors = [
-        ((x[first:] @ np.linalg.solve(gram + penalty * identity, cross) - y[first:]) ** 2).mean()
-        for penalty in _PENALTIES
-    ]
-    penalty = float(_PENALTIES[int(np.argmin(errors))])
-    weights = np.linalg.solve(x.T @ x / len(x) + penalty * identity, x.T @ y / len(x))
+    n_units, border = training.n_units, used[int(_SHARE * len(used))]
+    origin = training.activity[used[: 10 * _LEAST_BINS]].mean(axis=0, dtype=float)  # against cancellation
+    nothing = _Moments.of(np.zeros((0, n_units + _targets(truth[:1], period).shape[1])))
+    first, last = nothing, nothing
+    for bins, features in _feature_blocks(training, int(used[0])):
+        rows = np.concatenate([features - origin, _targets(truth[bins], period)], axis=1)
+        number = np.arange(bins.start, bins.stop)
+        first += _Moments.of(rows[known[bins] & (number < border)])
+        last += _Moments.of(rows[known[bins] & (number >= border)])
+    whole = first + last
+    mean = whole.total / whole.count
+    scale = np.sqrt(np.maximum(np.diag(whole.about(mean)), 1e-18))
+    scale[n_units:] = 1.0
+    fitted, scored, both = (one.about(mean) / scale / scale[:, None] for one in (first, last, whole))
+    weights = [_solve(fitted, n_units, penalty) for penalty in _PENALTIES]
+    penalty = float(_PENALTIES[int(np.argmin([_squared_error(scored, n_units, w) for w in weights]))])
     return {
-        "weights": [[float(f"{w:.6g}") for w in row] for row in weights.tolist()],
-        "offset": offset.tolist(), "mean": mean.tolist(), "scale": scale.tolist(), "penalty": penalty,
-    }  # fmt: skip
+        "weights": [[float(f"{w:.6g}") for w in row] for row in _solve(both, n_units, penalty).tolist()],
+        "offset": mean[n_units:].tolist(),
+        "mean": (origin + mean[:n_units]).tolist(),
+        "scale": scale[:n_units].tolist(),
+        "penalty": penalty,
+    }
+
+
+def _solve(moments: np.ndarray, n_units: int, penalty: float) -> np.ndarray:
+    """Return the weights (units, targets) of a ridge regression from the moments of features and targets."""
+    gram, cross = moments[:n_units, :n_units], moments[:n_units, n_units:]
+    return np.linalg.solve(gram + penalty * np.eye(n_units), cross)
+
+
+def _squared_error(moments: np.ndarray, n_units: int, weights: np.ndarray) -> float:
+    """Return the mean squared error of weights from the moments of features and targets."""
+    gram, cross, targets = moments[:n_units, :n_units], moments[:n_units, n_units:], moments[n_units:, n_units:]
+    return float(np.trace(targets) - 2 * (weights * cross).sum() + (weights * (gram @ weights)).sum())
 
 
 def _predict_ridge(ridge: dict[str, Any], recording: Recording, period: float | None) -> np.ndarray:
     """Return the behavior (time, dims) that the regression predicts."""
-    x = (_features(recording) - np.array(ridge["mean"])) / np.array(ridge["scale"])
-    y = x @ np.array(ridge["weights"]) + np.array(ridge["offset"])
+    weights, offset = np.array(ridge["weights"]), np.array(ridge["offset"])
+    y = np.empty((len(recording), len(offset)))
+    for bins, features in _feature_blocks(recording):
+        y[bins] = (features - np.array(ridge["mean"])) / np.array(ridge["scale"]) @ weights + offset
     if period is None:
         return y
     cosine, sine = np.split(y, 2, axis=1)

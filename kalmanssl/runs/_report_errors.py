@@ -67,6 +67,7 @@ def _worst(run: Run, evaluation: Evaluation) -> list[tuple[Axes, str]]:
                 time, mean[:, 0], a["worst_lower"][number][:, 0], a["worst_upper"][number][:, 0], truth[:, 0],
                 level=run.require_decoder().level, name=str(run.behavior), unit=unit, period=period, ax=ax,
             )  # fmt: skip
+        ax.locator_params(axis="x", nbins=4)
         legend = ax.get_legend()
         if legend is not None:
             legend.remove()  # the figures are small, and the lines are those of the first figure

@@ -12,7 +12,7 @@ from sklearn.linear_model import Ridge
 from kalmanssl.data import Recording
 from kalmanssl.decoding import DecodedPosition
 from kalmanssl.runs._error_profile import WORST_SECONDS, error_profile
-from kalmanssl.runs._references import _features, fit_references, is_reference, score_references
+from kalmanssl.runs._references import _PENALTIES, _feature_blocks, fit_references, is_reference, score_references
 from kalmanssl.runs._report_text import duration, scaled_unit, with_unit
 
 
@@ -56,7 +56,7 @@ def test_scores_of_the_occupancy_are_those_of_its_samples(dims):
     assert found["r2"] <= 0
 
 
-def test_the_ridge_regression_is_that_of_a_library_on_causal_averages():
+def test_the_ridge_regression_is_that_of_a_library_on_causal_averages(monkeypatch):
     behavior = walk()
     train, test = recording_of(behavior).split(at=100.0)
     references = fit_references(train, "x", None, None)
@@ -69,7 +69,8 @@ def test_the_ridge_regression_is_that_of_a_library_on_causal_averages():
             rows.append(state)
         return np.array(rows)
 
-    np.testing.assert_allclose(_features(train), averages(train), atol=1e-5)
+    monkeypatch.setattr("kalmanssl.runs._references._BLOCK", 700)
+    np.testing.assert_allclose(np.concatenate([x for _, x in _feature_blocks(train)]), averages(train), atol=1e-5)
     x = averages(train)
     mean, scale = x.mean(axis=0), x.std(axis=0)
     oracle = Ridge(alpha=references["ridge"]["penalty"] * len(x)).fit((x - mean) / scale, train.behavior["x"])
@@ -77,6 +78,23 @@ def test_the_ridge_regression_is_that_of_a_library_on_causal_averages():
     assert found["median_error"] == pytest.approx(np.median(error), rel=1e-3)
     assert found["mean_error"] == pytest.approx(error.mean(), rel=1e-3)
     assert found["r2"] > 0.8
+
+
+def test_the_penalty_is_chosen_on_the_last_fifth_and_old_bins_are_left_out(monkeypatch):
+    behavior = walk(4000)
+    recording = recording_of(behavior, n_units=40, gain=0.05)
+    chosen = fit_references(recording, "x", None, None)["ridge"]["penalty"]
+    rows = np.concatenate([x for _, x in _feature_blocks(recording)])
+    x, y = (rows - rows.mean(axis=0)) / rows.std(axis=0), behavior - behavior.mean()
+    errors = []
+    for penalty in _PENALTIES:
+        oracle = Ridge(alpha=penalty * 3200, fit_intercept=False).fit(x[:3200], y[:3200])
+        errors.append(((oracle.predict(x[3200:]) - y[3200:]) ** 2).mean())
+    assert chosen == _PENALTIES[int(np.argmin(errors))]
+    monkeypatch.setattr("kalmanssl.runs._references._MOST_BINS", 1000)
+    recent = fit_references(recording, "x", None, None)["ridge"]
+    part = fit_references(recording[3000:], "x", None, None)["ridge"]
+    np.testing.assert_allclose(recent["weights"], part["weights"], rtol=1e-4, atol=1e-6)
 
 
 def test_references_on_a_circle_go_the_short_way_around():
