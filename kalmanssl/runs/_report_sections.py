@@ -98,7 +98,7 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
         "running": running_rule(run),
         "movement": movement_rule(run, smoothed=bool(evaluation.part["smoothed"])),
         "conditional": conditional_rows((evaluation.scores["all"] or {}).get("conditional"), run),
-        "trust": trust_rows((evaluation.scores["all"] or {}).get("trust")),
+        "trust": trust_rows((evaluation.scores["all"] or {}).get("trust"), run.behavior_unit),
         "trust_sentence": trust_sentence((evaluation.scores["all"] or {}).get("trust")),
     }
     if has_labels(evaluation.scores["all"] or {}):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.runs._report_text import number, percent
+from kalmanssl.runs._report_text import number, percent, scaled_unit
 
 if TYPE_CHECKING:
     from kalmanssl.decoding import DecodedPosition
@@ -50,14 +50,19 @@ def trust_scores(decoded: DecodedPosition, truth: np.ndarray, runs: np.ndarray |
     }
 
 
-def trust_rows(trust: dict[str, Any] | None) -> list[list[str]]:
-    """Return the coverage of trusted and other bins as a table of text; empty if there is none."""
+def trust_rows(trust: dict[str, Any] | None, unit: str = "") -> list[list[str]]:
+    """Return the coverage of trusted and other bins as a table of text; empty if there is none.
+
+    `unit` is that of the behavior; widths are in a unit that is easy to read.
+    """
     if not trust:
         return []
-    rows = [["bins", "count", *(f"inside {level} % (%)" for level in _LEVELS), "width of 95 %"]]
+    factor, shown = scaled_unit(min((group["width"]["95"] for group in trust["groups"]), default=None), unit)
+    last = f"width of 95 %{f' ({shown})' if shown else ''}"
+    rows = [["bins", "count", *(f"inside {level} % (%)" for level in _LEVELS), last]]
     for group in trust["groups"]:
         cells = [percent(group["coverage"][level], group["coverage_error"][level]) for level in _LEVELS]
-        rows.append([str(group["label"]), str(group["bins"]), *cells, number(group["width"]["95"])])
+        rows.append([str(group["label"]), str(group["bins"]), *cells, number(factor * group["width"]["95"])])
     return rows
 
 

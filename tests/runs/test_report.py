@@ -187,6 +187,7 @@ def test_coverage_of_trusted_bins_is_shown_with_the_reasons_of_the_others(run, h
     assert [group["label"] for group in trust["groups"] if "trusted" in group["label"]] == [
         group["label"] for group in trust["groups"]
     ]
+    assert trust_rows(trust, "m")[0][-1] in ("width of 95 % (m)", "width of 95 % (cm)")
     for row in trust_rows(trust)[1:]:
         assert f"<td>{row[0]}</td><td>{row[1]}</td>" in section
     decoded = run.decoder.predict(run.model.transform(simulated()[1]))
