@@ -42,6 +42,18 @@ covariances, (dim, dim) or (batch|1, time|1, dim, dim); the number of axes tells
 state). P0 is (state,), (state, state) or (batch, state, state). Log-likelihoods are in nats, one per step, with all
 constants.
 
+**NumPy, and single sequences.** If all arguments are arrays of NumPy, so are the fields of the results. One sequence
+may be given without a batch axis, and the results then have none:
+
+>>> import numpy as np
+>>> arrays = {name: value.numpy() for name, value in parameters.items()}
+>>> one = kalman_filter(y[0].numpy(), **arrays)
+>>> one.filtered_mean.shape, type(one.filtered_mean)
+((200, 2), <class 'numpy.ndarray'>)
+
+**Inputs and offsets.** ``B, u`` add known inputs to the state, ``x_t = A x_{t-1} + b + B u_t``, and ``d`` is an offset
+of the observations, ``y_t = C x_t + d``.
+
 **Missing values.** A mask, (batch, time, obs) or (batch, time) for whole steps, is True where observed. Missing values
 affect neither the results nor the gradients. NaN without a mask raises an error.
 
@@ -106,6 +118,7 @@ True
 >>> irregular = kalman_filter(y[:, :4], **steps, C=torch.ones(1, 1), R=torch.ones(1))
 """
 
+from kalmanssl.kalman._array_interface import ResultView as ResultView
 from kalmanssl.kalman._diagnostics import InnovationDiagnostics as InnovationDiagnostics
 from kalmanssl.kalman._diagnostics import diagnose_innovations as diagnose_innovations
 from kalmanssl.kalman._diagnostics import innovation_diagnostics as innovation_diagnostics

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kalmanssl.kalman._array_interface import unwrap_result
 from kalmanssl.kalman._diagnostics_summary import table, verdict
 from kalmanssl.kalman._innovation_statistics import (
     Whiteness,
@@ -169,6 +170,7 @@ def innovation_diagnostics(result: FilterResult, *, lags: int = 20, level: float
     >>> wrong.nis_mean < wrong.nis_interval[0]
     True
     """
+    result = unwrap_result(result)
     if not isinstance(result, FilterResult):
         raise wrong_value(
             "result",

@@ -5,16 +5,18 @@ Särkkä & Svensson, Bayesian Filtering and Smoothing, 2nd ed. (2023), Section 6
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
+from kalmanssl.kalman._array_interface import accept_arrays
 from kalmanssl.kalman._dtypes import check_precision
+from kalmanssl.kalman._inputs import add_inputs, check_offset, subtract_offset
 from kalmanssl.kalman._model import Model, Observations, as_covariance, mask_observations, to_float64
 from kalmanssl.kalman._moments import Moments
 from kalmanssl.kalman._results import FilterResult, StepResult
-from kalmanssl.kalman._tensor_checks import wrong_value
+from kalmanssl.kalman._tensor_checks import check_tensor, wrong_value
 from kalmanssl.kalman._validation import (
     check_model,
     check_observation,
@@ -22,12 +24,21 @@ from kalmanssl.kalman._validation import (
     check_state,
     check_state_size,
 )
-from kalmanssl.kalman.backends import BACKENDS, LOG_2PI, compiled_step, number_observed, predict, update
+from kalmanssl.kalman.backends import (
+    BACKENDS,
+    LOG_2PI,
+    compiled_array_step,
+    compiled_step,
+    number_observed,
+    predict,
+    update,
+)
 from kalmanssl.utils.validation import check_choice
 
 __all__ = ["kalman_filter", "kalman_step", "run_filter"]
 
 
+@accept_arrays(y=3)
 def kalman_filter(
     y: Tensor,
     *,
@@ -36,6 +47,9 @@ def kalman_filter(
     C: Tensor,
     R: Tensor,
     b: Tensor | None = None,
+    B: Tensor | None = None,
+    u: Tensor | None = None,
+    d: Tensor | None = None,
     m0: Tensor | None = None,
     P0: Tensor | None = None,
     mask: Tensor | None = None,
@@ -56,7 +70,9 @@ def kalman_filter(
     Parameters
     ----------
     y : (batch, time, obs)
-        Observations, float32 or float64; all other tensors have the same data type and device.
+        Observations, float32 or float64; all other tensors have the same data type and device. If all arguments are
+        arrays of NumPy, the fields of the result are arrays. For one sequence, y may be (time, obs) and the mask
+        (time, obs) or (time,); the fields then have no batch axis. In both cases the result is a `ResultView`.
     A : (state, state) or (batch|1, time|1, state, state)
         Transition.
     Q : (state,) or (batch|1, time|1, state), (state, state) or (batch|1, time|1, state, state)
@@ -67,6 +83,11 @@ def kalman_filter(
         Variances of the observation noise, or its covariance.
     b : (state,) or (batch|1, time|1, state), optional
         Offset; zero by default.
+    B, u : (state, inputs) or (batch|1, time|1, state, inputs); (inputs,) or (batch|1, time|1, inputs), optional
+        Known inputs: B[t] u[t] is added to b[t], so that u[t] leads into step t, too. Without a batch axis of y, u is
+        (inputs,) or (time, inputs).
+    d : (obs,) or (batch|1, time|1, obs), optional
+        Offset of the observations, y_t = C[t] x_t + d[t] + noise; zero by default.
     m0 : (state,) or (batch, state), optional
         Mean of the first state before it is observed; zero by default.
     P0 : (state,), (state, state) or (batch, state, state), optional
@@ -114,9 +135,10 @@ def kalman_filter(
     >>> out.filtered_cov[0, :, 0, 0]
     tensor([0.5000, 0.6000, 0.6154])
     """
-    observations = check_observations(y, mask)
+    observations = subtract_offset(check_observations(y, mask), d)
     check_precision(precision, y)
     batch, time, obs = y.shape
+    b = add_inputs(y, batch, time, A=A, b=b, B=B, u=u)
     model = check_model(y, batch, time, A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=obs)
     check_choice("implementation", implementation, tuple(BACKENDS))
     return run_filter(model, observations, y.dtype, precision, implementation)
@@ -136,6 +158,16 @@ def run_filter(
     return FilterResult(moments, model, observations, dtype)
 
 
+def _array_step(*args: Any, **settings: Any) -> StepResult | None:
+    """Compute a step of arrays in compiled code; None if it needs the general code or has wrong arguments."""
+    try:
+        fields = compiled_array_step(*args, **settings)
+    except (TypeError, ValueError):  # of shapes that do not fit, which the general code explains
+        return None
+    return None if fields is None else StepResult(*cast("tuple[Tensor, ...]", fields))
+
+
+@accept_arrays(_array_step, y=2, mean=2, cov=3)
 def kalman_step(
     y: Tensor,
     mean: Tensor,
@@ -146,6 +178,9 @@ def kalman_step(
     C: Tensor,
     R: Tensor,
     b: Tensor | None = None,
+    B: Tensor | None = None,
+    u: Tensor | None = None,
+    d: Tensor | None = None,
     mask: Tensor | None = None,
     first: bool = False,
 ) -> StepResult:
@@ -154,10 +189,11 @@ def kalman_step(
     Parameters
     ----------
     y : (batch, obs)
-        The new observation.
+        The new observation. Arrays of NumPy, and y, mean and cov without a batch axis, are accepted as by
+        `kalman_filter`; the fields of the result have the same form.
     mean, cov : (batch, state), (batch, state, state)
         Filtered moments of the state one step before; with `first`, the moments m0 and P0 of the first state.
-    A, Q, C, R, b
+    A, Q, C, R, b, B, u, d
         As for `kalman_filter`, for this one step: a time axis is 1.
     mask : (batch, obs) or (batch,), optional
         True where observed.
@@ -177,10 +213,13 @@ def kalman_step(
     Notes
     -----
     On a CPU with numba, a step without gradients is checked and computed in compiled code, in about 20 microseconds for
-    a small state. It is compiled at the first call and cached on disk.
+    a small state. Arrays of NumPy take about as long, if y, mean and cov are positional and have no batch axis. The
+    code is compiled at the first call and cached on disk.
     """
     if not isinstance(first, bool):
         raise wrong_value("first", f"expected True or False, got {type(first).__name__}")
+    if B is not None or u is not None or d is not None:
+        y, b = _without_inputs(y, mean, A=A, b=b, B=B, u=u, d=d)
     compiled = compiled_step(y, mean, cov, A=A, Q=Q, C=C, R=R, b=b, mask=mask, first=first)
     if compiled is not None:
         return StepResult(*compiled)
@@ -201,3 +240,20 @@ def kalman_step(
     values = {name: value[:, 0] for name, value in result.tensors().items()}
     constant = 0.5 * LOG_2PI * number_observed(observations)
     return StepResult(**{**values, "log_likelihood": (result.log_likelihood - constant)[:, 0]})
+
+
+def _without_inputs(
+    y: Tensor,
+    mean: Tensor,
+    *,
+    A: Tensor,
+    b: Tensor | None,
+    B: Tensor | None,
+    u: Tensor | None,
+    d: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Return the observation (batch, obs) minus its offset, and the offset of the state plus its inputs."""
+    y, mean = check_tensor("y", y, None), check_tensor("mean", mean, None)
+    if d is not None and y.ndim == 2:
+        y = y - check_offset(d, y, y.shape[0], 1, y.shape[1])[:, 0]
+    return y, add_inputs(mean, len(mean) if mean.ndim else 1, 1, A=A, b=b, B=B, u=u)

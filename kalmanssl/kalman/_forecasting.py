@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from kalmanssl.kalman._array_interface import accept_arrays
+from kalmanssl.kalman._inputs import add_inputs, check_offset
 from kalmanssl.kalman._linalg import symmetrize
 from kalmanssl.kalman._model import Model, as_covariance
 from kalmanssl.kalman._results import ForecastResult
@@ -19,6 +23,7 @@ __all__ = ["forecast", "run_forecast"]
 _BYTES_PER_STEP = 2000
 
 
+@accept_arrays(mean=2, cov=3)
 def forecast(
     mean: Tensor,
     cov: Tensor,
@@ -29,16 +34,20 @@ def forecast(
     C: Tensor,
     R: Tensor,
     b: Tensor | None = None,
+    B: Tensor | None = None,
+    u: Tensor | None = None,
+    d: Tensor | None = None,
 ) -> ForecastResult:
     """Compute the moments of the states and observations that follow a given state.
 
     Parameters
     ----------
     mean, cov : (batch, state), (batch, state, state)
-        Moments of the state to start from, usually `filtered_mean[:, -1]` and `filtered_cov[:, -1]`.
+        Moments of the state to start from, usually `filtered_mean[:, -1]` and `filtered_cov[:, -1]`. Arrays of NumPy,
+        and moments without a batch axis, are accepted; the fields of the result have the same form.
     steps : int
         Number of steps ahead.
-    A, Q, C, R, b
+    A, Q, C, R, b, B, u, d
         As for `kalman_filter`, with a time axis of 1 or `steps`. Index 0 leads into the first step ahead; unlike in
         `kalman_filter` it is used.
 
@@ -64,9 +73,14 @@ def forecast(
     """
     mean, cov = check_state(mean, cov)
     check_integer("steps", steps, 1)
+    b = add_inputs(mean, mean.shape[0], steps, A=A, b=b, B=B, u=u)
     model = check_model(mean, mean.shape[0], steps, A=A, Q=Q, C=C, R=R, b=b)
     check_state_size(mean, model.A.shape[-1])
-    return run_forecast(model, mean, cov, steps)
+    ahead = run_forecast(model, mean, cov, steps)
+    if d is None:
+        return ahead
+    offset = check_offset(d, mean, mean.shape[0], steps, model.C.shape[-2])
+    return replace(ahead, observation_mean=ahead.observation_mean + offset)
 
 
 def run_forecast(model: Model, mean: Tensor, cov: Tensor, steps: int) -> ForecastResult:

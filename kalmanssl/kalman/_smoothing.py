@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from kalmanssl.kalman._array_interface import accept_arrays
+from kalmanssl.kalman._inputs import add_inputs, subtract_offset
 from kalmanssl.kalman._linalg import matvec
 from kalmanssl.kalman._model import Model, Observations, to_float64
 from kalmanssl.kalman._moments import Moments, between_steps, from_second
@@ -53,6 +55,7 @@ class BackwardProcess:
     cov: Tensor
 
 
+@accept_arrays(y=3)
 def kalman_smoother(
     y: Tensor,
     *,
@@ -61,6 +64,9 @@ def kalman_smoother(
     C: Tensor,
     R: Tensor,
     b: Tensor | None = None,
+    B: Tensor | None = None,
+    u: Tensor | None = None,
+    d: Tensor | None = None,
     m0: Tensor | None = None,
     P0: Tensor | None = None,
     mask: Tensor | None = None,
@@ -70,8 +76,8 @@ def kalman_smoother(
 
     Parameters
     ----------
-    y, A, Q, C, R, b, m0, P0, mask
-        As for `kalman_filter`.
+    y, A, Q, C, R, b, B, u, d, m0, P0, mask
+        As for `kalman_filter`, also as arrays of NumPy, and y without a batch axis.
     implementation : {"auto", "adjoint", "scan", "reference"}
         Algorithm of the filter, as for `kalman_filter`. With "scan" the recursion backward in time is a scan too.
 
@@ -97,7 +103,8 @@ def kalman_smoother(
     ----------
     Särkkä & Svensson, Bayesian Filtering and Smoothing, 2nd ed. (2023), Section 12.2.
     """
-    observations = check_observations(y, mask)
+    observations = subtract_offset(check_observations(y, mask), d)
+    b = add_inputs(y, *y.shape[:2], A=A, b=b, B=B, u=u)
     model = check_model(y, *y.shape[:2], A=A, Q=Q, C=C, R=R, b=b, m0=m0, P0=P0, obs=y.shape[2])
     check_choice("implementation", implementation, tuple(BACKENDS))
     return run_smoother(model, observations, y.dtype, implementation)

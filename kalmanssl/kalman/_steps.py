@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from kalmanssl.kalman._array_interface import accept_arrays
+from kalmanssl.kalman._inputs import add_inputs, subtract_offset
 from kalmanssl.kalman._linalg import symmetrize
 from kalmanssl.kalman._model import Model, as_covariance, mask_observations
 from kalmanssl.kalman._tensor_checks import check_moments, name_shapes, wrong_value
@@ -27,7 +30,7 @@ class UpdateResult:
 
     Attributes
     ----------
-    mean, cov : (batch, state), (batch, state, state)
+    filtered_mean, filtered_cov : (batch, state), (batch, state, state)
         Moments of the state given the observation.
     log_likelihood : (batch,)
         Log-density of the observed channels in nats; 0 where nothing was observed.
@@ -39,24 +42,48 @@ class UpdateResult:
         Covariance of the prediction of y, observation noise included, of missing channels too.
     """
 
-    mean: Tensor
-    cov: Tensor
+    filtered_mean: Tensor
+    filtered_cov: Tensor
     log_likelihood: Tensor
     gain: Tensor
     innovation: Tensor
     innovation_cov: Tensor
 
+    @property
+    def mean(self) -> Tensor:
+        """Former name of `filtered_mean`, until 0.2."""
+        return self._renamed("mean")
 
+    @property
+    def cov(self) -> Tensor:
+        """Former name of `filtered_cov`, until 0.2."""
+        return self._renamed("cov")
+
+    def _renamed(self, name: str) -> Tensor:
+        message = f"UpdateResult.{name} is now called filtered_{name} and will be removed in 0.2"
+        warnings.warn(message, FutureWarning, stacklevel=3)
+        return getattr(self, f"filtered_{name}")
+
+
+@accept_arrays(mean=2, cov=3)
 def kalman_predict(
-    mean: Tensor, cov: Tensor, *, A: Tensor, Q: Tensor, b: Tensor | None = None
+    mean: Tensor,
+    cov: Tensor,
+    *,
+    A: Tensor,
+    Q: Tensor,
+    b: Tensor | None = None,
+    B: Tensor | None = None,
+    u: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute the moments of the next state, before it is observed.
 
     Parameters
     ----------
     mean, cov : (batch, state), (batch, state, state)
-        Moments of the state.
-    A, Q, b
+        Moments of the state. Arrays of NumPy, and moments without a batch axis, are accepted; the results have the
+        same form.
+    A, Q, b, B, u
         As for `kalman_filter`, for this one step: a time axis is 1.
 
     Returns
@@ -80,6 +107,7 @@ def kalman_predict(
     (tensor([[0.5000]]), tensor([[[1.2500]]]))
     """
     mean, cov = check_state(mean, cov)
+    b = add_inputs(mean, len(mean), 1, A=A, b=b, B=B, u=u)
     with name_shapes(mean=mean, cov=cov, A=A, Q=Q, b=b):
         A, b, Q = check_transition(mean, len(mean), 1, A=A, Q=Q, b=b)
     check_state_size(mean, A.shape[-1])
@@ -88,8 +116,16 @@ def kalman_predict(
     return mean, cov
 
 
+@accept_arrays(y=2, mean=2, cov=3)
 def kalman_update(
-    y: Tensor, mean: Tensor, cov: Tensor, *, C: Tensor, R: Tensor, mask: Tensor | None = None
+    y: Tensor,
+    mean: Tensor,
+    cov: Tensor,
+    *,
+    C: Tensor,
+    R: Tensor,
+    d: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> UpdateResult:
     """Compute the moments of the state given an observation of it.
 
@@ -98,10 +134,11 @@ def kalman_update(
     Parameters
     ----------
     y : (batch, obs)
-        The observation.
+        The observation. Arrays of NumPy, and y, mean and cov without a batch axis, are accepted; the fields of the
+        result have the same form.
     mean, cov : (batch, state), (batch, state, state)
         Moments of the state before it is observed.
-    C, R
+    C, R, d
         As for `kalman_filter`, for this one step: a time axis is 1.
     mask : (batch, obs) or (batch,), optional
         True where observed. Values of y elsewhere, NaN included, are ignored.
@@ -129,7 +166,7 @@ def kalman_update(
     >>> import torch
     >>> one = torch.ones(1, 1)
     >>> updated = kalman_update(2 * one, 0 * one, one[None], C=one, R=torch.ones(1))
-    >>> round(updated.mean.item(), 3), round(updated.cov.item(), 3)
+    >>> round(updated.filtered_mean.item(), 3), round(updated.filtered_cov.item(), 3)
     (1.0, 0.5)
     """
     mean, cov = check_state(mean, cov)
@@ -141,6 +178,7 @@ def kalman_update(
             "y",
             f"expected {mean.dtype} on {mean.device} as mean, got {y.dtype} on {y.device}; convert it with .to(mean)",
         )
+    observations = subtract_offset(observations, d)
     nothing = mean.new_zeros(())
     model = Model(A=nothing, b=nothing, Q=nothing, C=C, R=R, m0=mean, P0=cov)
     visible = mask_observations(model, observations.mask)

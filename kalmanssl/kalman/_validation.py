@@ -32,6 +32,7 @@ __all__ = [
     "check_state",
     "check_state_size",
     "check_transition",
+    "with_axes",
 ]
 
 
@@ -166,8 +167,8 @@ def check_transition(
         b = like.new_zeros(1, 1, state)
     else:
         b = check_tensor("b", b, like)
-        b = _with_axes("b", b, (state,), batch, time)
-    A = _with_axes("A", A, (state, state), batch, time)
+        b = with_axes("b", b, (state,), batch, time)
+    A = with_axes("A", A, (state, state), batch, time)
     return A, b, check_noise("Q", Q, "state", state, batch, time)
 
 
@@ -190,7 +191,7 @@ def check_emission(
             "C maps the state to the observation: pass C.mT if it is transposed",
         )
     obs = C.shape[-2]
-    return _with_axes("C", C, (obs, state), batch, time), check_noise("R", R, "obs", obs, batch, time)
+    return with_axes("C", C, (obs, state), batch, time), check_noise("R", R, "obs", obs, batch, time)
 
 
 def check_state(mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
@@ -230,7 +231,7 @@ def check_generator(generator: torch.Generator | None, like: Tensor | None = Non
         )
 
 
-def _with_axes(name: str, value: Tensor, tail: tuple[int, ...], batch: int, time: int) -> Tensor:
+def with_axes(name: str, value: Tensor, tail: tuple[int, ...], batch: int, time: int) -> Tensor:
     """Add batch and time axes to a parameter; `tail` is its shape without them."""
     if value.shape == tail:
         return value[None, None]
@@ -254,11 +255,11 @@ def _one_or(size: int) -> str:
 def check_noise(name: str, noise: Tensor, axis: str, dim: int, batch: int, time: int) -> Tensor:
     """Check the variances or covariances of a noise and add batch and time axes; `axis` names its size in messages."""
     if noise.ndim in (1, 3) and noise.shape[-1] == dim:
-        diagonal = _with_axes(name, noise, (dim,), batch, time)
+        diagonal = with_axes(name, noise, (dim,), batch, time)
         check_variances(name, noise, "; pass variances, through exp or softplus if they are learned")
         return diagonal
     if noise.ndim in (2, 4) and noise.shape[-2:] == (dim, dim):
-        full = _with_axes(name, noise, (dim, dim), batch, time)
+        full = with_axes(name, noise, (dim, dim), batch, time)
         check_covariance(name, full)
         return full
     raise wrong_shape(

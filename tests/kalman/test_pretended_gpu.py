@@ -99,7 +99,7 @@ def test_steps_forecasts_and_steady_states():
     mean, cov = values["m0"].expand(2, -1), torch.diag(values["P0"]).expand(2, -1, -1)
     assert isinstance(kalman_step(y[:, 0], mean, cov, **dynamics, first=True).filtered_cov, OnDevice)
     assert isinstance(kalman_predict(mean, cov, A=values["A"], Q=values["Q"])[1], OnDevice)
-    assert isinstance(kalman_update(y[:, 0], mean, cov, C=values["C"], R=values["R"]).cov, OnDevice)
+    assert isinstance(kalman_update(y[:, 0], mean, cov, C=values["C"], R=values["R"]).filtered_cov, OnDevice)
     rate = -torch.eye(2, device=DEVICE, dtype=torch.float64)
     steps = discretize(rate, torch.ones_like(rate[0]), torch.ones(5, device=DEVICE, dtype=torch.float64))
     assert all(isinstance(value, OnDevice) for value in steps.values())

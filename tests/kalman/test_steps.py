@@ -39,11 +39,11 @@ def test_a_loop_of_predictions_and_updates_agrees_with_the_joint_gaussian(varies
         for name in ("log_likelihood", "gain", "innovation", "innovation_cov"):
             torch.testing.assert_close(getattr(seen, name), getattr(whole, name)[:, t], msg=lambda m, n=name: f"{n}{m}")
         for n, joint in enumerate(joints):
-            for until, moments in ((t, (mean, cov)), (t + 1, (seen.mean, seen.cov))):
+            for until, moments in ((t, (mean, cov)), (t + 1, (seen.filtered_mean, seen.filtered_cov))):
                 for value, expected in zip(moments, joint.moments(t, until), strict=True):
                     np.testing.assert_allclose(value[n], expected, rtol=1e-8, atol=1e-9)
             np.testing.assert_allclose(seen.log_likelihood[n], joint.log_likelihood(t), rtol=1e-8, atol=1e-9)
-        mean, cov = seen.mean, seen.cov
+        mean, cov = seen.filtered_mean, seen.filtered_cov
 
 
 def test_independent_sensors_can_be_processed_in_any_order():
@@ -55,8 +55,8 @@ def test_independent_sensors_can_be_processed_in_any_order():
         now, total = (mean, cov), 0.0
         for i in order:
             seen = kalman_update(y[:, i : i + 1], *now, C=C[i : i + 1], R=R[i : i + 1])
-            now, total = (seen.mean, seen.cov), total + seen.log_likelihood
-        torch.testing.assert_close(now, (at_once.mean, at_once.cov))
+            now, total = (seen.filtered_mean, seen.filtered_cov), total + seen.log_likelihood
+        torch.testing.assert_close(now, (at_once.filtered_mean, at_once.filtered_cov))
         torch.testing.assert_close(total, at_once.log_likelihood)
 
 
@@ -70,7 +70,7 @@ def test_gradcheck():
         cov = factor @ factor.mT + torch.eye(2)
         mean, cov = kalman_predict(mean, cov, A=A, Q=q.exp(), b=b)
         seen = kalman_update(y, mean, cov, C=C, R=r.exp(), mask=torch.tensor([[True, False, True], [True] * 3]))
-        return seen.mean, seen.cov, seen.log_likelihood
+        return seen.filtered_mean, seen.filtered_cov, seen.log_likelihood
 
     inputs = draw(2, 3), draw(2, 2), draw(2, 2, 2), draw(2, 2), draw(2), draw(2), draw(3, 2), draw(3)
     assert torch.autograd.gradcheck(step, inputs)

@@ -32,7 +32,7 @@ def ones(*shape):
 
 
 BAD = {
-    "y two axes": ({"y": ones(6, 2)}, r"y: expected \(batch, time, obs\) .* got \(6, 2\); .* pass y\[None\]"),
+    "y one axis": ({"y": ones(6)}, r"y: expected \(batch, time, obs\) .* got \(6,\); .* pass y\[None\]"),
     "y empty": ({"y": ones(4, 0, 2)}, r"y: expected \(batch, time, obs\) with at least one of each"),
     "y numpy": ({"y": np.ones((4, 6, 2))}, r"y: expected a torch.Tensor, got ndarray; wrap it in torch.as_tensor"),
     "y integer": ({"y": torch.ones(4, 6, 2, dtype=torch.int64)}, r"y: expected float32 or float64, got torch.int64"),

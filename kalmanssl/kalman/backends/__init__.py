@@ -4,6 +4,7 @@ from kalmanssl.kalman.backends._affine_recursions import AffineScan as AffineSca
 from kalmanssl.kalman.backends._affine_recursions import CovarianceRecursion as CovarianceRecursion
 from kalmanssl.kalman.backends._affine_recursions import covariance_recursion as covariance_recursion
 from kalmanssl.kalman.backends._affine_recursions import has_converged as has_converged
+from kalmanssl.kalman.backends._compiled_step import compiled_array_step as compiled_array_step
 from kalmanssl.kalman.backends._compiled_step import compiled_step as compiled_step
 from kalmanssl.kalman.backends._covariance_recursion import steps_to_forget as steps_to_forget
 from kalmanssl.kalman.backends._covariance_search import next_invalid_covariance as next_invalid_covariance

@@ -15,7 +15,7 @@ from torch import Tensor
 from kalmanssl.kalman._tensor_checks import PRECISIONS, has_derivatives, plain_array
 from kalmanssl.kalman.kernels import has_compiler
 
-__all__ = ["compiled_step"]
+__all__ = ["compiled_array_step", "compiled_step"]
 
 _ALL_OBSERVED = np.empty(0, dtype=np.bool_)
 # Larger states and observations gain nothing: the time of their products is that of torch.
@@ -60,6 +60,52 @@ def compiled_step(
     except _UnsuitableError:
         return None
     return None if out is None else tuple(map(torch.from_numpy, out))
+
+
+def compiled_array_step(
+    y: Any,
+    mean: Any,
+    cov: Any,
+    *,
+    A: Any,
+    Q: Any,
+    C: Any,
+    R: Any,
+    b: Any = None,
+    B: Any = None,
+    u: Any = None,
+    d: Any = None,
+    mask: Any = None,
+    first: Any = False,
+) -> tuple[np.ndarray, ...] | None:
+    """The same for arrays of numpy and one sequence without a batch axis; with a result of this form.
+
+    Conversion to tensors would take longer than the step. Inputs and offsets are those of this step, without axes for
+    batch and time.
+    """
+    given = [value for value in (b, B, u, d) if value is not None]
+    arrays = [y, mean, cov, A, Q, C, R, *given]
+    if any(type(value) is not np.ndarray for value in arrays) or not has_compiler() or not isinstance(first, bool):
+        return None
+    kind = y.dtype
+    if kind not in PRECISIONS or any(value.dtype is not kind for value in arrays) or (y.ndim, mean.ndim) != (1, 1):
+        return None
+    if mask is not None and (type(mask) is not np.ndarray or mask.shape != y.shape):
+        return None
+    if d is not None:
+        if d.shape != y.shape:
+            return None
+        y = y - d
+    if B is not None or u is not None:
+        if B is None or u is None or u.ndim != 1 or B.shape != (*mean.shape, *u.shape):
+            return None
+        b = B @ u if b is None else b + B @ u
+    try:
+        inputs = [y[None], mean[None], cov[None], A, Q, C, R, *(() if b is None else (b,))]
+        out = _run(inputs, None if mask is None else mask[None], first)
+    except _UnsuitableError:
+        return None
+    return None if out is None else tuple([value[0] for value in out])
 
 
 def _run(arrays: list[np.ndarray], mask: np.ndarray | None, first: bool) -> tuple[np.ndarray, ...] | None:
