@@ -35,7 +35,7 @@ class Part:
     settings : mapping
         What the run depends on, by preset, as JSON types. A row with other settings is run again.
     seeds : int or None
-        Largest number of seeds in the presets `tiny` and `quick`; None for that of the preset.
+        Largest number of seeds in the presets `tiny` and `quick`, and of stored rows; None for that of the preset.
     source : str
         Where the numbers come from if they are read from the results of another suite.
     long : bool
@@ -52,7 +52,8 @@ class Part:
     def n_seeds(self, preset: str, seeds: int | None = None) -> int:
         """Return the number of seeds in a preset, or with `seeds` as the number of the preset."""
         count = seeds or PRESETS[preset]
-        return count if self.seeds is None or preset == "full" else min(count, self.seeds)
+        is_stored = bool(self.source) and "full" not in self.settings  # also in `full`, without more seeds
+        return min(count, self.seeds) if self.seeds is not None and (preset != "full" or is_stored) else count
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,8 @@ def test_the_first_seed_comes_first_and_long_runs_last(tmp_path):
 def test_seeds_of_expensive_parts_are_limited_except_in_full():
     part = Part("a", lambda preset, seed, logger: {}, seeds=1)
     assert [part.n_seeds(preset) for preset in ("tiny", "quick", "full")] == [1, 1, 5]
+    assert replace(part, source="stored rows").n_seeds("full") == 1
+    assert replace(part, source="stored rows", settings={"full": {}}).n_seeds("full") == 5  # run anew in full
     assert replace(part, seeds=None).n_seeds("quick") == 3
     assert replace(part, seeds=None).n_seeds("quick", 2) == 2
 
