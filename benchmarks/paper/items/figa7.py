@@ -13,7 +13,7 @@ __all__ = ["DIMENSIONS", "ITEM"]
 SIZES = (2, 3, 5, 10)
 # Ten dimensions need a longer training than that of the preset of the identifiability suite.
 LONG = {
-    "quick": Size(2000, 64, Plan(5000, 64, 2e-3, dynamics_lr_factor=3.0)),
+    "quick": Size(4000, 64, Plan(12000, 64, 2e-3, dynamics_lr_factor=3.0)),
     "full": Size(4000, 200, Plan(20000, 64, 2e-3, dynamics_lr_factor=3.0, final_lr_factor=0.02)),
 }
 DIMENSIONS = tuple(
