@@ -126,9 +126,9 @@ def _found(rows: Rows) -> str:
     return (
         "Categories used of ten, mean over seeds. "
         + "; ".join(texts)
-        + ". With our start mutual information merges categories in some seeds, as published, and mutual information alone is "
-        "worst. From the published start the small encoder never finds all ten with the right match probability, with "
-        "or without mutual information; runs that failed collapsed."
+        + ". With our start mutual information merges categories in some seeds, as published, and mutual information "
+        "alone is worst. From the published start the small encoder never finds all ten with the right match "
+        "probability, with or without mutual information; runs that failed collapsed."
     )
 
 
