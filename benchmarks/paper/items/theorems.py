@@ -170,6 +170,6 @@ ITEM = Item(
     ),
     draw=_draw,
     found="Where all frames show the latents, the predictor is recovered by the map of the latents. On the sphere "
-    "nearest neighbors find an orthogonal map; the stop-gradient does not recover the position, and neither does a "
-    "Gaussian model as well.",
+    "nearest neighbors find an orthogonal map; the stop-gradient does not recover the position, and a Gaussian model "
+    "recovers it less well.",
 )
