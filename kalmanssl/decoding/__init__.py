@@ -17,9 +17,9 @@ from kalmanssl.decoding._cross_fitting import rehearse as rehearse
 from kalmanssl.decoding._crps import quantile_crps as quantile_crps
 from kalmanssl.decoding._decoder import PositionDecoder as PositionDecoder
 from kalmanssl.decoding._drift import Drift as Drift
-from kalmanssl.decoding._drift import DriftErrors as DriftErrors
 from kalmanssl.decoding._drift import DriftSettings as DriftSettings
-from kalmanssl.decoding._drift import drift_rate as drift_rate
+from kalmanssl.decoding._drift import TrainTestBlock as TrainTestBlock
+from kalmanssl.decoding._drift import improves_held_out as improves_held_out
 from kalmanssl.decoding._ensemble_readout import EnsembleReadout as EnsembleReadout
 from kalmanssl.decoding._ensemble_readout import EnsembleReadoutSettings as EnsembleReadoutSettings
 from kalmanssl.decoding._linear_readout import LinearReadout as LinearReadout

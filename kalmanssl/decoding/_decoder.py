@@ -102,7 +102,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         `LinearReadoutSettings` or `SklearnReadoutSettings`.
     calibration_settings : CalibrationSettings, optional
     drift_settings : DriftSettings, optional
-        A drift of the code along the direction of motion is corrected if errors on held-out time clearly grow with it.
+        A drift of the code along the direction of motion is corrected if this reduces the error on held-out time.
     movement_settings : MovementSettings, optional
         Candidates for the movement prior. ``MovementSettings(kinds=("none",))`` decodes every bin by itself.
     time_scales : sequence of float

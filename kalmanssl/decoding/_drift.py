@@ -1,40 +1,37 @@
 """Drift of place fields along the direction of motion, and its correction.
 
 Place fields shift against the direction of motion as an animal repeats a path (Mehta, Barnes & McNaughton 1997, PNAS
-94:8918). A decoder that was fitted on earlier time then reads positions ahead of the animal, farther and farther ::
+94:8918). A decoder that was fitted on earlier time then reads positions ahead of the animal on later time. The amount
+can be learned from the earlier time alone: the positions at two bins in movement with similar latents differ by ::
 
-    y_t - decoded_t = rate * d_t * (t - end of the fit)
+    y_i - y_j = rate * d_i * (t_i - t_j)
 
-where d_t is the direction of motion as it can be read from the latents. The rate is learned from held-out bins in
-movement, after the part that each readout was fitted on. It cannot be learned within that part: an encoder that was
-fitted to it has already compensated for most of the drift there. The drift is corrected only if the rate is clearly not
-zero and the displacement is not small against the resolution of the behavior: of a position that is known in steps of
-4 cm, a drift of 1 cm cannot be corrected, and the attempt moves predictions away from the values that occur. Beyond the
-longest time that was held out, the displacement stays the same, since fields do not shift forever. `Calibration`
-accounts for the drift that remains.
+where d_i is the direction of motion. The rate is fitted by robust regression over pairs of neighbors in latent space.
+It is extrapolated to later time only if this reduces the error on held-out blocks (`improves_held_out`) and the drift
+is not small against the resolution of the behavior: of a position that is known in steps of 4 cm, a drift of 1 cm
+cannot be corrected, and the attempt moves predictions away from the values that occur. `Calibration` accounts for the
+drift that remains.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.linear_model import RidgeCV
+from sklearn.neighbors import NearestNeighbors
 
 from kalmanssl.decoding._circular import Periods, difference
 from kalmanssl.utils.segments import segment_index
 from kalmanssl.utils.validation import check_condition, check_integer, check_positive
 
-__all__ = ["Drift", "DriftErrors", "DriftSettings", "drift_rate", "motion_direction", "resolution"]
+__all__ = ["Drift", "DriftSettings", "TrainTestBlock", "improves_held_out", "motion_direction"]
 
+_ROWS = 128  # bins whose similarities to all others are computed at a time, so that they stay in the cache
 _MAD_TO_SD = 1.4826  # standard deviation of a Gaussian in units of its median absolute deviation
-_REST, _MOVING = (
-    0.25,
-    0.75,
-)  # length of the direction as read from latents below which a bin rests, and above which it moves
-_MIN_BLOCKS = 5  # blocks of time with bins in movement, for an error of the rate
 
 
 @dataclass(frozen=True)
@@ -43,10 +40,15 @@ class DriftSettings:
 
     Attributes
     ----------
+    n_neighbors : int
+        Neighbors in latent space that each bin is compared with.
+    min_time_apart : float
+        Smallest distance in time of two bins that are compared, seconds. Closer ones belong to the same traversal and
+        carry no information about drift.
     max_bins : int
-        Bins in movement, and bins at rest, evenly spaced, from which the readout of the direction is learned.
-    min_standard_errors : float
-        The drift is corrected if the rate is this many standard errors, over blocks of time, from zero.
+        Bins, evenly spaced, from which the rate is learned.
+    max_error_ratio : float
+        The drift is used if the error on held-out blocks is below this fraction of the error without it.
     huber_threshold : float
         Threshold of Huber's loss in the regression for the rate, in robust standard deviations.
     direction_half_width : float
@@ -56,15 +58,18 @@ class DriftSettings:
         Penalties for the ridge regression of the direction on the latents; the best by leave-one-out error is used.
     """
 
+    n_neighbors: int = 25
+    min_time_apart: float = 5.0
     max_bins: int = 4000
-    min_standard_errors: float = 2.0
+    max_error_ratio: float = 0.99
     huber_threshold: float = 1.345
     direction_half_width: float = 1.0
     ridge_alphas: tuple[float, ...] = tuple(np.logspace(-2, 3, 11).tolist())
 
     def __post_init__(self) -> None:
+        check_integer("n_neighbors", self.n_neighbors, 1)
         check_integer("max_bins", self.max_bins, 2)
-        for name in ("min_standard_errors", "huber_threshold", "direction_half_width"):
+        for name in ("min_time_apart", "max_error_ratio", "huber_threshold", "direction_half_width"):
             check_positive(name, getattr(self, name))
         object.__setattr__(self, "ridge_alphas", tuple(self.ridge_alphas))  # a saved state has a list
         for alpha in self.ridge_alphas:
@@ -73,33 +78,18 @@ class DriftSettings:
 
 
 @dataclass(frozen=True)
-class DriftErrors:
-    """Held-out bins in movement after the part that a readout was fitted on.
+class TrainTestBlock:
+    """Training and test part of a fold, each as (latents, behavior, time).
 
     Attributes
     ----------
-    error : (bins, dims)
-        Behavior minus what was decoded.
-    direction : (bins, dims)
-        Direction of motion as read from the latents, at most of length one.
-    age : (bins,)
-        Time since the end of the fit, seconds.
-    block : (bins,) int
-        Block of time of each bin; one that several folds score has the same number.
+    train, test : (latents (time, state), behavior (time, dims), time (time,) in seconds)
     """
 
-    error: np.ndarray
-    direction: np.ndarray
-    age: np.ndarray
-    block: np.ndarray
-
-    @property
-    def displacement(self) -> np.ndarray:
-        """What a drift of rate 1 displaces the behavior by, (bins, dims)."""
-        return self.direction * self.age[:, None]
+    train: tuple[np.ndarray, np.ndarray, np.ndarray]
+    test: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-@dataclass(frozen=True, eq=False)
 class Drift:
     """Drift of the behavior along the direction of motion.
 
@@ -107,28 +97,28 @@ class Drift:
     ----------
     rate : float
         Units of the behavior per second; 0 without drift.
-    longest_age : float
-        Time since the end of the fit after which the displacement stays the same, seconds.
     center, scale : (state,)
         Mean and standard deviation by which latents are standardized.
     weight, offset : (state, dims), (dims,)
         Linear readout of the direction of motion from standardized latents of unit length.
     """
 
-    rate: float
-    longest_age: float
-    center: np.ndarray
-    scale: np.ndarray
-    weight: np.ndarray
-    offset: np.ndarray
+    def __init__(
+        self, rate: float, center: np.ndarray, scale: np.ndarray, weight: np.ndarray, offset: np.ndarray
+    ) -> None:
+        self.rate = rate
+        self.center = center
+        self.scale = scale
+        self.weight = weight
+        self.offset = offset
 
     @classmethod
     def zero(cls, features: int, dims: int) -> Drift:
         """Return a drift of rate 0."""
-        return cls(0.0, 0.0, np.zeros(features), np.ones(features), np.zeros((features, dims)), np.zeros(dims))
+        return cls(0.0, np.zeros(features), np.ones(features), np.zeros((features, dims)), np.zeros(dims))
 
     @classmethod
-    def along_motion(
+    def fit(
         cls,
         mean: np.ndarray,
         behavior: np.ndarray,
@@ -136,8 +126,9 @@ class Drift:
         moving: np.ndarray,
         periods: Periods,
         settings: DriftSettings | None = None,
+        session: np.ndarray | None = None,
     ) -> Drift:
-        """Learn to read the direction of motion from latents; it is zero at rest. The rate is 1.
+        """Fit the rate to bins in movement, and the direction to all bins; it is zero at rest.
 
         Parameters
         ----------
@@ -148,18 +139,24 @@ class Drift:
         moving : (time,) bool
         periods : tuple of float or None
         settings : DriftSettings, optional
+        session : (time,) int, optional
+            Number of the session of each bin, in order. Bins of different sessions are not compared.
         """
         s = settings or DriftSettings()
+        session = np.zeros(len(mean), dtype=int) if session is None else session
         center, scale = mean.mean(axis=0), np.maximum(mean.std(axis=0), 1e-12)
         direction = motion_direction(behavior, time, periods, s.direction_half_width).astype(np.float32)
         direction[~moving] = 0.0
-        picked = np.sort(np.concatenate([_evenly(np.flatnonzero(part), s.max_bins) for part in (moving, ~moving)]))
+        fast = _evenly(np.flatnonzero(moving), s.max_bins)
+        rate = 0.0
+        if len(fast) > s.n_neighbors and mean.shape[1] > 1:  # the direction of one feature is only a sign
+            latents = _unit_latents(mean[fast], center, scale)
+            apart = _nearest_apart(latents, time[fast], session[fast], s)
+            rate = _fit_rate(apart, behavior[fast], time[fast], direction[fast], periods, s)
+        rest = _evenly(np.flatnonzero(~moving), s.max_bins)
+        picked = np.sort(np.concatenate([fast, rest]))
         latents = _unit_latents(mean[picked], center, scale)
-        return cls(1.0, np.inf, center, scale, *_direction_readout(latents, direction[picked], s.ridge_alphas))
-
-    def with_rate(self, rate: float, longest_age: float) -> Drift:
-        """Return the drift with another rate, which displaces no more after `longest_age` seconds."""
-        return replace(self, rate=rate, longest_age=longest_age)
+        return cls(rate, center, scale, *_direction_readout(latents, direction[picked], s.ridge_alphas))
 
     def displacement(self, mean: np.ndarray, age: np.ndarray) -> np.ndarray:
         """Return the behavior minus what it would be at the end of the fitted part, (time, dims).
@@ -168,14 +165,13 @@ class Drift:
         ----------
         mean : (time, state)
         age : (time,)
-            Time since the end of the fitted part, seconds; there is no displacement inside it, where it is negative.
+            Time since the end of the fitted part, seconds; negative inside it.
         """
         if self.rate == 0:
             return np.zeros((len(mean), len(self.offset)))
         direction = _unit_latents(mean, self.center, self.scale) @ self.weight + self.offset
-        length = np.linalg.norm(direction, axis=1, keepdims=True)
-        direction *= np.clip((length - _REST) / (_MOVING - _REST), 0.0, 1.0) / np.maximum(length, _REST)
-        return self.rate * direction * np.clip(age, 0.0, self.longest_age)[:, None]
+        direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1.0)
+        return self.rate * direction * age[:, None]
 
     def to_state(self) -> dict[str, Any]:
         """Return the arguments that make this drift again."""
@@ -183,68 +179,41 @@ class Drift:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Drift:
-        """Make a drift from what `to_state` returned; that of earlier versions has no longest age."""
-        return cls(**{"longest_age": np.inf} | state)
+        """Make a drift from what `to_state` returned."""
+        return cls(**state)
 
 
-def drift_rate(errors: Sequence[DriftErrors], resolution: float = 0.0, settings: DriftSettings | None = None) -> float:
-    """Return the rate of the drift, units of the behavior per second, or 0 if it is not clear.
+def improves_held_out(
+    blocks: Sequence[TrainTestBlock], periods: Periods, settings: DriftSettings | None = None
+) -> bool:
+    """Test whether the drift of the training parts reduces the error of nearest neighbors on the test parts.
 
-    A Huber regression of the errors on the direction of motion, and on the direction times the age, tells whether they
-    grow with the age; errors along the direction that do not grow are a lag, and no drift. The rate is that of a
-    regression on the direction times the age alone, since it is zero at the end of the fit. Each fold by itself must
-    show a rate of this sign, by more than one standard error: parts of the behavior that one fold has not seen yet
-    cause errors that grow, too. The rate is reduced by the factor 1 - (standard error / rate)^2, since a rate that is
-    hardly larger than its error is more often too large than too small.
-
-    Parameters
-    ----------
-    errors : sequence of DriftErrors
-        Of all folds.
-    resolution : float
-        The typical displacement must be at least half of this.
-    settings : DriftSettings, optional
+    The typical displacement must also be at least half the resolution of the behavior, the median difference between
+    values that follow each other in size. Both parts must contain bins in movement only.
     """
     s = settings or DriftSettings()
-    errors = [part for part in errors if len(part.age) and part.direction.any()]
-    if not errors:
-        return 0.0
-    every = DriftErrors(*(np.concatenate([getattr(part, one.name) for part in errors]) for one in fields(DriftErrors)))
-    if len(np.unique(every.block)) < _MIN_BLOCKS or np.ptp(every.age) == 0:
-        return 0.0
-    growth, growth_error = _regress(every, s, with_lag=True)
-    rate, rate_error = _regress(every, s)
-    of_folds = [_regress(part, s) for part in errors]
-    moved = abs(rate) * float(np.median(np.linalg.norm(every.displacement, axis=1)))
-    is_clear = min(abs(growth) / growth_error, abs(rate) / rate_error) > s.min_standard_errors
-    is_in_all = growth * rate > 0 and all(own * np.sign(rate) > own_error for own, own_error in of_folds)
-    if not (is_clear and is_in_all) or moved < 0.5 * resolution:
-        return 0.0
-    return rate * max(0.0, 1 - (rate_error / rate) ** 2)
+    with_drift, without, sizes, resolutions = [], [], [], []
+    for block in blocks:
+        (mean, behavior, time), (test_mean, test_behavior, test_time) = block.train, block.test
+        if len(mean) <= s.n_neighbors or len(test_mean) == 0:
+            continue
+        drift = Drift.fit(mean, behavior, time, np.ones(len(mean), dtype=bool), periods, s)
+        picked, scored = _evenly(np.arange(len(mean)), 2 * s.max_bins), _evenly(np.arange(len(test_mean)), s.max_bins)
+        reference, points = (_unit_latents(m, drift.center, drift.scale) for m in (mean[picked], test_mean[scored]))
+        near = picked[_nearest(reference, points, s.n_neighbors)]
+        error = difference(behavior[near], test_behavior[scored][:, None], periods)
+        direction = motion_direction(behavior, time, periods, s.direction_half_width)
+        moved = drift.rate * direction[near] * (test_time[scored][:, None] - time[near])[..., None]
+        without.append(np.abs(error.mean(axis=1)).ravel())
+        with_drift.append(np.abs((error + moved).mean(axis=1)).ravel())
+        sizes.append(np.linalg.norm(moved, axis=-1).ravel())
+        resolutions.append(_resolution(behavior))
+    if not without or np.median(np.concatenate(sizes)) < 0.5 * max(resolutions):
+        return False
+    return bool(np.concatenate(with_drift).mean() < s.max_error_ratio * np.concatenate(without).mean())
 
 
-def _regress(errors: DriftErrors, s: DriftSettings, with_lag: bool = False) -> tuple[float, float]:
-    """Return the coefficient of the displacement in the errors, and its standard error over blocks of time.
-
-    Huber regression by iteratively reweighted least squares; `with_lag` adds the direction of motion to the regressors.
-    """
-    block = np.unique(errors.block, return_inverse=True)[1].repeat(errors.error.shape[1])
-    y = errors.error.ravel()
-    X = np.stack([*([errors.direction.ravel()] if with_lag else []), errors.displacement.ravel()], axis=1)
-    tolerance = max(s.huber_threshold * _MAD_TO_SD * float(np.median(np.abs(y))), 1e-12)
-    weight, inverse, coefficients = np.ones(len(y)), np.zeros((0, 0)), np.zeros(0)
-    for _ in range(20):  # enough to converge
-        weighted = weight[:, None] * X
-        inverse = np.linalg.pinv(X.T @ weighted)
-        coefficients = inverse @ (weighted.T @ y)
-        weight = 1 / np.maximum(np.abs(y - X @ coefficients) / tolerance, 1.0)
-    score = (weight * (y - X @ coefficients))[:, None] * X
-    by_block = np.stack([np.bincount(block, column) for column in score.T], axis=1)
-    cov = inverse @ (by_block.T @ by_block) @ inverse
-    return float(coefficients[-1]), max(float(np.sqrt(cov[-1, -1])), 1e-300)
-
-
-def resolution(behavior: np.ndarray) -> float:
+def _resolution(behavior: np.ndarray) -> float:
     """Return the median difference between consecutive distinct values, the largest over dimensions (time, dims)."""
     steps = (np.diff(np.unique(column)) for column in behavior.T)
     return max((float(np.median(step)) for step in steps if len(step)), default=0.0)
@@ -297,7 +266,60 @@ def _direction_readout(
     return weight, gain * np.atleast_1d(ridge.intercept_)
 
 
+def _fit_rate(
+    pairs: tuple[np.ndarray, np.ndarray],
+    behavior: np.ndarray,
+    time: np.ndarray,
+    direction: np.ndarray,
+    periods: Periods,
+    settings: DriftSettings,
+) -> float:
+    """Return the rate from Huber regression over pairs of neighbors, by iteratively reweighted least squares."""
+    near, apart = pairs
+    shift = difference(behavior[:, None], behavior[near], periods)[apart].ravel()
+    effect = (direction[:, None] * (time[:, None] - time[near])[..., None])[apart].ravel()
+    if not (effect**2).sum() > 0:
+        return 0.0
+    tolerance = max(settings.huber_threshold * _MAD_TO_SD * float(np.median(np.abs(shift))), 1e-12)
+    rate, weight = 0.0, np.ones(len(shift))
+    for _ in range(20):  # enough to converge
+        rate = float((weight * shift * effect).sum() / (weight * effect**2).sum())
+        weight = 1 / np.maximum(np.abs(shift - rate * effect) / tolerance, 1.0)
+    return rate
+
+
 def _unit_latents(mean: np.ndarray, center: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Return standardized latents divided by their length."""
     standard = ((mean - center) / scale).astype(np.float32)
     return standard / np.maximum(np.linalg.norm(standard, axis=1, keepdims=True), 1e-12)
+
+
+def _nearest(reference: np.ndarray, points: np.ndarray, n_neighbors: int) -> np.ndarray:
+    """Return the indices (time, neighbors) of the nearest reference points."""
+    search = NearestNeighbors(n_neighbors=min(n_neighbors, len(reference)), algorithm="brute").fit(reference)
+    return search.kneighbors(points, return_distance=False)
+
+
+def _nearest_apart(
+    latents: np.ndarray, time: np.ndarray, session: np.ndarray, settings: DriftSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices (time, neighbors) of the nearest bins of the session that are far enough in time.
+
+    The second array says which of them are; there may be too few.
+    """
+    count = min(settings.n_neighbors, len(latents) - 1)
+    first = np.searchsorted(time, time - settings.min_time_apart, side="left")
+    stop = np.searchsorted(time, time + settings.min_time_apart, side="right")
+    own_first, own_stop = (np.searchsorted(session, session, side=side) for side in ("left", "right"))
+    near = np.empty((len(latents), count), dtype=np.int64)
+    is_apart = np.empty(near.shape, dtype=bool)
+    for start in range(0, len(latents), _ROWS):
+        rows = slice(start, start + _ROWS)
+        cosine = latents[rows] @ latents.T
+        for row, (begin, end) in enumerate(zip(first[rows], stop[rows], strict=True)):
+            cosine[row, begin:end] = -np.inf
+            cosine[row, : own_first[start + row]] = -np.inf
+            cosine[row, own_stop[start + row] :] = -np.inf
+        largest, index = torch.topk(torch.from_numpy(cosine), count, dim=1, sorted=False)
+        near[rows], is_apart[rows] = index.numpy(), np.isfinite(largest.numpy())
+    return near, is_apart

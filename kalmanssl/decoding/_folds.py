@@ -11,6 +11,7 @@ import numpy as np
 from kalmanssl.data import Covariances, Latents, running_threshold, speed
 from kalmanssl.decoding._circular import Periods
 from kalmanssl.decoding._cross_fitting import HeldOutFit
+from kalmanssl.decoding._drift import TrainTestBlock
 from kalmanssl.decoding._inputs import MIN_BINS, check_latents
 from kalmanssl.decoding._thinning import thin_blocks
 from kalmanssl.errors import InputError
@@ -195,6 +196,17 @@ class Fold:
     def age(self) -> np.ndarray:
         """Time of each decoded bin since the last fitted bin of its session, seconds; 0 if there is none."""
         return self.samples.age(self.train)[self.test]
+
+    def moving_blocks(self) -> list[TrainTestBlock]:
+        """Return the usable bins in movement of both parts, in each session that has some in both."""
+        s, blocks = self.samples, []
+        for number in range(int(s.session[-1]) + 1):
+            used = s.usable & s.moving & (s.session == number)
+            parts = [mask & used for mask in (self.train, self.test)]
+            if all(part.any() for part in parts):
+                train, test = ((s.mean[part], s.behavior[part], s.time[part]) for part in parts)
+                blocks.append(TrainTestBlock(train, test))
+        return blocks
 
 
 def scored_sessions(folds: Sequence[Fold]) -> np.ndarray | None:

@@ -10,10 +10,10 @@ import numpy as np
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding._calibration import Calibration, CalibrationSettings, RegionCalibration
-from kalmanssl.decoding._circular import Periods, difference
+from kalmanssl.decoding._circular import Periods, wrap_to_period
 from kalmanssl.decoding._context import with_context
 from kalmanssl.decoding._continuation import Continuation, with_earlier
-from kalmanssl.decoding._drift import Drift, DriftErrors, DriftSettings, drift_rate, resolution
+from kalmanssl.decoding._drift import Drift, DriftSettings, improves_held_out
 from kalmanssl.decoding._ensemble_readout import EnsembleReadout, network_settings
 from kalmanssl.decoding._familiarity import Familiarity, temper
 from kalmanssl.decoding._folds import Fold, Samples
@@ -38,7 +38,7 @@ _MAX_FIT_BINS = 200_000  # of a readout: networks are no better with more, and t
 
 @dataclass(frozen=True)
 class DriftingReadout:
-    """A readout of the behavior, and its drift after the time `end` of the last fitted bin, seconds."""
+    """A readout of the behavior as it would be at the time `end`, seconds, and the drift from there."""
 
     readout: Readout
     drift: Drift
@@ -60,9 +60,8 @@ class LatentDecoder:
     time_scales : tuple of float
         Time scales of the temporal context, seconds.
     readout : DriftingReadout
-    drift_rate, drift_longest_age : float
-        Rate of the drift of the code that is corrected, 0 if there is none, and the longest time of held-out bins since
-        the end of a fit, seconds.
+    uses_drift : bool
+        Whether the drift of the code is corrected: if this reduces the error on held-out bins.
     grids : list of Grid
         One for each group of dimensions.
     occupancies : list of array, (*shape)
@@ -94,8 +93,7 @@ class LatentDecoder:
     drift_settings: DriftSettings | None
     time_scales: tuple[float, ...]
     readout: DriftingReadout = field(init=False)
-    drift_rate: float = 0.0
-    drift_longest_age: float = 0.0
+    uses_drift: bool = False
     grids: list[Grid] = field(init=False)
     occupancies: list[np.ndarray] = field(default_factory=list)
     context: tuple[float, ...] = ()
@@ -138,10 +136,9 @@ class LatentDecoder:
 
     def _fit_to_held_out(self, folds: list[Fold], timed: bool, rng: np.random.Generator) -> None:
         """Choose drift, movement prior and familiarity, and calibrate, by the decoding of held-out bins."""
+        self.uses_drift = timed and self._drift_improves(folds)
         readouts = [self._fit_readout(fold.samples, fold.train, rng) for fold in folds]
         masses = [self._held_out_mass(fold, readout) for fold, readout in zip(folds, readouts, strict=True)]
-        if timed:
-            masses = self._fit_drift(folds, masses)
         self._choose_movement(folds, masses, timed)
         self.calibrations, self.regions, self.trust = calibrate(self, folds, masses)
 
@@ -230,50 +227,24 @@ class LatentDecoder:
         self.bin_size = float(state["bin_size"])
         return self
 
-    def _fit_drift(self, folds: list[Fold], masses: list[list[HeldOutMass]]) -> list[list[HeldOutMass]]:
-        """Learn the rate of the drift from the errors of the readouts, and return their distributions without it."""
-        directions = [self._motion(fold.samples, fold.train) for fold in folds]
-        errors = []
-        for fold, parts, direction in zip(folds, masses, directions, strict=True):
-            s, used, scored = fold.samples, fold.scored_bins, fold.scored
-            age = fold.age[scored]
-            marginals = marginal_predictives(self.grids, [part.mass[scored] for part in parts])
-            decoded = np.stack([one.quantiles(np.array([0.5]))[:, 0] for one in marginals], axis=1)
-            later = s.moving[used] & (age > 0)
-            error = difference(s.behavior[used], decoded, self.periods)
-            ahead = direction.displacement(s.mean[used], np.ones(len(used)))
-            errors.append(DriftErrors(error[later], ahead[later], age[later], s.block[used][later]))
-        samples = folds[0].samples
-        step = resolution(samples.behavior[samples.usable])
-        self.drift_rate = drift_rate(errors, step, self.drift_settings)
-        self.drift_longest_age = max(float(fold.age.max()) for fold in folds)
-        if self.drift_rate == 0:
-            return masses
-        corrected = []
-        for fold, parts, direction in zip(folds, masses, directions, strict=True):
-            drift = direction.with_rate(self.drift_rate, self.drift_longest_age)
-            moved = self.correct_drift(drift, [part.mass for part in parts], fold.samples.mean[fold.test], fold.age)
-            corrected.append([replace(part, mass=mass) for part, mass in zip(parts, moved, strict=True)])
-        return corrected
-
-    def _motion(self, samples: Samples, train: np.ndarray) -> Drift:
-        """Return a drift of rate 1 along the direction of motion, which is learned on some bins (time,) bool."""
-        mean, behavior, time, moving = (
-            part[train] for part in (samples.mean, samples.behavior, samples.time, samples.moving)
-        )
-        return Drift.along_motion(mean, behavior, time, moving, self.periods, self.drift_settings)
+    def _drift_improves(self, folds: list[Fold]) -> bool:
+        """Return whether the drift of the code in the fitted parts reduces the errors on held-out bins in movement."""
+        blocks = [block for fold in folds for block in fold.moving_blocks()]
+        return improves_held_out(blocks, self.periods, self.drift_settings)
 
     def _fit_readout(self, samples: Samples, train: np.ndarray, rng: np.random.Generator) -> DriftingReadout:
-        """Fit a readout, and the direction of the drift if there is one."""
-        train = thin_bins(train, _MAX_FIT_BINS)
+        """Fit a readout of the behavior as it would be at the last fitted bin of the session, and the drift."""
+        age, train = samples.age(train), thin_bins(train, _MAX_FIT_BINS)
         features = self._features(samples.mean, samples.segment, train)
         behavior, time = samples.behavior[train], samples.time[train]
         cov = None if samples.cov is None or self.context else samples.cov[train]
         weight = samples.weight[train] / samples.weight[train].mean()
         n_states = samples.mean.shape[1]
         drift = Drift.zero(n_states, behavior.shape[1])
-        if self.drift_rate != 0:
-            drift = self._motion(samples, train).with_rate(self.drift_rate, self.drift_longest_age)
+        if self.uses_drift:
+            mean, moving, session = samples.mean[train], samples.moving[train], samples.session[train]
+            drift = Drift.fit(mean, behavior, time, moving, self.periods, self.drift_settings, session)
+            behavior = wrap_to_period(behavior - drift.displacement(mean, age[train]), self.periods)
         readout = self.make_readout()
         if isinstance(readout, MLPReadout | EnsembleReadout):
             readout.fit(features, cov, behavior, rng, weight, self.grids, n_states)
@@ -303,7 +274,7 @@ class LatentDecoder:
         if missing.any():
             mean, features = (np.where(missing[:, None], 0.0, values) for values in (mean, features))
         masses, distance = self.readout_mass(fitted.readout, features, cov)
-        masses = self.correct_drift(fitted.drift, masses, mean, age)
+        masses = self.correct_drift(fitted, masses, mean, age)
         if distance is not None:
             distance[missing] = 0.0
         for mass, occupancy in zip(masses, self.occupancies, strict=True):
@@ -339,12 +310,12 @@ class LatentDecoder:
         return masses, None
 
     def correct_drift(
-        self, drift: Drift, masses: list[np.ndarray], mean: np.ndarray, age: np.ndarray
+        self, fitted: DriftingReadout, masses: list[np.ndarray], mean: np.ndarray, age: np.ndarray
     ) -> list[np.ndarray]:
         """Return distributions over the grids, shifted by the drift during the time `age` since the end of the fit."""
-        if drift.rate == 0:
+        if fitted.drift.rate == 0:
             return masses
-        moved = drift.displacement(mean, age)
+        moved = fitted.drift.displacement(mean, age)
         groups = group_dimensions(len(self.periods))
         return [grid.shift(mass, moved[:, dims]) for grid, mass, dims in zip(self.grids, masses, groups, strict=True)]
 

@@ -54,9 +54,7 @@ def one_bin_readout(decoder: LatentDecoder | LabelDecoder) -> _ReadoutFunction:
         if isinstance(decoder, LabelDecoder):
             return masses, masses, distance
         if decoder.readout.drift.rate != 0:
-            moved = decoder.correct_drift(
-                decoder.readout.drift, [part[None] for part in masses], mean[None], np.array([age])
-            )
+            moved = decoder.correct_drift(decoder.readout, [part[None] for part in masses], mean[None], np.array([age]))
             masses = [part[0] for part in moved]
         if distance is None or all(part.weight(distance) == 1 for part in decoder.familiarities):
             return masses, masses, distance

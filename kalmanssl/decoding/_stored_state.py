@@ -92,8 +92,6 @@ def _check_latent_decoder(s: StoredValues, features: int, inputs: int, periods: 
     check_readout(s.group("readout"), inputs, periods, grids, regressor)
     drift = s.group("drift")
     drift.number_in("rate", -1e300, 1e300, "a finite number")
-    if "longest_age" in drift.values:  # absent from decoders that were saved before it existed
-        drift.number_in("longest_age", 0, math.inf, "a time that is not negative")
     drift.array("center", (features,))
     drift.array("scale", (features,), minimum=_TINY)
     drift.array("weight", (features, dims))

@@ -15,7 +15,7 @@ from kalmanssl.decoding import CalibrationSettings, DriftSettings, HeldOutFit, M
 from kalmanssl.errors import InputError
 
 NO_MOVEMENT = MovementSettings(kinds=("none",))
-NO_DRIFT = DriftSettings(min_standard_errors=1e9)  # no rate is that clear, so the drift is not corrected
+NO_DRIFT = DriftSettings(max_error_ratio=1e-9)  # the error never falls that much, so the drift is not used
 
 
 @pytest.fixture(scope="module")

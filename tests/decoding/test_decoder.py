@@ -114,12 +114,10 @@ def test_intervals_widen_with_time_if_the_code_does_a_random_walk():
         mean, position = simulate(rng, 6000, noise=0.1)
         position += 0.02 * np.cumsum(rng.normal(size=6000))
         time = 0.1 * np.arange(6000)
-        decoder = PositionDecoder(
-            regressor="linear",
-            movement_settings=NO_MOVEMENT,
-            calibration_settings=CalibrationSettings(max_bins=1000),
-            drift_settings=DriftSettings(min_standard_errors=1e9),  # a walk is often taken for a drift, and corrected
-        ).fit(mean[:4000], position[:4000], time=time[:4000])
+        settings = CalibrationSettings(max_bins=1000)
+        decoder = PositionDecoder(regressor="linear", movement_settings=NO_MOVEMENT, calibration_settings=settings).fit(
+            mean[:4000], position[:4000], time=time[:4000]
+        )
         share, _ = coverages(decoder, mean[4000:], position[4000:], time[4000:])
         found.append(share)
         lower, upper = decoder.predict(mean[4000:], time[4000:]).interval(0.8)
@@ -276,7 +274,7 @@ def test_a_saved_state_makes_the_same_decoder(regressor, tmp_path):
         period=(None, 3.0),
         readout_settings=readout_settings,
         calibration_settings=CalibrationSettings(n_folds=2, noise_grid=(0.0, 1.0)),
-        drift_settings=DriftSettings(huber_threshold=2.0),
+        drift_settings=DriftSettings(n_neighbors=5),
         movement_settings=ONE_WALK,
         random_state=3,
     )
@@ -376,7 +374,7 @@ def test_too_few_blocks_for_the_level_give_a_warning():
         PositionDecoder(0.999, "linear").fit(mean, position)
 
 
-def test_settings_reach_readout_calibration_and_movement():
+def test_settings_reach_readout_calibration_and_drift():
     rng = np.random.default_rng(19)
     mean, position = simulate(rng, 400)
     time = 0.1 * np.arange(400)
@@ -384,9 +382,13 @@ def test_settings_reach_readout_calibration_and_movement():
         regressor="linear",
         readout_settings=LinearReadoutSettings(ridge_alphas=(1e6, 1e7)),
         calibration_settings=CalibrationSettings(noise_grid=(0.0,), refinement_grid=(1.0,)),
+        drift_settings=DriftSettings(max_error_ratio=100.0),
         movement_settings=MovementSettings(kinds=("walk",), jumps=(0.07,)),
     ).fit(mean, position, time=time)
     part = decoder.decoders_["array"]
     assert np.abs(part.readout.readout.weight).max() < 0.01
     assert part.calibrations[0].floor == part.calibrations[0].rate == 0
+    assert part.readout.drift.rate != 0
     assert part.movements[0].jump == 0.07
+    default = PositionDecoder(regressor="linear").fit(mean, position, time=time)
+    assert default.decoders_["array"].readout.drift.rate == 0

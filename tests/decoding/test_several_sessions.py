@@ -10,6 +10,8 @@ import pytest
 from kalmanssl.data import Covariances, Latents
 from kalmanssl.decoding import (
     CalibrationSettings,
+    Drift,
+    DriftSettings,
     HeldOutFit,
     MLPReadoutSettings,
     MovementSettings,
@@ -159,6 +161,7 @@ def test_folds_are_fitted_on_the_first_part_of_each_session(samples):
             np.testing.assert_array_equal(np.concatenate([train, test]), np.flatnonzero(samples.session == number))
             lag = fold.lag[samples.session[fold.test] == number]
             np.testing.assert_allclose(lag, BIN * np.arange(1, len(test) + 1))
+        assert len(fold.moving_blocks()) == 2
     short = replace(samples, block=np.where(samples.session == 0, 0, samples.block))
     for fold in rolling_folds(short, 3, 0.4):
         assert fold.train[:800].all()
@@ -170,8 +173,30 @@ def test_a_session_without_a_fitted_part_has_no_lag(samples):
     left_out = replace(fold, train=samples.session == 0, test=samples.session == 1)
     np.testing.assert_array_equal(left_out.lag, 0.0)
     np.testing.assert_array_equal(left_out.age, 0.0)
+    assert left_out.moving_blocks() == []
     before = replace(fold, train=~fold.train)
     np.testing.assert_array_equal(before.lag[samples.session[fold.test] == 0][-1], 0.0)
+
+
+def test_drift_is_fitted_within_sessions():
+    """Both sessions drift at the same rate, and the second one begins with another offset."""
+    rng = np.random.default_rng(0)
+    rate, latents, positions, times = 0.002, [], [], []
+    for number in range(2):
+        time = BIN * np.arange(3000)
+        x = np.abs((0.5 * time) % 2 - 1)
+        direction = np.sign(np.gradient(x))
+        code = x - rate * direction * time - 0.3 * number * direction  # what the latents show
+        latents.append(np.stack([np.cos(3 * code), np.sin(3 * code), direction], 1) + 0.01 * rng.normal(size=(3000, 3)))
+        positions.append(x[:, None])
+        times.append(time + 1000.0 * number)
+    z, x, time = (np.concatenate(parts) for parts in (latents, positions, times))
+    moving, session = np.ones(6000, dtype=bool), np.repeat([0, 1], 3000)
+    settings = DriftSettings(direction_half_width=BIN)
+    within = Drift.fit(z, x, time, moving, (None,), settings, session).rate
+    across = Drift.fit(z, x, time, moving, (None,), settings).rate
+    assert within == pytest.approx(rate, rel=0.1)
+    assert abs(across - rate) > 0.2 * rate
 
 
 # Sessions that are left out.
