@@ -93,6 +93,7 @@ its means. Predictions, gains and innovations are computed when they are first a
 state given the observations so far                    `kalman_filter`
 state given all observations                           `kalman_smoother`
 filter online, one observation at a time               `kalman_step`; its two parts: `kalman_predict`, `kalman_update`
+state of a nonlinear model                             `extended_kalman_filter`, `unscented_kalman_filter`
 future states and observations                         `forecast`
 trajectories drawn from the posterior                  `sample_posterior`
 states and observations drawn from the model           `sample_prior`
@@ -130,6 +131,8 @@ from kalmanssl.kalman._forecasting import forecast as forecast
 from kalmanssl.kalman._linalg import JitterWarning as JitterWarning
 from kalmanssl.kalman._linalg import NotPositiveDefiniteError as NotPositiveDefiniteError
 from kalmanssl.kalman._linalg import safe_cholesky as safe_cholesky
+from kalmanssl.kalman._nonlinear import extended_kalman_filter as extended_kalman_filter
+from kalmanssl.kalman._nonlinear import unscented_kalman_filter as unscented_kalman_filter
 from kalmanssl.kalman._results import FilterResult as FilterResult
 from kalmanssl.kalman._results import ForecastResult as ForecastResult
 from kalmanssl.kalman._results import PriorSample as PriorSample

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from kalmanssl.kalman._linalg import matvec
+from kalmanssl.kalman._linalg import matvec_broadcast
 from kalmanssl.kalman._model import Observations
 from kalmanssl.kalman._tensor_checks import check_tensor, name_shapes, wrong_shape, wrong_value
 from kalmanssl.kalman._validation import with_axes
@@ -37,7 +37,7 @@ def add_inputs(
         if isinstance(A, Tensor) and A.ndim in (2, 4) and A.shape[-1] != state:
             raise wrong_shape("B", f"expected {A.shape[-1]} rows, one for each state of A, got {tuple(B.shape)}")
         B, u = with_axes("B", B, (state, inputs), batch, time), with_axes("u", u, (inputs,), batch, time)
-        total = matvec(B, u) if B.shape[:2] == u.shape[:2] else (B @ u[..., None])[..., 0]
+        total = matvec_broadcast(B, u)
         if b is None:
             return total
         return with_axes("b", check_tensor("b", b, like), (state,), batch, time) + total

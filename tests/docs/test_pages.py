@@ -18,7 +18,12 @@ NUMBERS = {  # by page: what is printed before a number, and the range of the nu
     "decoding": [("heading: median error", 0, 20), ("median distance", 0, 0.3), ("accuracy", 0.75, 1)],
     "sessions": [("median error without any label of this session:", 0, 10)],  # 29 by chance
     "live": [("95 % interval covers", 88, 100)],
-    "filter": [("log-likelihood of the first sequence:", -400, -200), ("R =", 0.3, 0.7)],
+    "filter": [
+        ("log-likelihood of the first sequence:", -400, -200),
+        ("R =", 0.3, 0.7),
+        ("extended_kalman_filter: error", 0, 0.14),
+        ("unscented_kalman_filter: error", 0, 0.14),
+    ],
     "coming_from": [],
     "pairs": [("logdet:", 2.7, 2.95), ("affine map of the latents:", 0.9, 1)],
     "images": [("features is right for", 88, 100)],
