@@ -240,7 +240,8 @@ def _add(noise: Tensor, left_out: Tensor | None) -> Tensor:
 
 def _taylor(function: StateMap, mean: Tensor, cov: Tensor) -> _Affine:
     """First-order Taylor series at the mean (batch, state)."""
-    slope = torch.func.vmap(torch.func.jacfwd(function))(mean)
+    # Forward derivatives of products of a number and a scalar tensor of float32 are float64 in torch 2.13.
+    slope = torch.func.vmap(torch.func.jacfwd(function))(mean).to(mean.dtype)
     return _Affine(slope, torch.func.vmap(function)(mean) - matvec_broadcast(slope, mean), None)
 
 

@@ -134,6 +134,16 @@ def test_missing_values_are_ignored(function) -> None:
 
 
 @BOTH
+def test_single_precision(function) -> None:
+    single = {
+        name: value.astype(np.float32) if isinstance(value, np.ndarray) else value for name, value in MODEL.items()
+    }
+    out = function(Y.astype(np.float32), **single)
+    assert out.filtered_mean.dtype == out.filtered_cov.dtype == out.gain.dtype == np.float32
+    np.testing.assert_allclose(out.filtered_mean, function(Y, **MODEL).filtered_mean, atol=1e-4)
+
+
+@BOTH
 def test_gradcheck(function) -> None:
     y = torch.tensor(Y[None, :4])
 
