@@ -12,6 +12,7 @@ import griffe
 from docs.tools.public_names import full_names
 
 NAME = re.compile(r"(?<!`)`([A-Za-z_][\w.]*)`(?!`)")
+PRIME = re.compile(r"(`+[^`]*`+)|'_")  # code, or the index of a symbol such as z'_t, which would begin emphasis
 RULE = re.compile(r" *=+( +=+)+ *$")  # the line above and below a table
 
 
@@ -56,6 +57,11 @@ class DocstringLinks(griffe.Extension):
             return f'<autoref optional identifier="{self.names[first]}.{rest}"><code>{name}</code></autoref>'
         return match[0]
 
+    def edit(self, line: str) -> str:
+        """Edit a line of prose."""
+        line = PRIME.sub(lambda match: match[1] or r"'\_", re.sub(r"::$", ":", line))
+        return NAME.sub(self.link, line)
+
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Edit the docstring of an object."""
         if not obj.docstring:
@@ -64,5 +70,5 @@ class DocstringLinks(griffe.Extension):
         in_code, edited = False, []
         for line in lines:
             in_code ^= line.lstrip().startswith("```")
-            edited.append(line if in_code else NAME.sub(self.link, re.sub(r"::$", ":", line)))
+            edited.append(line if in_code else self.edit(line))
         obj.docstring.value = "\n".join(edited)
