@@ -13,9 +13,13 @@ __all__ = ["DIMENSIONS", "ITEM"]
 SIZES = (2, 3, 5, 10)
 # Ten dimensions need a longer training than that of the preset of the identifiability suite.
 LONG = {
-    "quick": Size(4000, 64, Plan(12000, 64, 2e-3, dynamics_lr_factor=3.0)),
+    "quick": Size(2000, 64, Plan(5000, 64, 2e-3, dynamics_lr_factor=3.0)),
     "full": Size(4000, 200, Plan(20000, 64, 2e-3, dynamics_lr_factor=3.0, final_lr_factor=0.02)),
 }
+LONGER = (
+    " One seed, 5000 steps with batches of 64 (0.86 with half of the steps and of the batch); R² still rises slowly at the "
+    "end of the training."
+)
 DIMENSIONS = tuple(
     fit_part(
         "dimensions",
@@ -60,7 +64,7 @@ ITEM = Item(
                 "r2",
                 goal=0.9,
                 baseline=(pca.name, "r2"),
-                why="The goal is ours." + (" One seed, with a longer training." if dims == 10 else ""),
+                why="The goal is ours." + (LONGER if dims == 10 else ""),
             ),
             Target(
                 f"{dims} dimensions: R² of the learned latents",
