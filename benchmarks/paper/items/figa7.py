@@ -17,8 +17,8 @@ LONG = {
     "full": Size(4000, 200, Plan(20000, 64, 2e-3, dynamics_lr_factor=3.0, final_lr_factor=0.02)),
 }
 LONGER = (
-    " One seed, 5000 steps with batches of 64 (0.86 with half of the steps and of the batch); R² still rises slowly at the "
-    "end of the training."
+    " One seed, 5000 steps with batches of 64 (0.86 with half of the steps and of the batch); R² still rises slowly "
+    "at the end of the training."
 )
 DIMENSIONS = tuple(
     fit_part(
