@@ -18,6 +18,8 @@ PRESETS = {"tiny": 1, "quick": 3, "full": 5}
 
 MET, MISSED, NO_NUMBER = "met", "not met", "no published number"
 
+LARGEST_SPREAD = 5  # times the tolerance
+
 Rows = Mapping[str, Sequence[Row]]
 """Rows of the runs that did not fail, one for each seed, by the name of the part."""
 
@@ -136,7 +138,8 @@ def values_of(rows: Rows, part: str, figure: str) -> list[float]:
 def judge(values: Sequence[float], target: Target) -> str:
     """Return whether the mean over seeds reaches the published number, or the goal if there is no number.
 
-    The mean may miss it by the tolerance, or by twice the standard deviation over seeds if that is larger.
+    The mean may miss it by the tolerance, or by twice the standard deviation over seeds if that is larger, but by no
+    more than five times the tolerance: otherwise one fit that fails would excuse the others.
 
     Parameters
     ----------
@@ -160,6 +163,7 @@ def judge(values: Sequence[float], target: Target) -> str:
 
 def _within(values: Sequence[float], low: float, high: float, target: Target) -> bool:
     spread = 2 * float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    slack, mean = max(target.tolerance, spread), float(np.mean(values))
+    slack = max(target.tolerance, min(spread, LARGEST_SPREAD * target.tolerance))
+    mean = float(np.mean(values))
     too_low, too_high = mean < low - slack, mean > high + slack
     return not ((too_low and target.kind != "at most") or (too_high and target.kind != "at least"))

@@ -42,7 +42,9 @@ def _line(target: Target, rows: Rows) -> tuple[str, ...]:
             baseline = f"{target.baseline[0]}: {mean_and_sd(found)}"
             if target.kind == "at least" and np.mean(values) <= np.mean(found):
                 verdict += "; not better than the baseline"
-    published = _range(target.published) + (f" ({target.kind})" if target.published is not None else "")
+    published = _range(target.published) + (
+        f" ({target.kind}, ± {target.tolerance:g})" if target.published is not None else ""
+    )
     return (target.label, mean_and_sd(values), str(len(values)), published, target.source, baseline, verdict, remark)
 
 
