@@ -9,7 +9,7 @@ from pages import Section, write_page
 from results_store import Results
 
 from paper.item import Item
-from paper.jobs import rows_of
+from paper.jobs import jobs_of, rows_of
 from paper.tables import command, item_table, overview
 
 __all__ = ["write_paper_page"]
@@ -29,7 +29,10 @@ INTRODUCTION = (
 def write_paper_page(items: Sequence[Item], results: Results, path: Path) -> None:
     """Write all items that have results as one page."""
     preset = results.settings["preset"]
-    first = (*INTRODUCTION, f"Preset {preset}. All of it: kalmanssl bench paper --preset {preset}")
+    first = [*INTRODUCTION, f"Preset {preset}. All of it: kalmanssl bench paper --preset {preset}"]
+    pending = len(jobs_of(items, preset, results))
+    if pending:
+        first.append(f"{pending} runs are still to be made (further seeds, failed runs); the same command makes them.")
     sections = [Section(text=first, table=overview(items, results))]
     for item in items:
         rows, table = rows_of(item, results), item_table(item, results)
