@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from kalmanssl.cli._errors import log
+from kalmanssl.utils.text import time_span
 
 if TYPE_CHECKING:
     from kalmanssl.runs import Evaluation, Run
@@ -92,7 +93,7 @@ def _print_table(evaluation: Evaluation, unit: str) -> None:
         return
     part = evaluation.part
     use = "part of the fit" if part["fitted"] else "held out from the fit"
-    table = Table(title=f"{part['source']}, {part['start_s']:.10g} to {part['stop_s']:.10g} s, {use}")
+    table = Table(title=f"{part['source']}, {time_span(part['start_s'], part['stop_s'])}, {use}")
     for number, heading in enumerate(rows[0]):
         table.add_column(heading, justify="right" if number else "left")
     for row in rows[1:]:

@@ -10,7 +10,7 @@ import numpy as np
 from kalmanssl.data._pynapple import intervals_of, is_pynapple
 from kalmanssl.data._trials import Trials, cut_trials, read_trial_table
 from kalmanssl.errors import InputError, first_line
-from kalmanssl.utils.text import shorten
+from kalmanssl.utils.text import shorten, time_span
 from kalmanssl.utils.validation import check_bool, check_condition, check_number, short_repr
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class BinSelection:
 
     def _span(self) -> str:
         half = 0.5 * self.bin_size
-        return f"{self.time[0] - half:.10g} to {self.time[-1] + half:.10g} s"
+        return time_span(self.time[0] - half, self.time[-1] + half)
 
 
 def _are_intervals(value: Any) -> bool:

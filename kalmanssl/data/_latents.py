@@ -11,6 +11,7 @@ import numpy as np
 from kalmanssl.data._bin_selection import row_index
 from kalmanssl.data._latent_tables import LatentTables
 from kalmanssl.utils.summaries import Summary
+from kalmanssl.utils.text import time_span
 
 __all__ = ["Covariances", "Latents", "infer_latents", "split_trials"]
 
@@ -137,7 +138,7 @@ class Latents(Summary, LatentTables):
         return self.covariances.dense()
 
     def _summary(self) -> list[tuple[str, str]]:
-        time = f"{self.time[0]:.10g} to {self.time[-1]:.10g} s" if len(self.time) else "none"
+        time = time_span(self.time[0], self.time[-1]) if len(self.time) else "none"
         sd = np.sqrt(np.diagonal(self.covariances.table, axis1=1, axis2=2)).mean() if len(self.time) else np.nan
         likelihood = self.log_likelihood[np.isfinite(self.log_likelihood)]
         return [

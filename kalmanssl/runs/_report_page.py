@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from kalmanssl.plotting import figure_to_svg
 from kalmanssl.runs._report_text import duration
+from kalmanssl.utils.text import time_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +52,7 @@ def render_page(template: str, values: dict[str, Any], folder: str | os.PathLike
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"svg": _svg, "png": _png, "seconds": "{:.10g}".format, "duration": duration}
+    environment.filters |= {"svg": _svg, "png": _png, "seconds": time_text, "duration": duration}
     return environment.get_template(template).render(values)
 
 

@@ -27,6 +27,7 @@ from kalmanssl.runs._stored_run import check_parts_agree, check_run_metadata, ch
 from kalmanssl.utils.scratch import as_path
 from kalmanssl.utils.storage import METADATA, check_format, is_folder, read_json
 from kalmanssl.utils.summaries import Summary
+from kalmanssl.utils.text import time_span
 from kalmanssl.utils.validation import short_repr
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Run(Summary):
         facts, model = self.metadata["recording"], self.model
         rows = [
             ("recording", facts["source"]),
-            ("fitted", f"{facts['start_s']:.10g} to {facts['fitted_until_s']:.10g} s, {facts['units']} units"),
+            ("fitted", f"{time_span(facts['start_s'], facts['fitted_until_s'])}, {facts['units']} units"),
             ("model", f"{model.latent_dim} latent and {model.state_dim} state dimensions"),
             ("behavior", self.behavior or "none"),
         ]

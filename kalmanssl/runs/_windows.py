@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kalmanssl.errors import InputError
-from kalmanssl.utils.text import shorten
+from kalmanssl.utils.text import shorten, time_span
 from kalmanssl.utils.validation import short_repr
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def part_of(
         If a name is unknown, `after` is not a number, or no bin is left.
     """
     half = 0.5 * recording.bin_size
-    covers = f"the recording covers {recording.time[0] - half:.10g} to {recording.time[-1] + half:.10g} s"
+    covers = f"the recording covers {time_span(recording.time[0] - half, recording.time[-1] + half)}"
     if after is not None:
         if math.isnan(after):
             raise InputError("after must be a time in seconds, got NaN", parameter="after")

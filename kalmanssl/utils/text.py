@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["format_parts", "shorten"]
+__all__ = ["format_parts", "shorten", "time_span", "time_text"]
 
 _LONGEST = 160  # characters of a part of a message
 
@@ -22,3 +22,13 @@ def shorten(text: str) -> str:
     text = " ".join(text.split())
     half = _LONGEST // 2
     return text if len(text) <= _LONGEST else f"{text[:half]}...{text[-half:]}"
+
+
+def time_text(seconds: float) -> str:
+    """Return a time in seconds to the microsecond, so that the edge of a first bin is 0 and not 6.9e-17."""
+    return f"{round(seconds, 6) + 0.0:.16g}"
+
+
+def time_span(start: float, stop: float) -> str:
+    """Return a span of time such as "0 to 1398.15 s"."""
+    return f"{time_text(start)} to {time_text(stop)} s"

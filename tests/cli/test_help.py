@@ -80,3 +80,10 @@ def test_version_option_prints_the_version():
 def test_errors_name_the_option_of_the_wrong_argument(message, parameter, shown):
     options = {"bin_size": "--bin-size", "epoch": "--epoch", "units": "--units"}
     assert one_line(InputError(message, parameter=parameter), options) == shown
+
+
+def test_the_package_can_be_run_as_a_module() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "kalmanssl", "--version"], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert result.stdout == f"kalmanssl {kalmanssl.__version__}\n"
