@@ -14,7 +14,9 @@ from kalmanssl.utils.text import time_span
 if TYPE_CHECKING:
     from kalmanssl.runs import Evaluation, Run
 
-__all__ = ["Part", "evaluate_run", "print_scores"]
+__all__ = ["Part", "evaluate_run", "note_fitted", "print_scores"]
+
+_FITTED_SHARE = 0.7  # of a recording, that is suggested for the fit
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,19 @@ def evaluate_run(run: Run, recording: Path, part: Part, smooth: bool) -> Evaluat
     if fitted:
         log("note: the model was fitted on this part of the recording; expect larger errors on other data")
     return Evaluation.of(run, used, smooth=smooth, fitted=fitted)
+
+
+def note_fitted(evaluation: Evaluation) -> None:
+    """After a fit, say how new data can be scored if the scores are those of the time that the model was fitted on."""
+    part = evaluation.part
+    if not part["fitted"] or evaluation.scores["all"] is None:
+        return
+    start, stop = part["start_s"], part["stop_s"]
+    until = start + _FITTED_SHARE * (stop - start)
+    log(
+        "note: these are scores of the time that the model was fitted on; expect larger errors on other data. To score "
+        f"new data, hold out the end of the recording: --until {until:.7g}"
+    )
 
 
 def print_scores(evaluation: Evaluation, unit: str) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from kalmanssl.cli import _options as options
 from kalmanssl.cli._errors import INTERRUPTED, OneLineErrors, log
-from kalmanssl.cli._evaluation import Part, evaluate_run, print_scores
+from kalmanssl.cli._evaluation import Part, evaluate_run, note_fitted, print_scores
 from kalmanssl.errors import InputError
 
 __all__ = ["app", "main"]
@@ -171,6 +171,7 @@ def fit(
     run = fit_run(settings, out, overwrite=overwrite, resume=resume, logger=log)
     if run.evaluation is not None:
         print_scores(run.evaluation, run.behavior_unit)
+        note_fitted(run.evaluation)
     typer.echo(f"run: {out}   (next step: kalmanssl report {out})")
 
 

@@ -79,6 +79,7 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
         model = estimator.model_ = build_model(estimator)
         _set_varying(model, False)
         trained = _initialized(estimator, training, fit_data)
+        trained.bins_per_step = model.bins_per_step = step
         try:
             data = WindowBatches(training, held_out, windows, seed)
             varies, is_joint = bool(_varying_heads(model)), estimator.noise_epochs == 0
@@ -170,6 +171,7 @@ def _second_stage(
     parts = hold_out_blocks(fit_data.segments, estimator.validation_fraction, estimator.window_)
     training, held_out = (_latents(estimator, fit_data, part) for part in parts)
     on_latents = SequenceModel(torch.nn.Identity(), model.predictor, model.objective)
+    on_latents.bins_per_step = estimator.bins_per_step_
     return on_latents, WindowBatches(training, held_out, windows, seed)
 
 

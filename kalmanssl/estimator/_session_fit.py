@@ -91,6 +91,7 @@ def fit_sessions(
         torch.manual_seed(seed)
         shared = _initial_model(data, behavior, seed, first_stage)
         set_sessions(estimator, [one.model for one in data], shared)
+        shared.bins_per_step = step
         try:
             train(
                 shared,

@@ -34,6 +34,7 @@ class PredictorFit(Trainable):
     def __init__(self, model: SequenceModel[KalmanPredictor]) -> None:
         super().__init__()
         self.model = model
+        self.bins_per_step = model.bins_per_step
 
     def terms(self, batch: Tensor) -> Terms:
         """Return the mean log-density of the latents of `batch` (batch, time, features); the entropy is left out."""

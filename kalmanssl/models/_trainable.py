@@ -24,10 +24,13 @@ class Trainable(nn.Module, ABC):
         Name of the training on its progress bar.
     score_name : str
         What `held_out_score` is called there; empty if it is minus the loss.
+    bins_per_step : int or None
+        Bins of a recording in a step; the score is then shown in nats per bin, as in `KalmanSSL.history_`.
     """
 
     stage = "fit"
     score_name = ""
+    bins_per_step: int | None = None
 
     @abstractmethod
     def terms(self, batch: Any) -> Terms:

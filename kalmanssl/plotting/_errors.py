@@ -63,6 +63,7 @@ def plot_error_by_place(
     reference: float | None = None,
     name: str = "position",
     unit: str = "",
+    error_unit: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the median error, and half of the errors around it, by the tracked behavior.
@@ -77,6 +78,8 @@ def plot_error_by_place(
         Error of a reference, drawn as a dashed line.
     name, unit : str
         Of the behavior.
+    error_unit : str, optional
+        Of the errors, if it is not that of the behavior.
     ax : Axes, optional
     """
     ax = axes_or_new(ax)
@@ -84,13 +87,18 @@ def plot_error_by_place(
     ax.fill_between(place, low, high, color=BLUE, alpha=0.25, linewidth=0, label="half of the bins")
     ax.plot(place, middle, color=BLUE, lw=1.4, marker="o", ms=3, label="median")
     _add_reference(ax, reference)
-    ax.set(xlabel=axis_label(f"tracked {name}", unit), ylabel=axis_label("error", unit))
+    ax.set(
+        xlabel=axis_label(f"tracked {name}", unit),
+        ylabel=axis_label("error", unit if error_unit is None else error_unit),
+    )
     ax.set_ylim(bottom=0)
     add_legend(ax, **_LEGEND)
     return ax
 
 
-def plot_error_map(edges: np.ndarray, error: np.ndarray, *, unit: str = "", ax: Axes | None = None) -> Axes:
+def plot_error_map(
+    edges: np.ndarray, error: np.ndarray, *, unit: str = "", error_unit: str | None = None, ax: Axes | None = None
+) -> Axes:
     """Draw the median error by a tracked position in x and y.
 
     Parameters
@@ -100,11 +108,15 @@ def plot_error_map(edges: np.ndarray, error: np.ndarray, *, unit: str = "", ax: 
     error : (cells, cells)
         Along x, then y; NaN where a cell has few bins.
     unit : str
+        Of the position.
+    error_unit : str, optional
+        Of the errors, if it is not that of the position.
     ax : Axes, optional
     """
     ax = axes_or_new(ax)
     image = ax.pcolormesh(edges[0], edges[1], np.ma.masked_invalid(error.T), cmap="viridis", vmin=0, rasterized=True)
-    bar = figure_of(ax).colorbar(image, ax=ax, label=axis_label("median error", unit), shrink=0.8)
+    label = axis_label("median error", unit if error_unit is None else error_unit)
+    bar = figure_of(ax).colorbar(image, ax=ax, label=label, shrink=0.8)
     bar.ax.tick_params(colors=INK, color=MUTED)
     bar.ax.yaxis.label.set_color(INK)
     bar.outline.set_visible(False)

@@ -22,7 +22,7 @@ _WIDE = 0.5  # of the range of the behavior, or of the labels besides the true o
 _WORSE, _WORSE_R2 = 1.25, 0.05  # median error relative to a ridge regression, and the difference of R²
 _UNUSUAL = 0.05  # share of bins that are not trusted beyond twice their share on held-out time
 _UNCERTAIN = 0.05  # standard error of the coverage at 95 %
-_PARTS = (("running", "running bins"), ("all", "all bins"))
+_PARTS = (("running", "moving bins"), ("all", "all bins"))
 
 
 @dataclass(frozen=True)
@@ -147,15 +147,16 @@ def running_rule(run: Run) -> str | None:
 
 def _gain(seen: _Seen) -> str | None:
     """Return the alarm if the latents of held-out blocks are predicted worse than by their marginal distribution."""
-    history = seen.run.model.history_
-    gains = np.array(history.get("held_out_score") or [math.nan], dtype=float)
+    model = seen.run.model
+    gains = np.array(model.history_.get("held_out_score") or [math.nan], dtype=float)
     if not np.isfinite(gains).any():
         return None
     kept = int(np.nanargmax(gains))
-    behavior = history.get("held_out_behavior")
-    weight = float(seen.run.model.behavior_weight or 0.0)
+    behavior = model.history_.get("held_out_behavior")
+    weight = float(model.behavior_weight or 0.0)
     gain = gains[kept] - (weight * float(behavior[kept]) if behavior else 0.0)
-    if gain >= 0:
+    gain = max([gain, *(model.noise_history_.get("held_out_score") or [])])  # of the second stage, if there is one
+    if not gain < 0:
         return None
     return (
         f"worse than chance: the latents do not predict; on held-out blocks of the fitted part their past predicts "
@@ -226,8 +227,8 @@ def _ridge(seen: _Seen) -> str | None:
     unit = seen.run.behavior_unit
     return (
         f"a ridge regression on the activity of the last 250 ms decodes {seen.run.behavior} better: median error "
-        f"{with_unit(known, unit)} instead of {with_unit(error, unit)} on {heading}; fit more epochs or more latents, "
-        "or use the decoder ensemble"
+        f"{with_unit(known, unit, error)} instead of {with_unit(error, unit)} on {heading}; fit more epochs or more "
+        "latents, or use the decoder ensemble"
     )
 
 
@@ -263,8 +264,8 @@ def _running(seen: _Seen) -> str | None:
     if seen.runs is None or seen.truth is None or seen.scores["all"] is None or seen.scores["running"] is not None:
         return None
     return (
-        f"the animal never runs here (running: {running_rule(seen.run)}): all scores are those of rest; evaluate a "
-        "longer part, or define running with --end-zones or --min-speed"
+        f"the behavior never moves here (moving: {running_rule(seen.run)}): all scores are those of rest; evaluate a "
+        "longer part, or define movement with --end-zones or --min-speed"
     )
 
 
@@ -297,9 +298,8 @@ def _trust(seen: _Seen) -> str | None:
     if trust is None or trust["untrusted"] <= 2 * seen.decoder.trust.threshold + _UNUSUAL:
         return None
     return (
-        f"the activity is unlike that of the fit: {trust_sentence(trust).removesuffix('.')}, and "
-        f"{100 * seen.decoder.trust.threshold:.1f} % were on held-out time of the fit; leave these bins out (trusted = "
-        "0 in the file), and check that the units are the same and in the same order"
+        f"the activity is unlike that of the fit: {trust_sentence(trust).removesuffix('.')}; leave these bins out "
+        "(trusted = 0 in the file), and check that the units are the same and in the same order"
     )
 
 

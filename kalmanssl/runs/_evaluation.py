@@ -16,6 +16,7 @@ from kalmanssl.runs._alarms import Alarm, find_alarms
 from kalmanssl.runs._error_profile import error_profile, map_arrays
 from kalmanssl.runs._labels import consists_of_labels, keep_known_labels, label_arrays, label_numbers
 from kalmanssl.runs._references import score_references
+from kalmanssl.runs._report_text import axis_name
 from kalmanssl.runs._trust_scores import trust_scores
 from kalmanssl.utils.scratch import as_path
 from kalmanssl.utils.storage import METADATA, load_folder, save_folder
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "running", "running_speed", "without_nan"]
 
+_EXCERPT_LEAST = 0.8  # of the largest amount of running or activity in an excerpt
 _EXCERPT_SECONDS = 40.0
 _MAX_EXCERPT_UNITS = 200
 _MAX_LATENT_POINTS = 6_000
@@ -142,7 +144,7 @@ class Evaluation:
         if scores["all"] is not None and decoded is not None and truth is not None:
             scores["all"]["conditional"] = _conditional(run, recording, decoded, truth)
             if labels is None:
-                scores["all"]["trust"] = trust_scores(decoded, truth, runs)
+                scores["all"]["trust"] = trust_scores(decoded, truth, runs, _trust_threshold(run, smooth))
         alarms = find_alarms(run, part, scores, runs, numbers, recording.time)
         return cls(part, scores, arrays, _check_assumptions(run, recording, max_checked_steps), alarms)
 
@@ -262,6 +264,13 @@ def _add_references(
             scores[name]["references"] = without_nan(references)
 
 
+def _trust_threshold(run: Run, smooth: bool) -> float:
+    """Return the share of the held-out bins of the fit that are not trusted."""
+    decoders = run.require_decoder().decoders_
+    decoder: Any = decoders.get("smoothed" if smooth else "filtered", next(iter(decoders.values())))
+    return float(decoder.trust.threshold)
+
+
 def _conditional(
     run: Run, recording: Recording, decoded: DecodedPosition | DecodedCategory, truth: np.ndarray
 ) -> dict[str, Any]:
@@ -273,7 +282,7 @@ def _conditional(
     if len(truth) > 1 and not labels:
         conditions["speed"] = speed(truth, recording.time, period=run.settings.period)
     for dim, column in enumerate(truth.reshape(len(truth), -1).T):
-        conditions[str(run.behavior) if truth.ndim == 1 else f"{run.behavior}, {'xyz'[dim : dim + 1] or dim}"] = column
+        conditions[str(run.behavior) if truth.ndim == 1 else f"{run.behavior}, {axis_name(dim)}"] = column
     lag = recording.time - run.metadata["recording"]["fitted_until_s"]
     if (lag > 0).all():
         conditions["lag"] = lag
@@ -299,21 +308,11 @@ def _check_assumptions(run: Run, recording: Recording, max_steps: int) -> dict[s
 def _excerpt(
     recording: Recording, latents: Latents, runs: np.ndarray | None, truth: np.ndarray | None, ordered: bool
 ) -> dict[str, np.ndarray]:
-    """Return the data and latents of the contiguous excerpt with the most running, or the most activity.
+    """Return the data and latents of a contiguous excerpt with much running, or with much activity.
 
     If `ordered`, units are in the order of the one-dimensional behavior where they fire most.
     """
-    count = max(2, round(_EXCERPT_SECONDS / recording.bin_size))
-    interest = recording.activity.sum(axis=1) if runs is None else runs
-    best = slice(0, min(count, len(recording)))
-    most = -1.0
-    for segment in recording.segments():
-        size = min(count, segment.stop - segment.start)
-        total = np.concatenate([[0.0], np.cumsum(interest[segment], dtype=float)])
-        within = total[size:] - total[:-size]
-        at = int(within.argmax())
-        if within[at] > most:
-            most, best = float(within[at]), slice(segment.start + at, segment.start + at + size)
+    best = _excerpt_bins(recording, recording.activity.sum(axis=1) if runs is None else runs)
     busiest = np.argsort(-recording.activity.sum(axis=0), kind="stable")[:_MAX_EXCERPT_UNITS]
     chosen = np.sort(busiest)
     if ordered and truth is not None and truth.reshape(len(truth), -1).shape[1] == 1:
@@ -331,6 +330,26 @@ def _excerpt(
     if truth is not None:
         arrays["truth"] = truth[best].reshape(len(truth[best]), -1)
     return {name: np.asarray(array) for name, array in arrays.items()}
+
+
+def _excerpt_bins(recording: Recording, interest: np.ndarray) -> slice:
+    """Return the bins of the excerpt that is nearest to the middle, of those with most of the interest (time,).
+
+    The one with the highest sum is often an exception, such as an artifact or a detour, and would not represent the
+    rest.
+    """
+    count = max(2, round(_EXCERPT_SECONDS / recording.bin_size))
+    starts, sizes, sums = [], [], []
+    for segment in recording.segments():
+        size = min(count, segment.stop - segment.start)
+        total = np.concatenate([[0.0], np.cumsum(interest[segment], dtype=float)])
+        sums.append(total[size:] - total[:-size])
+        starts.append(np.arange(segment.start, segment.stop - size + 1))
+        sizes.append(np.full(len(starts[-1]), size))
+    start, size, found = np.concatenate(starts), np.concatenate(sizes), np.concatenate(sums)
+    enough = np.flatnonzero(found >= _EXCERPT_LEAST * found.max())
+    chosen = enough[np.abs(start[enough] + size[enough] / 2 - len(recording) / 2).argmin()]
+    return slice(int(start[chosen]), int(start[chosen] + size[chosen]))
 
 
 def _overview(latents: Latents, scored: np.ndarray | None, truth: np.ndarray | None) -> dict[str, np.ndarray]:

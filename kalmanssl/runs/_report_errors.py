@@ -8,7 +8,7 @@ import numpy as np
 
 from kalmanssl import plotting
 from kalmanssl.runs._error_profile import WORST_SECONDS
-from kalmanssl.runs._report_text import with_unit
+from kalmanssl.runs._report_text import scaled_unit, with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,23 +29,27 @@ def errors(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
     name, scores = evaluation.main
     unit = run.behavior_unit
     occupancy = ((scores or {}).get("references") or {}).get("occupancy", {}).get("median_error")
+    factor, shown = scaled_unit((scores or {}).get("median_error"), unit)
+    occupancy = None if occupancy is None else factor * occupancy
     has_rest = evaluation.scores.get("rest") is not None
     by_time = plotting.plot_error_by_time(
-        a["block_time"], a["block_error"], ("running", "at rest") if has_rest else ("",), reference=occupancy,
-        unit=unit, ax=plotting.new_axes(4.8, 3.2)[0],
+        a["block_time"], factor * a["block_error"], ("moving", "at rest") if has_rest else ("",), reference=occupancy,
+        unit=shown, ax=plotting.new_axes(4.8, 3.2)[0],
     )  # fmt: skip
     by_place = None
     if "place" in a:
         by_place = plotting.plot_error_by_place(
-            a["place"], a["place_error"], reference=occupancy, name=str(run.behavior), unit=unit,
-            ax=plotting.new_axes(4.8, 3.2)[0],
+            a["place"], factor * a["place_error"], reference=occupancy, name=str(run.behavior), unit=unit,
+            error_unit=shown, ax=plotting.new_axes(4.8, 3.2)[0],
         )  # fmt: skip
     elif "map_error" in a and np.isfinite(a["map_error"]).any():
-        by_place = plotting.plot_error_map(a["map_edges"], a["map_error"], unit=unit, ax=plotting.new_axes(4.8, 3.8)[0])
+        by_place = plotting.plot_error_map(
+            a["map_edges"], factor * a["map_error"], unit=unit, error_unit=shown, ax=plotting.new_axes(4.8, 3.8)[0]
+        )
     return {
         "by_time": by_time,
         "by_place": by_place,
-        "bins": "running bins" if name == "running" else "bins",
+        "bins": "moving bins" if name == "running" else "bins",
         "worst": _worst(run, evaluation),
         "worst_seconds": WORST_SECONDS,
     }

@@ -10,7 +10,7 @@ import numpy as np
 from kalmanssl import plotting
 from kalmanssl.runs._alarms import running_rule
 from kalmanssl.runs._report_labels import has_labels, label_rows, label_scores
-from kalmanssl.runs._report_text import duration, number, percent, r_squared, scaled_unit
+from kalmanssl.runs._report_text import axis_name, duration, number, percent, r_squared, scaled_unit
 from kalmanssl.runs._report_tiles import PARTS, reference_rows
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 
@@ -40,7 +40,8 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         truth = a["truth"][:, 0] if "truth" in a else None
         plotting.plot_label_probabilities(a["time"], a["probability"], names, truth, name=str(run.behavior), ax=axes[1])
     rest = None if labels else evaluation.scores.get("rest")
-    hatched = rest is not None and not _is_calibrated(rest)
+    # Intervals are calibrated for new data, and cover more of the time that the model was fitted on.
+    hatched = rest is not None and not evaluation.part["fitted"] and not _is_calibrated(rest)
     for dim in range(0 if labels else dims):
         plotting.plot_decoded(
             a["time"],
@@ -50,7 +51,7 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
             a["truth"][:, dim] if "truth" in a else None,
             where=a.get("runs"),
             level=run.require_decoder().level,
-            name=f"{run.behavior}{f' {dim + 1}' if dims > 1 else ''}",
+            name=f"{run.behavior}{f' {axis_name(dim)}' if dims > 1 else ''}",
             unit=run.behavior_unit,
             period=run.settings.period,
             hatched=hatched,
@@ -177,14 +178,21 @@ def conditional_rows(conditional: dict[str, Any] | None, run: Run) -> list[list[
     rows = [["bins with", "inside 80 % (%)", "inside 95 % (%)", last]]
     for name, groups in conditional.items():
         for group in groups if name != "worst" else []:
-            if "label" in group:
-                label = f"{name} {group['label']}"
-            else:
-                label = f"{name} {number(group['low'])} to {number(group['high'])} {units.get(name, unit)}".rstrip()
+            label = (
+                f"{name} {group['label']}" if "label" in group else _range(name, group, groups, units.get(name, unit))
+            )
             cells = [percent(group["coverage"][level], group["coverage_error"][level]) for level in ("80", "95")]
             size = group["set_size"]["95"] if sets else _times(factor, group["width"]["95"])
             rows.append([label, *cells, number(size)])
     return rows
+
+
+def _range(name: str, group: dict[str, Any], groups: list[dict[str, Any]], unit: str) -> str:
+    """Say which values a group has, in a unit in which the largest value of all groups is easy to read."""
+    largest = max(abs(one[end]) for one in groups for end in ("low", "high"))
+    factor, shown = scaled_unit(largest, unit)
+    low, high = (number(factor * v if abs(v) >= 1e-3 * largest else 0.0) for v in (group["low"], group["high"]))
+    return f"{name} {low} to {high} {shown}".rstrip()
 
 
 def score_rows(scores: dict[str, Any], unit: str) -> list[list[str]]:
@@ -225,7 +233,9 @@ def latents(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     values, color = a["latents"], a["color"]
     colored_by, unit, period = "time", "s", None
     if "truth" in a:
-        colored_by, unit, period = str(run.behavior), run.behavior_unit, run.settings.period
+        dims = a["truth"].shape[1]
+        colored_by = f"{run.behavior}{f' {axis_name(0)}' if dims > 1 else ''}"
+        unit, period = run.behavior_unit, run.settings.period
     pairs = [(0, 1), (0, 2)][: values.shape[1] - 1]
     views = [
         (
@@ -242,7 +252,7 @@ def latents(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         )
         for pair in pairs
     ]
-    bins = "running bins" if evaluation.main[0] == "running" else "bins"
+    bins = "moving bins" if evaluation.main[0] == "running" else "bins"
     return {"views": views, "count": len(values), "bins": bins, "colored_by": colored_by}
 
 
@@ -299,7 +309,8 @@ def training(run: Run) -> dict[str, Any] | None:
     if has_gain:
         axes[0].set_xlabel("")
         plotting.plot_gain(history, ax=axes[1])
-    return {"axes": axes[0], "rows": rows, "has_gain": has_gain}
+    second = run.model.noise_history_.get("held_out_score") or []
+    return {"axes": axes[0], "rows": rows, "has_gain": has_gain, "second": [number(gain) for gain in second]}
 
 
 def settings(run: Run) -> dict[str, list[tuple[str, str]]]:

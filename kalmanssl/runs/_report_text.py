@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["duration", "number", "percent", "r_squared", "scaled_unit", "with_unit"]
+__all__ = ["axis_name", "duration", "number", "percent", "r_squared", "scaled_unit", "with_unit"]
 
 # Units of length with their size in meters, and from which value in meters on they are used.
 _LENGTHS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3}
 _LENGTHS_FROM = (("mm", 0.0), ("cm", 0.01), ("m", 1.0), ("km", 1e3))
 _TIMES = ((1.0, 1e-3, "ms"), (100.0, 1.0, "s"), (6000.0, 60.0, "min"), (math.inf, 3600.0, "h"))
+
+
+def axis_name(dim: int) -> str:
+    """Return the name of a dimension of a behavior: x, y, z, or its number from 4 on."""
+    return "xyz"[dim : dim + 1] or str(dim + 1)
 
 
 def number(value: float | None) -> str:
@@ -44,9 +49,9 @@ def scaled_unit(value: float | None, unit: str) -> tuple[float, str]:
     return _LENGTHS[base] / _LENGTHS[chosen], chosen + slash + per
 
 
-def with_unit(value: float | None, unit: str) -> str:
-    """Return a number in a readable unit, such as "3.1 cm" for 0.031 m."""
-    factor, scaled = scaled_unit(value, unit)
+def with_unit(value: float | None, unit: str, like: float | None = None) -> str:
+    """Return a number in a readable unit, such as "3.1 cm" for 0.031 m; in the unit of the value `like` if given."""
+    factor, scaled = scaled_unit(value if like is None else like, unit)
     text = number(None if value is None else value * factor)
     space = "" if scaled.startswith("°") else " "
     return f"{text}{space}{scaled}" if scaled else text

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PARTS", "REFERENCES", "reference_line", "reference_rows", "tiles"]
 
-PARTS = (("running", "running bins"), ("rest", "bins at rest"), ("all", "all bins"))
+PARTS = (("running", "moving bins"), ("rest", "bins at rest"), ("all", "all bins"))
 REFERENCES = {"ridge": "ridge regression", "occupancy": "occupancy alone"}
 
 
@@ -28,7 +28,8 @@ def tiles(run: Run, evaluation: Evaluation) -> list[tuple[str, str, str]]:
 
     def compared(key: str) -> str:
         found = [(label, references[one].get(key)) for one, label in REFERENCES.items() if one in references]
-        return "; ".join(f"{label}: {with_unit(value, unit)}" for label, value in found if value is not None)
+        like = scores["width"]["95"] if key == "width" else scores[key]
+        return "; ".join(f"{label}: {with_unit(value, unit, like)}" for label, value in found if value is not None)
 
     ridge = references.get("ridge", {}).get("r2")
     rest = evaluation.scores.get("rest") if name == "running" else None
@@ -85,10 +86,11 @@ def reference_rows(scores: dict[str, Any] | None, unit: str, scale: float) -> li
 def reference_line(name: str, scores: dict[str, Any] | None, unit: str) -> str:
     """Return one line of text about the median errors of the references; empty without references."""
     references = (scores or {}).get("references") or {}
-    if not references:
+    if not references or scores is None:
         return ""
+    like = scores["median_error"]
     found = [
-        f"{with_unit(references[one]['median_error'], unit)} with {'the ' if one == 'occupancy' else 'a '}{label}"
+        f"{with_unit(references[one]['median_error'], unit, like)} with {'the ' if one == 'occupancy' else 'a '}{label}"
         for one, label in REFERENCES.items()
         if one in references
     ]

@@ -134,7 +134,7 @@ class Run(Summary):
         if scores is not None and "accuracy" in scores:
             rows.append(("accuracy", f"{100 * scores['accuracy']:.1f} %"))
         elif scores is not None:
-            bins = "running bins" if name == "running" else "all bins"
+            bins = "moving bins" if name == "running" else "all bins"
             rows.append((f"median error, {bins}", with_unit(scores["median_error"], self.behavior_unit)))
             rows.append(("inside the 95 % interval", f"{100 * scores['coverage']['95']:.1f} %"))
         if self.evaluation is not None and self.evaluation.alarms:

@@ -16,7 +16,7 @@ __all__ = ["trust_rows", "trust_scores", "trust_sentence"]
 _LEVELS = ("50", "80", "95")
 
 
-def trust_scores(decoded: DecodedPosition, truth: np.ndarray, runs: np.ndarray | None) -> dict[str, Any]:
+def trust_scores(decoded: DecodedPosition, truth: np.ndarray, runs: np.ndarray | None, usual: float) -> dict[str, Any]:
     """Compute the coverage of trusted and other bins.
 
     Parameters
@@ -26,13 +26,16 @@ def trust_scores(decoded: DecodedPosition, truth: np.ndarray, runs: np.ndarray |
         NaN where it is unknown; some bins are known.
     runs : (time,) bool or None
         In which bins the animal runs.
+    usual : float
+        Share of the bins that were not trusted on held-out time of the fit.
 
     Returns
     -------
     dict
-        `untrusted`, the share of all bins, also of those with unknown behavior, that are not trusted; `reasons`, the
-        share of them with each reason of `DecodedPosition.reason`; and `groups`, the coverage of "trusted" and "not
-        trusted" bins with known behavior, and of those at rest and running, as `conditional_coverage` returns it.
+        `untrusted`, the share of all bins, also of those with unknown behavior, that are not trusted; `usual`;
+        `reasons`, the share of them with each reason of `DecodedPosition.reason`; and `groups`, the coverage of
+        "trusted" and "not trusted" bins with known behavior, and of those at rest and moving, as `conditional_coverage`
+        returns it.
     """
     from kalmanssl.decoding import conditional_coverage
 
@@ -40,11 +43,12 @@ def trust_scores(decoded: DecodedPosition, truth: np.ndarray, runs: np.ndarray |
     label = np.where(trusted, "trusted", "not trusted").astype(object)
     conditions = {"trust": label}
     if runs is not None:
-        conditions["running"] = label + np.where(runs, ", running", ", at rest").astype(object)
+        conditions["running"] = label + np.where(runs, ", moving", ", at rest").astype(object)
     found = conditional_coverage(decoded, truth, conditions)
     reasons = decoded.reason[~trusted]
     return {
         "untrusted": float(1 - trusted.mean()),
+        "usual": usual,
         "reasons": {str(name): float((reasons == name).mean()) for name in np.unique(reasons)},
         "groups": [group for name in conditions for group in found.get(name, [])],
     }
@@ -71,6 +75,8 @@ def trust_sentence(trust: dict[str, Any] | None) -> str:
     if not trust:
         return ""
     share = f"{100 * trust['untrusted']:.1f} % of the bins are not trusted"
+    if "usual" in trust:  # not in older evaluations
+        share += f" ({100 * trust['usual']:.1f} % on held-out time of the fit)"
     if not trust["reasons"]:
         return f"{share}."
     words = {

@@ -186,7 +186,8 @@ class _Loop:
             return nullcontext()
         from kalmanssl.training._progress import Progress
 
-        return Progress(self.step, self.total_steps, self.model.stage, self.model.score_name)
+        model = self.model
+        return Progress(self.step, self.total_steps, model.stage, model.score_name, model.bins_per_step)
 
     def _train_epoch(self, bar: Any) -> dict[str, float]:
         """Take the steps of one epoch; return the means of the loss and its terms."""

@@ -31,10 +31,15 @@ class Progress:
         Name of the training.
     score_name : str
         What the held-out score of the model is called; empty if it is minus the loss.
+    bins_per_step : int, optional
+        Bins in a step, to show the score in nats per bin; by default it is shown in nats per step.
     """
 
-    def __init__(self, done: int, total: int, stage: str = "fit", score_name: str = "") -> None:
+    def __init__(
+        self, done: int, total: int, stage: str = "fit", score_name: str = "", bins_per_step: int | None = None
+    ) -> None:
         self._done, self._total, self._stage, self._score_name = done, total, stage, score_name
+        self._bins_per_step = bins_per_step
         self._score, self._before = "", ""
         self._phases = active_phases()
         self._bar: Any = None
@@ -88,7 +93,9 @@ class Progress:
         """Show the newest gain or loss, or the alignment if the loss is always zero (stop-gradient entropy)."""
         kind = "held_out_" if "held_out_loss" in metrics else ""
         if self._score_name and kind:
-            self._show_score(f"held-out {self._score_name} {metrics['held_out_score']:.3f} nats per step")
+            score = metrics["held_out_score"] / (self._bins_per_step or 1)
+            unit = "step" if self._bins_per_step is None else "bin"
+            self._show_score(f"held-out {self._score_name} {score:.3f} nats per {unit}")
             return
         name = kind + ("loss" if metrics[kind + "loss"] != 0 else "alignment")
         self._show_score(f"{name.replace('held_out_', 'held-out ')} {metrics[name]:.3f} nats")

@@ -54,7 +54,7 @@ def test_smoothing_changes_the_scores(run, recording):
 
 def test_evaluate_prints_a_table_of_scores_and_a_line_on_the_assumptions(run, recording):
     text = invoke("evaluate", run, recording).stdout
-    for word in ("running bins", "all bins", "median error (cm)", "bins at rest", "CRPS", "95 %"):
+    for word in ("moving bins", "all bins", "median error (cm)", "bins at rest", "CRPS", "95 %"):
         assert word in text
     rows = Run.load(run).evaluation.assumptions["assumptions"]
     count = [sum(row["verdict"] == verdict for row in rows) for verdict in ("holds", "doubtful", "fails")]

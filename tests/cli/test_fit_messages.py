@@ -26,7 +26,9 @@ def test_a_fit_that_is_piped_prints_its_phases_and_no_bar(recording, tmp_path, d
     assert phases == [f"phase {number} of {len(expected)}: {name}" for number, name in enumerate(expected, start=1)]
     scores = [line for line in lines if "held-out gain" in line]
     assert [line.split(":")[0] for line in scores] == [FIRST[1], *(DECODING[:2] if decodes else [])]
+    assert all(line.endswith(" nats per bin") for line in scores)  # as the gain in the report
     assert "━" not in result.stderr
+    assert "scores of the time that the model was fitted on" not in result.stderr
 
 
 def test_every_problem_of_a_short_recording_is_printed_once(recording, tmp_path):
@@ -37,6 +39,7 @@ def test_every_problem_of_a_short_recording_is_printed_once(recording, tmp_path)
     assert text.count("independent errors, and a level of") + text.count("are not calibrated:") == 1
     assert "note: calibrated on" not in text
     assert "note: too few bins" not in text
+    assert text.count("hold out the end of the recording: --until 3621") == 1
     assert text.count("24 excitatory of 26, by column cell_type") == 1  # in the table
 
 

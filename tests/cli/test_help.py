@@ -10,6 +10,7 @@ import pytest
 from cli_commands import invoke
 from typer.main import get_command
 
+import kalmanssl
 from kalmanssl.cli import app
 from kalmanssl.cli._errors import one_line
 from kalmanssl.data import Recording

@@ -141,7 +141,7 @@ def test_report_shows_probabilities_and_the_confusion_of_labels(run, tmp_path):
     assert "Number of bins with each decoded label, for each true label." in page
     assert "labels in the 95 % set" in page
     assert "half far, away" in page
-    assert "Running bins" not in page
+    assert "Moving bins" not in page
     assert "median error" not in page
 
 

@@ -15,7 +15,12 @@ NUMBERS = {  # by page: what is printed before a number, and the range of the nu
     "settings": [("chosen:", 2, 2)],
     "intervals": [("95 % interval: covers", 0.85, 1), ("after the update the 95 % interval covers", 85, 100)],
     "identifiability": [("affine map of the latents:", 0.9, 1), ("from those of another:", 0.95, 1)],
-    "decoding": [("heading: median error", 0, 20), ("median distance", 0, 0.3), ("accuracy", 0.75, 1)],
+    "decoding": [
+        ("heading: median error", 0, 20),
+        ("median distance", 0, 0.3),
+        ("accuracy", 0.75, 1),
+        ("length of the track:", 2.9, 3.3),
+    ],
     "sessions": [("median error without any label of this session:", 0, 10)],  # 29 by chance
     "live": [("95 % interval covers", 88, 100)],
     "filter": [

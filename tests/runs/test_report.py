@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import html as markup
 import json
 import math
@@ -15,17 +16,20 @@ import pytest
 import torch
 from jinja2 import UndefinedError
 
+from kalmanssl.data import Recording
 from kalmanssl.datasets import place_cells
 from kalmanssl.decoding import PositionDecoder
 from kalmanssl.errors import InputError
 from kalmanssl.estimator import KalmanSSL
 from kalmanssl.identifiability import check_assumptions
 from kalmanssl.runs import Evaluation, Run, RunSettings, assumptions_line, render_page, score_rows, write_report
+from kalmanssl.runs._evaluation import _excerpt_bins
 from kalmanssl.runs._references import fit_references
 from kalmanssl.runs._report import build_report
 from kalmanssl.runs._report_assumptions import assumption_values
-from kalmanssl.runs._report_sections import dynamics
+from kalmanssl.runs._report_sections import _range, dynamics
 from kalmanssl.runs._report_text import with_unit
+from kalmanssl.runs._report_tiles import reference_line
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 
 SECTIONS = [
@@ -194,7 +198,7 @@ def test_coverage_of_trusted_bins_is_shown_with_the_reasons_of_the_others(run, h
     assert trust["untrusted"] == pytest.approx((~decoded.trusted).mean())
     assert sum(trust["reasons"].values()) == pytest.approx(1 if trust["untrusted"] else 0)
     counts = {group["label"]: group["bins"] for group in trust["groups"]}
-    assert counts["trusted"] == counts["trusted, at rest"] + counts["trusted, running"]
+    assert counts["trusted"] == counts["trusted, at rest"] + counts["trusted, moving"]
 
 
 def test_a_run_without_decoder_has_a_report(run):
@@ -350,6 +354,52 @@ def test_the_excerpt_contains_much_running(run):
     assert np.all(np.diff(shown["time"]) < 0.03)
 
 
+def test_the_excerpt_is_typical_and_not_the_one_with_the_most_running():
+    recording = Recording.from_arrays(np.ones((20_000, 2)), bin_size=0.025)  # 500 s, excerpts of 40 s
+    runs = np.arange(20_000) % 4 != 0
+    runs[1000:2600] = True  # an exception near the start
+    runs[9000:11_000] = False  # rest in the middle
+    shown = _excerpt_bins(recording, runs)
+    assert shown.stop - shown.start == 1600
+    assert runs[shown].sum() >= 0.75 * 1600
+    assert abs(shown.start + 800 - 10_000) < 2000
+
+
+def test_intervals_at_rest_are_not_called_wrong_on_the_time_of_the_fit(run):
+    scores = copy.deepcopy(run.evaluation.scores)
+    scores["rest"]["coverage"]["95"], scores["rest"]["coverage_error"]["95"] = 1.0, 0.001
+    for fitted in (True, False):
+        evaluation = replace(run.evaluation, scores=scores, part=run.evaluation.part | {"fitted": fitted})
+        page = build_report(replace(run, evaluation=evaluation))
+        assert ("not calibrated" in page) is not fitted
+        assert ("They are calibrated for new data" in page) is fitted
+
+
+def test_the_page_says_how_the_second_stage_went(run):
+    model = copy.copy(run.model)
+    model.noise_history_ = {"held_out_score": [0.25, 0.5]}
+    assert "gain 0.25, 0.5 nats per bin" in build_report(replace(run, model=model))
+    model.noise_history_ = {}
+    assert "only the dynamics were fitted" not in build_report(replace(run, model=model))
+
+
+def test_ranges_and_references_are_in_the_unit_of_what_they_stand_beside():
+    groups = [{"low": 2e-7, "high": 0.02}, {"low": 0.02, "high": 0.15}]
+    assert _range("speed", groups[0], groups, "m/s") == "speed 0 to 2 cm/s"
+    assert _range("lag", {"low": 1.0, "high": 90.0}, [{"low": 1.0, "high": 90.0}], "s") == "lag 1 to 90 s"
+    ridge = {"median_error": 0.0206}
+    scores = {"median_error": 0.0053, "references": {"ridge": ridge}}
+    assert (
+        reference_line("all", scores, "m") == "median error for comparison, all bins: 20.6 mm with a ridge regression"
+    )
+
+
+def test_the_share_of_untrusted_bins_is_compared_with_the_usual_one():
+    trust = {"untrusted": 0.193, "usual": 0.2, "reasons": {"no activity": 1.0}}
+    expected = "19.3 % of the bins are not trusted (20.0 % on held-out time of the fit): 100 % because they have no"
+    assert trust_sentence(trust).startswith(expected)
+
+
 def test_score_rows_show_undefined_scores_as_a_dash_and_omit_missing_parts():
     one = {
         "median_error": 0.05,
@@ -407,7 +457,7 @@ def test_every_number_of_the_tiles_has_its_reference(run, html):
     found = {label: reference for _, label, reference in tiles}
     references = scores["running"]["references"]
     ridge, occupancy = (with_unit(references[name]["median_error"], "m") for name in ("ridge", "occupancy"))
-    assert found["median error, running bins"] == f"ridge regression: {ridge}; occupancy alone: {occupancy}"
+    assert found["median error, moving bins"] == f"ridge regression: {ridge}; occupancy alone: {occupancy}"
     assert found["CRPS"] == f"occupancy alone: {with_unit(references['occupancy']['crps'], 'm')}"
     assert found["inside the 95 % interval"].startswith("nominal: 95 %, standard error ")
     assert found["inside the 95 % interval, bins at rest"].startswith("nominal: 95 %")
@@ -421,7 +471,7 @@ def test_rest_and_running_have_scores_of_their_own(run, html):
     scores = run.evaluation.scores
     assert scores["running"]["bins"] + scores["rest"]["bins"] == scores["all"]["bins"]
     section = re.search(r'<section id="scores">.*?</section>', html, flags=re.DOTALL).group()
-    assert "<th>running bins</th><th>bins at rest</th><th>all bins</th>" in section
+    assert "<th>moving bins</th><th>bins at rest</th><th>all bins</th>" in section
     rest = {"95": 0.6}, {"95": 0.01}
     low = scores | {"rest": scores["rest"] | {"coverage": scores["rest"]["coverage"] | rest[0]}}
     low["rest"]["coverage_error"] = scores["rest"]["coverage_error"] | rest[1]

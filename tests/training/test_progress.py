@@ -129,6 +129,13 @@ def test_phases_are_lines_where_there_is_no_terminal():
     assert all(line.endswith(" s, held-out gain 1.250 nats per step") for line in others)
 
 
+def test_the_gain_of_a_recording_is_shown_in_nats_per_bin():
+    with Phases(PHASES, lambda _: None, Console(file=io.StringIO())) as phases:
+        for bins, expected in ((None, "5.000 nats per step"), (4, "1.250 nats per bin")):
+            Progress(0, 1, "fit", "gain", bins).show_epoch({"held_out_loss": 1.0, "held_out_score": 5.0})
+            assert phases.score == f"held-out gain {expected}"
+
+
 def test_phases_are_one_bar_on_a_terminal():
     shown = io.StringIO()
     lines = []
