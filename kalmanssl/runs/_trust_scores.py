@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["trust_rows", "trust_scores", "trust_sentence"]
 
+_FEW = 0.0005  # share of the bins that is not worth a reason
 _LEVELS = ("50", "80", "95")
 
 
@@ -79,6 +80,8 @@ def trust_sentence(trust: dict[str, Any] | None) -> str:
         share += f" ({100 * trust['usual']:.1f} % on held-out time of the fit)"
     if not trust["reasons"]:
         return f"{share}."
+    if trust["untrusted"] < _FEW:
+        return f"fewer than {100 * 2 * _FEW:g} % of the bins are not trusted."
     words = {
         "unfamiliar latents": "their latents lie far from those of the fit",
         "contradicts other bins": "their activity contradicts that of the bins around them",
