@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, Self
 
@@ -16,7 +16,17 @@ from kalmanssl.probes import gradient_cosine
 from kalmanssl.training import TrainingSettings, train
 from kalmanssl.utils.torch_ops import evaluating
 
-__all__ = ["EPOCHS", "Matcher", "Model", "Plan", "VideoBatches", "encode", "entropy_cosine", "fit_network"]
+__all__ = [
+    "EPOCHS",
+    "BestOfStarts",
+    "Matcher",
+    "Model",
+    "Plan",
+    "VideoBatches",
+    "encode",
+    "entropy_cosine",
+    "fit_network",
+]
 
 EPOCHS = 10  # parts of a training; the learning curve has one point for each
 WARM_UP = 0.02  # fraction of the steps in which the learning rates rise
@@ -201,3 +211,37 @@ class Matcher:
     def _transform(self, videos: Tensor) -> Tensor:
         latent = self.model.encoder(videos)
         return latent if self.output == "latent" else self.model.predictor.posterior(latent, videos).mean
+
+
+class BestOfStarts(Matcher):
+    """The best of several models that differ in their initial weights, by the objective on held-out videos.
+
+    From some initial weights, training ends in an encoder that gives two positions the same latent, above all if the
+    motion has a symmetry. The entropy of such latents is smaller, so that the objective tells, without labels.
+
+    Parameters
+    ----------
+    starts : sequence of Matcher
+
+    Attributes
+    ----------
+    objectives : list of float
+        Of each start on the held-out videos, the last tenth, nats per frame.
+    """
+
+    def __init__(self, starts: Sequence[Matcher]) -> None:
+        first = starts[0]
+        super().__init__(first.build, first.plan, output=first.output, seed=first.seed)
+        self.starts = starts
+        self.objectives: list[float] = []
+
+    def fit(self, videos: np.ndarray) -> Self:
+        """Train all starts on videos (videos, frames, pixels), and keep the best."""
+        held_out = torch.from_numpy(videos[-max(1, len(videos) // 10) :])
+        for start in self.starts:
+            start.fit(videos[: len(videos) - len(held_out)])
+            with torch.no_grad():
+                terms = start.model.terms(held_out)
+            self.objectives.append(float(terms.alignment + terms.entropy))
+        self.model = self.starts[int(np.argmax(self.objectives))].model
+        return self

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from identifiability.matcher import Matcher, Plan
+from identifiability.matcher import BestOfStarts, Matcher, Plan
 from kalmanssl.distributions import OnSphere
 from kalmanssl.entropy import StopGradientEntropy, make_entropy
 from kalmanssl.models import LDM, KalmanPredictor, RecurrentPredictor, SequenceModel
 from kalmanssl.networks import ConstantNoise, MLPEncoder, VarianceNetwork
 
 __all__ = ["KalmanNetwork", "RecurrentNetwork"]
+
+_STARTS_APART = 1000  # between the seeds of several starts, so that they are no other seeds of the benchmark
 
 
 def _objective(entropy: str, samples: int, sphere_dim: int | None = None) -> LDM:
@@ -97,6 +99,8 @@ class RecurrentNetwork:
         Largest number of latents of a batch from which the entropy is estimated.
     latent : int or None
         Dimensions of the latents; None takes those of the system.
+    starts : int
+        Number of initial weights, from which the best is chosen by the objective on held-out videos.
     """
 
     entropy: str
@@ -108,9 +112,13 @@ class RecurrentNetwork:
     trained: bool = True
     samples: int = 640
     latent: int | None = None
+    starts: int = 1
 
     def __call__(self, dims: int, plan: Plan, seed: int) -> Matcher:
         """Return the model with this many latent dimensions, unless it has its own number."""
+        if self.starts > 1:
+            one = replace(self, starts=1)
+            return BestOfStarts([one(dims, plan, seed + _STARTS_APART * number) for number in range(self.starts)])
         on_sphere = self.distribution == "von_mises_fisher"
         dims = self.latent or dims
 

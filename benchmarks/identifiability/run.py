@@ -9,7 +9,7 @@ from parallel import Logger
 from results_store import Row
 
 from identifiability.experiment import Experiment, Setting
-from identifiability.matcher import Matcher, Model
+from identifiability.matcher import BestOfStarts, Matcher, Model
 from identifiability.measures import Fitted, assumption_row, recovery_row
 from kalmanssl.datasets import DotVideos, dot_videos
 from kalmanssl.errors import InputError, first_line
@@ -75,6 +75,8 @@ def run(experiment: Experiment, setting: Setting, preset: str, seed: int, logger
     if isinstance(model, Matcher):
         fitted = Fitted(model, probe, test)
         row |= {"curve": curve, "cosine": model.cosine}
+        if isinstance(model, BestOfStarts):
+            row["objectives"] = model.objectives
         row |= recovery_row(fitted, experiment.angles) | assumption_row(fitted)
         if experiment.measure is not None:
             row |= experiment.measure(fitted)

@@ -13,7 +13,7 @@ from identifiability.experiment import PRESETS, Setting
 from identifiability.experiments import EXPERIMENTS
 from identifiability.jobs import open_results, settings_of
 from identifiability.matcher import EPOCHS, Plan, VideoBatches, entropy_cosine
-from identifiability.networks import KalmanNetwork
+from identifiability.networks import KalmanNetwork, RecurrentNetwork
 from identifiability.page import write_identifiability_page
 from identifiability.run import run
 from identifiability.spikes import OnSmoothedCounts
@@ -84,6 +84,17 @@ def test_kalman_network_recovers_the_latents(rotation):
     assert r2(model, *rotation) > 0.97
     assert [step for step, _ in model.cosine] == [*range(5, 201, 5)]
     assert np.ptp([cosine for _, cosine in model.cosine]) > 0.05  # a different value at every step
+
+
+def test_the_best_of_several_starts_has_the_largest_objective(rotation):
+    plan = Plan(30, 8, 2e-3, dynamics_lr_factor=30.0)
+    model = RecurrentNetwork("knn", starts=3, samples=200)(2, plan, 0)
+    model.fit(rotation[0])
+    assert len(set(model.objectives)) == 3
+    best = int(np.argmax(model.objectives))
+    alone = RecurrentNetwork("knn", samples=200)(2, plan, 1000 * best)
+    alone.fit(rotation[0][:54])  # without the last tenth
+    np.testing.assert_array_equal(model.transform(rotation[0]), alone.transform(rotation[0]))
 
 
 def test_the_same_seed_gives_the_same_latents(rotation):

@@ -15,6 +15,7 @@ EXPERIMENT = replace(
     data={"motion": "lorenz"},
     settings=(
         Setting("kNN", dimensions.NETWORK),
+        Setting("kNN, best of three starts", replace(dimensions.NETWORK, starts=3)),
         Setting("stop-gradient", replace(dimensions.NETWORK, entropy="stopgrad")),
         Setting("random weights", RecurrentNetwork("knn", trained=False)),
         *baseline_settings((200,), more=CONTRASTS),

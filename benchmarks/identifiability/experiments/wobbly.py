@@ -1,5 +1,7 @@
 """A nonlinear oscillator in swirled images, with a recurrent predictor and each entropy (LDM paper, Fig. 5, A6)."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from results_store import Row
@@ -65,6 +67,7 @@ EXPERIMENT = Experiment(
             )
             for name, entropy in ENTROPIES.items()
         ),
+        Setting("kNN, best of three starts", replace(NETWORK, starts=3)),
         Setting("random weights", RecurrentNetwork("knn", trained=False)),
         Setting("kNN, whole trajectory in view", NETWORK, {"view": None}),
         Setting("PCA, whole trajectory in view", lambda dims, plan, seed: PCA(dims), {"view": None}),
