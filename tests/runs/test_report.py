@@ -220,7 +220,7 @@ def test_each_dimension_of_the_behavior_has_its_own_axes(run):
     planar.evaluation = Evaluation.of(planar, recording)
     html = build_report(planar)
     assert "position x (m)" in html
-    assert "position 2 (m)" in html
+    assert "position y (m)" in html
     decoded = re.search(r'<section id="decoded">.*?</section>', html, flags=re.DOTALL).group()
     assert decoded.count(">time (s)<") == 1
     assert Outline(html).sections == sections_of(planar)
