@@ -21,6 +21,7 @@ _CONSTANT = 0.5  # share of the bins with one value without a break
 _WIDE = 0.5  # of the range of the behavior, or of the labels besides the true one
 _WORSE, _WORSE_R2 = 1.25, 0.05  # median error relative to a ridge regression, and the difference of R²
 _UNUSUAL = 0.05  # share of bins that are not trusted beyond twice their share on held-out time
+_NARROW = {"80": 0.1, "95": 0.05}  # share of bins by which intervals cover less, beyond two standard errors
 _UNCERTAIN = 0.05  # standard error of the coverage at 95 %
 _PARTS = (("running", "moving bins"), ("all", "all bins"))
 
@@ -259,6 +260,22 @@ def _width(seen: _Seen) -> str | None:
     )
 
 
+def _narrow(seen: _Seen) -> str | None:
+    """Return the alarm if intervals cover clearly less often than they say."""
+    heading, scores = seen.main
+    if scores is None or "accuracy" in scores:
+        return None
+    for level, allowed in _NARROW.items():
+        share, error = scores["coverage"][level], scores["coverage_error"][level]
+        if share + 2 * error < float(level) / 100 - allowed:
+            return (
+                f"the intervals of {seen.run.behavior} are too narrow on {heading}: the {level} % interval contains "
+                f"{100 * share:.0f} % of them; do not take its level at its word there, and look at rest and movement "
+                "apart"
+            )
+    return None
+
+
 def _running(seen: _Seen) -> str | None:
     """Return the alarm if the animal never runs."""
     if seen.runs is None or seen.truth is None or seen.scores["all"] is None or seen.scores["running"] is not None:
@@ -321,6 +338,7 @@ _CHECKS: tuple[tuple[str, Callable[[_Seen], str | None]], ...] = (
     ("below_baseline", _baseline),
     ("below_ridge_regression", _ridge),
     ("wide_intervals", _width),
+    ("narrow_intervals", _narrow),
     ("never_runs", _running),
     ("unusual_activity", _trust),
     ("few_calibration_errors", _calibration),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from kalmanssl.decoding import PositionDecoder, constant_r2, cross_fit, score_de
 from kalmanssl.errors import InputError
 from kalmanssl.estimator import KalmanSSL
 from kalmanssl.runs import Evaluation, Run, RunSettings, alarm_lines
-from kalmanssl.runs._alarms import longest_constant
+from kalmanssl.runs._alarms import find_alarms, longest_constant
 from kalmanssl.runs._fit import check_decoding
 from kalmanssl.runs._references import fit_references
 from kalmanssl.runs._report import build_report
@@ -257,3 +258,20 @@ def test_alarms_are_saved_with_the_evaluation(good, parts, tmp_path):
     loaded = Evaluation.load(tmp_path / "evaluation")
     assert [asdict(alarm) for alarm in loaded.alarms] == [asdict(alarm) for alarm in evaluation.alarms]
     assert alarm_lines(loaded.alarms)[0].startswith("alarm: R² of position is ")
+
+
+def test_intervals_that_cover_less_than_they_say_have_an_alarm(good, parts):
+    scores = copy.deepcopy(good.evaluation.scores)
+    main = scores["running"]
+
+    def find():
+        found = find_alarms(good, good.evaluation.part, scores, None, None, parts[1].time)
+        return {alarm.name: alarm.message for alarm in found}
+
+    main["coverage"] |= {"80": 0.69, "95": 0.95}
+    main["coverage_error"] |= {"80": 0.01, "95": 0.01}
+    assert "narrow_intervals" not in find()  # within two standard errors
+    main["coverage"]["80"] = 0.571
+    assert "too narrow on moving bins: the 80 % interval contains 57 % of them" in find()["narrow_intervals"]
+    main["coverage"] |= {"80": 0.80, "95": 0.85}
+    assert "the 95 % interval contains 85 % of them" in find()["narrow_intervals"]
