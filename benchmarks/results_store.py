@@ -24,8 +24,8 @@ class Results:
     folder : Path
         New, empty, or begun with the same settings.
     settings : dict
-        What all rows have in common, including `preset`. It may have entries that a file was begun without, such as a
-        new experiment.
+        What all rows have in common, including `preset`. Those below the first level may have entries that a file was
+        begun without, such as a new experiment.
     machine : dict
         Facts about the machine, stored with the rows.
     key : sequence of str
@@ -77,7 +77,8 @@ class Results:
             raise InputError(
                 f"{self.path} is not a file of results ({error}): give another --out", parameter="out"
             ) from error
-        if not extends(json.loads(json.dumps(self.settings)), settings):
+        current = json.loads(json.dumps(self.settings))
+        if set(settings) != set(current) or not extends(current, settings):
             raise InputError(
                 f"{self.path} has results of other settings (preset {settings.get('preset')!r}, or the same preset "
                 "with other data or training): give another --out",
