@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from kalmanssl.utils.circular import wrap
+
 __all__ = ["Periods", "difference", "embed_circular", "unembed_circular", "wrap", "wrap_to_period"]
 
 Periods = tuple[float | None, ...]
 """Period of each dimension of the behavior; None for a dimension that is not circular."""
-
-
-def wrap(difference: np.ndarray, period: float | None) -> np.ndarray:
-    """Bring differences of a circular quantity to [-period/2, period/2); return others (period None) unchanged."""
-    if period is None:
-        return difference
-    return (difference + period / 2) % period - period / 2
 
 
 def wrap_to_period(behavior: np.ndarray, periods: Periods) -> np.ndarray:

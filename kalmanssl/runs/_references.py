@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl.decoding import quantile_crps
+from kalmanssl.utils.circular import wrap
 
 if TYPE_CHECKING:
     from kalmanssl.data import Recording
@@ -82,7 +83,7 @@ def score_references(
     center, table = np.array(known["center"]), np.array(known["quantiles"])
     if len(center) != values.shape[1]:  # of another behavior
         return {}
-    near = center + _wrap(values - center, period)
+    near = center + wrap(values - center, period)
     crps = np.mean(
         [
             quantile_crps(np.broadcast_to(quantiles, (len(near), len(_LEVELS))), _LEVELS, column).mean()
@@ -94,7 +95,7 @@ def score_references(
     ridge = references["ridge"]
     if ridge is not None and len(ridge["weights"]) == recording.n_units:
         predicted = _predict_ridge(ridge, recording, period)[mask]
-        scores["ridge"] = _errors(_wrap(predicted - values, period), values, period)
+        scores["ridge"] = _errors(wrap(predicted - values, period), values, period)
     return scores
 
 
@@ -123,11 +124,6 @@ def _columns(values: np.ndarray) -> np.ndarray:
     return np.asarray(values, dtype=float).reshape(len(values), -1)
 
 
-def _wrap(difference: np.ndarray, period: float | None) -> np.ndarray:
-    """Return differences the short way around a circle."""
-    return difference if period is None else (difference + 0.5 * period) % period - 0.5 * period
-
-
 def _occupancy(values: np.ndarray, period: float | None) -> dict[str, Any]:
     """Return the center (dims,) and the quantiles (dims, levels) of behavior (bins, dims)."""
     if period is None:
@@ -135,7 +131,7 @@ def _occupancy(values: np.ndarray, period: float | None) -> dict[str, Any]:
     else:
         angle = 2 * np.pi * values / period
         center = np.arctan2(np.sin(angle).mean(axis=0), np.cos(angle).mean(axis=0)) * period / (2 * np.pi)
-    quantiles = center + np.quantile(_wrap(values - center, period), _LEVELS, axis=0)
+    quantiles = center + np.quantile(wrap(values - center, period), _LEVELS, axis=0)
     return {"center": center.tolist(), "quantiles": quantiles.T.tolist()}
 
 
@@ -145,7 +141,7 @@ def _errors(error: np.ndarray, values: np.ndarray, period: float | None) -> dict
     if period is None:
         deviation = values - values.mean(axis=0)
     else:
-        deviation = _wrap(values - np.array(_occupancy(values, period)["center"]), period)
+        deviation = wrap(values - np.array(_occupancy(values, period)["center"]), period)
     total = float((deviation**2).sum())
     r2 = 1 - float((error**2).sum()) / total if total > 0 else math.nan
     return {"median_error": float(np.median(distance)), "mean_error": float(distance.mean()), "r2": r2}
