@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from kalmanssl.datasets._motions import Motion, Trajectories
+from kalmanssl.datasets._motions import Motion, Trajectories, stationary_path
 from kalmanssl.datasets._process_noise import PROCESS_NOISES, unit_noise
 from kalmanssl.utils.validation import check_choice, check_condition
 
@@ -73,15 +73,11 @@ class Oscillators(Motion):
         rotation = self.rotation().T
         shift = unit_noise(self.process_noise, noise, (n_videos, _BURN_IN + n_frames, self.dims))
         shift *= np.sqrt(self.process_variance)
-        path = np.empty((_BURN_IN + n_frames, n_videos, self.dims))
-        mean = np.empty_like(path)
-        here = first.standard_normal((n_videos, self.dims))
-        for t in range(_BURN_IN + n_frames):
-            mean[t] = (_OUTER * here + _INNER * np.tanh(here)) @ rotation
-            here = path[t] = mean[t] + shift[:, t]
-        mean[_BURN_IN] = np.nan
-        position, predicted = (np.ascontiguousarray(x[_BURN_IN:].swapaxes(0, 1)) for x in (path, mean))
-        return Trajectories(position, predicted)
+
+        def step(here: np.ndarray) -> np.ndarray:
+            return (_OUTER * here + _INNER * np.tanh(here)) @ rotation  # the rotation is made once
+
+        return stationary_path(step, first.standard_normal((n_videos, self.dims)), shift, _BURN_IN)
 
     def step(self, position: np.ndarray) -> np.ndarray:
         """Mean of the next position given this one, (..., dims)."""

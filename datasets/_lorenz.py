@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from kalmanssl.datasets._motions import Motion, Trajectories
+from kalmanssl.datasets._motions import Motion, Trajectories, stationary_path
 from kalmanssl.datasets._process_noise import PROCESS_NOISES, unit_noise
 from kalmanssl.utils.validation import check_choice, check_condition
 
@@ -55,15 +55,7 @@ class Lorenz(Motion):
         first, noise = (np.random.default_rng(s) for s in seed.spawn(2))
         shift = unit_noise(self.process_noise, noise, (n_videos, _BURN_IN + n_frames, 3))
         shift *= np.sqrt(self.process_variance)
-        path = np.empty((_BURN_IN + n_frames, n_videos, 3))
-        mean = np.empty_like(path)
-        here = first.standard_normal((n_videos, 3))
-        for t in range(_BURN_IN + n_frames):
-            mean[t] = self.step(here)
-            here = path[t] = mean[t] + shift[:, t]
-        mean[_BURN_IN] = np.nan
-        position, predicted = (np.ascontiguousarray(x[_BURN_IN:].swapaxes(0, 1)) for x in (path, mean))
-        return Trajectories(position, predicted)
+        return stationary_path(self.step, first.standard_normal((n_videos, 3)), shift, _BURN_IN)
 
     def step(self, position: np.ndarray) -> np.ndarray:
         """Mean of the next position given this one, (..., 3)."""

@@ -6,6 +6,7 @@ given the past, which is the reference for a learned predictor.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ from kalmanssl.datasets._process_noise import PROCESS_NOISES, unit_noise
 from kalmanssl.errors import InputError
 from kalmanssl.utils.validation import check_choice, check_condition
 
-__all__ = ["Circular", "CircularJumps", "Figure8", "Motion", "Square", "Trajectories", "Wobbly"]
+__all__ = ["Circular", "CircularJumps", "Figure8", "Motion", "Square", "Trajectories", "Wobbly", "stationary_path"]
 
 _JUMP = np.exp(0.75j * np.pi)  # +135 degrees
 _LOBES, _WOBBLE, _LOBE_PHASE = 4, 0.5, -3.0 * np.pi / 8.0  # k, a and theta_0 of the wobbly oscillator
@@ -99,6 +100,34 @@ class Motion:
             check_condition(name, value, 0 < value < np.inf, "positive")
         variance = getattr(self, "process_variance", 0.0)
         check_condition("process_variance", variance, 0 <= variance < np.inf, "0 or more")
+
+
+def stationary_path(
+    step: Callable[[np.ndarray], np.ndarray], start: np.ndarray, shift: np.ndarray, burn_in: int
+) -> Trajectories:
+    """Return trajectories s_t = step(s_{t-1}) + shift_t after a burn-in.
+
+    Parameters
+    ----------
+    step : callable
+        Maps positions (videos, dims) to the means of the next ones.
+    start : (videos, dims)
+        Positions before the first frame of the burn-in.
+    shift : (videos, burn_in + frames, dims)
+        Noise.
+    burn_in : int
+        Frames that are discarded at the start.
+    """
+    frames = shift.shape[1]
+    path = np.empty((frames, *start.shape))
+    mean = np.empty_like(path)
+    here = start
+    for t in range(frames):
+        mean[t] = step(here)
+        here = path[t] = mean[t] + shift[:, t]
+    mean[burn_in] = np.nan
+    position, predicted = (np.ascontiguousarray(x[burn_in:].swapaxes(0, 1)) for x in (path, mean))
+    return Trajectories(position, predicted)
 
 
 def _start(rng: np.random.Generator, n_videos: int, published: bool) -> np.ndarray:
