@@ -21,8 +21,8 @@ from kalmanssl.models import Terms, Trainable
 from kalmanssl.networks import MLPEncoder
 
 __all__ = [
-    "BASELINES", "CPC", "JEPA", "PCA", "CebraTime", "KalmanPCA", "MakeBaseline", "SlowFeatures", "TrainedBaseline",
-    "VICReg", "why_missing",
+    "BASELINES", "CPC", "JEPA", "PCA", "CebraTime", "KalmanPCA", "MakeBaseline", "SlowFeatures", "VICReg",
+    "why_missing",
 ]  # fmt: skip
 
 
@@ -136,7 +136,7 @@ class _Network(Trainable):
         return {"encoder": list(self.encoder.parameters()), "dynamics": list(self.predictor.parameters())}
 
 
-class TrainedBaseline:
+class _TrainedBaseline:
     """A baseline that trains a network."""
 
     def __init__(self, dims: int, hidden: tuple[int, ...], plan: Plan, seed: int) -> None:
@@ -176,7 +176,7 @@ class _RecurrentPredictor(nn.Module):
         return self.linear(self.recurrent(latent)[0][:, :-1])
 
 
-class CPC(TrainedBaseline):
+class CPC(_TrainedBaseline):
     """Contrastive predictive coding: a classifier of the next frame by its distance from a prediction.
 
     Source: van den Oord et al. 2018, arXiv 1807.03748, with a recurrent context and a Gaussian score of unit variance.
@@ -196,7 +196,7 @@ class CPC(TrainedBaseline):
         return functional.cross_entropy(-0.5 * torch.cdist(predicted, target).square(), torch.arange(len(target)))
 
 
-class JEPA(TrainedBaseline):
+class JEPA(_TrainedBaseline):
     """Joint-embedding prediction: the next latent, with a stop-gradient, is predicted from the past ones.
 
     Latents are standardized over the batch, since otherwise they collapse; there is no momentum encoder.
@@ -215,7 +215,7 @@ class JEPA(TrainedBaseline):
         return (predictor(standard) - standard[:, 1:].detach()).square().mean()
 
 
-class VICReg(TrainedBaseline):
+class VICReg(_TrainedBaseline):
     """Similar latents of neighboring frames, variances of one, no covariances; coefficients 25, 25, 1.
 
     Source: Bardes et al. 2022, arXiv 2105.04906.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from identifiability.baselines import MakeBaseline, TrainedBaseline
+from identifiability.baselines import CPC, MakeBaseline
 from identifiability.matcher import Plan
 
 __all__ = ["CONTRASTS", "DynamicsContrast"]
@@ -36,8 +36,8 @@ class _LinearMaps(nn.Module):
         return (weight[..., None] * candidates).sum(2)
 
 
-class DynamicsContrast(TrainedBaseline):
-    """An encoder with one linear map, or with several between which the dynamics switch.
+class DynamicsContrast(CPC):
+    """CPC with one linear map of the last latent, or several between which the dynamics switch, as predictor.
 
     Parameters
     ----------
@@ -47,8 +47,6 @@ class DynamicsContrast(TrainedBaseline):
         Number of linear maps.
     """
 
-    candidates = 256
-
     def __init__(self, dims: int, hidden: tuple[int, ...], plan: Plan, seed: int, maps: int) -> None:
         super().__init__(dims, hidden, plan, seed)
         self.maps = maps
@@ -56,13 +54,6 @@ class DynamicsContrast(TrainedBaseline):
     def predictor(self) -> nn.Module:
         """Return the linear maps."""
         return _LinearMaps(self.dims, self.maps)
-
-    def loss(self, predictor: nn.Module, latent: Tensor) -> Tensor:
-        """Return the cross-entropy of the true next latent among candidates from the whole batch."""
-        predicted, target = predictor(latent).flatten(0, 1), latent[:, 1:].flatten(0, 1)
-        step = max(1, len(target) // self.candidates)
-        predicted, target = predicted[::step], target[::step]
-        return functional.cross_entropy(-0.5 * torch.cdist(predicted, target).square(), torch.arange(len(target)))
 
 
 CONTRASTS: dict[str, MakeBaseline] = {
