@@ -10,7 +10,7 @@ import numpy as np
 from kalmanssl.datasets import Images
 from kalmanssl.errors import InputError
 
-__all__ = ["FILES", "find_images", "load"]
+__all__ = ["FILES", "find_images", "load", "load_digits"]
 
 FILES = {"cifar10": "cifar10/cifar10_jpeg.zip", "mnist": "mnist/mnist_png.zip"}
 
@@ -29,6 +29,13 @@ def find_images(name: str, given: Path | None = None) -> Path:
         raise InputError(f"{path} does not exist: give the images of {name}, train/CLASS/NAME.jpg, with --data",
                          parameter="data")  # fmt: skip
     return path
+
+
+def load_digits(train: int | None, test: int | None) -> tuple[Images, Images]:
+    """Return training and test images of the digits of scikit-learn; see `load`, no file is needed."""
+    digits = Images.digits("train"), Images.digits("test")
+    first, second = (part if n is None else part.subset(n) for part, n in zip(digits, (train, test), strict=True))
+    return first, second
 
 
 def load(
@@ -53,9 +60,7 @@ def load(
     """
     counts = {"train": train, "test": test}
     if name == "digits":
-        digits = {split: Images.digits(split) for split in counts}
-        first, second = (digits[split] if n is None else digits[split].subset(n) for split, n in counts.items())
-        return first, second
+        return load_digits(train, test)
     decoded = cache / f"{name}-{train or 'all'}-{test or 'all'}.npz"
     if not decoded.is_file():
         path = find_images(name, given)

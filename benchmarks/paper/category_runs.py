@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from images.categories import FEATURES, pair_batches
+from images.data import find_images, load_digits
 from images.experiment import backbone_of, best_device
 from images.presets import PRESETS, CategoryPlan
 from parallel import Logger
@@ -71,13 +72,8 @@ def category_part(objective: str, start: str) -> Part:
 def _run(objective: str, plan: CategoryPlan, seed: int) -> Row:
     """Train, and compare the categories with the classes of test images."""
     if plan.data == "digits":
-        images, test = (
-            part if n is None else part.subset(n)
-            for part, n in zip((Images.digits("train"), Images.digits("test")), (plan.train, plan.test), strict=True)
-        )
+        images, test = load_digits(plan.train, plan.test)
     else:
-        from images.data import find_images
-
         path = find_images(plan.data)
         images, test = (Images.from_folder(path, split) for split in ("train", "test"))
     mean, std = images.moments()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from images.combinations import COMBINATIONS
 from images.cosines import EntropyCosines
+from images.data import load_digits
 from images.experiment import backbone_of, best_device
 from images.presets import PRESETS, Preset
 from parallel import Logger
@@ -53,10 +54,7 @@ def digit_part(name: str) -> Part:
 def _run(name: str, plan: Preset, epochs: tuple[int, ...], seed: int, logger: Logger | None) -> Row:
     """Train a combination; return flat numbers at the end, and curves over the epochs under `drawn`."""
     one = COMBINATIONS[name]
-    images, test = (
-        part if n is None else part.subset(n)
-        for part, n in zip((Images.digits("train"), Images.digits("test")), (plan.train, plan.test), strict=True)
-    )
+    images, test = load_digits(plan.train, plan.test)
     recipe = plan.recipe(one)
     mean, std = images.moments()
     augment = PairAugmentation(plan.augmentation or recipe.augmentation, mean=mean, std=std).to(best_device())
