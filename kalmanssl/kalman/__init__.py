@@ -77,7 +77,8 @@ of torch, or be the output of a network, different at each step:
 True
 
 **Precision and errors.** Results have the data type of y. The computation uses float64 where float32 is not accurate
-enough or float64 costs little; the argument `precision` of `kalman_filter` sets it. `FilterResult.status` reports
+enough or float64 costs little; the argument `precision` of `kalman_filter` sets it, with a `PrecisionWarning` if float32
+is requested and R is too small for it. `FilterResult.status` reports
 skipped steps, added jitter and the smallest variance of each sequence. Wrong arguments raise
 `kalmanssl.errors.InputError`, a ValueError that names the argument. A covariance that cannot be factorized raises
 `NotPositiveDefiniteError`, so that NaN is never returned silently.
@@ -126,6 +127,7 @@ from kalmanssl.kalman._diagnostics import innovation_diagnostics as innovation_d
 from kalmanssl.kalman._discretization import discretize as discretize
 from kalmanssl.kalman._filtering import kalman_filter as kalman_filter
 from kalmanssl.kalman._filtering import kalman_step as kalman_step
+from kalmanssl.kalman._dtypes import PrecisionWarning as PrecisionWarning
 from kalmanssl.kalman._fit_result import FitResult as FitResult
 from kalmanssl.kalman._forecasting import forecast as forecast
 from kalmanssl.kalman._linalg import JitterWarning as JitterWarning

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 
 from kalmanssl.errors import InputError
 from kalmanssl.kalman._model import Model
 
-__all__ = ["MIN_NOISE_RATIO", "MIN_VARIANCE_RATIO", "check_precision", "float32_is_enough", "has_float64"]
+__all__ = [
+    "MIN_NOISE_RATIO",
+    "MIN_VARIANCE_RATIO",
+    "PrecisionWarning",
+    "check_precision",
+    "float32_is_enough",
+    "has_float64",
+    "warn_if_imprecise",
+]
 
 # Smallest ratio of noise variance to innovation variance at which covariances in float32 stay safely positive definite.
 MIN_NOISE_RATIO = 1e-4
 # Smallest ratio of two variances of the state at which the rounding of the larger one does not spoil the smaller one.
 MIN_VARIANCE_RATIO = 1e-4
+# Smallest ratio of noise variance to signal variance at which no warning is given if float32 was requested. In 400
+# random models the log-likelihood in float32 was off by at most 1e-3 nats per observed number above it, and by up to
+# 1.3 nats below 1e-7.
+_ACCEPTED_NOISE_RATIO = 1e-6
+
+
+class PrecisionWarning(RuntimeWarning):
+    """A filter computes in float32, and the observation noise is too small for it."""
 
 
 def check_precision(precision: torch.dtype | None, y: Tensor) -> None:
@@ -34,7 +52,6 @@ def has_float64(device: torch.device) -> bool:
     return device.type != "mps"
 
 
-@torch.no_grad()
 def float32_is_enough(model: Model) -> bool:
     """Whether the observation noise is large enough, relative to the signal, for covariances in float32.
 
@@ -42,10 +59,35 @@ def float32_is_enough(model: Model) -> bool:
     resolves both only if R / C P C' is well above its rounding error of 6e-8, with a margin for the error that
     accumulates over many steps.
     """
+    return _noise_ratio_is_at_least(MIN_NOISE_RATIO, model)
+
+
+def warn_if_imprecise(model: Model, y: Tensor, precision: torch.dtype | None, implementation: str) -> None:
+    """Warn if covariances have to be computed in float32, and the observation noise is too small for it.
+
+    They have to if `precision` says so, if the device has nothing better, and in the reference implementation, which
+    has the precision of its arguments.
+    """
+    in_float32 = precision == torch.float32 or (
+        precision is None and y.dtype == torch.float32 and (implementation == "reference" or not has_float64(y.device))
+    )
+    if in_float32 and not _noise_ratio_is_at_least(_ACCEPTED_NOISE_RATIO, model):
+        remedy = "leave out precision or pass torch.float64" if has_float64(y.device) else "compute on the cpu"
+        warnings.warn(
+            f"R is smaller than {_ACCEPTED_NOISE_RATIO:g} times the variance of C x: in float32 the log-likelihood can "
+            f"be wrong; {remedy}",
+            PrecisionWarning,
+            stacklevel=3,
+        )
+
+
+@torch.no_grad()
+def _noise_ratio_is_at_least(ratio: float, model: Model) -> bool:
+    """Whether the smallest variance of R is at least `ratio` times the largest variance of C x, by P0 and Q."""
     P0, Q, R = (_variances(p, full) for p, full in ((model.P0, 3), (model.Q, 4), (model.R, 4)))
     state = torch.maximum(P0.amax(), Q.amax())
     signal = model.C.square().sum(-1).amax() * state
-    return bool(torch.where(R < 0, torch.inf, R).amin() >= MIN_NOISE_RATIO * signal)
+    return bool(torch.where(R < 0, torch.inf, R).amin() >= ratio * signal)
 
 
 def _variances(noise: Tensor, ndim_if_full: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kalmanssl.kalman._array_interface import accept_arrays
-from kalmanssl.kalman._dtypes import check_precision
+from kalmanssl.kalman._dtypes import check_precision, warn_if_imprecise
 from kalmanssl.kalman._inputs import add_inputs, check_offset, subtract_offset
 from kalmanssl.kalman._model import Model, Observations, as_covariance, mask_observations, to_float64
 from kalmanssl.kalman._moments import Moments
@@ -116,6 +116,13 @@ def kalman_filter(
     NotPositiveDefiniteError
         If an innovation covariance is not positive definite (a subclass of `InputError`).
 
+    Warns
+    -----
+    PrecisionWarning
+        If covariances are computed in float32 because of `precision` or the device, and R is too small for it.
+    JitterWarning
+        If an innovation covariance was positive definite only after jitter was added to its diagonal.
+
     Notes
     -----
     If A, Q, C, R, P0 and the mask are the same for all sequences, the covariances are computed once, in float64, and
@@ -152,6 +159,7 @@ def run_filter(
     implementation: str = "auto",
 ) -> FilterResult:
     """Filter observations with a model, both checked before; the result has the data type `dtype`."""
+    warn_if_imprecise(model, observations.y, precision, implementation)
     if precision == torch.float64:
         model, observations = to_float64(model, observations)
     moments = BACKENDS[implementation](model, observations, precision)

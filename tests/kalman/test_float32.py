@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
 
-from kalmanssl.kalman import FilterResult, kalman_filter, kalman_smoother
+from kalmanssl.kalman import FilterResult, PrecisionWarning, kalman_filter, kalman_smoother
 
 STATE, OBS = 16, 8
 NOISES = {"1e-6": np.full(OBS, 1e-6), "1e6": np.full(OBS, 1e6), "mixed": np.logspace(-6, 6, OBS)}
@@ -99,7 +101,34 @@ def test_covariances_that_do_not_converge_over_65000_steps():
     np.testing.assert_allclose(growth, 1e-8 * 65_000, rtol=0.05)
 
 
+def off_by(noise, implementation, precision):
+    """Return the error of the log-likelihood of four states and eight observations, in nats per observed number."""
+    rng = np.random.default_rng(0)
+    A = 0.99 * np.linalg.qr(rng.normal(size=(4, 4)))[0]
+    values = {"A": A, "C": rng.normal(size=(8, 4)), "Q": np.full(4, 0.1), "R": np.full(8, noise)}
+    x, y = np.zeros((1, 4)), []
+    for _ in range(50):
+        x = x @ A.T + np.sqrt(0.1) * rng.normal(size=(1, 4))
+        y.append(x @ values["C"].T + np.sqrt(noise) * rng.normal(size=(1, 8)))
+    y = torch.as_tensor(np.stack(y, 1)).float()
+    values = {name: torch.as_tensor(value).float() for name, value in values.items()}
+    out = kalman_filter(y, **values, implementation=implementation, precision=precision)
+    y, values = to_float64(y, values)
+    return float((out.log_likelihood.double() - kalman_filter(y, **values).log_likelihood).mean().abs()) / 8
+
+
 @pytest.mark.filterwarnings("ignore::kalmanssl.kalman.JitterWarning")
+@pytest.mark.parametrize("implementation", ["auto", "adjoint", "scan", "reference"])
+def test_requested_float32_warns_if_the_noise_is_too_small_for_it(implementation):
+    with pytest.warns(PrecisionWarning, match=r"in float32 the log-likelihood can be wrong; leave out precision"):
+        assert off_by(1e-8, implementation, torch.float32) > 0.1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert off_by(1e-3, implementation, torch.float32) < 1e-3
+        assert off_by(1e-8, implementation, torch.float64) < 1e-3
+
+
+@pytest.mark.filterwarnings("ignore::kalmanssl.kalman.JitterWarning", "ignore::kalmanssl.kalman.PrecisionWarning")
 def test_a_batch_with_noise_far_below_its_signal_is_computed_in_float64():
     """In float32 this recursion becomes indefinite within a few steps."""
     y, parameters = simulate("1e-6", 1e-8, "rotation", batch=2, time=200)
