@@ -125,9 +125,9 @@ from kalmanssl.kalman._diagnostics import InnovationDiagnostics as InnovationDia
 from kalmanssl.kalman._diagnostics import diagnose_innovations as diagnose_innovations
 from kalmanssl.kalman._diagnostics import innovation_diagnostics as innovation_diagnostics
 from kalmanssl.kalman._discretization import discretize as discretize
+from kalmanssl.kalman._dtypes import PrecisionWarning as PrecisionWarning
 from kalmanssl.kalman._filtering import kalman_filter as kalman_filter
 from kalmanssl.kalman._filtering import kalman_step as kalman_step
-from kalmanssl.kalman._dtypes import PrecisionWarning as PrecisionWarning
 from kalmanssl.kalman._fit_result import FitResult as FitResult
 from kalmanssl.kalman._forecasting import forecast as forecast
 from kalmanssl.kalman._linalg import JitterWarning as JitterWarning
