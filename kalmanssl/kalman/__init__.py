@@ -77,11 +77,10 @@ of torch, or be the output of a network, different at each step:
 True
 
 **Precision and errors.** Results have the data type of y. The computation uses float64 where float32 is not accurate
-enough or float64 costs little; the argument `precision` of `kalman_filter` sets it, with a `PrecisionWarning` if float32
-is requested and R is too small for it. `FilterResult.status` reports
-skipped steps, added jitter and the smallest variance of each sequence. Wrong arguments raise
-`kalmanssl.errors.InputError`, a ValueError that names the argument. A covariance that cannot be factorized raises
-`NotPositiveDefiniteError`, so that NaN is never returned silently.
+enough or float64 costs little; the argument `precision` of `kalman_filter` sets it, with a `PrecisionWarning` if R is
+too small for float32. `FilterResult.status` reports skipped steps, added jitter and the smallest variance of each
+sequence. Wrong arguments raise `kalmanssl.errors.InputError`, a ValueError that names the argument. A covariance that
+cannot be factorized raises `NotPositiveDefiniteError`, so that NaN is never returned silently.
 
 **Speed.** On a CPU the recursions are compiled by numba at the first call and cached on disk. Other devices use torch.
 If neither the parameters nor the mask differ between sequences, covariances are computed once for the whole batch. If
