@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 EPOCHS = 10  # parts of a training; the learning curve has one point for each
-WARM_UP = 0.02  # fraction of the steps in which the learning rates rise
 
 
 class Model(Protocol):
@@ -56,6 +55,8 @@ class Plan:
         Learning rates of the predictor and of networks that predict noise, as multiples of `learning_rate`.
     final_lr_factor : float
         Learning rates at the end as a fraction of their peak; they fall linearly.
+    warm_up : float
+        Fraction of the steps in which the learning rates rise.
     """
 
     steps: int
@@ -64,6 +65,7 @@ class Plan:
     dynamics_lr_factor: float = 100.0
     noise_lr_factor: float = 0.03
     final_lr_factor: float = 0.05
+    warm_up: float = 0.02
 
     def training(self) -> TrainingSettings:
         """Return the settings of the training loop."""
@@ -73,7 +75,7 @@ class Plan:
             dynamics_lr_factor=self.dynamics_lr_factor,
             noise_lr_factor=self.noise_lr_factor,
             schedule="linear",
-            warm_up=WARM_UP,
+            warm_up=self.warm_up,
             final_lr_factor=self.final_lr_factor,
         )
 

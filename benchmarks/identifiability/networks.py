@@ -11,7 +11,7 @@ from torch import nn
 from identifiability.matcher import BestOfStarts, Matcher, Plan
 from kalmanssl.distributions import OnSphere
 from kalmanssl.entropy import StopGradientEntropy, make_entropy
-from kalmanssl.models import LDM, KalmanPredictor, RecurrentPredictor, SequenceModel
+from kalmanssl.models import LDM, KalmanPredictor, MixtureDensity, RecurrentPredictor, SequenceModel
 from kalmanssl.networks import ConstantNoise, MLPEncoder, VarianceNetwork
 
 __all__ = ["KalmanNetwork", "RecurrentNetwork"]
@@ -101,6 +101,8 @@ class RecurrentNetwork:
         Dimensions of the latents; None takes those of the system.
     starts : int
         Number of initial weights, from which the best is chosen by the objective on held-out videos.
+    density : bool
+        Whether the stop-gradient entropy has a density of its own (`kalmanssl.models.MixtureDensity`).
     """
 
     entropy: str
@@ -113,6 +115,7 @@ class RecurrentNetwork:
     samples: int = 640
     latent: int | None = None
     starts: int = 1
+    density: bool = False
 
     def __call__(self, dims: int, plan: Plan, seed: int) -> Matcher:
         """Return the model with this many latent dimensions, unless it has its own number."""
@@ -134,8 +137,14 @@ class RecurrentNetwork:
                 variance=self.variance,
                 generator=torch.Generator().manual_seed(seed),
             )
-            return SequenceModel(
-                encoder, predictor, _objective(self.entropy, self.samples, dims if on_sphere else None)
-            )
+            objective = _objective(self.entropy, self.samples, dims if on_sphere else None)
+            return SequenceModel(encoder, predictor, objective, self._density(dims, seed))
 
         return Matcher(build, plan, seed=seed, trained=self.trained)
+
+    def _density(self, dims: int, seed: int) -> MixtureDensity | None:
+        """Return the density of the stop-gradient entropy, if it has one of its own."""
+        if not self.density:
+            return None
+        generator = torch.Generator().manual_seed(seed)
+        return MixtureDensity(dims, distribution=self.distribution, generator=generator)

@@ -7,6 +7,7 @@ from kalmanssl.models._kalman_predictor import KalmanPredictor as KalmanPredicto
 from kalmanssl.models._kalman_predictor import Posterior as Posterior
 from kalmanssl.models._kalman_predictor import Prediction as Prediction
 from kalmanssl.models._kalman_predictor import Predictor as Predictor
+from kalmanssl.models._mixture_density import MixtureDensity as MixtureDensity
 from kalmanssl.models._objective import LDM as LDM
 from kalmanssl.models._objective import Terms as Terms
 from kalmanssl.models._online_filter import OnlineKalmanFilter as OnlineKalmanFilter

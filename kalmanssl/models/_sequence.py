@@ -8,7 +8,10 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from kalmanssl.entropy import StopGradientEntropy
+from kalmanssl.errors import InputError
 from kalmanssl.models._kalman_predictor import KalmanPrediction, Prediction, Predictor
+from kalmanssl.models._mixture_density import MixtureDensity
 from kalmanssl.models._objective import LDM, Terms
 from kalmanssl.models._trainable import Trainable
 from kalmanssl.utils.distributed import all_gather
@@ -37,15 +40,37 @@ class SequenceModel(Trainable, Generic[P]):
     predictor : Predictor
         A module such as `kalmanssl.models.KalmanPredictor` or `kalmanssl.models.RecurrentPredictor`.
     objective : LDM
+    density : MixtureDensity, optional
+        For the stop-gradient entropy only: the density whose mean negative logarithm is the conditional entropy, in
+        place of the predictive distribution. It learns from latents without gradients, at the rate of the dynamics
+        without a schedule.
+
+        With the predictive distribution itself, the gradient of the encoder is zero wherever the predictor is optimal
+        and the past latents determine the conditional mean, whether or not the latents match the distribution: almost
+        every injective encoder is a stationary point. A density that can take the shape of the true one gives the
+        gradient of the Kullback-Leibler divergence, as long as it learns much faster than the encoder from the first
+        step on: give the encoder a long warm-up (a fifth of the steps).
+
+    Raises
+    ------
+    InputError
+        If a density is given and the entropy is not the stop-gradient entropy.
     """
 
     score_name = "gain"
 
-    def __init__(self, encoder: nn.Module, predictor: P, objective: LDM) -> None:
+    def __init__(self, encoder: nn.Module, predictor: P, objective: LDM, density: MixtureDensity | None = None) -> None:
         super().__init__()
+        if density is not None and not isinstance(objective.entropy, StopGradientEntropy):
+            raise InputError(
+                f"a separate density belongs to the stop-gradient entropy, the objective has {objective.entropy!r}: "
+                "use StopGradientEntropy, or no density",
+                parameter="density",
+            )
         self.encoder = encoder
         self.predictor = predictor
         self.objective = objective
+        self.density = density
 
     def forward(self, features: Tensor) -> SequenceOutput:
         """Encode and predict features (batch, time, features)."""
@@ -55,7 +80,14 @@ class SequenceModel(Trainable, Generic[P]):
     def terms(self, features: Tensor) -> Terms:
         """Evaluate the objective on features (batch, time, features)."""
         output = self(features)
-        return self.objective(output.latent, output.prediction)
+        if self.density is None:
+            return self.objective(output.latent, output.prediction)
+        latent = output.latent
+        density = self.density(latent.detach())
+        fit = density.log_prob(latent.detach()).mean()
+        entropy = -density.detach().log_prob(latent).mean()
+        # The fit of the density adds its gradient, and no value.
+        return Terms(output.prediction.log_prob(latent).mean(), entropy + (fit - fit.detach()))
 
     def evaluate(self, features: Tensor) -> tuple[Terms, list[Tensor]]:
         """Evaluate the objective; return it and the filtered states (batch, time, state) of a Kalman predictor."""
@@ -89,7 +121,10 @@ class SequenceModel(Trainable, Generic[P]):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters by learning-rate group: "encoder", "dynamics" and "noise"."""
-        return {"encoder": list(self.encoder.parameters()), **self.predictor.parameter_groups()}
+        groups = {"encoder": list(self.encoder.parameters()), **self.predictor.parameter_groups()}
+        if self.density is not None:
+            groups["constant_lr"] = list(self.density.parameters())
+        return groups
 
     def after_step(self) -> None:
         """Project the parameters of the predictor onto their constraints, after each optimizer step."""

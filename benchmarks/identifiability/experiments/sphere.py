@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from identifiability.experiment import Setting, baseline_settings
 from identifiability.experiments import dimensions
+from identifiability.matcher import Plan
 from identifiability.networks import RecurrentNetwork
 
 KNN = RecurrentNetwork(
@@ -14,6 +15,15 @@ KNN = RecurrentNetwork(
     head=(64, 64),
 )
 
+# With the prediction itself as density the gradient of the stop-gradient is zero at every encoder that is injective: it
+# stays near the random weights or collapses. A density of its own must learn much faster than the encoder, from the
+# first step on.
+DENSITY = {
+    "tiny": Plan(20, 8, 5e-4, dynamics_lr_factor=12.0, warm_up=0.2),
+    "quick": Plan(2000, 16, 5e-4, dynamics_lr_factor=12.0, warm_up=0.2),
+    "full": Plan(20_000, 32, 5e-4, dynamics_lr_factor=12.0, warm_up=0.2),
+}
+
 EXPERIMENT = replace(
     dimensions.EXPERIMENT,
     name="sphere",
@@ -23,6 +33,9 @@ EXPERIMENT = replace(
     settings=(
         Setting("kNN", KNN),
         Setting("stop-gradient", replace(KNN, entropy="stopgrad")),
+        Setting(
+            "stop-gradient, separate density", replace(KNN, entropy="stopgrad", density=True), goal=0.97, plans=DENSITY
+        ),
         Setting("kNN, Gaussian in Euclidean space", RecurrentNetwork("knn", units=32, head=(64, 64))),
         Setting("random weights", replace(KNN, trained=False)),
         *baseline_settings((200,)),
