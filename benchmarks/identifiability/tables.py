@@ -9,7 +9,7 @@ from pages import mean_and_sd
 from results_store import Results, Row
 
 from identifiability.experiment import Experiment
-from kalmanssl.identifiability import consistency
+from identifiability.seeds import ITUNA_MISSING, agreement, ituna_agreement
 
 __all__ = [
     "ASSUMPTIONS_TEXT", "COLUMNS", "INTRODUCTION", "MEASURES_TEXT", "assumption_table", "measure_table",
@@ -33,13 +33,14 @@ MEASURES = (
     "frequency error",
     "noise level r",
     "seeds agree",
+    *(() if ITUNA_MISSING else ("seeds agree (ituna)",)),
 )
 MEASURES_TEXT = (
     "Mean correlation: of matched dimensions. For our models: R² of the encoder's latents without the filter; gain of "
     "a perceptron over the affine map; R² of the learned predictions from the true ones with the affine map of the "
     "latents (Corollary 1); share of latents inside the predicted 95 % intervals; largest error of a frequency "
     "(eigenvalues of A, radians per frame); correlation of inferred and true noise level. For several seeds: R² of the "
-    "latents of one seed from those of another."
+    "latents of one seed from those of another, by our measure and by PairwiseConsistency of ituna. " + ITUNA_MISSING
 )
 ASSUMPTIONS_TEXT = (
     "Verdicts of check_assumptions on our models and test videos (first seed): holds (+), doubtful (?), fails (-), "
@@ -113,7 +114,9 @@ def _measures(rows: list[Row]) -> dict[str, str]:
     texts = {name: mean_and_sd(values) for name, values in found.items()}
     latents = [np.asarray(row["common"]) for row in rows if row.get("common")]
     if len(latents) > 1:
-        texts["seeds agree"] = f"{consistency([z[::2] for z in latents], [z[1::2] for z in latents]):.3f}"
+        texts["seeds agree"] = f"{agreement(latents):.3f}"
+        if not ITUNA_MISSING:
+            texts["seeds agree (ituna)"] = f"{ituna_agreement(latents):.3f}"
     return texts
 
 

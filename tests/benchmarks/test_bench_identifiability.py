@@ -17,6 +17,7 @@ from identifiability.networks import KalmanNetwork, RecurrentNetwork
 from identifiability.page import write_identifiability_page
 from identifiability.run import run
 from identifiability.spikes import OnSmoothedCounts
+from identifiability.seeds import ITUNA_MISSING, agreement, ituna_agreement
 from identifiability.tables import assumption_table, measure_table, table
 from results_store import extends
 from suite import RESULTS
@@ -415,3 +416,12 @@ def test_command_refuses_unknown_experiments_models_and_settings(tmp_path):
         assert result.exit_code == 2
         assert message in result.stderr
     assert command("--settings", "nothing such", *out).exit_code == 2
+
+
+@pytest.mark.skipif(bool(ITUNA_MISSING), reason=ITUNA_MISSING or "ituna is installed")
+def test_agreement_of_seeds_is_that_of_ituna():
+    rng = np.random.default_rng(0)
+    true = rng.standard_normal((400, 3))
+    same = [true @ rng.standard_normal((3, 3)) + i + 0.3 * rng.standard_normal((400, 3)) for i in range(3)]
+    assert ituna_agreement(same) == pytest.approx(agreement(same), abs=1e-6)
+    assert ituna_agreement([*same[:2], rng.standard_normal((400, 3))]) < agreement(same) - 0.2
