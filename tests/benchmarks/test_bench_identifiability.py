@@ -16,8 +16,8 @@ from identifiability.matcher import EPOCHS, Plan, VideoBatches, entropy_cosine
 from identifiability.networks import KalmanNetwork, RecurrentNetwork
 from identifiability.page import write_identifiability_page
 from identifiability.run import run
-from identifiability.spikes import OnSmoothedCounts
 from identifiability.seeds import ITUNA_MISSING, agreement, ituna_agreement
+from identifiability.spikes import OnSmoothedCounts
 from identifiability.tables import assumption_table, measure_table, table
 from results_store import extends
 from suite import RESULTS
