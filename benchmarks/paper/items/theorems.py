@@ -14,17 +14,24 @@ from paper.items.figa7 import DIMENSIONS
 from paper.map_measures import orthogonality
 from paper.numeric_checks import SAMPLES, fold_checks
 from paper.row_space import LATENT, STATE, row_space
+from paper.stationary import STEPS, gradients_at_optimal_prediction
 
 __all__ = ["ITEM"]
 
 SQUARE = FIG4.parts[0]
 SPHERE = fit_part("sphere", "kNN", measures=(orthogonality,))
 SPHERE_STOPGRAD = fit_part("sphere", "stop-gradient", measures=(orthogonality,))
+SPHERE_DENSITY = fit_part("sphere", "stop-gradient, separate density", measures=(orthogonality,))
 SPHERE_PLAIN = fit_part("sphere", "kNN, Gaussian in Euclidean space", measures=(orthogonality,))
 SPHERE_RANDOM = fit_part("sphere", "random weights", measures=(orthogonality,))
 SPHERE_PCA = fit_part("sphere", "PCA")
 FOLDS = Part("known maps", fold_checks, {preset: {"samples": n} for preset, n in SAMPLES.items()})
 ROWS = Part("row space", row_space, {p: {"state": STATE, "latent": LATENT} for p in SAMPLES})
+STILL = Part(
+    "gradients at the optimal prediction",
+    gradients_at_optimal_prediction,
+    {preset: {"steps": steps} for preset, steps in STEPS.items()},
+)
 THEOREM = "theorem"
 OUTSIDE = "All frames count, also those in which the dot has left the picture, where the assumptions do not hold."
 COROLLARY = (SQUARE, DIMENSIONS[0], DIMENSIONS[1], DIMENSIONS[2], WHOLE, WOBBLY, SPHERE)
@@ -66,7 +73,7 @@ def _draw(rows: Rows) -> list[Figure]:
     bars(
         axes[0], rows, [(part.name, part.name, "predictor_same_map") for part in COROLLARY], "R² of the predicted means"
     )
-    spheres = (SPHERE, SPHERE_STOPGRAD, SPHERE_PLAIN, SPHERE_RANDOM, SPHERE_PCA)
+    spheres = (SPHERE, SPHERE_DENSITY, SPHERE_STOPGRAD, SPHERE_PLAIN, SPHERE_RANDOM, SPHERE_PCA)
     bars(axes[1], rows, [(part.name, part.name, "r2") for part in spheres], "R² of the position on the sphere")
     entries = [
         (text, ROWS.name, key)
@@ -83,7 +90,7 @@ ITEM = Item(
     shown="Latents are identified up to an affine map, and the predicted means by the same map (Corollary 1); of a "
     "larger state only what the latents show (Remark 1); an encoder that folds loses entropy (Eq. 72); on the sphere "
     "with von Mises-Fisher steps the map is orthogonal (Theorem 2).",
-    parts=(*COROLLARY, ROWS, FOLDS, SPHERE_STOPGRAD, SPHERE_PLAIN, SPHERE_RANDOM, SPHERE_PCA),
+    parts=(*COROLLARY, ROWS, FOLDS, STILL, SPHERE_DENSITY, SPHERE_STOPGRAD, SPHERE_PLAIN, SPHERE_RANDOM, SPHERE_PCA),
     targets=(
         *(target for part in COROLLARY for target in _corollary(part)),
         Target(
@@ -150,15 +157,50 @@ ITEM = Item(
             why="1 for an orthogonal map.",
         ),
         Target(
-            "Theorem 2: R² of the position, stop-gradient",
-            SPHERE_STOPGRAD.name,
+            "Theorem 2: R² of the position, stop-gradient with a density of its own",
+            SPHERE_DENSITY.name,
             "r2",
             1.0,
             THEOREM,
             tolerance=0.05,
             baseline=(SPHERE_PCA.name, "r2"),
-            why="The stop-gradient is right only while the predictor is optimal, which it is not early in a short "
-            "training.",
+            why="A mixture density network gives the conditional entropy, as the paper suggests (A.6.2) without an "
+            "experiment.",
+        ),
+        Target(
+            "Theorem 2: R² of the position, stop-gradient",
+            SPHERE_STOPGRAD.name,
+            "r2",
+            baseline=(SPHERE_PCA.name, "r2"),
+            why="The theorem needs a match of the distributions, to which the stop-gradient of the prediction itself "
+            "does not lead, see the next rows.",
+        ),
+        Target(
+            "Random encoder, optimal prediction: share of the gradient that is not noise, stop-gradient",
+            STILL.name,
+            "stopgrad",
+            0.0,
+            "derivation",
+            "equal",
+            0.1,
+            why="The gradient passes through the past alone, and the error of an optimal prediction has the mean 0 "
+            "given the past of the frames: the mean gradient is 0 at every encoder from which the prediction is the "
+            "best one, whether or not it matches the distribution.",
+        ),
+        Target(
+            "The same, with a density of its own",
+            STILL.name,
+            "density",
+            baseline=(STILL.name, "stopgrad"),
+            why="Log-density of the latents under the density minus that under the prediction, the estimated "
+            "Kullback-Leibler divergence, still moves the encoder.",
+        ),
+        Target("The same, kNN", STILL.name, "knn", baseline=(STILL.name, "stopgrad")),
+        Target(
+            "The same: divergence of the distribution of the latents from the prediction (nats)",
+            STILL.name,
+            "divergence",
+            why="Far from a match, although the stop-gradient has nothing left to improve.",
         ),
         Target(
             "Gaussian model on the sphere: R² of the position",
@@ -170,6 +212,8 @@ ITEM = Item(
     ),
     draw=_draw,
     found="Where all frames show the latents, the predictor is recovered by the map of the latents. On the sphere "
-    "nearest neighbors find an orthogonal map; the stop-gradient does not recover the position, and a Gaussian model "
-    "recovers it less well.",
+    "nearest neighbors and the stop-gradient with a density of its own find an orthogonal map. The stop-gradient with "
+    "the prediction as density does not recover the position: at every injective encoder its gradient vanishes when "
+    "the prediction is optimal, so that it stays near the random weights or collapses before. A Gaussian model "
+    "recovers the position less well.",
 )
