@@ -106,7 +106,8 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
     movement_settings : MovementSettings, optional
         Candidates for the movement prior. ``MovementSettings(kinds=("none",))`` decodes every bin by itself.
     time_scales : sequence of float
-        Time scales of the averages of the latents, seconds.
+        Time scales of the averages of the latents, seconds. Neighbors are compared by the averages, too, if this
+        reduces the error on held-out bins.
     discrete : bool, optional
         Whether the behavior consists of labels. By default text, bools, pandas categories and objects are labels, and
         numbers are not. True: every distinct number is a label.

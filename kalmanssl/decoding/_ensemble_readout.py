@@ -2,6 +2,9 @@
 
 The networks generalize between the fitted bins, and neighbors follow details of the code with few bins. Their errors
 differ, so the geometric mean of their histograms has smaller errors than either.
+
+The temporal context of the latents can help or mislead the neighbors. With it they find bins in which the animal also
+came from the same place, which are few where it takes a new path in every run.
 """
 
 from __future__ import annotations
@@ -81,6 +84,7 @@ class EnsembleReadout:
         self.settings = settings or EnsembleReadoutSettings()
         self.networks = MLPReadout(periods, posterior, n_samples, self.settings.networks)
         self.neighbors = NeighborReadout(periods, self.settings.neighbors)
+        self.uses_context = True  # in the search for neighbors
 
     def fit(
         self,
@@ -95,7 +99,14 @@ class EnsembleReadout:
         """Fit both readouts; the arguments are those of `MLPReadout.fit`."""
         self.networks.fit(mean, cov, behavior, rng, weight, grids, n_present)
         self.grids = self.networks.grids
-        self.neighbors.fit(mean, behavior, weight, self.grids)
+        return self.fit_neighbors(mean, behavior, weight, n_present)
+
+    def fit_neighbors(
+        self, mean: np.ndarray, behavior: np.ndarray, weight: np.ndarray | None = None, n_present: int | None = None
+    ) -> Self:
+        """Fit the neighbors alone, to all features if `uses_context`, else to the first `n_present`."""
+        n_features = mean.shape[1] if self.uses_context or n_present is None else n_present
+        self.neighbors.fit(mean[:, :n_features], behavior, weight, self.grids)
         return self
 
     def predict_mass(self, mean: np.ndarray, cov: Covariances | None) -> list[np.ndarray]:

@@ -23,10 +23,11 @@ from kalmanssl.decoding._held_out_mass import HeldOutMass
 from kalmanssl.decoding._mlp_readout import MLPReadout
 from kalmanssl.decoding._movement import Movement
 from kalmanssl.decoding._movement_statistics import movement_statistics
+from kalmanssl.decoding._paired_comparison import is_lower
 from kalmanssl.decoding._posterior_mass import filtered_mass, posterior_mass
 from kalmanssl.decoding._predictive import Predictive
 from kalmanssl.decoding._readout import Readout
-from kalmanssl.decoding._selection import MovementSettings, choose_movement
+from kalmanssl.decoding._selection import MovementChoice, MovementSettings, choose_movement
 from kalmanssl.decoding._thinning import thin_bins
 from kalmanssl.decoding._trust import Trust, TrustJudgment, agreement_of
 from kalmanssl.utils.segments import segment_starts
@@ -68,6 +69,8 @@ class LatentDecoder:
         Probability of each cell of the grids in the fitted bins, which is predicted where latents are missing.
     context : tuple of float
         The time scales that are used: none if times are not known.
+    neighbors_use_context : bool
+        Whether nearest neighbors are searched by the temporal context, too: if this reduces the error on held-out bins.
     movements : list of Movement or None
         One for each group of dimensions.
     familiarities : list of Familiarity
@@ -97,6 +100,7 @@ class LatentDecoder:
     grids: list[Grid] = field(init=False)
     occupancies: list[np.ndarray] = field(default_factory=list)
     context: tuple[float, ...] = ()
+    neighbors_use_context: bool = True
     movements: list[Movement | None] = field(default_factory=list)
     familiarities: list[Familiarity] = field(default_factory=list)
     choices: list[dict[str, Any]] = field(default_factory=list)
@@ -138,8 +142,19 @@ class LatentDecoder:
         """Choose drift, movement prior and familiarity, and calibrate, by the decoding of held-out bins."""
         self.uses_drift = timed and self._drift_improves(folds)
         readouts = [self._fit_readout(fold.samples, fold.train, rng) for fold in folds]
-        masses = [self._held_out_mass(fold, readout) for fold, readout in zip(folds, readouts, strict=True)]
-        self._choose_movement(folds, masses, timed)
+        masses = self._held_out_masses(folds, readouts)
+        choices = self._choose_movement(folds, masses, timed)
+        if self.context and all(isinstance(fitted.readout, EnsembleReadout) for fitted in readouts):
+            for fold, fitted in zip(folds, readouts, strict=True):
+                self._fit_neighbors_without_context(fitted, fold)
+            other_masses = self._held_out_masses(folds, readouts)
+            other_choices = self._choose_movement(folds, other_masses, timed)
+            old, new = (np.sum([choice.score for choice in part], axis=0) for part in (choices, other_choices))
+            if is_lower(new, old, self.movement_settings.min_standard_errors):
+                self.neighbors_use_context, masses, choices = False, other_masses, other_choices
+        self.movements = [choice.movement for choice in choices]
+        self.familiarities = [choice.familiarity for choice in choices]
+        self.choices = [choice.summary() for choice in choices]
         self.calibrations, self.regions, self.trust = calibrate(self, folds, masses)
 
     def predict(
@@ -234,23 +249,41 @@ class LatentDecoder:
 
     def _fit_readout(self, samples: Samples, train: np.ndarray, rng: np.random.Generator) -> DriftingReadout:
         """Fit a readout of the behavior as it would be at the last fitted bin of the session, and the drift."""
-        age, train = samples.age(train), thin_bins(train, _MAX_FIT_BINS)
-        features = self._features(samples.mean, samples.segment, train)
-        behavior, time = samples.behavior[train], samples.time[train]
-        cov = None if samples.cov is None or self.context else samples.cov[train]
-        weight = samples.weight[train] / samples.weight[train].mean()
-        n_states = samples.mean.shape[1]
-        drift = Drift.zero(n_states, behavior.shape[1])
+        age, kept = samples.age(train), thin_bins(train, _MAX_FIT_BINS)
+        drift = Drift.zero(samples.mean.shape[1], samples.behavior.shape[1])
         if self.uses_drift:
-            mean, moving, session = samples.mean[train], samples.moving[train], samples.session[train]
+            mean, moving, session = samples.mean[kept], samples.moving[kept], samples.session[kept]
+            behavior, time = samples.behavior[kept], samples.time[kept]
             drift = Drift.fit(mean, behavior, time, moving, self.periods, self.drift_settings, session)
-            behavior = wrap_to_period(behavior - drift.displacement(mean, age[train]), self.periods)
+        features, behavior, weight = self._readout_data(samples, kept, drift, age)
+        cov = None if samples.cov is None or self.context else samples.cov[kept]
         readout = self.make_readout()
+        if isinstance(readout, EnsembleReadout):
+            readout.uses_context = self.neighbors_use_context
         if isinstance(readout, MLPReadout | EnsembleReadout):
-            readout.fit(features, cov, behavior, rng, weight, self.grids, n_states)
+            readout.fit(features, cov, behavior, rng, weight, self.grids, samples.mean.shape[1])
         else:
             readout.fit(features, cov, behavior, rng, weight)
-        return DriftingReadout(readout, drift, float(time[-1]))
+        return DriftingReadout(readout, drift, float(samples.time[kept][-1]))
+
+    def _readout_data(
+        self, samples: Samples, kept: np.ndarray, drift: Drift, age: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the features, the behavior without drift and the weights of the bins that a readout is fitted to."""
+        features = self._features(samples.mean, samples.segment, kept)
+        behavior, weight = samples.behavior[kept], samples.weight[kept] / samples.weight[kept].mean()
+        if drift.rate != 0:
+            behavior = wrap_to_period(behavior - drift.displacement(samples.mean[kept], age[kept]), self.periods)
+        return features, behavior, weight
+
+    def _fit_neighbors_without_context(self, fitted: DriftingReadout, fold: Fold) -> None:
+        """Fit the neighbors of an ensemble anew, to the latents of each bin alone."""
+        readout, samples = fitted.readout, fold.samples
+        assert isinstance(readout, EnsembleReadout)
+        kept = thin_bins(fold.train, _MAX_FIT_BINS)
+        features, behavior, weight = self._readout_data(samples, kept, fitted.drift, samples.age(fold.train))
+        readout.uses_context = False
+        readout.fit_neighbors(features, behavior, weight, samples.mean.shape[1])
 
     def _features(self, mean: np.ndarray, segment: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
         return with_context(mean, segment, self.bin_size, self.context, causal=not self.smooth, where=where)
@@ -319,6 +352,9 @@ class LatentDecoder:
         groups = group_dimensions(len(self.periods))
         return [grid.shift(mass, moved[:, dims]) for grid, mass, dims in zip(self.grids, masses, groups, strict=True)]
 
+    def _held_out_masses(self, folds: list[Fold], readouts: list[DriftingReadout]) -> list[list[HeldOutMass]]:
+        return [self._held_out_mass(fold, readout) for fold, readout in zip(folds, readouts, strict=True)]
+
     def _held_out_mass(self, fold: Fold, readout: DriftingReadout) -> list[HeldOutMass]:
         s, test = fold.samples, fold.test
         cov = None if s.cov is None else s.cov[test]
@@ -342,12 +378,13 @@ class LatentDecoder:
             for mass, grid, dims in zip(masses, self.grids, group_dimensions(len(self.periods)), strict=True)
         ]
 
-    def _choose_movement(self, folds: list[Fold], masses: list[list[HeldOutMass]], timed: bool) -> None:
-        """Choose the movement prior, none without times, and the power of familiarity."""
+    def _choose_movement(self, folds: list[Fold], masses: list[list[HeldOutMass]], timed: bool) -> list[MovementChoice]:
+        """Choose the movement prior of each group of dimensions, none without times, and the power of familiarity."""
         settings = self.movement_settings if timed else replace(self.movement_settings, kinds=("none",))
         first = [part[0] for part in masses]  # all groups have the same distances
         scored = [part.distance[part.scored] for part in first if part.distance is not None]
         usual = Familiarity.from_held_out(np.concatenate(scored)) if scored else Familiarity()
+        choices = []
         for number, dims in enumerate(group_dimensions(len(self.periods))):
             grid = self.grids[number]
             candidates = {
@@ -356,7 +393,5 @@ class LatentDecoder:
                 if kind != "none"
             }
             held_out = [part[number] for part in masses]
-            kind, self.movements[number], self.familiarities[number], scores = choose_movement(
-                grid, candidates, held_out, self.smooth, settings, usual
-            )
-            self.choices[number] = {"kind": kind, "scores": scores}
+            choices.append(choose_movement(grid, candidates, held_out, self.smooth, settings, usual))
+        return choices

@@ -100,6 +100,11 @@ class NeighborReadout:
         """Neighbors of each bin: those of the settings, or all reference bins."""
         return min(self.settings.n_neighbors, len(self.search.references))
 
+    @property
+    def n_features(self) -> int:
+        """Features of the latents that are compared; those that follow are ignored."""
+        return len(self.center)
+
     def predict_mass(self, mean: np.ndarray) -> list[np.ndarray]:
         """Return the histogram over the grid of each group of dimensions, (time, *shape), float32."""
         return self.predict_mass_and_distance(mean)[0]
@@ -149,7 +154,7 @@ class NeighborReadout:
 
     def _directions(self, mean: np.ndarray) -> np.ndarray:
         """Return centered latents divided by their length, (time, features), float32."""
-        centered = (mean - self.center).astype(np.float32)
+        centered = (mean[:, : self.n_features] - self.center).astype(np.float32)
         return centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-20)
 
     def to_state(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from kalmanssl.decoding._paired_comparison import is_lower
 from kalmanssl.decoding._posterior_mass import posterior_mass
 from kalmanssl.utils.validation import check_condition, check_integer
 
-__all__ = ["MovementSettings", "choose_movement", "lowest_kind", "vary_one_at_a_time"]
+__all__ = ["MovementChoice", "MovementSettings", "choose_movement", "lowest_kind", "vary_one_at_a_time"]
 
 _CONTINUOUS = ("none", "walk", "states")
 # Settings that are good for most recordings, by whether latents are smoothed: the search begins there.
@@ -89,6 +89,36 @@ class MovementSettings:
         return replace(self, kinds=kinds)
 
 
+@dataclass(frozen=True)
+class MovementChoice:
+    """The movement prior that was chosen on held-out bins.
+
+    Attributes
+    ----------
+    kind : str
+    movement : Movement or None
+        With the statistics of the first fold; None for "none".
+    familiarity : Familiarity
+    scores : dict of (blocks,)
+        What each block of time contributes to the CRPS of the best settings of each kind, in fractions of the range of
+        the grid.
+    """
+
+    kind: str
+    movement: Movement | None
+    familiarity: Familiarity
+    scores: dict[str, np.ndarray]
+
+    @property
+    def score(self) -> np.ndarray:
+        """The score of the chosen kind, (blocks,)."""
+        return self.scores[self.kind]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the kind and the total score of each kind."""
+        return {"kind": self.kind, "scores": {kind: float(score.sum()) for kind, score in self.scores.items()}}
+
+
 def choose_movement(
     grid: Grid,
     candidates: dict[str, list[MovementStatistics]],
@@ -96,7 +126,7 @@ def choose_movement(
     smooth: bool,
     settings: MovementSettings,
     familiarity: Familiarity,
-) -> tuple[str, Movement | None, Familiarity, dict[str, float]]:
+) -> MovementChoice:
     """Choose the kind of movement prior, its settings and the power of familiarity by the CRPS on held-out bins.
 
     Parameters
@@ -111,15 +141,6 @@ def choose_movement(
     settings : MovementSettings
     familiarity : Familiarity
         With the usual distance; its power is chosen.
-
-    Returns
-    -------
-    kind : str
-    movement : Movement or None
-        With the statistics of the first fold; None for "none".
-    familiarity : Familiarity
-    scores : dict of float
-        CRPS of the best settings of each kind, in fractions of the range of the grid.
     """
     factor = _coarsening(grid, settings)
     search = _Search([part.coarsen(grid, factor) for part in held_out], smooth, settings, familiarity)
@@ -134,7 +155,7 @@ def choose_movement(
             begin, scores[kind] = search.with_movement([part.coarsen(factor) for part in candidates[kind]], begin)
             found[kind] = begin.movement(candidates[kind][0]), begin.familiarity
     best_kind = lowest_kind(scores, settings)
-    return best_kind, *found[best_kind], {kind: float(score.sum()) for kind, score in scores.items()}
+    return MovementChoice(best_kind, *found[best_kind], scores)
 
 
 def lowest_kind(scores: Mapping[str, np.ndarray], settings: MovementSettings) -> str:

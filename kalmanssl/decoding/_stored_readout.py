@@ -65,14 +65,18 @@ def stored_grid(s: StoredValues, name: str, periods: Sequence[float | None]) -> 
     return grid
 
 
-def check_readout(s: StoredValues, inputs: int, periods: Periods, grids: Sequence[StoredGrid], regressor: str) -> None:
+def check_readout(
+    s: StoredValues, features: int, inputs: int, periods: Periods, grids: Sequence[StoredGrid], regressor: str
+) -> None:
     """Check the state of a readout.
 
     Parameters
     ----------
     s : StoredValues
+    features : int
+        Number of latents of a bin.
     inputs : int
-        Number of features that it receives.
+        Number of features that it receives: the latents and their averages.
     periods : tuple of float or None
     grids : sequence of StoredGrid
         Those of the decoder.
@@ -91,7 +95,7 @@ def check_readout(s: StoredValues, inputs: int, periods: Periods, grids: Sequenc
     networks = s.group("networks") if regressor == "ensemble" else s
     _check_networks(networks, inputs, periods, grids)
     if regressor == "ensemble":
-        _check_neighbors(s.group("neighbors"), inputs, periods, grids)
+        _check_neighbors(s.group("neighbors"), features, inputs, periods, grids)
 
 
 def _check_networks(s: StoredValues, inputs: int, periods: Periods, grids: Sequence[StoredGrid]) -> None:
@@ -116,17 +120,21 @@ def _check_networks(s: StoredValues, inputs: int, periods: Periods, grids: Seque
     _check_same_grids(s, periods, grids)
 
 
-def _check_neighbors(s: StoredValues, inputs: int, periods: Periods, grids: Sequence[StoredGrid]) -> None:
+def _check_neighbors(
+    s: StoredValues, features: int, inputs: int, periods: Periods, grids: Sequence[StoredGrid]
+) -> None:
     _check_periods(s, periods)
     _check_same_grids(s, periods, grids)
     reference = s.array("reference", (None, None))
     if 0 in reference.shape or np.linalg.norm(reference, axis=1).max() > 1.001:
         raise s.error("reference", "at least one direction, of length 1 or less", reference.shape)
-    s.array("center", (inputs,))
+    center = s.array("center", (None,))
+    if len(center) not in (features, inputs):
+        raise s.error("center", f"of {features} or {inputs} features", center.shape)
     if "components" in s:
-        s.array("components", (inputs, reference.shape[1]))
-    elif inputs != reference.shape[1]:
-        raise s.error("reference", f"of {inputs} features", reference.shape)
+        s.array("components", (len(center), reference.shape[1]))
+    elif len(center) != reference.shape[1]:
+        raise s.error("reference", f"of {len(center)} features", reference.shape)
     votes = s.array("votes", (len(reference),), minimum=0.0)
     if not votes.sum() > 0:
         raise s.error("votes", "positive for some bins", votes.sum())

@@ -89,7 +89,7 @@ def _check_latent_decoder(s: StoredValues, features: int, inputs: int, periods: 
     """Check a decoder of numbers from latents of a number of features, or of inputs with their averages."""
     dims = len(periods)
     grids = stored_grids(s, periods)
-    check_readout(s.group("readout"), inputs, periods, grids, regressor)
+    check_readout(s.group("readout"), features, inputs, periods, grids, regressor)
     drift = s.group("drift")
     drift.number_in("rate", -1e300, 1e300, "a finite number")
     drift.array("center", (features,))
@@ -133,7 +133,7 @@ def _check_latent_decoder(s: StoredValues, features: int, inputs: int, periods: 
 def _check_label_decoder(s: StoredValues, inputs: int, n_labels: int) -> None:
     """Check a decoder of labels."""
     grid = StoredGrid(((-0.5, 1.0, n_labels, None, True),))
-    check_readout(s.group("readout"), inputs, (None,), [grid], "mlp")
+    check_readout(s.group("readout"), inputs, inputs, (None,), [grid], "mlp")
     chain = s.group("chain")
     statistics = chain.group("statistics")
     _check_probabilities(statistics, "occupancy", (n_labels,), minimum=_TINY)

@@ -32,7 +32,8 @@ def test_the_search_for_one_bin_finds_the_same_neighbors(n_bins, n_features, dim
     new, _ = latents_and_behavior(40, n_features, dims, seed=2)
     new = np.concatenate([new, latents[:5], 100 * new[:1], readout.center[None]])
     one = _OneBinNeighbors(readout)
-    found, distance = zip(*[one(row) for row in new], strict=True)
+    ignored = np.random.default_rng(3).normal(size=(len(new), 5))  # features after those of the fit
+    found, distance = zip(*[one(row) for row in np.concatenate([new, ignored], axis=1)], strict=True)
     masses, distances = readout.predict_mass_and_distance(new)
     np.testing.assert_allclose(distance, distances, rtol=1e-5, atol=1e-6)
     for number, expected in enumerate(masses):

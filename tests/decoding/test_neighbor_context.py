@@ -1,0 +1,73 @@
+"""Choice on held-out bins whether neighbors are searched by the temporal context of the latents."""
+
+import numpy as np
+import pytest
+
+from kalmanssl.data import Covariances, Latents
+from kalmanssl.decoding import (
+    CalibrationSettings,
+    EnsembleReadoutSettings,
+    MLPReadoutSettings,
+    MovementSettings,
+    PositionDecoder,
+)
+
+BIN = 0.05
+QUICK = EnsembleReadoutSettings(MLPReadoutSettings(n_cells=48, n_networks=2, hidden=32, n_steps=150))
+
+
+def simulate(dwell: int, noise: float, seed: int) -> tuple[Latents, np.ndarray]:
+    """Latents of an animal that is taken to another place every `dwell` bins, in two segments."""
+    rng = np.random.default_rng(seed)
+    bins = 2400
+    position = np.repeat(rng.random(bins // dwell), dwell)
+    angle = np.pi * position
+    features = np.stack([np.cos(angle), np.sin(angle), np.cos(2 * angle), np.sin(2 * angle)], axis=1)
+    mean = features + noise * rng.normal(size=features.shape)
+    segment = (np.arange(bins) >= bins // 2).astype(int)
+    latents = Latents(
+        mean=mean,
+        covariances=Covariances(np.eye(4)[None], np.zeros(bins, dtype=int)),
+        time=BIN * np.arange(bins) + 10.0 * segment,
+        latent=mean,
+        noise=np.ones_like(mean),
+        log_likelihood=np.zeros(bins),
+        segment=segment,
+    )
+    return latents, position
+
+
+def fit(latents: Latents, position: np.ndarray, **settings) -> PositionDecoder:
+    defaults = {
+        "readout_settings": QUICK,
+        "movement_settings": MovementSettings(kinds=("none",)),
+        "calibration_settings": CalibrationSettings(n_folds=2),
+        "random_state": 0,
+    }
+    return PositionDecoder(**(defaults | settings)).fit(latents, position)
+
+
+@pytest.mark.parametrize(("dwell", "noise", "expected"), [(4, 0.05, False), (60, 1.5, True)])
+def test_the_context_is_searched_where_it_reduces_held_out_errors(dwell, noise, expected):
+    decoder = fit(*simulate(dwell, noise, seed=0))
+    used = decoder.decoders_["filtered"]
+    assert used.neighbors_use_context is expected
+    features = used.readout.readout.neighbors.n_features
+    assert features == (4 * (1 + len(decoder.time_scales)) if expected else 4)
+
+
+def test_without_misleading_context_errors_are_smaller():
+    def error(**settings) -> float:
+        decoder = fit(*simulate(4, 0.05, seed=0), **settings)
+        latents, position = simulate(4, 0.05, seed=1)
+        return float(np.abs(decoder.predict(latents).mean - position).mean())
+
+    never = MovementSettings(kinds=("none",), min_standard_errors=1e6)  # no change is worth it
+    assert error() < 0.9 * error(movement_settings=never)
+
+
+def test_a_decoder_whose_neighbors_ignore_the_context_is_restored():
+    decoder = fit(*simulate(4, 0.05, seed=0))
+    latents, _ = simulate(4, 0.05, seed=1)
+    restored = PositionDecoder.from_state(decoder.to_state())
+    np.testing.assert_array_equal(restored.predict(latents).mean, decoder.predict(latents).mean)
