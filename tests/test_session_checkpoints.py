@@ -1,4 +1,4 @@
-"""A fit of several sessions that is interrupted in either stage and resumed."""
+"""A fit of several sessions that is interrupted in one of its stages and resumed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from simulated_sessions import TINY, make_session
 
+import kalmanssl.estimator._dynamics_fit as dynamics_stage
 import kalmanssl.estimator._session_data as first_stage
 import kalmanssl.estimator._session_fit as second_stage
 from kalmanssl import KalmanSSL
@@ -28,15 +29,18 @@ def interrupted(monkeypatch, module, at_call: int) -> list[int]:
     """Let a call of `train` in a module end after one epoch as by Ctrl-C; return the numbers of epochs of all calls."""
     train, calls, epochs = module.train, [], []
 
-    def stop(*args, **kwargs):
+    def stop(*args, on_epoch_end=None, **kwargs):
         calls.append(None)
+        given = on_epoch_end
 
-        def on_epoch_end(done: int) -> None:
+        def end_epoch(done: int) -> None:
+            if given is not None:
+                given(done)
             epochs.append(done)
             if len(calls) == at_call:
                 raise KeyboardInterrupt
 
-        return train(*args, **kwargs, on_epoch_end=on_epoch_end)
+        return train(*args, **kwargs, on_epoch_end=end_epoch)
 
     monkeypatch.setattr(module, "train", stop)
     return epochs
@@ -47,10 +51,13 @@ def assert_resumed(fit: Callable[[], KalmanSSL], expected: KalmanSSL, sessions) 
     for before, after in zip(expected.transform(sessions), model.transform(sessions), strict=True):
         np.testing.assert_array_equal(after.mean, before.mean)
     assert model.history_ == expected.history_
+    assert model.noise_history_ == expected.noise_history_
 
 
 @pytest.mark.parametrize(
-    ("module", "at_call"), [(first_stage, 1), (first_stage, 2), (second_stage, 1)], ids=["first", "second", "joint"]
+    ("module", "at_call"),
+    [(first_stage, 1), (first_stage, 2), (second_stage, 1), (dynamics_stage, 1)],
+    ids=["first", "second", "joint", "dynamics"],
 )
 def test_an_interrupted_fit_gives_the_same_weights_when_it_is_resumed(
     sessions, expected, tmp_path, monkeypatch, module, at_call

@@ -36,6 +36,26 @@ def test_each_session_has_its_own_encoder_and_all_share_the_dynamics(fitted, ses
     assert len(fitted.history_["loss"]) == 2
 
 
+def test_dynamics_are_fitted_to_the_latents_of_all_sessions(fitted, sessions):
+    first_stage = KalmanSSL(**TINY, noise_epochs=0).fit(sessions)
+    assert first_stage.noise_history_ == {}
+    assert len(fitted.noise_history_["loss"]) == 4
+    for before, after in zip(first_stage.transform(sessions), fitted.transform(sessions), strict=True):
+        np.testing.assert_array_equal(before.latent, after.latent)  # the encoders are fixed
+        assert after.log_likelihood.mean() > before.log_likelihood.mean() + 0.01
+
+
+def test_dynamics_of_sessions_that_do_not_predict_better_are_not_kept(sessions, monkeypatch):
+    from kalmanssl.estimator import _dynamics_fit
+
+    values = iter([0.0, -1.0])
+    monkeypatch.setattr(_dynamics_fit, "_held_out_likelihood", lambda *_: next(values))
+    model = KalmanSSL(**TINY).fit(sessions)
+    first_stage = KalmanSSL(**TINY, noise_epochs=0).fit(sessions)
+    for before, after in zip(first_stage.transform(sessions), model.transform(sessions), strict=True):
+        np.testing.assert_array_equal(before.mean, after.mean)
+
+
 def test_sessions_are_matched_by_their_behavior():
     """The code is uniform, so that the latents alone do not tell a track from its mirror image."""
     pair = [make_session("a", 60, seed=0, symmetric=True), make_session("b", 50, seed=1, symmetric=True)]

@@ -198,6 +198,18 @@ def test_every_view_has_its_own_normalization_and_the_same_dynamics(recordings, 
     assert len(fitted.history_["held_out_score"]) == 2
 
 
+def test_dynamics_are_fitted_to_the_latents_of_both_views(recordings, fitted):
+    first_stage = KalmanSSL(**TINY, noise_epochs=0).fit(recordings[0], view=recordings[1])
+    assert first_stage.noise_history_ == {}
+    assert len(fitted.noise_history_["loss"]) == 4
+    likelihoods = []
+    for model in (first_stage, fitted):
+        found = [model.transform(recordings[0]), model.view_.transform(recordings[1])]
+        likelihoods.append(np.mean([one.log_likelihood.mean() for one in found]))
+    assert likelihoods[1] > likelihoods[0]
+    assert fitted.view_.model_.predictor is fitted.model_.predictor
+
+
 def test_without_a_second_view_there_is_none(recordings):
     assert KalmanSSL(**TINY).fit(recordings[0]).view_ is None
 

@@ -51,10 +51,10 @@ def test_constant_noise_and_dynamics_are_fitted_to_the_latents(recording, consta
 
 
 def test_dynamics_that_do_not_predict_better_are_not_kept(recording, constant, monkeypatch):
-    from kalmanssl.estimator import _fitting
+    from kalmanssl.estimator import _dynamics_fit
 
     values = iter([0.0, -1.0])
-    monkeypatch.setattr(_fitting, "_held_out_likelihood", lambda *_: next(values))
+    monkeypatch.setattr(_dynamics_fit, "_held_out_likelihood", lambda *_: next(values))
     model = KalmanSSL(**TINY).fit(recording)
     first_stage = KalmanSSL(**{**TINY, "noise_epochs": 0}).fit(recording)
     np.testing.assert_array_equal(model.transform(recording).mean, first_stage.transform(recording).mean)
@@ -122,10 +122,10 @@ def test_process_noise_can_vary(recording, constant, process_noise):
 
 
 def test_noise_that_does_not_predict_better_stays_constant(recording, monkeypatch):
-    from kalmanssl.estimator import _fitting
+    from kalmanssl.estimator import _dynamics_fit
 
     values = iter([0.0, -1.0])
-    monkeypatch.setattr(_fitting, "_held_out_likelihood", lambda *_: next(values))
+    monkeypatch.setattr(_dynamics_fit, "_held_out_likelihood", lambda *_: next(values))
     model = KalmanSSL(**TINY, noise="activity").fit(recording)
     assert not model.model_.predictor.observation_noise.varies
     first_stage = KalmanSSL(**{**TINY, "noise_epochs": 0}).fit(recording)

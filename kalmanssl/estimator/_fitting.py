@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -13,40 +11,40 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from kalmanssl.estimator._dynamics_fit import (
+    delete_dynamics_checkpoints,
+    encoded_segments,
+    fit_predictor,
+    model_of_latents,
+    varying_heads,
+)
 from kalmanssl.estimator._fit_data import FitData
 from kalmanssl.estimator._initialization import initialize, initialize_two_views
-from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS, interleaved_activity, n_steps
+from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS
 from kalmanssl.estimator._memory import check_fit_memory
-from kalmanssl.estimator._model import build_model, encode, history_per_bin
+from kalmanssl.estimator._model import build_model, history_per_bin
 from kalmanssl.estimator._parameters import training_parameters
 from kalmanssl.estimator._view import share_dynamics
 from kalmanssl.models import (
     BehaviorFit,
     BehaviorReadout,
     KalmanPredictor,
-    PredictorFit,
     SequenceModel,
     Trainable,
     start_varying_noise,
 )
-from kalmanssl.networks import BoundedNoise
 from kalmanssl.training import (
-    TrainingSettings,
     WindowBatches,
     WindowSettings,
     hold_out_blocks,
-    join_steps,
     train,
 )
 from kalmanssl.utils.seeds import draw_seed
-from kalmanssl.utils.torch_ops import evaluating
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
 __all__ = ["fit_model", "window_settings"]
-
-NOISE_FOLDER = "noise"  # of the checkpoints of the second stage
 
 
 def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
@@ -82,20 +80,19 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
         trained.bins_per_step = model.bins_per_step = step
         try:
             data = WindowBatches(training, held_out, windows, seed)
-            varies, is_joint = bool(_varying_heads(model)), estimator.noise_epochs == 0
+            varies, is_joint = bool(varying_heads(model)), estimator.noise_epochs == 0
             if not varies or is_joint:
                 training, held_out = [], []  # the batches have copies, which are large
             if varies and is_joint:
                 start_varying_noise(model, data.sample()[..., :n_features])
             checkpoints: dict[str, Any] = {"checkpoint_dir": folder, "resume": resume}
-            end_epoch = partial(_end_epoch, folder)
+            end_epoch = partial(delete_dynamics_checkpoints, folder)
             train(trained, data, settings, per_step, on_epoch_end=end_epoch, **checkpoints, **shared)
             del data
             second_stage = _second_stage(estimator, fit_data, training, held_out, seed)
             if second_stage is not None:
                 settings = replace(settings, epochs=estimator.noise_epochs)
-                noise_folder = None if folder is None else folder / NOISE_FOLDER
-                _fit_predictor(*second_stage, settings, noise_per_step, noise_folder, resume, shared)
+                fit_predictor(*second_stage, settings, noise_per_step, folder, resume, shared)
         finally:
             estimator.history_ = history_per_bin(per_step, step)
             estimator.noise_history_ = history_per_bin(noise_per_step, step)
@@ -139,14 +136,6 @@ def _features(segments: Sequence[np.ndarray], n_features: int) -> list[np.ndarra
     return [segment[:, :n_features] for segment in segments]
 
 
-def _end_epoch(folder: Path | None, _: int) -> None:
-    """Remove checkpoints of a second stage after an epoch of the first one, since they are of other latents."""
-    if folder is not None:
-        for file in (folder / NOISE_FOLDER).glob("*.safetensors"):
-            with suppress(OSError):
-                file.unlink()
-
-
 def _second_stage(
     estimator: KalmanSSL,
     fit_data: FitData,
@@ -156,82 +145,37 @@ def _second_stage(
 ) -> tuple[SequenceModel[KalmanPredictor], WindowBatches] | None:
     """Return the model and the data of the second stage of a fit; None if there is none.
 
-    Noise that varies depends on the activity, in `training` and `held_out`. Constant noise needs only the latents. It
-    is not fitted again if nothing is held out, since the dynamics then overfit in short recordings, nor with two views.
+    Noise that varies depends on the activity, in `training` and `held_out`. Constant noise needs only the latents, of
+    both views if there are two. It is not fitted again if nothing is held out, since the dynamics then overfit in short
+    recordings.
     """
     if estimator.noise_epochs == 0:
         return None
     model, n_features = estimator.model_, fit_data.n_features
     # Dynamics and noise should be right at all times, not only when cells are active.
     windows = replace(window_settings(estimator), activity_sampling_power=0.0)
-    if _varying_heads(model):
+    if varying_heads(model):
         return model, WindowBatches(_features(training, n_features), _features(held_out, n_features), windows, seed)
-    if estimator.validation_fraction == 0 or estimator.view_ is not None:
+    if estimator.validation_fraction == 0:
         return None
     parts = hold_out_blocks(fit_data.segments, estimator.validation_fraction, estimator.window_)
     training, held_out = (_latents(estimator, fit_data, part) for part in parts)
-    on_latents = SequenceModel(torch.nn.Identity(), model.predictor, model.objective)
-    on_latents.bins_per_step = estimator.bins_per_step_
+    on_latents = model_of_latents(model, estimator.bins_per_step_)
     return on_latents, WindowBatches(training, held_out, windows, seed)
 
 
-@torch.no_grad()
 def _latents(estimator: KalmanSSL, fit_data: FitData, segments: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the latents (time, latent) of segments from the encoder."""
-    encoder, step, latents = estimator.model_.encoder, estimator.bins_per_step_, []
-    with evaluating(encoder):
-        for segment in segments:
-            features = segment[:, : fit_data.n_features]
-
-            def activity(steps: tuple[int, int] | None = None, features: np.ndarray = features) -> torch.Tensor:
-                return interleaved_activity(features, step, estimator.normalize_, steps=steps).float()
-
-            latent = encode(encoder, activity, step, n_steps(features, step))
-            latents.append(join_steps(latent.float().numpy().swapaxes(0, 1), len(segment)))
+    """Return the latents (time, latent) of segments (time, columns) of all views."""
+    views = [estimator] if estimator.view_ is None else [estimator, estimator.view_]
+    latents, start = [], 0
+    for one, stop in zip(views, (fit_data.n_active, fit_data.n_features), strict=False):
+        activity = [segment[:, start:stop] for segment in segments]
+        latents += encoded_segments(one.model_.encoder, activity, estimator.bins_per_step_, one.normalize_)
+        start = stop
     return latents
-
-
-def _fit_predictor(
-    model: SequenceModel[KalmanPredictor],
-    data: WindowBatches,
-    settings: TrainingSettings,
-    history: dict[str, list[float]],
-    folder: Path | None,
-    resume: bool,
-    shared: dict[str, Any],
-) -> None:
-    """Fit the predictor to the latents of the encoder, which does not change; noise that can vary does so from here on.
-
-    The predictor stays as it was if the held-out latents are not more likely.
-    """
-    first_stage = copy.deepcopy(model.state_dict())
-    if _varying_heads(model):
-        start_varying_noise(model, data.sample())
-    before = _held_out_likelihood(model, data)  # the variances are still the same
-    resume = resume and folder is not None and any(folder.glob("last.*"))
-    train(PredictorFit(model), data, settings, history, checkpoint_dir=folder, resume=resume, **shared)
-    after = _held_out_likelihood(model, data)
-    if before is not None and after is not None and not after > before:
-        model.load_state_dict(first_stage)
-
-
-def _varying_heads(model: SequenceModel[KalmanPredictor]) -> list[BoundedNoise]:
-    """Return the noise heads whose variances can vary."""
-    return [head for head in model.predictor.noise_heads if isinstance(head, BoundedNoise)]
 
 
 def _set_varying(model: SequenceModel[KalmanPredictor], varies: bool) -> None:
     """Let the variances of all heads that can vary do so, or keep them constant."""
-    for head in _varying_heads(model):
+    for head in varying_heads(model):
         head.set_varying(varies)
-
-
-@torch.no_grad()
-def _held_out_likelihood(model: SequenceModel[KalmanPredictor], data: WindowBatches) -> float | None:
-    """Return the mean log-density of the held-out latents, nats per step; None if nothing is held out."""
-    if data.held_out is None:
-        return None
-    fit = PredictorFit(model)
-    with evaluating(model):
-        values = [float(fit.terms(batch).alignment) for batch in data.held_out]
-    return sum(values) / len(values)

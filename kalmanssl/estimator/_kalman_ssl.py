@@ -78,10 +78,10 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
         What the variance of the process noise depends on.
     noise_epochs : int
         Epochs of the second stage, in which the encoder is fixed and the dynamics and the noise are fitted to its
-        latents by maximum likelihood. The result is kept if held-out latents are more likely. Constant noise has no
-        second stage if nothing is held out, or with two views. With 0 there is none, as in the paper: noise that varies
-        is trained together with the encoder, and the latents can become such that the input of the noise head predicts
-        them.
+        latents by maximum likelihood, those of all sessions or of both views. The result is kept if held-out latents
+        are more likely. Constant noise has no second stage if nothing is held out. With 0 there is none, as in the
+        paper: noise that varies is trained together with the encoder, and the latents can become such that the input
+        of the noise head predicts them.
     entropy : {"logdet", "knn", "kde", "stopgrad"} or an estimator
         Estimator of the entropy of the latents, see `kalmanssl.entropy`.
     mutual_information : bool

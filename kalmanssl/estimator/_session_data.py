@@ -16,6 +16,7 @@ from sklearn.base import clone
 from kalmanssl.alignment import SessionLatents
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
+from kalmanssl.estimator._dynamics_fit import encoded_segments
 from kalmanssl.estimator._fitting import window_settings
 from kalmanssl.estimator._initialization import initialize
 from kalmanssl.estimator._inputs import step_activity
@@ -74,11 +75,23 @@ class SessionData:
     def hold_out(self) -> None:
         """Divide the segments into a training part and a held-out part, for the window and the steps of the model."""
         model = self.model
-        with _errors_name(model.sessions_[0]):
-            parts = hold_out_blocks(self.segments, model.validation_fraction, model.window_)
         self.training, self.held_out = (
-            [step_activity(one, model.bins_per_step_, model.normalize_) for one in part] for part in parts
+            [step_activity(one, model.bins_per_step_, model.normalize_) for one in part] for part in self._parts()
         )
+
+    def latents(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return the latents (time, latent) from the encoder of the model in the training part and the held-out one."""
+        encoder, model = self.model.model_.encoder, self.model
+        training, held_out = (
+            encoded_segments(encoder, part, model.bins_per_step_, model.normalize_) for part in self._parts()
+        )
+        return training, held_out
+
+    def _parts(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return the segments of the training part and of the held-out part."""
+        model = self.model
+        with _errors_name(model.sessions_[0]):
+            return hold_out_blocks(self.segments, model.validation_fraction, model.window_)
 
     def window(self) -> int:
         """Return the longest window that suits the segments."""

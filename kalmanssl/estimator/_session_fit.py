@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,13 +24,20 @@ from kalmanssl.alignment import (
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._behavior import uses_behavior
+from kalmanssl.estimator._dynamics_fit import (
+    DYNAMICS_FOLDER,
+    delete_dynamics_checkpoints,
+    fit_predictor,
+    model_of_latents,
+)
+from kalmanssl.estimator._fitting import window_settings
 from kalmanssl.estimator._model import history_per_bin
 from kalmanssl.estimator._parameters import training_parameters
 from kalmanssl.estimator._session_behavior import SessionBehavior
 from kalmanssl.estimator._session_data import FirstStage, Model, SessionData, session_folder
 from kalmanssl.models import SharedDynamicsModel
 from kalmanssl.networks import ResidualEncoder
-from kalmanssl.training import SessionBatches, delete_checkpoints, has_checkpoint, train
+from kalmanssl.training import SessionBatches, WindowBatches, delete_checkpoints, has_checkpoint, train
 from kalmanssl.utils.seeds import draw_seed
 
 if TYPE_CHECKING:
@@ -57,7 +66,8 @@ def fit_sessions(
     A model of each session is fitted alone at first. The first one gives the dynamics, and the latents of the others
     are mapped into its space by the behavior, or without it by their own dynamics
     (`kalmanssl.alignment.match_session`). Labels, which are alike in many places, only decide between the matches that
-    the dynamics suggest. All encoders and the dynamics are then trained together.
+    the dynamics suggest. All encoders and the dynamics are then trained together. At last the dynamics are fitted by
+    maximum likelihood to the latents of all sessions, as in a fit of one session.
 
     Parameters
     ----------
@@ -87,25 +97,35 @@ def fit_sessions(
         one.hold_out()
     seed = draw_seed(estimator.random_state)
     history: dict[str, list[float]] = {}
+    dynamics_history: dict[str, list[float]] = {}
+    settings = training_parameters(estimator)
+    again: dict[str, Any] = {"seed": seed, "device": estimator.device, "progress": estimator.progress}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         shared = _initial_model(data, behavior, seed, first_stage)
         set_sessions(estimator, [one.model for one in data], shared)
         shared.bins_per_step = step
         try:
-            train(
-                shared,
-                SessionBatches([one.batches(seed + number) for number, one in enumerate(data)]),
-                training_parameters(estimator),
-                history,
-                seed=seed,
-                device=estimator.device,
-                progress=estimator.progress,
-                checkpoint_dir=folder,
-                resume=resume,
-            )
+            batches = SessionBatches([one.batches(seed + number) for number, one in enumerate(data)])
+            checkpoints: dict[str, Any] = {"checkpoint_dir": folder, "resume": resume}
+            end_epoch = partial(delete_dynamics_checkpoints, folder)
+            train(shared, batches, settings, history, on_epoch_end=end_epoch, **checkpoints, **again)
+            if estimator.noise_epochs > 0 and estimator.validation_fraction > 0:
+                on_latents = model_of_latents(shared.session(0), step)
+                second = replace(settings, epochs=estimator.noise_epochs)
+                latents = _latent_batches(estimator, data, seed)
+                fit_predictor(on_latents, latents, second, dynamics_history, folder, resume, again)
         finally:
             estimator.history_ = history_per_bin(history, step)
+            estimator.noise_history_ = history_per_bin(dynamics_history, step)
+
+
+def _latent_batches(estimator: KalmanSSL, data: Sequence[SessionData], seed: int) -> WindowBatches:
+    """Return windows of the latents of all sessions, at all times and not only when cells are active."""
+    parts = [one.latents() for one in data]
+    training, held_out = ([segment for part in parts for segment in part[place]] for place in (0, 1))
+    windows = replace(window_settings(estimator), activity_sampling_power=0.0)
+    return WindowBatches(training, held_out, windows, seed)
 
 
 def _prepare_checkpoints(folder: Path, resume: bool) -> bool:
@@ -114,7 +134,7 @@ def _prepare_checkpoints(folder: Path, resume: bool) -> bool:
     Otherwise an interrupted fit would be resumed with later parts of an earlier one.
     """
     if not resume:
-        for one in (folder, *folder.glob(session_folder("*"))):
+        for one in (folder, folder / DYNAMICS_FOLDER, *folder.glob(session_folder("*"))):
             delete_checkpoints(one)
         return False
     if has_checkpoint(folder):
