@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import ndtr, ndtri
 
 from kalmanssl.data import Covariances, Latents
 from kalmanssl.decoding import (
@@ -275,3 +276,27 @@ def test_the_map_over_sessions_covers_the_mean_session_with_a_margin():
     np.testing.assert_allclose(alike, NOMINAL_LEVELS, atol=2e-3)
     single, _ = conformal_map(central, np.arange(4 * n) // 100, np.zeros(4 * n, dtype=int))
     np.testing.assert_array_equal(single, conformal_map(central, np.arange(4 * n) // 100)[0])
+
+
+@pytest.mark.parametrize(("sd", "n_sessions"), [(0.0, 3), (0.25, 3), (0.5, 3), (0.5, 6)])
+def test_intervals_cover_new_sessions_at_the_nominal_level_on_average(sd, n_sessions):
+    """Errors of a session are Gaussian, and the logarithm of their standard deviation differs by `sd` between sessions.
+
+    Sessions with small errors are then covered too often: their intervals are those of an unknown session.
+    """
+    rng = np.random.default_rng(0)
+    errors = ndtri((np.arange(300) + 0.5) / 300)
+    index = np.repeat(np.arange(n_sessions), len(errors))
+    average, typical = [], []
+    for _ in range(200):
+        scale = np.exp(sd * rng.standard_normal(n_sessions))
+        central = np.abs(2 * ndtr(np.outer(scale, errors).ravel() / 2) - 1)
+        map_, _ = conformal_map(central, index, index)
+        level = map_[np.argmin(np.abs(NOMINAL_LEVELS - 0.95))]
+        half_width = 2 * ndtri((1 + level) / 2)
+        coverage = 2 * ndtr(half_width / np.exp(sd * rng.standard_normal(100))) - 1
+        average.append(coverage.mean())
+        typical.append(np.median(coverage))
+    assert np.mean(average) == pytest.approx(0.95, abs=0.02)
+    if sd == 0.5:
+        assert np.mean(typical) > 0.96
