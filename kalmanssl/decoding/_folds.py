@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -71,28 +72,35 @@ class Samples:
         """Return which bins follow another bin of `picked` without a gap and are picked themselves, (time,) bool."""
         return picked & np.append(False, picked[:-1]) & ~segment_starts(self.segment)
 
+    def sessions(self) -> list[slice]:
+        """Return the bins of each session, which follow one another."""
+        borders = np.searchsorted(self.session, np.arange(int(self.session[-1]) + 2))
+        return [slice(start, stop) for start, stop in pairwise(borders.tolist())]
+
     def age(self, fitted: np.ndarray) -> np.ndarray:
         """Return the time since the last fitted bin of the same session, seconds, (time,); negative before it.
 
         It is zero in sessions without a fitted bin (time,) bool.
         """
         age = np.zeros(len(self.time))
-        for own, times in self.fitted_times(fitted):
+        for own, times in self._fitted_times(fitted):
             age[own] = self.time[own] - times[-1]
         return age
 
     def lag(self, fitted: np.ndarray) -> np.ndarray:
-        """Return the distance in time from the fitted bins of the same session as in `age`, seconds, (time,)."""
+        """Return the distance in time from the fitted bins of the same session, seconds, (time,).
+
+        It is negative between the first and the last fitted bin, and zero in sessions without a fitted bin.
+        """
         lag = np.zeros(len(self.time))
-        for own, times in self.fitted_times(fitted):
+        for own, times in self._fitted_times(fitted):
             lag[own] = np.maximum(self.time[own] - times[-1], times[0] - self.time[own])
         return lag
 
-    def fitted_times(self, fitted: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the bins (time,) bool of each session that has fitted bins, and the times of these."""
-        for number in range(int(self.session[-1]) + 1):
-            own = self.session == number
-            times = self.time[own & fitted]
+    def _fitted_times(self, fitted: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield the bins of each session that has fitted bins, and the times of the fitted ones."""
+        for own in self.sessions():
+            times = self.time[own][fitted[own]]
             if len(times):
                 yield own, times
 
@@ -200,10 +208,10 @@ class Fold:
     def moving_blocks(self) -> list[TrainTestBlock]:
         """Return the usable bins in movement of both parts, in each session that has some in both."""
         s, blocks = self.samples, []
-        for number in range(int(s.session[-1]) + 1):
-            used = s.usable & s.moving & (s.session == number)
-            parts = [mask & used for mask in (self.train, self.test)]
-            if all(part.any() for part in parts):
+        used = s.usable & s.moving
+        for own in s.sessions():
+            parts = [own.start + np.flatnonzero((mask & used)[own]) for mask in (self.train, self.test)]
+            if all(len(part) for part in parts):
                 train, test = ((s.mean[part], s.behavior[part], s.time[part]) for part in parts)
                 blocks.append(TrainTestBlock(train, test))
         return blocks
@@ -222,11 +230,10 @@ def rolling_folds(samples: Samples, n_folds: int, first_fold_fraction: float) ->
     Each session has a border of its own, and one that is too short for a border is fitted in all folds.
     """
     borders = []
-    for number in range(int(samples.session[-1]) + 1):
-        index = np.flatnonzero(samples.usable & (samples.session == number))
-        stop = int(np.searchsorted(samples.session, number, side="right"))
+    for own in samples.sessions():
+        index = own.start + np.flatnonzero(samples.usable[own])
         origins = rolling_origins(samples.block[index], n_folds, first_fold_fraction)
-        borders.append(([int(index[origin]) for origin in origins], stop))
+        borders.append(([int(index[origin]) for origin in origins], own.stop))
     folds = []
     for place in range(max(len(own) for own, _ in borders)):
         later = np.zeros(len(samples.time), dtype=bool)
