@@ -26,12 +26,13 @@ class InputError(ValueError):
         One line.
     parameter : str, optional
         Name of the argument that is wrong, as in the signature of the function that raises; the command line shows the
-        option of that name.
+        option of that name. Of an entry of an argument, such as ``behavior['speed']``, it is the name before the
+        bracket.
     """
 
     def __init__(self, message: str, *, parameter: str | None = None) -> None:
         super().__init__(message)
-        self.parameter = parameter
+        self.parameter = None if parameter is None else parameter.partition("[")[0]
 
 
 class NotFiniteError(InputError):

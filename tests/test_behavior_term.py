@@ -298,7 +298,7 @@ def test_cross_fit_passes_the_behavior_of_each_part(recording):
         ({}, np.full(600, np.nan), "no known value in dimension 0", "y"),
         ({}, np.ones(600), "is constant .1. in dimension 0", "y"),
         ({}, np.r_[np.inf, np.ones(599)], "infinite", "y"),
-        ({}, np.array(["left"] * 600), "1 known labels", "y"),
+        ({}, np.array(["left"] * 600), "y has the label 'left' only", "y"),
         ({"behavior_period": (1.0, None)}, "position", "behavior_period has 2 entries", "behavior_period"),
         ({"behavior_period": -1.0}, "position", "behavior_period must be positive", "behavior_period"),
         ({"behavior_period": 1.0}, "arm", "behavior_period must be None for labels", "behavior_period"),

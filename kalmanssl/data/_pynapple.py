@@ -147,17 +147,17 @@ def behavior_at(name: str, value: Any, time: np.ndarray | None, circular: bool =
         return value
     if not is_pynapple(value, "Tsd", "TsdFrame", "IntervalSet"):
         message = f"{name} must be a Tsd, TsdFrame or IntervalSet, got a {type(value).__name__}"
-        raise InputError(message, parameter=name.partition("[")[0])
+        raise InputError(message, parameter=name)
     if time is None:
         message = f"{name} has times, but the bins have none: give the latents or bins with their times"
-        raise InputError(message, parameter=name.partition("[")[0])
+        raise InputError(message, parameter=name)
     support = value.values if is_pynapple(value, "IntervalSet") else value.time_support.values
     inside = _interval_of_bins(support, time)
     if (inside < 0).all():
         covered = f"covers {support[0, 0]:g} to {support[-1, 1]:g} s" if len(support) else "is empty"
         raise InputError(
             f"{name} {covered} and the bins {time[0]:g} to {time[-1]:g} s: they do not overlap",
-            parameter=name.partition("[")[0],
+            parameter=name,
         )
     if is_pynapple(value, "IntervalSet"):
         return _labels_of_intervals(name, value, inside)
@@ -165,7 +165,7 @@ def behavior_at(name: str, value: Any, time: np.ndarray | None, circular: bool =
     if (np.diff(times) <= 0).any():
         first = times[int(np.argmax(np.diff(times) <= 0))]
         message = f"{name} has several samples at {first:g} s: times must increase; drop the repeated ones"
-        raise InputError(message, parameter=name.partition("[")[0])
+        raise InputError(message, parameter=name)
     period = sampling_period(times)
     result = np.full((len(time), *values.shape[1:]), np.nan)
     for number, (start, stop) in enumerate(support):
@@ -190,7 +190,7 @@ def _labels_of_intervals(name: str, value: Any, inside: np.ndarray) -> np.ndarra
         raise InputError(
             f"{name} has the columns {', '.join(map(repr, columns))}: give intervals with one of them, "
             "which holds the labels",
-            parameter=name.partition("[")[0],
+            parameter=name,
         )
     if not columns:
         return inside >= 0

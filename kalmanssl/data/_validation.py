@@ -10,6 +10,7 @@ import numpy as np
 from kalmanssl.data._pynapple import behavior_at, is_pynapple
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array, as_floats
+from kalmanssl.utils.labels import is_missing_label
 from kalmanssl.utils.validation import check_condition, check_positive, short_repr
 
 __all__ = [
@@ -190,8 +191,8 @@ def as_labels(name: str, values: Any) -> np.ndarray | None:
             labels[index] = value = value.decode(errors="replace")
         if isinstance(value, np.ndarray | Mapping | list | tuple | set | frozenset):
             message = f"{name} has a {type(value).__name__} as a value: give one number or label for each bin"
-            raise InputError(message, parameter=name.partition("[")[0])
-        if type(value).__name__ in ("NAType", "NaTType") or value is None or value != value or value == "":
+            raise InputError(message, parameter=name)
+        if is_missing_label(value):
             labels[index] = None
     known = [value for value in labels.ravel() if value is not None]
     is_label = array.dtype.kind != "O" or any(isinstance(value, str | bool) for value in known)

@@ -1,4 +1,4 @@
-"""Adaptive conformal inference: nominal levels that follow the errors of labels that come in after the fit.
+"""Adaptive conformal inference: nominal levels that follow the errors on behavior that becomes known after the fit.
 
 Every nominal level has several trackers with different step sizes. Each raises its level after a miss and lowers it
 after a hit, so that in the long run the misses have the nominal frequency whatever the errors do (Gibbs & Candès 2021,

@@ -125,7 +125,7 @@ class Calibration:
         Standard deviation of the added noise, `sqrt(floor**2 + (rate * lag)**2)`; unit of the behavior, and per second.
     lag, longest_lag : float
         Lag that is assumed where the time of a bin is not known, and longest lag of the held-out errors, seconds. The
-        noise does not grow beyond it: what happens later was not measured, and errors saturate.
+        noise does not grow beyond the longest lag, since errors at longer lags were not measured.
     border : float
         Width of the central 80 % interval that separates narrow from wide predictions, which have maps of their own;
         infinite if there are too few errors for two maps.
@@ -194,7 +194,8 @@ class Calibration:
         predictive : Predictive
             From the readout.
         lag : (time,)
-            Seconds since the end of the part that the readout was fitted on; NaN where unknown, negative inside it.
+            Time since the end of the part that the readout was fitted on, seconds; NaN where it is unknown. Negative
+            lags count as zero.
         levels : (levels,)
             Inside (0, 1).
         """
@@ -282,25 +283,27 @@ class RegionCalibration:
 def _fit_noise(errors: Sequence[HeldOutErrors], longest: float, settings: CalibrationSettings) -> tuple[float, float]:
     """Return the floor and rate of the added noise that minimize the mean CRPS, by a grid search in two stages.
 
-    Noise that grows with the lag must improve on the best constant noise, in every fold, and constant noise on none.
-    Otherwise errors of a single event late in a fold would widen the intervals at all later times.
+    Noise that grows with the lag is used only if it is better than the best constant noise in every fold, and constant
+    noise only if it is better than none. Otherwise errors of a single event late in a fold would widen the intervals at
+    all later times.
     """
     few = [fold.thin(max(1, settings.max_bins // len(errors))) for fold in errors]
     scale = max(_typical_sd(few), _typical_error(few))
 
     def lowest(rises: Sequence[float], refined_rises: Sequence[float]) -> tuple[tuple[float, float], np.ndarray]:
+        """Return the best floor and rate, and their CRPS (folds, blocks)."""
         coarse = [(scale * base, scale * rise / longest) for rise in rises for base in settings.noise_grid]
         (floor, rate), _ = _lowest(coarse, few)
         fine = [(floor * base, rate * rise) for rise in refined_rises for base in settings.refinement_grid]
         return _lowest([(floor, rate), *fine], few)
 
-    constant, of_constant = lowest((0.0,), (1.0,))
-    growing, of_growing = lowest(settings.noise_grid, settings.refinement_grid)
-    improves_all = bool((of_growing.sum(axis=1) < of_constant.sum(axis=1)).all())
-    if improves_all and is_lower(of_growing.sum(axis=0), of_constant.sum(axis=0), settings.min_standard_errors):
+    constant, constant_crps = lowest((0.0,), (1.0,))
+    growing, growing_crps = lowest(settings.noise_grid, settings.refinement_grid)
+    improves_all = bool((growing_crps.sum(axis=1) < constant_crps.sum(axis=1)).all())
+    if improves_all and is_lower(growing_crps.sum(axis=0), constant_crps.sum(axis=0), settings.min_standard_errors):
         return growing
-    without = _crps_by_block(few, 0.0, 0.0).sum(axis=0)
-    return constant if is_lower(of_constant.sum(axis=0), without, settings.min_standard_errors) else (0.0, 0.0)
+    crps_without = _crps_by_block(few, 0.0, 0.0).sum(axis=0)
+    return constant if is_lower(constant_crps.sum(axis=0), crps_without, settings.min_standard_errors) else (0.0, 0.0)
 
 
 def _typical_sd(errors: Sequence[HeldOutErrors]) -> float:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl.decoding._calibration import RegionCalibration
+from kalmanssl.decoding._draws import generator_for_draws
+from kalmanssl.decoding._levels import check_level
 from kalmanssl.decoding._posterior import likelier_mass
-from kalmanssl.decoding._results import check_level, generator_for_draws
 from kalmanssl.decoding._tables import DecodedTables
 from kalmanssl.utils.text import shorten
 

@@ -9,12 +9,14 @@ import numpy as np
 
 from kalmanssl.decoding._categories import DecodedCategory
 from kalmanssl.decoding._inputs import check_mask
-from kalmanssl.decoding._labels import encode_labels, find_labels
+from kalmanssl.decoding._labels import encode_labels
+from kalmanssl.decoding._levels import LEVELS
 from kalmanssl.decoding._metrics import check_decoded
-from kalmanssl.decoding._results import LEVELS, DecodedPosition
+from kalmanssl.decoding._results import DecodedPosition
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array, as_floats
 from kalmanssl.utils.blocks import blocks_of_time, mean_over_blocks
+from kalmanssl.utils.labels import distinct_labels, label_column
 from kalmanssl.utils.validation import check_condition, check_integer
 
 __all__ = ["conditional_coverage"]
@@ -74,16 +76,16 @@ def conditional_coverage(
     for name, values in conditions.items():
         if np.shape(values) != (len(known),):
             raise InputError(
-                f"condition {name!r} has shape {np.shape(values)}: give one value for each of {len(known)} bins",
+                f"conditions[{name!r:.60}] has shape {np.shape(values)}: give one value for each of {len(known)} bins",
                 parameter="conditions",
             )
-        values = as_array(f"condition {name!r:.60}", values)
+        entry_name = f"conditions[{name!r:.60}]"
+        values = as_array(entry_name, values)
         if values.dtype.kind not in "biufUSO":
             raise InputError(
-                f"condition {name!r:.60} must be numbers or labels, got an array of {values.dtype}",
-                parameter="conditions",
+                f"{entry_name} must be numbers or labels, got an array of {values.dtype}", parameter="conditions"
             )
-        groups = _groups(values, known, n_groups)
+        groups = _groups(entry_name, values, known, n_groups)
         if not groups:
             continue
         result[name] = []
@@ -120,11 +122,11 @@ def _inside_sets(decoded: DecodedCategory, truth: Any) -> tuple[np.ndarray, np.n
     return inside[:, None], np.stack([part.size for part in sets], axis=1), known
 
 
-def _groups(values: np.ndarray, known: np.ndarray, n_groups: int) -> list[tuple[dict[str, Any], np.ndarray]]:
-    """Return groups of bins with similar values: what describes each group, and its bins (time,) bool."""
+def _groups(name: str, values: np.ndarray, known: np.ndarray, n_groups: int) -> list[tuple[dict[str, Any], np.ndarray]]:
+    """Return groups of bins with equal labels or similar values: its label or range, and its bins (time,) bool."""
     if values.dtype.kind in "OSUb":
-        labels, codes = find_labels(values, len(values), at_least=0)
-        groups = [({"label": label}, known & (codes[:, 0] == code)) for code, label in enumerate(labels.tolist())]
+        labels = label_column(name, values)
+        groups = [({"label": label}, known & (labels == label)) for label in distinct_labels(name, values, at_least=0)]
         return [(described, rows) for described, rows in groups if rows.any()]
     values = values.astype(float)
     used = known & np.isfinite(values)

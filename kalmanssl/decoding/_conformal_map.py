@@ -22,7 +22,7 @@ def nominal_level(level: np.ndarray, map_: np.ndarray) -> np.ndarray:
 
 
 def correlation_length(values: np.ndarray, block: np.ndarray, least: float = 0.05, max_lag: int = 2000) -> float:
-    """Return the number of consecutive bins that are worth one independent bin, at least one.
+    """Return the number of consecutive bins that carry as much information as one independent bin, at least one.
 
     It is the integrated autocorrelation 1 + 2 sum r(lag) of values (bins,) around their means in blocks of time (bins,)
     int, up to the first lag at which r is below `least` (Geyer 1992, Stat. Sci. 7:473). Slow changes from block to
@@ -50,8 +50,9 @@ def conformal_map(
 
     The conformal correction (n + 1) / n counts independent scores. Scores within a block are correlated, so n is the
     number of bins over the design effect 1 + (m - 1) r, where r is the correlation within blocks and m their size
-    (Kish 1965). Half a standard error of the coverage is added: what comes after the fit differs from the held-out time
-    as that differs from block to block, and without a margin intervals cover one to two points too little there.
+    (Kish 1965). Half a standard error of the coverage is added, because time after the fit differs from the held-out
+    time as much as blocks of the held-out time differ from each other: without this margin, intervals cover one to two
+    percentage points too little there.
 
     If the scores are of several sessions (bins,) int that were left out, each level is the lowest one at which the mean
     coverage of the sessions, minus its standard error over them, is nominal: a new session differs from these as they

@@ -1,7 +1,7 @@
 """Temporal context of latents: their averages over the recent past, or around each bin.
 
-A filter that forgets quickly leaves part of the information about slow behavior in the latents of earlier bins. A
-readout that also receives averages of the latents over several time scales can use it.
+If the latent dynamics are faster than the behavior, the latents of earlier bins have information about the behavior
+that those of the present bin have not. A readout that also receives averages of the latents can use it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Cross-fitting: latents of bins that a model was not fitted on, for the calibration of a decoder.
 
-The latents of bins that a model was fitted on are better than those of other bins, and a code that drifts differs more
-the further away in time the fitted part is. A decoder that is calibrated on the bins of its own fit has intervals that
-are too narrow on other bins. The calibration therefore uses copies of the model that were fitted on a first part of the
-time only, and are scored on what comes after it, as a decoder is used later. What comes before a fitted part is not
-used: the beginning of a session, when the animal and its code settle, differs from any later time.
+The latents of bins that a model was fitted on are better than those of other bins, and the neural code of a behavior
+drifts with time. A decoder that is calibrated on the bins of its own fit therefore has intervals that are too narrow on
+other bins. The calibration uses copies of the model that were fitted on a first part of the time only, and are scored
+on the time after it, as the decoder will be used. No copy is scored on time before its fitted part: activity at the
+beginning of a session differs from that at any later time.
 """
 
 from __future__ import annotations

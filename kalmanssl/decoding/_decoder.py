@@ -10,12 +10,14 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from kalmanssl.data import Latents, behavior_at
+from kalmanssl.decoding._adaptation import Adaptation
 from kalmanssl.decoding._calibration import CalibrationSettings
 from kalmanssl.decoding._categories import DecodedCategory
 from kalmanssl.decoding._circular import wrap_to_period
 from kalmanssl.decoding._cross_fitting import HeldOutFit
 from kalmanssl.decoding._decoder_state import StateMixin
 from kalmanssl.decoding._drift import DriftSettings
+from kalmanssl.decoding._fitted import kind_of
 from kalmanssl.decoding._folds import Fold, Samples, held_out_folds, rolling_folds, warn_if_few_blocks
 from kalmanssl.decoding._inputs import (
     check_behavior,
@@ -29,6 +31,7 @@ from kalmanssl.decoding._inputs import (
 from kalmanssl.decoding._label_decoder import LabelDecoder
 from kalmanssl.decoding._labels import find_labels, is_discrete, present_labels
 from kalmanssl.decoding._latent_decoder import LatentDecoder
+from kalmanssl.decoding._levels import QUANTILE_LEVELS, check_level
 from kalmanssl.decoding._online import OnlineMixin
 from kalmanssl.decoding._posterior import GridPosterior
 from kalmanssl.decoding._regressors import (
@@ -36,11 +39,11 @@ from kalmanssl.decoding._regressors import (
     make_label_readout,
     make_readout,
 )
-from kalmanssl.decoding._results import QUANTILE_LEVELS, DecodedPosition, check_level
+from kalmanssl.decoding._results import DecodedPosition
 from kalmanssl.decoding._scoring import ScoreMixin
 from kalmanssl.decoding._selection import MovementSettings
 from kalmanssl.decoding._sessions import Sessions, by_session
-from kalmanssl.decoding._update import Adaptation, UpdateMixin, kind_of
+from kalmanssl.decoding._update import UpdateMixin
 from kalmanssl.errors import InputError
 from kalmanssl.utils.torch_ops import one_thread_everywhere
 from kalmanssl.utils.validation import (
@@ -351,7 +354,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
             mass = decoder.predict(given.mean, given.cov, given.segment)
             (sets,) = adaptation.region_calibrations([decoder.sets])
             return DecodedCategory(given.bin_time, decoder.labels, mass, self.level, sets)
-        lag = self._lag(decoder, given)
+        lag = self._time_since_fit(decoder, given)
         posteriors, marginals, judgment = decoder.predict(given.mean, given.cov, given.segment, np.nan_to_num(lag))
         table, points = [], []
         for calibration, predictive in zip(adaptation.calibrations(decoder.calibrations), marginals, strict=True):

@@ -4,40 +4,29 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from kalmanssl.decoding._adaptation import Adaptation
 from kalmanssl.decoding._calibration import CalibrationSettings
 from kalmanssl.decoding._drift import DriftSettings
+from kalmanssl.decoding._fitted import FittedDecoder
 from kalmanssl.decoding._label_decoder import LabelDecoder
 from kalmanssl.decoding._latent_decoder import LatentDecoder
 from kalmanssl.decoding._regressors import readout_class, settings_class
 from kalmanssl.decoding._selection import MovementSettings
 from kalmanssl.decoding._stored_state import check_decoder_state
-from kalmanssl.decoding._update import Adaptation
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.utils.nested_state import flatten_state, unflatten_state
 from kalmanssl.utils.storage import load_folder, save_folder
 
-if TYPE_CHECKING:
-    from kalmanssl.decoding._circular import Periods
-
 __all__ = ["StateMixin"]
 
 
-class StateMixin:
+class StateMixin(FittedDecoder):
     """The methods of `PositionDecoder` that save and load it."""
-
-    flat_: bool
-    timed_: bool
-    session_ends_: dict[str, float]
-    n_features_in_: int
-    periods_: Periods
-    labels_: np.ndarray | None
-    decoders_: dict[str, LatentDecoder | LabelDecoder]
-    adaptations_: dict[str, Adaptation]
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Save as a folder of arrays (safetensors) and JSON metadata; no code is stored.

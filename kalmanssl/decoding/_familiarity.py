@@ -1,8 +1,7 @@
-"""How much of a readout's distribution to believe where latents are unlike those of the fit.
+"""The weight of a readout's distribution in bins whose latents are unlike those of the fit.
 
-A readout extrapolates: latents that resemble none of the fitted bins, such as those during an unusual rest, get a
-narrow distribution as easily as familiar ones. Their distance to the nearest fitted bins tells them apart, without
-knowing the behavior.
+A readout extrapolates: its distribution can be narrow also for latents that resemble no fitted bin, such as those
+during an unusual rest. Such latents are recognized by their distance to the nearest fitted bins, without the behavior.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ _FAMILIAR_SHARE = 0.8  # fraction of the held-out bins whose distance counts as 
 class Familiarity:
     """Weight of the readout's distribution by the distance of the latents to those of the fit.
 
-    The weight is ``min(1, usual / distance) ** power``. The readout's distribution is raised to this power, and the
-    occupancy of the behavior to the remaining one.
+    With ``weight = min(1, usual / distance) ** power``, the distribution that is used is the normalized product of the
+    readout's distribution to the power `weight`, and the occupancy of the behavior to the power `1 - weight`.
 
     Attributes
     ----------

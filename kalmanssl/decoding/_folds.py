@@ -235,11 +235,11 @@ def rolling_folds(samples: Samples, n_folds: int, first_fold_fraction: float) ->
         origins = rolling_origins(samples.block[index], n_folds, first_fold_fraction)
         borders.append(([int(index[origin]) for origin in origins], own.stop))
     folds = []
-    for place in range(max(len(own) for own, _ in borders)):
+    for number in range(max(len(starts) for starts, _ in borders)):
         later = np.zeros(len(samples.time), dtype=bool)
-        for own, stop in borders:
-            if own:
-                later[own[min(place, len(own) - 1)] : stop] = True
+        for starts, stop in borders:
+            if starts:
+                later[starts[min(number, len(starts) - 1)] : stop] = True
         folds.append(Fold.of(samples, samples.usable & ~later, later))
     return folds
 

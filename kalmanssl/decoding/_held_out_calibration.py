@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kalmanssl.decoding._calibration import Calibration, HeldOutErrors, RegionCalibration
 from kalmanssl.decoding._folds import Fold, scored_sessions
-from kalmanssl.decoding._grid import group_dimensions, marginal_predictives
+from kalmanssl.decoding._grid import marginal_predictives
 from kalmanssl.decoding._held_out_mass import HeldOutMass, density_level
-from kalmanssl.decoding._movement_statistics import movement_statistics
 from kalmanssl.decoding._posterior_mass import posterior_mass
 from kalmanssl.decoding._trust import Trust, agreement_of
 
@@ -72,11 +70,6 @@ def calibrate(
 
 def _posterior(decoder: LatentDecoder, fold: Fold, part: HeldOutMass, number: int) -> np.ndarray:
     """Return the posterior over a grid (decoded bins, *shape), with statistics of the behavior in the fitted bins."""
-    kept, movement = decoder.movements[number], None
-    if kept is not None:
-        dims = group_dimensions(len(decoder.periods))[number]
-        kind = decoder.choices[number]["kind"]
-        statistics = movement_statistics(fold.samples, fold.train, decoder.grids[number], dims, decoder.periods, kind)
-        movement = replace(kept, statistics=statistics)
+    movement = decoder.movement_from(number, fold.samples, fold.train)
     part = part.temper(decoder.familiarities[number])
     return posterior_mass(movement, part.mass, part.start, part.missing, decoder.smooth)

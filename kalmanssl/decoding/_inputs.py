@@ -22,6 +22,7 @@ __all__ = [
     "check_latents",
     "check_mask",
     "check_periods",
+    "check_same_bins",
     "check_smoothed",
     "is_list_of_trials",
     "join_trials",
@@ -174,10 +175,7 @@ def check_behavior(position: Any, n_bins: int) -> tuple[np.ndarray, bool]:
     position = as_floats("position", position)
     if position.ndim not in (1, 2):
         raise InputError(f"position has shape {position.shape}: give (time,) or (time, dims)", parameter="position")
-    if len(position) != n_bins:
-        raise InputError(
-            f"position has {len(position)} bins and latents {n_bins}: cut both to the same bins", parameter="position"
-        )
+    check_same_bins(position, n_bins)
     columns = position.reshape(n_bins, -1)
     if columns.shape[1] == 0:
         raise InputError(f"position has shape {position.shape}, without a dimension to decode", parameter="position")
@@ -189,6 +187,14 @@ def check_behavior(position: Any, n_bins: int) -> tuple[np.ndarray, bool]:
             parameter="position",
         )
     return columns, position.ndim == 1
+
+
+def check_same_bins(position: np.ndarray, n_bins: int) -> None:
+    """Raise `InputError` unless behavior has as many bins as the latents."""
+    if len(position) != n_bins:
+        raise InputError(
+            f"position has {len(position)} bins and latents {n_bins}: cut both to the same bins", parameter="position"
+        )
 
 
 def check_periods(period: float | Sequence[float | None] | None, dims: int) -> Periods:

@@ -1,4 +1,4 @@
-"""Labels: behavior that is one of a few categories, such as the arm of a maze, a choice or a stimulus."""
+"""Behavior that consists of labels, and the number of the label of each bin, an index into the labels of the fit."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from kalmanssl.decoding._inputs import check_same_bins
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array
+from kalmanssl.utils.labels import distinct_labels, is_missing_label, label_column, label_type
 from kalmanssl.utils.validation import short_repr
 
-__all__ = ["as_labels", "encode_labels", "find_labels", "is_discrete", "present_labels"]
-
-_KINDS = {bool: "bool", np.bool_: "bool", str: "text", np.str_: "text"}
+__all__ = ["encode_labels", "find_labels", "is_discrete", "present_labels"]
 
 
 def is_discrete(position: Any, discrete: bool | None) -> bool:
@@ -26,8 +26,8 @@ def is_discrete(position: Any, discrete: bool | None) -> bool:
         values = as_array("position", position)
         found = values.dtype.kind in "USb"
         if values.dtype == object:
-            known = [value for value in values.ravel() if not _is_missing(value)]
-            found = not all(_kind(value) == "number" for value in known)
+            known = [value for value in values.ravel() if not is_missing_label(value)]
+            found = not all(label_type(value) == "number" for value in known)
     if discrete is False and found:
         raise InputError(
             "position consists of labels, which cannot be decoded with discrete=False: leave discrete out",
@@ -36,7 +36,7 @@ def is_discrete(position: Any, discrete: bool | None) -> bool:
     return found if discrete is None else bool(discrete)
 
 
-def find_labels(position: Any, n_bins: int, at_least: int = 2) -> tuple[np.ndarray, np.ndarray]:
+def find_labels(position: Any, n_bins: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct labels of a behavior, and the number of the label of each bin.
 
     Parameters
@@ -44,43 +44,18 @@ def find_labels(position: Any, n_bins: int, at_least: int = 2) -> tuple[np.ndarr
     position : (time,)
         Labels; None, NaN and "" where they are unknown.
     n_bins : int
-    at_least : int
-        Number of labels that there must be.
+        Number of bins that there must be.
 
     Returns
     -------
     labels : (labels,)
-        In increasing order, or in the order of the categories of pandas.
+        At least two, in increasing order, or in the order of the categories of pandas.
     codes : (time, 1)
         Indices into `labels`; NaN where the label is unknown.
     """
-    values = as_labels("position", position)
-    if len(values) != n_bins:
-        raise InputError(
-            f"position has {len(values)} bins and latents {n_bins}: cut both to the same bins", parameter="position"
-        )
-    known = [value for value in values if not _is_missing(value)]
-    kinds = {_kind(value) for value in known}
-    if len(kinds) > 1:
-        raise InputError(
-            f"position mixes labels of the types {' and '.join(sorted(kinds))}: convert them to one type, such as text",
-            parameter="position",
-        )
-    if not kinds <= {"bool", "text", "number"}:
-        raise InputError(
-            f"position has labels of the type {sorted(kinds)[0]:.40}: convert them to text or to numbers",
-            parameter="position",
-        )
-    distinct = set(known)
-    categories = getattr(getattr(position, "dtype", position), "categories", None)
-    ordered = sorted(distinct) if categories is None else [value for value in categories if value in distinct]
-    if len(ordered) < at_least:
-        only = f"the label {ordered[0]!r} only" if ordered else "no known label"
-        raise InputError(f"position has {only}: at least two labels are needed", parameter="position")
-    labels = np.array(ordered)
-    if len(labels) == 0:
-        return labels, np.full((n_bins, 1), np.nan)
-    return labels, encode_labels("position", values, labels)[:, None]
+    check_same_bins(label_column("position", position), n_bins)
+    labels = np.array(distinct_labels("position", position))
+    return labels, encode_labels("position", position, labels)[:, None]
 
 
 def present_labels(labels: np.ndarray, codes: np.ndarray, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -100,13 +75,13 @@ def encode_labels(name: str, values: Any, labels: np.ndarray) -> np.ndarray:
     Raises `InputError` for the argument `name` if a label is not among `labels`.
     """
     number: dict[Any, int] = {label: index for index, label in enumerate(labels.tolist())}
-    given = as_labels(name, values)
+    given = label_column(name, values)
     codes = np.full(len(given), np.nan)
-    kind = _kind(labels.tolist()[0])
+    known_type = label_type(labels.tolist()[0])
     for index, value in enumerate(given):
-        if _is_missing(value):
+        if value is None:
             continue
-        if value not in number or _kind(value) != kind:
+        if value not in number or label_type(value) != known_type:
             raise InputError(
                 f"{name} has the label {short_repr(value)}, but the decoder was fitted on {_listed(labels)}: "
                 "leave out the bins with other labels",
@@ -114,32 +89,6 @@ def encode_labels(name: str, values: Any, labels: np.ndarray) -> np.ndarray:
             )
         codes[index] = number[value]
     return codes
-
-
-def as_labels(name: str, values: Any) -> np.ndarray:
-    """Return labels as an array of objects, (time,)."""
-    array = as_array(name, values).astype(object)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise InputError(
-            f"{name} has shape {array.shape}: labels must be (time,); fit one decoder for each column", parameter=name
-        )
-    return np.array([value.item() if isinstance(value, np.generic) else value for value in array], dtype=object)
-
-
-def _is_missing(value: Any) -> bool:
-    """Return whether a label is unknown: None, NaN, an empty text or a missing value of pandas."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    return bool(value == "") if isinstance(value, str) else bool(isinstance(value, float) and value != value)
-
-
-def _kind(value: Any) -> str:
-    """Return the name of the type of a label; all numbers are of one type."""
-    if type(value) in _KINDS:
-        return _KINDS[type(value)]
-    return "number" if isinstance(value, (int, float, np.number)) else type(value).__name__
 
 
 def _listed(labels: np.ndarray) -> str:

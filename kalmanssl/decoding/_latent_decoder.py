@@ -131,12 +131,18 @@ class LatentDecoder:
         if folds:
             self._fit_to_held_out(folds, timed, rng)
         self.readout = self._fit_readout(samples, samples.usable, rng)
-        for number, (dims, kept) in enumerate(zip(groups, self.movements, strict=True)):
-            if kept is not None:
-                kind = self.choices[number]["kind"]
-                statistics = movement_statistics(samples, samples.usable, self.grids[number], dims, self.periods, kind)
-                self.movements[number] = replace(kept, statistics=statistics)
+        self.movements = [self.movement_from(number, samples, samples.usable) for number in range(len(groups))]
         return self
+
+    def movement_from(self, number: int, samples: Samples, train: np.ndarray) -> Movement | None:
+        """Return the chosen movement prior of a group of dimensions with the statistics of the bins `train`."""
+        chosen = self.movements[number]
+        if chosen is None:
+            return None
+        dims, kind = group_dimensions(len(self.periods))[number], self.choices[number]["kind"]
+        return replace(
+            chosen, statistics=movement_statistics(samples, train, self.grids[number], dims, self.periods, kind)
+        )
 
     def _fit_to_held_out(self, folds: list[Fold], timed: bool, rng: np.random.Generator) -> None:
         """Choose drift, movement prior and familiarity, and calibrate, by the decoding of held-out bins."""

@@ -13,7 +13,8 @@ from kalmanssl.decoding._category_metrics import score_categories
 from kalmanssl.decoding._circular import wrap
 from kalmanssl.decoding._grid import group_dimensions
 from kalmanssl.decoding._inputs import check_mask
-from kalmanssl.decoding._results import LEVELS, DecodedPosition
+from kalmanssl.decoding._levels import LEVELS
+from kalmanssl.decoding._results import DecodedPosition
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.blocks import blocks_of_time, mean_over_blocks

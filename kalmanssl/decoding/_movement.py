@@ -3,12 +3,12 @@
 The prior of every motion state is a random walk whose stationary distribution is the occupancy of the behavior in that
 state. With a Gaussian kernel K and the occupancy o it has the transition probabilities ``u(x) K(x, x') v(x')``, where u
 and v are found by scaling so that all transitions from a cell sum to one and o is stationary (Sinkhorn 1967, Am. Math.
-Monthly 74:402). A walk that ignored the occupancy would carry belief away from places where the animal usually is; for
-velocities, which return to rest, it would be wrong altogether.
+Monthly 74:402). A walk that ignored the occupancy would spread probability to places where the animal seldom is, and
+would not describe velocities, which return to zero.
 
-With a drift, v is that of the walk without it, and o is only approximately stationary: between the ends of a line no
-walk with a drift has a stationary distribution without jumping back. Belief that reaches an end stays there until the
-motion state changes.
+In a motion state with a mean displacement (`MovementStatistics.drift`), v is that of the walk without it, and o is only
+approximately stationary: between the ends of a line no such walk has a stationary distribution. Probability that
+reaches an end stays there until the motion state changes.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class MovementStatistics:
         weight : (time,)
             Weight of each bin in the occupancy.
         """
-        directional = state.max() > 1  # with fewer states a state contains both directions
+        directional = state.max() > 1  # with fewer states, a state contains both directions, and its mean step is zero
         numbers, state = np.unique(state, return_inverse=True)
         n_states = len(numbers)
         width = np.array([axis.width for axis in grid.axes])
@@ -130,7 +130,7 @@ class Movement:
         Power of the likelihood, which accounts for the same dependence ("generalized posterior", Bissiri, Holmes &
         Walker 2016, JRSS-B 78:1103).
     jump : float
-        Probability of a jump to the occupancy in each bin, so that a wrong belief is left again.
+        Probability of a jump to the occupancy in each bin. Without jumps a wrong posterior would persist.
     """
 
     statistics: MovementStatistics

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from kalmanssl.decoding._adaptation import Adaptation
+from kalmanssl.decoding._fitted import FittedDecoder
 from kalmanssl.decoding._grid import group_dimensions
 from kalmanssl.decoding._label_decoder import LabelDecoder
 from kalmanssl.decoding._latent_decoder import LatentDecoder
@@ -16,12 +18,8 @@ from kalmanssl.decoding._online_readout import one_bin_readout
 from kalmanssl.decoding._online_steps import OnlineBelief, OnlineContext
 from kalmanssl.decoding._posterior import likelier_mass
 from kalmanssl.decoding._sessions import end_of_fit
-from kalmanssl.decoding._update import Adaptation
 from kalmanssl.errors import InputError
 from kalmanssl.utils.online_state import check_state, fingerprint
-
-if TYPE_CHECKING:
-    from kalmanssl.decoding._circular import Periods
 
 __all__ = ["LatentStream", "OnlineCategory", "OnlineDecoder", "OnlineMixin", "OnlinePosition"]
 
@@ -271,17 +269,8 @@ class OnlineDecoder:
 _CONTEXT_STATE = ("sums", "weights", "has_missing")
 
 
-class OnlineMixin:
+class OnlineMixin(FittedDecoder):
     """The method `online` of `PositionDecoder`."""
-
-    level: float
-    timed_: bool
-    flat_: bool
-    session_ends_: dict[str, float]
-    n_features_in_: int
-    periods_: Periods
-    decoders_: dict[str, LatentDecoder | LabelDecoder]
-    adaptations_: dict[str, Adaptation]
 
     def online(self, model: Any) -> OnlineDecoder:
         """Return a decoder that takes one bin of activity after another.

@@ -9,8 +9,8 @@ import numpy as np
 
 from kalmanssl.decoding._calibration import NOMINAL_LEVELS, Calibration
 from kalmanssl.decoding._grid import Axis
+from kalmanssl.decoding._levels import QUANTILE_LEVELS, quantile_weights
 from kalmanssl.decoding._predictive import SD_STEP, GridPredictive
-from kalmanssl.decoding._results import QUANTILE_LEVELS, quantile_weights
 from kalmanssl.kalman.kernels import has_compiler
 
 __all__ = ["OnlineInterval"]

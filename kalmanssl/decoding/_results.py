@@ -4,59 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from kalmanssl.decoding._circular import Periods, difference, wrap
 from kalmanssl.decoding._crps import quantile_crps
+from kalmanssl.decoding._draws import generator_for_draws
 from kalmanssl.decoding._inputs import LARGEST_POSITION
+from kalmanssl.decoding._levels import LEVELS, check_level, quantile_weights
 from kalmanssl.decoding._posterior import GridPosterior, Region
 from kalmanssl.decoding._tables import DecodedTables, axis_names
 from kalmanssl.decoding._trust import REASONS, TrustJudgment
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_floats
-from kalmanssl.utils.memory import check_memory
-from kalmanssl.utils.seeds import check_random_state
-from kalmanssl.utils.validation import check_integer, short_repr
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["LEVELS", "QUANTILE_LEVELS", "DecodedPosition", "check_level", "generator_for_draws", "quantile_weights"]
+__all__ = ["DecodedPosition"]
 
-_TAIL = np.array([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04])
-QUANTILE_LEVELS = np.concatenate([_TAIL, np.linspace(0.05, 0.95, 37), 1 - _TAIL[::-1]])  # that `predict` returns
-
-LEVELS = (0.5, 0.8, 0.95)  # of the intervals in tables and scores
 _ENDS = ("lower", "upper")
 
 _T = TypeVar("_T")
-
-
-def check_level(level: float, name: str = "level") -> None:
-    """Raise `InputError` unless `level` is a number inside (0, 1)."""
-    if not (isinstance(level, Real) and 0 < level < 1):
-        message = f"{name}={short_repr(level)} must be a number between 0 and 1, such as 0.95"
-        raise InputError(message, parameter=name)
-
-
-def generator_for_draws(n: Any, random_state: Any, size: int) -> np.random.Generator:
-    """Check the number of draws, each with `size` values, and their memory; return the generator of a seed."""
-    check_integer("n", n, 1)
-    check_random_state(random_state)
-    check_memory(16.0 * n * max(size, 1), f"n={n}: draws of all bins", "draw fewer, or from fewer bins", "n")
-    if isinstance(random_state, np.random.RandomState):
-        return np.random.default_rng(random_state.randint(2**31))
-    return np.random.default_rng(random_state)
-
-
-def quantile_weights(levels: np.ndarray, q: float) -> tuple[int, float]:
-    """Return the index of the level at or above `q`, and its weight in the interpolation with the level before it."""
-    right = int(np.clip(np.searchsorted(levels, q), 1, len(levels) - 1))
-    low, high = levels[right - 1], levels[right]
-    return right, float(np.clip((q - low) / (high - low), 0, 1))
 
 
 @dataclass(frozen=True, repr=False)

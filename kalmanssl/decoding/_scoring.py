@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kalmanssl.decoding._fitted import FittedDecoder
 from kalmanssl.decoding._inputs import is_list_of_trials, join_trials
 from kalmanssl.decoding._metrics import score_decoding
 from kalmanssl.decoding._sessions import by_session
@@ -13,10 +14,8 @@ from kalmanssl.decoding._sessions import by_session
 __all__ = ["ScoreMixin"]
 
 
-class ScoreMixin:
+class ScoreMixin(FittedDecoder):
     """The method `score` of `PositionDecoder`, and its tags for scikit-learn."""
-
-    labels_: np.ndarray | None
 
     def score(self, latents: Any, position: Any, time: np.ndarray | None = None) -> float:
         """Compute the negative mean error of the predictive distributions; larger is better.

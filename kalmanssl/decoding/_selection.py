@@ -1,4 +1,4 @@
-"""Choice of the movement prior, and of the belief in unfamiliar latents, on held-out bins."""
+"""Choice of the movement prior, and of the weight of the readout in unfamiliar bins, on held-out bins."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TYPICAL = {
     False: {"width_factor": 8.0, "power": 0.8, "jump": 1e-4},
     True: {"width_factor": 4.0, "power": 0.4, "jump": 1e-4},
 }
-# A movement prior bridges bins that are hardly believed. Without one, the occupancy is all that is left of them.
+# With a movement prior, bins with little weight are predicted from their neighbors; without one, from the occupancy.
 _TYPICAL_FAMILIARITY_POWER = {"without movement": 2.0, "with movement": 4.0}
 _Settings = TypeVar("_Settings", bound=Any)  # a frozen dataclass
 
@@ -82,7 +82,7 @@ class MovementSettings:
         check_condition("min_standard_errors", self.min_standard_errors, fine, "at least 0 and finite")
 
     def of_behavior(self, discrete: bool) -> MovementSettings:
-        """Return the settings with the kinds that apply to labels, or to other behavior."""
+        """Return the settings with only the kinds that apply to labels, or only those that apply to other behavior."""
         kinds = tuple(kind for kind in self.kinds if kind in (("none", "chain") if discrete else _CONTINUOUS))
         requirement = f"at least one of {', '.join(('none', 'chain') if discrete else _CONTINUOUS)} for this behavior"
         check_condition("movement_settings", self.kinds, len(kinds) > 0, requirement)

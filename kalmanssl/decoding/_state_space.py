@@ -212,7 +212,7 @@ def _band(kernel: np.ndarray) -> np.ndarray:
 
 @cache
 def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function when it is first needed; without a compiler it runs as it is."""
+    """Return the function compiled by numba, or unchanged if numba is not installed."""
     return cached_njit(function) if has_compiler() else function
 
 

@@ -23,7 +23,7 @@ _REQUIRED = (  # settings on which predictions depend
 )  # fmt: skip
 _KINDS = ("filtered", "smoothed", "array")
 _TINY = 1e-300  # the smallest positive number
-_LONGEST_CONTEXT = 1e7  # bins; averages over more would take for ever
+_LONGEST_CONTEXT = 1e7  # bins; averages over more would take too long
 _ROUNDING = 1e-6  # levels of earlier versions exceed one by so much, from sums in single precision
 
 

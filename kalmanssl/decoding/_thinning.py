@@ -1,4 +1,4 @@
-"""Fewer bins where a recording has more than a fit or a choice needs."""
+"""Subsets of the bins of long recordings, for fits and choices that need no more."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 
 __all__ = ["thin_bins", "thin_blocks"]
 
-_MIN_PIECE = 400  # bins of a block that are kept at least: a shorter piece begins anew before the prior has settled
+_MIN_PIECE = 400  # bins of a block that are kept at least; a posterior depends on the start of a shorter piece
 
 
 def thin_bins(bins: np.ndarray, most: int) -> np.ndarray:
-    """Return at most so many of the bins of a mask (time,), at equal distances and with the last one."""
+    """Return at most `most` of the bins of a mask (time,), evenly spaced and including the last one, as a mask."""
     count = int(bins.sum())
     if count <= most:
         return bins
@@ -20,7 +20,7 @@ def thin_bins(bins: np.ndarray, most: int) -> np.ndarray:
 
 
 def thin_blocks(bins: np.ndarray, known: np.ndarray, block: np.ndarray, most: int) -> np.ndarray:
-    """Return about so many of the bins of a mask (time,): the first part of each block of time, without gaps.
+    """Return about `most` of the bins of a mask (time,): the first part of each block of time, without gaps.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ from kalmanssl.data import Recording, as_labels, behavior_at, is_pynapple
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._segments import Prepared
 from kalmanssl.utils.arrays import as_floats
+from kalmanssl.utils.labels import distinct_labels, label_column
 from kalmanssl.utils.validation import check_condition
 
 if TYPE_CHECKING:
@@ -122,26 +123,10 @@ def behavior_of_piece(name: str, X: Any, y: Any, n_bins: int) -> np.ndarray:
 
 def _label_column(labels: np.ndarray) -> tuple[np.ndarray, tuple[int]]:
     """Return the number of the label of each bin (time, 1), NaN where it is unknown, and the number of labels."""
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise InputError(f"y has shape {labels.shape}: labels must be (time,)", parameter="y")
-    kinds = {_kind(label) for label in labels if label is not None}
-    if len(kinds) > 1:
-        message = f"y mixes labels of the types {' and '.join(sorted(kinds))}: convert them to one type, such as text"
-        raise InputError(message, parameter="y")
-    distinct = sorted({label for label in labels if label is not None}, key=str)
-    if len(distinct) < 2:
-        raise InputError(f"y has {len(distinct)} known labels: at least two are needed", parameter="y")
-    number = {label: index for index, label in enumerate(distinct)}
+    labels = label_column("y", labels)
+    number = {label: index for index, label in enumerate(distinct_labels("y", labels))}
     codes = np.array([np.nan if label is None else number[label] for label in labels])
-    return codes[:, None], (len(distinct),)
-
-
-def _kind(label: Any) -> str:
-    """Return the name of the type of a label; all numbers are of one type."""
-    is_number = isinstance(label, int | float | np.number) and not isinstance(label, bool)
-    return "number" if is_number else type(label).__name__
+    return codes[:, None], (len(number),)
 
 
 def _real_columns(values: Any, period: Any) -> tuple[np.ndarray, tuple[str, ...]]:

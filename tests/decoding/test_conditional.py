@@ -55,7 +55,7 @@ def test_a_constant_condition_has_one_group(decoded):
 
 def test_wrong_shapes_raise_an_error(decoded):
     out, truth, _ = decoded
-    with pytest.raises(InputError, match="condition 'c' has shape") as caught:
+    with pytest.raises(InputError, match=r"conditions\['c'\] has shape") as caught:
         conditional_coverage(out, truth, {"c": np.ones(3)})
     assert caught.value.parameter == "conditions"
     with pytest.raises(InputError, match="no bin is left"):

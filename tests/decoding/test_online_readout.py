@@ -6,9 +6,9 @@ import pytest
 from kalmanssl.decoding import Calibration, MLPReadout, MLPReadoutSettings, NeighborReadout, NeighborReadoutSettings
 from kalmanssl.decoding._calibration import NOMINAL_LEVELS
 from kalmanssl.decoding._grid import Axis
+from kalmanssl.decoding._levels import QUANTILE_LEVELS, quantile_weights
 from kalmanssl.decoding._online_interval import OnlineInterval
 from kalmanssl.decoding._online_readout import _OneBinNeighbors, _OneBinNetworks
-from kalmanssl.decoding._results import QUANTILE_LEVELS, quantile_weights
 
 NETWORKS = MLPReadoutSettings(n_cells=30, n_cells_joint=10, n_networks=3, hidden=20, n_steps=20)
 

@@ -17,8 +17,8 @@ from kalmanssl.data import Covariances, Latents, Recording
 from kalmanssl.decoding import DecodedCategory, DecodedPosition
 from kalmanssl.decoding._calibration import RegionCalibration
 from kalmanssl.decoding._grid import Axis, Grid
+from kalmanssl.decoding._levels import QUANTILE_LEVELS
 from kalmanssl.decoding._posterior import GridPosterior
-from kalmanssl.decoding._results import QUANTILE_LEVELS
 from kalmanssl.decoding._trust import TrustJudgment
 from kalmanssl.errors import InputError
 from kalmanssl.runs import _export_nwb as export

@@ -1,0 +1,117 @@
+"""What a decoder learns from behavior that becomes known after the fit: its calibrated levels follow the errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+
+from kalmanssl.decoding._adaptive import AdaptiveLevels
+from kalmanssl.decoding._calibration import Calibration, RegionCalibration
+from kalmanssl.decoding._continuation import Continuation
+from kalmanssl.decoding._grid import group_dimensions
+from kalmanssl.decoding._held_out_mass import density_level
+from kalmanssl.decoding._inputs import DecoderInput
+from kalmanssl.decoding._label_decoder import LabelDecoder
+from kalmanssl.decoding._latent_decoder import LatentDecoder
+from kalmanssl.decoding._posterior import likelier_mass
+
+__all__ = ["Adaptation"]
+
+
+@dataclass
+class Adaptation:
+    """What a decoder of latents of one kind has learned from behavior that became known after the fit.
+
+    Attributes
+    ----------
+    intervals : list of AdaptiveLevels
+        One for each dimension; empty for labels.
+    regions : list of AdaptiveLevels
+        One for each group of dimensions, or one for prediction sets of labels.
+    end : Continuation or None
+        Where the last update ended.
+    """
+
+    intervals: list[AdaptiveLevels]
+    regions: list[AdaptiveLevels]
+    end: Continuation | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, decoder: LatentDecoder | LabelDecoder) -> Self:
+        """Return the adaptation of a decoder that has learned nothing after the fit."""
+        if isinstance(decoder, LabelDecoder):
+            return cls([], [AdaptiveLevels.identity()])
+        return cls(
+            [AdaptiveLevels.identity() for _ in decoder.calibrations],
+            [AdaptiveLevels.identity() for _ in decoder.regions],
+        )
+
+    def calibrations(self, fitted: list[Calibration]) -> list[Calibration]:
+        """Return the calibrations of all dimensions with adapted levels."""
+        return [
+            replace(one, calibrated_levels=levels.adapt(one.calibrated_levels))
+            for one, levels in zip(fitted, self.intervals, strict=True)
+        ]
+
+    def region_calibrations(self, fitted: list[RegionCalibration]) -> list[RegionCalibration]:
+        """Return the calibrations of all regions, or of the prediction sets, with adapted levels."""
+        return [
+            replace(one, calibrated_levels=levels.adapt(one.calibrated_levels))
+            for one, levels in zip(fitted, self.regions, strict=True)
+        ]
+
+    def learn(
+        self, decoder: LatentDecoder | LabelDecoder, given: DecoderInput, behavior: np.ndarray, lag: np.ndarray
+    ) -> dict[str, list[np.ndarray]]:
+        """Learn from the bins of a piece with known behavior (time, dims), one after another.
+
+        Returns
+        -------
+        dict of list
+            "intervals" and "regions": the level of each entry of `NOMINAL_LEVELS` that each of these bins was decoded
+            with, before its own behavior was used, (bins, levels).
+        """
+        known = np.isfinite(behavior).all(axis=1) & np.isfinite(given.mean).all(axis=1)
+        before = self.end
+        if before is not None and (given.time is None or not before.reaches(given.bin_time[0], decoder.bin_size)):
+            before = None
+        piece = (given.mean, given.cov, given.segment)
+        used: dict[str, list[np.ndarray]] = {"intervals": [], "regions": []}
+        if isinstance(decoder, LabelDecoder):
+            mass, self.end = decoder.decode_piece(*piece, given.bin_time, before)
+            rows = np.flatnonzero(known)
+            level = likelier_mass(mass[rows])[np.arange(len(rows)), behavior[rows, 0].astype(int)]
+            used["regions"] = [self.regions[0].update(decoder.sets.score(level), decoder.sets.bins_per_error)]
+        else:
+            age = np.nan_to_num(lag)
+            posteriors, marginals, self.end = decoder.decode_piece(*piece, given.bin_time, age, before)
+            truth = behavior[known]
+            for dim, (one, predictive) in enumerate(zip(decoder.calibrations, marginals, strict=True)):
+                score = one.score(predictive[known], lag[known], truth[:, dim])
+                used["intervals"].append(self.intervals[dim].update(score, one.bins_per_error))
+            dims = group_dimensions(truth.shape[1])
+            for number, (region, mass) in enumerate(zip(decoder.regions, posteriors, strict=True)):
+                level = density_level(mass[known], decoder.grids[number], truth[:, dims[number]])
+                used["regions"].append(self.regions[number].update(region.score(level), region.bins_per_error))
+        if given.time is None:
+            self.end = None
+        return used
+
+    def to_state(self) -> dict[str, Any]:
+        """Return everything from which `from_state` makes the adaptation again."""
+        return {
+            "intervals": [levels.to_state() for levels in self.intervals],
+            "regions": [levels.to_state() for levels in self.regions],
+            "end": None if self.end is None else self.end.to_state(),
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Make an adaptation from what `to_state` returned."""
+        intervals, regions = (
+            [AdaptiveLevels.from_state(one) for one in state[name]] for name in ("intervals", "regions")
+        )
+        end = state.get("end")  # absent from decoders that were saved before it was stored
+        return cls(intervals, regions, None if end is None else Continuation.from_state(end))
