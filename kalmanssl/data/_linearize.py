@@ -18,8 +18,10 @@ def linearize_track(
 ) -> LinearPosition:
     """Project positions in x and y on a track to the distance along it.
 
-    Every position goes to the nearest point of the track. Tracks without branches can be found from the positions, as
-    their middle line; for mazes give the way points of the arms. `Recording.linearize` replaces a behavior in this way.
+    Every position is projected to the nearest point of the track, independently of the positions before and after it.
+    Where two arms are closer together than the errors of the tracker, single positions can therefore be assigned to the
+    wrong arm; smooth the positions before. Tracks without branches can be found from the positions, as their middle
+    line; for mazes give the way points of the arms. `Recording.linearize` replaces a behavior in this way.
 
     Parameters
     ----------

@@ -81,8 +81,8 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
         try:
             data = WindowBatches(training, held_out, windows, seed)
             varies, is_joint = bool(varying_heads(model)), estimator.noise_epochs == 0
-            if not varies or is_joint:
-                training, held_out = [], []  # the batches have copies, which are large
+            if not varies or is_joint:  # then the second stage does not need the data
+                training, held_out = [], []  # frees memory: the batches have copies
             if varies and is_joint:
                 start_varying_noise(model, data.sample()[..., :n_features])
             checkpoints: dict[str, Any] = {"checkpoint_dir": folder, "resume": resume}
@@ -152,7 +152,7 @@ def _second_stage(
     if estimator.noise_epochs == 0:
         return None
     model, n_features = estimator.model_, fit_data.n_features
-    # Dynamics and noise should be right at all times, not only when cells are active.
+    # Windows are drawn uniformly: dynamics and noise should fit at all times, not only when cells are active.
     windows = replace(window_settings(estimator), activity_sampling_power=0.0)
     if varying_heads(model):
         return model, WindowBatches(_features(training, n_features), _features(held_out, n_features), windows, seed)

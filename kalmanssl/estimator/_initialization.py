@@ -13,8 +13,8 @@ from kalmanssl.utils.torch_ops import evaluating
 
 __all__ = ["initialize", "initialize_two_views", "predictable_components", "shared_components"]
 
-_MAX_ROWS = 60_000  # moments of more rows are no better and take longer
-_MAX_BINS = 200_000  # of longer recordings, pieces of this length together are used
+_MAX_ROWS = 60_000  # more rows take longer and do not make moments noticeably more accurate
+_MAX_BINS = 200_000  # longer recordings are thinned to pieces with this many bins in total
 _STEPS_PER_PIECE = 50
 _MAX_FEATURES = 1024  # with more features, the components are found among the principal components
 _RIDGE = 3.0  # as a multiple of the mean variance of the features
@@ -34,7 +34,7 @@ def initialize(
     Parameters
     ----------
     model : SequenceModel
-        Untrained. Of an encoder that is not a `ResidualEncoder`, only the last layer is rescaled.
+        Untrained. If its encoder is not a `ResidualEncoder`, only the last layer of the encoder is rescaled.
     training : sequence of (time, features)
         Contiguous segments of the input of the encoder at every bin.
     bins_per_step : int
@@ -108,10 +108,11 @@ def initialize_two_views(model: TwoViewModel, training: Sequence[np.ndarray], bi
 def shared_components(
     first: tuple[torch.Tensor, torch.Tensor], second: tuple[torch.Tensor, torch.Tensor], count: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute pairs of linear components, one of each view, that are most correlated with each other's last step.
+    """Compute pairs of linear components, one of each view, each most correlated with the step before of the other.
 
-    They are the canonical correlations (Hotelling 1936) of a step of one view with the step before of the other, with
-    the mean of both directions as the covariance between the views, and a ridge on the covariance of each view.
+    They are the components of a canonical correlation analysis (Hotelling 1936) between a step of one view and the step
+    before it in the other. The covariance between the views is averaged over both directions of time, and a ridge is
+    added to the covariance of each view.
 
     Parameters
     ----------
@@ -177,7 +178,7 @@ def predictable_components(
     Returns
     -------
     (at most count, features)
-        In the order of predictability, float64. Features that are constant have no component.
+        Most predictable first, float64. Components that are constant are left out.
     """
     mean = present.mean(0)
     present, past = (x.double() - mean.double() for x in (present, past))
@@ -220,7 +221,7 @@ def _explained_covariance(features: Sequence[torch.Tensor], behavior: Sequence[t
 def _thin(
     training: Sequence[np.ndarray], behavior: Sequence[np.ndarray] | None, step: int
 ) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray] | None]:
-    """Return short pieces at equal distances of segments (time, columns) that are very long together."""
+    """Return evenly spaced short pieces of segments (time, columns) if these have more than `_MAX_BINS` in total."""
     share = _MAX_BINS / sum(len(segment) for segment in training)
     if share >= 1:
         return training, behavior

@@ -20,7 +20,8 @@ __all__ = [
 COUNT_NORMALIZATIONS = ("cosine", "sqrt")
 NORMALIZATIONS = ("auto", *COUNT_NORMALIZATIONS, "standardize", "none")
 STEP = 0.1  # seconds per filter step
-# With fewer events than both in an average step, in all units together and in each, steps are twice as long.
+# If an average step has fewer events than this in all units together, and fewer than this per unit, steps are twice as
+# long.
 SPARSE_EVENTS = 10.0
 SPARSE_EVENTS_PER_UNIT = 0.2
 BINS_PER_STEP_OF_ARRAY = 4
@@ -78,7 +79,7 @@ def choose_normalization(normalize: str, values: np.ndarray, is_counts: bool) ->
 def choose_bins_per_step(bins_per_step: int | str, values: np.ndarray, is_counts: bool, bin_size: float) -> int:
     """Return the bins per step to use for values (time, features): "auto" depends on the bin size and the activity.
 
-    The activity of calcium imaging is not in numbers of events, so that its nonzero values are counted instead.
+    Deconvolved calcium activity has no whole numbers of events. Its nonzero values are counted instead.
     """
     if not isinstance(bins_per_step, str):
         return int(bins_per_step)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["build_model", "encode", "history_per_bin", "infer", "join_parts", "objective_per_bin"]
 
 _MAX_ENTRIES = 1 << 22  # of the input of the encoder at once, in inference
-_MAX_STEPS = 20_000  # of several sequences that are filtered at once
+_MAX_STEPS = 20_000  # longer sequences are filtered one after another
 
 
 def build_model(estimator: KalmanSSL) -> SequenceModel:
@@ -96,7 +96,8 @@ def infer(
     else:
         features = activity()
         latent = model.encoder(features)
-    # Of long sequences, one after another needs less memory. With constant noise, all have the same covariances.
+    # Long sequences are filtered one after another, which needs less memory; with constant noise they have the same
+    # covariances, so that it takes no longer.
     one_by_one = has_constant_noise and latent.shape[1] > _MAX_STEPS
     groups = [slice(n, n + 1) for n in range(len(latent))] if one_by_one else [slice(None)]
     steps: dict[str, np.ndarray] = {}
@@ -127,10 +128,18 @@ def _fill(steps: dict[str, np.ndarray], found: dict[str, torch.Tensor], group: s
 def encode(
     encoder: nn.Module, activity: Callable[[tuple[int, int] | None], torch.Tensor], n_sequences: int, n_steps: int
 ) -> torch.Tensor:
-    """Return the latents (sequences, steps, latent) of sequences.
+    """Return the latents (sequences, steps, latent) of interleaved sequences.
 
-    `activity` returns that of the steps from a first to before a last one, or of all. The activity of long sequences is
-    in memory in pieces, unless the encoder is custom and may look at all of it.
+    The activity of long sequences is computed in pieces to save memory. A custom encoder receives all of it at once,
+    since it may use any steps.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+    activity : callable
+        Returns the activity (sequences, steps, features) of the steps ``(first, last)``, the last one excluded, or of
+        all steps for None.
+    n_sequences, n_steps : int
     """
     if not isinstance(encoder, ResidualEncoder):
         return cast(torch.Tensor, encoder(activity(None)))
