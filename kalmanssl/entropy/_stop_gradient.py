@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from kalmanssl.distributions import Conditional
 from kalmanssl.entropy._base import EntropyEstimator, check_samples
 from kalmanssl.errors import InputError
 
 __all__ = ["StopGradientEntropy", "conditional_entropy"]
-
-
-class Predictive(Protocol):
-    """Interface of a predictive distribution for `StopGradientEntropy`."""
-
-    def log_prob(self, latent: Tensor, /) -> Tensor:
-        """Compute the log-density of each latent, in nats."""
-
-    def detach(self) -> Predictive:
-        """Return the same distribution without gradients to its parameters."""
 
 
 class StopGradientEntropy:
@@ -40,7 +31,7 @@ class StopGradientEntropy:
     spaces: ClassVar[tuple[str, ...]] = ("euclidean", "sphere", "simplex")
     dim_setting: ClassVar[str | None] = None
 
-    def __call__(self, latent: Tensor, conditional: Predictive) -> Tensor:
+    def __call__(self, latent: Tensor, conditional: Conditional) -> Tensor:
         """Compute the mean over steps of −log P(latent), without gradients to the parameters of P.
 
         Parameters

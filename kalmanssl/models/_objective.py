@@ -2,14 +2,13 @@
 
 The objective is maximized. It is determined by four choices:
 
-* the conditional distribution of the latents (a pair model or a predictor): the *alignment* is the mean log-density of
-the
-  latents under it;
+* the conditional distribution of the latents (from a pair model or a predictor): the *alignment* is the mean
+  log-density of the latents under it;
 * the entropy estimator, which gives the *uniformity*;
-* ``mutual_information``: without it, the joint distribution is matched, and the entropy is that of a latent *given* the
-  other one, or its past. With it, the information between the two is also maximized, and the entropy is that of a
-  latent alone;
-* the prior of the latent on which the other one is conditioned: a distribution of the model, or the empirical
+* ``mutual_information``: if False, the joint distribution is matched, and the entropy is that of a latent *given* the
+  other latent of the pair, or its past. If True, the mutual information between the two is maximized as well, and the
+  entropy is that of a latent by itself;
+* the prior of the latent that the other one is conditioned on: a distribution of the model, or the empirical
   distribution, as in all predictive models.
 
 Source: LDM paper, Eq. 5 and 6 (pairs), 12 and 13 (sequences), 14 and 54 (stop-gradient), 19, 20 and 57 (empirical

@@ -1,14 +1,8 @@
-"""Segments of time: random training windows, held-out blocks, and filter steps of several bins.
-
-The filter may advance by several bins at a time, with the activity summed over them. A segment is then cut into
-interleaved sequences: with steps of four bins there are four sequences, each shifted by one bin against the next, which
-together contain every bin.
-"""
+"""Random training windows, and the choice of their length."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -16,9 +10,9 @@ from torch import Tensor
 
 from kalmanssl.errors import InputError
 from kalmanssl.utils.distributed import rank_and_size
-from kalmanssl.utils.validation import check_condition, check_integer, check_number
+from kalmanssl.utils.validation import check_integer
 
-__all__ = ["RandomWindows", "choose_window", "hold_out_blocks", "interleave", "join_steps", "sum_bins"]
+__all__ = ["RandomWindows", "choose_window"]
 
 _LEAST_USABLE = 0.9  # smallest fraction of the bins in segments that hold a training window
 
@@ -26,9 +20,9 @@ _LEAST_USABLE = 0.9  # smallest fraction of the bins in segments that hold a tra
 def choose_window(lengths: Sequence[int], window: int, bins_per_step: int, hold_out: bool) -> int:
     """Choose the length of the training windows for segments of these lengths: as long as possible, at most `window`.
 
-    Every window lies inside one segment, so shorter segments cannot be used for training. The window is the longest one
-    for which the segments that are long enough have at least 90 % of the bins (of segments of at least two steps). It
-    is also so short that they hold several windows: four if a part is held out, else two.
+    Every window lies inside one segment, so shorter segments cannot be used for training. The result is the longest
+    window that meets two conditions. The segments of at least its length have 90 % of the bins of all segments of at
+    least two steps, and they hold several windows: four if a part is held out, else two.
 
     Parameters
     ----------
@@ -75,127 +69,11 @@ def choose_window(lengths: Sequence[int], window: int, bins_per_step: int, hold_
     )
 
 
-def hold_out_blocks(
-    segments: Sequence[np.ndarray], fraction: float, window: int, n_blocks: int = 5
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Hold out up to `n_blocks` blocks of time, evenly distributed over all contiguous segments.
-
-    Blocks and not single windows are held out, because neighboring bins of a recording resemble each other: a held-out
-    bin between two training bins would not be independent of them. For the same reason a block consists of whole
-    segments where these are short. Only segments of at least twice the length of a block are cut.
-
-    Parameters
-    ----------
-    segments : sequence of (time, features)
-    fraction : float
-        Fraction of the time to hold out, 0 <= fraction < 1, approximately. With 0 nothing is held out.
-    window : int
-        Bins per window. Shorter pieces are dropped from either part, since no window can be drawn from them.
-    n_blocks : int
-        Largest number of blocks. There are fewer if the held-out time is shorter than `n_blocks` windows.
-
-    Returns
-    -------
-    (training segments, held-out segments)
-
-    Raises
-    ------
-    InputError
-        If either part cannot hold one window.
-    """
-    check_number("validation_fraction", fraction)
-    check_condition("validation_fraction", fraction, 0 <= fraction < 1, "at least 0 and below 1")
-    longest = max((len(s) for s in segments), default=0)
-    if longest < window:
-        raise InputError(
-            f"the longest segment without a gap has {longest} bins, shorter than a window of {window} bins: "
-            "use a smaller window, or a longer recording",
-            parameter="window",
-        )
-    segments = [s for s in segments if len(s) >= window]
-    if fraction == 0:
-        return segments, []
-    borders = np.cumsum([0, *(len(s) for s in segments)])
-    training: list[np.ndarray] = []
-    held_out: list[np.ndarray] = []
-    blocks = _held_out_intervals(borders, fraction, window, n_blocks)
-    for segment, start, stop in zip(segments, borders, borders[1:], strict=False):
-        inside = [min(max(edge, start), stop) - start for block in blocks for edge in block]
-        edges = [0, *inside, len(segment)]
-        for i, (a, b) in enumerate(pairwise(edges)):
-            if b - a >= window:
-                (held_out if i % 2 else training).append(segment[a:b])
-    if not training or not held_out:
-        raise InputError(
-            f"{borders[-1]} bins are too few to hold out {fraction:.0%} of them and train on the rest in windows of "
-            f"{window} bins: use a smaller window, validation_fraction=0, or a longer recording",
-            parameter="validation_fraction",
-        )
-    return training, held_out
-
-
-def _held_out_intervals(borders: np.ndarray, fraction: float, window: int, n_blocks: int) -> list[tuple[int, int]]:
-    """Return the held-out intervals of the joined segments, whose borders are given, in order."""
-    total = int(borders[-1])
-    n_blocks = max(1, min(n_blocks, round(fraction * total / window)))
-    block = max(round(fraction * total / n_blocks), window)
-    cut_allowed = np.zeros(total + 1, dtype=bool)
-    cut_allowed[borders] = True
-    for start, stop in pairwise(borders):
-        if stop - start >= 2 * block:  # both pieces of a segment that is cut must hold a window
-            cut_allowed[start + window : stop - window + 1] = True
-    cuts = np.flatnonzero(cut_allowed)
-
-    def nearest(position: int, minimum: int) -> int:
-        allowed = cuts[np.searchsorted(cuts, minimum) :]
-        return int(allowed[np.argmin(np.abs(allowed - position))]) if len(allowed) else total
-
-    intervals: list[tuple[int, int]] = []
-    end = 0
-    for i in range(n_blocks):
-        start = nearest(int((i + 0.5) / n_blocks * total) - block // 2, end)
-        end = nearest(start + block, start + window)
-        if end > start:
-            intervals.append((start, end))
-    return intervals
-
-
-def sum_bins(values: np.ndarray, n: int, ahead: int = 0) -> np.ndarray:
-    """Sum n bins for every bin of (time, features): the bin itself, `ahead` bins after it, and the others before it.
-
-    Bins before the start and after the end count as zeros. The sums have the type of the values.
-    """
-    total = values.copy()
-    # A difference of cumulative sums would leave rounding errors where all bins are zero.
-    for shift in range(1, n - ahead):
-        total[shift:] += values[: max(len(values) - shift, 0)]
-    for shift in range(1, ahead + 1):
-        total[: max(len(values) - shift, 0)] += values[shift:]
-    return total
-
-
-def interleave(values: np.ndarray, n: int, pad_end: bool = False) -> np.ndarray:
-    """Cut (time, features) into n sequences of every n-th bin, (n, steps, features).
-
-    If `time` is not a multiple of n, there are zeros before the start, or with `pad_end` after the end. With the latter
-    the sequences up to a bin do not depend on how many bins follow it.
-    """
-    zeros = np.zeros((-len(values) % n, values.shape[1]), values.dtype)
-    padded = np.concatenate([values, zeros] if pad_end else [zeros, values])
-    return padded.reshape(-1, n, values.shape[1]).swapaxes(0, 1)
-
-
-def join_steps(steps: np.ndarray, time: int, pad_end: bool = False) -> np.ndarray:
-    """Join the bins of all steps (steps, n, ...) to (time, ...), the inverse of `interleave` with its axes swapped."""
-    joined = steps.reshape(-1, *steps.shape[2:])
-    return joined[:time] if pad_end else joined[len(joined) - time :]
-
-
 class RandomWindows:
     """Draws batches of windows that start at random times of contiguous segments.
 
-    A segment is drawn in proportion to its number of bins, and each start time in it is equally likely, but for the
-    preference for active windows.
+    Without a preference for active windows, a segment is drawn with a probability proportional to its number of bins,
+    and each start time in it is equally likely.
 
     Parameters
     ----------
@@ -207,8 +85,8 @@ class RandomWindows:
     batch_size : int
         Windows per batch.
     activity_sampling_power : float
-        Windows are drawn with a probability proportional to this power of their mean activity (the sum over features),
-        too; with 0 the activity has no influence.
+        These probabilities are multiplied by this power of the mean activity of the window (the sum over features) and
+        normalized. With 0 the activity has no influence.
     seed : int
     n_active : int, optional
         Number of leading columns that are activity; by default all.
