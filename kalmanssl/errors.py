@@ -26,8 +26,8 @@ class InputError(ValueError):
         One line.
     parameter : str, optional
         Name of the argument that is wrong, as in the signature of the function that raises; the command line shows the
-        option of that name. Of an entry of an argument, such as ``behavior['speed']``, it is the name before the
-        bracket.
+        option of that name. If an entry of an argument is wrong, such as ``behavior['speed']``, the attribute has the
+        name before the bracket.
     """
 
     def __init__(self, message: str, *, parameter: str | None = None) -> None:

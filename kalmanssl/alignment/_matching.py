@@ -39,7 +39,7 @@ class MatchSettings:
     n_candidates : int
         Candidates for each discount and run whose emissions are fitted; the best third is fitted until convergence.
     likelihood_weight : float
-        Weight of the log-likelihood, nats per step and dimension, beside the similarity of the distances.
+        Weight of the log-likelihood, nats per step and dimension, relative to the similarity of the distances.
     """
 
     n_states: int = 30
@@ -62,7 +62,7 @@ class MatchCandidate:
     Attributes
     ----------
     log_likelihood : float
-        Of the observations given the transitions between the states of the reference, nats per step and dimension.
+        Log-likelihood of the observations given the transitions of the reference, nats per step and dimension.
     similarity : float
         Correlation of the distances between states in this session with those in the reference, weighted by the time
         spent in the states.
@@ -125,14 +125,14 @@ def match_session(
     """Find where the latents of fitted sessions would be at each time of a session, from its own latents alone.
 
     The session has other units, so its latents are an unknown function of those of the fitted sessions. These visit
-    hidden states, and candidates come from a comparison of Markov chains: states are found in the session, too, and the
-    transitions between them are matched to those in the fitted sessions. From each candidate, the emissions of a hidden
-    Markov model with the transitions of the fitted sessions are fitted to the latents. The best candidate has a high
-    likelihood and similar distances between the states, so that symmetries of the transitions, such as the mirror image
-    of a track, are decided by the geometry of the latents.
+    hidden states. Candidates come from a comparison of Markov chains: states are found in the session as well, and the
+    transitions between them are matched to those in the fitted sessions. Starting at each candidate, the emissions of a
+    hidden Markov model with the transitions of the fitted sessions are fitted to the latents. The best candidate has a
+    high likelihood and similar distances between the states. If the transitions are symmetric, as on a track and its
+    mirror image, the geometry of the latents decides.
 
-    The session is matched to each fitted session by itself. Of the matches, the one is kept with which the others agree
-    most, weighted by their margins.
+    The session is matched to each fitted session separately. The result is the match that the others agree with most,
+    weighted by their margins.
 
     Parameters
     ----------

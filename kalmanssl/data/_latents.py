@@ -98,7 +98,7 @@ class Latents(Summary, LatentTables):
         Log-density of `latent` given the latents before it, nats per bin. With filter steps of `bins_per_step` bins
         it is the log-density of the step that ends at the bin, divided by `bins_per_step`.
     segment : (time,) int
-        Number of the contiguous segment of each bin; the filter starts anew in every segment.
+        Number of the contiguous segment of each bin; the filter starts again in every segment.
     smoothed : bool
         True if the posterior is given the whole segment, False if it is given only the past and present.
     session : str

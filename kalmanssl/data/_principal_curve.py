@@ -1,9 +1,9 @@
 """The middle line of a track without branches, found from the positions of an animal on it.
 
 The positions are counted in small cells, so that pauses have no more weight than runs. The distances between cells
-along the track are shortest paths through neighboring cells. The line goes through local means of the cells, and the
-cells are projected to it anew, a few times, as for a principal curve (Hastie and Stuetzle 1989, J. Am. Stat. Assoc.
-84:502).
+along the track are shortest paths through neighboring cells. A line is drawn through local means of the cells, and the
+cells are projected to this line; both steps are repeated a few times, as for a principal curve (Hastie and Stuetzle
+1989, J. Am. Stat. Assoc. 84:502).
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def cross_fit(
     model : LatentEstimator
         Its settings are used, its weights are not.
     recording : Recording, object of pynapple, or a list of trials in order of time, or of recordings of sessions
-        The recording that the model was fitted on. Of trials, the copies take the first ones.
+        The recording that the model was fitted on. Copies are fitted on the first trials of a list of trials.
     shares : sequence of float
         Fractions of the time that the copies are fitted on, inside (0, 1); gaps between segments do not count. The
         smallest sets the longest lag at which the intervals are calibrated. Not used with several sessions.

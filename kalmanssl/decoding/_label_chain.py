@@ -27,7 +27,7 @@ class LabelStatistics:
     occupancy : (labels,)
         Probability of each label.
     reset : float
-        Probability that the label of a bin is drawn anew from the occupancy instead of being that of the bin before.
+        Probability that the label of a bin is drawn again from the occupancy instead of being that of the bin before.
     """
 
     occupancy: np.ndarray
@@ -49,7 +49,7 @@ class LabelStatistics:
         occupancy = counts / counts.sum()
         switches = (codes[1:] != codes[:-1])[follows[1:]]
         rate = (switches.sum() + 0.5) / (len(switches) + 1)
-        # A label that is drawn anew is the same as before with the sum of the squared occupancy.
+        # A label that is drawn again changes with probability 1 - sum(occupancy**2).
         return cls(occupancy, float(min(rate / (1 - (occupancy**2).sum()), 1.0)))
 
 
@@ -57,15 +57,15 @@ class LabelStatistics:
 class LabelChain:
     """A Markov chain of labels with its settings.
 
-    In each bin the label is drawn anew from the occupancy with a small probability, and otherwise stays the same. The
-    occupancy is thus the stationary distribution. The likelihood of each label is the ratio of the readout's
+    In each bin the label is drawn again from the occupancy with a small probability, and otherwise stays the same. The
+    occupancy is therefore the stationary distribution. The likelihood of each label is the ratio of the readout's
     probability to the occupancy, to a power.
 
     Attributes
     ----------
     statistics : LabelStatistics
     width_factor : float
-        Factor of the probability that the label is drawn anew.
+        Factor of the probability that the label is drawn again.
     power : float
         Power of the likelihood. In a chain it accounts for the dependence of the errors of neighboring bins; if every
         bin is decoded by itself it corrects probabilities that are too certain, as temperature scaling does (Guo et

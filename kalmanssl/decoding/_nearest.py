@@ -20,7 +20,7 @@ class NearestSearch:
     The search is exact. The product of the leading features and the norms of the remaining ones bound each product from
     above (Cauchy-Schwarz inequality). Only references whose bound exceeds the products with the references that the
     preceding query found are compared, which are few if the leading features have most of the variance and consecutive
-    queries are alike.
+    queries are similar.
 
     Parameters
     ----------

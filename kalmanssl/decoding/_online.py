@@ -174,8 +174,8 @@ class OnlineDecoder:
             prior then predicts the behavior, also at the later bins whose filter step contains this bin.
         time : float, optional
             Center of the bin, seconds. By default it is one bin after the last one; the first bin is at zero. After a
-            gap of more than 1.5 bins a new segment begins: the filter starts anew, and the belief about the behavior
-            returns to the occupancy.
+            gap of more than 1.5 bins a new segment begins: the filter starts again, and the distribution of the
+            behavior before the bin is the occupancy.
 
         Returns
         -------

@@ -31,7 +31,7 @@ def _networks(  # type: ignore[no-untyped-def]
 ):
     """Write the histograms of an ensemble of perceptrons with two hidden layers, averaged, to `mass`.
 
-    All arrays are float32 but for the first three, which are float64, and `borders`.
+    All arrays are float32, except the first three, which are float64, and `borders`.
 
     Parameters
     ----------

@@ -163,8 +163,8 @@ def predictable_components(
     They maximize w' S w / w' (C + r I) w, where C is the covariance of the features and S the symmetric part of their
     covariance with the step before (time-lagged independent component analysis, Molgedey & Schuster 1994). The ridge r,
     three times the mean variance of the features, keeps the components from fitting noise in short recordings. All
-    weight vectors have the same norm. Noise that is alike in all features, such as that of square roots of counts, is
-    then alike in all components, and strong components have a large variance. Their mean variance is one.
+    weight vectors have the same norm. Noise with the same variance in all features, as in square roots of counts, then
+    has the same variance in all components, and strong components have a large variance. Their mean variance is one.
 
     Parameters
     ----------

@@ -44,8 +44,8 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
     maximizes the log-density of the latents under the filter plus their entropy (latent distribution matching, arXiv
     2605.03517). By default the encoder has a linear path, which starts at the components of the activity that the past
     predicts best, and the dynamics start at the autocovariance of these components. Coordinates are scaled so that the
-    noise of the activity is alike in all of them: components with a clear signal have a large variance, and distances
-    between latents are dominated by them.
+    variance of the noise of the activity is the same in all of them. Components with a clear signal then have a large
+    variance, and dominate the distances between latents.
 
     Parameters
     ----------

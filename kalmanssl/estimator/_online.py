@@ -110,7 +110,7 @@ class OnlineFilter:
             are then predicted, also at the later bins whose filter step contains this bin.
         time : float, optional
             Center of the bin, seconds. By default it is one bin after the last one; the first bin is at zero. After a
-            gap of more than 1.5 bins a new segment begins, and the filter starts anew.
+            gap of more than 1.5 bins a new segment begins, and the filter starts again.
 
         Returns
         -------

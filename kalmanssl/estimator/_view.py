@@ -59,7 +59,7 @@ def _check_same_bins(first: KalmanSSL, second: KalmanSSL, prepared: Prepared, fo
     if np.isnan(first.bin_size_) or np.isnan(second.bin_size_):
         return
     if not np.isclose(first.bin_size_, second.bin_size_):
-        message = f"view has bins of {second.bin_size_:g} s and X of {first.bin_size_:g} s: bin both alike"
+        message = f"view has bins of {second.bin_size_:g} s and X of {first.bin_size_:g} s: use the same bins for both"
         raise InputError(message, parameter="view")
     distance = np.abs(prepared.time - found.time)
     if distance.max() > 0.5 * first.bin_size_:

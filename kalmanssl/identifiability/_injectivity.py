@@ -176,8 +176,8 @@ def neighbor_violation(
 
     Notes
     -----
-    The test cannot detect folds that hardly change the data (see `contrast`) or that affect few frames. Anything that
-    the data contain and the latents do not counts as a violation, including noise that features share. Very noisy
+    The test cannot detect folds that change the data very little (see `contrast`) or that affect few frames. Anything
+    that the data contain and the latents do not counts as a violation, including noise that features share. Very noisy
     latents also increase the statistic, because their neighbors are not close, and so do latents of many dimensions
     from which the data depend strongly nonlinearly.
     """

@@ -130,7 +130,7 @@ def unscented_kalman_filter(
     """Filter sequences with a nonlinear model, whose maps are evaluated at sigma points.
 
     It needs no derivatives of the maps and is exact to second order in their mean. Sigma points of the observation are
-    drawn anew from the predicted moments, so that they contain the process noise.
+    computed again from the predicted moments, so that they contain the process noise.
 
     Parameters
     ----------

@@ -119,7 +119,7 @@ def run_smoother(
     backward = backward_process(model, moments)
     parallel = uses_scan(implementation, model, observations)
 
-    # Of long sequences, every array of means counts.
+    # Saves memory for long sequences: the predicted means can be computed again from the filtered ones.
     if moments.predicted_mean is not None and not moments.predicted_mean.requires_grad:
         moments = replace(moments, predicted_mean=None)
     offsets = torch.cat([backward.offset, moments.filtered_mean[:, -1:]], 1).transpose(0, 1)

@@ -236,7 +236,7 @@ class LinearGaussianSSM:
 
         Every parameter is fitted that is not in `fixed`, also b, m0 and P0 that were left to their defaults. The
         log-likelihood never falls. Progress is fast at first and slow near the optimum; `fit_gradient` is often
-        faster there. A diagonal Q, R or P0 stays diagonal. With few sequences, m0 and P0 are hardly determined: fix
+        faster there. A diagonal Q, R or P0 stays diagonal. With few sequences, m0 and P0 are poorly determined: fix
         them. A, C and Q are determined up to a linear change of the state only.
 
         Parameters

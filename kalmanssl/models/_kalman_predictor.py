@@ -204,8 +204,8 @@ class KalmanPredictor(nn.Module):
 
         Its autocovariance at lag k is ``s a^k`` for k > 0, and s + R at lag 0, which gives the coefficient a, the
         variance s of the signal and R. The coupling between coordinates of the state stays small and random, and the
-        hidden coordinates stay as they are. Of the noise heads, the constant variances of `ConstantNoise` and
-        `BoundedNoise` change.
+        hidden coordinates stay as they are. Noise heads of the classes `ConstantNoise` and `BoundedNoise` get the
+        matching constant variances; other heads do not change.
 
         Parameters
         ----------

@@ -18,9 +18,9 @@ __all__ = ["PredictorFit", "start_varying_noise"]
 class PredictorFit(Trainable):
     """Fit of the predictor of a sequence model by maximum likelihood of its latents, with the encoder fixed.
 
-    The latents do not change, so that the mean log-density is a proper likelihood: neither smaller latents nor latents
-    that the noise head predicts increase it. Noise that depends on the input can be fitted in this way; if the encoder
-    is trained as well, the objective rewards latents that are known from the input of the noise head.
+    The latents do not change, so that their mean log-density is a likelihood. If the encoder were trained as well, this
+    objective would increase with smaller latents, and with latents that the input of the noise head predicts. Noise
+    that depends on the input is therefore fitted with a fixed encoder.
 
     Parameters
     ----------

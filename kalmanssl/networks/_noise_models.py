@@ -73,8 +73,8 @@ class _NetworkNoise(BoundedNoise):
 class ActivityNoise(_NetworkNoise):
     """Variances from the total activity of the same step: a quadratic function of its logarithm, within bounds.
 
-    The total activity of counts is their sum N, and u is the standardized ``log(1 + N)``. Of another signal, N is the
-    sum of squares. The logarithm of the variance is a quadratic function of u for each channel. A pattern of activity
+    The total activity of counts is their sum N; that of any other signal is the sum of squares. u is the standardized
+    ``log(1 + N)``. The logarithm of the variance is a quadratic function of u for each channel. A pattern of activity
     that is divided by its norm is noisier the fewer spikes it consists of (the variance is about proportional to 1/N),
     and the state often changes faster while the population is active.
 

@@ -29,8 +29,8 @@ class EffectiveDimension:
     ----------
     above_threshold : int
         Number of eigenvalues of the covariance above 1e-3. It depends on the scale of the representations, so it is
-        only meaningful where the scale is fixed, as on the sphere. Of the three definitions it agrees best with Fig. 3
-        of the LDM paper, which does not state its own.
+        only meaningful where the scale is fixed, as on the sphere. Among the three definitions it agrees best with
+        Fig. 3 of the LDM paper, which does not state which one it uses.
     above_share : int
         Number of eigenvalues above 1e-2 times the largest.
     participation_ratio : float

@@ -166,7 +166,7 @@ class Checkpoints:
         if different:
             raise InputError(
                 f"the run that is to be resumed had another {' and another '.join(different)}: resume with the model "
-                "and the settings that began it, or fit anew"
+                "and the settings that began it, or start a new fit"
             )
 
     def _write(self, name: str, tensors: dict[str, Tensor], state: TrainingState) -> None:
@@ -257,7 +257,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe could wait for ever
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe could block
             raise OSError("it is not a file")
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {})["checkpoint"])
@@ -305,5 +305,5 @@ def _weights_of(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> 
 def _does_not_fit(path: Path, error: BaseException) -> InputError:
     return InputError(
         f"{path} does not fit this model ({first_line(error)}): "
-        "resume with the settings that began the run, or fit anew"
+        "resume with the settings that began the run, or start a new fit"
     )

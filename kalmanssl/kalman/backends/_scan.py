@@ -6,9 +6,9 @@ The algorithm and its derivatives are those of `_adjoint.py`. Three recursions a
 Accuracy, compared with 80-bit arithmetic on sequences of 256 and 4096 steps: in float64 the errors are those of
 `_reference.py`, 1e-12 of a standard deviation or less for means and 2e-13 or less for covariances with ordinary noise.
 With noise of 1e-6 of the signal and almost no process noise both have errors of up to 4e-8. Gradients have the errors
-of `_adjoint.py`. Of float32 data, covariances are computed in float64 and then rounded; in float32, observation noise
-this small would make them indefinite in scans and loops alike. If a scan is not accurate, or a covariance not positive
-definite, the loops of `_adjoint.py` run instead, with jitter where that helps.
+of `_adjoint.py`. For float32 data, covariances are computed in float64 and then rounded; in float32, observation noise
+this small would make them indefinite, with scans and with loops. If a scan is not accurate, or a covariance is not
+positive definite, the loops of `_adjoint.py` run instead, with jitter where that helps.
 """
 
 from __future__ import annotations
