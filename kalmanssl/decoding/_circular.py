@@ -1,15 +1,12 @@
-"""Arithmetic of behavior that may be circular: differences, and cosine-sine embedding."""
+"""Arithmetic of behavior that may be circular: differences, and the inverse of the cosine-sine embedding."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from kalmanssl.utils.circular import wrap
+from kalmanssl.utils.circular import Periods, embed_circular, wrap
 
 __all__ = ["Periods", "difference", "embed_circular", "unembed_circular", "wrap", "wrap_to_period"]
-
-Periods = tuple[float | None, ...]
-"""Period of each dimension of the behavior; None for a dimension that is not circular."""
 
 
 def wrap_to_period(behavior: np.ndarray, periods: Periods) -> np.ndarray:
@@ -24,17 +21,6 @@ def difference(a: np.ndarray, b: np.ndarray, periods: Periods) -> np.ndarray:
     """Return `a - b` of behavior (..., dims), the short way around on circular dimensions."""
     d = a - b
     return np.stack([wrap(d[..., dim], period) for dim, period in enumerate(periods)], axis=-1)
-
-
-def embed_circular(behavior: np.ndarray, periods: Periods) -> np.ndarray:
-    """Replace circular columns by their cosine and sine, (time, dims) to (time, columns)."""
-    columns = []
-    for values, period in zip(behavior.T, periods, strict=True):
-        if period is None:
-            columns.append(values)
-        else:
-            columns += [np.cos(2 * np.pi * values / period), np.sin(2 * np.pi * values / period)]
-    return np.stack(columns, axis=1)
 
 
 def unembed_circular(columns: np.ndarray, cov: np.ndarray, periods: Periods) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ __all__ = ["BoundedNoise", "ConstantNoise", "NoiseContext", "NoiseHead"]
 
 @dataclass(frozen=True)
 class NoiseContext:
-    """What a noise head may use to compute the variances of a step: nothing in it depends on the latent of that step.
+    """What a noise head may use to compute the variances of a step: its features, and results of the filter before it.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class NoiseHead(nn.Module, ABC):
         return list(self.parameters())
 
     def _excess(self, initial_variance: float) -> float:
-        """Difference between the initial variance and the floor."""
+        """Return the difference between the initial variance and the floor."""
         if not (initial_variance > self.floor and math.isfinite(initial_variance)):
             raise InputError(
                 f"initial_variance must be above the floor {self.floor:g}, got {initial_variance}",
@@ -190,6 +190,8 @@ class BoundedNoise(ConstantNoise):
     varies : bool
         Whether the variances depend on the context; True unless changed by `set_varying`. Otherwise the head is
         constant noise, and the filter is as fast as with `ConstantNoise`.
+    needs_state, needs_history : bool, int
+        What `uses_state` and `history` are while the variances depend on the context; set by the subclass.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""An encoder with a linear path beside the perceptron, which can start from components found in closed form."""
+"""An encoder with a linear path parallel to the perceptron, which can start from components found in closed form."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class ResidualEncoder(WindowEncoder):
     """Linear map of the normalized features, plus a multilayer perceptron as a correction.
 
     ``z = W (f - m) + g * mlp((f - m) / s)``, where f are the features of `WindowEncoder.features`, m is their mean and
-    s their scale. The linear path can hold from the start what linear methods find in the data (`start_from`). The
-    perceptron then learns only what is nonlinear, and the gain g slows it down, so that it does not overfit.
+    s their scale. The linear path can start at components that linear methods find in the data (`start_from`). The
+    perceptron then learns only a nonlinear correction. The gain g slows its training down, which reduces overfitting.
 
     Parameters
     ----------

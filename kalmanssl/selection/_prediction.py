@@ -1,4 +1,4 @@
-"""How well the latents predict the activity of the next bin: a score that is independent of the latent space."""
+"""How well the latents predict the activity of the next bin, a score that can be compared between latent spaces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kalmanssl.data import Latents, Recording, infer_latents
 from kalmanssl.errors import InputError
 from kalmanssl.estimator import KalmanSSL
 
-__all__ = ["predictive_gain"]
+__all__ = ["activity_gain"]
 
 _MAX_FIT_BINS = 20_000  # the readout is fitted on at most this many bins, evenly distributed over the training part
 _PRIOR_VARIANCE = 0.1  # of the readout's weights, for features of variance one
@@ -20,7 +20,7 @@ _MAX_FEATURE = 5.0  # held-out features are clipped at this many standard deviat
 _MIN_RATE = 1e-4  # events per bin
 
 
-def predictive_gain(model: KalmanSSL, training: Recording, held_out: Recording) -> float:
+def activity_gain(model: KalmanSSL, training: Recording, held_out: Recording) -> float:
     """Compute how much better the latents predict the activity of the next bin than its mean does, in nats per bin.
 
     The readout is a generalized linear model from the filtered state of a bin to the activity of the bin after it:

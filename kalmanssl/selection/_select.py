@@ -15,7 +15,7 @@ from kalmanssl.data import Recording, as_recording
 from kalmanssl.errors import CollapseError, DivergenceError, InputError, first_line
 from kalmanssl.estimator import KalmanSSL
 from kalmanssl.selection._folds import Fold, folds_of_time
-from kalmanssl.selection._prediction import predictive_gain
+from kalmanssl.selection._prediction import activity_gain
 from kalmanssl.selection._results import Selection
 from kalmanssl.utils.validation import check_condition, check_integer, check_number, unknown_name_error
 
@@ -35,17 +35,18 @@ def select(
     """Compare settings of `KalmanSSL` by how well their latents predict held-out activity.
 
     The recording is divided into `n_folds` blocks of time. Each candidate is fitted without a block (and without the
-    time around it) and scored on the block, for each block in turn. The score is the predictive gain: the
-    log-likelihood of the activity of each bin given the filtered latents of the bin before it, minus the log-likelihood
-    given the mean activity, in nats per bin over all units. The activity is predicted from the latents by a generalized
-    linear model that is fitted on the training part: Poisson with a logarithmic link for counts, Gaussian for a signal.
+    time around it) and scored on the block, for each block in turn. The score is the predictive gain of the activity:
+    the log-likelihood of the activity of each bin given the filtered latents of the bin before it, minus the
+    log-likelihood given the mean activity, in nats per bin over all units. The activity is predicted from the latents
+    by a generalized linear model that is fitted on the training part: Poisson with a logarithmic link for counts,
+    Gaussian for a signal.
 
     What can be compared: every candidate predicts the same numbers, so scores of models with different latent and state
-    dimensions, bins per step, entropies, encoders, noise models and training settings are on one scale. That is not so
-    for the objective (`KalmanSSL.score`). Its entropy term depends on the estimator. Also with the same estimator it
-    grows with redundant latents, because a Gaussian entropy counts a function of another latent as new information. On
-    simulated head-direction cells the held-out objective was 1.4 nats per bin with two latents and 2.2 with six,
-    although two are enough; the predictive gain was 8.2 with both.
+    dimensions, bins per step, entropies, encoders, noise models and training settings are on one scale. The objective
+    (`KalmanSSL.score`) cannot be used for this, since its entropy term depends on the estimator, and a Gaussian entropy
+    grows with redundant latents: it counts a function of another latent as new information. On simulated head-direction
+    cells the held-out objective was 1.4 nats per bin with two latents and 2.2 with six, although two are enough; the
+    predictive gain of the activity was 8.2 with both.
 
     What cannot be compared: candidates with another bin size, other units or another recording. The score tells how
     well the near future is predicted, not whether the latents are identifiable or decode a behavior well. Information
@@ -151,7 +152,7 @@ class _Fits:
         training, held_out = self.folds[fold]
         model = clone(self.base).set_params(**self.candidates[candidate])
         try:
-            score = predictive_gain(model.fit(training), training, held_out)
+            score = activity_gain(model.fit(training), training, held_out)
             if not np.isfinite(score):
                 raise DivergenceError(f"the predictive gain is {score}")
         except (CollapseError, DivergenceError, InputError) as error:

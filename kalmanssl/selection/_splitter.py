@@ -22,8 +22,8 @@ __all__ = ["BlockedTimeSeriesSplit"]
 class BlockedTimeSeriesSplit(BaseCrossValidator):
     """Cross-validation over contiguous blocks of time, with the time around each block left out of the training.
 
-    Each block is the test part once, and all bins that are not near to it are the training part. Neighboring bins of a
-    recording are alike; `KFold` with shuffling therefore tests on bins that are nearly in the training part.
+    Each block is the test part once, and all bins that are not close to it are the training part. Neighboring bins of a
+    recording are correlated: `KFold` with shuffling tests on bins that are very similar to bins of the training part.
 
     If the data have times (`Recording`, `Latents`, `TsdFrame` of pynapple), blocks begin and end at gaps near their
     borders, so that trials are not cut, and gaps count as time for `purge` and `embargo`. Bins of an array are

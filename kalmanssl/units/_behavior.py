@@ -11,6 +11,7 @@ from kalmanssl.data import Recording, infer_latents
 from kalmanssl.errors import InputError
 from kalmanssl.estimator import KalmanSSL
 from kalmanssl.utils.arrays import as_floats
+from kalmanssl.utils.circular import Periods, embed_circular
 from kalmanssl.utils.validation import unknown_name_error
 
 __all__ = ["Target", "behavior_target"]
@@ -29,11 +30,11 @@ class Target:
     """
 
     behavior: np.ndarray | None = None
-    periods: tuple[float | None, ...] = ()
+    periods: Periods = ()
 
     def embed(self, decoded: Any) -> np.ndarray:
         """Return decoded behavior with circular dimensions replaced by cosine and sine, (bins, dims)."""
-        return _embed(_as_columns(np.asarray(decoded, dtype=float)), self.periods)
+        return embed_circular(_as_columns(np.asarray(decoded, dtype=float)), self.periods)
 
     def score(self, base: np.ndarray, contribution: np.ndarray, is_gradient: bool) -> float:
         """Return the score of a unit, see `unit_importance`.
@@ -75,18 +76,9 @@ def behavior_target(recording: Recording, behavior: Any, decoder: Any, model: Ka
     if np.isfinite(tracked).all(axis=1).sum() < 2:
         raise InputError("behavior is NaN in all bins but one: give bins with behavior", parameter="behavior")
     periods = tuple(getattr(decoded, "periods", (None,) * tracked.shape[1]))
-    return Target(_embed(tracked, periods), periods)
+    return Target(embed_circular(tracked, periods), periods)
 
 
 def _as_columns(values: np.ndarray) -> np.ndarray:
     """Return (bins,) as (bins, 1)."""
     return values[:, None] if values.ndim == 1 else values
-
-
-def _embed(values: np.ndarray, periods: tuple[float | None, ...]) -> np.ndarray:
-    """Replace circular columns by their cosine and sine."""
-    columns = []
-    for column, period in zip(values.T, periods, strict=True):
-        angle = None if period is None else 2 * np.pi * column / period
-        columns += [column] if angle is None else [np.cos(angle), np.sin(angle)]
-    return np.stack(columns, axis=1)

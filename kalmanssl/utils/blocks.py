@@ -1,4 +1,4 @@
-"""Blocks of time: the units that cross-validation and standard errors count, since neighboring bins err together."""
+"""Blocks of time, the units of cross-validation and of standard errors, since errors of neighboring bins correlate."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _MAX_SHIFT = 0.25  # a border is moved to the next cut if it is at most this fra
 def blocks_of_time(time: np.ndarray, min_blocks: int = 40) -> np.ndarray:
     """Number the contiguous segments of time, with long ones cut until there are enough.
 
-    Bins of one traversal err together. Segments (traversals, if only running bins are given) are therefore what the
-    calibration counts, not bins.
+    The errors of the bins of one traversal are correlated. The calibration therefore counts segments (traversals, if
+    only running bins are given) and not bins.
 
     Parameters
     ----------

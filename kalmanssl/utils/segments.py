@@ -1,4 +1,4 @@
-"""Segments of time without gaps: the one rule for what a gap is."""
+"""Segments of time without gaps, and the definition of a gap that all modules use."""
 
 from __future__ import annotations
 
