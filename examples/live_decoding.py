@@ -1,6 +1,6 @@
 """Play a simulated recording bin by bin, decode the position of the rat as it comes, and draw the last minute.
 
-With the argument --gif the decoder's belief is also saved as a moving picture.
+With the argument --gif the posterior of the position is also saved as a moving picture.
 """
 
 import gc
@@ -38,7 +38,7 @@ played = time.perf_counter() - begin
 
 position = live.behavior["position"]
 mean, lower, upper = (np.array([getattr(bin_, name) for bin_ in decoded]) for name in ("mean", "lower", "upper"))
-belief = np.array([bin_.posterior for bin_ in decoded])
+posterior = np.array([bin_.posterior for bin_ in decoded])
 n_missing = sum(bin_.latent.is_missing for bin_ in decoded)
 print(f"{live.duration:.0f} s of recording in {played:.0f} s; {n_missing} bins were predicted without activity")
 print(f"a bin took {np.median(latency):.2f} ms in the median, and 99 % at most {np.quantile(latency, 0.99):.2f} ms")
@@ -47,7 +47,7 @@ print(f"the 95 % interval covers {np.mean((lower <= position) & (position <= upp
 cells = online.cells[0]
 figure = Figure(figsize=(10, 3.5), layout="constrained")
 axes = figure.subplots()
-axes.pcolormesh(live.time, cells, np.sqrt(belief.T), cmap="Blues", shading="nearest", rasterized=True)
+axes.pcolormesh(live.time, cells, np.sqrt(posterior.T), cmap="Blues", shading="nearest", rasterized=True)
 axes.plot(live.time, lower, color="tab:blue", linewidth=0.6, label="95 % interval")
 axes.plot(live.time, upper, color="tab:blue", linewidth=0.6)
 axes.plot(live.time, position, color="black", linewidth=1, label="true position")
@@ -59,12 +59,12 @@ print("saved live_decoding.png")
 if "--gif" in sys.argv:
     figure = Figure(figsize=(6, 2.5), layout="constrained")
     axes = figure.subplots()
-    (line,) = axes.plot(cells, belief[0])
+    (line,) = axes.plot(cells, posterior[0])
     rat = axes.axvline(position[0], color="black")
-    axes.set(xlabel="position (m)", ylabel="probability", ylim=(0, np.quantile(belief.max(axis=1), 0.9)))
+    axes.set(xlabel="position (m)", ylabel="probability", ylim=(0, np.quantile(posterior.max(axis=1), 0.9)))
 
     def draw(frame: int) -> tuple:
-        line.set_ydata(belief[frame])
+        line.set_ydata(posterior[frame])
         rat.set_xdata([position[frame]] * 2)
         return line, rat
 

@@ -1,4 +1,4 @@
-"""Whether laps of a linear track are rotations of the latents (LDM paper, Fig. 4E)."""
+"""Scores of how well the latents rotate once in each lap of a linear track (LDM paper, Fig. 4E)."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class RingScores:
 def coherent_rotations(A: Any, step: float) -> list[Rotation]:
     """Find the rotations of linear dynamics that make a quarter turn before they decay to 1/e, slowest first.
 
-    A pair of eigenvalues that decays faster is more like two independent decays than a rotation.
+    A pair of eigenvalues that decays faster describes two decays rather than a rotation.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def ring_scores(
     center: Any = None,
     rotation: int = 0,
 ) -> RingScores:
-    """Score the ring that the slowest coherent rotation of the dynamics makes of the laps on a linear track.
+    """Score how well laps on a linear track follow a ring in the plane of the slowest rotation of the dynamics.
 
     Parameters
     ----------
