@@ -117,7 +117,7 @@ def dot_videos(
     size : int
         Pixels on a side; a frame has size * size pixels or neurons.
     noise : {"gaussian", "random_gaussian", "state_dependent"}
-        Variance of the pixel noise: m; max(0, E - 0.3 m) with E exponential of mean m, anew in each frame (mean
+        Variance of the pixel noise: m; max(0, E - 0.3 m) with E exponential of mean m, drawn in each frame (mean
         0.741 m, zero in a quarter of the frames); or m |x + 1| / 2, with x the first coordinate. Spike counts are
         Poisson variables and have no other noise.
     noise_variance : float or None

@@ -203,7 +203,7 @@ class DotVideos:
             Videos in a batch.
         fresh : {"trajectories", "noise"}
             What is new in a batch: everything, or only the pixel noise, on the videos of this set in an order that
-            is shuffled anew in each round (as published, all but the wobbly motion).
+            is shuffled again in each round (as published, all but the wobbly motion).
         start : int
             Number of the first batch, to continue a stopped run.
 

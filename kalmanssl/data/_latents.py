@@ -117,7 +117,7 @@ class Latents(Summary, LatentTables):
 
     @classmethod
     def concatenate(cls, parts: Sequence[Latents]) -> Latents:
-        """Join latents of consecutive segments or trials, in order of time; segments are numbered anew.
+        """Join latents of consecutive segments or trials, in order of time; segments are numbered again from 0.
 
         The result has no session name if the parts have different ones.
         """

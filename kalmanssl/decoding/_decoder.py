@@ -15,7 +15,6 @@ from kalmanssl.decoding._calibration import CalibrationSettings
 from kalmanssl.decoding._categories import DecodedCategory
 from kalmanssl.decoding._circular import wrap_to_period
 from kalmanssl.decoding._cross_fitting import HeldOutFit
-from kalmanssl.decoding._decoder_state import StateMixin
 from kalmanssl.decoding._drift import DriftSettings
 from kalmanssl.decoding._fitted import kind_of
 from kalmanssl.decoding._folds import Fold, Samples, held_out_folds, rolling_folds, warn_if_few_blocks
@@ -40,6 +39,7 @@ from kalmanssl.decoding._regressors import (
     make_readout,
 )
 from kalmanssl.decoding._results import DecodedPosition
+from kalmanssl.decoding._saving import StateMixin
 from kalmanssl.decoding._scoring import ScoreMixin
 from kalmanssl.decoding._selection import MovementSettings
 from kalmanssl.decoding._sessions import Sessions, by_session

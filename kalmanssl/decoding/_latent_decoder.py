@@ -283,7 +283,7 @@ class LatentDecoder:
         return features, behavior, weight
 
     def _fit_neighbors_without_context(self, fitted: DriftingReadout, fold: Fold) -> None:
-        """Fit the neighbors of an ensemble anew, to the latents of each bin alone."""
+        """Fit the neighbors of an ensemble again, to the latents of each bin without its temporal context."""
         readout, samples = fitted.readout, fold.samples
         assert isinstance(readout, EnsembleReadout)
         kept = thin_bins(fold.train, _MAX_FIT_BINS)

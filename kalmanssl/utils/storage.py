@@ -178,7 +178,7 @@ def _read(path: Path, kind: str) -> bytes:
     """Read a file of a saved object; raise `InputError` if it is missing, not a file, too large or unreadable."""
     try:
         found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # reading a pipe could wait for ever
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe could block
             raise InputError(f"{path} is damaged (it is not a file): {again(kind)}")
         check_memory(2.0 * found.st_size, f"reading {path}", "the file is damaged, or needs more memory", "path")
         return path.read_bytes()

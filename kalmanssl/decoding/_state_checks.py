@@ -1,4 +1,4 @@
-"""Checks of the stored state of a decoder before a decoder is made from it: types, shapes and ranges."""
+"""Checks of a decoder's state that was read from a file: types, shapes and ranges."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from kalmanssl.decoding._adaptive import AdaptiveLevels
 from kalmanssl.decoding._calibration import NOMINAL_LEVELS
 from kalmanssl.decoding._circular import Periods
 from kalmanssl.decoding._grid import group_dimensions
-from kalmanssl.decoding._stored_readout import StoredGrid, check_readout, stored_grid, stored_grids, stored_periods
+from kalmanssl.decoding._readout_state_checks import (
+    StoredGrid,
+    check_readout,
+    stored_grid,
+    stored_grids,
+    stored_periods,
+)
 from kalmanssl.utils.stored_values import StoredValues, is_number
 
 __all__ = ["check_decoder_state"]

@@ -1,4 +1,4 @@
-"""Checks of the stored state of a readout, and of grids."""
+"""Checks of the state of a readout, and of grids, that were read from a file."""
 
 from __future__ import annotations
 

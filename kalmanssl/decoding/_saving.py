@@ -1,4 +1,4 @@
-"""The state of a decoder, from which it is saved and loaded."""
+"""Saving and loading of a decoder: its state, and the folder that it is written to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kalmanssl.decoding._label_decoder import LabelDecoder
 from kalmanssl.decoding._latent_decoder import LatentDecoder
 from kalmanssl.decoding._regressors import readout_class, settings_class
 from kalmanssl.decoding._selection import MovementSettings
-from kalmanssl.decoding._stored_state import check_decoder_state
+from kalmanssl.decoding._state_checks import check_decoder_state
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.utils.nested_state import flatten_state, unflatten_state
 from kalmanssl.utils.storage import load_folder, save_folder
