@@ -57,6 +57,9 @@ def conformal_map(
     If the scores are of several sessions (bins,) int that were left out, each level is the lowest one at which the mean
     coverage of the sessions, minus its standard error over them, is nominal: a new session differs from these as they
     differ from each other (Dunn, Wasserman & Ramdas 2023, JASA 118:2491, pool such groups with equal weights, too).
+    The average coverage over new sessions is then close to nominal, and that of most of them is higher. No assumption
+    except exchangeable sessions would guarantee it, but intervals at 95 % are then infinite with fewer than 19 sessions
+    (Lee, Barber & Willett 2023, arXiv:2306.06342).
     """
     if session is not None and len(np.unique(session)) > 1:
         return _map_over_sessions(central, session), conformal_map(central, session)[1]
