@@ -20,7 +20,7 @@ TESTS = Path(__file__).parent
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent)))}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*torchrun, str(TESTS / "training_on_devices.py"), str(folder)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
@@ -38,6 +38,17 @@ def test_two_processes_learn_what_one_does_with_both_batches(two):
     for name in ("loss", "alignment", "entropy"):
         np.testing.assert_allclose(two[0][0]["pairs"]["history"][name], alone["history"][name], rtol=1e-4)
     np.testing.assert_allclose(two[0][0]["pairs"]["weights"], alone["weights"], atol=1e-4)
+
+
+def test_two_processes_fit_sessions_as_one_does_with_both_batches(two):
+    with script.batches_of_two_processes():
+        alone = script.sessions(1)
+    one, other = (found["sessions"] for found in two[0])
+    assert one == other
+    for name in ("loss", "alignment", "entropy"):
+        np.testing.assert_allclose(one["history"][name], alone["history"][name], rtol=1e-4)
+    np.testing.assert_allclose(one["weights"], alone["weights"], atol=1e-4)
+    np.testing.assert_allclose(one["latents"], alone["latents"], atol=1e-3 * np.std(alone["latents"]))
 
 
 def test_both_end_with_the_same_weights_those_of_the_best_epoch(two):

@@ -1,17 +1,22 @@
 """A script that trains in each process that torchrun starts and writes the results to a folder, for `test_devices`."""
 
+import copy
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from simulated_sessions import TINY, make_session
 from test_loop import make, rotation, run
 from torch import nn
 
-from kalmanssl import recipes
+from kalmanssl import KalmanSSL, recipes
 from kalmanssl.models import SequenceModel
 from kalmanssl.training import PairBatches, TrainingSettings, train
+from kalmanssl.training._windows import RandomWindows
 from kalmanssl.utils.distributed import rank_and_size
 from kalmanssl.utils.torch_ops import seeded
 
@@ -45,6 +50,33 @@ def sequences(processes: int) -> dict[str, object]:
     history = run(model, held_out=[rotation(seed=1, steps=300)], epochs=3, batch_size=32 // processes)
     SequenceModel.predictive_gain = gain
     return {"history": history, "weights": weights(model)}
+
+
+@contextmanager
+def batches_of_two_processes() -> Iterator[None]:
+    """Let a single process draw the windows of two processes, half of each batch as each of these does."""
+    draw = RandomWindows.batches
+
+    def batches(self, count, epoch=0):
+        parts = [copy.copy(self) for _ in range(2)]
+        for rank, part in enumerate(parts):
+            part.batch_size, part.seed = self.batch_size // 2, self.seed + 500_009 * rank
+        yield from map(torch.cat, zip(*(draw(part, count, epoch) for part in parts), strict=True))
+
+    RandomWindows.batches = batches
+    try:
+        yield
+    finally:
+        RandomWindows.batches = draw
+
+
+def sessions(processes: int) -> dict[str, object]:
+    """Fit two sessions, each alone and then with shared dynamics."""
+    recordings = [make_session(name, n_units, 10, seed) for seed, (name, n_units) in enumerate([("a", 20), ("b", 15)])]
+    settings = TINY | {"batch_size": 32 // processes, "unit_dropout": 0.0, "validation_fraction": 0.0, "device": "cpu"}
+    model = KalmanSSL(**settings).fit(recordings, "position")
+    latents = [value for one in recordings for value in model.transform(one).mean[::50].ravel().tolist()]
+    return {"history": model.history_, "weights": weights(model.model_), "latents": latents}
 
 
 def partly_frozen(rank: int) -> dict[str, bool]:
@@ -96,6 +128,7 @@ def main(folder: Path) -> None:
     found = {
         "pairs": pairs(processes),
         "sequences": sequences(processes),
+        "sessions": sessions(processes),
         "partly_frozen": partly_frozen(rank),
         "resumed": resumed(folder / "checkpoints"),
         "size_after_training": rank_and_size()[1],
