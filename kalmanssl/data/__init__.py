@@ -9,6 +9,7 @@ from kalmanssl.data._latent_tables import state_names as state_names
 from kalmanssl.data._latents import Covariances as Covariances
 from kalmanssl.data._latents import Latents as Latents
 from kalmanssl.data._latents import infer_latents as infer_latents
+from kalmanssl.data._latents import no_observations as no_observations
 from kalmanssl.data._latents import split_trials as split_trials
 from kalmanssl.data._linearize import linearize_track as linearize_track
 from kalmanssl.data._pynapple import behavior_at as behavior_at

@@ -13,7 +13,7 @@ from kalmanssl.data._latent_tables import LatentTables
 from kalmanssl.utils.summaries import Summary
 from kalmanssl.utils.text import time_span
 
-__all__ = ["Covariances", "Latents", "infer_latents", "split_trials"]
+__all__ = ["Covariances", "Latents", "infer_latents", "no_observations", "split_trials"]
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,19 @@ def split_trials(latents: Latents, n_segments: Sequence[int]) -> list[Latents]:
     return trials
 
 
-def infer_latents(model: Any, recording: Any, smooth: bool = False) -> Any:
-    """Return the latents of a recording or of trials from a fitted model, also if `set_output` asks for tables."""
-    infer = getattr(model, "posterior", model.transform)
-    return infer(recording, smooth=True) if smooth else infer(recording)
+def no_observations(n_bins: int) -> dict[str, np.ndarray]:
+    """Return the arrays of `Latents` that are not of the state, without columns or NaN: they take no memory."""
+    nothing = np.zeros((n_bins, 0), dtype=np.float32)
+    log_likelihood = np.broadcast_to(np.float32(np.nan), n_bins)
+    return {"latent": nothing, "noise": nothing, "log_likelihood": log_likelihood}
+
+
+def infer_latents(model: Any, recording: Any, smooth: bool = False, means_only: bool = False) -> Any:
+    """Return the latents of a recording or of trials from a fitted model, also if `set_output` asks for tables.
+
+    With `means_only`, models that have the method `posterior` of `KalmanSSL` return what a decoder needs, with means in
+    single precision.
+    """
+    if not hasattr(model, "posterior"):
+        return model.transform(recording, smooth=True) if smooth else model.transform(recording)
+    return model.posterior(recording, smooth, means_only=means_only)

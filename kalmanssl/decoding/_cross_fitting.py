@@ -18,7 +18,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from sklearn.base import clone
 
-from kalmanssl.data import Latents, Recording, Trials, as_recording, infer_latents, is_pynapple
+from kalmanssl.data import Latents, Recording, Trials, as_recording, infer_latents, is_pynapple, no_observations
 from kalmanssl.decoding._inputs import join_trials
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import gap_starts
@@ -72,14 +72,7 @@ def _reduced(latents: Latents | Sequence[Latents]) -> Latents:
     """Return latents, joined, with means in single precision and without the arrays that no decoder uses."""
     (latents,) = join_trials(latents)
     assert isinstance(latents, Latents)
-    nothing = np.zeros((len(latents), 0), dtype=np.float32)
-    return replace(
-        latents,
-        mean=np.asarray(latents.mean, dtype=np.float32),
-        latent=nothing,
-        noise=nothing,
-        log_likelihood=np.broadcast_to(np.float32(np.nan), len(latents)),
-    )
+    return replace(latents, mean=np.asarray(latents.mean, dtype=np.float32), **no_observations(len(latents)))
 
 
 class LatentEstimator(Protocol):
@@ -156,8 +149,8 @@ def cross_fit(
                 f"shares has {share:g}, which leaves no bin to fit on: use a larger one", parameter="shares"
             )
         copy = _fit_copy(model, share, recording.restrict(start, stop), y, view, len(recording))
-        smoothed = partial(infer_latents, copy, recording, True)
-        held_out_fits.append(HeldOutFit(infer_latents(copy, recording, False), smoothed, (start, stop)))
+        infer = partial(infer_latents, copy, recording, means_only=True)
+        held_out_fits.append(HeldOutFit(infer(), partial(infer, smooth=True), (start, stop)))
     return held_out_fits
 
 
@@ -231,14 +224,14 @@ def _cross_fit_sessions(model: Any, recordings: list[Recording], y: Any) -> list
     for copy in model.leave_out_sessions(recordings, y):
         name = copy.sessions_[-1]
         alignment = copy.alignments_[name]
-        smoothed = partial(infer_latents, copy, recordings, True)
-        held_out_fits.append(HeldOutFit(infer_latents(copy, recordings), smoothed, None, name, alignment))
+        infer = partial(infer_latents, copy, recordings, means_only=True)
+        held_out_fits.append(HeldOutFit(infer(), partial(infer, smooth=True), None, name, alignment))
     return held_out_fits
 
 
 def _infer_trials(model: LatentEstimator, pieces: list[Recording], smooth: bool) -> Latents:
     """Return the latents of all trials, one after another."""
-    return Latents.concatenate(infer_latents(model, pieces, smooth))
+    return Latents.concatenate(infer_latents(model, pieces, smooth, means_only=True))
 
 
 def _time_at_share(time: np.ndarray, bin_size: float, share: float) -> float:

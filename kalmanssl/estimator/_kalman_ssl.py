@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Sequence
 from typing import Any, Self
@@ -21,7 +20,7 @@ from kalmanssl.estimator._fitting import fit_model
 from kalmanssl.estimator._forecast import ForecastMixin
 from kalmanssl.estimator._inputs import interleaved_activity
 from kalmanssl.estimator._loading import load_model
-from kalmanssl.estimator._model import infer, join_parts, objective_per_bin
+from kalmanssl.estimator._model import infer_segments, objective_per_bin
 from kalmanssl.estimator._online import OnlineFilter
 from kalmanssl.estimator._outputs import LatentTransformer
 from kalmanssl.estimator._parameters import check_parameters
@@ -287,23 +286,24 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
         fit_model(self, FitData(prepared.segments, behavior, second), resume)
         return self
 
-    def posterior(self, X: Any, smooth: bool = False) -> Any:
-        """Return the `Latents` that `transform` returns by default, also after `set_output`."""
+    def posterior(self, X: Any, smooth: bool = False, *, means_only: bool = False) -> Any:
+        """Return the `Latents` that `transform` returns by default, also after `set_output`.
+
+        With `means_only` they have means in float32 and covariances alone: a third of the memory, for decoders.
+        """
         check_is_fitted(self, "model_")
         check_bool("smooth", smooth)
         if self._has_sessions:
-            return self._posterior_of_sessions(X, smooth)
+            return self._posterior_of_sessions(X, smooth, means_only)
         prepared = prepare(self, X, fitting=False)
-        latents = self._infer(prepared, smooth)
+        latents = self._infer(prepared, smooth, means_only)
         return latents if prepared.n_segments is None else split_trials(latents, prepared.n_segments)
 
-    def _infer(self, prepared: Prepared, smooth: bool = False) -> Latents:
+    def _infer(self, prepared: Prepared, smooth: bool = False, means_only: bool = False) -> Latents:
         """Return the latents of all segments, one after another."""
         segments = prepared.segments
-        model = copy.deepcopy(self.model_).double().eval()
-        parts = [infer(model, segment, self.bins_per_step_, self.normalize_, smooth) for segment in segments]
         return Latents(
-            **join_parts(parts),
+            **infer_segments(self, segments, smooth, means_only),
             time=prepared.time,
             segment=np.repeat(np.arange(len(segments)), [len(s) for s in segments]),
             smoothed=smooth,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kalmanssl.data import Covariances, Latents
+from kalmanssl.data import Covariances, Latents, no_observations
 from kalmanssl.entropy import EntropyEstimator, StopGradientEntropy, conditional_entropy, make_entropy
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS, interleaved_activity, n_steps
@@ -23,7 +23,7 @@ from kalmanssl.utils.validation import unknown_name_error
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["build_model", "encode", "history_per_bin", "infer", "join_parts", "objective_per_bin"]
+__all__ = ["build_model", "encode", "history_per_bin", "infer", "infer_segments", "objective_per_bin"]
 
 _MAX_ENTRIES = 1 << 22  # of the input of the encoder at once, in inference
 _MAX_STEPS = 20_000  # longer sequences are filtered one after another
@@ -80,9 +80,17 @@ def _copy_of_encoder(encoder: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def infer(
-    model: SequenceModel, segment: np.ndarray, bins_per_step: int, normalization: str, smooth: bool
+    model: SequenceModel,
+    segment: np.ndarray,
+    bins_per_step: int,
+    normalization: str,
+    smooth: bool,
+    means_only: bool = False,
 ) -> dict[str, Any]:
-    """Return the arrays of `Latents` for one segment (time, features), from a model in float64."""
+    """Return the arrays of `Latents` for one segment (time, features), from a model in float64.
+
+    With `means_only`, means are rounded to float32, and there are no latents of the encoder and no log-likelihood.
+    """
     # Zeros after the end do not change filtered latents, so that these do not depend on the length of the segment.
     pad_end = not smooth
 
@@ -103,15 +111,17 @@ def infer(
     steps: dict[str, np.ndarray] = {}
     for group in groups:
         posterior = model.predictor.posterior(latent[group], features[group], smooth)
-        found = {
-            "mean": posterior.mean,
-            "latent": latent[group],
-            "log_likelihood": posterior.log_likelihood / bins_per_step,
-            "index": posterior.cov_index,
-        }
-        _fill(steps, found if has_constant_noise else found | {"noise": posterior.noise}, group, len(latent))
+        found = {"mean": posterior.mean.float() if means_only else posterior.mean, "index": posterior.cov_index}
+        if not means_only:
+            found["log_likelihood"] = posterior.log_likelihood / bins_per_step
+            found |= {} if has_constant_noise else {"noise": posterior.noise}
+        _fill(steps, found, group, len(latent))
+    if not means_only:
+        steps["latent"] = np.ascontiguousarray(latent.numpy().swapaxes(0, 1))  # no copy of what `encode` returned
     arrays = {name: join_steps(values, len(segment), pad_end) for name, values in steps.items()}
-    if has_constant_noise:
+    if means_only:
+        arrays |= no_observations(len(segment))
+    elif has_constant_noise:
         arrays["noise"] = np.broadcast_to(posterior.noise[0, 0].numpy(), arrays["latent"].shape)
     return arrays | {"covariances": Covariances(posterior.covs.float().numpy(), arrays.pop("index"))}
 
@@ -144,7 +154,8 @@ def encode(
     if not isinstance(encoder, ResidualEncoder):
         return cast(torch.Tensor, encoder(activity(None)))
     steps = max(1, _MAX_ENTRIES // (n_sequences * encoder.n_features))
-    latents = torch.empty(n_sequences, n_steps, encoder.latent_dim, dtype=torch.float64)
+    # In memory in order of time, as bins are.
+    latents = torch.empty(n_steps, n_sequences, encoder.latent_dim, dtype=torch.float64).transpose(0, 1)
     for first in range(0, n_steps, steps):
         last = min(first + steps, n_steps)
         earlier = max(first - encoder.window + 1, 0)
@@ -152,8 +163,13 @@ def encode(
     return latents
 
 
-def join_parts(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def infer_segments(
+    estimator: KalmanSSL, segments: Sequence[np.ndarray], smooth: bool, means_only: bool
+) -> dict[str, Any]:
     """Return the arrays of `Latents` of consecutive segments as one; those of a single segment are not copied."""
+    model = copy.deepcopy(estimator.model_).double().eval()
+    settings = (estimator.bins_per_step_, estimator.normalize_, smooth, means_only)
+    parts = [infer(model, segment, *settings) for segment in segments]
     if len(parts) == 1:
         return parts[0]
     joined = {

@@ -153,11 +153,11 @@ class SessionsMixin:
             }
         return leave_out_sessions(cast("KalmanSSL", self), sessions, behavior)
 
-    def _posterior_of_sessions(self, X: Any, smooth: bool) -> Any:
+    def _posterior_of_sessions(self, X: Any, smooth: bool, means_only: bool) -> Any:
         """Return the latents of a recording, or of each one in a list, from the encoder of its session."""
         if is_list_of_trials(X):
-            return [model_of_session(self.session_models_, one).posterior(one, smooth) for one in X]
-        return model_of_session(self.session_models_, X).posterior(X, smooth)
+            return [self._posterior_of_sessions(one, smooth, means_only) for one in X]
+        return model_of_session(self.session_models_, X).posterior(X, smooth, means_only=means_only)
 
     def _score_of_sessions(self, X: Any) -> float:
         """Return the mean score of sessions, weighted by their bins."""
