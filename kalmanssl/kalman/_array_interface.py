@@ -77,9 +77,12 @@ def accept_arrays(
 
     def decorate(function: Callable[_P, _T]) -> Callable[_P, _T]:
         names = tuple(inspect.signature(function).parameters)
+        axes_of_first = axes.get(names[0])
 
         @wraps(function)
         def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            if args and isinstance(args[0], Tensor) and args[0].ndim == axes_of_first:  # nothing is to be converted
+                return function(*args, **kwargs)
             if quick is not None and args and isinstance(args[0], np.ndarray):
                 result: Any = quick(*args, **kwargs)
                 if result is not None:

@@ -191,3 +191,29 @@ def test_the_variance_of_an_unobserved_drifting_state_does_not_converge():
     out = kalman_filter(observations(1, 1000), **parameters)
     expected = 5 + parameters["Q"][1] * torch.arange(1000, dtype=torch.float64)
     torch.testing.assert_close(out.filtered_cov[0, :, 1, 1], expected)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_short_sequences_have_the_same_results_from_compiled_kernels_as_from_the_shared_recursion(dtype, masked):
+    """Also gradients through the covariances, which all sequences share."""
+    mask = torch.ones(3, 40, 2, dtype=torch.bool)
+    mask[:, 5:9, 1] = not masked
+    values = {name: value.to(dtype) for name, value in {"y": observations(3, 40), **model()}.items()}
+    results, gradients = [], []
+    for implementation in ("auto", "adjoint"):
+        inputs = {name: value.clone().requires_grad_() for name, value in values.items()}
+        arguments = dict(inputs)
+        out = kalman_filter(arguments.pop("y"), **arguments, mask=mask, implementation=implementation)
+        loss = (out.log_likelihood * torch.arange(1.0, 41.0)).sum() + out.filtered_cov[1:].square().sum()
+        gradients.append(torch.autograd.grad(loss + out.gain.sum() + out.predicted_mean.sum(), list(inputs.values())))
+        results.append(out)
+    auto, adjoint = results
+    assert auto._moments.innovation is None  # of the compiled kernels
+    assert auto._moments.filtered_cov.shape[:2] == (1, 40)
+    assert auto.status.smallest_variance.shape == (3,)
+    close = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-8, "atol": 1e-9}
+    for name, value in auto.tensors().items():
+        torch.testing.assert_close(value, getattr(adjoint, name), **close, msg=lambda m, name=name: f"{name}: {m}")
+    for name, mine, other in zip(values, *gradients, strict=True):
+        assert (mine - other).norm() <= close["rtol"] * other.norm(), name

@@ -25,6 +25,9 @@ __all__ = ["BACKENDS", "MIN_STEPS_OF_SCAN", "MOST_NUMBERS_OF_SCAN", "filter_auto
 # `benchmarks/gpu_check.sh` measures loops and scans on both sides of them.
 MIN_STEPS_OF_SCAN = 64
 MOST_NUMBERS_OF_SCAN = 2**15
+# Largest filters with shared covariances that the kernels of the others compute faster: starting the operations of
+# `_adjoint.py` takes longer than all steps in the kernels. In longer sequences covariances converge.
+_MOST_STEPS, _MOST_PRODUCTS = 128, 2e6
 
 
 def filter_auto(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
@@ -35,10 +38,15 @@ def filter_auto(model: Model, observations: Observations, precision: torch.dtype
     """
     if uses_scan("auto", model, observations):
         return filter_scan(model, observations, precision)
-    if observations.y.device.type != "cpu" or not has_compiler() or _shares_covariances(model, observations):
+    if observations.y.device.type != "cpu" or not has_compiler():
         return filter_adjoint(model, observations, precision)
-    from kalmanssl.kalman.backends._fused import filter_fused
+    from kalmanssl.kalman.backends._fused import filter_fused, filter_shared
 
+    if _shares_covariances(model, observations):
+        if _is_small(model, observations):
+            with suppress(NotPositiveDefiniteError):
+                return filter_shared(model, observations, precision)
+        return filter_adjoint(model, observations, precision)
     if precision == torch.float32:
         return filter_fused(model, observations, precision)
     with suppress(NotPositiveDefiniteError):
@@ -46,8 +54,17 @@ def filter_auto(model: Model, observations: Observations, precision: torch.dtype
     return filter_adjoint(model, observations, precision)
 
 
+def _is_small(model: Model, observations: Observations) -> bool:
+    """Whether a filter that shares covariances is faster with one recursion of them for each of several sequences."""
+    batch, steps, obs = observations.y.shape
+    state = model.A.shape[-1]
+    return batch > 1 and steps <= _MOST_STEPS and batch * steps * state**2 * (state + obs) <= _MOST_PRODUCTS
+
+
 def uses_scan(implementation: str, model: Model, observations: Observations) -> bool:
     """Whether an implementation of the filter, and the recursions that follow it, are scans in time."""
+    if implementation in ("adjoint", "reference") or (implementation == "auto" and observations.y.device.type != "cuda"):
+        return False
     parameters = [model.P0, model.A, model.Q, model.C, model.R]
     if observations.mask is not None:
         parameters.append(observations.mask)

@@ -23,7 +23,7 @@ from kalmanssl.kalman.kernels import _filter_kernels as kernels
 from kalmanssl.kalman.kernels import run_blocks
 from kalmanssl.kalman.kernels._packing_kernels import finish
 
-__all__ = ["filter_fused"]
+__all__ = ["filter_fused", "filter_shared"]
 
 _MISSING = -1.0  # a variance that marks a missing channel
 _KINDS: dict[torch.dtype, np.dtype] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
@@ -73,6 +73,16 @@ def filter_fused(model: Model, observations: Observations, precision: torch.dtyp
             if worst.variance_ratio >= MIN_VARIANCE_RATIO and worst.noise_ratio >= MIN_NOISE_RATIO:
                 return moments
     return run(precision or torch.float64)[0]
+
+
+def filter_shared(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
+    """Run the filter as `filter_fused` for sequences whose covariances are all the same; these have a batch axis of 1.
+
+    Without a `precision` the computation is in float64, as that of `filter_adjoint` is for such covariances.
+    """
+    moments = filter_fused(model, observations, precision or torch.float64)
+    smallest = None if moments.smallest_variance is None else moments.smallest_variance[:1]
+    return replace(moments, filtered_cov=moments.filtered_cov[:1], smallest_variance=smallest)
 
 
 def _whiten(model: Model, y: Tensor) -> tuple[Model, Tensor, Tensor]:
