@@ -63,7 +63,9 @@ def _is_small(model: Model, observations: Observations) -> bool:
 
 def uses_scan(implementation: str, model: Model, observations: Observations) -> bool:
     """Whether an implementation of the filter, and the recursions that follow it, are scans in time."""
-    if implementation in ("adjoint", "reference") or (implementation == "auto" and observations.y.device.type != "cuda"):
+    if implementation in ("adjoint", "reference") or (
+        implementation == "auto" and observations.y.device.type != "cuda"
+    ):
         return False
     parameters = [model.P0, model.A, model.Q, model.C, model.R]
     if observations.mask is not None:
