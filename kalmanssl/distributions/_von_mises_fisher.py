@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
-from kalmanssl.utils.precision import to_float32
+from kalmanssl.utils.precision import finest_dtype, to_float32
 from kalmanssl.utils.torch_ops import unit_vectors
 
 __all__ = ["OnSphere", "VonMisesFisher", "check_unit_length", "log_area", "log_normalizer"]
@@ -127,7 +127,7 @@ def _log_scaled_bessel(dim: int, k: Tensor) -> tuple[Tensor, Tensor]:
     """
     if dim < 2:
         raise InputError(f"a von Mises-Fisher distribution needs at least 2 dimensions, got {dim}", parameter="dim")
-    precise = k if k.device.type == "mps" else k.double()  # mps has no float64
+    precise = k.to(finest_dtype(k))
     order = 0.5 * dim - 1
     steps = max(math.ceil(_DEBYE_ORDER - order), 0)
     top = order + steps

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kalmanssl.entropy._base import EntropyEstimator, check_not_identical, identical_error, rescale
 from kalmanssl.errors import InputError
+from kalmanssl.utils.precision import finest_dtype
 from kalmanssl.utils.torch_ops import gram
 from kalmanssl.utils.validation import check_integer, check_number
 
@@ -63,8 +64,8 @@ class LogDetEntropy(EntropyEstimator):
             )
         _check_two(n)
         dtype = v.dtype
-        if not self.expansion and v.device.type != "mps":  # mps has no float64
-            v = v.double()
+        if not self.expansion:
+            v = v.to(finest_dtype(v))
         v, log_scale = rescale(v - v.mean(0))
         scale = v.square().sum() / ((n - 1) * dim)
         if not scale > 0:

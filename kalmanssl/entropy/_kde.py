@@ -18,6 +18,7 @@ from torch import Tensor
 from kalmanssl.distributions import check_probabilities, check_unit_length, log_normalizer, log_of_probabilities
 from kalmanssl.entropy._base import EntropyEstimator, check_not_identical, identical_error, rescale, split_latents
 from kalmanssl.errors import InputError
+from kalmanssl.utils.precision import finest_dtype
 from kalmanssl.utils.torch_ops import gram
 from kalmanssl.utils.validation import check_integer, check_positive
 
@@ -160,7 +161,7 @@ class VonMisesFisherKDEEntropy(_KernelDensityEntropy):
             concentration = _rule(self.concentration, v, count * (dim - 1)) ** -2
         else:
             concentration = v.new_tensor(self.concentration)
-        precise = concentration if v.device.type == "mps" else concentration.double()  # mps has no float64
+        precise = concentration.to(finest_dtype(v))
         constant = count * log_normalizer(dim, precise)
         if concentration <= _SMALL:
             return gram(concentration.sqrt() * v), constant.to(v.dtype)

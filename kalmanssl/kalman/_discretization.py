@@ -18,6 +18,7 @@ from kalmanssl.kalman._model import as_covariance
 from kalmanssl.kalman._results import round_covariance
 from kalmanssl.kalman._tensor_checks import all_finite, check_tensor, name_shapes, wrong_shape, wrong_value
 from kalmanssl.kalman._validation import check_noise
+from kalmanssl.utils.precision import finest_dtype
 
 __all__ = ["discretize"]
 
@@ -113,7 +114,7 @@ def discretize(F: Tensor, S: Tensor, dt: Tensor, *, c: Tensor | None = None) -> 
     # In ascending order, so that the steps with most halvings come last.
     distinct, which = steps.flatten().sort() if dt.requires_grad else steps.unique(return_inverse=True)
     which = which.argsort().view_as(steps) if dt.requires_grad else which
-    finest = F.dtype if F.device.type == "mps" else torch.float64
+    finest = finest_dtype(F)
     offset = None if c is None else c.to(finest)
     values = _integrate(F.to(finest), density.to(finest), offset, distinct.to(finest))
     values["Q"] = round_covariance(values["Q"], F.dtype)

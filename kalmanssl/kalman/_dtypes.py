@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kalmanssl.errors import InputError
 from kalmanssl.kalman._model import Model
+from kalmanssl.utils.precision import has_float64
 
 __all__ = [
     "MIN_NOISE_RATIO",
@@ -16,7 +17,6 @@ __all__ = [
     "PrecisionWarning",
     "check_precision",
     "float32_is_enough",
-    "has_float64",
     "warn_if_imprecise",
 ]
 
@@ -45,11 +45,6 @@ def check_precision(precision: torch.dtype | None, y: Tensor) -> None:
             f"precision: {y.device} has no float64; move y and the parameters to the cpu with .cpu()",
             parameter="precision",
         )
-
-
-def has_float64(device: torch.device) -> bool:
-    """Whether the device computes in float64."""
-    return device.type != "mps"
 
 
 def float32_is_enough(model: Model) -> bool:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from kalmanssl.utils.precision import has_float64
+
 __all__ = ["Model", "Observations", "as_covariance", "in_precision", "mask_observations", "to_float64"]
 
 
@@ -55,7 +57,7 @@ def as_covariance(noise: Tensor) -> Tensor:
 
 def to_float64(model: Model, observations: Observations) -> tuple[Model, Observations]:
     """Convert both to float64 if the device supports it."""
-    if observations.y.device.type == "mps":
+    if not has_float64(observations.y.device):
         return model, observations
     return in_precision(model, observations, torch.float64)
 

@@ -21,6 +21,7 @@ from kalmanssl.kalman._sampling import draw_posterior, draw_prior
 from kalmanssl.kalman._smoothing import run_smoother
 from kalmanssl.kalman._tensor_checks import check_layout, check_memory, wrong_value
 from kalmanssl.kalman._validation import check_generator, check_model, check_observations, check_sizes
+from kalmanssl.utils.precision import finest_dtype
 from kalmanssl.utils.validation import check_integer, check_positive, unknown_name_error
 
 __all__ = ["LinearGaussianSSM"]
@@ -342,7 +343,7 @@ class LinearGaussianSSM:
         if on_iteration_end is not None and not callable(on_iteration_end):
             raise wrong_value("on_iteration_end", f"expected a function, got {type(on_iteration_end).__name__}")
         self._check(y, mask)
-        precision = self.A.dtype if self.A.device.type == "mps" else torch.float64
+        precision = finest_dtype(self.A)
         model = type(self)(**{name: value.detach().to(precision) for name, value in self.to_dict().items()})
         return model, check_observations(y.detach().to(precision), mask)
 

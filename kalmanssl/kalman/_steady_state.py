@@ -23,6 +23,7 @@ from kalmanssl.kalman._model import as_covariance
 from kalmanssl.kalman._results import round_covariance
 from kalmanssl.kalman._tensor_checks import wrong_value
 from kalmanssl.kalman._validation import check_model
+from kalmanssl.utils.precision import finest_dtype
 
 __all__ = ["SteadyState", "steady_state"]
 
@@ -104,7 +105,7 @@ def steady_state(*, A: Tensor, Q: Tensor, C: Tensor, R: Tensor) -> SteadyState:
     for name, value in {"A": A, "Q": Q, "C": C, "R": R}.items():
         if value.ndim > 2:
             raise wrong_value(name, f"expected no batch or time axis, got {tuple(value.shape)}; pass {name}[0, 0]")
-    finest = A.dtype if A.device.type == "mps" else torch.float64
+    finest = finest_dtype(A)
     transition, process, emission, noise = (
         p[0, 0].to(finest) for p in (model.A, as_covariance(model.Q), model.C, as_covariance(model.R))
     )

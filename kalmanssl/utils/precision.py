@@ -1,4 +1,4 @@
-"""Half precision: networks may use it, but densities and entropies are computed in single precision."""
+"""Precision of computations: no half precision in densities and entropies, and float64 where the device has it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-__all__ = ["is_half", "no_autocast", "to_float32"]
+__all__ = ["finest_dtype", "has_float64", "is_half", "no_autocast", "to_float32"]
+
+
+def has_float64(device: torch.device) -> bool:
+    """Return whether the device computes in float64."""
+    return device.type != "mps"
+
+
+def finest_dtype(x: Tensor) -> torch.dtype:
+    """Return float64, or the type of `x` if its device does not compute in float64."""
+    return torch.float64 if has_float64(x.device) else x.dtype
 
 
 def is_half(x: Tensor) -> bool:

@@ -11,7 +11,7 @@ import kalmanssl as ks
 from kalmanssl.errors import CollapseError, InputError
 from kalmanssl.selection import Selection
 from kalmanssl.selection._folds import folds_of_time
-from kalmanssl.selection._prediction import predictive_gain
+from kalmanssl.selection._prediction import activity_gain
 
 SMALL = {
     "latent_dim": 2, "state_dim": 4, "hidden": (16,), "bins_per_step": 2, "window": 50, "batch_size": 32, "epochs": 3,
@@ -269,7 +269,7 @@ def test_the_gain_for_a_signal_is_the_information_of_an_autoregressive_process()
     for t in range(1, len(x)):
         x[t] = 0.8 * x[t - 1] + 0.6 * rng.standard_normal()
     recording = ks.Recording.from_arrays(10 * x + 3, kind="signal")
-    gain = predictive_gain(GivenLatents(1), *recording.split(at=600.0))
+    gain = activity_gain(GivenLatents(1), *recording.split(at=600.0))
     assert gain == pytest.approx(-0.5 * np.log(1 - 0.8**2), abs=0.02)
 
 
@@ -281,14 +281,14 @@ def test_the_gain_for_counts_is_that_of_the_true_rates():
     recording = ks.Recording.from_arrays(np.column_stack([state, counts]))
     mean = rates.mean(0)
     expected = (rates * np.log(rates / mean)).sum(1).mean()
-    gain = predictive_gain(GivenLatents(1), *recording.split(at=600.0))
+    gain = activity_gain(GivenLatents(1), *recording.split(at=600.0))
     assert gain == pytest.approx(expected, abs=0.03)
 
 
 def test_random_latents_have_no_gain():
     rng = np.random.default_rng(0)
     recording = ks.Recording.from_arrays(rng.poisson(0.5, (20_000, 20)))
-    assert predictive_gain(GivenLatents(4), *recording.split(at=300.0)) == pytest.approx(0.0, abs=0.01)
+    assert activity_gain(GivenLatents(4), *recording.split(at=300.0)) == pytest.approx(0.0, abs=0.01)
 
 
 def test_pairs_do_not_cross_gaps():
@@ -297,6 +297,6 @@ def test_pairs_do_not_cross_gaps():
     x[1::2] = x[::2]  # pairs of equal bins
     pairs = ks.Recording.from_arrays(x, time=0.1 * np.arange(20_000) + (np.arange(20_000) // 2), kind="signal")
     crossing = ks.Recording.from_arrays(x[1:-1], time=0.1 * np.arange(19_998) + (np.arange(19_998) // 2), kind="signal")
-    assert predictive_gain(GivenLatents(1), *pairs.split(at=pairs.time[10_000])) > 1.0
-    gain = predictive_gain(GivenLatents(1), *crossing.split(at=crossing.time[10_000]))
+    assert activity_gain(GivenLatents(1), *pairs.split(at=pairs.time[10_000])) > 1.0
+    gain = activity_gain(GivenLatents(1), *crossing.split(at=crossing.time[10_000]))
     assert gain == pytest.approx(0.0, abs=0.01)

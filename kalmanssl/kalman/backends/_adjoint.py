@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from kalmanssl.kalman._dtypes import float32_is_enough, has_float64
+from kalmanssl.kalman._dtypes import float32_is_enough
 from kalmanssl.kalman._linalg import NotPositiveDefiniteError, matmul, outer_sum, product_sum, sum_to, symmetrize
 from kalmanssl.kalman._model import Model, Observations, mask_observations
 from kalmanssl.kalman._moments import FIELDS, Moments
@@ -37,6 +37,7 @@ from kalmanssl.kalman.backends._affine_recursions import covariance_recursion
 from kalmanssl.kalman.backends._covariance_recursion import covariances
 from kalmanssl.kalman.backends._mean_recursion import filter_means, means_adjoint
 from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed
+from kalmanssl.utils.precision import finest_dtype, has_float64
 
 __all__ = ["filter_adjoint"]
 
@@ -65,7 +66,7 @@ def filter_adjoint(
     try:
         moments = _run(means, tuple(p.to(cov_dtype) for p in second_moments), add_jitter=False, parallel=parallel)
     except NotPositiveDefiniteError:
-        cov_dtype = precision or (torch.float64 if has_float64(y.device) else y.dtype)
+        cov_dtype = precision or finest_dtype(y)
         moments = _run(means, tuple(p.to(cov_dtype) for p in second_moments), add_jitter=True, parallel=False)
     constant = 0.5 * LOG_2PI * number_observed(observations)
     return replace(moments, log_likelihood=moments.log_likelihood - constant)
