@@ -18,6 +18,8 @@ from kalmanssl.plotting._dynamics import time_constants as time_constants
 from kalmanssl.plotting._errors import plot_error_by_place as plot_error_by_place
 from kalmanssl.plotting._errors import plot_error_by_time as plot_error_by_time
 from kalmanssl.plotting._errors import plot_error_map as plot_error_map
+from kalmanssl.plotting._latents import explained_variance as explained_variance
+from kalmanssl.plotting._latents import latent_axis_label as latent_axis_label
 from kalmanssl.plotting._latents import plot_latents as plot_latents
 from kalmanssl.plotting._latents import plot_log_likelihood as plot_log_likelihood
 from kalmanssl.plotting._latents import plot_noise as plot_noise

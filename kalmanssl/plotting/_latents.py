@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,9 @@ from kalmanssl.plotting._style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_latents", "plot_log_likelihood", "plot_noise", "principal_axes"]
+__all__ = [
+    "explained_variance", "latent_axis_label", "plot_latents", "plot_log_likelihood", "plot_noise", "principal_axes",
+]  # fmt: skip
 
 
 def plot_latents(
@@ -34,6 +37,7 @@ def plot_latents(
     name: str = "position",
     unit: str = "",
     period: float | None = None,
+    explained: Sequence[float] | np.ndarray | None = None,
     color_bar: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
@@ -51,13 +55,16 @@ def plot_latents(
         Of the behavior, for the color bar.
     period : float, optional
         Period of circular behavior, which gets a cyclic color map.
+    explained : (dims,), optional
+        Share of the variance along each column of `latents`, for the axes; found from `Latents`.
     color_bar : bool
     ax : Axes, optional
     """
     ax = axes_or_new(ax)
     if isinstance(latents, Latents):
         mean = latents.mean - latents.mean.mean(axis=0)
-        values = mean @ principal_axes(mean, dims=max(dims) + 1)
+        directions = principal_axes(mean, dims=max(dims) + 1)
+        values, explained = mean @ directions, explained_variance(mean, directions)
     else:
         values = np.asarray(latents)
     known = np.isfinite(color)
@@ -73,7 +80,7 @@ def plot_latents(
         alpha=0.8,
         rasterized=True,
     )
-    ax.set(xlabel=f"latent axis {dims[0] + 1}", ylabel=f"latent axis {dims[1] + 1}")
+    ax.set(xlabel=latent_axis_label(dims[0], explained), ylabel=latent_axis_label(dims[1], explained))
     ax.set_aspect("equal", adjustable="datalim")
     if color_bar:
         bar = figure_of(ax).colorbar(points, ax=ax, label=axis_label(name, unit), shrink=0.8)
@@ -165,3 +172,36 @@ def principal_axes(mean: np.ndarray, where: np.ndarray | None = None, dims: int 
     rows = rows[:dims]
     largest = np.abs(rows).argmax(axis=1)
     return (rows * np.sign(rows[np.arange(len(rows)), largest])[:, None]).T
+
+
+def explained_variance(mean: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Compute the share of the variance of latents along directions.
+
+    Parameters
+    ----------
+    mean : (time, state)
+    directions : (state, dims)
+        Orthonormal columns, as from `principal_axes`.
+
+    Returns
+    -------
+    (dims,)
+        Between 0 and 1; 0 for latents that are constant.
+    """
+    centered = mean - mean.mean(axis=0)
+    total = float((centered**2).sum())
+    return np.asarray(((centered @ directions) ** 2).sum(axis=0) / (total or 1.0))
+
+
+def latent_axis_label(dim: int, explained: Sequence[float] | np.ndarray | None = None) -> str:
+    """Return the label of the axis of one dimension of the latents, such as "latent axis 1 (34 % of variance)".
+
+    Parameters
+    ----------
+    dim : int
+        From 0 on.
+    explained : (dims,), optional
+        Share of the variance along each dimension.
+    """
+    name = f"latent axis {dim + 1}"
+    return name if explained is None else f"{name} ({100 * explained[dim]:.2g} % of variance)"

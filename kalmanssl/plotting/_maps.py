@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_map", "plot_turns"]
 
 _INNER = 0.25  # radius at which time begins
-_JUMP = 0.8  # radians between two bins, beyond which the interval is interrupted
+_JUMP = np.pi / 4  # radians between two bins, beyond which lines and intervals are interrupted
 
 
 def plot_map(
@@ -100,7 +100,8 @@ def plot_turns(
 ) -> Axes:
     """Draw circular behavior on a circle: the angle is the behavior, and time goes from the center outward.
 
-    Lines never jump at the end of the period. They are interrupted at gaps in time.
+    Lines never jump at the end of the period. They are interrupted at gaps in time, and where the behavior changes by
+    more than an eighth of the period from one bin to the next.
 
     Parameters
     ----------
@@ -142,7 +143,9 @@ def plot_turns(
     for values, color, label, width in ((truth, ORANGE, "tracked", 1.4), (mean, BLUE, "decoded", 1.0)):
         if values is not None:
             angle = scale * np.asarray(values, dtype=float)
-            x, y = (np.insert(radius * way(angle), gap_starts(time), np.nan) for way in (np.cos, np.sin))
+            change = np.abs((np.diff(angle) + np.pi) % (2 * np.pi) - np.pi)
+            pauses = np.union1d(gap_starts(time), np.flatnonzero(change > _JUMP) + 1)
+            x, y = (np.insert(radius * way(angle), pauses, np.nan) for way in (np.cos, np.sin))
             ax.plot(x, y, color=color, lw=width, label=label)
     _draw_dial(ax, period, unit)
     span = f"{time[-1] - time[0]:.3g} s from the center outward"

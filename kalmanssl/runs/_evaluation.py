@@ -11,7 +11,7 @@ import numpy as np
 
 from kalmanssl.data import Recording, running_bins, running_threshold, speed
 from kalmanssl.errors import InputError
-from kalmanssl.plotting import order_by_peak, principal_axes
+from kalmanssl.plotting import explained_variance, order_by_peak, principal_axes
 from kalmanssl.runs._alarms import Alarm, find_alarms
 from kalmanssl.runs._error_profile import error_profile, map_arrays
 from kalmanssl.runs._labels import consists_of_labels, keep_known_labels, label_arrays, label_numbers
@@ -55,8 +55,8 @@ class Evaluation:
     arrays : dict
         Arrays for figures. Of an excerpt of 40 seconds: `time`, `counts` (its columns in the order of `units`),
         `noise`, `log_likelihood`; with running bins `runs`; with behavior `mean`, `lower`, `upper` and `truth`. Of
-        the scored bins of the whole part, subsampled: `latents` along their principal axes, `color` (the behavior, or
-        else the time), `decoded` and `tracked` (the decoded and the true behavior). For labels the excerpt has
+        the scored bins of the whole part, subsampled: `latents` along their principal axes, `variance_explained` by
+        each of these, `color` (the behavior, or else the time), `decoded` and `tracked` (the decoded and the true behavior). For labels the excerpt has
         `probability` of each label instead of `mean`, `lower` and `upper`; `truth` and `color` are numbers of labels.
         Numbers also have errors by time and place, the worst segments, and in two dimensions some regions.
     assumptions : dict or None
@@ -358,7 +358,11 @@ def _overview(latents: Latents, scored: np.ndarray | None, truth: np.ndarray | N
     some = _thin(np.flatnonzero(where), _MAX_LATENT_POINTS)
     axes = principal_axes(latents.mean, where)
     color = latents.time if truth is None else truth.reshape(len(truth), -1)[:, 0]
-    return {"latents": (latents.mean[some] - latents.mean[where].mean(axis=0)) @ axes, "color": color[some]}
+    return {
+        "latents": (latents.mean[some] - latents.mean[where].mean(axis=0)) @ axes,
+        "variance_explained": explained_variance(latents.mean[where], axes),
+        "color": color[some],
+    }
 
 
 def _decoded_arrays(

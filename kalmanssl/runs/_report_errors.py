@@ -62,7 +62,7 @@ def _worst(run: Run, evaluation: Evaluation) -> list[tuple[Axes, str]]:
     for number in range(len(a.get("worst_time", ()))):
         time, mean, truth = (a[f"worst_{name}"][number] for name in ("time", "mean", "truth"))
         error = with_unit(float(a["worst_error"][number]), unit)
-        sentence = f"{time[0]:.7g} to {time[-1]:.7g} s, mean error {error}"
+        sentence = f"{time[0]:.2f} to {time[-1]:.2f} s, mean error {error}"
         ax = plotting.new_axes(3.6, 2.6)[0]
         if mean.shape[1] == 2:
             plotting.plot_map(mean, truth, unit=unit, ax=ax)

@@ -52,8 +52,13 @@ def render_page(template: str, values: dict[str, Any], folder: str | os.PathLike
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"svg": _svg, "png": _png, "seconds": time_text, "duration": duration}
+    environment.filters |= {"svg": _svg, "png": _png, "seconds": _seconds, "duration": duration}
     return environment.get_template(template).render(values)
+
+
+def _seconds(time: float) -> str:
+    """Return a time to a hundredth of a second, which is enough to find it in a recording."""
+    return time_text(round(time, 2))
 
 
 def _svg(axes: Axes, name: str, description: str) -> Markup:

@@ -12,6 +12,7 @@ from kalmanssl.runs._alarms import running_rule
 from kalmanssl.runs._report_labels import has_labels, label_rows, label_scores
 from kalmanssl.runs._report_text import axis_name, duration, number, percent, r_squared, scaled_unit
 from kalmanssl.runs._report_tiles import PARTS, reference_rows
+from kalmanssl.runs._report_turned import turned
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         )
     for ax in axes[:-1]:
         ax.set_xlabel("")  # the axes share the time axis at the bottom
+    for ax in axes[2:]:
+        if (legend := ax.get_legend()) is not None:
+            legend.remove()  # the lines are those of the first dimension
     axes[-1].set_xlabel("time (s)")
     return {
         "axes": axes[0],
@@ -236,6 +240,7 @@ def latents(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         dims = a["truth"].shape[1]
         colored_by = f"{run.behavior}{f' {axis_name(0)}' if dims > 1 else ''}"
         unit, period = run.behavior_unit, run.settings.period
+    explained = a.get("variance_explained")
     pairs = [(0, 1), (0, 2)][: values.shape[1] - 1]
     views = [
         (
@@ -246,6 +251,7 @@ def latents(run: Run, evaluation: Evaluation) -> dict[str, Any]:
                 name=colored_by,
                 unit=unit,
                 period=period,
+                explained=explained,
                 ax=plotting.new_axes(4.8, 3.8)[0],
             ),
             pair,
@@ -253,7 +259,14 @@ def latents(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         for pair in pairs
     ]
     bins = "moving bins" if evaluation.main[0] == "running" else "bins"
-    return {"views": views, "count": len(values), "bins": bins, "colored_by": colored_by}
+    labels = [plotting.latent_axis_label(dim, explained).replace(" of variance", "") for dim in range(3)]
+    return {
+        "views": views,
+        "count": len(values),
+        "bins": bins,
+        "colored_by": colored_by,
+        "turned": turned(values, color, labels, period),
+    }
 
 
 def noise(run: Run, evaluation: Evaluation) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def number(value: float | None) -> str:
 
 def r_squared(value: float | None) -> str:
     """Return R² with three decimals, or a dash if it is not finite."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
+    return "–" if value is None or not math.isfinite(value) else f"{round(value, 3) + 0.0:.3f}"
 
 
 def percent(share: float, error: float) -> str:

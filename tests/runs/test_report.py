@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import html as markup
 import json
@@ -30,6 +31,7 @@ from kalmanssl.runs._report_assumptions import assumption_values
 from kalmanssl.runs._report_sections import _range, dynamics
 from kalmanssl.runs._report_text import with_unit
 from kalmanssl.runs._report_tiles import reference_line
+from kalmanssl.runs._report_turned import turned
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 
 SECTIONS = [
@@ -130,8 +132,41 @@ def test_the_page_has_all_sections_and_figures(run, html):
 def test_the_page_loads_no_other_file(html):
     assert "http" not in html
     assert not re.search(r'(?:src|href)="(?!#|data:)', html)
-    assert "<script" not in html
     assert "@import" not in html
+    assert html.count("<script") == 2
+    assert "fetch(" not in html
+    assert "import(" not in html
+
+
+def test_latents_in_three_dimensions_are_those_of_the_evaluation(run, html):
+    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', html)[1])
+    points = np.frombuffer(base64.b64decode(data["points"]), "<i2").reshape(-1, 3)
+    colors = np.frombuffer(base64.b64decode(data["colors"]), np.uint8)
+    a = run.evaluation.arrays
+    known = np.isfinite(a["color"])
+    assert len(points) == len(colors) == known.sum()
+    inside = np.abs(points).max(axis=1) < 32767  # the others are far away and were moved to the edge
+    assert inside.mean() > 0.98
+    scale = points[inside] / a["latents"][known][inside]
+    np.testing.assert_allclose(scale, np.median(scale), atol=0.5 / np.abs(a["latents"][known][inside]).min())
+    assert np.corrcoef(colors, a["color"][known])[0, 1] > 0.999
+    share = a["variance_explained"]
+    assert (np.diff(share) <= 0).all()
+    assert 0 < share.sum() <= 1
+    assert data["labels"][0] == f"latent axis 1 ({100 * share[0]:.2g} %)"
+    assert f"latent axis 1 ({100 * share[0]:.2g} % of variance)" in html
+
+
+def test_latents_of_two_dimensions_are_not_drawn_in_three(run):
+    two = copy.deepcopy(run)
+    two.evaluation.arrays["latents"] = two.evaluation.arrays["latents"][:, :2]
+    assert "<script" not in build_report(two)
+
+
+def test_colors_of_circular_behavior_close():
+    color = np.array([0.0, 0.25, 0.5, 0.999, 1.0, -0.25])
+    index = np.frombuffer(base64.b64decode(turned(np.eye(6), color, ["a", "b", "c"], 1.0)["colors"]), np.uint8)
+    assert list(index) == [0, 16, 32, 63, 0, 48]
 
 
 def test_ids_are_unique_and_every_reference_has_a_target(html):
