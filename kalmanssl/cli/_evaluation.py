@@ -14,7 +14,7 @@ from kalmanssl.utils.text import time_span
 if TYPE_CHECKING:
     from kalmanssl.runs import Evaluation, Run
 
-__all__ = ["Part", "evaluate_run", "note_fitted", "print_scores"]
+__all__ = ["Part", "evaluate_run", "print_run", "print_scores"]
 
 _FITTED_SHARE = 0.7  # of a recording, that is suggested for the fit
 
@@ -69,7 +69,15 @@ def evaluate_run(run: Run, recording: Path, part: Part, smooth: bool) -> Evaluat
     return Evaluation.of(run, used, smooth=smooth, fitted=fitted)
 
 
-def note_fitted(evaluation: Evaluation) -> None:
+def print_run(run: Run, out: Path) -> None:
+    """Print the scores of a new run, and the next step."""
+    if run.evaluation is not None:
+        print_scores(run.evaluation, run.behavior_unit)
+        _note_fitted(run.evaluation)
+    typer.echo(f"run: {out}   (next step: kalmanssl report {out})")
+
+
+def _note_fitted(evaluation: Evaluation) -> None:
     """After a fit, say how new data can be scored if the scores are those of the time that the model was fitted on."""
     part = evaluation.part
     if not part["fitted"] or evaluation.scores["all"] is None:

@@ -14,7 +14,7 @@ import typer
 
 from kalmanssl.cli import _options as options
 from kalmanssl.cli._errors import INTERRUPTED, OneLineErrors, log
-from kalmanssl.cli._evaluation import Part, evaluate_run, note_fitted, print_scores
+from kalmanssl.cli._evaluation import Part, evaluate_run, print_run, print_scores
 from kalmanssl.errors import InputError
 
 __all__ = ["app", "main"]
@@ -134,17 +134,15 @@ def fit(
 
     if end_zones is not None and min_speed is not None:
         raise InputError("give --end-zones (for a linear track) or --min-speed (otherwise), not both")
-    chosen = {
-        "latent_dim": latent_dim,
-        "state_dim": state_dim,
-        "noise": noise,
-        "behavior_weight": behavior_weight,
-        "epochs": epochs,
-        "random_state": seed,
-    }
-    model = {name: value for name, value in chosen.items() if value is not None}
-    if not resume:
-        model.setdefault("random_state", 0)
+    model = options.given_settings(
+        resume,
+        latent_dim=latent_dim,
+        state_dim=state_dim,
+        noise=noise,
+        behavior_weight=behavior_weight,
+        epochs=epochs,
+        random_state=seed,
+    )
     settings = RunSettings(
         recording=str(recording),
         until=until,
@@ -168,11 +166,7 @@ def fit(
         seeds=seeds,
         model=model,
     )
-    run = fit_run(settings, out, overwrite=overwrite, resume=resume, logger=log)
-    if run.evaluation is not None:
-        print_scores(run.evaluation, run.behavior_unit)
-        note_fitted(run.evaluation)
-    typer.echo(f"run: {out}   (next step: kalmanssl report {out})")
+    print_run(fit_run(settings, out, overwrite=overwrite, resume=resume, logger=log), out)
 
 
 @app.command()

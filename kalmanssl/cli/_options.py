@@ -7,7 +7,7 @@ option that is not given is None here, so that the library sets the value.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -263,3 +263,9 @@ Api = Annotated[
         show_default="https://api.dandiarchive.org/api",
     ),
 ]
+
+
+def given_settings(resume: bool, **settings: Any) -> dict[str, Any]:
+    """Return the settings of the model that were given; a new fit has the seed 0 if none was given."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    return given if resume else {"random_state": 0} | given

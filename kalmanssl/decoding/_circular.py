@@ -6,7 +6,9 @@ import numpy as np
 
 from kalmanssl.utils.circular import Periods, embed_circular, wrap
 
-__all__ = ["Periods", "difference", "embed_circular", "unembed_circular", "wrap", "wrap_to_period"]
+__all__ = [
+    "Periods", "difference", "embed_circular", "turns_towards", "unembed_circular", "wrap", "wrap_to_period",
+]  # fmt: skip
 
 
 def wrap_to_period(behavior: np.ndarray, periods: Periods) -> np.ndarray:
@@ -15,6 +17,30 @@ def wrap_to_period(behavior: np.ndarray, periods: Periods) -> np.ndarray:
         column if period is None else column % period for column, period in zip(behavior.T, periods, strict=True)
     ]
     return np.stack(columns, axis=1)
+
+
+def turns_towards(points: np.ndarray, low: np.ndarray, high: np.ndarray, periods: Periods) -> np.ndarray:
+    """Return what to add to intervals so that their middles are within half a period of the points.
+
+    Otherwise an interval around the end of the period would be a whole period away from the point that it contains.
+
+    Parameters
+    ----------
+    points, low, high : (time, dims)
+        Points, and the ends of the intervals.
+    periods : tuple of float or None
+
+    Returns
+    -------
+    (time, dims)
+        Whole multiples of the period; zero on dimensions that are not circular.
+    """
+    away = points - (low + high) / 2
+    columns = [
+        np.zeros(len(away)) if period is None else period * np.round(away[:, dim] / period)
+        for dim, period in enumerate(periods)
+    ]
+    return np.nan_to_num(np.stack(columns, axis=1))
 
 
 def difference(a: np.ndarray, b: np.ndarray, periods: Periods) -> np.ndarray:

@@ -38,13 +38,14 @@ from kalmanssl.decoding._regressors import (
     make_label_readout,
     make_readout,
 )
-from kalmanssl.decoding._results import DecodedPosition
+from kalmanssl.decoding._results import DecodedPosition, around_points
 from kalmanssl.decoding._saving import StateMixin
 from kalmanssl.decoding._scoring import ScoreMixin
 from kalmanssl.decoding._selection import MovementSettings
 from kalmanssl.decoding._sessions import Sessions, by_session
 from kalmanssl.decoding._update import UpdateMixin
 from kalmanssl.errors import InputError
+from kalmanssl.utils.progress import progress_part
 from kalmanssl.utils.torch_ops import one_thread_everywhere
 from kalmanssl.utils.validation import (
     check_bool,
@@ -237,9 +238,8 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         settings = self.calibration_settings or CalibrationSettings()
         self.decoders_: dict[str, LatentDecoder | LabelDecoder] = {}
         self.adaptations_: dict[str, Adaptation] = {}
-        for given in (latents, smoothed):
-            if given is None:
-                continue
+        kinds = [given for given in (latents, smoothed) if given is not None]
+        for number, given in enumerate(kinds):
             discrete = self.labels_ is not None
             samples = Samples.from_latents(
                 given, behavior, order, usable, self.periods_, settings.min_blocks, discrete, sessions.index
@@ -253,7 +253,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
                 warn_if_few_blocks(folds, self.level)
             rng = np.random.default_rng(self.random_state)
             unfitted = self._make_decoder(kind_of(given))
-            with one_thread_everywhere():
+            with one_thread_everywhere(), progress_part(number / len(kinds), (number + 1) / len(kinds)):
                 self.decoders_[kind_of(given)] = unfitted.fit(samples, folds, self.timed_, rng)
         return self
 
@@ -361,6 +361,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
             table.append(calibration.apply(predictive, lag, QUANTILE_LEVELS).astype(np.float32))
             points.append(predictive.mean())
         estimate = wrap_to_period(np.stack(points, axis=1), self.periods_)
+        quantiles = around_points(np.stack(table, 1), estimate, self.periods_, self.level)
         regions = adaptation.region_calibrations(decoder.regions)
         posterior = [
             GridPosterior(grid, mass, region)
@@ -369,7 +370,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         return DecodedPosition(
             given.bin_time,
             self.level,
-            np.stack(table, 1),
+            quantiles,
             QUANTILE_LEVELS,
             estimate,
             self.periods_,

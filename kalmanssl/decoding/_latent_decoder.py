@@ -30,10 +30,12 @@ from kalmanssl.decoding._readout import Readout
 from kalmanssl.decoding._selection import MovementChoice, MovementSettings, choose_movement
 from kalmanssl.decoding._thinning import thin_bins
 from kalmanssl.decoding._trust import Trust, TrustJudgment, agreement_of
+from kalmanssl.utils.progress import progress_part, report_progress
 from kalmanssl.utils.segments import segment_starts
 
 __all__ = ["LatentDecoder"]
 
+_READOUTS, _MASSES, _MOVEMENT = 0.6, 0.7, 0.9  # usual shares of the time of a calibration, when each step is over
 _MAX_FIT_BINS = 200_000  # of a readout: networks are no better with more, and their time grows with them
 
 
@@ -129,7 +131,8 @@ class LatentDecoder:
             for grid, dims in zip(self.grids, groups, strict=True)
         ]
         if folds:
-            self._fit_to_held_out(folds, timed, rng)
+            with progress_part(0.0, 1 - 0.5 / (len(folds) + 1)):
+                self._fit_to_held_out(folds, timed, rng)
         self.readout = self._fit_readout(samples, samples.usable, rng)
         self.movements = [self.movement_from(number, samples, samples.usable) for number in range(len(groups))]
         return self
@@ -147,8 +150,12 @@ class LatentDecoder:
     def _fit_to_held_out(self, folds: list[Fold], timed: bool, rng: np.random.Generator) -> None:
         """Choose drift, movement prior and familiarity, and calibrate, by the decoding of held-out bins."""
         self.uses_drift = timed and self._drift_improves(folds)
-        readouts = [self._fit_readout(fold.samples, fold.train, rng) for fold in folds]
+        readouts = []
+        for number, fold in enumerate(folds, start=1):
+            readouts.append(self._fit_readout(fold.samples, fold.train, rng))
+            report_progress(_READOUTS * number / len(folds))
         masses = self._held_out_masses(folds, readouts)
+        report_progress(_MASSES)
         choices = self._choose_movement(folds, masses, timed)
         if self.context and all(isinstance(fitted.readout, EnsembleReadout) for fitted in readouts):
             for fold, fitted in zip(folds, readouts, strict=True):
@@ -158,6 +165,7 @@ class LatentDecoder:
             old, new = (np.sum([choice.score for choice in part], axis=0) for part in (choices, other_choices))
             if is_lower(new, old, self.movement_settings.min_standard_errors):
                 self.neighbors_use_context, masses, choices = False, other_masses, other_choices
+        report_progress(_MOVEMENT)
         self.movements = [choice.movement for choice in choices]
         self.familiarities = [choice.familiarity for choice in choices]
         self.choices = [choice.summary() for choice in choices]

@@ -56,8 +56,8 @@ class OnlinePosition(NamedTuple):
     mean : float or (dims,)
         Point estimate; a number if the behavior of the fit was (time,).
     lower, upper : float or (dims,)
-        Ends of the calibrated interval. On circular dimensions they are continuous around the median and may leave
-        [0, period).
+        Ends of the calibrated interval. On circular dimensions they may leave [0, period), so that the middle of the
+        interval is within half a period of `mean`.
     posterior : (cells,) or (rows, columns), or a tuple of these
         Posterior over the grid before calibration. One array for each pair of dimensions if there are more than two.
     trust : float

@@ -60,11 +60,15 @@ class OnlineInterval:
             Seconds since the end of the fit; NaN if it is unknown.
         """
         if self._kernel is None:
-            return self._without_compiler(mass, lag)
-        found: tuple[float, float, float] = self._kernel(
-            mass.astype(np.float32, copy=False), self._noise(lag), self._numbers, self._weights, self._arrays
-        )
-        return found
+            mean, lower, upper = self._without_compiler(mass, lag)
+        else:
+            mean, lower, upper = self._kernel(
+                mass.astype(np.float32, copy=False), self._noise(lag), self._numbers, self._weights, self._arrays
+            )
+        if self._axis.period is None or math.isnan(mean):
+            return mean, lower, upper
+        turn = self._axis.period * round((mean - (lower + upper) / 2) / self._axis.period)
+        return mean, lower + turn, upper + turn
 
     def _without_compiler(self, mass: np.ndarray, lag: float) -> tuple[float, float, float]:
         predictive = self._axis.predictive(mass[None])

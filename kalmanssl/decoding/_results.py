@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from kalmanssl.decoding._circular import Periods, difference, wrap
+from kalmanssl.decoding._circular import Periods, difference, turns_towards, wrap
 from kalmanssl.decoding._crps import quantile_crps
 from kalmanssl.decoding._draws import generator_for_draws
 from kalmanssl.decoding._inputs import LARGEST_POSITION
-from kalmanssl.decoding._levels import LEVELS, check_level, quantile_weights
+from kalmanssl.decoding._levels import LEVELS, QUANTILE_LEVELS, check_level, quantile_weights
 from kalmanssl.decoding._posterior import GridPosterior, Region
 from kalmanssl.decoding._tables import DecodedTables, axis_names
 from kalmanssl.decoding._trust import REASONS, TrustJudgment
@@ -22,11 +22,22 @@ from kalmanssl.utils.arrays import as_floats
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["DecodedPosition"]
+__all__ = ["DecodedPosition", "around_points"]
 
 _ENDS = ("lower", "upper")
 
 _T = TypeVar("_T")
+
+
+def around_points(table: np.ndarray, points: np.ndarray, periods: Periods, level: float) -> np.ndarray:
+    """Return quantiles (time, dims, levels) at `QUANTILE_LEVELS`, those of circular dimensions moved to the points."""
+    if not any(periods):
+        return table
+    low, high = (
+        (1 - weight) * table[:, :, right - 1] + weight * table[:, :, right]
+        for right, weight in (quantile_weights(QUANTILE_LEVELS, q) for q in ((1 - level) / 2, (1 + level) / 2))
+    )
+    return (table + turns_towards(points, low, high, periods)[:, :, None]).astype(table.dtype)
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,7 +54,8 @@ class DecodedPosition(DecodedTables):
     level : float
         Nominal level of the interval from `lower` to `upper`.
     table : (time, dims, levels)
-        Quantiles at `levels`. On circular dimensions they are continuous around the median and may leave [0, period).
+        Quantiles at `levels`. On circular dimensions they may leave [0, period): the middle of the interval at `level`
+        is within half a period of the point estimate.
     levels : (levels,)
         Probabilities of the quantiles in `table`, increasing.
     points : (time, dims)

@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from kalmanssl.errors import InputError
 from kalmanssl.runs._files import check_new_output
 from kalmanssl.utils.storage import replace_file
@@ -76,7 +74,8 @@ def write_decoded(
       `latent_covariance` (time, state, state), which is left out if it has more than 2**24 values;
     - `decoded_BEHAVIOR`, with the series `mean`, `lower` and `upper`, (time,) or (time, dims): a `Position` for a
       behavior with "position" in its name, a `CompassDirection` for angles in degrees or radians, otherwise a
-      `BehavioralTimeSeries`. Bounds on circular dimensions are within [0, period];
+      `BehavioralTimeSeries`. Bounds on circular dimensions lie around the mean and may
+      leave [0, period];
     - the same at 50, 80 and 95 %, `lower_50`, `upper_50`, ..., and beside the container the series `trust` and
       `trusted` (1 or 0), (time,), with the properties of `DecodedPosition` of these names;
     - `posterior` (time, cells) or (time, cells, cells): the posterior over the grid, and the table `posterior_cells`
@@ -113,7 +112,7 @@ def write_decoded(
         If `out` exists and `overwrite` is false, or cannot be written.
     """
     if out.suffix == ".csv":
-        table = _around_means(decoded)
+        table = decoded.columns()
         cells = [
             [_without_formula(text) for text in values.astype(str)]
             if name in ("label", "set")
@@ -156,22 +155,3 @@ def _without_formula(text: str) -> str:
     except ValueError:
         return f"'{text}"
     return text
-
-
-def _around_means(decoded: DecodedPosition | DecodedCategory) -> dict[str, np.ndarray]:
-    """Return the columns of a table, with the intervals of circular behavior moved by whole periods to its mean.
-
-    The mean is within [0, period), so that otherwise it could be outside of the interval that contains it.
-    """
-    table = decoded.columns()
-    periods: list[float | None] = list(getattr(decoded, "periods", ()))  # labels have none
-    means = [name for name in table if name == "mean" or name.startswith("mean_")]
-    for name, period in zip(means, periods, strict=False):
-        if period is None:
-            continue
-        axis = name.removeprefix("mean")
-        middle = (table[f"lower{axis}"] + table[f"upper{axis}"]) / 2
-        moved = period * np.round((table[name] - middle) / period)
-        for one in [n for n in table if n.startswith(("lower", "upper")) and (n.endswith(axis) or not axis)]:
-            table[one] = table[one] + moved
-    return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +106,7 @@ def _intervals(decoded: Any, behavior: str, unit: str, recording: str, times: di
     level = f"{100 * decoded.level:g} %"
     circular = any(period is not None for period in decoded.periods)
     around = (
-        "; on circular dimensions the interval goes from lower up to upper, through zero if upper is below lower"
+        "; on circular dimensions it lies around the mean and may leave the range from zero to the period"
         if circular
         else ""
     )
@@ -116,7 +115,7 @@ def _intervals(decoded: Any, behavior: str, unit: str, recording: str, times: di
     intervals = {"": (level, (decoded.lower, decoded.upper))}
     intervals |= {f"_{100 * one:g}": (f"{100 * one:g} %", decoded.interval(one)) for one in (0.5, 0.8, 0.95)}
     for name, (nominal, ends) in intervals.items():
-        for end, bound in zip(("lower", "upper"), _wrapped(*ends, decoded.periods), strict=True):
+        for end, bound in zip(("lower", "upper"), ends, strict=True):
             described[f"{end}{name}"] = f"{end} bound of the central {nominal} interval of {behavior}{around}"
             values[f"{end}{name}"] = bound
     kind = "position" if "position" in behavior.lower() else "angle" if circular else "other"
@@ -151,17 +150,6 @@ def _trust(decoded: Any, behavior: str, times: dict[str, Any]) -> list[Any]:
         **times,
     )
     return [number, flag]
-
-
-def _wrapped(lower: np.ndarray, upper: np.ndarray, periods: Sequence[float | None]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bounds with those of circular dimensions in [0, period]; whole circles are from 0 to the period."""
-    low, high = (np.array(bound, dtype=float).reshape(len(bound), -1) for bound in (lower, upper))
-    for dim, period in enumerate(periods):
-        if period is not None:
-            whole = high[:, dim] - low[:, dim] >= period * (1 - 1e-9)
-            low[:, dim] = np.where(whole, 0.0, low[:, dim] % period)
-            high[:, dim] = np.where(whole, period, high[:, dim] % period)
-    return low.reshape(lower.shape), high.reshape(upper.shape)
 
 
 def _posteriors(decoded: Any, behavior: str, unit: str, times: dict[str, Any]) -> list[Any]:

@@ -10,8 +10,16 @@ import numpy as np
 from kalmanssl import plotting
 from kalmanssl.runs._alarms import running_rule
 from kalmanssl.runs._report_labels import has_labels, label_rows, label_scores
-from kalmanssl.runs._report_text import axis_name, duration, number, percent, r_squared, scaled_unit
-from kalmanssl.runs._report_tiles import PARTS, reference_rows
+from kalmanssl.runs._report_text import (
+    PART_NAMES,
+    axis_name,
+    duration,
+    number,
+    percent,
+    r_squared,
+    scaled_unit,
+)
+from kalmanssl.runs._report_tiles import reference_rows
 from kalmanssl.runs._report_turned import turned
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 
@@ -110,7 +118,7 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
         return common | label_scores(evaluation)
     curves = {
         heading: evaluation.scores[name]["calibration"]
-        for name, heading in PARTS
+        for name, heading in PART_NAMES.items()
         if evaluation.scores.get(name) is not None
     }
     main, factor_unit = evaluation.main, scaled_unit((evaluation.main[1] or {}).get("median_error"), run.behavior_unit)
@@ -124,7 +132,7 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
         "labels": False,
         "levels": calibration_rows(curves),
         "references": reference_rows(main[1], factor_unit[1], factor_unit[0]),
-        "referenced": dict(PARTS)[main[0]],
+        "referenced": PART_NAMES[main[0]],
         "calibration": plotting.plot_calibration(curves, run.require_decoder().level),
         "confusion": confusion,
     }
@@ -209,7 +217,7 @@ def score_rows(scores: dict[str, Any], unit: str) -> list[list[str]]:
     unit : str
         Unit of the behavior. Lengths are in a unit in which the first median error is easy to read.
     """
-    parts = {heading: scores[name] for name, heading in PARTS if scores.get(name) is not None}
+    parts = {heading: scores[name] for name, heading in PART_NAMES.items() if scores.get(name) is not None}
     if not parts:
         return []
     first = next(iter(parts.values()))

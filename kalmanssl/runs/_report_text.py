@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["axis_name", "duration", "number", "percent", "r_squared", "scaled_unit", "with_unit"]
+from kalmanssl.utils.text import duration_text
 
+__all__ = ["PART_NAMES", "axis_name", "duration", "number", "percent", "r_squared", "scaled_unit", "with_unit"]
+
+# What the parts of the scores of an evaluation are called.
+PART_NAMES = {"running": "moving bins", "rest": "bins at rest", "all": "all bins"}
 # Units of length with their size in meters, and from which value in meters on they are used.
 _LENGTHS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3}
 _LENGTHS_FROM = (("mm", 0.0), ("cm", 0.01), ("m", 1.0), ("km", 1e3))
-_TIMES = ((1.0, 1e-3, "ms"), (100.0, 1.0, "s"), (6000.0, 60.0, "min"), (math.inf, 3600.0, "h"))
 
 
 def axis_name(dim: int) -> str:
@@ -58,8 +61,5 @@ def with_unit(value: float | None, unit: str, like: float | None = None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration such as "25 ms", "14.7 min" or "1.2 h"; a dash if it is not finite."""
-    if seconds is None or not math.isfinite(seconds):
-        return "–"
-    factor, unit = next((factor, unit) for limit, factor, unit in _TIMES if abs(seconds) < limit)
-    return f"{seconds / factor:.3g} {unit}"
+    """Return a duration such as "25 ms", "14.7 min" or "1.2 h"; a dash if there is none or it is not finite."""
+    return duration_text(math.nan if seconds is None else seconds)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kalmanssl.runs._report_labels import has_labels, label_tiles
-from kalmanssl.runs._report_text import number, r_squared, with_unit
+from kalmanssl.runs._report_text import PART_NAMES, number, r_squared, with_unit
 
 if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
     from kalmanssl.runs._run import Run
 
-__all__ = ["PARTS", "REFERENCES", "reference_line", "reference_rows", "tiles"]
+__all__ = ["REFERENCES", "reference_line", "reference_rows", "tiles"]
 
-PARTS = (("running", "moving bins"), ("rest", "bins at rest"), ("all", "all bins"))
 REFERENCES = {"ridge": "ridge regression", "occupancy": "occupancy alone"}
 
 
@@ -35,7 +34,7 @@ def tiles(run: Run, evaluation: Evaluation) -> list[tuple[str, str, str]]:
     rest = evaluation.scores.get("rest") if name == "running" else None
     at_rest = [] if rest is None else [_coverage_tile(rest, "95", "inside the 95 % interval, bins at rest")]
     return [
-        (with_unit(scores["median_error"], unit), f"median error, {dict(PARTS)[name]}", compared("median_error")),
+        (with_unit(scores["median_error"], unit), f"median error, {PART_NAMES[name]}", compared("median_error")),
         (
             r_squared(scores["r2"]),
             "R²",
@@ -94,4 +93,4 @@ def reference_line(name: str, scores: dict[str, Any] | None, unit: str) -> str:
         for one, label in REFERENCES.items()
         if one in references
     ]
-    return f"median error for comparison, {dict(PARTS)[name]}: {', '.join(found)}"
+    return f"median error for comparison, {PART_NAMES[name]}: {', '.join(found)}"

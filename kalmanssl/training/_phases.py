@@ -8,6 +8,9 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Any
 
+from kalmanssl.utils.progress import listen_to_progress
+from kalmanssl.utils.text import duration_text
+
 __all__ = ["Phase", "Phases", "active_phases"]
 
 _STAGES = {"fit": (0.0, 0.8), "fit dynamics": (0.8, 0.2)}  # start and share of the stages of a training in its phase
@@ -36,7 +39,8 @@ class Phase:
 class Phases:
     """Show the phase, the share of all work that is done, the times passed and left, and the score of a training.
 
-    Inside the ``with`` block, `kalmanssl.training.train` has no bar of its own: the bar of the phases moves on.
+    Inside the ``with`` block, `kalmanssl.training.train` has no bar of its own: the bar of the phases moves on. It also
+    moves with `report_progress`.
 
     Parameters
     ----------
@@ -58,6 +62,7 @@ class Phases:
         self._began = self._phase_began = time.perf_counter()
         self._bar: Any = None
         self._token: Token[Phases | None] | None = None
+        self._listening = listen_to_progress(lambda share: self.show_part("", share))
 
     def __enter__(self) -> Phases:
         self._began = time.perf_counter()
@@ -69,10 +74,12 @@ class Phases:
             self._line = self._bar.add_task("", total=1.0, more="")
             self._bar.start()
         self._token = _ACTIVE.set(self)
+        self._listening.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._token is not None:
+            self._listening.__exit__(None, None, None)
             _ACTIVE.reset(self._token)
         if kind is None:
             self._end_phase()
@@ -94,7 +101,7 @@ class Phases:
         self.show_part(stage, 0.0)
 
     def show_part(self, stage: str, share: float) -> None:
-        """Show which share of a stage of a training is done."""
+        """Show which share of a stage of a training, or of the phase if the stage has another name, is done."""
         start, width = _STAGES.get(stage, (0.0, 1.0))
         self._share = start + width * min(share, 1.0)
         self._show()
@@ -120,7 +127,7 @@ class Phases:
     def _end_phase(self) -> None:
         """Log the time and the score of a training, if no bar shows them."""
         if self._bar is None and self._number >= 0 and self._score:
-            seconds = _duration(time.perf_counter() - self._phase_began)
+            seconds = duration_text(round(time.perf_counter() - self._phase_began))
             self.logger(f"{self.phases[self._number].name}: {seconds}, {self._score}")
 
     def _show(self, share: float | None = None) -> None:
@@ -131,8 +138,8 @@ class Phases:
             done = sum(phase.weight for phase in self.phases[: self._number])
             share = (done + self._share * self.phases[self._number].weight) / self._total
         passed = time.perf_counter() - self._began
-        left = f", about {_duration(passed * (1 - share) / share)} left" if _SHORT < share < 1.0 else ""
-        more = "  ".join(filter(None, [f"{_duration(passed)}{left}", self._score]))
+        left = f", about {duration_text(round(passed * (1 - share) / share))} left" if _SHORT < share < 1.0 else ""
+        more = "  ".join(filter(None, [f"{duration_text(round(passed))}{left}", self._score]))
         name = f"{self._number + 1}/{len(self.phases)} {self.phases[self._number].name}" if share < 1.0 else "done"
         self._bar.update(self._line, completed=share, description=name, more=more)
 
@@ -143,10 +150,3 @@ _ACTIVE: ContextVar[Phases | None] = ContextVar("phases", default=None)
 def active_phases() -> Phases | None:
     """Return the phases whose ``with`` block is running, or None."""
     return _ACTIVE.get()
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration as text, such as "12 s" or "3.5 min"."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.3g} min" if seconds < 6000 else f"{seconds / 3600:.3g} h"

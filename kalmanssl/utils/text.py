@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["format_parts", "shorten", "time_span", "time_text"]
+__all__ = ["duration_text", "format_parts", "shorten", "time_span", "time_text"]
 
 _LONGEST = 160  # characters of a part of a message
+# Durations below so many seconds are written in a unit of so many seconds.
+_DURATIONS = ((1.0, 1e-3, "ms"), (100.0, 1.0, "s"), (6000.0, 60.0, "min"), (math.inf, 3600.0, "h"))
 
 
 def format_parts(title: str, parts: Mapping[str, Any]) -> str:
@@ -22,6 +25,16 @@ def shorten(text: str) -> str:
     text = " ".join(text.split())
     half = _LONGEST // 2
     return text if len(text) <= _LONGEST else f"{text[:half]}...{text[-half:]}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a duration with three digits, such as "25 ms", "14.7 min" or "1.2 h"; a dash if it is not finite."""
+    if not math.isfinite(seconds):
+        return "–"
+    if seconds == 0:
+        return "0 s"
+    factor, unit = next((factor, unit) for limit, factor, unit in _DURATIONS if abs(seconds) < limit)
+    return f"{seconds / factor:.3g} {unit}"
 
 
 def time_text(seconds: float) -> str:

@@ -17,6 +17,7 @@ from kalmanssl.runs._fit import _log_first
 from kalmanssl.training import Phase, Phases
 from kalmanssl.training._phases import active_phases
 from kalmanssl.training._progress import COMPILING, Progress
+from kalmanssl.utils.progress import progress_part, report_progress
 
 needs_numba = pytest.mark.skipif(not has_compiler(), reason="needs numba")
 
@@ -147,6 +148,11 @@ def test_phases_are_one_bar_on_a_terminal():
         assert "held-out gain 1.250 nats per step" in task.fields["more"]
         phases.begin("decoder")
         assert task.completed == pytest.approx(17 / 20)
+        with progress_part(0.5, 1.0):  # the second of two parts of the phase, half done
+            report_progress(0.5)
+        assert task.completed == pytest.approx((17 + 3) / 20)
+        report_progress(0.1)
+        assert task.completed == pytest.approx((17 + 0.3) / 20)
     np.testing.assert_allclose(first, np.array([1 + 8 * 0.4, 1 + 8 * 0.8, 1 + 8 * 0.9, 1 + 8]) / 20)
     np.testing.assert_allclose(second, np.array(first) + 8 / 20)
     assert (task.description, task.completed) == ("done", 1.0)

@@ -12,6 +12,7 @@ from kalmanssl.data.nwb._series import Samples
 from kalmanssl.data.nwb._windows import tracked_windows
 from kalmanssl.errors import InputError
 from kalmanssl.utils.memory import check_memory
+from kalmanssl.utils.text import time_span
 
 __all__ = ["bin_spikes"]
 
@@ -68,6 +69,7 @@ def bin_spikes(
     if n_kept == 0:
         raise InputError(f"the selected units have no spikes in {span}; choose another epoch, behavior or units")
     if n_kept < total:
+        span = time_span(time[0] - bin_size / 2, time[-1] + bin_size / 2)  # of the whole bins
         notes.append(f"{total - n_kept} of {total} spikes are outside the bins ({span}) and are not counted")
     return {"activity": counts, "time": time, "bin_size": float(bin_size), "spike_times": kept}, notes
 

@@ -23,7 +23,13 @@ from kalmanssl.data.nwb._access import (
     text_attribute,
 )
 from kalmanssl.data.nwb._activity_sources import BINNED, UNITS, ActivitySource, choose_activity, find_activity
-from kalmanssl.data.nwb._interval_columns import INTERVAL_SERIES, OUTSIDE, find_columns, read_column
+from kalmanssl.data.nwb._interval_columns import (
+    INTERVAL_SERIES,
+    OUTSIDE,
+    IntervalColumn,
+    find_columns,
+    read_column,
+)
 from kalmanssl.data.nwb._interval_table import read_intervals
 from kalmanssl.data.nwb._open import open_nwb
 from kalmanssl.data.nwb._other_objects import find_others
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NWBObject", "NWBSummary", "summarize_nwb"]
 
+_LEAST_EVENTS = 3  # intervals from which on a column between their starts and stops has times
 _MAX_VALUES = 50_000_000  # the data of larger series are not searched for NaN
 
 
@@ -54,7 +61,7 @@ class NWBObject:
     type : str
         Type in NWB, such as "RoiResponseSeries".
     role : {"activity", "behavior", "labels", "other"}
-        What it can be used as. Columns of interval tables are "labels".
+        What it can be used as. Columns of interval tables are "labels", except times of events.
     use : {"taken", "candidate", "skipped"}
         Whether `Recording.from_nwb` would read it with the same arguments, whether it can be chosen by its name, or
         neither.
@@ -302,6 +309,9 @@ def _column_object(file: h5py.File, where: Series, is_taken: bool) -> NWBObject:
     if not len(column.values):
         return replace(found, remark="no intervals")
     is_series = where.kind == INTERVAL_SERIES
+    if not is_taken and _are_times(column):
+        remark = "times of events in the intervals, for align_to"
+        return replace(found, role="other", use="skipped", columns=1, remark=remark)
     values = [str(v) for v in column.values if not (is_series and v == OUTSIDE)]
     distinct = len(set(values))
     return replace(
@@ -311,3 +321,13 @@ def _column_object(file: h5py.File, where: Series, is_taken: bool) -> NWBObject:
         remark=f"{len(values)} interval{'s'[: len(values) != 1]}, {distinct} distinct value{'s'[: distinct != 1]}"
         + (f"; {OUTSIDE} between them" if is_series else ""),
     )
+
+
+def _are_times(column: IntervalColumn) -> bool:
+    """Return whether all known values are numbers between the start and the stop of their intervals, such as cues."""
+    if column.values.dtype == object:
+        return False
+    known = np.isfinite(column.values)
+    value, start, stop = (one[known] for one in (column.values, column.start, column.stop))
+    # In few intervals, or in intervals that all begin at zero, other numbers can be there by accident.
+    return len(value) >= _LEAST_EVENTS and bool(((start <= value) & (value <= stop)).all() and np.ptp(start) > 0)
