@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,7 @@ def _intervals(decoded: Any, behavior: str, unit: str, recording: str, times: di
     level = f"{100 * decoded.level:g} %"
     circular = any(period is not None for period in decoded.periods)
     around = (
-        "; on circular dimensions it lies around the mean and may leave the range from zero to the period"
+        "; on circular dimensions mean and bounds are from minus one period to one period, so that they are ordered"
         if circular
         else ""
     )
@@ -114,10 +115,12 @@ def _intervals(decoded: Any, behavior: str, unit: str, recording: str, times: di
     values = {"mean": np.asarray(decoded.mean, dtype=float)}
     intervals = {"": (level, (decoded.lower, decoded.upper))}
     intervals |= {f"_{100 * one:g}": (f"{100 * one:g} %", decoded.interval(one)) for one in (0.5, 0.8, 0.95)}
+    turn = _turn([ends[1] for _, ends in intervals.values()], decoded.periods)
+    values["mean"] = values["mean"] + turn
     for name, (nominal, ends) in intervals.items():
         for end, bound in zip(("lower", "upper"), ends, strict=True):
             described[f"{end}{name}"] = f"{end} bound of the central {nominal} interval of {behavior}{around}"
-            values[f"{end}{name}"] = bound
+            values[f"{end}{name}"] = bound + turn
     kind = "position" if "position" in behavior.lower() else "angle" if circular else "other"
     container = container_type(kind, unit, list(values.values()))
     frame = f"the same as for {behavior} in {recording}"
@@ -150,6 +153,19 @@ def _trust(decoded: Any, behavior: str, times: dict[str, Any]) -> list[Any]:
         **times,
     )
     return [number, flag]
+
+
+def _turn(uppers: list[np.ndarray], periods: Sequence[float | None]) -> np.ndarray:
+    """Return what to add to mean and bounds, so that all are within one period of zero, as NWB requires of directions.
+
+    It is minus one period on circular dimensions where an upper bound is beyond the period, and zero elsewhere.
+    """
+    highest = np.max([upper.reshape(len(upper), -1) for upper in uppers], axis=0)
+    columns = [
+        np.zeros(len(highest)) if period is None else np.where(highest[:, dim] > period, -period, 0.0)
+        for dim, period in enumerate(periods)
+    ]
+    return np.stack(columns, axis=1).reshape(uppers[0].shape)
 
 
 def _posteriors(decoded: Any, behavior: str, unit: str, times: dict[str, Any]) -> list[Any]:

@@ -155,18 +155,24 @@ def test_intervals_at_several_levels_and_trust_are_written(recording: Path, tmp_
     assert complaints(out) == []
 
 
-def test_bounds_of_angles_are_those_of_the_object(recording: Path, tmp_path: Path) -> None:
-    result = decoded(REGULAR, period=2 * np.pi)
-    result.table[0, 0] = np.linspace(-1.0, 2.0, len(QUANTILE_LEVELS))  # around an angle near zero
+def test_bounds_of_angles_are_ordered_and_within_one_turn_of_zero(recording: Path, tmp_path: Path) -> None:
+    plain = decoded(REGULAR, period=2 * np.pi)
+    width = np.linspace(-1.5, 1.5, len(QUANTILE_LEVELS))
+    result = replace(plain, table=(plain.points[:, :, None] + width).astype(np.float32))
     out = write(result, tmp_path / "out.nwb", recording, "angle", "rad")
     with pynwb.NWBHDF5IO(str(out), "r") as io:
-        series = io.read().processing["kalmanssl"]["decoded_angle"].spatial_series
-        lower, upper = series["lower"].data[:], series["upper"].data[:]
-        assert series["mean"].unit == "radians"
-        assert "around the mean" in series["lower"].description
-    assert lower[0] < 0
-    np.testing.assert_array_equal(lower, result.lower)
-    np.testing.assert_array_equal(upper, result.upper)
+        container = io.read().processing["kalmanssl"]["decoded_angle"]
+        found = {name: container.spatial_series[name].data[:] for name in ("mean", "lower", "upper", "lower_50")}
+        assert container.neurodata_type == "CompassDirection"
+        assert "ordered" in container.spatial_series["lower"].description
+    assert (found["lower"] < 0).any()
+    assert max(np.abs(values).max() for values in found.values()) <= 2 * np.pi
+    assert ((found["lower"] <= found["lower_50"]) & (found["lower_50"] <= found["mean"])).all()
+    assert (found["mean"] <= found["upper"]).all()
+    turns = (found["mean"] - result.mean) / (2 * np.pi)
+    assert set(np.round(turns, 9)) == {-1.0, 0.0}
+    for name, expected in (("lower", result.lower), ("upper", result.upper)):
+        np.testing.assert_allclose(found[name] - 2 * np.pi * turns, expected, atol=1e-5)
 
 
 def test_labels_are_written_with_probabilities_and_sets(recording: Path, tmp_path: Path) -> None:
