@@ -186,7 +186,7 @@ def split_trials(latents: Latents, n_segments: Sequence[int]) -> list[Latents]:
     return trials
 
 
-def no_observations(n_bins: int) -> dict[str, np.ndarray]:
+def no_observations(n_bins: int) -> dict[str, Any]:
     """Return the arrays of `Latents` that are not of the state, without columns or NaN: they take no memory."""
     nothing = np.zeros((n_bins, 0), dtype=np.float32)
     log_likelihood = np.broadcast_to(np.float32(np.nan), n_bins)

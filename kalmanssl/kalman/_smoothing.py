@@ -18,11 +18,13 @@ from kalmanssl.kalman._linalg import matvec
 from kalmanssl.kalman._model import Model, Observations, to_float64
 from kalmanssl.kalman._moments import Moments, between_steps, from_second
 from kalmanssl.kalman._results import FilterResult, SmootherResult
+from kalmanssl.kalman._tensor_checks import has_derivatives
 from kalmanssl.kalman._validation import check_model, check_observations
 from kalmanssl.kalman.backends import (
     BACKENDS,
     AffineScan,
     CovarianceRecursion,
+    affine_scan,
     covariance_recursion,
     has_converged,
     smoother_gains,
@@ -35,6 +37,8 @@ __all__ = ["BackwardProcess", "backward_process", "kalman_smoother", "run_smooth
 
 # Steps between two checks of whether the smoothed covariances have converged.
 _CHECK_EVERY = 32
+# Steps of means that are in memory twice at most.
+_PIECE = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -116,15 +120,17 @@ def run_smoother(
     """Smooth observations with a model, both checked before; the result has the data type `dtype`."""
     model, observations = to_float64(model, observations)
     moments = BACKENDS[implementation](model, observations, None)
-    backward = backward_process(model, moments)
     parallel = uses_scan(implementation, model, observations)
-
-    # Saves memory for long sequences: the predicted means can be computed again from the filtered ones.
-    if moments.predicted_mean is not None and not moments.predicted_mean.requires_grad:
-        moments = replace(moments, predicted_mean=None)
-    offsets = torch.cat([backward.offset, moments.filtered_mean[:, -1:]], 1).transpose(0, 1)
-    backward = replace(backward, offset=offsets[:-1].transpose(0, 1))
-    mean = AffineScan.apply(offsets, backward.gain.transpose(0, 1), True, parallel).transpose(0, 1)
+    if moments.predicted_mean is None or has_derivatives([moments.predicted_mean, moments.filtered_cov]):
+        backward = backward_process(model, moments)
+        offsets = torch.cat([backward.offset, moments.filtered_mean[:, -1:]], 1).transpose(0, 1)
+        mean = AffineScan.apply(offsets, backward.gain.transpose(0, 1), True, parallel).transpose(0, 1)
+    else:  # of long sequences, every array of means counts: one becomes the next
+        backward = BackwardProcess(moments.predicted_mean[:, :-1], *_backward_gains(model, moments))
+        offsets = _overwrite_predicted(moments, backward.gain)
+        moments = replace(moments, predicted_mean=None, innovation=None)
+        gains = backward.gain.transpose(0, 1)
+        mean = affine_scan(offsets, gains, reverse=True, parallel=parallel, overwrite=True).transpose(0, 1)
     last_cov = moments.filtered_cov[:, -1:]
     tail = _steps_until_convergence(backward, last_cov[:, 0], moments.filtered_mean.shape[1], parallel=parallel)
     gains, noises = (_repeat_last(p, tail) for p in (backward.gain, backward.cov))
@@ -136,9 +142,8 @@ def run_smoother(
 
 def backward_process(model: Model, moments: Moments) -> BackwardProcess:
     """Compute the backward process of the posterior from the filtered moments, all steps at once."""
-    filtered_cov = between_steps(moments.filtered_cov, moments.filtered_mean.shape[1])
-    A, b, Q = (from_second(p) for p in (model.A, model.b, model.Q))
-    gain, cov = smoother_gains(filtered_cov, A, Q)
+    gain, cov = _backward_gains(model, moments)
+    A, b = from_second(model.A), from_second(model.b)
     mean = moments.filtered_mean[:, :-1].transpose(0, 1)
     if moments.predicted_mean is None:
         predicted = matvec(A.transpose(0, 1), mean) + b.transpose(0, 1)
@@ -146,6 +151,28 @@ def backward_process(model: Model, moments: Moments) -> BackwardProcess:
         predicted = moments.predicted_mean[:, 1:].transpose(0, 1)
     offset = matvec(gain.transpose(0, 1), predicted).neg_().add_(mean)
     return BackwardProcess(offset.transpose(0, 1), gain, cov)
+
+
+def _backward_gains(model: Model, moments: Moments) -> tuple[Tensor, Tensor]:
+    """Compute `gain` and `cov` of `BackwardProcess`."""
+    filtered_cov = between_steps(moments.filtered_cov, moments.filtered_mean.shape[1])
+    return smoother_gains(filtered_cov, from_second(model.A), from_second(model.Q))
+
+
+def _overwrite_predicted(moments: Moments, gain: Tensor) -> Tensor:
+    """Replace the predicted means by the offsets of `BackwardProcess`, and the last one by the filtered mean.
+
+    Returns the offsets (time, batch, state), which share the memory of the predicted means.
+    """
+    assert moments.predicted_mean is not None
+    offsets, mean = moments.predicted_mean.transpose(0, 1), moments.filtered_mean.transpose(0, 1)
+    gain, last = gain.transpose(0, 1), len(offsets) - 1
+    for start in range(0, last, _PIECE):
+        stop = min(start + _PIECE, last)
+        own = gain[min(start, len(gain) - 1) : stop]  # the last one serves all later steps
+        offsets[start:stop] = mean[start:stop] - matvec(own, offsets[start + 1 : stop + 1])
+    offsets[last] = mean[last]
+    return offsets
 
 
 def _repeat_last(stack: Tensor, times: int) -> Tensor:

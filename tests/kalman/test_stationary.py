@@ -9,6 +9,7 @@ import pytest
 import scipy.linalg
 import torch
 
+from kalmanssl.kalman import _smoothing as smoothing_module
 from kalmanssl.kalman import kalman_filter, kalman_smoother
 from kalmanssl.kalman.backends import _affine_recursions as recursions_module
 
@@ -217,3 +218,18 @@ def test_short_sequences_have_the_same_results_from_compiled_kernels_as_from_the
         torch.testing.assert_close(value, getattr(adjoint, name), **close, msg=lambda m, name=name: f"{name}: {m}")
     for name, mine, other in zip(values, *gradients, strict=True):
         assert (mine - other).norm() <= close["rtol"] * other.norm(), name
+
+
+@pytest.mark.parametrize("implementation", ["auto", "scan", "reference"])
+@pytest.mark.parametrize("varies", [False, True])
+@pytest.mark.parametrize("steps", [1, 2, 7, 90])
+def test_the_smoother_without_gradients_reuses_memory_and_gives_the_same(steps, varies, implementation, monkeypatch):
+    monkeypatch.setattr(smoothing_module, "_PIECE", 8)
+    y, parameters = observations(2, steps), model()
+    if varies:
+        parameters["R"] = parameters["R"] * torch.linspace(1, 3, steps, dtype=torch.float64)[None, :, None]
+    plain = kalman_smoother(y, **parameters, implementation=implementation)
+    with_gradients = kalman_smoother(y.clone().requires_grad_(), **parameters, implementation=implementation)
+    for name, value in {**plain.tensors(), **plain.filter.tensors()}.items():
+        expected = getattr(with_gradients if name in plain.FIELDS else with_gradients.filter, name)
+        torch.testing.assert_close(value, expected.detach(), rtol=1e-12, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")

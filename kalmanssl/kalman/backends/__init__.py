@@ -2,6 +2,7 @@
 
 from kalmanssl.kalman.backends._affine_recursions import AffineScan as AffineScan
 from kalmanssl.kalman.backends._affine_recursions import CovarianceRecursion as CovarianceRecursion
+from kalmanssl.kalman.backends._affine_recursions import affine_scan as affine_scan
 from kalmanssl.kalman.backends._affine_recursions import covariance_recursion as covariance_recursion
 from kalmanssl.kalman.backends._affine_recursions import has_converged as has_converged
 from kalmanssl.kalman.backends._compiled_step import compiled_array_step as compiled_array_step

@@ -96,10 +96,13 @@ def has_kernels_for(like: Tensor) -> bool:
     return like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64) and has_compiler()
 
 
-def affine_scan(offsets: Tensor, matrices: Tensor, *, reverse: bool = False, parallel: bool = False) -> Tensor:
+def affine_scan(
+    offsets: Tensor, matrices: Tensor, *, reverse: bool = False, parallel: bool = False, overwrite: bool = False
+) -> Tensor:
     """x[t] = M[t] x[t-1] + u[t] for u (time, batch, n), or x[t] = M[t] x[t+1] + u[t] with `reverse`.
 
-    If the batch is a multiple of that of the matrices, that many consecutive sequences share one matrix.
+    If the batch is a multiple of that of the matrices, that many consecutive sequences share one matrix. With
+    `overwrite` the result may be in the memory of the offsets.
     """
     steps, batch, n = offsets.shape
     last = len(matrices) - 1
@@ -110,7 +113,7 @@ def affine_scan(offsets: Tensor, matrices: Tensor, *, reverse: bool = False, par
     if has_kernels_for(offsets):
         from kalmanssl.kalman.kernels import _recursion_kernels as recursion_kernels
 
-        x, rows = pad_rows(offsets, copy=True), pad_rows(matrices.mT)
+        x, rows = pad_rows(offsets, copy=not overwrite), pad_rows(matrices.mT)
         size = (steps, batch, n, x.shape[-1])
         group = batch // matrices.shape[1]
         operations = 2 * steps * batch * n * n
