@@ -255,6 +255,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
             unfitted = self._make_decoder(kind_of(given))
             with one_thread_everywhere(), progress_part(number / len(kinds), (number + 1) / len(kinds)):
                 self.decoders_[kind_of(given)] = unfitted.fit(samples, folds, self.timed_, rng)
+            del samples, folds  # before smoothed latents of held-out fits are inferred, which needs memory
         return self
 
     def _check_position(self, position: Any, mean: np.ndarray, where: Any) -> tuple[np.ndarray, np.ndarray]:
