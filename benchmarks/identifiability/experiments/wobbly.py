@@ -47,6 +47,11 @@ STOPGRAD = {
     "quick": Plan(2500, 32, 1.5e-3, dynamics_lr_factor=10.0),
     "full": Plan(20000, 128, 1.5e-3, dynamics_lr_factor=10.0, final_lr_factor=0.02),
 }
+DENSITY = {  # a density of its own must learn much faster than the encoder, from the first step on
+    "tiny": Plan(30, 8, 1e-3, dynamics_lr_factor=10.0, warm_up=0.2),
+    "quick": Plan(2000, 16, 1e-3, dynamics_lr_factor=10.0, warm_up=0.2),
+    "full": Plan(20_000, 64, 1e-3, dynamics_lr_factor=10.0, warm_up=0.2),
+}
 EXPERIMENT = Experiment(
     name="wobbly",
     title="Recurrent predictor: a nonlinear oscillator, swirled",
@@ -66,6 +71,12 @@ EXPERIMENT = Experiment(
                 plans=STOPGRAD if entropy == "stopgrad" else {},
             )
             for name, entropy in ENTROPIES.items()
+        ),
+        Setting(
+            "stop-gradient, separate density",
+            RecurrentNetwork("stopgrad", variance="constant", density=True),
+            goal=0.97,
+            plans=DENSITY,
         ),
         Setting("kNN, best of three starts", replace(NETWORK, starts=3)),
         Setting("random weights", RecurrentNetwork("knn", trained=False)),
