@@ -42,8 +42,8 @@ class SequenceModel(Trainable, Generic[P]):
     objective : LDM
     density : MixtureDensity, optional
         For the stop-gradient entropy only: the density whose mean negative logarithm is the conditional entropy, in
-        place of the predictive distribution. It learns from latents without gradients, at the rate of the dynamics
-        without a schedule.
+        place of the predictive distribution. It learns from latents without gradients. It and the predictor have
+        the rate of the dynamics without a schedule.
 
         With the predictive distribution itself, the gradient of the encoder is zero wherever the predictor is optimal
         and the past latents determine the conditional mean, whether or not the latents match the distribution: almost
@@ -123,7 +123,7 @@ class SequenceModel(Trainable, Generic[P]):
         """Return the parameters by learning-rate group: "encoder", "dynamics" and "noise"."""
         groups = {"encoder": list(self.encoder.parameters()), **self.predictor.parameter_groups()}
         if self.density is not None:
-            groups["constant_lr"] = list(self.density.parameters())
+            groups["constant_lr"] = [*groups.pop("dynamics"), *self.density.parameters()]
         return groups
 
     def after_step(self) -> None:

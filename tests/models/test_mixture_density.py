@@ -104,7 +104,9 @@ def test_only_a_density_of_its_own_sees_residuals_of_another_shape():
 
 def test_groups_and_errors():
     model = stop_gradient_model(density=True)
-    assert model.parameter_groups()["constant_lr"] == list(model.density.parameters())
+    fast = [*model.predictor.parameter_groups()["dynamics"], *model.density.parameters()]
+    assert model.parameter_groups()["constant_lr"] == fast
+    assert "dynamics" not in model.parameter_groups()
     with pytest.raises(InputError, match="belongs to the stop-gradient entropy"):
         SequenceModel(model.encoder, model.predictor, LDM(KNNEntropy()), model.density)
     with pytest.raises(InputError, match="components must be at least 1, got 0"):

@@ -20,7 +20,7 @@ KNN = RecurrentNetwork(
 # first step on.
 DENSITY = {
     "tiny": Plan(20, 8, 5e-4, dynamics_lr_factor=12.0, warm_up=0.2),
-    "quick": Plan(2000, 16, 5e-4, dynamics_lr_factor=12.0, warm_up=0.2),
+    "quick": Plan(1500, 16, 5e-4, dynamics_lr_factor=12.0, warm_up=0.2),
     "full": Plan(20_000, 32, 5e-4, dynamics_lr_factor=12.0, warm_up=0.2),
 }
 
