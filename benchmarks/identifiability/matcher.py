@@ -57,6 +57,12 @@ class Plan:
         Learning rates at the end as a fraction of their peak; they fall linearly.
     warm_up : float
         Fraction of the steps in which the learning rates rise.
+    gradient_clip : float
+        Largest norm of the gradient of one step, over all parameters.
+    density_steps : int
+        Further steps of the density of the stop-gradient entropy for each step of the model.
+    momentum : float
+        See `kalmanssl.training.TrainingSettings`.
     """
 
     steps: int
@@ -66,6 +72,9 @@ class Plan:
     noise_lr_factor: float = 0.03
     final_lr_factor: float = 0.05
     warm_up: float = 0.02
+    gradient_clip: float = 10.0
+    density_steps: int = 0
+    momentum: float = 0.9
 
     def training(self) -> TrainingSettings:
         """Return the settings of the training loop."""
@@ -76,6 +85,8 @@ class Plan:
             noise_lr_factor=self.noise_lr_factor,
             schedule="linear",
             warm_up=self.warm_up,
+            gradient_clip=self.gradient_clip,
+            momentum=self.momentum,
             final_lr_factor=self.final_lr_factor,
         )
 
@@ -138,6 +149,26 @@ def entropy_cosine(model: SequenceModel, batch: Tensor) -> float:
     return gradient_cosine(entropies, model.encoder.parameters())
 
 
+def density_steps(model: SequenceModel, plan: Plan) -> Callable[[Tensor], None]:
+    """Return a function that fits the density of the stop-gradient entropy, if there is one, to a batch."""
+    if model.density is None or not plan.density_steps:
+        return lambda batch: None
+    density = model.density
+    rate = plan.learning_rate * plan.dynamics_lr_factor
+    optimizer = torch.optim.Adam(density.parameters(), rate, betas=(plan.momentum, 0.999))
+
+    def fit(batch: Tensor) -> None:
+        with torch.no_grad():
+            latent = model.encoder(batch)
+        for _ in range(plan.density_steps):
+            optimizer.zero_grad()
+            (-density(latent).log_prob(latent).mean()).backward()
+            optimizer.step()
+        optimizer.zero_grad()
+
+    return fit
+
+
 class Matcher:
     """A `SequenceModel` that is trained on videos by latent distribution matching.
 
@@ -191,9 +222,11 @@ class Matcher:
         if not self.trained:
             return self
         steps_per_epoch = self.plan.steps // EPOCHS
+        fit_density = density_steps(self.model, self.plan)
         steps_per_cosine = max(1, self.plan.steps // self.n_cosines) if self.n_cosines else self.plan.steps + 1
 
         def on_step(step: int, batch: Any) -> None:
+            fit_density(batch)
             if step % steps_per_cosine == 0:
                 self.cosine.append([step, entropy_cosine(self.model, batch)])
 

@@ -48,8 +48,9 @@ class SequenceModel(Trainable, Generic[P]):
         With the predictive distribution itself, the gradient of the encoder is zero wherever the predictor is optimal
         and the past latents determine the conditional mean, whether or not the latents match the distribution: almost
         every injective encoder is a stationary point. A density that can take the shape of the true one gives the
-        gradient of the Kullback-Leibler divergence, as long as it learns much faster than the encoder from the first
-        step on: give the encoder a long warm-up (a fifth of the steps).
+        gradient of the Kullback-Leibler divergence, as long as it is close to its optimum: otherwise the encoder moves
+        away from its errors. It helps to train with a high `dynamics_lr_factor`, a long warm-up, little `momentum` and
+        without clipping of the gradient (`kalmanssl.training.TrainingSettings`).
 
     Raises
     ------

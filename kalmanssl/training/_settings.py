@@ -38,6 +38,9 @@ class TrainingSettings:
         Fraction of all steps in which the learning rates rise linearly from zero, 0 <= warm_up < 1.
     final_lr_factor : float
         Learning rates at the end as a fraction of their peak, 0 <= final_lr_factor <= 1.
+    momentum : float
+        Decay rate of the mean of the gradients in AdamW, 0 <= momentum < 1. Objectives in which parts of the model have
+        opposite aims, as a separate density of the stop-gradient entropy and the encoder, need less than the usual 0.9.
     """
 
     epochs: int
@@ -50,13 +53,14 @@ class TrainingSettings:
     schedule: str = "cosine"
     warm_up: float = 0.05
     final_lr_factor: float = 0.0
+    momentum: float = 0.9
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience"):
             check_integer(name, getattr(self, name), 1)
         for name in ("learning_rate", "dynamics_lr_factor", "noise_lr_factor", "gradient_clip"):
             check_positive(name, getattr(self, name))
-        for name in ("weight_decay", "warm_up", "final_lr_factor"):
+        for name in ("weight_decay", "warm_up", "final_lr_factor", "momentum"):
             check_number(name, getattr(self, name))
         fine = 0 <= self.weight_decay < math.inf
         check_condition("weight_decay", self.weight_decay, fine, "at least 0 and finite")
@@ -69,4 +73,5 @@ class TrainingSettings:
         check_condition("weight_decay", self.weight_decay, is_decay, "at most 1 / learning_rate")
         check_condition("warm_up", self.warm_up, 0 <= self.warm_up < 1, "at least 0 and below 1")
         check_condition("final_lr_factor", self.final_lr_factor, 0 <= self.final_lr_factor <= 1, "between 0 and 1")
+        check_condition("momentum", self.momentum, 0 <= self.momentum < 1, "at least 0 and below 1")
         check_choice("schedule", self.schedule, SCHEDULES)

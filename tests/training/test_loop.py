@@ -310,6 +310,7 @@ def test_a_missing_gpu_is_named():
         ("activity_sampling_power", -1.0, "activity_sampling_power must be at least 0"),
         ("schedule", "step", "schedule must be one of cosine, linear, constant"),
         ("warm_up", 1.0, "warm_up must be at least 0 and below 1"),
+        ("momentum", 1.0, "momentum must be at least 0 and below 1"),
         ("final_lr_factor", 1.5, "final_lr_factor must be between 0 and 1"),
     ],
 )

@@ -4,8 +4,11 @@ from itertools import pairwise
 
 import pytest
 
+from kalmanssl.entropy import LogDetEntropy
+from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
+from kalmanssl.networks import ConstantNoise, MLPEncoder
 from kalmanssl.training import TrainingSettings
-from kalmanssl.training._optimizer import lr_factor
+from kalmanssl.training._optimizer import lr_factor, make_optimizer
 
 
 def factors(total: int, **options: object) -> list[float]:
@@ -29,3 +32,10 @@ def test_learning_rates_fall_to_the_final_factor(schedule, middle, lowest):
     assert found[500] == pytest.approx(lowest + (1 - lowest) * middle)
     assert found[-1] == pytest.approx(lowest, abs=2e-3)
     assert all(later <= earlier for earlier, later in pairwise(found))
+
+
+def test_momentum_of_the_optimizer():
+    predictor = KalmanPredictor(2, 2, ConstantNoise(2), ConstantNoise(2))
+    model = SequenceModel(MLPEncoder(5, 2), predictor, LDM(LogDetEntropy()))
+    optimizer = make_optimizer(model, TrainingSettings(1, 1e-3, momentum=0.5))
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.5, 0.999)}
