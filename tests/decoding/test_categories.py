@@ -315,7 +315,7 @@ def test_chain_leaves_the_occupancy_unchanged():
         (lambda y: np.full(len(y), None), {"discrete": True}, "position", "no known label"),
         (lambda y: np.where(np.arange(len(y)) < 5, 1, y.astype(object)), {}, "position", "number and text"),
         (lambda y: y.astype(bytes), {}, "position", "of the type bytes: convert them to text"),
-        (lambda y: np.stack([y, y], axis=1), {}, "position", "labels must be .time,.: give one column at a time"),
+        (lambda y: np.stack([y, y], axis=1), {}, "position", "labels must be .time,.; give one column at a time"),
         (lambda y: y[:-1], {}, "position", "cut both to the same bins"),
         (lambda y: y, {"discrete": False}, "discrete", "leave discrete out"),
         (lambda y: y, {"period": 2.0}, "period", "None for labels"),
