@@ -19,9 +19,9 @@ from measure import Stopwatch, machine_facts
 from results_store import Results, Row
 from suite import RESULTS, Quiet, cli_errors, err_console, matches, print_table, progress_bar, screen
 
-from decoding.methods import FULL, QUICK, Method, all_methods
+from decoding.methods import FULL, OURS, QUICK, Method, all_methods
 from decoding.page import write_decoding_page
-from decoding.recordings import RECORDINGS, SIMULATED, load, targets_of
+from decoding.recordings import RECORDINGS, SIMULATED, VARIATIONS, load, targets_of
 from decoding.scores import score
 from decoding.tables import representation, score_tables, summary
 from decoding.tasks import Target, Task
@@ -37,10 +37,20 @@ Threads = Annotated[int, typer.Option(min=1, help="Threads of every method.")]
 DIGITS = 6  # of the stored scores
 
 
+VARIATION_METHODS = [
+    f"{OURS}, filter",
+    f"{OURS}, smoother",
+    "neighbors, ",
+    "neighbors + movement prior",
+    "ridge on lags",
+]
+
+
 class PresetName(StrEnum):
     """Amount of work."""
 
     full = "full"
+    variations = "variations"
     quick = "quick"
 
 
@@ -48,7 +58,11 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Folder of results and page; a stopped run is resumed.")] = None,
     data: DataFolder = None,
     preset: Annotated[
-        PresetName, typer.Option(help="full: the recordings, hours; quick: small simulated ones, a minute.")
+        PresetName,
+        typer.Option(
+            help="full: the recordings, hours; variations: the recordings with fewer units or less training time, and "
+            "simulated ones of other kinds, with the best methods; quick: small simulated ones, a minute."
+        ),
     ] = PresetName.full,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of the methods that depend on one.")] = 3,
     only: Annotated[list[str] | None, typer.Option(help="Only methods with this in name or group; repeatable.")] = None,
@@ -65,11 +79,14 @@ def main(
     """Run the benchmark."""
     out = out or RESULTS / "decoding" / preset.value
     with cli_errors(out):
-        folder = data_folder(data) if preset is PresetName.full else Path()
-        names = [name for name in (RECORDINGS if preset is PresetName.full else SIMULATED) if matches(recordings, name)]
+        folder = data_folder(data) if preset is not PresetName.quick else Path()
+        sources = {"full": RECORDINGS, "variations": VARIATIONS, "quick": SIMULATED}[preset.value]
+        names = [name for name in sources if matches(recordings, name)]
+        if preset is PresetName.variations:
+            only = only or VARIATION_METHODS
         methods = [
             method
-            for method in all_methods(FULL if preset is PresetName.full else QUICK)
+            for method in all_methods(QUICK if preset is PresetName.quick else FULL)
             if matches(only, method.name, method.group) and not (skip and matches(skip, method.name, method.group))
         ]
         for given, found, what in ((only or skip, methods, "method"), (recordings, names, "recording")):
@@ -176,7 +193,7 @@ def _rounded(value: Any) -> Any:
 def _summarize(results: Results) -> None:
     """Sort the rows, write the page and print the tables."""
     order = [method.name for method in all_methods(QUICK)]
-    targets: list[Target] = [target for name in RECORDINGS | SIMULATED for target in targets_of(name)]
+    targets: list[Target] = [target for name in RECORDINGS | SIMULATED | VARIATIONS for target in targets_of(name)]
     names = [target.name for target in targets]
     results.rows = dict(
         sorted(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from decoding.tasks import Data, Target
 from kalmanssl.data import Recording, running_bins, running_threshold
 from kalmanssl.errors import InputError
 
-__all__ = ["RECORDINGS", "SIMULATED", "Source", "load", "targets_of"]
+__all__ = ["RECORDINGS", "SIMULATED", "VARIATIONS", "Source", "load", "targets_of"]
 
 BIN_SIZE = 0.025
 CALCIUM_FRAME = 0.05
@@ -129,10 +129,60 @@ SIMULATED: dict[str, Source] = {
 """Small simulated recordings by name, for tests."""
 
 
+def _fewer_units(name: str, count: int) -> dict[str, Source]:
+    """Return a recording of which `count` units are kept, drawn with a seed."""
+
+    def read(folder: Path) -> Recording:
+        recording = RECORDINGS[name].read(folder)
+        kept = np.sort(np.random.default_rng(0).permutation(recording.n_units)[:count])
+        return recording.select_units([recording.unit_ids[number] for number in kept])
+
+    return _variation(name, f"{name}, {count} units", read)
+
+
+def _shorter(name: str, minutes: float) -> dict[str, Source]:
+    """Return a recording with only the last minutes of its training part."""
+    source = RECORDINGS[name]
+
+    def read(folder: Path) -> Recording:
+        return source.read(folder).split(at=source.split_at - 60 * minutes)[1]
+
+    return _variation(name, f"{name}, {minutes:g} min", read)
+
+
+def _variation(name: str, new_name: str, read: Callable[[Path], Recording]) -> dict[str, Source]:
+    source = RECORDINGS[name]
+    targets = tuple(replace(target, name=target.name.replace(name, new_name)) for target in source.targets)
+    return {new_name: replace(source, read=read, targets=targets)}
+
+
+VARIATIONS: dict[str, Source] = {
+    **_fewer_units("hc-11", 25),
+    **_fewer_units("head direction", 8),
+    **_fewer_units("reach", 40),
+    **_fewer_units("center-out", 25),
+    **_fewer_units("calcium 1", 100),
+    **_fewer_units("calcium 3", 100),
+    **_shorter("hc-11", 5),
+    **_shorter("head direction", 5),
+    **_shorter("reach", 2),
+    "place cells, open field": Source(lambda folder: simulated.open_field(), 630.0, (_position("place cells"),)),
+    "sparse place cells": Source(lambda folder: simulated.open_field(2.5), 630.0, (_position("sparse place cells"),)),
+    "grid cells": Source(lambda folder: simulated.grid_cells(), 630.0, (_position("grid cells"),)),
+    "compass of a fly": Source(
+        lambda folder: simulated.compass(), 840.0, (_angle("compass of a fly"),), track="head_direction"
+    ),
+}
+"""Recordings with fewer units or less training time, and simulated ones of other kinds, by name.
+
+Nothing was chosen by their test parts; choices are made on the training parts of `RECORDINGS`.
+"""
+
+
 @lru_cache(maxsize=1)
 def load(name: str, folder: Path) -> Data:
     """Read a recording and split it; running bins are found with a threshold from the training part."""
-    source = (RECORDINGS | SIMULATED)[name]
+    source = (RECORDINGS | SIMULATED | VARIATIONS)[name]
     if source.file and not (folder / source.file).is_file():
         raise InputError(f"there is no file {folder / source.file}: give the folder with --data", parameter="data")
     train, test = source.read(folder).split(at=source.split_at)
@@ -150,4 +200,4 @@ def load(name: str, folder: Path) -> Data:
 
 def targets_of(name: str) -> tuple[Target, ...]:
     """Return the behaviors to decode from a recording."""
-    return (RECORDINGS | SIMULATED)[name].targets
+    return (RECORDINGS | SIMULATED | VARIATIONS)[name].targets
