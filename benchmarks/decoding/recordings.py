@@ -130,7 +130,7 @@ SIMULATED: dict[str, Source] = {
 
 
 def _fewer_units(name: str, count: int) -> dict[str, Source]:
-    """Return a recording of which `count` units are kept, drawn with a seed."""
+    """Return a recording with `count` of its units, drawn with a seed."""
 
     def read(folder: Path) -> Recording:
         recording = RECORDINGS[name].read(folder)
