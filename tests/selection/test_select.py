@@ -196,8 +196,8 @@ def test_failing_candidates_do_not_stop_the_others(monkeypatch):
     ("grid", "options", "message", "parameter"),
     [
         ({"latent_dims": [2]}, {}, "did you mean 'latent_dim'", "grid"),
-        ({"latent_dim": 2}, {}, "a sequence of at least one value; got 2", "grid['latent_dim']"),
-        ({"entropy": "knn"}, {}, "a sequence of at least one value; got 'knn'", "grid['entropy']"),
+        ({"latent_dim": 2}, {}, "a sequence of at least one value; got 2", "grid"),
+        ({"entropy": "knn"}, {}, "a sequence of at least one value; got 'knn'", "grid"),
         ([], {}, "grid has no candidates", "grid"),
         ("knn", {}, "must be a dict", "grid"),
         ({"latent_dim": [2]}, {"n_folds": 1}, "n_folds must be a whole number, at least 2", "n_folds"),
