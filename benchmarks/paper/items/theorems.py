@@ -212,8 +212,8 @@ ITEM = Item(
     ),
     draw=_draw,
     found="Where all frames show the latents, the predictor is recovered by the map of the latents. On the sphere "
-    "nearest neighbors find an orthogonal map, and the stop-gradient with a density of its own recovers the position "
-    "(R² 0.98 on validation videos, first seed). The stop-gradient with "
+    "nearest neighbors find an orthogonal map, and the stop-gradient with a density of its own recovers the position, "
+    "by an almost orthogonal map (first seed). The stop-gradient with "
     "the prediction as density does not recover the position: at every injective encoder its gradient vanishes when "
     "the prediction is optimal, so that it stays near the random weights or collapses before. A Gaussian model "
     "recovers the position less well.",
