@@ -116,14 +116,16 @@ def infer(
             found["log_likelihood"] = posterior.log_likelihood / bins_per_step
             found |= {} if has_constant_noise else {"noise": posterior.noise}
         _fill(steps, found, group, len(latent))
+        covs, noise = posterior.covs, posterior.noise
+        del posterior, found  # before the next group needs memory
     if not means_only:
         steps["latent"] = np.ascontiguousarray(latent.numpy().swapaxes(0, 1))  # no copy of what `encode` returned
     arrays = {name: join_steps(values, len(segment), pad_end) for name, values in steps.items()}
     if means_only:
         arrays |= no_observations(len(segment))
     elif has_constant_noise:
-        arrays["noise"] = np.broadcast_to(posterior.noise[0, 0].numpy(), arrays["latent"].shape)
-    return arrays | {"covariances": Covariances(posterior.covs.float().numpy(), arrays.pop("index"))}
+        arrays["noise"] = np.broadcast_to(noise[0, 0].numpy(), arrays["latent"].shape)
+    return arrays | {"covariances": Covariances(covs.float().numpy(), arrays.pop("index"))}
 
 
 def _fill(steps: dict[str, np.ndarray], found: dict[str, torch.Tensor], group: slice, n_sequences: int) -> None:
