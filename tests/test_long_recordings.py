@@ -7,7 +7,7 @@ import torch
 from kalmanssl import KalmanSSL, PositionDecoder, cross_fit
 from kalmanssl.datasets import place_cells
 from kalmanssl.decoding import score_decoding
-from kalmanssl.decoding._thinning import thin_bins, thin_blocks
+from kalmanssl.decoding.held_out._thinning import thin_bins, thin_blocks
 from kalmanssl.estimator._initialization import _pairs, _thin
 from kalmanssl.estimator._inputs import interleaved_activity, n_steps
 from kalmanssl.utils.moments import are_whole_numbers, column_moments, standardized
@@ -190,7 +190,7 @@ def test_choices_and_calibration_on_a_part_of_the_bins_are_nearly_the_same(monke
     train = time < time[0] + 700
     scores = []
     for most in (200_000, 8000):
-        monkeypatch.setattr("kalmanssl.decoding._folds._MAX_DECODED", most)
+        monkeypatch.setattr("kalmanssl.decoding.held_out._folds._MAX_DECODED", most)
         decoder = PositionDecoder(random_state=0).fit(latents[train], position[train], time=time[train])
         decoded = decoder.predict(latents[~train], time=time[~train])
         scores.append(score_decoding(decoded, position[~train]))

@@ -17,9 +17,9 @@ from results_store import Results, Row
 from suite import RESULTS, Quiet, cli_errors, print_table, screen
 
 from decoding.accuracy import limit_threads
-from kalmanssl.decoding._grid import Grid
-from kalmanssl.decoding._movement import Movement, MovementStatistics
-from kalmanssl.decoding._posterior_mass import posterior_mass
+from kalmanssl.decoding.grids._grid import Grid
+from kalmanssl.decoding.movement._movement import Movement, MovementStatistics
+from kalmanssl.decoding.movement._posterior_mass import posterior_mass
 
 __all__ = ["main"]
 

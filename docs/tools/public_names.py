@@ -31,7 +31,26 @@ DOCUMENTED = {  # sub-packages in the order of the navigation, with what they ar
     "errors": "Errors",
 }
 # Parts of other sub-packages, which users reach through these, and the commands, which have a page of their own.
-INTERNAL = {"cli", "data.nwb", "kalman.backends", "kalman.kernels", "utils"}
+INTERNAL = {
+    "runs.report",
+    "estimator.sessions",
+    "decoding.grids",
+    "decoding.readouts",
+    "decoding.movement",
+    "decoding.inputs",
+    "decoding.saving",
+    "decoding.held_out",
+    "decoding.calibration",
+    "decoding.results",
+    "decoding.labels",
+    "decoding.metrics",
+    "decoding.online",
+    "cli",
+    "data.nwb",
+    "kalman.backends",
+    "kalman.kernels",
+    "utils",
+}
 
 
 def source_folder(package: str) -> Path:

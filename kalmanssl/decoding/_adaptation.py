@@ -7,15 +7,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from kalmanssl.decoding._adaptive import AdaptiveLevels
-from kalmanssl.decoding._calibration import Calibration, RegionCalibration
 from kalmanssl.decoding._continuation import Continuation
-from kalmanssl.decoding._grid import group_dimensions
-from kalmanssl.decoding._held_out_mass import density_level
-from kalmanssl.decoding._inputs import DecoderInput
-from kalmanssl.decoding._label_decoder import LabelDecoder
 from kalmanssl.decoding._latent_decoder import LatentDecoder
-from kalmanssl.decoding._posterior import likelier_mass
+from kalmanssl.decoding.calibration import AdaptiveLevels, Calibration, RegionCalibration
+from kalmanssl.decoding.grids import group_dimensions
+from kalmanssl.decoding.held_out import density_level
+from kalmanssl.decoding.inputs import DecoderInput
+from kalmanssl.decoding.labels import LabelDecoder
+from kalmanssl.decoding.results import likelier_mass
 
 __all__ = ["Adaptation"]
 

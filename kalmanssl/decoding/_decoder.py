@@ -11,14 +11,24 @@ from sklearn.base import BaseEstimator
 
 from kalmanssl.data import Latents, behavior_at
 from kalmanssl.decoding._adaptation import Adaptation
-from kalmanssl.decoding._calibration import CalibrationSettings
-from kalmanssl.decoding._categories import DecodedCategory
-from kalmanssl.decoding._circular import wrap_to_period
-from kalmanssl.decoding._cross_fitting import HeldOutFit
-from kalmanssl.decoding._drift import DriftSettings
 from kalmanssl.decoding._fitted import kind_of
-from kalmanssl.decoding._folds import Fold, Samples, held_out_folds, rolling_folds, warn_if_few_blocks
-from kalmanssl.decoding._inputs import (
+from kalmanssl.decoding._latent_decoder import LatentDecoder
+from kalmanssl.decoding._update import UpdateMixin
+from kalmanssl.decoding.calibration import CalibrationSettings
+from kalmanssl.decoding.grids import wrap_to_period
+from kalmanssl.decoding.held_out import (
+    DriftSettings,
+    Fold,
+    HeldOutFit,
+    MovementSettings,
+    Samples,
+    held_out_folds,
+    rolling_folds,
+    warn_if_few_blocks,
+)
+from kalmanssl.decoding.inputs import (
+    Sessions,
+    by_session,
     check_behavior,
     check_latents,
     check_periods,
@@ -27,23 +37,12 @@ from kalmanssl.decoding._inputs import (
     join_trials,
     usable_bins,
 )
-from kalmanssl.decoding._label_decoder import LabelDecoder
-from kalmanssl.decoding._labels import find_labels, is_discrete, present_labels
-from kalmanssl.decoding._latent_decoder import LatentDecoder
-from kalmanssl.decoding._levels import QUANTILE_LEVELS, check_level
-from kalmanssl.decoding._online import OnlineMixin
-from kalmanssl.decoding._posterior import GridPosterior
-from kalmanssl.decoding._regressors import (
-    ReadoutSettings,
-    make_label_readout,
-    make_readout,
-)
-from kalmanssl.decoding._results import DecodedPosition, around_points
-from kalmanssl.decoding._saving import StateMixin
-from kalmanssl.decoding._scoring import ScoreMixin
-from kalmanssl.decoding._selection import MovementSettings
-from kalmanssl.decoding._sessions import Sessions, by_session
-from kalmanssl.decoding._update import UpdateMixin
+from kalmanssl.decoding.labels import DecodedCategory, LabelDecoder, find_labels, is_discrete, present_labels
+from kalmanssl.decoding.metrics import ScoreMixin
+from kalmanssl.decoding.online import OnlineMixin
+from kalmanssl.decoding.readouts import ReadoutSettings, make_label_readout, make_readout
+from kalmanssl.decoding.results import QUANTILE_LEVELS, DecodedPosition, GridPosterior, around_points, check_level
+from kalmanssl.decoding.saving import StateMixin
 from kalmanssl.errors import InputError
 from kalmanssl.utils.progress import progress_part
 from kalmanssl.utils.torch_ops import one_thread_everywhere

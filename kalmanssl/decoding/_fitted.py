@@ -9,15 +9,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from kalmanssl.data import Latents
 from kalmanssl.decoding._adaptation import Adaptation
-from kalmanssl.decoding._inputs import DecoderInput, check_latents
-from kalmanssl.decoding._label_decoder import LabelDecoder
 from kalmanssl.decoding._latent_decoder import LatentDecoder
-from kalmanssl.decoding._sessions import end_of_fit
+from kalmanssl.decoding.inputs import DecoderInput, check_latents, end_of_fit
+from kalmanssl.decoding.labels import LabelDecoder
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import segment_index
 
 if TYPE_CHECKING:
-    from kalmanssl.decoding._circular import Periods
+    from kalmanssl.decoding.grids import Periods
 
 __all__ = ["FittedDecoder", "kind_of"]
 

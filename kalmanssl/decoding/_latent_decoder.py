@@ -9,27 +9,35 @@ from typing import Any, Self
 import numpy as np
 
 from kalmanssl.data import Covariances
-from kalmanssl.decoding._calibration import Calibration, CalibrationSettings, RegionCalibration
-from kalmanssl.decoding._circular import Periods, wrap_to_period
-from kalmanssl.decoding._context import with_context
 from kalmanssl.decoding._continuation import Continuation, with_earlier
-from kalmanssl.decoding._drift import Drift, DriftSettings, improves_held_out
-from kalmanssl.decoding._ensemble_readout import EnsembleReadout, network_settings
-from kalmanssl.decoding._familiarity import Familiarity, temper
-from kalmanssl.decoding._folds import Fold, Samples
-from kalmanssl.decoding._grid import Grid, group_dimensions, marginal_predictives
-from kalmanssl.decoding._held_out_calibration import calibrate
-from kalmanssl.decoding._held_out_mass import HeldOutMass
-from kalmanssl.decoding._mlp_readout import MLPReadout
-from kalmanssl.decoding._movement import Movement
-from kalmanssl.decoding._movement_statistics import movement_statistics
-from kalmanssl.decoding._paired_comparison import is_lower
-from kalmanssl.decoding._posterior_mass import filtered_mass, posterior_mass
-from kalmanssl.decoding._predictive import Predictive
-from kalmanssl.decoding._readout import Readout
-from kalmanssl.decoding._selection import MovementChoice, MovementSettings, choose_movement
-from kalmanssl.decoding._thinning import thin_bins
-from kalmanssl.decoding._trust import Trust, TrustJudgment, agreement_of
+from kalmanssl.decoding.calibration import (
+    Calibration,
+    CalibrationSettings,
+    RegionCalibration,
+    Trust,
+    TrustJudgment,
+    agreement_of,
+    calibrate,
+)
+from kalmanssl.decoding.grids import Grid, Periods, Predictive, group_dimensions, marginal_predictives, wrap_to_period
+from kalmanssl.decoding.held_out import (
+    Drift,
+    DriftSettings,
+    Familiarity,
+    Fold,
+    HeldOutMass,
+    MovementChoice,
+    MovementSettings,
+    Samples,
+    choose_movement,
+    improves_held_out,
+    is_lower,
+    movement_statistics,
+    temper,
+    thin_bins,
+)
+from kalmanssl.decoding.movement import Movement, filtered_mass, posterior_mass
+from kalmanssl.decoding.readouts import EnsembleReadout, MLPReadout, Readout, network_settings, with_context
 from kalmanssl.utils.progress import progress_part, report_progress
 from kalmanssl.utils.segments import segment_starts
 

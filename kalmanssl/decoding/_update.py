@@ -8,10 +8,10 @@ import numpy as np
 
 from kalmanssl.data import Latents, behavior_at
 from kalmanssl.decoding._adaptation import Adaptation
-from kalmanssl.decoding._circular import wrap_to_period
 from kalmanssl.decoding._fitted import FittedDecoder
-from kalmanssl.decoding._inputs import check_behavior, check_same_bins, is_list_of_trials, join_trials
-from kalmanssl.decoding._labels import encode_labels, is_discrete
+from kalmanssl.decoding.grids import wrap_to_period
+from kalmanssl.decoding.inputs import check_behavior, check_same_bins, is_list_of_trials, join_trials
+from kalmanssl.decoding.labels import encode_labels, is_discrete
 from kalmanssl.errors import InputError
 from kalmanssl.utils.labels import label_column
 

@@ -26,11 +26,8 @@ from kalmanssl.estimator._outputs import LatentTransformer
 from kalmanssl.estimator._parameters import check_parameters
 from kalmanssl.estimator._saving import save_model
 from kalmanssl.estimator._segments import Prepared, prepare
-from kalmanssl.estimator._session_behavior import session_features
-from kalmanssl.estimator._session_fit import fit_sessions
-from kalmanssl.estimator._session_inputs import group_sessions, session_name
-from kalmanssl.estimator._sessions import SessionsMixin
 from kalmanssl.estimator._view import prepare_view
+from kalmanssl.estimator.sessions import SessionsMixin, fit_sessions, group_sessions, session_features, session_name
 from kalmanssl.utils.validation import check_bool, check_condition
 
 __all__ = ["KalmanSSL"]

@@ -17,9 +17,8 @@ from kalmanssl.estimator._inputs import NORMALIZATIONS
 from kalmanssl.estimator._memory import count_weights
 from kalmanssl.estimator._model import build_model
 from kalmanssl.estimator._parameters import check_parameters
-from kalmanssl.estimator._session_alignment import SessionAlignment
-from kalmanssl.estimator._session_fit import set_sessions
 from kalmanssl.estimator._view import share_dynamics, unfitted_view
+from kalmanssl.estimator.sessions import SessionAlignment, set_sessions
 from kalmanssl.models import SharedDynamicsModel
 from kalmanssl.utils.module_io import check_weights
 from kalmanssl.utils.scratch import as_path

@@ -9,11 +9,6 @@ from kalmanssl.runs._evaluation import without_nan as without_nan
 from kalmanssl.runs._export import check_decoded_target as check_decoded_target
 from kalmanssl.runs._export import write_decoded as write_decoded
 from kalmanssl.runs._fit import fit_run as fit_run
-from kalmanssl.runs._report import write_report as write_report
-from kalmanssl.runs._report_assumptions import assumptions_line as assumptions_line
-from kalmanssl.runs._report_page import render_page as render_page
-from kalmanssl.runs._report_sections import score_rows as score_rows
-from kalmanssl.runs._report_tiles import reference_line as reference_line
 from kalmanssl.runs._run import Run as Run
 from kalmanssl.runs._run import read_for_run as read_for_run
 from kalmanssl.runs._run import read_recording as read_recording
@@ -24,3 +19,8 @@ from kalmanssl.runs._trust_scores import trust_scores as trust_scores
 from kalmanssl.runs._trust_scores import trust_sentence as trust_sentence
 from kalmanssl.runs._windows import part_of as part_of
 from kalmanssl.runs._windows import was_fitted as was_fitted
+from kalmanssl.runs.report import assumptions_line as assumptions_line
+from kalmanssl.runs.report import reference_line as reference_line
+from kalmanssl.runs.report import render_page as render_page
+from kalmanssl.runs.report import score_rows as score_rows
+from kalmanssl.runs.report import write_report as write_report

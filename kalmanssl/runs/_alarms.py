@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.runs._report_text import PART_NAMES, axis_name, number, with_unit
+from kalmanssl.runs._text import PART_NAMES, axis_name, number, with_unit
 
 if TYPE_CHECKING:
     from kalmanssl.runs._run import Run

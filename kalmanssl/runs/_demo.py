@@ -79,7 +79,7 @@ def run_demo(
     """
     from kalmanssl.datasets import place_cells
     from kalmanssl.runs._export import write_decoded
-    from kalmanssl.runs._report import write_report
+    from kalmanssl.runs.report import write_report
 
     size = size or DemoSize()
     _remove_earlier_demo(out, overwrite)

@@ -13,11 +13,11 @@ from kalmanssl.data import Recording, running_bins, running_threshold, speed
 from kalmanssl.errors import InputError
 from kalmanssl.plotting import explained_variance, order_by_peak, principal_axes
 from kalmanssl.runs._alarms import Alarm, find_alarms
-from kalmanssl.runs._error_profile import error_profile, map_arrays
 from kalmanssl.runs._labels import consists_of_labels, keep_known_labels, label_arrays, label_numbers
 from kalmanssl.runs._references import score_references
-from kalmanssl.runs._report_text import axis_name
+from kalmanssl.runs._text import axis_name
 from kalmanssl.runs._trust_scores import trust_scores
+from kalmanssl.runs.report import error_profile, map_arrays
 from kalmanssl.utils.scratch import as_path
 from kalmanssl.utils.storage import METADATA, load_folder, save_folder
 from kalmanssl.utils.stored_values import StoredValues

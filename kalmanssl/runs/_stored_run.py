@@ -177,11 +177,19 @@ def _check_shape(stored: StoredValues, name: str, shape: tuple[int | None, ...])
 
 def _use_scores(evaluation: Evaluation, run: Run) -> None:
     """Make the tables of scores and assumptions, which fails if an entry is missing or has another type."""
-    from kalmanssl.runs._report_assumptions import assumption_values, assumptions_line
-    from kalmanssl.runs._report_labels import has_labels, label_rows, label_tiles
-    from kalmanssl.runs._report_sections import calibration_rows, conditional_rows, score_rows
-    from kalmanssl.runs._report_tiles import reference_rows, tiles
     from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
+    from kalmanssl.runs.report import (
+        assumption_values,
+        assumptions_line,
+        calibration_rows,
+        conditional_rows,
+        has_labels,
+        label_rows,
+        label_tiles,
+        reference_rows,
+        score_rows,
+        tiles,
+    )
 
     scores = evaluation.scores
     found = [scores[name] for name in ("running", "rest", "all") if scores.get(name) is not None]

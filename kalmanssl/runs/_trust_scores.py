@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.runs._report_text import number, percent, scaled_unit
+from kalmanssl.runs._text import number, percent, scaled_unit
 
 if TYPE_CHECKING:
     from kalmanssl.decoding import DecodedPosition

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kalmanssl.decoding import DecodedPosition, PositionDecoder
-from kalmanssl.decoding._circular import turns_towards
+from kalmanssl.decoding.grids._circular import turns_towards
 from kalmanssl.runs import write_decoded
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from kalmanssl.data import Covariances, Latents
 from kalmanssl.decoding import CalibrationSettings, MLPReadoutSettings, MovementSettings, PositionDecoder
-from kalmanssl.decoding._circular import wrap
+from kalmanssl.decoding.grids._circular import wrap
 
 QUICK_MLP = MLPReadoutSettings(n_cells=48, n_cells_joint=16, n_networks=2, hidden=32, n_steps=150)
 QUICK_CALIBRATION = CalibrationSettings(n_folds=2, max_bins=400, noise_grid=(0.0, 1.0), refinement_grid=(1.0,))

@@ -19,10 +19,10 @@ from kalmanssl.decoding import (
     PositionDecoder,
     score_decoding,
 )
-from kalmanssl.decoding._calibration import Calibration
-from kalmanssl.decoding._conformal_map import NOMINAL_LEVELS, conformal_map
-from kalmanssl.decoding._folds import Samples, rolling_folds
-from kalmanssl.decoding._sessions import Sessions, on_one_axis
+from kalmanssl.decoding.calibration._calibration import Calibration
+from kalmanssl.decoding.calibration._conformal_map import NOMINAL_LEVELS, conformal_map
+from kalmanssl.decoding.held_out._folds import Samples, rolling_folds
+from kalmanssl.decoding.inputs._sessions import Sessions, on_one_axis
 from kalmanssl.errors import InputError
 
 BIN = 0.05

@@ -17,8 +17,8 @@ from kalmanssl.runs import Evaluation, Run, RunSettings, alarm_lines
 from kalmanssl.runs._alarms import find_alarms, longest_constant
 from kalmanssl.runs._fit import check_decoding
 from kalmanssl.runs._references import fit_references
-from kalmanssl.runs._report import build_report
-from kalmanssl.runs._report_text import with_unit
+from kalmanssl.runs._text import with_unit
+from kalmanssl.runs.report._report import build_report
 
 SPLIT = 3840.0
 ZONES = (0.15, 1.45)

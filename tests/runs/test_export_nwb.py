@@ -15,11 +15,11 @@ from nwb_sessions import session, spikes_of, tracked
 
 from kalmanssl.data import Covariances, Latents, Recording
 from kalmanssl.decoding import DecodedCategory, DecodedPosition
-from kalmanssl.decoding._calibration import RegionCalibration
-from kalmanssl.decoding._grid import Axis, Grid
-from kalmanssl.decoding._levels import QUANTILE_LEVELS
-from kalmanssl.decoding._posterior import GridPosterior
-from kalmanssl.decoding._trust import TrustJudgment
+from kalmanssl.decoding.calibration._calibration import RegionCalibration
+from kalmanssl.decoding.calibration._trust import TrustJudgment
+from kalmanssl.decoding.grids._grid import Axis, Grid
+from kalmanssl.decoding.results._levels import QUANTILE_LEVELS
+from kalmanssl.decoding.results._posterior import GridPosterior
 from kalmanssl.errors import InputError
 from kalmanssl.runs import _export_nwb as export
 from kalmanssl.runs import check_decoded_target, write_decoded

@@ -11,9 +11,9 @@ from sklearn.linear_model import Ridge
 
 from kalmanssl.data import Recording
 from kalmanssl.decoding import DecodedPosition
-from kalmanssl.runs._error_profile import WORST_SECONDS, error_profile
 from kalmanssl.runs._references import _PENALTIES, _feature_blocks, fit_references, is_reference, score_references
-from kalmanssl.runs._report_text import duration, scaled_unit, with_unit
+from kalmanssl.runs._text import duration, scaled_unit, with_unit
+from kalmanssl.runs.report._error_profile import WORST_SECONDS, error_profile
 
 
 def recording_of(behavior, n_units=6, seed=0, gain=1.0):

@@ -26,13 +26,13 @@ from kalmanssl.identifiability import check_assumptions
 from kalmanssl.runs import Evaluation, Run, RunSettings, assumptions_line, render_page, score_rows, write_report
 from kalmanssl.runs._evaluation import _excerpt_bins
 from kalmanssl.runs._references import fit_references
-from kalmanssl.runs._report import build_report
-from kalmanssl.runs._report_assumptions import assumption_values
-from kalmanssl.runs._report_sections import _range, dynamics
-from kalmanssl.runs._report_text import with_unit
-from kalmanssl.runs._report_tiles import reference_line
-from kalmanssl.runs._report_turned import turned
+from kalmanssl.runs._text import with_unit
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
+from kalmanssl.runs.report._assumptions import assumption_values
+from kalmanssl.runs.report._report import build_report
+from kalmanssl.runs.report._sections import _range, dynamics
+from kalmanssl.runs.report._tiles import reference_line
+from kalmanssl.runs.report._turned import turned
 
 SECTIONS = [
     "decoded",

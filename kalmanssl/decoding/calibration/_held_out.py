@@ -1,0 +1,74 @@
+"""Calibration of a decoder, and its judgment of bins, from its distributions on the held-out bins of all folds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kalmanssl.decoding.calibration._calibration import Calibration, HeldOutErrors, RegionCalibration
+from kalmanssl.decoding.calibration._trust import Trust, agreement_of
+from kalmanssl.decoding.grids import marginal_predictives
+from kalmanssl.decoding.held_out import Fold, HeldOutMass, density_level, scored_sessions
+from kalmanssl.decoding.movement import posterior_mass
+
+if TYPE_CHECKING:
+    from kalmanssl.decoding._latent_decoder import LatentDecoder
+
+__all__ = ["calibrate"]
+
+
+def calibrate(
+    decoder: LatentDecoder, folds: Sequence[Fold], masses: Sequence[list[HeldOutMass]]
+) -> tuple[list[Calibration], list[RegionCalibration], Trust]:
+    """Learn from the errors on held-out bins.
+
+    Parameters
+    ----------
+    decoder : LatentDecoder
+        Its movement priors and familiarities are used, with statistics of the behavior in each fold.
+    folds : sequence of Fold
+    masses : sequence of list of HeldOutMass
+        For each fold the distributions of its readout over each grid.
+
+    Returns
+    -------
+    calibrations : list of Calibration
+        One for each dimension.
+    regions : list of RegionCalibration
+        One for each grid.
+    trust : Trust
+    """
+    errors: list[list[HeldOutErrors]] = [[] for _ in decoder.periods]
+    levels: list[list[np.ndarray]] = [[] for _ in decoder.grids]
+    distances, agreements = [], []
+    for fold, parts in zip(folds, masses, strict=True):
+        used, scored = fold.scored_bins, fold.scored
+        posteriors = [_posterior(decoder, fold, part, number)[scored] for number, part in enumerate(parts)]
+        for number, (part, posterior) in enumerate(zip(parts, posteriors, strict=True)):
+            levels[number].append(density_level(posterior, decoder.grids[number], part.truth))
+        for dim, predictive in enumerate(marginal_predictives(decoder.grids, posteriors)):
+            s = fold.samples
+            truth, new = s.behavior[used][:, dim], fold.scored_sessions
+            errors[dim].append(HeldOutErrors(predictive, truth, fold.lag[scored], s.block[used], s.weight[used], new))
+        distance = parts[0].distance  # all grids have the same
+        distances.append(np.zeros(len(used)) if distance is None else distance[scored])
+        agreements.append(agreement_of([part.mass[scored] for part in parts], posteriors))
+    calibrations = [Calibration.fit(part, decoder.calibration_settings) for part in errors]
+    blocks = np.concatenate([fold.block for fold in errors[0]])
+    session = scored_sessions(folds)
+    regions = [RegionCalibration.fit(np.concatenate(part), blocks, session) for part in levels]
+    level = [
+        np.concatenate([calibration.score(fold.predictive, fold.lag, fold.truth) for fold in part])
+        for calibration, part in zip(calibrations, errors, strict=True)
+    ]
+    trust = Trust.fit(np.concatenate(distances), np.concatenate(agreements), np.stack(level, axis=1), blocks)
+    return calibrations, regions, trust
+
+
+def _posterior(decoder: LatentDecoder, fold: Fold, part: HeldOutMass, number: int) -> np.ndarray:
+    """Return the posterior over a grid (decoded bins, *shape), with statistics of the behavior in the fitted bins."""
+    movement = decoder.movement_from(number, fold.samples, fold.train)
+    part = part.temper(decoder.familiarities[number])
+    return posterior_mass(movement, part.mass, part.start, part.missing, decoder.smooth)

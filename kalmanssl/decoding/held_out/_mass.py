@@ -1,0 +1,102 @@
+"""Distributions of a readout on held-out bins, and their scores on a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kalmanssl.decoding.grids import Axis, Grid
+from kalmanssl.decoding.held_out._familiarity import Familiarity, temper
+from kalmanssl.decoding.movement import coarsen_mass
+from kalmanssl.utils.moments import row_slices
+
+__all__ = ["HeldOutMass", "density_level", "grid_crps", "mean_by_block", "mean_crps"]
+
+
+@dataclass(frozen=True)
+class HeldOutMass:
+    """Distributions of a readout on held-out bins, with the truth.
+
+    Attributes
+    ----------
+    mass : (time, *shape)
+    start : (time,) bool
+        True at the first bin of each segment.
+    missing : (time,) bool
+        Bins without latents.
+    scored : (time,) bool
+    truth : (scored bins, dims)
+    weight : (scored bins,)
+    block : (scored bins,) int
+        Block of time of each bin; one that several folds score has the same number.
+    occupancy : (*shape), optional
+        Of the behavior in the bins that the readout was fitted on.
+    distance : (time,), optional
+        Distance of the latents to those of the fit. Without it, or without `occupancy`, familiarity has no effect.
+    """
+
+    mass: np.ndarray
+    start: np.ndarray
+    missing: np.ndarray
+    scored: np.ndarray
+    truth: np.ndarray
+    weight: np.ndarray
+    block: np.ndarray
+    occupancy: np.ndarray | None = None
+    distance: np.ndarray | None = None
+
+    def temper(self, familiarity: Familiarity) -> HeldOutMass:
+        """Return the distributions with those of unfamiliar bins closer to the occupancy."""
+        if self.occupancy is None or self.distance is None:
+            return self
+        return replace(self, mass=temper(self.mass, familiarity.weight(self.distance), self.occupancy))
+
+    def coarsen(self, grid: Grid, factor: int) -> HeldOutMass:
+        """Return the distributions over a grid whose cells are `factor` times as wide as those of `grid`."""
+        occupancy = None if self.occupancy is None else coarsen_mass(self.occupancy[None], grid, factor)[0]
+        return replace(self, mass=coarsen_mass(self.mass, grid, factor), occupancy=occupancy)
+
+
+def grid_crps(mass: np.ndarray, axis: Axis, truth: np.ndarray) -> np.ndarray:
+    """Return the CRPS of histograms (time, cells) at `truth` (time,), in cells."""
+    result = np.empty(len(mass))
+    for rows in row_slices(len(mass)):
+        result[rows] = _piece_crps(mass[rows], axis, axis.place(truth[rows]))
+    return result
+
+
+def _piece_crps(mass: np.ndarray, axis: Axis, at: np.ndarray) -> np.ndarray:
+    """Return `grid_crps` for truths at places `at` (time,) on the axis, in cells."""
+    cells = np.arange(axis.n_cells)
+    if axis.period is not None:  # start opposite the truth
+        cut = at.astype(int) - axis.n_cells // 2
+        mass = np.take_along_axis(mass, (cells + cut[:, None]) % axis.n_cells, axis=1)
+        at = at - cut
+    below = np.cumsum(mass, axis=1) - mass / 2
+    return ((below - np.clip(cells + 1 - at[:, None], 0, 1)) ** 2).sum(axis=1)
+
+
+def mean_crps(posterior: np.ndarray, grid: Grid, held_out: HeldOutMass) -> np.ndarray:
+    """Return the CRPS of each scored bin, the mean over dimensions, in fractions of the length of an axis."""
+    scored = posterior[held_out.scored]
+    scores = [
+        grid_crps(grid.marginal(scored, number), axis, held_out.truth[:, number]) / axis.n_cells
+        for number, axis in enumerate(grid.axes)
+    ]
+    return np.asarray(np.mean(scores, axis=0))
+
+
+def mean_by_block(values: Sequence[np.ndarray], held_out: Sequence[HeldOutMass]) -> np.ndarray:
+    """Return what each block of time contributes to the weighted mean of values (scored bins,), one for each fold."""
+    block, weight = (np.concatenate([getattr(part, name) for part in held_out]) for name in ("block", "weight"))
+    return np.bincount(block, weight * np.concatenate(values)) / weight.sum()
+
+
+def density_level(posterior: np.ndarray, grid: Grid, truth: np.ndarray) -> np.ndarray:
+    """Return the mass of the cells that are at least as dense as that of the truth, (time,)."""
+    flat = posterior.reshape(len(posterior), grid.size)
+    own = flat[np.arange(len(flat)), grid.cell(truth)]
+    denser = np.where(flat > own[:, None], flat, 0.0).sum(axis=1)
+    return np.clip(denser + own / 2, 0.0, 1.0)

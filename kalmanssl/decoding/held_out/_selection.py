@@ -1,0 +1,314 @@
+"""Choice of the movement prior, and of the weight of the readout in unfamiliar bins, on held-out bins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from kalmanssl.decoding.grids import Grid
+from kalmanssl.decoding.held_out._familiarity import Familiarity
+from kalmanssl.decoding.held_out._mass import HeldOutMass, mean_by_block, mean_crps
+from kalmanssl.decoding.held_out._paired_comparison import is_lower
+from kalmanssl.decoding.movement import Movement, MovementStatistics, coarsen_grid, posterior_mass
+from kalmanssl.utils.validation import check_condition, check_integer
+
+__all__ = ["MovementChoice", "MovementSettings", "choose_movement", "lowest_kind", "vary_one_at_a_time"]
+
+_CONTINUOUS = ("none", "walk", "states")
+# Settings that are good for most recordings, by whether latents are smoothed: the search begins there.
+_TYPICAL = {
+    False: {"width_factor": 8.0, "power": 0.8, "jump": 1e-4},
+    True: {"width_factor": 4.0, "power": 0.4, "jump": 1e-4},
+}
+# With a movement prior, bins with little weight are predicted from their neighbors; without one, from the occupancy.
+_TYPICAL_FAMILIARITY_POWER = {"without movement": 2.0, "with movement": 4.0}
+_Settings = TypeVar("_Settings", bound=Any)  # a frozen dataclass
+
+
+@dataclass(frozen=True)
+class MovementSettings:
+    """Settings of the choice of a movement prior. All choices are made on held-out bins.
+
+    Attributes
+    ----------
+    kinds : tuple of str
+        Candidates. "none": every bin is decoded by itself. "walk": a random walk in one motion state. "states": random
+        walks in two motion states, at rest and in movement; with one dimension, movement has two states, one for each
+        direction. "chain": a Markov chain that keeps its label. Labels use "none" and "chain", other behavior all but
+        "chain".
+    width_factors, powers, jumps : tuple of float
+        Candidates for the settings of `Movement`.
+    familiarity_powers : tuple of float
+        Candidates for the power of `Familiarity`, for all kinds but "chain".
+    max_cells : int
+        The choice is made on a grid of at most this many cells along an axis, or the square root of `max_cells_joint`
+        in two dimensions.
+    n_rounds : int
+        Rounds of the search, which varies one setting at a time.
+    min_standard_errors : float
+        Improvement of the CRPS, or of the Brier score for labels, that a candidate must bring, in standard errors of
+        the difference over blocks of time. Held-out time is short, and without it single events decide.
+    """
+
+    kinds: tuple[str, ...] = ("none", "walk", "states", "chain")
+    width_factors: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
+    powers: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8)
+    jumps: tuple[float, ...] = (1e-4, 1e-2, 0.1)
+    familiarity_powers: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
+    max_cells: int = 48
+    max_cells_joint: int = 20
+    n_rounds: int = 2
+    min_standard_errors: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("kinds", "width_factors", "powers", "jumps", "familiarity_powers"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # a saved state has a list
+            check_condition(name, getattr(self, name), len(getattr(self, name)) > 0, "at least one candidate")
+        known = {"none", "walk", "states", "chain"}
+        check_condition("kinds", self.kinds, set(self.kinds) <= known, 'among "none", "walk", "states" and "chain"')
+        for name in ("width_factors", "powers"):
+            check_condition(name, getattr(self, name), min(getattr(self, name)) > 0, "positive")
+        powers = self.familiarity_powers
+        check_condition("familiarity_powers", powers, min(powers) >= 0, "not negative")
+        check_condition("jumps", self.jumps, 0 < min(self.jumps) <= max(self.jumps) < 1, "inside (0, 1)")
+        for name in ("max_cells", "max_cells_joint", "n_rounds"):
+            check_integer(name, getattr(self, name), 1)
+        fine = 0 <= self.min_standard_errors < math.inf
+        check_condition("min_standard_errors", self.min_standard_errors, fine, "at least 0 and finite")
+
+    def of_behavior(self, discrete: bool) -> MovementSettings:
+        """Return the settings with only the kinds that apply to labels, or only those that apply to other behavior."""
+        kinds = tuple(kind for kind in self.kinds if kind in (("none", "chain") if discrete else _CONTINUOUS))
+        requirement = f"at least one of {', '.join(('none', 'chain') if discrete else _CONTINUOUS)} for this behavior"
+        check_condition("movement_settings", self.kinds, len(kinds) > 0, requirement)
+        return replace(self, kinds=kinds)
+
+
+@dataclass(frozen=True)
+class MovementChoice:
+    """The movement prior that was chosen on held-out bins.
+
+    Attributes
+    ----------
+    kind : str
+    movement : Movement or None
+        With the statistics of the first fold; None for "none".
+    familiarity : Familiarity
+    scores : dict of (blocks,)
+        What each block of time contributes to the CRPS of the best settings of each kind, in fractions of the range of
+        the grid.
+    """
+
+    kind: str
+    movement: Movement | None
+    familiarity: Familiarity
+    scores: dict[str, np.ndarray]
+
+    @property
+    def score(self) -> np.ndarray:
+        """The score of the chosen kind, (blocks,)."""
+        return self.scores[self.kind]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the kind and the total score of each kind."""
+        return {"kind": self.kind, "scores": {kind: float(score.sum()) for kind, score in self.scores.items()}}
+
+
+def choose_movement(
+    grid: Grid,
+    candidates: dict[str, list[MovementStatistics]],
+    held_out: Sequence[HeldOutMass],
+    smooth: bool,
+    settings: MovementSettings,
+    familiarity: Familiarity,
+) -> MovementChoice:
+    """Choose the kind of movement prior, its settings and the power of familiarity by the CRPS on held-out bins.
+
+    Parameters
+    ----------
+    grid : Grid
+    candidates : dict of list of MovementStatistics
+        Statistics of each kind but "none", one for each fold.
+    held_out : sequence of HeldOutMass
+        One for each fold.
+    smooth : bool
+        Whether smoothed posteriors are scored.
+    settings : MovementSettings
+    familiarity : Familiarity
+        With the usual distance; its power is chosen.
+    """
+    factor = _coarsening(grid, settings)
+    search = _Search([part.coarsen(grid, factor) for part in held_out], smooth, settings, familiarity)
+    scores: dict[str, np.ndarray] = {}
+    found: dict[str, tuple[Movement | None, Familiarity]] = {}
+    begin: _Candidate | None = None
+    for kind in settings.kinds:
+        if kind == "none":
+            best, scores[kind] = search.without_movement(coarsen_grid(grid, factor))
+            found[kind] = None, best.familiarity
+        else:
+            begin, scores[kind] = search.with_movement([part.coarsen(factor) for part in candidates[kind]], begin)
+            found[kind] = begin.movement(candidates[kind][0]), begin.familiarity
+    best_kind = lowest_kind(scores, settings)
+    return MovementChoice(best_kind, *found[best_kind], scores)
+
+
+def lowest_kind(scores: Mapping[str, np.ndarray], settings: MovementSettings) -> str:
+    """Return the kind with the lowest score; a later one must be better than the best before it."""
+    best = next(iter(scores))
+    for kind, score in scores.items():
+        if is_lower(score, scores[best], settings.min_standard_errors):
+            best = kind
+    return best
+
+
+def _coarsening(grid: Grid, settings: MovementSettings) -> int:
+    """Return the smallest factor that divides all axes and leaves few enough cells."""
+    limit = settings.max_cells if len(grid.axes) == 1 else settings.max_cells_joint
+    for factor in range(1, max(grid.shape) + 1):
+        if all(n % factor == 0 and n // factor <= limit for n in grid.shape):
+            return factor
+    return 1
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Settings of a movement prior and of familiarity; without a movement prior only the latter matters."""
+
+    width_factor: float
+    power: float
+    jump: float
+    familiarity_power: float
+    usual_distance: float
+
+    @property
+    def familiarity(self) -> Familiarity:
+        return Familiarity(self.usual_distance, self.familiarity_power)
+
+    def movement(self, statistics: MovementStatistics) -> Movement:
+        return Movement(statistics, self.width_factor, self.power, self.jump)
+
+
+@dataclass
+class _Search:
+    """Search for the best settings of one kind of movement prior on a coarse grid."""
+
+    held_out: list[HeldOutMass]
+    smooth: bool
+    settings: MovementSettings
+    familiarity: Familiarity
+
+    def __post_init__(self) -> None:
+        self._tempered: tuple[float, list[HeldOutMass]] | None = None  # of the last power
+
+    def without_movement(self, grid: Grid) -> tuple[_Candidate, np.ndarray]:
+        """Choose the power of familiarity alone."""
+        begin = self._typical(_TYPICAL_FAMILIARITY_POWER["without movement"])
+        return self._vary(begin, {}, grid, [None] * len(self.held_out), 1)
+
+    def with_movement(
+        self, statistics: list[MovementStatistics], begin: _Candidate | None
+    ) -> tuple[_Candidate, np.ndarray]:
+        """Vary one setting at a time, from `begin` in one round, or from typical settings in several."""
+        s = self.settings
+        names = {"power": s.powers, "width_factor": s.width_factors, "jump": s.jumps}
+        n_rounds = s.n_rounds if begin is None else 1
+        begin = begin or self._typical(_TYPICAL_FAMILIARITY_POWER["with movement"])
+        return self._vary(begin, names, statistics[0].grid, statistics, n_rounds)
+
+    def _typical(self, familiarity_power: float) -> _Candidate:
+        s, typical = self.settings, _TYPICAL[self.smooth]
+        return _Candidate(
+            closest(s.width_factors, typical["width_factor"]),
+            closest(s.powers, typical["power"]),
+            closest(s.jumps, typical["jump"]),
+            min(s.familiarity_powers, key=lambda power: abs(power - familiarity_power)),
+            self.familiarity.usual,
+        )
+
+    def _vary(
+        self,
+        best: _Candidate,
+        names: dict[str, tuple[float, ...]],
+        grid: Grid,
+        statistics: Sequence[MovementStatistics | None],
+        n_rounds: int,
+    ) -> tuple[_Candidate, np.ndarray]:
+        def score(candidate: _Candidate) -> np.ndarray:
+            """Return what each block of time contributes to the mean CRPS, (blocks,)."""
+            values = []
+            for part, own in zip(self._temper(candidate), statistics, strict=True):
+                prior = None if own is None else candidate.movement(own)
+                values.append(
+                    mean_crps(posterior_mass(prior, part.mass, part.start, part.missing, self.smooth), grid, part)
+                )
+            return mean_by_block(values, self.held_out)
+
+        if all(part.distance is not None for part in self.held_out):
+            names = {"familiarity_power": self.settings.familiarity_powers, **names}
+        return vary_one_at_a_time(best, names, score, n_rounds, self.settings.min_standard_errors)
+
+    def _temper(self, candidate: _Candidate) -> list[HeldOutMass]:
+        """Return the held-out distributions, tempered by familiarity; those of one power are kept at a time."""
+        if self._tempered is None or self._tempered[0] != candidate.familiarity_power:
+            parts = [part.temper(candidate.familiarity) for part in self.held_out]
+            self._tempered = candidate.familiarity_power, parts
+        return self._tempered[1]
+
+
+def closest(candidates: Sequence[float], value: float) -> float:
+    """Return the candidate with the smallest ratio to a value."""
+    return min(candidates, key=lambda candidate: abs(math.log(candidate / value)))
+
+
+def vary_one_at_a_time(
+    best: _Settings,
+    candidates: Mapping[str, Sequence[float]],
+    score: Callable[[_Settings], np.ndarray],
+    n_rounds: int,
+    min_standard_errors: float,
+) -> tuple[_Settings, np.ndarray]:
+    """Search for the settings with the lowest total score, varying one at a time.
+
+    Parameters
+    ----------
+    best : dataclass
+        Where the search begins.
+    candidates : dict of sequence of float
+        Candidates for each setting, by the name of the field.
+    score : callable
+        Returns what each block of time contributes to the score, (blocks,).
+    n_rounds : int
+        Largest number of rounds over all settings.
+    min_standard_errors : float
+        Improvement that a change of a setting must bring, as for `is_lower`.
+
+    Returns
+    -------
+    best : dataclass
+    lowest : (blocks,)
+        Its score.
+    """
+    tried: dict[tuple[float, ...], np.ndarray] = {}
+
+    def known_score(settings: _Settings) -> np.ndarray:
+        key = tuple(getattr(settings, name) for name in candidates)
+        if key not in tried:
+            tried[key] = score(settings)
+        return tried[key]
+
+    lowest = known_score(best)
+    for _ in range(n_rounds):
+        before = best
+        for name, values in candidates.items():
+            varied = [replace(best, **{name: value}) for value in values]
+            candidate = min(varied, key=lambda settings: float(known_score(settings).sum()))
+            if is_lower(known_score(candidate), lowest, min_standard_errors):
+                best, lowest = candidate, known_score(candidate)
+        if best is before:
+            break
+    return best, lowest

@@ -1,0 +1,11 @@
+"""Movement priors, and the state-space model on a grid that combines them with readouts."""
+
+from kalmanssl.decoding.movement._movement import Movement as Movement
+from kalmanssl.decoding.movement._movement import MovementStatistics as MovementStatistics
+from kalmanssl.decoding.movement._movement import coarsen_grid as coarsen_grid
+from kalmanssl.decoding.movement._movement import coarsen_mass as coarsen_mass
+from kalmanssl.decoding.movement._posterior_mass import filtered_mass as filtered_mass
+from kalmanssl.decoding.movement._posterior_mass import posterior_mass as posterior_mass
+from kalmanssl.decoding.movement._state_space import ForwardStep as ForwardStep
+from kalmanssl.decoding.movement._state_space import Transition as Transition
+from kalmanssl.decoding.movement._state_space import compile_function as compile_function

@@ -1,0 +1,236 @@
+"""Movement priors: how behavior moves from bin to bin, learned from the tracked behavior of the training part.
+
+The prior of every motion state is a random walk whose stationary distribution is the occupancy of the behavior in that
+state. With a Gaussian kernel K and the occupancy o it has the transition probabilities ``u(x) K(x, x') v(x')``, where u
+and v are found by scaling so that all transitions from a cell sum to one and o is stationary (Sinkhorn 1967, Am. Math.
+Monthly 74:402). A walk that ignored the occupancy would spread probability to places where the animal seldom is, and
+would not describe velocities, which return to zero.
+
+In a motion state with a mean displacement (`MovementStatistics.drift`), v is that of the walk without it, and o is only
+approximately stationary: between the ends of a line no such walk has a stationary distribution. Probability that
+reaches an end stays there until the motion state changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from scipy.special import ndtr
+
+from kalmanssl.decoding.grids import Axis, Grid
+from kalmanssl.decoding.movement._state_space import Transition
+
+__all__ = ["Movement", "MovementStatistics"]
+
+_OCCUPANCY_SMOOTHING = 1.5  # cells
+_UNVISITED = 0.05  # fraction of the occupancy that is distributed over all cells
+_ROWS = 64  # bins that are handled at a time, so that they stay in the cache of the processor
+_ITERATIONS = 50  # of the scaling, enough to converge
+
+
+@dataclass(frozen=True)
+class MovementStatistics:
+    """What a movement prior is made from: statistics of the tracked behavior, by motion state.
+
+    Attributes
+    ----------
+    grid : Grid
+    occupancy : (states, *shape)
+        Probability of each motion state and cell.
+    drift, sd : (states, dims)
+        Mean and standard deviation of the displacement from bin to bin, in cells.
+    switching : (states, states)
+        Probability of each motion state given the one before.
+    """
+
+    grid: Grid
+    occupancy: np.ndarray
+    drift: np.ndarray
+    sd: np.ndarray
+    switching: np.ndarray
+
+    @classmethod
+    def from_behavior(
+        cls,
+        grid: Grid,
+        behavior: np.ndarray,
+        displacement: np.ndarray,
+        state: np.ndarray,
+        follows: np.ndarray,
+        weight: np.ndarray,
+    ) -> Self:
+        """Compute the statistics of a behavior.
+
+        Parameters
+        ----------
+        grid : Grid
+        behavior, displacement : (time, dims)
+            Tracked behavior, and how much it moves from bin to bin, in its own unit.
+        state : (time,) int
+            Motion state of each bin, from 0. States without bins are left out.
+        follows : (time,) bool
+            Whether the bin follows the one before it without a gap.
+        weight : (time,)
+            Weight of each bin in the occupancy.
+        """
+        directional = state.max() > 1  # with fewer states, a state contains both directions, and its mean step is zero
+        numbers, state = np.unique(state, return_inverse=True)
+        n_states = len(numbers)
+        width = np.array([axis.width for axis in grid.axes])
+        occupancy = np.zeros((n_states, *grid.shape))
+        drift, sd = np.zeros((2, n_states, len(width)))
+        for number in range(n_states):
+            chosen = state == number
+            smoothed = grid.histogram(behavior[chosen], weight[chosen], _OCCUPANCY_SMOOTHING)
+            share = weight[chosen].sum() / weight.sum()
+            occupancy[number] = share * ((1 - _UNVISITED) * smoothed + _UNVISITED / grid.size)
+            moved = displacement[chosen & follows] / width
+            if len(moved) == 0:
+                continue
+            if directional:
+                drift[number] = moved.mean(axis=0)
+            sd[number] = np.sqrt(((moved - drift[number]) ** 2).mean(axis=0))
+        switching = np.full((n_states, n_states), 0.5)  # half a count for each switch
+        np.add.at(switching, (state[:-1][follows[1:]], state[1:][follows[1:]]), 1.0)
+        return cls(grid, occupancy, drift, sd, switching / switching.sum(axis=1, keepdims=True))
+
+    def coarsen(self, factor: int) -> MovementStatistics:
+        """Return the statistics on a grid whose cells are `factor` times as wide along each axis."""
+        grid = coarsen_grid(self.grid, factor)
+        occupancy = np.stack([coarsen_mass(state[None], self.grid, factor)[0] for state in self.occupancy])
+        return MovementStatistics(grid, occupancy, self.drift / factor, self.sd / factor, self.switching)
+
+
+def coarsen_grid(grid: Grid, factor: int) -> Grid:
+    """Return a grid whose cells are `factor` times as wide; the number of cells must be a multiple of it."""
+    return Grid(tuple(Axis(a.start, a.width * factor, a.n_cells // factor, a.period) for a in grid.axes))
+
+
+def coarsen_mass(mass: np.ndarray, grid: Grid, factor: int) -> np.ndarray:
+    """Sum mass (time, *shape) over the cells of the coarser grid."""
+    shape = [len(mass)]
+    for axis in grid.axes:
+        shape += [axis.n_cells // factor, factor]
+    return mass.reshape(shape).sum(axis=tuple(range(2, len(shape), 2)))
+
+
+@dataclass(frozen=True)
+class Movement:
+    """A movement prior with its settings.
+
+    Attributes
+    ----------
+    statistics : MovementStatistics
+    width_factor : float
+        Factor by which the walk is wider than the tracked displacements. The likelihoods of neighboring bins share
+        their errors, so the best walk is wider.
+    power : float
+        Power of the likelihood, which accounts for the same dependence ("generalized posterior", Bissiri, Holmes &
+        Walker 2016, JRSS-B 78:1103).
+    jump : float
+        Probability of a jump to the occupancy in each bin. Without jumps a wrong posterior would persist.
+    """
+
+    statistics: MovementStatistics
+    width_factor: float
+    power: float
+    jump: float
+
+    def transition(self) -> Transition:
+        """Return one step of the prior."""
+        s = self.statistics
+        n_states = len(s.occupancy)
+        kernels: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])  # along rows, along columns
+        before, after = np.empty((2, *_two_dimensional(s.occupancy).shape))
+        for state in range(n_states):
+            total = max(s.occupancy[state].sum(), 1e-300)
+            occupancy = _two_dimensional(s.occupancy[state : state + 1] / total)[0]
+            after[state] = _scaling(*self._kernels(state, np.zeros_like(s.drift[state])), occupancy)
+            rows, columns = self._kernels(state, s.drift[state])
+            before[state] = 1 / (rows @ after[state] @ columns.T)
+            for part, kernel in zip(kernels, (rows, columns), strict=True):
+                part.append(kernel)
+        prior = _two_dimensional(s.occupancy / s.occupancy.sum())
+        return Transition(prior, np.stack(kernels[0]), np.stack(kernels[1]), before, after, s.switching, self.jump)
+
+    def _kernels(self, state: int, drift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the kernels of a motion state along rows and columns, with a drift (dims,) in cells."""
+        s = self.statistics
+        pair = [
+            _kernel(axis, drift[number], self.width_factor * s.sd[state, number])
+            for number, axis in enumerate(s.grid.axes)
+        ]
+        return pair[0], pair[1] if len(pair) > 1 else np.ones((1, 1))
+
+    def likelihood(self, mass: np.ndarray) -> np.ndarray:
+        """Return the likelihood of each cell (time, rows, columns) from the readout's distribution (time, *shape).
+
+        By Bayes' rule it is the ratio of the distribution to the occupancy; its maximum is one in every bin.
+        """
+        occupancy = self.statistics.occupancy.sum(axis=0)
+        log_occupancy = np.log(occupancy / occupancy.sum()).astype(mass.dtype).ravel()
+        flat = mass.reshape(len(mass), occupancy.size)
+        result = np.empty_like(flat)
+        for first in range(0, len(flat), _ROWS):
+            part = result[first : first + _ROWS]
+            np.log(np.maximum(flat[first : first + _ROWS], 1e-12), out=part)
+            part -= log_occupancy
+            part *= self.power
+            part -= part.max(axis=1, keepdims=True)
+            np.exp(part, out=part)
+        return _two_dimensional(result.reshape(mass.shape))
+
+    def to_state(self) -> dict[str, Any]:
+        """Return arrays and plain values from which `from_state` makes the prior again."""
+        state = asdict(self)
+        state["statistics"]["grid"] = self.statistics.grid.to_state()
+        return state
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Make a prior from what `to_state` returned."""
+        statistics = dict(state["statistics"])
+        grid = Grid.from_state(statistics.pop("grid"))
+        return cls(
+            MovementStatistics(grid, **{name: np.asarray(value) for name, value in statistics.items()}),
+            state["width_factor"],
+            state["power"],
+            state["jump"],
+        )
+
+
+def _two_dimensional(values: np.ndarray) -> np.ndarray:
+    """Return values (n, cells) as (n, cells, 1), and values (n, rows, columns) unchanged."""
+    return values if values.ndim == 3 else values[..., None]
+
+
+def _kernel(axis: Axis, drift: float, sd: float) -> np.ndarray:
+    """Return the (cells, cells) kernel of a Gaussian step, in cells; it wraps on circles and ends are reflecting."""
+    n_cells = axis.n_cells
+    sd = float(np.clip(sd, 0.3, 2 * n_cells))  # a narrower step would never leave a cell
+    cell = np.arange(n_cells)
+    # The entries depend on the difference of two cells, or on their sum after a reflection: one is computed for each.
+    difference, total = cell - cell[:, None] + n_cells - 1, cell + cell[:, None]
+
+    def step(distance: np.ndarray) -> np.ndarray:
+        offset = distance - drift
+        return ndtr((offset + 0.5) / sd) - ndtr((offset - 0.5) / sd)
+
+    differences, totals = np.arange(1 - n_cells, n_cells), np.arange(2 * n_cells - 1)
+    if axis.period is not None:
+        kernel = np.asarray(sum(step(differences + turn * n_cells) for turn in range(-8, 9)))[difference]
+    else:
+        kernel = step(differences)[difference] + step(-1 - totals)[total] + step(2 * n_cells - 1 - totals)[total]
+    kernel = kernel + 1e-12  # so that every cell is reached, which the scaling needs
+    return kernel / kernel.sum(axis=1, keepdims=True)
+
+
+def _scaling(rows: np.ndarray, columns: np.ndarray, occupancy: np.ndarray) -> np.ndarray:
+    """Return v such that transitions ``u K v`` of a symmetric K can sum to one and leave `occupancy` unchanged."""
+    # Then u is v over the occupancy. Geometric means of old and new values converge fast also if K is narrow.
+    after = np.sqrt(occupancy)
+    for _ in range(_ITERATIONS):
+        after = np.sqrt(after * occupancy / (rows @ after @ columns.T))
+    return after

@@ -1,0 +1,169 @@
+"""Distributions of a readout over the grids for one bin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kalmanssl.data import Covariances
+from kalmanssl.decoding._latent_decoder import LatentDecoder
+from kalmanssl.decoding.grids import Grid
+from kalmanssl.decoding.labels import LabelDecoder
+from kalmanssl.decoding.readouts import EnsembleReadout, MLPReadout, NeighborReadout, with_remaining_norm
+from kalmanssl.kalman.kernels import has_compiler
+
+__all__ = ["one_bin_readout"]
+
+_ONE = np.zeros(1, dtype=int)
+_MassFunction = Callable[[np.ndarray], tuple[list[np.ndarray], float | None]]
+_ReadoutFunction = Callable[
+    [np.ndarray, np.ndarray, np.ndarray, float], tuple[list[np.ndarray], list[np.ndarray], float | None]
+]
+
+
+def one_bin_readout(decoder: LatentDecoder | LabelDecoder) -> _ReadoutFunction:
+    """Return the readout of a decoder as a function of one bin.
+
+    The function takes the latents with their temporal context, the mean and the covariance of the latents, and the time
+    since the end of the fit, zero if it is unknown. It returns the distribution over each grid, (*shape), tempered by
+    familiarity; the same before; and the distance of the latents to those of the fit, or None. Readouts of networks and
+    neighbors that use the posterior mean are compiled, the others are called with a single bin.
+    """
+    readout: Any = decoder.readout if isinstance(decoder, LabelDecoder) else decoder.readout.readout
+    compiled = _compiled(readout, uses_cov=not decoder.context)
+    if compiled is not None:
+        networks = readout if type(readout) is MLPReadout else readout.networks
+        compiled(np.array(networks.center, dtype=float))  # compiles now
+
+    def mass(
+        features: np.ndarray, mean: np.ndarray, cov: np.ndarray, age: float
+    ) -> tuple[list[np.ndarray], list[np.ndarray], float | None]:
+        if compiled is not None:
+            masses, distance = compiled(features)
+        elif isinstance(decoder, LabelDecoder):
+            masses = [decoder.feature_mass(decoder.readout, features[None], Covariances(cov[None], _ONE))[0]]
+            return masses, masses, None
+        else:
+            found, distances = decoder.readout_mass(readout, features[None], Covariances(cov[None], _ONE))
+            masses, distance = [part[0] for part in found], None if distances is None else float(distances[0])
+        if isinstance(decoder, LabelDecoder):
+            return masses, masses, distance
+        if decoder.readout.drift.rate != 0:
+            moved = decoder.correct_drift(decoder.readout, [part[None] for part in masses], mean[None], np.array([age]))
+            masses = [part[0] for part in moved]
+        if distance is None or all(part.weight(distance) == 1 for part in decoder.familiarities):
+            return masses, masses, distance
+        tempered = decoder.temper([part[None] for part in masses], np.array([distance]))
+        return [part[0] for part in tempered], masses, distance
+
+    return mass
+
+
+def _compiled(readout: Any, uses_cov: bool) -> _MassFunction | None:
+    """Return a compiled function of the latents with their context, or None for a readout that has none."""
+    if not has_compiler():
+        return None
+    if type(readout) is EnsembleReadout:
+        networks = _compiled(readout.networks, uses_cov)
+        if networks is None:
+            return None
+        from kalmanssl.decoding.online._kernels import combine_kernel
+
+        share, neighbors = float(readout.settings.neighbor_weight), _OneBinNeighbors(readout.neighbors)
+
+        def combined(features: np.ndarray) -> tuple[list[np.ndarray], float | None]:
+            near, distance = neighbors(features)
+            masses = networks(features)[0]
+            for mass, neighbor in zip(masses, near, strict=True):
+                combine_kernel(mass.reshape(-1), neighbor.reshape(-1), share)
+            return masses, distance
+
+        return combined
+    is_mean = type(readout) is MLPReadout and (readout.posterior == "mean" or not uses_cov)
+    return _OneBinNetworks(readout) if is_mean else None
+
+
+class _OneBinNetworks:
+    """`MLPReadout.predict_mass` for one bin, from the posterior mean."""
+
+    def __init__(self, readout: MLPReadout) -> None:
+        from kalmanssl.decoding.online._kernels import network_kernel
+
+        self._kernel = network_kernel  # an import at every bin takes microseconds
+        grids = readout.grids
+        borders = np.cumsum([0, *(grid.size for grid in grids)])
+        self._n_cells = int(borders[-1])
+        self._parts = [
+            (int(first), int(stop), grid.shape) for first, stop, grid in zip(borders, borders[1:], grids, strict=False)
+        ]
+        weights = tuple(np.ascontiguousarray(weight.numpy()) for weight in readout.weights)
+        n_features = readout.inputs.shape[-1]
+        self._arguments = (
+            *(np.array(np.broadcast_to(part, (n_features,)), dtype=float) for part in (readout.center, readout.scale)),
+            np.ascontiguousarray(readout.inputs.numpy()[:, 0]),
+            weights,
+            tuple(np.ascontiguousarray(bias.numpy()[:, 0]) for bias in readout.biases),
+            borders,
+            np.empty((2, weights[1].shape[1]), dtype=np.float32),
+            np.empty(self._n_cells, dtype=np.float32),
+            1 - readout.settings.uniform_fraction,
+        )
+
+    def __call__(self, features: np.ndarray) -> tuple[list[np.ndarray], None]:
+        mass = np.empty(self._n_cells, dtype=np.float32)
+        self._kernel(features, *self._arguments, mass)
+        return [mass[first:stop].reshape(shape) for first, stop, shape in self._parts], None
+
+
+class _OneBinNeighbors:
+    """`NeighborReadout.predict_mass_and_distance` for one bin; the search starts at the neighbors of the last bin."""
+
+    def __init__(self, readout: NeighborReadout) -> None:
+        from kalmanssl.decoding.online._kernels import histogram_kernel
+        from kalmanssl.decoding.readouts._nearest_kernel import nearest_kernel
+
+        self._nearest, self._histogram = nearest_kernel, histogram_kernel
+        references = readout.search.references
+        bounded = np.ascontiguousarray(with_remaining_norm(references).T)
+        self._near = np.arange(readout.n_neighbors)[None]
+        self._search = (
+            np.ascontiguousarray(readout.center, dtype=float),
+            np.ascontiguousarray(readout.components),
+            bounded,
+            references,
+            np.empty((1, references.shape[1]), dtype=np.float32),
+            np.empty(len(bounded), dtype=np.float32),
+            np.empty((1, len(references)), dtype=np.float32),
+            self._near,
+            np.empty(self._near.shape, dtype=np.float32),
+        )
+        votes, share = np.ascontiguousarray(readout.votes, dtype=float), 1 - readout.settings.uniform_fraction
+        self._groups = [
+            (
+                (self._near[0], votes, np.ascontiguousarray(cells), *_smoothing_matrices(grid, readout), share),
+                grid.shape,
+            )
+            for grid, cells in zip(readout.grids, readout.cells, strict=True)
+        ]
+
+    def __call__(self, features: np.ndarray) -> tuple[list[np.ndarray], float]:
+        distance = self._nearest(features, *self._search)
+        masses = []
+        for arguments, shape in self._groups:
+            mass = np.empty((arguments[3].shape[0], arguments[4].shape[0]), dtype=np.float32)
+            self._histogram(*arguments, mass)
+            masses.append(mass.reshape(shape))
+        return masses, distance
+
+
+def _smoothing_matrices(grid: Grid, readout: NeighborReadout) -> tuple[np.ndarray, np.ndarray]:
+    """Return for rows and columns how the mass of a cell is distributed; a grid of one axis is a single row."""
+    s = readout.settings
+    smoothing = s.smoothing if len(grid.axes) == 1 else s.smoothing_joint
+    found = [
+        np.ascontiguousarray(Grid((axis,)).smooth(np.eye(axis.n_cells), smoothing), dtype=np.float32)
+        for axis in grid.axes
+    ]
+    return (np.ones((1, 1), dtype=np.float32), found[0]) if len(found) == 1 else (found[0], found[1])

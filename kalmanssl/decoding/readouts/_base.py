@@ -1,0 +1,47 @@
+"""The interface of readouts, which map latents to a predictive distribution of each dimension of the behavior.
+
+A readout does not know about time. `PositionDecoder` adds the effects of time: movement, and errors that grow with the
+lag.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from kalmanssl.data import Covariances
+from kalmanssl.decoding.grids import Predictive
+
+__all__ = ["Readout"]
+
+
+class Readout(Protocol):
+    """What `kalmanssl.decoding.PositionDecoder` requires of a readout."""
+
+    def fit(
+        self,
+        mean: np.ndarray,
+        cov: Covariances | None,
+        behavior: np.ndarray,
+        rng: np.random.Generator,
+        weight: np.ndarray | None = None,
+    ) -> Self:
+        """Fit to latents (time, state), their posterior covariances if known, and behavior (time, dims).
+
+        Readouts may use the weights (time,) of the bins, whose mean is one.
+        """
+        ...
+
+    def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:
+        """Return one predictive distribution for each dimension of the behavior."""
+        ...
+
+    def to_state(self) -> dict[str, Any]:
+        """Return arrays and plain values from which `from_state` makes the readout again."""
+        ...
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Make a fitted readout from what `to_state` returned."""
+        ...

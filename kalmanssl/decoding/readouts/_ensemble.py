@@ -1,0 +1,148 @@
+"""The default readout: networks and nearest neighbors, whose histograms are multiplied.
+
+The networks generalize between the fitted bins, and neighbors follow details of the code with few bins. Their errors
+differ, so the geometric mean of their histograms has smaller errors than either.
+
+The temporal context of the latents can help or mislead the neighbors. With it they find bins in which the animal also
+came from the same place, which are few where it takes a new path in every run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+import numpy as np
+
+from kalmanssl.data import Covariances
+from kalmanssl.decoding.grids import Grid, Periods, Predictive, marginal_predictives
+from kalmanssl.decoding.readouts._mlp import MLPReadout
+from kalmanssl.decoding.readouts._mlp_settings import MLPReadoutSettings
+from kalmanssl.decoding.readouts._neighbors import NeighborReadout, NeighborReadoutSettings
+from kalmanssl.utils.moments import row_slices
+from kalmanssl.utils.validation import check_condition
+
+__all__ = ["EnsembleReadout", "EnsembleReadoutSettings", "network_settings"]
+
+
+@dataclass(frozen=True)
+class EnsembleReadoutSettings:
+    """Settings of `EnsembleReadout`.
+
+    Attributes
+    ----------
+    networks : MLPReadoutSettings
+    neighbors : NeighborReadoutSettings
+    neighbor_weight : float
+        Exponent of the neighbors' histogram in the weighted geometric mean, between 0 and 1; the networks have the
+        rest.
+    """
+
+    networks: MLPReadoutSettings = field(default_factory=MLPReadoutSettings)
+    neighbors: NeighborReadoutSettings = field(default_factory=NeighborReadoutSettings)
+    neighbor_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, expected in (("networks", MLPReadoutSettings), ("neighbors", NeighborReadoutSettings)):
+            value: Any = getattr(self, name)
+            if isinstance(value, dict):  # from a saved state
+                object.__setattr__(self, name, expected(**value))
+            else:
+                check_condition(name, value, isinstance(value, expected), expected.__name__)
+        check_condition("neighbor_weight", self.neighbor_weight, 0 <= self.neighbor_weight <= 1, "between 0 and 1")
+
+
+def network_settings(settings: Any) -> MLPReadoutSettings:
+    """Return the settings of the networks in the settings of any readout; the default ones if it has no networks."""
+    if isinstance(settings, EnsembleReadoutSettings):
+        return settings.networks
+    return settings if isinstance(settings, MLPReadoutSettings) else MLPReadoutSettings()
+
+
+class EnsembleReadout:
+    """Weighted geometric mean of the histograms of an `MLPReadout` and a `NeighborReadout`.
+
+    Parameters
+    ----------
+    periods : tuple of float or None
+        One per dimension of the behavior; None for a dimension that is not circular.
+    posterior, n_samples
+        As for `MLPReadout`. Neighbors use the posterior mean.
+    settings : EnsembleReadoutSettings, optional
+    """
+
+    def __init__(
+        self,
+        periods: Periods,
+        posterior: str = "mean",
+        n_samples: int = 1000,
+        settings: EnsembleReadoutSettings | None = None,
+    ) -> None:
+        self.periods = periods
+        self.settings = settings or EnsembleReadoutSettings()
+        self.networks = MLPReadout(periods, posterior, n_samples, self.settings.networks)
+        self.neighbors = NeighborReadout(periods, self.settings.neighbors)
+        self.uses_context = True  # in the search for neighbors
+
+    def fit(
+        self,
+        mean: np.ndarray,
+        cov: Covariances | None,
+        behavior: np.ndarray,
+        rng: np.random.Generator,
+        weight: np.ndarray | None = None,
+        grids: list[Grid] | None = None,
+        n_present: int | None = None,
+    ) -> Self:
+        """Fit both readouts; the arguments are those of `MLPReadout.fit`."""
+        self.networks.fit(mean, cov, behavior, rng, weight, grids, n_present)
+        self.grids = self.networks.grids
+        return self.fit_neighbors(mean, behavior, weight, n_present)
+
+    def fit_neighbors(
+        self, mean: np.ndarray, behavior: np.ndarray, weight: np.ndarray | None = None, n_present: int | None = None
+    ) -> Self:
+        """Fit the neighbors alone, to all features if `uses_context`, else to the first `n_present`."""
+        n_features = mean.shape[1] if self.uses_context or n_present is None else n_present
+        self.neighbors.fit(mean[:, :n_features], behavior, weight, self.grids)
+        return self
+
+    def predict_mass(self, mean: np.ndarray, cov: Covariances | None) -> list[np.ndarray]:
+        """Return the histogram over the grid of each group of dimensions, (time, *shape), float32."""
+        return self.predict_mass_and_distance(mean, cov)[0]
+
+    def predict_mass_and_distance(
+        self, mean: np.ndarray, cov: Covariances | None
+    ) -> tuple[list[np.ndarray], np.ndarray]:
+        """Return the histograms, and the distance (time,) to the neighbors as `NeighborReadout` defines it."""
+        share = self.settings.neighbor_weight
+        masses = [np.empty((len(mean), *grid.shape), dtype=np.float32) for grid in self.grids]
+        distance = np.empty(len(mean))
+        for rows in row_slices(len(mean)):
+            near, distance[rows] = self.neighbors.predict_mass_and_distance(mean[rows])
+            networks = self.networks.predict_mass(mean[rows], None if cov is None else cov[rows])
+            for mass, network, neighbors in zip(masses, networks, near, strict=True):
+                product = np.exp((1 - share) * np.log(network) + share * np.log(neighbors))
+                mass[rows] = product / product.sum(axis=tuple(range(1, product.ndim)), keepdims=True)
+        return masses, distance
+
+    def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:
+        """Return the histogram of each dimension."""
+        return marginal_predictives(self.grids, self.predict_mass(mean, cov))
+
+    def to_state(self) -> dict[str, Any]:
+        """Return the settings and the states of both readouts."""
+        return {
+            "settings": asdict(self.settings),
+            "networks": self.networks.to_state(),
+            "neighbors": self.neighbors.to_state(),
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Self:
+        """Make a fitted readout from what `to_state` returned."""
+        networks, neighbors = MLPReadout.from_state(state["networks"]), NeighborReadout.from_state(state["neighbors"])
+        settings = EnsembleReadoutSettings(**state["settings"])
+        readout = cls(networks.periods, networks.posterior, networks.n_samples, settings)
+        readout.networks, readout.neighbors, readout.grids = networks, neighbors, networks.grids
+        return readout

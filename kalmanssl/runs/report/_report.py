@@ -1,0 +1,76 @@
+"""Report of a run: one HTML page with figures, scores and settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kalmanssl.runs._seeds import seeds_sentence
+from kalmanssl.runs.report import _sections as sections
+from kalmanssl.runs.report._assumptions import assumption_values
+from kalmanssl.runs.report._errors import errors, place_view
+from kalmanssl.runs.report._page import render_page
+from kalmanssl.runs.report._tiles import tiles
+from kalmanssl.utils.storage import replace_file
+
+if TYPE_CHECKING:
+    from kalmanssl.runs._run import Run
+
+__all__ = ["build_report", "write_report"]
+
+
+def write_report(run: Run, out: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write the report of a run to a file.
+
+    Parameters
+    ----------
+    run : Run
+        The report shows its `evaluation`; without one, only the dynamics, the training and the settings.
+    out : path
+        HTML file.
+    overwrite : bool
+        Replace an existing file.
+
+    Raises
+    ------
+    InputError
+        If the file exists and `overwrite` is false, or if it cannot be written.
+    """
+    text = build_report(run)
+
+    def write(path: Path) -> None:
+        path.write_text(text, encoding="utf-8")
+
+    replace_file(out, write, overwrite)
+
+
+def build_report(run: Run) -> str:
+    """Return the report of a run as the text of an HTML page that loads no other file."""
+    evaluation = run.evaluation
+    recording = run.metadata["recording"]
+    source = recording["source"] if evaluation is None else evaluation.part["source"]
+    values: dict[str, Any] = {
+        "title": f"{source}: kalmanssl report",
+        "source": source,
+        "run": run,
+        "recording": recording,
+        "evaluation": evaluation,
+        "dynamics": sections.dynamics(run),
+        "training": sections.training(run),
+        "seeds": seeds_sentence(run.metadata.get("seeds")),
+        "settings": sections.settings(run),
+        "made": f"kalmanssl {run.metadata.get('kalmanssl', '')}, fitted {run.metadata.get('made', 'now')}",
+    }
+    if evaluation is not None:
+        values |= {
+            "tiles": tiles(run, evaluation),
+            "errors": errors(run, evaluation),
+            "place": place_view(run, evaluation),
+            "decoded": sections.decoded(run, evaluation),
+            "scores": sections.scores(run, evaluation),
+            "latents": sections.latents(run, evaluation),
+            "assumptions": assumption_values(evaluation.assumptions, is_counts=recording["spikes"] is not None),
+            "noise": sections.noise(run, evaluation),
+        }
+    return render_page("report.html.jinja", values)

@@ -1,0 +1,354 @@
+"""Figures, tables and numbers of each section of the report; the template has the text around them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kalmanssl import plotting
+from kalmanssl.runs._alarms import running_rule
+from kalmanssl.runs._text import (
+    PART_NAMES,
+    axis_name,
+    duration,
+    number,
+    percent,
+    r_squared,
+    scaled_unit,
+)
+from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
+from kalmanssl.runs.report._labels import has_labels, label_rows, label_scores
+from kalmanssl.runs.report._tiles import reference_rows
+from kalmanssl.runs.report._turned import turned
+
+if TYPE_CHECKING:
+    from kalmanssl.runs._evaluation import Evaluation
+    from kalmanssl.runs._run import Run
+
+__all__ = [
+    "calibration_rows", "conditional_rows", "decoded", "dynamics", "latents", "noise", "score_rows", "scores",
+    "settings", "training",
+]  # fmt: skip
+
+_EIGENVALUES_LISTED = 12
+_EPOCHS_LISTED = 6
+_CALIBRATED = 0.02  # share of bins by which coverage may differ from its nominal level, beyond two standard errors
+
+
+def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
+    """Draw the spikes and, below them, each dimension of the decoded behavior."""
+    a = evaluation.arrays
+    labels = "probability" in a
+    dims = 1 if labels else a["mean"].shape[1] if "mean" in a else 0
+    axes = plotting.new_axes(9.2, 3.0 + 1.9 * dims, rows=(1.35, *[1] * dims))
+    plotting.plot_raster(a["counts"], a["time"], ax=axes[0])
+    if labels:
+        names = [str(label) for label in evaluation.part["labels"]]
+        truth = a["truth"][:, 0] if "truth" in a else None
+        plotting.plot_label_probabilities(a["time"], a["probability"], names, truth, name=str(run.behavior), ax=axes[1])
+    rest = None if labels else evaluation.scores.get("rest")
+    # Intervals are calibrated for new data, and cover more of the time that the model was fitted on.
+    hatched = rest is not None and not evaluation.part["fitted"] and not _is_calibrated(rest)
+    for dim in range(0 if labels else dims):
+        plotting.plot_decoded(
+            a["time"],
+            a["mean"][:, dim],
+            a["lower"][:, dim],
+            a["upper"][:, dim],
+            a["truth"][:, dim] if "truth" in a else None,
+            where=a.get("runs"),
+            level=run.require_decoder().level,
+            name=f"{run.behavior}{f' {axis_name(dim)}' if dims > 1 else ''}",
+            unit=run.behavior_unit,
+            period=run.settings.period,
+            hatched=hatched,
+            usual=_usual(run, dim),
+            ax=axes[1 + dim],
+        )
+    for ax in axes[:-1]:
+        ax.set_xlabel("")  # the axes share the time axis at the bottom
+    for ax in axes[2:]:
+        if (legend := ax.get_legend()) is not None:
+            legend.remove()  # the lines are those of the first dimension
+    axes[-1].set_xlabel("time (s)")
+    return {
+        "axes": axes[0],
+        "dims": dims,
+        "units": a["counts"].shape[1],
+        "seconds": float(a["time"][-1] - a["time"][0]),
+        "ordered": dims == 1 and "truth" in a and not labels,
+        "labels": labels,
+        "running": running_rule(run) if dims > 0 and "runs" in a else None,
+        "rest": percent(rest["coverage"]["95"], rest["coverage_error"]["95"]) if hatched and rest is not None else None,
+    }
+
+
+def _is_calibrated(scores: dict[str, Any]) -> bool:
+    """Return whether the 95 % interval contains the truth as often as it says, within two standard errors."""
+    return bool(abs(scores["coverage"]["95"] - 0.95) <= max(2 * scores["coverage_error"]["95"], _CALIBRATED))
+
+
+def _usual(run: Run, dim: int) -> tuple[float, float] | None:
+    """Return the range with the share of the fitted behavior that the interval has; None on a circle."""
+    reference = run.metadata.get("reference")
+    if not reference or reference["period"] is not None or dim >= len(reference["occupancy"]["all"]["quantiles"]):
+        return None
+    levels, level = np.array(reference["levels"]), run.require_decoder().level
+    quantiles = np.array(reference["occupancy"]["all"]["quantiles"][dim])
+    low, high = np.interp([(1 - level) / 2, (1 + level) / 2], levels, quantiles)
+    return float(low), float(high)
+
+
+def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
+    """Draw calibration and confusion, and tabulate the scores; None without scores."""
+    rows = score_rows(evaluation.scores, run.behavior_unit)
+    if not rows:
+        return None
+    common = {
+        "rows": rows,
+        "running": running_rule(run),
+        "movement": movement_rule(run, smoothed=bool(evaluation.part["smoothed"])),
+        "conditional": conditional_rows((evaluation.scores["all"] or {}).get("conditional"), run),
+        "trust": trust_rows((evaluation.scores["all"] or {}).get("trust"), run.behavior_unit),
+        "trust_sentence": trust_sentence((evaluation.scores["all"] or {}).get("trust")),
+    }
+    if has_labels(evaluation.scores["all"] or {}):
+        return common | label_scores(evaluation)
+    curves = {
+        heading: evaluation.scores[name]["calibration"]
+        for name, heading in PART_NAMES.items()
+        if evaluation.scores.get(name) is not None
+    }
+    main, factor_unit = evaluation.main, scaled_unit((evaluation.main[1] or {}).get("median_error"), run.behavior_unit)
+    a = evaluation.arrays
+    confusion = None
+    if "decoded" in a and a["decoded"].shape[1] == 1:
+        confusion = plotting.plot_decoded_against_tracked(
+            a["decoded"][:, 0], a["tracked"][:, 0], name=str(run.behavior), unit=run.behavior_unit
+        )
+    return common | {
+        "labels": False,
+        "levels": calibration_rows(curves),
+        "references": reference_rows(main[1], factor_unit[1], factor_unit[0]),
+        "referenced": PART_NAMES[main[0]],
+        "calibration": plotting.plot_calibration(curves, run.require_decoder().level),
+        "confusion": confusion,
+    }
+
+
+def calibration_rows(curves: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """Return the coverage of intervals by nominal level as a table of text; `curves` has a column for each heading."""
+    rows = [["nominal level (%)", *(f"{heading} (%)" for heading in curves)]]
+    for i, nominal in enumerate(next(iter(curves.values()))["nominal"]):
+        if round(100 * nominal) % 10 == 0 or nominal >= 0.95:
+            cells = [percent(curve["empirical"][i], curve["error"][i]) for curve in curves.values()]
+            rows.append([f"{100 * nominal:g}", *cells])
+    return rows
+
+
+def movement_rule(run: Run, smoothed: bool) -> str:
+    """Say in words how the decoder combines bins over time, as it was chosen on held-out bins."""
+    decoders = run.require_decoder().decoders_
+    decoder = decoders.get("smoothed" if smoothed else "filtered", next(iter(decoders.values())))
+    kinds = [choice["kind"] for choice in decoder.choices]
+    tempered = any(part.is_used for part in getattr(decoder, "familiarities", []))  # labels have none
+    unfamiliar = " Latents unlike those of the fit have less weight." if tempered else ""
+    if all(kind == "none" for kind in kinds):
+        return (
+            f"Every bin is decoded by itself: on held-out bins, a movement prior did not reduce the error.{unfamiliar}"
+        )
+    names = {
+        "walk": "a random walk",
+        "states": "random walks at rest and in movement",
+        "chain": "a Markov chain of the labels",
+        "none": "none",
+    }
+    priors = " and ".join(dict.fromkeys(names[kind] for kind in kinds))
+    passes = "from all bins of a segment" if decoder.smooth else "from the bin and those before it"
+    return f"The movement prior ({priors}) was chosen on held-out bins; each bin is decoded {passes}.{unfamiliar}"
+
+
+def conditional_rows(conditional: dict[str, Any] | None, run: Run) -> list[list[str]]:
+    """Return the coverage by condition as a table of text; empty if there is none.
+
+    Parameters
+    ----------
+    conditional : dict or None
+        From `kalmanssl.decoding.conditional_coverage`.
+    run : Run
+    """
+    if not conditional:
+        return []
+    unit = run.behavior_unit
+    units = {"speed": f"{unit}/s" if unit else "", "lag": "s"}
+    sets = "set_size" in (conditional["worst"] or {})
+    widths = [g.get("width", {}).get("95") for name, groups in conditional.items() if name != "worst" for g in groups]
+    factor, shown = scaled_unit(min(filter(None, widths), default=None), unit)
+    last = "labels in the 95 % set" if sets else f"width of 95 %{f' ({shown})' if shown else ''}"
+    rows = [["bins with", "inside 80 % (%)", "inside 95 % (%)", last]]
+    for name, groups in conditional.items():
+        for group in groups if name != "worst" else []:
+            label = (
+                f"{name} {group['label']}" if "label" in group else _range(name, group, groups, units.get(name, unit))
+            )
+            cells = [percent(group["coverage"][level], group["coverage_error"][level]) for level in ("80", "95")]
+            size = group["set_size"]["95"] if sets else _times(factor, group["width"]["95"])
+            rows.append([label, *cells, number(size)])
+    return rows
+
+
+def _range(name: str, group: dict[str, Any], groups: list[dict[str, Any]], unit: str) -> str:
+    """Say which values a group has, in a unit in which the largest value of all groups is easy to read."""
+    largest = max(abs(one[end]) for one in groups for end in ("low", "high"))
+    factor, shown = scaled_unit(largest, unit)
+    low, high = (number(factor * v if abs(v) >= 1e-3 * largest else 0.0) for v in (group["low"], group["high"]))
+    return f"{name} {low} to {high} {shown}".rstrip()
+
+
+def score_rows(scores: dict[str, Any], unit: str) -> list[list[str]]:
+    """Return the scores as a table of text: a heading and one row per score; empty if there are none.
+
+    Parameters
+    ----------
+    scores : dict
+        "running", "rest" and "all", as in `kalmanssl.runs.Evaluation`.
+    unit : str
+        Unit of the behavior. Lengths are in a unit in which the first median error is easy to read.
+    """
+    parts = {heading: scores[name] for name, heading in PART_NAMES.items() if scores.get(name) is not None}
+    if not parts:
+        return []
+    first = next(iter(parts.values()))
+    if has_labels(first):
+        return label_rows(first, "all bins")
+    factor, shown = scaled_unit(first["median_error"], unit)
+    in_unit = f" ({shown})" if shown else ""
+    rows = [["", *parts]]
+    for key, label in (("median_error", "median error"), ("mean_error", "mean error"), ("crps", "CRPS")):
+        rows.append([label + in_unit, *(number(_times(factor, p[key])) for p in parts.values())])
+    rows.append(["R²", *(r_squared(p["r2"]) for p in parts.values())])
+    for level in first["coverage"]:
+        cells = [percent(p["coverage"][level], p["coverage_error"][level]) for p in parts.values()]
+        rows.append([f"inside the {level} % interval (%)", *cells])
+    for level in first["width"]:
+        cells = [number(_times(factor, p["width"][level])) for p in parts.values()]
+        rows.append([f"width of the {level} % interval{in_unit}", *cells])
+    rows.append(["bins", *(str(p["bins"]) for p in parts.values())])
+    return rows
+
+
+def latents(run: Run, evaluation: Evaluation) -> dict[str, Any]:
+    """Draw the latents along their first principal axes."""
+    a = evaluation.arrays
+    values, color = a["latents"], a["color"]
+    colored_by, unit, period = "time", "s", None
+    if "truth" in a:
+        dims = a["truth"].shape[1]
+        colored_by = f"{run.behavior}{f' {axis_name(0)}' if dims > 1 else ''}"
+        unit, period = run.behavior_unit, run.settings.period
+    explained = a.get("variance_explained")
+    pairs = [(0, 1), (0, 2)][: values.shape[1] - 1]
+    views = [
+        (
+            plotting.plot_latents(
+                values,
+                color,
+                dims=pair,
+                name=colored_by,
+                unit=unit,
+                period=period,
+                explained=explained,
+                ax=plotting.new_axes(4.8, 3.8)[0],
+            ),
+            pair,
+        )
+        for pair in pairs
+    ]
+    bins = "moving bins" if evaluation.main[0] == "running" else "bins"
+    labels = [plotting.latent_axis_label(dim, explained).replace(" of variance", "") for dim in range(3)]
+    return {
+        "views": views,
+        "count": len(values),
+        "bins": bins,
+        "colored_by": colored_by,
+        "turned": turned(values, color, labels, period),
+    }
+
+
+def noise(run: Run, evaluation: Evaluation) -> dict[str, Any]:
+    """Draw the log-likelihood over time, and above it the observation noise if it varies."""
+    a = evaluation.arrays
+    sd = np.sqrt(a["noise"])
+    constant = bool(np.ptp(sd, axis=0).max() <= 1e-6 * sd.max())
+    axes = plotting.new_axes(9.2, 2.5 if constant else 4.2, rows=(1,) if constant else (1, 1))
+    if not constant:
+        plotting.plot_noise(a["time"], a["noise"], ax=axes[0])
+        axes[0].set_xlabel("")
+    plotting.plot_log_likelihood(a["time"], a["log_likelihood"], ax=axes[-1])
+    rows = [
+        ["noise sd (latent units)", "10 %", "median", "90 %"],
+        ["over channels", *(number(v) for v in np.quantile(sd.mean(axis=0), [0.1, 0.5, 0.9]))],
+    ]
+    if not constant:
+        rows.append(["over time", *(number(v) for v in np.quantile(np.median(sd, axis=1), [0.1, 0.5, 0.9]))])
+    return {"axes": axes[0], "rows": rows, "constant": constant}
+
+
+def dynamics(run: Run) -> dict[str, Any]:
+    """Draw the eigenvalues of the transition matrix, and tabulate the slowest.
+
+    A rotation that decays before a quarter of its period is no rhythm, so that its period is left out.
+    """
+    A = run.model.model_.predictor.A.detach().numpy()
+    step = run.model.bins_per_step_ * run.metadata["recording"]["bin_size_s"]
+    constants = plotting.time_constants(A, step)
+    rows = [["modulus", "period", "decay time"]]
+    for row in constants[:_EIGENVALUES_LISTED]:
+        is_rhythm = math.isfinite(row["period_s"]) and row["decay_s"] >= row["period_s"] / 4
+        decay = duration(row["decay_s"]) if row["modulus"] < 1 else "grows"
+        rows.append([f"{row['modulus']:.4f}", duration(row["period_s"]) if is_rhythm else "none", decay])
+    unlisted = len(constants) - _EIGENVALUES_LISTED
+    return {"axes": plotting.plot_eigenvalues(A), "rows": rows, "step": duration(step), "unlisted": unlisted}
+
+
+def training(run: Run) -> dict[str, Any] | None:
+    """Draw the loss over the epochs, and tabulate some of them; None without a history."""
+    history = run.model.history_
+    names = {"loss": "loss", "held_out_loss": "held-out loss", "held_out_score": "gain", "effective_dimension": "dims"}
+    keys = [key for key in names if history.get(key)]
+    if not keys:
+        return None
+    count = len(history[keys[0]])
+    shown = sorted({0, count - 1, *range(0, count, max(1, count // _EPOCHS_LISTED))})
+    rows = [["epoch", *(names[key] for key in keys)]]
+    rows += [[str(i + 1), *(number(history[key][i]) if i < len(history[key]) else "–" for key in keys)] for i in shown]
+    has_gain = "held_out_score" in keys
+    axes = plotting.new_axes(4.4, 4.8 if has_gain else 3.6, rows=(1, 1) if has_gain else (1,))
+    plotting.plot_training(history, ax=axes[0])
+    if has_gain:
+        axes[0].set_xlabel("")
+        plotting.plot_gain(history, ax=axes[1])
+    second = run.model.noise_history_.get("held_out_score") or []
+    return {"axes": axes[0], "rows": rows, "has_gain": has_gain, "second": [number(gain) for gain in second]}
+
+
+def settings(run: Run) -> dict[str, list[tuple[str, str]]]:
+    """Return names and values of the settings of the run, and of all parameters of the model."""
+    chosen = [(name, _setting(value)) for name, value in sorted(run.settings.given().items())]
+    seconds = run.metadata.get("seconds", {})
+    chosen += [(f"time to fit the {part}", duration(value)) for part, value in seconds.items()]
+    parameters = run.model.get_params(deep=False).items()
+    model = [(name, _setting(value)) for name, value in parameters if name not in ("encoder", "checkpoint_dir")]
+    return {"chosen": chosen, "model": model}
+
+
+def _times(factor: float, value: float | None) -> float | None:
+    return None if value is None else factor * value
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_setting(one) for one in value)
+    return f"{value:.10g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,96 @@
+"""The main scores of the report, each with what it compares with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kalmanssl.runs._text import PART_NAMES, number, r_squared, with_unit
+from kalmanssl.runs.report._labels import has_labels, label_tiles
+
+if TYPE_CHECKING:
+    from kalmanssl.runs._evaluation import Evaluation
+    from kalmanssl.runs._run import Run
+
+__all__ = ["REFERENCES", "reference_line", "reference_rows", "tiles"]
+
+REFERENCES = {"ridge": "ridge regression", "occupancy": "occupancy alone"}
+
+
+def tiles(run: Run, evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """Return the main scores as (number, label, reference); empty without scores."""
+    name, scores = evaluation.main
+    if scores is None:
+        return []
+    if has_labels(scores):
+        return [(*tile, "") for tile in label_tiles(scores)]
+    unit, references = run.behavior_unit, scores.get("references") or {}
+
+    def compared(key: str) -> str:
+        found = [(label, references[one].get(key)) for one, label in REFERENCES.items() if one in references]
+        like = scores["width"]["95"] if key == "width" else scores[key]
+        return "; ".join(f"{label}: {with_unit(value, unit, like)}" for label, value in found if value is not None)
+
+    ridge = references.get("ridge", {}).get("r2")
+    rest = evaluation.scores.get("rest") if name == "running" else None
+    at_rest = [] if rest is None else [_coverage_tile(rest, "95", "inside the 95 % interval, bins at rest")]
+    return [
+        (with_unit(scores["median_error"], unit), f"median error, {PART_NAMES[name]}", compared("median_error")),
+        (
+            r_squared(scores["r2"]),
+            "R²",
+            "a constant: 0" + ("" if ridge is None else f"; ridge regression: {r_squared(ridge)}"),
+        ),
+        (with_unit(scores["crps"], unit), "CRPS", compared("crps")),
+        (with_unit(scores["width"]["95"], unit), "mean width of the 95 % interval", compared("width")),
+        *(
+            _coverage_tile(scores, level, f"inside the {level} % interval")
+            for level in ("95", "80")
+            if level in scores["coverage"]
+        ),
+        *at_rest,
+    ]
+
+
+def _coverage_tile(scores: dict[str, Any], level: str, label: str) -> tuple[str, str, str]:
+    error = 100 * scores["coverage_error"][level]
+    return f"{100 * scores['coverage'][level]:.1f} %", label, f"nominal: {level} %, standard error {error:.1f}"
+
+
+def reference_rows(scores: dict[str, Any] | None, unit: str, scale: float) -> list[list[str]]:
+    """Return the scores of the decoder beside those of the references as a table of text; empty without references.
+
+    Parameters
+    ----------
+    scores : dict or None
+        Of one part, as in `kalmanssl.runs.Evaluation`.
+    unit : str
+        Of the numbers in the table.
+    scale : float
+        Factor of lengths for this unit.
+    """
+    references = (scores or {}).get("references") or {}
+    if not references or scores is None:
+        return []
+    names = [name for name in REFERENCES if name in references]
+    columns = [scores | {"width": scores["width"]["95"]}, *(references[name] for name in names)]
+    rows = [["", "decoder", *(REFERENCES[name] for name in names)]]
+    labels = {"median_error": "median error", "mean_error": "mean error", "crps": "CRPS", "width": "width of 95 %"}
+    in_unit = f" ({unit})" if unit else ""
+    for key, label in labels.items():
+        cells = [None if column.get(key) is None else scale * column[key] for column in columns]
+        rows.append([label + in_unit, *(number(cell) for cell in cells)])
+    return [*rows, ["R²", *(r_squared(column.get("r2")) for column in columns)]]
+
+
+def reference_line(name: str, scores: dict[str, Any] | None, unit: str) -> str:
+    """Return one line of text about the median errors of the references; empty without references."""
+    references = (scores or {}).get("references") or {}
+    if not references or scores is None:
+        return ""
+    like = scores["median_error"]
+    found = [
+        f"{with_unit(references[one]['median_error'], unit, like)} with {'the ' if one == 'occupancy' else 'a '}{label}"
+        for one, label in REFERENCES.items()
+        if one in references
+    ]
+    return f"median error for comparison, {PART_NAMES[name]}: {', '.join(found)}"
