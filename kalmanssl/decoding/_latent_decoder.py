@@ -10,6 +10,7 @@ import numpy as np
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding._continuation import Continuation, with_earlier
+from kalmanssl.decoding._neighbor_choice import choose_neighbors
 from kalmanssl.decoding.calibration import (
     Calibration,
     CalibrationSettings,
@@ -31,19 +32,25 @@ from kalmanssl.decoding.held_out import (
     Samples,
     choose_movement,
     improves_held_out,
-    is_lower,
     movement_statistics,
     temper,
     thin_bins,
 )
 from kalmanssl.decoding.movement import Movement, filtered_mass, posterior_mass
-from kalmanssl.decoding.readouts import EnsembleReadout, MLPReadout, Readout, network_settings, with_context
+from kalmanssl.decoding.readouts import (
+    EnsembleReadout,
+    MLPReadout,
+    NeighborVariant,
+    Readout,
+    network_settings,
+    with_context,
+)
 from kalmanssl.utils.progress import progress_part, report_progress
 from kalmanssl.utils.segments import segment_starts
 
 __all__ = ["LatentDecoder"]
 
-_READOUTS, _MASSES, _MOVEMENT = 0.6, 0.7, 0.9  # usual shares of the time of a calibration, when each step is over
+_READOUTS, _CHOICES = 0.6, 0.9  # usual shares of the time of a calibration, when each step is over
 _MAX_FIT_BINS = 200_000  # of a readout: networks are no better with more, and their time grows with them
 
 
@@ -79,8 +86,8 @@ class LatentDecoder:
         Probability of each cell of the grids in the fitted bins, which is predicted where latents are missing.
     context : tuple of float
         The time scales that are used: none if times are not known.
-    neighbors_use_context : bool
-        Whether nearest neighbors are searched by the temporal context, too: if this reduces the error on held-out bins.
+    neighbor_variant : NeighborVariant
+        How nearest neighbors are searched: what reduces the error on held-out bins.
     movements : list of Movement or None
         One for each group of dimensions.
     familiarities : list of Familiarity
@@ -110,7 +117,7 @@ class LatentDecoder:
     grids: list[Grid] = field(init=False)
     occupancies: list[np.ndarray] = field(default_factory=list)
     context: tuple[float, ...] = ()
-    neighbors_use_context: bool = True
+    neighbor_variant: NeighborVariant = field(default_factory=NeighborVariant)
     movements: list[Movement | None] = field(default_factory=list)
     familiarities: list[Familiarity] = field(default_factory=list)
     choices: list[dict[str, Any]] = field(default_factory=list)
@@ -162,18 +169,8 @@ class LatentDecoder:
         for number, fold in enumerate(folds, start=1):
             readouts.append(self._fit_readout(fold.samples, fold.train, rng))
             report_progress(_READOUTS * number / len(folds))
-        masses = self._held_out_masses(folds, readouts)
-        report_progress(_MASSES)
-        choices = self._choose_movement(folds, masses, timed)
-        if self.context and all(isinstance(fitted.readout, EnsembleReadout) for fitted in readouts):
-            for fold, fitted in zip(folds, readouts, strict=True):
-                self._fit_neighbors_without_context(fitted, fold)
-            other_masses = self._held_out_masses(folds, readouts)
-            other_choices = self._choose_movement(folds, other_masses, timed)
-            old, new = (np.sum([choice.score for choice in part], axis=0) for part in (choices, other_choices))
-            if is_lower(new, old, self.movement_settings.min_standard_errors):
-                self.neighbors_use_context, masses, choices = False, other_masses, other_choices
-        report_progress(_MOVEMENT)
+        masses, choices = choose_neighbors(self, folds, readouts, timed)
+        report_progress(_CHOICES)
         self.movements = [choice.movement for choice in choices]
         self.familiarities = [choice.familiarity for choice in choices]
         self.choices = [choice.summary() for choice in choices]
@@ -271,41 +268,33 @@ class LatentDecoder:
 
     def _fit_readout(self, samples: Samples, train: np.ndarray, rng: np.random.Generator) -> DriftingReadout:
         """Fit a readout of the behavior as it would be at the last fitted bin of the session, and the drift."""
-        age, kept = samples.age(train), thin_bins(train, _MAX_FIT_BINS)
+        kept = thin_bins(train, _MAX_FIT_BINS)
         drift = Drift.zero(samples.mean.shape[1], samples.behavior.shape[1])
         if self.uses_drift:
             mean, moving, session = samples.mean[kept], samples.moving[kept], samples.session[kept]
             behavior, time = samples.behavior[kept], samples.time[kept]
             drift = Drift.fit(mean, behavior, time, moving, self.periods, self.drift_settings, session)
-        features, behavior, weight = self._readout_data(samples, kept, drift, age)
+        features, behavior, weight = self.readout_data(samples, train, drift)
         cov = None if samples.cov is None or self.context else samples.cov[kept]
         readout = self.make_readout()
         if isinstance(readout, EnsembleReadout):
-            readout.uses_context = self.neighbors_use_context
+            readout.variant = self.neighbor_variant
         if isinstance(readout, MLPReadout | EnsembleReadout):
             readout.fit(features, cov, behavior, rng, weight, self.grids, samples.mean.shape[1])
         else:
             readout.fit(features, cov, behavior, rng, weight)
         return DriftingReadout(readout, drift, float(samples.time[kept][-1]))
 
-    def _readout_data(
-        self, samples: Samples, kept: np.ndarray, drift: Drift, age: np.ndarray
+    def readout_data(
+        self, samples: Samples, train: np.ndarray, drift: Drift
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the features, the behavior without drift and the weights of the bins that a readout is fitted to."""
+        age, kept = samples.age(train), thin_bins(train, _MAX_FIT_BINS)
         features = self._features(samples.mean, samples.segment, kept)
         behavior, weight = samples.behavior[kept], samples.weight[kept] / samples.weight[kept].mean()
         if drift.rate != 0:
             behavior = wrap_to_period(behavior - drift.displacement(samples.mean[kept], age[kept]), self.periods)
         return features, behavior, weight
-
-    def _fit_neighbors_without_context(self, fitted: DriftingReadout, fold: Fold) -> None:
-        """Fit the neighbors of an ensemble again, to the latents of each bin without its temporal context."""
-        readout, samples = fitted.readout, fold.samples
-        assert isinstance(readout, EnsembleReadout)
-        kept = thin_bins(fold.train, _MAX_FIT_BINS)
-        features, behavior, weight = self._readout_data(samples, kept, fitted.drift, samples.age(fold.train))
-        readout.uses_context = False
-        readout.fit_neighbors(features, behavior, weight, samples.mean.shape[1])
 
     def _features(self, mean: np.ndarray, segment: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
         return with_context(mean, segment, self.bin_size, self.context, causal=not self.smooth, where=where)
@@ -374,7 +363,8 @@ class LatentDecoder:
         groups = group_dimensions(len(self.periods))
         return [grid.shift(mass, moved[:, dims]) for grid, mass, dims in zip(self.grids, masses, groups, strict=True)]
 
-    def _held_out_masses(self, folds: list[Fold], readouts: list[DriftingReadout]) -> list[list[HeldOutMass]]:
+    def held_out_masses(self, folds: list[Fold], readouts: list[DriftingReadout]) -> list[list[HeldOutMass]]:
+        """Return the distributions on the held-out bins of each fold, one for each group of dimensions."""
         return [self._held_out_mass(fold, readout) for fold, readout in zip(folds, readouts, strict=True)]
 
     def _held_out_mass(self, fold: Fold, readout: DriftingReadout) -> list[HeldOutMass]:
@@ -400,7 +390,7 @@ class LatentDecoder:
             for mass, grid, dims in zip(masses, self.grids, group_dimensions(len(self.periods)), strict=True)
         ]
 
-    def _choose_movement(self, folds: list[Fold], masses: list[list[HeldOutMass]], timed: bool) -> list[MovementChoice]:
+    def choose_movement(self, folds: list[Fold], masses: list[list[HeldOutMass]], timed: bool) -> list[MovementChoice]:
         """Choose the movement prior of each group of dimensions, none without times, and the power of familiarity."""
         settings = self.movement_settings if timed else replace(self.movement_settings, kinds=("none",))
         first = [part[0] for part in masses]  # all groups have the same distances

@@ -4,7 +4,8 @@ The networks generalize between the fitted bins, and neighbors follow details of
 differ, so the geometric mean of their histograms has smaller errors than either.
 
 The temporal context of the latents can help or mislead the neighbors. With it they find bins in which the animal also
-came from the same place, which are few where it takes a new path in every run.
+came from the same place, which are few where it takes a new path in every run. Joint histograms of two dimensions have
+many cells, and need more neighbors if the activity of a bin says little.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from kalmanssl.decoding.readouts._neighbors import NeighborReadout, NeighborRead
 from kalmanssl.utils.moments import row_slices
 from kalmanssl.utils.validation import check_condition
 
-__all__ = ["EnsembleReadout", "EnsembleReadoutSettings", "network_settings"]
+__all__ = ["EnsembleReadout", "EnsembleReadoutSettings", "NeighborVariant", "network_settings"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,22 @@ class EnsembleReadoutSettings:
             else:
                 check_condition(name, value, isinstance(value, expected), expected.__name__)
         check_condition("neighbor_weight", self.neighbor_weight, 0 <= self.neighbor_weight <= 1, "between 0 and 1")
+
+
+@dataclass(frozen=True)
+class NeighborVariant:
+    """How the neighbors of an `EnsembleReadout` are searched; chosen by the decoding of held-out bins.
+
+    Attributes
+    ----------
+    uses_context : bool
+        Whether latents are compared with their temporal context.
+    broad : bool
+        Whether the settings of the neighbors are broadened (`NeighborReadoutSettings.broaden`).
+    """
+
+    uses_context: bool = True
+    broad: bool = False
 
 
 def network_settings(settings: Any) -> MLPReadoutSettings:
@@ -82,7 +99,7 @@ class EnsembleReadout:
         self.settings = settings or EnsembleReadoutSettings()
         self.networks = MLPReadout(periods, posterior, n_samples, self.settings.networks)
         self.neighbors = NeighborReadout(periods, self.settings.neighbors)
-        self.uses_context = True  # in the search for neighbors
+        self.variant = NeighborVariant()
 
     def fit(
         self,
@@ -102,8 +119,10 @@ class EnsembleReadout:
     def fit_neighbors(
         self, mean: np.ndarray, behavior: np.ndarray, weight: np.ndarray | None = None, n_present: int | None = None
     ) -> Self:
-        """Fit the neighbors alone, to all features if `uses_context`, else to the first `n_present`."""
-        n_features = mean.shape[1] if self.uses_context or n_present is None else n_present
+        """Fit the neighbors alone, by the `variant`; without context to the first `n_present` features."""
+        n_features = mean.shape[1] if self.variant.uses_context or n_present is None else n_present
+        settings = self.settings.neighbors.broaden() if self.variant.broad else self.settings.neighbors
+        self.neighbors = NeighborReadout(self.periods, settings)
         self.neighbors.fit(mean[:, :n_features], behavior, weight, self.grids)
         return self
 

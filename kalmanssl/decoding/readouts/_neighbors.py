@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -53,6 +53,10 @@ class NeighborReadoutSettings:
             check_condition(name, getattr(self, name), getattr(self, name) <= 1e4, "at most 1e4 cells")
         fraction = self.uniform_fraction
         check_condition("uniform_fraction", fraction, 0 < fraction < 1, "inside (0, 1)")
+
+    def broaden(self) -> NeighborReadoutSettings:
+        """Return settings with three times the neighbors and joint histograms that are twice as smooth."""
+        return replace(self, n_neighbors=3 * self.n_neighbors, smoothing_joint=2 * self.smoothing_joint)
 
 
 class NeighborReadout:

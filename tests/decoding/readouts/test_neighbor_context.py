@@ -51,7 +51,7 @@ def fit(latents: Latents, position: np.ndarray, **settings) -> PositionDecoder:
 def test_the_context_is_searched_where_it_reduces_held_out_errors(dwell, noise, expected):
     decoder = fit(*simulate(dwell, noise, seed=0))
     used = decoder.decoders_["filtered"]
-    assert used.neighbors_use_context is expected
+    assert used.neighbor_variant.uses_context is expected
     features = used.readout.readout.neighbors.n_features
     assert features == (4 * (1 + len(decoder.time_scales)) if expected else 4)
 
