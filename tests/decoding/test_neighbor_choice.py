@@ -1,4 +1,6 @@
-"""Choice on held-out bins whether neighbors are searched by the temporal context of the latents."""
+"""Choices on held-out bins of how neighbors are searched: with the temporal context of the latents, and how many."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from kalmanssl.decoding import (
 )
 
 BIN = 0.05
-QUICK = EnsembleReadoutSettings(MLPReadoutSettings(n_cells=48, n_networks=2, hidden=32, n_steps=150))
+QUICK = EnsembleReadoutSettings(MLPReadoutSettings(n_cells=48, n_cells_joint=20, n_networks=2, hidden=32, n_steps=150))
 
 
 def simulate(dwell: int, noise: float, seed: int) -> tuple[Latents, np.ndarray]:
@@ -71,3 +73,19 @@ def test_a_decoder_whose_neighbors_ignore_the_context_is_restored():
     latents, _ = simulate(4, 0.05, seed=1)
     restored = PositionDecoder.from_state(decoder.to_state())
     np.testing.assert_array_equal(restored.predict(latents).mean, decoder.predict(latents).mean)
+
+
+def test_noisy_behavior_in_two_dimensions_gets_broad_neighbors():
+    def fitted(noise: float) -> PositionDecoder:
+        latents, _ = simulate(4, noise, seed=0)
+        rng = np.random.default_rng(0)
+        position = np.repeat(rng.random((len(latents.mean) // 4, 2)), 4, axis=0)
+        angle = np.pi * position
+        features = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) + noise * rng.normal(size=(len(angle), 4))
+        return fit(replace(latents, mean=features, latent=features), position)
+
+    noisy, clear = (fitted(noise).decoders_["filtered"] for noise in (1.5, 0.02))
+    assert noisy.neighbor_variant.broad
+    assert not clear.neighbor_variant.broad
+    settings = noisy.readout.readout.neighbors.settings
+    assert (settings.n_neighbors, settings.smoothing_joint) == (90, 2.0)
