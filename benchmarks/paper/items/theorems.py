@@ -195,7 +195,13 @@ ITEM = Item(
             why="Log-density of the latents under the density minus that under the prediction, the estimated "
             "Kullback-Leibler divergence, still moves the encoder.",
         ),
-        Target("The same, kNN", STILL.name, "knn", baseline=(STILL.name, "stopgrad")),
+        Target(
+            "The same, kNN",
+            STILL.name,
+            "knn",
+            baseline=(STILL.name, "stopgrad"),
+            why="The entropy of the latents does not depend on the prediction, and still moves the encoder.",
+        ),
         Target(
             "The same: divergence of the distribution of the latents from the prediction (nats)",
             STILL.name,

@@ -62,5 +62,6 @@ def label_scores(evaluation: Evaluation) -> dict[str, Any]:
         "levels": levels,
         "confusion": confusion,
         "calibration": None,
+        "references": None,
         "other_label_bins": evaluation.part.get("other_label_bins", 0),
     }
