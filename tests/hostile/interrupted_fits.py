@@ -67,7 +67,7 @@ def end(child: int, sent: signal.Signals) -> None:
     """Send a signal to a child until it ends: Python loses an interrupt that arrives in a callback."""
     while True:
         os.kill(child, sent)
-        for _ in range(100):
+        for _ in range(250):
             if os.waitpid(child, os.WNOHANG)[0]:
                 return
             time.sleep(0.02)

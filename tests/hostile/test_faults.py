@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ TESTS = Path(__file__).resolve().parents[1]
 FIT = "from kalmanssl.cli import main; main()"
 
 
-def start_python(*arguments: Any, **environment: str | None) -> subprocess.Popen[str]:
-    """Start Python in a new process with one thread; None removes a variable of the environment."""
+def python(*arguments: Any, **environment: str | None) -> subprocess.CompletedProcess[str]:
+    """Run Python in a new process with one thread; None removes a variable of the environment."""
     changed = {
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS), str(TESTS / "hostile")]),
@@ -34,8 +34,19 @@ def start_python(*arguments: Any, **environment: str | None) -> subprocess.Popen
     variables = {**os.environ, **changed, **environment}
     kept = {name: value for name, value in variables.items() if value is not None}
     command = [sys.executable, *map(str, arguments)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=kept, stdout=pipe, stderr=pipe, text=True, errors="replace")
+    return subprocess.run(command, env=kept, capture_output=True, text=True, errors="replace", timeout=300, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("mode", ["killed", "others"])
+def test_no_fault_leaves_half_a_run_or_prevents_the_next_fit(mode: str, session_file: Path, tmp_path: Path) -> None:
+    """Kills and interrupts at random moments; two fits at once; saving that is killed; limits of files and memory."""
+    done = python(Path(__file__).with_name("interrupted_fits.py"), mode, session_file, tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found == {name: [] for name in found}
+    assert len(found) == (1 if mode == "killed" else 4)
 
 
 ENVIRONMENTS: dict[str, dict[str, str | None]] = {
@@ -49,28 +60,13 @@ ENVIRONMENTS: dict[str, dict[str, str | None]] = {
 }  # fmt: skip
 
 
-MODES = ("killed", "others")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def processes(
-    request: pytest.FixtureRequest, session_file: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, tuple[subprocess.Popen[str], Path]]]:
-    """Processes of the slow tests of this file that were selected, with their folders; they run beside the others."""
-    slow = [item for item in request.session.items if item.path == request.path and item.get_closest_marker("slow")]
-    started = {}
-    for name in [item.callspec.id for item in slow if isinstance(item, pytest.Function)]:
-        folder = tmp_path_factory.mktemp("slow")
-        if name in MODES:
-            process = start_python(Path(__file__).with_name("interrupted_fits.py"), name, session_file, folder)
-        else:
-            arguments = ("-c", FIT, "fit", session_file, "--out", folder / "rün", *OPTIONS)
-            process = start_python(*arguments, **ENVIRONMENTS[name])
-        started[name] = process, folder
-    yield started
-    for process, _ in started.values():
-        process.kill()
-        process.communicate()
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
+def test_fits_work_in_unusual_environments(environment: Any, session_file: Path, tmp_path: Path) -> None:
+    done = python("-c", FIT, "fit", session_file, "--out", tmp_path / "rün", *OPTIONS, **environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    assert Run.load(tmp_path / "rün").decoder is not None
 
 
 def no_space(*_: Any, **__: Any) -> None:
@@ -161,26 +157,3 @@ def test_too_little_memory_is_reported_on_one_line(session_file: Path, tmp_path:
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].startswith("error: there is not enough memory")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("mode", MODES)
-def test_no_fault_leaves_half_a_run_or_prevents_the_next_fit(mode: str, processes: Any) -> None:
-    """Kills and interrupts at random moments; two fits at once; saving that is killed; limits of files and memory."""
-    process, _ = processes[mode]
-    output, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors[-2000:]
-    found = json.loads(output)
-    assert found == {name: [] for name in found}
-    assert len(found) == (1 if mode == "killed" else 4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_fits_work_in_unusual_environments(environment: str, processes: Any) -> None:
-    process, folder = processes[environment]
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors[-2000:]
-    assert "Traceback" not in errors
-    assert Run.load(folder / "rün").decoder is not None
