@@ -156,8 +156,7 @@ def _past_average(values: np.ndarray, time_constant: float, bin_size: float) -> 
 
 def _smooth_noise(rng: np.random.Generator, bins: int, time_constant: float) -> np.ndarray:
     """Return noise of variance one, filtered twice by an exponential, (bins,)."""
-    decay = np.exp(-BIN_SIZE / time_constant)
     noise = rng.normal(size=bins)
     for _ in range(2):
-        noise = lfilter([1 - decay], [1, -decay], noise)
+        noise = _past_average(noise, time_constant, BIN_SIZE)
     return noise / noise.std()

@@ -17,9 +17,8 @@ from results_store import Results, Row
 from suite import RESULTS, Quiet, cli_errors, print_table, screen
 
 from decoding.accuracy import limit_threads
-from kalmanssl.decoding.grids._grid import Grid
-from kalmanssl.decoding.movement._movement import Movement, MovementStatistics
-from kalmanssl.decoding.movement._posterior_mass import posterior_mass
+from kalmanssl.decoding.grids import Grid
+from kalmanssl.decoding.movement import Movement, MovementStatistics, posterior_mass
 
 __all__ = ["main"]
 
