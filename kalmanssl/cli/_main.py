@@ -194,7 +194,7 @@ def info(
         typer.echo(str(summary))
         for found in summary.objects:
             if found.period is not None and found.use != "skipped":
-                typer.echo(f"note: {found.path} covers a whole circle: fit it with --period {found.period:.6g}")
+                typer.echo(f"note: {found.path} covers a whole circle: fit uses the period {found.period:.6g}")
 
 
 @app.command()

@@ -156,7 +156,12 @@ MinSpeed = Annotated[
     ),
 ]
 Period = Annotated[
-    float | None, typer.Option(metavar="P", help="Period of a circular behavior, such as 360 for degrees.")
+    float | None,
+    typer.Option(
+        metavar="P",
+        help="Period of a circular behavior, such as 360 for degrees; 0 for an angle that is decoded on a line.",
+        show_default="2 pi or 360 for an angle around the whole circle, otherwise none",
+    ),
 ]
 Linearize = Annotated[
     bool,

@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _LONGEST_NAME = 200  # characters, so that messages with a name stay readable
+_ANGLES = ("rad", "radian", "radians", "deg", "degree", "degrees")  # units, in lower case
 
 
 def check_activity(activity: Any, kind: str) -> np.ndarray:
@@ -157,10 +158,11 @@ def full_circle(values: np.ndarray, unit: str) -> float | None:
     ----------
     values : (time,) or (time, dims)
     unit : str
-        "rad..." and "deg..." are angles.
+        "radians" and "degrees" and their abbreviations are angles; "rad/s" is not.
     """
-    known = "" if unit.lower() in ("unknown", "n/a", "na", "n.a.") else unit.lower()[:3]
-    periods = {"rad": (2 * np.pi,), "deg": (360.0,), "": (2 * np.pi, 360.0)}.get(known, ())
+    known = "" if unit.lower() in ("unknown", "n/a", "na", "n.a.") else unit.lower()
+    kind = known[:3] if is_angle(known) else known
+    periods = {"rad": (2 * np.pi,), "deg": (360.0,), "": (2 * np.pi, 360.0)}.get(kind, ())
     angle = np.asarray(values)
     if angle.ndim != 1 or angle.dtype.kind not in "fiu" or not np.isfinite(angle).any():
         return None
@@ -174,7 +176,7 @@ def full_circle(values: np.ndarray, unit: str) -> float | None:
 
 def is_angle(unit: str) -> bool:
     """Return whether a unit of measurement is one of angles, which are not interpolated."""
-    return unit.lower().startswith(("rad", "deg"))
+    return unit.strip().lower() in _ANGLES
 
 
 def as_labels(name: str, values: Any) -> np.ndarray | None:

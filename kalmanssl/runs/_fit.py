@@ -16,10 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kalmanssl.data import NWBSummary, Recording, full_circle
+from kalmanssl.data import NWBSummary, Recording
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
 from kalmanssl.kalman.kernels import watch_compilation
 from kalmanssl.runs._alarms import longest_constant
+from kalmanssl.runs._behavior import behavior_name, period_of_angle, with_behavior_name
 from kalmanssl.runs._decoding_checks import check_decoding
 from kalmanssl.runs._files import check_new_output, is_run
 from kalmanssl.runs._labels import consists_of_labels
@@ -141,11 +142,11 @@ def _read_parts(
 ) -> tuple[RunSettings, Recording, Recording | None, dict[str, Any]]:
     """Read the recording and check the settings; return these, the fitted part, the held-out part and facts about both.
 
-    The settings have the period of a track that is a loop.
+    The settings have the period of a track that is a loop, and of an angle.
     """
     from kalmanssl.runs._evaluation import running, running_speed
 
-    recording = read_recording(settings.recording, settings)
+    recording = with_behavior_name(read_recording(settings.recording, settings), behavior_name(settings, summary))
     logger(repr(recording))
     told = " ".join(found.remark for found in summary.objects)  # in the table above
     for note in recording.notes:
@@ -168,10 +169,15 @@ def _read_parts(
         rest = None if rest is None else rest.linearize(facts["behavior"]["name"], track)
         if track.is_loop:
             settings = dataclasses.replace(settings, period=track.length)
-    note = _circle_note(settings, training, facts["behavior"])
-    if note:
-        logger(note)
     name = facts["behavior"] and facts["behavior"]["name"]
+    period = period_of_angle(settings, training, name)
+    if period is not None:
+        logger(
+            f"note: {name} covers a whole circle, so it is decoded as an angle with the period {period:.6g}; "
+            "--period 0 decodes it on a line"
+        )
+    # a period of zero is none
+    settings = dataclasses.replace(settings, period=settings.period or period)
     facts["running_speed"] = running_speed(settings, training, name)
     check_decoding(settings, training, name)
     facts["constant_share"] = _constant_share(settings, training, name)
@@ -319,19 +325,6 @@ def _constant_share(settings: RunSettings, training: Recording, behavior: str | 
     if behavior is None or consists_of_labels(settings, training.behavior[behavior]):
         return None
     return round(longest_constant(training.behavior[behavior])[0], 4)
-
-
-def _circle_note(settings: RunSettings, training: Recording, behavior: dict[str, str] | None) -> str:
-    """Return a note if the behavior is an angle around the whole circle and has no period; otherwise ""."""
-    if behavior is None or settings.period is not None or settings.behavior == "none":
-        return ""
-    period = full_circle(training.behavior[behavior["name"]], behavior["unit"])
-    if period is None or settings.discrete:
-        return ""
-    return (
-        f"note: {behavior['name']} covers a whole circle, but it is decoded as a position on a line; "
-        f"if its ends are the same direction, fit it with --period {period:.6g}"
-    )
 
 
 def _check_target(out: Path, overwrite: bool) -> None:

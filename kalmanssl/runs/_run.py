@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from kalmanssl.data import NWBSummary, Recording, summarize_nwb
 from kalmanssl.errors import InputError, RecordingWarning
+from kalmanssl.runs._behavior import with_behavior_name
 from kalmanssl.runs._linear_track import track_of_run
 from kalmanssl.runs._settings import RunSettings, parse_bands, parse_units
 from kalmanssl.runs._stored_run import check_parts_agree, check_run_metadata, check_stored_evaluation
@@ -84,6 +85,8 @@ def read_for_run(path: str | os.PathLike[str], run: Run, behavior: bool = True) 
         See `read_recording`; also if the recording lacks a unit, or its position is not in x and y.
     """
     recording = read_recording(path, run.settings, behavior)
+    if run.behavior is not None:
+        recording = with_behavior_name(recording, run.behavior)
     if run.settings.min_rate is not None:
         recording = recording.select_units(list(run.model.unit_ids_))
     track = track_of_run(run.metadata)

@@ -47,7 +47,8 @@ class RunSettings:
     min_speed : float, optional
         The animal runs where it is faster than this, in units of the behavior per second. Instead of `end_zones`.
     period : float, optional
-        Period of a circular behavior, such as 360 for degrees.
+        Period of a circular behavior, such as 360 for degrees; zero for an angle on a line. The default is 2 pi or 360
+        for an angle around the whole circle, which `kalmanssl.data.full_circle` recognizes, and none for others.
     linearize : bool, optional
         True: a behavior in x and y is projected to the distance along a track, which is found from the fitted part.
     waypoints : str, optional
@@ -136,9 +137,10 @@ def _check_stored(values: Any, path: Any) -> None:
             stored.get(name, valid, requirement)
     if stored.values.get("level") is not None:
         stored.number_in("level", 1e-12, 1 - 1e-12, "between 0 and 1")
-    for name in ("period", "bin_size"):
-        if stored.values.get(name) is not None:
-            stored.number_in(name, 1e-300, 1e300, "positive")
+    if stored.values.get("bin_size") is not None:
+        stored.number_in("bin_size", 1e-300, 1e300, "positive")
+    if stored.values.get("period") is not None:
+        stored.number_in("period", 0.0, 1e300, "not negative")
 
 
 def are_windows(value: Any) -> bool:

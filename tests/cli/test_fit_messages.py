@@ -43,13 +43,13 @@ def test_every_problem_of_a_short_recording_is_printed_once(recording, tmp_path)
     assert text.count("24 excitatory of 26, by column cell_type") == 1  # in the table
 
 
-def test_info_and_fit_say_before_the_fit_that_an_angle_needs_a_period(recording, tmp_path, monkeypatch):
+def test_info_and_fit_say_before_the_fit_which_period_an_angle_has(recording, tmp_path, monkeypatch):
     whole = Recording.from_nwb(recording, units="all")
     heading = (0.7 * whole.time + 0.3 * np.sin(whole.time)) % (2 * np.pi)
     turning = replace(whole, behavior={"heading": heading}, behavior_unit={"heading": "rad"})
     turning.to_nwb(tmp_path / "turning.nwb")
     info = invoke("info", tmp_path / "turning.nwb")
-    assert "heading covers a whole circle: fit it with --period 6.28319" in " ".join(info.stdout.split())
+    assert "heading covers a whole circle: fit uses the period 6.28319" in " ".join(info.stdout.split())
     objects = json.loads(invoke("info", tmp_path / "turning.nwb", "--json").stdout)["objects"]
     assert [o["period"] for o in objects if o["role"] == "behavior"] == [pytest.approx(2 * np.pi)]
     assert "whole circle" not in invoke("info", recording).stdout
@@ -63,6 +63,9 @@ def test_info_and_fit_say_before_the_fit_that_an_angle_needs_a_period(recording,
     monkeypatch.setattr("kalmanssl.training._loop._Loop.run", train)
     result = invoke("fit", tmp_path / "turning.nwb", "--out", tmp_path / "run", *SMALL)
     assert isinstance(result.exception, TrainedError)
-    assert result.stderr.count("heading covers a whole circle") == 1
-    result = invoke("fit", tmp_path / "turning.nwb", "--out", tmp_path / "run", *SMALL, "--period", 6.283185307)
-    assert "whole circle" not in result.stderr
+    text = " ".join(result.stderr.split())
+    assert text.count("heading covers a whole circle, so it is decoded as an angle with the period 6.28319") == 1
+    for period in (6.283185307, 0):
+        result = invoke("fit", tmp_path / "turning.nwb", "--out", tmp_path / "run", *SMALL, "--period", period)
+        assert isinstance(result.exception, TrainedError)
+        assert "whole circle" not in result.stderr

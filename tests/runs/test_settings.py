@@ -11,9 +11,9 @@ import pytest
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 from kalmanssl.runs import RunSettings
+from kalmanssl.runs._behavior import period_of_angle
 from kalmanssl.runs._evaluation import running
 from kalmanssl.runs._files import check_new_output, is_run, read_json
-from kalmanssl.runs._fit import _circle_note
 from kalmanssl.runs._settings import parse_units
 
 
@@ -91,22 +91,23 @@ def test_running_is_undefined_without_zones_and_speed_and_ambiguous_with_both():
 
 
 @pytest.mark.parametrize(
-    ("unit", "angle", "period", "is_noted"),
+    ("unit", "angle", "found"),
     [
-        ("radians", np.linspace(0.0, 6.28, 500), None, True),
-        ("deg", np.linspace(-180.0, 179.0, 500), None, True),
-        ("radians", np.linspace(0.0, 6.28, 500), 2 * np.pi, False),
-        ("radians", np.linspace(0.0, 3.0, 500), None, False),  # half a circle
-        ("radians", np.linspace(0.0, 60.0, 500), None, False),  # many turns
-        ("m", np.linspace(0.0, 6.28, 500), None, False),
-        ("unknown", np.linspace(0.0, 6.28, 500), None, False),  # no jump: it may be anything
-        ("unknown", np.linspace(0.0, 40.0, 500) % (2 * np.pi), None, True),
-        ("", (3.0 * np.arange(500.0)) % 360.0, None, True),
+        ("radians", np.linspace(0.0, 6.28, 500), 2 * np.pi),
+        ("deg", np.linspace(-180.0, 179.0, 500), 360.0),
+        ("radians", np.linspace(0.0, 3.0, 500), None),  # half a circle
+        ("radians", np.linspace(0.0, 60.0, 500), None),  # many turns
+        ("rad/s", np.linspace(0.0, 6.28, 500), None),
+        ("m", np.linspace(0.0, 6.28, 500), None),
+        ("unknown", np.linspace(0.0, 6.28, 500), None),  # no jump: it may be anything
+        ("unknown", np.linspace(0.0, 40.0, 500) % (2 * np.pi), 2 * np.pi),
+        ("", (3.0 * np.arange(500.0)) % 360.0, 360.0),
     ],
 )
-def test_a_note_suggests_a_period_for_angles_around_the_whole_circle(unit, angle, period, is_noted):
+def test_the_period_of_an_angle_around_the_whole_circle_is_found(unit, angle, found):
     angle[10] = np.nan
-    note = _circle_note(RunSettings("x", period=period), recording_of(angle), {"name": "angle", "unit": unit})
-    assert note.startswith("note: angle covers a whole circle") == is_noted
-    assert ("--period 6.28319" in note) == (is_noted and np.nanmax(angle) < 7)
-    assert _circle_note(RunSettings("x"), recording_of(angle), None) == ""
+    recording = dataclasses.replace(recording_of(angle), behavior_unit={"angle": unit})
+    assert period_of_angle(RunSettings("x"), recording, "angle") == (found and pytest.approx(found))
+    for chosen in ({"period": 1.0}, {"period": 0.0}, {"discrete": True}, {"end_zones": [1.0, 2.0]}):
+        assert period_of_angle(RunSettings("x", **chosen), recording, "angle") is None
+    assert period_of_angle(RunSettings("x"), recording, None) is None

@@ -78,7 +78,7 @@ class NWBObject:
     unit : str
         Unit of measurement.
     period : float or None
-        Period of a behavior that covers a whole circle, such as 360; it must be told to `PositionDecoder` and fit.
+        Period of a behavior that covers a whole circle, such as 360; `PositionDecoder` must be given it.
     remark : str
         What is done with it, or why it cannot be used.
     """

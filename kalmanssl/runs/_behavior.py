@@ -1,0 +1,44 @@
+"""The name of the decoded behavior, and the period of an angle that was read without one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from kalmanssl.data import NWBSummary, Recording, full_circle
+from kalmanssl.runs._settings import RunSettings
+
+__all__ = ["behavior_name", "period_of_angle", "with_behavior_name"]
+
+_READ_AS = "position"  # the name of the only spatial series of a recording
+_GENERAL = ("SpatialSeries", "TimeSeries")
+
+
+def behavior_name(settings: RunSettings, summary: NWBSummary) -> str:
+    """Return what the behavior is called: "position", or the name in the file if it was given or there are several."""
+    taken = summary.taken("behavior")
+    if len(taken) != 1:
+        return _READ_AS
+    *containers, name = taken[0].path.split("/")
+    container = containers[-1] if containers else name
+    if settings.behavior is not None:
+        given = settings.behavior.strip("/").rsplit("/", 1)[-1]
+        name = container if given in _GENERAL else given
+    else:
+        several = sum(found.role == "behavior" and found.use != "skipped" for found in summary.objects) > 1
+        name = (container if name in _GENERAL else name) if several else _READ_AS
+    return _READ_AS if name.lower() == _READ_AS else name
+
+
+def with_behavior_name(recording: Recording, name: str) -> Recording:
+    """Return the recording with its only behavior under this name, if it was read as "position"."""
+    if list(recording.behavior) != [_READ_AS] or name == _READ_AS:
+        return recording
+    units = {name: recording.behavior_unit[_READ_AS]} if _READ_AS in recording.behavior_unit else {}
+    return dataclasses.replace(recording, behavior={name: recording.behavior[_READ_AS]}, behavior_unit=units)
+
+
+def period_of_angle(settings: RunSettings, training: Recording, behavior: str | None) -> float | None:
+    """Return the period of a behavior that covers a whole circle, or None if the settings have a period or deny one."""
+    if behavior is None or settings.period is not None or settings.discrete or settings.end_zones is not None:
+        return None
+    return full_circle(training.behavior[behavior], training.behavior_unit.get(behavior, ""))

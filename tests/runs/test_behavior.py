@@ -1,0 +1,47 @@
+"""The name of the decoded behavior in a run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kalmanssl.data import NWBObject, NWBSummary, Recording
+from kalmanssl.runs._behavior import behavior_name, with_behavior_name
+from kalmanssl.runs._settings import RunSettings
+
+TWO = ("processing/behavior/hand_position/SpatialSeries", "processing/behavior/BehavioralTimeSeries/hand_velocity")
+
+
+def summary_of(*paths, taken=0):
+    uses = ["taken" if n == taken else "candidate" for n in range(len(paths))]
+    objects = (NWBObject(path, "SpatialSeries", "behavior", use) for path, use in zip(paths, uses, strict=True))
+    return NWBSummary("a.nwb", tuple(objects), {}, {})
+
+
+@pytest.mark.parametrize(
+    ("given", "paths", "taken", "name"),
+    [
+        (None, ("processing/behavior/mazePosition/mazeSeries",), 0, "position"),  # there is no other
+        (None, ("processing/behavior/Position/SpatialSeries", TWO[1]), 0, "position"),
+        (None, TWO, 0, "hand_position"),
+        ("hand_position", TWO, 0, "hand_position"),
+        (TWO[0], TWO, 0, "hand_position"),
+        ("mazeSeries", ("processing/behavior/mazePosition/mazeSeries",), 0, "mazeSeries"),
+        ("position", TWO, 0, "position"),
+        (None, TWO, 5, "position"),  # nothing is taken
+    ],
+)
+def test_a_behavior_is_called_by_its_name_in_the_file_if_that_tells_it_from_others(given, paths, taken, name):
+    assert behavior_name(RunSettings("x", behavior=given), summary_of(*paths, taken=taken)) == name
+
+
+def test_only_a_behavior_that_was_read_as_position_is_renamed():
+    time = np.arange(20) * 0.1
+    recording = Recording(
+        np.ones((20, 2)), time, 0.1, ("1", "2"), behavior={"position": time}, behavior_unit={"position": "meters"}
+    )
+    renamed = with_behavior_name(recording, "hand_position")
+    assert list(renamed.behavior) == ["hand_position"]
+    assert renamed.behavior_unit == {"hand_position": "meters"}
+    assert with_behavior_name(renamed, "velocity") is renamed
+    assert with_behavior_name(recording, "position") is recording
