@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from kalmanssl.cli._interrupts import ignore_interrupts
 from kalmanssl.errors import CollapseError, DivergenceError, InputError, first_line
 from kalmanssl.utils.text import shorten
 
@@ -22,6 +23,15 @@ _FAILED, INTERRUPTED = 2, 130  # exit codes
 class OneLineErrors(TyperGroup):
     """Command group that prints errors on one line. With KALMANSSL_TRACEBACK=1 it shows the traceback instead."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the arguments; an interrupt has an error line, too."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except KeyboardInterrupt:
+            ignore_interrupts()
+            _print_error("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; turn expected errors into a message and an exit code."""
         if os.environ.get("KALMANSSL_TRACEBACK") == "1":
@@ -29,8 +39,11 @@ class OneLineErrors(TyperGroup):
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
-                return super().invoke(ctx)
+                result = super().invoke(ctx)
+                ignore_interrupts()  # too late: the command is complete
+                return result
         except KeyboardInterrupt as interrupt:
+            ignore_interrupts()
             _print_error(str(interrupt) or "interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except (InputError, CollapseError, DivergenceError) as error:

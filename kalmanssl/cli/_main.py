@@ -15,6 +15,7 @@ import typer
 from kalmanssl.cli import _options as options
 from kalmanssl.cli._errors import INTERRUPTED, OneLineErrors, log
 from kalmanssl.cli._evaluation import Part, evaluate_run, print_run, print_scores
+from kalmanssl.cli._interrupts import catch_interrupts, ignore_interrupts
 from kalmanssl.errors import InputError
 
 __all__ = ["app", "main"]
@@ -32,13 +33,15 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
-    # Where the terminal cannot show a character, as in the locale C, it is replaced instead of ending the command.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
     try:
+        catch_interrupts()
+        # Where the terminal cannot show a character, as in the locale C, it is replaced instead of ending the command.
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
         app()
     except KeyboardInterrupt:  # before or after the command itself
+        ignore_interrupts()
         log("error: interrupted")
         sys.exit(INTERRUPTED)
 

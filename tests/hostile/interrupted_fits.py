@@ -116,6 +116,9 @@ def killed_fits(recording: Path, folder: Path, rounds: int) -> list[str]:
         time.sleep(rng.uniform(0, 1.1 * duration))
         sent = signal.SIGINT if number % 2 else signal.SIGKILL
         os.kill(child, sent)
+        if sent == signal.SIGINT and number % 4 == 1:  # twice, as by an impatient person
+            time.sleep(rng.uniform(0, 0.03))
+            os.kill(child, sent)
         code = status(child)
         problem = None if code == -signal.SIGKILL else one_line(log, code)
         if problem:
