@@ -109,6 +109,8 @@ def test_results_of_the_filter():
     assert title == "FilterResult"
     assert (rows["sequences"], rows["steps"], rows["observations"]) == ("2", "30", "3, 10 % missing")
     assert table_of(kalman_smoother(y, **parameters))[1]["state dimensions"] == "2"
+    arrays = kalman_filter(y.numpy(), **{name: value.numpy() for name, value in parameters.items()})
+    assert table_of(arrays)[0] == "FilterResult"
 
 
 def test_text_is_escaped():

@@ -19,9 +19,10 @@ SOURCE = ROOT / "build" / "docs_source"
 
 def api_page(package: str) -> str:
     """Return the reference page of a sub-package."""
-    title = (
-        f"# kalmanssl.{package}: {DOCUMENTED[package][0].lower() + DOCUMENTED[package][1:]} {{#kalmanssl.{package}}}"
-    )
+    about = DOCUMENTED[package]
+    if not about.startswith("Kalman"):  # a name
+        about = about[0].lower() + about[1:]
+    title = f"# kalmanssl.{package}: {about} {{#kalmanssl.{package}}}"
     overview = (
         f"::: kalmanssl.{package}\n    options: {{members: [], show_root_heading: false, show_root_toc_entry: false}}"
     )
@@ -47,6 +48,9 @@ def command_page() -> str:
 
     command = typer.main.get_command(app)
     page = get_docs_for_click(obj=command, ctx=typer.Context(command), name="kalmanssl", title="Command line")
+    for name, one in getattr(command, "commands", {}).items():  # the list of commands has shortened texts
+        first = " ".join((one.help or "").split("\n\n")[0].split())
+        page = re.sub(rf"^\* `{name}`: .*$", lambda _, name=name, first=first: f"* `{name}`: {first}", page, flags=re.M)
     return re.sub(r"\[/?bold\]", "**", page)  # rich's markup
 
 
@@ -66,6 +70,11 @@ def on_config(config: Any) -> Any:
     api = ["api/index.md", *({f"kalmanssl.{package}": f"api/{package}.md"} for package in DOCUMENTED)]
     config.nav.insert(-1, {"Reference": ["commands.md", *api]})
     return config
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """Remove the dash before a description that is empty."""
+    return re.sub(r'\s*–\s*<div class="doc-md-description">\s*</div>', "", html)
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -66,7 +66,7 @@ def flatten(
     least = max(MIN_FRAMES, 20 * z.shape[1])
     if len(z) < least:
         raise InputError(
-            f"{len(z)} frames of {z.shape[1]} latents remain after burn_in={burn_in} steps of each sequence: "
+            f"{len(z)} time steps of {z.shape[1]} latents remain after the first {burn_in} of each sequence (burn_in): "
             f"at least {least} are needed"
         )
     step = np.concatenate([np.arange(len(part))[burn_in:] for part in latents])

@@ -49,6 +49,10 @@ class ResultView:
         what = "arrays" if self._arrays else "tensors"
         return f"{self.result!r} as {what}{' without a batch axis' if self._single else ''}"
 
+    def _repr_html_(self) -> str:
+        """Return the table of the result as HTML; notebooks call this."""
+        return str(self.result._repr_html_())
+
     def tensors(self) -> dict[str, Any]:
         """Return all moments by name, in the form of the fields."""
         return {name: getattr(self, name) for name in self.result.FIELDS}

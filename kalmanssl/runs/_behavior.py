@@ -1,16 +1,28 @@
-"""The name of the decoded behavior, and the period of an angle that was read without one."""
+"""What is in a recording: its kind of activity, the name of the behavior, and the period of an angle."""
 
 from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from kalmanssl.data import NWBSummary, Recording, full_circle
 from kalmanssl.runs._settings import RunSettings
 
-__all__ = ["behavior_name", "period_of_angle", "with_behavior_name"]
+__all__ = ["activity_kind", "behavior_name", "period_of_angle", "with_behavior_name"]
 
 _READ_AS = "position"  # the name of the only spatial series of a recording
+_ROWS = 4096  # bins that are handled at a time, so that memory does not grow with the recording
 _GENERAL = ("SpatialSeries", "TimeSeries")
+
+
+def activity_kind(recording: Recording) -> str:
+    """Return "spikes", "events" (amplitudes of events, which are no whole numbers) or "signal"."""
+    if recording.kind != "counts":
+        return "signal"
+    bins = range(0, len(recording), _ROWS)
+    is_whole = recording.spike_times is not None or not any(np.any(recording.activity[i : i + _ROWS] % 1) for i in bins)
+    return "spikes" if is_whole else "events"
 
 
 def behavior_name(settings: RunSettings, summary: NWBSummary) -> str:

@@ -20,7 +20,7 @@ from kalmanssl.data import NWBSummary, Recording
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
 from kalmanssl.kalman.kernels import watch_compilation
 from kalmanssl.runs._alarms import longest_constant
-from kalmanssl.runs._behavior import behavior_name, period_of_angle, with_behavior_name
+from kalmanssl.runs._behavior import activity_kind, behavior_name, period_of_angle, with_behavior_name
 from kalmanssl.runs._decoding_checks import check_decoding
 from kalmanssl.runs._files import check_new_output, is_run
 from kalmanssl.runs._labels import consists_of_labels
@@ -301,14 +301,14 @@ def _facts(recording: Recording, training: Recording) -> dict[str, Any]:
     """Return the facts about the recording that the metadata of a run contain."""
     name = next(iter(recording.behavior), None)
     half = 0.5 * recording.bin_size
+    activity = activity_kind(recording)
     return {
         "recording": {
             "source": recording.source,
             "units": training.n_units,
             "bin_size_s": recording.bin_size,
-            "spikes": int(recording.select_units(training.unit_ids).activity.sum())
-            if recording.kind == "counts"
-            else None,
+            "activity": activity,
+            "spikes": int(recording.select_units(training.unit_ids).activity.sum()) if activity == "spikes" else None,
             "start_s": float(recording.time[0] - half),
             "stop_s": float(recording.time[-1] + half),
             "fitted_until_s": float(training.time[-1] + half),

@@ -45,6 +45,8 @@ def check_run_metadata(metadata: dict[str, Any], path: Path) -> None:
     recording.texts("notes")
     if "fitted_windows" in recording:  # absent from runs of earlier versions
         recording.get("fitted_windows", are_windows, "a list of pairs of increasing numbers")
+    if "activity" in recording:
+        recording.get("activity", lambda value: value in ("spikes", "events", "signal"), "spikes, events or signal")
     recording.get("spikes", lambda value: value is None or (is_number(value) and value >= 0), "a number or null")
     if stored.get("behavior", lambda value: value is None or isinstance(value, dict), "an object or null") is not None:
         behavior = stored.group("behavior")

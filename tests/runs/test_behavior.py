@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from kalmanssl.data import NWBObject, NWBSummary, Recording
-from kalmanssl.runs._behavior import behavior_name, with_behavior_name
+from kalmanssl.runs._behavior import activity_kind, behavior_name, with_behavior_name
 from kalmanssl.runs._settings import RunSettings
 
 TWO = ("processing/behavior/hand_position/SpatialSeries", "processing/behavior/BehavioralTimeSeries/hand_velocity")
@@ -45,3 +47,11 @@ def test_only_a_behavior_that_was_read_as_position_is_renamed():
     assert renamed.behavior_unit == {"hand_position": "meters"}
     assert with_behavior_name(renamed, "velocity") is renamed
     assert with_behavior_name(recording, "position") is recording
+
+
+def test_amplitudes_of_events_are_no_spikes():
+    time = np.arange(20) * 0.1
+    recording = Recording(np.ones((20, 2)), time, 0.1, ("1", "2"))
+    assert activity_kind(recording) == "spikes"
+    assert activity_kind(replace(recording, activity=recording.activity * 0.3)) == "events"
+    assert activity_kind(replace(recording, activity=recording.activity * -0.3, kind="signal")) == "signal"

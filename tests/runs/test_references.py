@@ -150,6 +150,15 @@ def test_errors_by_time_and_place_and_the_worst_segments():
     np.testing.assert_allclose(profile["worst_upper"] - profile["worst_mean"], 0.2, atol=1e-9)
 
 
+def test_rounded_behavior_has_a_cell_for_each_value():
+    rng = np.random.default_rng(0)
+    truth = np.round(rng.uniform(0.1, 0.9, 4000) / 0.04) * 0.04
+    error = np.where(truth > 0.5, 0.4, 0.1)
+    profile = error_profile(decoded_with(truth + error, 0.025 * np.arange(4000)), truth, None, 0.025)
+    np.testing.assert_allclose(profile["place"], np.unique(truth))
+    np.testing.assert_allclose(profile["place_error"][:, 1], np.where(profile["place"] > 0.5, 0.4, 0.1), atol=1e-6)
+
+
 def test_the_worst_segments_have_no_gap_and_two_dimensions_have_a_map():
     rng = np.random.default_rng(0)
     time = 0.025 * np.arange(3000) + np.where(np.arange(3000) >= 1500, 50.0, 0.0)

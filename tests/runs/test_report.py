@@ -30,7 +30,7 @@ from kalmanssl.runs._text import with_unit
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 from kalmanssl.runs.report._assumptions import assumption_values
 from kalmanssl.runs.report._report import build_report
-from kalmanssl.runs.report._sections import _range, dynamics
+from kalmanssl.runs.report._sections import _miscoverage, _range, dynamics
 from kalmanssl.runs.report._tiles import reference_line
 from kalmanssl.runs.report._turned import turned
 
@@ -407,7 +407,8 @@ def test_intervals_at_rest_are_not_called_wrong_on_the_time_of_the_fit(run):
     for fitted in (True, False):
         evaluation = replace(run.evaluation, scores=scores, part=run.evaluation.part | {"fitted": fitted})
         page = build_report(replace(run, evaluation=evaluation))
-        assert ("not calibrated" in page) is not fitted
+        assert ("Intervals at rest are wider than they need to be: 100.0" in page) is not fitted
+        assert "hatched" not in page
         assert ("They are calibrated for new data" in page) is fitted
 
 
@@ -516,8 +517,25 @@ def test_rest_and_running_have_scores_of_their_own(run, html):
         build_report(Run(run.settings, run.model, run.decoder, run.metadata, replace(run.evaluation, scores=s)))
         for s in (low, good)
     )
-    assert "Intervals at rest are hatched because they are not calibrated: 60.0 ± 1.0 %" in hatched
+    assert "Intervals at rest are hatched because they are too narrow: 60.0 ± 1.0 %" in hatched
     assert "hatched" not in plain
+    assert "Intervals at rest" not in plain
+
+
+@pytest.mark.parametrize(
+    ("coverage", "error", "found"),
+    [
+        (0.60, 0.01, "narrow"),
+        (0.92, 0.01, "narrow"),
+        (0.92, 0.02, ""),  # within two standard errors
+        (0.935, 0.001, ""),  # too little to matter
+        (0.972, 0.007, "wide"),
+        (0.969, 0.001, ""),
+        (0.98, 0.02, ""),
+    ],
+)
+def test_intervals_are_too_narrow_or_too_wide_only_by_a_clear_difference(coverage, error, found):
+    assert _miscoverage({"coverage": {"95": coverage}, "coverage_error": {"95": error}}) == found
 
 
 def test_a_rotation_that_decays_before_a_quarter_of_its_period_is_no_rhythm(run):

@@ -25,7 +25,7 @@ _MISSING = 3
 _POINTS = 1001  # of the tables of held-out values
 _CLIP = 0.002  # ranks are kept this far from 0 and 1, so that single bins do not decide
 _RIDGE = 0.1  # penalty of the weights, per bin; the numbers they multiply have unit variance
-_LEVEL, _LOSS = 0.8, 0.05  # bins are not trusted where the interval at this level covers this much less
+_LEVELS = (0.8, 0.95)  # bins are not trusted where the interval at one of these levels misses twice as often as it says
 _SHARES = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3)  # of the held-out bins that are not trusted
 _LEAST_SHARE = 0.005  # if intervals cover everywhere, only bins more unusual than this share of them are not trusted
 _MIN_BINS, _MIN_BLOCKS = 10, 3
@@ -201,14 +201,19 @@ def _deviate_one(table: np.ndarray, value: float) -> float:
 
 
 def _threshold(trust: np.ndarray, level: np.ndarray, block: np.ndarray) -> float:
-    """Return the largest trust up to which intervals clearly cover less than their nominal level."""
-    found = _LEAST_SHARE
+    """Return the largest trust at which intervals clearly miss at least twice as often as their level says.
+
+    The bins between two shares are judged by themselves: a few bad bins below them do not make them bad. Bins whose
+    intervals only cover less than those of others are trusted, since without them the others would cover too much.
+    """
+    found = 0.0
     for share in _SHARES:
-        bins = trust <= share
+        bins = (trust > found) & (trust <= share)
         if bins.sum() < _MIN_BINS or len(np.unique(block[bins])) < _MIN_BLOCKS:
             continue
-        inside = (level[bins] <= _LEVEL).mean(axis=1, keepdims=True)
-        coverage, error = mean_over_blocks(inside.astype(float), block[bins])
-        if coverage[0] < _LEVEL - _LOSS and coverage[0] + error[0] < _LEVEL:
-            found = share
-    return found
+        for nominal in _LEVELS:
+            inside = (level[bins] <= nominal).mean(axis=1, keepdims=True)
+            coverage, error = mean_over_blocks(inside.astype(float), block[bins])
+            if 1 - coverage[0] >= 2 * (1 - nominal) and coverage[0] + 2 * error[0] < nominal:
+                found = share
+    return max(found, _LEAST_SHARE)

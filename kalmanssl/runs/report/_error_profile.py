@@ -75,9 +75,15 @@ def _by_time(time: np.ndarray, error: np.ndarray, groups: list[np.ndarray]) -> d
 
 def _by_place(place: np.ndarray, error: np.ndarray) -> dict[str, np.ndarray]:
     low, high = np.quantile(place, [0.001, 0.999])
-    edges = np.linspace(low, high if high > low else low + 1.0, _CELLS + 1)
-    cell = np.clip(np.searchsorted(edges, place, side="right") - 1, 0, _CELLS - 1)
-    quartiles = np.full((_CELLS, 3), np.nan)
+    values = np.unique(place)
+    if 1 < len(values) <= _CELLS:  # behavior that was rounded: a cell for each value
+        between = (values[:-1] + values[1:]) / 2
+        edges = np.concatenate([[2 * values[0] - between[0]], between, [2 * values[-1] - between[-1]]])
+    else:
+        edges = np.linspace(low, high if high > low else low + 1.0, _CELLS + 1)
+    n_cells = len(edges) - 1
+    cell = np.clip(np.searchsorted(edges, place, side="right") - 1, 0, n_cells - 1)
+    quartiles = np.full((n_cells, 3), np.nan)
     for one in np.unique(cell):
         here = error[cell == one]
         if len(here) >= _LEAST:

@@ -70,7 +70,10 @@ def build_report(run: Run) -> str:
             "decoded": sections.decoded(run, evaluation),
             "scores": sections.scores(run, evaluation),
             "latents": sections.latents(run, evaluation),
-            "assumptions": assumption_values(evaluation.assumptions, is_counts=recording["spikes"] is not None),
+            "assumptions": assumption_values(
+                evaluation.assumptions,
+                is_counts=sections.kind_of_activity(run) != "signal",
+            ),
             "noise": sections.noise(run, evaluation),
         }
     return render_page("report.html.jinja", values)

@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from kalmanssl.runs._run import Run
 
 __all__ = [
-    "calibration_rows", "conditional_rows", "decoded", "dynamics", "latents", "noise", "score_rows", "scores",
-    "settings", "training",
+    "calibration_rows", "conditional_rows", "decoded", "dynamics", "kind_of_activity", "latents", "noise",
+    "score_rows", "scores", "settings", "training",
 ]  # fmt: skip
 
 _EIGENVALUES_LISTED = 12
 _EPOCHS_LISTED = 6
-_CALIBRATED = 0.02  # share of bins by which coverage may differ from its nominal level, beyond two standard errors
+_TOLERANCE = 0.02  # share of bins by which coverage may differ from its nominal level, beyond two standard errors
 
 
 def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
-    """Draw the spikes and, below them, each dimension of the decoded behavior."""
+    """Draw the activity and, below it, each dimension of the decoded behavior."""
     a = evaluation.arrays
     labels = "probability" in a
     dims = 1 if labels else a["mean"].shape[1] if "mean" in a else 0
@@ -50,7 +50,8 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         plotting.plot_label_probabilities(a["time"], a["probability"], names, truth, name=str(run.behavior), ax=axes[1])
     rest = None if labels else evaluation.scores.get("rest")
     # Intervals are calibrated for new data, and cover more of the time that the model was fitted on.
-    hatched = rest is not None and not evaluation.part["fitted"] and not _is_calibrated(rest)
+    miscovered = _miscoverage(rest) if rest is not None and not evaluation.part["fitted"] else ""
+    hatched = miscovered == "narrow"
     for dim in range(0 if labels else dims):
         plotting.plot_decoded(
             a["time"],
@@ -76,18 +77,32 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     return {
         "axes": axes[0],
         "dims": dims,
+        "activity": {"spikes": "Spikes", "events": "Events"}.get(kind_of_activity(run), "Activity"),
         "units": a["counts"].shape[1],
         "seconds": float(a["time"][-1] - a["time"][0]),
         "ordered": dims == 1 and "truth" in a and not labels,
         "labels": labels,
         "running": running_rule(run) if dims > 0 and "runs" in a else None,
-        "rest": percent(rest["coverage"]["95"], rest["coverage_error"]["95"]) if hatched and rest is not None else None,
+        "rest": percent(rest["coverage"]["95"], rest["coverage_error"]["95"]) if miscovered and rest else None,
+        "hatched": hatched,
     }
 
 
-def _is_calibrated(scores: dict[str, Any]) -> bool:
-    """Return whether the 95 % interval contains the truth as often as it says, within two standard errors."""
-    return bool(abs(scores["coverage"]["95"] - 0.95) <= max(2 * scores["coverage_error"]["95"], _CALIBRATED))
+def kind_of_activity(run: Run) -> str:
+    """Return "spikes", "events" or "signal"."""
+    recording = run.metadata["recording"]  # runs of earlier versions only have the number of spikes
+    return str(recording.get("activity", "signal" if recording["spikes"] is None else "spikes"))
+
+
+def _miscoverage(scores: dict[str, Any]) -> str:
+    """Return whether the 95 % interval is clearly too "narrow" or too "wide", else "".
+
+    Clearly means by more than the tolerance and by more than two standard errors over blocks of time.
+    """
+    excess = scores["coverage"]["95"] - 0.95
+    if abs(excess) <= max(2 * scores["coverage_error"]["95"], _TOLERANCE):
+        return ""
+    return "wide" if excess > 0 else "narrow"
 
 
 def _usual(run: Run, dim: int) -> tuple[float, float] | None:

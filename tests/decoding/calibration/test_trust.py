@@ -74,6 +74,16 @@ def test_nearly_all_bins_are_trusted_if_errors_do_not_depend_on_the_activity():
     assert not far.trusted.any()
 
 
+def test_bins_that_cover_somewhat_less_than_others_are_trusted():
+    rng = np.random.default_rng(5)
+    distance, agreement, _, block = held_out(rng, 8000, slope=0.0)
+    unusual = 1 - (np.argsort(np.argsort(distance)) + 0.5) / 8000
+    level = rng.random((8000, 2)) ** np.where(unusual <= 0.3, 0.8, 1.0)[:, None]  # cover 76 instead of 80 %
+    assert Trust.fit(distance, agreement, level, block).threshold <= 0.01
+    level[unusual <= 0.03] **= 0.2  # the worst ones do not make those beside them bad
+    assert 0.03 <= Trust.fit(distance, agreement, level, block).threshold <= 0.05
+
+
 def test_one_bin_is_judged_as_many():
     rng = np.random.default_rng(4)
     distance, agreement, level, block = held_out(rng, 2000, slope=3.0)
