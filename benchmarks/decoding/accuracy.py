@@ -21,7 +21,7 @@ from suite import RESULTS, Quiet, cli_errors, err_console, matches, print_table,
 
 from decoding.methods import FULL, OURS, QUICK, Method, all_methods
 from decoding.page import write_decoding_page
-from decoding.recordings import RECORDINGS, SIMULATED, VARIATIONS, load, targets_of
+from decoding.recordings import ALL_RECORDINGS, RECORDINGS, SIMULATED, VARIATIONS, load, targets_of
 from decoding.scores import score
 from decoding.tables import representation, score_tables, summary
 from decoding.tasks import Target, Task
@@ -193,7 +193,7 @@ def _rounded(value: Any) -> Any:
 def _summarize(results: Results) -> None:
     """Sort the rows, write the page and print the tables."""
     order = [method.name for method in all_methods(QUICK)]
-    targets: list[Target] = [target for name in RECORDINGS | SIMULATED | VARIATIONS for target in targets_of(name)]
+    targets: list[Target] = [target for name in ALL_RECORDINGS for target in targets_of(name)]
     names = [target.name for target in targets]
     results.rows = dict(
         sorted(

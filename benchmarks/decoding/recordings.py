@@ -14,7 +14,7 @@ from decoding.tasks import Data, Target
 from kalmanssl.data import Recording, running_bins, running_threshold
 from kalmanssl.errors import InputError
 
-__all__ = ["RECORDINGS", "SIMULATED", "VARIATIONS", "Source", "load", "targets_of"]
+__all__ = ["ALL_RECORDINGS", "RECORDINGS", "SIMULATED", "VARIATIONS", "Source", "load", "targets_of"]
 
 BIN_SIZE = 0.025
 CALCIUM_FRAME = 0.05
@@ -179,10 +179,13 @@ Nothing was chosen by their test parts; choices are made on the training parts o
 """
 
 
+ALL_RECORDINGS = RECORDINGS | SIMULATED | VARIATIONS
+
+
 @lru_cache(maxsize=1)
 def load(name: str, folder: Path) -> Data:
     """Read a recording and split it; running bins are found with a threshold from the training part."""
-    source = (RECORDINGS | SIMULATED | VARIATIONS)[name]
+    source = ALL_RECORDINGS[name]
     if source.file and not (folder / source.file).is_file():
         raise InputError(f"there is no file {folder / source.file}: give the folder with --data", parameter="data")
     train, test = source.read(folder).split(at=source.split_at)
@@ -200,4 +203,4 @@ def load(name: str, folder: Path) -> Data:
 
 def targets_of(name: str) -> tuple[Target, ...]:
     """Return the behaviors to decode from a recording."""
-    return (RECORDINGS | SIMULATED | VARIATIONS)[name].targets
+    return ALL_RECORDINGS[name].targets

@@ -20,7 +20,7 @@ from suite import RESULTS, cli_errors, err_console, print_table
 
 from decoding.accuracy import DataFolder, Threads, data_folder, limit_threads
 from decoding.methods import FULL, QUICK, Preset
-from decoding.recordings import RECORDINGS, SIMULATED, load
+from decoding.recordings import ALL_RECORDINGS, RECORDINGS, SIMULATED, load
 from decoding.tables import median
 from decoding.tasks import Data
 from kalmanssl.data import Recording, join_bins, traversals
@@ -79,7 +79,7 @@ def _measure(name: str, bins: str, data: Data, seed: int, preset: Preset) -> Row
     from kalmanssl import KalmanSSL
     from kalmanssl.recipes import hippocampus
 
-    zones = (RECORDINGS | SIMULATED)[data.name].end_zones
+    zones = ALL_RECORDINGS[data.name].end_zones
     assert zones is not None
     parts = [_part(part, running, zones, bins) for part, running in _parts(data)]
     arguments: dict[str, Any] = {"random_state": seed} | preset.model

@@ -31,7 +31,6 @@ from kalmanssl.decoding.inputs import (
     by_session,
     check_behavior,
     check_latents,
-    check_periods,
     check_smoothed,
     is_list_of_trials,
     join_trials,
@@ -44,6 +43,7 @@ from kalmanssl.decoding.readouts import ReadoutSettings, make_label_readout, mak
 from kalmanssl.decoding.results import QUANTILE_LEVELS, DecodedPosition, GridPosterior, around_points, check_level
 from kalmanssl.decoding.saving import StateMixin
 from kalmanssl.errors import InputError
+from kalmanssl.utils.circular import periods_of
 from kalmanssl.utils.progress import progress_part
 from kalmanssl.utils.torch_ops import one_thread_everywhere
 from kalmanssl.utils.validation import (
@@ -262,7 +262,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         self.labels_: np.ndarray | None = None
         if not is_discrete(position, self.discrete):
             behavior, self.flat_ = check_behavior(position, len(mean))
-            self.periods_ = check_periods(self.period, behavior.shape[1])
+            self.periods_ = periods_of("period", self.period, "position", behavior.shape[1])
             self._make_readout()  # checks its settings
             return wrap_to_period(behavior, self.periods_), usable_bins(mean, behavior, where)
         check_condition("period", self.period, self.period is None, "None for labels")

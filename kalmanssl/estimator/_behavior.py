@@ -10,6 +10,7 @@ from kalmanssl.data import Recording, as_labels, behavior_at, is_pynapple
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._segments import Prepared
 from kalmanssl.utils.arrays import as_floats
+from kalmanssl.utils.circular import periods_of
 from kalmanssl.utils.labels import distinct_labels, label_column
 from kalmanssl.utils.validation import check_condition
 
@@ -138,7 +139,7 @@ def _real_columns(values: Any, period: Any) -> tuple[np.ndarray, tuple[str, ...]
     if (np.abs(columns) > _LARGEST).any():  # infinite ones too
         message = f"y has infinite values, or above {_LARGEST:g}: use NaN where the behavior is unknown"
         raise InputError(message, parameter="y")
-    periods = _periods(period, columns.shape[1])
+    periods = periods_of("behavior_period", period, "y", columns.shape[1])
     for number, one in enumerate(periods):
         column = columns[:, number]
         known = column[np.isfinite(column)]
@@ -147,12 +148,3 @@ def _real_columns(values: Any, period: Any) -> tuple[np.ndarray, tuple[str, ...]
             raise InputError(f"y {why} in dimension {number}: leave this dimension out", parameter="y")
         columns[:, number] = (column - known.mean()) / known.std() if one is None else 2 * np.pi * column / one
     return columns, tuple("real" if one is None else "angle" for one in periods)
-
-
-def _periods(period: Any, dims: int) -> tuple[float | None, ...]:
-    """Return the period of each dimension of the behavior, None where it is not circular."""
-    periods: tuple[Any, ...] = (period,) * dims if period is None or np.isscalar(period) else tuple(period)
-    if len(periods) != dims:
-        message = f"behavior_period has {len(periods)} entries and y {dims} dimensions: give one for each"
-        raise InputError(message, parameter="behavior_period")
-    return periods

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch import nn
 
 from kalmanssl.entropy import make_entropy
@@ -14,6 +13,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.estimator._inputs import NORMALIZATIONS
 from kalmanssl.networks import NOISE_HEADS
 from kalmanssl.training import TrainingSettings
+from kalmanssl.utils.circular import check_periods
 from kalmanssl.utils.scratch import make_folder
 from kalmanssl.utils.seeds import check_random_state
 from kalmanssl.utils.validation import (
@@ -30,7 +30,7 @@ from kalmanssl.utils.validation import (
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["check_parameters", "check_periods", "training_parameters"]
+__all__ = ["check_parameters", "training_parameters"]
 
 _SIZES = ("latent_dim", "state_dim", "encoder_window", "window", "batch_size", "steps_per_epoch")
 _NOISE = tuple(NOISE_HEADS)
@@ -91,15 +91,6 @@ def training_parameters(estimator: KalmanSSL) -> TrainingSettings:
     parameters = estimator.get_params(deep=False)
     names = TrainingSettings.__dataclass_fields__
     return TrainingSettings(**{name: parameters[name] for name in names if name in parameters})
-
-
-def check_periods(name: str, period: Any) -> None:
-    """Check the periods of circular behavior: a number, None, or a sequence of these."""
-    is_sequence = isinstance(period, Sequence | np.ndarray) and not isinstance(period, str | bytes)
-    for one in period if is_sequence and np.ndim(period) > 0 else (period,):
-        if one is not None:
-            check_number(name, one)
-            check_condition(name, one, 0 < one < math.inf, "positive, or None if it is not circular")
 
 
 def _check_range(name: str, value: Any, end: float) -> None:

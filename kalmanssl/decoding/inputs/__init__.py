@@ -6,7 +6,6 @@ from kalmanssl.decoding.inputs._inputs import DecoderInput as DecoderInput
 from kalmanssl.decoding.inputs._inputs import check_behavior as check_behavior
 from kalmanssl.decoding.inputs._inputs import check_latents as check_latents
 from kalmanssl.decoding.inputs._inputs import check_mask as check_mask
-from kalmanssl.decoding.inputs._inputs import check_periods as check_periods
 from kalmanssl.decoding.inputs._inputs import check_same_bins as check_same_bins
 from kalmanssl.decoding.inputs._inputs import check_smoothed as check_smoothed
 from kalmanssl.decoding.inputs._inputs import is_list_of_trials as is_list_of_trials

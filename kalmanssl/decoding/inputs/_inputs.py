@@ -9,11 +9,9 @@ import numpy as np
 from scipy.sparse import issparse
 
 from kalmanssl.data import Covariances, Latents, is_pynapple
-from kalmanssl.decoding.grids import Periods
 from kalmanssl.decoding.inputs._sessions import on_one_axis
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array, as_floats
-from kalmanssl.utils.validation import check_number
 
 __all__ = [
     "DecoderInput",
@@ -21,7 +19,6 @@ __all__ = [
     "check_behavior",
     "check_latents",
     "check_mask",
-    "check_periods",
     "check_same_bins",
     "check_smoothed",
     "is_list_of_trials",
@@ -195,28 +192,6 @@ def check_same_bins(position: np.ndarray, n_bins: int) -> None:
         raise InputError(
             f"position has {len(position)} bins and latents {n_bins}: cut both to the same bins", parameter="position"
         )
-
-
-def check_periods(period: float | Sequence[float | None] | None, dims: int) -> Periods:
-    """Return one period, or None, for each dimension of the behavior."""
-    is_sequence = isinstance(period, Sequence | np.ndarray) and not isinstance(period, str | bytes)
-    if is_sequence and np.ndim(period) > 0:  # type: ignore[arg-type]
-        periods: Periods = tuple(period)  # type: ignore[arg-type]
-    else:
-        periods = (period,) * dims  # type: ignore[assignment]
-    if len(periods) != dims:
-        raise InputError(
-            f"period has {len(periods)} entries and position {dims} dimensions: give one for each", parameter="period"
-        )
-    for value in periods:
-        if value is None:
-            continue
-        check_number("period", value)
-        if not 0 < value <= LARGEST_POSITION:
-            raise InputError(
-                f"period={value!r} must be positive, or None for a dimension that is not circular", parameter="period"
-            )
-    return periods
 
 
 def check_mask(name: str, mask: Any, n_bins: int) -> np.ndarray:
