@@ -15,6 +15,7 @@ import typer
 from kalmanssl.cli import _options as options
 from kalmanssl.cli._errors import INTERRUPTED, OneLineErrors, log
 from kalmanssl.cli._evaluation import Part, evaluate_run, print_run, print_scores
+from kalmanssl.cli._info import print_summary
 from kalmanssl.cli._interrupts import catch_interrupts, ignore_interrupts
 from kalmanssl.errors import InputError
 
@@ -180,7 +181,7 @@ def info(
     behavior: options.Behavior = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show the activity, behavior and labels in a recording, and which of them fit would use.
+    """Show the activity, behavior and labels in a recording, which of them fit would use, and a command that fits it.
 
     Example: kalmanssl info REC.nwb
     """
@@ -194,10 +195,7 @@ def info(
     if as_json:
         typer.echo(json.dumps(without_nan(summary.to_dict()), allow_nan=False))
     else:
-        typer.echo(str(summary))
-        for found in summary.objects:
-            if found.period is not None and found.use != "skipped":
-                typer.echo(f"note: {found.path} covers a whole circle: fit uses the period {found.period:.6g}")
+        print_summary(summary, recording, settings)
 
 
 @app.command()

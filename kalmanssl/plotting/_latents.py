@@ -20,6 +20,7 @@ from kalmanssl.plotting._style import (
     cyclic_colors,
     figure_of,
 )
+from kalmanssl.utils.segments import break_at_gaps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,6 +95,8 @@ def plot_latents(
 def plot_noise(time: np.ndarray | Latents, variance: np.ndarray | None = None, ax: Axes | None = None) -> Axes:
     """Draw the standard deviation of the observation noise: the median over channels, and 10 to 90 % of them.
 
+    Lines are interrupted at gaps in time.
+
     Parameters
     ----------
     time : (time,), or Latents
@@ -112,7 +115,8 @@ def plot_noise(time: np.ndarray | Latents, variance: np.ndarray | None = None, a
         time, variance = latents.time, latents.noise
     if variance is None:
         raise InputError("variance is missing: give (time, channels), or Latents", parameter="variance")
-    low, middle, high = np.quantile(np.sqrt(variance), [0.1, 0.5, 0.9], axis=1)
+    quantiles = np.quantile(np.sqrt(variance), [0.1, 0.5, 0.9], axis=1)
+    time, low, middle, high = break_at_gaps(time, *quantiles)
     ax.fill_between(time, low, high, color=GREEN, alpha=0.25, linewidth=0, label="10 to 90 % of channels")
     ax.plot(time, middle, color=GREEN, lw=1.2, label="median channel")
     ax.set(xlabel="time (s)", ylabel="noise sd")
@@ -125,6 +129,8 @@ def plot_log_likelihood(
     time: np.ndarray | Latents, log_likelihood: np.ndarray | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw the log-likelihood of each bin given the bins before it, and its median as a dashed line.
+
+    The line is interrupted at gaps in time.
 
     Parameters
     ----------
@@ -145,7 +151,7 @@ def plot_log_likelihood(
         time, log_likelihood = latents.time, latents.log_likelihood
     if log_likelihood is None:
         raise InputError("log_likelihood is missing: give (time,), or Latents", parameter="log_likelihood")
-    ax.plot(time, log_likelihood, color=BLUE, lw=0.8)
+    ax.plot(*break_at_gaps(time, log_likelihood), color=BLUE, lw=0.8)
     ax.axhline(float(np.nanmedian(log_likelihood)), color=MUTED, lw=1, ls="--")
     ax.set(xlabel="time (s)", ylabel="log-lik. (nats per bin)", xlim=(time[0], time[-1]))
     return ax

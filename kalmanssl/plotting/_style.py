@@ -90,8 +90,9 @@ def add_legend(ax: Axes, **options: Any) -> None:
 
 
 def axis_label(name: str, unit: str) -> str:
-    """Return "name (unit)", or the name alone if the unit is unknown."""
-    return f"{name} ({unit})" if unit else name
+    """Return "name (unit)", or the name alone if the unit is unknown; underscores become spaces."""
+    shown = name.replace("_", " ")
+    return f"{shown} ({unit})" if unit else shown
 
 
 @lru_cache(maxsize=1)

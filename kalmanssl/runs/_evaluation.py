@@ -13,6 +13,7 @@ from kalmanssl.data import Recording, running_bins, running_threshold, speed
 from kalmanssl.errors import InputError
 from kalmanssl.plotting import explained_variance, order_by_peak, principal_axes
 from kalmanssl.runs._alarms import Alarm, find_alarms
+from kalmanssl.runs._excerpt import excerpt_bins
 from kalmanssl.runs._labels import consists_of_labels, keep_known_labels, label_arrays, label_numbers
 from kalmanssl.runs._references import score_references
 from kalmanssl.runs._text import axis_name
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "running", "running_speed", "without_nan"]
 
-_EXCERPT_LEAST = 0.8  # of the largest amount of running or activity in an excerpt
-_EXCERPT_SECONDS = 40.0
 _MAX_EXCERPT_UNITS = 200
 _MAX_LATENT_POINTS = 6_000
 _MAX_DECODED_POINTS = 30_000
@@ -309,11 +308,11 @@ def _check_assumptions(run: Run, recording: Recording, max_steps: int) -> dict[s
 def _excerpt(
     recording: Recording, latents: Latents, runs: np.ndarray | None, truth: np.ndarray | None, ordered: bool
 ) -> dict[str, np.ndarray]:
-    """Return the data and latents of a contiguous excerpt with much running, or with much activity.
+    """Return the data and latents of an excerpt with much running, or with much activity.
 
     If `ordered`, units are in the order of the one-dimensional behavior where they fire most.
     """
-    best = _excerpt_bins(recording, recording.activity.sum(axis=1) if runs is None else runs)
+    best = excerpt_bins(recording, recording.activity.sum(axis=1) if runs is None else runs)
     busiest = np.argsort(-recording.activity.sum(axis=0), kind="stable")[:_MAX_EXCERPT_UNITS]
     chosen = np.sort(busiest)
     if ordered and truth is not None and truth.reshape(len(truth), -1).shape[1] == 1:
@@ -331,26 +330,6 @@ def _excerpt(
     if truth is not None:
         arrays["truth"] = truth[best].reshape(len(truth[best]), -1)
     return {name: np.asarray(array) for name, array in arrays.items()}
-
-
-def _excerpt_bins(recording: Recording, interest: np.ndarray) -> slice:
-    """Return the bins of the excerpt that is nearest to the middle, of those with most of the interest (time,).
-
-    The one with the highest sum is often an exception, such as an artifact or a detour, and would not represent the
-    rest.
-    """
-    count = max(2, round(_EXCERPT_SECONDS / recording.bin_size))
-    starts, sizes, sums = [], [], []
-    for segment in recording.segments():
-        size = min(count, segment.stop - segment.start)
-        total = np.concatenate([[0.0], np.cumsum(interest[segment], dtype=float)])
-        sums.append(total[size:] - total[:-size])
-        starts.append(np.arange(segment.start, segment.stop - size + 1))
-        sizes.append(np.full(len(starts[-1]), size))
-    start, size, found = np.concatenate(starts), np.concatenate(sizes), np.concatenate(sums)
-    enough = np.flatnonzero(found >= _EXCERPT_LEAST * found.max())
-    chosen = enough[np.abs(start[enough] + size[enough] / 2 - len(recording) / 2).argmin()]
-    return slice(int(start[chosen]), int(start[chosen] + size[chosen]))
 
 
 def _overview(latents: Latents, scored: np.ndarray | None, truth: np.ndarray | None) -> dict[str, np.ndarray]:

@@ -6,13 +6,18 @@ import math
 
 from kalmanssl.utils.text import duration_text
 
-__all__ = ["PART_NAMES", "axis_name", "duration", "number", "percent", "r_squared", "scaled_unit", "with_unit"]
+__all__ = ["PART_NAMES", "axis_name", "duration", "number", "percent", "r_squared", "scaled_unit", "with_unit", "words"]
 
 # What the parts of the scores of an evaluation are called.
 PART_NAMES = {"running": "moving bins", "rest": "bins at rest", "all": "all bins"}
 # Units of length with their size in meters, and from which value in meters on they are used.
 _LENGTHS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3}
 _LENGTHS_FROM = (("mm", 0.0), ("cm", 0.01), ("m", 1.0), ("km", 1e3))
+
+
+def words(name: str | None) -> str:
+    """Return the name of a behavior as words: "hand position" for "hand_position"; "" for None."""
+    return (name or "").replace("_", " ")
 
 
 def axis_name(dim: int) -> str:

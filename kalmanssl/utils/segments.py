@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-__all__ = ["gap_starts", "is_gap", "segment_index", "segment_slices", "segment_starts"]
+__all__ = ["break_at_gaps", "gap_starts", "is_gap", "segment_index", "segment_slices", "segment_starts"]
 
 _MAX_STEP = 1.5  # steps longer than this many times the expected step are gaps
 
@@ -31,6 +31,13 @@ def gap_starts(time: np.ndarray, step: float | None = None) -> np.ndarray:
         return np.zeros(0, dtype=int)
     expected = np.median(steps) if step is None else step
     return np.flatnonzero(steps > _MAX_STEP * expected) + 1
+
+
+def break_at_gaps(time: np.ndarray, *values: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return times and values (time,) or (time, dims) with NaN at each gap in time, which interrupts a line."""
+    gaps = gap_starts(time)
+    broken = (np.insert(np.asarray(one, dtype=float), gaps, np.nan, axis=0) for one in values)
+    return np.insert(np.asarray(time, dtype=float), gaps, np.asarray(time)[gaps]), *broken
 
 
 def is_gap(elapsed: float, step: float) -> bool:

@@ -9,6 +9,8 @@ import pytest
 from cli_commands import fails, invoke
 from nwb_activity import position, sampled, traces, write
 
+from kalmanssl.data import Recording
+
 
 @pytest.fixture(scope="module")
 def imaging(tmp_path_factory):
@@ -29,6 +31,25 @@ def test_info_prints_a_table_with_the_candidates(imaging):
     assert "no activity is taken: activity is ambiguous; name one of" in result.stdout
     chosen = invoke("info", imaging, "--activity", "Deconvolved")
     assert "activity, taken" in chosen.stdout
+
+
+def test_info_suggests_a_command_that_fits_the_recording(imaging, recording):
+    assert "kalmanssl fit" not in invoke("info", imaging).stdout  # which activity?
+    command = invoke("info", imaging, "--activity", "Deconvolved").stdout.splitlines()[-1].split()
+    assert command == [
+        "kalmanssl",
+        "fit",
+        str(imaging),
+        "--out",
+        "run",
+        "--activity",
+        "Deconvolved",
+        "--until",
+        "13.97",
+    ]
+    *_, until = invoke("info", recording).stdout.split()
+    times = Recording.from_nwb(recording).time
+    assert times[0] < float(until) < times[-1]
 
 
 def test_info_prints_json(imaging):

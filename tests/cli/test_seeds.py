@@ -81,5 +81,5 @@ def test_other_numbers_of_seeds_are_refused(recording, tmp_path, monkeypatch, se
 def test_phases_have_one_for_each_seed():
     from kalmanssl.runs import RunSettings
 
-    names = [phase.name for phase in fit_phases(RunSettings("x", seeds=3), decodes=True)]
+    names = [phase.name for phase in fit_phases(RunSettings("x", seeds=3), dims=1)]
     assert names[1:4] == ["encoder and dynamics", "fit 2 of 3", "fit 3 of 3"]

@@ -24,7 +24,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.estimator import KalmanSSL
 from kalmanssl.identifiability import check_assumptions
 from kalmanssl.runs import Evaluation, Run, RunSettings, assumptions_line, render_page, score_rows, write_report
-from kalmanssl.runs._evaluation import _excerpt_bins
+from kalmanssl.runs._excerpt import excerpt_bins
 from kalmanssl.runs._references import fit_references
 from kalmanssl.runs._text import with_unit
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
@@ -395,10 +395,19 @@ def test_the_excerpt_is_typical_and_not_the_one_with_the_most_running():
     runs = np.arange(20_000) % 10 != 0
     runs[1000:2600] = True  # an exception near the start
     runs[9000:11_000] = False  # rest in the middle
-    shown = _excerpt_bins(recording, runs)
+    shown = excerpt_bins(recording, runs)
     assert shown.stop - shown.start == 1600
     assert runs[shown].sum() >= 0.8 * 1600
     assert abs(shown.start + 800 - 10_000) < 2000
+
+
+@pytest.mark.parametrize(("gap", "seconds"), [(1.0, 40.0), (12.0, 4.0)])
+def test_the_excerpt_has_several_trials_but_not_if_most_of_it_were_gaps(gap, seconds):
+    time = np.concatenate([(4.0 + gap) * trial + 0.025 * np.arange(160) for trial in range(30)])  # trials of 4 s
+    recording = Recording.from_arrays(np.ones((len(time), 2)), time=time, bin_size=0.025)
+    shown = time[excerpt_bins(recording, np.ones(len(time)))]
+    assert shown[-1] - shown[0] + 0.025 == pytest.approx(seconds, abs=1.1)
+    assert shown[-1] - shown[0] < seconds
 
 
 def test_intervals_at_rest_are_not_called_wrong_on_the_time_of_the_fit(run):

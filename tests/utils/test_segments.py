@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kalmanssl.utils.segments import gap_starts, segment_index, segment_slices
+from kalmanssl.utils.segments import break_at_gaps, gap_starts, segment_index, segment_slices
 
 
 def test_steps_of_more_than_one_and_a_half_times_the_median_are_gaps() -> None:
@@ -35,3 +35,11 @@ def test_index_and_slices_agree() -> None:
     for number, segment in enumerate(segment_slices(time)):
         assert (index[segment] == number).all()
     assert index[-1] == len(segment_slices(time)) - 1
+
+
+def test_lines_are_broken_at_gaps() -> None:
+    time = np.array([0.0, 1.0, 2.0, 10.0, 11.0])
+    drawn, x, xy = break_at_gaps(time, time, np.stack([time, -time], axis=1))
+    np.testing.assert_array_equal(x, [0, 1, 2, np.nan, 10, 11])
+    np.testing.assert_array_equal(xy[:, 1], [0, -1, -2, np.nan, -10, -11])
+    np.testing.assert_array_equal(drawn, [0, 1, 2, 10, 10, 11])

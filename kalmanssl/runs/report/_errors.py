@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl import plotting
-from kalmanssl.runs._text import scaled_unit, with_unit
+from kalmanssl.runs._text import scaled_unit, with_unit, words
 from kalmanssl.runs.report._error_profile import WORST_SECONDS
+from kalmanssl.utils.segments import break_at_gaps, gap_starts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +40,7 @@ def errors(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
     by_place = None
     if "place" in a:
         by_place = plotting.plot_error_by_place(
-            a["place"], factor * a["place_error"], reference=occupancy, name=str(run.behavior), unit=unit,
+            a["place"], factor * a["place_error"], reference=occupancy, name=words(run.behavior), unit=unit,
             error_unit=shown, ax=plotting.new_axes(4.8, 3.2)[0],
         )  # fmt: skip
     elif "map_error" in a and np.isfinite(a["map_error"]).any():
@@ -69,7 +70,7 @@ def _worst(run: Run, evaluation: Evaluation) -> list[tuple[Axes, str]]:
         else:
             plotting.plot_decoded(
                 time, mean[:, 0], a["worst_lower"][number][:, 0], a["worst_upper"][number][:, 0], truth[:, 0],
-                level=run.require_decoder().level, name=str(run.behavior), unit=unit, period=period, ax=ax,
+                level=run.require_decoder().level, name=words(run.behavior), unit=unit, period=period, ax=ax,
             )  # fmt: skip
         ax.locator_params(axis="x", nbins=4)
         legend = ax.get_legend()
@@ -89,12 +90,14 @@ def place_view(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
         moments = a["moments"]
         step = int(moments[1] - moments[0]) if len(moments) > 1 else 0
         shown = slice(max(0, int(moments[0]) - step), int(moments[-1]) + step + 1)
-        ax = plotting.plot_map(
-            a["mean"][shown], None if truth is None else truth[shown], regions=a["regions"],
-            cells=(a["region_x"], a["region_y"]), moments=moments - shown.start, level=level, unit=unit,
-            ax=plotting.new_axes(5.6, 4.6)[0],
-        )  # fmt: skip
         time = a["time"][shown]
+        moments = moments - shown.start
+        moments = moments + np.searchsorted(gap_starts(time), moments, side="right")  # a row is added at each gap
+        _, mean, true = break_at_gaps(time, a["mean"][shown], a["mean"][shown] if truth is None else truth[shown])
+        ax = plotting.plot_map(
+            mean, None if truth is None else true, regions=a["regions"], cells=(a["region_x"], a["region_y"]),
+            moments=moments, level=level, unit=unit, ax=plotting.new_axes(5.6, 4.6)[0],
+        )  # fmt: skip
         return {"axes": ax, "kind": "map", "start_s": float(time[0]), "stop_s": float(time[-1]), "level": 100 * level}
     if run.settings.period is None or a["mean"].shape[1] != 1:
         return None
@@ -102,7 +105,7 @@ def place_view(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
     ax = plotting.plot_turns(
         a["time"][shown], a["mean"][shown, 0], a["lower"][shown, 0], a["upper"][shown, 0],
         None if truth is None else truth[shown, 0], period=run.settings.period, level=level,
-        name=str(run.behavior), unit=unit, ax=plotting.new_axes(5.0, 4.8)[0],
+        name=words(run.behavior), unit=unit, ax=plotting.new_axes(5.0, 4.8)[0],
     )  # fmt: skip
     time = a["time"][shown]
     return {"axes": ax, "kind": "circle", "start_s": float(time[0]), "stop_s": float(time[-1]), "level": 100 * level}

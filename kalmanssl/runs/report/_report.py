@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kalmanssl.runs._seeds import seeds_sentence
+from kalmanssl.runs._text import words
 from kalmanssl.runs.report import _sections as sections
 from kalmanssl.runs.report._assumptions import assumption_values
 from kalmanssl.runs.report._errors import errors, place_view
@@ -54,6 +55,7 @@ def build_report(run: Run) -> str:
         "title": f"{source}: kalmanssl report",
         "source": source,
         "run": run,
+        "behavior": words(run.behavior),
         "recording": recording,
         "evaluation": evaluation,
         "dynamics": sections.dynamics(run),

@@ -17,6 +17,7 @@ from kalmanssl.runs._text import (
     percent,
     r_squared,
     scaled_unit,
+    words,
 )
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 from kalmanssl.runs.report._labels import has_labels, label_rows, label_scores
@@ -205,9 +206,8 @@ def conditional_rows(conditional: dict[str, Any] | None, run: Run) -> list[list[
     rows = [["bins with", "inside 80 % (%)", "inside 95 % (%)", last]]
     for name, groups in conditional.items():
         for group in groups if name != "worst" else []:
-            label = (
-                f"{name} {group['label']}" if "label" in group else _range(name, group, groups, units.get(name, unit))
-            )
+            named = "label" in group
+            label = f"{name} {group['label']}" if named else _range(words(name), group, groups, units.get(name, unit))
             cells = [percent(group["coverage"][level], group["coverage_error"][level]) for level in ("80", "95")]
             size = group["set_size"]["95"] if sets else _times(factor, group["width"]["95"])
             rows.append([label, *cells, number(size)])
@@ -261,7 +261,7 @@ def latents(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     colored_by, unit, period = "time", "s", None
     if "truth" in a:
         dims = a["truth"].shape[1]
-        colored_by = f"{run.behavior}{f' {axis_name(0)}' if dims > 1 else ''}"
+        colored_by = f"{words(run.behavior)}{f' {axis_name(0)}' if dims > 1 else ''}"
         unit, period = run.behavior_unit, run.settings.period
     explained = a.get("variance_explained")
     pairs = [(0, 1), (0, 2)][: values.shape[1] - 1]

@@ -1,0 +1,55 @@
+"""What the command info prints."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from kalmanssl.data import NWBSummary
+    from kalmanssl.runs import RunSettings
+
+__all__ = ["print_summary"]
+
+_FITTED = 0.7  # share of the time that the suggested command fits
+
+
+def print_summary(summary: NWBSummary, recording: Path, settings: RunSettings) -> None:
+    """Print the contents of a recording, the periods of angles, and a command that fits it."""
+    typer.echo(str(summary))
+    for found in summary.objects:
+        if found.period is not None and found.use != "skipped":
+            typer.echo(f"note: {found.path} covers a whole circle: fit uses the period {found.period:.6g}")
+    command = suggested_command(summary, recording, settings)
+    if command:
+        typer.echo(f"to fit about the first {100 * _FITTED:g} % of the time and score the rest:\n  {command}")
+
+
+def suggested_command(summary: NWBSummary, recording: Path, settings: RunSettings) -> str:
+    """Return a command that fits the recording with the given settings; "" if no activity is taken."""
+    activity, behavior = summary.taken("activity"), summary.taken("behavior")
+    known = [found for found in (*behavior, *activity) if found.start is not None and found.stop is not None]
+    if not activity or not known:
+        return ""
+    options = []
+    for name, values in (
+        ("activity", [settings.activity]),
+        ("units", settings.units),
+        ("behavior", [_behavior(summary, settings)]),
+    ):
+        options += [f"--{name} {shlex.quote(value)}" for value in values if value is not None]
+    start, stop = known[0].start or 0.0, known[0].stop or 0.0
+    until = start + _FITTED * (stop - start)
+    options.append(f"--until {round(until) if stop - start > 60 else round(until, 2):.10g}")
+    return " ".join(["kalmanssl fit", shlex.quote(str(recording)), "--out run", *options])
+
+
+def _behavior(summary: NWBSummary, settings: RunSettings) -> str | None:
+    """Return the behavior to name in the command; where there is a choice, the first one."""
+    if settings.behavior is not None or "behavior" not in summary.problems:
+        return settings.behavior
+    named = [found.path for found in summary.objects if found.role == "behavior" and found.use == "candidate"]
+    return named[0] if named else "none"
