@@ -9,6 +9,7 @@ import numpy as np
 from kalmanssl.errors import InputError
 from kalmanssl.probes._bits_per_spike import BitsPerSpike, bits_per_spike, check_counts
 from kalmanssl.utils.arrays import check_features
+from kalmanssl.utils.poisson import poisson_regression
 from kalmanssl.utils.validation import check_positive
 
 __all__ = ["co_smoothing"]
@@ -17,9 +18,6 @@ _PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)  # from strong to weak
 _HELD_OUT = 0.2  # last part of the training bins, on which the penalty is chosen
 _MAX_FEATURE = 5.0  # test features are clipped at this many standard deviations
 _MIN_RATE = 1e-6  # events per bin, of a unit without spikes in the training bins
-_MAX_ITER = 30
-_MAX_HALVINGS = 20
-_TOLERANCE = 1e-7  # relative decrease of the loss at convergence
 
 
 def co_smoothing(
@@ -98,41 +96,5 @@ def _fit_and_predict(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, penalty: 
     std = np.where(std > 1e-7 * np.abs(mean), std, np.inf)  # latents that are constant up to rounding become zero
     features = np.column_stack([(x - mean) / std, np.ones(len(x))])
     test = np.column_stack([np.clip((x_test - mean) / std, -_MAX_FEATURE, _MAX_FEATURE), np.ones(len(x_test))])
-    coefficients = np.stack([_poisson_regression(features, unit, penalty) for unit in y.T], axis=1)
+    coefficients = poisson_regression(features, y, penalty, _MIN_RATE)
     return np.exp(np.clip(test @ coefficients, np.log(_MIN_RATE), 50.0))
-
-
-def _poisson_regression(x: np.ndarray, y: np.ndarray, penalty: float) -> np.ndarray:
-    """Return the coefficients of a ridge Poisson regression by Newton's method; the last feature is the constant.
-
-    The loss is ``mean(rate - y log rate) + penalty / 2 * |coefficients|^2``, without the last coefficient in the norm.
-    """
-    weights = np.full(x.shape[1], penalty)
-    weights[-1] = 0.0
-
-    def loss(beta: np.ndarray) -> float:
-        log_rate = x @ beta
-        with np.errstate(over="ignore"):
-            return float((np.exp(log_rate) - y * log_rate).mean() + 0.5 * weights @ beta**2)
-
-    beta = np.zeros(x.shape[1])
-    beta[-1] = np.log(max(y.mean(), _MIN_RATE))
-    if not y.any():
-        return beta
-    value = loss(beta)
-    for _ in range(_MAX_ITER):
-        rate = np.exp(x @ beta)
-        gradient = x.T @ (rate - y) / len(y) + weights * beta
-        hessian = (x * rate[:, None]).T @ x / len(y) + np.diag(weights)
-        step = np.linalg.solve(hessian, gradient)
-        for _ in range(_MAX_HALVINGS):
-            new = loss(beta - step)
-            if new <= value:
-                break
-            step = 0.5 * step
-        else:
-            return beta
-        beta, decrease, value = beta - step, value - new, new
-        if decrease <= _TOLERANCE * abs(value):
-            break
-    return beta

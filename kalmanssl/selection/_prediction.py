@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from kalmanssl.data import Latents, Recording, infer_latents
 from kalmanssl.errors import InputError
 from kalmanssl.estimator import KalmanSSL
+from kalmanssl.utils.poisson import poisson_regression
 
 __all__ = ["activity_gain"]
 
@@ -44,66 +43,57 @@ def activity_gain(model: KalmanSSL, training: Recording, held_out: Recording) ->
     InputError
         If a part has no two neighboring bins.
     """
-    state, target = _next_bin_pairs(infer_latents(model, training), training)
+    state, target = _next_bin_pairs(infer_latents(model, training), training, _MAX_FIT_BINS)
     held_out_state, held_out_target = _next_bin_pairs(infer_latents(model, held_out), held_out)
-    every = math.ceil(len(state) / _MAX_FIT_BINS)
-    state, target = state[::every], target[::every]
-    mean, scale = state.mean(0), state.std(0).clamp_min(1e-9)
+    mean, scale = state.mean(axis=0), np.maximum(state.std(axis=0, ddof=1), 1e-9)
     features = (state - mean) / scale
-    held_out_features = ((held_out_state - mean) / scale).clamp(-_MAX_FEATURE, _MAX_FEATURE)
+    held_out_features = np.clip((held_out_state - mean) / scale, -_MAX_FEATURE, _MAX_FEATURE)
     gain = _poisson_gain if training.kind == "counts" else _gaussian_gain
     return gain(features, target, held_out_features, held_out_target)
 
 
-def _next_bin_pairs(latents: Latents, recording: Recording) -> tuple[Tensor, Tensor]:
-    """Return the filtered state of each bin (pairs, state), and the activity of the bin after it (pairs, units)."""
+def _next_bin_pairs(latents: Latents, recording: Recording, most: float = math.inf) -> tuple[np.ndarray, np.ndarray]:
+    """Return the filtered state of each bin (pairs, state), and the activity of the bin after it (pairs, units).
+
+    Of more than `most` pairs, evenly distributed ones are kept.
+    """
     has_next = np.flatnonzero(np.diff(latents.segment) == 0)
     if len(has_next) == 0:
         raise InputError("a fold has no two neighboring bins: use fewer folds or a longer recording")
-    pairs = latents.mean[has_next], recording.activity[has_next + 1]
-    return torch.from_numpy(pairs[0]).float(), torch.from_numpy(pairs[1]).float()
+    if len(has_next) > most:
+        has_next = has_next[:: math.ceil(len(has_next) / most)]
+    return latents.mean[has_next].astype(float), recording.activity[has_next + 1].astype(float)
 
 
-def _poisson_gain(features: Tensor, counts: Tensor, held_out_features: Tensor, held_out_counts: Tensor) -> float:
+def _poisson_gain(
+    features: np.ndarray, counts: np.ndarray, held_out_features: np.ndarray, held_out_counts: np.ndarray
+) -> float:
     """Return the gain of a Poisson regression with a Gaussian prior of the weights."""
-    log_mean_rate = counts.mean(0).clamp_min(_MIN_RATE).log()
-    weights = torch.zeros(features.shape[1], counts.shape[1], requires_grad=True)
-    offset = log_mean_rate.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS([weights, offset], max_iter=100, tolerance_change=1e-7, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        log_rate = features @ weights + offset
-        negative = (_rate(log_rate) - counts * log_rate).sum() + weights.square().sum() / (2 * _PRIOR_VARIANCE)
-        negative = negative / len(counts)
-        negative.backward()
-        return negative
-
-    with torch.enable_grad():
-        optimizer.step(loss)
-    with torch.no_grad():
-        log_rate = held_out_features @ weights + offset
-        gain = held_out_counts * (log_rate - log_mean_rate) - (_rate(log_rate) - log_mean_rate.exp())
-    return float(gain.sum(1).double().mean())
+    log_mean_rate = np.log(np.maximum(counts.mean(axis=0), _MIN_RATE))
+    x, held_out_x = (np.column_stack([part, np.ones(len(part))]) for part in (features, held_out_features))
+    coefficients = poisson_regression(x, counts, 1 / (_PRIOR_VARIANCE * len(counts)), _MIN_RATE)
+    log_rate = held_out_x @ coefficients
+    gain = held_out_counts * (log_rate - log_mean_rate) - (_rate(log_rate) - np.exp(log_mean_rate))
+    return float(gain.sum(axis=1).mean())
 
 
-def _rate(log_rate: Tensor) -> Tensor:
+def _rate(log_rate: np.ndarray) -> np.ndarray:
     """Return the exponential, continued linearly above e^5, so that it cannot overflow."""
     limit = 5.0
-    excess = (log_rate - limit).clamp_min(0)
-    return log_rate.clamp_max(limit).exp() * (1 + excess)
+    return np.asarray(np.exp(np.minimum(log_rate, limit)) * (1 + np.maximum(log_rate - limit, 0)))
 
 
-def _gaussian_gain(features: Tensor, signal: Tensor, held_out_features: Tensor, held_out_signal: Tensor) -> float:
+def _gaussian_gain(
+    features: np.ndarray, signal: np.ndarray, held_out_features: np.ndarray, held_out_signal: np.ndarray
+) -> float:
     """Return the gain of a ridge regression, with the prior variance in units of each channel's variance."""
-    features, signal = features.double(), signal.double()
-    mean, variance = signal.mean(0), signal.var(0).clamp_min(1e-12)
+    mean, variance = signal.mean(axis=0), np.maximum(signal.var(axis=0, ddof=1), 1e-12)
     n_samples, dim = features.shape
-    gram = features.T @ features + torch.eye(dim, dtype=torch.float64) / _PRIOR_VARIANCE
-    weights = torch.linalg.solve(gram, features.T @ (signal - mean))
-    residual_variance = (signal - mean - features @ weights).square().sum(0) / max(n_samples - dim - 1, 1)
-    residual_variance = residual_variance.clamp_min(1e-12 * variance)
-    deviation = held_out_signal.double() - mean
-    error = deviation - held_out_features.double() @ weights
-    gain = (variance / residual_variance).log() + deviation.square() / variance - error.square() / residual_variance
-    return float(0.5 * gain.sum(1).mean())
+    gram = features.T @ features + np.eye(dim) / _PRIOR_VARIANCE
+    weights = np.linalg.solve(gram, features.T @ (signal - mean))
+    residual_variance = ((signal - mean - features @ weights) ** 2).sum(axis=0) / max(n_samples - dim - 1, 1)
+    residual_variance = np.maximum(residual_variance, 1e-12 * variance)
+    deviation = held_out_signal - mean
+    error = deviation - held_out_features @ weights
+    gain = np.log(variance / residual_variance) + deviation**2 / variance - error**2 / residual_variance
+    return float(0.5 * gain.sum(axis=1).mean())
