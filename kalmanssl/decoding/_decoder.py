@@ -35,6 +35,7 @@ from kalmanssl.decoding.inputs import (
     is_list_of_trials,
     join_trials,
     usable_bins,
+    warn_if_circle,
 )
 from kalmanssl.decoding.labels import DecodedCategory, LabelDecoder, find_labels, is_discrete, present_labels
 from kalmanssl.decoding.metrics import ScoreMixin
@@ -263,6 +264,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         if not is_discrete(position, self.discrete):
             behavior, self.flat_ = check_behavior(position, len(mean))
             self.periods_ = periods_of("period", self.period, "position", behavior.shape[1])
+            warn_if_circle(behavior, self.periods_)
             self._make_readout()  # checks its settings
             return wrap_to_period(behavior, self.periods_), usable_bins(mean, behavior, where)
         check_condition("period", self.period, self.period is None, "None for labels")

@@ -209,7 +209,8 @@ def _log_once(messages: list[str], evaluation: Evaluation, logger: Callable[[str
     """Log warnings of the decoder, except what an alarm of the evaluation says anyway."""
     is_alarm = any(alarm.name == "few_calibration_errors" for alarm in evaluation.alarms)
     for message in messages:
-        if not (is_alarm and "calibrated" in message):
+        is_told = "whole circle" in message  # before the fit, or the settings have a period of zero
+        if not is_told and not (is_alarm and "calibrated" in message):
             logger(f"note: {message}")
 
 

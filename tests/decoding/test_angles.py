@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,16 @@ def test_turns_are_whole_periods_of_circular_dimensions_alone() -> None:
     low, high = points + np.array([[0.8, 7.0]]), points + np.array([[1.1, 9.0]])
     turns = turns_towards(points, low, high, (1.0, None))
     np.testing.assert_array_equal(turns, [[-1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
+
+
+@pytest.mark.parametrize(("period", "is_angle"), [(2 * np.pi, True), (360.0, True), (10.0, False)])
+def test_an_angle_without_a_period_is_noticed(period: float, is_angle: bool) -> None:
+    rng = np.random.default_rng(1)
+    angle = (period * np.cumsum(0.02 * rng.standard_normal(3000))) % period
+    latents = np.stack([np.cos(2 * np.pi * angle / period), np.sin(2 * np.pi * angle / period)], axis=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        PositionDecoder(regressor="linear", random_state=0).fit(latents, angle)
+        PositionDecoder(regressor="linear", random_state=0, period=period).fit(latents, angle)
+    found = [str(warning.message) for warning in caught if "whole circle" in str(warning.message)]
+    assert [f"period={period:.6g}" in text for text in found] == [True] * is_angle

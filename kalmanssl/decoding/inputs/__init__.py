@@ -11,6 +11,7 @@ from kalmanssl.decoding.inputs._inputs import check_smoothed as check_smoothed
 from kalmanssl.decoding.inputs._inputs import is_list_of_trials as is_list_of_trials
 from kalmanssl.decoding.inputs._inputs import join_trials as join_trials
 from kalmanssl.decoding.inputs._inputs import usable_bins as usable_bins
+from kalmanssl.decoding.inputs._inputs import warn_if_circle as warn_if_circle
 from kalmanssl.decoding.inputs._sessions import Sessions as Sessions
 from kalmanssl.decoding.inputs._sessions import by_session as by_session
 from kalmanssl.decoding.inputs._sessions import end_of_fit as end_of_fit

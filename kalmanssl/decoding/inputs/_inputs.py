@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
 
-from kalmanssl.data import Covariances, Latents, is_pynapple
+from kalmanssl.data import Covariances, Latents, full_circle, is_pynapple
 from kalmanssl.decoding.inputs._sessions import on_one_axis
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array, as_floats
+from kalmanssl.utils.circular import Periods
 
 __all__ = [
     "DecoderInput",
@@ -24,6 +26,7 @@ __all__ = [
     "is_list_of_trials",
     "join_trials",
     "usable_bins",
+    "warn_if_circle",
 ]
 
 LARGEST_POSITION = 1e30  # quantiles are stored in single precision
@@ -192,6 +195,17 @@ def check_same_bins(position: np.ndarray, n_bins: int) -> None:
         raise InputError(
             f"position has {len(position)} bins and latents {n_bins}: cut both to the same bins", parameter="position"
         )
+
+
+def warn_if_circle(behavior: np.ndarray, periods: Periods) -> None:
+    """Warn if a dimension without a period jumps between the ends of a whole circle, as angles do."""
+    for column, given in zip(behavior.T, periods, strict=True):
+        period = full_circle(column, "") if given is None else None
+        if period is not None:
+            warnings.warn(
+                f"position jumps between the ends of a whole circle: if it is an angle, give period={period:.6g}",
+                stacklevel=4,
+            )
 
 
 def check_mask(name: str, mask: Any, n_bins: int) -> np.ndarray:
