@@ -45,6 +45,7 @@ from kalmanssl.decoding.results import QUANTILE_LEVELS, DecodedPosition, GridPos
 from kalmanssl.decoding.saving import StateMixin
 from kalmanssl.errors import InputError
 from kalmanssl.utils.circular import periods_of
+from kalmanssl.utils.memory import return_freed_memory
 from kalmanssl.utils.progress import progress_part
 from kalmanssl.utils.torch_ops import one_thread_everywhere
 from kalmanssl.utils.validation import (
@@ -256,6 +257,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
             with one_thread_everywhere(), progress_part(number / len(kinds), (number + 1) / len(kinds)):
                 self.decoders_[kind_of(given)] = unfitted.fit(samples, folds, self.timed_, rng)
             del samples, folds  # before smoothed latents of held-out fits are inferred, which needs memory
+            return_freed_memory()
         return self
 
     def _check_position(self, position: Any, mean: np.ndarray, where: Any) -> tuple[np.ndarray, np.ndarray]:

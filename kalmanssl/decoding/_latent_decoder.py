@@ -26,11 +26,8 @@ from kalmanssl.decoding.held_out import (
     DriftSettings,
     Familiarity,
     Fold,
-    HeldOutMass,
-    MovementChoice,
     MovementSettings,
     Samples,
-    choose_movement,
     improves_held_out,
     movement_statistics,
     temper,
@@ -185,7 +182,7 @@ class LatentDecoder:
         Bins with latents that are not finite are missing: the movement prior alone predicts them, or without one the
         occupancy.
         """
-        masses, missing, distance = self._readout_mass(self.readout, mean, cov, segment, age)
+        masses, missing, distance = self.bin_masses(self.readout, mean, cov, segment, age)
         posteriors = [
             posterior_mass(movement, mass, segment_starts(segment), missing, self.smooth)
             for movement, mass in zip(self.movements, self.temper(masses, distance), strict=True)
@@ -209,7 +206,7 @@ class LatentDecoder:
         if self.smooth:
             return *self.predict(mean, cov, segment, age)[:2], None
         earlier = None if before is None else before.mean
-        masses, missing, distance = self._readout_mass(self.readout, mean, cov, segment, age, earlier)
+        masses, missing, distance = self.bin_masses(self.readout, mean, cov, segment, age, earlier)
         masses = self.temper(masses, distance)
         beliefs = [None] * len(masses) if before is None else before.beliefs
         parts = [
@@ -286,11 +283,11 @@ class LatentDecoder:
         return DriftingReadout(readout, drift, float(samples.time[kept][-1]))
 
     def readout_data(
-        self, samples: Samples, train: np.ndarray, drift: Drift
+        self, samples: Samples, train: np.ndarray, drift: Drift, with_context: bool = True
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the features, the behavior without drift and the weights of the bins that a readout is fitted to."""
         age, kept = samples.age(train), thin_bins(train, _MAX_FIT_BINS)
-        features = self._features(samples.mean, samples.segment, kept)
+        features = self._features(samples.mean, samples.segment, kept) if with_context else samples.mean[kept]
         behavior, weight = samples.behavior[kept], samples.weight[kept] / samples.weight[kept].mean()
         if drift.rate != 0:
             behavior = wrap_to_period(behavior - drift.displacement(samples.mean[kept], age[kept]), self.periods)
@@ -299,7 +296,17 @@ class LatentDecoder:
     def _features(self, mean: np.ndarray, segment: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
         return with_context(mean, segment, self.bin_size, self.context, causal=not self.smooth, where=where)
 
-    def _readout_mass(
+    def _inputs(
+        self, mean: np.ndarray, segment: np.ndarray, earlier: np.ndarray | None = None, with_context: bool = True
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return latents and their features, zero where latents are missing, and the bins in which they are."""
+        missing = ~np.isfinite(mean).all(axis=1)
+        features = with_earlier(self._features, earlier, mean, segment) if with_context else mean
+        if missing.any():
+            mean, features = (np.where(missing[:, None], 0.0, values) for values in (mean, features))
+        return mean, features, missing
+
+    def bin_masses(
         self,
         fitted: DriftingReadout,
         mean: np.ndarray,
@@ -307,17 +314,17 @@ class LatentDecoder:
         segment: np.ndarray,
         age: np.ndarray,
         earlier: np.ndarray | None = None,
+        networks: list[np.ndarray] | None = None,
     ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray | None]:
         """Return the distributions of a readout over the grids, which bins are missing, and the distance of all.
 
         The distance is that of `readout_mass`, 0 where latents are missing. `earlier` has the latents of bins before
-        the first one, for its temporal context.
+        the first one, for its temporal context. `networks` are from `network_masses` of the same bins.
         """
-        missing = ~np.isfinite(mean).all(axis=1)
-        features = with_earlier(self._features, earlier, mean, segment)
-        if missing.any():
-            mean, features = (np.where(missing[:, None], 0.0, values) for values in (mean, features))
-        masses, distance = self.readout_mass(fitted.readout, features, cov)
+        ignores_context = isinstance(fitted.readout, EnsembleReadout) and not fitted.readout.variant.uses_context
+        with_context = networks is None or not ignores_context  # networks use it, too
+        mean, features, missing = self._inputs(mean, segment, earlier, with_context)
+        masses, distance = self.readout_mass(fitted.readout, features, cov, networks)
         masses = self.correct_drift(fitted, masses, mean, age)
         if distance is not None:
             distance[missing] = 0.0
@@ -334,8 +341,19 @@ class LatentDecoder:
             for mass, familiarity, occupancy in zip(masses, self.familiarities, self.occupancies, strict=True)
         ]
 
+    def network_masses(
+        self, readout: EnsembleReadout, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray
+    ) -> list[np.ndarray]:
+        """Return the distributions of the networks of a readout over the grids, as `bin_masses` uses them."""
+        _, features, _ = self._inputs(mean, segment)
+        return readout.network_masses(features, None if self.context else cov)
+
     def readout_mass(
-        self, readout: Readout, features: np.ndarray, cov: Covariances | None
+        self,
+        readout: Readout,
+        features: np.ndarray,
+        cov: Covariances | None,
+        networks: list[np.ndarray] | None = None,
     ) -> tuple[list[np.ndarray], np.ndarray | None]:
         """Return the distributions of a readout over the grids without the drift since the fit, and the distance.
 
@@ -343,7 +361,7 @@ class LatentDecoder:
         """
         cov = None if self.context else cov
         if isinstance(readout, EnsembleReadout):
-            return readout.predict_mass_and_distance(features, cov)
+            return readout.predict_mass_and_distance(features, cov, networks)
         if isinstance(readout, MLPReadout):
             return readout.predict_mass(features, cov), None
         predictives = readout.predict(features, cov)
@@ -362,48 +380,3 @@ class LatentDecoder:
         moved = fitted.drift.displacement(mean, age)
         groups = group_dimensions(len(self.periods))
         return [grid.shift(mass, moved[:, dims]) for grid, mass, dims in zip(self.grids, masses, groups, strict=True)]
-
-    def held_out_masses(self, folds: list[Fold], readouts: list[DriftingReadout]) -> list[list[HeldOutMass]]:
-        """Return the distributions on the held-out bins of each fold, one for each group of dimensions."""
-        return [self._held_out_mass(fold, readout) for fold, readout in zip(folds, readouts, strict=True)]
-
-    def _held_out_mass(self, fold: Fold, readout: DriftingReadout) -> list[HeldOutMass]:
-        s, test = fold.samples, fold.test
-        cov = None if s.cov is None else s.cov[test]
-        start = fold.start
-        masses, missing, distance = self._readout_mass(readout, s.mean[test], cov, np.cumsum(start), fold.age)
-        used = fold.scored_bins
-        # With equal weights most bins are at rest; with balanced ones a few rests can decide.
-        weight = (1 + s.weight[used]) / 2
-        return [
-            HeldOutMass(
-                mass,
-                start,
-                missing,
-                fold.scored,
-                s.behavior[used][:, dims],
-                weight,
-                s.block[used],
-                movement_statistics(s, fold.train, grid, dims, self.periods, "walk").occupancy[0],
-                distance,
-            )
-            for mass, grid, dims in zip(masses, self.grids, group_dimensions(len(self.periods)), strict=True)
-        ]
-
-    def choose_movement(self, folds: list[Fold], masses: list[list[HeldOutMass]], timed: bool) -> list[MovementChoice]:
-        """Choose the movement prior of each group of dimensions, none without times, and the power of familiarity."""
-        settings = self.movement_settings if timed else replace(self.movement_settings, kinds=("none",))
-        first = [part[0] for part in masses]  # all groups have the same distances
-        scored = [part.distance[part.scored] for part in first if part.distance is not None]
-        usual = Familiarity.from_held_out(np.concatenate(scored)) if scored else Familiarity()
-        choices = []
-        for number, dims in enumerate(group_dimensions(len(self.periods))):
-            grid = self.grids[number]
-            candidates = {
-                kind: [movement_statistics(fold.samples, fold.train, grid, dims, self.periods, kind) for fold in folds]
-                for kind in settings.kinds
-                if kind != "none"
-            }
-            held_out = [part[number] for part in masses]
-            choices.append(choose_movement(grid, candidates, held_out, self.smooth, settings, usual))
-        return choices

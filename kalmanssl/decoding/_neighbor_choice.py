@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kalmanssl.decoding._held_out_masses import choose_movements, held_out_masses, held_out_network_masses
 from kalmanssl.decoding.held_out import Fold, HeldOutMass, MovementChoice, is_lower
-from kalmanssl.decoding.readouts import EnsembleReadout
+from kalmanssl.decoding.readouts import EnsembleReadout, NeighborVariant
 
 if TYPE_CHECKING:
     from kalmanssl.decoding._latent_decoder import DriftingReadout, LatentDecoder
 
 __all__ = ["choose_neighbors"]
+
+_MAX_KEPT = 1 << 26  # entries of distributions of networks, 256 MB
 
 
 def choose_neighbors(
@@ -22,7 +26,8 @@ def choose_neighbors(
     """Choose the movement prior, and the variant of the neighbors by the CRPS with the best movement prior of each.
 
     The present variant is kept unless another is better by the standard errors that the choice of a movement prior
-    demands. Neighbors of `readouts` are fitted again on the way, and `decoder.neighbor_variant` is set.
+    demands. `decoder.neighbor_variant` is set. The networks of `readouts` are evaluated once, unless what they
+    return needs too much memory.
 
     Parameters
     ----------
@@ -40,25 +45,37 @@ def choose_neighbors(
     choices : list of MovementChoice
         One for each group of dimensions.
     """
-    masses = decoder.held_out_masses(folds, readouts)
-    choices = decoder.choose_movement(folds, masses, timed)
-    if not all(isinstance(fitted.readout, EnsembleReadout) for fitted in readouts):
-        return masses, choices
+    is_ensemble = all(isinstance(fitted.readout, EnsembleReadout) for fitted in readouts)
+    changes = _changes(decoder) if is_ensemble else []
+    n_entries = sum(int(fold.test.sum()) for fold in folds) * sum(grid.size for grid in decoder.grids)
+    networks = held_out_network_masses(decoder, folds, readouts) if changes and n_entries <= _MAX_KEPT else None
+    masses = held_out_masses(decoder, folds, readouts, networks)
+    choices = choose_movements(decoder, folds, masses, timed)
+    for change in changes:
+        variant = replace(decoder.neighbor_variant, **change)
+        changed = [_with_variant(decoder, fold, fitted, variant) for fold, fitted in zip(folds, readouts, strict=True)]
+        new_masses = held_out_masses(decoder, folds, changed, networks)
+        new_choices = choose_movements(decoder, folds, new_masses, timed)
+        old, new = (np.sum([choice.score for choice in part], axis=0) for part in (choices, new_choices))
+        if is_lower(new, old, decoder.movement_settings.min_standard_errors):
+            decoder.neighbor_variant, readouts, masses, choices = variant, changed, new_masses, new_choices
+    return masses, choices
+
+
+def _changes(decoder: LatentDecoder) -> list[dict[str, bool]]:
+    """Return the changes of the variant that are tried, one after another."""
     changes: list[dict[str, bool]] = []
     if decoder.context:
         changes.append({"uses_context": False})
     if any(len(grid.axes) > 1 for grid in decoder.grids):
         changes.append({"broad": True})
-    for change in changes:
-        variant = replace(decoder.neighbor_variant, **change)
-        for fold, fitted in zip(folds, readouts, strict=True):
-            assert isinstance(fitted.readout, EnsembleReadout)
-            features, behavior, weight = decoder.readout_data(fold.samples, fold.train, fitted.drift)
-            fitted.readout.variant = variant
-            fitted.readout.fit_neighbors(features, behavior, weight, fold.samples.mean.shape[1])
-        new_masses = decoder.held_out_masses(folds, readouts)
-        new_choices = decoder.choose_movement(folds, new_masses, timed)
-        old, new = (np.sum([choice.score for choice in part], axis=0) for part in (choices, new_choices))
-        if is_lower(new, old, decoder.movement_settings.min_standard_errors):
-            decoder.neighbor_variant, masses, choices = variant, new_masses, new_choices
-    return masses, choices
+    return changes
+
+
+def _with_variant(
+    decoder: LatentDecoder, fold: Fold, fitted: DriftingReadout, variant: NeighborVariant
+) -> DriftingReadout:
+    """Return a readout of a fold with other neighbors."""
+    assert isinstance(fitted.readout, EnsembleReadout)
+    bins = partial(decoder.readout_data, fold.samples, fold.train, fitted.drift, variant.uses_context)
+    return replace(fitted, readout=fitted.readout.with_variant(variant, bins))

@@ -39,6 +39,7 @@ from kalmanssl.training import (
     hold_out_blocks,
     train,
 )
+from kalmanssl.utils.memory import return_freed_memory
 from kalmanssl.utils.seeds import draw_seed
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
             estimator.noise_history_ = history_per_bin(noise_per_step, step)
             for one in views[1:]:
                 one.history_, one.noise_history_, one.window_ = estimator.history_, {}, estimator.window_
+    del training, held_out, second_stage  # copies of the data
+    return_freed_memory()
 
 
 def window_settings(estimator: KalmanSSL, n_active: int | None = None) -> WindowSettings:

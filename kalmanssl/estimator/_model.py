@@ -18,6 +18,7 @@ from kalmanssl.estimator._memory import check_model_memory
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
 from kalmanssl.networks import ConstantNoise, NoiseHead, ResidualEncoder, check_encoder, make_noise
 from kalmanssl.training import join_steps
+from kalmanssl.utils.memory import return_freed_memory
 from kalmanssl.utils.validation import unknown_name_error
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = ["build_model", "encode", "history_per_bin", "infer", "infer_segments"
 
 _MAX_ENTRIES = 1 << 22  # of the input of the encoder at once, in inference
 _MAX_STEPS = 20_000  # longer sequences are filtered one after another
+_MANY_BINS = 200_000  # whose inference leaves much freed memory
 
 
 def build_model(estimator: KalmanSSL) -> SequenceModel:
@@ -172,6 +174,8 @@ def infer_segments(
     model = copy.deepcopy(estimator.model_).double().eval()
     settings = (estimator.bins_per_step_, estimator.normalize_, smooth, means_only)
     parts = [infer(model, segment, *settings) for segment in segments]
+    if sum(map(len, segments)) > _MANY_BINS:
+        return_freed_memory()
     if len(parts) == 1:
         return parts[0]
     joined = {

@@ -86,7 +86,8 @@ def prepare(estimator: KalmanSSL, X: Any, fitting: bool) -> Prepared:
             _check_not_too_large(normalized, _LARGEST)
             segments.append(np.asarray(normalized, dtype=np.float32))
     n_segments = [len(piece.slices) for piece in pieces] if is_list_of_trials(X) else None
-    return Prepared(segments, np.concatenate([piece.time for piece in pieces]), n_segments)
+    time = pieces[0].time if len(pieces) == 1 else np.concatenate([piece.time for piece in pieces])
+    return Prepared(segments, time, n_segments)
 
 
 def _check_varies(values: np.ndarray) -> None:

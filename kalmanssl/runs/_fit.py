@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kalmanssl.data import NWBSummary, Recording
+from kalmanssl.data import NWBSummary, Recording, no_observations
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
 from kalmanssl.kalman.kernels import watch_compilation
 from kalmanssl.runs._alarms import longest_constant
@@ -239,12 +239,13 @@ def fit_decoder(run: Run, training: Recording, on_decoder: Callable[[], None] = 
     decoder = PositionDecoder(random_state=run.settings.model.get("random_state"), **chosen)
     held_out_fits = cross_fit(run.model, training, y=run.behavior)
     on_decoder()
-    return decoder.fit(
-        run.model.transform(training),
-        training.behavior[str(run.behavior)],
-        smoothed=run.model.transform(training, smooth=True),
-        held_out_fits=held_out_fits,
+    # Of long recordings, the arrays that no decoder uses are large.
+    latents, smoothed = (
+        dataclasses.replace(run.model.transform(training, smooth), **no_observations(len(training)))
+        for smooth in (False, True)
     )
+    position = training.behavior[str(run.behavior)]
+    return decoder.fit(latents, position, smoothed=smoothed, held_out_fits=held_out_fits)
 
 
 def _compare_seeds(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from kalmanssl.errors import InputError
 
-__all__ = ["available_memory", "check_memory"]
+__all__ = ["available_memory", "check_memory", "return_freed_memory"]
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -41,6 +44,25 @@ def check_memory(need: float, what: str, advice: str, parameter: str) -> None:
             f"{what} would take about {_readable(need)} of memory, and {_readable(available)} are available: {advice}",
             parameter=parameter,
         )
+
+
+def return_freed_memory() -> None:
+    """Return the memory of freed arrays to the system, where the C library keeps it (glibc).
+
+    Arrays of less than 32 MB are in its heap, and larger ones where the heap has a gap. It keeps the pages of freed
+    arrays below any that is still used. In fits of long recordings these become gigabytes.
+    """
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # another C library; Windows
+        return None
 
 
 def _readable(size: float) -> str:

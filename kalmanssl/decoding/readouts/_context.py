@@ -6,7 +6,7 @@ that those of the present bin have not. A readout that also receives averages of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy.signal import fftconvolve, lfilter
 __all__ = ["with_context"]
 
 _COLUMNS = 8  # that are averaged at once
+_BINS = 1 << 17  # that are averaged at once
 _ROUNDING = 1e-9  # sums of weights below this are only rounding errors
 
 
@@ -59,32 +60,51 @@ def with_context(
     borders = [0, *(np.flatnonzero(np.diff(segment)) + 1), len(mean)]
     rows_before = np.append(0, np.cumsum(chosen))
     for start, stop in pairwise(borders):
-        rows, inside = slice(rows_before[start], rows_before[stop]), chosen[start:stop]
-        known = present[start:stop]
+        known, inside = present[start:stop], chosen[start:stop]
+        missing = not known.all()
         for number, scale in enumerate(time_scales, start=1):
-            weights = None if known.all() else np.maximum(average(known.astype(float), scale / bin_size), _ROUNDING)
+            width = scale / bin_size
+            if missing:
+                weights = np.concatenate([part for _, part in average(known, width)])
+                weights = np.maximum(weights, _ROUNDING)
             for first in range(0, n_features, _COLUMNS):  # Fourier transforms of all columns at once are large
-                last = min(first + _COLUMNS, n_features)
-                values = mean[start:stop, first:last].astype(float)
-                averages = average(values if weights is None else np.where(known, values, 0.0), scale / bin_size)
-                averages = averages if weights is None else averages / weights
-                result[rows, number * n_features + first : number * n_features + last] = averages[inside]
+                columns = slice(number * n_features + first, number * n_features + min(first + _COLUMNS, n_features))
+                values = mean[start:stop, first : first + _COLUMNS]
+                for rows, averages in average(np.where(known, values, 0.0) if missing else values, width):
+                    averages = averages / weights[rows] if missing else averages
+                    into = slice(rows_before[start + rows.start], rows_before[start + rows.stop])
+                    result[into, columns] = averages[inside[rows]]
     return result
 
 
-def _exponential_average(values: np.ndarray, time_constant: float) -> np.ndarray:
-    """Average over the past with weights that decay with a time constant in bins; the start counts as constant."""
-    if len(values) == 0:
-        return values
+def _exponential_average(values: np.ndarray, time_constant: float) -> Iterator[tuple[slice, np.ndarray]]:
+    """Average over the past with weights that decay with a time constant in bins; the start counts as constant.
+
+    Yields the averages of one piece of the bins (time, columns) after another, and which bins these are.
+    """
     keep = np.exp(-1 / time_constant)
-    return lfilter([1 - keep], [1, -keep], values, axis=0, zi=keep * values[:1])[0]
+    state = keep * values[:1].astype(float)
+    for rows in _pieces(len(values)):
+        averages, state = lfilter([1 - keep], [1, -keep], values[rows].astype(float), axis=0, zi=state)
+        yield rows, averages
 
 
-def _gaussian_average(values: np.ndarray, sd: float) -> np.ndarray:
-    """Average with Gaussian weights of a standard deviation in bins; the ends count as constant beyond them."""
-    if len(values) == 0:
-        return values
+def _gaussian_average(values: np.ndarray, sd: float) -> Iterator[tuple[slice, np.ndarray]]:
+    """Average with Gaussian weights of a standard deviation in bins; the ends count as constant beyond them.
+
+    Yields as `_exponential_average`.
+    """
     radius = int(np.ceil(4 * sd))
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sd) ** 2)[:, None]
-    padded = np.pad(values, ((radius, radius), (0, 0)), mode="edge")
-    return fftconvolve(padded, weights / weights.sum(), mode="valid", axes=0)
+    for rows in _pieces(len(values)):
+        first, last = rows.start - radius, rows.stop + radius
+        inside = values[max(first, 0) : last].astype(float)
+        beyond = ((max(-first, 0), max(last - len(values), 0)), (0, 0))
+        padded = np.pad(inside, beyond, mode="edge")
+        yield rows, fftconvolve(padded, weights / weights.sum(), mode="valid", axes=0)
+
+
+def _pieces(n_bins: int) -> Iterator[slice]:
+    """Iterate over the bins in long pieces, so that the memory for averages does not grow with the recording."""
+    for start in range(0, n_bins, _BINS):
+        yield slice(start, min(start + _BINS, n_bins))

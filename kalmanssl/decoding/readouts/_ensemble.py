@@ -10,6 +10,8 @@ many cells, and need more neighbors if the activity of a bin says little.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -121,26 +123,58 @@ class EnsembleReadout:
     ) -> Self:
         """Fit the neighbors alone, by the `variant`; without context to the first `n_present` features."""
         n_features = mean.shape[1] if self.variant.uses_context or n_present is None else n_present
-        settings = self.settings.neighbors.broaden() if self.variant.broad else self.settings.neighbors
-        self.neighbors = NeighborReadout(self.periods, settings)
+        self.neighbors = NeighborReadout(self.periods, self._neighbor_settings())
         self.neighbors.fit(mean[:, :n_features], behavior, weight, self.grids)
         return self
+
+    def _neighbor_settings(self) -> NeighborReadoutSettings:
+        return self.settings.neighbors.broaden() if self.variant.broad else self.settings.neighbors
+
+    def with_variant(
+        self, variant: NeighborVariant, fitted_bins: Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]]
+    ) -> Self:
+        """Return the readout with other neighbors and the same networks.
+
+        `fitted_bins` returns the latents (time, features), with their context if the variant uses it, the behavior and
+        the weights to which the neighbors are fitted. It is called only if neighbors with other features are needed.
+        """
+        changed = copy.copy(self)
+        changed.variant = variant
+        if variant.uses_context != self.variant.uses_context:
+            return changed.fit_neighbors(*fitted_bins())
+        changed.neighbors = self.neighbors.with_settings(changed._neighbor_settings())
+        return changed
 
     def predict_mass(self, mean: np.ndarray, cov: Covariances | None) -> list[np.ndarray]:
         """Return the histogram over the grid of each group of dimensions, (time, *shape), float32."""
         return self.predict_mass_and_distance(mean, cov)[0]
 
+    def network_masses(self, mean: np.ndarray, cov: Covariances | None) -> list[np.ndarray]:
+        """Return the histograms of the networks alone, as `predict_mass`."""
+        masses = [np.empty((len(mean), *grid.shape), dtype=np.float32) for grid in self.grids]
+        for rows in row_slices(len(mean)):
+            for mass, part in zip(masses, self._network_masses(mean, cov, rows), strict=True):
+                mass[rows] = part
+        return masses
+
+    def _network_masses(self, mean: np.ndarray, cov: Covariances | None, rows: slice) -> list[np.ndarray]:
+        return self.networks.predict_mass(mean[rows], None if cov is None else cov[rows])
+
     def predict_mass_and_distance(
-        self, mean: np.ndarray, cov: Covariances | None
+        self, mean: np.ndarray, cov: Covariances | None, networks: list[np.ndarray] | None = None
     ) -> tuple[list[np.ndarray], np.ndarray]:
-        """Return the histograms, and the distance (time,) to the neighbors as `NeighborReadout` defines it."""
+        """Return the histograms, and the distance (time,) to the neighbors as `NeighborReadout` defines it.
+
+        `networks` are the histograms of the networks from `network_masses`, if they are known. Then only the features
+        that the neighbors use are needed.
+        """
         share = self.settings.neighbor_weight
         masses = [np.empty((len(mean), *grid.shape), dtype=np.float32) for grid in self.grids]
         distance = np.empty(len(mean))
         for rows in row_slices(len(mean)):
             near, distance[rows] = self.neighbors.predict_mass_and_distance(mean[rows])
-            networks = self.networks.predict_mass(mean[rows], None if cov is None else cov[rows])
-            for mass, network, neighbors in zip(masses, networks, near, strict=True):
+            parts = [one[rows] for one in networks] if networks else self._network_masses(mean, cov, rows)
+            for mass, network, neighbors in zip(masses, parts, near, strict=True):
                 product = np.exp((1 - share) * np.log(network) + share * np.log(neighbors))
                 mass[rows] = product / product.sum(axis=tuple(range(1, product.ndim)), keepdims=True)
         return masses, distance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -97,6 +98,12 @@ class NeighborReadout:
             for grid, dims in zip(grids, group_dimensions(len(self.periods)), strict=True)
         ]
         return self
+
+    def with_settings(self, settings: NeighborReadoutSettings) -> Self:
+        """Return a readout with the same reference bins and another number of neighbors or other smoothing."""
+        changed = copy.copy(self)
+        changed.settings = settings
+        return changed
 
     @property
     def n_neighbors(self) -> int:

@@ -1,0 +1,108 @@
+"""Distributions of the readouts of a decoder on the held-out bins of all folds, and the choice of a movement prior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kalmanssl.decoding.grids import group_dimensions
+from kalmanssl.decoding.held_out import (
+    Familiarity,
+    Fold,
+    HeldOutMass,
+    MovementChoice,
+    choose_movement,
+    movement_statistics,
+)
+from kalmanssl.decoding.readouts import EnsembleReadout
+
+if TYPE_CHECKING:
+    from kalmanssl.decoding._latent_decoder import DriftingReadout, LatentDecoder
+
+__all__ = ["choose_movements", "held_out_masses", "held_out_network_masses"]
+
+
+def held_out_masses(
+    decoder: LatentDecoder,
+    folds: Sequence[Fold],
+    readouts: Sequence[DriftingReadout],
+    networks: Sequence[list[np.ndarray]] | None = None,
+) -> list[list[HeldOutMass]]:
+    """Return the distributions on the held-out bins of each fold, one for each group of dimensions.
+
+    Parameters
+    ----------
+    decoder : LatentDecoder
+    folds : sequence of Fold
+    readouts : sequence of DriftingReadout
+        One for each fold.
+    networks : sequence of list of (time, *shape), optional
+        From `held_out_network_masses`, so that the networks are not evaluated again.
+    """
+    known = [None] * len(folds) if networks is None else networks
+    return [_fold_masses(decoder, *given) for given in zip(folds, readouts, known, strict=True)]
+
+
+def held_out_network_masses(
+    decoder: LatentDecoder, folds: Sequence[Fold], readouts: Sequence[DriftingReadout]
+) -> list[list[np.ndarray]]:
+    """Return the distributions of the networks of each readout on the held-out bins of its fold, over each grid."""
+    masses = []
+    for fold, fitted in zip(folds, readouts, strict=True):
+        assert isinstance(fitted.readout, EnsembleReadout)
+        s, test = fold.samples, fold.test
+        cov = None if s.cov is None else s.cov[test]
+        masses.append(decoder.network_masses(fitted.readout, s.mean[test], cov, np.cumsum(fold.start)))
+    return masses
+
+
+def _fold_masses(
+    decoder: LatentDecoder, fold: Fold, fitted: DriftingReadout, networks: list[np.ndarray] | None
+) -> list[HeldOutMass]:
+    s, test = fold.samples, fold.test
+    cov = None if s.cov is None else s.cov[test]
+    start = fold.start
+    masses, missing, distance = decoder.bin_masses(
+        fitted, s.mean[test], cov, np.cumsum(start), fold.age, networks=networks
+    )
+    used = fold.scored_bins
+    # With equal weights most bins are at rest; with balanced ones a few rests can decide.
+    weight = (1 + s.weight[used]) / 2
+    return [
+        HeldOutMass(
+            mass,
+            start,
+            missing,
+            fold.scored,
+            s.behavior[used][:, dims],
+            weight,
+            s.block[used],
+            movement_statistics(s, fold.train, grid, dims, decoder.periods, "walk").occupancy[0],
+            distance,
+        )
+        for mass, grid, dims in zip(masses, decoder.grids, group_dimensions(len(decoder.periods)), strict=True)
+    ]
+
+
+def choose_movements(
+    decoder: LatentDecoder, folds: Sequence[Fold], masses: Sequence[list[HeldOutMass]], timed: bool
+) -> list[MovementChoice]:
+    """Choose the movement prior of each group of dimensions, none without times, and the power of familiarity."""
+    settings = decoder.movement_settings if timed else replace(decoder.movement_settings, kinds=("none",))
+    first = [part[0] for part in masses]  # all groups have the same distances
+    scored = [part.distance[part.scored] for part in first if part.distance is not None]
+    usual = Familiarity.from_held_out(np.concatenate(scored)) if scored else Familiarity()
+    choices = []
+    for number, dims in enumerate(group_dimensions(len(decoder.periods))):
+        grid = decoder.grids[number]
+        candidates = {
+            kind: [movement_statistics(fold.samples, fold.train, grid, dims, decoder.periods, kind) for fold in folds]
+            for kind in settings.kinds
+            if kind != "none"
+        }
+        held_out = [part[number] for part in masses]
+        choices.append(choose_movement(grid, candidates, held_out, decoder.smooth, settings, usual))
+    return choices
