@@ -13,6 +13,7 @@ from kalmanssl.decoding import (
     MovementSettings,
     PositionDecoder,
 )
+from kalmanssl.decoding.readouts import EnsembleReadout, MLPReadout, NeighborVariant
 
 BIN = 0.05
 QUICK = EnsembleReadoutSettings(MLPReadoutSettings(n_cells=48, n_cells_joint=20, n_networks=2, hidden=32, n_steps=150))
@@ -89,3 +90,60 @@ def test_noisy_behavior_in_two_dimensions_gets_broad_neighbors():
     assert not clear.neighbor_variant.broad
     settings = noisy.readout.readout.neighbors.settings
     assert (settings.n_neighbors, settings.smoothing_joint) == (90, 2.0)
+
+
+def in_two_dimensions() -> tuple[Latents, np.ndarray]:
+    """Latents without information about the past, and noisy enough that many neighbors help."""
+    latents, _ = simulate(4, 1.5, seed=0)
+    rng = np.random.default_rng(0)
+    position = np.repeat(rng.random((len(latents.mean) // 4, 2)), 4, axis=0)
+    angle = np.pi * position
+    features = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) + 0.5 * rng.normal(size=(len(angle), 4))
+    features[5:8] = np.nan  # missing bins, some of which are held out
+    features[2000:2003] = np.nan
+    return replace(latents, mean=features, latent=features), position
+
+
+def test_networks_are_evaluated_once_for_all_variants_with_the_same_result(monkeypatch):
+    evaluated = []
+    predict = MLPReadout.predict_mass
+
+    def counted(self, mean, cov):
+        evaluated.append(len(mean))
+        return predict(self, mean, cov)
+
+    monkeypatch.setattr(MLPReadout, "predict_mass", counted)
+    latents, position = in_two_dimensions()
+    networks = MLPReadoutSettings(n_cells_joint=10, hidden=8, n_steps=20, min_steps=20)
+    settings = {"readout_settings": EnsembleReadoutSettings(networks)}
+    once, n_once = fit(latents, position, **settings), sum(evaluated)
+    evaluated.clear()
+    monkeypatch.setattr("kalmanssl.decoding._neighbor_choice._MAX_KEPT", 0)
+    again = fit(latents, position, **settings)
+    assert sum(evaluated) == 3 * n_once  # the first variant, without context, and broad
+    used, expected = (decoder.decoders_["filtered"] for decoder in (once, again))
+    assert used.neighbor_variant == expected.neighbor_variant
+    assert used.choices == expected.choices
+    found, repeated = (decoder.predict(latents) for decoder in (once, again))
+    np.testing.assert_array_equal(found.lower, repeated.lower)
+    np.testing.assert_array_equal(found.mean, repeated.mean)
+
+
+@pytest.mark.parametrize("broad", [False, True])
+@pytest.mark.parametrize("uses_context", [False, True])
+def test_a_variant_of_a_readout_equals_one_whose_neighbors_are_fitted_to_all_features(uses_context, broad):
+    rng = np.random.default_rng(3)
+    features, behavior, weight = rng.normal(size=(500, 6)), rng.random((500, 2)), rng.random(500)
+    readout = EnsembleReadout((None, None), settings=QUICK).fit(features, None, behavior, rng, weight, n_present=2)
+    variant = NeighborVariant(uses_context, broad)
+    shared = readout.with_variant(variant, lambda: (features if uses_context else features[:, :2], behavior, weight))
+    networks = readout.network_masses(features, None)
+    given = features if uses_context else features[:, :2]
+    found, distance = shared.predict_mass_and_distance(given, None, networks)
+    before = readout.predict_mass(features, None)
+    readout.variant = variant
+    readout.fit_neighbors(features, behavior, weight, n_present=2)
+    expected, expected_distance = readout.predict_mass_and_distance(features, None)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(distance, expected_distance)
+    assert np.array_equal(before[0], expected[0]) == (variant == NeighborVariant())

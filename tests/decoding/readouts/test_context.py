@@ -1,6 +1,7 @@
 """Averages of the latents over time."""
 
 import numpy as np
+import pytest
 from scipy.stats import norm
 
 from kalmanssl.decoding.readouts._context import with_context
@@ -81,3 +82,15 @@ def test_missing_bins_have_no_weight_in_the_averages():
         expected = values / np.repeat(np.maximum(weights, 1e-300), 2, axis=1)
         np.testing.assert_allclose(present[:, 2:], expected[~missing])
         np.testing.assert_array_equal(present[:, :2], mean[~missing])
+
+
+@pytest.mark.parametrize("bins", [1, 7, 29])
+def test_averages_in_pieces_are_those_of_whole_segments(bins, monkeypatch):
+    mean = np.random.default_rng(5).normal(size=(60, 3))
+    mean[[3, 20, 21, 59]] = np.nan
+    where = np.arange(len(mean)) % 2 == 0
+    whole = [with_context(mean, SEGMENT, BIN, SCALES, causal, where) for causal in (True, False)]
+    monkeypatch.setattr("kalmanssl.decoding.readouts._context._BINS", bins)
+    past, around = (with_context(mean, SEGMENT, BIN, SCALES, causal, where) for causal in (True, False))
+    np.testing.assert_array_equal(past, whole[0])
+    np.testing.assert_allclose(around, whole[1], rtol=0, atol=1e-12)  # rounding of Fourier transforms
