@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kalmanssl.runs._behavior import speed_unit
 from kalmanssl.runs._text import PART_NAMES, axis_name, number, with_unit
 
 if TYPE_CHECKING:
@@ -136,9 +137,13 @@ def running_rule(run: Run) -> str | None:
             f"from one end of the track to the other, between {s.end_zones[0]:g} and {s.end_zones[1]:g} {unit}".rstrip()
         )
     if s.min_speed is not None:
-        return f"speed above {s.min_speed:g} {unit}/s (--min-speed)"
+        return f"speed above {s.min_speed:g} {speed_unit(unit)} (--min-speed)"
     found = run.metadata.get("running_speed")
-    return None if found is None else f"speed above {found:.3g} {unit}/s, found from the speeds of the fitted part"
+    return (
+        None
+        if found is None
+        else f"speed above {found:.3g} {speed_unit(unit)}, found from the speeds of the fitted part"
+    )
 
 
 def _gain(seen: _Seen) -> str | None:

@@ -9,10 +9,13 @@ import numpy as np
 from kalmanssl.data import NWBSummary, Recording, full_circle
 from kalmanssl.runs._settings import RunSettings
 
-__all__ = ["activity_kind", "behavior_name", "period_of_angle", "with_behavior_name"]
+__all__ = [
+    "activity_kind", "behavior_name", "period_of_angle", "position_of", "speed_unit", "with_behavior_name",
+]  # fmt: skip
 
 _READ_AS = "position"  # the name of the only spatial series of a recording
 _ROWS = 4096  # bins that are handled at a time, so that memory does not grow with the recording
+_PER_SECOND = ("/s", "/sec", "/second", " per second", "s^-1", "s-1")  # ends of the units of velocities
 _GENERAL = ("SpatialSeries", "TimeSeries")
 
 
@@ -54,3 +57,20 @@ def period_of_angle(settings: RunSettings, training: Recording, behavior: str | 
     if behavior is None or settings.period is not None or settings.discrete or settings.end_zones is not None:
         return None
     return full_circle(training.behavior[behavior], training.behavior_unit.get(behavior, ""))
+
+
+def position_of(recording: Recording, behavior: str) -> np.ndarray:
+    """Return the behavior whose speed tells movement from rest: itself, or its sum over time if it is a velocity."""
+    values = np.asarray(recording.behavior[behavior])
+    if not _is_velocity(recording.behavior_unit.get(behavior, "")) or values.dtype == object:
+        return values
+    return np.where(np.isnan(values), np.nan, np.nancumsum(values, axis=0) * recording.bin_size)
+
+
+def speed_unit(unit: str) -> str:
+    """Return the unit of the speed of a behavior with this unit; that of a velocity is its own."""
+    return f"{unit}/s" if unit and not _is_velocity(unit) else unit
+
+
+def _is_velocity(unit: str) -> bool:
+    return unit.lower().endswith(_PER_SECOND)

@@ -13,6 +13,7 @@ from kalmanssl.data import Recording, running_bins, running_threshold, speed
 from kalmanssl.errors import InputError
 from kalmanssl.plotting import explained_variance, order_by_peak, principal_axes
 from kalmanssl.runs._alarms import Alarm, find_alarms
+from kalmanssl.runs._behavior import position_of
 from kalmanssl.runs._excerpt import excerpt_bins
 from kalmanssl.runs._labels import consists_of_labels, keep_known_labels, label_arrays, label_numbers
 from kalmanssl.runs._references import score_references
@@ -192,7 +193,7 @@ def running_speed(settings: RunSettings, training: Recording, behavior: str | No
         return None
     if settings.end_zones is not None or settings.min_speed is not None:
         return None
-    found = running_threshold(training.behavior[behavior], training.time, settings.period)
+    found = running_threshold(position_of(training, behavior), training.time, settings.period)
     return found if math.isfinite(found) else None
 
 
@@ -215,7 +216,9 @@ def running(
                 parameter="min_speed",
             )
         return running_bins(position, end_zones=(low, high))
-    return running_bins(position, recording.time, min_speed=min_speed, period=settings.period)
+    return running_bins(
+        position_of(recording, str(behavior)), recording.time, min_speed=min_speed, period=settings.period
+    )
 
 
 def without_nan(value: Any) -> Any:
@@ -280,7 +283,9 @@ def _conditional(
     labels = isinstance(decoded, DecodedCategory)
     conditions: dict[str, np.ndarray] = {}
     if len(truth) > 1 and not labels:
-        conditions["speed"] = speed(truth, recording.time, period=run.settings.period)
+        conditions["speed"] = speed(
+            position_of(recording, str(run.behavior)), recording.time, period=run.settings.period
+        )
     for dim, column in enumerate(truth.reshape(len(truth), -1).T):
         conditions[str(run.behavior) if truth.ndim == 1 else f"{run.behavior}, {axis_name(dim)}"] = column
     lag = recording.time - run.metadata["recording"]["fitted_until_s"]

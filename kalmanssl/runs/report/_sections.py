@@ -9,6 +9,7 @@ import numpy as np
 
 from kalmanssl import plotting
 from kalmanssl.runs._alarms import running_rule
+from kalmanssl.runs._behavior import speed_unit
 from kalmanssl.runs._text import (
     PART_NAMES,
     axis_name,
@@ -198,7 +199,7 @@ def conditional_rows(conditional: dict[str, Any] | None, run: Run) -> list[list[
     if not conditional:
         return []
     unit = run.behavior_unit
-    units = {"speed": f"{unit}/s" if unit else "", "lag": "s"}
+    units = {"speed": speed_unit(unit), "lag": "s"}
     sets = "set_size" in (conditional["worst"] or {})
     widths = [g.get("width", {}).get("95") for name, groups in conditional.items() if name != "worst" for g in groups]
     factor, shown = scaled_unit(min(filter(None, widths), default=None), unit)
