@@ -15,7 +15,7 @@ from kalmanssl.decoding.held_out import (
     HeldOutMass,
     MovementChoice,
     choose_movement,
-    movement_statistics,
+    measure_movement,
 )
 from kalmanssl.decoding.readouts import EnsembleReadout
 
@@ -80,7 +80,7 @@ def _fold_masses(
             s.behavior[used][:, dims],
             weight,
             s.block[used],
-            movement_statistics(s, fold.train, grid, dims, decoder.periods, "walk").occupancy[0],
+            measure_movement(s, fold.train, grid, dims, decoder.periods, "walk").occupancy[0],
             distance,
         )
         for mass, grid, dims in zip(masses, decoder.grids, group_dimensions(len(decoder.periods)), strict=True)
@@ -99,7 +99,7 @@ def choose_movements(
     for number, dims in enumerate(group_dimensions(len(decoder.periods))):
         grid = decoder.grids[number]
         candidates = {
-            kind: [movement_statistics(fold.samples, fold.train, grid, dims, decoder.periods, kind) for fold in folds]
+            kind: [measure_movement(fold.samples, fold.train, grid, dims, decoder.periods, kind) for fold in folds]
             for kind in settings.kinds
             if kind != "none"
         }

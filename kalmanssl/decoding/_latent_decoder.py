@@ -29,7 +29,7 @@ from kalmanssl.decoding.held_out import (
     MovementSettings,
     Samples,
     improves_held_out,
-    movement_statistics,
+    measure_movement,
     temper,
     thin_bins,
 )
@@ -139,7 +139,7 @@ class LatentDecoder:
         self.bin_size = float(np.median(np.diff(samples.time))) if timed else float("nan")
         self.grids = network_settings(self.readout_settings).make_grids(samples.behavior[samples.usable], self.periods)
         self.occupancies = [
-            movement_statistics(samples, samples.usable, grid, dims, self.periods, "walk").occupancy[0]
+            measure_movement(samples, samples.usable, grid, dims, self.periods, "walk").occupancy[0]
             for grid, dims in zip(self.grids, groups, strict=True)
         ]
         if folds:
@@ -156,7 +156,7 @@ class LatentDecoder:
             return None
         dims, kind = group_dimensions(len(self.periods))[number], self.choices[number]["kind"]
         return replace(
-            chosen, statistics=movement_statistics(samples, train, self.grids[number], dims, self.periods, kind)
+            chosen, statistics=measure_movement(samples, train, self.grids[number], dims, self.periods, kind)
         )
 
     def _fit_to_held_out(self, folds: list[Fold], timed: bool, rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""Statistics of the tracked behavior of samples, for each kind of movement prior."""
+"""Measurement of the movement statistics of the tracked behavior, for each kind of movement prior."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from kalmanssl.decoding.grids import Grid, Periods, difference
 from kalmanssl.decoding.held_out._folds import Samples
 from kalmanssl.decoding.movement import MovementStatistics
 
-__all__ = ["movement_statistics"]
+__all__ = ["measure_movement"]
 
 
-def movement_statistics(
+def measure_movement(
     samples: Samples, train: np.ndarray, grid: Grid, dims: tuple[int, ...], periods: Periods, kind: str
 ) -> MovementStatistics:
-    """Return the movement statistics of the training bins of a fold for a kind of movement prior."""
+    """Measure the movement of the training bins of a fold for a kind of movement prior."""
     behavior = samples.behavior[:, dims]
     step = np.zeros_like(behavior)
     step[1:] = difference(behavior[1:], behavior[:-1], tuple(periods[dim] for dim in dims))
