@@ -45,10 +45,12 @@ def percent(share: float, error: float) -> str:
 def scaled_unit(value: float | None, unit: str) -> tuple[float, str]:
     """Return the factor and the unit in which a length is easy to read, such as (100, "cm") for 0.031 m.
 
-    Other units, also those of speeds, keep the factor one; "deg" becomes the sign of degrees.
+    Other units, also those of speeds, keep the factor one; angles are in degrees, with their sign.
     """
     if unit.startswith("deg"):
         return 1.0, "°" + unit.removeprefix("degrees").removeprefix("deg")
+    if unit == "rad" or unit.startswith("rad/"):
+        return 180 / math.pi, "°" + unit.removeprefix("rad")
     base, slash, per = unit.partition("/")
     if base not in _LENGTHS or value is None or not math.isfinite(value) or value == 0:
         return 1.0, unit

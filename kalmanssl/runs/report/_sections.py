@@ -220,7 +220,7 @@ def _range(name: str, group: dict[str, Any], groups: list[dict[str, Any]], unit:
     largest = max(abs(one[end]) for one in groups for end in ("low", "high"))
     factor, shown = scaled_unit(largest, unit)
     low, high = (number(factor * v if abs(v) >= 1e-3 * largest else 0.0) for v in (group["low"], group["high"]))
-    return f"{name} {low} to {high} {shown}".rstrip()
+    return f"{name} {low} to {high}{'' if shown.startswith('°') else ' '}{shown}".rstrip()
 
 
 def score_rows(scores: dict[str, Any], unit: str) -> list[list[str]]:
