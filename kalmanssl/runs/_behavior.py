@@ -29,7 +29,7 @@ def activity_kind(recording: Recording) -> str:
 
 
 def behavior_name(settings: RunSettings, summary: NWBSummary) -> str:
-    """Return what the behavior is called: "position", or the name in the file if it was given or there are several."""
+    """Return what the behavior is called: "position", or its name in the file if it was given or there are several."""
     taken = summary.taken("behavior")
     if len(taken) != 1:
         return _READ_AS
@@ -41,7 +41,8 @@ def behavior_name(settings: RunSettings, summary: NWBSummary) -> str:
     else:
         several = sum(found.role == "behavior" and found.use != "skipped" for found in summary.objects) > 1
         name = (container if name in _GENERAL else name) if several else _READ_AS
-    return _READ_AS if name.lower() == _READ_AS else name
+    # "Position" and "mazeSpatialSeries" are names of types of objects, "hand_position" is that of a behavior
+    return _READ_AS if name.endswith((*_GENERAL, "Position")) or name == _READ_AS else name
 
 
 def with_behavior_name(recording: Recording, name: str) -> Recording:

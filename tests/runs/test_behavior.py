@@ -30,6 +30,9 @@ def summary_of(*paths, taken=0):
         ("hand_position", TWO, 0, "hand_position"),
         (TWO[0], TWO, 0, "hand_position"),
         ("mazeSeries", ("processing/behavior/mazePosition/mazeSeries",), 0, "mazeSeries"),
+        ("mazeSpatialSeries", ("processing/behavior/mazePosition/mazeSpatialSeries",), 0, "position"),
+        ("mazePosition", ("processing/behavior/mazePosition/mazeSpatialSeries", TWO[1]), 0, "position"),
+        (None, ("processing/behavior/mazePosition/mazeSpatialSeries", TWO[1]), 0, "position"),
         ("position", TWO, 0, "position"),
         (None, TWO, 5, "position"),  # nothing is taken
     ],
