@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,6 +13,7 @@ from kalmanssl import KalmanSSL, PositionDecoder
 from kalmanssl.datasets import place_cells
 from kalmanssl.kalman import kalman_filter, kalman_smoother
 from kalmanssl.runs import Evaluation, Run, RunSettings
+from kalmanssl.utils.sparkline import sparkline
 from kalmanssl.utils.summaries import Summary
 
 
@@ -111,6 +113,37 @@ def test_results_of_the_filter():
     assert table_of(kalman_smoother(y, **parameters))[1]["state dimensions"] == "2"
     arrays = kalman_filter(y.numpy(), **{name: value.numpy() for name, value in parameters.items()})
     assert table_of(arrays)[0] == "FilterResult"
+
+
+def points_of(svg):
+    """Return the lines of a picture, (points, 2) each."""
+    path = re.findall(r'd="([^"]*)" fill="none"', svg)[0]
+    lines = [line.removesuffix("h.1").split("L") for line in path.split("M")[1:]]
+    return [np.array([[float(v) for v in point.split(",")] for point in line]) for line in lines]
+
+
+def test_a_small_picture_has_the_numbers_and_ends_at_gaps():
+    (line,) = points_of(sparkline(np.arange(5000.0)))
+    assert len(line) == 140
+    assert (np.diff(line[:, 0]) > 0).all()
+    np.testing.assert_allclose(line[:, 1], np.linspace(38, 2, 140), atol=0.11)
+    values = np.array([0.0, 1.0, np.nan, 3.0])
+    assert [len(line) for line in points_of(sparkline(values))] == [2, 1]
+    angle = np.array([5.0, 6.0, 0.2, 1.0])
+    assert [len(line) for line in points_of(sparkline(angle, angle - 1, angle + 1, 2 * np.pi))] == [2, 2]
+    assert "fill-opacity" in sparkline(angle, angle - 1, angle + 1)
+    assert sparkline(np.full(3, np.nan)) == sparkline(np.zeros(0)) == ""
+
+
+def test_notebooks_have_a_picture_of_numbers_over_time(recording, model):
+    latents = model.transform(recording)
+    decoder = PositionDecoder(regressor="linear", random_state=0).fit(latents, recording.behavior["position"])
+    for shown in (recording, latents, decoder.predict(latents)):
+        html = shown._repr_html_()
+        Cells(html)
+        assert html.count("<svg") == 1
+        assert len(html) < 12_000
+    assert "<svg" not in decoder.predict(latents)[:0]._repr_html_()
 
 
 def test_text_is_escaped():

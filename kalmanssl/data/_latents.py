@@ -10,6 +10,7 @@ import numpy as np
 
 from kalmanssl.data._bin_selection import row_index
 from kalmanssl.data._latent_tables import LatentTables
+from kalmanssl.utils.sparkline import sparkline
 from kalmanssl.utils.summaries import Summary
 from kalmanssl.utils.text import time_span
 
@@ -152,6 +153,11 @@ class Latents(Summary, LatentTables):
             ("mean log-likelihood", f"{likelihood.mean():.3g} nats per bin" if len(likelihood) else "unknown"),
             *([("session", self.session)] if self.session else []),
         ]
+
+    def _picture(self) -> tuple[str, str, str] | None:
+        picture = sparkline(self.log_likelihood)
+        text = "of each bin given those before it; low where it was not predicted"
+        return ("log-likelihood over time", picture, text) if picture else None
 
     def __len__(self) -> int:
         return len(self.mean)

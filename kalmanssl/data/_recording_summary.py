@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
+
+from kalmanssl.utils.sparkline import sparkline
 from kalmanssl.utils.summaries import HtmlSummary
 
 if TYPE_CHECKING:
     from kalmanssl.data._recording import Recording
 
 __all__ = ["RecordingSummary"]
+
+_BLOCKS = 140  # of time in the small picture
 
 
 class RecordingSummary(HtmlSummary):
@@ -31,6 +37,19 @@ class RecordingSummary(HtmlSummary):
             *([("session", one.session)] if one.session else []),
             *([("notes", "; ".join(one.notes))] if one.notes else []),
         ]
+
+    def _picture(self) -> tuple[str, str, str] | None:
+        one = cast("Recording", self)
+        if not len(one):
+            return None
+        edges = np.unique(np.linspace(0, len(one), _BLOCKS + 1).round().astype(int))
+        blocks = np.array([one.activity[a:b].mean(dtype=float) for a, b in pairwise(edges)])
+        if one.kind == "counts":
+            blocks = blocks / one.bin_size
+        low, high = blocks.min(), blocks.max()
+        unit = " per second" if one.kind == "counts" else ""
+        text = f"mean over units, {low:.3g} to {high:.3g}{unit}; gaps are left out"
+        return "activity over time", sparkline(blocks), text
 
     def _extent(self) -> tuple[str, str, str]:
         """Return the numbers of units and of bins, and the time that they cover."""

@@ -16,11 +16,19 @@ class HtmlSummary:
         """Return names and values, the most important ones first."""
         raise NotImplementedError
 
+    def _picture(self) -> tuple[str, str, str] | None:
+        """Return a name, a small picture as SVG and what it shows, for the last row of the table, or None."""
+        return None
+
     def _repr_html_(self) -> str:
         """Return the table as HTML; notebooks call this."""
         rows = "".join(
             f"<tr><th{_LEFT}>{escape(name)}</th><td{_LEFT}>{escape(value)}</td></tr>" for name, value in self._summary()
         )
+        picture = self._picture()
+        if picture is not None:
+            name, svg, text = picture
+            rows += f"<tr><th{_LEFT}>{escape(name)}</th><td{_LEFT}>{svg}<br/><small>{escape(text)}</small></td></tr>"
         return f"<table><caption{_LEFT}><b>{escape(type(self).__name__)}</b></caption>{rows}</table>"
 
 

@@ -17,6 +17,7 @@ from kalmanssl.decoding.results._posterior import GridPosterior, Region
 from kalmanssl.decoding.results._tables import DecodedTables, axis_names
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_floats
+from kalmanssl.utils.sparkline import sparkline
 
 if TYPE_CHECKING:
     import xarray
@@ -96,6 +97,15 @@ class DecodedPosition(DecodedTables):
                 rows.append((f"mean width of the {100 * self.level:g} % interval", widths))
             rows.append(("not trusted", f"{100 * (1 - self.trusted.mean()):.1f} % of the bins"))
         return rows
+
+    def _picture(self) -> tuple[str, str, str] | None:
+        if not len(self):
+            return None
+        dims = self.points.shape[1]
+        low, high = (end.reshape(-1, dims)[:, 0] for end in self.interval(self.level))
+        picture = sparkline(self.points[:, 0], low, high, self.periods[0])
+        text = f"{100 * self.level:g} % interval{', first dimension' if dims > 1 else ''}"
+        return ("decoded over time", picture, text) if picture else None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.mean, dtype) if copy else np.asarray(self.mean, dtype)
