@@ -7,7 +7,7 @@ from typing import Any
 
 from latex2mathml.converter import convert
 
-_FUNCTION = re.compile(r"(<mi>(?:log|exp)</mi>)(?=<m(?:i|n|o movable|sub|sup|row|frac)\b)")
+_FUNCTION = re.compile(r"(<mi>(?:log|exp)</mi>)(?=<m(?:[in]|o movablelimits|sub|sup|row|frac)\b)")
 
 
 def to_mathml(source: str, display: str = "inline") -> str:
