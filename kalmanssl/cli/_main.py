@@ -89,7 +89,7 @@ def demo(
     print_scores(evaluation, "m")
     _, scores = evaluation.main
     covered = 100 * scores["coverage"]["95"] if scores else math.nan
-    typer.echo(f"the 95 % interval covers {covered:.1f} % of the held-out running bins")
+    typer.echo(f"the 95 % interval covers {covered:.1f} % of the held-out moving bins")
     typer.echo(f"report: {(out / 'report.html').resolve()}")
 
 

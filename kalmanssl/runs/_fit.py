@@ -105,7 +105,7 @@ def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: C
         began = time.perf_counter()
         model = _fit_model(settings, training, facts["behavior"] and facts["behavior"]["name"], work, resume)
         model_seconds = time.perf_counter() - began
-        if model.window_ < model.window:
+        if model.window_ <= model.window - model.bins_per_step_:  # shorter than whole steps make it
             logger(f"trained on windows of {model.window_} bins, since the segments are short (window={model.window})")
         if settings.seeds is not None:
             facts["seeds"] = _compare_seeds(settings, model, training, rest, facts)
