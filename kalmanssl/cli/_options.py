@@ -129,7 +129,7 @@ Behavior = Annotated[
         metavar="NAME",
         help="Series to decode, by its name or its path in the file, a column of trials such as trials/choice, or none "
         "to fit only the latents. Text and bools are decoded as labels.",
-        show_default="the only series in the file",
+        show_default="the only position in the file, or the only series",
     ),
 ]
 MinRate = Annotated[

@@ -31,7 +31,7 @@ class RunSettings:
     bands : list of str
         The frequency bands of a field potential, see `parse_bands`. Empty selects the default bands.
     behavior : str, optional
-        Name of the series to decode, or "none". The default is the only series in the file.
+        Name of the series to decode, or "none". The default is the only position in the file, or else the only series.
     epoch : str, optional
         Label of the epoch to read. The default is the whole recording.
     windows : list of [start, stop]
