@@ -73,8 +73,9 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
-    """Remove the dash before a description that is empty."""
-    return re.sub(r'\s*–\s*<div class="doc-md-description">\s*</div>', "", html)
+    """Remove the dash before a description that is empty, and private fields of data classes from signatures."""
+    html = re.sub(r'\s*–\s*<div class="doc-md-description">\s*</div>', "", html)
+    return re.sub(r'(?m)^ *<span class="n">_\w+</span>(<span class="o">=.*)?<span class="p">,</span>\n', "", html)
 
 
 def on_files(files: Files, config: Any) -> Files:

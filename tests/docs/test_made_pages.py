@@ -33,3 +33,5 @@ def test_titles_keep_names_and_empty_descriptions_have_no_dash() -> None:
     assert on_page_content(html, None, None, None) == "<code>int</code>"
     kept = '<code>int</code> – <div class="doc-md-description"><p>Index.</p></div>'
     assert on_page_content(kept, None, None, None) == kept
+    field = '    <span class="n">{}</span><span class="p">,</span>\n'
+    assert on_page_content(field.format("mean") + field.format("_cov"), None, None, None) == field.format("mean")
