@@ -46,15 +46,24 @@ class DocstringLinks(griffe.Extension):
     def __init__(self) -> None:
         super().__init__()
         self.names = full_names()
+        self.full = set(self.names.values())
+
+    def target(self, name: str) -> str | None:
+        """Return the full name of a public name, which can be written with and without its package."""
+        if name in self.full:
+            return name
+        return self.names.get(name.removeprefix("kalmanssl."))
 
     def link(self, match: re.Match[str]) -> str:
         """Return the link of a name, or the text as it was if it is not public."""
         name = match[1]
-        if name in self.names:
-            return f"[`{name}`][{self.names[name]}]"
-        first, _, rest = name.partition(".")
-        if first in self.names and rest:  # a method, or an attribute that may be described by its class alone
-            return f'<autoref optional identifier="{self.names[first]}.{rest}"><code>{name}</code></autoref>'
+        target = self.target(name)
+        if target is not None:
+            return f"[`{name}`][{target}]"
+        owner, _, attribute = name.rpartition(".")
+        target = self.target(owner)
+        if target is not None:  # a method, or an attribute that may be described by its class alone
+            return f'<autoref optional identifier="{target}.{attribute}"><code>{name}</code></autoref>'
         return match[0]
 
     def edit(self, line: str) -> str:
