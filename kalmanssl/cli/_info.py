@@ -44,7 +44,8 @@ def suggested_command(summary: NWBSummary, recording: Path, settings: RunSetting
     start, stop = known[0].start or 0.0, known[0].stop or 0.0
     until = start + _FITTED * (stop - start)
     options.append(f"--until {round(until) if stop - start > 60 else round(until, 2):.10g}")
-    return " ".join(["kalmanssl fit", shlex.quote(str(recording)), "--out run", *options])
+    name = str(recording).encode(errors="replace").decode()  # names of files need not be text
+    return " ".join(["kalmanssl fit", shlex.quote(name), "--out run", *options])
 
 
 def _behavior(summary: NWBSummary, settings: RunSettings) -> str | None:
