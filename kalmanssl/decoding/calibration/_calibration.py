@@ -10,8 +10,9 @@ Chernozhukov, Wüthrich & Zhu 2021, PNAS 118:e2107794118, "distributional confor
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -292,20 +293,21 @@ def _fit_noise(errors: Sequence[HeldOutErrors], longest: float, settings: Calibr
     """
     few = [fold.thin(max(1, settings.max_bins // len(errors))) for fold in errors]
     scale = max(_typical_sd(few), _typical_error(few))
+    crps = cache(partial(_crps_by_block, few))  # many candidates are equal, above all without noise
 
     def lowest(rises: Sequence[float], refined_rises: Sequence[float]) -> tuple[tuple[float, float], np.ndarray]:
         """Return the best floor and rate, and their CRPS (folds, blocks)."""
         coarse = [(scale * base, scale * rise / longest) for rise in rises for base in settings.noise_grid]
-        (floor, rate), _ = _lowest(coarse, few)
+        (floor, rate), _ = _lowest(coarse, crps)
         fine = [(floor * base, rate * rise) for rise in refined_rises for base in settings.refinement_grid]
-        return _lowest([(floor, rate), *fine], few)
+        return _lowest([(floor, rate), *fine], crps)
 
     constant, constant_crps = lowest((0.0,), (1.0,))
     growing, growing_crps = lowest(settings.noise_grid, settings.refinement_grid)
     improves_all = bool((growing_crps.sum(axis=1) < constant_crps.sum(axis=1)).all())
     if improves_all and is_lower(growing_crps.sum(axis=0), constant_crps.sum(axis=0), settings.min_standard_errors):
         return growing
-    crps_without = _crps_by_block(few, 0.0, 0.0).sum(axis=0)
+    crps_without = crps(0.0, 0.0).sum(axis=0)
     return constant if is_lower(constant_crps.sum(axis=0), crps_without, settings.min_standard_errors) else (0.0, 0.0)
 
 
@@ -323,10 +325,10 @@ def _typical_error(errors: Sequence[HeldOutErrors]) -> float:
 
 
 def _lowest(
-    candidates: Sequence[tuple[float, float]], errors: Sequence[HeldOutErrors]
+    candidates: Sequence[tuple[float, float]], crps: Callable[[float, float], np.ndarray]
 ) -> tuple[tuple[float, float], np.ndarray]:
-    """Return the floor and rate with the lowest CRPS, and its parts (folds, blocks)."""
-    scores = [_crps_by_block(errors, *candidate) for candidate in candidates]
+    """Return the floor and rate with the lowest CRPS, and its parts (folds, blocks), which `crps` returns."""
+    scores = [crps(*candidate) for candidate in candidates]
     best = int(np.argmin([float(values.sum()) for values in scores]))
     return candidates[best], scores[best]
 

@@ -294,7 +294,7 @@ class _Batches:
         else:
             level = torch.rand(shape, generator=generator, dtype=torch.float64)
             picked = torch.searchsorted(self.draws, level).clamp_max(len(self.x) - 1)
-        batch = self.x[picked]
+        batch = self.x.index_select(0, picked.flatten()).unflatten(0, shape)  # much faster than with brackets
         if self.root is not None and self.index is not None:
             noise = torch.randn(*batch.shape, 1, generator=generator)
             batch = batch + (self.root[self.index[picked]] @ noise)[..., 0]
