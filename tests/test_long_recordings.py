@@ -55,6 +55,10 @@ def test_latents_are_the_same_if_they_are_computed_in_pieces(recording, smooth, 
     for name in ("mean", "latent", "log_likelihood", "noise"):
         np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(pieces.cov, whole.cov, rtol=1e-6, atol=1e-12)
+    means = model.posterior(recording, smooth, means_only=True)
+    np.testing.assert_array_equal(means.mean, pieces.mean.astype(np.float32))
+    np.testing.assert_array_equal(means.cov, pieces.cov)
+    np.testing.assert_array_equal(means.segment, pieces.segment)
 
 
 def test_constant_noise_is_the_variance_of_the_model_at_every_bin(recording):

@@ -168,16 +168,14 @@ class BinSelection:
     def _take(self, keep: np.ndarray) -> Self:
         """Keep the bins where the mask (time,) is True, and the spikes in them.
 
-        Consecutive bins are views of the arrays, which can be large.
+        Consecutive bins and spikes are views of the arrays, which can be large.
         """
-        kept = np.flatnonzero(keep)
-        is_run = kept[-1] - kept[0] + 1 == len(kept)
-        bins_kept = slice(int(kept[0]), int(kept[-1]) + 1) if is_run else keep
-        spikes = self.spike_times
+        bins_kept, spikes = _as_slice(keep), self.spike_times
         if spikes is not None:
             starts = self.time - 0.5 * self.bin_size
-            bins = [np.clip(np.searchsorted(starts, s, side="right") - 1, 0, None) for s in spikes]
-            spikes = tuple(s[keep[b]] for s, b in zip(spikes, bins, strict=True))
+            spikes = tuple(
+                s[_as_slice(keep[np.clip(np.searchsorted(starts, s, side="right") - 1, 0, None)])] for s in spikes
+            )
         return replace(  # type: ignore[type-var]
             self,
             activity=self.activity[bins_kept],
@@ -189,6 +187,14 @@ class BinSelection:
     def _span(self) -> str:
         half = 0.5 * self.bin_size
         return time_span(self.time[0] - half, self.time[-1] + half)
+
+
+def _as_slice(keep: np.ndarray) -> slice | np.ndarray:
+    """Return a mask as a slice if its True values follow one another; arrays that it selects from are then views."""
+    kept = np.flatnonzero(keep)
+    if len(kept) and kept[-1] - kept[0] + 1 == len(kept):
+        return slice(int(kept[0]), int(kept[-1]) + 1)
+    return keep
 
 
 def _are_intervals(value: Any) -> bool:

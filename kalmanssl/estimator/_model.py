@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["build_model", "encode", "history_per_bin", "infer", "infer_segments", "objective_per_bin"]
 
+_Activity = Callable[[tuple[int, int] | None], torch.Tensor]
+
 _MAX_ENTRIES = 1 << 22  # of the input of the encoder at once, in inference
 _MAX_STEPS = 20_000  # longer sequences are filtered one after another
 _MANY_BINS = 200_000  # whose inference leaves much freed memory
@@ -100,8 +102,13 @@ def infer(
         return interleaved_activity(segment, bins_per_step, normalization, smooth, pad_end, steps)
 
     has_constant_noise = all(type(head) is ConstantNoise for head in model.predictor.noise_heads)
+    length = n_steps(segment, bins_per_step)
+    if has_constant_noise and means_only and length > _MAX_STEPS:
+        means, covs = _long_means(model, activity, bins_per_step, length, smooth)
+        arrays = {name: join_steps(values, len(segment), pad_end) for name, values in means.items()}
+        return _with_covariances(arrays | no_observations(len(segment)), covs)
     if has_constant_noise:
-        latent = encode(model.encoder, activity, bins_per_step, n_steps(segment, bins_per_step))
+        latent = encode(model.encoder, activity, bins_per_step, length)
         features = latent[..., :0]  # noise that is constant does not depend on them
     else:
         features = activity()
@@ -127,7 +134,33 @@ def infer(
         arrays |= no_observations(len(segment))
     elif has_constant_noise:
         arrays["noise"] = np.broadcast_to(noise[0, 0].numpy(), arrays["latent"].shape)
+    return _with_covariances(arrays, covs)
+
+
+def _with_covariances(arrays: dict[str, Any], covs: torch.Tensor) -> dict[str, Any]:
+    """Return arrays with the covariances whose index they have."""
     return arrays | {"covariances": Covariances(covs.float().numpy(), arrays.pop("index"))}
+
+
+def _long_means(
+    model: SequenceModel, activity: _Activity, n_sequences: int, n_steps: int, smooth: bool
+) -> tuple[dict[str, np.ndarray], torch.Tensor]:
+    """Return the means and the index of the covariances (steps, sequences, ...) of long sequences, and the covariances.
+
+    The noise is constant. Each sequence of latents is freed before the next one is filtered.
+    """
+    latents = _encode_apart(model.encoder, activity, n_sequences, n_steps)
+    parts: list[dict[str, torch.Tensor]] = []
+    while latents:
+        latent = latents.pop(0)[None]
+        posterior = model.predictor.posterior(latent, latent[..., :0], smooth)
+        parts.append({"mean": posterior.mean.float(), "index": posterior.cov_index})
+        covs = posterior.covs
+        del latent, posterior
+    steps: dict[str, np.ndarray] = {}
+    for number in range(n_sequences):
+        _fill(steps, parts.pop(0), slice(number, number + 1), n_sequences)
+    return steps, covs
 
 
 def _fill(steps: dict[str, np.ndarray], found: dict[str, torch.Tensor], group: slice, n_sequences: int) -> None:
@@ -139,9 +172,7 @@ def _fill(steps: dict[str, np.ndarray], found: dict[str, torch.Tensor], group: s
         steps[name][:, group] = rows
 
 
-def encode(
-    encoder: nn.Module, activity: Callable[[tuple[int, int] | None], torch.Tensor], n_sequences: int, n_steps: int
-) -> torch.Tensor:
+def encode(encoder: nn.Module, activity: _Activity, n_sequences: int, n_steps: int) -> torch.Tensor:
     """Return the latents (sequences, steps, latent) of interleaved sequences.
 
     The activity of long sequences is computed in pieces to save memory. A custom encoder receives all of it at once,
@@ -157,14 +188,30 @@ def encode(
     """
     if not isinstance(encoder, ResidualEncoder):
         return cast(torch.Tensor, encoder(activity(None)))
-    steps = max(1, _MAX_ENTRIES // (n_sequences * encoder.n_features))
     # In memory in order of time, as bins are.
     latents = torch.empty(n_steps, n_sequences, encoder.latent_dim, dtype=torch.float64).transpose(0, 1)
+    _encode_into(latents, encoder, activity)
+    return latents
+
+
+def _encode_apart(encoder: nn.Module, activity: _Activity, n_sequences: int, n_steps: int) -> list[torch.Tensor]:
+    """Return the latents (steps, latent) of each sequence, in memory of their own; the arguments are as of `encode`."""
+    if not isinstance(encoder, ResidualEncoder):
+        return list(encode(encoder, activity, n_sequences, n_steps))
+    latents = [torch.empty(n_steps, encoder.latent_dim, dtype=torch.float64) for _ in range(n_sequences)]
+    _encode_into(latents, encoder, activity)
+    return latents
+
+
+def _encode_into(latents: torch.Tensor | list[torch.Tensor], encoder: ResidualEncoder, activity: _Activity) -> None:
+    """Write the latents of sequences into `latents`, piece by piece."""
+    n_steps = len(latents[0])
+    steps = max(1, _MAX_ENTRIES // (len(latents) * encoder.n_features))
     for first in range(0, n_steps, steps):
         last = min(first + steps, n_steps)
         earlier = max(first - encoder.window + 1, 0)
-        latents[:, first:last] = encoder(activity((earlier, last)))[:, first - earlier :]
-    return latents
+        for latent, part in zip(latents, encoder(activity((earlier, last))), strict=True):
+            latent[first:last] = part[first - earlier :]
 
 
 def infer_segments(
