@@ -59,7 +59,7 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory_mb() -> float:
-    """Return the largest resident memory since the reset, MB, including the interpreter and its libraries."""
+    """Return the largest resident memory since the reset, MiB, including the interpreter and its libraries."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
