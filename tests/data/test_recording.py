@@ -218,6 +218,8 @@ def test_split_cuts_bins_spikes_and_behavior(plain: Path) -> None:
         assert len(part.behavior["position"]) == len(part)
         assert part.spike_times is not None
         assert [len(s) for s in part.spike_times] == part.activity.sum(axis=0).tolist()
+        arrays = zip((part.activity, *part.spike_times), (rec.activity, *rec.spike_times), strict=True)
+        assert all(np.shares_memory(*pair) for pair in arrays)  # long recordings are not copied
     with pytest.raises(InputError, match=r"split\(at=5\) leaves one side empty; the recording covers 999.9"):
         rec.split(at=5)
 
