@@ -228,7 +228,9 @@ def attribute(node: Any, name: str) -> Any:
     try:
         return node.attrs.get(name)
     except FOREIGN_ERRORS as error:
-        raise DamagedError(f"attribute {name} of {location(node)} cannot be read ({_reason(error)})") from error
+        raise DamagedError(
+            f"attribute {name} of {location(node)} cannot be read ({_reason(error)}); repair the file"
+        ) from error
 
 
 def text_attribute(node: Any, name: str, longest: int = _LONGEST_TEXT) -> str:

@@ -152,5 +152,15 @@ def read_band_power(
         )
     listing = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in chosen.items())
     notes = [f"{source.path}: log power in bands, Hz: {listing}", *columns.notes]
-    usable = np.ones(len(times), dtype=bool)
-    return BandPower(source.path, data, rows, times, usable, period, columns, chosen, notes, corrections)
+    return BandPower(
+        path=source.path,
+        data=data,
+        rows=rows,
+        times=times,
+        usable=np.ones(len(times), dtype=bool),
+        period=period,
+        columns=columns,
+        bands=chosen,
+        notes=notes,
+        corrections=corrections,
+    )

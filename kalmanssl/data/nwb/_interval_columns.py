@@ -156,7 +156,9 @@ def read_states(series: h5py.Group) -> IntervalColumn:
     """
     data, times = read_numbers(require_dataset(series, "data")), read_numbers(require_dataset(series, "timestamps"))
     if len(data) != len(times):
-        raise InputError(f"series {location(series)} has {len(data)} samples but {len(times)} timestamps")
+        raise InputError(
+            f"series {location(series)} has {len(data)} samples but {len(times)} timestamps; repair the file"
+        )
     if not (np.isfinite(data).all() and (data == np.floor(data)).all()):
         raise InputError(f"{location(series)}/data must be whole numbers, the states; repair the file")
     data, times = data.astype(int), times.astype(float)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kalmanssl.data.nwb._access import peek
@@ -11,20 +12,37 @@ from kalmanssl.data.nwb._walk import walk_groups
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["find_others"]
+__all__ = ["OtherObject", "find_others"]
 
 
-def find_others(file: h5py.File) -> list[tuple[str, str, int | None, str]]:
-    """Return path, type, number of rows (ROIs) if known, and a remark of other objects.
+@dataclass(frozen=True)
+class OtherObject:
+    """An object that is not read.
 
-    They are tables of ROIs, other series, and links to nothing.
+    Attributes
+    ----------
+    path : str
+        Path in the file.
+    kind : str
+        Neurodata type.
+    n_rows : int or None
+        Number of ROIs of a table of ROIs.
+    remark : str
+        What it is, or why it is not read.
     """
-    others: list[tuple[str, str, int | None, str]] = [
-        (path, "PlaneSegmentation", n, "table of ROIs") for path, n in find_roi_tables(file).items()
-    ]
+
+    path: str
+    kind: str
+    n_rows: int | None
+    remark: str
+
+
+def find_others(file: h5py.File) -> list[OtherObject]:
+    """List the tables of ROIs, and all series; those that are read are among them."""
+    others = [OtherObject(path, "PlaneSegmentation", n, "table of ROIs") for path, n in find_roi_tables(file).items()]
     for found in walk_groups(file, ("acquisition", "processing", "stimulus")):
         is_series = found.has_data
         if found.kind and (is_series or any(peek(found.group, name) for name in ("timestamps", "starting_time"))):
             remark = "not a type that is read" if is_series else "has no data"
-            others.append((found.path, found.kind, None, remark))
-    return [entry for entry in others if not entry[0].startswith("processing/binned/")]
+            others.append(OtherObject(found.path, found.kind, None, remark))
+    return [other for other in others if not other.path.startswith("processing/binned/")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +19,16 @@ from kalmanssl.data._sample_bins import default_bin_size, plan_bins
 from kalmanssl.data._validation import check_activity, check_time
 from kalmanssl.data.nwb._access import decode_text, find, find_group, location, read_numbers, read_text, require_dataset
 from kalmanssl.data.nwb._activity_sources import BINNED, UNITS, ActivitySource, choose_activity
-from kalmanssl.data.nwb._band_power import read_band_power
+from kalmanssl.data.nwb._band_power import BandPower, read_band_power
 from kalmanssl.data.nwb._columns import read_column_values
 from kalmanssl.data.nwb._interval_columns import COLUMN, INTERVAL_SERIES, IntervalColumn, find_columns, read_column
 from kalmanssl.data.nwb._interval_table import read_intervals
 from kalmanssl.data.nwb._open import open_nwb, shown
 from kalmanssl.data.nwb._read_options import ReadOptions
-from kalmanssl.data.nwb._sampled_activity import read_sampled
+from kalmanssl.data.nwb._sampled_activity import SampledActivity, read_sampled
 from kalmanssl.data.nwb._series import Samples, Series, choose_series, find_series, read_series
 from kalmanssl.data.nwb._spike_bins import bin_spikes
-from kalmanssl.data.nwb._tables import choose_units, spike_times, table_extent, unit_names
+from kalmanssl.data.nwb._tables import choose_units, read_spikes, table_extent, unit_names
 from kalmanssl.data.nwb._times import read_times
 from kalmanssl.data.nwb._walk import naming_broken_links
 from kalmanssl.data.nwb._windows import intersect, merge, tracked_windows
@@ -42,6 +42,36 @@ if TYPE_CHECKING:
 __all__ = ["read_nwb"]
 
 _Windows = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class _Activity:
+    """Activity in bins.
+
+    Attributes
+    ----------
+    fields : dict
+        Fields of a `Recording`, `activity` and `time` among them.
+    notes, corrections : list of str
+        What was chosen; what was corrected in the file, of which the user is warned.
+    """
+
+    fields: dict[str, Any]
+    notes: list[str]
+    corrections: list[str]
+
+
+@dataclass(frozen=True)
+class _BehaviorSeries:
+    """Series and columns of behavior by the name under which they are stored, and corrections of them."""
+
+    series: dict[str, Samples | IntervalColumn]
+    corrections: list[str]
+
+    @property
+    def main(self) -> Samples | IntervalColumn | None:
+        """The first one, which determines the tracked time; None if there is none."""
+        return next(iter(self.series.values()), None)
 
 
 def read_nwb(path: str | os.PathLike[str], options: ReadOptions) -> dict[str, Any]:
@@ -61,26 +91,26 @@ def read_nwb(path: str | os.PathLike[str], options: ReadOptions) -> dict[str, An
         others = [s for s in find_series(file) if s.path != source.path]
         chosen = choose_series(others, options.behavior, find_columns(file))
         if source.kind == UNITS:
-            fields, notes, series, corrections = _read_spikes(file, options, chosen, allowed)
+            activity, behavior = _read_units(file, options, chosen, allowed)
         elif source.kind == BINNED:
-            fields, notes = _read_binned(file, options.bin_size)
-            series, corrections = _read_behavior(file, chosen, table_extent(file, [fields["time"]]))
+            activity = _read_binned(file, options.bin_size)
+            behavior = _read_behavior(file, chosen, table_extent(file, [activity.fields["time"]]))
             if options.epoch is not None:
-                fields |= _restrict(fields, allowed, options.epoch, path)
+                activity = _restrict(activity, allowed, options.epoch, path)
         else:
-            series, corrections = _read_behavior(file, chosen, table_extent(file, []))
-            main = next(iter(series.values()), None)
-            fields, notes, more = _read_samples(file, source, options, main, allowed)
-            corrections += more
-    for note in wrong_epochs + corrections:
+            behavior = _read_behavior(file, chosen, table_extent(file, []))
+            activity = _read_samples(file, source, options, behavior.main, allowed)
+    corrections = [*wrong_epochs, *activity.corrections, *behavior.corrections]
+    for note in corrections:
         warnings.warn(note, RecordingWarning, stacklevel=3)
-    return fields | {
-        "behavior": {key: s.at(fields["time"]) for key, s in series.items()},
-        "behavior_unit": {key: s.unit for key, s in series.items()},
+    time = activity.fields["time"]
+    return activity.fields | {
+        "behavior": {key: s.at(time) for key, s in behavior.series.items()},
+        "behavior_unit": {key: s.unit for key, s in behavior.series.items()},
         "epochs": epochs,
         "source": decode_text(Path(path).name),
         "session": identifier,
-        "notes": (*notes, *wrong_epochs, *corrections),
+        "notes": (*activity.notes, *corrections),
     }
 
 
@@ -94,32 +124,33 @@ def _epoch_windows(epochs: dict[str, np.ndarray], epoch: str | None, path: objec
     return merge([(float(a), float(b)) for a, b in epochs[epoch]])
 
 
-def _read_behavior(
-    file: h5py.File, chosen: dict[str, Series], extent: tuple[float, float] | None
-) -> tuple[dict[str, Samples | IntervalColumn], list[str]]:
-    """Read the chosen series and columns; also return notes on corrections."""
+def _read_behavior(file: h5py.File, chosen: dict[str, Series], extent: tuple[float, float] | None) -> _BehaviorSeries:
+    """Read the chosen series and columns; `extent` is the time range of spikes and epochs, seconds."""
     series: dict[str, Samples | IntervalColumn] = {}
-    notes = []
+    corrections = []
     for key, where in chosen.items():
         if where.kind in (COLUMN, INTERVAL_SERIES):
             series[key] = read_column(file, where)
             continue
-        series[key], corrections = read_series(find_group(file, where.path), extent)
-        notes += corrections
-    return series, notes
+        series[key], corrected = read_series(find_group(file, where.path), extent)
+        corrections += corrected
+    return _BehaviorSeries(series, corrections)
 
 
-def _read_spikes(
+def _read_units(
     file: h5py.File, options: ReadOptions, chosen: dict[str, Series], allowed: _Windows
-) -> tuple[dict[str, Any], list[str], dict[str, Samples | IntervalColumn], list[str]]:
-    """Read the selected units and behavior, and count the spikes in bins."""
-    fields, spikes, observed, notes, stray = _read_units(file, options.units)
-    allowed = merge(intersect(merge(allowed), merge(observed or [(-np.inf, np.inf)])))
-    series, corrections = _read_behavior(file, chosen, table_extent(file, spikes))
-    main = next(iter(series.values()), None)
+) -> tuple[_Activity, _BehaviorSeries]:
+    """Read the selected units and behavior, and count the spikes in bins where both are known."""
+    table = find_group(file, "units")
+    units = choose_units(table, options.units)
+    names, remark = unit_names(table, units.rows)
+    spikes = read_spikes(table, units.rows)
+    allowed = merge(intersect(allowed, merge(spikes.observed or [(-np.inf, np.inf)])))
+    behavior = _read_behavior(file, chosen, table_extent(file, spikes.times))
     bin_size = BIN_SIZE if options.bin_size is None else options.bin_size
-    binned, more = bin_spikes(spikes, allowed, main, bin_size, options.random_state, fields["unit_ids"])
-    return fields | binned, notes + more, series, stray + corrections
+    binned, notes = bin_spikes(spikes.times, allowed, behavior.main, bin_size, options.random_state, names)
+    fields = binned | {"unit_ids": names, "cell_type": units.cell_type}
+    return _Activity(fields, units.notes + remark + notes, spikes.corrections), behavior
 
 
 def _read_samples(
@@ -128,24 +159,20 @@ def _read_samples(
     options: ReadOptions,
     main: Samples | IntervalColumn | None,
     allowed: _Windows,
-) -> tuple[dict[str, Any], list[str], list[str]]:
-    """Read sampled activity and bring it to bins; also return notes and corrections.
-
-    The bins are in the time where the first behavior is tracked.
-    """
+) -> _Activity:
+    """Read sampled activity and bring it to bins in the time where the first behavior is tracked."""
     extent = table_extent(file, [] if main is None else [main.tracked()])
     if main is not None:
-        allowed = tracked_windows(merge(allowed), main.tracked(), 0.5 * main.period)
+        allowed = tracked_windows(allowed, main.tracked(), 0.5 * main.period)
         if not allowed:
             raise InputError("there is no tracked behavior in the epoch; choose another epoch", parameter="epoch")
     if source.kind == "ElectricalSeries":
-        samples: Any = read_band_power(file, source, options.units, extent, options.bands)
+        samples: BandPower | SampledActivity = read_band_power(file, source, options.units, extent, options.bands)
     else:
         samples = read_sampled(file, source, options.units, extent, allowed)
     bin_size = default_bin_size(samples.period) if options.bin_size is None else float(options.bin_size)
-    windows = merge(allowed)
     summed = samples.kind == "counts"
-    bins = plan_bins(samples.times, samples.usable, windows, samples.period, bin_size, summed, source.path)
+    bins = plan_bins(samples.times, samples.usable, allowed, samples.period, bin_size, summed, source.path)
     if not len(bins.time):
         raise InputError(
             f"no bin of {bin_size:g} s fits into the time of {source.path} with tracked behavior and without gaps; "
@@ -165,33 +192,20 @@ def _read_samples(
         "cell_type": samples.cell_type,
         "kind": samples.kind,
     }
-    return fields, notes + samples.notes, samples.corrections
+    return _Activity(fields, notes + samples.notes, samples.corrections)
 
 
-def _restrict(fields: dict[str, Any], allowed: _Windows, epoch: str, path: object) -> dict[str, Any]:
-    """Return the activity and the time of the bins in the windows of an epoch."""
-    keep = np.any([(fields["time"] >= a) & (fields["time"] < b) for a, b in allowed], axis=0)
+def _restrict(activity: _Activity, allowed: _Windows, epoch: str, path: object) -> _Activity:
+    """Return the activity in the bins in the windows of an epoch."""
+    time = activity.fields["time"]
+    keep = np.any([(time >= a) & (time < b) for a, b in allowed], axis=0)
     if not keep.any():
         raise InputError(f"epoch={epoch!r} has no bins in {shown(path)}; choose another epoch", parameter="epoch")
-    return {"activity": fields["activity"][keep], "time": fields["time"][keep]}
+    kept = {"activity": activity.fields["activity"][keep], "time": time[keep]}
+    return replace(activity, fields=activity.fields | kept)
 
 
-def _read_units(
-    file: h5py.File, units: str | Mapping[str, Any]
-) -> tuple[dict[str, Any], list[np.ndarray], list[tuple[float, float]], list[str], list[str]]:
-    """Read the spike times of the selected units and their observation intervals (empty if unknown).
-
-    Also return notes and corrections.
-    """
-    table = find_group(file, "units")
-    rows, cell_type, notes = choose_units(table, units)
-    names, remark = unit_names(table, rows)
-    spikes, observed, corrections = spike_times(table, rows)
-    fields = {"unit_ids": names, "cell_type": cell_type}
-    return fields, spikes, observed, notes + remark, corrections
-
-
-def _read_binned(file: h5py.File, bin_size: float | None) -> tuple[dict[str, Any], list[str]]:
+def _read_binned(file: h5py.File, bin_size: float | None) -> _Activity:
     """Read counts or a signal without spike times, as written by `to_nwb`."""
     module = find_group(file, "processing/binned")
     kind = "counts" if find_group(module, "signal") is None else "signal"
@@ -223,4 +237,4 @@ def _read_binned(file: h5py.File, bin_size: float | None) -> tuple[dict[str, Any
     }
     if find(channels, "cell_type") is not None:
         fields["cell_type"] = tuple(str(c) for c in read_column_values(channels, "cell_type"))
-    return fields, notes
+    return _Activity(fields, notes, [])

@@ -43,8 +43,6 @@ class SampledActivity:
 
     Attributes
     ----------
-    path : str
-        Path of the series in the file.
     times : (samples,)
         Increasing, seconds.
     values : (samples, columns) float32
@@ -61,7 +59,6 @@ class SampledActivity:
         Choices of columns; corrections of times and columns that were left out.
     """
 
-    path: str
     times: np.ndarray
     values: np.ndarray
     usable: np.ndarray
@@ -128,16 +125,15 @@ def read_sampled(
         remarks.append(f"{source.path}: {missing} samples without any known value are gaps of the recording")
     cell_type = None if columns.cell_type is None else tuple(columns.cell_type[i] for i in keep)
     return SampledActivity(
-        source.path,
-        times,
-        values,
-        usable,
-        sampling_period(times),
-        tuple(columns.names[i] for i in keep),
-        activity_kind(series, source, values[usable]),
-        cell_type,
-        columns.notes,
-        notes + remarks,
+        times=times,
+        values=values,
+        usable=usable,
+        period=sampling_period(times),
+        names=tuple(columns.names[i] for i in keep),
+        kind=activity_kind(series, source, values[usable]),
+        cell_type=cell_type,
+        notes=columns.notes,
+        corrections=notes + remarks,
     )
 
 
@@ -166,7 +162,9 @@ def _split_bands(series: h5py.Group, path: str, columns: Columns, shape: tuple[i
     n_bands = shape[2]
     table = find_group(series, "bands")
     if table is not None and n_rows(table) != n_bands:
-        raise InputError(f"series {path} has {n_bands} bands in its data but {n_rows(table)} in its table of bands")
+        raise InputError(
+            f"series {path} has {n_bands} bands in its data but {n_rows(table)} in its table of bands; repair the file"
+        )
     if table is not None and find(table, "band_name") is not None:
         bands = [str(b) for b in read_column_values(table, "band_name")]
     else:

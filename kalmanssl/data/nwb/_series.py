@@ -11,7 +11,6 @@ import numpy as np
 from kalmanssl.data._binning import interpolate, sampling_period
 from kalmanssl.data._validation import is_angle
 from kalmanssl.data.nwb._access import (
-    decode_text,
     location,
     read_array,
     read_scaling,
@@ -35,7 +34,6 @@ __all__ = [
     "Samples",
     "Series",
     "choose_series",
-    "decode_text",
     "find_series",
     "first_match",
     "has_results",

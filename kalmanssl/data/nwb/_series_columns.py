@@ -89,8 +89,8 @@ def choose_columns(series: h5py.Group, source: ActivitySource, units: str | Mapp
         raise InputError(f"attribute table of {location(region)} must refer to a table; repair the file")
     if rows.max(initial=0) >= n_rows(table) or rows.min(initial=0) < 0:
         raise InputError(f"series {source.path} refers to {what} that are not in the file; repair the file")
-    chosen, types, notes = choose_units(table, units)
-    position = {int(row): i for i, row in enumerate(chosen)}
+    chosen = choose_units(table, units)
+    position = {int(row): i for i, row in enumerate(chosen.rows)}
     numbers = np.array([i for i, row in enumerate(rows) if int(row) in position], dtype=int)
     if not len(numbers):
         raise InputError(
@@ -99,5 +99,6 @@ def choose_columns(series: h5py.Group, source: ActivitySource, units: str | Mapp
     picked = rows[numbers]
     ids = [str(v) for v in read_column_values(table, "id")[picked]]
     names = ids if len(set(ids)) == len(ids) else [str(i) for i in numbers]
+    types = chosen.cell_type
     cell_type = None if types is None else tuple(types[position[int(row)]] for row in picked)
-    return Columns(numbers, tuple(names), cell_type, notes)
+    return Columns(numbers, tuple(names), cell_type, chosen.notes)

@@ -37,7 +37,7 @@ from kalmanssl.data.nwb._read_options import check_choices
 from kalmanssl.data.nwb._sampled_activity import activity_kind, read_sampled
 from kalmanssl.data.nwb._sampling import read_sampling
 from kalmanssl.data.nwb._series import Behavior, Series, choose_series, find_series
-from kalmanssl.data.nwb._tables import choose_units, spike_times, table_extent
+from kalmanssl.data.nwb._tables import choose_units, read_spikes, table_extent
 from kalmanssl.data.nwb._walk import find_broken_links
 from kalmanssl.errors import InputError
 
@@ -191,9 +191,9 @@ def summarize_nwb(
         objects += [_column_object(file, s, s.path in chosen) for s in columns]
         listed = {o.path for o in objects}
         objects += [
-            NWBObject(p, kind, "other", "skipped", n, remark=remark)
-            for p, kind, n, remark in find_others(file)
-            if p not in listed
+            NWBObject(other.path, other.kind, "other", "skipped", other.n_rows, remark=other.remark)
+            for other in find_others(file)
+            if other.path not in listed
         ]
         return NWBSummary(decode_text(Path(path).name), tuple(objects), epochs, problems)
 
@@ -247,22 +247,21 @@ def _activity_object(
 def _units_object(file: h5py.File, found: NWBObject, units: str | Mapping[str, Any]) -> NWBObject:
     """Describe the selected units, with their spike rates in the time from the first to the last spike."""
     table = find_group(file, "units")
-    rows, _, notes = choose_units(table, units)
-    spikes, _, corrections = spike_times(table, rows)
-    notes += corrections
-    n_spikes = np.array([len(s) for s in spikes])
+    chosen = choose_units(table, units)
+    spikes = read_spikes(table, chosen.rows)
+    n_spikes = np.array([len(s) for s in spikes.times])
     if not n_spikes.sum():
-        return replace(found, columns=len(rows), remark="no spikes")
-    first, last = min(s[0] for s in spikes if len(s)), max(s[-1] for s in spikes if len(s))
+        return replace(found, columns=len(chosen.rows), remark="no spikes")
+    first, last = min(s[0] for s in spikes.times if len(s)), max(s[-1] for s in spikes.times if len(s))
     rates = n_spikes / max(last - first, 1e-9)
     remark = f"{n_spikes.sum()} spikes, {rates.min():.3g} to {rates.max():.3g} Hz"
     return replace(
         found,
-        columns=len(rows),
+        columns=len(chosen.rows),
         rate=float(rates.mean()),
         start=float(first),
         stop=float(last),
-        remark="; ".join([remark, *notes]),
+        remark="; ".join([remark, *chosen.notes, *spikes.corrections]),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,16 +28,56 @@ from kalmanssl.utils.validation import short_repr
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["choose_units", "read_epochs", "spike_times", "table_extent", "unit_names"]
+__all__ = ["ChosenUnits", "UnitSpikes", "choose_units", "read_epochs", "read_spikes", "table_extent", "unit_names"]
 
 _TYPE_COLUMNS = {"celltype", "putativecelltype", "neurontype", "unittype"}
 _EXCITATORY = {"excitatory", "exc", "e", "pyramidal", "pyr", "principal"}
 
 
-def choose_units(
-    table: h5py.Group, units: str | Mapping[str, Any]
-) -> tuple[np.ndarray, tuple[str, ...] | None, list[str]]:
-    """Select rows of the units table; return row numbers (units,), cell types if known, and notes."""
+@dataclass(frozen=True)
+class ChosenUnits:
+    """Selected rows of a table of units, ROIs or electrodes.
+
+    Attributes
+    ----------
+    rows : (units,) int
+        Numbers of the rows.
+    cell_type : tuple of str, or None
+    notes : list of str
+        What the selection left out.
+    """
+
+    rows: np.ndarray
+    cell_type: tuple[str, ...] | None
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class UnitSpikes:
+    """Spike times of units, and when all of them were observed.
+
+    Attributes
+    ----------
+    times : list of (spikes,)
+        Sorted, of each unit, seconds.
+    observed : list of (start, stop)
+        Seconds; empty if it is not known.
+    corrections : list of str
+    """
+
+    times: list[np.ndarray]
+    observed: list[tuple[float, float]]
+    corrections: list[str]
+
+
+def choose_units(table: h5py.Group, units: str | Mapping[str, Any]) -> ChosenUnits:
+    """Select rows of a table of units, ROIs or electrodes.
+
+    Raises
+    ------
+    InputError
+        If the table is empty, or no row matches `units`.
+    """
     known = columns(table)
     count = n_rows(table)
     if count == 0:
@@ -57,7 +98,7 @@ def choose_units(
         if not keep.all():
             notes.append(f"units: {int(keep.sum())} excitatory of {count}, by column {types} (units='all' selects all)")
     rows = np.flatnonzero(keep)
-    return rows, None if types is None else tuple(str(v) for v in known[types][rows]), notes
+    return ChosenUnits(rows, None if types is None else tuple(str(v) for v in known[types][rows]), notes)
 
 
 def _electrode_columns(table: h5py.Group, names: set[str]) -> dict[str, np.ndarray]:
@@ -77,7 +118,9 @@ def _electrode_columns(table: h5py.Group, names: set[str]) -> dict[str, np.ndarr
         lists, _ = ragged(table, "electrodes", np.arange(n_rows(table)))
         first = [int(rows[0]) if len(rows) else -1 for rows in lists]
     if max(first, default=-1) >= n_rows(electrodes):
-        raise DamagedError(f"{location(table)}/electrodes refers to rows that {location(electrodes)} does not have")
+        raise DamagedError(
+            f"{location(table)}/electrodes refers to rows that {location(electrodes)} does not have; repair the file"
+        )
     return {
         name: np.array([values[row] if row >= 0 else None for row in first], dtype=object)
         for name, values in known.items()
@@ -126,10 +169,13 @@ def unit_names(table: h5py.Group, rows: np.ndarray) -> tuple[tuple[str, ...], li
     return tuple(str(r) for r in rows), [f"units: {column} is not unique, so units are named by their row number"]
 
 
-def spike_times(table: h5py.Group, rows: np.ndarray) -> tuple[list[np.ndarray], list[tuple[float, float]], list[str]]:
-    """Return sorted spike times of each row, the time when all were observed, and corrections; seconds.
+def read_spikes(table: h5py.Group, rows: np.ndarray) -> UnitSpikes:
+    """Read the spike times of some rows of the units table.
 
-    The time is empty if it is not known.
+    Raises
+    ------
+    InputError
+        If a spike time is not finite, or the units were never observed together.
     """
     spikes = []
     found, corrections = ragged(table, "spike_times", rows)
@@ -141,7 +187,7 @@ def spike_times(table: h5py.Group, rows: np.ndarray) -> tuple[list[np.ndarray], 
             )
         spikes.append(np.sort(times.astype(float)))
     if find(table, "obs_intervals") is None:
-        return spikes, [], corrections
+        return UnitSpikes(spikes, [], corrections)
     intervals, more = ragged(table, "obs_intervals", rows, width=2)
     observed: list[tuple[float, float]] | None = None
     for spans in {tuple(map(tuple, spans)) for spans in intervals if len(spans)}:
@@ -156,7 +202,7 @@ def spike_times(table: h5py.Group, rows: np.ndarray) -> tuple[list[np.ndarray], 
         raise InputError(
             "the selected units were never observed together (obs_intervals); select other units", parameter="units"
         )
-    return spikes, observed or [], corrections + more
+    return UnitSpikes(spikes, observed or [], corrections + more)
 
 
 def read_epochs(file: h5py.File) -> tuple[dict[str, np.ndarray], list[str]]:
