@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from kalmanssl.cli._errors import log
+from kalmanssl.cli._info import FITTED_SHARE
 from kalmanssl.utils.text import time_span
 
 if TYPE_CHECKING:
     from kalmanssl.runs import Evaluation, Run
 
 __all__ = ["Part", "evaluate_run", "print_run", "print_scores"]
-
-_FITTED_SHARE = 0.7  # of a recording, that is suggested for the fit
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def _note_fitted(evaluation: Evaluation) -> None:
     if not part["fitted"] or evaluation.scores["all"] is None:
         return
     start, stop = part["start_s"], part["stop_s"]
-    until = start + _FITTED_SHARE * (stop - start)
+    until = start + FITTED_SHARE * (stop - start)
     log(
         "note: these are scores of the time that the model was fitted on; expect larger errors on other data. To score "
         f"new data, hold out the end of the recording: --until {until:.7g}"

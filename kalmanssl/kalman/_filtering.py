@@ -217,6 +217,8 @@ def kalman_step(
     ------
     InputError
         If an argument has a wrong type, shape or value.
+    NotPositiveDefiniteError
+        If the innovation covariance is not positive definite (a subclass of `InputError`).
 
     Notes
     -----

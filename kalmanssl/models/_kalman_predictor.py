@@ -205,7 +205,8 @@ class KalmanPredictor(nn.Module):
         Its autocovariance at lag k is ``s a^k`` for k > 0, and s + R at lag 0, which gives the coefficient a, the
         variance s of the signal and R. The coupling between coordinates of the state stays small and random, and the
         hidden coordinates stay as they are. Noise heads of the classes `ConstantNoise` and `BoundedNoise` get the
-        matching constant variances; other heads do not change.
+        matching constant variances; other heads do not change. The coupling is drawn from the default generator of
+        torch.
 
         Parameters
         ----------

@@ -41,11 +41,14 @@ def check_latents(raw: Tensor, count: int) -> None:
         )
     # Equal inputs give latents that differ by rounding only; their entropy would be that of the rounding errors.
     if _are_equal(raw[:2]) and _are_equal(raw):
-        raise InputError(f"the latents of all {len(raw)} are the same: the data are, or the latents have collapsed")
+        raise InputError(
+            f"the latents of all {len(raw)} views are the same: check that the views differ; if they do, the latents "
+            "have collapsed"
+        )
 
 
 def _are_equal(rows: Tensor) -> bool:
-    """Whether the rows differ by no more than rounding errors."""
+    """Return whether the rows differ by no more than rounding errors."""
     # In half precision only the final sum is rounded, and latents that differ can be 100 roundings apart.
     roundings = 2 if is_half(rows) else 100
     return bool((rows - rows[0]).abs().max() <= roundings * torch.finfo(rows.dtype).eps * rows.abs().max())
@@ -92,4 +95,4 @@ def check_fits(
     if momentum is not None:
         check_number("momentum", momentum)
         if not 0 <= momentum < 1:
-            raise InputError(f"momentum must lie in [0, 1), got {momentum}", parameter="momentum")
+            raise InputError(f"momentum must be at least 0 and below 1, got {momentum}", parameter="momentum")

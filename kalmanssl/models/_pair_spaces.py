@@ -53,7 +53,7 @@ from kalmanssl.utils.validation import check_integer, check_number, check_positi
 
 __all__ = ["Categories", "CategoryMatch", "Euclidean", "IsotropicGaussian", "PairLatentModel", "Simplex", "Sphere"]
 
-_ANNEALING = 4.0  # share of what is left of the way that one epoch walks, times the number of epochs
+_ANNEALING = 4.0  # in each of E epochs the temperature changes by this / E of its difference from the final one
 
 
 class PairLatentModel(ABC):
@@ -261,10 +261,10 @@ class CategoryMatch:
 class Categories(PairLatentModel, nn.Module):
     """One of n categories, the same in both views with probability p, all equally frequent (LDM paper, Eq. 79-80).
 
-    The latent is the vector of probabilities of the categories given the view. Training may begin with a lower p,
-    which lets categories change hands, and end at the true one: the temperature 1 / log((n - 1) p / (1 - p)) then
-    goes from that of `match_probability` to that of `final`, at first by 4/E of the way in each of E epochs, then in
-    ever smaller steps: after e epochs (1 - 4/E)^e of the way are left, about 2 % at the end.
+    The latent is the vector of probabilities of the categories given the view. Training may begin with a lower p, at
+    which views change their category more easily, and end at the true one: the temperature 1 / log((n - 1) p / (1 - p))
+    then goes from that of `match_probability` to that of `final`. Each of E epochs reduces the difference from the
+    final one by the share 4/E, so that (1 - 4/E)^e of it remains after e epochs, about 2 % at the end.
 
     Parameters
     ----------
@@ -285,7 +285,7 @@ class Categories(PairLatentModel, nn.Module):
         self.n = n
         self.match_probability = match_probability
         self.final = final
-        # A buffer, so that a resumed run goes on where it was.
+        # A buffer, so that it is saved in checkpoints.
         self.register_buffer("temperature", torch.tensor(1 / self._log_odds("match_probability", match_probability)))
         self._final_temperature = None if final is None else 1 / self._log_odds("final", final)
 
@@ -308,7 +308,7 @@ class Categories(PairLatentModel, nn.Module):
         return to_float32(z).new_full(z.shape[:-1], -math.log(self.n))
 
     def check(self, z: Tensor) -> None:
-        """Raise InputError if `z` (..., n) does not hold the probabilities of the n categories."""
+        """Raise InputError if `z` (..., n) does not have probabilities of the n categories."""
         if z.shape[-1] != self.n:
             message = f"z has {z.shape[-1]} columns, but there are n={self.n} categories: they must be equal"
             raise InputError(message, parameter="z")
@@ -316,7 +316,7 @@ class Categories(PairLatentModel, nn.Module):
         check_probabilities(z)
 
     def after_epoch(self, epochs: int) -> None:
-        """Move the temperature toward its end, by 4 / `epochs` of what is left of the way."""
+        """Reduce the difference of the temperature from the final one by the share 4 / `epochs`."""
         if self._final_temperature is not None:
             self.temperature.lerp_(self.temperature.new_tensor(self._final_temperature), min(_ANNEALING / epochs, 1.0))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kalmanssl.distributions import GaussianConditional, VonMisesFisher
-from kalmanssl.errors import InputError
+from kalmanssl.errors import InputError, NotFiniteError
 from kalmanssl.networks import ConstantNoise, NoiseContext, NoiseHead, StateNoise, mlp
 
 __all__ = ["RecurrentPrediction", "RecurrentPredictor"]
@@ -152,8 +152,10 @@ class RecurrentPredictor(nn.Module):
 
         Raises
         ------
-        ValueError
-            If shapes do not fit or an observed latent is not finite (an `InputError` for the shapes).
+        InputError
+            If shapes do not fit.
+        NotFiniteError
+            If an observed latent is not finite (a subclass of `InputError`).
         """
         if latent.ndim != 3 or latent.shape[-1] != self.latent_dim:
             message = f"latent must have shape (batch, time, {self.latent_dim}), got {tuple(latent.shape)}"
@@ -165,7 +167,10 @@ class RecurrentPredictor(nn.Module):
             )
         finite = torch.isfinite(latent).all(-1)
         if not bool((finite if mask is None else finite | ~mask).all()):
-            raise ValueError("latent has NaN or infinity at steps that are observed: mask them, or look at the encoder")
+            raise NotFiniteError(
+                "latent has NaN or infinity at steps that are observed: mask them, or check the encoder",
+                parameter="latent",
+            )
         outputs = self._outputs(latent, mask)[:, :-1]
         first = self.first_mean.expand(len(latent), 1, -1)
         mean = torch.cat([first, self.head(outputs)], 1)
@@ -201,20 +206,20 @@ class RecurrentPredictor(nn.Module):
         return variances if variances.ndim == 3 else variances.expand(1, outputs.shape[1], -1)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters that training may move at different rates: dynamics, and the network that predicts variances."""
+        """Return the parameters by learning-rate group: "dynamics", and "noise" for networks that predict noise."""
         head = self.variance
         networks = head.network_parameters() if head is not None else []
         in_network = {id(p) for p in networks}
         return {"dynamics": [p for p in self.parameters() if id(p) not in in_network], "noise": networks}
 
     def after_step(self) -> None:
-        """Leave the parameters as they are: none has a bound."""
+        """Do nothing: the parameters have no constraints."""
 
     def diagnostics(self) -> dict[str, float]:
-        """Return no numbers: the weights of a network tell nothing by themselves."""
+        """Return an empty dict: single weights of a network have no meaning."""
         return {}
 
 
 def _joined(first: Tensor, later: Tensor) -> Tensor:
-    """What belongs to the first step, (1, 1, …), before what belongs to the others, (batch or 1, time - 1, …)."""
+    """Concatenate the parameter of the first step, (1, 1, …), and those of the others, (batch or 1, time - 1, …)."""
     return torch.cat([first.expand(len(later), *first.shape[1:]), later], 1)

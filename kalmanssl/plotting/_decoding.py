@@ -78,6 +78,11 @@ def plot_decoded(
     usual : (float, float), optional
         Range that has the share `level` of the behavior, drawn as dotted lines: the interval without any activity.
     ax : Axes, optional
+
+    Raises
+    ------
+    InputError
+        If `mean`, `lower` or `upper` is missing, or a `DecodedPosition` has no dimension `dim`.
     """
     ax = axes_or_new(ax)
     if isinstance(time, DecodedPosition):

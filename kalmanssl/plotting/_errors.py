@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kalmanssl.plotting._style import BLUE, GREEN, INK, MUTED, ORANGE, add_legend, axes_or_new, axis_label, figure_of
+from kalmanssl.plotting._style import BLUE, GREEN, MUTED, ORANGE, add_color_bar, add_legend, axes_or_new, axis_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ def plot_error_by_time(
     names : sequence of str
         Of the groups, such as "running" and "at rest", for the legend.
     reference : float, optional
-        Error of a reference, drawn as a dashed line.
+        Median error of decoding from the occupancy alone, drawn as a dashed line.
     unit : str
         Of the error.
     ax : Axes, optional
@@ -75,7 +75,7 @@ def plot_error_by_place(
     quartiles : (cells, 3)
         25 %, 50 % and 75 % quantile of the error; NaN where a cell has few bins.
     reference : float, optional
-        Error of a reference, drawn as a dashed line.
+        Median error of decoding from the occupancy alone, drawn as a dashed line.
     name, unit : str
         Of the behavior.
     error_unit : str, optional
@@ -115,11 +115,7 @@ def plot_error_map(
     """
     ax = axes_or_new(ax)
     image = ax.pcolormesh(edges[0], edges[1], np.ma.masked_invalid(error.T), cmap="viridis", vmin=0, rasterized=True)
-    label = axis_label("median error", unit if error_unit is None else error_unit)
-    bar = figure_of(ax).colorbar(image, ax=ax, label=label, shrink=0.8)
-    bar.ax.tick_params(colors=INK, color=MUTED)
-    bar.ax.yaxis.label.set_color(INK)
-    bar.outline.set_visible(False)
+    add_color_bar(image, ax, axis_label("median error", unit if error_unit is None else error_unit))
     ax.set_aspect("equal")
     ax.set(xlabel=axis_label("x", unit), ylabel=axis_label("y", unit))
     return ax

@@ -12,13 +12,12 @@ from kalmanssl.errors import InputError
 from kalmanssl.plotting._style import (
     BLUE,
     GREEN,
-    INK,
     MUTED,
+    add_color_bar,
     add_legend,
     axes_or_new,
     axis_label,
     cyclic_colors,
-    figure_of,
 )
 from kalmanssl.utils.segments import break_at_gaps
 
@@ -84,11 +83,7 @@ def plot_latents(
     ax.set(xlabel=latent_axis_label(dims[0], explained), ylabel=latent_axis_label(dims[1], explained))
     ax.set_aspect("equal", adjustable="datalim")
     if color_bar:
-        bar = figure_of(ax).colorbar(points, ax=ax, label=axis_label(name, unit), shrink=0.8)
-        bar.ax.tick_params(colors=INK, color=MUTED)
-        bar.ax.yaxis.label.set_color(INK)
-        bar.outline.set_visible(False)
-        bar.ax.collections[-1].set_alpha(1)
+        add_color_bar(points, ax, axis_label(name, unit))
     return ax
 
 

@@ -15,12 +15,14 @@ from kalmanssl.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 __all__ = [
     "BLUE", "CSS_VARIABLES", "GREEN", "INK", "MUTED", "ORANGE",
-    "add_legend", "axes_or_new", "axis_label", "cyclic_colors", "figure_of", "new_axes", "transparent_image",
+    "add_color_bar", "add_legend", "axes_or_new", "axis_label", "cyclic_colors", "figure_of", "new_axes",
+    "transparent_image",
 ]  # fmt: skip
 
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
@@ -87,6 +89,15 @@ def figure_of(ax: Axes) -> Figure:
 def add_legend(ax: Axes, **options: Any) -> None:
     """Add a legend without a frame."""
     ax.legend(frameon=False, labelcolor=INK, **options)
+
+
+def add_color_bar(drawn: ScalarMappable, ax: Axes, label: str) -> None:
+    """Add a color bar without a frame for what is drawn in the axes; its colors are opaque."""
+    bar = figure_of(ax).colorbar(drawn, ax=ax, label=label, shrink=0.8)
+    bar.ax.tick_params(colors=INK, color=MUTED)
+    bar.ax.yaxis.label.set_color(INK)
+    bar.outline.set_visible(False)
+    bar.ax.collections[-1].set_alpha(1)
 
 
 def axis_label(name: str, unit: str) -> str:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.runs._behavior import speed_unit
+from kalmanssl.runs._behavior import longest_constant
+from kalmanssl.runs._running import running_rule
 from kalmanssl.runs._text import PART_NAMES, axis_name, number, with_unit
 
 if TYPE_CHECKING:
     from kalmanssl.runs._run import Run
 
-__all__ = ["FROZEN", "Alarm", "alarm_lines", "find_alarms", "longest_constant", "running_rule"]
+__all__ = ["Alarm", "alarm_lines", "find_alarms"]
 
-FROZEN = 0.95  # share of the fitted bins with one value without a break from which on a behavior is refused
 _CONSTANT = 0.5  # share of the bins with one value without a break
 _WIDE = 0.5  # of the range of the behavior, or of the labels besides the true one
 _WORSE, _WORSE_R2 = 1.25, 0.05  # median error relative to a ridge regression, and the difference of R²
@@ -65,10 +65,7 @@ class _Seen:
     @property
     def decoder(self) -> Any:
         """The decoder of the latents that were evaluated, or None."""
-        if self.run.decoder is None:
-            return None
-        decoders = self.run.decoder.decoders_
-        return decoders.get("smoothed" if self.part["smoothed"] else "filtered", next(iter(decoders.values())))
+        return None if self.run.decoder is None else self.run.latent_decoder(self.part["smoothed"])
 
 
 def find_alarms(
@@ -106,44 +103,6 @@ def find_alarms(
 def alarm_lines(alarms: list[Alarm]) -> list[str]:
     """Return one line of text for each alarm."""
     return [f"alarm: {alarm.message}" for alarm in alarms]
-
-
-def longest_constant(behavior: np.ndarray) -> tuple[float, int, int]:
-    """Find the longest sequence of known bins in which a behavior (time,) or (time, dims) has one value.
-
-    Returns
-    -------
-    share : float
-        Its share of all known bins; 0 without any.
-    first, last : int
-        Index of its first and of its last bin.
-    """
-    columns = np.asarray(behavior, dtype=float).reshape(len(behavior), -1)
-    known = np.flatnonzero(np.isfinite(columns).all(axis=1))
-    if len(known) == 0:
-        return 0.0, 0, 0
-    changes = np.flatnonzero((np.diff(columns[known], axis=0) != 0).any(axis=1)) + 1
-    borders = np.concatenate([[0], changes, [len(known)]])
-    longest = int(np.diff(borders).argmax())
-    first, last = int(borders[longest]), int(borders[longest + 1]) - 1
-    return (last + 1 - first) / len(known), int(known[first]), int(known[last])
-
-
-def running_rule(run: Run) -> str | None:
-    """Say in words which bins count as running; None if this is not defined."""
-    s, unit = run.settings, run.behavior_unit
-    if s.end_zones is not None:
-        return (
-            f"from one end of the track to the other, between {s.end_zones[0]:g} and {s.end_zones[1]:g} {unit}".rstrip()
-        )
-    if s.min_speed is not None:
-        return f"speed above {s.min_speed:g} {speed_unit(unit)} (--min-speed)"
-    found = run.metadata.get("running_speed")
-    return (
-        None
-        if found is None
-        else f"speed above {found:.3g} {speed_unit(unit)}, found from the speeds of the fitted part"
-    )
 
 
 def _gain(seen: _Seen) -> str | None:

@@ -1,4 +1,4 @@
-"""What is in a recording: its kind of activity, the name of the behavior, and the period of an angle."""
+"""What is in a recording: its kind of activity, and the name, the period and constant segments of the behavior."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ import numpy as np
 from kalmanssl.data import NWBSummary, Recording, full_circle
 from kalmanssl.runs._settings import RunSettings
 
-__all__ = [
-    "activity_kind", "behavior_name", "period_of_angle", "position_of", "speed_unit", "with_behavior_name",
-]  # fmt: skip
+__all__ = ["activity_kind", "behavior_name", "longest_constant", "period_of_angle", "with_behavior_name"]
 
 _READ_AS = "position"  # the name of the only spatial series of a recording
 _ROWS = 4096  # bins that are handled at a time, so that memory does not grow with the recording
-_PER_SECOND = ("/s", "/sec", "/second", " per second", "s^-1", "s-1")  # ends of the units of velocities
 _GENERAL = ("SpatialSeries", "TimeSeries")
 
 
@@ -60,18 +57,22 @@ def period_of_angle(settings: RunSettings, training: Recording, behavior: str | 
     return full_circle(training.behavior[behavior], training.behavior_unit.get(behavior, ""))
 
 
-def position_of(recording: Recording, behavior: str) -> np.ndarray:
-    """Return the behavior whose speed tells movement from rest: itself, or its sum over time if it is a velocity."""
-    values = np.asarray(recording.behavior[behavior])
-    if not _is_velocity(recording.behavior_unit.get(behavior, "")) or values.dtype == object:
-        return values
-    return np.where(np.isnan(values), np.nan, np.nancumsum(values, axis=0) * recording.bin_size)
+def longest_constant(behavior: np.ndarray) -> tuple[float, int, int]:
+    """Find the longest sequence of known bins in which a behavior (time,) or (time, dims) has one value.
 
-
-def speed_unit(unit: str) -> str:
-    """Return the unit of the speed of a behavior with this unit; that of a velocity is its own."""
-    return f"{unit}/s" if unit and not _is_velocity(unit) else unit
-
-
-def _is_velocity(unit: str) -> bool:
-    return unit.lower().endswith(_PER_SECOND)
+    Returns
+    -------
+    share : float
+        Its share of all known bins; 0 without any.
+    first, last : int
+        Index of its first and of its last bin.
+    """
+    columns = np.asarray(behavior, dtype=float).reshape(len(behavior), -1)
+    known = np.flatnonzero(np.isfinite(columns).all(axis=1))
+    if len(known) == 0:
+        return 0.0, 0, 0
+    changes = np.flatnonzero((np.diff(columns[known], axis=0) != 0).any(axis=1)) + 1
+    borders = np.concatenate([[0], changes, [len(known)]])
+    longest = int(np.diff(borders).argmax())
+    first, last = int(borders[longest]), int(borders[longest + 1]) - 1
+    return (last + 1 - first) / len(known), int(known[first]), int(known[last])

@@ -6,8 +6,9 @@ import numpy as np
 
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
-from kalmanssl.runs._alarms import FROZEN, longest_constant
+from kalmanssl.runs._behavior import longest_constant
 from kalmanssl.runs._labels import check_label_settings, consists_of_labels
+from kalmanssl.runs._running import where_running
 from kalmanssl.runs._seeds import check_seeds
 from kalmanssl.runs._settings import RunSettings
 from kalmanssl.utils.validation import check_choice, check_condition, check_positive
@@ -15,6 +16,7 @@ from kalmanssl.utils.validation import check_choice, check_condition, check_posi
 __all__ = ["DECODERS", "check_decoding"]
 
 DECODERS = ("ensemble", "mlp", "linear")
+_FROZEN = 0.95  # share of the tracked bins with one value without a break from which on a behavior is refused
 
 
 def check_decoding(settings: RunSettings, training: Recording, behavior: str | None) -> None:
@@ -25,8 +27,6 @@ def check_decoding(settings: RunSettings, training: Recording, behavior: str | N
     InputError
         If a setting is out of range, or if there is no bin to fit the decoder on.
     """
-    from kalmanssl.runs._evaluation import running
-
     check_seeds(settings.seeds)
     if settings.level is not None:
         check_condition("level", settings.level, 0 < settings.level < 1, "between 0 and 1, such as 0.95")
@@ -51,7 +51,7 @@ def check_decoding(settings: RunSettings, training: Recording, behavior: str | N
             parameter="behavior",
         )
     share, first, last = longest_constant(position)
-    if share >= FROZEN:
+    if share >= _FROZEN:
         at = position[first] if position.ndim == 1 else tuple(position[first].tolist())
         raise InputError(
             f"behavior {behavior!r} has the same value, {at}, for {100 * share:.0f} % of the tracked time of the "
@@ -59,7 +59,7 @@ def check_decoding(settings: RunSettings, training: Recording, behavior: str | N
             "fit another part, or set the behavior to NaN where it is unknown",
             parameter="behavior",
         )
-    where = running(settings, training, behavior)
+    where = where_running(settings, training, behavior)
     if where is not None and not where.any():
         name = "end_zones" if settings.end_zones else "min_speed"
         raise InputError(

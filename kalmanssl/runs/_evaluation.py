@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.data import Recording, running_bins, running_threshold, speed
+from kalmanssl.data import Recording, speed
 from kalmanssl.errors import InputError
 from kalmanssl.plotting import explained_variance, order_by_peak, principal_axes
 from kalmanssl.runs._alarms import Alarm, find_alarms
-from kalmanssl.runs._behavior import position_of
 from kalmanssl.runs._excerpt import excerpt_bins
-from kalmanssl.runs._labels import consists_of_labels, keep_known_labels, label_arrays, label_numbers
+from kalmanssl.runs._labels import keep_known_labels, label_arrays, label_numbers
 from kalmanssl.runs._references import score_references
+from kalmanssl.runs._running import position_of, where_running
 from kalmanssl.runs._text import axis_name
 from kalmanssl.runs._trust_scores import trust_scores
 from kalmanssl.runs.report import error_profile, map_arrays
@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from kalmanssl.data import Latents
     from kalmanssl.decoding import DecodedCategory, DecodedPosition
     from kalmanssl.runs._run import Run
-    from kalmanssl.runs._settings import RunSettings
 
-__all__ = ["Evaluation", "running", "running_speed", "without_nan"]
+__all__ = ["Evaluation", "without_nan"]
 
 _MAX_EXCERPT_UNITS = 200
 _MAX_LATENT_POINTS = 6_000
@@ -119,7 +118,7 @@ class Evaluation:
         if labels is not None and truth is not None:
             truth, other_label_bins = keep_known_labels(truth, labels)
             numbers = label_numbers(truth, labels)
-        runs = running(run.settings, recording, run.behavior, run.metadata.get("running_speed"))
+        runs = where_running(run.settings, recording, run.behavior, run.metadata.get("running_speed"))
         known = None if numbers is None else np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1)
         scored = known if runs is None or known is None else known & runs
         half = 0.5 * recording.bin_size
@@ -145,7 +144,9 @@ class Evaluation:
         if scores["all"] is not None and decoded is not None and truth is not None:
             scores["all"]["conditional"] = _conditional(run, recording, decoded, truth)
             if labels is None:
-                scores["all"]["trust"] = trust_scores(decoded, truth, runs, _trust_threshold(run, smooth))
+                scores["all"]["trust"] = trust_scores(
+                    decoded, truth, runs, float(run.latent_decoder(smooth).trust.threshold)
+                )
         alarms = find_alarms(run, part, scores, runs, numbers, recording.time)
         return cls(part, scores, arrays, _check_assumptions(run, recording, max_checked_steps), alarms)
 
@@ -182,43 +183,6 @@ class Evaluation:
         """The name and the scores of the running bins, or of all bins if running is unknown."""
         name = "running" if self.scores["running"] is not None else "all"
         return name, self.scores[name]
-
-
-def running_speed(settings: RunSettings, training: Recording, behavior: str | None) -> float | None:
-    """Return the speed that separates running from rest in the fitted part, if the settings do not define running.
-
-    None if there is no behavior, if it never moves, or if it consists of labels.
-    """
-    if behavior is None or consists_of_labels(settings, training.behavior[behavior]):
-        return None
-    if settings.end_zones is not None or settings.min_speed is not None:
-        return None
-    found = running_threshold(position_of(training, behavior), training.time, settings.period)
-    return found if math.isfinite(found) else None
-
-
-def running(
-    settings: RunSettings, recording: Recording, behavior: str | None, threshold: float | None = None
-) -> np.ndarray | None:
-    """Return in which bins the animal runs, (time,) bool, or None if this is not defined.
-
-    `threshold`, a speed, is used if the settings have neither `end_zones` nor `min_speed`.
-    """
-    position = recording.behavior.get(behavior) if behavior else None
-    min_speed = threshold if settings.min_speed is None else settings.min_speed
-    if position is None or (settings.end_zones is None and min_speed is None):
-        return None
-    if settings.end_zones is not None:
-        low, high = settings.end_zones
-        if settings.min_speed is not None:
-            raise InputError(
-                "min_speed cannot be combined with end_zones: give end_zones for a linear track, min_speed otherwise",
-                parameter="min_speed",
-            )
-        return running_bins(position, end_zones=(low, high))
-    return running_bins(
-        position_of(recording, str(behavior)), recording.time, min_speed=min_speed, period=settings.period
-    )
 
 
 def without_nan(value: Any) -> Any:
@@ -265,13 +229,6 @@ def _add_references(
         if scores[name] is not None:
             references = score_references(run.metadata.get("reference"), recording, truth, mask, name)
             scores[name]["references"] = without_nan(references)
-
-
-def _trust_threshold(run: Run, smooth: bool) -> float:
-    """Return the share of the held-out bins of the fit that are not trusted."""
-    decoders = run.require_decoder().decoders_
-    decoder: Any = decoders.get("smoothed" if smooth else "filtered", next(iter(decoders.values())))
-    return float(decoder.trust.threshold)
 
 
 def _conditional(

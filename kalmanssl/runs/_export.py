@@ -74,8 +74,8 @@ def write_decoded(
       `latent_covariance` (time, state, state), which is left out if it has more than 2**24 values;
     - `decoded_BEHAVIOR`, with the series `mean`, `lower` and `upper`, (time,) or (time, dims): a `Position` for a
       behavior with "position" in its name, a `CompassDirection` for angles in degrees or radians, otherwise a
-      `BehavioralTimeSeries`. On circular dimensions all are moved by minus one
-      period where an upper bound is beyond the period, since NWB wants directions within one turn of zero;
+      `BehavioralTimeSeries`. On circular dimensions all are moved by minus one period where an upper bound is beyond
+      the period, since NWB wants directions within one turn of zero;
     - the same at 50, 80 and 95 %, `lower_50`, `upper_50`, ..., and beside the container the series `trust` and
       `trusted` (1 or 0), (time,), with the properties of `DecodedPosition` of these names;
     - `posterior` (time, cells) or (time, cells, cells): the posterior over the grid, and the table `posterior_cells`

@@ -20,10 +20,11 @@ from kalmanssl.data.nwb import (
     session_metadata,
     time_fields,
 )
+from kalmanssl.decoding import DecodedCategory
 
 if TYPE_CHECKING:
     from kalmanssl.data import Latents
-    from kalmanssl.decoding import DecodedCategory, DecodedPosition
+    from kalmanssl.decoding import DecodedPosition
 
 __all__ = ["write_nwb_results"]
 
@@ -55,11 +56,10 @@ def write_nwb_results(
         times = {"timestamps": mean}  # stored once
     for item in _latent_covariances(latents, times):
         part.add(item)
-    items = (
-        _intervals(decoded, behavior, unit, recording.name, times)
-        if hasattr(decoded, "table")
-        else _labels(decoded, behavior, times)
-    )
+    if isinstance(decoded, DecodedCategory):
+        items = _labels(decoded, behavior, times)
+    else:
+        items = _intervals(decoded, behavior, unit, recording.name, times)
     for item in items:
         part.add(item)
     if not append_to_copy:
@@ -115,12 +115,12 @@ def _intervals(decoded: Any, behavior: str, unit: str, recording: str, times: di
     values = {"mean": np.asarray(decoded.mean, dtype=float)}
     intervals = {"": (level, (decoded.lower, decoded.upper))}
     intervals |= {f"_{100 * one:g}": (f"{100 * one:g} %", decoded.interval(one)) for one in (0.5, 0.8, 0.95)}
-    turn = _turn([ends[1] for _, ends in intervals.values()], decoded.periods)
-    values["mean"] = values["mean"] + turn
+    shift = _shift_by_period([ends[1] for _, ends in intervals.values()], decoded.periods)
+    values["mean"] = values["mean"] + shift
     for name, (nominal, ends) in intervals.items():
         for end, bound in zip(("lower", "upper"), ends, strict=True):
             described[f"{end}{name}"] = f"{end} bound of the central {nominal} interval of {behavior}{around}"
-            values[f"{end}{name}"] = bound + turn
+            values[f"{end}{name}"] = bound + shift
     kind = "position" if "position" in behavior.lower() else "angle" if circular else "other"
     container = container_type(kind, unit, list(values.values()))
     frame = f"the same as for {behavior} in {recording}"
@@ -155,7 +155,7 @@ def _trust(decoded: Any, behavior: str, times: dict[str, Any]) -> list[Any]:
     return [number, flag]
 
 
-def _turn(uppers: list[np.ndarray], periods: Sequence[float | None]) -> np.ndarray:
+def _shift_by_period(uppers: list[np.ndarray], periods: Sequence[float | None]) -> np.ndarray:
     """Return what to add to mean and bounds, so that all are within one period of zero, as NWB requires of directions.
 
     It is minus one period on circular dimensions where an upper bound is beyond the period, and zero elsewhere.

@@ -16,20 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kalmanssl.data import NWBSummary, Recording, no_observations
+from kalmanssl.data import Recording, no_observations
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
 from kalmanssl.kalman.kernels import watch_compilation
-from kalmanssl.runs._alarms import longest_constant
-from kalmanssl.runs._behavior import activity_kind, behavior_name, period_of_angle, with_behavior_name
-from kalmanssl.runs._decoding_checks import check_decoding
 from kalmanssl.runs._files import check_new_output, is_run
-from kalmanssl.runs._labels import consists_of_labels
-from kalmanssl.runs._linear_track import find_run_track, track_sentence
-from kalmanssl.runs._references import fit_references
-from kalmanssl.runs._run import Run, read_recording, short_unit, summarize_recording
+from kalmanssl.runs._fit_data import FitData, read_fit_data
+from kalmanssl.runs._run import Run, summarize_recording
 from kalmanssl.runs._seeds import seed_agreement, seeds_sentence
 from kalmanssl.runs._settings import RunSettings
-from kalmanssl.runs._windows import fitted_windows, part_of
 from kalmanssl.runs._work_folder import has_checkpoint, how_to_resume, partial_folder, work_folder
 from kalmanssl.utils.storage import replace_folder
 
@@ -37,7 +31,7 @@ if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
     from kalmanssl.training import Phase
 
-__all__ = ["fit_phases", "fit_run", "partial_folder"]
+__all__ = ["fit_phases", "fit_run"]
 
 
 def fit_run(
@@ -101,24 +95,25 @@ def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: C
     dims = max((found.columns or 1 for found in taken), default=0)
     with Phases(fit_phases(settings, dims), logger) as phases:
         phases.begin("reading")
-        settings, training, rest, facts = _read_parts(settings, summary, logger)
+        data = read_fit_data(settings, summary, logger)
+        settings, training = data.settings, data.training
         began = time.perf_counter()
-        model = _fit_model(settings, training, facts["behavior"] and facts["behavior"]["name"], work, resume)
+        model = _fit_model(settings, training, data.behavior, work, resume)
         model_seconds = time.perf_counter() - began
         if model.window_ <= model.window - model.bins_per_step_:  # shorter than whole steps make it
             logger(f"trained on windows of {model.window_} bins, since the segments are short (window={model.window})")
         if settings.seeds is not None:
-            facts["seeds"] = _compare_seeds(settings, model, training, rest, facts)
-            logger(seeds_sentence(facts["seeds"]))
+            data.facts["seeds"] = _compare_seeds(model, data)
+            logger(seeds_sentence(data.facts["seeds"]))
         began = time.perf_counter()
-        run = Run(settings, model, None, facts)
+        run = Run(settings, model, None, data.facts)
         caught: list[str] = []
         if run.behavior is not None:
             with watch_compilation(_log_first(logger)), _collected_warnings(caught):
                 run.decoder = fit_decoder(run, training, lambda: phases.begin("decoder and calibration"))
         run.metadata["seconds"] = {"model": round(model_seconds, 1), "decoder": round(time.perf_counter() - began, 1)}
         phases.begin("evaluation")
-        run.evaluation = Evaluation.of(run, training if rest is None else rest, fitted=rest is None)
+        run.evaluation = Evaluation.of(run, training if data.rest is None else data.rest, fitted=data.rest is None)
         _log_once(caught, run.evaluation, logger)
     return run
 
@@ -141,56 +136,6 @@ def fit_phases(settings: RunSettings, dims: int) -> list[Phase]:
     first = [Phase("reading", 2.0), Phase("encoder and dynamics", 10.0, is_training=True)]
     first += [Phase(f"fit {number} of {settings.seeds}", 10.0, True) for number in range(2, (settings.seeds or 1) + 1)]
     return [*first, *(decoding if dims else []), Phase("evaluation", 2.0 * factor)]
-
-
-def _read_parts(
-    settings: RunSettings, summary: NWBSummary, logger: Callable[[str], None]
-) -> tuple[RunSettings, Recording, Recording | None, dict[str, Any]]:
-    """Read the recording and check the settings; return these, the fitted part, the held-out part and facts about both.
-
-    The settings have the period of a track that is a loop, and of an angle.
-    """
-    from kalmanssl.runs._evaluation import running, running_speed
-
-    recording = with_behavior_name(read_recording(settings.recording, settings), behavior_name(settings, summary))
-    logger(repr(recording))
-    told = " ".join(found.remark for found in summary.objects)  # in the table above
-    for note in recording.notes:
-        if note not in told:
-            logger(f"note: {note}")
-    recording = part_of(recording, settings.windows, settings.during)
-    training, rest = _split(recording, settings.until)
-    if settings.until is not None and rest is None:
-        logger(
-            f"note: until={settings.until:.10g} is after the end of the recording, so nothing is held out from the fit"
-        )
-    if settings.min_rate is not None:
-        training, rest = _select_by_rate(settings.min_rate, training, rest, logger)
-    facts = _facts(recording, training)
-    track = find_run_track(settings, training)
-    if track is not None:
-        logger(f"note: {track_sentence(track, training, short_unit(facts['behavior']['unit']))}")
-        facts["track"] = track.to_dict()
-        training = training.linearize(facts["behavior"]["name"], track)
-        rest = None if rest is None else rest.linearize(facts["behavior"]["name"], track)
-        if track.is_loop:
-            settings = dataclasses.replace(settings, period=track.length)
-    name = facts["behavior"] and facts["behavior"]["name"]
-    period = period_of_angle(settings, training, name)
-    if period is not None:
-        logger(
-            f"note: {name} covers a whole circle, so it is decoded as an angle with the period {period:.6g}; "
-            "--period 0 decodes it on a line"
-        )
-    # a period of zero is none
-    settings = dataclasses.replace(settings, period=settings.period or period)
-    facts["running_speed"] = running_speed(settings, training, name)
-    check_decoding(settings, training, name)
-    facts["constant_share"] = _constant_share(settings, training, name)
-    if name is not None and not consists_of_labels(settings, training.behavior[name]):
-        runs = running(settings, training, name, facts["running_speed"])
-        facts["reference"] = fit_references(training, name, settings.period, runs)
-    return settings, training, rest, facts
 
 
 @contextmanager
@@ -248,18 +193,16 @@ def fit_decoder(run: Run, training: Recording, on_decoder: Callable[[], None] = 
     return decoder.fit(latents, position, smoothed=smoothed, held_out_fits=held_out_fits)
 
 
-def _compare_seeds(
-    settings: RunSettings, model: Any, training: Recording, rest: Recording | None, facts: dict[str, Any]
-) -> dict[str, Any]:
+def _compare_seeds(model: Any, data: FitData) -> dict[str, Any]:
     """Fit the models of the other seeds, and compare their latents with those of the model."""
-    behavior = facts["behavior"] and facts["behavior"]["name"]
+    settings = data.settings
 
     def fit(seed: int) -> Any:
         other = dataclasses.replace(settings, model=settings.model | {"random_state": seed})
-        return _fit_model(other, training, behavior, None, False)
+        return _fit_model(other, data.training, data.behavior, None, False)
 
     first = settings.model.get("random_state") or 0
-    return seed_agreement(model, int(settings.seeds or 2), first, fit, training, rest)
+    return seed_agreement(model, int(settings.seeds or 2), first, fit, data.training, data.rest)
 
 
 def _fit_model(
@@ -279,60 +222,6 @@ def _fit_model(
     model = KalmanSSL(**chosen, checkpoint_dir=work)
     # Without a checkpoint there is nothing to resume: start again, from the same seed.
     return model.fit(training, behavior, resume=resume and work is not None and has_checkpoint(work))
-
-
-def _split(recording: Recording, until: float | None) -> tuple[Recording, Recording | None]:
-    """Split a recording into the fitted part and the held-out part, which may be None."""
-    if until is None or until > recording.time[-1]:
-        return recording, None
-    if until <= recording.time[0]:
-        raise InputError(
-            f"until={until:g} leaves nothing to fit: the recording covers {recording.time[0]:.10g} to "
-            f"{recording.time[-1]:.10g} s",
-            parameter="until",
-        )
-    return recording.split(at=until)
-
-
-def _select_by_rate(
-    min_rate: float, training: Recording, rest: Recording | None, logger: Callable[[str], None]
-) -> tuple[Recording, Recording | None]:
-    """Keep the units with at least so many events per second in the fitted part, in both parts."""
-    chosen = training.select_units(min_rate=min_rate)
-    if chosen.n_units < training.n_units:
-        count = f"{chosen.n_units} of {training.n_units}"
-        logger(f"note: units: {count} with at least {min_rate:g} events/s in the fitted part")
-    return chosen, None if rest is None else rest.select_units(list(chosen.unit_ids))
-
-
-def _facts(recording: Recording, training: Recording) -> dict[str, Any]:
-    """Return the facts about the recording that the metadata of a run contain."""
-    name = next(iter(recording.behavior), None)
-    half = 0.5 * recording.bin_size
-    activity = activity_kind(recording)
-    return {
-        "recording": {
-            "source": recording.source,
-            "units": training.n_units,
-            "bin_size_s": recording.bin_size,
-            "activity": activity,
-            "spikes": int(recording.select_units(training.unit_ids).activity.sum()) if activity == "spikes" else None,
-            "start_s": float(recording.time[0] - half),
-            "stop_s": float(recording.time[-1] + half),
-            "fitted_until_s": float(training.time[-1] + half),
-            "fitted_s": training.duration,
-            "fitted_windows": fitted_windows(training),
-            "notes": list(recording.notes),
-        },
-        "behavior": None if name is None else {"name": name, "unit": recording.behavior_unit.get(name, "")},
-    }
-
-
-def _constant_share(settings: RunSettings, training: Recording, behavior: str | None) -> float | None:
-    """Return the share of the tracked time with one value without a break; None without behavior and for labels."""
-    if behavior is None or consists_of_labels(settings, training.behavior[behavior]):
-        return None
-    return round(longest_constant(training.behavior[behavior])[0], 4)
 
 
 def _check_target(out: Path, overwrite: bool) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from kalmanssl.data import Track, linearize_track
 from kalmanssl.errors import InputError
@@ -35,7 +38,7 @@ def find_run_track(settings: RunSettings, training: Recording) -> Track | None:
     if settings.waypoints is not None:
         track = Track.from_csv(settings.waypoints)
         offset = track.project(values).offset
-        if not (offset[offset == offset] < track.length).any():
+        if not (offset < track.length).any():  # NaN where the position is unknown
             raise InputError(
                 f"waypoints {settings.waypoints} are farther from all positions than the track is long: check the unit",
                 parameter="waypoints",
@@ -53,12 +56,12 @@ def track_of_run(metadata: dict[str, Any]) -> Track | None:
 def track_sentence(track: Track, recording: Recording, unit: str) -> str:
     """Say in words what the track is, and how far the positions are from it."""
     name = next(iter(recording.behavior))
-    off = track.project(recording.behavior[name]).offset
-    off = off[off == off]
+    offset = track.project(recording.behavior[name]).offset
+    known = offset[np.isfinite(offset)]
     arms = f"{len(track.arms)} arms ({', '.join(track.arms)})" if len(track.arms) > 1 else "one arm"
     kind = "a loop" if track.is_loop else arms
     unit = f" {unit}" if unit else ""
-    median = float(sorted(off)[len(off) // 2]) if len(off) else float("nan")
+    median = float(np.median(known)) if len(known) else math.nan
     return (
         f"{name} is the distance along a track: {kind}, {track.length:.4g}{unit} long; half of the positions are "
         f"within {median:.3g}{unit} of it"

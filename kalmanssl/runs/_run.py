@@ -24,7 +24,7 @@ from kalmanssl.runs._behavior import with_behavior_name
 from kalmanssl.runs._linear_track import track_of_run
 from kalmanssl.runs._settings import RunSettings, parse_bands, parse_units
 from kalmanssl.runs._stored_run import check_parts_agree, check_run_metadata, check_stored_evaluation
-from kalmanssl.runs._text import with_unit
+from kalmanssl.runs._text import PART_NAMES, with_unit
 from kalmanssl.utils.scratch import as_path
 from kalmanssl.utils.storage import METADATA, check_format, is_folder, read_json
 from kalmanssl.utils.summaries import Summary
@@ -113,8 +113,9 @@ class Run(Summary):
     metadata : dict
         `recording` (source, number of units, times), `behavior` (name and unit, or None), `running_speed` (the speed
         that separates running from rest, or None), `constant_share` (largest share of the tracked time with one value
-        of the behavior without a break, or None) and `seconds` (the duration of the fit). Loading adds the other
-        entries of `metadata.json`.
+        of the behavior without a break, or None), `seconds` (the duration of the fit), and where they apply
+        `reference` (references for the scores), `track` (the track along which the position is the distance) and
+        `seeds` (agreement of fits with other seeds). Loading adds the other entries of `metadata.json`.
     evaluation : Evaluation or None
         Evaluation on the held-out part, or on the fitted part if nothing was held out.
     """
@@ -137,8 +138,7 @@ class Run(Summary):
         if scores is not None and "accuracy" in scores:
             rows.append(("accuracy", f"{100 * scores['accuracy']:.1f} %"))
         elif scores is not None:
-            bins = "moving bins" if name == "running" else "all bins"
-            rows.append((f"median error, {bins}", with_unit(scores["median_error"], self.behavior_unit)))
+            rows.append((f"median error, {PART_NAMES[name]}", with_unit(scores["median_error"], self.behavior_unit)))
             rows.append(("inside the 95 % interval", f"{100 * scores['coverage']['95']:.1f} %"))
         if self.evaluation is not None and self.evaluation.alarms:
             rows.append(("alarms", ", ".join(alarm.name.replace("_", " ") for alarm in self.evaluation.alarms)))
@@ -163,6 +163,17 @@ class Run(Summary):
                 "the run has no decoder because it was fitted without behavior: fit it on a recording with behavior"
             )
         return self.decoder
+
+    def latent_decoder(self, smoothed: bool) -> Any:
+        """Return the decoder of smoothed or of filtered latents; the only one if it was fitted on one kind.
+
+        Raises
+        ------
+        InputError
+            If the run has no decoder.
+        """
+        decoders = self.require_decoder().decoders_
+        return decoders.get("smoothed" if smoothed else "filtered", next(iter(decoders.values())))
 
     def save(self, folder: Path) -> None:
         """Save the run into an empty folder."""

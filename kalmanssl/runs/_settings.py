@@ -123,7 +123,7 @@ def _check_stored(values: Any, path: Any) -> None:
         "bands": (is_texts, "a list of texts"),
         "during": (is_texts, "a list of texts"),
         "windows": (are_windows, "a list of pairs of increasing numbers"),
-        "end_zones": (_are_end_zones, "two increasing numbers, or null"),
+        "end_zones": (lambda value: value is None or _is_increasing_pair(value), "two increasing numbers, or null"),
         "linearize": (lambda value: value is None or isinstance(value, bool), "true, false or null"),
         "seeds": (lambda value: value is None or (is_number(value) and value == int(value)), "a whole number or null"),
         "discrete": (lambda value: value is None or isinstance(value, bool), "true, false or null"),
@@ -145,12 +145,10 @@ def _check_stored(values: Any, path: Any) -> None:
 
 def are_windows(value: Any) -> bool:
     """Return whether a value of a file is a list of pairs of increasing numbers."""
-    return isinstance(value, list) and all(one is not None and _are_end_zones(one) for one in value)
+    return isinstance(value, list) and all(map(_is_increasing_pair, value))
 
 
-def _are_end_zones(value: Any) -> bool:
-    if value is None:
-        return True
+def _is_increasing_pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(is_number, value)) and value[0] < value[1]
 
 

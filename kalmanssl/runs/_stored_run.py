@@ -187,7 +187,6 @@ def _use_scores(evaluation: Evaluation, run: Run) -> None:
         conditional_rows,
         has_labels,
         label_rows,
-        label_tiles,
         reference_rows,
         score_rows,
         tiles,
@@ -201,7 +200,6 @@ def _use_scores(evaluation: Evaluation, run: Run) -> None:
         if has_labels(part) != (run.decoder is not None and run.decoder.labels_ is not None):
             raise TypeError("scores of another kind of behavior")
         if has_labels(part):
-            label_tiles(part)
             label_rows(part, "all bins")
             names, confusion = part["labels"], np.array(part["confusion"], dtype=float)
             if confusion.shape != (len(names), len(names)):

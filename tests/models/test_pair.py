@@ -155,5 +155,5 @@ def test_half_precision_tells_collapsed_latents_from_similar_ones():
     model = PairModel(nn.Identity(), nn.Identity(), Euclidean(), LDM(KNNEntropy()))
     similar = tuple((1 + 0.1 * v).bfloat16() for v in views())
     assert model.terms(similar).loss.isfinite()
-    with pytest.raises(InputError, match="latents of all 80 are the same"):
+    with pytest.raises(InputError, match="latents of all 80 views are the same"):
         model.terms(tuple((1 + 1e-3 * v).bfloat16() for v in views()))

@@ -71,7 +71,7 @@ def test_bad_arguments_are_rejected():
         model.terms((x.clone().index_fill(0, torch.tensor([3]), math.nan), other))
     with pytest.raises(InputError, match="more than 3"):
         model.terms((x[:3], other[:3]))
-    with pytest.raises(InputError, match="latents of all 18 are the same"):
+    with pytest.raises(InputError, match="latents of all 18 views are the same"):
         model.terms((x[:1].expand(9, -1), x[:1].expand(9, -1)))
     with pytest.raises(InputError, match="there is no recipe 'moco': use one of 'euclidean_kde'"):
         make_recipe("moco")

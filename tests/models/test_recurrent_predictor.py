@@ -9,7 +9,7 @@ from torch import nn
 from kalmanssl.datasets import PRESETS, dot_videos
 from kalmanssl.distributions import GaussianConditional, OnSphere, VonMisesFisher
 from kalmanssl.entropy import make_entropy
-from kalmanssl.errors import InputError
+from kalmanssl.errors import InputError, NotFiniteError
 from kalmanssl.models import LDM, KalmanPredictor, RecurrentPredictor, SequenceModel
 from kalmanssl.networks import ConstantNoise, MLPEncoder
 from kalmanssl.training import TrainingSettings, WindowBatches, WindowSettings, train
@@ -294,5 +294,5 @@ def test_bad_latents():
     with pytest.raises(InputError, match=r"mask must be bool with shape \(3, 7\), got torch.bool with \(3, 6\)"):
         predictor(latent, latent, torch.ones(3, 6, dtype=torch.bool))
     latent[0, 2] = math.inf
-    with pytest.raises(ValueError, match="latent has NaN or infinity at steps that are observed"):
+    with pytest.raises(NotFiniteError, match="latent has NaN or infinity at steps that are observed"):
         predictor(latent, latent)

@@ -14,8 +14,9 @@ from kalmanssl.decoding import PositionDecoder, constant_r2, cross_fit, score_de
 from kalmanssl.errors import InputError
 from kalmanssl.estimator import KalmanSSL
 from kalmanssl.runs import Evaluation, Run, RunSettings, alarm_lines
-from kalmanssl.runs._alarms import find_alarms, longest_constant
-from kalmanssl.runs._fit import check_decoding
+from kalmanssl.runs._alarms import find_alarms
+from kalmanssl.runs._behavior import longest_constant
+from kalmanssl.runs._decoding_checks import check_decoding
 from kalmanssl.runs._references import fit_references
 from kalmanssl.runs._text import with_unit
 from kalmanssl.runs.report._report import build_report

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from kalmanssl.data import NWBObject, NWBSummary, Recording, speed
-from kalmanssl.runs._behavior import activity_kind, behavior_name, position_of, speed_unit, with_behavior_name
-from kalmanssl.runs._evaluation import running, running_speed
+from kalmanssl.runs._behavior import activity_kind, behavior_name, with_behavior_name
+from kalmanssl.runs._running import position_of, running_speed, speed_unit, where_running
 from kalmanssl.runs._settings import RunSettings
 
 TWO = ("processing/behavior/hand_position/SpatialSeries", "processing/behavior/BehavioralTimeSeries/hand_velocity")
@@ -71,7 +71,7 @@ def test_a_velocity_moves_where_it_is_large_not_where_it_changes():
     settings = RunSettings("x")
     limit = running_speed(settings, recording, "velocity")
     assert 0.002 < limit < 0.6
-    found = running(settings, recording, "velocity", limit)
+    found = where_running(settings, recording, "velocity", limit)
     np.testing.assert_array_equal(found[60:90], True)
     np.testing.assert_array_equal(found[120:380], False)
     assert not found[50]

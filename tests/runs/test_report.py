@@ -29,10 +29,10 @@ from kalmanssl.runs._references import fit_references
 from kalmanssl.runs._text import with_unit
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 from kalmanssl.runs.report._assumptions import assumption_values
+from kalmanssl.runs.report._latents_3d import latents_3d
 from kalmanssl.runs.report._report import build_report
 from kalmanssl.runs.report._sections import _miscoverage, _range, dynamics
 from kalmanssl.runs.report._tiles import reference_line
-from kalmanssl.runs.report._turned import turned
 
 SECTIONS = [
     "decoded",
@@ -165,7 +165,7 @@ def test_latents_of_two_dimensions_are_not_drawn_in_three(run):
 
 def test_colors_of_circular_behavior_close():
     color = np.array([0.0, 0.25, 0.5, 0.999, 1.0, -0.25])
-    index = np.frombuffer(base64.b64decode(turned(np.eye(6), color, ["a", "b", "c"], 1.0)["colors"]), np.uint8)
+    index = np.frombuffer(base64.b64decode(latents_3d(np.eye(6), color, ["a", "b", "c"], 1.0)["colors"]), np.uint8)
     assert list(index) == [0, 16, 32, 63, 0, 48]
 
 

@@ -53,7 +53,7 @@ class _Activity:
     fields : dict
         Fields of a `Recording`, `activity` and `time` among them.
     notes, corrections : list of str
-        What was chosen; what was corrected in the file, of which the user is warned.
+        What was chosen; what was corrected in the file, for warnings.
     """
 
     fields: dict[str, Any]

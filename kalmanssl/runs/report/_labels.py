@@ -10,23 +10,12 @@ from kalmanssl.runs._text import number, percent
 if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
 
-__all__ = ["has_labels", "label_rows", "label_scores", "label_tiles"]
+__all__ = ["has_labels", "label_rows", "label_scores"]
 
 
 def has_labels(scores: dict[str, Any]) -> bool:
     """Return whether scores are those of labels."""
     return "accuracy" in scores
-
-
-def label_tiles(scores: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the main scores as (number, label)."""
-    return [
-        (f"{100 * scores['accuracy']:.1f} %", "most probable label is right"),
-        (f"{100 * scores['chance_level']:.1f} %", "always the most frequent label"),
-        (f"{100 * scores['balanced_accuracy']:.1f} %", "accuracy, mean over labels"),
-        (f"{100 * scores['coverage']['95']:.1f} %", "inside the 95 % prediction set"),
-        (number(scores["set_size"]["95"]), "labels in the 95 % prediction set"),
-    ]
 
 
 def label_rows(scores: dict[str, Any], heading: str) -> list[list[str]]:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl import plotting
-from kalmanssl.runs._alarms import running_rule
-from kalmanssl.runs._behavior import speed_unit
+from kalmanssl.runs._running import running_rule, speed_unit
 from kalmanssl.runs._text import (
     PART_NAMES,
     axis_name,
@@ -22,8 +21,8 @@ from kalmanssl.runs._text import (
 )
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 from kalmanssl.runs.report._labels import has_labels, label_rows, label_scores
+from kalmanssl.runs.report._latents_3d import latents_3d
 from kalmanssl.runs.report._tiles import reference_rows
-from kalmanssl.runs.report._turned import turned
 
 if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
@@ -134,11 +133,12 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
     if has_labels(evaluation.scores["all"] or {}):
         return common | label_scores(evaluation)
     curves = {
-        heading: evaluation.scores[name]["calibration"]
-        for name, heading in PART_NAMES.items()
-        if evaluation.scores.get(name) is not None
+        heading: evaluation.scores[part]["calibration"]
+        for part, heading in PART_NAMES.items()
+        if evaluation.scores.get(part) is not None
     }
-    main, factor_unit = evaluation.main, scaled_unit((evaluation.main[1] or {}).get("median_error"), run.behavior_unit)
+    name, main = evaluation.main
+    factor, unit = scaled_unit((main or {}).get("median_error"), run.behavior_unit)
     a = evaluation.arrays
     confusion = None
     if "decoded" in a and a["decoded"].shape[1] == 1:
@@ -148,8 +148,8 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
     return common | {
         "labels": False,
         "levels": calibration_rows(curves),
-        "references": reference_rows(main[1], factor_unit[1], factor_unit[0]),
-        "referenced": PART_NAMES[main[0]],
+        "references": reference_rows(main, unit, factor),
+        "referenced": PART_NAMES[name],
         "calibration": plotting.plot_calibration(curves, run.require_decoder().level),
         "confusion": confusion,
     }
@@ -167,8 +167,7 @@ def calibration_rows(curves: dict[str, dict[str, Any]]) -> list[list[str]]:
 
 def movement_rule(run: Run, smoothed: bool) -> str:
     """Say in words how the decoder combines bins over time, as it was chosen on held-out bins."""
-    decoders = run.require_decoder().decoders_
-    decoder = decoders.get("smoothed" if smoothed else "filtered", next(iter(decoders.values())))
+    decoder = run.latent_decoder(smoothed)
     kinds = [choice["kind"] for choice in decoder.choices]
     tempered = any(part.is_used for part in getattr(decoder, "familiarities", []))  # labels have none
     unfamiliar = " Latents unlike those of the fit have less weight." if tempered else ""
@@ -289,7 +288,7 @@ def latents(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         "count": len(values),
         "bins": bins,
         "colored_by": colored_by,
-        "turned": turned(values, color, labels, period),
+        "in_3d": latents_3d(values, color, labels, period),
     }
 
 

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kalmanssl.runs._text import PART_NAMES, number, r_squared, with_unit
-from kalmanssl.runs.report._labels import has_labels, label_tiles
+from kalmanssl.runs.report._labels import has_labels
 
 if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
     from kalmanssl.runs._run import Run
 
-__all__ = ["REFERENCES", "reference_line", "reference_rows", "tiles"]
+__all__ = ["REFERENCES", "Tile", "reference_line", "reference_rows", "tiles"]
 
 REFERENCES = {"ridge": "ridge regression", "occupancy": "occupancy alone"}
 
 
-def tiles(run: Run, evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """Return the main scores as (number, label, reference); empty without scores."""
+@dataclass(frozen=True)
+class Tile:
+    """One of the main scores.
+
+    Attributes
+    ----------
+    number : str
+        The score, with its unit.
+    label : str
+        What it is.
+    reference : str
+        What it compares with; can be empty.
+    """
+
+    number: str
+    label: str
+    reference: str = ""
+
+
+def tiles(run: Run, evaluation: Evaluation) -> list[Tile]:
+    """Return the main scores; empty without scores."""
     name, scores = evaluation.main
     if scores is None:
         return []
     if has_labels(scores):
-        return [(*tile, "") for tile in label_tiles(scores)]
+        return _label_tiles(scores)
     unit, references = run.behavior_unit, scores.get("references") or {}
 
     def compared(key: str) -> str:
@@ -34,14 +54,14 @@ def tiles(run: Run, evaluation: Evaluation) -> list[tuple[str, str, str]]:
     rest = evaluation.scores.get("rest") if name == "running" else None
     at_rest = [] if rest is None else [_coverage_tile(rest, "95", "inside the 95 % interval, bins at rest")]
     return [
-        (with_unit(scores["median_error"], unit), f"median error, {PART_NAMES[name]}", compared("median_error")),
-        (
+        Tile(with_unit(scores["median_error"], unit), f"median error, {PART_NAMES[name]}", compared("median_error")),
+        Tile(
             r_squared(scores["r2"]),
             "R²",
             "a constant: 0" + ("" if ridge is None else f"; ridge regression: {r_squared(ridge)}"),
         ),
-        (with_unit(scores["crps"], unit), "CRPS", compared("crps")),
-        (with_unit(scores["width"]["95"], unit), "mean width of the 95 % interval", compared("width")),
+        Tile(with_unit(scores["crps"], unit), "CRPS", compared("crps")),
+        Tile(with_unit(scores["width"]["95"], unit), "mean width of the 95 % interval", compared("width")),
         *(
             _coverage_tile(scores, level, f"inside the {level} % interval")
             for level in ("95", "80")
@@ -51,9 +71,20 @@ def tiles(run: Run, evaluation: Evaluation) -> list[tuple[str, str, str]]:
     ]
 
 
-def _coverage_tile(scores: dict[str, Any], level: str, label: str) -> tuple[str, str, str]:
+def _label_tiles(scores: dict[str, Any]) -> list[Tile]:
+    """Return the main scores of labels."""
+    return [
+        Tile(f"{100 * scores['accuracy']:.1f} %", "most probable label is right"),
+        Tile(f"{100 * scores['chance_level']:.1f} %", "always the most frequent label"),
+        Tile(f"{100 * scores['balanced_accuracy']:.1f} %", "accuracy, mean over labels"),
+        Tile(f"{100 * scores['coverage']['95']:.1f} %", "inside the 95 % prediction set"),
+        Tile(number(scores["set_size"]["95"]), "labels in the 95 % prediction set"),
+    ]
+
+
+def _coverage_tile(scores: dict[str, Any], level: str, label: str) -> Tile:
     error = 100 * scores["coverage_error"][level]
-    return f"{100 * scores['coverage'][level]:.1f} %", label, f"nominal: {level} %, standard error {error:.1f}"
+    return Tile(f"{100 * scores['coverage'][level]:.1f} %", label, f"nominal: {level} %, standard error {error:.1f}")
 
 
 def reference_rows(scores: dict[str, Any] | None, unit: str, scale: float) -> list[list[str]]:

@@ -1,6 +1,6 @@
-// Points in three dimensions that turn with the pointer and the arrow keys, one drawing per figure with class "turned".
+// Points in three dimensions that rotate with the pointer and the arrow keys, in each figure of class "latents-3d".
 "use strict";
-for (const figure of document.querySelectorAll(".turned")) {
+for (const figure of document.querySelectorAll(".latents-3d")) {
   const canvas = figure.querySelector("canvas"), pen = canvas.getContext("2d");
   const data = JSON.parse(figure.querySelector("script").textContent);
   const bytes = (text) => Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
@@ -59,7 +59,7 @@ for (const figure of document.querySelectorAll(".turned")) {
     if (!waiting) window.requestAnimationFrame(draw);
     waiting = true;
   };
-  const turn = (right, up) => {
+  const rotate = (right, up) => {
     yaw += right;
     pitch = Math.max(-Math.PI / 2, Math.min(Math.PI / 2, pitch + up));
     redraw();
@@ -70,7 +70,7 @@ for (const figure of document.querySelectorAll(".turned")) {
   });
   canvas.addEventListener("pointermove", (event) => {
     if (!grabbed) return;
-    turn((event.clientX - grabbed[0]) / 120, (event.clientY - grabbed[1]) / 120);
+    rotate((event.clientX - grabbed[0]) / 120, (event.clientY - grabbed[1]) / 120);
     grabbed = [event.clientX, event.clientY];
   });
   for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => (grabbed = null));
@@ -79,7 +79,7 @@ for (const figure of document.querySelectorAll(".turned")) {
     if (event.key === "Home") ({ yaw, pitch } = first);
     if (!step && event.key !== "Home") return;
     event.preventDefault();
-    turn(...(step || [0, 0]));
+    rotate(...(step || [0, 0]));
   });
   figure.hidden = false;
   new ResizeObserver(redraw).observe(canvas);

@@ -1,4 +1,4 @@
-"""Latents in three dimensions for the report, drawn and turned by the script of its page."""
+"""Data of a figure of latents in three dimensions, which a script of the report draws and rotates."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import numpy as np
 
 from kalmanssl.plotting import cyclic_colors
 
-__all__ = ["turned"]
+__all__ = ["latents_3d"]
 
 _COLORS = 64  # of the palette; a finer one cannot be told apart
 
 
-def turned(latents: np.ndarray, color: np.ndarray, labels: list[str], period: float | None) -> dict[str, Any] | None:
-    """Return the data of the script `turned.js`; None with fewer than three dimensions or without known colors.
+def latents_3d(
+    latents: np.ndarray, color: np.ndarray, labels: list[str], period: float | None
+) -> dict[str, Any] | None:
+    """Return the data of the script `latents_3d.js`; None with fewer than three dimensions or without known colors.
 
     Parameters
     ----------
