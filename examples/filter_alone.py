@@ -1,4 +1,4 @@
-"""The Kalman filter alone: a swing seen at irregular times by two sensors, one of them interrupted for a while.
+"""The Kalman filter alone: a damped oscillator, measured at irregular times by two sensors, one with a long gap.
 
 It shows the filter, the smoother, missing channels, a model in continuous time, and tests of the fit.
 """
@@ -11,19 +11,19 @@ from kalmanssl.kalman import discretize, innovation_diagnostics, kalman_filter, 
 generator = torch.Generator().manual_seed(0)
 steps = 600
 
-# Position and velocity of a damped swing that is pushed at random; times in seconds.
+# Position and velocity of a damped oscillator with a random force; times in seconds.
 drift = torch.tensor([[0.0, 1.0], [-4.0, -0.3]])
-push = torch.tensor([0.0, 1.0])
-stamps = torch.empty(steps).exponential_(20.0, generator=generator).cumsum(0)
+diffusion = torch.tensor([0.0, 1.0])
+time = torch.empty(steps).exponential_(20.0, generator=generator).cumsum(0)
 parameters = {
-    **discretize(drift, push, stamps.diff(prepend=stamps[:1])),
+    **discretize(drift, diffusion, time.diff(prepend=time[:1])),
     "C": torch.tensor([[1.0, 0.0], [1.0, 0.0]]),  # both sensors measure the position
     "R": torch.tensor([0.01, 0.2]),  # variances: one sensor is good, one is bad
 }
 sample = sample_prior(1, steps, **parameters, generator=generator)
 y = sample.observations
 mask = torch.ones(1, steps, 2, dtype=torch.bool)
-mask[0, :, 0] = (stamps < 8) | (stamps > 14)  # the good sensor is interrupted
+mask[0, :, 0] = (time < 8) | (time > 14)  # the good sensor is interrupted
 mask[0, :, 1] = torch.rand(steps, generator=generator) < 0.7  # the bad sensor misses 30 % of the steps
 
 filtered = kalman_filter(y, **parameters, mask=mask)
@@ -38,17 +38,17 @@ print("\nWith nine times the observation noise:", wrong.verdict())
 figure = Figure(figsize=(10, 7), layout="constrained")
 axes = figure.subplot_mosaic([["position", "position"], ["correlation", "coverage"]])
 ax = axes["position"]
-ax.plot(stamps, sample.states[0, :, 0], color="black", label="state")
+ax.plot(time, sample.states[0, :, 0], color="black", label="state")
 for channel, (name, size) in enumerate((("good sensor", 8), ("bad sensor", 3))):
     observed = mask[0, :, channel]
-    ax.plot(stamps[observed], y[0, observed, channel], ".", color="gray", markersize=size / 2, label=name)
+    ax.plot(time[observed], y[0, observed, channel], ".", color="gray", markersize=size / 2, label=name)
 for name, mean, cov in (
     ("filtered", filtered.filtered_mean, filtered.filtered_cov),
     ("smoothed", smoothed.smoothed_mean, smoothed.smoothed_cov),
 ):
     center, half_width = mean[0, :, 0], 1.96 * cov[0, :, 0, 0].sqrt()
-    (line,) = ax.plot(stamps, center, label=name)
-    ax.fill_between(stamps, center - half_width, center + half_width, color=line.get_color(), alpha=0.2)
+    (line,) = ax.plot(time, center, label=name)
+    ax.fill_between(time, center - half_width, center + half_width, color=line.get_color(), alpha=0.2)
 ax.set(xlabel="time (s)", ylabel="position", title="A gap in one channel widens the interval")
 ax.legend(loc="upper right", ncols=5)
 

@@ -11,12 +11,12 @@ rng = np.random.default_rng(0)
 
 def simulate(name: str, n_units: int, n_laps: int = 40) -> ks.Recording:
     """Return place cells of a rat that runs back and forth, with a pause at one end."""
-    position, way = [], []
+    positions, directions = [], []
     for _ in range(n_laps):
         there, pause, back = rng.integers(25, 35), rng.integers(10, 20), rng.integers(25, 35)
-        position += [np.linspace(0, 100, there), np.full(pause, 100.0), np.linspace(100, 0, back)]
-        way += [np.zeros(there + pause, dtype=int), np.ones(back, dtype=int)]
-    x, direction = np.concatenate(position), np.concatenate(way)
+        positions += [np.linspace(0, 100, there), np.full(pause, 100.0), np.linspace(100, 0, back)]
+        directions += [np.zeros(there + pause, dtype=int), np.ones(back, dtype=int)]
+    x, direction = np.concatenate(positions), np.concatenate(directions)
     centers = 100 * rng.beta(1.0, 1.6, (2, n_units))
     counts = rng.poisson(0.05 + 2.0 * np.exp(-0.5 * ((x[:, None] - centers[direction]) / 12) ** 2))
     return ks.Recording.from_arrays(

@@ -75,6 +75,11 @@ def align_to(values: AlignMixin | Sequence[AlignMixin], events: Any, before: flo
     -------
     xarray.Dataset
         As from `Latents.align_to`.
+
+    Raises
+    ------
+    InputError
+        As `Latents.align_to`; also if a sequence has another length than `events`.
     """
     import xarray
 

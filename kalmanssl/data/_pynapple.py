@@ -100,9 +100,9 @@ def _read_series(
     if is_restricted:
         inside = _interval_of_bins(support, time) >= 0
         if not inside.any():
-            span = f"{time[0]:g} to {time[-1]:g} s" if len(time) else "no time"
             raise InputError(
-                f"time_support leaves no bin of activity, which covers {span}: the two do not overlap",
+                f"time_support leaves no bin of activity, which covers {time[0]:g} to {time[-1]:g} s: the two do not "
+                "overlap",
                 parameter="time_support",
             )
         time, values = time[inside], values[inside]

@@ -105,7 +105,8 @@ class Reshaping:
         n = round(min(ratio, len(self.time) + 1))
         if n < 1 or (n <= len(self.time) and abs(ratio - n) > _TOLERANCE * n):
             raise InputError(
-                f"bin_size={bin_size:g} s is not a multiple of the present bins of {self.bin_size:g} s",
+                f"bin_size={bin_size:g} s is not a multiple of the present bins of {self.bin_size:g} s: give a "
+                "multiple",
                 parameter="bin_size",
             )
         segments = segment_slices(self.time, self.bin_size)
@@ -115,7 +116,8 @@ class Reshaping:
         if not kept.any():
             longest = max(segment.stop - segment.start for segment in segments)
             raise InputError(
-                f"no segment fills a bin of {bin_size:g} s: the longest has {longest * self.bin_size:g} s",
+                f"no segment fills a bin of {bin_size:g} s: the longest has {longest * self.bin_size:g} s; give "
+                "shorter bins",
                 parameter="bin_size",
             )
         whole = cast("Recording", self)._take(kept)

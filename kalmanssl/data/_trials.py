@@ -164,11 +164,12 @@ def _checked(start: np.ndarray, stop: np.ndarray, columns: dict[str, np.ndarray]
             parameter="intervals",
         )
     if len(start) == 0:
-        raise InputError("intervals has no trials", parameter="intervals")
+        raise InputError("intervals has no trials: give at least one", parameter="intervals")
     for number in np.flatnonzero(~(start < stop)):
         if np.isfinite(start[number]) and np.isfinite(stop[number]):
             raise InputError(
-                f"trial {number} stops at {stop[number]:g} s, which is not after its start at {start[number]:g} s",
+                f"trial {number} stops at {stop[number]:g} s, which is not after its start at {start[number]:g} s: "
+                "repair the table",
                 parameter="intervals",
             )
     return TrialTable(start, stop, columns)
@@ -199,7 +200,8 @@ def cut_trials(recording: Recording, table: TrialTable, drop_outside: bool) -> T
     if len(early):
         a, b = order[early[0]], order[early[0] + 1]
         raise InputError(
-            f"trials {a} and {b} overlap: {a} stops at {table.stop[a]:g} s and {b} starts at {table.start[b]:g} s",
+            f"trials {a} and {b} overlap: {a} stops at {table.stop[a]:g} s and {b} starts at {table.start[b]:g} s; "
+            "leave one of them out",
             parameter="intervals",
         )
     kept = TrialTable(table.start[rows], table.stop[rows], {name: v[rows] for name, v in table.columns.items()})

@@ -224,7 +224,7 @@ def diagnose_innovations(
     bias = whitened.sum((0, 1)) / count
     standardized = innovation / cov.diagonal(dim1=-2, dim2=-1).sqrt()
     z = quantile(level)
-    by_channel, margin, overall, overall_margin = coverage(standardized, seen, z)
+    covered = coverage(standardized, seen, z)
     return InnovationDiagnostics(
         level=level,
         whitened=_or_nan(seen, whitened),
@@ -233,10 +233,10 @@ def diagnose_innovations(
         bias_bound=z / count.sqrt(),
         bias_p_value=float(chi_square_tail((count * bias.square()).nansum(), (count > 0).sum())),
         variance_ratio=standardized.square().sum((0, 1)) / count,
-        coverage=by_channel,
-        coverage_margin=margin,
-        coverage_all=overall,
-        coverage_all_margin=overall_margin,
+        coverage=covered.by_channel,
+        coverage_margin=covered.by_channel_margin,
+        coverage_all=covered.overall,
+        coverage_all_margin=covered.overall_margin,
         pit=_or_nan(seen, torch.special.ndtr(standardized)),
         **_size_fields(whitened, seen, level),
         **_whiteness_fields(whiteness(whitened, seen, bias, min(lags, innovation.shape[1] - 1)), z),

@@ -135,8 +135,8 @@ def _check_steps(steps: Tensor, first_used: int) -> None:
         raise wrong_value(
             "dt",
             f"{float(used[batch, time]):.6g} at batch {batch}, time {time + first_used}; "
-            "expected finite time differences "
-            "of 0 or more: sort the observations by time, and pass a mask for missing ones",
+            "expected finite time differences of 0 or more: sort the observations by time, and pass a mask for "
+            "missing ones",
         )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 __all__ = [
     "COVERAGE_LEVELS",
+    "Coverage",
     "Whiteness",
     "chi_square_tail",
     "coverage",
@@ -77,8 +78,26 @@ def whiteness(whitened: Tensor, observed: Tensor, mean: Tensor, lags: int) -> Wh
     )
 
 
-def coverage(standardized: Tensor, observed: Tensor, z: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Coverage (levels, obs) of central prediction intervals and its margin; coverage of all channels and its margin.
+@dataclass(frozen=True)
+class Coverage:
+    """Coverage of central prediction intervals at `COVERAGE_LEVELS`.
+
+    Attributes
+    ----------
+    by_channel, by_channel_margin : (levels, obs)
+        Share of the observations of a channel within the interval, and the bound of its deviation.
+    overall, overall_margin : (levels,)
+        The same for all channels together.
+    """
+
+    by_channel: Tensor
+    by_channel_margin: Tensor
+    overall: Tensor
+    overall_margin: Tensor
+
+
+def coverage(standardized: Tensor, observed: Tensor, z: float) -> Coverage:
+    """Compute the coverage of central prediction intervals.
 
     `standardized` (batch, time, obs) is the error over its predicted standard deviation; margins are `z` standard
     errors.
@@ -92,7 +111,12 @@ def coverage(standardized: Tensor, observed: Tensor, z: float) -> tuple[Tensor, 
     total = int(count.sum())
     # Steps are independent of each other if the model is right, but channels of one step are not.
     excess = inside.sum(-1) - levels[:, None, None] * observed.sum(-1)
-    return by_channel, margin, inside.sum((1, 2, 3)) / total, z * excess.square().sum((1, 2)).sqrt() / total
+    return Coverage(
+        by_channel=by_channel,
+        by_channel_margin=margin,
+        overall=inside.sum((1, 2, 3)) / total,
+        overall_margin=z * excess.square().sum((1, 2)).sqrt() / total,
+    )
 
 
 def quantile(level: float) -> float:
