@@ -14,7 +14,7 @@ from suite import RESULTS
 from kalmanssl.errors import InputError
 from paper.item import Part
 
-__all__ = ["stored_part", "stored_rows"]
+__all__ = ["stored_part", "stored_rows", "stored_settings"]
 
 
 @cache
@@ -30,6 +30,11 @@ def stored_rows(folder: str, **key: Any) -> list[Row]:
     """Return the stored rows with these entries that did not fail, sorted by seed."""
     rows = [row for row in _content(folder)["results"] if all(row.get(name) == value for name, value in key.items())]
     return sorted((row for row in rows if "failed" not in row), key=lambda row: row.get("seed", 0))
+
+
+def stored_settings(folder: str) -> dict[str, Any]:
+    """Return the settings of stored results."""
+    return dict(_content(folder)["settings"])
 
 
 def stored_part(name: str, folder: str, command: str, pick: Callable[[Row], Row], n_seeds: int, /, **key: Any) -> Part:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from images.combinations import COMBINATIONS
 from images.jobs import open_results
@@ -16,14 +14,14 @@ from suite import RESULTS
 from paper.drawing import panels
 from paper.item import Item, Part, Rows, Target
 from paper.items.table2 import DIGITS
-from paper.stored import stored_rows
+from paper.stored import stored_rows, stored_settings
 
 __all__ = ["ITEM", "PAIRS", "paired_differences"]
 
 PAIRS = {
-    name: one.partner
+    name: partner
     for name, one in COMBINATIONS.items()
-    if one.partner in DIGITS and name in DIGITS and not one.make().mutual_information
+    if (partner := one.partner) is not None and {name, partner} <= set(DIGITS) and not one.make().mutual_information
 }
 """Combination without, and its partner with, mutual information."""
 
@@ -102,7 +100,7 @@ def _gap(rows: Rows) -> dict[int, list[float]]:
     """Return the differences of the linear probe on digits over all pairs and seeds, by epoch."""
     found: dict[int, list[float]] = {}
     for without, with_it in PAIRS.items():
-        by_seed = [{row["seed"]: row for row in rows.get(DIGITS[name].name, ())} for name in (without, with_it)]  # type: ignore[index]
+        by_seed = [{row["seed"]: row for row in rows.get(DIGITS[name].name, ())} for name in (without, with_it)]
         for seed in by_seed[0].keys() & by_seed[1].keys():
             first, second = (dict(map(tuple, one[seed]["drawn"]["probe"])) for one in by_seed)
             for epoch in first.keys() & second.keys():
@@ -121,7 +119,7 @@ def _draw(rows: Rows) -> list[Figure]:
     axes[0].set(xlabel="epoch", ylabel="with - without (points), digits")
     for number, names in enumerate(PAIRS.items()):
         for style, name in zip(("--", "-"), names, strict=True):
-            curves = [row["drawn"]["probe"] for row in rows.get(DIGITS[name].name, ())]  # type: ignore[index]
+            curves = [row["drawn"]["probe"] for row in rows.get(DIGITS[name].name, ())]
             if curves:
                 mean = np.mean(np.array(curves), 0)
                 axes[1].plot(*mean.T, style, color=f"C{number}", label=name, linewidth=1)
@@ -149,11 +147,7 @@ def _found(rows: Rows) -> str:
 
 def _results(folder: str) -> Results:
     """Open stored results with the settings that they have."""
-    import json
-
-    path = RESULTS / folder / "results.json"
-    settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["settings"]
-    return open_results(path.parent, settings, {})
+    return open_results(RESULTS / folder, stored_settings(folder), {})
 
 
 ITEM = Item(
@@ -161,9 +155,8 @@ ITEM = Item(
     figure="Section 3 and Table 2",
     title="Does mutual information matter on images?",
     shown="The objectives with and without mutual information learn features of the same quality: the mean difference "
-    "over the "
-    f"pairs of Table A1 is {100 * _published():+.2f} points.",
-    parts=(CIFAR, STORED_DIGITS, *(DIGITS[name] for pair in PAIRS.items() for name in pair)),  # type: ignore[index]
+    f"over the pairs of Table A1 is {100 * _published():+.2f} points.",
+    parts=(CIFAR, STORED_DIGITS, *(DIGITS[name] for pair in PAIRS.items() for name in pair)),
     targets=tuple(_targets()),
     draw=_draw,
     found=_found,
