@@ -2,6 +2,7 @@
 
 from kalmanssl.data._alignment import AlignMixin as AlignMixin
 from kalmanssl.data._alignment import align_to as align_to
+from kalmanssl.data._angles import full_circle as full_circle
 from kalmanssl.data._binning import count_events as count_events
 from kalmanssl.data._conversion import as_recording as as_recording
 from kalmanssl.data._joining import join_bins as join_bins
@@ -24,7 +25,6 @@ from kalmanssl.data._track import LinearPosition as LinearPosition
 from kalmanssl.data._track import Track as Track
 from kalmanssl.data._trials import Trials as Trials
 from kalmanssl.data._validation import as_labels as as_labels
-from kalmanssl.data._validation import full_circle as full_circle
 from kalmanssl.data.nwb import NWBObject as NWBObject
 from kalmanssl.data.nwb import NWBSummary as NWBSummary
 from kalmanssl.data.nwb import summarize_nwb as summarize_nwb

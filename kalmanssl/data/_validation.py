@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kalmanssl.data._angles import is_angle
 from kalmanssl.data._pynapple import behavior_at, is_pynapple
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array, as_floats
@@ -14,6 +15,7 @@ from kalmanssl.utils.labels import is_missing_label
 from kalmanssl.utils.validation import check_condition, check_positive, short_repr
 
 __all__ = [
+    "as_labels",
     "check_activity",
     "check_behavior",
     "check_epochs",
@@ -22,11 +24,9 @@ __all__ = [
     "check_text",
     "check_time",
     "check_units",
-    "is_angle",
 ]
 
 _LONGEST_NAME = 200  # characters, so that messages with a name stay readable
-_ANGLES = ("rad", "radian", "radians", "deg", "degree", "degrees")  # units, in lower case
 
 
 def check_activity(activity: Any, kind: str) -> np.ndarray:
@@ -81,7 +81,9 @@ def check_time(time: Any, bin_size: float | None, n_bins: int) -> tuple[np.ndarr
         with np.errstate(over="ignore"):
             centers = width * (np.arange(n_bins) + 0.5)
         if not (np.isfinite(centers[-1]) and (np.diff(centers) > 0).all()):
-            raise InputError(f"bin_size={width:g} gives {n_bins} bins no increasing times", parameter="bin_size")
+            raise InputError(
+                f"bin_size={width:g} gives {n_bins} bins no increasing times: give seconds", parameter="bin_size"
+            )
         return centers, width
     centers = as_floats("time", time)
     if centers.shape != (n_bins,):
@@ -107,7 +109,8 @@ def check_time(time: Any, bin_size: float | None, n_bins: int) -> tuple[np.ndarr
         return centers, float(np.median(steps))
     if n_bins > 1 and np.median(steps) < 0.5 * bin_size:
         raise InputError(
-            f"time has steps of {np.median(steps):.4g} s, less than half of bin_size={bin_size:g} s",
+            f"time has steps of {np.median(steps):.4g} s, less than half of bin_size={bin_size:g} s: leave "
+            "bin_size out, or give the time in seconds",
             parameter="bin_size",
         )
     return centers, float(bin_size)
@@ -147,36 +150,6 @@ def check_behavior(behavior: Any, time: np.ndarray, unit: Mapping[str, str]) -> 
             raise InputError(message, parameter="behavior")
         checked[str(name)] = array
     return checked
-
-
-def full_circle(values: np.ndarray, unit: str) -> float | None:
-    """Return the period of an angle that covers a whole circle, 2 pi or 360, or None for any other behavior.
-
-    Without a unit, the values must also jump from one end of their range to the other at least three times.
-
-    Parameters
-    ----------
-    values : (time,) or (time, dims)
-    unit : str
-        "radians" and "degrees" and their abbreviations are angles; "rad/s" is not.
-    """
-    known = "" if unit.lower() in ("unknown", "n/a", "na", "n.a.") else unit.lower()
-    kind = known[:3] if is_angle(known) else known
-    periods = {"rad": (2 * np.pi,), "deg": (360.0,), "": (2 * np.pi, 360.0)}.get(kind, ())
-    angle = np.asarray(values)
-    if angle.ndim != 1 or angle.dtype.kind not in "fiu" or not np.isfinite(angle).any():
-        return None
-    angle = angle[np.isfinite(angle)].astype(float)
-    for period in periods:
-        jumps = int((np.abs(np.diff(angle)) > 0.8 * period).sum())
-        if 0.95 * period < np.ptp(angle) <= 1.001 * period and (known or jumps >= 3):
-            return float(period)
-    return None
-
-
-def is_angle(unit: str) -> bool:
-    """Return whether a unit of measurement is one of angles, which are not interpolated."""
-    return unit.strip().lower() in _ANGLES
 
 
 def as_labels(name: str, values: Any) -> np.ndarray | None:
@@ -282,10 +255,10 @@ def check_epochs(epochs: Any) -> dict[str, np.ndarray]:
         return {}
     check_condition("epochs", epochs, isinstance(epochs, Mapping), "a dict of label to start and stop times")
     labels = check_names("epochs", list(epochs))
-    return {label: check_epoch(label, spans) for label, spans in zip(labels, epochs.values(), strict=True)}
+    return {label: _check_epoch(label, spans) for label, spans in zip(labels, epochs.values(), strict=True)}
 
 
-def check_epoch(label: str, spans: Any) -> np.ndarray:
+def _check_epoch(label: str, spans: Any) -> np.ndarray:
     """Return the start and stop times of an epoch as (n, 2), seconds."""
     spans = spans.values if is_pynapple(spans, "IntervalSet") else spans
     array = as_floats(f"epochs[{label!r}]", spans)

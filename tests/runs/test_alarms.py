@@ -15,7 +15,6 @@ from kalmanssl.errors import InputError
 from kalmanssl.estimator import KalmanSSL
 from kalmanssl.runs import Evaluation, Run, RunSettings, alarm_lines
 from kalmanssl.runs._alarms import find_alarms
-from kalmanssl.runs._behavior import longest_constant
 from kalmanssl.runs._decoding_checks import check_decoding
 from kalmanssl.runs._references import fit_references
 from kalmanssl.runs._text import with_unit
@@ -247,13 +246,6 @@ def test_a_fit_with_a_frozen_tracker_is_refused(parts, value):
     with pytest.raises(InputError, match="the tracker may be frozen") as error:
         check_decoding(RunSettings(recording="rat.nwb"), with_behavior(training, position), "position")
     assert "98 % of the tracked time" in str(error.value)
-
-
-def test_longest_constant_part():
-    nan = np.nan
-    assert longest_constant(np.array([1.0, 2.0, 2.0, nan, 2.0, 3.0])) == (0.6, 1, 4)
-    assert longest_constant(np.array([[1.0, 2.0], [1.0, 3.0], [1.0, 3.0]])) == (2 / 3, 1, 2)
-    assert longest_constant(np.array([nan, nan])) == (0.0, 0, 0)
 
 
 def test_alarms_are_saved_with_the_evaluation(good, parts, tmp_path):

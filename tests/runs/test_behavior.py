@@ -1,4 +1,4 @@
-"""The name of the decoded behavior in a run."""
+"""Facts about a recording for a run: its activity, and the name and constant segments of the behavior."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kalmanssl.data import NWBObject, NWBSummary, Recording, speed
-from kalmanssl.runs._behavior import activity_kind, behavior_name, with_behavior_name
-from kalmanssl.runs._running import position_of, running_speed, speed_unit, where_running
+from kalmanssl.data import NWBObject, NWBSummary, Recording
+from kalmanssl.runs._behavior import activity_kind, behavior_name, longest_constant, with_behavior_name
 from kalmanssl.runs._settings import RunSettings
 
 TWO = ("processing/behavior/hand_position/SpatialSeries", "processing/behavior/BehavioralTimeSeries/hand_velocity")
@@ -61,19 +60,8 @@ def test_amplitudes_of_events_are_no_spikes():
     assert activity_kind(replace(recording, activity=recording.activity * -0.3, kind="signal")) == "signal"
 
 
-def test_a_velocity_moves_where_it_is_large_not_where_it_changes():
-    time = 0.05 * np.arange(2000)
-    velocity = np.where(np.arange(2000) % 400 < 100, 0.5, 0.001)[:, None] * [1.0, -1.0]
-    velocity[50] = np.nan
-    recording = Recording.from_arrays(
-        np.ones((2000, 2)), time=time, bin_size=0.05, behavior={"velocity": velocity}, behavior_unit={"velocity": "m/s"}
-    )
-    settings = RunSettings("x")
-    limit = running_speed(settings, recording, "velocity")
-    assert 0.002 < limit < 0.6
-    found = where_running(settings, recording, "velocity", limit)
-    np.testing.assert_array_equal(found[60:90], True)
-    np.testing.assert_array_equal(found[120:380], False)
-    assert not found[50]
-    np.testing.assert_allclose(speed(position_of(recording, "velocity"), time)[200:300], 0.001 * 2**0.5, rtol=1e-3)
-    assert (speed_unit("m/s"), speed_unit("m"), speed_unit("")) == ("m/s", "m/s", "")
+def test_longest_constant_part():
+    nan = np.nan
+    assert longest_constant(np.array([1.0, 2.0, 2.0, nan, 2.0, 3.0])) == (0.6, 1, 4)
+    assert longest_constant(np.array([[1.0, 2.0], [1.0, 3.0], [1.0, 3.0]])) == (2 / 3, 1, 2)
+    assert longest_constant(np.array([nan, nan])) == (0.0, 0, 0)

@@ -13,7 +13,6 @@ from kalmanssl.errors import InputError
 from kalmanssl.runs import RunSettings
 from kalmanssl.runs._behavior import period_of_angle
 from kalmanssl.runs._files import check_new_output, is_run, read_json
-from kalmanssl.runs._running import where_running
 from kalmanssl.runs._settings import parse_units
 
 
@@ -70,24 +69,6 @@ def test_damaged_json_is_reported_with_the_name_of_the_file(tmp_path, text):
 def recording_of(position):
     time = np.arange(len(position)) * 0.1
     return Recording(np.ones((len(position), 2)), time, 0.1, ("1", "2"), behavior={"angle": position})
-
-
-def test_movement_across_the_end_of_a_period_has_no_jump_in_speed():
-    angle = np.arange(0.0, 720.0, 1.0) % 360.0
-    angle[100] = np.nan
-    slow = RunSettings("x", min_speed=15.0, period=360.0)  # the speed is 10 degrees per second
-    assert not where_running(slow, recording_of(angle), "angle").any()
-    assert where_running(dataclasses.replace(slow, min_speed=5.0), recording_of(angle), "angle").mean() > 0.9
-    assert where_running(dataclasses.replace(slow, period=None), recording_of(angle), "angle").any()
-
-
-def test_running_is_undefined_without_zones_and_speed_and_ambiguous_with_both():
-    recording = recording_of(np.linspace(0.0, 1.0, 50))
-    assert where_running(RunSettings("x"), recording, "angle") is None
-    assert where_running(RunSettings("x", min_speed=1.0), recording, None) is None
-    with pytest.raises(InputError) as error:
-        where_running(RunSettings("x", min_speed=1.0, end_zones=[0.1, 0.9]), recording, "angle")
-    assert error.value.parameter == "min_speed"
 
 
 @pytest.mark.parametrize(

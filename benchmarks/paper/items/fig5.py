@@ -13,7 +13,7 @@ from paper.map_measures import folds, visible_r2
 __all__ = ["FIGA6", "ITEM", "KNN"]
 
 MEASURES = (visible_r2, folds)
-NO_VALUE = "The value is missing in our copy of the paper. The goal is that of our specification."
+NO_VALUE = "The value is missing in our copy of the paper. The goal is ours."
 FOLDS = (
     "0 for an injective encoder; baseline: before training. In our picture, which shows positions up to 6, something "
     "is lost; with the published one, up to 3, and with the whole trajectory in view nothing is."

@@ -12,7 +12,7 @@ from paper.stored import stored_part
 
 __all__ = ["ITEM"]
 
-SOURCE = "published code, MNIST (stripped from the text)"
+SOURCE = "published code, MNIST"
 PUBLISHED = {
     "LDM, match 0.992": 0.989,
     "LDM + MI, match 0.992": 0.892,

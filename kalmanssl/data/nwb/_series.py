@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
+from kalmanssl.data._angles import is_angle
 from kalmanssl.data._binning import interpolate, sampling_period
-from kalmanssl.data._validation import is_angle
 from kalmanssl.data.nwb._access import (
     location,
     read_array,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from kalmanssl.data._validation import full_circle
+from kalmanssl.data._angles import full_circle
 from kalmanssl.data.nwb._access import (
     decode_text,
     find_group,
