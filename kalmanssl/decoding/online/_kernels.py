@@ -109,21 +109,13 @@ def _histogram(near, votes, cells, along_rows, along_columns, share, mass):  # t
 
 
 def _combine(network, neighbor, share):  # type: ignore[no-untyped-def]
-    """Replace the distribution of the networks by the geometric mean with that of the neighbors, (cells,) float32.
+    """Replace the distribution of the networks by the average with that of the neighbors, (cells,) float32.
 
     `share` is the weight of the neighbors.
     """
-    total = np.float32(0.0)
-    if share == 0.5:
-        for cell in range(len(network)):
-            network[cell] = np.sqrt(network[cell] * neighbor[cell])
-    else:
-        for cell in range(len(network)):
-            network[cell] = np.exp((1 - share) * np.log(network[cell]) + share * np.log(neighbor[cell]))
+    rest, share = np.float32(1 - share), np.float32(share)
     for cell in range(len(network)):
-        total += network[cell]
-    for cell in range(len(network)):
-        network[cell] /= total
+        network[cell] = rest * network[cell] + share * neighbor[cell]
 
 
 def _context(features, decay, sums, weights, has_missing, is_missing, is_start):  # type: ignore[no-untyped-def]

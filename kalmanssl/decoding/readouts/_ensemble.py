@@ -1,11 +1,13 @@
-"""The default readout: networks and nearest neighbors, whose histograms are multiplied.
+"""The default readout: networks and nearest neighbors, whose histograms are averaged.
 
 The networks generalize between the fitted bins, and neighbors follow details of the code with few bins. Their errors
-differ, so the geometric mean of their histograms has smaller errors than either.
+differ, so the average of their histograms has smaller errors than either. It has some mass wherever one of them has
+mass. A product would rule out what one of them rules out, and a movement prior, which multiplies the likelihoods of
+many bins, would carry such an error on.
 
-The temporal context of the latents can help or mislead the neighbors. With it they find bins in which the animal also
-came from the same place, which are few where it takes a new path in every run. Joint histograms of two dimensions have
-many cells, and need more neighbors if the activity of a bin says little.
+The temporal context of the latents can help or mislead. With it neighbors are bins in which the animal also came from
+the same place, which are few where it takes a new path in every run, and networks learn by heart where it came from.
+Joint histograms of two dimensions have many cells, and need more neighbors if the activity of a bin says little.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from kalmanssl.decoding.readouts._neighbors import NeighborReadout, NeighborRead
 from kalmanssl.utils.moments import row_slices
 from kalmanssl.utils.validation import check_condition
 
-__all__ = ["EnsembleReadout", "EnsembleReadoutSettings", "NeighborVariant", "network_settings"]
+__all__ = ["EnsembleReadout", "EnsembleReadoutSettings", "ReadoutVariant", "network_settings"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,7 @@ class EnsembleReadoutSettings:
     networks : MLPReadoutSettings
     neighbors : NeighborReadoutSettings
     neighbor_weight : float
-        Exponent of the neighbors' histogram in the weighted geometric mean, between 0 and 1; the networks have the
-        rest.
+        Weight of the neighbors' histogram in the average, between 0 and 1; the networks have the rest.
     """
 
     networks: MLPReadoutSettings = field(default_factory=MLPReadoutSettings)
@@ -56,13 +57,13 @@ class EnsembleReadoutSettings:
 
 
 @dataclass(frozen=True)
-class NeighborVariant:
-    """How the neighbors of an `EnsembleReadout` are searched; chosen by the decoding of held-out bins.
+class ReadoutVariant:
+    """What an `EnsembleReadout` uses; chosen by the decoding of held-out bins.
 
     Attributes
     ----------
     uses_context : bool
-        Whether latents are compared with their temporal context.
+        Whether latents are compared with their temporal context, and the networks that receive it take part.
     broad : bool
         Whether the settings of the neighbors are broadened (`NeighborReadoutSettings.broaden`).
     """
@@ -79,7 +80,7 @@ def network_settings(settings: Any) -> MLPReadoutSettings:
 
 
 class EnsembleReadout:
-    """Weighted geometric mean of the histograms of an `MLPReadout` and a `NeighborReadout`.
+    """Weighted average of the histograms of an `MLPReadout` and a `NeighborReadout`.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ class EnsembleReadout:
         self.settings = settings or EnsembleReadoutSettings()
         self.networks = MLPReadout(periods, posterior, n_samples, self.settings.networks)
         self.neighbors = NeighborReadout(periods, self.settings.neighbors)
-        self.variant = NeighborVariant()
+        self.variant = ReadoutVariant()
 
     def fit(
         self,
@@ -114,7 +115,7 @@ class EnsembleReadout:
         n_present: int | None = None,
     ) -> Self:
         """Fit both readouts; the arguments are those of `MLPReadout.fit`."""
-        self.networks.fit(mean, cov, behavior, rng, weight, grids, n_present)
+        self.networks.fit(mean, cov, behavior, rng, weight, grids, n_present, self.variant.uses_context)
         self.grids = self.networks.grids
         return self.fit_neighbors(mean, behavior, weight, n_present)
 
@@ -131,9 +132,9 @@ class EnsembleReadout:
         return self.settings.neighbors.broaden() if self.variant.broad else self.settings.neighbors
 
     def with_variant(
-        self, variant: NeighborVariant, fitted_bins: Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]]
+        self, variant: ReadoutVariant, fitted_bins: Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]]
     ) -> Self:
-        """Return the readout with other neighbors and the same networks.
+        """Return the readout with other neighbors, and the same networks or those without context among them.
 
         `fitted_bins` returns the latents (time, features), with their context if the variant uses it, the behavior and
         the weights to which the neighbors are fitted. It is called only if neighbors with other features are needed.
@@ -150,7 +151,7 @@ class EnsembleReadout:
         return self.predict_mass_and_distance(mean, cov)[0]
 
     def network_masses(self, mean: np.ndarray, cov: Covariances | None) -> list[np.ndarray]:
-        """Return the histograms of the networks alone, as `predict_mass`."""
+        """Return the histograms of the networks that take part, alone, as `predict_mass`."""
         masses = [np.empty((len(mean), *grid.shape), dtype=np.float32) for grid in self.grids]
         for rows in row_slices(len(mean)):
             for mass, part in zip(masses, self._network_masses(mean, cov, rows), strict=True):
@@ -158,7 +159,8 @@ class EnsembleReadout:
         return masses
 
     def _network_masses(self, mean: np.ndarray, cov: Covariances | None, rows: slice) -> list[np.ndarray]:
-        return self.networks.predict_mass(mean[rows], None if cov is None else cov[rows])
+        networks = self.networks if self.variant.uses_context else self.networks.without_context()
+        return networks.predict_mass(mean[rows], None if cov is None else cov[rows])
 
     def predict_mass_and_distance(
         self, mean: np.ndarray, cov: Covariances | None, networks: list[np.ndarray] | None = None
@@ -175,8 +177,7 @@ class EnsembleReadout:
             near, distance[rows] = self.neighbors.predict_mass_and_distance(mean[rows])
             parts = [one[rows] for one in networks] if networks else self._network_masses(mean, cov, rows)
             for mass, network, neighbors in zip(masses, parts, near, strict=True):
-                product = np.exp((1 - share) * np.log(network) + share * np.log(neighbors))
-                mass[rows] = product / product.sum(axis=tuple(range(1, product.ndim)), keepdims=True)
+                mass[rows] = (1 - share) * network + share * neighbors
         return masses, distance
 
     def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:

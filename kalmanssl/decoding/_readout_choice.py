@@ -1,4 +1,4 @@
-"""Choice of how nearest neighbors are searched, together with the movement prior, on held-out bins."""
+"""Choice of what the default readout uses, together with the movement prior, on held-out bins."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 
 from kalmanssl.decoding._held_out_masses import choose_movements, held_out_masses, held_out_network_masses
 from kalmanssl.decoding.held_out import Fold, HeldOutMass, MovementChoice, is_lower
-from kalmanssl.decoding.readouts import EnsembleReadout, NeighborVariant
+from kalmanssl.decoding.readouts import EnsembleReadout, ReadoutVariant
 
 if TYPE_CHECKING:
     from kalmanssl.decoding._latent_decoder import DriftingReadout, LatentDecoder
 
-__all__ = ["choose_neighbors"]
+__all__ = ["choose_readout"]
 
-_MAX_KEPT = 1 << 26  # entries of distributions of networks, 256 MB
+_MAX_KEPT = 1 << 25  # entries of distributions of networks, 128 MB, with and without context
 
 
-def choose_neighbors(
+def choose_readout(
     decoder: LatentDecoder, folds: list[Fold], readouts: list[DriftingReadout], timed: bool
 ) -> tuple[list[list[HeldOutMass]], list[MovementChoice]]:
-    """Choose the movement prior, and the variant of the neighbors by the CRPS with the best movement prior of each.
+    """Choose the movement prior, and the variant of the readout by the CRPS with the best movement prior of each.
 
     The present variant is kept unless another is better by the standard errors that the choice of a movement prior
-    demands. `decoder.neighbor_variant` is set. The networks of `readouts` are evaluated once, unless what they
+    demands. `decoder.readout_variant` is set. The networks of `readouts` are evaluated once, unless what they
     return needs too much memory.
 
     Parameters
@@ -48,17 +48,23 @@ def choose_neighbors(
     is_ensemble = all(isinstance(fitted.readout, EnsembleReadout) for fitted in readouts)
     changes = _changes(decoder) if is_ensemble else []
     n_entries = sum(int(fold.test.sum()) for fold in folds) * sum(grid.size for grid in decoder.grids)
-    networks = held_out_network_masses(decoder, folds, readouts) if changes and n_entries <= _MAX_KEPT else None
-    masses = held_out_masses(decoder, folds, readouts, networks)
+    networks: dict[bool, list[list[np.ndarray]]] = {}  # by whether those with context take part
+
+    def all_masses(readouts: list[DriftingReadout], variant: ReadoutVariant) -> list[list[HeldOutMass]]:
+        if changes and n_entries <= _MAX_KEPT and variant.uses_context not in networks:
+            networks[variant.uses_context] = held_out_network_masses(decoder, folds, readouts)
+        return held_out_masses(decoder, folds, readouts, networks.get(variant.uses_context))
+
+    masses = all_masses(readouts, decoder.readout_variant)
     choices = choose_movements(decoder, folds, masses, timed)
     for change in changes:
-        variant = replace(decoder.neighbor_variant, **change)
+        variant = replace(decoder.readout_variant, **change)
         changed = [_with_variant(decoder, fold, fitted, variant) for fold, fitted in zip(folds, readouts, strict=True)]
-        new_masses = held_out_masses(decoder, folds, changed, networks)
+        new_masses = all_masses(changed, variant)
         new_choices = choose_movements(decoder, folds, new_masses, timed)
         old, new = (np.sum([choice.score for choice in part], axis=0) for part in (choices, new_choices))
         if is_lower(new, old, decoder.movement_settings.min_standard_errors):
-            decoder.neighbor_variant, readouts, masses, choices = variant, changed, new_masses, new_choices
+            decoder.readout_variant, readouts, masses, choices = variant, changed, new_masses, new_choices
     return masses, choices
 
 
@@ -73,9 +79,9 @@ def _changes(decoder: LatentDecoder) -> list[dict[str, bool]]:
 
 
 def _with_variant(
-    decoder: LatentDecoder, fold: Fold, fitted: DriftingReadout, variant: NeighborVariant
+    decoder: LatentDecoder, fold: Fold, fitted: DriftingReadout, variant: ReadoutVariant
 ) -> DriftingReadout:
-    """Return a readout of a fold with other neighbors."""
+    """Return a readout of a fold with another variant."""
     assert isinstance(fitted.readout, EnsembleReadout)
     bins = partial(decoder.readout_data, fold.samples, fold.train, fitted.drift, variant.uses_context)
     return replace(fitted, readout=fitted.readout.with_variant(variant, bins))
