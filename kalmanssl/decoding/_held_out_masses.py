@@ -14,6 +14,7 @@ from kalmanssl.decoding.held_out import (
     Fold,
     HeldOutMass,
     MovementChoice,
+    choice_weights,
     choose_movement,
     measure_movement,
 )
@@ -43,7 +44,8 @@ def held_out_masses(
         From `held_out_network_masses`, so that the networks are not evaluated again.
     """
     known = [None] * len(folds) if networks is None else networks
-    return [_fold_masses(decoder, *given) for given in zip(folds, readouts, known, strict=True)]
+    weights = choice_weights(folds)
+    return [_fold_masses(decoder, *given) for given in zip(folds, readouts, weights, known, strict=True)]
 
 
 def held_out_network_masses(
@@ -60,7 +62,11 @@ def held_out_network_masses(
 
 
 def _fold_masses(
-    decoder: LatentDecoder, fold: Fold, fitted: DriftingReadout, networks: list[np.ndarray] | None
+    decoder: LatentDecoder,
+    fold: Fold,
+    fitted: DriftingReadout,
+    choice_weight: np.ndarray,
+    networks: list[np.ndarray] | None,
 ) -> list[HeldOutMass]:
     s, test = fold.samples, fold.test
     cov = None if s.cov is None else s.cov[test]
@@ -70,7 +76,7 @@ def _fold_masses(
     )
     used = fold.scored_bins
     # With equal weights most bins are at rest; with balanced ones a few rests can decide.
-    weight = (1 + s.weight[used]) / 2
+    weight = choice_weight * (1 + s.weight[used]) / 2
     return [
         HeldOutMass(
             mass,

@@ -37,8 +37,8 @@ from kalmanssl.decoding.movement import Movement, filtered_mass, posterior_mass
 from kalmanssl.decoding.readouts import (
     EnsembleReadout,
     MLPReadout,
-    ReadoutVariant,
     Readout,
+    ReadoutVariant,
     network_settings,
     with_context,
 )

@@ -56,7 +56,7 @@ class MovementSettings:
 
     kinds: tuple[str, ...] = ("none", "walk", "states", "chain")
     width_factors: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
-    powers: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8)
+    powers: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
     jumps: tuple[float, ...] = (1e-4, 1e-2, 0.1)
     familiarity_powers: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
     max_cells: int = 48
@@ -250,7 +250,8 @@ class _Search:
 
         if all(part.distance is not None for part in self.held_out):
             names = {"familiarity_power": self.settings.familiarity_powers, **names}
-        return vary_one_at_a_time(best, names, score, n_rounds, self.settings.min_standard_errors)
+        together = ("power", "width_factor") if "power" in names else None
+        return vary_one_at_a_time(best, names, score, n_rounds, self.settings.min_standard_errors, together)
 
     def _temper(self, candidate: _Candidate) -> list[HeldOutMass]:
         """Return the held-out distributions, tempered by familiarity; those of one power are kept at a time."""
@@ -271,6 +272,7 @@ def vary_one_at_a_time(
     score: Callable[[_Settings], np.ndarray],
     n_rounds: int,
     min_standard_errors: float,
+    together: tuple[str, str] | None = None,
 ) -> tuple[_Settings, np.ndarray]:
     """Search for the settings with the lowest total score, varying one at a time.
 
@@ -286,6 +288,9 @@ def vary_one_at_a_time(
         Largest number of rounds over all settings.
     min_standard_errors : float
         Improvement that a change of a setting must bring, as for `is_lower`.
+    together : (str, str), optional
+        Names of two settings that are also changed both at a time, to the next larger or smaller candidates: where the
+        effect of one can be made up for by the other, the lowest score of each alone is not the lowest of both.
 
     Returns
     -------
@@ -304,11 +309,28 @@ def vary_one_at_a_time(
     lowest = known_score(best)
     for _ in range(n_rounds):
         before = best
-        for name, values in candidates.items():
-            varied = [replace(best, **{name: value}) for value in values]
-            candidate = min(varied, key=lambda settings: float(known_score(settings).sum()))
+        for name in (*candidates, together):
+            if name is None:
+                continue
+            if isinstance(name, str):
+                varied = [replace(best, **{name: value}) for value in candidates[name]]
+            else:
+                varied = _next_pairs(best, name, candidates)
+            candidate = min(varied, key=lambda settings: float(known_score(settings).sum()), default=best)
             if is_lower(known_score(candidate), lowest, min_standard_errors):
                 best, lowest = candidate, known_score(candidate)
         if best is before:
             break
     return best, lowest
+
+
+def _next_pairs(
+    settings: _Settings, names: tuple[str, str], candidates: Mapping[str, Sequence[float]]
+) -> list[_Settings]:
+    """Return settings with the next larger, and the next smaller, candidates of two settings, where there are both."""
+    pairs = []
+    for direction in (1, -1):
+        index = [list(candidates[name]).index(getattr(settings, name)) + direction for name in names]
+        if all(0 <= i < len(candidates[name]) for i, name in zip(index, names, strict=True)):
+            pairs.append(replace(settings, **{name: candidates[name][i] for i, name in zip(index, names, strict=True)}))
+    return pairs
