@@ -28,6 +28,8 @@ _OCCUPANCY_SMOOTHING = 1.5  # cells
 _UNVISITED = 0.05  # fraction of the occupancy that is distributed over all cells
 _ROWS = 64  # bins that are handled at a time, so that they stay in the cache of the processor
 _ITERATIONS = 50  # of the scaling, enough to converge
+# Cells. A belief at rest that stayed in its cell could not follow the errors of the readout, which last for many bins.
+_MIN_SD = 0.3
 _NARROW = 0.6  # cells; narrower Gaussian steps, integrated over cells, have another variance
 
 
@@ -160,7 +162,7 @@ class Movement:
         """Return the kernels of a motion state along rows and columns, with a drift (dims,) in cells."""
         s = self.statistics
         pair = [
-            _kernel(axis, drift[number], self.width_factor * s.sd[state, number])
+            _kernel(axis, drift[number], max(self.width_factor * s.sd[state, number], _MIN_SD))
             for number, axis in enumerate(s.grid.axes)
         ]
         return pair[0], pair[1] if len(pair) > 1 else np.ones((1, 1))
