@@ -11,6 +11,7 @@ from kalmanssl.decoding import (
     EnsembleReadoutSettings,
     MLPReadoutSettings,
     MovementSettings,
+    NeighborReadoutSettings,
     PositionDecoder,
 )
 from kalmanssl.decoding.readouts import EnsembleReadout, MLPReadout, ReadoutVariant
@@ -83,13 +84,15 @@ def test_noisy_behavior_in_two_dimensions_gets_broad_neighbors():
         position = np.repeat(rng.random((len(latents.mean) // 4, 2)), 4, axis=0)
         angle = np.pi * position
         features = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) + noise * rng.normal(size=(len(angle), 4))
-        return fit(replace(latents, mean=features, latent=features), position)
+        neighbors = NeighborReadoutSettings(n_neighbors=5)
+        settings = replace(QUICK, neighbors=neighbors, neighbor_weight=0.9)
+        return fit(replace(latents, mean=features, latent=features), position, readout_settings=settings)
 
     noisy, clear = (fitted(noise).decoders_["filtered"] for noise in (1.5, 0.02))
     assert noisy.readout_variant.broad
     assert not clear.readout_variant.broad
     settings = noisy.readout.readout.neighbors.settings
-    assert (settings.n_neighbors, settings.smoothing_joint) == (90, 2.0)
+    assert (settings.n_neighbors, settings.smoothing_joint) == (15, 2.0)
 
 
 def in_two_dimensions() -> tuple[Latents, np.ndarray]:
