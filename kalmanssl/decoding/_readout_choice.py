@@ -26,8 +26,8 @@ def choose_readout(
     """Choose the movement prior, and the variant of the readout by the CRPS with the best movement prior of each.
 
     The present variant is kept unless another is better by the standard errors that the choice of a movement prior
-    demands. `decoder.readout_variant` is set. The networks of `readouts` are evaluated once, unless what they
-    return needs too much memory.
+    demands. `decoder.readout_variant` is set. The networks of `readouts` are evaluated once with context and once
+    without, unless what they return needs too much memory.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def _changes(decoder: LatentDecoder) -> list[dict[str, bool]]:
         changes.append({"uses_context": False})
     if any(len(grid.axes) > 1 for grid in decoder.grids):
         changes.append({"broad": True})
-    return changes
+    return [*changes, {"product": True}]
 
 
 def _with_variant(

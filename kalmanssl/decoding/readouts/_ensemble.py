@@ -1,9 +1,10 @@
-"""The default readout: networks and nearest neighbors, whose histograms are averaged.
+"""The default readout: networks and nearest neighbors, whose histograms are averaged or multiplied.
 
 The networks generalize between the fitted bins, and neighbors follow details of the code with few bins. Their errors
-differ, so the average of their histograms has smaller errors than either. It has some mass wherever one of them has
-mass. A product would rule out what one of them rules out, and a movement prior, which multiplies the likelihoods of
-many bins, would carry such an error on.
+differ, so both together have smaller errors than either. The average of their histograms has some mass wherever one of
+them has mass. The product rules out what one of them rules out. Where the activity of a bin has several explanations,
+a movement prior, which multiplies the likelihoods of many bins, carries such an error on. Where it has one explanation,
+as in motor cortex, the product is narrower and has smaller errors.
 
 The temporal context of the latents can help or mislead. With it neighbors are bins in which the animal also came from
 the same place, which are few where it takes a new path in every run, and networks learn by heart where it came from.
@@ -39,7 +40,8 @@ class EnsembleReadoutSettings:
     networks : MLPReadoutSettings
     neighbors : NeighborReadoutSettings
     neighbor_weight : float
-        Weight of the neighbors' histogram in the average, between 0 and 1; the networks have the rest.
+        Weight of the neighbors' histogram in the arithmetic or geometric mean, between 0 and 1; the networks have the
+        rest.
     """
 
     networks: MLPReadoutSettings = field(default_factory=MLPReadoutSettings)
@@ -66,10 +68,13 @@ class ReadoutVariant:
         Whether latents are compared with their temporal context, and the networks that receive it take part.
     broad : bool
         Whether the settings of the neighbors are broadened (`NeighborReadoutSettings.broaden`).
+    product : bool
+        Whether the histograms of networks and neighbors are multiplied (weighted geometric mean) instead of averaged.
     """
 
     uses_context: bool = True
     broad: bool = False
+    product: bool = False
 
 
 def network_settings(settings: Any) -> MLPReadoutSettings:
@@ -80,7 +85,7 @@ def network_settings(settings: Any) -> MLPReadoutSettings:
 
 
 class EnsembleReadout:
-    """Weighted average of the histograms of an `MLPReadout` and a `NeighborReadout`.
+    """Weighted mean, arithmetic or geometric, of the histograms of an `MLPReadout` and a `NeighborReadout`.
 
     Parameters
     ----------
@@ -177,7 +182,11 @@ class EnsembleReadout:
             near, distance[rows] = self.neighbors.predict_mass_and_distance(mean[rows])
             parts = [one[rows] for one in networks] if networks else self._network_masses(mean, cov, rows)
             for mass, network, neighbors in zip(masses, parts, near, strict=True):
-                mass[rows] = (1 - share) * network + share * neighbors
+                if self.variant.product:
+                    product = np.exp((1 - share) * np.log(network) + share * np.log(neighbors))
+                    mass[rows] = product / product.sum(axis=tuple(range(1, product.ndim)), keepdims=True)
+                else:
+                    mass[rows] = (1 - share) * network + share * neighbors
         return masses, distance
 
     def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:
@@ -188,6 +197,7 @@ class EnsembleReadout:
         """Return the settings and the states of both readouts."""
         return {
             "settings": asdict(self.settings),
+            "variant": asdict(self.variant),
             "networks": self.networks.to_state(),
             "neighbors": self.neighbors.to_state(),
         }
@@ -199,4 +209,5 @@ class EnsembleReadout:
         settings = EnsembleReadoutSettings(**state["settings"])
         readout = cls(networks.periods, networks.posterior, networks.n_samples, settings)
         readout.networks, readout.neighbors, readout.grids = networks, neighbors, networks.grids
+        readout.variant = ReadoutVariant(**state["variant"])
         return readout

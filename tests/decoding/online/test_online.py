@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +20,7 @@ from kalmanssl.decoding import (
     NeighborReadoutSettings,
     PositionDecoder,
 )
+from kalmanssl.decoding.readouts import ReadoutVariant
 from kalmanssl.errors import InputError
 
 BIN = 0.05
@@ -167,6 +169,17 @@ def test_bins_one_by_one_are_decoded_as_a_recording(case):
     decoder = fit(**kind, **settings, cov=cov)
     latents = later(**kind, cov=cov)
     assert_equal_to_predict(run(decoder.online(ArrayModel(cov)), latents), decoder.predict(latents))
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+@pytest.mark.parametrize("weight", [0.3, 0.5])
+def test_another_variant_of_the_readout(weight, dims, monkeypatch):
+    monkeypatch.setattr("kalmanssl.decoding._readout_choice.is_lower", lambda *scores: True)
+    settings = replace(ENSEMBLE["readout_settings"], neighbor_weight=weight)
+    decoder, latents = fit(readout_settings=settings, dims=dims), later(dims=dims)
+    used = decoder.decoders_["filtered"].readout.readout
+    assert used.variant == ReadoutVariant(uses_context=False, broad=dims == 2, product=True)
+    assert_equal_to_predict(run(decoder.online(ArrayModel()), latents), decoder.predict(latents))
 
 
 @pytest.mark.parametrize("case", ["ensemble", "networks, two circular dimensions", "linear"])

@@ -89,12 +89,18 @@ def fitted_ensemble(weight, dims=1, seed=4):
 
 @pytest.mark.parametrize("dims", [1, 2])
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_the_ensemble_is_the_weighted_average_of_its_histograms(weight, dims):
+def test_the_ensemble_is_the_weighted_mean_of_its_histograms(weight, dims):
     readout, queries = fitted_ensemble(weight, dims)
     (mass,) = readout.predict_mass(queries, None)
     (network,) = readout.networks.predict_mass(queries, None)
     (neighbors,) = readout.neighbors.predict_mass(queries)
     np.testing.assert_allclose(mass, (1 - weight) * network + weight * neighbors, rtol=1e-5)
+    readout.variant = ReadoutVariant(product=True)
+    (mass,) = readout.predict_mass(queries, None)
+    expected = (network ** (1 - weight) * neighbors**weight).reshape(40, -1).astype(float)
+    np.testing.assert_allclose(mass.reshape(40, -1), expected / expected.sum(axis=1, keepdims=True), rtol=1e-3)
+    restored = EnsembleReadout.from_state(readout.to_state())
+    np.testing.assert_array_equal(restored.predict_mass(queries, None)[0], mass)
 
 
 def test_without_context_only_the_networks_and_neighbors_of_the_bin_itself_take_part():
