@@ -94,9 +94,16 @@ def _fold_masses(
 
 
 def choose_movements(
-    decoder: LatentDecoder, folds: Sequence[Fold], masses: Sequence[list[HeldOutMass]], timed: bool
+    decoder: LatentDecoder,
+    folds: Sequence[Fold],
+    masses: Sequence[list[HeldOutMass]],
+    timed: bool,
+    begin: Sequence[MovementChoice] | None = None,
 ) -> list[MovementChoice]:
-    """Choose the movement prior of each group of dimensions, none without times, and the power of familiarity."""
+    """Choose the movement prior of each group of dimensions, none without times, and the power of familiarity.
+
+    The search begins at the choices `begin`, one for each group, if they are given.
+    """
     settings = decoder.movement_settings if timed else replace(decoder.movement_settings, kinds=("none",))
     first = [part[0] for part in masses]  # all groups have the same distances
     scored = [part.distance[part.scored] for part in first if part.distance is not None]
@@ -110,5 +117,6 @@ def choose_movements(
             if kind != "none"
         }
         held_out = [part[number] for part in masses]
-        choices.append(choose_movement(grid, candidates, held_out, decoder.smooth, settings, usual))
+        start = None if begin is None else begin[number]
+        choices.append(choose_movement(grid, candidates, held_out, decoder.smooth, settings, usual, start))
     return choices

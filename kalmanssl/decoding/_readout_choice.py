@@ -57,11 +57,15 @@ def choose_readout(
 
     masses = all_masses(readouts, decoder.readout_variant)
     choices = choose_movements(decoder, folds, masses, timed)
-    for change in changes:
+    tried = {decoder.readout_variant}
+    for change in (*changes, *changes):  # twice, since what a change brings depends on the others
         variant = replace(decoder.readout_variant, **change)
+        if variant in tried:
+            continue
+        tried.add(variant)
         changed = [_with_variant(decoder, fold, fitted, variant) for fold, fitted in zip(folds, readouts, strict=True)]
         new_masses = all_masses(changed, variant)
-        new_choices = choose_movements(decoder, folds, new_masses, timed)
+        new_choices = choose_movements(decoder, folds, new_masses, timed, choices)
         old, new = (np.sum([choice.score for choice in part], axis=0) for part in (choices, new_choices))
         if is_lower(new, old, decoder.movement_settings.min_standard_errors):
             decoder.readout_variant, readouts, masses, choices = variant, changed, new_masses, new_choices

@@ -125,6 +125,7 @@ def choose_movement(
     smooth: bool,
     settings: MovementSettings,
     familiarity: Familiarity,
+    begin: MovementChoice | None = None,
 ) -> MovementChoice:
     """Choose the kind of movement prior, its settings and the power of familiarity by the CRPS on held-out bins.
 
@@ -140,19 +141,21 @@ def choose_movement(
     settings : MovementSettings
     familiarity : Familiarity
         With the usual distance; its power is chosen.
+    begin : MovementChoice, optional
+        A choice for similar distributions, from which the search begins.
     """
     factor = _coarsening(grid, settings)
     search = _Search([part.coarsen(grid, factor) for part in held_out], smooth, settings, familiarity)
     scores: dict[str, np.ndarray] = {}
     found: dict[str, tuple[Movement | None, Familiarity]] = {}
-    begin: _Candidate | None = None
+    start = None if begin is None or begin.movement is None else search.candidate(begin.movement, begin.familiarity)
     for kind in settings.kinds:
         if kind == "none":
             best, scores[kind] = search.without_movement(coarsen_grid(grid, factor))
             found[kind] = None, best.familiarity
         else:
-            begin, scores[kind] = search.with_movement([part.coarsen(factor) for part in candidates[kind]], begin)
-            found[kind] = begin.movement(candidates[kind][0]), begin.familiarity
+            start, scores[kind] = search.with_movement([part.coarsen(factor) for part in candidates[kind]], start)
+            found[kind] = start.movement(candidates[kind][0]), start.familiarity
     best_kind = lowest_kind(scores, settings)
     return MovementChoice(best_kind, *found[best_kind], scores)
 
@@ -209,6 +212,11 @@ class _Search:
         """Choose the power of familiarity alone."""
         begin = self._typical(_TYPICAL_FAMILIARITY_POWER["without movement"])
         return self._vary(begin, {}, grid, [None] * len(self.held_out), 1)
+
+    def candidate(self, movement: Movement, familiarity: Familiarity) -> _Candidate:
+        """Return the settings of a movement prior and of familiarity, with the usual distance of this search."""
+        settings = movement.width_factor, movement.power, movement.jump
+        return _Candidate(*settings, familiarity.power, self.familiarity.usual)
 
     def with_movement(
         self, statistics: list[MovementStatistics], begin: _Candidate | None
