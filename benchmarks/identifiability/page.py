@@ -23,7 +23,9 @@ from identifiability.tables import (
     table,
 )
 
-__all__ = ["write_identifiability_page"]
+__all__ = ["BLUE", "draw_map", "write_identifiability_page"]
+
+BLUE = "#1b6ca8"
 
 
 def write_identifiability_page(results: Results, experiments: Sequence[Experiment], path: Path) -> None:
@@ -57,7 +59,7 @@ def _bars(axes: Any, rows: list[Row], experiment: Experiment) -> None:
     """Draw the score of each setting, with a dot for each seed."""
     names = list(dict.fromkeys(row["setting"] for row in rows))[::-1]
     means = [np.mean([row[experiment.score] for row in rows if row["setting"] == name]) for name in names]
-    axes.barh(names, np.maximum(means, 0.0), color="#1b6ca8")
+    axes.barh(names, np.maximum(means, 0.0), color=BLUE)
     for row in rows:
         axes.plot(max(row[experiment.score], 0.0), row["setting"], "k.", markersize=3)
     axes.set(xlim=(0, 1), xlabel="R²")
@@ -97,9 +99,14 @@ def _maps(rows: list[Row]) -> Figure:
     figure = Figure(figsize=(2.2 * len(rows), 4.6), layout="constrained")
     panels = [(when, row) for when in ("before", "after") for row in rows]
     for axes, (when, row) in zip(figure.subplots(2, len(rows), squeeze=False).flat, panels, strict=True):
-        grid = np.asarray(row["map"][when])
-        for lines in (grid, grid.swapaxes(0, 1)):
-            axes.plot(lines[..., 0].T, lines[..., 1].T, color="#1b6ca8", linewidth=0.6)
-        axes.set(aspect="equal", xticks=[], yticks=[])
-        axes.set_title(f"{row['setting']}, {when}", fontsize=6)
+        draw_map(axes, row["map"][when], f"{row['setting']}, {when}", 6)
     return figure
+
+
+def draw_map(axes: Any, points: Any, title: str, font_size: int) -> None:
+    """Draw a grid of positions that is mapped to latents, (rows, columns, 2), as its lines."""
+    grid = np.asarray(points)
+    for lines in (grid, grid.swapaxes(0, 1)):
+        axes.plot(lines[..., 0].T, lines[..., 1].T, color=BLUE, linewidth=0.6)
+    axes.set(aspect="equal", xticks=[], yticks=[])
+    axes.set_title(title, fontsize=font_size)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from identifiability.page import BLUE, draw_map
 from matplotlib.figure import Figure
 
 from paper.item import Rows, values_of
 
-__all__ = ["BLUE", "bars", "curves", "first_drawn", "map_panels", "panels"]
+__all__ = ["bars", "curves", "first_drawn", "map_panels", "panels"]
 
-BLUE = "#1b6ca8"
 LINES = ("-", "--", ":")
 INSIDE = 5  # labels that fit into a panel
 
@@ -62,9 +62,5 @@ def map_panels(maps: Sequence[tuple[str, Any]]) -> Figure:
     """Draw grids of positions mapped to latents, one panel for each (title, grid)."""
     figure, axes = panels(len(maps), 2.4, 2.6)
     for ax, (title, points) in zip(axes, maps, strict=True):
-        grid = np.asarray(points)
-        for lines in (grid, grid.swapaxes(0, 1)):
-            ax.plot(lines[..., 0].T, lines[..., 1].T, color=BLUE, linewidth=0.6)
-        ax.set(aspect="equal", xticks=[], yticks=[])
-        ax.set_title(title, fontsize=8)
+        draw_map(ax, points, title, 8)
     return figure

@@ -1,4 +1,4 @@
-"""Numbers as text in the tables of the report."""
+"""Numbers with their units, and names, as text for the report and the command line."""
 
 from __future__ import annotations
 

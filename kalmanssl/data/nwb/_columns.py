@@ -25,7 +25,16 @@ from kalmanssl.data.nwb._access import (
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["column_names", "columns", "is_text", "n_rows", "ragged", "read_column_values", "read_ends", "time_columns"]
+__all__ = [
+    "column_names",
+    "is_text",
+    "n_rows",
+    "read_column_values",
+    "read_columns",
+    "read_ends",
+    "read_interval_times",
+    "read_ragged",
+]
 
 _BYTES_PER_ROW = 64.0  # of the selection of rows, and of the names of units
 
@@ -48,7 +57,7 @@ def is_text(data: h5py.Dataset) -> bool:
     return h5py.check_string_dtype(data.dtype) is not None
 
 
-def columns(table: h5py.Group) -> dict[str, np.ndarray]:
+def read_columns(table: h5py.Group) -> dict[str, np.ndarray]:
     """Return the columns with one number, bool or text per row, by name, (rows,) each."""
     return {name: _values(data) for name, data in _plain_columns(table).items()}
 
@@ -108,7 +117,7 @@ def _elements(data: h5py.Dataset, codes: np.ndarray) -> np.ndarray:
     return np.asarray(values[codes])
 
 
-def time_columns(table: h5py.Group) -> tuple[np.ndarray, np.ndarray]:
+def read_interval_times(table: h5py.Group) -> tuple[np.ndarray, np.ndarray]:
     """Return the start and the stop times of a table of intervals, (rows,) each, seconds."""
     found = []
     for name in ("start_time", "stop_time"):
@@ -146,7 +155,7 @@ def read_ends(table: h5py.Group, name: str) -> np.ndarray:
     raise DamagedError(f"{location(index)} {problem}; repair the file")
 
 
-def ragged(
+def read_ragged(
     table: h5py.Group, name: str, rows: np.ndarray, width: int | None = None, text: bool = False
 ) -> tuple[list[np.ndarray], list[str]]:
     """Return the values of some rows of a ragged column, and a note if some belong to no row.

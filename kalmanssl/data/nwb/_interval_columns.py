@@ -19,7 +19,7 @@ from kalmanssl.data.nwb._access import (
     read_numbers,
     require_dataset,
 )
-from kalmanssl.data.nwb._columns import column_names, read_column_values, time_columns
+from kalmanssl.data.nwb._columns import column_names, read_column_values, read_interval_times
 from kalmanssl.data.nwb._series import Series
 from kalmanssl.data.nwb._walk import FoundGroup, walk_groups
 from kalmanssl.errors import InputError
@@ -126,7 +126,7 @@ def read_column(file: h5py.File, where: Series) -> IntervalColumn:
     if where.kind == INTERVAL_SERIES:
         return _with_gaps(read_states(find_group(file, where.path)))
     table = find_group(file, where.path.rsplit("/", 1)[0])
-    start, stop = time_columns(table)
+    start, stop = read_interval_times(table)
     values = labels_or_floats(read_column_values(table, where.name))
     wrong = np.flatnonzero(stop < start)
     if len(wrong):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kalmanssl.data.nwb._access import find_group, member_names
-from kalmanssl.data.nwb._columns import columns, time_columns
+from kalmanssl.data.nwb._columns import read_columns, read_interval_times
 from kalmanssl.data.nwb._interval_columns import (
     INTERVAL_SERIES,
     find_columns,
@@ -39,7 +39,7 @@ def read_intervals(file: h5py.File) -> tuple[dict[str, np.ndarray], list[str]]:
     spans, corrections = read_epochs(file)
     for path in find_tables(file):
         try:
-            times = np.stack(time_columns(find_group(file, path)), axis=1)
+            times = np.stack(read_interval_times(find_group(file, path)), axis=1)
         except InputError:
             continue
         timed = times[times[:, 0] < times[:, 1]]  # False with NaN
@@ -80,5 +80,5 @@ def read_interval_table(path: str | os.PathLike[str], table: str) -> dict[str, n
             raise InputError(
                 f"{shown(path)} has no table of intervals {short_repr(table)}; its tables: {known}", parameter="table"
             )
-        time_columns(group)
-        return {name: labels_or_floats(values) for name, values in columns(group).items()}
+        read_interval_times(group)
+        return {name: labels_or_floats(values) for name, values in read_columns(group).items()}

@@ -19,7 +19,7 @@ from kalmanssl.data.nwb._access import (
     referenced,
     require_dataset,
 )
-from kalmanssl.data.nwb._columns import columns, n_rows, ragged, read_column_values, time_columns
+from kalmanssl.data.nwb._columns import n_rows, read_column_values, read_columns, read_interval_times, read_ragged
 from kalmanssl.data.nwb._windows import intersect, merge
 from kalmanssl.errors import InputError
 from kalmanssl.utils.text import shorten
@@ -78,7 +78,7 @@ def choose_units(table: h5py.Group, units: str | Mapping[str, Any]) -> ChosenUni
     InputError
         If the table is empty, or no row matches `units`.
     """
-    known = columns(table)
+    known = read_columns(table)
     count = n_rows(table)
     if count == 0:
         raise InputError(f"the {_title(table)} is empty; choose other activity", parameter="activity")
@@ -109,13 +109,13 @@ def _electrode_columns(table: h5py.Group, names: set[str]) -> dict[str, np.ndarr
     if not names or find(table, "electrodes") is None:
         return {}
     electrodes = referenced(require_dataset(table, "electrodes"), "table")
-    known = {name: values for name, values in columns(electrodes).items() if name in names}
+    known = {name: values for name, values in read_columns(electrodes).items() if name in names}
     if not known:
         return {}
     if find(table, "electrodes_index") is None:
         first = [int(row) for row in read_column_values(table, "electrodes")]
     else:
-        lists, _ = ragged(table, "electrodes", np.arange(n_rows(table)))
+        lists, _ = read_ragged(table, "electrodes", np.arange(n_rows(table)))
         first = [int(rows[0]) if len(rows) else -1 for rows in lists]
     if max(first, default=-1) >= n_rows(electrodes):
         raise DamagedError(
@@ -178,7 +178,7 @@ def read_spikes(table: h5py.Group, rows: np.ndarray) -> UnitSpikes:
         If a spike time is not finite, or the units were never observed together.
     """
     spikes = []
-    found, corrections = ragged(table, "spike_times", rows)
+    found, corrections = read_ragged(table, "spike_times", rows)
     for row, times in zip(rows, found, strict=True):
         if not np.isfinite(times).all():
             raise InputError(
@@ -188,7 +188,7 @@ def read_spikes(table: h5py.Group, rows: np.ndarray) -> UnitSpikes:
         spikes.append(np.sort(times.astype(float)))
     if find(table, "obs_intervals") is None:
         return UnitSpikes(spikes, [], corrections)
-    intervals, more = ragged(table, "obs_intervals", rows, width=2)
+    intervals, more = read_ragged(table, "obs_intervals", rows, width=2)
     observed: list[tuple[float, float]] | None = None
     for spans in {tuple(map(tuple, spans)) for spans in intervals if len(spans)}:
         if any(not a <= b for a, b in spans):
@@ -210,12 +210,12 @@ def read_epochs(file: h5py.File) -> tuple[dict[str, np.ndarray], list[str]]:
     table = find_group(file, "intervals/epochs")
     if table is None:
         return {}, []
-    starts, stops = time_columns(table)
+    starts, stops = read_interval_times(table)
     if find_dataset(table, "tags") is not None and find_dataset(table, "label") is None:
-        tags, _ = ragged(table, "tags", np.arange(len(starts)), text=True)
+        tags, _ = read_ragged(table, "tags", np.arange(len(starts)), text=True)
         labels = [str(tag[0]) if len(tag) else "" for tag in tags]
     else:
-        named = {k: v for k, v in columns(table).items() if v.dtype == object}
+        named = {k: v for k, v in read_columns(table).items() if v.dtype == object}
         labels = [str(v) for v in named.get("label", next(iter(named.values()), np.array([""] * len(starts))))]
     spans: dict[str, list[tuple[float, float]]] = {}
     corrections = []
@@ -235,6 +235,6 @@ def table_extent(file: h5py.File, spikes: list[np.ndarray]) -> tuple[float, floa
     intervals = find_group(file, "intervals")
     for name in () if intervals is None else member_names(intervals):
         table = find_group(intervals, name)
-        times += [values[np.isfinite(values)] for values in time_columns(table)]
+        times += [values[np.isfinite(values)] for values in read_interval_times(table)]
     pooled = np.concatenate(times) if times else np.zeros(0)
     return (float(pooled.min()), float(pooled.max())) if len(pooled) else None
