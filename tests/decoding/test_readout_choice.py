@@ -102,7 +102,7 @@ def in_two_dimensions() -> tuple[Latents, np.ndarray]:
     position = np.repeat(rng.random((len(latents.mean) // 4, 2)), 4, axis=0)
     angle = np.pi * position
     features = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) + 0.5 * rng.normal(size=(len(angle), 4))
-    features[5:8] = np.nan  # missing bins, some of which are held out
+    features[5:8] = np.nan  # missing bins; some are held out
     features[2000:2003] = np.nan
     return replace(latents, mean=features, latent=features), position
 
