@@ -243,8 +243,7 @@ def kalman_step(
     if not first:
         mean, cov = predict(mean, cov, model.A[:, 0], model.b[:, 0], as_covariance(model.Q)[:, 0])
     seen = update(mean, cov, observations.y[:, 0], visible.C[:, 0], as_covariance(visible.R)[:, 0])
-    names = ("filtered_mean", "filtered_cov", "log_likelihood", "gain", "innovation", "innovation_cov")
-    fields: dict[str, Any] = {name: field[:, None] for name, field in zip(names, seen, strict=True)}
+    fields: dict[str, Any] = {name: field[:, None] for name, field in seen._asdict().items()}
     moments = Moments(predicted_mean=mean[:, None], predicted_cov=cov[:, None], **fields)
     result = FilterResult(moments, model, observations)
     values = {name: value[:, 0] for name, value in result.tensors().items()}

@@ -198,8 +198,9 @@ def _filter(
         emissions.append((view.slope, view.offset, _add(R[:, t], view.left_out).expand(batch, -1, -1)))
         moved = y[:, t] if seen is None else torch.where(seen[:, t], observations.y[:, t], view.offset)
         C, noise = _visible(*emissions[-1], None if seen is None else seen[:, t])
-        rows.append((*predicted, *update(mean, cov, moved - view.offset, C, noise)))
-        mean, cov = rows[-1][2:4]
+        found = update(mean, cov, moved - view.offset, C, noise)
+        mean, cov = found.filtered_mean, found.filtered_cov
+        rows.append((*predicted, *found))
     return _result(given, observations, rows, transitions, emissions)
 
 

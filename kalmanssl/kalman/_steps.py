@@ -183,10 +183,11 @@ def kalman_update(
     model = Model(A=nothing, b=nothing, Q=nothing, C=C, R=R, m0=mean, P0=cov)
     visible = mask_observations(model, observations.mask)
     seen = update(mean, cov, observations.y[:, 0], visible.C[:, 0], as_covariance(visible.R)[:, 0])
-    filtered_mean, filtered_cov, log_density, gain, innovation, innovation_cov = seen
-    check_moments(filtered_mean, log_density, filtered_cov.diagonal(dim1=-2, dim2=-1))
+    check_moments(seen.filtered_mean, seen.log_likelihood, seen.filtered_cov.diagonal(dim1=-2, dim2=-1))
+    innovation_cov = seen.innovation_cov
     if observations.mask is not None:
         innovation_cov = symmetrize(C[:, 0] @ cov @ C[:, 0].mT) + as_covariance(R)[:, 0]
     count = number_observed(observations)
     constant = 0.5 * LOG_2PI * (count[:, 0] if isinstance(count, Tensor) else count)
-    return UpdateResult(filtered_mean, filtered_cov, log_density - constant, gain, innovation, innovation_cov)
+    found = seen._replace(log_likelihood=seen.log_likelihood - constant, innovation_cov=innovation_cov)
+    return UpdateResult(**found._asdict())

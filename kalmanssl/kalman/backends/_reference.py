@@ -8,7 +8,7 @@ indefinite, but not this one.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from kalmanssl.kalman._linalg import inverse_transpose, matvec_broadcast, safe_c
 from kalmanssl.kalman._model import Model, Observations, as_covariance, in_precision, mask_observations
 from kalmanssl.kalman._moments import FIELDS, INNOVATION_COV, Moments
 
-__all__ = ["LOG_2PI", "filter_reference", "number_observed", "predict", "update"]
+__all__ = ["LOG_2PI", "Update", "filter_reference", "number_observed", "predict", "update"]
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -27,11 +27,19 @@ def predict(mean: Tensor, cov: Tensor, A: Tensor, b: Tensor, Q: Tensor) -> tuple
     return matvec_broadcast(A, mean) + b, symmetrize(A @ cov @ A.mT) + Q
 
 
-def update(mean: Tensor, cov: Tensor, y: Tensor, C: Tensor, R: Tensor) -> tuple[Tensor, ...]:
-    """Condition the state on an observation y (batch, obs) with full R.
+class Update(NamedTuple):
+    """What one observation gives: fields of `Moments` for this step, with log p(y) without its constant."""
 
-    Returns the filtered mean and covariance, log p(y) without its constant, gain, innovation and innovation covariance.
-    """
+    filtered_mean: Tensor
+    filtered_cov: Tensor
+    log_likelihood: Tensor
+    gain: Tensor
+    innovation: Tensor
+    innovation_cov: Tensor
+
+
+def update(mean: Tensor, cov: Tensor, y: Tensor, C: Tensor, R: Tensor) -> Update:
+    """Condition the state on an observation y (batch, obs) with full R."""
     innovation = y - matvec_broadcast(C, mean)
     cross = cov @ C.mT
     innovation_cov = symmetrize(C @ cross) + R
@@ -42,7 +50,8 @@ def update(mean: Tensor, cov: Tensor, y: Tensor, C: Tensor, R: Tensor) -> tuple[
     log_density = -0.5 * whitened.square().sum(-1) - factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     keep = _eye(cov) - gain @ C
     filtered_cov = symmetrize(keep @ cov @ keep.mT + gain @ R @ gain.mT)
-    return mean + matvec_broadcast(gain, innovation), filtered_cov, log_density, gain, innovation, innovation_cov
+    filtered_mean = mean + matvec_broadcast(gain, innovation)
+    return Update(filtered_mean, filtered_cov, log_density, gain, innovation, innovation_cov)
 
 
 def number_observed(observations: Observations) -> Tensor | float:
@@ -68,8 +77,9 @@ def filter_reference(model: Model, observations: Observations, precision: torch.
         if t > 0:
             mean, cov = predict(mean, cov, A[t], b[t], Q[t])
         predicted = (mean, cov)
-        mean, cov, log_density, gain, innovation, innovation_cov = update(mean, cov, seen, C[t], R[t])
-        rows.append((*predicted, mean, cov, log_density, gain, innovation, innovation_cov))
+        found = update(mean, cov, seen, C[t], R[t])
+        mean, cov = found.filtered_mean, found.filtered_cov
+        rows.append((*predicted, *found))
     columns = zip(*rows, strict=True)
     fields: dict[str, Any] = {
         name: torch.stack(torch.broadcast_tensors(*c), 1) for name, c in zip(FIELDS, columns, strict=True)
