@@ -88,11 +88,10 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
     level : float
         Nominal level of the interval, inside (0, 1).
     regressor : "ensemble", "mlp", "linear" or a regressor of scikit-learn
-        "ensemble": networks and nearest neighbors, whose histograms are averaged or multiplied (`EnsembleReadout`).
-        "mlp": the networks alone (`MLPReadout`). "linear": ridge regression with the analytic interval
-        (`LinearReadout`). Anything with `fit` and `predict`: its residual noise is learned by cross-validation
-        (`SklearnReadout`). Labels are decoded by the networks alone, or by a classifier with `fit` and
-        `predict_proba`.
+        "ensemble": networks and nearest neighbors, whose histograms are multiplied (`EnsembleReadout`). "mlp": the
+        networks alone (`MLPReadout`). "linear": ridge regression with the analytic interval (`LinearReadout`).
+        Anything with `fit` and `predict`: its residual noise is learned by cross-validation (`SklearnReadout`). Labels
+        are decoded by the networks alone, or by a classifier with `fit` and `predict_proba`.
     posterior : "mean", "quadrature" or "samples"
         What the networks receive: the mean of the latent posterior and its averages over time, or an average over the
         posterior. "quadrature" takes three nodes along the direction that moves the output most, "samples" takes

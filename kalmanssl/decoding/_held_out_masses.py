@@ -14,7 +14,6 @@ from kalmanssl.decoding.held_out import (
     Fold,
     HeldOutMass,
     MovementChoice,
-    choice_weights,
     choose_movement,
     measure_movement,
 )
@@ -44,8 +43,7 @@ def held_out_masses(
         From `held_out_network_masses`, so that the networks are not evaluated again.
     """
     known = [None] * len(folds) if networks is None else networks
-    weights = choice_weights(folds)
-    return [_fold_masses(decoder, *given) for given in zip(folds, readouts, weights, known, strict=True)]
+    return [_fold_masses(decoder, *given) for given in zip(folds, readouts, known, strict=True)]
 
 
 def held_out_network_masses(
@@ -62,11 +60,7 @@ def held_out_network_masses(
 
 
 def _fold_masses(
-    decoder: LatentDecoder,
-    fold: Fold,
-    fitted: DriftingReadout,
-    choice_weight: np.ndarray,
-    networks: list[np.ndarray] | None,
+    decoder: LatentDecoder, fold: Fold, fitted: DriftingReadout, networks: list[np.ndarray] | None
 ) -> list[HeldOutMass]:
     s, test = fold.samples, fold.test
     cov = None if s.cov is None else s.cov[test]
@@ -76,7 +70,7 @@ def _fold_masses(
     )
     used = fold.scored_bins
     # With equal weights most bins are at rest; with balanced ones a few rests can decide.
-    weight = choice_weight * (1 + s.weight[used]) / 2
+    weight = (1 + s.weight[used]) / 2
     return [
         HeldOutMass(
             mass,
@@ -94,16 +88,9 @@ def _fold_masses(
 
 
 def choose_movements(
-    decoder: LatentDecoder,
-    folds: Sequence[Fold],
-    masses: Sequence[list[HeldOutMass]],
-    timed: bool,
-    begin: Sequence[MovementChoice] | None = None,
+    decoder: LatentDecoder, folds: Sequence[Fold], masses: Sequence[list[HeldOutMass]], timed: bool
 ) -> list[MovementChoice]:
-    """Choose the movement prior of each group of dimensions, none without times, and the power of familiarity.
-
-    The search begins at the choices `begin`, one for each group, if they are given.
-    """
+    """Choose the movement prior of each group of dimensions, none without times, and the power of familiarity."""
     settings = decoder.movement_settings if timed else replace(decoder.movement_settings, kinds=("none",))
     first = [part[0] for part in masses]  # all groups have the same distances
     scored = [part.distance[part.scored] for part in first if part.distance is not None]
@@ -117,6 +104,5 @@ def choose_movements(
             if kind != "none"
         }
         held_out = [part[number] for part in masses]
-        start = None if begin is None else begin[number]
-        choices.append(choose_movement(grid, candidates, held_out, decoder.smooth, settings, usual, start))
+        choices.append(choose_movement(grid, candidates, held_out, decoder.smooth, settings, usual))
     return choices

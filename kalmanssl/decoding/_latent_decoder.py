@@ -10,7 +10,7 @@ import numpy as np
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding._continuation import Continuation, with_earlier
-from kalmanssl.decoding._readout_choice import choose_readout
+from kalmanssl.decoding._neighbor_choice import choose_neighbors
 from kalmanssl.decoding.calibration import (
     Calibration,
     CalibrationSettings,
@@ -37,8 +37,8 @@ from kalmanssl.decoding.movement import Movement, filtered_mass, posterior_mass
 from kalmanssl.decoding.readouts import (
     EnsembleReadout,
     MLPReadout,
+    NeighborVariant,
     Readout,
-    ReadoutVariant,
     network_settings,
     with_context,
 )
@@ -83,7 +83,7 @@ class LatentDecoder:
         Probability of each cell of the grids in the fitted bins, which is predicted where latents are missing.
     context : tuple of float
         The time scales that are used: none if times are not known.
-    readout_variant : ReadoutVariant
+    neighbor_variant : NeighborVariant
         How nearest neighbors are searched: what reduces the error on held-out bins.
     movements : list of Movement or None
         One for each group of dimensions.
@@ -114,7 +114,7 @@ class LatentDecoder:
     grids: list[Grid] = field(init=False)
     occupancies: list[np.ndarray] = field(default_factory=list)
     context: tuple[float, ...] = ()
-    readout_variant: ReadoutVariant = field(default_factory=ReadoutVariant)
+    neighbor_variant: NeighborVariant = field(default_factory=NeighborVariant)
     movements: list[Movement | None] = field(default_factory=list)
     familiarities: list[Familiarity] = field(default_factory=list)
     choices: list[dict[str, Any]] = field(default_factory=list)
@@ -166,7 +166,7 @@ class LatentDecoder:
         for number, fold in enumerate(folds, start=1):
             readouts.append(self._fit_readout(fold.samples, fold.train, rng))
             report_progress(_READOUTS * number / len(folds))
-        masses, choices = choose_readout(self, folds, readouts, timed)
+        masses, choices = choose_neighbors(self, folds, readouts, timed)
         report_progress(_CHOICES)
         self.movements = [choice.movement for choice in choices]
         self.familiarities = [choice.familiarity for choice in choices]
@@ -275,7 +275,7 @@ class LatentDecoder:
         cov = None if samples.cov is None or self.context else samples.cov[kept]
         readout = self.make_readout()
         if isinstance(readout, EnsembleReadout):
-            readout.variant = self.readout_variant
+            readout.variant = self.neighbor_variant
         if isinstance(readout, MLPReadout | EnsembleReadout):
             readout.fit(features, cov, behavior, rng, weight, self.grids, samples.mean.shape[1])
         else:

@@ -70,8 +70,6 @@ VALUES: dict[str, dict[str, Any]] = {
     "decoders.array.readout.networks.scale": {"zero": 0.0, "nan": NAN, "negative": -1.0},
     "decoders.array.readout.networks.seed": {"negative": -1, "huge": 10**30, "text": "1"},
     "decoders.array.readout.neighbors.settings.smoothing": {"huge": 1e12, "zero": 0.0, "nan": NAN},
-    "decoders.array.readout.variant": {"null": None, "empty": {}, "text": "x"},
-    "decoders.array.readout.variant.product": {"text": "yes", "number": 2, "null": None},
     "decoders.array.readout.settings.neighbor_weight": {"two": 2.0, "nan": NAN, "text": "a"},
     "adaptations": {"null": None, "unknown": {"smoothed": {}}, "list": []},
     "adaptations.array.intervals": {"empty": [], "text": "x"},

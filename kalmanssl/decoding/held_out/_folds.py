@@ -22,7 +22,6 @@ from kalmanssl.utils.segments import segment_index, segment_starts
 __all__ = [
     "Fold",
     "Samples",
-    "choice_weights",
     "held_out_folds",
     "rolling_folds",
     "scored_sessions",
@@ -243,19 +242,6 @@ def rolling_folds(samples: Samples, n_folds: int, first_fold_fraction: float) ->
                 later[starts[min(number, len(starts) - 1)] : stop] = True
         folds.append(Fold.of(samples, samples.usable & ~later, later))
     return folds
-
-
-def choice_weights(folds: Sequence[Fold]) -> list[np.ndarray]:
-    """Return the weight of each scored bin of each fold in choices: zero where a fold with more bins to fit scores it.
-
-    The final fit has more bins than any fold, and the best movement prior smooths less if the readout errs less.
-    """
-    weights = []
-    for fold in folds:
-        larger = [other for other in folds if other.train.sum() > fold.train.sum()]
-        again = np.unique(np.concatenate([np.empty(0, int), *(o.samples.block[o.scored_bins] for o in larger)]))
-        weights.append(np.where(np.isin(fold.samples.block[fold.scored_bins], again), 0.0, 1.0))
-    return weights
 
 
 def held_out_folds(

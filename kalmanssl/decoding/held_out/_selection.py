@@ -56,7 +56,7 @@ class MovementSettings:
 
     kinds: tuple[str, ...] = ("none", "walk", "states", "chain")
     width_factors: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
-    powers: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+    powers: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8)
     jumps: tuple[float, ...] = (1e-4, 1e-2, 0.1)
     familiarity_powers: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
     max_cells: int = 48
@@ -125,7 +125,6 @@ def choose_movement(
     smooth: bool,
     settings: MovementSettings,
     familiarity: Familiarity,
-    begin: MovementChoice | None = None,
 ) -> MovementChoice:
     """Choose the kind of movement prior, its settings and the power of familiarity by the CRPS on held-out bins.
 
@@ -141,21 +140,19 @@ def choose_movement(
     settings : MovementSettings
     familiarity : Familiarity
         With the usual distance; its power is chosen.
-    begin : MovementChoice, optional
-        A choice for similar distributions, from which the search begins.
     """
     factor = _coarsening(grid, settings)
     search = _Search([part.coarsen(grid, factor) for part in held_out], smooth, settings, familiarity)
     scores: dict[str, np.ndarray] = {}
     found: dict[str, tuple[Movement | None, Familiarity]] = {}
-    start = None if begin is None or begin.movement is None else search.candidate(begin.movement, begin.familiarity)
+    begin: _Candidate | None = None
     for kind in settings.kinds:
         if kind == "none":
             best, scores[kind] = search.without_movement(coarsen_grid(grid, factor))
             found[kind] = None, best.familiarity
         else:
-            start, scores[kind] = search.with_movement([part.coarsen(factor) for part in candidates[kind]], start)
-            found[kind] = start.movement(candidates[kind][0]), start.familiarity
+            begin, scores[kind] = search.with_movement([part.coarsen(factor) for part in candidates[kind]], begin)
+            found[kind] = begin.movement(candidates[kind][0]), begin.familiarity
     best_kind = lowest_kind(scores, settings)
     return MovementChoice(best_kind, *found[best_kind], scores)
 
@@ -213,11 +210,6 @@ class _Search:
         begin = self._typical(_TYPICAL_FAMILIARITY_POWER["without movement"])
         return self._vary(begin, {}, grid, [None] * len(self.held_out), 1)
 
-    def candidate(self, movement: Movement, familiarity: Familiarity) -> _Candidate:
-        """Return the settings of a movement prior and of familiarity, with the usual distance of this search."""
-        settings = movement.width_factor, movement.power, movement.jump
-        return _Candidate(*settings, familiarity.power, self.familiarity.usual)
-
     def with_movement(
         self, statistics: list[MovementStatistics], begin: _Candidate | None
     ) -> tuple[_Candidate, np.ndarray]:
@@ -258,8 +250,7 @@ class _Search:
 
         if all(part.distance is not None for part in self.held_out):
             names = {"familiarity_power": self.settings.familiarity_powers, **names}
-        together = ("power", "width_factor") if "power" in names else None
-        return vary_one_at_a_time(best, names, score, n_rounds, self.settings.min_standard_errors, together)
+        return vary_one_at_a_time(best, names, score, n_rounds, self.settings.min_standard_errors)
 
     def _temper(self, candidate: _Candidate) -> list[HeldOutMass]:
         """Return the held-out distributions, tempered by familiarity; those of one power are kept at a time."""
@@ -280,7 +271,6 @@ def vary_one_at_a_time(
     score: Callable[[_Settings], np.ndarray],
     n_rounds: int,
     min_standard_errors: float,
-    together: tuple[str, str] | None = None,
 ) -> tuple[_Settings, np.ndarray]:
     """Search for the settings with the lowest total score, varying one at a time.
 
@@ -296,9 +286,6 @@ def vary_one_at_a_time(
         Largest number of rounds over all settings.
     min_standard_errors : float
         Improvement that a change of a setting must bring, as for `is_lower`.
-    together : (str, str), optional
-        Names of two settings that are also changed both at a time, to the next larger or smaller candidates: where the
-        effect of one can be made up for by the other, the lowest score of each alone is not the lowest of both.
 
     Returns
     -------
@@ -317,28 +304,11 @@ def vary_one_at_a_time(
     lowest = known_score(best)
     for _ in range(n_rounds):
         before = best
-        for name in (*candidates, together):
-            if name is None:
-                continue
-            if isinstance(name, str):
-                varied = [replace(best, **{name: value}) for value in candidates[name]]
-            else:
-                varied = _next_pairs(best, name, candidates)
-            candidate = min(varied, key=lambda settings: float(known_score(settings).sum()), default=best)
+        for name, values in candidates.items():
+            varied = [replace(best, **{name: value}) for value in values]
+            candidate = min(varied, key=lambda settings: float(known_score(settings).sum()))
             if is_lower(known_score(candidate), lowest, min_standard_errors):
                 best, lowest = candidate, known_score(candidate)
         if best is before:
             break
     return best, lowest
-
-
-def _next_pairs(
-    settings: _Settings, names: tuple[str, str], candidates: Mapping[str, Sequence[float]]
-) -> list[_Settings]:
-    """Return settings with the next larger, and the next smaller, candidates of two settings, where there are both."""
-    pairs = []
-    for direction in (1, -1):
-        index = [list(candidates[name]).index(getattr(settings, name)) + direction for name in names]
-        if all(0 <= i < len(candidates[name]) for i, name in zip(index, names, strict=True)):
-            pairs.append(replace(settings, **{name: candidates[name][i] for i, name in zip(index, names, strict=True)}))
-    return pairs

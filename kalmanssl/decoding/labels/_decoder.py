@@ -12,7 +12,7 @@ from kalmanssl.data import Covariances
 from kalmanssl.decoding._continuation import Continuation, with_earlier
 from kalmanssl.decoding.calibration import RegionCalibration
 from kalmanssl.decoding.grids import Axis, Grid
-from kalmanssl.decoding.held_out import Fold, HeldOutMass, MovementSettings, Samples, choice_weights, scored_sessions
+from kalmanssl.decoding.held_out import Fold, HeldOutMass, MovementSettings, Samples, scored_sessions
 from kalmanssl.decoding.labels._chain import LabelChain, LabelStatistics, choose_chain
 from kalmanssl.decoding.movement import filtered_mass, posterior_mass
 from kalmanssl.decoding.readouts import ClassifierReadout, MLPReadout, with_context
@@ -71,7 +71,7 @@ class LabelDecoder:
         self.chain = LabelChain(self._statistics(samples, samples.usable), 1.0, 1.0, 1.0)
         if folds:
             folds = self._complete_folds(folds)
-            held_out = [self._held_out_mass(*given, rng) for given in zip(folds, choice_weights(folds), strict=True)]
+            held_out = [self._held_out_mass(fold, rng) for fold in folds]
             statistics = [self._statistics(fold.samples, fold.train) for fold in folds]
             settings = self.movement_settings if timed else replace(self.movement_settings, kinds=("none",))
             kind, chosen, scores = choose_chain(statistics, held_out, self.smooth, settings)
@@ -188,15 +188,14 @@ class LabelDecoder:
             return readout.predict_mass(features)
         return readout.predict_mass(features, None if self.context else cov)[0]
 
-    def _held_out_mass(self, fold: Fold, choice_weight: np.ndarray, rng: np.random.Generator) -> HeldOutMass:
+    def _held_out_mass(self, fold: Fold, rng: np.random.Generator) -> HeldOutMass:
         s, test = fold.samples, fold.test
         readout = self._fit_readout(s, fold.train, rng)
         cov = None if s.cov is None else s.cov[test]
         start = fold.start
         mass, missing = self._readout_mass(readout, s.mean[test], cov, np.cumsum(start))
         used = fold.scored_bins
-        weight = choice_weight * s.weight[used]
-        return HeldOutMass(mass, start, missing, fold.scored, s.behavior[used], weight, s.block[used])
+        return HeldOutMass(mass, start, missing, fold.scored, s.behavior[used], s.weight[used], s.block[used])
 
     def _calibrate(self, folds: list[Fold], held_out: list[HeldOutMass], chains: list[LabelChain]) -> None:
         """Learn the mass that prediction sets must have in order to cover at their nominal level."""

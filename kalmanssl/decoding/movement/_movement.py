@@ -28,9 +28,6 @@ _OCCUPANCY_SMOOTHING = 1.5  # cells
 _UNVISITED = 0.05  # fraction of the occupancy that is distributed over all cells
 _ROWS = 64  # bins that are handled at a time, so that they stay in the cache of the processor
 _ITERATIONS = 50  # of the scaling, enough to converge
-# Cells. A belief at rest that stayed in its cell could not follow the errors of the readout, which last for many bins.
-_MIN_SD = 0.3
-_NARROW = 0.6  # cells; narrower Gaussian steps, integrated over cells, have another variance
 
 
 @dataclass(frozen=True)
@@ -162,7 +159,7 @@ class Movement:
         """Return the kernels of a motion state along rows and columns, with a drift (dims,) in cells."""
         s = self.statistics
         pair = [
-            _kernel(axis, drift[number], max(self.width_factor * s.sd[state, number], _MIN_SD))
+            _kernel(axis, drift[number], self.width_factor * s.sd[state, number])
             for number, axis in enumerate(s.grid.axes)
         ]
         return pair[0], pair[1] if len(pair) > 1 else np.ones((1, 1))
@@ -212,13 +209,14 @@ def _two_dimensional(values: np.ndarray) -> np.ndarray:
 def _kernel(axis: Axis, drift: float, sd: float) -> np.ndarray:
     """Return the (cells, cells) kernel of a Gaussian step, in cells; it wraps on circles and ends are reflecting."""
     n_cells = axis.n_cells
-    sd = min(sd, 2 * n_cells)
+    sd = float(np.clip(sd, 0.3, 2 * n_cells))  # a narrower step would never leave a cell
     cell = np.arange(n_cells)
     # The entries depend on the difference of two cells, or on their sum after a reflection: one is computed for each.
     difference, total = cell - cell[:, None] + n_cells - 1, cell + cell[:, None]
 
     def step(distance: np.ndarray) -> np.ndarray:
-        return _step_probability(distance, drift, sd)
+        offset = distance - drift
+        return ndtr((offset + 0.5) / sd) - ndtr((offset - 0.5) / sd)
 
     differences, totals = np.arange(1 - n_cells, n_cells), np.arange(2 * n_cells - 1)
     if axis.period is not None:
@@ -227,23 +225,6 @@ def _kernel(axis: Axis, drift: float, sd: float) -> np.ndarray:
         kernel = step(differences)[difference] + step(-1 - totals)[total] + step(2 * n_cells - 1 - totals)[total]
     kernel = kernel + 1e-12  # so that every cell is reached, which the scaling needs
     return kernel / kernel.sum(axis=1, keepdims=True)
-
-
-def _step_probability(cells: np.ndarray, drift: float, sd: float) -> np.ndarray:
-    """Return the probability of a step over whole cells that has the mean `drift` and the standard deviation `sd`.
-
-    A Gaussian that is integrated over cells is wider than before by 1/12 in its variance (Sheppard's correction). Steps
-    that are too narrow for it stay in place or go to the next cell. Their variance is that of `sd`, or the smallest
-    that the mean allows.
-    """
-    if sd >= _NARROW:
-        offset, sd = cells - drift, np.sqrt(sd**2 - 1 / 12)
-        return np.asarray(ndtr((offset + 0.5) / sd) - ndtr((offset - 0.5) / sd))
-    whole = np.round(drift)
-    rest = drift - whole
-    moves = max(sd**2, abs(rest) * (1 - abs(rest))) + rest**2
-    offset = cells - whole
-    return np.where(offset == 0, 1 - moves, np.where(np.abs(offset) == 1, (moves + offset * rest) / 2, 0.0))
 
 
 def _scaling(rows: np.ndarray, columns: np.ndarray, occupancy: np.ndarray) -> np.ndarray:

@@ -108,23 +108,18 @@ def _histogram(near, votes, cells, along_rows, along_columns, share, mass):  # t
             mass[i, j] = factor * mass[i, j] + uniform
 
 
-def _combine(network, neighbor, share, product):  # type: ignore[no-untyped-def]
-    """Replace the distribution of the networks by the mean with that of the neighbors, (cells,) float32.
+def _combine(network, neighbor, share):  # type: ignore[no-untyped-def]
+    """Replace the distribution of the networks by the geometric mean with that of the neighbors, (cells,) float32.
 
-    `share` is the weight of the neighbors; the mean is geometric if `product` is True.
+    `share` is the weight of the neighbors.
     """
-    rest, share = np.float32(1 - share), np.float32(share)
-    if not product:
-        for cell in range(len(network)):
-            network[cell] = rest * network[cell] + share * neighbor[cell]
-        return
     total = np.float32(0.0)
     if share == 0.5:
         for cell in range(len(network)):
             network[cell] = np.sqrt(network[cell] * neighbor[cell])
     else:
         for cell in range(len(network)):
-            network[cell] = np.exp(rest * np.log(network[cell]) + share * np.log(neighbor[cell]))
+            network[cell] = np.exp((1 - share) * np.log(network[cell]) + share * np.log(neighbor[cell]))
     for cell in range(len(network)):
         total += network[cell]
     for cell in range(len(network)):

@@ -72,13 +72,12 @@ def _compiled(readout: Any, uses_cov: bool) -> _MassFunction | None:
         from kalmanssl.decoding.online._kernels import combine_kernel
 
         share, neighbors = float(readout.settings.neighbor_weight), _OneBinNeighbors(readout.neighbors)
-        product = readout.variant.product
 
         def combined(features: np.ndarray) -> tuple[list[np.ndarray], float | None]:
             near, distance = neighbors(features)
             masses = networks(features)[0]
             for mass, neighbor in zip(masses, near, strict=True):
-                combine_kernel(mass.reshape(-1), neighbor.reshape(-1), share, product)
+                combine_kernel(mass.reshape(-1), neighbor.reshape(-1), share)
             return masses, distance
 
         return combined

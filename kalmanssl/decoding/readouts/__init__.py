@@ -5,7 +5,7 @@ from kalmanssl.decoding.readouts._classifier import ClassifierReadout as Classif
 from kalmanssl.decoding.readouts._context import with_context as with_context
 from kalmanssl.decoding.readouts._ensemble import EnsembleReadout as EnsembleReadout
 from kalmanssl.decoding.readouts._ensemble import EnsembleReadoutSettings as EnsembleReadoutSettings
-from kalmanssl.decoding.readouts._ensemble import ReadoutVariant as ReadoutVariant
+from kalmanssl.decoding.readouts._ensemble import NeighborVariant as NeighborVariant
 from kalmanssl.decoding.readouts._ensemble import network_settings as network_settings
 from kalmanssl.decoding.readouts._linear import LinearReadout as LinearReadout
 from kalmanssl.decoding.readouts._linear import LinearReadoutSettings as LinearReadoutSettings

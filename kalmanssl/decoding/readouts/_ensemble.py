@@ -1,14 +1,11 @@
-"""The default readout: networks and nearest neighbors, whose histograms are averaged or multiplied.
+"""The default readout: networks and nearest neighbors, whose histograms are multiplied.
 
 The networks generalize between the fitted bins, and neighbors follow details of the code with few bins. Their errors
-differ, so both together have smaller errors than either. The average of their histograms has some mass wherever one of
-them has mass. The product rules out what one of them rules out. Where the activity of a bin has several explanations,
-a movement prior, which multiplies the likelihoods of many bins, carries such an error on. Where it has one explanation,
-as in motor cortex, the product is narrower and has smaller errors.
+differ, so the geometric mean of their histograms has smaller errors than either.
 
-The temporal context of the latents can help or mislead. With it neighbors are bins in which the animal also came from
-the same place, which are few where it takes a new path in every run, and networks learn by heart where it came from.
-Joint histograms of two dimensions have many cells, and need more neighbors if the activity of a bin says little.
+The temporal context of the latents can help or mislead the neighbors. With it they find bins in which the animal also
+came from the same place, which are few where it takes a new path in every run. Joint histograms of two dimensions have
+many cells, and need more neighbors if the activity of a bin says little.
 """
 
 from __future__ import annotations
@@ -28,7 +25,7 @@ from kalmanssl.decoding.readouts._neighbors import NeighborReadout, NeighborRead
 from kalmanssl.utils.moments import row_slices
 from kalmanssl.utils.validation import check_condition
 
-__all__ = ["EnsembleReadout", "EnsembleReadoutSettings", "ReadoutVariant", "network_settings"]
+__all__ = ["EnsembleReadout", "EnsembleReadoutSettings", "NeighborVariant", "network_settings"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class EnsembleReadoutSettings:
     networks : MLPReadoutSettings
     neighbors : NeighborReadoutSettings
     neighbor_weight : float
-        Weight of the neighbors' histogram in the arithmetic or geometric mean, between 0 and 1; the networks have the
+        Exponent of the neighbors' histogram in the weighted geometric mean, between 0 and 1; the networks have the
         rest.
     """
 
@@ -59,22 +56,19 @@ class EnsembleReadoutSettings:
 
 
 @dataclass(frozen=True)
-class ReadoutVariant:
-    """What an `EnsembleReadout` uses; chosen by the decoding of held-out bins.
+class NeighborVariant:
+    """How the neighbors of an `EnsembleReadout` are searched; chosen by the decoding of held-out bins.
 
     Attributes
     ----------
     uses_context : bool
-        Whether latents are compared with their temporal context, and the networks that receive it take part.
+        Whether latents are compared with their temporal context.
     broad : bool
         Whether the settings of the neighbors are broadened (`NeighborReadoutSettings.broaden`).
-    product : bool
-        Whether the histograms of networks and neighbors are multiplied (weighted geometric mean) instead of averaged.
     """
 
     uses_context: bool = True
     broad: bool = False
-    product: bool = False
 
 
 def network_settings(settings: Any) -> MLPReadoutSettings:
@@ -85,7 +79,7 @@ def network_settings(settings: Any) -> MLPReadoutSettings:
 
 
 class EnsembleReadout:
-    """Weighted mean, arithmetic or geometric, of the histograms of an `MLPReadout` and a `NeighborReadout`.
+    """Weighted geometric mean of the histograms of an `MLPReadout` and a `NeighborReadout`.
 
     Parameters
     ----------
@@ -107,7 +101,7 @@ class EnsembleReadout:
         self.settings = settings or EnsembleReadoutSettings()
         self.networks = MLPReadout(periods, posterior, n_samples, self.settings.networks)
         self.neighbors = NeighborReadout(periods, self.settings.neighbors)
-        self.variant = ReadoutVariant()
+        self.variant = NeighborVariant()
 
     def fit(
         self,
@@ -120,7 +114,7 @@ class EnsembleReadout:
         n_present: int | None = None,
     ) -> Self:
         """Fit both readouts; the arguments are those of `MLPReadout.fit`."""
-        self.networks.fit(mean, cov, behavior, rng, weight, grids, n_present, self.variant.uses_context)
+        self.networks.fit(mean, cov, behavior, rng, weight, grids, n_present)
         self.grids = self.networks.grids
         return self.fit_neighbors(mean, behavior, weight, n_present)
 
@@ -137,9 +131,9 @@ class EnsembleReadout:
         return self.settings.neighbors.broaden() if self.variant.broad else self.settings.neighbors
 
     def with_variant(
-        self, variant: ReadoutVariant, fitted_bins: Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]]
+        self, variant: NeighborVariant, fitted_bins: Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]]
     ) -> Self:
-        """Return the readout with other neighbors, and the same networks or those without context among them.
+        """Return the readout with other neighbors and the same networks.
 
         `fitted_bins` returns the latents (time, features), with their context if the variant uses it, the behavior and
         the weights to which the neighbors are fitted. It is called only if neighbors with other features are needed.
@@ -156,7 +150,7 @@ class EnsembleReadout:
         return self.predict_mass_and_distance(mean, cov)[0]
 
     def network_masses(self, mean: np.ndarray, cov: Covariances | None) -> list[np.ndarray]:
-        """Return the histograms of the networks that take part, alone, as `predict_mass`."""
+        """Return the histograms of the networks alone, as `predict_mass`."""
         masses = [np.empty((len(mean), *grid.shape), dtype=np.float32) for grid in self.grids]
         for rows in row_slices(len(mean)):
             for mass, part in zip(masses, self._network_masses(mean, cov, rows), strict=True):
@@ -164,8 +158,7 @@ class EnsembleReadout:
         return masses
 
     def _network_masses(self, mean: np.ndarray, cov: Covariances | None, rows: slice) -> list[np.ndarray]:
-        networks = self.networks if self.variant.uses_context else self.networks.without_context()
-        return networks.predict_mass(mean[rows], None if cov is None else cov[rows])
+        return self.networks.predict_mass(mean[rows], None if cov is None else cov[rows])
 
     def predict_mass_and_distance(
         self, mean: np.ndarray, cov: Covariances | None, networks: list[np.ndarray] | None = None
@@ -182,11 +175,8 @@ class EnsembleReadout:
             near, distance[rows] = self.neighbors.predict_mass_and_distance(mean[rows])
             parts = [one[rows] for one in networks] if networks else self._network_masses(mean, cov, rows)
             for mass, network, neighbors in zip(masses, parts, near, strict=True):
-                if self.variant.product:
-                    product = np.exp((1 - share) * np.log(network) + share * np.log(neighbors))
-                    mass[rows] = product / product.sum(axis=tuple(range(1, product.ndim)), keepdims=True)
-                else:
-                    mass[rows] = (1 - share) * network + share * neighbors
+                product = np.exp((1 - share) * np.log(network) + share * np.log(neighbors))
+                mass[rows] = product / product.sum(axis=tuple(range(1, product.ndim)), keepdims=True)
         return masses, distance
 
     def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:
@@ -197,7 +187,6 @@ class EnsembleReadout:
         """Return the settings and the states of both readouts."""
         return {
             "settings": asdict(self.settings),
-            "variant": asdict(self.variant),
             "networks": self.networks.to_state(),
             "neighbors": self.neighbors.to_state(),
         }
@@ -209,5 +198,4 @@ class EnsembleReadout:
         settings = EnsembleReadoutSettings(**state["settings"])
         readout = cls(networks.periods, networks.posterior, networks.n_samples, settings)
         readout.networks, readout.neighbors, readout.grids = networks, neighbors, networks.grids
-        readout.variant = ReadoutVariant(**state["variant"])
         return readout

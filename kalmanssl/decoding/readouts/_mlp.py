@@ -74,7 +74,6 @@ class MLPReadout:
         weight: np.ndarray | None = None,
         grids: list[Grid] | None = None,
         n_present: int | None = None,
-        uses_context: bool = True,
     ) -> Self:
         """Train the ensemble.
 
@@ -90,8 +89,6 @@ class MLPReadout:
             Number of features that describe the bin itself; the others are its context. Every second network, from the
             first, receives only the former. Context helps with slow behavior and hurts with few bins, and the ensemble
             is nearly as good as the better of the two.
-        uses_context : bool
-            Whether any network receives the context.
         """
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         self.seed = int(rng.integers(2**62))
@@ -99,7 +96,7 @@ class MLPReadout:
         self.grids = self.settings.make_grids(behavior, self.periods) if grids is None else grids
         self.inputs = torch.ones(self.settings.n_networks, 1, mean.shape[1])
         if n_present is not None:
-            self.inputs[:: 2 if uses_context else 1, :, n_present:] = 0.0
+            self.inputs[::2, :, n_present:] = 0.0
         place = [
             grid.place(behavior[:, dims])
             for grid, dims in zip(self.grids, group_dimensions(len(self.periods)), strict=True)
@@ -115,16 +112,6 @@ class MLPReadout:
             )
             self._train(batches, generator)
         return self
-
-    def without_context(self) -> MLPReadout:
-        """Return the readout of the networks that do not receive the context, of all if none or every one does."""
-        n_inputs = self.inputs.sum(dim=(1, 2))
-        picked = n_inputs == n_inputs.min()
-        readout = MLPReadout(self.periods, self.posterior, self.n_samples, self.settings)
-        readout.seed, readout.center, readout.scale, readout.grids = self.seed, self.center, self.scale, self.grids
-        readout.inputs = self.inputs[picked]
-        readout.weights, readout.biases = ([part[picked] for part in parts] for parts in (self.weights, self.biases))
-        return readout
 
     def _init_weights(self, n_features: int, generator: torch.Generator) -> None:
         """Draw the weights (networks, inputs, outputs) and biases (networks, 1, outputs) of every layer."""

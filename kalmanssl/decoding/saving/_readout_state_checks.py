@@ -95,8 +95,6 @@ def check_readout(
     _check_networks(networks, inputs, periods, grids)
     if regressor == "ensemble":
         _check_neighbors(s.group("neighbors"), features, inputs, periods, grids)
-        for name in ("uses_context", "broad", "product"):
-            s.group("variant").flag(name)
 
 
 def _check_networks(s: StoredValues, inputs: int, periods: Periods, grids: Sequence[StoredGrid]) -> None:

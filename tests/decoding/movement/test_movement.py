@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kalmanssl.decoding.grids._grid import Axis, Grid
-from kalmanssl.decoding.movement._movement import Movement, MovementStatistics, _step_probability
+from kalmanssl.decoding.movement._movement import Movement, MovementStatistics
 from kalmanssl.decoding.movement._state_space import forward_step
 
 LINE = Grid((Axis(0.0, 0.1, 24),))
@@ -144,20 +144,6 @@ def test_the_width_factor_scales_the_walk():
     for factor in (1.0, 2.0, 3.0):
         matrix = transition_matrix(Movement(s, factor, 0.2, 1e-9).transition())
         assert np.sqrt(matrix[12] @ (cells - 12) ** 2) == pytest.approx(factor, rel=0.06)
-
-
-@pytest.mark.parametrize("sd", [0.05, 0.2, 0.45, 0.59, 0.61, 0.8, 1.5])
-@pytest.mark.parametrize("drift", [0.0, 0.03, -0.2, 0.5, 1.3])
-def test_a_step_has_the_mean_and_the_variance_that_it_should_have(sd, drift):
-    cells = np.arange(-12, 13)
-    probability = _step_probability(cells, drift, sd)
-    assert probability.min() >= 0
-    assert probability.sum() == pytest.approx(1, abs=1e-9)
-    mean = probability @ cells
-    assert mean == pytest.approx(drift, abs=0.01)
-    rest = abs(drift - round(drift))
-    smallest = rest * (1 - rest)  # no step over whole cells with this mean varies less
-    assert probability @ (cells - mean) ** 2 == pytest.approx(max(sd**2, smallest), rel=0.05)
 
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS.keys())

@@ -2,7 +2,6 @@
 
 import json
 import tracemalloc
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +19,6 @@ from kalmanssl.decoding import (
     NeighborReadoutSettings,
     PositionDecoder,
 )
-from kalmanssl.decoding.readouts import ReadoutVariant
 from kalmanssl.errors import InputError
 
 BIN = 0.05
@@ -171,17 +169,6 @@ def test_bins_one_by_one_are_decoded_as_a_recording(case):
     assert_equal_to_predict(run(decoder.online(ArrayModel(cov)), latents), decoder.predict(latents))
 
 
-@pytest.mark.parametrize("dims", [1, 2])
-@pytest.mark.parametrize("weight", [0.3, 0.5])
-def test_another_variant_of_the_readout(weight, dims, monkeypatch):
-    monkeypatch.setattr("kalmanssl.decoding._readout_choice.is_lower", lambda *scores: True)
-    settings = replace(ENSEMBLE["readout_settings"], neighbor_weight=weight)
-    decoder, latents = fit(readout_settings=settings, dims=dims), later(dims=dims)
-    used = decoder.decoders_["filtered"].readout.readout
-    assert used.variant == ReadoutVariant(uses_context=False, broad=dims == 2, product=True)
-    assert_equal_to_predict(run(decoder.online(ArrayModel()), latents), decoder.predict(latents))
-
-
 @pytest.mark.parametrize("case", ["ensemble", "networks, two circular dimensions", "linear"])
 def test_without_a_compiler(case, monkeypatch):
     settings = dict(CASES[case])
@@ -230,7 +217,7 @@ def test_levels_that_an_update_changed_are_used():
     decoder.update(latents, np.full(len(latents), 5.0))
     after = run(decoder.online(ArrayModel()), latents)
     assert_equal_to_predict(after, decoder.predict(latents))
-    assert np.mean([a.upper - b.upper for a, b in zip(after, before, strict=True)]) > 0.005
+    assert np.mean([a.upper - b.upper for a, b in zip(after, before, strict=True)]) > 0.01
 
 
 def test_a_decoder_of_arrays_decodes_every_bin_by_itself():

@@ -12,7 +12,6 @@ from kalmanssl.decoding import (
     PositionDecoder,
 )
 from kalmanssl.decoding.grids._grid import Grid
-from kalmanssl.decoding.readouts import ReadoutVariant
 from kalmanssl.errors import InputError
 
 SHARP = NeighborReadoutSettings(n_neighbors=7, smoothing=0.05, smoothing_joint=0.05, uniform_fraction=1e-9)
@@ -89,36 +88,13 @@ def fitted_ensemble(weight, dims=1, seed=4):
 
 @pytest.mark.parametrize("dims", [1, 2])
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_the_ensemble_is_the_weighted_mean_of_its_histograms(weight, dims):
+def test_the_ensemble_is_the_weighted_geometric_mean_of_its_histograms(weight, dims):
     readout, queries = fitted_ensemble(weight, dims)
     (mass,) = readout.predict_mass(queries, None)
     (network,) = readout.networks.predict_mass(queries, None)
     (neighbors,) = readout.neighbors.predict_mass(queries)
-    np.testing.assert_allclose(mass, (1 - weight) * network + weight * neighbors, rtol=1e-5)
-    readout.variant = ReadoutVariant(product=True)
-    (mass,) = readout.predict_mass(queries, None)
     expected = (network ** (1 - weight) * neighbors**weight).reshape(40, -1).astype(float)
     np.testing.assert_allclose(mass.reshape(40, -1), expected / expected.sum(axis=1, keepdims=True), rtol=1e-3)
-    restored = EnsembleReadout.from_state(readout.to_state())
-    np.testing.assert_array_equal(restored.predict_mass(queries, None)[0], mass)
-
-
-def test_without_context_only_the_networks_and_neighbors_of_the_bin_itself_take_part():
-    rng = np.random.default_rng(8)
-    mean, behavior = problem(rng, 400)
-    n_present = mean.shape[1] - 1
-    readout = EnsembleReadout((None,), settings=EnsembleReadoutSettings(QUICK))
-    readout.fit(mean, None, behavior, rng, n_present=n_present)
-    changed = mean + (np.arange(mean.shape[1]) >= n_present) * rng.normal(size=mean.shape)
-    (with_context,) = readout.predict_mass(mean, None)
-    assert not np.allclose(with_context, readout.predict_mass(changed, None)[0], rtol=1e-2)
-    readout.variant = ReadoutVariant(uses_context=False)
-    readout.fit_neighbors(mean, behavior, n_present=n_present)
-    np.testing.assert_array_equal(readout.predict_mass(mean, None)[0], readout.predict_mass(changed, None)[0])
-    readout.fit(mean, None, behavior, rng, n_present=n_present)
-    assert len(readout.networks.without_context().inputs) == len(readout.networks.inputs)
-    restored = EnsembleReadout.from_state(readout.to_state())
-    np.testing.assert_array_equal(restored.predict_mass(changed, None)[0], readout.predict_mass(mean, None)[0])
 
 
 def test_an_ensemble_that_is_saved_and_restored_predicts_the_same():

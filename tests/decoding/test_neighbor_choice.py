@@ -11,10 +11,9 @@ from kalmanssl.decoding import (
     EnsembleReadoutSettings,
     MLPReadoutSettings,
     MovementSettings,
-    NeighborReadoutSettings,
     PositionDecoder,
 )
-from kalmanssl.decoding.readouts import EnsembleReadout, MLPReadout, ReadoutVariant
+from kalmanssl.decoding.readouts import EnsembleReadout, MLPReadout, NeighborVariant
 
 BIN = 0.05
 QUICK = EnsembleReadoutSettings(MLPReadoutSettings(n_cells=48, n_cells_joint=20, n_networks=2, hidden=32, n_steps=150))
@@ -55,7 +54,7 @@ def fit(latents: Latents, position: np.ndarray, **settings) -> PositionDecoder:
 def test_the_context_is_searched_where_it_reduces_held_out_errors(dwell, noise, expected):
     decoder = fit(*simulate(dwell, noise, seed=0))
     used = decoder.decoders_["filtered"]
-    assert used.readout_variant.uses_context is expected
+    assert used.neighbor_variant.uses_context is expected
     features = used.readout.readout.neighbors.n_features
     assert features == (4 * (1 + len(decoder.time_scales)) if expected else 4)
 
@@ -84,15 +83,13 @@ def test_noisy_behavior_in_two_dimensions_gets_broad_neighbors():
         position = np.repeat(rng.random((len(latents.mean) // 4, 2)), 4, axis=0)
         angle = np.pi * position
         features = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) + noise * rng.normal(size=(len(angle), 4))
-        neighbors = NeighborReadoutSettings(n_neighbors=5)
-        settings = replace(QUICK, neighbors=neighbors, neighbor_weight=0.9)
-        return fit(replace(latents, mean=features, latent=features), position, readout_settings=settings)
+        return fit(replace(latents, mean=features, latent=features), position)
 
     noisy, clear = (fitted(noise).decoders_["filtered"] for noise in (1.5, 0.02))
-    assert noisy.readout_variant.broad
-    assert not clear.readout_variant.broad
+    assert noisy.neighbor_variant.broad
+    assert not clear.neighbor_variant.broad
     settings = noisy.readout.readout.neighbors.settings
-    assert (settings.n_neighbors, settings.smoothing_joint) == (15, 2.0)
+    assert (settings.n_neighbors, settings.smoothing_joint) == (90, 2.0)
 
 
 def in_two_dimensions() -> tuple[Latents, np.ndarray]:
@@ -107,7 +104,7 @@ def in_two_dimensions() -> tuple[Latents, np.ndarray]:
     return replace(latents, mean=features, latent=features), position
 
 
-def test_networks_are_evaluated_once_with_and_once_without_context_with_the_same_result(monkeypatch):
+def test_networks_are_evaluated_once_for_all_variants_with_the_same_result(monkeypatch):
     evaluated = []
     predict = MLPReadout.predict_mass
 
@@ -121,13 +118,11 @@ def test_networks_are_evaluated_once_with_and_once_without_context_with_the_same
     settings = {"readout_settings": EnsembleReadoutSettings(networks)}
     once, n_once = fit(latents, position, **settings), sum(evaluated)
     evaluated.clear()
-    monkeypatch.setattr("kalmanssl.decoding._readout_choice._MAX_KEPT", 0)
+    monkeypatch.setattr("kalmanssl.decoding._neighbor_choice._MAX_KEPT", 0)
     again = fit(latents, position, **settings)
-    n_variant = sum(evaluated[:2])  # of two held-out fits
-    assert n_once == 2 * n_variant  # with and without context
-    assert sum(evaluated) >= 4 * n_variant  # each variant
+    assert sum(evaluated) == 3 * n_once  # the first variant, without context, and broad
     used, expected = (decoder.decoders_["filtered"] for decoder in (once, again))
-    assert used.readout_variant == expected.readout_variant
+    assert used.neighbor_variant == expected.neighbor_variant
     assert used.choices == expected.choices
     found, repeated = (decoder.predict(latents) for decoder in (once, again))
     np.testing.assert_array_equal(found.lower, repeated.lower)
@@ -140,9 +135,9 @@ def test_a_variant_of_a_readout_equals_one_whose_neighbors_are_fitted_to_all_fea
     rng = np.random.default_rng(3)
     features, behavior, weight = rng.normal(size=(500, 6)), rng.random((500, 2)), rng.random(500)
     readout = EnsembleReadout((None, None), settings=QUICK).fit(features, None, behavior, rng, weight, n_present=2)
-    variant = ReadoutVariant(uses_context, broad)
+    variant = NeighborVariant(uses_context, broad)
     shared = readout.with_variant(variant, lambda: (features if uses_context else features[:, :2], behavior, weight))
-    networks = shared.network_masses(features, None)
+    networks = readout.network_masses(features, None)
     given = features if uses_context else features[:, :2]
     found, distance = shared.predict_mass_and_distance(given, None, networks)
     before = readout.predict_mass(features, None)
@@ -151,4 +146,4 @@ def test_a_variant_of_a_readout_equals_one_whose_neighbors_are_fitted_to_all_fea
     expected, expected_distance = readout.predict_mass_and_distance(features, None)
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(distance, expected_distance)
-    assert np.array_equal(before[0], expected[0]) == (variant == ReadoutVariant())
+    assert np.array_equal(before[0], expected[0]) == (variant == NeighborVariant())

@@ -1,4 +1,4 @@
-"""Choice of what the default readout uses, together with the movement prior, on held-out bins."""
+"""Choice of how nearest neighbors are searched, together with the movement prior, on held-out bins."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import numpy as np
 
 from kalmanssl.decoding._held_out_masses import choose_movements, held_out_masses, held_out_network_masses
 from kalmanssl.decoding.held_out import Fold, HeldOutMass, MovementChoice, is_lower
-from kalmanssl.decoding.readouts import EnsembleReadout, ReadoutVariant
+from kalmanssl.decoding.readouts import EnsembleReadout, NeighborVariant
 
 if TYPE_CHECKING:
     from kalmanssl.decoding._latent_decoder import DriftingReadout, LatentDecoder
 
-__all__ = ["choose_readout"]
+__all__ = ["choose_neighbors"]
 
-_MAX_KEPT = 1 << 25  # entries of distributions of networks, 128 MB, with and without context
+_MAX_KEPT = 1 << 26  # entries of distributions of networks, 256 MB
 
 
-def choose_readout(
+def choose_neighbors(
     decoder: LatentDecoder, folds: list[Fold], readouts: list[DriftingReadout], timed: bool
 ) -> tuple[list[list[HeldOutMass]], list[MovementChoice]]:
-    """Choose the movement prior, and the variant of the readout by the CRPS with the best movement prior of each.
+    """Choose the movement prior, and the variant of the neighbors by the CRPS with the best movement prior of each.
 
     The present variant is kept unless another is better by the standard errors that the choice of a movement prior
-    demands. `decoder.readout_variant` is set. The networks of `readouts` are evaluated once with context and once
-    without, unless what they return needs too much memory.
+    demands. `decoder.neighbor_variant` is set. The networks of `readouts` are evaluated once, unless what they
+    return needs too much memory.
 
     Parameters
     ----------
@@ -48,27 +48,17 @@ def choose_readout(
     is_ensemble = all(isinstance(fitted.readout, EnsembleReadout) for fitted in readouts)
     changes = _changes(decoder) if is_ensemble else []
     n_entries = sum(int(fold.test.sum()) for fold in folds) * sum(grid.size for grid in decoder.grids)
-    networks: dict[bool, list[list[np.ndarray]]] = {}  # by whether those with context take part
-
-    def all_masses(readouts: list[DriftingReadout], variant: ReadoutVariant) -> list[list[HeldOutMass]]:
-        if changes and n_entries <= _MAX_KEPT and variant.uses_context not in networks:
-            networks[variant.uses_context] = held_out_network_masses(decoder, folds, readouts)
-        return held_out_masses(decoder, folds, readouts, networks.get(variant.uses_context))
-
-    masses = all_masses(readouts, decoder.readout_variant)
+    networks = held_out_network_masses(decoder, folds, readouts) if changes and n_entries <= _MAX_KEPT else None
+    masses = held_out_masses(decoder, folds, readouts, networks)
     choices = choose_movements(decoder, folds, masses, timed)
-    tried = {decoder.readout_variant}
-    for change in (*changes, *changes):  # twice, since what a change brings depends on the others
-        variant = replace(decoder.readout_variant, **change)
-        if variant in tried:
-            continue
-        tried.add(variant)
+    for change in changes:
+        variant = replace(decoder.neighbor_variant, **change)
         changed = [_with_variant(decoder, fold, fitted, variant) for fold, fitted in zip(folds, readouts, strict=True)]
-        new_masses = all_masses(changed, variant)
-        new_choices = choose_movements(decoder, folds, new_masses, timed, choices)
+        new_masses = held_out_masses(decoder, folds, changed, networks)
+        new_choices = choose_movements(decoder, folds, new_masses, timed)
         old, new = (np.sum([choice.score for choice in part], axis=0) for part in (choices, new_choices))
         if is_lower(new, old, decoder.movement_settings.min_standard_errors):
-            decoder.readout_variant, readouts, masses, choices = variant, changed, new_masses, new_choices
+            decoder.neighbor_variant, readouts, masses, choices = variant, changed, new_masses, new_choices
     return masses, choices
 
 
@@ -79,13 +69,13 @@ def _changes(decoder: LatentDecoder) -> list[dict[str, bool]]:
         changes.append({"uses_context": False})
     if any(len(grid.axes) > 1 for grid in decoder.grids):
         changes.append({"broad": True})
-    return [*changes, {"product": True}]
+    return changes
 
 
 def _with_variant(
-    decoder: LatentDecoder, fold: Fold, fitted: DriftingReadout, variant: ReadoutVariant
+    decoder: LatentDecoder, fold: Fold, fitted: DriftingReadout, variant: NeighborVariant
 ) -> DriftingReadout:
-    """Return a readout of a fold with another variant."""
+    """Return a readout of a fold with other neighbors."""
     assert isinstance(fitted.readout, EnsembleReadout)
     bins = partial(decoder.readout_data, fold.samples, fold.train, fitted.drift, variant.uses_context)
     return replace(fitted, readout=fitted.readout.with_variant(variant, bins))
