@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,15 +13,17 @@ from kalmanssl.decoding.held_out import (
     Fold,
     HeldOutMass,
     MovementChoice,
+    MovementSettings,
     choose_movement,
     measure_movement,
 )
+from kalmanssl.decoding.movement import MovementStatistics
 from kalmanssl.decoding.readouts import EnsembleReadout
 
 if TYPE_CHECKING:
     from kalmanssl.decoding._latent_decoder import DriftingReadout, LatentDecoder
 
-__all__ = ["choose_movements", "held_out_masses", "held_out_network_masses"]
+__all__ = ["choose_movements", "held_out_masses", "held_out_network_masses", "movement_candidates"]
 
 
 def held_out_masses(
@@ -87,22 +88,34 @@ def _fold_masses(
     ]
 
 
-def choose_movements(
-    decoder: LatentDecoder, folds: Sequence[Fold], masses: Sequence[list[HeldOutMass]], timed: bool
-) -> list[MovementChoice]:
-    """Choose the movement prior of each group of dimensions, none without times, and the power of familiarity."""
-    settings = decoder.movement_settings if timed else replace(decoder.movement_settings, kinds=("none",))
-    first = [part[0] for part in masses]  # all groups have the same distances
-    scored = [part.distance[part.scored] for part in first if part.distance is not None]
-    usual = Familiarity.from_held_out(np.concatenate(scored)) if scored else Familiarity()
-    choices = []
-    for number, dims in enumerate(group_dimensions(len(decoder.periods))):
-        grid = decoder.grids[number]
-        candidates = {
+def movement_candidates(
+    decoder: LatentDecoder, folds: Sequence[Fold], settings: MovementSettings
+) -> list[dict[str, list[MovementStatistics]]]:
+    """Return the movement statistics of each fold by kind of movement prior, for each group of dimensions."""
+    return [
+        {
             kind: [measure_movement(fold.samples, fold.train, grid, dims, decoder.periods, kind) for fold in folds]
             for kind in settings.kinds
             if kind != "none"
         }
-        held_out = [part[number] for part in masses]
-        choices.append(choose_movement(grid, candidates, held_out, decoder.smooth, settings, usual))
-    return choices
+        for grid, dims in zip(decoder.grids, group_dimensions(len(decoder.periods)), strict=True)
+    ]
+
+
+def choose_movements(
+    decoder: LatentDecoder,
+    candidates: Sequence[dict[str, list[MovementStatistics]]],
+    masses: Sequence[list[HeldOutMass]],
+    settings: MovementSettings,
+) -> list[MovementChoice]:
+    """Choose the movement prior of each group of dimensions, and the power of familiarity.
+
+    `candidates` are from `movement_candidates`, and `masses` from `held_out_masses`.
+    """
+    first = [part[0] for part in masses]  # all groups have the same distances
+    scored = [part.distance[part.scored] for part in first if part.distance is not None]
+    usual = Familiarity.from_held_out(np.concatenate(scored)) if scored else Familiarity()
+    return [
+        choose_movement(grid, statistics, [part[number] for part in masses], decoder.smooth, settings, usual)
+        for number, (grid, statistics) in enumerate(zip(decoder.grids, candidates, strict=True))
+    ]

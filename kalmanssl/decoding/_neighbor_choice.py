@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kalmanssl.decoding._held_out_masses import choose_movements, held_out_masses, held_out_network_masses
+from kalmanssl.decoding._held_out_masses import (
+    choose_movements,
+    held_out_masses,
+    held_out_network_masses,
+    movement_candidates,
+)
 from kalmanssl.decoding.held_out import Fold, HeldOutMass, MovementChoice, is_lower
 from kalmanssl.decoding.readouts import EnsembleReadout, NeighborVariant
 
@@ -49,13 +54,15 @@ def choose_neighbors(
     changes = _changes(decoder) if is_ensemble else []
     n_entries = sum(int(fold.test.sum()) for fold in folds) * sum(grid.size for grid in decoder.grids)
     networks = held_out_network_masses(decoder, folds, readouts) if changes and n_entries <= _MAX_KEPT else None
+    settings = decoder.movement_settings if timed else replace(decoder.movement_settings, kinds=("none",))
+    candidates = movement_candidates(decoder, folds, settings)
     masses = held_out_masses(decoder, folds, readouts, networks)
-    choices = choose_movements(decoder, folds, masses, timed)
+    choices = choose_movements(decoder, candidates, masses, settings)
     for change in changes:
         variant = replace(decoder.neighbor_variant, **change)
         changed = [_with_variant(decoder, fold, fitted, variant) for fold, fitted in zip(folds, readouts, strict=True)]
         new_masses = held_out_masses(decoder, folds, changed, networks)
-        new_choices = choose_movements(decoder, folds, new_masses, timed)
+        new_choices = choose_movements(decoder, candidates, new_masses, settings)
         old, new = (np.sum([choice.score for choice in part], axis=0) for part in (choices, new_choices))
         if is_lower(new, old, decoder.movement_settings.min_standard_errors):
             decoder.neighbor_variant, readouts, masses, choices = variant, changed, new_masses, new_choices
