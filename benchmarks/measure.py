@@ -59,13 +59,13 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory_mb() -> float:
-    """Return the largest resident memory since the reset, MiB, including the interpreter and its libraries."""
+    """Return the largest resident memory since the reset, MB (10^6 bytes), with the interpreter and its libraries."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
+                return int(line.split()[1]) * 1024 / 1e6  # given in KiB
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1024**2 if sys.platform == "darwin" else peak / 1024
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def machine_facts(threads: int) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def resident_mb() -> float:
         ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1024**2
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
     return 0.0
 
 

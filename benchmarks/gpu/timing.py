@@ -79,7 +79,7 @@ def measured_memory(device: torch.device, row: Row) -> Iterator[None]:
     else:
         reset_peak_memory()
     yield
-    row["peak_mb"] = torch.cuda.max_memory_allocated(device) / 1024**2 if device.type == "cuda" else peak_memory_mb()
+    row["peak_mb"] = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else peak_memory_mb()
 
 
 def time_calls(work: Callable[[], Any], device: torch.device, budget_s: float) -> Row:
@@ -126,7 +126,7 @@ def device_facts(device: torch.device) -> dict[str, Any]:
         properties = torch.cuda.get_device_properties(device)
         facts |= {
             "device_name": properties.name,
-            "device_memory_mb": properties.total_memory / 1024**2,
+            "device_memory_mb": properties.total_memory / 1e6,
             "compute_capability": f"{properties.major}.{properties.minor}",
             "cuda": torch.version.cuda,
         }

@@ -20,7 +20,6 @@ R = TypeVar("R")
 Phases = dict[str, dict[str, float]]
 
 _HELD_OUT = 0.2  # last share of each recording
-_MB_PER_MIB = 2**20 / 1e6
 
 
 def in_new_process(work: Callable[..., R], *arguments: Any) -> R:
@@ -132,5 +131,4 @@ def _measured(phases: Phases, name: str) -> Iterator[None]:
     reset_peak_memory()
     with Stopwatch() as stopwatch:
         yield
-    peak_mb = _MB_PER_MIB * peak_memory_mb()
-    phases[name] = {"cpu_s": stopwatch.cpu, "wall_s": stopwatch.wall, "peak_mb": peak_mb}
+    phases[name] = {"cpu_s": stopwatch.cpu, "wall_s": stopwatch.wall, "peak_mb": peak_memory_mb()}
