@@ -1,0 +1,134 @@
+"""Scores in the report of a run: tiles, tables, and verdicts about intervals."""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import replace
+
+import pytest
+from report_pages import simulated
+
+from kalmanssl.runs import Evaluation, Run, score_rows
+from kalmanssl.runs._text import with_unit
+from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
+from kalmanssl.runs.report._report import build_report
+from kalmanssl.runs.report._sections import _miscoverage, _range
+from kalmanssl.runs.report._tiles import reference_line
+
+
+def test_coverage_of_trusted_bins_is_shown_with_the_reasons_of_the_others(run, html):
+    trust = run.evaluation.scores["all"]["trust"]
+    section = re.search(r'<section id="scores">.*?</section>', html, flags=re.DOTALL).group()
+    assert trust_sentence(trust) in section
+    assert [group["label"] for group in trust["groups"] if "trusted" in group["label"]] == [
+        group["label"] for group in trust["groups"]
+    ]
+    assert trust_rows(trust, "m")[0][-1] in ("width of 95 % (m)", "width of 95 % (cm)")
+    for row in trust_rows(trust)[1:]:
+        assert f"<td>{row[0]}</td><td>{row[1]}</td>" in section
+    decoded = run.decoder.predict(run.model.transform(simulated()[1]))
+    assert trust["untrusted"] == pytest.approx((~decoded.trusted).mean())
+    assert sum(trust["reasons"].values()) == pytest.approx(1 if trust["untrusted"] else 0)
+    counts = {group["label"]: group["bins"] for group in trust["groups"]}
+    assert counts["trusted"] == counts["trusted, at rest"] + counts["trusted, moving"]
+
+
+def test_intervals_at_rest_are_not_called_wrong_on_the_time_of_the_fit(run):
+    scores = copy.deepcopy(run.evaluation.scores)
+    scores["rest"]["coverage"]["95"], scores["rest"]["coverage_error"]["95"] = 1.0, 0.001
+    for fitted in (True, False):
+        evaluation = replace(run.evaluation, scores=scores, part=run.evaluation.part | {"fitted": fitted})
+        page = build_report(replace(run, evaluation=evaluation))
+        assert ("Intervals at rest are wider than they need to be: 100.0" in page) is not fitted
+        assert "hatched" not in page
+        assert ("They are calibrated for new data" in page) is fitted
+
+
+def test_ranges_and_references_are_in_the_unit_of_what_they_stand_beside():
+    groups = [{"low": 2e-7, "high": 0.02}, {"low": 0.02, "high": 0.15}]
+    assert _range("speed", groups[0], groups, "m/s") == "speed 0 to 2 cm/s"
+    assert _range("lag", {"low": 1.0, "high": 90.0}, [{"low": 1.0, "high": 90.0}], "s") == "lag 1 to 90 s"
+    ridge = {"median_error": 0.0206}
+    scores = {"median_error": 0.0053, "references": {"ridge": ridge}}
+    assert (
+        reference_line("all", scores, "m") == "median error for comparison, all bins: 20.6 mm with a ridge regression"
+    )
+
+
+def test_the_share_of_untrusted_bins_is_compared_with_the_usual_one():
+    trust = {"untrusted": 0.193, "usual": 0.2, "reasons": {"no activity": 1.0}}
+    expected = "19.3 % of the bins are not trusted (20.0 % on held-out time of the fit): 100 % because they have no"
+    assert trust_sentence(trust).startswith(expected)
+
+
+def test_score_rows_show_undefined_scores_as_a_dash_and_omit_missing_parts():
+    one = {
+        "median_error": 0.05,
+        "mean_error": 0.06,
+        "crps": 0.04,
+        "r2": float("nan"),
+        "bins": 7,
+        "coverage": {"95": 0.951},
+        "coverage_error": {"95": 0.012},
+        "width": {"95": 0.2},
+    }
+    rows = {row[0]: row[1:] for row in score_rows({"running": None, "all": one}, "m")}
+    assert rows[""] == ["all bins"]
+    assert rows["median error (cm)"] == ["5"]
+    assert rows["width of the 95 % interval (cm)"] == ["20"]
+    assert rows["R²"] == ["–"]
+    assert rows["inside the 95 % interval (%)"] == ["95.1 ± 1.2"]
+    assert score_rows({"running": None, "all": None}, "m") == []
+
+
+def test_every_number_of_the_tiles_has_its_reference(run, html):
+    tiles = re.findall(r'<div class="tile"><b>(.*?)</b><span>(.*?)</span><small>(.*?)</small></div>', html)
+    labels = [label for _, label, _ in tiles]
+    assert len(labels) == html.count('<div class="tile">') == 7
+    scores = run.evaluation.scores
+    found = {label: reference for _, label, reference in tiles}
+    references = scores["running"]["references"]
+    ridge, occupancy = (with_unit(references[name]["median_error"], "m") for name in ("ridge", "occupancy"))
+    assert found["median error, moving bins"] == f"ridge regression: {ridge}; occupancy alone: {occupancy}"
+    assert found["CRPS"] == f"occupancy alone: {with_unit(references['occupancy']['crps'], 'm')}"
+    assert found["inside the 95 % interval"].startswith("nominal: 95 %, standard error ")
+    assert found["inside the 95 % interval, bins at rest"].startswith("nominal: 95 %")
+    assert "CRPS (continuous ranked probability score) is the mean absolute error of the whole" in html
+    without = Run(run.settings, run.model, run.decoder, {k: v for k, v in run.metadata.items() if k != "reference"})
+    without.evaluation = Evaluation.of(without, simulated()[1])
+    assert "ridge regression" not in re.sub("<section.*", "", build_report(without), flags=re.DOTALL)
+
+
+def test_rest_and_running_have_scores_of_their_own(run, html):
+    scores = run.evaluation.scores
+    assert scores["running"]["bins"] + scores["rest"]["bins"] == scores["all"]["bins"]
+    section = re.search(r'<section id="scores">.*?</section>', html, flags=re.DOTALL).group()
+    assert "<th>moving bins</th><th>bins at rest</th><th>all bins</th>" in section
+    rest = {"95": 0.6}, {"95": 0.01}
+    low = scores | {"rest": scores["rest"] | {"coverage": scores["rest"]["coverage"] | rest[0]}}
+    low["rest"]["coverage_error"] = scores["rest"]["coverage_error"] | rest[1]
+    good = scores | {"rest": low["rest"] | {"coverage": scores["rest"]["coverage"] | {"95": 0.945}}}
+    hatched, plain = (
+        build_report(Run(run.settings, run.model, run.decoder, run.metadata, replace(run.evaluation, scores=s)))
+        for s in (low, good)
+    )
+    assert "Intervals at rest are hatched because they are too narrow: 60.0 ± 1.0 %" in hatched
+    assert "hatched" not in plain
+    assert "Intervals at rest" not in plain
+
+
+@pytest.mark.parametrize(
+    ("coverage", "error", "found"),
+    [
+        (0.60, 0.01, "narrow"),
+        (0.92, 0.01, "narrow"),
+        (0.92, 0.02, ""),  # within two standard errors
+        (0.935, 0.001, ""),  # too little to matter
+        (0.972, 0.007, "wide"),
+        (0.969, 0.001, ""),
+        (0.98, 0.02, ""),
+    ],
+)
+def test_intervals_are_too_narrow_or_too_wide_only_by_a_clear_difference(coverage, error, found):
+    assert _miscoverage({"coverage": {"95": coverage}, "coverage_error": {"95": error}}) == found
