@@ -7,11 +7,13 @@ code 2.
 from __future__ import annotations
 
 __all__ = [
+    "CalibrationWarning",
     "CollapseError",
     "DivergenceError",
     "DownloadError",
     "InputError",
     "NotFiniteError",
+    "PeriodWarning",
     "RecordingWarning",
     "first_line",
 ]
@@ -49,6 +51,14 @@ class CollapseError(RuntimeError):
 
 class DivergenceError(RuntimeError):
     """The loss or the gradient became NaN or infinite during training; the model has its last good weights."""
+
+
+class CalibrationWarning(UserWarning):
+    """Intervals are not calibrated, or on too few blocks of held-out time for their level."""
+
+
+class PeriodWarning(UserWarning):
+    """Behavior jumps between the ends of a whole circle, as angles do, but has no period."""
 
 
 class RecordingWarning(UserWarning):

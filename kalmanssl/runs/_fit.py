@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kalmanssl.data import Recording, no_observations
-from kalmanssl.errors import CollapseError, DivergenceError, InputError
+from kalmanssl.errors import CalibrationWarning, CollapseError, DivergenceError, InputError, PeriodWarning
 from kalmanssl.kalman.kernels import watch_compilation
 from kalmanssl.runs._files import check_new_output, is_run
 from kalmanssl.runs._fit_data import FitData, read_fit_data
@@ -107,14 +107,14 @@ def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: C
             logger(seeds_sentence(data.facts["seeds"]))
         began = time.perf_counter()
         run = Run(settings, model, None, data.facts)
-        caught: list[str] = []
+        caught: list[Warning] = []
         if run.behavior is not None:
             with watch_compilation(_log_first(logger)), _collected_warnings(caught):
                 run.decoder = fit_decoder(run, training, lambda: phases.begin("decoder and calibration"))
         run.metadata["seconds"] = {"model": round(model_seconds, 1), "decoder": round(time.perf_counter() - began, 1)}
         phases.begin("evaluation")
         run.evaluation = Evaluation.of(run, training if data.rest is None else data.rest, fitted=data.rest is None)
-        _log_once(caught, run.evaluation, logger)
+        _log_warnings(caught, run.evaluation, logger)
     return run
 
 
@@ -139,24 +139,25 @@ def fit_phases(settings: RunSettings, dims: int) -> list[Phase]:
 
 
 @contextmanager
-def _collected_warnings(messages: list[str]) -> Iterator[None]:
-    """Append the texts of the warnings in the block instead of showing them, each text once."""
+def _collected_warnings(collected: list[Warning]) -> Iterator[None]:
+    """Append the warnings for users in the block instead of showing them, each text once."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         yield
     for warning in caught:
-        text = str(warning.message)
-        if not issubclass(warning.category, DeprecationWarning | FutureWarning) and text not in messages:
-            messages.append(text)
+        is_new = str(warning.message) not in map(str, collected)
+        if is_new and isinstance(warning.message, UserWarning):
+            collected.append(warning.message)
 
 
-def _log_once(messages: list[str], evaluation: Evaluation, logger: Callable[[str], None]) -> None:
-    """Log warnings of the decoder, except what an alarm of the evaluation says anyway."""
-    is_alarm = any(alarm.name == "few_calibration_errors" for alarm in evaluation.alarms)
-    for message in messages:
-        is_told = "whole circle" in message  # before the fit, or the settings have a period of zero
-        if not is_told and not (is_alarm and "calibrated" in message):
-            logger(f"note: {message}")
+def _log_warnings(collected: list[Warning], evaluation: Evaluation, logger: Callable[[str], None]) -> None:
+    """Log warnings of the decoder, except what was said before or what an alarm of the evaluation says."""
+    told: list[type[Warning]] = [PeriodWarning]  # before the fit, or the settings have a period of zero
+    if any(alarm.name == "few_calibration_errors" for alarm in evaluation.alarms):
+        told.append(CalibrationWarning)
+    for warning in collected:
+        if not isinstance(warning, tuple(told)):
+            logger(f"note: {warning}")
 
 
 def _log_first(logger: Callable[[str], None]) -> Callable[[bool], None]:

@@ -11,6 +11,7 @@ import pytest
 
 from kalmanssl.decoding import DecodedPosition, PositionDecoder
 from kalmanssl.decoding.grids._circular import turns_towards
+from kalmanssl.errors import PeriodWarning
 from kalmanssl.runs import write_decoded
 
 
@@ -69,5 +70,5 @@ def test_an_angle_without_a_period_is_noticed(period: float, is_angle: bool) -> 
         warnings.simplefilter("always")
         PositionDecoder(regressor="linear", random_state=0).fit(latents, angle)
         PositionDecoder(regressor="linear", random_state=0, period=period).fit(latents, angle)
-    found = [str(warning.message) for warning in caught if "whole circle" in str(warning.message)]
+    found = [str(warning.message) for warning in caught if warning.category is PeriodWarning]
     assert [f"period={period:.6g}" in text for text in found] == [True] * is_angle

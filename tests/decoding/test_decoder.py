@@ -21,7 +21,7 @@ from kalmanssl.decoding import (
     PositionDecoder,
     score_decoding,
 )
-from kalmanssl.errors import InputError
+from kalmanssl.errors import CalibrationWarning, InputError
 
 LEVELS = (0.5, 0.8, 0.95)
 
@@ -370,7 +370,7 @@ def test_latents_with_another_number_of_features_raise_an_error():
 def test_too_few_blocks_for_the_level_give_a_warning():
     rng = np.random.default_rng(18)
     mean, position = simulate(rng, 200)
-    with pytest.warns(UserWarning, match="too few to guarantee a level of 0.999"):
+    with pytest.warns(CalibrationWarning, match="too few to guarantee a level of 0.999"):
         PositionDecoder(0.999, "linear").fit(mean, position)
 
 

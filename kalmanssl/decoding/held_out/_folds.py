@@ -15,7 +15,7 @@ from kalmanssl.decoding.held_out._cross_fitting import HeldOutFit
 from kalmanssl.decoding.held_out._drift import TrainTestBlock
 from kalmanssl.decoding.held_out._thinning import thin_blocks
 from kalmanssl.decoding.inputs import MIN_BINS, check_latents
-from kalmanssl.errors import InputError
+from kalmanssl.errors import CalibrationWarning, InputError
 from kalmanssl.utils.blocks import blocks_of_time, rolling_origins
 from kalmanssl.utils.segments import segment_index, segment_starts
 
@@ -294,11 +294,11 @@ def _fitted_part(fit: HeldOutFit, samples: Samples, sessions: Sequence[str]) -> 
 def warn_if_few_blocks(folds: list[Fold], level: float) -> None:
     """Warn if the calibration has too few blocks of time for the level, or none."""
     if not folds:
-        warnings.warn("too few bins to hold out later blocks: intervals are not calibrated", stacklevel=4)
+        message = "too few bins to hold out later blocks: intervals are not calibrated"
+        warnings.warn(message, CalibrationWarning, stacklevel=4)
         return
     blocks = [fold.samples.block[fold.test & fold.samples.usable] for fold in folds]
     n_blocks = len(np.unique(np.concatenate(blocks)))
     if n_blocks + 1 < 1 / (1 - level):
-        warnings.warn(
-            f"calibrated on {n_blocks} blocks of time: too few to guarantee a level of {level:g}", stacklevel=4
-        )
+        message = f"calibrated on {n_blocks} blocks of time: too few to guarantee a level of {level:g}"
+        warnings.warn(message, CalibrationWarning, stacklevel=4)

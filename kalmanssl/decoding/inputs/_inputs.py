@@ -11,7 +11,7 @@ from scipy.sparse import issparse
 
 from kalmanssl.data import Covariances, Latents, full_circle, is_pynapple
 from kalmanssl.decoding.inputs._sessions import on_one_axis
-from kalmanssl.errors import InputError
+from kalmanssl.errors import InputError, PeriodWarning
 from kalmanssl.utils.arrays import as_array, as_floats
 from kalmanssl.utils.circular import Periods
 
@@ -204,6 +204,7 @@ def warn_if_circle(behavior: np.ndarray, periods: Periods) -> None:
         if period is not None:
             warnings.warn(
                 f"position jumps between the ends of a whole circle: if it is an angle, give period={period:.6g}",
+                PeriodWarning,
                 stacklevel=4,
             )
 
