@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from kalmanssl.cli._errors import log
-from kalmanssl.cli._info import FITTED_SHARE
+from kalmanssl.cli._info import suggested_until
 from kalmanssl.utils.text import time_span
 
 if TYPE_CHECKING:
@@ -81,11 +81,10 @@ def _note_fitted(evaluation: Evaluation) -> None:
     part = evaluation.part
     if not part["fitted"] or evaluation.scores["all"] is None:
         return
-    start, stop = part["start_s"], part["stop_s"]
-    until = start + FITTED_SHARE * (stop - start)
+    until = suggested_until(part["start_s"], part["stop_s"])
     log(
         "note: these are scores of the time that the model was fitted on; expect larger errors on other data. To score "
-        f"new data, hold out the end of the recording: --until {until:.7g}"
+        f"new data, hold out the end of the recording: --until {until}"
     )
 
 

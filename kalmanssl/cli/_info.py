@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from kalmanssl.data import NWBSummary
     from kalmanssl.runs import RunSettings
 
-__all__ = ["FITTED_SHARE", "print_summary"]
+__all__ = ["print_summary", "suggested_until"]
 
-FITTED_SHARE = 0.7  # of the time of a recording, that is suggested for the fit
+_FITTED_SHARE = 0.7  # of the time of a recording, that is suggested for the fit
 
 
 def print_summary(summary: NWBSummary, recording: Path, settings: RunSettings) -> None:
@@ -25,7 +25,7 @@ def print_summary(summary: NWBSummary, recording: Path, settings: RunSettings) -
             typer.echo(f"note: {found.path} covers a whole circle: fit uses the period {found.period:.6g}")
     command = suggested_command(summary, recording, settings)
     if command:
-        typer.echo(f"to fit about the first {100 * FITTED_SHARE:g} % of the time and score the rest:\n  {command}")
+        typer.echo(f"to fit about the first {100 * _FITTED_SHARE:g} % of the time and score the rest:\n  {command}")
 
 
 def suggested_command(summary: NWBSummary, recording: Path, settings: RunSettings) -> str:
@@ -42,10 +42,15 @@ def suggested_command(summary: NWBSummary, recording: Path, settings: RunSetting
     ):
         options += [f"--{name} {shlex.quote(value)}" for value in values if value is not None]
     start, stop = known[0].start or 0.0, known[0].stop or 0.0
-    until = start + FITTED_SHARE * (stop - start)
-    options.append(f"--until {round(until) if stop - start > 60 else round(until, 2):.10g}")
+    options.append(f"--until {suggested_until(start, stop)}")
     name = str(recording).encode(errors="replace").decode()  # names of files need not be text
     return " ".join(["kalmanssl fit", shlex.quote(name), "--out run", *options])
+
+
+def suggested_until(start: float, stop: float) -> str:
+    """Return the time until which a recording from `start` to `stop` s is fitted if the rest is to be scored."""
+    until = start + _FITTED_SHARE * (stop - start)
+    return f"{round(until) if stop - start > 60 else round(until, 2):.10g}"
 
 
 def _behavior(summary: NWBSummary, settings: RunSettings) -> str | None:
