@@ -60,8 +60,9 @@ def main(
     preset: Annotated[
         PresetName,
         typer.Option(
-            help="full: the recordings, hours; variations: the recordings with fewer units or less training time, and "
-            "simulated ones of other kinds, with the best methods; quick: small simulated ones, a minute."
+            help="full: the recordings, hours; variations: the recordings with fewer units, less training time or "
+            "another behavior, and simulated ones of other kinds, with the best methods; quick: small simulated ones, "
+            "a minute."
         ),
     ] = PresetName.full,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds of the methods that depend on one.")] = 3,

@@ -8,16 +8,18 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from decoding import simulated
 from decoding.tasks import Data, Target
-from kalmanssl.data import Recording, running_bins, running_threshold
+from kalmanssl.data import Recording, running_bins, running_threshold, speed
 from kalmanssl.errors import InputError
 
 __all__ = ["ALL_RECORDINGS", "RECORDINGS", "SIMULATED", "VARIATIONS", "Source", "load", "targets_of"]
 
 BIN_SIZE = 0.025
 CALCIUM_FRAME = 0.05
+SMOOTHING = 0.1  # s, standard deviation of the Gaussian kernel of speeds to decode
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,35 @@ def _shorter(name: str, minutes: float) -> dict[str, Source]:
     return _variation(name, f"{name}, {minutes:g} min", read)
 
 
+def _speed(name: str, new_name: str, unit: str) -> dict[str, Source]:
+    """Return a recording whose speed is to be decoded: that of its position, or the signed one of its angle."""
+    source = RECORDINGS[name]
+    target = source.targets[0]
+
+    def read(folder: Path) -> Recording:
+        recording = source.read(folder)
+        values = recording.behavior[target.behavior]
+        if target.period is None:
+            recording.behavior["speed"] = speed(values, recording.time, SMOOTHING)
+        else:
+            recording.behavior["speed"] = _turning_speed(values, recording, target.period)
+        return recording
+
+    speeds = (Target(new_name, "speed", unit, target.factor),)
+    return {new_name: replace(source, read=read, targets=speeds)}
+
+
+def _turning_speed(angle: np.ndarray, recording: Recording, period: float) -> np.ndarray:
+    """Return the speed of an angle (time,), positive where it grows; NaN in segments of less than `SMOOTHING`."""
+    found = np.full(len(angle), np.nan)
+    for segment in recording.segments():
+        time = recording.time[segment]
+        if time[-1] - time[0] >= SMOOTHING:
+            smooth = gaussian_filter1d(np.unwrap(angle[segment], period=period), SMOOTHING / recording.bin_size)
+            found[segment] = np.gradient(smooth, time)
+    return found
+
+
 def _variation(name: str, new_name: str, read: Callable[[Path], Recording]) -> dict[str, Source]:
     source = RECORDINGS[name]
     targets = tuple(replace(target, name=target.name.replace(name, new_name)) for target in source.targets)
@@ -166,6 +197,11 @@ VARIATIONS: dict[str, Source] = {
     **_shorter("hc-11", 5),
     **_shorter("head direction", 5),
     **_shorter("reach", 2),
+    **_speed("hc-11", "running speed", "cm/s"),
+    **_speed("head direction", "turning speed", "degrees/s"),
+    **_speed("reach", "hand speed", "cm/s"),
+    **_speed("center-out", "cursor speed", "cm/s"),
+    **_speed("calcium 1", "running speed, calcium", "cm/s"),
     "place cells, open field": Source(lambda folder: simulated.open_field(), 630.0, (_position("place cells"),)),
     "sparse place cells": Source(lambda folder: simulated.open_field(2.5), 630.0, (_position("sparse place cells"),)),
     "grid cells": Source(lambda folder: simulated.grid_cells(), 630.0, (_position("grid cells"),)),
@@ -173,7 +209,7 @@ VARIATIONS: dict[str, Source] = {
         lambda folder: simulated.compass(), 840.0, (_angle("compass of a fly"),), track="head_direction"
     ),
 }
-"""Recordings with fewer units or less training time, and simulated ones of other kinds, by name.
+"""Recordings with fewer units, less training time, or another behavior, and simulated ones of other kinds, by name.
 
 Nothing was chosen by their test parts; choices are made on the training parts of `RECORDINGS`.
 """

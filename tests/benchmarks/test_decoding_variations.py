@@ -34,6 +34,26 @@ def test_a_variation_has_only_the_last_minutes_before_the_split(track):
     assert len(test.time) == len(track.read(Path()).split(at=track.split_at)[1].time)
 
 
+def test_the_speed_of_a_position_can_be_decoded_instead_of_it(track):
+    ((name, source),) = recordings._speed("simulated track", "running speed", "cm/s").items()
+    recording = source.read(Path())
+    assert name == source.targets[0].name == "running speed"
+    distance = np.abs(np.diff(recording.behavior["position"])).sum()
+    traveled = recording.behavior["speed"].mean() * (recording.time[-1] - recording.time[0])
+    assert traveled == pytest.approx(distance, rel=0.1)
+
+
+def test_the_speed_of_an_angle_has_a_sign_and_does_not_jump_with_it(monkeypatch):
+    monkeypatch.setitem(recordings.RECORDINGS, "simulated ring", recordings.SIMULATED["simulated ring"])
+    ((_, source),) = recordings._speed("simulated ring", "turning speed", "degrees/s").items()
+    recording = source.read(Path())
+    angle, rate = recording.behavior["head_direction"], recording.behavior["speed"]
+    assert rate.min() < -1 < 1 < rate.max()
+    for segment in recording.segments():
+        turned = np.unwrap(angle[segment])
+        assert rate[segment].mean() * np.ptp(recording.time[segment]) == pytest.approx(turned[-1] - turned[0], abs=0.3)
+
+
 @pytest.mark.parametrize("make", [simulated.open_field, simulated.grid_cells])
 def test_cells_in_the_open_field_are_tuned_to_position(make):
     recording = make(duration=300.0)
