@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small_fits import TINY
 from torch import nn
 
 from kalmanssl import KalmanSSL, Recording
@@ -15,10 +16,6 @@ from kalmanssl.errors import InputError
 from kalmanssl.kalman import kalman_filter, sample_prior
 from kalmanssl.networks import make_noise
 
-TINY = {
-    "latent_dim": 2, "state_dim": 3, "hidden": (8,), "window": 8, "bins_per_step": 2, "batch_size": 16, "epochs": 2,
-    "steps_per_epoch": 3, "validation_fraction": 0, "progress": False, "random_state": 0, "device": "cpu",
-}  # fmt: skip
 A = np.array([[0.95, 0.25, 0.0], [-0.25, 0.9, 0.1], [0.0, 0.0, 0.8]])
 
 
