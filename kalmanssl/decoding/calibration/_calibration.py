@@ -102,6 +102,8 @@ class HeldOutErrors:
         Weight of each bin in the border between narrow and wide predictions; equal by default.
     session : (bins,) int, optional
         Session of each bin, if whole sessions were left out of the fits.
+    fold_weight : float
+        Weight of these errors beside those of other folds in the conformal maps.
     """
 
     predictive: Predictive
@@ -110,6 +112,7 @@ class HeldOutErrors:
     block: np.ndarray
     weight: np.ndarray | None = None
     session: np.ndarray | None = None
+    fold_weight: float = 1.0
 
     def thin(self, max_bins: int) -> HeldOutErrors:
         """Return at most `max_bins` of the bins, evenly spaced."""
@@ -177,7 +180,8 @@ class Calibration:
         block = np.concatenate([fold.block for fold in errors])
         sessions = [fold.session for fold in errors if fold.session is not None]
         session = np.concatenate(sessions) if len(sessions) == len(errors) else np.zeros(len(block), dtype=int)
-        levels, effective = conformal_map(central, block, session)
+        fold_weight = np.concatenate([np.full(len(fold.truth), fold.fold_weight) for fold in errors])
+        levels, effective = conformal_map(central, block, session, fold_weight)
         bins_per_error = correlation_length(central, block)
         width = np.concatenate([_width(part) for part in noisy])
         weight = np.concatenate([np.ones(len(f.truth)) if f.weight is None else f.weight for f in errors])
@@ -187,7 +191,8 @@ class Calibration:
         if min(len(np.unique(block[group])) for group in groups) < settings.min_blocks_per_map:
             border, maps = np.inf, [levels, levels]
         else:
-            maps = [conformal_map(central[group], block[group], session[group])[0] for group in groups]
+            parts = [[values[group] for values in (central, block, session, fold_weight)] for group in groups]
+            maps = [conformal_map(*part)[0] for part in parts]
         return cls(floor, rate, float(lag.mean()), longest, border, np.stack(maps), effective, bins_per_error)
 
     def apply(self, predictive: Predictive, lag: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -252,7 +257,13 @@ class RegionCalibration:
         return cls(NOMINAL_LEVELS.copy())
 
     @classmethod
-    def fit(cls, level: np.ndarray, block: np.ndarray, session: np.ndarray | None = None) -> RegionCalibration:
+    def fit(
+        cls,
+        level: np.ndarray,
+        block: np.ndarray,
+        session: np.ndarray | None = None,
+        weight: np.ndarray | None = None,
+    ) -> RegionCalibration:
         """Fit to held-out bins.
 
         Parameters
@@ -263,8 +274,10 @@ class RegionCalibration:
             Block of time of each bin.
         session : (bins,) int, optional
             Session of each bin, if whole sessions were left out of the fits.
+        weight : (bins,), optional
+            Weight of each bin, such as that of its fold; equal by default.
         """
-        return cls(conformal_map(level, block, session)[0], correlation_length(level, block))
+        return cls(conformal_map(level, block, session, weight)[0], correlation_length(level, block))
 
     def mass(self, level: float) -> float:
         """Return the mass of the region with a nominal level."""

@@ -8,7 +8,9 @@ __all__ = ["NOMINAL_LEVELS", "conformal_map", "correlation_length", "nominal_lev
 
 # Nominal central levels of the conformal map; linear between them.
 NOMINAL_LEVELS = np.concatenate([np.linspace(0, 0.9, 19), [0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 1.0]])
-_MARGIN = 0.5  # of the conformal map, in standard errors of the coverage
+# Of the conformal map, in standard errors of the coverage. Without it the intervals at 80 and 95 % cover 1.5 and 0.8
+# percentage points too little after held-out parts of the training time of 18 recordings, with it 0.3 and 0.0.
+_MARGIN = 0.35
 _SESSION_MARGIN = 1.0  # the same over sessions: they differ more than blocks of time, and their number is small
 _CANDIDATES = 4001  # levels of a map over sessions
 
@@ -44,15 +46,15 @@ def correlation_length(values: np.ndarray, block: np.ndarray, least: float = 0.0
 
 
 def conformal_map(
-    central: np.ndarray, block: np.ndarray, session: np.ndarray | None = None
+    central: np.ndarray, block: np.ndarray, session: np.ndarray | None = None, weight: np.ndarray | None = None
 ) -> tuple[np.ndarray, float]:
     """Return the quantiles of the conformity scores at `NOMINAL_LEVELS`, and the effective number of scores.
 
-    The conformal correction (n + 1) / n counts independent scores. Scores within a block are correlated, so n is the
-    number of bins over the design effect 1 + (m - 1) r, where r is the correlation within blocks and m their size
-    (Kish 1965). Half a standard error of the coverage is added, because time after the fit differs from the held-out
-    time as much as blocks of the held-out time differ from each other: without this margin, intervals cover one to two
-    percentage points too little there.
+    Scores within a block are correlated. The effective number n is that of independent scores whose mean would vary as
+    much as the weighted mean does from block to block (Kish 1965). The empirical quantile at level p of n independent
+    scores covers on average (p - 1/2) / n less than p, and this is added. A share of the standard error of the coverage
+    is added, too: time after the fit is harder to decode than the held-out time, on average by this much (see
+    `_MARGIN`).
 
     If the scores are of several sessions (bins,) int that were left out, each level is the lowest one at which the mean
     coverage of the sessions, minus its standard error over them, is nominal: a new session differs from these as they
@@ -60,22 +62,38 @@ def conformal_map(
     The average coverage over new sessions is then close to nominal, and that of most of them is higher. No assumption
     except exchangeable sessions would guarantee it, but intervals at 95 % are then infinite with fewer than 19 sessions
     (Lee, Barber & Willett 2023, arXiv:2306.06342).
+
+    Parameters
+    ----------
+    central : (bins,)
+        Conformity scores, from 0 to 1.
+    block : (bins,) int
+    session : (bins,) int, optional
+    weight : (bins,), optional
+        Weights of the scores (Barber, Candès, Ramdas & Tibshirani 2023, Ann. Stat. 51:816); equal by default, and for
+        several sessions.
     """
+    weight = np.ones(len(central)) if weight is None else weight
     if session is not None and len(np.unique(session)) > 1:
-        return _map_over_sessions(central, session), conformal_map(central, session)[1]
-    _, block = np.unique(block, return_inverse=True)
-    size = np.bincount(block)
-    total = np.bincount(block, central - central.mean())
-    variance = max(float(central.var()), 1e-12)
-    pairs = float((size * (size - 1)).sum())
-    correlation = (float((total**2).sum()) - variance * len(central)) / (variance * pairs) if pairs else 0.0
-    typical = float((size**2).sum() / size.sum())
-    effective = len(central) / (1 + (typical - 1) * float(np.clip(correlation, 0, 1)))
-    effective = float(np.clip(effective, min(len(size), len(central)), len(central)))
-    margin = _MARGIN * np.sqrt(NOMINAL_LEVELS * (1 - NOMINAL_LEVELS) / effective)
-    levels = np.quantile(central, np.minimum(NOMINAL_LEVELS * (1 + 1 / effective) + margin, 1.0))
+        return _map_over_sessions(central, session), _effective_number(central, session, np.ones(len(central)))
+    effective = _effective_number(central, block, weight)
+    error = np.sqrt(NOMINAL_LEVELS * (1 - NOMINAL_LEVELS) / effective)
+    target = NOMINAL_LEVELS + (NOMINAL_LEVELS - 0.5) / effective + _MARGIN * error
+    order = np.argsort(central)
+    share = np.cumsum(weight[order]) - weight[order] / 2
+    levels = np.interp(target, share / weight.sum(), central[order])
     levels[0], levels[-1] = 0.0, 1.0
     return np.maximum.accumulate(levels), effective
+
+
+def _effective_number(central: np.ndarray, block: np.ndarray, weight: np.ndarray) -> float:
+    """Return the number of independent scores whose mean varies as much as the weighted mean over blocks."""
+    _, block = np.unique(block, return_inverse=True)
+    excess = central - np.average(central, weights=weight)
+    variance = float(np.average(excess**2, weights=weight))
+    total = np.bincount(block, weight * excess)
+    effective = weight.sum() ** 2 * variance / max(float((total**2).sum()), 1e-300)
+    return float(np.clip(effective, 1.0, weight.sum() ** 2 / (weight**2).sum()))
 
 
 def _map_over_sessions(central: np.ndarray, session: np.ndarray) -> np.ndarray:

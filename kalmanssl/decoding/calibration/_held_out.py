@@ -10,7 +10,7 @@ import numpy as np
 from kalmanssl.decoding.calibration._calibration import Calibration, HeldOutErrors, RegionCalibration
 from kalmanssl.decoding.calibration._trust import Trust, agreement_of
 from kalmanssl.decoding.grids import marginal_predictives
-from kalmanssl.decoding.held_out import Fold, HeldOutMass, density_level, scored_sessions
+from kalmanssl.decoding.held_out import Fold, HeldOutMass, density_level, fold_weights, scored_sessions
 from kalmanssl.decoding.movement import posterior_mass
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def calibrate(
     errors: list[list[HeldOutErrors]] = [[] for _ in decoder.periods]
     levels: list[list[np.ndarray]] = [[] for _ in decoder.grids]
     distances, agreements = [], []
-    for fold, parts in zip(folds, masses, strict=True):
+    fold_weight = fold_weights(folds)
+    for fold, parts, own in zip(folds, masses, fold_weight, strict=True):
         used, scored = fold.scored_bins, fold.scored
         posteriors = [_posterior(decoder, fold, part, number)[scored] for number, part in enumerate(parts)]
         for number, (part, posterior) in enumerate(zip(parts, posteriors, strict=True)):
@@ -51,14 +52,16 @@ def calibrate(
         for dim, predictive in enumerate(marginal_predictives(decoder.grids, posteriors)):
             s = fold.samples
             truth, new = s.behavior[used][:, dim], fold.scored_sessions
-            errors[dim].append(HeldOutErrors(predictive, truth, fold.lag[scored], s.block[used], s.weight[used], new))
+            lag, block, weight = fold.lag[scored], s.block[used], s.weight[used]
+            errors[dim].append(HeldOutErrors(predictive, truth, lag, block, weight, new, own))
         distance = parts[0].distance  # all grids have the same
         distances.append(np.zeros(len(used)) if distance is None else distance[scored])
         agreements.append(agreement_of([part.mass[scored] for part in parts], posteriors))
     calibrations = [Calibration.fit(part, decoder.calibration_settings) for part in errors]
     blocks = np.concatenate([fold.block for fold in errors[0]])
     session = scored_sessions(folds)
-    regions = [RegionCalibration.fit(np.concatenate(part), blocks, session) for part in levels]
+    weight = np.repeat(fold_weight, [len(fold.block) for fold in errors[0]])
+    regions = [RegionCalibration.fit(np.concatenate(part), blocks, session, weight) for part in levels]
     level = [
         np.concatenate([calibration.score(fold.predictive, fold.lag, fold.truth) for fold in part])
         for calibration, part in zip(calibrations, errors, strict=True)

@@ -11,6 +11,7 @@ from kalmanssl.decoding.held_out._familiarity import Familiarity as Familiarity
 from kalmanssl.decoding.held_out._familiarity import temper as temper
 from kalmanssl.decoding.held_out._folds import Fold as Fold
 from kalmanssl.decoding.held_out._folds import Samples as Samples
+from kalmanssl.decoding.held_out._folds import fold_weights as fold_weights
 from kalmanssl.decoding.held_out._folds import held_out_folds as held_out_folds
 from kalmanssl.decoding.held_out._folds import rolling_folds as rolling_folds
 from kalmanssl.decoding.held_out._folds import scored_sessions as scored_sessions

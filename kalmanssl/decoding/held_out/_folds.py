@@ -22,6 +22,7 @@ from kalmanssl.utils.segments import segment_index, segment_starts
 __all__ = [
     "Fold",
     "Samples",
+    "fold_weights",
     "held_out_folds",
     "rolling_folds",
     "scored_sessions",
@@ -222,6 +223,17 @@ def scored_sessions(folds: Sequence[Fold]) -> np.ndarray | None:
     sessions = [fold.scored_sessions for fold in folds]
     left_out = [one for one in sessions if one is not None]
     return np.concatenate(left_out) if len(left_out) == len(folds) else None
+
+
+def fold_weights(folds: Sequence[Fold]) -> list[float]:
+    """Return the weight of the errors of each fold in the calibration: half for each fold that is fitted on more bins.
+
+    The final fit is most similar to the last fold. Folds that leave out sessions have equal weights.
+    """
+    if scored_sessions(folds) is not None:
+        return [1.0] * len(folds)
+    size = [int(fold.train.sum()) for fold in folds]
+    return [0.5 ** sum(other > own for other in size) for own in size]
 
 
 def rolling_folds(samples: Samples, n_folds: int, first_fold_fraction: float) -> list[Fold]:

@@ -12,7 +12,14 @@ from kalmanssl.data import Covariances
 from kalmanssl.decoding._continuation import Continuation, with_earlier
 from kalmanssl.decoding.calibration import RegionCalibration
 from kalmanssl.decoding.grids import Axis, Grid
-from kalmanssl.decoding.held_out import Fold, HeldOutMass, MovementSettings, Samples, scored_sessions
+from kalmanssl.decoding.held_out import (
+    Fold,
+    HeldOutMass,
+    MovementSettings,
+    Samples,
+    fold_weights,
+    scored_sessions,
+)
 from kalmanssl.decoding.labels._chain import LabelChain, LabelStatistics, choose_chain
 from kalmanssl.decoding.movement import filtered_mass, posterior_mass
 from kalmanssl.decoding.readouts import ClassifierReadout, MLPReadout, with_context
@@ -205,4 +212,7 @@ class LabelDecoder:
             codes = part.truth[:, 0].astype(int)
             levels.append(likelier_mass(posterior)[np.arange(len(codes)), codes])
             blocks.append(fold.samples.block[fold.scored_bins])
-        self.sets = RegionCalibration.fit(np.concatenate(levels), np.concatenate(blocks), scored_sessions(folds))
+        weight = np.repeat(fold_weights(folds), [len(block) for block in blocks])
+        self.sets = RegionCalibration.fit(
+            np.concatenate(levels), np.concatenate(blocks), scored_sessions(folds), weight
+        )

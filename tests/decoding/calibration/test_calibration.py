@@ -13,6 +13,7 @@ from kalmanssl.decoding import (
     calibration_curve,
     rolling_origins,
 )
+from kalmanssl.decoding.calibration._conformal_map import _MARGIN, NOMINAL_LEVELS, conformal_map
 from kalmanssl.errors import InputError
 
 DEVIATES = np.linspace(-4, 4, 65)
@@ -194,6 +195,42 @@ def test_the_errors_of_all_folds_are_pooled():
     inside = (low <= error) & (error <= high)
     assert inside.mean() == pytest.approx(0.8, abs=0.01)
     assert inside[:4000].mean() > 0.9 > 0.7 > inside[4000:].mean()
+
+
+@pytest.mark.parametrize(("n_blocks", "size", "correlation"), [(20, 50, 0.3), (12, 50, 0.05), (300, 1, 0.0)])
+def test_intervals_cover_the_nominal_level_on_average_plus_the_margin(n_blocks, size, correlation):
+    """Scores are uniform, so the coverage of a level is the level itself, and correlated within blocks."""
+    rng = np.random.default_rng(12)
+    block, found, margin = np.repeat(np.arange(n_blocks), size), [], []
+    for _ in range(600):
+        common, own = np.repeat(rng.normal(size=n_blocks), size), rng.normal(size=len(block))
+        central = norm.cdf(np.sqrt(correlation) * common + np.sqrt(1 - correlation) * own)
+        levels, effective = conformal_map(central, block)
+        found.append(levels)
+        margin.append(_MARGIN * np.sqrt(NOMINAL_LEVELS * (1 - NOMINAL_LEVELS) / effective))
+    excess = np.mean(found, axis=0) - NOMINAL_LEVELS - np.mean(margin, axis=0)
+    inner = (NOMINAL_LEVELS >= 0.2) & (NOMINAL_LEVELS <= 0.95)
+    np.testing.assert_allclose(excess[inner], 0, atol=0.008)
+
+
+def test_a_weight_counts_as_repeated_scores():
+    rng = np.random.default_rng(14)
+    central, block = rng.random(2000), np.repeat(np.arange(20), 100)
+    weight = np.where(block % 2 == 0, 2, 1)
+    central[block % 2 == 0] **= 2
+    levels, effective = conformal_map(central, block, weight=0.5 * weight)
+    repeated, number = conformal_map(np.repeat(central, weight), np.repeat(block, weight))
+    np.testing.assert_allclose(levels, repeated, atol=2e-3)
+    assert effective == pytest.approx(number, rel=1e-6)
+    assert levels[NOMINAL_LEVELS == 0.5] < conformal_map(central, block)[0][NOMINAL_LEVELS == 0.5] - 0.02
+
+
+def test_the_maps_use_the_weights_of_folds():
+    rng = np.random.default_rng(15)
+    folds = [held_out(scale * rng.normal(size=4000)) for scale in (0.7, 2.0)]
+    folds[0].fold_weight = 1e-6
+    calibration = Calibration.fit(folds, CalibrationSettings(noise_grid=(0.0,), refinement_grid=(1.0,)))
+    np.testing.assert_allclose(coverage(calibration, 2 * rng.normal(size=20_000)), [0.5, 0.8, 0.95], atol=0.03)
 
 
 def test_the_grid_of_the_settings_bounds_the_added_noise():

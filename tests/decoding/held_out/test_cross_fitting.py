@@ -12,6 +12,7 @@ from kalmanssl import KalmanSSL, PositionDecoder, cross_fit
 from kalmanssl.data import Covariances, Latents, running_bins
 from kalmanssl.datasets import place_cells
 from kalmanssl.decoding import CalibrationSettings, DriftSettings, HeldOutFit, MovementSettings
+from kalmanssl.decoding.held_out import Fold, Samples, fold_weights, rolling_folds
 from kalmanssl.errors import InputError
 
 NO_MOVEMENT = MovementSettings(kinds=("none",))
@@ -188,3 +189,15 @@ def test_the_old_name_warns_and_does_the_same(cross_fitted):
     with pytest.warns(FutureWarning, match="rehearse is now called cross_fit"):
         (again,) = ks.rehearse(model, recording, (0.6,))
     np.testing.assert_array_equal(again.latents.mean, held_out_fits[0].latents.mean)
+
+
+def test_errors_of_a_fit_on_fewer_bins_have_half_the_weight_and_sessions_that_are_left_out_the_same():
+    rng = np.random.default_rng(0)
+    bins, session = 600, np.repeat([0, 1], [200, 400])
+    given = (rng.normal(size=(bins, 2)), rng.normal(size=(bins, 1)), 0.1 * np.arange(bins), np.ones(bins, dtype=bool))
+    folds = rolling_folds(Samples.from_latents(*given, (None,), 20), 3, 0.4)
+    assert fold_weights(folds) == [0.25, 0.5, 1.0]
+    assert fold_weights(folds[::-1]) == [1.0, 0.5, 0.25]
+    samples = Samples.from_latents(*given, (None,), 20, session=session)
+    left_out = [Fold.of(samples, session != number, session == number) for number in (0, 1)]
+    assert fold_weights(left_out) == [1.0, 1.0]
