@@ -185,7 +185,8 @@ def info(
 
     Example: kalmanssl info REC.nwb
     """
-    from kalmanssl.runs import RunSettings, summarize_recording, without_nan
+    from kalmanssl.runs import RunSettings, summarize_recording
+    from kalmanssl.utils.json_values import without_nan
 
     settings = RunSettings(recording=str(recording), activity=activity, units=units or [], behavior=behavior)
     summary = summarize_recording(recording, settings)
@@ -269,7 +270,8 @@ def evaluate(
 
     Example: kalmanssl evaluate RUN REC.nwb --after 18960
     """
-    from kalmanssl.runs import Run, assumptions_line, without_nan
+    from kalmanssl.runs import Run, assumptions_line
+    from kalmanssl.utils.json_values import without_nan
 
     part = Part.of(window_starts, window_stops, during, after)
     run = Run.load(run_folder)
