@@ -1,4 +1,9 @@
-"""Choice of the movement prior, and of the weight of the readout in unfamiliar bins, on held-out bins."""
+"""Choice of the movement prior, and of the weight of the readout in unfamiliar bins, on held-out bins.
+
+Many settings have nearly the same score on held-out bins, and which of them has the lowest is an accident of the events
+in these bins. So the mean of the settings is used, each weighted by the probability that it is the best one
+("bagging", Breiman 1996, Machine Learning 24:123).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ import numpy as np
 from kalmanssl.decoding.grids import Grid
 from kalmanssl.decoding.held_out._familiarity import Familiarity
 from kalmanssl.decoding.held_out._mass import HeldOutMass, mean_by_block, mean_crps
-from kalmanssl.decoding.held_out._paired_comparison import is_lower
+from kalmanssl.decoding.held_out._paired_comparison import is_lower, probability_of_lowest
 from kalmanssl.decoding.movement import Movement, MovementStatistics, coarsen_grid, posterior_mass
 from kalmanssl.utils.validation import check_condition, check_integer
 
@@ -99,8 +104,7 @@ class MovementChoice:
         With the statistics of the first fold; None for "none".
     familiarity : Familiarity
     scores : dict of (blocks,)
-        What each block of time contributes to the CRPS of the best settings of each kind, in fractions of the range of
-        the grid.
+        What each block of time contributes to the CRPS of each kind, in fractions of the range of the grid.
     """
 
     kind: str
@@ -128,6 +132,8 @@ def choose_movement(
 ) -> MovementChoice:
     """Choose the kind of movement prior, its settings and the power of familiarity by the CRPS on held-out bins.
 
+    The kind is the one whose settings are most probably the best ones of all, and its settings are their mean.
+
     Parameters
     ----------
     grid : Grid
@@ -143,18 +149,18 @@ def choose_movement(
     """
     factor = _coarsening(grid, settings)
     search = _Search([part.coarsen(grid, factor) for part in held_out], smooth, settings, familiarity)
-    scores: dict[str, np.ndarray] = {}
-    found: dict[str, tuple[Movement | None, Familiarity]] = {}
+    found: dict[str, _Found] = {}
     begin: _Candidate | None = None
     for kind in settings.kinds:
         if kind == "none":
-            best, scores[kind] = search.without_movement(coarsen_grid(grid, factor))
-            found[kind] = None, best.familiarity
+            found[kind] = search.without_movement(coarsen_grid(grid, factor))
         else:
-            begin, scores[kind] = search.with_movement([part.coarsen(factor) for part in candidates[kind]], begin)
-            found[kind] = begin.movement(candidates[kind][0]), begin.familiarity
-    best_kind = lowest_kind(scores, settings)
-    return MovementChoice(best_kind, *found[best_kind], scores)
+            found[kind] = search.with_movement([part.coarsen(factor) for part in candidates[kind]], begin)
+            begin = found[kind].best
+    chosen = _most_probable_kind(found)
+    settled = found[chosen].settled
+    movement = None if chosen == "none" else settled.movement(candidates[chosen][0])
+    return MovementChoice(chosen, movement, settled.familiarity, {kind: part.score for kind, part in found.items()})
 
 
 def lowest_kind(scores: Mapping[str, np.ndarray], settings: MovementSettings) -> str:
@@ -192,6 +198,50 @@ class _Candidate:
     def movement(self, statistics: MovementStatistics) -> Movement:
         return Movement(statistics, self.width_factor, self.power, self.jump)
 
+    @classmethod
+    def mean(cls, candidates: Sequence[_Candidate], weights: np.ndarray) -> _Candidate:
+        """Return the weighted mean; that of the logarithm for all but the power of familiarity, which can be zero."""
+
+        def mean_of(name: str) -> float:
+            values = np.array([getattr(candidate, name) for candidate in candidates])
+            if np.ptp(values) == 0:
+                return float(values[0])
+            if name == "familiarity_power":
+                return float(weights @ values)
+            return float(np.exp(weights @ np.log(values)))
+
+        names = ("width_factor", "power", "jump", "familiarity_power")
+        return replace(candidates[0], **{name: mean_of(name) for name in names})
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a search has found.
+
+    Attributes
+    ----------
+    best : _Candidate
+        Where the search ended.
+    tried : dict of (blocks,)
+        What each block of time contributes to the score of all settings that were tried.
+    settled : _Candidate
+        Their mean, or `best` where that is better.
+    score : (blocks,)
+        Of `settled`.
+    """
+
+    best: _Candidate
+    tried: dict[_Candidate, np.ndarray]
+    settled: _Candidate
+    score: np.ndarray
+
+
+def _most_probable_kind(found: Mapping[str, _Found]) -> str:
+    """Return the kind whose settings are most probably the best ones of all that were tried."""
+    kinds = [kind for kind, part in found.items() for _ in part.tried]
+    probability = probability_of_lowest(np.stack([score for part in found.values() for score in part.tried.values()]))
+    return max(found, key=lambda kind: sum(p for name, p in zip(kinds, probability, strict=True) if name == kind))
+
 
 @dataclass
 class _Search:
@@ -205,14 +255,12 @@ class _Search:
     def __post_init__(self) -> None:
         self._tempered: tuple[float, list[HeldOutMass]] | None = None  # of the last power
 
-    def without_movement(self, grid: Grid) -> tuple[_Candidate, np.ndarray]:
+    def without_movement(self, grid: Grid) -> _Found:
         """Choose the power of familiarity alone."""
         begin = self._typical(_TYPICAL_FAMILIARITY_POWER["without movement"])
         return self._vary(begin, {}, grid, [None] * len(self.held_out), 1)
 
-    def with_movement(
-        self, statistics: list[MovementStatistics], begin: _Candidate | None
-    ) -> tuple[_Candidate, np.ndarray]:
+    def with_movement(self, statistics: list[MovementStatistics], begin: _Candidate | None) -> _Found:
         """Vary one setting at a time, from `begin` in one round, or from typical settings in several."""
         s = self.settings
         names = {"power": s.powers, "width_factor": s.width_factors, "jump": s.jumps}
@@ -237,7 +285,9 @@ class _Search:
         grid: Grid,
         statistics: Sequence[MovementStatistics | None],
         n_rounds: int,
-    ) -> tuple[_Candidate, np.ndarray]:
+    ) -> _Found:
+        tried: dict[_Candidate, np.ndarray] = {}
+
         def score(candidate: _Candidate) -> np.ndarray:
             """Return what each block of time contributes to the mean CRPS, (blocks,)."""
             values = []
@@ -246,11 +296,20 @@ class _Search:
                 values.append(
                     mean_crps(posterior_mass(prior, part.mass, part.start, part.missing, self.smooth), grid, part)
                 )
-            return mean_by_block(values, self.held_out)
+            tried[candidate] = mean_by_block(values, self.held_out)
+            return tried[candidate]
 
         if all(part.distance is not None for part in self.held_out):
             names = {"familiarity_power": self.settings.familiarity_powers, **names}
-        return vary_one_at_a_time(best, names, score, n_rounds, self.settings.min_standard_errors)
+        min_errors = self.settings.min_standard_errors
+        best, lowest = vary_one_at_a_time(best, names, score, n_rounds, min_errors)
+        candidates, scores = list(tried), np.stack(list(tried.values()))
+        mean = _Candidate.mean(candidates, probability_of_lowest(scores))
+        new = tried.get(mean)
+        new = score(mean) if new is None else new
+        if is_lower(lowest, new, min_errors):
+            mean, new = best, lowest
+        return _Found(best, dict(zip(candidates, scores, strict=True)), mean, new)
 
     def _temper(self, candidate: _Candidate) -> list[HeldOutMass]:
         """Return the held-out distributions, tempered by familiarity; those of one power are kept at a time."""
