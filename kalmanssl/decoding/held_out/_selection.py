@@ -158,9 +158,9 @@ def choose_movement(
             found[kind] = search.with_movement([part.coarsen(factor) for part in candidates[kind]], begin)
             begin = found[kind].best
     chosen = _most_probable_kind(found)
-    settled = found[chosen].settled
-    movement = None if chosen == "none" else settled.movement(candidates[chosen][0])
-    return MovementChoice(chosen, movement, settled.familiarity, {kind: part.score for kind, part in found.items()})
+    mean = found[chosen].mean
+    movement = None if chosen == "none" else mean.movement(candidates[chosen][0])
+    return MovementChoice(chosen, movement, mean.familiarity, {kind: part.score for kind, part in found.items()})
 
 
 def lowest_kind(scores: Mapping[str, np.ndarray], settings: MovementSettings) -> str:
@@ -222,24 +222,24 @@ class _Found:
     ----------
     best : _Candidate
         Where the search ended.
-    tried : dict of (blocks,)
+    tried : (settings, blocks)
         What each block of time contributes to the score of all settings that were tried.
-    settled : _Candidate
-        Their mean, or `best` where that is better.
+    mean : _Candidate
+        Mean of these settings, weighted by the probability that they are the best.
     score : (blocks,)
-        Of `settled`.
+        Score of the mean.
     """
 
     best: _Candidate
-    tried: dict[_Candidate, np.ndarray]
-    settled: _Candidate
+    tried: np.ndarray
+    mean: _Candidate
     score: np.ndarray
 
 
 def _most_probable_kind(found: Mapping[str, _Found]) -> str:
     """Return the kind whose settings are most probably the best ones of all that were tried."""
     kinds = [kind for kind, part in found.items() for _ in part.tried]
-    probability = probability_of_lowest(np.stack([score for part in found.values() for score in part.tried.values()]))
+    probability = probability_of_lowest(np.concatenate([part.tried for part in found.values()]))
     return max(found, key=lambda kind: sum(p for name, p in zip(kinds, probability, strict=True) if name == kind))
 
 
@@ -302,14 +302,10 @@ class _Search:
         if all(part.distance is not None for part in self.held_out):
             names = {"familiarity_power": self.settings.familiarity_powers, **names}
         min_errors = self.settings.min_standard_errors
-        best, lowest = vary_one_at_a_time(best, names, score, n_rounds, min_errors)
+        best, _ = vary_one_at_a_time(best, names, score, n_rounds, min_errors)
         candidates, scores = list(tried), np.stack(list(tried.values()))
         mean = _Candidate.mean(candidates, probability_of_lowest(scores))
-        new = tried.get(mean)
-        new = score(mean) if new is None else new
-        if is_lower(lowest, new, min_errors):
-            mean, new = best, lowest
-        return _Found(best, dict(zip(candidates, scores, strict=True)), mean, new)
+        return _Found(best, scores, mean, score(mean) if mean not in tried else tried[mean])
 
     def _temper(self, candidate: _Candidate) -> list[HeldOutMass]:
         """Return the held-out distributions, tempered by familiarity; those of one power are kept at a time."""
