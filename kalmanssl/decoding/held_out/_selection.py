@@ -203,12 +203,11 @@ class _Candidate:
         """Return the weighted mean; that of the logarithm for all but the power of familiarity, which can be zero."""
 
         def mean_of(name: str) -> float:
-            values = np.array([getattr(candidate, name) for candidate in candidates])
+            values = np.array([getattr(candidate, name) for candidate in candidates])[weights > 0]
             if np.ptp(values) == 0:
                 return float(values[0])
-            if name == "familiarity_power":
-                return float(weights @ values)
-            return float(np.exp(weights @ np.log(values)))
+            share = weights[weights > 0]
+            return float(share @ values if name == "familiarity_power" else np.exp(share @ np.log(values)))
 
         names = ("width_factor", "power", "jump", "familiarity_power")
         return replace(candidates[0], **{name: mean_of(name) for name in names})

@@ -64,10 +64,11 @@ def test_a_setting_with_one_candidate_keeps_it(walk):
     assert (movement.width_factor, movement.jump) == (3.0, 1e-3)
 
 
-def test_candidates_that_are_equally_good_are_averaged(walk):
-    """Each is better in some blocks, so the mean is between them."""
-    movement = choose(walk, kinds=("walk",), width_factors=(4.0,), powers=(0.2, 0.22), jumps=(1e-4,)).movement
-    assert 0.201 < movement.power < 0.219
+def test_candidates_that_are_about_equally_good_are_averaged(walk):
+    """Two widths are each better in some blocks, so the mean is between them; one power is better in all."""
+    movement = choose(walk, kinds=("walk",), width_factors=(4.0, 6.0), powers=(0.05, 0.8), jumps=(1e-4,)).movement
+    assert 4.01 < movement.width_factor < 5.99
+    assert movement.power == 0.05
 
 
 def test_the_same_bins_give_the_same_choice(walk):
