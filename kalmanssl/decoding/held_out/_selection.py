@@ -46,7 +46,8 @@ class MovementSettings:
         direction. "chain": a Markov chain that keeps its label. Labels use "none" and "chain", other behavior all but
         "chain".
     width_factors, powers, jumps : tuple of float
-        Candidates for the settings of `Movement`.
+        Candidates for the settings of `Movement`. For behavior that is not labels the mean of these and of the next
+        ones is used, weighted by the probability that each is the best.
     familiarity_powers : tuple of float
         Candidates for the power of `Familiarity`, for all kinds but "chain".
     max_cells : int
@@ -55,8 +56,9 @@ class MovementSettings:
     n_rounds : int
         Rounds of the search, which varies one setting at a time.
     min_standard_errors : float
-        Improvement of the CRPS, or of the Brier score for labels, that a candidate must bring, in standard errors of
-        the difference over blocks of time. Held-out time is short, and without it single events decide.
+        Improvement of the CRPS, or of the Brier score for labels, that a candidate must bring so that the search goes
+        on from it, in standard errors of the difference over blocks of time; likewise for another variant of the
+        neighbors. Held-out time is short, and without it single events decide.
     """
 
     kinds: tuple[str, ...] = ("none", "walk", "states", "chain")
