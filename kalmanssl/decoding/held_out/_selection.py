@@ -63,7 +63,7 @@ class MovementSettings:
 
     kinds: tuple[str, ...] = ("none", "walk", "states", "chain")
     width_factors: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
-    powers: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8)
+    powers: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
     jumps: tuple[float, ...] = (1e-4, 1e-2, 0.1)
     familiarity_powers: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
     max_cells: int = 48

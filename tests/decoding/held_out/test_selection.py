@@ -42,7 +42,7 @@ def test_the_settings_are_a_mean_of_the_candidates_and_decode_as_well_as_the_bes
     choice = choose(walk)
     assert choice.kind == "walk"
     assert 1.0 <= choice.movement.width_factor <= 16.0
-    assert 0.05 <= choice.movement.power <= 0.8
+    assert 0.025 <= choice.movement.power <= 1.6
     posterior = posterior_mass(choice.movement, held_out.mass, held_out.start, held_out.missing, True)
     score = mean_by_block([mean_crps(posterior, GRID, held_out)], [held_out])
     np.testing.assert_allclose(choice.score, score)  # the score is that of the settings that are used
