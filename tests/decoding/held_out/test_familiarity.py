@@ -68,7 +68,7 @@ def test_rare_unfamiliar_latents_lose_their_influence_on_the_decoded_behavior():
         error.append(np.abs(wrapped)[lost[test]].mean())
         found.append(decoder.decoders_["filtered"].familiarities[0])
     assert found[0].power == 0.0
-    assert found[1].power == 4.0
+    assert 3.0 < found[1].power <= 4.0  # the mean of both, by the probability that each is the best
     assert error[1] < 0.8 * error[0]
 
 
