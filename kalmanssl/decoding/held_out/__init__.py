@@ -24,6 +24,7 @@ from kalmanssl.decoding.held_out._paired_comparison import is_lower as is_lower
 from kalmanssl.decoding.held_out._selection import MovementChoice as MovementChoice
 from kalmanssl.decoding.held_out._selection import MovementSettings as MovementSettings
 from kalmanssl.decoding.held_out._selection import choose_movement as choose_movement
+from kalmanssl.decoding.held_out._selection import closest as closest
 from kalmanssl.decoding.held_out._selection import lowest_kind as lowest_kind
 from kalmanssl.decoding.held_out._selection import vary_one_at_a_time as vary_one_at_a_time
 from kalmanssl.decoding.held_out._thinning import thin_bins as thin_bins

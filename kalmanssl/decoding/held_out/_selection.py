@@ -21,13 +21,22 @@ from kalmanssl.decoding.held_out._paired_comparison import is_lower, probability
 from kalmanssl.decoding.movement import Movement, MovementStatistics, coarsen_grid, posterior_mass
 from kalmanssl.utils.validation import check_condition, check_integer
 
-__all__ = ["MovementChoice", "MovementSettings", "choose_movement", "lowest_kind", "vary_one_at_a_time"]
+__all__ = [
+    "MovementChoice",
+    "MovementSettings",
+    "choose_movement",
+    "closest",
+    "lowest_kind",
+    "vary_one_at_a_time",
+]
 
 _CONTINUOUS = ("none", "walk", "states")
-# Settings that are good for most recordings, by whether latents are smoothed: the search begins there.
+# Settings that are good for most recordings, by whether latents are smoothed: the search begins there, and without
+# jumps in effect: a few bins with activity like that of another place, as in a replay, can cause a jump of probability
+# 1e-4, and an animal at rest is then decoded there until it moves. Held-out time can be too short to show this.
 _TYPICAL = {
-    False: {"width_factor": 8.0, "power": 0.8, "jump": 1e-4},
-    True: {"width_factor": 4.0, "power": 0.4, "jump": 1e-4},
+    False: {"width_factor": 8.0, "power": 0.8, "jump": 1e-8},
+    True: {"width_factor": 4.0, "power": 0.4, "jump": 1e-8},
 }
 # With a movement prior, bins with little weight are predicted from their neighbors; without one, from the occupancy.
 _TYPICAL_FAMILIARITY_POWER = {"without movement": 2.0, "with movement": 4.0}
@@ -64,7 +73,7 @@ class MovementSettings:
     kinds: tuple[str, ...] = ("none", "walk", "states", "chain")
     width_factors: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
     powers: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
-    jumps: tuple[float, ...] = (1e-4, 1e-2, 0.1)
+    jumps: tuple[float, ...] = (1e-8, 1e-4, 1e-2, 0.1)
     familiarity_powers: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
     max_cells: int = 48
     max_cells_joint: int = 20

@@ -8,11 +8,19 @@ from typing import Any, Self
 
 import numpy as np
 
-from kalmanssl.decoding.held_out import HeldOutMass, MovementSettings, lowest_kind, mean_by_block, vary_one_at_a_time
+from kalmanssl.decoding.held_out import (
+    HeldOutMass,
+    MovementSettings,
+    closest,
+    lowest_kind,
+    mean_by_block,
+    vary_one_at_a_time,
+)
 from kalmanssl.decoding.movement import Transition, posterior_mass
 
 __all__ = ["LabelChain", "LabelStatistics", "brier_score", "choose_chain"]
 
+_TYPICAL_JUMP = 1e-4  # where the search begins
 _INDEPENDENT_POWERS = (0.3, 0.5, 0.7, 0.85, 1.0)  # at most 1: higher powers overfit the held-out bins
 
 
@@ -149,7 +157,11 @@ def choose_chain(
     candidates: dict[str, tuple[LabelChain, dict[str, tuple[float, ...]]]] = {
         "none": (independent, {"power": _INDEPENDENT_POWERS}),
         "chain": (
-            replace(independent, power=settings.powers[len(settings.powers) // 2], jump=min(settings.jumps)),
+            replace(
+                independent,
+                power=settings.powers[len(settings.powers) // 2],
+                jump=closest(settings.jumps, _TYPICAL_JUMP),
+            ),
             {
                 "power": (*settings.powers, 1.0),
                 "width_factor": (*settings.width_factors,),
