@@ -213,9 +213,10 @@ def test_activity_unlike_that_of_the_fit_is_reported(parts):
 
 
 def test_coverage_of_a_short_part_is_uncertain(good, parts):
-    rest = with_behavior(parts[1], 1.6 - parts[1].behavior["position"])
-    assert "few_scored_blocks" in alarms_of(good, rest.restrict(SPLIT, SPLIT + 15))
-    assert "few_scored_blocks" not in alarms_of(good, rest)
+    position = parts[1].behavior["position"]
+    half_covered = with_behavior(parts[1], 1.6 * np.clip(position / 1.6, 0, 1) ** 1.5)
+    assert "few_scored_blocks" in alarms_of(good, half_covered.restrict(SPLIT, SPLIT + 15))
+    assert "few_scored_blocks" not in alarms_of(good, with_behavior(parts[1], 1.6 - position))
 
 
 def test_a_tracker_that_freezes_is_reported(good, parts):
