@@ -32,8 +32,8 @@ __all__ = [
 
 _CONTINUOUS = ("none", "walk", "states")
 # Settings that are good for most recordings, by whether latents are smoothed: the search begins there, and without
-# jumps in effect: a few bins with activity like that of another place, as in a replay, can cause a jump of probability
-# 1e-4, and an animal at rest is then decoded there until it moves. Held-out time can be too short to show this.
+# jumps in effect. With a probability of 1e-4, a few bins with activity like that of another place can cause a jump, and
+# an animal at rest is then decoded there until it moves. Held-out time can be too short to show this.
 _TYPICAL = {
     False: {"width_factor": 8.0, "power": 0.8, "jump": 1e-8},
     True: {"width_factor": 4.0, "power": 0.4, "jump": 1e-8},
