@@ -3,7 +3,8 @@
 Two numbers of a bin were found to predict intervals that miss the truth: the distance of its latents to those of the
 fit, and the agreement of the distribution that the readout gives for this bin alone with the posterior, which also
 knows the movement prior and the other bins. How much each of them matters differs between recordings, so their weights
-and the threshold are learned from the errors on held-out time, as the calibration is.
+and the threshold are learned from the errors on held-out time, as the calibration is. Held-out time has few latents
+that are far from those of the fit, so the farthest ones are not trusted in any case.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class TrustJudgment:
     Attributes
     ----------
     trust : (time,)
-        Share of the held-out bins that look at least as unusual, from 0 to 1; 0 where the bin has no activity.
+        Share of the held-out bins that look at least as unusual, or that are at least as far from the latents of the
+        fit, from 0 to 1; 0 where the bin has no activity.
     trusted : (time,) bool
         Whether `trust` is above the threshold.
     reason : (time,) int8
@@ -59,7 +61,8 @@ class Trust:
     """The judgment of bins that was learned on held-out time.
 
     A bin is as unusual as the weighted sum of the ranks of its distance and its disagreement among the held-out bins,
-    where ranks are turned into normal deviates.
+    where ranks are turned into normal deviates. If its distance alone is among the largest of them, its trust is at
+    most the share of the held-out bins that are as far away.
 
     Attributes
     ----------
@@ -131,6 +134,10 @@ class Trust:
             deviates = [_deviate(self.distance, distance), -_deviate(self.agreement, agreement)]
             parts = np.stack(deviates, axis=1) * self.weights
             trust = 1 - _rank(self.unusual, parts.sum(axis=1))
+            farther = 1 - _rank(self.distance, np.round(distance, 4))
+            is_far = (farther <= _LEAST_SHARE) & (farther < trust)
+            trust[is_far] = farther[is_far]
+            parts[is_far, 0] = np.inf
         trust[missing] = 0.0
         trusted = (trust > self.threshold) & ~missing
         reason = np.where(trusted, 0, 1 + parts.argmax(axis=1)).astype(np.int8)
@@ -145,6 +152,9 @@ class Trust:
         unusual = self.weights[0] * _deviate_one(self.distance, distance)
         unusual -= self.weights[1] * _deviate_one(self.agreement, agreement)
         trust = 1 - _rank_one(self.unusual, unusual)
+        farther = 1 - _rank_one(self.distance, round(distance, 4))
+        if farther <= _LEAST_SHARE:
+            trust = min(trust, farther)
         return trust, bool(trust > self.threshold)
 
     def to_state(self) -> dict[str, Any]:
