@@ -140,14 +140,15 @@ def fit_phases(settings: RunSettings, dims: int) -> list[Phase]:
 
 @contextmanager
 def _collected_warnings(collected: list[Warning]) -> Iterator[None]:
-    """Append the warnings for users in the block instead of showing them, each text once."""
+    """Append the warnings in the block, except those for developers, instead of showing them, each text once."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         yield
-    for warning in caught:
-        is_new = str(warning.message) not in map(str, collected)
-        if is_new and isinstance(warning.message, UserWarning):
-            collected.append(warning.message)
+    for message in (warning.message for warning in caught):
+        assert isinstance(message, Warning)  # of a warning that was given
+        is_for_developers = isinstance(message, DeprecationWarning | FutureWarning)
+        if not is_for_developers and str(message) not in map(str, collected):
+            collected.append(message)
 
 
 def _log_warnings(collected: list[Warning], evaluation: Evaluation, logger: Callable[[str], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from cli_commands import SMALL, UNTIL, invoke
 
 from kalmanssl.data import Recording
+from kalmanssl.runs._fit import _collected_warnings
 
 FIRST = ["reading", "encoder and dynamics"]
 DECODING = ["held-out fit 1 of 2", "held-out fit 2 of 2", "decoder and calibration"]
@@ -70,3 +72,11 @@ def test_info_and_fit_say_before_the_fit_which_period_an_angle_has(recording, tm
         result = invoke("fit", tmp_path / "turning.nwb", "--out", tmp_path / "run", *SMALL, "--period", period)
         assert isinstance(result.exception, TrainedError)
         assert "whole circle" not in result.stderr
+
+
+def test_warnings_are_collected_once_and_those_for_developers_not_at_all():
+    collected: list[Warning] = []
+    with _collected_warnings(collected):
+        for category in (UserWarning, RuntimeWarning, UserWarning, FutureWarning, DeprecationWarning):
+            warnings.warn(f"a {category.__name__}", category, stacklevel=1)
+    assert [str(message) for message in collected] == ["a UserWarning", "a RuntimeWarning"]
