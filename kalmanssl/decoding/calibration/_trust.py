@@ -104,7 +104,7 @@ class Trust:
             Block of time of each bin.
         """
         tables = [_table(np.round(distance, 4)), _table(np.round(agreement, 4))]
-        parts = np.stack([_deviate(tables[0], distance), -_deviate(tables[1], agreement)], axis=1)
+        parts = _deviates(_rank_rounded(tables[0], distance), _rank_rounded(tables[1], agreement))
         mean_level = level.mean(axis=1)
         penalty = np.sqrt(_RIDGE * len(parts)) * np.eye(2)
         target = np.concatenate([mean_level - mean_level.mean(), np.zeros(2)])
@@ -131,10 +131,10 @@ class Trust:
             parts = np.zeros((len(agreement), 2))
         else:
             distance = np.zeros(len(agreement)) if distance is None else distance
-            deviates = [_deviate(self.distance, distance), -_deviate(self.agreement, agreement)]
-            parts = np.stack(deviates, axis=1) * self.weights
+            nearer = _rank_rounded(self.distance, distance)
+            parts = _deviates(nearer, _rank_rounded(self.agreement, agreement)) * self.weights
             trust = 1 - _rank(self.unusual, parts.sum(axis=1))
-            farther = 1 - _rank(self.distance, np.round(distance, 4))
+            farther = 1 - nearer
             is_far = (farther <= _LEAST_SHARE) & (farther < trust)
             trust[is_far] = farther[is_far]
             parts[is_far, 0] = np.inf
@@ -149,10 +149,11 @@ class Trust:
         if len(self.unusual) == 0:
             return 1.0, True
         # The weights are ordered as in `judge`; scalars are faster than arrays of one bin.
-        unusual = self.weights[0] * _deviate_one(self.distance, distance)
-        unusual -= self.weights[1] * _deviate_one(self.agreement, agreement)
+        nearer = _rank_one(self.distance, round(distance, 4))
+        unusual = self.weights[0] * _deviate_one(nearer)
+        unusual -= self.weights[1] * _deviate_one(_rank_one(self.agreement, round(agreement, 4)))
         trust = 1 - _rank_one(self.unusual, unusual)
-        farther = 1 - _rank_one(self.distance, round(distance, 4))
+        farther = 1 - nearer
         if farther <= _LEAST_SHARE:
             trust = min(trust, farther)
         return trust, bool(trust > self.threshold)
@@ -197,17 +198,26 @@ def _rank(table: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.asarray(both / (2 * len(table)))
 
 
-def _deviate(table: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the normal deviate of the rank of each value; constant numbers have zero."""
-    return np.asarray(ndtri(np.clip(_rank(table, np.round(values, 4)), _CLIP, 1 - _CLIP)))
+def _rank_rounded(table: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the ranks of values that are rounded as those of the tables of distances and agreements are."""
+    return _rank(table, np.round(values, 4))
+
+
+def _deviates(distance: np.ndarray, agreement: np.ndarray) -> np.ndarray:
+    """Return the normal deviates of distance and disagreement from the ranks of distance and agreement, (time, 2).
+
+    Numbers that are constant on held-out time have zero.
+    """
+    distance, agreement = (ndtri(np.clip(rank, _CLIP, 1 - _CLIP)) for rank in (distance, agreement))
+    return np.stack([distance, -agreement], axis=1)
 
 
 def _rank_one(table: np.ndarray, value: float) -> float:
     return int(table.searchsorted(value, "left") + table.searchsorted(value, "right")) / (2 * len(table))
 
 
-def _deviate_one(table: np.ndarray, value: float) -> float:
-    return float(ndtri(min(max(_rank_one(table, round(value, 4)), _CLIP), 1 - _CLIP)))
+def _deviate_one(rank: float) -> float:
+    return float(ndtri(min(max(rank, _CLIP), 1 - _CLIP)))
 
 
 def _threshold(trust: np.ndarray, level: np.ndarray, block: np.ndarray) -> float:
