@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from kalmanssl.decoding import DecodedPosition, PositionDecoder
-from kalmanssl.decoding.grids._circular import turns_towards
+from kalmanssl.decoding.grids import turns_towards
+from kalmanssl.decoding.results import QUANTILE_LEVELS, around_points
 from kalmanssl.errors import PeriodWarning
 from kalmanssl.runs import write_decoded
 
@@ -54,11 +55,16 @@ def test_the_table_and_the_file_have_the_intervals_of_the_object(tmp_path: Path)
         np.testing.assert_allclose([float(row[name]) for row in rows], expected, rtol=1e-5, atol=1e-4)
 
 
-def test_turns_are_whole_periods_of_circular_dimensions_alone() -> None:
+def test_intervals_move_to_their_points_by_whole_periods_of_circular_dimensions_alone() -> None:
     points = np.array([[0.1, 5.0], [0.9, -5.0], [np.nan, 0.0]])
     low, high = points + np.array([[0.8, 7.0]]), points + np.array([[1.1, 9.0]])
-    turns = turns_towards(points, low, high, (1.0, None))
-    np.testing.assert_array_equal(turns, [[-1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]])
+    turns = turns_towards(points[:, 0], low[:, 0], high[:, 0], 1.0)
+    np.testing.assert_array_equal(turns, [-1.0, -1.0, np.nan])
+    assert [turns_towards(*ends, 1.0) for ends in ((0.1, 0.9, 1.2), (0.9, 1.7, 2.0))] == [-1.0, -1.0]
+    table = np.repeat((low + high)[:, :, None] / 2, len(QUANTILE_LEVELS), axis=2)
+    moved = around_points(table, points, (1.0, None), 0.9)
+    expected = np.array([[-1.0, 0.0], [-1.0, 0.0], [np.nan, 0.0]])
+    np.testing.assert_allclose(moved - table, np.repeat(expected[:, :, None], len(QUANTILE_LEVELS), axis=2))
 
 
 @pytest.mark.parametrize(("period", "is_angle"), [(2 * np.pi, True), (360.0, True), (10.0, False)])

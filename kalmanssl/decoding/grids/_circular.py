@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 
 from kalmanssl.utils.circular import Periods, embed_circular, wrap
@@ -19,28 +21,27 @@ def wrap_to_period(behavior: np.ndarray, periods: Periods) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def turns_towards(points: np.ndarray, low: np.ndarray, high: np.ndarray, periods: Periods) -> np.ndarray:
-    """Return what to add to intervals so that their middles are within half a period of the points.
+_Number = TypeVar("_Number", float, np.ndarray)
 
-    Otherwise an interval around the end of the period would be a whole period away from the point that it contains.
+
+def turns_towards(point: _Number, low: _Number, high: _Number, period: float) -> _Number:
+    """Return the multiple of the period by which an interval is moved, so that its middle is near a point.
+
+    Without it, an interval around the end of the period would be a whole period away from the point that it contains.
 
     Parameters
     ----------
-    points, low, high : (time, dims)
-        Points, and the ends of the intervals.
-    periods : tuple of float or None
+    point, low, high : float or array of one shape
+        Point, and the ends of the interval.
+    period : float
 
     Returns
     -------
-    (time, dims)
-        Whole multiples of the period; zero on dimensions that are not circular.
+    float or array
+        A multiple of the period; the middle of the moved interval is within half a period of the point. NaN where an
+        input is NaN.
     """
-    away = points - (low + high) / 2
-    columns = [
-        np.zeros(len(away)) if period is None else period * np.round(away[:, dim] / period)
-        for dim, period in enumerate(periods)
-    ]
-    return np.nan_to_num(np.stack(columns, axis=1))
+    return period * np.rint((point - (low + high) / 2) / period)
 
 
 def difference(a: np.ndarray, b: np.ndarray, periods: Periods) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kalmanssl.decoding.calibration import NOMINAL_LEVELS, Calibration
-from kalmanssl.decoding.grids import SD_STEP, Axis, GridPredictive
+from kalmanssl.decoding.grids import SD_STEP, Axis, GridPredictive, turns_towards
 from kalmanssl.decoding.results import QUANTILE_LEVELS, quantile_weights
 from kalmanssl.kalman.kernels import has_compiler
 
@@ -66,8 +66,8 @@ class OnlineInterval:
             )
         if self._axis.period is None or math.isnan(mean):
             return mean, lower, upper
-        turn = self._axis.period * round((mean - (lower + upper) / 2) / self._axis.period)
-        return mean, lower + turn, upper + turn
+        turns = float(turns_towards(mean, lower, upper, self._axis.period))
+        return mean, lower + turns, upper + turns
 
     def _without_compiler(self, mass: np.ndarray, lag: float) -> tuple[float, float, float]:
         predictive = self._axis.predictive(mass[None])

@@ -37,7 +37,12 @@ def around_points(table: np.ndarray, points: np.ndarray, periods: Periods, level
         (1 - weight) * table[:, :, right - 1] + weight * table[:, :, right]
         for right, weight in (quantile_weights(QUANTILE_LEVELS, q) for q in ((1 - level) / 2, (1 + level) / 2))
     )
-    return (table + turns_towards(points, low, high, periods)[:, :, None]).astype(table.dtype)
+    moved = table.copy()
+    for dim, period in enumerate(periods):
+        if period is not None:
+            turns = turns_towards(points[:, dim], low[:, dim], high[:, dim], period)
+            moved[:, dim] += np.nan_to_num(turns)[:, None]
+    return moved
 
 
 @dataclass(frozen=True, repr=False)
