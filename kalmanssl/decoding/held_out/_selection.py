@@ -8,27 +8,21 @@ in these bins. So the mean of the settings is used, each weighted by the probabi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from kalmanssl.decoding.grids import Grid
 from kalmanssl.decoding.held_out._familiarity import Familiarity
 from kalmanssl.decoding.held_out._mass import HeldOutMass, mean_by_block, mean_crps
-from kalmanssl.decoding.held_out._paired_comparison import is_lower, probability_of_lowest
+from kalmanssl.decoding.held_out._paired_comparison import probability_of_lowest
+from kalmanssl.decoding.held_out._search import closest, vary_one_at_a_time
 from kalmanssl.decoding.movement import Movement, MovementStatistics, coarsen_grid, posterior_mass
 from kalmanssl.utils.validation import check_condition, check_integer
 
-__all__ = [
-    "MovementChoice",
-    "MovementSettings",
-    "choose_movement",
-    "closest",
-    "lowest_kind",
-    "vary_one_at_a_time",
-]
+__all__ = ["MovementChoice", "MovementSettings", "choose_movement"]
 
 _CONTINUOUS = ("none", "walk", "states")
 # Settings that are good for most recordings, by whether latents are smoothed: the search begins there, and without
@@ -40,7 +34,6 @@ _TYPICAL = {
 }
 # With a movement prior, bins with little weight are predicted from their neighbors; without one, from the occupancy.
 _TYPICAL_FAMILIARITY_POWER = {"without movement": 2.0, "with movement": 4.0}
-_Settings = TypeVar("_Settings", bound=Any)  # a frozen dataclass
 
 
 @dataclass(frozen=True)
@@ -174,15 +167,6 @@ def choose_movement(
     return MovementChoice(chosen, movement, mean.familiarity, {kind: part.score for kind, part in found.items()})
 
 
-def lowest_kind(scores: Mapping[str, np.ndarray], settings: MovementSettings) -> str:
-    """Return the kind with the lowest score; a later one must be better than the best before it."""
-    best = next(iter(scores))
-    for kind, score in scores.items():
-        if is_lower(score, scores[best], settings.min_standard_errors):
-            best = kind
-    return best
-
-
 def _coarsening(grid: Grid, settings: MovementSettings) -> int:
     """Return the smallest factor that divides all axes and leaves few enough cells."""
     limit = settings.max_cells if len(grid.axes) == 1 else settings.max_cells_joint
@@ -296,8 +280,6 @@ class _Search:
         statistics: Sequence[MovementStatistics | None],
         n_rounds: int,
     ) -> _Found:
-        tried: dict[_Candidate, np.ndarray] = {}
-
         def score(candidate: _Candidate) -> np.ndarray:
             """Return what each block of time contributes to the mean CRPS, (blocks,)."""
             values = []
@@ -306,16 +288,15 @@ class _Search:
                 values.append(
                     mean_crps(posterior_mass(prior, part.mass, part.start, part.missing, self.smooth), grid, part)
                 )
-            tried[candidate] = mean_by_block(values, self.held_out)
-            return tried[candidate]
+            return mean_by_block(values, self.held_out)
 
         if all(part.distance is not None for part in self.held_out):
             names = {"familiarity_power": self.settings.familiarity_powers, **names}
-        min_errors = self.settings.min_standard_errors
-        best, _ = vary_one_at_a_time(best, names, score, n_rounds, min_errors)
-        candidates, scores = list(tried), np.stack(list(tried.values()))
-        mean = _Candidate.mean(candidates, probability_of_lowest(scores))
-        return _Found(best, scores, mean, score(mean) if mean not in tried else tried[mean])
+        found = vary_one_at_a_time(best, names, score, n_rounds, self.settings.min_standard_errors)
+        scores = np.stack(found.scores)
+        mean = _Candidate.mean(found.tried, probability_of_lowest(scores))
+        known = dict(zip(found.tried, found.scores, strict=True))
+        return _Found(found.best, scores, mean, known[mean] if mean in known else score(mean))
 
     def _temper(self, candidate: _Candidate) -> list[HeldOutMass]:
         """Return the held-out distributions, tempered by familiarity; those of one power are kept at a time."""
@@ -323,57 +304,3 @@ class _Search:
             parts = [part.temper(candidate.familiarity) for part in self.held_out]
             self._tempered = candidate.familiarity_power, parts
         return self._tempered[1]
-
-
-def closest(candidates: Sequence[float], value: float) -> float:
-    """Return the candidate with the smallest ratio to a value."""
-    return min(candidates, key=lambda candidate: abs(math.log(candidate / value)))
-
-
-def vary_one_at_a_time(
-    best: _Settings,
-    candidates: Mapping[str, Sequence[float]],
-    score: Callable[[_Settings], np.ndarray],
-    n_rounds: int,
-    min_standard_errors: float,
-) -> tuple[_Settings, np.ndarray]:
-    """Search for the settings with the lowest total score, varying one at a time.
-
-    Parameters
-    ----------
-    best : dataclass
-        Where the search begins.
-    candidates : dict of sequence of float
-        Candidates for each setting, by the name of the field.
-    score : callable
-        Returns what each block of time contributes to the score, (blocks,).
-    n_rounds : int
-        Largest number of rounds over all settings.
-    min_standard_errors : float
-        Improvement that a change of a setting must bring, as for `is_lower`.
-
-    Returns
-    -------
-    best : dataclass
-    lowest : (blocks,)
-        Its score.
-    """
-    tried: dict[tuple[float, ...], np.ndarray] = {}
-
-    def known_score(settings: _Settings) -> np.ndarray:
-        key = tuple(getattr(settings, name) for name in candidates)
-        if key not in tried:
-            tried[key] = score(settings)
-        return tried[key]
-
-    lowest = known_score(best)
-    for _ in range(n_rounds):
-        before = best
-        for name, values in candidates.items():
-            varied = [replace(best, **{name: value}) for value in values]
-            candidate = min(varied, key=lambda settings: float(known_score(settings).sum()))
-            if is_lower(known_score(candidate), lowest, min_standard_errors):
-                best, lowest = candidate, known_score(candidate)
-        if best is before:
-            break
-    return best, lowest

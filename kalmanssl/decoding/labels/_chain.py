@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -12,7 +12,7 @@ from kalmanssl.decoding.held_out import (
     HeldOutMass,
     MovementSettings,
     closest,
-    lowest_kind,
+    is_lower,
     mean_by_block,
     vary_one_at_a_time,
 )
@@ -70,7 +70,7 @@ class LabelChain:
     Attributes
     ----------
     statistics : LabelStatistics
-    width_factor : float
+    reset_factor : float
         Factor of the probability that the label is drawn again.
     power : float
         Power of the likelihood. In a chain it accounts for the dependence of the errors of neighboring bins; if every
@@ -81,14 +81,14 @@ class LabelChain:
     """
 
     statistics: LabelStatistics
-    width_factor: float
+    reset_factor: float
     power: float
     jump: float
 
     def transition(self) -> Transition:
         """Return one step of the chain."""
         occupancy = self.statistics.occupancy
-        reset = min(self.statistics.reset * self.width_factor, 1.0)
+        reset = min(self.statistics.reset * self.reset_factor, 1.0)
         kernel = (1 - reset) * np.eye(len(occupancy)) + reset * occupancy
         ones = np.ones((1, len(occupancy), 1))
         return Transition(
@@ -109,7 +109,8 @@ class LabelChain:
         """Make a chain from what `to_state` returned."""
         statistics = state["statistics"]
         kept = LabelStatistics(np.asarray(statistics["occupancy"], dtype=float), float(statistics["reset"]))
-        return cls(kept, float(state["width_factor"]), float(state["power"]), float(state["jump"]))
+        factor = state.get("reset_factor", state.get("width_factor"))  # the second is the name of earlier versions
+        return cls(kept, float(factor), float(state["power"]), float(state["jump"]))
 
 
 def brier_score(mass: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -164,15 +165,24 @@ def choose_chain(
             ),
             {
                 "power": (*settings.powers, 1.0),
-                "width_factor": (*settings.width_factors,),
+                "reset_factor": (*settings.width_factors,),
                 "jump": settings.jumps,
             },
         ),
     }
-    found, scores = {}, {}
-    for kind in settings.kinds:
-        found[kind], scores[kind] = vary_one_at_a_time(
-            *candidates[kind], score, settings.n_rounds, settings.min_standard_errors
-        )
-    best = lowest_kind(scores, settings)
-    return best, found[best], {kind: float(value.sum()) for kind, value in scores.items()}
+    found = {
+        kind: vary_one_at_a_time(*candidates[kind], score, settings.n_rounds, settings.min_standard_errors)
+        for kind in settings.kinds
+    }
+    scores = {kind: part.score for kind, part in found.items()}
+    best = _lowest_kind(scores, settings)
+    return best, found[best].best, {kind: float(value.sum()) for kind, value in scores.items()}
+
+
+def _lowest_kind(scores: Mapping[str, np.ndarray], settings: MovementSettings) -> str:
+    """Return the kind with the lowest score; a later one must be better than the best before it."""
+    best = next(iter(scores))
+    for kind, score in scores.items():
+        if is_lower(score, scores[best], settings.min_standard_errors):
+            best = kind
+    return best

@@ -142,7 +142,9 @@ def _check_label_decoder(s: StoredValues, inputs: int, n_labels: int) -> None:
     statistics = chain.group("statistics")
     _check_probabilities(statistics, "occupancy", (n_labels,), minimum=_TINY)
     statistics.number_in("reset", 0.0, 1.0, "a number from 0 to 1")
-    _check_walk(chain)
+    factor = "width_factor" if "width_factor" in chain else "reset_factor"  # the first is the name of earlier versions
+    chain.number_in(factor, _TINY, 1e300, "positive")
+    _check_power_and_jump(chain)
     (choice,) = s.groups("choices", 1)
     choice.choice("kind", ("none", "chain"))
     _check_scores(choice)
@@ -162,7 +164,8 @@ def _check_movement(s: StoredValues, grid: StoredGrid) -> None:
     statistics.array("drift", (states, dims))
     statistics.array("sd", (states, dims), minimum=0.0)
     _check_probabilities(statistics, "switching", (states, states), axis=1)
-    _check_walk(s)
+    s.number_in("width_factor", _TINY, 1e300, "positive")
+    _check_power_and_jump(s)
 
 
 def _check_probabilities(
@@ -176,9 +179,8 @@ def _check_probabilities(
     return array
 
 
-def _check_walk(s: StoredValues) -> None:
-    """Check the settings of a movement prior."""
-    s.number_in("width_factor", _TINY, 1e300, "positive")
+def _check_power_and_jump(s: StoredValues) -> None:
+    """Check the settings that a movement prior and a chain of labels share."""
     s.number_in("power", _TINY, 1e300, "positive")
     s.number_in("jump", 0.0, 1.0, "a number from 0 to 1")
 

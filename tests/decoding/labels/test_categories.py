@@ -308,6 +308,13 @@ def test_chain_leaves_the_occupancy_unchanged():
     np.testing.assert_allclose(step.along_rows[0][0, 1], 0.08 * 0.3)
 
 
+def test_chain_of_an_earlier_version_is_read() -> None:
+    chain = LabelChain(LabelStatistics(np.array([0.5, 0.5]), 0.04), 2.0, 0.4, 0.01)
+    state = chain.to_state()
+    state["width_factor"] = state.pop("reset_factor")
+    assert LabelChain.from_state(state).reset_factor == 2.0
+
+
 @pytest.mark.parametrize(
     ("change", "settings", "parameter", "message"),
     [
