@@ -109,8 +109,8 @@ class LabelChain:
         """Make a chain from what `to_state` returned."""
         statistics = state["statistics"]
         kept = LabelStatistics(np.asarray(statistics["occupancy"], dtype=float), float(statistics["reset"]))
-        factor = state.get("reset_factor", state.get("width_factor"))  # the second is the name of earlier versions
-        return cls(kept, float(factor), float(state["power"]), float(state["jump"]))
+        factor = "width_factor" if "width_factor" in state else "reset_factor"  # the first is that of earlier versions
+        return cls(kept, *(float(state[name]) for name in (factor, "power", "jump")))
 
 
 def brier_score(mass: np.ndarray, codes: np.ndarray) -> np.ndarray:
