@@ -10,11 +10,9 @@ import numpy as np
 from kalmanssl.decoding._continuation import Continuation
 from kalmanssl.decoding._latent_decoder import LatentDecoder
 from kalmanssl.decoding.calibration import AdaptiveLevels, Calibration, RegionCalibration
-from kalmanssl.decoding.grids import group_dimensions
-from kalmanssl.decoding.held_out import density_level
+from kalmanssl.decoding.grids import group_dimensions, likelier_mass_at
 from kalmanssl.decoding.inputs import DecoderInput
 from kalmanssl.decoding.labels import LabelDecoder
-from kalmanssl.decoding.results import likelier_mass
 
 __all__ = ["Adaptation"]
 
@@ -81,7 +79,7 @@ class Adaptation:
         if isinstance(decoder, LabelDecoder):
             mass, self.end = decoder.decode_piece(*piece, given.bin_time, before)
             rows = np.flatnonzero(known)
-            level = likelier_mass(mass[rows])[np.arange(len(rows)), behavior[rows, 0].astype(int)]
+            level = likelier_mass_at(mass[rows], behavior[rows, 0].astype(int))
             used["regions"] = [self.regions[0].update(decoder.sets.score(level), decoder.sets.bins_per_error)]
         else:
             age = np.nan_to_num(lag)
@@ -92,7 +90,8 @@ class Adaptation:
                 used["intervals"].append(self.intervals[dim].update(score, one.bins_per_error))
             dims = group_dimensions(truth.shape[1])
             for number, (region, mass) in enumerate(zip(decoder.regions, posteriors, strict=True)):
-                level = density_level(mass[known], decoder.grids[number], truth[:, dims[number]])
+                cell = decoder.grids[number].cell(truth[:, dims[number]])
+                level = likelier_mass_at(mass[known].reshape(len(cell), decoder.grids[number].size), cell)
                 used["regions"].append(self.regions[number].update(region.score(level), region.bins_per_error))
         if given.time is None:
             self.end = None

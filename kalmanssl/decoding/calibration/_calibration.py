@@ -269,7 +269,7 @@ class RegionCalibration:
         Parameters
         ----------
         level : (bins,)
-            Mass of the smallest region that contains the truth.
+            Mass of all cells that are likelier than that of the truth (`kalmanssl.decoding.grids.likelier_mass_at`).
         block : (bins,) int
             Block of time of each bin.
         session : (bins,) int, optional

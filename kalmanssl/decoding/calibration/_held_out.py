@@ -9,8 +9,8 @@ import numpy as np
 
 from kalmanssl.decoding.calibration._calibration import Calibration, HeldOutErrors, RegionCalibration
 from kalmanssl.decoding.calibration._trust import Trust, agreement_of
-from kalmanssl.decoding.grids import marginal_predictives
-from kalmanssl.decoding.held_out import Fold, HeldOutMass, density_level, fold_weights, scored_sessions
+from kalmanssl.decoding.grids import likelier_mass_at, marginal_predictives
+from kalmanssl.decoding.held_out import Fold, HeldOutMass, fold_weights, scored_sessions
 from kalmanssl.decoding.movement import posterior_mass
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def calibrate(
         used, scored = fold.scored_bins, fold.scored
         posteriors = [_posterior(decoder, fold, part, number)[scored] for number, part in enumerate(parts)]
         for number, (part, posterior) in enumerate(zip(parts, posteriors, strict=True)):
-            levels[number].append(density_level(posterior, decoder.grids[number], part.truth))
+            flat = posterior.reshape(len(posterior), decoder.grids[number].size)
+            levels[number].append(likelier_mass_at(flat, decoder.grids[number].cell(part.truth)))
         for dim, predictive in enumerate(marginal_predictives(decoder.grids, posteriors)):
             s = fold.samples
             truth, new = s.behavior[used][:, dim], fold.scored_sessions

@@ -17,7 +17,6 @@ from kalmanssl.decoding.held_out._folds import rolling_folds as rolling_folds
 from kalmanssl.decoding.held_out._folds import scored_sessions as scored_sessions
 from kalmanssl.decoding.held_out._folds import warn_if_few_blocks as warn_if_few_blocks
 from kalmanssl.decoding.held_out._mass import HeldOutMass as HeldOutMass
-from kalmanssl.decoding.held_out._mass import density_level as density_level
 from kalmanssl.decoding.held_out._mass import mean_by_block as mean_by_block
 from kalmanssl.decoding.held_out._measure_movement import measure_movement as measure_movement
 from kalmanssl.decoding.held_out._paired_comparison import is_lower as is_lower

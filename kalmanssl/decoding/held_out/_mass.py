@@ -12,7 +12,7 @@ from kalmanssl.decoding.held_out._familiarity import Familiarity, temper
 from kalmanssl.decoding.movement import coarsen_mass
 from kalmanssl.utils.moments import row_slices
 
-__all__ = ["HeldOutMass", "density_level", "grid_crps", "mean_by_block", "mean_crps"]
+__all__ = ["HeldOutMass", "grid_crps", "mean_by_block", "mean_crps"]
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,3 @@ def mean_by_block(values: Sequence[np.ndarray], held_out: Sequence[HeldOutMass])
     """Return what each block of time contributes to the weighted mean of values (scored bins,), one for each fold."""
     block, weight = (np.concatenate([getattr(part, name) for part in held_out]) for name in ("block", "weight"))
     return np.bincount(block, weight * np.concatenate(values)) / weight.sum()
-
-
-def density_level(posterior: np.ndarray, grid: Grid, truth: np.ndarray) -> np.ndarray:
-    """Return the mass of the cells that are at least as dense as that of the truth, (time,)."""
-    flat = posterior.reshape(len(posterior), grid.size)
-    own = flat[np.arange(len(flat)), grid.cell(truth)]
-    denser = np.where(flat > own[:, None], flat, 0.0).sum(axis=1)
-    return np.clip(denser + own / 2, 0.0, 1.0)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl.decoding.calibration import RegionCalibration
-from kalmanssl.decoding.results import DecodedTables, check_level, generator_for_draws, likelier_mass
+from kalmanssl.decoding.grids import likelier_mass
+from kalmanssl.decoding.results import DecodedTables, check_level, generator_for_draws
 from kalmanssl.utils.text import shorten
 
 if TYPE_CHECKING:

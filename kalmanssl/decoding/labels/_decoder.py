@@ -11,7 +11,7 @@ import numpy as np
 from kalmanssl.data import Covariances
 from kalmanssl.decoding._continuation import Continuation, with_earlier
 from kalmanssl.decoding.calibration import RegionCalibration
-from kalmanssl.decoding.grids import Axis, Grid
+from kalmanssl.decoding.grids import Axis, Grid, likelier_mass_at
 from kalmanssl.decoding.held_out import (
     Fold,
     HeldOutMass,
@@ -23,7 +23,6 @@ from kalmanssl.decoding.held_out import (
 from kalmanssl.decoding.labels._chain import LabelChain, LabelStatistics, choose_chain
 from kalmanssl.decoding.movement import filtered_mass, posterior_mass
 from kalmanssl.decoding.readouts import ClassifierReadout, MLPReadout, with_context
-from kalmanssl.decoding.results import likelier_mass
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import segment_starts
 
@@ -209,8 +208,7 @@ class LabelDecoder:
         levels, blocks = [], []
         for fold, part, chain in zip(folds, held_out, chains, strict=True):
             posterior = posterior_mass(chain, part.mass, part.start, part.missing, self.smooth)[part.scored]
-            codes = part.truth[:, 0].astype(int)
-            levels.append(likelier_mass(posterior)[np.arange(len(codes)), codes])
+            levels.append(likelier_mass_at(posterior, part.truth[:, 0].astype(int)))
             blocks.append(fold.samples.block[fold.scored_bins])
         weight = np.repeat(fold_weights(folds), [len(block) for block in blocks])
         self.sets = RegionCalibration.fit(

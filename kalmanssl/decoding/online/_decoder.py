@@ -11,13 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 from kalmanssl.decoding._adaptation import Adaptation
 from kalmanssl.decoding._fitted import FittedDecoder
 from kalmanssl.decoding._latent_decoder import LatentDecoder
-from kalmanssl.decoding.grids import group_dimensions
+from kalmanssl.decoding.grids import group_dimensions, likelier_mass
 from kalmanssl.decoding.inputs import end_of_fit
 from kalmanssl.decoding.labels import LabelDecoder
 from kalmanssl.decoding.online._interval import OnlineInterval
 from kalmanssl.decoding.online._readout import one_bin_readout
 from kalmanssl.decoding.online._steps import OnlineBelief, OnlineContext
-from kalmanssl.decoding.results import likelier_mass
 from kalmanssl.errors import InputError
 from kalmanssl.utils.online_state import check_state, fingerprint
 

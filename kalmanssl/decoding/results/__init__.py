@@ -9,5 +9,4 @@ from kalmanssl.decoding.results._levels import check_level as check_level
 from kalmanssl.decoding.results._levels import quantile_weights as quantile_weights
 from kalmanssl.decoding.results._posterior import GridPosterior as GridPosterior
 from kalmanssl.decoding.results._posterior import Region as Region
-from kalmanssl.decoding.results._posterior import likelier_mass as likelier_mass
 from kalmanssl.decoding.results._tables import DecodedTables as DecodedTables

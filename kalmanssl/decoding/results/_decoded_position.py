@@ -211,7 +211,8 @@ class DecodedPosition(DecodedTables):
         """Return the highest-density region of every bin.
 
         It consists of the cells of largest posterior probability, as many as needed to cover at the nominal level
-        (Izbicki, Shimizu & Stern 2022, JMLR 23:87). In two dimensions it can be curved or have several parts.
+        (Izbicki, Shimizu & Stern 2022, JMLR 23:87), and of one at least. In two dimensions it can be curved or have
+        several parts.
 
         Parameters
         ----------

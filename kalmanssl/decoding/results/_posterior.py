@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kalmanssl.decoding.calibration import RegionCalibration
-from kalmanssl.decoding.grids import Grid
+from kalmanssl.decoding.grids import Grid, likelier_mass
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["GridPosterior", "Region", "likelier_mass"]
+__all__ = ["GridPosterior", "Region"]
 
 _ROWS = 2048  # bins that are handled at a time, so that memory does not grow with the recording
 
@@ -81,7 +81,7 @@ class GridPosterior:
         inside = np.empty(flat.shape, dtype=bool)
         for first in range(0, len(flat), _ROWS):
             rows = flat[first : first + _ROWS]
-            inside[first : first + _ROWS] = likelier_mass(rows) < mass
+            inside[first : first + _ROWS] = likelier_mass(rows) <= mass
         return inside.reshape(self.mass.shape)
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -101,15 +101,3 @@ class GridPosterior:
             ):
                 draws[:, rows, dim] = axis.start + axis.width * (index + rng.random(level.shape))
         return draws
-
-
-def likelier_mass(mass: np.ndarray) -> np.ndarray:
-    """Return for each cell or label the probability of all that are likelier than it, (time, cells).
-
-    A region or prediction set contains those for which this is small enough.
-    """
-    order = np.argsort(-mass, axis=1, kind="stable")
-    ordered = np.take_along_axis(mass, order, axis=1).astype(float)
-    below = np.zeros(mass.shape)
-    np.put_along_axis(below, order[:, 1:], np.cumsum(ordered[:, :-1], axis=1), axis=1)
-    return below
