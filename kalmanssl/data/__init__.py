@@ -3,6 +3,7 @@
 from kalmanssl.data._alignment import AlignMixin as AlignMixin
 from kalmanssl.data._alignment import align_to as align_to
 from kalmanssl.data._angles import full_circle as full_circle
+from kalmanssl.data._binning import BinnedEvents as BinnedEvents
 from kalmanssl.data._binning import count_events as count_events
 from kalmanssl.data._conversion import as_recording as as_recording
 from kalmanssl.data._joining import join_bins as join_bins

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from kalmanssl.utils.memory import check_memory
 
-__all__ = ["bin_memory", "count_events", "find_tick", "interpolate", "sampling_period", "snap_up", "spread_ticks"]
+__all__ = [
+    "BinnedEvents", "bin_memory", "count_events", "find_tick", "interpolate", "sampling_period", "snap_up",
+    "spread_ticks",
+]  # fmt: skip
 
 # Ticks below this fraction of a bin change counts by less than this fraction and are ignored.
 _SMALLEST_TICK = 0.01
@@ -70,9 +74,24 @@ def bin_memory(windows: Sequence[tuple[float, float]], bin_size: float, n_units:
     return needed if needed > _SMALL else 0.0
 
 
-def count_events(
-    times: Sequence[np.ndarray], windows: Sequence[tuple[float, float]], bin_size: float
-) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+class BinnedEvents(NamedTuple):
+    """Events of units in bins.
+
+    Attributes
+    ----------
+    counts : (time, units) float32
+    time : (time,)
+        Bin centers, seconds.
+    kept : tuple of (events,)
+        For each unit, the events inside the bins, seconds.
+    """
+
+    counts: np.ndarray
+    time: np.ndarray
+    kept: tuple[np.ndarray, ...]
+
+
+def count_events(times: Sequence[np.ndarray], windows: Sequence[tuple[float, float]], bin_size: float) -> BinnedEvents:
     """Count the events of each unit in consecutive bins from the start of each window.
 
     Parameters
@@ -86,11 +105,7 @@ def count_events(
 
     Returns
     -------
-    counts : (time, units) float32
-    time : (time,)
-        Bin centers, seconds.
-    kept : tuple of (events,)
-        For each unit, the events inside the bins.
+    BinnedEvents
 
     Raises
     ------
@@ -119,9 +134,8 @@ def count_events(
         counts.append(block)
         centers.append(start + bin_size * (np.arange(n_bins) + 0.5))
     if not counts:
-        return np.zeros((0, len(times)), np.float32), np.zeros(0), tuple(np.zeros(0) for _ in times)
-    spikes = tuple(np.concatenate(parts) for parts in kept)
-    return np.concatenate(counts), np.concatenate(centers), spikes
+        return BinnedEvents(np.zeros((0, len(times)), np.float32), np.zeros(0), tuple(np.zeros(0) for _ in times))
+    return BinnedEvents(np.concatenate(counts), np.concatenate(centers), tuple(np.concatenate(parts) for parts in kept))
 
 
 def sampling_period(times: np.ndarray) -> float:

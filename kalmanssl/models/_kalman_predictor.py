@@ -199,14 +199,21 @@ class KalmanPredictor(nn.Module):
         }
 
     @torch.no_grad()
-    def match_autocovariance(self, mean: Tensor, variance: Tensor, lag_1: Tensor, lag_2: Tensor) -> None:
+    def match_autocovariance(
+        self,
+        mean: Tensor,
+        variance: Tensor,
+        lag_1: Tensor,
+        lag_2: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
         """Start the dynamics of each latent as a first-order autoregression plus white noise with given moments.
 
         Its autocovariance at lag k is ``s a^k`` for k > 0, and s + R at lag 0, which gives the coefficient a, the
         variance s of the signal and R. The coupling between coordinates of the state stays small and random, and the
         hidden coordinates stay as they are. Noise heads of the classes `ConstantNoise` and `BoundedNoise` get the
-        matching constant variances; other heads do not change. The coupling is drawn from the default generator of
-        torch.
+        matching constant variances; other heads do not change.
 
         Parameters
         ----------
@@ -214,12 +221,15 @@ class KalmanPredictor(nn.Module):
             Moments of the latents.
         lag_1, lag_2 : (latent,)
             Autocovariance of each latent at lags of one and two steps.
+        generator : torch.Generator, optional
+            Generator for the coupling; by default the global one of torch.
         """
         n = self.latent_dim
         variance = variance.clamp_min(1e-8)
         coefficient = (lag_2 / lag_1.clamp_min(1e-3 * variance)).clamp(*_COEFFICIENTS)
         signal = (lag_1 / coefficient / variance).clamp(*_SIGNAL_FRACTIONS) * variance
-        A = _HIDDEN_COEFFICIENT * torch.eye(self.state_dim) + _COUPLING * torch.randn(self.state_dim, self.state_dim)
+        coupling = torch.randn(self.state_dim, self.state_dim, generator=generator)
+        A = _HIDDEN_COEFFICIENT * torch.eye(self.state_dim) + _COUPLING * coupling
         A[:n, :n] += torch.diag(coefficient - torch.diagonal(A)[:n])
         self.A.copy_(A)
         self.cap_spectral_radius()

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from kalmanssl.distributions import Mixture, PrecisionGaussian, VonMisesFisher
-from kalmanssl.errors import InputError
+from kalmanssl.models._recurrent_predictor import DISTRIBUTIONS
 from kalmanssl.networks import mlp
+from kalmanssl.utils.torch_ops import seeded_by
+from kalmanssl.utils.validation import check_choice, check_integer, check_widths
 
 __all__ = ["MixtureDensity"]
 
@@ -41,7 +43,8 @@ class MixtureDensity(nn.Module):
     Raises
     ------
     InputError
-        If a size is below one (the sphere: `latent_dim` below two), or the distribution is unknown.
+        If a size is not a whole number of at least one (`latent_dim` on the sphere: two), or the distribution is
+        unknown.
 
     References
     ----------
@@ -60,20 +63,16 @@ class MixtureDensity(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if distribution not in ("gaussian", "von_mises_fisher"):
-            message = f"distribution must be one of 'gaussian', 'von_mises_fisher', got {distribution!r}"
-            raise InputError(message, parameter="distribution")
+        check_choice("distribution", distribution, DISTRIBUTIONS)
         self.on_sphere = distribution == "von_mises_fisher"
-        least = 2 if self.on_sphere else 1
-        for name, size, smallest in (("latent_dim", latent_dim, least), ("components", components, 1)):
-            if size < smallest:
-                raise InputError(f"{name} must be at least {smallest}, got {size}", parameter=name)
+        check_integer("latent_dim", latent_dim, 2 if self.on_sphere else 1)
+        check_integer("components", components, 1)
+        check_integer("hidden", hidden, 1)
+        check_widths("head", head)
         self.latent_dim, self.components = latent_dim, components
         shape = 1 if self.on_sphere else latent_dim * (latent_dim + 1) // 2
         self.sizes = (1, latent_dim, shape)  # weight, mean, concentration or root
-        with torch.random.fork_rng(devices=[]):
-            # The layers draw from torch's global generator, whose state stays unchanged.
-            torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        with seeded_by(generator):
             self.recurrent = nn.LSTM(latent_dim, hidden, batch_first=True)
             self.head = mlp((hidden, *head, components * sum(self.sizes)))
             self.first = nn.Parameter(0.1 * torch.randn(hidden))  # in place of an output before the first latent

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from kalmanssl.distributions import GaussianConditional, VonMisesFisher
 from kalmanssl.errors import InputError, NotFiniteError
 from kalmanssl.networks import ConstantNoise, NoiseContext, NoiseHead, StateNoise, mlp
+from kalmanssl.utils.torch_ops import seeded_by
+from kalmanssl.utils.validation import check_choice, check_integer, check_widths
 
 __all__ = ["RecurrentPrediction", "RecurrentPredictor"]
 
@@ -92,7 +94,7 @@ class RecurrentPredictor(nn.Module):
     Raises
     ------
     InputError
-        If a name is unknown, a size is below one, or a sphere has fewer than two dimensions.
+        If a name is unknown, a size is not a whole number of at least one, or a sphere has fewer than two dimensions.
     """
 
     def __init__(
@@ -107,24 +109,15 @@ class RecurrentPredictor(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        for name, given, known in (
-            ("cell", cell, tuple(CELLS)),
-            ("distribution", distribution, DISTRIBUTIONS),
-            ("variance", variance, VARIANCES),
-        ):
-            if given not in known:
-                raise InputError(f"{name} must be one of {', '.join(map(repr, known))}, got {given!r}", parameter=name)
-        for name, size in (("latent_dim", latent_dim), ("hidden", hidden)):
-            if size < 1:
-                raise InputError(f"{name} must be at least 1, got {size}", parameter=name)
+        check_choice("cell", cell, tuple(CELLS))
+        check_choice("distribution", distribution, DISTRIBUTIONS)
+        check_choice("variance", variance, VARIANCES)
         self.latent_dim, self.on_sphere = latent_dim, distribution == "von_mises_fisher"
-        if self.on_sphere and latent_dim < 2:
-            message = f"latent_dim must be at least 2 for directions on a sphere, got {latent_dim}"
-            raise InputError(message, parameter="latent_dim")
+        check_integer("latent_dim", latent_dim, 2 if self.on_sphere else 1)
+        check_integer("hidden", hidden, 1)
+        check_widths("head", head)
         variances = 1 if self.on_sphere else latent_dim
-        with torch.random.fork_rng(devices=[]):
-            # The layers draw from torch's global generator, whose state stays unchanged.
-            torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        with seeded_by(generator):
             self.recurrent = CELLS[cell](latent_dim, hidden, batch_first=True)
             self.head = mlp((hidden, *head, latent_dim))
             self.variance: NoiseHead | None = None

@@ -19,6 +19,7 @@ __all__ = [
     "one_thread_everywhere",
     "rows_not_finite",
     "seeded",
+    "seeded_by",
     "threads_for",
     "unit_vectors",
 ]
@@ -99,6 +100,17 @@ def seeded(random_state: int | None) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would also reset the generators of GPUs.
         torch.default_generator.manual_seed(random_state)
+        yield
+
+
+@contextmanager
+def seeded_by(generator: torch.Generator | None) -> Iterator[None]:
+    """Let layers draw their weights as given by a generator in a `with` block, or by the global one of torch if None.
+
+    Layers draw from the global generator only; its state is restored afterwards.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         yield
 
 

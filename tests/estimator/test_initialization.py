@@ -71,6 +71,21 @@ def test_the_dynamics_of_a_noisy_autoregression_are_found_from_its_autocovarianc
     np.testing.assert_allclose(predictor.center[:2].detach(), [1.0, -2.0])
 
 
+def test_the_same_generator_gives_the_same_dynamics():
+    lags = [torch.tensor([1.0, 1.0]) * c for c in (1.5, 0.9, 0.81)]
+    found = []
+    for seed in (0, 0, 1):
+        predictor = KalmanPredictor(
+            2, 3, ConstantNoise(2), ConstantNoise(3), generator=torch.Generator().manual_seed(5)
+        )
+        state = torch.get_rng_state()
+        predictor.match_autocovariance(torch.zeros(2), *lags, generator=torch.Generator().manual_seed(seed))
+        assert torch.equal(state, torch.get_rng_state())
+        found.append(predictor.A.detach().clone())
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
 def test_white_latents_have_finite_dynamics_and_of_bounded_noise_only_the_constant_part_changes():
     head = InputNoise(4, 2, 8)
     before = [p.detach().clone() for p in head.network_parameters()]

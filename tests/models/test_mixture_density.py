@@ -109,12 +109,16 @@ def test_groups_and_errors():
     assert "dynamics" not in model.parameter_groups()
     with pytest.raises(InputError, match="belongs to the stop-gradient entropy"):
         SequenceModel(model.encoder, model.predictor, LDM(KNNEntropy()), model.density)
-    with pytest.raises(InputError, match="components must be at least 1, got 0"):
+    with pytest.raises(InputError, match="components must be a whole number, at least 1; got 0"):
         MixtureDensity(2, components=0)
-    with pytest.raises(InputError, match="latent_dim must be at least 2"):
+    with pytest.raises(InputError, match="latent_dim must be a whole number, at least 2; got 1"):
         MixtureDensity(1, distribution="von_mises_fisher")
-    with pytest.raises(InputError, match="'gaussian', 'von_mises_fisher', got 'laplace'"):
+    with pytest.raises(InputError, match="one of gaussian, von_mises_fisher; got 'laplace'"):
         MixtureDensity(2, distribution="laplace")
+    with pytest.raises(InputError, match="hidden must be a whole number, at least 1; got 0"):
+        MixtureDensity(2, hidden=0)
+    with pytest.raises(InputError, match="head must be a sequence of whole numbers"):
+        MixtureDensity(2, head=64)
     state = torch.get_rng_state()
     MixtureDensity(2)
     np.testing.assert_array_equal(state, torch.get_rng_state())

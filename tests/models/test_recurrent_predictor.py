@@ -273,13 +273,16 @@ def test_training_runs_watches_and_resumes(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"cell": "LSTM"}, "cell must be one of 'lstm', 'gru', 'rnn', got 'LSTM'"),
-        ({"distribution": "normal"}, "distribution must be one of 'gaussian', 'von_mises_fisher', got 'normal'"),
-        ({"variance": "learned"}, "variance must be one of 'fixed', 'constant', 'state', got 'learned'"),
-        ({"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
-        ({"hidden": 0}, "hidden must be at least 1, got 0"),
-        ({"latent_dim": 1, "distribution": "von_mises_fisher"}, "latent_dim must be at least 2 for directions"),
-        ({"head": (0,)}, "every layer needs at least one unit"),
+        ({"cell": "LSTM"}, "cell must be one of lstm, gru, rnn; got 'LSTM'"),
+        ({"distribution": "normal"}, "distribution must be one of gaussian, von_mises_fisher; got 'normal'"),
+        ({"variance": "learned"}, "variance must be one of fixed, constant, state; got 'learned'"),
+        ({"latent_dim": 0}, "latent_dim must be a whole number, at least 1; got 0"),
+        ({"latent_dim": 2.0}, "latent_dim must be a whole number, at least 1; got 2.0"),
+        ({"hidden": 0}, "hidden must be a whole number, at least 1; got 0"),
+        ({"hidden": "10"}, "hidden must be a whole number, at least 1; got '10'"),
+        ({"latent_dim": 1, "distribution": "von_mises_fisher"}, "latent_dim must be a whole number, at least 2"),
+        ({"head": (0,)}, "head must be a whole number, at least 1; got 0"),
+        ({"head": 20}, "head must be a sequence of whole numbers"),
     ],
 )
 def test_bad_settings(settings, message):
