@@ -26,6 +26,7 @@ from kalmanssl.runs._seeds import seed_agreement, seeds_sentence
 from kalmanssl.runs._settings import RunSettings
 from kalmanssl.runs._work_folder import has_checkpoint, how_to_resume, partial_folder, work_folder
 from kalmanssl.utils.storage import replace_folder
+from kalmanssl.utils.validation import check_condition
 
 if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
@@ -72,6 +73,7 @@ def fit_run(
     _check_target(out, overwrite)
     work = partial_folder(out)
     with work_folder(work, settings, overwrite, resume) as settings:
+        _check_model_settings(settings.model)
         try:
             run = _fit_and_evaluate(settings, work, resume, logger)
             replace_folder(out, run.save, overwrite)
@@ -224,6 +226,15 @@ def _fit_model(
     model = KalmanSSL(**chosen, checkpoint_dir=work)
     # Without a checkpoint there is nothing to resume: start again, from the same seed.
     return model.fit(training, behavior, resume=resume and work is not None and has_checkpoint(work))
+
+
+def _check_model_settings(chosen: dict[str, Any]) -> None:
+    """Raise `InputError` unless all settings of the model, which can be from a file, are parameters of `KalmanSSL`."""
+    from kalmanssl.estimator import KalmanSSL
+
+    known = set(KalmanSSL().get_params(deep=False)) - {"checkpoint_dir", "encoder"}  # which a run sets itself
+    for name in chosen:
+        check_condition("model", name, name in known, "a dict of parameters of KalmanSSL that a run can have")
 
 
 def _check_target(out: Path, overwrite: bool) -> None:

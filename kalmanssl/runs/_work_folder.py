@@ -61,13 +61,15 @@ def work_folder(work: Path, settings: RunSettings, overwrite: bool, resume: bool
 
 
 def _check_content(work: Path) -> None:
-    """Raise `InputError` if a folder has files that no fit has written, which must not be removed."""
+    """Raise `InputError` if a folder has files that no fit has written, which must not be removed, or links."""
     if not os.path.lexists(work):
         return
     is_folder = work.is_dir()
-    others = [] if not is_folder else [name for name in os.listdir(work) if name not in _OWN and name[0] != "."]
+    names = os.listdir(work) if is_folder else []
+    others = [name for name in names if (name not in _OWN and name[0] != ".") or (work / name).is_symlink()]
     if not is_folder or others:
-        what = f"it contains {others[0]!r:.80}" if others else "it is not a folder"
+        kind = "the link " if others and (work / others[0]).is_symlink() else ""
+        what = f"it contains {kind}{others[0]!r:.80}" if others else "it is not a folder"
         raise InputError(
             f"{work} is needed for checkpoints, but {what}: choose another folder for the run", parameter="out"
         )

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from estimator_cases import TINY, counts
 from refusals import assert_refused
 
 from kalmanssl import KalmanSSL
-from kalmanssl.runs import Run
+from kalmanssl.runs import Run, RunSettings
 from kalmanssl.utils.scratch import locked
 
 OPTIONS = (*SMALL, "--behavior", "mazeSpatialSeries", "--epochs", "1", "--bin-size", "0.5")
@@ -146,6 +147,38 @@ def test_what_no_fit_has_written_is_never_removed(what: str, session_file: Path,
     before = contents(tmp_path)
     fails("fit", session_file, "--out", tmp_path / "run", "--overwrite", *OPTIONS)
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("target", ["nothing", "a file", "a folder"])
+@pytest.mark.parametrize("name", ["lock", "settings.json", "last.safetensors", "noise"])
+def test_a_work_folder_with_links_is_not_used(name: str, target: str, session_file: Path, tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    (inside / "run.partial").mkdir(parents=True)
+    if target == "a file":
+        outside.write_text("mine", encoding="utf-8")
+    elif target == "a folder":
+        outside.mkdir()
+        (outside / "noise").write_text("mine", encoding="utf-8")
+    (inside / "run.partial" / name).symlink_to(outside)
+    before = contents(tmp_path)
+    for more in ((), ("--overwrite",)):
+        assert "contains the link" in fails("fit", session_file, "--out", inside / "run", *OPTIONS, *more)
+    assert contents(tmp_path) == before
+    assert os.listdir(inside) == ["run.partial"]
+    assert outside.exists() == (target != "nothing")
+
+
+@pytest.mark.parametrize("change", [{"checkpoint_dir": "../outside"}, {"encoder": "../outside"}, {"unknown": 1}])
+def test_settings_of_a_fit_to_resume_that_are_no_parameters_are_refused(
+    change: dict[str, Any], session_file: Path, tmp_path: Path
+) -> None:
+    work = tmp_path / "inside" / "run.partial"
+    work.mkdir(parents=True)
+    settings = RunSettings(str(session_file), model={"latent_dim": 4, **change})
+    (work / "settings.json").write_text(json.dumps(asdict(settings)), encoding="utf-8")
+    line = fails("fit", session_file, "--out", tmp_path / "inside" / "run", "--resume")
+    assert f"got '{next(iter(change))}'" in line
+    assert os.listdir(tmp_path) == ["inside"]
 
 
 def test_too_little_memory_is_reported_on_one_line(session_file: Path, tmp_path: Path, monkeypatch: Any) -> None:

@@ -171,6 +171,35 @@ def test_a_state_that_refers_to_arrays_that_are_absent_or_used_twice_is_refused(
     assert_refused(lambda: Run.load(copied), "decoder", seconds=5)
 
 
+@pytest.mark.parametrize("name", ["../../outside", "/dev/stdin"])
+def test_names_in_metadata_are_text_and_never_files(name: str, copied: Path, session_file: Path) -> None:
+    for place in ("recording.source", "behavior.name", "behavior.unit", "settings.recording", "settings.waypoints"):
+        put(copied, place, name)
+    put(copied / "evaluation", "part.source", name)
+    before = set(contents(copied.parent))
+    for out in ("out.csv", "out.nwb"):
+        assert invoke("decode", copied, session_file, "--out", copied.parent / out).exit_code == 0
+    assert invoke("report", copied).exit_code == 0
+    assert set(contents(copied.parent)) - before == {"out.csv", "out.nwb", f"{copied.name}/report.html"}
+    assert not (copied.parent.parent / "outside").exists()
+
+
+@pytest.mark.parametrize("place", ["report.html", "model"])
+def test_what_links_in_a_run_point_to_is_never_changed(place: str, copied: Path, session_file: Path) -> None:
+    outside = copied.parent / "outside"
+    if place == "report.html":
+        outside.write_text("mine", encoding="utf-8")
+    else:
+        (copied / place).rename(outside)
+    (copied / place).symlink_to(outside)
+    before = contents(copied.parent)
+    for command in (("report", copied, "--overwrite"), ("fit", session_file, "--out", copied, "--overwrite", *OPTIONS)):
+        assert invoke(*command).exit_code == 0
+        after = contents(copied.parent)
+        assert all(after[name] == before[name] for name in before if name.startswith("outside"))
+    assert not (copied / place).is_symlink()
+
+
 @pytest.mark.parametrize("path", ["x" * 5000, "\udcff", ".", "/dev/null", "/dev/zero"], ids=lambda path: path[:9])
 def test_paths_that_are_no_run_are_refused(path: str, session_file: Path, tmp_path: Path) -> None:
     with time_limit(10.0):
