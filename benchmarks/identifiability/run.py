@@ -11,6 +11,7 @@ from results_store import Row
 from identifiability.experiment import Experiment, Setting
 from identifiability.matcher import BestOfStarts, Matcher, Model
 from identifiability.measures import Fitted, assumption_row, recovery_row
+from identifiability.seeds import to_text
 from kalmanssl.datasets import DotVideos, dot_videos
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.identifiability import affine_r2, mean_correlation
@@ -83,11 +84,11 @@ def run(experiment: Experiment, setting: Setting, preset: str, seed: int, logger
     return row
 
 
-def _common_latents(model: Model, system: DotVideos, data: Row, name: str) -> list[list[float]]:
+def _common_latents(model: Model, system: DotVideos, data: Row, name: str) -> Row:
     """Return latents of noiseless videos that are the same for all seeds, so that seeds can be compared."""
     position = dot_videos(n_videos=N_COMMON, split="validation", **{**data, "random_state": 0}).position
     latents = _latents(model, system.render(position), name)[:, ::4]
-    return latents.reshape(-1, latents.shape[-1]).astype(float).round(4).tolist()
+    return to_text(latents.reshape(-1, latents.shape[-1]))
 
 
 def _scores(model: Model, train: DotVideos, test: DotVideos, experiment: Experiment, name: str) -> dict[str, float]:

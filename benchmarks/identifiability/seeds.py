@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
 from kalmanssl.identifiability import consistency
 
-__all__ = ["ITUNA_MISSING", "agreement", "ituna_agreement"]
+__all__ = ["ITUNA_MISSING", "agreement", "from_text", "ituna_agreement", "to_text"]
 
 ITUNA_MISSING = (
     "" if find_spec("ituna") else "ituna is not installed (pip install -e '.[benchmarks]'): its score is left out."
@@ -36,6 +38,18 @@ def ituna_agreement(latents: Sequence[np.ndarray]) -> float:
 
     fitted, scored = _halves(latents)
     return float(PairwiseConsistency(Affine()).fit(fitted).score(scored))
+
+
+def to_text(latents: np.ndarray) -> dict[str, Any]:
+    """Return latents (frames, dims) as their shape and base64 text; lists of numbers would be most of the results."""
+    numbers = np.asarray(latents, dtype="<f4")
+    return {"shape": list(numbers.shape), "float32": base64.b64encode(numbers.tobytes()).decode("ascii")}
+
+
+def from_text(stored: dict[str, Any]) -> np.ndarray:
+    """Return the latents (frames, dims) of `to_text`."""
+    numbers = np.frombuffer(base64.b64decode(stored["float32"]), dtype="<f4")
+    return numbers.reshape(stored["shape"]).astype(float)
 
 
 def _halves(latents: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:

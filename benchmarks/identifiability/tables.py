@@ -9,7 +9,7 @@ from pages import mean_and_sd
 from results_store import Results, Row
 
 from identifiability.experiment import Experiment
-from identifiability.seeds import ITUNA_MISSING, agreement, ituna_agreement
+from identifiability.seeds import ITUNA_MISSING, agreement, from_text, ituna_agreement
 
 __all__ = [
     "ASSUMPTIONS_TEXT", "COLUMNS", "INTRODUCTION", "MEASURES_TEXT", "assumption_table", "measure_table",
@@ -112,7 +112,7 @@ def _measures(rows: list[Row]) -> dict[str, str]:
             errors = [one for one in recovery["frequencies"]["error"] if one is not None]
             note("frequency error", max(errors, default=None))
     texts = {name: mean_and_sd(values) for name, values in found.items()}
-    latents = [np.asarray(row["common"]) for row in rows if row.get("common")]
+    latents = [from_text(row["common"]) for row in rows if row.get("common")]
     if len(latents) > 1:
         texts["seeds agree"] = f"{agreement(latents):.3f}"
         if not ITUNA_MISSING:

@@ -16,7 +16,7 @@ from identifiability.matcher import EPOCHS, Plan, VideoBatches, entropy_cosine
 from identifiability.networks import KalmanNetwork, RecurrentNetwork
 from identifiability.page import write_identifiability_page
 from identifiability.run import run
-from identifiability.seeds import ITUNA_MISSING, agreement, ituna_agreement
+from identifiability.seeds import ITUNA_MISSING, agreement, from_text, ituna_agreement, to_text
 from identifiability.spikes import OnSmoothedCounts
 from identifiability.tables import assumption_table, measure_table, table
 from results_store import extends
@@ -330,7 +330,7 @@ def test_tables_of_further_measures_and_assumptions(tmp_path):
             "frequencies": {"error": [0.1 * (seed + 1), float("nan")]},
         }
         verdicts = {"gaussian": {"verdict": "doubtful", "value": 0.03}}
-        more = {"recovery": recovery, "assumptions": verdicts, "common": (z @ mixing).tolist()}
+        more = {"recovery": recovery, "assumptions": verdicts, "common": to_text(z @ mixing)}
         results.add(row(seed, **SCORES, **more))
     head, line = measure_table(results, [EXPERIMENTS["square"]])
     texts = dict(zip(head, line, strict=True))
@@ -416,6 +416,11 @@ def test_command_refuses_unknown_experiments_models_and_settings(tmp_path):
         assert result.exit_code == 2
         assert message in result.stderr
     assert command("--settings", "nothing such", *out).exit_code == 2
+
+
+def test_stored_latents_are_those_that_were_stored():
+    latents = np.random.default_rng(0).standard_normal((200, 3)).astype(np.float32)
+    np.testing.assert_array_equal(from_text(json.loads(json.dumps(to_text(latents)))), latents)
 
 
 @pytest.mark.skipif(bool(ITUNA_MISSING), reason=ITUNA_MISSING or "ituna is installed")
