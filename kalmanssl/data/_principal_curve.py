@@ -56,7 +56,7 @@ def find_track(position: np.ndarray) -> Track:
             parameter="waypoints",
         )
     if shared >= _LOOP:
-        along, period = _around(cells, links, first, size)
+        along, period = _around(cells, links, first)
     elif shared > _BRANCHED:
         raise InputError(
             "the positions branch, so that a line cannot be found from them: give waypoints with the arms of the track",
@@ -139,7 +139,7 @@ def _levels(cells: np.ndarray, links: Any, away: np.ndarray, size: float) -> tup
     return float((np.array(counts) > 1).mean()), float(np.median(spreads))
 
 
-def _around(cells: np.ndarray, links: Any, first: int, size: float) -> tuple[np.ndarray, float]:
+def _around(cells: np.ndarray, links: Any, first: int) -> tuple[np.ndarray, float]:
     """Return the distance of each cell along a loop from the first one, (cells,), and the length of the loop."""
     from scipy.sparse.csgraph import connected_components
 

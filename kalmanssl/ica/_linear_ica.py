@@ -21,10 +21,8 @@ from torch import Tensor
 
 from kalmanssl.errors import InputError
 from kalmanssl.ica._source_densities import (
-    DENSITIES,
     GaussianSources,
     GeneralizedGaussian,
-    HyperbolicSecant,
     SourceDensity,
     check_density,
     log_densities,
@@ -33,15 +31,7 @@ from kalmanssl.ica._source_densities import (
 from kalmanssl.utils.arrays import as_floats, without_tensors
 from kalmanssl.utils.validation import check_condition, check_integer, check_number
 
-__all__ = [
-    "DENSITIES",
-    "GaussianSources",
-    "GeneralizedGaussian",
-    "HyperbolicSecant",
-    "LinearICA",
-    "SourceDensity",
-    "log_likelihood",
-]
+__all__ = ["LinearICA", "log_likelihood"]
 
 _MIN_SINGULAR_RATIO = 1e-10  # data with a smaller ratio of singular values are rank-deficient
 _KINK_WIDTH = 1e-3  # in standard deviations of a source

@@ -31,11 +31,11 @@ from kalmanssl.identifiability._frames import (
     flatten,
 )
 from kalmanssl.identifiability._injectivity import folding_entropy, neighbor_violation
-from kalmanssl.identifiability._report import Assumption, AssumptionReport
+from kalmanssl.identifiability._report import AssumptionReport
 from kalmanssl.kalman import whiten
 from kalmanssl.models import SequenceModel
 
-__all__ = ["Assumption", "AssumptionReport", "check_assumptions", "check_latents"]
+__all__ = ["check_assumptions", "check_latents"]
 
 _WINDOWS = 64
 _PAST = 12

@@ -14,15 +14,12 @@ from typing import Any
 import numpy as np
 
 from kalmanssl.errors import InputError
-from kalmanssl.identifiability._assumptions import check_assumptions, check_latents
-from kalmanssl.identifiability._report import AssumptionReport
 from kalmanssl.identifiability._scores import (
     AffineMap,
     PredictiveCalibration,
     affine_r2,
     affine_r2_by_dimension,
     check_frames,
-    consistency,
     match_frequencies,
     mean_correlation,
     mlp_gain,
@@ -30,22 +27,7 @@ from kalmanssl.identifiability._scores import (
     predictor_r2,
 )
 
-__all__ = [
-    "AffineMap",
-    "AssumptionReport",
-    "PredictiveCalibration",
-    "Recovery",
-    "affine_r2",
-    "check_assumptions",
-    "check_latents",
-    "consistency",
-    "match_frequencies",
-    "mean_correlation",
-    "mlp_gain",
-    "predictive_calibration",
-    "predictor_r2",
-    "recovery",
-]
+__all__ = ["Recovery", "recovery"]
 
 
 @dataclass(frozen=True)

@@ -196,11 +196,7 @@ def replace_folder(path: str | os.PathLike[str], write: Callable[[Path], None], 
     InputError
         If `path` exists and `overwrite` is false, or cannot be written. An existing file or folder stays unchanged.
     """
-    target = as_path("path", path)
-    with _errors_name(target):
-        _refuse_existing(target, overwrite)
-    with scratch_folder(target) as (new, old), _errors_name(target):
-        _refuse_existing(target, overwrite)  # scratch_folder may have put back an old version
+    with _replacement(path, overwrite) as (target, new, old):
         new.mkdir()
         write(new)
         try:
@@ -221,12 +217,20 @@ def replace_file(path: str | os.PathLike[str], write: Callable[[Path], None], ov
     InputError
         If `path` exists and `overwrite` is false, or cannot be written. An existing file or folder stays unchanged.
     """
+    with _replacement(path, overwrite) as (target, new, _):
+        write(new)
+        os.replace(new, target)
+
+
+@contextmanager
+def _replacement(path: str | os.PathLike[str], overwrite: bool) -> Iterator[tuple[Path, Path, Path]]:
+    """Yield the path to replace, and temporary paths for its new and its old version; refuse an existing one."""
     target = as_path("path", path)
     with _errors_name(target):
         _refuse_existing(target, overwrite)
-    with scratch_folder(target) as (new, _), _errors_name(target):
-        write(new)
-        os.replace(new, target)
+    with scratch_folder(target) as (new, old), _errors_name(target):
+        _refuse_existing(target, overwrite)  # scratch_folder may have put back an old version
+        yield target, new, old
 
 
 @contextmanager
