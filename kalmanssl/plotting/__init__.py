@@ -6,6 +6,8 @@ can be told apart with any color vision. The global state of pyplot is not used,
 thread or a server. ``ax.figure.savefig(...)`` writes a file.
 """
 
+from kalmanssl.plotting._color_maps import cyclic_colors as cyclic_colors
+from kalmanssl.plotting._color_maps import sequential_colors as sequential_colors
 from kalmanssl.plotting._conditions import plot_by_condition as plot_by_condition
 from kalmanssl.plotting._decoding import plot_calibration as plot_calibration
 from kalmanssl.plotting._decoding import plot_decoded as plot_decoded
@@ -34,7 +36,6 @@ from kalmanssl.plotting._representation import plot_tsne as plot_tsne
 from kalmanssl.plotting._ring import plot_phase as plot_phase
 from kalmanssl.plotting._ring import plot_ring as plot_ring
 from kalmanssl.plotting._selection import plot_selection as plot_selection
-from kalmanssl.plotting._style import cyclic_colors as cyclic_colors
 from kalmanssl.plotting._style import figure_of as figure_of
 from kalmanssl.plotting._style import new_axes as new_axes
 from kalmanssl.plotting._svg import figure_to_svg as figure_to_svg

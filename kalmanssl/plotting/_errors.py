@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kalmanssl.plotting._color_maps import sequential_colors
 from kalmanssl.plotting._style import BLUE, GREEN, MUTED, ORANGE, add_color_bar, add_legend, axes_or_new, axis_label
 
 if TYPE_CHECKING:
@@ -114,7 +115,9 @@ def plot_error_map(
     ax : Axes, optional
     """
     ax = axes_or_new(ax)
-    image = ax.pcolormesh(edges[0], edges[1], np.ma.masked_invalid(error.T), cmap="viridis", vmin=0, rasterized=True)
+    image = ax.pcolormesh(
+        edges[0], edges[1], np.ma.masked_invalid(error.T), cmap=sequential_colors(), vmin=0, rasterized=True
+    )
     add_color_bar(image, ax, axis_label("median error", unit if error_unit is None else error_unit))
     ax.set_aspect("equal")
     ax.set(xlabel=axis_label("x", unit), ylabel=axis_label("y", unit))

@@ -9,6 +9,7 @@ import numpy as np
 
 from kalmanssl.data import Latents
 from kalmanssl.errors import InputError
+from kalmanssl.plotting._color_maps import cyclic_colors, sequential_colors
 from kalmanssl.plotting._style import (
     BLUE,
     GREEN,
@@ -17,7 +18,6 @@ from kalmanssl.plotting._style import (
     add_legend,
     axes_or_new,
     axis_label,
-    cyclic_colors,
 )
 from kalmanssl.utils.segments import break_at_gaps
 
@@ -73,11 +73,10 @@ def plot_latents(
         values[known, dims[1]],
         c=np.asarray(color)[known] if period is None else np.asarray(color)[known] % period,
         s=5,
-        cmap="viridis" if period is None else cyclic_colors(),
+        cmap=sequential_colors() if period is None else cyclic_colors(),
         vmin=None if period is None else 0.0,
         vmax=period,
         linewidths=0,
-        alpha=0.8,
         rasterized=True,
     )
     ax.set(xlabel=latent_axis_label(dims[0], explained), ylabel=latent_axis_label(dims[1], explained))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl.errors import InputError
+from kalmanssl.plotting._color_maps import sequential_colors
 from kalmanssl.plotting._style import INK, MUTED, add_legend, axes_or_new, transparent_image
 from kalmanssl.utils.arrays import as_floats, center_and_scale, check_features, check_labels
 from kalmanssl.utils.validation import check_seed
@@ -56,8 +57,9 @@ def plot_tsne(z: Any, labels: Any, random_state: int | None = 0, ax: Axes | None
     place = TSNE(perplexity=_PERPLEXITY, init=start, random_state=seed).fit_transform(drawn / drawn.std())
     ax = axes_or_new(ax)
     named = len(classes) <= 20
-    colors = "tab10" if len(classes) <= 10 else "tab20" if named else "viridis"
-    last = {"tab10": 9, "tab20": 19}.get(colors, len(classes) - 1)
+    colors, last = ("tab10", 9) if len(classes) <= 10 else ("tab20", 19)
+    if not named:
+        colors, last = sequential_colors(), len(classes) - 1
     points = ax.scatter(
         place[:, 0], place[:, 1], c=number[chosen], cmap=colors, vmin=0, vmax=last, s=6, linewidths=0, alpha=0.8
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kalmanssl.plotting._color_maps import sequential_colors
 from kalmanssl.plotting._latents import plot_latents
 from kalmanssl.plotting._style import BLUE, MUTED, axes_or_new
 
@@ -61,7 +62,7 @@ def plot_phase(time: np.ndarray, phase: np.ndarray, color: np.ndarray | None = N
     """
     ax = axes_or_new(ax)
     known = np.isfinite(color) if color is not None else slice(None)
-    points = {"color": BLUE} if color is None else {"c": np.asarray(color)[known], "cmap": "viridis"}
+    points = {"color": BLUE} if color is None else {"c": np.asarray(color)[known], "cmap": sequential_colors()}
     ax.scatter(np.asarray(time)[known], np.asarray(phase)[known], s=5, linewidths=0, rasterized=True, **points)
     ax.set(xlabel="time (s)", ylabel="phase", ylim=(-np.pi, np.pi))
     ax.set_yticks([-np.pi, 0, np.pi], ["−π", "0", "π"])

