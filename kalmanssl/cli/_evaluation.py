@@ -90,9 +90,11 @@ def _note_fitted(evaluation: Evaluation) -> None:
 
 def print_scores(evaluation: Evaluation, unit: str) -> None:
     """Print the table of scores, if there are any, and below it how many bins are not trusted, and the alarms."""
-    from kalmanssl.runs import alarm_lines, reference_line, trust_sentence
+    from kalmanssl.runs import alarm_lines, reference_line, trust_sentence, unit_sentence
 
     _print_table(evaluation, unit)
+    if scaled := unit_sentence(evaluation.main[1], unit):
+        typer.echo(scaled)
     compared = reference_line(*evaluation.main, unit)
     if compared:
         typer.echo(compared)
@@ -114,7 +116,8 @@ def _print_table(evaluation: Evaluation, unit: str) -> None:
         return
     part = evaluation.part
     use = "part of the fit" if part["fitted"] else "held out from the fit"
-    table = Table(title=f"{part['source']}, {time_span(part['start_s'], part['stop_s'])}, {use}")
+    typer.echo(f"{part['source']}, {time_span(part['start_s'], part['stop_s'])}, {use}")
+    table = Table()
     for number, heading in enumerate(rows[0]):
         table.add_column(heading, justify="right" if number else "left")
     for row in rows[1:]:

@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 __all__ = ["print_summary", "suggested_until"]
 
+_DECODED = ("behavior", "labels")
 _FITTED_SHARE = 0.7  # of the time of a recording, that is suggested for the fit
 
 
 def print_summary(summary: NWBSummary, recording: Path, settings: RunSettings) -> None:
     """Print the contents of a recording, the periods of angles, and a command that fits it."""
     typer.echo(str(summary))
+    named = [found.path for found in summary.objects if found.use == "candidate" and found.role in _DECODED]
+    if named and summary.taken("behavior"):
+        typer.echo(f"to decode another behavior or labels, name it: fit ... --behavior {shlex.quote(named[0])}")
     for found in summary.objects:
         if found.period is not None and found.use != "skipped":
             typer.echo(f"note: {found.path} covers a whole circle: fit uses the period {found.period:.6g}")

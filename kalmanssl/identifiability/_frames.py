@@ -66,8 +66,9 @@ def flatten(
     least = max(MIN_FRAMES, 20 * z.shape[1])
     if len(z) < least:
         raise InputError(
-            f"{len(z)} time steps of {z.shape[1]} latents remain after the first {burn_in} of each sequence (burn_in): "
-            f"at least {least} are needed"
+            f"{len(z)} steps of {z.shape[1]} latents remain without the first {burn_in} of each segment: at least "
+            f"{least} are needed; use a longer part",
+            parameter="burn_in",
         )
     step = np.concatenate([np.arange(len(part))[burn_in:] for part in latents])
     covs_of, index = _distinct_covariances(latents, covs, burn_in)

@@ -103,7 +103,7 @@ def _fit_and_evaluate(settings: RunSettings, work: Path, resume: bool, logger: C
         model = _fit_model(settings, training, data.behavior, work, resume)
         model_seconds = time.perf_counter() - began
         if model.window_ <= model.window - model.bins_per_step_:  # shorter than whole steps make it
-            logger(f"trained on windows of {model.window_} bins, since the segments are short (window={model.window})")
+            logger(f"trained on windows of {model.window_} bins, not {model.window}, since the segments are short")
         if settings.seeds is not None:
             data.facts["seeds"] = _compare_seeds(model, data)
             logger(seeds_sentence(data.facts["seeds"]))
@@ -165,12 +165,14 @@ def _log_warnings(collected: list[Warning], evaluation: Evaluation, logger: Call
 
 def _log_first(logger: Callable[[str], None]) -> Callable[[bool], None]:
     """Return what logs the first compilation of many."""
+    from kalmanssl.training import COMPILING
+
     logged: list[bool] = []
 
     def watch(begins: bool) -> None:
         if begins and not logged:
             logged.append(True)
-            logger("compiling (first use on this machine)")
+            logger(COMPILING)
 
     return watch
 

@@ -24,6 +24,7 @@ from kalmanssl.runs._run import read_recording, short_unit
 from kalmanssl.runs._running import running_speed, where_running
 from kalmanssl.runs._settings import RunSettings
 from kalmanssl.runs._windows import fitted_windows, part_of
+from kalmanssl.utils.text import duration_text, time_span
 
 __all__ = ["FitData", "read_fit_data"]
 
@@ -72,7 +73,7 @@ def read_fit_data(settings: RunSettings, summary: NWBSummary, logger: Callable[[
         If the recording or the settings cannot be used.
     """
     recording = with_behavior_name(read_recording(settings.recording, settings), behavior_name(settings, summary))
-    logger(repr(recording))
+    logger(_recording_sentence(recording))
     told = " ".join(found.remark for found in summary.objects)  # in the table of the contents
     for note in recording.notes:
         if note not in told:
@@ -87,6 +88,19 @@ def read_fit_data(settings: RunSettings, summary: NWBSummary, logger: Callable[[
         training, rest = _select_by_rate(settings.min_rate, training, rest, logger)
     data = _with_track(FitData(settings, training, rest, _facts(recording, training)), logger)
     return _with_behavior_facts(_with_period(data, logger))
+
+
+def _recording_sentence(recording: Recording) -> str:
+    """Say in words what was read from a file, with the unit of the behavior in the file."""
+    name = next(iter(recording.behavior), None)
+    unit = recording.behavior_unit.get(str(name), "")
+    decoded = "no behavior" if name is None else f"behavior {name}{f', in {unit}' if unit else ''}"
+    half, pieces = 0.5 * recording.bin_size, len(recording.segments())
+    span = time_span(recording.time[0] - half, recording.time[-1] + half)
+    return (
+        f"read: {recording.n_units} {'units' if recording.kind == 'counts' else 'channels'}, {len(recording)} bins of "
+        f"{duration_text(recording.bin_size)}, {span}{f' in {pieces} segments' if pieces > 1 else ''}; {decoded}"
+    )
 
 
 def _with_track(data: FitData, logger: Callable[[str], None]) -> FitData:

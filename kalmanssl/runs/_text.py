@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from kalmanssl.utils.text import duration_text
 
-__all__ = ["PART_NAMES", "axis_name", "duration", "number", "percent", "r_squared", "scaled_unit", "with_unit", "words"]
+__all__ = [
+    "PART_NAMES", "axis_name", "duration", "number", "percent", "r_squared", "scaled_unit", "unit_sentence",
+    "with_unit", "words",
+]  # fmt: skip
 
 # What the parts of the scores of an evaluation are called.
 PART_NAMES = {"running": "moving bins", "rest": "bins at rest", "all": "all bins"}
@@ -65,6 +70,17 @@ def with_unit(value: float | None, unit: str, like: float | None = None) -> str:
     text = number(None if value is None else value * factor)
     space = "" if scaled.startswith("°") else " "
     return f"{text}{space}{scaled}" if scaled else text
+
+
+def unit_sentence(scores: Mapping[str, Any] | None, unit: str) -> str:
+    """Say that scores are in another unit than the behavior in the files; "" if they are not, or have no unit."""
+    if scores is None or "median_error" not in scores:  # of labels
+        return ""
+    factor, scaled = scaled_unit(scores["median_error"], unit)
+    if factor == 1.0:
+        return ""
+    shown = scaled.replace("°", "degrees")
+    return f"errors and widths are in {shown}; the recording and decoded files are in {unit}"
 
 
 def duration(seconds: float | None) -> str:

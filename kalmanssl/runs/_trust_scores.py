@@ -77,7 +77,7 @@ def trust_sentence(trust: dict[str, Any] | None) -> str:
         return ""
     share = f"{100 * trust['untrusted']:.1f} % of the bins are not trusted"
     if "usual" in trust:  # not in older evaluations
-        share += f" ({100 * trust['usual']:.1f} % on held-out time of the fit)"
+        share += f" (on held-out time of the fit: {100 * trust['usual']:.1f} %)"
     if not trust["reasons"]:
         return f"{share}."
     if trust["untrusted"] < _FEW:
@@ -88,4 +88,6 @@ def trust_sentence(trust: dict[str, Any] | None) -> str:
         "no activity": "they have no activity",
     }
     parts = sorted(trust["reasons"].items(), key=lambda item: -item[1])
+    if len(parts) == 1:
+        return f"{share}, because {words.get(parts[0][0], parts[0][0])}."
     return f"{share}: " + ", ".join(f"{100 * part:.0f} % because {words.get(name, name)}" for name, part in parts) + "."

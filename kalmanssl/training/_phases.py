@@ -14,6 +14,7 @@ from kalmanssl.utils.text import duration_text
 __all__ = ["Phase", "Phases", "active_phases"]
 
 _STAGES = {"fit": (0.0, 0.8), "fit dynamics": (0.8, 0.2)}  # start and share of the stages of a training in its phase
+_REFERENCE = " (0: the latents are predicted no better than by their average)"  # of the gain
 _SHORT = 0.02  # share of the work after which the remaining time is estimated
 
 
@@ -59,6 +60,7 @@ class Phases:
         self._total = sum(phase.weight for phase in phases)
         self._console = Console(stderr=True) if console is None else console
         self._number, self._share, self._score, self._logged = -1, 0.0, "", ""
+        self._is_explained = False
         self._began = self._phase_began = time.perf_counter()
         self._bar: Any = None
         self._token: Token[Phases | None] | None = None
@@ -128,7 +130,9 @@ class Phases:
         """Log the time and the score of a training, if no bar shows them."""
         if self._bar is None and self._number >= 0 and self._score:
             seconds = duration_text(round(time.perf_counter() - self._phase_began))
-            self.logger(f"{self.phases[self._number].name}: {seconds}, {self._score}")
+            reference = "" if self._is_explained or " gain " not in self._score else _REFERENCE
+            self._is_explained |= bool(reference)
+            self.logger(f"{self.phases[self._number].name}: {seconds}, {self._score}{reference}")
 
     def _show(self, share: float | None = None) -> None:
         """Move the bar."""

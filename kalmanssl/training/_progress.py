@@ -14,7 +14,7 @@ from kalmanssl.training._phases import active_phases
 
 __all__ = ["COMPILING", "Progress"]
 
-COMPILING = "compiling (first use on this machine)"
+COMPILING = "compiling, only at the first use on this machine"
 
 
 class Progress:

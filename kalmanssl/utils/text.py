@@ -38,8 +38,8 @@ def duration_text(seconds: float) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """Return a time in seconds to the microsecond, so that the edge of a first bin is 0 and not 6.9e-17."""
-    return f"{round(seconds, 6) + 0.0:.6f}".rstrip("0").rstrip(".")
+    """Return a time in seconds to the millisecond, so that the edge of a first bin is 0 and not 6.9e-17."""
+    return f"{round(seconds, 3) + 0.0:.3f}".rstrip("0").rstrip(".")
 
 
 def time_span(start: float, stop: float) -> str:

@@ -58,7 +58,7 @@ def test_ranges_and_references_are_in_the_unit_of_what_they_stand_beside():
 
 def test_the_share_of_untrusted_bins_is_compared_with_the_usual_one():
     trust = {"untrusted": 0.193, "usual": 0.2, "reasons": {"no activity": 1.0}}
-    expected = "19.3 % of the bins are not trusted (20.0 % on held-out time of the fit): 100 % because they have no"
+    expected = "19.3 % of the bins are not trusted (on held-out time of the fit: 20.0 %), because they have no"
     assert trust_sentence(trust).startswith(expected)
 
 

@@ -183,7 +183,7 @@ def _read_samples(
     notes = [f"activity: {source.path}, {len(samples.names)} columns at {1 / samples.period:.4g} Hz, {how} in bins"]
     left_out = len(samples.times) - len(bins.rows)
     if left_out:
-        notes.append(f"{source.path}: {left_out} of {len(samples.times)} samples are outside the bins")
+        notes.append(f"{source.path}: {left_out} of {len(samples.times)} samples are in gaps or outside of the bins")
     fields = {
         "activity": np.asarray(samples.in_bins(bins), dtype=np.float32),
         "time": bins.time,

@@ -56,7 +56,7 @@ def bin_spikes(
             ]
             notes.append(
                 f"spike times are rounded to {1e3 * tick:.4g} ms, which does not divide the bin size of "
-                f"{1e3 * bin_size:.4g} ms: uniform noise of +-{500 * tick:.4g} ms added (random_state={random_state})"
+                f"{1e3 * bin_size:.4g} ms: uniform noise of ±{500 * tick:.4g} ms is added"
             )
     counts, time, kept = count_events(spikes, windows, bin_size)
     span = f"{windows[0][0]:.10g} to {windows[-1][1]:.10g} s"
@@ -70,7 +70,7 @@ def bin_spikes(
         raise InputError(f"the selected units have no spikes in {span}; choose another epoch, behavior or units")
     if n_kept < total:
         span = time_span(time[0] - bin_size / 2, time[-1] + bin_size / 2)  # of the whole bins
-        notes.append(f"{total - n_kept} of {total} spikes are outside the bins ({span}) and are not counted")
+        notes.append(f"{total - n_kept} of {total} spikes are in gaps or outside of {span}, and are not counted")
     return {"activity": counts, "time": time, "bin_size": float(bin_size), "spike_times": kept}, notes
 
 

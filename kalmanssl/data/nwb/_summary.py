@@ -254,7 +254,7 @@ def _units_object(file: h5py.File, found: NWBObject, units: str | Mapping[str, A
         return replace(found, columns=len(chosen.rows), remark="no spikes")
     first, last = min(s[0] for s in spikes.times if len(s)), max(s[-1] for s in spikes.times if len(s))
     rates = n_spikes / max(last - first, 1e-9)
-    remark = f"{n_spikes.sum()} spikes, {rates.min():.3g} to {rates.max():.3g} Hz"
+    remark = f"{n_spikes.sum()} spikes, {rates.min():.3g} to {rates.max():.3g} Hz per unit"
     return replace(
         found,
         columns=len(chosen.rows),
@@ -294,7 +294,7 @@ def _behavior_object(file: h5py.File, where: Series, is_taken: bool, extent: tup
         values = values.reshape(len(values), -1)
         missing = int((~np.isfinite(values)).any(axis=1).sum())
         if missing:
-            found = replace(found, remark="; ".join(filter(None, [found.remark, f"{missing} samples not known"])))
+            found = replace(found, remark="; ".join(filter(None, [found.remark, f"{missing} samples missing"])))
     return found
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["render_summary"]
 
-_OTHER_COLUMNS = 70  # characters
+_OTHER_COLUMNS = 80  # characters
 _WIDTH = 140  # characters, unless the terminal has another width
 
 
@@ -22,15 +22,16 @@ def render_summary(summary: NWBSummary) -> str:
     from rich.table import Table
     from rich.text import Text
 
+    longest = max((len(found.path) for found in summary.objects), default=0)
     table = Table(title=f"Contents of {summary.source}", title_justify="left", box=box.SIMPLE_HEAD)
     for heading in ("use", "object", "columns", "Hz", "time (s)", "gaps"):
         is_number = heading in ("columns", "Hz", "gaps")
-        table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
+        least = longest if heading == "object" else None  # paths are never divided
+        table.add_column(heading, justify="right" if is_number else "left", overflow="fold", min_width=least)
     for found in summary.objects:
         table.add_row(*(Text(cell) for cell in _cells(found)))
     text = StringIO()
-    longest = max((len(found.path) for found in summary.objects), default=0)
-    width = max(shutil.get_terminal_size((_WIDTH, 24)).columns, longest + _OTHER_COLUMNS)  # paths are never divided
+    width = max(shutil.get_terminal_size((_WIDTH, 24)).columns, longest + _OTHER_COLUMNS)
     console = Console(file=text, width=width, color_system=None)
     console.print(table)
     lines = [line.rstrip() for line in text.getvalue().rstrip().splitlines()]
