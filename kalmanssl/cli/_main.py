@@ -216,10 +216,11 @@ def decode(
     """Decode behavior, with intervals, from a recording of the same units. The recording needs no behavior.
 
     A .csv file has the columns time, mean, lower and upper (mean_x, lower_x, ... for behavior with several dimensions),
-    then intervals at 50, 80 and 95 % (lower_50, upper_50, ...), trust (from 0 to 1) and trusted (1 or 0, whether to
-    trust the bin, judged from its activity). For labels the columns are time, label, set (the labels of the prediction
-    set) and probability_LABEL. An .nwb file also has the latents with their variances and the posterior over a grid of
-    the behavior.
+    then intervals at 50, 80 and 95 % (lower_50, upper_50, ...), trust and trusted. trust, from 0 to 1, is the share of
+    held-out bins of the fit that look at least as unusual; trusted, 1 or 0, is whether to trust the bin. Both are judged
+    from its activity. For labels the columns are time, label, set (the labels of the prediction set) and
+    probability_LABEL. An .nwb file also has the latents with their variances and the posterior over a grid of the
+    behavior. Values have the unit of the recording.
 
     Example: kalmanssl decode RUN REC.nwb --out decoded.csv
     """

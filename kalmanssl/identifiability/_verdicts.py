@@ -67,11 +67,11 @@ def gaussian(found: Deviation) -> Assumption:
 def constant_covariance(found: Deviation, model: float) -> Assumption:
     """Judge whether the residual covariance is constant; `model` is the variation that the model itself predicts."""
     if model > max(found.size - found.chance, 0.0):
-        text = f"The model itself predicts variances that vary between frames by {model:.0%} (standard deviation)."
+        text = f"The model itself predicts variances that vary over time by {100 * model:.0f} % (standard deviation)."
         found = Deviation(model, 0.0, "predicted variance", found.numbers | {"residuals": found.size})
     else:
         text = (
-            f"The expected variance changes by {found.size:.0%} (standard deviation, {found.where}) with the "
+            f"The expected variance changes by {100 * found.size:.0f} % (standard deviation, {found.where}) with the "
             "predicted mean or the previous residual."
         )
     return _row(
@@ -111,7 +111,7 @@ def covariance(found: Deviation) -> Assumption:
         found,
         COVARIANCE,
         lambda verdict: (
-            f"The residual variance is {nis:.2f} times the predicted variance on average (NIS), and {ratio:.2f} times "
+            f"The residual variance is {nis:.2f} times the predicted variance on average, and {ratio:.2f} times "
             "in the worst direction."
         ),
     )
@@ -126,7 +126,7 @@ def coverage(found: Deviation) -> Assumption:
         found,
         COVERAGE,
         lambda verdict: (
-            f"In the least predictable direction {found.size:.2%} of the variance is predicted. The effective "
+            f"In the least predictable direction {100 * found.size:.2f} % of the variance is predicted. The effective "
             f"number of predicted directions is {found.numbers['effective_rank']:.1f}."
         ),
     )
@@ -159,7 +159,8 @@ def folding(found: FoldingEntropy) -> Assumption:
         Deviation(found.nats, 0.0, "", {"slope_error": found.slope_error}),
         FOLDING,
         lambda verdict: (
-            f"Non-injectivity loses {found.nats:.3f} nats, as if {shared:.0%} of the frames were mapped two to one."
+            f"Non-injectivity loses {found.nats:.3f} nats, as if {100 * shared:.0f} % of the frames were mapped two to "
+            "one."
             if clear
             else "In some direction the latents depend too weakly on the true latents, or are too noisy, to test this "
             f"(relative error of slopes {found.slope_error:.2g})."
@@ -173,15 +174,15 @@ def injective(found: NeighborViolation) -> Assumption:
     clear = found.contrast >= CONTRAST
     return _row(
         "injective",
-        "frames with the same latent have the same data",
-        "data difference of latent neighbors (0: none, 1: as for random frames)",
+        "times with the same latent have the same data",
+        "data difference of latent neighbors (0: none, 1: as for random times)",
         Deviation(found.ratio, found.chance, "", {"contrast": found.contrast}),
         INJECTIVE,
         lambda verdict: (
-            f"Beyond noise, the data of neighbors in latent space differ by {max(found.ratio, 0.0):.3f} times the "
-            "difference of random frames (in fourth powers)."
+            f"Beyond noise, the data at times with similar latents differ {max(found.ratio, 0.0):.3f} times as much as "
+            "at random times (0: not at all, 1: as much)."
             if clear
-            else "The data are too noisy to distinguish even random frames, so this cannot be tested."
+            else "The data are too noisy to distinguish even random times, so this cannot be tested."
         ),
         None if clear else "doubtful",
     )

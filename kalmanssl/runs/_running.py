@@ -10,6 +10,7 @@ import numpy as np
 from kalmanssl.data import Recording, running_bins, running_threshold
 from kalmanssl.errors import InputError
 from kalmanssl.runs._labels import consists_of_labels
+from kalmanssl.runs._text import with_unit
 
 if TYPE_CHECKING:
     from kalmanssl.runs._run import Run
@@ -65,11 +66,11 @@ def running_rule(run: Run) -> str | None:
             f"from one end of the track to the other, between {s.end_zones[0]:g} and {s.end_zones[1]:g} {unit}".rstrip()
         )
     if s.min_speed is not None:
-        return f"speed above {s.min_speed:g} {speed_unit(unit)} (--min-speed)"
+        return f"speed above {with_unit(s.min_speed, speed_unit(unit))} (--min-speed)"
     found = run.metadata.get("running_speed")
     if found is None:
         return None
-    return f"speed above {found:.3g} {speed_unit(unit)}, found from the speeds of the fitted part"
+    return f"speed above {with_unit(found, speed_unit(unit))}, found from the speeds of the fitted part"
 
 
 def position_of(recording: Recording, behavior: str) -> np.ndarray:

@@ -201,6 +201,7 @@ def conditional_rows(conditional: dict[str, Any] | None, run: Run) -> list[list[
         return []
     unit = run.behavior_unit
     units = {"speed": speed_unit(unit), "lag": "s"}
+    names = {"lag": "time since the fit"}
     sets = "set_size" in (conditional["worst"] or {})
     widths = [g.get("width", {}).get("95") for name, groups in conditional.items() if name != "worst" for g in groups]
     factor, shown = scaled_unit(min(filter(None, widths), default=None), unit)
@@ -209,7 +210,11 @@ def conditional_rows(conditional: dict[str, Any] | None, run: Run) -> list[list[
     for name, groups in conditional.items():
         for group in groups if name != "worst" else []:
             named = "label" in group
-            label = f"{name} {group['label']}" if named else _range(words(name), group, groups, units.get(name, unit))
+            label = (
+                f"{name} {group['label']}"
+                if named
+                else _range(names.get(name, words(name)), group, groups, units.get(name, unit))
+            )
             cells = [percent(group["coverage"][level], group["coverage_error"][level]) for level in ("80", "95")]
             size = group["set_size"]["95"] if sets else _times(factor, group["width"]["95"])
             rows.append([label, *cells, number(size)])
