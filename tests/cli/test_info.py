@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from cli_commands import fails, invoke
-from nwb_activity import position, sampled, traces, write
+from nwb_activity import position, sampled, time_series, traces, write
 
 from kalmanssl.data import Recording
 
@@ -50,6 +50,21 @@ def test_info_suggests_a_command_that_fits_the_recording(imaging, recording):
     *_, until = invoke("info", recording).stdout.split()
     times = Recording.from_nwb(recording).time
     assert times[0] < float(until) < times[-1]
+
+
+def test_info_names_the_option_for_other_behaviors_and_never_divides_paths(imaging, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    option = "name it: fit ... --behavior "
+    shown = invoke("info", imaging, "--activity", "Deconvolved").stdout
+    assert "processing/ophys/Fluorescence/Deconvolved" in shown
+    assert option not in shown  # the file has one behavior
+    times = np.arange(0.0, 20.0, 0.05)
+    velocity = time_series("behavior/velocity", data=np.cos(times), timestamps=times, unit="m/s")
+    path = write(tmp_path / "two.nwb", traces({"Fluorescence/Deconvolved": sampled()}), position(times), velocity)
+    shown = invoke("info", path).stdout
+    named = shown.partition(option)[2].split()[0]
+    assert named == "processing/behavior/velocity"
+    assert "behavior, taken" in invoke("info", path, "--behavior", named).stdout
 
 
 def test_info_prints_json(imaging):

@@ -10,7 +10,7 @@ import pytest
 from report_pages import simulated
 
 from kalmanssl.runs import Evaluation, Run, score_rows
-from kalmanssl.runs._text import with_unit
+from kalmanssl.runs._text import unit_sentence, with_unit
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 from kalmanssl.runs.report._report import build_report
 from kalmanssl.runs.report._sections import _miscoverage, _range
@@ -54,6 +54,16 @@ def test_ranges_and_references_are_in_the_unit_of_what_they_stand_beside():
     assert (
         reference_line("all", scores, "m") == "median error for comparison, all bins: 20.6 mm with a ridge regression"
     )
+
+
+def test_the_unit_of_the_files_is_said_if_scores_have_another():
+    assert unit_sentence({"median_error": 0.05}, "m") == (
+        "errors and widths are in cm; the recording and decoded files are in m"
+    )
+    assert "are in degrees; the recording and decoded files are in rad" in unit_sentence({"median_error": 0.1}, "rad")
+    for scores, unit in (({"median_error": 5.0}, "cm"), ({"median_error": 5.0}, ""), ({"accuracy": 0.9}, "m")):
+        assert unit_sentence(scores, unit) == ""
+    assert unit_sentence(None, "m") == ""
 
 
 def test_the_share_of_untrusted_bins_is_compared_with_the_usual_one():
