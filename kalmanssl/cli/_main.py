@@ -217,8 +217,8 @@ def decode(
 
     A .csv file has the columns time, mean, lower and upper (mean_x, lower_x, ... for behavior with several dimensions),
     then intervals at 50, 80 and 95 % (lower_50, upper_50, ...), trust and trusted. trust, from 0 to 1, is the share of
-    held-out bins of the fit that look at least as unusual; trusted, 1 or 0, is whether to trust the bin. Both are judged
-    from its activity. For labels the columns are time, label, set (the labels of the prediction set) and
+    held-out bins of the fit that look at least as unusual; trusted, 1 or 0, is whether to trust the bin. Both are
+    judged from its activity. For labels the columns are time, label, set (the labels of the prediction set) and
     probability_LABEL. An .nwb file also has the latents with their variances and the posterior over a grid of the
     behavior. Values have the unit of the recording.
 
