@@ -14,7 +14,7 @@ import numpy as np
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.scratch import as_path
-from kalmanssl.utils.validation import check_number, short_repr
+from kalmanssl.utils.validation import check_not_negative, short_repr
 
 __all__ = ["LinearPosition", "Track"]
 
@@ -67,9 +67,7 @@ class Track:
                 parameter="waypoints",
             )
         if self.gap is not None:
-            check_number("gap", self.gap)
-            if not 0 <= self.gap < np.inf:
-                raise InputError(f"gap must be at least zero and finite; got {self.gap}", parameter="gap")
+            check_not_negative("gap", self.gap)
         arms = {str(name): _checked_points(str(name), points) for name, points in self.arms.items()}
         object.__setattr__(self, "arms", arms)
 

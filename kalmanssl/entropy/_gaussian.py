@@ -13,7 +13,7 @@ from kalmanssl.entropy._base import EntropyEstimator, check_not_identical, ident
 from kalmanssl.errors import InputError
 from kalmanssl.utils.precision import finest_dtype
 from kalmanssl.utils.torch_ops import gram
-from kalmanssl.utils.validation import check_integer, check_number
+from kalmanssl.utils.validation import check_integer, check_not_negative, check_positive
 
 __all__ = ["LogDetEntropy", "PublishedLogDetEntropy", "VarianceCovarianceEntropy"]
 
@@ -50,9 +50,7 @@ class LogDetEntropy(EntropyEstimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("ridge", self.ridge)
-        if not 0 <= self.ridge < math.inf:
-            raise InputError(f"ridge must be finite and not negative, got {self.ridge}", parameter="ridge")
+        check_not_negative("ridge", self.ridge)
 
     def _entropy(self, v: Tensor) -> Tensor:
         n, dim = v.shape
@@ -176,12 +174,9 @@ class VarianceCovarianceEntropy(EntropyEstimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("variance", "covariance", "target"):
-            value = getattr(self, name)
-            check_number(name, value)
-            if not 0 <= value < math.inf or (value == 0 and name == "target"):
-                wanted = "positive" if name == "target" else "not negative"
-                raise InputError(f"{name} must be finite and {wanted}, got {value}", parameter=name)
+        check_not_negative("variance", self.variance)
+        check_not_negative("covariance", self.covariance)
+        check_positive("target", self.target)
         if self.pooled_dim is not None:
             check_integer("pooled_dim", self.pooled_dim, 1)
 

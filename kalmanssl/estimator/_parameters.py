@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,9 @@ from kalmanssl.utils.validation import (
     check_bool,
     check_choice,
     check_condition,
+    check_fraction,
     check_integer,
-    check_number,
+    check_not_negative,
     check_widths,
     short_repr,
     unknown_name_error,
@@ -70,10 +70,10 @@ def check_parameters(estimator: KalmanSSL, resume: bool = False) -> None:
     elif p["bins_per_step"] != "auto":
         message = f"bins_per_step must be 'auto' or a number of bins, got {short_repr(p['bins_per_step'])}"
         raise InputError(message, parameter="bins_per_step")
-    _check_range("unit_dropout", p["unit_dropout"], 1.0)
-    _check_range("validation_fraction", p["validation_fraction"], 1.0)
+    for name in ("unit_dropout", "validation_fraction"):
+        check_fraction(name, p[name])
     for name in ("behavior_weight", "activity_sampling_power"):
-        _check_range(name, p[name], math.inf)
+        check_not_negative(name, p[name])
     check_periods("behavior_period", p["behavior_period"])
     training_parameters(estimator)
     if not isinstance(p["device"], str):
@@ -91,13 +91,6 @@ def training_parameters(estimator: KalmanSSL) -> TrainingSettings:
     parameters = estimator.get_params(deep=False)
     names = TrainingSettings.__dataclass_fields__
     return TrainingSettings(**{name: parameters[name] for name in names if name in parameters})
-
-
-def _check_range(name: str, value: Any, end: float) -> None:
-    """Check that a number is in [0, end)."""
-    check_number(name, value)
-    requirement = "at least 0 and finite" if end == math.inf else f"in [0, {end:g})"
-    check_condition(name, value, 0 <= value < end, requirement)
 
 
 def _check_encoder(encoder: Any) -> None:

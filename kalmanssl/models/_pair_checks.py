@@ -13,7 +13,7 @@ from kalmanssl.models._objective import LDM
 from kalmanssl.models._pair_spaces import PairLatentModel
 from kalmanssl.utils.precision import is_half
 from kalmanssl.utils.torch_ops import rows_not_finite
-from kalmanssl.utils.validation import check_choice, check_number
+from kalmanssl.utils.validation import check_choice, check_fraction
 
 __all__ = ["PriorKind", "check_fits", "check_latents", "check_views", "check_width"]
 
@@ -93,6 +93,4 @@ def check_fits(
             parameter="momentum",
         )
     if momentum is not None:
-        check_number("momentum", momentum)
-        if not 0 <= momentum < 1:
-            raise InputError(f"momentum must be at least 0 and below 1, got {momentum}", parameter="momentum")
+        check_fraction("momentum", momentum)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.networks._mlp import mlp
 from kalmanssl.utils.torch_ops import evaluating, seeded
+from kalmanssl.utils.validation import check_choice, check_fraction, check_integer, check_positive
 
 __all__ = ["MLPEncoder", "Normalize", "UnitDropout", "WindowEncoder", "check_encoder"]
 
@@ -45,11 +46,8 @@ class Normalize(nn.Module):
 
     def __init__(self, transform: str = "none", unit_norm: bool = False, norm_offset: float = 1e-3) -> None:
         super().__init__()
-        if transform not in ("none", "sqrt"):
-            raise InputError(f"transform must be 'none' or 'sqrt', got {transform!r}", parameter="transform")
-        if not norm_offset > 0:
-            message = f"norm_offset must be positive (bins without spikes have norm 0), got {norm_offset}"
-            raise InputError(message, parameter="norm_offset")
+        check_choice("transform", transform, ("none", "sqrt"))
+        check_positive("norm_offset", norm_offset)  # bins without spikes have norm 0
         self.transform, self.unit_norm, self.norm_offset = transform, unit_norm, norm_offset
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,8 +85,7 @@ class UnitDropout(nn.Module):
 
     def __init__(self, p: float = 0.0) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise InputError(f"unit_dropout must be in [0, 1), got {p}", parameter="unit_dropout")
+        check_fraction("unit_dropout", p)
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
@@ -154,10 +151,8 @@ class WindowEncoder(nn.Module):
         random_state: int | None = None,
     ) -> None:
         super().__init__()
-        if window < 1:
-            raise InputError(f"window must be at least 1 bin, got {window}", parameter="window")
-        if not 0 <= dropout < 1:
-            raise InputError(f"dropout must be in [0, 1), got {dropout}", parameter="dropout")
+        check_integer("window", window, 1)
+        check_fraction("dropout", dropout)
         self.in_features, self.latent_dim, self.window = in_features, latent_dim, window
         self.n_features = window * in_features
         self.network = mlp((self.n_features, *hidden, latent_dim), random_state=random_state)

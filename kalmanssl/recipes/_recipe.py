@@ -16,6 +16,7 @@ from kalmanssl.utils.torch_ops import seeded
 from kalmanssl.utils.validation import (
     check_bool,
     check_condition,
+    check_fraction,
     check_integer,
     check_number,
     check_widths,
@@ -137,5 +138,4 @@ class Recipe:
 
 def check_momentum(momentum: Any) -> None:
     """Check the momentum of a moving-average target."""
-    check_number("momentum", momentum)
-    check_condition("momentum", momentum, 0 <= momentum < 1, "at least 0 and below 1")
+    check_fraction("momentum", momentum)

@@ -17,7 +17,13 @@ from kalmanssl.estimator import KalmanSSL
 from kalmanssl.selection._folds import Fold, folds_of_time
 from kalmanssl.selection._prediction import activity_gain
 from kalmanssl.selection._results import Selection
-from kalmanssl.utils.validation import check_condition, check_integer, check_number, unknown_name_error
+from kalmanssl.utils.validation import (
+    check_condition,
+    check_fraction,
+    check_integer,
+    check_not_negative,
+    unknown_name_error,
+)
 
 __all__ = ["select"]
 
@@ -100,10 +106,8 @@ def select(
     """
     recording = as_recording("recording", recording)
     check_integer("n_folds", n_folds, 2)
-    check_number("purge", purge)
-    check_condition("purge", purge, 0 <= purge < np.inf, "at least 0 s and finite")
-    check_number("tolerance", tolerance)
-    check_condition("tolerance", tolerance, 0 <= tolerance < 1, "at least 0 and below 1")
+    check_not_negative("purge", purge)
+    check_fraction("tolerance", tolerance)
     base = _base_estimator(estimator)
     candidates = _candidates(grid, base)
     folds = folds_of_time(recording, n_folds, purge)

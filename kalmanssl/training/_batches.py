@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,7 +13,7 @@ from torch import Tensor
 from kalmanssl.errors import InputError
 from kalmanssl.training._windows import RandomWindows
 from kalmanssl.utils.distributed import rank_and_size
-from kalmanssl.utils.validation import check_condition, check_integer, check_number
+from kalmanssl.utils.validation import check_condition, check_fraction, check_integer, check_not_negative
 
 __all__ = ["PairBatches", "SessionBatches", "TrainingData", "WindowBatches", "WindowSettings"]
 
@@ -68,9 +67,7 @@ class WindowSettings:
     def __post_init__(self) -> None:
         for name in ("window", "bins_per_step", "batch_size", "steps_per_epoch"):
             check_integer(name, getattr(self, name), 1)
-        check_number("activity_sampling_power", self.activity_sampling_power)
-        fine = 0 <= self.activity_sampling_power < math.inf
-        check_condition("activity_sampling_power", self.activity_sampling_power, fine, "at least 0 and finite")
+        check_not_negative("activity_sampling_power", self.activity_sampling_power)
         if self.window < 2 * self.bins_per_step:
             raise InputError(
                 f"window must hold at least 2 steps of {self.bins_per_step} bins, since a sequence needs a past; "
@@ -193,9 +190,7 @@ class PairBatches:
     ) -> None:
         check_integer("batch_size", batch_size, 2)
         check_integer("seed", seed, 0)
-        check_number("validation_fraction", validation_fraction)
-        fine = 0 <= validation_fraction < 1
-        check_condition("validation_fraction", validation_fraction, fine, "at least 0 and below 1")
+        check_fraction("validation_fraction", validation_fraction)
         self.n_samples, self.draw, self.batch_size, self.seed = n_samples, draw, int(batch_size), int(seed)
         self._training, self._held_out = torch.arange(n_samples), torch.arange(0)
         if validation_fraction:

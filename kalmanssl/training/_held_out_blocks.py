@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import check_condition, check_number
+from kalmanssl.utils.validation import check_fraction
 
 __all__ = ["hold_out_blocks"]
 
@@ -41,8 +41,7 @@ def hold_out_blocks(
     InputError
         If either part cannot hold one window.
     """
-    check_number("validation_fraction", fraction)
-    check_condition("validation_fraction", fraction, 0 <= fraction < 1, "at least 0 and below 1")
+    check_fraction("validation_fraction", fraction)
     longest = max((len(s) for s in segments), default=0)
     if longest < window:
         raise InputError(

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from kalmanssl.utils.validation import check_choice, check_condition, check_integer, check_number, check_positive
+from kalmanssl.utils.validation import (
+    check_choice,
+    check_condition,
+    check_fraction,
+    check_integer,
+    check_not_negative,
+    check_number,
+    check_positive,
+)
 
 __all__ = ["SCHEDULES", "TrainingSettings"]
 
@@ -60,10 +67,10 @@ class TrainingSettings:
             check_integer(name, getattr(self, name), 1)
         for name in ("learning_rate", "dynamics_lr_factor", "noise_lr_factor", "gradient_clip"):
             check_positive(name, getattr(self, name))
-        for name in ("weight_decay", "warm_up", "final_lr_factor", "momentum"):
-            check_number(name, getattr(self, name))
-        fine = 0 <= self.weight_decay < math.inf
-        check_condition("weight_decay", self.weight_decay, fine, "at least 0 and finite")
+        for name in ("warm_up", "momentum"):
+            check_fraction(name, getattr(self, name))
+        check_not_negative("weight_decay", self.weight_decay)
+        check_number("final_lr_factor", self.final_lr_factor)
         check_condition("learning_rate", self.learning_rate, self.learning_rate <= _LARGEST_RATE, "below 1e6")
         for name in ("dynamics_lr_factor", "noise_lr_factor"):
             rate = self.learning_rate * getattr(self, name)
@@ -71,7 +78,5 @@ class TrainingSettings:
         # A step of AdamW multiplies weights by 1 - learning_rate * weight_decay.
         is_decay = self.weight_decay * self.learning_rate <= 1
         check_condition("weight_decay", self.weight_decay, is_decay, "at most 1 / learning_rate")
-        check_condition("warm_up", self.warm_up, 0 <= self.warm_up < 1, "at least 0 and below 1")
         check_condition("final_lr_factor", self.final_lr_factor, 0 <= self.final_lr_factor <= 1, "between 0 and 1")
-        check_condition("momentum", self.momentum, 0 <= self.momentum < 1, "at least 0 and below 1")
         check_choice("schedule", self.schedule, SCHEDULES)

@@ -16,7 +16,9 @@ __all__ = [
     "check_bool",
     "check_choice",
     "check_condition",
+    "check_fraction",
     "check_integer",
+    "check_not_negative",
     "check_number",
     "check_numbers",
     "check_positive",
@@ -67,6 +69,18 @@ def check_positive(name: str, value: Any) -> None:
     """Raise `InputError` unless the value is a positive finite number."""
     check_number(name, value)
     check_condition(name, value, 0 < value < math.inf, "positive and finite")
+
+
+def check_not_negative(name: str, value: Any) -> None:
+    """Raise `InputError` unless the value is a finite number of at least zero."""
+    check_number(name, value)
+    check_condition(name, value, 0 <= value < math.inf, "at least 0 and finite")
+
+
+def check_fraction(name: str, value: Any) -> None:
+    """Raise `InputError` unless the value is a number of at least zero and below one."""
+    check_number(name, value)
+    check_condition(name, value, 0 <= value < 1, "at least 0 and below 1")
 
 
 def check_integer(name: str, value: Any, minimum: int, maximum: int = LARGEST_INTEGER) -> None:

@@ -189,12 +189,12 @@ def test_check_encoder_refuses(module, message):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Normalize("log"), "transform must be 'none' or 'sqrt', got 'log'"),
-        (lambda: Normalize(norm_offset=0.0), "norm_offset must be positive .* got 0.0"),
+        (lambda: Normalize("log"), "transform must be one of none, sqrt; got 'log'"),
+        (lambda: Normalize(norm_offset=0.0), "norm_offset must be positive and finite; got 0.0"),
         (lambda: Normalize("sqrt")(torch.tensor([1.0, -2.0])), "minimum of -2: use transform='none'"),
-        (lambda: UnitDropout(1.0), r"unit_dropout must be in \[0, 1\), got 1.0"),
-        (lambda: MLPEncoder(7, 2, dropout=1.5), r"dropout must be in \[0, 1\), got 1.5"),
-        (lambda: WindowEncoder(7, 2, 0), "window must be at least 1 bin, got 0"),
+        (lambda: UnitDropout(1.0), "unit_dropout must be at least 0 and below 1; got 1.0"),
+        (lambda: MLPEncoder(7, 2, dropout=1.5), "dropout must be at least 0 and below 1; got 1.5"),
+        (lambda: WindowEncoder(7, 2, 0), "window must be a whole number, at least 1; got 0"),
         (lambda: MLPEncoder(7, 0), r"every layer needs at least one unit, got widths \(7, 100, 0\)"),
         (lambda: mlp((3,)), "a network needs an input and an output width, got "),
         (lambda: MLPEncoder(7, 2)(counts(units=6)), r"takes \(batch, time, 7\), got \(3, 20, 6\)"),

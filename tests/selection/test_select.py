@@ -201,7 +201,7 @@ def test_failing_candidates_do_not_stop_the_others(monkeypatch):
         ([], {}, "grid has no candidates", "grid"),
         ("knn", {}, "must be a dict", "grid"),
         ({"latent_dim": [2]}, {"n_folds": 1}, "n_folds must be a whole number, at least 2", "n_folds"),
-        ({"latent_dim": [2]}, {"purge": -1.0}, "purge must be at least 0 s", "purge"),
+        ({"latent_dim": [2]}, {"purge": -1.0}, "purge must be at least 0 and finite", "purge"),
         ({"latent_dim": [2]}, {"purge": 1e3}, "too short for 5 folds with a purge of 1000 s", "purge"),
         ({"latent_dim": [2]}, {"estimator": 3}, "estimator must be a KalmanSSL, got int", "estimator"),
     ],

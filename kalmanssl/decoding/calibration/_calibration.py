@@ -25,7 +25,14 @@ from kalmanssl.decoding.calibration._conformal_map import (
 )
 from kalmanssl.decoding.grids import Predictive, quantile_crps, wrap
 from kalmanssl.decoding.held_out import is_lower
-from kalmanssl.utils.validation import check_condition, check_integer, check_number, check_numbers, check_positive
+from kalmanssl.utils.validation import (
+    check_condition,
+    check_integer,
+    check_not_negative,
+    check_number,
+    check_numbers,
+    check_positive,
+)
 
 __all__ = ["NOMINAL_LEVELS", "Calibration", "CalibrationSettings", "HeldOutErrors", "RegionCalibration"]
 
@@ -71,11 +78,10 @@ class CalibrationSettings:
         check_integer("n_folds", self.n_folds, 1)
         check_integer("min_blocks_per_map", self.min_blocks_per_map, 1)
         check_integer("max_bins", self.max_bins, 1)
-        for name in ("first_fold_fraction", "min_standard_errors"):
-            check_number(name, getattr(self, name))
-        fraction, errors = self.first_fold_fraction, self.min_standard_errors
+        check_number("first_fold_fraction", self.first_fold_fraction)
+        fraction = self.first_fold_fraction
         check_condition("first_fold_fraction", fraction, 0 < fraction < 1, "inside (0, 1)")
-        check_condition("min_standard_errors", errors, 0 <= errors < math.inf, "at least 0 and finite")
+        check_not_negative("min_standard_errors", self.min_standard_errors)
         for name in ("noise_grid", "refinement_grid"):
             check_numbers(name, getattr(self, name))
             grid = tuple(getattr(self, name))

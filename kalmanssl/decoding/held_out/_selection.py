@@ -7,7 +7,6 @@ in these bins. So the mean of the settings is used, each weighted by the probabi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +19,7 @@ from kalmanssl.decoding.held_out._mass import HeldOutMass, mean_by_block, mean_c
 from kalmanssl.decoding.held_out._paired_comparison import probability_of_lowest
 from kalmanssl.decoding.held_out._search import closest, vary_one_at_a_time
 from kalmanssl.decoding.movement import Movement, MovementStatistics, coarsen_grid, posterior_mass
-from kalmanssl.utils.validation import check_condition, check_integer
+from kalmanssl.utils.validation import check_condition, check_integer, check_not_negative
 
 __all__ = ["MovementChoice", "MovementSettings", "choose_movement"]
 
@@ -86,8 +85,7 @@ class MovementSettings:
         check_condition("jumps", self.jumps, 0 < min(self.jumps) <= max(self.jumps) < 1, "inside (0, 1)")
         for name in ("max_cells", "max_cells_joint", "n_rounds"):
             check_integer(name, getattr(self, name), 1)
-        fine = 0 <= self.min_standard_errors < math.inf
-        check_condition("min_standard_errors", self.min_standard_errors, fine, "at least 0 and finite")
+        check_not_negative("min_standard_errors", self.min_standard_errors)
 
     def of_behavior(self, discrete: bool) -> MovementSettings:
         """Return the settings with only the kinds that apply to labels, or only those that apply to other behavior."""

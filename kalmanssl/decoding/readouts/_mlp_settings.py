@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from kalmanssl.decoding.grids import Grid, Periods, group_dimensions
-from kalmanssl.utils.validation import check_condition, check_integer, check_positive
+from kalmanssl.utils.validation import (
+    check_fraction,
+    check_integer,
+    check_not_negative,
+    check_positive,
+)
 
 __all__ = ["MLPReadoutSettings"]
 
@@ -68,11 +72,9 @@ class MLPReadoutSettings:
             check_integer(name, getattr(self, name), 1)
         check_positive("learning_rate", self.learning_rate)
         for name in ("margin", "weight_decay", "log_score_weight"):
-            value = getattr(self, name)
-            check_condition(name, value, 0 <= value < math.inf, "at least 0 and finite")
+            check_not_negative(name, getattr(self, name))
         for name in ("warmup_fraction", "dropout", "uniform_fraction"):
-            value = getattr(self, name)
-            check_condition(name, value, 0 <= value < 1, "at least 0 and below 1")
+            check_fraction(name, getattr(self, name))
 
     def make_grids(self, behavior: np.ndarray, periods: Periods) -> list[Grid]:
         """Choose the grid of each group of dimensions from behavior (time, dims)."""

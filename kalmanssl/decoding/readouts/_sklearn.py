@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from kalmanssl.data import Covariances
 from kalmanssl.decoding.grids import Periods, Predictive, ScalePredictive, difference, embed_circular, unembed_circular
 from kalmanssl.errors import InputError
-from kalmanssl.utils.validation import check_condition, check_integer
+from kalmanssl.utils.validation import check_fraction, check_integer
 
 __all__ = ["SklearnReadout", "SklearnReadoutSettings"]
 
@@ -49,8 +49,7 @@ class SklearnReadoutSettings:
         check_integer("n_neighbors", self.n_neighbors, 1)
         check_integer("max_reference_bins", self.max_reference_bins, 2)
         check_integer("n_posterior_draws", self.n_posterior_draws, 1)
-        fraction = self.min_scale_fraction
-        check_condition("min_scale_fraction", fraction, 0 <= fraction < 1, "at least 0 and below 1")
+        check_fraction("min_scale_fraction", self.min_scale_fraction)
 
 
 class SklearnReadout:

@@ -172,7 +172,7 @@ def test_settings_are_used_and_saved():
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("n_steps", 0), ("dropout", 1.0), ("learning_rate", -1), ("n_cells", 1)]
+    ("setting", "value"), [("n_steps", 0), ("dropout", 1.0), ("learning_rate", -1), ("n_cells", 1), ("margin", "0.1")]
 )
 def test_settings_out_of_range_raise_an_error_that_names_them(setting, value):
     with pytest.raises(InputError, match=f"{setting} must be") as caught:
