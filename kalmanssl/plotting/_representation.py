@@ -57,9 +57,8 @@ def plot_tsne(z: Any, labels: Any, random_state: int | None = 0, ax: Axes | None
     place = TSNE(perplexity=_PERPLEXITY, init=start, random_state=seed).fit_transform(drawn / drawn.std())
     ax = axes_or_new(ax)
     named = len(classes) <= 20
-    colors, last = ("tab10", 9) if len(classes) <= 10 else ("tab20", 19)
-    if not named:
-        colors, last = sequential_colors(), len(classes) - 1
+    colors: Any = "tab10" if len(classes) <= 10 else "tab20" if named else sequential_colors()
+    last = {"tab10": 9, "tab20": 19}[colors] if named else len(classes) - 1
     points = ax.scatter(
         place[:, 0], place[:, 1], c=number[chosen], cmap=colors, vmin=0, vmax=last, s=6, linewidths=0, alpha=0.8
     )
