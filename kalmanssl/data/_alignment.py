@@ -11,7 +11,7 @@ from kalmanssl.data._pynapple import is_pynapple
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.memory import check_memory
-from kalmanssl.utils.validation import check_condition, check_number
+from kalmanssl.utils.validation import check_not_negative
 
 if TYPE_CHECKING:
     import xarray
@@ -126,8 +126,7 @@ def align_to(values: AlignMixin | Sequence[AlignMixin], events: Any, before: flo
 def _check_events(events: Any, before: float, after: float) -> np.ndarray:
     """Return the times of events, (events,), after a check of them and of the window."""
     for name, length in (("before", before), ("after", after)):
-        check_number(name, length)
-        check_condition(name, length, 0 <= length < np.inf, "at least 0 s and finite")
+        check_not_negative(name, length)
     given = events.index.values if is_pynapple(events, "Ts", "Tsd") else events
     times = np.atleast_1d(as_floats("events", given))
     if times.ndim != 1 or len(times) == 0:

@@ -100,7 +100,6 @@ class Reshaping:
         InputError
             If it is not a multiple, or no segment is as long as a new bin.
         """
-        check_number("bin_size", bin_size)
         check_positive("bin_size", bin_size)
         ratio = bin_size / self.bin_size
         n = round(min(ratio, len(self.time) + 1))

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter1d
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.segments import segment_slices
-from kalmanssl.utils.validation import check_condition, check_number, check_positive
+from kalmanssl.utils.validation import check_condition, check_not_negative, check_number, check_positive
 
 __all__ = ["running_bins", "running_threshold", "speed", "traversals"]
 
@@ -90,8 +90,7 @@ def speed(position: np.ndarray, time: np.ndarray, smoothing: float = 0.25, perio
     """
     columns = _positions(position)
     time = _times(time, len(columns))
-    check_number("smoothing", smoothing)
-    check_condition("smoothing", smoothing, 0 <= smoothing < np.inf, "at least zero and finite")
+    check_not_negative("smoothing", smoothing)
     if period is not None:
         check_positive("period", period)
     sd = smoothing / np.median(np.diff(time))

@@ -196,7 +196,7 @@ class Simplex(PairLatentModel):
     Parameters
     ----------
     precision : float
-        How close z' is to z; 0 would leave it flat.
+        The larger it is, the closer z' is to z; with 0, z' would be uniform on the simplex.
     """
 
     precision: float = 10.0
@@ -245,9 +245,9 @@ class CategoryMatch:
     def log_prob(self, latent: Tensor) -> Tensor:
         """Expectation of log P(c' | c) over c drawn from q and c' from `latent` = q' (..., n), shape (...), nats.
 
-        The encoder is probabilistic: what is matched are the categories that it draws, independently for the two
-        views, and the mean of their log-probability is known without drawing, b sum_c q_c q'_c - log Z (LDM paper,
-        Eq. 80). It is *not* the log of the mean probability, which would not go with the entropy of the categories.
+        The encoder returns probabilities, and the categories of both views are independent draws from them. The
+        expectation is b sum_c q_c q'_c - log Z, without drawing (LDM paper, Eq. 80). It is not the logarithm of the
+        mean probability, because the entropy of the objective is that of the drawn categories.
         """
         others, log_odds = math.log(latent.shape[-1] - 1), to_float32(self.log_odds)
         log_sum = torch.logaddexp(log_odds, log_odds.new_tensor(others))

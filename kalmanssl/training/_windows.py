@@ -109,11 +109,11 @@ class RandomWindows:
         places = [np.arange(o, o + n - window + 1) for o, n in zip(offsets, lengths, strict=True)]
         self.starts = torch.from_numpy(np.concatenate(places))
         activity = torch.cat([torch.zeros(1, dtype=torch.float64), self.data[:, :n_active].sum(1).double().cumsum(0)])
-        mean_activity = activity[self.starts + window] - activity[self.starts]
+        in_window = activity[self.starts + window] - activity[self.starts]
         # A segment that is just as long as a window has one start time, however many bins it has.
         n_starts = lengths - window + 1
         bins_per_start = torch.from_numpy(np.repeat(lengths / n_starts, n_starts))
-        active = mean_activity.clamp_min(0)
+        active = in_window.clamp_min(0)
         weight = bins_per_start * active**activity_sampling_power
         if not bool(weight.sum().isfinite()):  # a large power overflows; the largest activity does not
             weight = bins_per_start * (active / active.max()) ** activity_sampling_power
