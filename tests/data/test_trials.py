@@ -333,7 +333,7 @@ def test_the_bins_of_a_window_are_consecutive_with_every_rounding(recording, mod
         ),
         ([15.0, np.nan], 0.5, 0.5, "1 NaN or infinite times", "events"),
         ([], 0.5, 0.5, "at least one time", "events"),
-        ([15.0], -1, 0.5, "before must be at least 0 s", "before"),
+        ([15.0], -1, 0.5, "before must be at least 0 and finite", "before"),
         ([15.0], 0.01, 0.01, "together shorter than a bin of 0.05 s", "after"),
     ],
 )
