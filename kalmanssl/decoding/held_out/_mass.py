@@ -60,7 +60,13 @@ class HeldOutMass:
 
 
 def grid_crps(mass: np.ndarray, axis: Axis, truth: np.ndarray) -> np.ndarray:
-    """Return the CRPS of histograms (time, cells) at `truth` (time,), in cells."""
+    """Return the CRPS of histograms (time, cells) at `truth` (time,), in cells, for comparisons.
+
+    The distribution function is taken at the center of each cell, and the step at the truth is averaged over its cell.
+    The exact integral is larger by ``sum(mass**2) / 12 + t * (1 - t) * (1 - own)``, where t is the place of the truth
+    in its cell and own the mass there. This is about 0.15 cells for all histograms, so that differences between them
+    are nearly those of the exact score.
+    """
     result = np.empty(len(mass))
     for rows in row_slices(len(mass)):
         result[rows] = _piece_crps(mass[rows], axis, axis.place(truth[rows]))
