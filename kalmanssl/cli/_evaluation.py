@@ -90,11 +90,11 @@ def _note_fitted(evaluation: Evaluation) -> None:
 
 def print_scores(evaluation: Evaluation, unit: str) -> None:
     """Print the table of scores, if there are any, and below it how many bins are not trusted, and the alarms."""
-    from kalmanssl.runs import alarm_lines, reference_line, trust_sentence, unit_sentence
+    from kalmanssl.runs import alarm_lines, reference_line, score_sentence, trust_sentence
 
     _print_table(evaluation, unit)
-    if scaled := unit_sentence(evaluation.main[1], unit):
-        typer.echo(scaled)
+    if explained := score_sentence(evaluation.main[1], unit):
+        typer.echo(explained)
     compared = reference_line(*evaluation.main, unit)
     if compared:
         typer.echo(compared)

@@ -14,7 +14,7 @@ from kalmanssl.runs._run import read_recording as read_recording
 from kalmanssl.runs._run import summarize_recording as summarize_recording
 from kalmanssl.runs._settings import RunSettings as RunSettings
 from kalmanssl.runs._settings import parse_windows as parse_windows
-from kalmanssl.runs._text import unit_sentence as unit_sentence
+from kalmanssl.runs._text import score_sentence as score_sentence
 from kalmanssl.runs._trust_scores import trust_scores as trust_scores
 from kalmanssl.runs._trust_scores import trust_sentence as trust_sentence
 from kalmanssl.runs._windows import part_of as part_of

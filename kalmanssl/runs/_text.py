@@ -9,7 +9,7 @@ from typing import Any
 from kalmanssl.utils.text import duration_text
 
 __all__ = [
-    "PART_NAMES", "axis_name", "duration", "number", "percent", "r_squared", "scaled_unit", "unit_sentence",
+    "PART_NAMES", "axis_name", "duration", "number", "percent", "r_squared", "scaled_unit", "score_sentence",
     "with_unit", "words",
 ]  # fmt: skip
 
@@ -72,15 +72,19 @@ def with_unit(value: float | None, unit: str, like: float | None = None) -> str:
     return f"{text}{space}{scaled}" if scaled else text
 
 
-def unit_sentence(scores: Mapping[str, Any] | None, unit: str) -> str:
-    """Say that scores are in another unit than the behavior in the files; "" if they are not, or have no unit."""
+def score_sentence(scores: Mapping[str, Any] | None, unit: str) -> str:
+    """Say what the scores of several dimensions are, and whether they are in another unit than the files; can be ""."""
     if scores is None or "median_error" not in scores:  # of labels
         return ""
+    parts, count = [], len(scores.get("dimensions", ()))
+    if count:
+        names = " and ".join([", ".join(map(axis_name, range(count - 1))), axis_name(count - 1)])
+        parts.append(f"errors are distances; CRPS, coverage and widths are means over {names}")
     factor, scaled = scaled_unit(scores["median_error"], unit)
-    if factor == 1.0:
-        return ""
-    shown = scaled.replace("°", "degrees")
-    return f"errors and widths are in {shown}; the recording and decoded files are in {unit}"
+    if factor != 1.0:
+        shown = scaled.replace("°", "degrees")
+        parts.append(f"errors and widths are in {shown}; the recording and decoded files are in {unit}")
+    return "; ".join(parts)
 
 
 def duration(seconds: float | None) -> str:

@@ -10,7 +10,7 @@ import pytest
 from report_pages import simulated
 
 from kalmanssl.runs import Evaluation, Run, score_rows
-from kalmanssl.runs._text import unit_sentence, with_unit
+from kalmanssl.runs._text import score_sentence, with_unit
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 from kalmanssl.runs.report._report import build_report
 from kalmanssl.runs.report._sections import _miscoverage, _range
@@ -57,13 +57,19 @@ def test_ranges_and_references_are_in_the_unit_of_what_they_stand_beside():
 
 
 def test_the_unit_of_the_files_is_said_if_scores_have_another():
-    assert unit_sentence({"median_error": 0.05}, "m") == (
+    assert score_sentence({"median_error": 0.05}, "m") == (
         "errors and widths are in cm; the recording and decoded files are in m"
     )
-    assert "are in degrees; the recording and decoded files are in rad" in unit_sentence({"median_error": 0.1}, "rad")
+    assert "are in degrees; the recording and decoded files are in rad" in score_sentence({"median_error": 0.1}, "rad")
     for scores, unit in (({"median_error": 5.0}, "cm"), ({"median_error": 5.0}, ""), ({"accuracy": 0.9}, "m")):
-        assert unit_sentence(scores, unit) == ""
-    assert unit_sentence(None, "m") == ""
+        assert score_sentence(scores, unit) == ""
+    assert score_sentence(None, "m") == ""
+
+
+def test_scores_of_several_dimensions_are_explained():
+    scores = {"median_error": 5.0, "dimensions": [{}, {}]}
+    assert score_sentence(scores, "cm") == "errors are distances; CRPS, coverage and widths are means over x and y"
+    assert "over x, y and z" in score_sentence(scores | {"dimensions": [{}] * 3}, "cm")
 
 
 def test_the_share_of_untrusted_bins_is_compared_with_the_usual_one():

@@ -17,7 +17,7 @@ from kalmanssl.runs._text import (
     percent,
     r_squared,
     scaled_unit,
-    unit_sentence,
+    score_sentence,
     words,
 )
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
@@ -125,7 +125,7 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
         return None
     common = {
         "rows": rows,
-        "units": unit_sentence(evaluation.main[1], run.behavior_unit),
+        "units": score_sentence(evaluation.main[1], run.behavior_unit),
         "running": running_rule(run),
         "movement": movement_rule(run, smoothed=bool(evaluation.part["smoothed"])),
         "conditional": conditional_rows((evaluation.scores["all"] or {}).get("conditional"), run),
