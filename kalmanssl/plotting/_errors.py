@@ -102,6 +102,8 @@ def plot_error_map(
 ) -> Axes:
     """Draw the median error by a tracked position in x and y.
 
+    If the largest error is more than twice the 95th percentile of the cells, the colors end there.
+
     Parameters
     ----------
     edges : (2, cells + 1)
@@ -115,10 +117,16 @@ def plot_error_map(
     ax : Axes, optional
     """
     ax = axes_or_new(ax)
+    known = error[np.isfinite(error)]
+    # A few cells with huge errors, such as of one detour, would leave one color for all others.
+    usual, largest = (np.quantile(known, 0.95), known.max()) if len(known) else (1.0, 1.0)
+    is_cut = bool(largest > 2 * usual > 0)
     image = ax.pcolormesh(
-        edges[0], edges[1], np.ma.masked_invalid(error.T), cmap=sequential_colors(), vmin=0, rasterized=True
-    )
-    add_color_bar(image, ax, axis_label("median error", unit if error_unit is None else error_unit))
+        edges[0], edges[1], np.ma.masked_invalid(error.T), cmap=sequential_colors(), vmin=0,
+        vmax=usual if is_cut else largest, rasterized=True,
+    )  # fmt: skip
+    label = axis_label("median error", unit if error_unit is None else error_unit)
+    add_color_bar(image, ax, label, extend="max" if is_cut else "neither")
     ax.set_aspect("equal")
     ax.set(xlabel=axis_label("x", unit), ylabel=axis_label("y", unit))
     return ax

@@ -88,9 +88,12 @@ def add_legend(ax: Axes, **options: Any) -> None:
     ax.legend(frameon=False, labelcolor=INK, **options)
 
 
-def add_color_bar(drawn: ScalarMappable, ax: Axes, label: str) -> None:
-    """Add a color bar without a frame for what is drawn in the axes; its colors are opaque."""
-    bar = figure_of(ax).colorbar(drawn, ax=ax, label=label, shrink=0.8)
+def add_color_bar(drawn: ScalarMappable, ax: Axes, label: str, extend: str = "neither") -> None:
+    """Add a color bar without a frame for what is drawn in the axes; its colors are opaque.
+
+    With `extend` "max", its upper end is an arrow: larger values have the same color.
+    """
+    bar = figure_of(ax).colorbar(drawn, ax=ax, label=label, shrink=0.8, extend=extend)
     bar.ax.tick_params(colors=INK, color=MUTED)
     bar.ax.yaxis.label.set_color(INK)
     bar.outline.set_visible(False)

@@ -17,7 +17,8 @@ __all__ = [
 PART_NAMES = {"running": "moving bins", "rest": "bins at rest", "all": "all bins"}
 # Units of length with their size in meters, and from which value in meters on they are used.
 _LENGTHS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3}
-_LENGTHS_FROM = (("mm", 0.0), ("cm", 0.01), ("m", 1.0), ("km", 1e3))
+# Errors of 5 mm are 0.5 cm, so that they have the unit of the widths beside them.
+_LENGTHS_FROM = (("mm", 0.0), ("cm", 0.001), ("m", 1.0), ("km", 1e3))
 
 
 def words(name: str | None) -> str:

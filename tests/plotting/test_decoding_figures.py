@@ -94,6 +94,18 @@ def test_the_gain_of_a_training_is_drawn_with_zero_as_reference():
     np.testing.assert_array_equal(found["average of the latents"][:, 1], [0, 0])
 
 
+@pytest.mark.parametrize(("worst", "top"), [(1.5, 1.5), (50.0, 1.0)])
+def test_one_cell_with_a_huge_error_leaves_colors_for_the_others(worst, top):
+    error = np.ones((10, 10))
+    error[3, 4] = worst
+    error[0] = np.nan
+    axes = plotting.plot_error_map(np.stack([np.arange(11.0)] * 2), error)
+    image = axes.collections[0]
+    assert image.norm.vmin == 0
+    assert image.norm.vmax == pytest.approx(top)
+    assert image.colorbar.extend == ("max" if top < worst else "neither")
+
+
 def test_latents_are_colored_by_angles_within_one_period():
     axes = plotting.plot_latents(np.random.default_rng(0).random((50, 2)), np.full(50, 7.0), period=2 * np.pi)
     shown = axes.collections[0]

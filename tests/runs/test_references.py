@@ -179,7 +179,8 @@ def test_the_worst_segments_have_no_gap_and_two_dimensions_have_a_map():
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
     [
-        (0.0312, "m", "3.12 cm"), (0.0031, "m", "3.1 mm"), (1.5, "m", "1.5 m"), (2300.0, "m", "2.3 km"),
+        (0.0312, "m", "3.12 cm"), (0.0031, "m", "0.31 cm"), (0.00031, "m", "0.31 mm"),
+        (1.5, "m", "1.5 m"), (2300.0, "m", "2.3 km"),
         (7.5, "cm", "7.5 cm"), (150.0, "cm", "1.5 m"), (0.3, "rad", "17.2°"), (12.0, "deg", "12°"),
         (0.3, "rad/s", "17.2°/s"), (0.05, "m/s", "5 cm/s"), (0.7, "", "0.7"),
         (None, "m", "– m"), (math.nan, "m", "– m"), (0.0, "m", "0 m"),

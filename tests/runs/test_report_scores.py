@@ -52,7 +52,7 @@ def test_ranges_and_references_are_in_the_unit_of_what_they_stand_beside():
     ridge = {"median_error": 0.0206}
     scores = {"median_error": 0.0053, "references": {"ridge": ridge}}
     assert (
-        reference_line("all", scores, "m") == "median error for comparison, all bins: 20.6 mm with a ridge regression"
+        reference_line("all", scores, "m") == "median error for comparison, all bins: 2.06 cm with a ridge regression"
     )
 
 
