@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl.decoding import quantile_crps
-from kalmanssl.utils.circular import wrap
+from kalmanssl.utils.circular import circular_mean, deviations, wrap
 
 if TYPE_CHECKING:
     from kalmanssl.data import Recording
@@ -126,11 +126,7 @@ def _columns(values: np.ndarray) -> np.ndarray:
 
 def _occupancy(values: np.ndarray, period: float | None) -> dict[str, Any]:
     """Return the center (dims,) and the quantiles (dims, levels) of behavior (bins, dims)."""
-    if period is None:
-        center = np.median(values, axis=0)
-    else:
-        angle = 2 * np.pi * values / period
-        center = np.arctan2(np.sin(angle).mean(axis=0), np.cos(angle).mean(axis=0)) * period / (2 * np.pi)
+    center = np.median(values, axis=0) if period is None else circular_mean(values, period)
     quantiles = center + np.quantile(wrap(values - center, period), _LEVELS, axis=0)
     return {"center": center.tolist(), "quantiles": quantiles.T.tolist()}
 
@@ -138,11 +134,7 @@ def _occupancy(values: np.ndarray, period: float | None) -> dict[str, Any]:
 def _errors(error: np.ndarray, values: np.ndarray, period: float | None) -> dict[str, float]:
     """Return the scores of errors (bins, dims), with Euclidean distances as `score_decoding`."""
     distance = np.linalg.norm(error, axis=1)
-    if period is None:
-        deviation = values - values.mean(axis=0)
-    else:
-        deviation = wrap(values - np.array(_occupancy(values, period)["center"]), period)
-    total = float((deviation**2).sum())
+    total = sum(float((deviations(column, period) ** 2).sum()) for column in values.T)
     r2 = 1 - float((error**2).sum()) / total if total > 0 else math.nan
     return {"median_error": float(np.median(distance)), "mean_error": float(distance.mean()), "r2": r2}
 

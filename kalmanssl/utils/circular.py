@@ -1,4 +1,4 @@
-"""Circular quantities: differences, and embedding by cosine and sine."""
+"""Circular quantities: differences, means, and embedding by cosine and sine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from kalmanssl.errors import InputError
 from kalmanssl.utils.validation import check_condition, check_number
 
-__all__ = ["Periods", "check_periods", "embed_circular", "periods_of", "wrap"]
+__all__ = ["Periods", "check_periods", "circular_mean", "deviations", "embed_circular", "periods_of", "wrap"]
 
 _LARGEST = 1e30
 
@@ -57,6 +57,19 @@ def wrap(difference: np.ndarray, period: float | None) -> np.ndarray:
     if period is None:
         return difference
     return (difference + period / 2) % period - period / 2
+
+
+def circular_mean(values: np.ndarray, period: float) -> np.ndarray:
+    """Return the mean direction of each column of circular values (time, ...), from -period/2 to period/2."""
+    angle = 2 * np.pi * values / period
+    return np.arctan2(np.sin(angle).mean(axis=0), np.cos(angle).mean(axis=0)) * period / (2 * np.pi)
+
+
+def deviations(values: np.ndarray, period: float | None) -> np.ndarray:
+    """Return the deviations of values (time,) from their mean, or circular mean; 0 for constant values."""
+    if np.ptp(values) == 0:  # otherwise the rounding of the mean would be the deviation
+        return np.zeros_like(values)
+    return wrap(values - (values.mean() if period is None else circular_mean(values, period)), period)
 
 
 def embed_circular(behavior: np.ndarray, periods: Periods) -> np.ndarray:

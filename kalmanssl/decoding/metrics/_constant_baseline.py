@@ -6,7 +6,7 @@ import numpy as np
 
 from kalmanssl.decoding._latent_decoder import LatentDecoder
 from kalmanssl.decoding.grids import marginal_predictives, wrap
-from kalmanssl.decoding.metrics._scores import deviations
+from kalmanssl.utils.circular import deviations
 
 __all__ = ["constant_r2"]
 

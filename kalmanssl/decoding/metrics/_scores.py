@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from kalmanssl.data import behavior_at
-from kalmanssl.decoding.grids import group_dimensions, wrap
+from kalmanssl.decoding.grids import group_dimensions
 from kalmanssl.decoding.inputs import check_mask
 from kalmanssl.decoding.labels import DecodedCategory, score_categories
 from kalmanssl.decoding.results import LEVELS, DecodedPosition
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.blocks import blocks_of_time, mean_over_blocks
+from kalmanssl.utils.circular import deviations
 
-__all__ = ["calibration_curve", "check_decoded", "deviations", "score_decoding"]
+__all__ = ["calibration_curve", "check_decoded", "score_decoding"]
 
 
 def score_decoding(
@@ -135,17 +136,6 @@ def _region_scores(decoded: DecodedPosition, truth: np.ndarray) -> list[dict[str
 def _width(decoded: DecodedPosition, level: float) -> np.ndarray:
     lower, upper = decoded.interval(level)
     return upper - lower
-
-
-def deviations(values: np.ndarray, period: float | None) -> np.ndarray:
-    """Return the deviation from the mean, or from the circular mean if there is a period; 0 for constant values."""
-    if np.ptp(values) == 0:  # otherwise the rounding of the mean would be the deviation
-        return np.zeros_like(values)
-    if period is None:
-        return values - values.mean()
-    angle = 2 * np.pi * values / period
-    mean = np.arctan2(np.sin(angle).mean(), np.cos(angle).mean()) * period / (2 * np.pi)
-    return wrap(values - mean, period)
 
 
 def _scores(bins: _ScoredBins, block: np.ndarray) -> dict[str, Any]:
