@@ -185,7 +185,7 @@ def test_other_units_and_other_bins_raise_an_error_that_names_them(recording, fi
         ({"normalize": "log"}, "normalize must be one of"),
         ({"validation_fraction": 1.5}, "validation_fraction must be"),
         ({"learning_rate": -1}, "learning_rate must be positive"),
-        ({"unit_dropout": 1.0}, r"must be in \[0, 1\)"),
+        ({"unit_dropout": 1.0}, "unit_dropout must be at least 0 and below 1; got 1.0"),
     ],
 )
 def test_wrong_settings_raise_an_error_that_names_them(recording, options, message):
