@@ -71,15 +71,21 @@ def _read_spikes(activity: Any, bin_size: float, support: np.ndarray, kind: str 
     if not units:
         raise InputError("activity has no units: the TsGroup is empty", parameter="activity")
     times = [_times(f"unit {unit} of activity", one) for unit, one in units.items()]
-    counts, time, kept = count_events(times, [(start, stop) for start, stop in support], bin_size)
-    if len(time) == 0:
+    binned = count_events(times, [(start, stop) for start, stop in support], bin_size)
+    if len(binned.time) == 0:
         longest = np.diff(support, axis=1).max(initial=0.0)
         raise InputError(
             f"the time support of activity leaves no bin of {bin_size:g} s: its longest interval lasts {longest:g} s",
             parameter="time_support",
         )
-    named = {"activity": counts, "time": time, "bin_size": bin_size, "unit_ids": list(units), "kind": "counts"}
-    return named | {"spike_times": kept}
+    return {
+        "activity": binned.counts,
+        "time": binned.time,
+        "bin_size": bin_size,
+        "unit_ids": list(units),
+        "kind": "counts",
+        "spike_times": binned.kept,
+    }
 
 
 def _read_series(

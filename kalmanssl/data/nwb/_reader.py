@@ -149,7 +149,14 @@ def _read_units(
     behavior = _read_behavior(file, chosen, table_extent(file, spikes.times))
     bin_size = BIN_SIZE if options.bin_size is None else options.bin_size
     binned, notes = bin_spikes(spikes.times, allowed, behavior.main, bin_size, options.random_state, names)
-    fields = binned | {"unit_ids": names, "cell_type": units.cell_type}
+    fields = {
+        "activity": binned.counts,
+        "time": binned.time,
+        "bin_size": float(bin_size),
+        "spike_times": binned.kept,
+        "unit_ids": names,
+        "cell_type": units.cell_type,
+    }
     return _Activity(fields, units.notes + remark + notes, spikes.corrections), behavior
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.data._binning import bin_memory, count_events, find_tick, snap_up, spread_ticks
+from kalmanssl.data._binning import BinnedEvents, bin_memory, count_events, find_tick, snap_up, spread_ticks
 from kalmanssl.data.nwb._interval_columns import IntervalColumn
 from kalmanssl.data.nwb._series import Samples
 from kalmanssl.data.nwb._windows import tracked_windows
@@ -26,8 +26,34 @@ def bin_spikes(
     bin_size: float,
     random_state: int | None,
     names: tuple[str, ...],
-) -> tuple[dict[str, Any], list[str]]:
-    """Define the bins and count the spikes of each unit in them."""
+) -> tuple[BinnedEvents, list[str]]:
+    """Define the bins and count the spikes of each unit in them.
+
+    Parameters
+    ----------
+    spikes : list of (spikes,)
+        Sorted spike times of each unit, seconds.
+    allowed : list of (start, stop)
+        Time from which to take bins, seconds.
+    main : Samples, IntervalColumn or None
+        The behavior in whose tracked time the bins are; without one they are where there are spikes.
+    bin_size : float
+        Seconds.
+    random_state : int or None
+        Seed of the noise that is added to spike times that are rounded to a tick which does not divide the bins.
+    names : tuple of str
+        Names of the units.
+
+    Returns
+    -------
+    (BinnedEvents, notes)
+        The notes say in words what was chosen.
+
+    Raises
+    ------
+    InputError
+        If there are no spikes, no bins in this time, or no spikes in the bins, or too many bins for the memory.
+    """
     notes = []
     pooled = np.sort(np.concatenate(spikes))
     total = len(pooled)
@@ -58,20 +84,21 @@ def bin_spikes(
                 f"spike times are rounded to {1e3 * tick:.4g} ms, which does not divide the bin size of "
                 f"{1e3 * bin_size:.4g} ms: uniform noise of ±{500 * tick:.4g} ms is added"
             )
-    counts, time, kept = count_events(spikes, windows, bin_size)
+    binned = count_events(spikes, windows, bin_size)
+    time = binned.time
     span = f"{windows[0][0]:.10g} to {windows[-1][1]:.10g} s"
     if not len(time):
         raise InputError(
             f"no bin of {bin_size:g} s fits into the time with {what}, {span}; choose smaller bins",
             parameter="bin_size",
         )
-    n_kept = sum(map(len, kept))
+    n_kept = sum(map(len, binned.kept))
     if n_kept == 0:
         raise InputError(f"the selected units have no spikes in {span}; choose another epoch, behavior or units")
     if n_kept < total:
         span = time_span(time[0] - bin_size / 2, time[-1] + bin_size / 2)  # of the whole bins
         notes.append(f"{total - n_kept} of {total} spikes are in gaps or outside of {span}, and are not counted")
-    return {"activity": counts, "time": time, "bin_size": float(bin_size), "spike_times": kept}, notes
+    return binned, notes
 
 
 def _check_number_of_bins(
