@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import itertools
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kalmanssl.errors import InputError
+from kalmanssl.errors import InputError, first_line
 from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.scratch import as_path
 from kalmanssl.utils.validation import check_not_negative, short_repr
@@ -110,10 +111,13 @@ class Track:
         """
         file = as_path("waypoints", path)
         try:
+            if not stat.S_ISREG(file.stat().st_mode):  # reading a pipe or a device could block
+                raise OSError("it is not a file")
             with file.open(newline="", encoding="utf-8-sig") as opened:
                 rows = [{str(key).strip(): value for key, value in row.items()} for row in csv.DictReader(opened)]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"waypoints {file} cannot be read: {error}", parameter="waypoints") from error
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise InputError(f"waypoints {str(file)[:200]} cannot be read: {reason}", parameter="waypoints") from error
         if not rows or not {"x", "y"} <= set(rows[0]):
             raise InputError(
                 f"waypoints {file} must be a table with the columns x and y, and arm if there are several arms",

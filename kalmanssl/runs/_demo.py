@@ -127,7 +127,8 @@ def _remove_earlier_demo(out: Path, overwrite: bool) -> None:
     if not out.exists():
         return
     expected = {"recording.nwb", "run", "run.partial", "decoded.csv", "report.html"}
-    others = sorted(p.name for p in out.iterdir() if p.name not in expected) if out.is_dir() else [out.name]
+    is_folder = out.is_dir() and not out.is_symlink()
+    others = sorted(p.name for p in out.iterdir() if p.name not in expected) if is_folder else [out.name]
     run = out / "run"
     if not others and run.exists() and not is_run(run):
         others = [run.name]

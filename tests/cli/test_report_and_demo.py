@@ -34,3 +34,6 @@ def test_demo_writes_only_to_its_folder_and_replaces_only_its_own_output(tmp_pat
     (out / "mine.txt").write_text("mine")
     assert "mine.txt" in fails("demo", "--out", out, "--overwrite")
     assert (out / "mine.txt").exists()
+    (tmp_path / "link").symlink_to(out)
+    assert "link" in fails("demo", "--out", tmp_path / "link", "--overwrite")
+    assert (out / "run").is_dir()

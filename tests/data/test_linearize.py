@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from refusals import assert_refused
@@ -138,7 +140,9 @@ def test_a_track_is_read_from_a_table_and_stored_as_numbers(tmp_path):
     for text in ("a,b\n1,2\n", "", "x,y\n1,one\n", "x,y\n1,2\n", "x,y\n1\n2,3\n"):
         path.write_text(text)
         assert_refused(lambda: Track.from_csv(path), "waypoints")
-    assert_refused(lambda: Track.from_csv(tmp_path / "none.csv"), "waypoints")
+    os.mkfifo(tmp_path / "pipe")
+    for name in (tmp_path / "none.csv", tmp_path / "pipe", "/dev/zero", "x" * 300):
+        assert_refused(lambda name=name: Track.from_csv(name), "waypoints .* cannot be read", seconds=5)
 
 
 POSITIONS = run_on(LINES["L"], n=500)[1]
