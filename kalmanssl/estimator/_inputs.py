@@ -131,6 +131,6 @@ def n_steps(segment: np.ndarray, bins_per_step: int) -> int:
     return -(-len(segment) // bins_per_step)
 
 
-def _first_few(names: Sequence[str], most: int = 5) -> str:
-    """Join the first few of a list of names."""
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+def _first_few(names: Sequence[str]) -> str:
+    """Join the first five of a list of names."""
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

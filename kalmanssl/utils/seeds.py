@@ -13,13 +13,13 @@ __all__ = ["check_random_state", "draw_seed"]
 _LARGEST_SEED = 2**32 - 1  # of RandomState
 
 
-def check_random_state(value: Any, name: str = "random_state") -> None:
+def check_random_state(value: Any) -> None:
     """Raise `InputError` unless the value is a seed, a RandomState, a Generator or None."""
     if value is None or isinstance(value, np.random.RandomState | np.random.Generator):
         return
     is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    check_condition(name, value, is_integer, "a whole number, a RandomState, a Generator or None")
-    check_integer(name, value, 0, _LARGEST_SEED)
+    check_condition("random_state", value, is_integer, "a whole number, a RandomState, a Generator or None")
+    check_integer("random_state", value, 0, _LARGEST_SEED)
 
 
 def draw_seed(value: Any) -> int:

@@ -51,10 +51,10 @@ def segment_slices(time: np.ndarray, step: float | None = None) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(borders)]
 
 
-def segment_index(time: np.ndarray, step: float | None = None) -> np.ndarray:
-    """Return the index of the segment of each bin, (time,) int, from 0. Parameters as in `gap_starts`."""
+def segment_index(time: np.ndarray) -> np.ndarray:
+    """Return the index of the segment of each bin, (time,) int, from 0; a gap is one of `gap_starts`."""
     index = np.zeros(len(time), dtype=int)
-    index[gap_starts(time, step)] = 1
+    index[gap_starts(time)] = 1
     return np.cumsum(index)
 
 

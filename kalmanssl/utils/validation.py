@@ -90,10 +90,10 @@ def check_integer(name: str, value: Any, minimum: int, maximum: int = LARGEST_IN
     check_condition(name, value, int(value) <= maximum, f"a whole number, at most {maximum}")
 
 
-def check_seed(value: Any, name: str = "random_state") -> None:
+def check_seed(random_state: Any) -> None:
     """Raise `InputError` unless the value is a seed: a non-negative integer or None."""
-    if value is not None:
-        check_integer(name, value, 0)
+    if random_state is not None:
+        check_integer("random_state", random_state, 0)
 
 
 def check_numbers(name: str, values: Any, requirement: str = "a sequence of numbers") -> None:

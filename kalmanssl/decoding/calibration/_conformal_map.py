@@ -13,6 +13,7 @@ NOMINAL_LEVELS = np.concatenate([np.linspace(0, 0.9, 19), [0.92, 0.94, 0.95, 0.9
 _MARGIN = 0.35
 _SESSION_MARGIN = 1.0  # the same over sessions: they differ more than blocks of time, and their number is small
 _CANDIDATES = 4001  # levels of a map over sessions
+_LEAST_CORRELATION, _LONGEST_LAG = 0.05, 2000  # up to which errors of neighboring bins count as dependent
 
 
 def nominal_level(level: np.ndarray, map_: np.ndarray) -> np.ndarray:
@@ -23,23 +24,23 @@ def nominal_level(level: np.ndarray, map_: np.ndarray) -> np.ndarray:
     return (1 - share) * NOMINAL_LEVELS[right - 1] + share * NOMINAL_LEVELS[right]
 
 
-def correlation_length(values: np.ndarray, block: np.ndarray, least: float = 0.05, max_lag: int = 2000) -> float:
+def correlation_length(values: np.ndarray, block: np.ndarray) -> float:
     """Return the number of consecutive bins that carry as much information as one independent bin, at least one.
 
     It is the integrated autocorrelation 1 + 2 sum r(lag) of values (bins,) around their means in blocks of time (bins,)
-    int, up to the first lag at which r is below `least` (Geyer 1992, Stat. Sci. 7:473). Slow changes from block to
+    int, up to the first lag at which r is below 0.05 (Geyer 1992, Stat. Sci. 7:473). Slow changes from block to
     block do not count.
     """
     _, block = np.unique(block, return_inverse=True)
     excess = values - (np.bincount(block, values) / np.bincount(block))[block]
     variance = float((excess**2).mean())
     total = 1.0
-    for lag in range(1, min(max_lag, len(values) - 1)):
+    for lag in range(1, min(_LONGEST_LAG, len(values) - 1)):
         same = block[lag:] == block[:-lag]
         if variance <= 0 or not same.any():
             break
         correlation = float((excess[lag:] * excess[:-lag])[same].mean()) / variance
-        if correlation < least:
+        if correlation < _LEAST_CORRELATION:
             break
         total += 2 * correlation
     return total

@@ -10,6 +10,8 @@ from kalmanssl.decoding.movement import MovementStatistics
 
 __all__ = ["measure_movement"]
 
+_REACH = 10  # bins before and after a bin, over which its direction of movement is found
+
 
 def measure_movement(
     samples: Samples, train: np.ndarray, grid: Grid, dims: tuple[int, ...], periods: Periods, kind: str
@@ -31,9 +33,9 @@ def measure_movement(
     )
 
 
-def _smooth_steps(step: np.ndarray, segment: np.ndarray, reach: int = 10) -> np.ndarray:
-    """Return the displacement over `reach` bins before and after each bin within its segment, (time,)."""
+def _smooth_steps(step: np.ndarray, segment: np.ndarray) -> np.ndarray:
+    """Return the displacement over ten bins before and after each bin within its segment, (time,)."""
     total = np.concatenate([[0.0], np.cumsum(step)])
     index = np.arange(len(step))
     first, stop = (np.searchsorted(segment, segment, side=side) for side in ("left", "right"))
-    return total[np.minimum(index + reach + 1, stop)] - total[np.maximum(index - reach, first)]
+    return total[np.minimum(index + _REACH + 1, stop)] - total[np.maximum(index - _REACH, first)]
