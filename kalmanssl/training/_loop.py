@@ -22,7 +22,7 @@ from kalmanssl.training._optimizer import make_optimizer, set_learning_rates
 from kalmanssl.training._settings import TrainingSettings
 from kalmanssl.utils.distributed import average, average_gradients, broadcast, rank_and_size
 from kalmanssl.utils.scratch import locked, make_folder
-from kalmanssl.utils.torch_ops import evaluating, threads_for
+from kalmanssl.utils.torch_ops import evaluating, fast_products, threads_for
 
 __all__ = ["train"]
 
@@ -106,7 +106,8 @@ def train(
         try:
             with synchronized_batch_norm(model.to(place), place):
                 loop = _Loop(model, data, settings, checkpoints, seed, place, on_step, on_epoch_end)
-                with threads_for(loop.operations) if place.type == "cpu" else nullcontext():
+                threads = threads_for(loop.operations) if place.type == "cpu" else nullcontext()
+                with threads, fast_products():
                     loop.prepare(history, resume)
                     loop.run(progress)
         except (CollapseError, DivergenceError) as error:

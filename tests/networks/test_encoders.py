@@ -35,6 +35,16 @@ def test_unit_norm_keeps_the_direction_and_drops_the_rate():
     torch.testing.assert_close(cosine(x), cosine(5 * x), atol=1e-3, rtol=0)
 
 
+def test_square_roots_with_and_without_a_gradient_are_the_same_and_those_of_nan_are_zero():
+    counts = torch.tensor([[3.0, 0.0, torch.nan, torch.inf, 7.0]])
+    expected = torch.tensor([[3.0**0.5, 0.0, 0.0, torch.inf, 7.0**0.5]])
+    normalize = Normalize("sqrt")
+    for x in (counts, counts.clone().requires_grad_(), counts.bfloat16().float()):
+        torch.testing.assert_close(normalize(x).detach(), expected, rtol=1e-6, atol=0)
+    with pytest.raises(InputError, match="minimum"):
+        normalize(torch.tensor([torch.nan, -1.0]))
+
+
 @pytest.mark.parametrize("transform", ["none", "sqrt"])
 def test_a_bin_without_spikes_is_the_zero_vector_with_finite_gradients(transform):
     x = torch.zeros(2, 3, 4)

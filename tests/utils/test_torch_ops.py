@@ -1,10 +1,10 @@
-"""`gram` and `unit_vectors`: values and derivatives."""
+"""`gram` and `unit_vectors`: values and derivatives; the precision of products."""
 
 import pytest
 import torch
 from torch.nn import functional
 
-from kalmanssl.utils.torch_ops import gram, unit_vectors
+from kalmanssl.utils.torch_ops import fast_products, gram, unit_vectors
 
 
 def test_gram_and_its_gradients_equal_those_of_the_matrix_product():
@@ -46,3 +46,19 @@ def test_gradient_of_unit_vectors_is_orthogonal_to_the_vector():
     (gradient,) = torch.autograd.grad(unit_vectors(u)[0, 0], u)
     torch.testing.assert_close(gradient, torch.tensor([[0.128, -0.096]]))
     assert (gradient * u).sum().abs().item() < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(300, 120, 256), (64, 64, 64), (7, 3, 5)])
+def test_fast_products_have_the_precision_of_float32_and_end_with_the_block(shape):
+    rows, inner, columns = shape
+    left, right = torch.randn(rows, inner), torch.randn(inner, columns)
+    usual = left @ right
+    setting = getattr(torch.backends.mkldnn, "matmul", None)
+    before = None if setting is None else setting.fp32_precision
+    with fast_products():
+        product, batched = left @ right, torch.bmm(left[None], right[None])[0]
+    exact = left.double() @ right.double()
+    for found in (product, batched):
+        assert (found - exact).abs().max() < 1e-5 * exact.abs().max()
+    assert before is None or setting.fp32_precision == before
+    assert torch.equal(left @ right, usual)
