@@ -7,9 +7,8 @@ dimensions of the behavior share one histogram over a two-dimensional grid, so t
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Self
 
 import numpy as np
@@ -18,10 +17,11 @@ from torch import Tensor
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding.grids import Grid, Periods, Predictive, group_dimensions, marginal_predictives
-from kalmanssl.decoding.readouts._histogram_loss import histogram_loss, histogram_mean
+from kalmanssl.decoding.readouts._histogram_loss import histogram_mean
 from kalmanssl.decoding.readouts._mlp_settings import MLPReadoutSettings
+from kalmanssl.decoding.readouts._mlp_training import TrainingBins, train_networks
 from kalmanssl.utils.moments import standardized
-from kalmanssl.utils.torch_ops import one_thread
+from kalmanssl.utils.torch_ops import fast_products, one_thread
 
 __all__ = ["MLPReadout"]
 
@@ -106,52 +106,15 @@ class MLPReadout:
         root = None if used is None else self._roots(used)
         index = None if used is None else torch.as_tensor(used.index)
         draws = None if weight is None else torch.as_tensor(np.cumsum(weight / weight.sum()))
-        with one_thread():  # products of this size gain nothing from a second thread, and lose much on a busy machine
-            batches = _Batches(
+        # Products of this size gain nothing from a second thread, and lose much on a busy machine.
+        with one_thread(), fast_products(), torch.no_grad():
+            bins = TrainingBins(
                 self._standardize(mean), root, index, [torch.as_tensor(p, dtype=torch.float32) for p in place], draws
             )
-            self._train(batches, generator)
+            n_inputs = [int(row.count_nonzero()) for row in self.inputs]
+            layers = train_networks(bins, n_inputs, self.grids, self.settings, generator)
+        self.weights, self.biases = layers.weights, layers.biases
         return self
-
-    def _init_weights(self, n_features: int, generator: torch.Generator) -> None:
-        """Draw the weights (networks, inputs, outputs) and biases (networks, 1, outputs) of every layer."""
-        # Not `kalmanssl.networks.mlp`: all networks are evaluated in one batched product, and every random number comes
-        # from `generator`, so that fits leave torch's global generator alone.
-        s = self.settings
-        sizes = [n_features, s.hidden, s.hidden, sum(grid.size for grid in self.grids)]
-        self.weights, self.biases = [], []
-        for layer, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
-            gain = math.sqrt((0.1 if layer == len(sizes) - 2 else 2.0) / inputs)
-            weight = gain * torch.randn(s.n_networks, inputs, outputs, generator=generator)
-            self.weights.append(weight.requires_grad_())
-            self.biases.append(torch.zeros(s.n_networks, 1, outputs, requires_grad=True))
-
-    def _train(self, batches: _Batches, generator: torch.Generator) -> None:
-        s = self.settings
-        self._init_weights(batches.x.shape[1], generator)
-        enough = math.ceil(s.n_epochs * len(batches.x) / s.batch_size)
-        n_steps = min(s.n_steps, max(s.min_steps, enough))
-        parameters = self.weights + self.biases
-        optimizer = torch.optim.AdamW(parameters, lr=s.learning_rate, weight_decay=s.weight_decay, fused=True)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, s.learning_rate, total_steps=n_steps, pct_start=s.warmup_fraction
-        )
-        for _ in range(n_steps):
-            x, place = batches.draw((s.n_networks, s.batch_size), generator)
-            logits = self._logits(x, generator).split([grid.size for grid in self.grids], dim=-1)
-            loss = sum(
-                (
-                    histogram_loss(part, at, grid, s.log_score_weight)
-                    for part, at, grid in zip(logits, place, self.grids, strict=True)
-                ),
-                torch.zeros(()),
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-        self.weights = [weight.detach() for weight in self.weights]
-        self.biases = [bias.detach() for bias in self.biases]
 
     def predict_mass(self, mean: np.ndarray, cov: Covariances | None) -> list[np.ndarray]:
         """Return the histogram over the grid of each group of dimensions, (time, *shape), float32."""
@@ -182,19 +145,11 @@ class MLPReadout:
         """Return the square roots of the table of covariances, in standardized latents."""
         return torch.as_tensor(cov.scaled(np.full(len(self.center), self.scale)).square_roots(), dtype=torch.float32)
 
-    def _logits(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return the logits (networks, rows, outputs) at standardized latents (networks or 1, rows, state).
-
-        With a generator, hidden units are dropped at random.
-        """
-        dropout = self.settings.dropout
+    def _logits(self, x: Tensor) -> Tensor:
+        """Return the logits (networks, rows, outputs) at standardized latents (1, rows, state)."""
         x = x * self.inputs
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            if layer:
-                x = torch.relu(x)
-                if generator is not None:
-                    x = x * _dropout_mask(x.shape, dropout, generator) / (1 - dropout)
-            x = torch.baddbmm(bias, x, weight)
+            x = torch.baddbmm(bias, torch.relu(x) if layer else x, weight)
         return x
 
     def _mass(self, x: Tensor) -> list[Tensor]:
@@ -270,45 +225,6 @@ class MLPReadout:
         readout.inputs = torch.as_tensor(state["inputs"])
         readout.seed = int(state["seed"])
         return readout
-
-
-@dataclass(frozen=True)
-class _Batches:
-    """What the networks are trained on.
-
-    `x` are the standardized latents (time, state), `root` square roots of the distinct posterior covariances and
-    `index` the one of each bin, `place` the behavior on each grid in cells, and `draws` the cumulative probability of
-    drawing each bin, or None if all are equally likely.
-    """
-
-    x: Tensor
-    root: Tensor | None
-    index: Tensor | None
-    place: list[Tensor]
-    draws: Tensor | None
-
-    def draw(self, shape: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
-        """Draw bins at random; return their latents, drawn from the posterior if it is known, and their behavior."""
-        if self.draws is None:
-            picked = torch.randint(0, len(self.x), shape, generator=generator)
-        else:
-            level = torch.rand(shape, generator=generator, dtype=torch.float64)
-            picked = torch.searchsorted(self.draws, level).clamp_max(len(self.x) - 1)
-        batch = self.x.index_select(0, picked.flatten()).unflatten(0, shape)  # much faster than with brackets
-        if self.root is not None and self.index is not None:
-            noise = torch.randn(*batch.shape, 1, generator=generator)
-            batch = batch + (self.root[self.index[picked]] @ noise)[..., 0]
-        return batch, [place[picked] for place in self.place]
-
-
-def _dropout_mask(shape: torch.Size, dropout: float, generator: torch.Generator) -> Tensor:
-    """Return which units are kept; each is dropped with the probability `dropout`, rounded to 1/256.
-
-    Each random number gives eight entries, since drawing one for each takes longer than the rest of the layer.
-    """
-    words = torch.empty(math.ceil(shape.numel() / 8), dtype=torch.int64).random_(-(2**63), None, generator=generator)
-    threshold = min(round(256 * dropout), 255)
-    return (words.view(torch.uint8)[: shape.numel()] >= threshold).view(shape)
 
 
 def common_scale(mean: np.ndarray) -> float:

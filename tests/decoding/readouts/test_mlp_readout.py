@@ -2,13 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
 from scipy.stats import norm
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding import MLPReadout, MLPReadoutSettings
 from kalmanssl.decoding.grids._circular import wrap
-from kalmanssl.decoding.readouts._mlp import _dropout_mask
 from kalmanssl.errors import InputError
 
 INTERVAL = norm.cdf([-1.0, 0.0, 1.0])
@@ -178,11 +176,3 @@ def test_settings_out_of_range_raise_an_error_that_names_them(setting, value):
     with pytest.raises(InputError, match=f"{setting} must be") as caught:
         MLPReadoutSettings(**{setting: value})
     assert caught.value.parameter == setting
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.3, 0.999])
-def test_units_are_dropped_independently_with_the_given_probability(dropout):
-    kept = _dropout_mask(torch.Size((20000, 12)), dropout, torch.Generator().manual_seed(0)).double()
-    np.testing.assert_allclose(1 - kept.mean(dim=0), dropout, atol=0.015)
-    covariance = np.cov(kept.T) - dropout * (1 - dropout) * np.eye(12)
-    np.testing.assert_allclose(covariance, 0.0, atol=0.015)
