@@ -26,7 +26,8 @@ def make_optimizer(model: Trainable, settings: TrainingSettings) -> torch.optim.
             peak = settings.learning_rate * factors[name]
             decay = 0.0 if name in ("dynamics", "constant_lr") else settings.weight_decay
             groups.append({"params": parameters, "name": name, "lr": peak, "peak_lr": peak, "weight_decay": decay})
-    return torch.optim.AdamW(groups, betas=(settings.momentum, 0.999), fused=True)
+    on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
+    return torch.optim.AdamW(groups, betas=(settings.momentum, 0.999), fused=on_cpu)
 
 
 def lr_factor(settings: TrainingSettings, step: int, total: int) -> float:

@@ -21,6 +21,7 @@ from kalmanssl.kalman.kernels import cached_njit, has_compiler
 
 __all__ = ["ForwardStep", "Transition", "backward", "compile_function", "forward", "forward_step"]
 
+_BLOCK = 16  # cells that the compiled passes handle at a time on a grid of one dimension
 _NEGLIGIBLE = 1e-11  # entries of a kernel below this fraction of the largest are left out; jumps are more probable
 
 
@@ -69,11 +70,7 @@ def forward(
     before = transition.prior if belief is None else belief
     if not has_compiler():
         return _forward(likelihood, start, before, transition)
-    from kalmanssl.decoding.movement._state_space_kernels import forward_kernel
-
-    given = _KernelArguments.of(transition)
-    found = forward_kernel(given.on_axes(likelihood), start, given.on_axes(before), *given.arguments)
-    return found.reshape(len(likelihood), *transition.prior.shape)
+    return _kernels_of(transition).forward(likelihood, start, before)
 
 
 def forward_step(belief: np.ndarray | None, likelihood: np.ndarray, transition: Transition) -> np.ndarray:
@@ -102,13 +99,8 @@ class ForwardStep:
 
     def __init__(self, transition: Transition) -> None:
         self._transition = transition
-        self._given = _KernelArguments.of(transition) if has_compiler() else None
+        self._kernels = _kernels_of(transition) if has_compiler() else None
         self._start = {False: np.array([False]), True: np.array([True])}
-        self._kernel: Any = None
-        if self._given is not None:
-            from kalmanssl.decoding.movement._state_space_kernels import forward_kernel
-
-            self._kernel = forward_kernel
 
     def __call__(self, belief: np.ndarray, likelihood: np.ndarray, is_start: bool) -> np.ndarray:
         """Return the filtered distribution of one bin.
@@ -126,13 +118,9 @@ class ForwardStep:
         -------
         (states, rows, columns) float32
         """
-        if self._given is None:
+        if self._kernels is None:
             return forward_step(None if is_start else belief, likelihood, self._transition).astype(np.float32)
-        shape = self._given.shape
-        found = self._kernel(
-            likelihood.reshape(1, *shape), self._start[is_start], belief.reshape(-1, *shape), *self._given.arguments
-        )
-        return np.asarray(found.reshape(belief.shape))
+        return self._kernels.forward(likelihood[None], self._start[is_start], belief)[0]
 
 
 def backward(
@@ -157,57 +145,119 @@ def backward(
     message = np.ones(transition.prior.shape, dtype=np.float32) if message is None else message
     if not has_compiler():
         return _backward(filtered, likelihood, start, transition, message)
-    from kalmanssl.decoding.movement._state_space_kernels import backward_kernel
-
-    given = _KernelArguments.of(transition, transposed=True)
-    on_axes = given.on_axes(likelihood)
-    flat = filtered.reshape(*filtered.shape[:2], *on_axes.shape[1:])
-    there = message.reshape(len(message), *given.shape)
-    return backward_kernel(flat, on_axes, start, there, *given.arguments).reshape(filtered.shape)
+    return _kernels_of(transition, transposed=True).backward(filtered, likelihood, start, message)
 
 
-@dataclass(frozen=True)
-class _KernelArguments:
-    """Arrays of a transition as the kernels take them; a single axis is along the columns, where loops are fast."""
+def _kernels_of(transition: Transition, transposed: bool = False) -> _LineKernels | _PlaneKernels:
+    """Return the compiled passes for a grid of one or two dimensions.
 
-    shape: tuple[int, int]
-    arguments: tuple[Any, ...]
+    Kernels of the movement prior lead from the second to the first cell with `transposed`, for the backward pass.
+    """
+    is_line = transition.prior.shape[2] == 1 or transition.prior.shape[1] == 1
+    return _LineKernels(transition, transposed) if is_line else _PlaneKernels(transition, transposed)
 
-    @classmethod
-    def of(cls, t: Transition, transposed: bool = False) -> _KernelArguments:
-        """Prepare a transition; with `transposed` kernels lead from the second to the first cell."""
-        along = (t.along_rows, t.along_columns)
-        if t.prior.shape[2] == 1:
-            along = (t.along_columns, t.along_rows)
-        rows, columns = (kernel.swapaxes(1, 2) if transposed else kernel for kernel in along)
-        shape = (rows.shape[1], columns.shape[1])
-        grids = [_to_float32(part.reshape(len(part), *shape)) for part in (t.prior, t.before, t.after)]
-        arguments = (
+
+class _LineKernels:
+    """The passes on a grid of one dimension, whose cells are padded with zeros to whole blocks of SIMD vectors."""
+
+    def __init__(self, t: Transition, transposed: bool) -> None:
+        kernel = t.along_columns if t.prior.shape[2] > 1 else t.along_rows
+        kernel = kernel.swapaxes(1, 2) if transposed else kernel
+        self.shape, self.n_cells = t.prior.shape, kernel.shape[1]
+        self.stride = -(-self.n_cells // _BLOCK) * _BLOCK
+        extra = self.stride - self.n_cells
+        padded = np.pad(kernel, ((0, 0), (0, extra), (0, extra)))
+        grids = [self._padded(part).ravel() for part in (t.prior, t.before, t.after)]
+        self._arguments = (
+            grids[0],
+            _to_float32(padded).ravel(),
+            _blocks(padded),
+            *grids[1:],
+            _to_float32(t.switching).ravel(),
+            np.float32(t.jump),
+            self.stride,
+        )
+
+    def forward(self, likelihood: np.ndarray, start: np.ndarray, belief: np.ndarray) -> np.ndarray:
+        """Return the filtered distributions, as `forward`."""
+        from kalmanssl.decoding.movement._line_kernels import line_forward_kernel
+
+        result = np.empty((len(start), self.shape[0], self.stride), dtype=np.float32)
+        given = (self._padded(part).ravel() for part in (likelihood, belief))
+        line_forward_kernel(next(given), start, next(given), *self._arguments, result.ravel())
+        return self._unpadded(result)
+
+    def backward(
+        self, filtered: np.ndarray, likelihood: np.ndarray, start: np.ndarray, message: np.ndarray
+    ) -> np.ndarray:
+        """Return the smoothed distributions, and replace the message, as `backward`."""
+        from kalmanssl.decoding.movement._line_kernels import line_backward_kernel
+
+        result = np.empty((len(start), self.shape[0], self.stride), dtype=np.float32)
+        after = self._padded(message).copy()
+        given = self._padded(filtered).ravel(), self._padded(likelihood).ravel()
+        line_backward_kernel(*given, start, after.ravel(), *self._arguments, result.ravel())
+        message[...] = self._unpadded(after[None])[0]
+        return self._unpadded(result)
+
+    def _padded(self, values: np.ndarray) -> np.ndarray:
+        """Return values (…, rows, columns) as an array (…, stride)."""
+        flat = _to_float32(values).reshape(*values.shape[:-2], self.n_cells)
+        extra = self.stride - self.n_cells
+        return np.pad(flat, [(0, 0)] * (flat.ndim - 1) + [(0, extra)]) if extra else flat
+
+    def _unpadded(self, values: np.ndarray) -> np.ndarray:
+        """Return an array (time, states, stride) over the axes of the grid."""
+        return values[..., : self.n_cells].reshape(len(values), *self.shape)
+
+
+class _PlaneKernels:
+    """The passes on a grid of two dimensions."""
+
+    def __init__(self, t: Transition, transposed: bool) -> None:
+        rows, columns = (kernel.swapaxes(1, 2) if transposed else kernel for kernel in (t.along_rows, t.along_columns))
+        grids = [_to_float32(part) for part in (t.prior, t.before, t.after)]
+        self._arguments = (
             grids[0],
             _to_float32(rows.swapaxes(1, 2)),
             _to_float32(columns),
-            _band(columns),
             *grids[1:],
             _to_float32(t.switching),
             np.float32(t.jump),
         )
-        return cls(shape, arguments)
 
-    def on_axes(self, values: np.ndarray) -> np.ndarray:
-        """Return values (…, rows, columns) over the axes of the kernels, float32 so that one signature is compiled."""
-        return _to_float32(values).reshape(len(values), *self.shape)
+    def forward(self, likelihood: np.ndarray, start: np.ndarray, belief: np.ndarray) -> np.ndarray:
+        """Return the filtered distributions, as `forward`."""
+        from kalmanssl.decoding.movement._plane_kernels import forward_kernel
+
+        return np.asarray(forward_kernel(_to_float32(likelihood), start, _to_float32(belief), *self._arguments))
+
+    def backward(
+        self, filtered: np.ndarray, likelihood: np.ndarray, start: np.ndarray, message: np.ndarray
+    ) -> np.ndarray:
+        """Return the smoothed distributions, and replace the message, as `backward`."""
+        from kalmanssl.decoding.movement._plane_kernels import backward_kernel
+
+        return np.asarray(backward_kernel(filtered, _to_float32(likelihood), start, message, *self._arguments))
 
 
 def _to_float32(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
-def _band(kernel: np.ndarray) -> np.ndarray:
-    """Return for each row of kernels (states, rows, cells) the range of its entries that matter, (states, rows, 2)."""
+def _blocks(kernel: np.ndarray) -> np.ndarray:
+    """Return the range of the rows of kernels (states, cells, cells) that matter for a block of columns.
+
+    Returns
+    -------
+    (states, blocks, 2) int
+        Multiples of four.
+    """
     matters = kernel > _NEGLIGIBLE * kernel.max(axis=(1, 2), keepdims=True)
-    low = matters.argmax(axis=2)
-    high = matters.shape[2] - matters[:, :, ::-1].argmax(axis=2)
-    return np.stack([low, high], axis=2)
+    matters = matters.reshape(*kernel.shape[:2], -1, _BLOCK).any(axis=3)
+    low = matters.argmax(axis=1)
+    high = matters.shape[1] - matters[:, ::-1].argmax(axis=1)
+    return np.stack([low // 4 * 4, -(-high // 4) * 4], axis=2)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Kernels of the forward and the backward pass on a grid, compiled by numba.
+"""Kernels of the forward and the backward pass on a grid of two dimensions, compiled by numba.
 
 This module imports numba, which takes long, so it is imported when it is first needed. All arrays of numbers are
 float32. The innermost loops run over a row, which compilers turn into vector instructions.
@@ -17,38 +17,6 @@ _ONE = np.float32(1.0)
 
 
 @njit(nogil=True, error_model="numpy")
-def _move(values, rows, columns, band, result):  # type: ignore[no-untyped-def]
-    """Write ``rows @ values @ columns`` to `result`, all float32.
-
-    For a single row of values only the product with `columns` is needed. `band` (columns, 2) has for each row of
-    `columns` the range of its entries that matter.
-    """
-    if len(values) > 1:
-        result[:] = (rows @ values) @ columns
-        return
-    n_columns = values.shape[1]
-    for j in range(n_columns):
-        result[0, j] = 0.0
-    whole = n_columns - n_columns % 4
-    for k in range(0, whole, 4):  # four rows at a time, so that results are loaded and stored less often
-        low, high = band[k, 0], band[k, 1]
-        for other in range(k + 1, k + 4):
-            low, high = min(low, band[other, 0]), max(high, band[other, 1])
-        first, second, third, fourth = values[0, k], values[0, k + 1], values[0, k + 2], values[0, k + 3]
-        for j in range(low, high):
-            result[0, j] += (
-                first * columns[k, j]
-                + second * columns[k + 1, j]
-                + third * columns[k + 2, j]
-                + fourth * columns[k + 3, j]
-            )
-    for k in range(whole, n_columns):
-        factor = values[0, k]
-        for j in range(band[k, 0], band[k, 1]):
-            result[0, j] += factor * columns[k, j]
-
-
-@njit(nogil=True, error_model="numpy")
 def _scaled(likelihood, largest, result):  # type: ignore[no-untyped-def]
     """Write the likelihood (rows, columns) of a bin, divided by its maximum, to `result`."""
     n_rows, n_columns = likelihood.shape
@@ -63,7 +31,7 @@ def _scaled(likelihood, largest, result):  # type: ignore[no-untyped-def]
 
 
 def _forward(  # type: ignore[no-untyped-def]
-    likelihood, start, belief, prior, rows, columns, band, before, after, switching, jump
+    likelihood, start, belief, prior, rows, columns, before, after, switching, jump
 ):
     states, n_rows, n_columns = prior.shape
     result = np.empty((len(likelihood), states, n_rows, n_columns), dtype=np.float32)
@@ -93,7 +61,7 @@ def _forward(  # type: ignore[no-untyped-def]
                         mixed[i, j] += share * belief[leaving, i, j]
                 for j in range(n_columns):
                     mixed[i, j] *= before[arriving, i, j]
-            _move(mixed, rows[arriving], columns[arriving], band[arriving], arrived)
+            arrived[:] = (rows[arriving] @ mixed) @ columns[arriving]
             for i in range(n_rows):
                 for j in range(n_columns):
                     predicted = stay * after[arriving, i, j] * arrived[i, j] + jump * prior[arriving, i, j]
@@ -109,7 +77,7 @@ def _forward(  # type: ignore[no-untyped-def]
 
 
 def _backward(  # type: ignore[no-untyped-def]
-    filtered, likelihood, start, message, prior, rows, columns, band, before, after, switching, jump
+    filtered, likelihood, start, message, prior, rows, columns, before, after, switching, jump
 ):
     states, n_rows, n_columns = prior.shape
     result, arrived = np.empty_like(filtered), np.empty_like(message)
@@ -131,7 +99,7 @@ def _backward(  # type: ignore[no-untyped-def]
                         value = message[state, i, j] * scaled[i, j]
                         jumped[j] += prior[state, i, j] * value
                         ahead[i, j] = after[state, i, j] * value
-                _move(ahead, rows[state], columns[state], band[state], arrived[state])
+                arrived[state] = (rows[state] @ ahead) @ columns[state]
                 for i in range(n_rows):
                     for j in range(n_columns):
                         arrived[state, i, j] *= before[state, i, j]
