@@ -74,8 +74,11 @@ class Normalize(nn.Module):
 
 def _sqrt(x: Tensor) -> Tensor:
     """Square root whose slope at 0, where most counts are, is 0 instead of infinite; that of NaN is 0."""
-    if not x.requires_grad and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
-        return torch.from_numpy(np.sqrt(x.numpy())).nan_to_num_(0.0, math.inf)  # ten times as fast as in torch
+    if x.dtype in (torch.float32, torch.float64):
+        try:
+            return torch.from_numpy(np.sqrt(x.numpy())).nan_to_num_(0.0, math.inf)  # ten times as fast as in torch
+        except (RuntimeError, TypeError):  # with a gradient, on other devices, and in transforms of torch.func
+            pass
     positive = x > 0
     return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
 

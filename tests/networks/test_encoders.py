@@ -41,6 +41,8 @@ def test_square_roots_with_and_without_a_gradient_are_the_same_and_those_of_nan_
     normalize = Normalize("sqrt")
     for x in (counts, counts.clone().requires_grad_(), counts.bfloat16().float()):
         torch.testing.assert_close(normalize(x).detach(), expected, rtol=1e-6, atol=0)
+    slope = torch.func.jacfwd(Normalize("sqrt").forward)(torch.tensor([4.0, 0.0]))
+    torch.testing.assert_close(slope, torch.tensor([[0.25, 0.0], [0.0, 0.0]]))
     with pytest.raises(InputError, match="minimum"):
         normalize(torch.tensor([torch.nan, -1.0]))
 
