@@ -13,6 +13,7 @@ import numpy as np
 from kalmanssl.errors import InputError
 
 __all__ = [
+    "as_numbers",
     "check_bool",
     "check_choice",
     "check_condition",
@@ -102,6 +103,13 @@ def check_numbers(name: str, values: Any, requirement: str = "a sequence of numb
     check_condition(name, values, is_sequence and np.ndim(values) == 1, requirement)
     for value in values:
         check_number(name, value)
+
+
+def as_numbers(name: str, values: Any) -> tuple[float, ...]:
+    """Return a sequence of at least one real number as a tuple; raise `InputError` if it is anything else."""
+    check_numbers(name, values)
+    check_condition(name, values, len(values) > 0, "at least one number")
+    return tuple(values)
 
 
 def check_widths(name: str, widths: Any) -> None:

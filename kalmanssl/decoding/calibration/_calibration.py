@@ -26,11 +26,11 @@ from kalmanssl.decoding.calibration._conformal_map import (
 from kalmanssl.decoding.grids import Predictive, quantile_crps, wrap
 from kalmanssl.decoding.held_out import is_lower
 from kalmanssl.utils.validation import (
+    as_numbers,
     check_condition,
     check_integer,
     check_not_negative,
     check_number,
-    check_numbers,
     check_positive,
 )
 
@@ -83,10 +83,8 @@ class CalibrationSettings:
         check_condition("first_fold_fraction", fraction, 0 < fraction < 1, "inside (0, 1)")
         check_not_negative("min_standard_errors", self.min_standard_errors)
         for name in ("noise_grid", "refinement_grid"):
-            check_numbers(name, getattr(self, name))
-            grid = tuple(getattr(self, name))
+            grid = as_numbers(name, getattr(self, name))
             object.__setattr__(self, name, grid)  # a saved state has a list
-            check_condition(name, grid, len(grid) > 0, "at least one number")
             check_condition(name, grid, all(0 <= value < math.inf for value in grid), "finite and not negative")
         for value in self.refinement_grid:
             check_positive("refinement_grid", value)

@@ -26,7 +26,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from kalmanssl.decoding.grids import Periods, difference
 from kalmanssl.utils.segments import segment_index
-from kalmanssl.utils.validation import check_condition, check_integer, check_positive
+from kalmanssl.utils.validation import as_numbers, check_integer, check_positive
 
 __all__ = ["Drift", "DriftSettings", "TrainTestBlock", "improves_held_out", "motion_direction"]
 
@@ -71,10 +71,10 @@ class DriftSettings:
         check_integer("max_bins", self.max_bins, 2)
         for name in ("min_time_apart", "max_error_ratio", "huber_threshold", "direction_half_width"):
             check_positive(name, getattr(self, name))
-        object.__setattr__(self, "ridge_alphas", tuple(self.ridge_alphas))  # a saved state has a list
+        alphas = as_numbers("ridge_alphas", self.ridge_alphas)
+        object.__setattr__(self, "ridge_alphas", alphas)  # a saved state has a list
         for alpha in self.ridge_alphas:
             check_positive("ridge_alphas", alpha)
-        check_condition("ridge_alphas", self.ridge_alphas, len(self.ridge_alphas) > 0, "at least one number")
 
 
 @dataclass(frozen=True)

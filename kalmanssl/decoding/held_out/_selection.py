@@ -19,7 +19,7 @@ from kalmanssl.decoding.held_out._mass import HeldOutMass, mean_by_block, mean_c
 from kalmanssl.decoding.held_out._paired_comparison import probability_of_lowest
 from kalmanssl.decoding.held_out._search import closest, vary_one_at_a_time
 from kalmanssl.decoding.movement import Movement, MovementStatistics, coarsen_grid, posterior_mass
-from kalmanssl.utils.validation import check_condition, check_integer, check_not_negative
+from kalmanssl.utils.validation import as_numbers, check_condition, check_integer, check_not_negative
 
 __all__ = ["MovementChoice", "MovementSettings", "choose_movement"]
 
@@ -73,11 +73,12 @@ class MovementSettings:
     min_standard_errors: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("kinds", "width_factors", "powers", "jumps", "familiarity_powers"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # a saved state has a list
-            check_condition(name, getattr(self, name), len(getattr(self, name)) > 0, "at least one candidate")
-        known = {"none", "walk", "states", "chain"}
-        check_condition("kinds", self.kinds, set(self.kinds) <= known, 'among "none", "walk", "states" and "chain"')
+        for name in ("width_factors", "powers", "jumps", "familiarity_powers"):
+            object.__setattr__(self, name, as_numbers(name, getattr(self, name)))  # a saved state has a list
+        known = ("none", "walk", "states", "chain")
+        is_valid = isinstance(self.kinds, list | tuple) and len(self.kinds) > 0 and all(k in known for k in self.kinds)
+        check_condition("kinds", self.kinds, is_valid, f"a sequence of some of {', '.join(known)}")
+        object.__setattr__(self, "kinds", tuple(self.kinds))
         for name in ("width_factors", "powers"):
             check_condition(name, getattr(self, name), min(getattr(self, name)) > 0, "positive")
         powers = self.familiarity_powers

@@ -23,7 +23,7 @@ from kalmanssl.decoding.readouts._mlp import MLPReadout
 from kalmanssl.decoding.readouts._mlp_settings import MLPReadoutSettings
 from kalmanssl.decoding.readouts._neighbors import NeighborReadout, NeighborReadoutSettings
 from kalmanssl.utils.moments import row_slices
-from kalmanssl.utils.validation import check_condition
+from kalmanssl.utils.validation import check_condition, check_number
 
 __all__ = ["EnsembleReadout", "EnsembleReadoutSettings", "NeighborVariant", "network_settings"]
 
@@ -52,6 +52,7 @@ class EnsembleReadoutSettings:
                 object.__setattr__(self, name, expected(**value))
             else:
                 check_condition(name, value, isinstance(value, expected), expected.__name__)
+        check_number("neighbor_weight", self.neighbor_weight)
         check_condition("neighbor_weight", self.neighbor_weight, 0 <= self.neighbor_weight <= 1, "between 0 and 1")
 
 

@@ -11,7 +11,7 @@ from sklearn.linear_model import RidgeCV
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding.grids import Periods, Predictive, ScalePredictive, embed_circular, unembed_circular
-from kalmanssl.utils.validation import check_condition, check_positive
+from kalmanssl.utils.validation import as_numbers, check_condition, check_number, check_positive
 
 __all__ = ["LinearReadout", "LinearReadoutSettings"]
 
@@ -36,11 +36,12 @@ class LinearReadoutSettings:
     max_posterior_fraction: float = 0.9
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ridge_alphas", tuple(self.ridge_alphas))  # a saved state has a list
+        alphas = as_numbers("ridge_alphas", self.ridge_alphas)
+        object.__setattr__(self, "ridge_alphas", alphas)  # a saved state has a list
         for alpha in self.ridge_alphas:
             check_positive("ridge_alphas", alpha)
-        check_condition("ridge_alphas", self.ridge_alphas, len(self.ridge_alphas) > 0, "at least one number")
         name, fraction = "max_posterior_fraction", self.max_posterior_fraction
+        check_number(name, fraction)
         check_condition(name, fraction, 0 < fraction < 1, "inside (0, 1)")
 
 

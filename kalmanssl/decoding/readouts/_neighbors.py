@@ -11,7 +11,7 @@ import numpy as np
 from kalmanssl.decoding.grids import Grid, Periods, group_dimensions
 from kalmanssl.decoding.readouts._nearest import NearestSearch
 from kalmanssl.utils.moments import row_slices
-from kalmanssl.utils.validation import check_condition, check_integer, check_positive
+from kalmanssl.utils.validation import check_condition, check_integer, check_number, check_positive
 
 __all__ = ["NeighborReadout", "NeighborReadoutSettings"]
 
@@ -53,6 +53,7 @@ class NeighborReadoutSettings:
             check_positive(name, getattr(self, name))
             check_condition(name, getattr(self, name), getattr(self, name) <= 1e4, "at most 1e4 cells")
         fraction = self.uniform_fraction
+        check_number("uniform_fraction", fraction)
         check_condition("uniform_fraction", fraction, 0 < fraction < 1, "inside (0, 1)")
 
     def broaden(self) -> NeighborReadoutSettings:
