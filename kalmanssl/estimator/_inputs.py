@@ -60,7 +60,7 @@ def activity_in_order(recording: Recording, unit_ids: tuple[str, ...], bin_size:
         ]
         raise InputError(
             f"the recording {recording.source} has other units than the fit: {', '.join(differences)}; "
-            "read it with the units that the model was fitted on",
+            "a model applies only to the units that it was fitted on: choose these, or fit this recording",
             parameter="X",
         )
     return recording.activity[:, [column[unit] for unit in unit_ids]]
