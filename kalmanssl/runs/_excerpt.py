@@ -17,14 +17,17 @@ def excerpt_bins(recording: Recording, interest: np.ndarray) -> slice:
     """Return the bins of the excerpt that is nearest to the middle, of those with most of the interest (time,).
 
     The one with the highest sum is often an exception, such as an artifact or a detour, and would not represent the
-    rest. An excerpt has gaps only if these are short, as between trials; otherwise it lies within one segment.
+    rest. An excerpt has gaps only if these are short, as between trials; otherwise it lies within one segment. If all
+    segments are shorter, it is one with at least about the median of their sums: long ones are exceptions too.
     """
     starts, stops = _windows(recording)
-    if not len(starts):
+    are_long = len(starts) > 0
+    if not are_long:
         starts, stops = _windows_within_segments(recording)
+        are_long = bool((stops - starts).max() >= round(_SECONDS / recording.bin_size))
     total = np.concatenate([[0.0], np.cumsum(interest, dtype=float)])
     found = total[stops] - total[starts]
-    enough = np.flatnonzero(found >= _LEAST * found.max())
+    enough = np.flatnonzero(found >= _LEAST * (found.max() if are_long else np.median(found)))
     middle = (starts[enough] + stops[enough]) / 2
     chosen = enough[np.abs(middle - len(recording) / 2).argmin()]
     return slice(int(starts[chosen]), int(stops[chosen]))

@@ -36,3 +36,14 @@ def test_the_excerpt_has_several_trials_but_not_if_most_of_it_were_gaps(gap, sec
     shown = time[excerpt_bins(recording, np.ones(len(time)))]
     assert shown[-1] - shown[0] + 0.025 == pytest.approx(seconds, abs=1.1)
     assert shown[-1] - shown[0] < seconds
+
+
+def test_the_excerpt_of_short_segments_is_typical_and_not_the_longest():
+    lengths = np.full(31, 160)
+    lengths[5] = 700  # a slow run, near the start
+    starts = np.concatenate([[0], np.cumsum(lengths + 2000)[:-1]])
+    time = 0.025 * np.concatenate([start + np.arange(length) for start, length in zip(starts, lengths, strict=True)])
+    recording = Recording.from_arrays(np.ones((len(time), 2)), time=time, bin_size=0.025)
+    shown = excerpt_bins(recording, np.ones(len(time)))
+    assert shown.stop - shown.start == 160
+    assert abs(shown.start + 80 - len(time) / 2) <= 160
