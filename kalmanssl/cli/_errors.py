@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Mapping
@@ -82,9 +83,10 @@ def one_line(error: Exception, options: Mapping[str, str]) -> str:
     -------
     str
         "--bin-size must be positive" for the message "bin_size must be positive"; "--units: there are no spikes" for
-        a message that does not begin with the name of the argument.
+        a message that does not begin with the name of the argument. "set overwrite" becomes "set --overwrite".
     """
     message = " ".join(str(error).split())
+    message = re.sub(r"\bset (\w+)\b", lambda found: f"set {options.get(found[1], found[1])}", message)
     parameter = getattr(error, "parameter", None)
     if parameter is None or parameter not in options:
         return message

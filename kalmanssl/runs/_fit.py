@@ -80,7 +80,7 @@ def fit_run(
         except KeyboardInterrupt:
             raise KeyboardInterrupt(how_to_resume(work, settings, out)) from None
         except (CollapseError, DivergenceError) as error:
-            advice = f"checkpoints are in {work}; change the settings and fit again with overwrite"
+            advice = f"checkpoints are in {work}; change the settings, set overwrite and fit again"
             raise type(error)(f"{error}; {advice}") from error
         shutil.rmtree(work, ignore_errors=True)
     return run

@@ -17,7 +17,7 @@ from kalmanssl.runs._behavior import (
     with_behavior_name,
 )  # fmt: skip
 from kalmanssl.runs._decoding_checks import check_decoding
-from kalmanssl.runs._labels import consists_of_labels
+from kalmanssl.runs._labels import consists_of_labels, seems_to_have_labels
 from kalmanssl.runs._linear_track import find_run_track, track_sentence
 from kalmanssl.runs._references import fit_references
 from kalmanssl.runs._run import read_recording, short_unit
@@ -87,7 +87,10 @@ def read_fit_data(settings: RunSettings, summary: NWBSummary, logger: Callable[[
     if settings.min_rate is not None:
         training, rest = _select_by_rate(settings.min_rate, training, rest, logger)
     data = _with_track(FitData(settings, training, rest, _facts(recording, training)), logger)
-    return _with_behavior_facts(_with_period(data, logger))
+    data = _with_period(data, logger)
+    if seems_to_have_labels(data.settings, None if data.behavior is None else training.behavior.get(data.behavior)):
+        logger(f"note: {data.behavior} has few distinct values and is decoded as a number; --discrete decodes labels")
+    return _with_behavior_facts(data)
 
 
 def _recording_sentence(recording: Recording) -> str:

@@ -12,12 +12,24 @@ from kalmanssl.runs._settings import RunSettings
 if TYPE_CHECKING:
     from kalmanssl.decoding import DecodedCategory
 
-__all__ = ["check_label_settings", "consists_of_labels", "keep_known_labels", "label_arrays", "label_numbers"]
+__all__ = [
+    "check_label_settings", "consists_of_labels", "keep_known_labels", "label_arrays", "label_numbers",
+    "seems_to_have_labels",
+]  # fmt: skip
+
+_FEW = 10  # distinct values of numbers that may be labels
 
 
 def consists_of_labels(settings: RunSettings, behavior: np.ndarray) -> bool:
     """Return whether a behavior is decoded as labels: text or bools, or numbers if the settings say so."""
     return behavior.dtype == object or bool(settings.discrete)
+
+
+def seems_to_have_labels(settings: RunSettings, behavior: np.ndarray | None) -> bool:
+    """Return whether a behavior has so few numbers that they may be meant as labels, and the settings do not say so."""
+    if behavior is None or settings.discrete is not None or behavior.dtype == object or behavior.ndim != 1:
+        return False
+    return 1 < len(np.unique(behavior[np.isfinite(behavior)])) <= _FEW
 
 
 def check_label_settings(settings: RunSettings, name: str, behavior: np.ndarray) -> None:

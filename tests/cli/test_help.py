@@ -76,6 +76,8 @@ def test_version_option_prints_the_version():
         ("units_of_time are wrong", "units", "--units: units_of_time are wrong"),
         ("latents has shape (3,)", "latents", "latents has shape (3,)"),
         ("the file is damaged", None, "the file is damaged"),
+        ("bin_size must be larger, or set units", "bin_size", "--bin-size must be larger, or set --units"),
+        ("choose another set of units", None, "choose another set of units"),
     ],
 )
 def test_errors_name_the_option_of_the_wrong_argument(message, parameter, shown):

@@ -181,6 +181,20 @@ def test_numbers_are_labels_only_with_discrete(session):
     assert PositionDecoder(discrete=True).discrete
 
 
+@pytest.mark.parametrize(
+    ("discrete", "behavior"), [(None, "trials/number"), (True, "trials/number"), (None, "position")]
+)
+def test_numbers_that_may_be_labels_are_noted(session, discrete, behavior):
+    from kalmanssl.runs import RunSettings, summarize_recording
+    from kalmanssl.runs._fit_data import read_fit_data
+
+    settings = RunSettings(recording=str(session), until=UNTIL, behavior=behavior, discrete=discrete)
+    lines = []
+    read_fit_data(settings, summarize_recording(session, settings), lines.append)
+    noted = [line for line in lines if line.startswith("note: number has few distinct values")]
+    assert len(noted) == (discrete is None and behavior == "trials/number")
+
+
 @pytest.mark.parametrize("decoder", [None, "ensemble", "mlp"])
 def test_readouts_with_networks_decode_labels(decoder):
     from kalmanssl.runs import RunSettings
