@@ -25,7 +25,7 @@ def _move(values: Any, v: int, kernel: Any, matrix: int, band: Any, state: int, 
     """
     for block in range(s // 16):
         c = block * 16
-        zero = filled(values, np.float32(0.0))
+        zero: Any = filled(values, np.float32(0.0))  # type: ignore[call-arg]
         a0, a1, b0, b1, c0, c1, d0, d1 = zero, zero, zero, zero, zero, zero, zero, zero
         for k in range(band[state, block, 0], band[state, block, 1], 4):
             m = matrix + k * s + c
@@ -44,7 +44,7 @@ def _move(values: Any, v: int, kernel: Any, matrix: int, band: Any, state: int, 
 @inline_njit
 def _scale_of(values: Any, v: int, s: int, one: Any) -> Any:
     """Return the inverse of the sum of a row at `values[v]`."""
-    total = load(values, v)
+    total: Any = load(values, v)  # type: ignore[call-arg]
     for c in range(8, s, 8):
         total = total + load(values, v + c)
     return one / add_up(total)
@@ -64,7 +64,7 @@ def line_forward_kernel(  # type: ignore[no-untyped-def]
     size = states * s
     mixed, arrived, scaled = np.zeros(s, np.float32), np.zeros(s, np.float32), np.zeros(s, np.float32)
     staying, jumping = (np.float32(1.0) - jump) * after, jump * prior
-    one = filled(likelihood, np.float32(1.0))
+    one: Any = filled(likelihood, np.float32(1.0))  # type: ignore[call-arg]
     for time in range(len(start)):
         x, new, old = time * s, time * size, (time - 1) * size
         last = result
@@ -112,7 +112,7 @@ def line_backward_kernel(  # type: ignore[no-untyped-def]
     size = states * s
     ahead, arrived, scaled = np.zeros(s, np.float32), np.zeros(size, np.float32), np.zeros(s, np.float32)
     stay, base = np.full(1, np.float32(1.0) - jump), np.zeros(1, np.float32)
-    one = filled(likelihood, np.float32(1.0))
+    one: Any = filled(likelihood, np.float32(1.0))  # type: ignore[call-arg]
     last = len(start) - 1
     for time in range(last, -1, -1):
         x = (time + 1) * s
