@@ -121,8 +121,11 @@ def assert_equal_to_predict(steps, decoded) -> None:
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5 * width, err_msg=name)
     assert [step.time for step in steps] == decoded.time.tolist()
-    # Rounding can move a bin by one place among the held-out bins.
-    np.testing.assert_allclose([step.trust for step in steps], decoded.trust, atol=0.01)
+    # Rounding can move a bin by one place among the held-out bins. Agreements have four decimals before they are
+    # ranked: a bin at the border of two such numbers can move past all held-out bins with the same number.
+    difference = np.abs(np.array([step.trust for step in steps]) - decoded.trust)
+    assert np.mean(difference > 0.01) <= 0.01
+    assert difference.max() < 0.05
     assert np.mean([step.trusted for step in steps] != decoded.trusted) <= 0.01
     for number, group in enumerate(decoded.grids):
         parts = [step.posterior if len(decoded.grids) == 1 else step.posterior[number] for step in steps]
