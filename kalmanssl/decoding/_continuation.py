@@ -25,7 +25,8 @@ class Continuation:
     mean : (bins, features)
         Latents of the last bins, for the temporal context.
     beliefs : list of (states, rows, columns) array or None
-        Filtered distribution of the last bin for each group of dimensions; None without a movement prior.
+        Filtered distribution of the last bin for each movement prior of each group of dimensions; None for the kind
+        "none".
     """
 
     time: float

@@ -9,7 +9,6 @@ import numpy as np
 
 from kalmanssl.decoding.grids import group_dimensions
 from kalmanssl.decoding.held_out import (
-    Familiarity,
     Fold,
     HeldOutMass,
     MovementChoice,
@@ -17,7 +16,7 @@ from kalmanssl.decoding.held_out import (
     choose_movement,
     measure_movement,
 )
-from kalmanssl.decoding.movement import MovementStatistics
+from kalmanssl.decoding.movement import Familiarity, MovementStatistics
 from kalmanssl.decoding.readouts import EnsembleReadout
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def choose_movements(
     masses: Sequence[list[HeldOutMass]],
     settings: MovementSettings,
 ) -> list[MovementChoice]:
-    """Choose the movement prior of each group of dimensions, and the power of familiarity.
+    """Choose the movement priors of each group of dimensions, and their powers of familiarity.
 
     `candidates` are from `movement_candidates`, and `masses` from `held_out_masses`.
     """

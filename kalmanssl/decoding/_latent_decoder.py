@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Self
 
 import numpy as np
@@ -24,16 +25,14 @@ from kalmanssl.decoding.grids import Grid, Periods, Predictive, group_dimensions
 from kalmanssl.decoding.held_out import (
     Drift,
     DriftSettings,
-    Familiarity,
     Fold,
     MovementSettings,
     Samples,
     improves_held_out,
     measure_movement,
-    temper,
     thin_bins,
 )
-from kalmanssl.decoding.movement import Movement, filtered_mass, posterior_mass
+from kalmanssl.decoding.movement import MovementMixture, ReadoutMass
 from kalmanssl.decoding.readouts import (
     EnsembleReadout,
     MLPReadout,
@@ -85,12 +84,10 @@ class LatentDecoder:
         The time scales that are used: none if times are not known.
     neighbor_variant : NeighborVariant
         How nearest neighbors are searched: what reduces the error on held-out bins.
-    movements : list of Movement or None
-        One for each group of dimensions.
-    familiarities : list of Familiarity
-        One for each group of dimensions.
-    choices : list of dict
-        For each group of dimensions the kind of movement prior and the scores of all kinds.
+    movements : list of MovementMixture
+        Movement priors, one mixture for each group of dimensions.
+    movement_scores : list of dict of float
+        For each group of dimensions the CRPS of each kind of movement prior on held-out bins.
     calibrations : list of Calibration
         One for each dimension.
     regions : list of RegionCalibration
@@ -115,9 +112,8 @@ class LatentDecoder:
     occupancies: list[np.ndarray] = field(default_factory=list)
     context: tuple[float, ...] = ()
     neighbor_variant: NeighborVariant = field(default_factory=NeighborVariant)
-    movements: list[Movement | None] = field(default_factory=list)
-    familiarities: list[Familiarity] = field(default_factory=list)
-    choices: list[dict[str, Any]] = field(default_factory=list)
+    movements: list[MovementMixture] = field(default_factory=list)
+    movement_scores: list[dict[str, float]] = field(default_factory=list)
     calibrations: list[Calibration] = field(default_factory=list)
     regions: list[RegionCalibration] = field(default_factory=list)
     trust: Trust = field(default_factory=Trust.everywhere)
@@ -129,9 +125,8 @@ class LatentDecoder:
         Without folds every bin is decoded by itself and intervals are not calibrated.
         """
         groups = group_dimensions(len(self.periods))
-        self.movements = [None] * len(groups)
-        self.familiarities = [Familiarity()] * len(groups)
-        self.choices = [{"kind": "none", "scores": {}} for _ in groups]
+        self.movements = [MovementMixture.none()] * len(groups)
+        self.movement_scores = [{} for _ in groups]
         self.calibrations = [Calibration.identity() for _ in self.periods]
         self.regions = [RegionCalibration.identity() for _ in groups]
         self.trust = Trust.everywhere()
@@ -149,15 +144,17 @@ class LatentDecoder:
         self.movements = [self.movement_from(number, samples, samples.usable) for number in range(len(groups))]
         return self
 
-    def movement_from(self, number: int, samples: Samples, train: np.ndarray) -> Movement | None:
-        """Return the chosen movement prior of a group of dimensions with the statistics of the bins `train`."""
-        chosen = self.movements[number]
-        if chosen is None:
-            return None
-        dims, kind = group_dimensions(len(self.periods))[number], self.choices[number]["kind"]
-        return replace(
-            chosen, statistics=measure_movement(samples, train, self.grids[number], dims, self.periods, kind)
+    def movement_from(self, number: int, samples: Samples, train: np.ndarray) -> MovementMixture:
+        """Return the chosen movement priors of a group of dimensions with the statistics of the bins `train`."""
+        grid, dims = self.grids[number], group_dimensions(len(self.periods))[number]
+        return self.movements[number].with_statistics(
+            lambda kind: measure_movement(samples, train, grid, dims, self.periods, kind)
         )
+
+    @property
+    def movement_weights(self) -> list[dict[str, float]]:
+        """The weight of each kind of movement prior that is used, for each group of dimensions."""
+        return [mixture.weights for mixture in self.movements]
 
     def _fit_to_held_out(self, folds: list[Fold], timed: bool, rng: np.random.Generator) -> None:
         """Choose drift, movement prior and familiarity, and calibrate, by the decoding of held-out bins."""
@@ -168,9 +165,10 @@ class LatentDecoder:
             report_progress(_READOUTS * number / len(folds))
         masses, choices = choose_neighbors(self, folds, readouts, timed)
         report_progress(_CHOICES)
-        self.movements = [choice.movement for choice in choices]
-        self.familiarities = [choice.familiarity for choice in choices]
-        self.choices = [choice.summary() for choice in choices]
+        self.movements = [choice.mixture for choice in choices]
+        self.movement_scores = [
+            {kind: float(score.sum()) for kind, score in choice.scores.items()} for choice in choices
+        ]
         self.calibrations, self.regions, self.trust = calibrate(self, folds, masses)
 
     def predict(
@@ -183,10 +181,8 @@ class LatentDecoder:
         occupancy.
         """
         masses, missing, distance = self.bin_masses(self.readout, mean, cov, segment, age)
-        posteriors = [
-            posterior_mass(movement, mass, segment_starts(segment), missing, self.smooth)
-            for movement, mass in zip(self.movements, self.temper(masses, distance), strict=True)
-        ]
+        given = self._readout_masses(masses, segment, missing, distance)
+        posteriors = [mixture.posterior(part, self.smooth) for mixture, part in zip(self.movements, given, strict=True)]
         judgment = self.trust.judge(distance, agreement_of(masses, posteriors), missing)
         return posteriors, marginal_predictives(self.grids, posteriors), judgment
 
@@ -207,13 +203,13 @@ class LatentDecoder:
             return *self.predict(mean, cov, segment, age)[:2], None
         earlier = None if before is None else before.mean
         masses, missing, distance = self.bin_masses(self.readout, mean, cov, segment, age, earlier)
-        masses = self.temper(masses, distance)
-        beliefs = [None] * len(masses) if before is None else before.beliefs
-        parts = [
-            filtered_mass(movement, mass, segment_starts(segment), missing, belief)
-            for movement, mass, belief in zip(self.movements, masses, beliefs, strict=True)
-        ]
-        posteriors, beliefs = [part[0] for part in parts], [part[1] for part in parts]
+        posteriors, beliefs = [], []
+        earlier_beliefs = iter([] if before is None else before.beliefs)
+        given = self._readout_masses(masses, segment, missing, distance)
+        for mixture, part in zip(self.movements, given, strict=True):
+            posterior, after = mixture.filtered(part, list(islice(earlier_beliefs, len(mixture.components))))
+            posteriors.append(posterior)
+            beliefs += after
         context_bins = max(self.context) / self.bin_size if self.context else 0.0
         end = Continuation.after(before, mean, segment, time, beliefs, context_bins)
         return posteriors, marginal_predictives(self.grids, posteriors), end
@@ -226,9 +222,8 @@ class LatentDecoder:
             "grids": [grid.to_state() for grid in self.grids],
             "occupancies": self.occupancies,
             "context": list(self.context),
-            "movements": [None if movement is None else movement.to_state() for movement in self.movements],
-            "familiarities": [familiarity.to_state() for familiarity in self.familiarities],
-            "choices": self.choices,
+            "movements": [mixture.to_state() for mixture in self.movements],
+            "movement_scores": self.movement_scores,
             "calibrations": [calibration.to_state() for calibration in self.calibrations],
             "regions": [region.to_state() for region in self.regions],
             "trust": self.trust.to_state(),
@@ -243,14 +238,8 @@ class LatentDecoder:
         self.grids = [Grid.from_state(grid) for grid in state["grids"]]
         self.occupancies = [np.asarray(occupancy, dtype=float) for occupancy in state["occupancies"]]
         self.context = tuple(state["context"])
-        self.movements = [
-            None if movement is None else Movement.from_state(movement) for movement in state["movements"]
-        ]
-        stored = state.get("familiarities")  # absent from decoders that were saved before familiarity existed
-        self.familiarities = (
-            [Familiarity()] * len(self.grids) if stored is None else [Familiarity.from_state(part) for part in stored]
-        )
-        self.choices = list(state["choices"])
+        self.movements = [MovementMixture.from_state(mixture) for mixture in state["movements"]]
+        self.movement_scores = list(state["movement_scores"])
         self.calibrations = [Calibration.from_state(calibration) for calibration in state["calibrations"]]
         self.regions = [RegionCalibration.from_state(region) for region in state["regions"]]
         stored = state.get("trust")  # absent from decoders that were saved before it existed
@@ -332,13 +321,14 @@ class LatentDecoder:
             mass[missing] = occupancy
         return masses, missing, distance
 
-    def temper(self, masses: list[np.ndarray], distance: np.ndarray | None) -> list[np.ndarray]:
-        """Return the distributions; those of unfamiliar bins, by their distance (time,), closer to the occupancy."""
-        if distance is None:
-            return masses
+    def _readout_masses(
+        self, masses: list[np.ndarray], segment: np.ndarray, missing: np.ndarray, distance: np.ndarray | None
+    ) -> list[ReadoutMass]:
+        """Return distributions over each grid with what movement priors need to know of the bins."""
+        start = segment_starts(segment)
         return [
-            temper(mass, familiarity.weight(distance), occupancy)
-            for mass, familiarity, occupancy in zip(masses, self.familiarities, self.occupancies, strict=True)
+            ReadoutMass(mass, start, missing, occupancy, distance)
+            for mass, occupancy in zip(masses, self.occupancies, strict=True)
         ]
 
     def network_masses(

@@ -389,6 +389,6 @@ def test_settings_reach_readout_calibration_and_drift():
     assert np.abs(part.readout.readout.weight).max() < 0.01
     assert part.calibrations[0].floor == part.calibrations[0].rate == 0
     assert part.readout.drift.rate != 0
-    assert part.movements[0].jump == 0.07
+    assert part.movements[0].components[0].movement.jump == 0.07
     default = PositionDecoder(regressor="linear").fit(mean, position, time=time)
     assert default.decoders_["array"].readout.drift.rate == 0

@@ -109,7 +109,8 @@ def test_a_movement_prior_is_chosen_for_a_random_walk_and_lowers_the_error_by_tw
     for settings in (MovementSettings(kinds=("none",)), None):
         fitted = decoder(movement_settings=settings, period=period).fit(latents[train], truth[train])
         errors.append(np.abs(wrap(fitted.predict(latents[test]).mean - truth[test], period)).mean())
-    assert fitted.decoders_["filtered"].choices[0]["kind"] in ("walk", "states")
+    weights = fitted.decoders_["filtered"].movement_weights[0]
+    assert weights.keys() <= {"walk", "states"}
     assert errors[1] < 0.6 * errors[0]
 
 
@@ -117,10 +118,9 @@ def test_no_movement_prior_is_chosen_for_independent_bins():
     rng = np.random.default_rng(2)
     truth = rng.uniform(size=2000)
     fitted = decoder().fit(as_latents(truth[:, None] + 0.3 * rng.normal(size=(2000, 1))), truth)
-    choice = fitted.decoders_["filtered"].choices[0]
-    assert choice["kind"] == "none"
-    assert choice["scores"].keys() == {"none", "walk", "states"}
-    assert fitted.decoders_["filtered"].movements == [None]
+    part = fitted.decoders_["filtered"]
+    assert part.movement_weights == [{"none": 1.0}]
+    assert part.movement_scores[0].keys() == {"none", "walk", "states"}
 
 
 def test_velocities_that_return_to_zero_are_decoded_at_least_as_well_with_a_walk():
@@ -186,10 +186,12 @@ def test_a_segment_starts_from_the_occupancy(walk):
     part = fitted.decoders_["filtered"]
     first = latents[latents.segment == 5]
     (mass,) = part.readout.readout.predict_mass(np.tile(first.mean, (1, 3)), None)
-    movement = part.movements[0]
-    occupancy = movement.statistics.occupancy.sum(axis=0)
-    expected = occupancy * (mass[0] / occupancy) ** movement.power
-    np.testing.assert_allclose(fitted.predict(first).grids[0].mass[0], expected / expected.sum(), atol=1e-5)
+    expected = np.zeros(mass.shape[1])
+    for component in part.movements[0].components:
+        occupancy = component.movement.statistics.occupancy.sum(axis=0)
+        posterior = occupancy * (mass[0] / occupancy) ** component.movement.power
+        expected += component.weight * posterior / posterior.sum()
+    np.testing.assert_allclose(fitted.predict(first).grids[0].mass[0], expected, atol=1e-5)
 
 
 def test_missing_bins_are_predicted_from_the_bins_around_them(walk):

@@ -123,7 +123,8 @@ def test_networks_are_evaluated_once_for_all_variants_with_the_same_result(monke
     assert sum(evaluated) == 3 * n_once  # the first variant, without context, and broad
     used, expected = (decoder.decoders_["filtered"] for decoder in (once, again))
     assert used.neighbor_variant == expected.neighbor_variant
-    assert used.choices == expected.choices
+    assert used.movement_weights == expected.movement_weights
+    assert used.movement_scores == expected.movement_scores
     found, repeated = (decoder.predict(latents) for decoder in (once, again))
     np.testing.assert_array_equal(found.lower, repeated.lower)
     np.testing.assert_array_equal(found.mean, repeated.mean)

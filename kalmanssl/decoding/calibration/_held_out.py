@@ -11,7 +11,6 @@ from kalmanssl.decoding.calibration._calibration import Calibration, HeldOutErro
 from kalmanssl.decoding.calibration._trust import Trust, agreement_of
 from kalmanssl.decoding.grids import likelier_mass_at, marginal_predictives
 from kalmanssl.decoding.held_out import Fold, HeldOutMass, fold_weights, scored_sessions
-from kalmanssl.decoding.movement import posterior_mass
 
 if TYPE_CHECKING:
     from kalmanssl.decoding._latent_decoder import LatentDecoder
@@ -27,7 +26,7 @@ def calibrate(
     Parameters
     ----------
     decoder : LatentDecoder
-        Its movement priors and familiarities are used, with statistics of the behavior in each fold.
+        Its movement priors are used, with statistics of the behavior in each fold.
     folds : sequence of Fold
     masses : sequence of list of HeldOutMass
         For each fold the distributions of its readout over each grid.
@@ -73,6 +72,4 @@ def calibrate(
 
 def _posterior(decoder: LatentDecoder, fold: Fold, part: HeldOutMass, number: int) -> np.ndarray:
     """Return the posterior over a grid (decoded bins, *shape), with statistics of the behavior in the fitted bins."""
-    movement = decoder.movement_from(number, fold.samples, fold.train)
-    part = part.temper(decoder.familiarities[number])
-    return posterior_mass(movement, part.mass, part.start, part.missing, decoder.smooth)
+    return decoder.movement_from(number, fold.samples, fold.train).posterior(part.readout, decoder.smooth)

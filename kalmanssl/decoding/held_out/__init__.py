@@ -7,8 +7,6 @@ from kalmanssl.decoding.held_out._drift import Drift as Drift
 from kalmanssl.decoding.held_out._drift import DriftSettings as DriftSettings
 from kalmanssl.decoding.held_out._drift import TrainTestBlock as TrainTestBlock
 from kalmanssl.decoding.held_out._drift import improves_held_out as improves_held_out
-from kalmanssl.decoding.held_out._familiarity import Familiarity as Familiarity
-from kalmanssl.decoding.held_out._familiarity import temper as temper
 from kalmanssl.decoding.held_out._folds import Fold as Fold
 from kalmanssl.decoding.held_out._folds import Samples as Samples
 from kalmanssl.decoding.held_out._folds import fold_weights as fold_weights

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kalmanssl.decoding.grids import Axis, Grid
-from kalmanssl.decoding.held_out._familiarity import Familiarity, temper
-from kalmanssl.decoding.movement import coarsen_mass, compile_function
+from kalmanssl.decoding.movement import Familiarity, ReadoutMass, coarsen_mass, compile_function
 from kalmanssl.kalman.kernels import has_compiler
 from kalmanssl.utils.moments import row_slices
 
@@ -48,11 +47,14 @@ class HeldOutMass:
     occupancy: np.ndarray | None = None
     distance: np.ndarray | None = None
 
+    @property
+    def readout(self) -> ReadoutMass:
+        """The distributions without the truth."""
+        return ReadoutMass(self.mass, self.start, self.missing, self.occupancy, self.distance)
+
     def temper(self, familiarity: Familiarity) -> HeldOutMass:
         """Return the distributions with those of unfamiliar bins closer to the occupancy."""
-        if self.occupancy is None or self.distance is None:
-            return self
-        return replace(self, mass=temper(self.mass, familiarity.weight(self.distance), self.occupancy))
+        return replace(self, mass=self.readout.temper(familiarity))
 
     def coarsen(self, grid: Grid, factor: int) -> HeldOutMass:
         """Return the distributions over a grid whose cells are `factor` times as wide as those of `grid`."""
@@ -109,9 +111,11 @@ def _piece_crps(mass: np.ndarray, axis: Axis, at: np.ndarray) -> np.ndarray:
     return ((below - np.clip(cells + 1 - at[:, None], 0, 1)) ** 2).sum(axis=1)
 
 
-def mean_crps(posterior: np.ndarray, grid: Grid, held_out: HeldOutMass) -> np.ndarray:
-    """Return the CRPS of each scored bin, the mean over dimensions, in fractions of the length of an axis."""
-    scored = posterior[held_out.scored]
+def mean_crps(scored: np.ndarray, grid: Grid, held_out: HeldOutMass) -> np.ndarray:
+    """Return the CRPS of each scored bin, the mean over dimensions, in fractions of the length of an axis.
+
+    `scored` (scored bins, *shape) are posteriors of the scored bins.
+    """
     scores = [
         grid_crps(grid.marginal(scored, number), axis, held_out.truth[:, number]) / axis.n_cells
         for number, axis in enumerate(grid.axes)
@@ -120,6 +124,12 @@ def mean_crps(posterior: np.ndarray, grid: Grid, held_out: HeldOutMass) -> np.nd
 
 
 def mean_by_block(values: Sequence[np.ndarray], held_out: Sequence[HeldOutMass]) -> np.ndarray:
-    """Return what each block of time contributes to the weighted mean of values (scored bins,), one for each fold."""
+    """Return what each block of time contributes to the weighted mean of values (scored bins, …), (blocks, …).
+
+    There is one array of values for each fold.
+    """
     block, weight = (np.concatenate([getattr(part, name) for part in held_out]) for name in ("block", "weight"))
-    return np.bincount(block, weight * np.concatenate(values)) / weight.sum()
+    value = np.concatenate(values)
+    flat = value.reshape(len(value), -1)
+    sums = [np.bincount(block, weight * column) for column in flat.T]
+    return np.stack(sums, axis=1).reshape(-1, *value.shape[1:]) / weight.sum()

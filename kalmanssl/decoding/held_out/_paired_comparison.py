@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-__all__ = ["is_lower", "probability_of_lowest"]
+__all__ = ["bootstrap_weights", "is_lower", "probability_of_lowest"]
 
 _DRAWS = 1000
 
@@ -31,7 +31,6 @@ def is_lower(new: np.ndarray, old: np.ndarray, min_standard_errors: float) -> bo
 def probability_of_lowest(scores: np.ndarray) -> np.ndarray:
     """Return the probability that each of several candidates has the lowest total score, by the Bayesian bootstrap.
 
-    Blocks of time are given random weights, the same for all candidates, many times (Rubin 1981, Ann. Statist. 9:130).
     The same scores give the same probabilities.
 
     Parameters
@@ -39,5 +38,10 @@ def probability_of_lowest(scores: np.ndarray) -> np.ndarray:
     scores : (candidates, blocks)
         What each block of time contributes to the score of a candidate.
     """
-    weight = np.random.default_rng(0).exponential(size=(_DRAWS, scores.shape[1]))
+    weight = bootstrap_weights(scores.shape[1], _DRAWS)
     return np.bincount((weight @ scores.T).argmin(axis=1), minlength=len(scores)) / _DRAWS
+
+
+def bootstrap_weights(n_blocks: int, n_draws: int) -> np.ndarray:
+    """Return random weights of blocks of time, (draws, blocks), always the same (Rubin 1981, Ann. Statist. 9:130)."""
+    return np.random.default_rng(0).exponential(size=(n_draws, n_blocks))

@@ -1,24 +1,32 @@
 """Choice of the movement prior, and of the weight of the readout in unfamiliar bins, on held-out bins.
 
 Many settings have nearly the same score on held-out bins, and which of them has the lowest is an accident of the events
-in these bins. So the mean of the settings is used, each weighted by the probability that it is the best one
-("bagging", Breiman 1996, Machine Learning 24:123).
+in these bins. So the mean of the settings of each kind is used, each weighted by the probability that it is the best
+one ("bagging", Breiman 1996, Machine Learning 24:123). Settings of different kinds have no mean; the posteriors of the
+kinds are averaged instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from kalmanssl.decoding.grids import Grid
-from kalmanssl.decoding.held_out._familiarity import Familiarity
 from kalmanssl.decoding.held_out._mass import HeldOutMass, mean_by_block, mean_crps
+from kalmanssl.decoding.held_out._mixture_weights import crps_products, stacking_weights
 from kalmanssl.decoding.held_out._paired_comparison import probability_of_lowest
 from kalmanssl.decoding.held_out._search import closest, vary_one_at_a_time
-from kalmanssl.decoding.movement import Movement, MovementStatistics, coarsen_grid, posterior_mass
+from kalmanssl.decoding.movement import (
+    Familiarity,
+    Movement,
+    MovementComponent,
+    MovementMixture,
+    MovementStatistics,
+    coarsen_grid,
+    posterior_mass,
+)
 from kalmanssl.utils.validation import as_numbers, check_condition, check_integer, check_not_negative
 
 __all__ = ["MovementChoice", "MovementSettings", "choose_movement"]
@@ -98,31 +106,21 @@ class MovementSettings:
 
 @dataclass(frozen=True)
 class MovementChoice:
-    """The movement prior that was chosen on held-out bins.
+    """The movement priors that were chosen on held-out bins.
 
     Attributes
     ----------
-    kind : str
-    movement : Movement or None
-        With the statistics of the first fold; None for "none".
-    familiarity : Familiarity
+    mixture : MovementMixture
+        With the statistics of the first fold.
+    score : (blocks,)
+        What each block of time contributes to the CRPS of the mixture, in fractions of the range of the grid.
     scores : dict of (blocks,)
-        What each block of time contributes to the CRPS of each kind, in fractions of the range of the grid.
+        The same for each kind alone.
     """
 
-    kind: str
-    movement: Movement | None
-    familiarity: Familiarity
+    mixture: MovementMixture
+    score: np.ndarray
     scores: dict[str, np.ndarray]
-
-    @property
-    def score(self) -> np.ndarray:
-        """The score of the chosen kind, (blocks,)."""
-        return self.scores[self.kind]
-
-    def summary(self) -> dict[str, Any]:
-        """Return the kind and the total score of each kind."""
-        return {"kind": self.kind, "scores": {kind: float(score.sum()) for kind, score in self.scores.items()}}
 
 
 def choose_movement(
@@ -133,9 +131,10 @@ def choose_movement(
     settings: MovementSettings,
     familiarity: Familiarity,
 ) -> MovementChoice:
-    """Choose the kind of movement prior, its settings and the power of familiarity by the CRPS on held-out bins.
+    """Choose movement priors, their settings, the power of familiarity and weights by the CRPS on held-out bins.
 
-    The kind is the one whose settings are most probably the best ones of all, and its settings are their mean.
+    The settings of each kind are the mean of all that were tried. The posteriors of the kinds are averaged with the
+    weights that `stacking_weights` finds.
 
     Parameters
     ----------
@@ -151,19 +150,29 @@ def choose_movement(
         With the usual distance; its power is chosen.
     """
     factor = _coarsening(grid, settings)
+    coarse = coarsen_grid(grid, factor)
     search = _Search([part.coarsen(grid, factor) for part in held_out], smooth, settings, familiarity)
-    found: dict[str, _Found] = {}
+    means: dict[str, _Candidate] = {}
+    statistics: dict[str, Sequence[MovementStatistics | None]] = {"none": [None] * len(held_out)}
     begin: _Candidate | None = None
     for kind in settings.kinds:
         if kind == "none":
-            found[kind] = search.without_movement(coarsen_grid(grid, factor))
+            means[kind] = search.without_movement(coarse).mean
         else:
-            found[kind] = search.with_movement([part.coarsen(factor) for part in candidates[kind]], begin)
-            begin = found[kind].best
-    chosen = _most_probable_kind(found)
-    mean = found[chosen].mean
-    movement = None if chosen == "none" else mean.movement(candidates[chosen][0])
-    return MovementChoice(chosen, movement, mean.familiarity, {kind: part.score for kind, part in found.items()})
+            statistics[kind] = [part.coarsen(factor) for part in candidates[kind]]
+            found = search.with_movement(coarse, statistics[kind], begin)
+            means[kind], begin = found.mean, found.best
+    products = search.products(coarse, [(means[kind], statistics[kind]) for kind in means])
+    weights = stacking_weights(products)
+    components = tuple(
+        MovementComponent(
+            kind, float(weight), None if kind == "none" else mean.movement(candidates[kind][0]), mean.familiarity
+        )
+        for (kind, mean), weight in zip(means.items(), weights, strict=True)
+        if weight > 0
+    )
+    alone = {kind: products[:, number, number] for number, kind in enumerate(means)}
+    return MovementChoice(MovementMixture(components), weights @ products @ weights, alone)
 
 
 def _coarsening(grid: Grid, settings: MovementSettings) -> int:
@@ -209,31 +218,13 @@ class _Candidate:
 
 @dataclass(frozen=True)
 class _Found:
-    """What a search has found.
+    """What a search has found: where it ended, and the mean of all settings that were tried.
 
-    Attributes
-    ----------
-    best : _Candidate
-        Where the search ended.
-    tried : (settings, blocks)
-        What each block of time contributes to the score of all settings that were tried.
-    mean : _Candidate
-        Mean of these settings, weighted by the probability that they are the best.
-    score : (blocks,)
-        Score of the mean.
+    The settings of the mean are weighted by the probability that they are the best.
     """
 
     best: _Candidate
-    tried: np.ndarray
     mean: _Candidate
-    score: np.ndarray
-
-
-def _most_probable_kind(found: Mapping[str, _Found]) -> str:
-    """Return the kind whose settings are most probably the best ones of all that were tried."""
-    kinds = [kind for kind, part in found.items() for _ in part.tried]
-    probability = probability_of_lowest(np.concatenate([part.tried for part in found.values()]))
-    return max(found, key=lambda kind: sum(p for name, p in zip(kinds, probability, strict=True) if name == kind))
 
 
 @dataclass
@@ -253,13 +244,25 @@ class _Search:
         begin = self._typical(_TYPICAL_FAMILIARITY_POWER["without movement"])
         return self._vary(begin, {}, grid, [None] * len(self.held_out), 1)
 
-    def with_movement(self, statistics: list[MovementStatistics], begin: _Candidate | None) -> _Found:
+    def with_movement(
+        self, grid: Grid, statistics: Sequence[MovementStatistics | None], begin: _Candidate | None
+    ) -> _Found:
         """Vary one setting at a time, from `begin` in one round, or from typical settings in several."""
         s = self.settings
         names = {"power": s.powers, "width_factor": s.width_factors, "jump": s.jumps}
         n_rounds = s.n_rounds if begin is None else 1
         begin = begin or self._typical(_TYPICAL_FAMILIARITY_POWER["with movement"])
-        return self._vary(begin, names, statistics[0].grid, statistics, n_rounds)
+        return self._vary(begin, names, grid, statistics, n_rounds)
+
+    def products(
+        self, grid: Grid, kinds: Sequence[tuple[_Candidate, Sequence[MovementStatistics | None]]]
+    ) -> np.ndarray:
+        """Return what each block of time contributes to `crps_products` of several kinds, (blocks, kinds, kinds)."""
+        found = []
+        for number, part in enumerate(self.held_out):
+            posteriors = [self._posterior(part.temper(one.familiarity), one, own[number]) for one, own in kinds]
+            found.append(crps_products(posteriors, grid, part))
+        return mean_by_block(found, self.held_out)
 
     def _typical(self, familiarity_power: float) -> _Candidate:
         s, typical = self.settings, _TYPICAL[self.smooth]
@@ -281,21 +284,21 @@ class _Search:
     ) -> _Found:
         def score(candidate: _Candidate) -> np.ndarray:
             """Return what each block of time contributes to the mean CRPS, (blocks,)."""
-            values = []
-            for part, own in zip(self._temper(candidate), statistics, strict=True):
-                prior = None if own is None else candidate.movement(own)
-                values.append(
-                    mean_crps(posterior_mass(prior, part.mass, part.start, part.missing, self.smooth), grid, part)
-                )
+            values = [
+                mean_crps(self._posterior(part, candidate, own)[part.scored], grid, part)
+                for part, own in zip(self._temper(candidate), statistics, strict=True)
+            ]
             return mean_by_block(values, self.held_out)
 
         if all(part.distance is not None for part in self.held_out):
             names = {"familiarity_power": self.settings.familiarity_powers, **names}
         found = vary_one_at_a_time(best, names, score, n_rounds, self.settings.min_standard_errors)
-        scores = np.stack(found.scores)
-        mean = _Candidate.mean(found.tried, probability_of_lowest(scores))
-        known = dict(zip(found.tried, found.scores, strict=True))
-        return _Found(found.best, scores, mean, known[mean] if mean in known else score(mean))
+        return _Found(found.best, _Candidate.mean(found.tried, probability_of_lowest(np.stack(found.scores))))
+
+    def _posterior(self, part: HeldOutMass, candidate: _Candidate, statistics: MovementStatistics | None) -> np.ndarray:
+        """Return the posterior (time, *shape) from distributions that are tempered."""
+        prior = None if statistics is None else candidate.movement(statistics)
+        return posterior_mass(prior, part.mass, part.start, part.missing, self.smooth)
 
     def _temper(self, candidate: _Candidate) -> list[HeldOutMass]:
         """Return the held-out distributions, tempered by familiarity; those of one power are kept at a time."""

@@ -87,6 +87,11 @@ class LabelDecoder:
         self.readout = self._fit_readout(samples, samples.usable, rng)
         return self
 
+    @property
+    def movement_weights(self) -> list[dict[str, float]]:
+        """The weight of the chosen kind, as that of `LatentDecoder`."""
+        return [{choice["kind"]: 1.0} for choice in self.choices]
+
     def predict(self, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray) -> np.ndarray:
         """Return the probability of each label, (time, labels).
 

@@ -1,5 +1,10 @@
 """Movement priors, and the state-space model on a grid that combines them with readouts."""
 
+from kalmanssl.decoding.movement._familiarity import Familiarity as Familiarity
+from kalmanssl.decoding.movement._familiarity import temper as temper
+from kalmanssl.decoding.movement._mixture import MovementComponent as MovementComponent
+from kalmanssl.decoding.movement._mixture import MovementMixture as MovementMixture
+from kalmanssl.decoding.movement._mixture import ReadoutMass as ReadoutMass
 from kalmanssl.decoding.movement._movement import Movement as Movement
 from kalmanssl.decoding.movement._movement import MovementStatistics as MovementStatistics
 from kalmanssl.decoding.movement._movement import coarsen_grid as coarsen_grid

@@ -16,7 +16,7 @@ from kalmanssl.decoding.inputs import end_of_fit
 from kalmanssl.decoding.labels import LabelDecoder
 from kalmanssl.decoding.online._interval import OnlineInterval
 from kalmanssl.decoding.online._readout import one_bin_readout
-from kalmanssl.decoding.online._steps import OnlineBelief, OnlineContext
+from kalmanssl.decoding.online._steps import OnlineBelief, OnlineContext, OnlineMixture
 from kalmanssl.errors import InputError
 from kalmanssl.utils.online_state import check_state, fingerprint
 
@@ -147,12 +147,16 @@ class OnlineDecoder:
         if isinstance(decoder, LabelDecoder):
             self.labels = decoder.labels
             self._occupancies = [decoder.chain.statistics.occupancy.copy()]
+            self._mixtures: list[OnlineMixture] = []
             self._beliefs = [OnlineBelief(decoder.chain)]
             self._set_mass = adaptation.region_calibrations([decoder.sets])[0].mass(level)
         else:
             self._trust = decoder.trust
             self._occupancies = [np.array(part, dtype=np.float32) for part in decoder.occupancies]
-            self._beliefs = [OnlineBelief(movement) for movement in decoder.movements]
+            self._mixtures = [
+                OnlineMixture(*given) for given in zip(decoder.movements, decoder.occupancies, strict=True)
+            ]
+            self._beliefs = [belief for mixture in self._mixtures for belief in mixture.beliefs]
             calibrations = adaptation.calibrations(decoder.calibrations)
             for number, dims in enumerate(group_dimensions(len(decoder.periods))):
                 for place, dim in enumerate(dims):
@@ -189,18 +193,19 @@ class OnlineDecoder:
         latent = self._stream.step(activity, time)
         is_missing, is_start = latent.is_missing, latent.is_start
         features = self._context.step(None if is_missing else latent.mean, is_start)
-        masses = raw = self._occupancies
+        masses = self._occupancies
         distance: float | None = 0.0
         if not is_missing:
             age = 0.0 if np.isnan(self._end) else latent.time - self._end
-            masses, raw, distance = self._readout(features, latent.mean, latent.cov, age)
-        posteriors = [
-            belief.step(mass, is_missing, is_start) for belief, mass in zip(self._beliefs, masses, strict=True)
-        ]
+            masses, distance = self._readout(features, latent.mean, latent.cov, age)
         if self.labels is not None:
-            return self._category(latent, posteriors[0])
+            return self._category(latent, self._beliefs[0].step(masses[0], is_missing, is_start))
+        posteriors = [
+            mixture.step(mass, distance, is_missing, is_start)
+            for mixture, mass in zip(self._mixtures, masses, strict=True)
+        ]
         return self._position(
-            latent, posteriors, (0.0, False) if is_missing else self._judge(raw, posteriors, distance)
+            latent, posteriors, (0.0, False) if is_missing else self._judge(masses, posteriors, distance)
         )
 
     def reset(self) -> None:

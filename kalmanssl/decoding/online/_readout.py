@@ -18,18 +18,16 @@ __all__ = ["one_bin_readout"]
 
 _ONE = np.zeros(1, dtype=int)
 _MassFunction = Callable[[np.ndarray], tuple[list[np.ndarray], float | None]]
-_ReadoutFunction = Callable[
-    [np.ndarray, np.ndarray, np.ndarray, float], tuple[list[np.ndarray], list[np.ndarray], float | None]
-]
+_ReadoutFunction = Callable[[np.ndarray, np.ndarray, np.ndarray, float], tuple[list[np.ndarray], float | None]]
 
 
 def one_bin_readout(decoder: LatentDecoder | LabelDecoder) -> _ReadoutFunction:
     """Return the readout of a decoder as a function of one bin.
 
     The function takes the latents with their temporal context, the mean and the covariance of the latents, and the time
-    since the end of the fit, zero if it is unknown. It returns the distribution over each grid, (*shape), tempered by
-    familiarity; the same before; and the distance of the latents to those of the fit, or None. Readouts of networks and
-    neighbors that use the posterior mean are compiled, the others are called with a single bin.
+    since the end of the fit, zero if it is unknown. It returns the distribution over each grid, (*shape), and the
+    distance of the latents to those of the fit, or None. Readouts of networks and neighbors that use the posterior mean
+    are compiled, the others are called with a single bin.
     """
     readout: Any = decoder.readout if isinstance(decoder, LabelDecoder) else decoder.readout.readout
     compiled = _compiled(readout, uses_cov=not decoder.context)
@@ -39,24 +37,19 @@ def one_bin_readout(decoder: LatentDecoder | LabelDecoder) -> _ReadoutFunction:
 
     def mass(
         features: np.ndarray, mean: np.ndarray, cov: np.ndarray, age: float
-    ) -> tuple[list[np.ndarray], list[np.ndarray], float | None]:
+    ) -> tuple[list[np.ndarray], float | None]:
         if compiled is not None:
             masses, distance = compiled(features)
         elif isinstance(decoder, LabelDecoder):
             masses = [decoder.feature_mass(decoder.readout, features[None], Covariances(cov[None], _ONE))[0]]
-            return masses, masses, None
+            return masses, None
         else:
             found, distances = decoder.readout_mass(readout, features[None], Covariances(cov[None], _ONE))
             masses, distance = [part[0] for part in found], None if distances is None else float(distances[0])
-        if isinstance(decoder, LabelDecoder):
-            return masses, masses, distance
-        if decoder.readout.drift.rate != 0:
+        if not isinstance(decoder, LabelDecoder) and decoder.readout.drift.rate != 0:
             moved = decoder.correct_drift(decoder.readout, [part[None] for part in masses], mean[None], np.array([age]))
             masses = [part[0] for part in moved]
-        if distance is None or all(part.weight(distance) == 1 for part in decoder.familiarities):
-            return masses, masses, distance
-        tempered = decoder.temper([part[None] for part in masses], np.array([distance]))
-        return [part[0] for part in tempered], masses, distance
+        return masses, distance
 
     return mass
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from kalmanssl.decoding.labels import LabelChain
-from kalmanssl.decoding.movement import ForwardStep, Movement
+from kalmanssl.decoding.movement import ForwardStep, Movement, MovementMixture, temper
 from kalmanssl.kalman.kernels import has_compiler
 
-__all__ = ["OnlineBelief", "OnlineContext"]
+__all__ = ["OnlineBelief", "OnlineContext", "OnlineMixture"]
 
 
 class OnlineContext:
@@ -139,3 +139,35 @@ class OnlineBelief:
         given = mass.astype(np.float32, copy=False).reshape(-1)
         self._kernel(given, self._log_occupancy.reshape(-1), self._movement.power, likelihood.reshape(-1))
         return likelihood
+
+
+class OnlineMixture:
+    """Filtered distribution of a mixture of movement priors, as `MovementMixture.filtered`, one bin after another.
+
+    Parameters
+    ----------
+    mixture : MovementMixture
+    occupancy : (*shape)
+        Of the behavior in the fitted bins.
+
+    Attributes
+    ----------
+    beliefs : list of OnlineBelief
+        One for each component.
+    """
+
+    def __init__(self, mixture: MovementMixture, occupancy: np.ndarray) -> None:
+        self._mixture, self._occupancy = mixture, occupancy
+        self.beliefs = [OnlineBelief(part.movement) for part in mixture.components]
+
+    def step(self, mass: np.ndarray, distance: float | None, is_missing: bool, is_start: bool) -> np.ndarray:
+        """Return the posterior (*shape) of a bin; the arguments are those of `OnlineBelief.step`.
+
+        `distance` is that of the latents to those of the fit; None if it is unknown.
+        """
+        posteriors = []
+        for part, belief in zip(self._mixture.components, self.beliefs, strict=True):
+            weight = 1.0 if distance is None else float(part.familiarity.weight(distance))
+            given = mass if weight == 1.0 else temper(mass[None], np.array([weight]), self._occupancy)[0]
+            posteriors.append(belief.step(given, is_missing, is_start))
+        return self._mixture.mean(posteriors)

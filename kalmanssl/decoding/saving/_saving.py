@@ -16,6 +16,7 @@ from kalmanssl.decoding.calibration import CalibrationSettings
 from kalmanssl.decoding.held_out import DriftSettings, MovementSettings
 from kalmanssl.decoding.labels import LabelDecoder
 from kalmanssl.decoding.readouts import readout_class, settings_class
+from kalmanssl.decoding.saving._earlier_versions import upgrade_state
 from kalmanssl.decoding.saving._state_checks import check_decoder_state
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.utils.nested_state import flatten_state, unflatten_state
@@ -104,6 +105,7 @@ class StateMixin(FittedDecoder):
         InputError
             If an entry of the state is missing, or has another type, size or range than the other entries require.
         """
+        state = upgrade_state(state)
         check_decoder_state(state)
         try:
             return cls._restored(state)

@@ -58,11 +58,12 @@ def check_decoder_state(state: Any) -> None:
     decoders = stored.group("decoders")
     if not decoders.values or not set(decoders.values) <= set(_KINDS):
         raise stored.error("decoders", f"an object with some of {', '.join(_KINDS)}", list(decoders.values))
+    n_priors = dict.fromkeys(decoders.values, 1)
     for kind in decoders.values:
         decoder = decoders.group(kind)
         inputs = features * (1 + _n_averages(decoder))
         if labels is None:
-            _check_latent_decoder(decoder, features, inputs, periods, regressor)
+            n_priors[kind] = _check_latent_decoder(decoder, features, inputs, periods, regressor)
         else:
             _check_label_decoder(decoder, inputs, len(labels))
     if "adaptations" in stored:
@@ -70,7 +71,8 @@ def check_decoder_state(state: Any) -> None:
         if not set(adaptations.values) <= set(decoders.values):
             raise stored.error("adaptations", "those of the decoders", list(adaptations.values))
         for kind in adaptations.values:
-            _check_adaptation(adaptations.group(kind), features, 0 if labels is not None else len(periods))
+            dims = 0 if labels is not None else len(periods)
+            _check_adaptation(adaptations.group(kind), features, dims, n_priors[kind])
 
 
 def _check_sessions(s: StoredValues) -> None:
@@ -89,8 +91,11 @@ def _n_averages(s: StoredValues) -> int:
     return len(context)
 
 
-def _check_latent_decoder(s: StoredValues, features: int, inputs: int, periods: Periods, regressor: str) -> None:
-    """Check a decoder of numbers from latents of a number of features, or of inputs with their averages."""
+def _check_latent_decoder(s: StoredValues, features: int, inputs: int, periods: Periods, regressor: str) -> int:
+    """Check a decoder of numbers from latents of a number of features, or of inputs with their averages.
+
+    The number of its movement priors is returned.
+    """
     dims = len(periods)
     grids = stored_grids(s, periods)
     check_readout(s.group("readout"), features, inputs, periods, grids, regressor)
@@ -103,20 +108,12 @@ def _check_latent_decoder(s: StoredValues, features: int, inputs: int, periods: 
     s.number_in("end", -1e300, 1e300, "a finite time")
     groups = len(grids)
     occupancies, movements, regions = (s.entries(name, groups) for name in ("occupancies", "movements", "regions"))
-    choices = s.groups("choices", groups)
-    for number, (grid, choice) in enumerate(zip(grids, choices, strict=True)):
+    n_priors = 0
+    for number, (grid, scores) in enumerate(zip(grids, s.groups("movement_scores", groups), strict=True)):
         _check_probabilities(occupancies, str(number), grid.shape, minimum=_TINY)
-        kind = choice.choice("kind", ("none", "walk", "states"))
-        _check_scores(choice)
-        if (movements.values[str(number)] is None) != (kind == "none"):
-            raise s.error(f"choices.{number}.kind", "that of the movement prior", kind)
-        if kind != "none":
-            _check_movement(movements.group(str(number)), grid)
+        n_priors += _check_mixture(movements, str(number), grid)
+        _check_numbers(scores)
         _check_region(regions, str(number))
-    if "familiarities" in s:
-        for part in s.groups("familiarities", groups):
-            part.number_in("usual", 0.0, math.inf, "a number, at least 0")
-            part.number_in("power", 0.0, 1e300, "a finite number, at least 0")
     if "trust" in s:
         trust = s.group("trust")
         count = len(trust.array("unusual", (None,)))
@@ -132,6 +129,7 @@ def _check_latent_decoder(s: StoredValues, features: int, inputs: int, periods: 
         calibration.number_in("border", 0.0, math.inf, "a number, at least 0")
         calibration.number_in("effective", 0.0, math.inf, "a number, at least 0")
         _check_levels(calibration, (2, len(NOMINAL_LEVELS)))
+    return n_priors
 
 
 def _check_label_decoder(s: StoredValues, inputs: int, n_labels: int) -> None:
@@ -147,8 +145,26 @@ def _check_label_decoder(s: StoredValues, inputs: int, n_labels: int) -> None:
     _check_power_and_jump(chain)
     (choice,) = s.groups("choices", 1)
     choice.choice("kind", ("none", "chain"))
-    _check_scores(choice)
+    _check_numbers(choice.group("scores"))
     _check_levels(s.group("sets"), (len(NOMINAL_LEVELS),))
+
+
+def _check_mixture(movements: StoredValues, number: str, grid: StoredGrid) -> int:
+    """Check the movement priors over a grid, and return their number."""
+    components = movements.groups(number)
+    weights = [part.number_in("weight", 0.0, 1.0, "a number from 0 to 1") for part in components]
+    if abs(sum(weights) - 1) > _ROUNDING:
+        raise movements.error(number, "components whose weights sum to one", weights)
+    for part in components:
+        kind = part.choice("kind", ("none", "walk", "states"))
+        familiarity = part.group("familiarity")
+        familiarity.number_in("usual", 0.0, math.inf, "a number, at least 0")
+        familiarity.number_in("power", 0.0, 1e300, "a finite number, at least 0")
+        if (part.values.get("movement") is None) != (kind == "none"):
+            raise part.error("kind", "that of the movement prior", kind)
+        if kind != "none":
+            _check_movement(part.group("movement"), grid)
+    return len(components)
 
 
 def _check_movement(s: StoredValues, grid: StoredGrid) -> None:
@@ -185,10 +201,9 @@ def _check_power_and_jump(s: StoredValues) -> None:
     s.number_in("jump", 0.0, 1.0, "a number from 0 to 1")
 
 
-def _check_scores(choice: StoredValues) -> None:
-    scores = choice.group("scores")
-    for name in scores.values:
-        scores.number(name)
+def _check_numbers(s: StoredValues) -> None:
+    for name in s.values:
+        s.number(name)
 
 
 def _check_region(regions: StoredValues, number: str) -> None:
@@ -208,7 +223,7 @@ def _check_levels(s: StoredValues, shape: Sequence[int] = (len(NOMINAL_LEVELS),)
         s.number_in("bins_per_error", 1.0, 1e300, "a finite number, at least 1")
 
 
-def _check_adaptation(s: StoredValues, features: int, dims: int) -> None:
+def _check_adaptation(s: StoredValues, features: int, dims: int, n_priors: int) -> None:
     """Check what was learned after the fit of a decoder of a number of dimensions, or of labels (0)."""
     shape = AdaptiveLevels.identity().weight.shape
     groups = max(1, len(group_dimensions(dims)))
@@ -221,7 +236,7 @@ def _check_adaptation(s: StoredValues, features: int, dims: int) -> None:
         end = s.group("end")
         end.number_in("time", -1e300, 1e300, "a finite time")
         end.array("mean", (None, features), missing=True)
-        beliefs = end.entries("beliefs", groups)
+        beliefs = end.entries("beliefs", n_priors)
         for number, belief in beliefs.values.items():
             if belief is not None:
                 _check_probabilities(beliefs, number, (None, None, None))

@@ -170,10 +170,11 @@ def calibration_rows(curves: dict[str, dict[str, Any]]) -> list[list[str]]:
 def movement_rule(run: Run, smoothed: bool) -> str:
     """Say in words how the decoder combines bins over time, as it was chosen on held-out bins."""
     decoder = run.latent_decoder(smoothed)
-    kinds = [choice["kind"] for choice in decoder.choices]
-    tempered = any(part.is_used for part in getattr(decoder, "familiarities", []))  # labels have none
+    kinds = list(dict.fromkeys(kind for weights in decoder.movement_weights for kind in weights))
+    mixtures = getattr(decoder, "movements", [])  # labels have none
+    tempered = any(part.familiarity.is_used for mixture in mixtures for part in mixture.components)
     unfamiliar = " Latents unlike those of the fit have less weight." if tempered else ""
-    if all(kind == "none" for kind in kinds):
+    if kinds == ["none"]:
         return (
             f"Every bin is decoded by itself: on held-out bins, a movement prior did not reduce the error.{unfamiliar}"
         )
@@ -181,11 +182,15 @@ def movement_rule(run: Run, smoothed: bool) -> str:
         "walk": "a random walk",
         "states": "random walks at rest and in movement",
         "chain": "a Markov chain of the labels",
-        "none": "none",
+        "none": "every bin by itself",
     }
-    priors = " and ".join(dict.fromkeys(names[kind] for kind in kinds))
     passes = "from all bins of a segment" if decoder.smooth else "from the bin and those before it"
-    return f"The movement prior ({priors}) was chosen on held-out bins; each bin is decoded {passes}.{unfamiliar}"
+    if any(len(weights) > 1 for weights in decoder.movement_weights):
+        how = "The posteriors of several movement priors are averaged, with weights that were chosen on held-out bins"
+    else:
+        how = "The movement prior was chosen on held-out bins"
+    priors = ", ".join(names[kind] for kind in kinds)
+    return f"{how} ({priors}); each bin is decoded {passes}.{unfamiliar}"
 
 
 def conditional_rows(conditional: dict[str, Any] | None, run: Run) -> list[list[str]]:

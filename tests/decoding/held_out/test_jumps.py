@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kalmanssl.decoding.grids import Axis, Grid
-from kalmanssl.decoding.held_out import Familiarity, HeldOutMass, MovementSettings, choose_movement
-from kalmanssl.decoding.movement import Movement, MovementStatistics, posterior_mass
+from kalmanssl.decoding.held_out import HeldOutMass, MovementSettings, choose_movement
+from kalmanssl.decoding.movement import Familiarity, MovementStatistics
 
 N, BLOCKS = 4000, 20
 GRID = Grid((Axis(0.0, 1 / 48, 48),))
@@ -39,15 +39,16 @@ def test_without_evidence_for_jumps_a_burst_of_another_place_does_not_move_the_p
     read = truth[:, 0] + np.random.default_rng(1).normal(0, 0.1, N)
     settings = MovementSettings(kinds=("walk",))
     choice = choose_movement(GRID, {"walk": [statistics]}, [_held_out(truth, read)], smooth, settings, Familiarity())
-    assert isinstance(choice.movement, Movement)
-    assert choice.movement.jump < 1e-5
+    (component,) = choice.mixture.components
+    assert component.movement is not None
+    assert component.movement.jump < 1e-5
 
     resting = np.full((N, 1), 0.05)
     burst = np.full(N, 0.05)
     burst[500:506] = 0.95
     held_out = _held_out(resting, burst)
     held_out.mass[506:] = 1 / 48  # then the activity says nothing
-    posterior = posterior_mass(choice.movement, held_out.mass, held_out.start, held_out.missing, smooth)
+    posterior = choice.mixture.posterior(held_out.readout, smooth)
     assert posterior[499:512, CENTERS > 0.5].sum(axis=1).max() < 0.5
 
 
@@ -59,5 +60,6 @@ def test_jumps_are_more_probable_where_the_behavior_jumps(smooth: bool) -> None:
     read = truth[:, 0] + rng.normal(0, 0.1, N)
     settings = MovementSettings(kinds=("walk",))
     choice = choose_movement(GRID, {"walk": [statistics]}, [_held_out(truth, read)], smooth, settings, Familiarity())
-    assert choice.movement is not None
-    assert choice.movement.jump > 1e-3
+    (component,) = choice.mixture.components
+    assert component.movement is not None
+    assert component.movement.jump > 1e-3

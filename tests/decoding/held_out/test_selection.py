@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from kalmanssl.decoding.grids import Grid
-from kalmanssl.decoding.held_out import Familiarity, HeldOutMass, MovementSettings, choose_movement
+from kalmanssl.decoding.held_out import HeldOutMass, MovementSettings, choose_movement
 from kalmanssl.decoding.held_out._mass import mean_by_block, mean_crps
-from kalmanssl.decoding.movement import MovementStatistics, posterior_mass
+from kalmanssl.decoding.movement import Familiarity, Movement, MovementStatistics
 
 BINS, BLOCKS = 1000, 20
 GRID = Grid.from_behavior(np.linspace(0, 1, 100)[:, None], (None,), (48,), 0.0)
@@ -37,13 +37,19 @@ def choose(walk, **settings):
     return choose_movement(GRID, {"walk": [statistics]}, [held_out], True, chosen, Familiarity())
 
 
+def choose_walk(walk, **settings) -> Movement:
+    (component,) = choose(walk, kinds=("walk",), **settings).mixture.components
+    return component.movement
+
+
 def test_the_settings_are_a_mean_of_the_candidates_and_decode_as_well_as_the_best_of_them(walk):
     held_out = walk[0]
     choice = choose(walk)
-    assert choice.kind == "walk"
-    assert 1.0 <= choice.movement.width_factor <= 16.0
-    assert 0.025 <= choice.movement.power <= 1.6
-    posterior = posterior_mass(choice.movement, held_out.mass, held_out.start, held_out.missing, True)
+    (component,) = choice.mixture.components
+    assert component.kind == "walk"
+    assert 1.0 <= component.movement.width_factor <= 16.0
+    assert 0.025 <= component.movement.power <= 1.6
+    posterior = choice.mixture.posterior(held_out.readout, True)
     score = mean_by_block([mean_crps(posterior, GRID, held_out)], [held_out])
     np.testing.assert_allclose(choice.score, score)  # the score is that of the settings that are used
     singles = [
@@ -55,24 +61,25 @@ def test_the_settings_are_a_mean_of_the_candidates_and_decode_as_well_as_the_bes
 
 
 def test_a_candidate_that_is_the_best_in_all_blocks_is_used_without_change(walk):
-    choice = choose(walk, kinds=("walk",), width_factors=(4.0,), powers=(0.2, 1e-6), jumps=(1e-4,))
-    assert (choice.movement.width_factor, choice.movement.power) == (4.0, 0.2)
+    found = choose_walk(walk, width_factors=(4.0,), powers=(0.2, 1e-6), jumps=(1e-4,))
+    assert (found.width_factor, found.power) == (4.0, 0.2)
 
 
 def test_a_setting_with_one_candidate_keeps_it(walk):
-    movement = choose(walk, kinds=("walk",), width_factors=(3.0,), jumps=(1e-3,)).movement
+    movement = choose_walk(walk, width_factors=(3.0,), jumps=(1e-3,))
     assert (movement.width_factor, movement.jump) == (3.0, 1e-3)
 
 
 def test_candidates_that_are_about_equally_good_are_averaged(walk):
     """Two widths are each better in some blocks, so the mean is between them; one power is better in all."""
-    movement = choose(walk, kinds=("walk",), width_factors=(4.0, 6.0), powers=(0.05, 0.8), jumps=(1e-4,)).movement
+    movement = choose_walk(walk, width_factors=(4.0, 6.0), powers=(0.05, 0.8), jumps=(1e-4,))
     assert 4.01 < movement.width_factor < 5.99
     assert movement.power == 0.05
 
 
 def test_the_same_bins_give_the_same_choice(walk):
     first, second = choose(walk), choose(walk)
-    assert first.movement.width_factor == second.movement.width_factor
-    assert first.movement.power == second.movement.power
-    assert first.summary() == second.summary()
+    for one, other in zip(first.mixture.components, second.mixture.components, strict=True):
+        assert one.weight == other.weight
+        assert one.familiarity == other.familiarity
+    assert np.array_equal(first.score, second.score)

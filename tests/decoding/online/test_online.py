@@ -197,7 +197,8 @@ def test_the_belief_returns_to_the_occupancy_after_a_gap():
     online = decoder.online(ArrayModel())
     run(online, later(), 0, 50)
     after = online.step(None, 500.0)
-    occupancy = decoder.decoders_["filtered"].movements[0].statistics.occupancy.sum(axis=0)
+    (component,) = decoder.decoders_["filtered"].movements[0].components
+    occupancy = component.movement.statistics.occupancy.sum(axis=0)
     np.testing.assert_allclose(after.posterior, occupancy / occupancy.sum(), rtol=1e-4)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from kalmanssl.data import Covariances, Latents
 from kalmanssl.decoding import EnsembleReadoutSettings, MLPReadoutSettings, MovementSettings, PositionDecoder
-from kalmanssl.decoding.held_out._familiarity import Familiarity, temper
+from kalmanssl.decoding.movement import Familiarity, temper
 from kalmanssl.errors import InputError
 
 QUICK = EnsembleReadoutSettings(networks=MLPReadoutSettings(n_steps=100, n_networks=1, hidden=32))
@@ -66,7 +66,7 @@ def test_rare_unfamiliar_latents_lose_their_influence_on_the_decoded_behavior():
         decoded = decoder.predict(latents[test])
         wrapped = np.angle(np.exp(1j * (decoded.mean - angle[test])))
         error.append(np.abs(wrapped)[lost[test]].mean())
-        found.append(decoder.decoders_["filtered"].familiarities[0])
+        found.append(decoder.decoders_["filtered"].movements[0].components[0].familiarity)
     assert found[0].power == 0.0
     assert 3.0 < found[1].power <= 4.0  # the mean of both, by the probability that each is the best
     assert error[1] < 0.8 * error[0]
@@ -82,15 +82,16 @@ def test_decoders_saved_before_familiarity_existed_are_read():
     latents, angle = recording(rng, 1500, np.zeros(1500, dtype=bool))
     decoder = PositionDecoder(period=2 * np.pi, readout_settings=QUICK, random_state=0).fit(latents, angle)
     state = decoder.to_state()
-    assert PositionDecoder.from_state(state).decoders_["filtered"].familiarities == (
-        decoder.decoders_["filtered"].familiarities
-    )
     part = state["decoders"]["filtered"]
     neighbors = part["readout"]["neighbors"]
     neighbors["reference"] = neighbors["reference"] @ neighbors["components"].T  # were not projected then
-    del part["familiarities"], neighbors["components"]
+    del neighbors["components"]
+    (mixture,) = part.pop("movements")
+    part["movements"] = [mixture[0]["movement"]]
+    part["choices"] = [{"kind": mixture[0]["kind"], "scores": part.pop("movement_scores")[0]}]
     state["settings"]["movement_settings"] = None
     restored = PositionDecoder.from_state(state)
-    assert restored.decoders_["filtered"].familiarities == [Familiarity()]
+    (component,) = restored.decoders_["filtered"].movements[0].components
+    assert component.familiarity == Familiarity()
     difference = restored.predict(latents).mean - decoder.predict(latents).mean
     assert np.median(np.abs(np.angle(np.exp(1j * difference)))) < 0.05
