@@ -64,24 +64,24 @@ def _fold_masses(
 ) -> list[HeldOutMass]:
     s, test = fold.samples, fold.test
     cov = None if s.cov is None else s.cov[test]
-    start = fold.start
-    masses, missing, distance = decoder.bin_masses(
-        fitted, s.mean[test], cov, np.cumsum(start), fold.age, networks=networks
+    masses = decoder.bin_masses(
+        fitted, s.mean[test], cov, np.cumsum(fold.start), fold.age, networks=networks, with_average=True
     )
     used = fold.scored_bins
     # With equal weights most bins are at rest; with balanced ones a few rests can decide.
     weight = (1 + s.weight[used]) / 2
     return [
         HeldOutMass(
-            mass,
-            start,
-            missing,
+            mass.mass,
+            mass.start,
+            mass.missing,
             fold.scored,
             s.behavior[used][:, dims],
             weight,
             s.block[used],
             measure_movement(s, fold.train, grid, dims, decoder.periods, "walk").occupancy[0],
-            distance,
+            mass.distance,
+            mass.average,
         )
         for mass, grid, dims in zip(masses, decoder.grids, group_dimensions(len(decoder.periods)), strict=True)
     ]

@@ -38,6 +38,7 @@ from kalmanssl.decoding.readouts import (
     MLPReadout,
     NeighborVariant,
     Readout,
+    ReadoutMasses,
     network_settings,
     with_context,
 )
@@ -180,10 +181,12 @@ class LatentDecoder:
         Bins with latents that are not finite are missing: the movement prior alone predicts them, or without one the
         occupancy.
         """
-        masses, missing, distance = self.bin_masses(self.readout, mean, cov, segment, age)
-        given = self._readout_masses(masses, segment, missing, distance)
-        posteriors = [mixture.posterior(part, self.smooth) for mixture, part in zip(self.movements, given, strict=True)]
-        judgment = self.trust.judge(distance, agreement_of(masses, posteriors), missing)
+        masses = self.bin_masses(self.readout, mean, cov, segment, age)
+        posteriors = [
+            mixture.posterior(mass, self.smooth) for mixture, mass in zip(self.movements, masses, strict=True)
+        ]
+        agreement = agreement_of([mass.mass for mass in masses], posteriors)
+        judgment = self.trust.judge(masses[0].distance, agreement, masses[0].missing)  # all grids have the same
         return posteriors, marginal_predictives(self.grids, posteriors), judgment
 
     def decode_piece(
@@ -202,12 +205,11 @@ class LatentDecoder:
         if self.smooth:
             return *self.predict(mean, cov, segment, age)[:2], None
         earlier = None if before is None else before.mean
-        masses, missing, distance = self.bin_masses(self.readout, mean, cov, segment, age, earlier)
+        masses = self.bin_masses(self.readout, mean, cov, segment, age, earlier)
         posteriors, beliefs = [], []
         earlier_beliefs = iter([] if before is None else before.beliefs)
-        given = self._readout_masses(masses, segment, missing, distance)
-        for mixture, part in zip(self.movements, given, strict=True):
-            posterior, after = mixture.filtered(part, list(islice(earlier_beliefs, len(mixture.components))))
+        for mixture, mass in zip(self.movements, masses, strict=True):
+            posterior, after = mixture.filtered(mass, list(islice(earlier_beliefs, len(mixture.components))))
             posteriors.append(posterior)
             beliefs += after
         context_bins = max(self.context) / self.bin_size if self.context else 0.0
@@ -304,31 +306,30 @@ class LatentDecoder:
         age: np.ndarray,
         earlier: np.ndarray | None = None,
         networks: list[np.ndarray] | None = None,
-    ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray | None]:
-        """Return the distributions of a readout over the grids, which bins are missing, and the distance of all.
+        with_average: bool | None = None,
+    ) -> list[ReadoutMass]:
+        """Return the distributions of a readout over the grids.
 
         The distance is that of `readout_mass`, 0 where latents are missing. `earlier` has the latents of bins before
-        the first one, for its temporal context. `networks` are from `network_masses` of the same bins.
+        the first one, for its temporal context. `networks` are from `network_masses` of the same bins. The averages of
+        the parts of the readout are computed with `with_average`, by default if a movement prior uses them.
         """
         ignores_context = isinstance(fitted.readout, EnsembleReadout) and not fitted.readout.variant.uses_context
         with_context = networks is None or not ignores_context  # networks use it, too
         mean, features, missing = self._inputs(mean, segment, earlier, with_context)
-        masses, distance = self.readout_mass(fitted.readout, features, cov, networks)
-        masses = self.correct_drift(fitted, masses, mean, age)
-        if distance is not None:
-            distance[missing] = 0.0
-        for mass, occupancy in zip(masses, self.occupancies, strict=True):
-            mass[missing] = occupancy
-        return masses, missing, distance
-
-    def _readout_masses(
-        self, masses: list[np.ndarray], segment: np.ndarray, missing: np.ndarray, distance: np.ndarray | None
-    ) -> list[ReadoutMass]:
-        """Return distributions over each grid with what movement priors need to know of the bins."""
+        if with_average is None:
+            with_average = any(mixture.uses_average for mixture in self.movements)
+        found = self.readout_mass(fitted.readout, features, cov, networks, with_average)
+        corrected = [self.correct_drift(fitted, part, mean, age) for part in (found.product, found.average) if part]
+        if found.distance is not None:
+            found.distance[missing] = 0.0
+        for masses in corrected:
+            for mass, occupancy in zip(masses, self.occupancies, strict=True):
+                mass[missing] = occupancy
         start = segment_starts(segment)
         return [
-            ReadoutMass(mass, start, missing, occupancy, distance)
-            for mass, occupancy in zip(masses, self.occupancies, strict=True)
+            ReadoutMass(product, start, missing, occupancy, found.distance, *average)
+            for occupancy, product, *average in zip(self.occupancies, *corrected, strict=True)
         ]
 
     def network_masses(
@@ -344,22 +345,20 @@ class LatentDecoder:
         features: np.ndarray,
         cov: Covariances | None,
         networks: list[np.ndarray] | None = None,
-    ) -> tuple[list[np.ndarray], np.ndarray | None]:
-        """Return the distributions of a readout over the grids without the drift since the fit, and the distance.
-
-        The distance (time,) is that of the latents to those of the fit; None if the readout does not know it.
-        """
+        with_average: bool = False,
+    ) -> ReadoutMasses:
+        """Return the distributions of a readout over the grids without the drift since the fit, and the distance."""
         cov = None if self.context else cov
         if isinstance(readout, EnsembleReadout):
-            return readout.predict_mass_and_distance(features, cov, networks)
+            return readout.predict_masses(features, cov, networks, with_average)
         if isinstance(readout, MLPReadout):
-            return readout.predict_mass(features, cov), None
+            return ReadoutMasses(readout.predict_mass(features, cov))
         predictives = readout.predict(features, cov)
         masses = []
         for grid, dims in zip(self.grids, group_dimensions(len(self.periods)), strict=True):
             parts = [axis.discretize(predictives[dim]) for axis, dim in zip(grid.axes, dims, strict=True)]
             masses.append(parts[0] if len(parts) == 1 else parts[0][:, :, None] * parts[1][:, None, :])
-        return masses, None
+        return ReadoutMasses(masses)
 
     def correct_drift(
         self, fitted: DriftingReadout, masses: list[np.ndarray], mean: np.ndarray, age: np.ndarray

@@ -140,11 +140,12 @@ def test_a_variant_of_a_readout_equals_one_whose_neighbors_are_fitted_to_all_fea
     shared = readout.with_variant(variant, lambda: (features if uses_context else features[:, :2], behavior, weight))
     networks = readout.network_masses(features, None)
     given = features if uses_context else features[:, :2]
-    found, distance = shared.predict_mass_and_distance(given, None, networks)
+    found = shared.predict_masses(given, None, networks, with_average=True)
     before = readout.predict_mass(features, None)
     readout.variant = variant
     readout.fit_neighbors(features, behavior, weight, n_present=2)
-    expected, expected_distance = readout.predict_mass_and_distance(features, None)
-    np.testing.assert_array_equal(found[0], expected[0])
-    np.testing.assert_array_equal(distance, expected_distance)
-    assert np.array_equal(before[0], expected[0]) == (variant == NeighborVariant())
+    expected = readout.predict_masses(features, None, with_average=True)
+    np.testing.assert_array_equal(found.product[0], expected.product[0])
+    np.testing.assert_array_equal(found.average[0], expected.average[0])
+    np.testing.assert_array_equal(found.distance, expected.distance)
+    assert np.array_equal(before[0], expected.product[0]) == (variant == NeighborVariant())

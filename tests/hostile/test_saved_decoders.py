@@ -63,6 +63,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "decoders.array.movements.0.0.movement.jump": {"two": 2.0, "negative": -0.1},
     "decoders.array.movements.0.0.movement.statistics.grid": {"empty": [], "null": None},
     "decoders.array.movements.0.0.kind": {"unknown": "x", "none": "none", "null": None},
+    "decoders.array.movements.0.0.combination": {"unknown": "x", "null": None, "number": 1},
     "decoders.array.movement_scores": {"null": None, "texts": [{"walk": "x"}], "two": [{}, {}]},
     "decoders.array.calibrations": {"empty": [], "two": [{}, {}], "text": "x"},
     "decoders.array.calibrations.0.floor": {"negative": -1.0, "nan": NAN, "infinite": INFINITE},

@@ -35,6 +35,8 @@ class HeldOutMass:
         Of the behavior in the bins that the readout was fitted on.
     distance : (time,), optional
         Distance of the latents to those of the fit. Without it, or without `occupancy`, familiarity has no effect.
+    average : (time, *shape), optional
+        The average of the distributions of the parts of the readout; `mass` is then their product.
     """
 
     mass: np.ndarray
@@ -46,20 +48,22 @@ class HeldOutMass:
     block: np.ndarray
     occupancy: np.ndarray | None = None
     distance: np.ndarray | None = None
+    average: np.ndarray | None = None
 
     @property
     def readout(self) -> ReadoutMass:
         """The distributions without the truth."""
-        return ReadoutMass(self.mass, self.start, self.missing, self.occupancy, self.distance)
+        return ReadoutMass(self.mass, self.start, self.missing, self.occupancy, self.distance, self.average)
 
     def temper(self, familiarity: Familiarity) -> HeldOutMass:
-        """Return the distributions with those of unfamiliar bins closer to the occupancy."""
+        """Return the distributions with `mass` of unfamiliar bins closer to the occupancy."""
         return replace(self, mass=self.readout.temper(familiarity))
 
     def coarsen(self, grid: Grid, factor: int) -> HeldOutMass:
         """Return the distributions over a grid whose cells are `factor` times as wide as those of `grid`."""
         occupancy = None if self.occupancy is None else coarsen_mass(self.occupancy[None], grid, factor)[0]
-        return replace(self, mass=coarsen_mass(self.mass, grid, factor), occupancy=occupancy)
+        average = None if self.average is None else coarsen_mass(self.average, grid, factor)
+        return replace(self, mass=coarsen_mass(self.mass, grid, factor), occupancy=occupancy, average=average)
 
 
 def grid_crps(mass: np.ndarray, axis: Axis, truth: np.ndarray) -> np.ndarray:

@@ -24,28 +24,27 @@ _DRAWS = 200
 
 
 def crps_products(posteriors: Sequence[np.ndarray], grid: Grid, held_out: HeldOutMass) -> np.ndarray:
-    """Return the sums of products of deviations that make the CRPS of mixtures, (scored bins, kinds, kinds).
+    """Return the sums of products of deviations that make the CRPS of mixtures, (scored bins, n, n).
 
-    The CRPS of a mixture of the posteriors (time, *shape) with weights w is ``w @ products @ w`` in each scored bin.
+    The CRPS of a mixture of the n posteriors (scored bins, *shape) with weights w is ``w @ products @ w`` in each bin.
     """
-    n_kinds = len(posteriors)
-    scored = [posterior[held_out.scored] for posterior in posteriors]
-    products = np.empty((len(held_out.truth), n_kinds, n_kinds))
-    for i, first in enumerate(scored):
+    n = len(posteriors)
+    products = np.empty((len(held_out.truth), n, n))
+    for i, first in enumerate(posteriors):
         products[:, i, i] = mean_crps(first, grid, held_out)
-    for i in range(n_kinds):
+    for i in range(n):
         for j in range(i):
-            both = mean_crps((scored[i] + scored[j]) / 2, grid, held_out)
+            both = mean_crps((posteriors[i] + posteriors[j]) / 2, grid, held_out)
             products[:, i, j] = products[:, j, i] = 2 * both - (products[:, i, i] + products[:, j, j]) / 2
     return products
 
 
 def stacking_weights(products: np.ndarray) -> np.ndarray:
-    """Return the weights of a mixture (kinds,), which sum to one; those below a tenth are zero.
+    """Return the weights of a mixture (n,), which sum to one; those below a tenth are zero.
 
     Parameters
     ----------
-    products : (blocks, kinds, kinds)
+    products : (blocks, n, n)
         What each block of time contributes to `crps_products`.
     """
     found = [_lowest(np.tensordot(weight, products, axes=1)) for weight in bootstrap_weights(len(products), _DRAWS)]
@@ -55,7 +54,7 @@ def stacking_weights(products: np.ndarray) -> np.ndarray:
 
 
 def _lowest(products: np.ndarray) -> np.ndarray:
-    """Return the weights w (kinds,), at least 0 and with sum 1, that minimize ``w @ products @ w``."""
+    """Return the weights w (n,), at least 0 and with sum 1, that minimize ``w @ products @ w``."""
     value, vector = np.linalg.eigh(products)
     scale = max(value[-1], 1e-300)
     root = np.sqrt(np.maximum(value, 0.0) / scale)[:, None] * vector.T

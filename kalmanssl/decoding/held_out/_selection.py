@@ -19,6 +19,7 @@ from kalmanssl.decoding.held_out._mixture_weights import crps_products, stacking
 from kalmanssl.decoding.held_out._paired_comparison import probability_of_lowest
 from kalmanssl.decoding.held_out._search import closest, vary_one_at_a_time
 from kalmanssl.decoding.movement import (
+    COMBINATIONS,
     Familiarity,
     Movement,
     MovementComponent,
@@ -133,7 +134,8 @@ def choose_movement(
 ) -> MovementChoice:
     """Choose movement priors, their settings, the power of familiarity and weights by the CRPS on held-out bins.
 
-    The settings of each kind are the mean of all that were tried. The posteriors of the kinds are averaged with the
+    The settings of each kind are the mean of all that were tried with the product of the parts of the readout. The
+    posteriors of the kinds, with the product and, if it is known, the average of these parts, are averaged with the
     weights that `stacking_weights` finds.
 
     Parameters
@@ -162,13 +164,17 @@ def choose_movement(
             statistics[kind] = [part.coarsen(factor) for part in candidates[kind]]
             found = search.with_movement(coarse, statistics[kind], begin)
             means[kind], begin = found.mean, found.best
-    products = search.products(coarse, [(means[kind], statistics[kind]) for kind in means])
+    combinations = COMBINATIONS if all(part.average is not None for part in held_out) else COMBINATIONS[:1]
+    keys = [(kind, combination) for combination in combinations for kind in means]
+    by_fold = [
+        [means[kind].component(kind, how, own) for kind, how in keys for own in [statistics[kind][number]]]
+        for number in range(len(held_out))
+    ]
+    products = search.products(coarse, by_fold)
     weights = stacking_weights(products)
     components = tuple(
-        MovementComponent(
-            kind, float(weight), None if kind == "none" else mean.movement(candidates[kind][0]), mean.familiarity
-        )
-        for (kind, mean), weight in zip(means.items(), weights, strict=True)
+        replace(means[kind].component(kind, how, None if kind == "none" else candidates[kind][0]), weight=float(weight))
+        for (kind, how), weight in zip(keys, weights, strict=True)
         if weight > 0
     )
     alone = {kind: products[:, number, number] for number, kind in enumerate(means)}
@@ -200,6 +206,11 @@ class _Candidate:
 
     def movement(self, statistics: MovementStatistics) -> Movement:
         return Movement(statistics, self.width_factor, self.power, self.jump)
+
+    def component(self, kind: str, combination: str, statistics: MovementStatistics | None) -> MovementComponent:
+        """Return a component of a mixture, with weight one; the kind "none" has no statistics."""
+        movement = None if statistics is None else self.movement(statistics)
+        return MovementComponent(kind, combination, 1.0, movement, self.familiarity)
 
     @classmethod
     def mean(cls, candidates: Sequence[_Candidate], weights: np.ndarray) -> _Candidate:
@@ -254,14 +265,15 @@ class _Search:
         begin = begin or self._typical(_TYPICAL_FAMILIARITY_POWER["with movement"])
         return self._vary(begin, names, grid, statistics, n_rounds)
 
-    def products(
-        self, grid: Grid, kinds: Sequence[tuple[_Candidate, Sequence[MovementStatistics | None]]]
-    ) -> np.ndarray:
-        """Return what each block of time contributes to `crps_products` of several kinds, (blocks, kinds, kinds)."""
-        found = []
-        for number, part in enumerate(self.held_out):
-            posteriors = [self._posterior(part.temper(one.familiarity), one, own[number]) for one, own in kinds]
-            found.append(crps_products(posteriors, grid, part))
+    def products(self, grid: Grid, components: Sequence[Sequence[MovementComponent]]) -> np.ndarray:
+        """Return what each block of time contributes to `crps_products` of components, (blocks, n, n).
+
+        `components` are the same in all folds, with the statistics of each.
+        """
+        found = [
+            crps_products([one.posterior(part.readout, self.smooth)[part.scored] for one in own], grid, part)
+            for part, own in zip(self.held_out, components, strict=True)
+        ]
         return mean_by_block(found, self.held_out)
 
     def _typical(self, familiarity_power: float) -> _Candidate:
@@ -284,21 +296,17 @@ class _Search:
     ) -> _Found:
         def score(candidate: _Candidate) -> np.ndarray:
             """Return what each block of time contributes to the mean CRPS, (blocks,)."""
-            values = [
-                mean_crps(self._posterior(part, candidate, own)[part.scored], grid, part)
-                for part, own in zip(self._temper(candidate), statistics, strict=True)
-            ]
+            values = []
+            for part, own in zip(self._temper(candidate), statistics, strict=True):
+                prior = None if own is None else candidate.movement(own)
+                posterior = posterior_mass(prior, part.mass, part.start, part.missing, self.smooth)
+                values.append(mean_crps(posterior[part.scored], grid, part))
             return mean_by_block(values, self.held_out)
 
         if all(part.distance is not None for part in self.held_out):
             names = {"familiarity_power": self.settings.familiarity_powers, **names}
         found = vary_one_at_a_time(best, names, score, n_rounds, self.settings.min_standard_errors)
         return _Found(found.best, _Candidate.mean(found.tried, probability_of_lowest(np.stack(found.scores))))
-
-    def _posterior(self, part: HeldOutMass, candidate: _Candidate, statistics: MovementStatistics | None) -> np.ndarray:
-        """Return the posterior (time, *shape) from distributions that are tempered."""
-        prior = None if statistics is None else candidate.movement(statistics)
-        return posterior_mass(prior, part.mass, part.start, part.missing, self.smooth)
 
     def _temper(self, candidate: _Candidate) -> list[HeldOutMass]:
         """Return the held-out distributions, tempered by familiarity; those of one power are kept at a time."""

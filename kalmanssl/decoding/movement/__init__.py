@@ -2,6 +2,7 @@
 
 from kalmanssl.decoding.movement._familiarity import Familiarity as Familiarity
 from kalmanssl.decoding.movement._familiarity import temper as temper
+from kalmanssl.decoding.movement._mixture import COMBINATIONS as COMBINATIONS
 from kalmanssl.decoding.movement._mixture import MovementComponent as MovementComponent
 from kalmanssl.decoding.movement._mixture import MovementMixture as MovementMixture
 from kalmanssl.decoding.movement._mixture import ReadoutMass as ReadoutMass

@@ -2,11 +2,14 @@
 
 On held-out bins, several kinds of movement prior can be about equally good, and each makes errors of its own. The
 continuous ranked probability score is convex, so that of a mean of posteriors is at most the mean of their scores.
+
+A readout of several parts can be used in two ways. The product of their distributions is the more precise one, but it
+excludes what one part excludes, and over many bins a movement prior multiplies such errors. Their average does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -16,7 +19,9 @@ from kalmanssl.decoding.movement._familiarity import Familiarity, temper
 from kalmanssl.decoding.movement._movement import Movement, MovementStatistics
 from kalmanssl.decoding.movement._posterior_mass import filtered_mass, posterior_mass
 
-__all__ = ["MovementComponent", "MovementMixture", "ReadoutMass"]
+__all__ = ["COMBINATIONS", "MovementComponent", "MovementMixture", "ReadoutMass"]
+
+COMBINATIONS = ("product", "average")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class ReadoutMass:
         Of the behavior in the fitted bins.
     distance : (time,), optional
         Distance of the latents to those of the fit; without it, familiarity has no effect.
+    average : (time, *shape), optional
+        The average of the distributions of the parts of the readout; `mass` is then their product.
     """
 
     mass: np.ndarray
@@ -39,12 +46,17 @@ class ReadoutMass:
     missing: np.ndarray
     occupancy: np.ndarray | None = None
     distance: np.ndarray | None = None
+    average: np.ndarray | None = None
 
-    def temper(self, familiarity: Familiarity) -> np.ndarray:
+    def temper(self, familiarity: Familiarity, combination: str = "product") -> np.ndarray:
         """Return the distributions with those of unfamiliar bins closer to the occupancy, (time, *shape)."""
+        mass = self.mass
+        if combination == "average":
+            assert self.average is not None
+            mass = self.average
         if self.occupancy is None or self.distance is None:
-            return self.mass
-        return temper(self.mass, familiarity.weight(self.distance), self.occupancy)
+            return mass
+        return temper(mass, familiarity.weight(self.distance), self.occupancy)
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,8 @@ class MovementComponent:
     ----------
     kind : str
         "none", "walk" or "states", as in `MovementSettings`.
+    combination : str
+        "product" or "average" of the parts of the readout.
     weight : float
     movement : Movement or None
         None for "none": every bin is decoded by itself.
@@ -62,21 +76,33 @@ class MovementComponent:
     """
 
     kind: str
+    combination: str
     weight: float
     movement: Movement | None
     familiarity: Familiarity
 
+    def posterior(self, given: ReadoutMass, smooth: bool) -> np.ndarray:
+        """Return the posterior over the grid, (time, *shape); with `smooth` from later bins, too."""
+        mass = given.temper(self.familiarity, self.combination)
+        return posterior_mass(self.movement, mass, given.start, given.missing, smooth)
+
+    def filtered(self, given: ReadoutMass, belief: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the filtered posterior, and the belief at the last bin, as `filtered_mass`."""
+        mass = given.temper(self.familiarity, self.combination)
+        return filtered_mass(self.movement, mass, given.start, given.missing, belief)
+
     def to_state(self) -> dict[str, Any]:
         """Return arrays and plain values from which `from_state` makes the component again."""
         movement = None if self.movement is None else self.movement.to_state()
-        own = {"kind": self.kind, "weight": self.weight, "movement": movement}
+        own = {"kind": self.kind, "combination": self.combination, "weight": self.weight, "movement": movement}
         return own | {"familiarity": self.familiarity.to_state()}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> Self:
         """Make a component from what `to_state` returned."""
         movement = None if state["movement"] is None else Movement.from_state(state["movement"])
-        return cls(state["kind"], float(state["weight"]), movement, Familiarity.from_state(state["familiarity"]))
+        familiarity = Familiarity.from_state(state["familiarity"])
+        return cls(state["kind"], state["combination"], float(state["weight"]), movement, familiarity)
 
 
 @dataclass(frozen=True)
@@ -94,12 +120,18 @@ class MovementMixture:
     @classmethod
     def none(cls) -> Self:
         """Return the mixture with which every bin is decoded by itself."""
-        return cls((MovementComponent("none", 1.0, None, Familiarity()),))
+        return cls((MovementComponent("none", "product", 1.0, None, Familiarity()),))
 
     @property
     def weights(self) -> dict[str, float]:
         """The weight of each kind."""
-        return {component.kind: component.weight for component in self.components}
+        kinds = dict.fromkeys(part.kind for part in self.components)
+        return {kind: sum(part.weight for part in self.components if part.kind == kind) for kind in kinds}
+
+    @property
+    def uses_average(self) -> bool:
+        """Whether a component uses the average of the parts of the readout."""
+        return any(part.combination == "average" for part in self.components)
 
     def with_statistics(self, measure: Callable[[str], MovementStatistics]) -> Self:
         """Return the mixture with other statistics; `measure` returns those of a kind."""
@@ -114,12 +146,7 @@ class MovementMixture:
 
     def posterior(self, given: ReadoutMass, smooth: bool) -> np.ndarray:
         """Return the posterior over the grid, (time, *shape); with `smooth` from later bins, too."""
-        return self.mean(
-            [
-                posterior_mass(part.movement, given.temper(part.familiarity), given.start, given.missing, smooth)
-                for part in self.components
-            ]
-        )
+        return self.mean(part.posterior(given, smooth) for part in self.components)
 
     def filtered(
         self, given: ReadoutMass, beliefs: Sequence[np.ndarray | None]
@@ -132,19 +159,27 @@ class MovementMixture:
         beliefs : sequence of (states, rows, columns) array or None
             Beliefs at the bin before the first one, which then continues its segment; empty at the start of one.
         """
-        found = [
-            filtered_mass(part.movement, given.temper(part.familiarity), given.start, given.missing, belief)
-            for part, belief in zip(self.components, beliefs or [None] * len(self.components), strict=True)
-        ]
-        return self.mean([mass for mass, _ in found]), [belief for _, belief in found]
+        after: list[np.ndarray | None] = []
 
-    def mean(self, posteriors: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the weighted mean of the posteriors of all components, which have one shape."""
-        if len(posteriors) == 1:
-            return posteriors[0]
-        total = self.components[0].weight * posteriors[0]
-        for part, posterior in zip(self.components[1:], posteriors[1:], strict=True):
-            total += part.weight * posterior
+        def posteriors() -> Iterator[np.ndarray]:
+            before = beliefs or [None] * len(self.components)
+            for part, belief in zip(self.components, before, strict=True):
+                posterior, last = part.filtered(given, belief)
+                after.append(last)
+                yield posterior
+
+        return self.mean(posteriors()), after
+
+    def mean(self, posteriors: Iterable[np.ndarray]) -> np.ndarray:
+        """Return the weighted mean of the posteriors of all components; one after another is needed."""
+        if len(self.components) == 1:
+            (posterior,) = posteriors
+            return posterior
+        total: np.ndarray | None = None
+        for part, posterior in zip(self.components, posteriors, strict=True):
+            weighted = part.weight * posterior
+            total = weighted if total is None else np.add(total, weighted, out=total)
+        assert total is not None
         return total
 
     def to_state(self) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from kalmanssl.decoding.grids import group_dimensions, likelier_mass
 from kalmanssl.decoding.inputs import end_of_fit
 from kalmanssl.decoding.labels import LabelDecoder
 from kalmanssl.decoding.online._interval import OnlineInterval
-from kalmanssl.decoding.online._readout import one_bin_readout
+from kalmanssl.decoding.online._readout import OneBinMasses, one_bin_readout
 from kalmanssl.decoding.online._steps import OnlineBelief, OnlineContext, OnlineMixture
 from kalmanssl.errors import InputError
 from kalmanssl.utils.online_state import check_state, fingerprint
@@ -193,20 +193,20 @@ class OnlineDecoder:
         latent = self._stream.step(activity, time)
         is_missing, is_start = latent.is_missing, latent.is_start
         features = self._context.step(None if is_missing else latent.mean, is_start)
-        masses = self._occupancies
-        distance: float | None = 0.0
-        if not is_missing:
+        if is_missing:
+            masses = OneBinMasses(self._occupancies, self._occupancies, 0.0)
+        else:
             age = 0.0 if np.isnan(self._end) else latent.time - self._end
-            masses, distance = self._readout(features, latent.mean, latent.cov, age)
+            masses = self._readout(features, latent.mean, latent.cov, age)
         if self.labels is not None:
-            return self._category(latent, self._beliefs[0].step(masses[0], is_missing, is_start))
+            return self._category(latent, self._beliefs[0].step(masses.product[0], is_missing, is_start))
+        averages = masses.average or masses.product  # not used if they are not known
         posteriors = [
-            mixture.step(mass, distance, is_missing, is_start)
-            for mixture, mass in zip(self._mixtures, masses, strict=True)
+            mixture.step(product, average, masses.distance, is_missing, is_start)
+            for mixture, product, average in zip(self._mixtures, masses.product, averages, strict=True)
         ]
-        return self._position(
-            latent, posteriors, (0.0, False) if is_missing else self._judge(masses, posteriors, distance)
-        )
+        judged = (0.0, False) if is_missing else self._judge(masses.product, posteriors, masses.distance)
+        return self._position(latent, posteriors, judged)
 
     def reset(self) -> None:
         """Begin a new segment with the next bin, at any time, such as a trial or another recording."""

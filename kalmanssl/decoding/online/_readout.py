@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,67 +12,103 @@ from kalmanssl.data import Covariances
 from kalmanssl.decoding._latent_decoder import LatentDecoder
 from kalmanssl.decoding.grids import Grid
 from kalmanssl.decoding.labels import LabelDecoder
-from kalmanssl.decoding.readouts import EnsembleReadout, MLPReadout, NeighborReadout, with_remaining_norm
+from kalmanssl.decoding.readouts import EnsembleReadout, MLPReadout, NeighborReadout, ReadoutMasses, with_remaining_norm
 from kalmanssl.kalman.kernels import has_compiler
 
-__all__ = ["one_bin_readout"]
+__all__ = ["OneBinMasses", "one_bin_readout"]
 
 _ONE = np.zeros(1, dtype=int)
-_MassFunction = Callable[[np.ndarray], tuple[list[np.ndarray], float | None]]
-_ReadoutFunction = Callable[[np.ndarray, np.ndarray, np.ndarray, float], tuple[list[np.ndarray], float | None]]
+
+
+@dataclass(frozen=True)
+class OneBinMasses:
+    """Distributions of a readout over each grid in one bin, (*shape); see `ReadoutMasses`.
+
+    Attributes
+    ----------
+    product : list of (*shape)
+    average : list of (*shape) or None
+    distance : float or None
+    """
+
+    product: list[np.ndarray]
+    average: list[np.ndarray] | None = None
+    distance: float | None = None
+
+
+_ReadoutFunction = Callable[[np.ndarray, np.ndarray, np.ndarray, float], OneBinMasses]
 
 
 def one_bin_readout(decoder: LatentDecoder | LabelDecoder) -> _ReadoutFunction:
     """Return the readout of a decoder as a function of one bin.
 
     The function takes the latents with their temporal context, the mean and the covariance of the latents, and the time
-    since the end of the fit, zero if it is unknown. It returns the distribution over each grid, (*shape), and the
-    distance of the latents to those of the fit, or None. Readouts of networks and neighbors that use the posterior mean
-    are compiled, the others are called with a single bin.
+    since the end of the fit, zero if it is unknown. Readouts of networks and neighbors that use the posterior mean are
+    compiled, the others are called with a single bin.
     """
-    readout: Any = decoder.readout if isinstance(decoder, LabelDecoder) else decoder.readout.readout
-    compiled = _compiled(readout, uses_cov=not decoder.context)
+    if isinstance(decoder, LabelDecoder):
+        readout: Any = decoder.readout
+        with_average = False
+    else:
+        readout = decoder.readout.readout
+        with_average = any(mixture.uses_average for mixture in decoder.movements)
+    compiled = _compiled(readout, not decoder.context, with_average)
     if compiled is not None:
         networks = readout if type(readout) is MLPReadout else readout.networks
         compiled(np.array(networks.center, dtype=float))  # compiles now
 
-    def mass(
-        features: np.ndarray, mean: np.ndarray, cov: np.ndarray, age: float
-    ) -> tuple[list[np.ndarray], float | None]:
+    def mass(features: np.ndarray, mean: np.ndarray, cov: np.ndarray, age: float) -> OneBinMasses:
         if compiled is not None:
-            masses, distance = compiled(features)
+            found = compiled(features)
         elif isinstance(decoder, LabelDecoder):
-            masses = [decoder.feature_mass(decoder.readout, features[None], Covariances(cov[None], _ONE))[0]]
-            return masses, None
+            return OneBinMasses(
+                [decoder.feature_mass(decoder.readout, features[None], Covariances(cov[None], _ONE))[0]]
+            )
         else:
-            found, distances = decoder.readout_mass(readout, features[None], Covariances(cov[None], _ONE))
-            masses, distance = [part[0] for part in found], None if distances is None else float(distances[0])
-        if not isinstance(decoder, LabelDecoder) and decoder.readout.drift.rate != 0:
-            moved = decoder.correct_drift(decoder.readout, [part[None] for part in masses], mean[None], np.array([age]))
-            masses = [part[0] for part in moved]
-        return masses, distance
+            given = features[None], Covariances(cov[None], _ONE), None, with_average
+            found = _first_bin(decoder.readout_mass(readout, *given))
+        if isinstance(decoder, LabelDecoder) or decoder.readout.drift.rate == 0:
+            return found
+
+        def moved(masses: list[np.ndarray]) -> list[np.ndarray]:
+            parts = [part[None] for part in masses]
+            return [part[0] for part in decoder.correct_drift(decoder.readout, parts, mean[None], np.array([age]))]
+
+        average = None if found.average is None else moved(found.average)
+        return OneBinMasses(moved(found.product), average, found.distance)
 
     return mass
 
 
-def _compiled(readout: Any, uses_cov: bool) -> _MassFunction | None:
+def _first_bin(masses: ReadoutMasses) -> OneBinMasses:
+    """Return the distributions of the first bin."""
+    average = None if masses.average is None else [part[0] for part in masses.average]
+    distance = None if masses.distance is None else float(masses.distance[0])
+    return OneBinMasses([part[0] for part in masses.product], average, distance)
+
+
+def _compiled(readout: Any, uses_cov: bool, with_average: bool) -> Callable[[np.ndarray], OneBinMasses] | None:
     """Return a compiled function of the latents with their context, or None for a readout that has none."""
     if not has_compiler():
         return None
     if type(readout) is EnsembleReadout:
-        networks = _compiled(readout.networks, uses_cov)
+        networks = _compiled(readout.networks, uses_cov, False)
         if networks is None:
             return None
         from kalmanssl.decoding.online._kernels import combine_kernel
 
         share, neighbors = float(readout.settings.neighbor_weight), _OneBinNeighbors(readout.neighbors)
 
-        def combined(features: np.ndarray) -> tuple[list[np.ndarray], float | None]:
+        def combined(features: np.ndarray) -> OneBinMasses:
             near, distance = neighbors(features)
-            masses = networks(features)[0]
+            masses = networks(features).product
+            average = None
+            if with_average:
+                pairs = zip(masses, near, strict=True)
+                average = [(1 - share) * mass + share * neighbor for mass, neighbor in pairs]
             for mass, neighbor in zip(masses, near, strict=True):
                 combine_kernel(mass.reshape(-1), neighbor.reshape(-1), share)
-            return masses, distance
+            return OneBinMasses(masses, average, distance)
 
         return combined
     is_mean = type(readout) is MLPReadout and (readout.posterior == "mean" or not uses_cov)
@@ -104,10 +141,10 @@ class _OneBinNetworks:
             1 - readout.settings.uniform_fraction,
         )
 
-    def __call__(self, features: np.ndarray) -> tuple[list[np.ndarray], None]:
+    def __call__(self, features: np.ndarray) -> OneBinMasses:
         mass = np.empty(self._n_cells, dtype=np.float32)
         self._kernel(features, *self._arguments, mass)
-        return [mass[first:stop].reshape(shape) for first, stop, shape in self._parts], None
+        return OneBinMasses([mass[first:stop].reshape(shape) for first, stop, shape in self._parts])
 
 
 class _OneBinNeighbors:

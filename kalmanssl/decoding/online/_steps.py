@@ -160,14 +160,25 @@ class OnlineMixture:
         self._mixture, self._occupancy = mixture, occupancy
         self.beliefs = [OnlineBelief(part.movement) for part in mixture.components]
 
-    def step(self, mass: np.ndarray, distance: float | None, is_missing: bool, is_start: bool) -> np.ndarray:
-        """Return the posterior (*shape) of a bin; the arguments are those of `OnlineBelief.step`.
+    def step(
+        self, product: np.ndarray, average: np.ndarray, distance: float | None, is_missing: bool, is_start: bool
+    ) -> np.ndarray:
+        """Return the posterior (*shape) of a bin.
 
-        `distance` is that of the latents to those of the fit; None if it is unknown.
+        Parameters
+        ----------
+        product, average : (*shape)
+            Product and average of the distributions of the parts of the readout.
+        distance : float or None
+            Distance of the latents to those of the fit; None if it is unknown.
+        is_missing, is_start : bool
+            As for `OnlineBelief.step`.
         """
         posteriors = []
         for part, belief in zip(self._mixture.components, self.beliefs, strict=True):
+            given = average if part.combination == "average" else product
             weight = 1.0 if distance is None else float(part.familiarity.weight(distance))
-            given = mass if weight == 1.0 else temper(mass[None], np.array([weight]), self._occupancy)[0]
+            if weight < 1:
+                given = temper(given[None], np.array([weight]), self._occupancy)[0]
             posteriors.append(belief.step(given, is_missing, is_start))
         return self._mixture.mean(posteriors)

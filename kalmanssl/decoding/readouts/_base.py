@@ -6,6 +6,7 @@ lag.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -13,7 +14,26 @@ import numpy as np
 from kalmanssl.data import Covariances
 from kalmanssl.decoding.grids import Predictive
 
-__all__ = ["Readout"]
+__all__ = ["Readout", "ReadoutMasses"]
+
+
+@dataclass(frozen=True)
+class ReadoutMasses:
+    """Distributions of a readout over the grid of each group of dimensions, without regard to time.
+
+    Attributes
+    ----------
+    product : list of (time, *shape)
+        The distributions; of a readout with several parts the weighted geometric means, normalized.
+    average : list of (time, *shape) or None
+        The weighted arithmetic means of the parts; None if they were not asked for, or the readout has one part.
+    distance : (time,) or None
+        Distance of the latents to those of the fit; None if the readout does not know it.
+    """
+
+    product: list[np.ndarray]
+    average: list[np.ndarray] | None = None
+    distance: np.ndarray | None = None
 
 
 class Readout(Protocol):

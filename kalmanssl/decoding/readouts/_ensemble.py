@@ -1,7 +1,8 @@
 """The default readout: networks and nearest neighbors, whose histograms are multiplied.
 
 The networks generalize between the fitted bins, and neighbors follow details of the code with few bins. Their errors
-differ, so the geometric mean of their histograms has smaller errors than either.
+differ, so the geometric mean of their histograms has smaller errors than either. Their arithmetic mean is wider, but
+does not exclude what only one of them excludes; movement priors can use either.
 
 The temporal context of the latents can help or mislead the neighbors. With it they find bins in which the animal also
 came from the same place, which are few where it takes a new path in every run. Joint histograms of two dimensions have
@@ -19,6 +20,7 @@ import numpy as np
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding.grids import Grid, Periods, Predictive, marginal_predictives
+from kalmanssl.decoding.readouts._base import ReadoutMasses
 from kalmanssl.decoding.readouts._mlp import MLPReadout
 from kalmanssl.decoding.readouts._mlp_settings import MLPReadoutSettings
 from kalmanssl.decoding.readouts._neighbors import NeighborReadout, NeighborReadoutSettings
@@ -148,7 +150,7 @@ class EnsembleReadout:
 
     def predict_mass(self, mean: np.ndarray, cov: Covariances | None) -> list[np.ndarray]:
         """Return the histogram over the grid of each group of dimensions, (time, *shape), float32."""
-        return self.predict_mass_and_distance(mean, cov)[0]
+        return self.predict_masses(mean, cov).product
 
     def network_masses(self, mean: np.ndarray, cov: Covariances | None) -> list[np.ndarray]:
         """Return the histograms of the networks alone, as `predict_mass`."""
@@ -161,16 +163,23 @@ class EnsembleReadout:
     def _network_masses(self, mean: np.ndarray, cov: Covariances | None, rows: slice) -> list[np.ndarray]:
         return self.networks.predict_mass(mean[rows], None if cov is None else cov[rows])
 
-    def predict_mass_and_distance(
-        self, mean: np.ndarray, cov: Covariances | None, networks: list[np.ndarray] | None = None
-    ) -> tuple[list[np.ndarray], np.ndarray]:
-        """Return the histograms, and the distance (time,) to the neighbors as `NeighborReadout` defines it.
+    def predict_masses(
+        self,
+        mean: np.ndarray,
+        cov: Covariances | None,
+        networks: list[np.ndarray] | None = None,
+        with_average: bool = False,
+    ) -> ReadoutMasses:
+        """Return the histograms as products of those of the parts, and with `with_average` their averages, too.
 
         `networks` are the histograms of the networks from `network_masses`, if they are known. Then only the features
         that the neighbors use are needed.
         """
         share = self.settings.neighbor_weight
-        masses = [np.empty((len(mean), *grid.shape), dtype=np.float32) for grid in self.grids]
+        masses, averages = (
+            [np.empty((len(mean), *grid.shape), dtype=np.float32) for grid in grids]
+            for grids in (self.grids, self.grids if with_average else [])
+        )
         distance = np.empty(len(mean))
         for rows in row_slices(len(mean)):
             near, distance[rows] = self.neighbors.predict_mass_and_distance(mean[rows])
@@ -178,7 +187,9 @@ class EnsembleReadout:
             for mass, network, neighbors in zip(masses, parts, near, strict=True):
                 product = np.exp((1 - share) * np.log(network) + share * np.log(neighbors))
                 mass[rows] = product / product.sum(axis=tuple(range(1, product.ndim)), keepdims=True)
-        return masses, distance
+            for average, network, neighbors in zip(averages, parts, near, strict=False):
+                average[rows] = (1 - share) * network + share * neighbors
+        return ReadoutMasses(masses, averages if with_average else None, distance)
 
     def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:
         """Return the histogram of each dimension."""

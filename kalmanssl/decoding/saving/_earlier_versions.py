@@ -31,7 +31,10 @@ def _with_mixtures(decoder: Any) -> Any:
         return decoder
     upgraded = {name: value for name, value in decoder.items() if name not in ("choices", "familiarities")}
     upgraded["movements"] = [
-        [{"kind": choice["kind"], "weight": 1.0, "movement": movement, "familiarity": familiarity}]
+        [
+            {"kind": choice["kind"], "combination": "product", "weight": 1.0}
+            | {"movement": movement, "familiarity": familiarity}
+        ]
         for choice, movement, familiarity in zip(*parts, strict=True)
     ]
     return upgraded | {"movement_scores": [choice["scores"] for choice in choices]}

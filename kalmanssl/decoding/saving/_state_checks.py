@@ -10,6 +10,7 @@ import numpy as np
 
 from kalmanssl.decoding.calibration import NOMINAL_LEVELS, AdaptiveLevels
 from kalmanssl.decoding.grids import Periods, group_dimensions
+from kalmanssl.decoding.movement import COMBINATIONS
 from kalmanssl.decoding.saving._readout_state_checks import (
     StoredGrid,
     check_readout,
@@ -111,7 +112,7 @@ def _check_latent_decoder(s: StoredValues, features: int, inputs: int, periods: 
     n_priors = 0
     for number, (grid, scores) in enumerate(zip(grids, s.groups("movement_scores", groups), strict=True)):
         _check_probabilities(occupancies, str(number), grid.shape, minimum=_TINY)
-        n_priors += _check_mixture(movements, str(number), grid)
+        n_priors += _check_mixture(movements, str(number), grid, regressor)
         _check_numbers(scores)
         _check_region(regions, str(number))
     if "trust" in s:
@@ -149,7 +150,7 @@ def _check_label_decoder(s: StoredValues, inputs: int, n_labels: int) -> None:
     _check_levels(s.group("sets"), (len(NOMINAL_LEVELS),))
 
 
-def _check_mixture(movements: StoredValues, number: str, grid: StoredGrid) -> int:
+def _check_mixture(movements: StoredValues, number: str, grid: StoredGrid, regressor: str) -> int:
     """Check the movement priors over a grid, and return their number."""
     components = movements.groups(number)
     weights = [part.number_in("weight", 0.0, 1.0, "a number from 0 to 1") for part in components]
@@ -157,6 +158,7 @@ def _check_mixture(movements: StoredValues, number: str, grid: StoredGrid) -> in
         raise movements.error(number, "components whose weights sum to one", weights)
     for part in components:
         kind = part.choice("kind", ("none", "walk", "states"))
+        part.choice("combination", COMBINATIONS if regressor == "ensemble" else COMBINATIONS[:1])
         familiarity = part.group("familiarity")
         familiarity.number_in("usual", 0.0, math.inf, "a number, at least 0")
         familiarity.number_in("power", 0.0, 1e300, "a finite number, at least 0")

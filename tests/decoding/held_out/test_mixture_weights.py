@@ -27,11 +27,9 @@ def held_out(grid: Grid, seed: int = 0) -> HeldOutMass:
 
 
 def blurred(grid: Grid, given: HeldOutMass, seed: int, error: float) -> np.ndarray:
-    """Posteriors on a line around the truth, with an error of their own in each bin."""
+    """Posteriors of the scored bins on a line around the truth, with an error of their own in each bin."""
     rng = np.random.default_rng(seed)
-    center = np.full(N, 0.5)
-    center[given.scored] = given.truth[:, 0]
-    center = np.clip(center + error * rng.standard_t(2, N), 0, 1)
+    center = np.clip(given.truth[:, 0] + error * rng.standard_t(2, len(given.truth)), 0, 1)
     mass = np.exp(-np.abs(grid.axes[0].centers - center[:, None]) / 0.05)
     return mass / mass.sum(axis=1, keepdims=True)
 
@@ -40,12 +38,13 @@ def blurred(grid: Grid, given: HeldOutMass, seed: int, error: float) -> np.ndarr
 def test_the_products_give_the_score_of_any_mixture(grid):
     given = held_out(grid)
     rng = np.random.default_rng(1)
-    posteriors = [rng.dirichlet(np.full(grid.size, 0.2), N).reshape(N, *grid.shape) for _ in range(3)]
+    n = len(given.truth)
+    posteriors = [rng.dirichlet(np.full(grid.size, 0.2), n).reshape(n, *grid.shape) for _ in range(3)]
     products = crps_products(posteriors, grid, given)
     for _ in range(5):
         weights = rng.dirichlet(np.ones(3))
         mixture = sum(weight * posterior for weight, posterior in zip(weights, posteriors, strict=True))
-        expected = mean_crps(mixture[given.scored], grid, given)
+        expected = mean_crps(mixture, grid, given)
         np.testing.assert_allclose(products @ weights @ weights, expected, rtol=1e-9, atol=1e-12)
 
 
@@ -72,7 +71,7 @@ def test_the_weights_are_those_of_the_lowest_score():
 
 def test_a_prior_that_adds_nothing_has_no_weight():
     given = held_out(LINE)
-    good, bad = blurred(LINE, given, 1, 0.02), np.full((N, 20), 1 / 20)
+    good, bad = blurred(LINE, given, 1, 0.02), np.full((len(given.truth), 20), 1 / 20)
     weights = stacking_weights(mean_by_block([crps_products([bad, good], LINE, given)], [given]))
     np.testing.assert_array_equal(weights, [0.0, 1.0])
     assert stacking_weights(np.ones((BLOCKS, 1, 1))) == 1.0

@@ -1,5 +1,7 @@
 """Mixtures of movement priors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -33,16 +35,16 @@ def walk() -> Movement:
 @pytest.fixture(scope="module")
 def given() -> ReadoutMass:
     rng = np.random.default_rng(1)
-    mass = rng.dirichlet(np.full(CELLS, 0.3), N).astype(np.float32)
+    mass, average = (rng.dirichlet(np.full(CELLS, 0.3), N).astype(np.float32) for _ in range(2))
     start, missing = np.isin(np.arange(N), [0, 25]), np.isin(np.arange(N), [3, 30, 31])
-    return ReadoutMass(mass, start, missing, np.full(CELLS, 1 / CELLS), rng.exponential(size=N))
+    return ReadoutMass(mass, start, missing, np.full(CELLS, 1 / CELLS), rng.exponential(size=N), average)
 
 
 def mixture_of(walk: Movement) -> MovementMixture:
     return MovementMixture(
         (
-            MovementComponent("none", 0.3, None, Familiarity(0.5, 2.0)),
-            MovementComponent("walk", 0.7, walk, Familiarity(0.5, 4.0)),
+            MovementComponent("none", "product", 0.3, None, Familiarity(0.5, 2.0)),
+            MovementComponent("walk", "average", 0.7, walk, Familiarity(0.5, 4.0)),
         )
     )
 
@@ -51,7 +53,8 @@ def mixture_of(walk: Movement) -> MovementMixture:
 def test_the_posterior_is_the_weighted_mean_of_those_of_the_components(walk, given, smooth):
     found = mixture_of(walk).posterior(given, smooth)
     alone, expected = (
-        temper(given.mass, Familiarity(0.5, power).weight(given.distance), given.occupancy) for power in (2.0, 4.0)
+        temper(mass, Familiarity(0.5, power).weight(given.distance), given.occupancy)
+        for mass, power in ((given.mass, 2.0), (given.average, 4.0))
     )
     expected = 0.3 * alone + 0.7 * posterior_mass(walk, expected, given.start, given.missing, smooth)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -62,11 +65,10 @@ def test_filtering_in_two_pieces_is_filtering_of_all_bins(walk, given):
     mixture = mixture_of(walk)
     whole, last = mixture.filtered(given, [])
     np.testing.assert_array_equal(whole, mixture.posterior(given, False))
-    cut = 40
+    cut, names = 40, ("mass", "start", "missing", "distance", "average")
     pieces = [
-        ReadoutMass(*(part[rows] for part in (given.mass, given.start, given.missing)), given.occupancy, distance)
+        replace(given, **{name: getattr(given, name)[rows] for name in names})
         for rows in (slice(0, cut), slice(cut, None))
-        for distance in [given.distance[rows]]
     ]
     first, beliefs = mixture.filtered(pieces[0], [])
     second, after = mixture.filtered(pieces[1], beliefs)
@@ -76,7 +78,7 @@ def test_filtering_in_two_pieces_is_filtering_of_all_bins(walk, given):
 
 
 def test_one_component_is_its_posterior_without_change(walk, given):
-    mixture = MovementMixture((MovementComponent("walk", 1.0, walk, Familiarity()),))
+    mixture = MovementMixture((MovementComponent("walk", "product", 1.0, walk, Familiarity()),))
     expected = filtered_mass(walk, given.mass, given.start, given.missing, None)[0]
     np.testing.assert_array_equal(mixture.posterior(given, False), expected)
     np.testing.assert_array_equal(MovementMixture.none().posterior(given, True), given.mass)
