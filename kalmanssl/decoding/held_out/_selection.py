@@ -53,8 +53,8 @@ class MovementSettings:
     kinds : tuple of str
         Candidates. "none": every bin is decoded by itself. "walk": a random walk in one motion state. "states": random
         walks in two motion states, at rest and in movement; with one dimension, movement has two states, one for each
-        direction. "chain": a Markov chain that keeps its label. Labels use "none" and "chain", other behavior all but
-        "chain".
+        direction. "chain": a Markov chain that keeps its label. Labels use "none" or "chain"; for other behavior the
+        posteriors of all but "chain" are averaged, with weights that minimize the CRPS.
     width_factors, powers, jumps : tuple of float
         Candidates for the settings of `Movement`. For behavior that is not labels the mean of these and of the next
         ones is used, weighted by the probability that each is the best.

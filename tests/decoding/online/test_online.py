@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +20,7 @@ from kalmanssl.decoding import (
     NeighborReadoutSettings,
     PositionDecoder,
 )
+from kalmanssl.decoding.movement import Familiarity, MovementMixture
 from kalmanssl.errors import InputError
 
 BIN = 0.05
@@ -190,6 +192,29 @@ def test_missing_bins_are_predicted_as_in_a_recording(movement):
     steps = run(decoder.online(ArrayModel()), latents)
     assert_equal_to_predict(steps, decoder.predict(latents))
     assert sum(step.latent.is_missing for step in steps) == 8
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_a_mixture_of_movement_priors_that_use_products_and_averages(dims):
+    decoder = fit(dims, **ENSEMBLE, movement_settings=only("walk"))
+    part = decoder.decoders_["filtered"]
+    (component,) = part.movements[0].components
+    familiarity = Familiarity(0.5 * component.familiarity.usual, 2.0)  # some bins are unfamiliar
+    components = [
+        replace(component, weight=0.5),
+        replace(component, weight=0.2, combination="average", familiarity=familiarity),
+        replace(component, kind="none", weight=0.3, movement=None, combination="average"),
+    ]
+    part.movements = [MovementMixture(tuple(components))]
+    latents = later(dims, missing=[0, 1, 60])
+    steps = run(decoder.online(ArrayModel()), latents)
+    assert_equal_to_predict(steps, decoder.predict(latents))
+    online = decoder.online(ArrayModel())
+    run(online, latents, 0, 70)
+    continued = decoder.online(ArrayModel())
+    continued.load_state_dict(online.state_dict())
+    for one, other in zip(run(online, latents, 70, 90), run(continued, latents, 70, 90), strict=True):
+        np.testing.assert_array_equal(one.posterior, other.posterior)
 
 
 def test_the_belief_returns_to_the_occupancy_after_a_gap():
