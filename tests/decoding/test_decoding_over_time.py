@@ -119,7 +119,7 @@ def test_no_movement_prior_is_chosen_for_independent_bins():
     truth = rng.uniform(size=2000)
     fitted = decoder().fit(as_latents(truth[:, None] + 0.3 * rng.normal(size=(2000, 1))), truth)
     part = fitted.decoders_["filtered"]
-    assert part.movement_weights == [{"none": 1.0}]
+    assert part.movement_weights == [{"none": pytest.approx(1.0)}]
     assert part.movement_scores[0].keys() == {"none", "walk", "states"}
 
 

@@ -8,7 +8,7 @@ kinds are averaged instead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -154,31 +154,26 @@ def choose_movement(
     factor = _coarsening(grid, settings)
     coarse = coarsen_grid(grid, factor)
     search = _Search([part.coarsen(grid, factor) for part in held_out], smooth, settings, familiarity)
-    means: dict[str, _Candidate] = {}
-    statistics: dict[str, Sequence[MovementStatistics | None]] = {"none": [None] * len(held_out)}
-    begin: _Candidate | None = None
-    for kind in settings.kinds:
-        if kind == "none":
-            means[kind] = search.without_movement(coarse).mean
-        else:
-            statistics[kind] = [part.coarsen(factor) for part in candidates[kind]]
-            found = search.with_movement(coarse, statistics[kind], begin)
-            means[kind], begin = found.mean, found.best
+    statistics: dict[str, list[MovementStatistics]] = {
+        kind: [part.coarsen(factor) for part in candidates[kind]] for kind in settings.kinds if kind != "none"
+    }
+    means = search.kinds(coarse, statistics)
     combinations = COMBINATIONS if all(part.average is not None for part in held_out) else COMBINATIONS[:1]
     keys = [(kind, combination) for combination in combinations for kind in means]
-    by_fold = [
-        [means[kind].component(kind, how, own) for kind, how in keys for own in [statistics[kind][number]]]
-        for number in range(len(held_out))
-    ]
-    products = search.products(coarse, by_fold)
+
+    def components(own: Mapping[str, MovementStatistics], weights: np.ndarray) -> list[MovementComponent]:
+        """Return all components with the statistics of a fold for each kind."""
+        return [
+            means[kind].component(kind, combination, own.get(kind), float(weight))
+            for (kind, combination), weight in zip(keys, weights, strict=True)
+        ]
+
+    folds = [{kind: parts[number] for kind, parts in statistics.items()} for number in range(len(held_out))]
+    products = search.products(coarse, [components(fold, np.ones(len(keys))) for fold in folds])
     weights = stacking_weights(products)
-    components = tuple(
-        replace(means[kind].component(kind, how, None if kind == "none" else candidates[kind][0]), weight=float(weight))
-        for (kind, how), weight in zip(keys, weights, strict=True)
-        if weight > 0
-    )
+    used = [part for part in components({kind: parts[0] for kind, parts in candidates.items()}, weights) if part.weight]
     alone = {kind: products[:, number, number] for number, kind in enumerate(means)}
-    return MovementChoice(MovementMixture(components), weights @ products @ weights, alone)
+    return MovementChoice(MovementMixture(tuple(used)), weights @ products @ weights, alone)
 
 
 def _coarsening(grid: Grid, settings: MovementSettings) -> int:
@@ -207,10 +202,12 @@ class _Candidate:
     def movement(self, statistics: MovementStatistics) -> Movement:
         return Movement(statistics, self.width_factor, self.power, self.jump)
 
-    def component(self, kind: str, combination: str, statistics: MovementStatistics | None) -> MovementComponent:
-        """Return a component of a mixture, with weight one; the kind "none" has no statistics."""
+    def component(
+        self, kind: str, combination: str, statistics: MovementStatistics | None, weight: float
+    ) -> MovementComponent:
+        """Return a component of a mixture; the kind "none" has no statistics."""
         movement = None if statistics is None else self.movement(statistics)
-        return MovementComponent(kind, combination, 1.0, movement, self.familiarity)
+        return MovementComponent(kind, combination, weight, movement, self.familiarity)
 
     @classmethod
     def mean(cls, candidates: Sequence[_Candidate], weights: np.ndarray) -> _Candidate:
@@ -250,14 +247,24 @@ class _Search:
     def __post_init__(self) -> None:
         self._tempered: tuple[float, list[HeldOutMass]] | None = None  # of the last power
 
+    def kinds(self, grid: Grid, statistics: Mapping[str, list[MovementStatistics]]) -> dict[str, _Candidate]:
+        """Return the mean of the settings of each kind; `statistics` has those of each fold for all but "none"."""
+        means: dict[str, _Candidate] = {}
+        begin: _Candidate | None = None
+        for kind in self.settings.kinds:
+            if kind == "none":
+                means[kind] = self.without_movement(grid).mean
+            else:
+                found = self.with_movement(grid, statistics[kind], begin)
+                means[kind], begin = found.mean, found.best
+        return means
+
     def without_movement(self, grid: Grid) -> _Found:
         """Choose the power of familiarity alone."""
         begin = self._typical(_TYPICAL_FAMILIARITY_POWER["without movement"])
         return self._vary(begin, {}, grid, [None] * len(self.held_out), 1)
 
-    def with_movement(
-        self, grid: Grid, statistics: Sequence[MovementStatistics | None], begin: _Candidate | None
-    ) -> _Found:
+    def with_movement(self, grid: Grid, statistics: Sequence[MovementStatistics], begin: _Candidate | None) -> _Found:
         """Vary one setting at a time, from `begin` in one round, or from typical settings in several."""
         s = self.settings
         names = {"power": s.powers, "width_factor": s.width_factors, "jump": s.jumps}
