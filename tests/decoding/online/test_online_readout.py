@@ -48,7 +48,7 @@ def test_the_networks_for_one_bin_give_the_same_histograms():
         latents, None, behavior, np.random.default_rng(0), n_present=4
     )
     one = _OneBinNetworks(readout)
-    found = [one(row)[0] for row in latents[:20]]
+    found = [one(row).product for row in latents[:20]]
     for number, expected in enumerate(readout.predict_mass(latents[:20], None)):
         np.testing.assert_allclose([row[number] for row in found], expected, rtol=1e-5)
 
