@@ -124,7 +124,7 @@ class MLPReadout:
             rows = slice(first, first + _ROWS)
             x = self._standardize(mean[rows])
             if cov is None or self.posterior == "mean":
-                with torch.inference_mode():
+                with fast_products(), torch.inference_mode():
                     parts = self._mass(x)
             elif self.posterior == "quadrature":
                 parts = self._average_by_quadrature(x, cov[rows])

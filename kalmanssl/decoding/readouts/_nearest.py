@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from kalmanssl.kalman.kernels import has_compiler
-from kalmanssl.utils.torch_ops import one_thread
+from kalmanssl.utils.torch_ops import fast_products, one_thread
 
 __all__ = ["NearestSearch", "with_remaining_norm"]
 
@@ -49,7 +49,7 @@ class NearestSearch:
         products = np.empty((len(queries), count), dtype=np.float32)
         preceding = np.arange(count)
         bounded = torch.from_numpy(with_remaining_norm(queries))
-        with one_thread(), torch.inference_mode():
+        with one_thread(), fast_products(), torch.inference_mode():
             for first in range(0, len(queries), _ROWS):
                 rows = slice(first, first + _ROWS)
                 if has_compiler():
