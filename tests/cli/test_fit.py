@@ -83,7 +83,7 @@ def test_a_recording_in_short_segments_is_fitted_with_shorter_windows(tmp_path):
         "fit", tmp_path / "trials.nwb", "--out", tmp_path / "run", "--behavior", "none", *SMALL, "--epochs", 1
     )
     assert result.exit_code == 0, result.output
-    assert "trained on windows of 48 bins, since the segments are short (window=100)" in result.stderr
+    assert "trained on windows of 48 bins, not 100, since the segments are short" in result.stderr
     assert Run.load(tmp_path / "run").model.window_ == 48
 
 

@@ -14,7 +14,7 @@ __all__ = ["activate_kernel", "activation_gradient_kernel", "histogram_gradient_
 
 
 def _activate(values, bias, random, threshold, scale):  # type: ignore[no-untyped-def]
-    """Add biases, and replace values (networks, rows, units) by those of rectified units; some of the units are dropped.
+    """Add biases, and replace values (networks, rows, units) by those of rectified units, and drop some of the units.
 
     bias : (networks, units)
     random : one byte for each value; a unit is dropped where it is below `threshold`
