@@ -234,7 +234,7 @@ def _narrow(seen: _Seen) -> str | None:
         if share + 2 * error < nominal and share < nominal - allowed:
             return (
                 f"the intervals of {seen.run.behavior} are too narrow on {heading}: the {level} % interval contains "
-                f"{100 * share:.0f} % of them; do not take its level at its word there, and look at rest and movement "
+                f"{100 * share:.0f} % of them; do not rely on its level there, and look at rest and movement "
                 "apart"
             )
     return None

@@ -124,12 +124,12 @@ def fit_phases(settings: RunSettings, dims: int) -> list[Phase]:
     """Return the phases of a fit that decodes a behavior of so many dimensions, or none (0).
 
     Their shares of the time are rounded means of CPU times on a rat's position, a mouse's head direction and a monkey's
-    reaches. There a fit of the model takes 5 to 8 s and a decoder 21 to 50 s, or 8 to 12 s with a linear readout.
+    reaches. There a fit of the model takes 5 to 8 s and a decoder 11 to 29 s, or 8 to 12 s with a linear readout.
     """
     from kalmanssl.training import Phase
 
-    factor = 1.0 if dims <= 1 or settings.linearize or settings.waypoints else 2.5  # grids of two dimensions
-    decoder = {"linear": 15.0, "mlp": 30.0 * factor}.get(settings.decoder or "", 35.0 * factor)
+    factor = 1.0 if dims <= 1 or settings.linearize or settings.waypoints else 2.0  # grids of two dimensions
+    decoder = {"linear": 15.0, "mlp": 20.0 * factor}.get(settings.decoder or "", 23.0 * factor)
     decoding = [
         Phase("held-out fit 1 of 2", 6.0, is_training=True),
         Phase("held-out fit 2 of 2", 8.0, is_training=True),
