@@ -172,6 +172,11 @@ class LatentDecoder:
         ]
         self.calibrations, self.regions, self.trust = calibrate(self, folds, masses)
 
+    @property
+    def uses_average(self) -> bool:
+        """Whether a movement prior uses the average of the parts of the readout."""
+        return any(mixture.uses_average for mixture in self.movements)
+
     def predict(
         self, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray, age: np.ndarray
     ) -> tuple[list[np.ndarray], list[Predictive], TrustJudgment]:
@@ -318,7 +323,7 @@ class LatentDecoder:
         with_context = networks is None or not ignores_context  # networks use it, too
         mean, features, missing = self._inputs(mean, segment, earlier, with_context)
         if with_average is None:
-            with_average = any(mixture.uses_average for mixture in self.movements)
+            with_average = self.uses_average
         found = self.readout_mass(fitted.readout, features, cov, networks, with_average)
         corrected = [self.correct_drift(fitted, part, mean, age) for part in (found.product, found.average) if part]
         if found.distance is not None:

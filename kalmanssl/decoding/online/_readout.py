@@ -51,7 +51,7 @@ def one_bin_readout(decoder: LatentDecoder | LabelDecoder) -> _ReadoutFunction:
         with_average = False
     else:
         readout = decoder.readout.readout
-        with_average = any(mixture.uses_average for mixture in decoder.movements)
+        with_average = decoder.uses_average
     compiled = _compiled(readout, not decoder.context, with_average)
     if compiled is not None:
         networks = readout if type(readout) is MLPReadout else readout.networks
