@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,16 +73,11 @@ def _fold_masses(
     weight = (1 + s.weight[used]) / 2
     return [
         HeldOutMass(
-            mass.mass,
-            mass.start,
-            mass.missing,
+            replace(mass, occupancy=measure_movement(s, fold.train, grid, dims, decoder.periods, "walk").occupancy[0]),
             fold.scored,
             s.behavior[used][:, dims],
             weight,
             s.block[used],
-            measure_movement(s, fold.train, grid, dims, decoder.periods, "walk").occupancy[0],
-            mass.distance,
-            mass.average,
         )
         for mass, grid, dims in zip(masses, decoder.grids, group_dimensions(len(decoder.periods)), strict=True)
     ]
@@ -112,7 +108,7 @@ def choose_movements(
     `candidates` are from `movement_candidates`, and `masses` from `held_out_masses`.
     """
     first = [part[0] for part in masses]  # all groups have the same distances
-    scored = [part.distance[part.scored] for part in first if part.distance is not None]
+    scored = [part.readout.distance[part.scored] for part in first if part.readout.distance is not None]
     usual = Familiarity.from_held_out(np.concatenate(scored)) if scored else Familiarity()
     return [
         choose_movement(grid, statistics, [part[number] for part in masses], decoder.smooth, settings, usual)

@@ -34,11 +34,11 @@ from kalmanssl.decoding.held_out import (
 )
 from kalmanssl.decoding.movement import MovementMixture, ReadoutMass
 from kalmanssl.decoding.readouts import (
+    BinMasses,
     EnsembleReadout,
     MLPReadout,
     NeighborVariant,
     Readout,
-    ReadoutMasses,
     network_settings,
     with_context,
 )
@@ -325,17 +325,17 @@ class LatentDecoder:
         if with_average is None:
             with_average = self.uses_average
         found = self.readout_mass(fitted.readout, features, cov, networks, with_average)
-        corrected = [self.correct_drift(fitted, part, mean, age) for part in (found.product, found.average) if part]
+        found = found.transform(lambda masses: self.correct_drift(fitted, masses, mean, age))
         if found.distance is not None:
             found.distance[missing] = 0.0
-        for masses in corrected:
-            for mass, occupancy in zip(masses, self.occupancies, strict=True):
-                mass[missing] = occupancy
         start = segment_starts(segment)
-        return [
-            ReadoutMass(product, start, missing, occupancy, found.distance, *average)
-            for occupancy, product, *average in zip(self.occupancies, *corrected, strict=True)
-        ]
+        result = []
+        for occupancy, (product, average) in zip(self.occupancies, found.by_grid(), strict=True):
+            for mass in (product, average):
+                if mass is not None:
+                    mass[missing] = occupancy
+            result.append(ReadoutMass(product, start, missing, occupancy, found.distance, average))
+        return result
 
     def network_masses(
         self, readout: EnsembleReadout, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray
@@ -351,19 +351,19 @@ class LatentDecoder:
         cov: Covariances | None,
         networks: list[np.ndarray] | None = None,
         with_average: bool = False,
-    ) -> ReadoutMasses:
+    ) -> BinMasses:
         """Return the distributions of a readout over the grids without the drift since the fit, and the distance."""
         cov = None if self.context else cov
         if isinstance(readout, EnsembleReadout):
             return readout.predict_masses(features, cov, networks, with_average)
         if isinstance(readout, MLPReadout):
-            return ReadoutMasses(readout.predict_mass(features, cov))
+            return BinMasses(readout.predict_mass(features, cov))
         predictives = readout.predict(features, cov)
         masses = []
         for grid, dims in zip(self.grids, group_dimensions(len(self.periods)), strict=True):
             parts = [axis.discretize(predictives[dim]) for axis, dim in zip(grid.axes, dims, strict=True)]
             masses.append(parts[0] if len(parts) == 1 else parts[0][:, :, None] * parts[1][:, None, :])
-        return ReadoutMasses(masses)
+        return BinMasses(masses)
 
     def correct_drift(
         self, fitted: DriftingReadout, masses: list[np.ndarray], mean: np.ndarray, age: np.ndarray

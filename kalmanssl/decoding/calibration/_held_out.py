@@ -54,9 +54,9 @@ def calibrate(
             truth, new = s.behavior[used][:, dim], fold.scored_sessions
             lag, block, weight = fold.lag[scored], s.block[used], s.weight[used]
             errors[dim].append(HeldOutErrors(predictive, truth, lag, block, weight, new, own))
-        distance = parts[0].distance  # all grids have the same
+        distance = parts[0].readout.distance  # all grids have the same
         distances.append(np.zeros(len(used)) if distance is None else distance[scored])
-        agreements.append(agreement_of([part.mass[scored] for part in parts], posteriors))
+        agreements.append(agreement_of([part.readout.mass[scored] for part in parts], posteriors))
     calibrations = [Calibration.fit(part, decoder.calibration_settings) for part in errors]
     blocks = np.concatenate([fold.block for fold in errors[0]])
     session = scored_sessions(folds)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kalmanssl.decoding.grids import Axis, Grid
-from kalmanssl.decoding.movement import Familiarity, ReadoutMass, coarsen_mass, compile_function
+from kalmanssl.decoding.movement import Familiarity, ReadoutMass, compile_function
 from kalmanssl.kalman.kernels import has_compiler
 from kalmanssl.utils.moments import row_slices
 
@@ -21,49 +21,28 @@ class HeldOutMass:
 
     Attributes
     ----------
-    mass : (time, *shape)
-    start : (time,) bool
-        True at the first bin of each segment.
-    missing : (time,) bool
-        Bins without latents.
+    readout : ReadoutMass
+        Over the grid; its occupancy is that of the bins that the readout was fitted on.
     scored : (time,) bool
     truth : (scored bins, dims)
     weight : (scored bins,)
     block : (scored bins,) int
         Block of time of each bin; one that several folds score has the same number.
-    occupancy : (*shape), optional
-        Of the behavior in the bins that the readout was fitted on.
-    distance : (time,), optional
-        Distance of the latents to those of the fit. Without it, or without `occupancy`, familiarity has no effect.
-    average : (time, *shape), optional
-        The average of the distributions of the parts of the readout; `mass` is then their product.
     """
 
-    mass: np.ndarray
-    start: np.ndarray
-    missing: np.ndarray
+    readout: ReadoutMass
     scored: np.ndarray
     truth: np.ndarray
     weight: np.ndarray
     block: np.ndarray
-    occupancy: np.ndarray | None = None
-    distance: np.ndarray | None = None
-    average: np.ndarray | None = None
-
-    @property
-    def readout(self) -> ReadoutMass:
-        """The distributions without the truth."""
-        return ReadoutMass(self.mass, self.start, self.missing, self.occupancy, self.distance, self.average)
 
     def temper(self, familiarity: Familiarity) -> HeldOutMass:
-        """Return the distributions with `mass` of unfamiliar bins closer to the occupancy."""
-        return replace(self, mass=self.readout.temper(familiarity))
+        """Return the products of the parts of the readout, those of unfamiliar bins closer to the occupancy."""
+        return replace(self, readout=self.readout.temper(familiarity))
 
     def coarsen(self, grid: Grid, factor: int) -> HeldOutMass:
         """Return the distributions over a grid whose cells are `factor` times as wide as those of `grid`."""
-        occupancy = None if self.occupancy is None else coarsen_mass(self.occupancy[None], grid, factor)[0]
-        average = None if self.average is None else coarsen_mass(self.average, grid, factor)
-        return replace(self, mass=coarsen_mass(self.mass, grid, factor), occupancy=occupancy, average=average)
+        return replace(self, readout=self.readout.coarsen(grid, factor))
 
 
 def grid_crps(mass: np.ndarray, axis: Axis, truth: np.ndarray) -> np.ndarray:

@@ -158,7 +158,7 @@ def choose_movement(
         kind: [part.coarsen(factor) for part in candidates[kind]] for kind in settings.kinds if kind != "none"
     }
     means = search.kinds(coarse, statistics)
-    combinations = COMBINATIONS if all(part.average is not None for part in held_out) else COMBINATIONS[:1]
+    combinations = COMBINATIONS if all(part.readout.average is not None for part in held_out) else COMBINATIONS[:1]
     keys = [(kind, combination) for combination in combinations for kind in means]
 
     def components(own: Mapping[str, MovementStatistics], weights: np.ndarray) -> list[MovementComponent]:
@@ -306,11 +306,11 @@ class _Search:
             values = []
             for part, own in zip(self._temper(candidate), statistics, strict=True):
                 prior = None if own is None else candidate.movement(own)
-                posterior = posterior_mass(prior, part.mass, part.start, part.missing, self.smooth)
+                posterior = posterior_mass(prior, part.readout, self.smooth)
                 values.append(mean_crps(posterior[part.scored], grid, part))
             return mean_by_block(values, self.held_out)
 
-        if all(part.distance is not None for part in self.held_out):
+        if all(part.readout.distance is not None for part in self.held_out):
             names = {"familiarity_power": self.settings.familiarity_powers, **names}
         found = vary_one_at_a_time(best, names, score, n_rounds, self.settings.min_standard_errors)
         return _Found(found.best, _Candidate.mean(found.tried, probability_of_lowest(np.stack(found.scores))))

@@ -150,7 +150,7 @@ def choose_chain(
         scores = []
         for part, own in zip(held_out, statistics, strict=True):
             movement = replace(chain, statistics=own)
-            posterior = posterior_mass(movement, part.mass, part.start, part.missing, smooth)[part.scored]
+            posterior = posterior_mass(movement, part.readout, smooth)[part.scored]
             scores.append(brier_score(posterior, part.truth[:, 0].astype(int)))
         return mean_by_block(scores, held_out)
 

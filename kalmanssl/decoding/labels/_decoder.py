@@ -21,7 +21,7 @@ from kalmanssl.decoding.held_out import (
     scored_sessions,
 )
 from kalmanssl.decoding.labels._chain import LabelChain, LabelStatistics, choose_chain
-from kalmanssl.decoding.movement import filtered_mass, posterior_mass
+from kalmanssl.decoding.movement import ReadoutMass, filtered_mass, posterior_mass
 from kalmanssl.decoding.readouts import ClassifierReadout, MLPReadout, with_context
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import segment_starts
@@ -97,8 +97,7 @@ class LabelDecoder:
 
         Bins with latents that are not finite are predicted from the bins around them.
         """
-        mass, missing = self._readout_mass(self.readout, mean, cov, segment)
-        return posterior_mass(self.chain, mass, segment_starts(segment), missing, self.smooth)
+        return posterior_mass(self.chain, self._readout_mass(self.readout, mean, cov, segment), self.smooth)
 
     def decode_piece(
         self,
@@ -115,8 +114,8 @@ class LabelDecoder:
         if self.smooth:
             return self.predict(mean, cov, segment), None
         earlier, belief = (None, None) if before is None else (before.mean, before.beliefs[0])
-        mass, missing = self._readout_mass(self.readout, mean, cov, segment, earlier)
-        posterior, belief = filtered_mass(self.chain, mass, segment_starts(segment), missing, belief)
+        given = self._readout_mass(self.readout, mean, cov, segment, earlier)
+        posterior, belief = filtered_mass(self.chain, given, belief)
         context_bins = max(self.context) / self.bin_size if self.context else 0.0
         return posterior, Continuation.after(before, mean, segment, time, [belief], context_bins)
 
@@ -180,8 +179,8 @@ class LabelDecoder:
         cov: Covariances | None,
         segment: np.ndarray,
         earlier: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the probability of each label from a readout, and which bins are missing.
+    ) -> ReadoutMass:
+        """Return the probability of each label (time, labels) from a readout.
 
         `earlier` has the latents of bins before the first one, for its temporal context.
         """
@@ -189,7 +188,7 @@ class LabelDecoder:
         features = with_earlier(self._features, earlier, mean, segment)
         if missing.any():
             features = np.where(missing[:, None], 0.0, features)
-        return self.feature_mass(readout, features, cov), missing
+        return ReadoutMass(self.feature_mass(readout, features, cov), segment_starts(segment), missing)
 
     def feature_mass(
         self, readout: MLPReadout | ClassifierReadout, features: np.ndarray, cov: Covariances | None
@@ -203,16 +202,15 @@ class LabelDecoder:
         s, test = fold.samples, fold.test
         readout = self._fit_readout(s, fold.train, rng)
         cov = None if s.cov is None else s.cov[test]
-        start = fold.start
-        mass, missing = self._readout_mass(readout, s.mean[test], cov, np.cumsum(start))
+        given = self._readout_mass(readout, s.mean[test], cov, np.cumsum(fold.start))
         used = fold.scored_bins
-        return HeldOutMass(mass, start, missing, fold.scored, s.behavior[used], s.weight[used], s.block[used])
+        return HeldOutMass(given, fold.scored, s.behavior[used], s.weight[used], s.block[used])
 
     def _calibrate(self, folds: list[Fold], held_out: list[HeldOutMass], chains: list[LabelChain]) -> None:
         """Learn the mass that prediction sets must have in order to cover at their nominal level."""
         levels, blocks = [], []
         for fold, part, chain in zip(folds, held_out, chains, strict=True):
-            posterior = posterior_mass(chain, part.mass, part.start, part.missing, self.smooth)[part.scored]
+            posterior = posterior_mass(chain, part.readout, self.smooth)[part.scored]
             levels.append(likelier_mass_at(posterior, part.truth[:, 0].astype(int)))
             blocks.append(fold.samples.block[fold.scored_bins])
         weight = np.repeat(fold_weights(folds), [len(block) for block in blocks])

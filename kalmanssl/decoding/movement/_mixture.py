@@ -2,9 +2,6 @@
 
 On held-out bins, several kinds of movement prior can be about equally good, and each makes errors of its own. The
 continuous ranked probability score is convex, so that of a mean of posteriors is at most the mean of their scores.
-
-A readout of several parts can be used in two ways. The product of their distributions is the more precise one, but it
-excludes what one part excludes, and over many bins a movement prior multiplies such errors. Their average does not.
 """
 
 from __future__ import annotations
@@ -15,48 +12,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from kalmanssl.decoding.movement._familiarity import Familiarity, temper
+from kalmanssl.decoding.movement._familiarity import Familiarity
 from kalmanssl.decoding.movement._movement import Movement, MovementStatistics
 from kalmanssl.decoding.movement._posterior_mass import filtered_mass, posterior_mass
+from kalmanssl.decoding.movement._readout_mass import ReadoutMass
 
-__all__ = ["COMBINATIONS", "MovementComponent", "MovementMixture", "ReadoutMass"]
-
-COMBINATIONS = ("product", "average")
-
-
-@dataclass(frozen=True)
-class ReadoutMass:
-    """Distributions of a readout over a grid, and what a movement prior needs to know of the bins.
-
-    Attributes
-    ----------
-    mass : (time, *shape)
-    start, missing : (time,) bool
-        First bins of segments, and bins without latents.
-    occupancy : (*shape)
-        Of the behavior in the fitted bins.
-    distance : (time,), optional
-        Distance of the latents to those of the fit; without it, familiarity has no effect.
-    average : (time, *shape), optional
-        The average of the distributions of the parts of the readout; `mass` is then their product.
-    """
-
-    mass: np.ndarray
-    start: np.ndarray
-    missing: np.ndarray
-    occupancy: np.ndarray | None = None
-    distance: np.ndarray | None = None
-    average: np.ndarray | None = None
-
-    def temper(self, familiarity: Familiarity, combination: str = "product") -> np.ndarray:
-        """Return the distributions with those of unfamiliar bins closer to the occupancy, (time, *shape)."""
-        mass = self.mass
-        if combination == "average":
-            assert self.average is not None
-            mass = self.average
-        if self.occupancy is None or self.distance is None:
-            return mass
-        return temper(mass, familiarity.weight(self.distance), self.occupancy)
+__all__ = ["MovementComponent", "MovementMixture"]
 
 
 @dataclass(frozen=True)
@@ -83,13 +44,11 @@ class MovementComponent:
 
     def posterior(self, given: ReadoutMass, smooth: bool) -> np.ndarray:
         """Return the posterior over the grid, (time, *shape); with `smooth` from later bins, too."""
-        mass = given.temper(self.familiarity, self.combination)
-        return posterior_mass(self.movement, mass, given.start, given.missing, smooth)
+        return posterior_mass(self.movement, given.temper(self.familiarity, self.combination), smooth)
 
     def filtered(self, given: ReadoutMass, belief: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the filtered posterior, and the belief at the last bin, as `filtered_mass`."""
-        mass = given.temper(self.familiarity, self.combination)
-        return filtered_mass(self.movement, mass, given.start, given.missing, belief)
+        return filtered_mass(self.movement, given.temper(self.familiarity, self.combination), belief)
 
     def to_state(self) -> dict[str, Any]:
         """Return arrays and plain values from which `from_state` makes the component again."""

@@ -15,8 +15,9 @@ from kalmanssl.decoding.grids import group_dimensions, likelier_mass
 from kalmanssl.decoding.inputs import end_of_fit
 from kalmanssl.decoding.labels import LabelDecoder
 from kalmanssl.decoding.online._interval import OnlineInterval
-from kalmanssl.decoding.online._readout import OneBinMasses, one_bin_readout
+from kalmanssl.decoding.online._readout import one_bin_readout
 from kalmanssl.decoding.online._steps import OnlineBelief, OnlineContext, OnlineMixture
+from kalmanssl.decoding.readouts import OneBinMasses
 from kalmanssl.errors import InputError
 from kalmanssl.utils.online_state import check_state, fingerprint
 
@@ -200,10 +201,9 @@ class OnlineDecoder:
             masses = self._readout(features, latent.mean, latent.cov, age)
         if self.labels is not None:
             return self._category(latent, self._beliefs[0].step(masses.product[0], is_missing, is_start))
-        averages = masses.average or masses.product  # not used if they are not known
         posteriors = [
             mixture.step(product, average, masses.distance, is_missing, is_start)
-            for mixture, product, average in zip(self._mixtures, masses.product, averages, strict=True)
+            for mixture, (product, average) in zip(self._mixtures, masses.by_grid(), strict=True)
         ]
         judged = (0.0, False) if is_missing else self._judge(masses.product, posteriors, masses.distance)
         return self._position(latent, posteriors, judged)

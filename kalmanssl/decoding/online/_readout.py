@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,29 +11,19 @@ from kalmanssl.data import Covariances
 from kalmanssl.decoding._latent_decoder import LatentDecoder
 from kalmanssl.decoding.grids import Grid
 from kalmanssl.decoding.labels import LabelDecoder
-from kalmanssl.decoding.readouts import EnsembleReadout, MLPReadout, NeighborReadout, ReadoutMasses, with_remaining_norm
+from kalmanssl.decoding.readouts import (
+    BinMasses,
+    EnsembleReadout,
+    MLPReadout,
+    NeighborReadout,
+    OneBinMasses,
+    with_remaining_norm,
+)
 from kalmanssl.kalman.kernels import has_compiler
 
-__all__ = ["OneBinMasses", "one_bin_readout"]
+__all__ = ["one_bin_readout"]
 
 _ONE = np.zeros(1, dtype=int)
-
-
-@dataclass(frozen=True)
-class OneBinMasses:
-    """Distributions of a readout over each grid in one bin, (*shape); see `ReadoutMasses`.
-
-    Attributes
-    ----------
-    product : list of (*shape)
-    average : list of (*shape) or None
-    distance : float or None
-    """
-
-    product: list[np.ndarray]
-    average: list[np.ndarray] | None = None
-    distance: float | None = None
-
 
 _ReadoutFunction = Callable[[np.ndarray, np.ndarray, np.ndarray, float], OneBinMasses]
 
@@ -74,17 +63,16 @@ def one_bin_readout(decoder: LatentDecoder | LabelDecoder) -> _ReadoutFunction:
             parts = [part[None] for part in masses]
             return [part[0] for part in decoder.correct_drift(decoder.readout, parts, mean[None], np.array([age]))]
 
-        average = None if found.average is None else moved(found.average)
-        return OneBinMasses(moved(found.product), average, found.distance)
+        return found.transform(moved)
 
     return mass
 
 
-def _first_bin(masses: ReadoutMasses) -> OneBinMasses:
+def _first_bin(masses: BinMasses) -> OneBinMasses:
     """Return the distributions of the first bin."""
-    average = None if masses.average is None else [part[0] for part in masses.average]
+    first = masses.transform(lambda parts: [part[0] for part in parts])
     distance = None if masses.distance is None else float(masses.distance[0])
-    return OneBinMasses([part[0] for part in masses.product], average, distance)
+    return OneBinMasses(first.product, first.average, distance)
 
 
 def _compiled(readout: Any, uses_cov: bool, with_average: bool) -> Callable[[np.ndarray], OneBinMasses] | None:

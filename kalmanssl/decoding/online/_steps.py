@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kalmanssl.decoding.labels import LabelChain
-from kalmanssl.decoding.movement import ForwardStep, Movement, MovementMixture, temper
+from kalmanssl.decoding.movement import ForwardStep, Movement, MovementMixture, select_combination, temper
 from kalmanssl.kalman.kernels import has_compiler
 
 __all__ = ["OnlineBelief", "OnlineContext", "OnlineMixture"]
@@ -161,14 +161,14 @@ class OnlineMixture:
         self.beliefs = [OnlineBelief(part.movement) for part in mixture.components]
 
     def step(
-        self, product: np.ndarray, average: np.ndarray, distance: float | None, is_missing: bool, is_start: bool
+        self, product: np.ndarray, average: np.ndarray | None, distance: float | None, is_missing: bool, is_start: bool
     ) -> np.ndarray:
         """Return the posterior (*shape) of a bin.
 
         Parameters
         ----------
         product, average : (*shape)
-            Product and average of the distributions of the parts of the readout.
+            Product and average of the distributions of the parts of the readout, as in `OneBinMasses`.
         distance : float or None
             Distance of the latents to those of the fit; None if it is unknown.
         is_missing, is_start : bool
@@ -176,7 +176,7 @@ class OnlineMixture:
         """
         posteriors = []
         for part, belief in zip(self._mixture.components, self.beliefs, strict=True):
-            given = average if part.combination == "average" else product
+            given = select_combination(part.combination, product, average)
             weight = 1.0 if distance is None else float(part.familiarity.weight(distance))
             if weight < 1:
                 given = temper(given[None], np.array([weight]), self._occupancy)[0]

@@ -1,7 +1,8 @@
 """Readouts: distributions of the behavior from the latents of a bin and their temporal context."""
 
+from kalmanssl.decoding.readouts._base import BinMasses as BinMasses
+from kalmanssl.decoding.readouts._base import OneBinMasses as OneBinMasses
 from kalmanssl.decoding.readouts._base import Readout as Readout
-from kalmanssl.decoding.readouts._base import ReadoutMasses as ReadoutMasses
 from kalmanssl.decoding.readouts._classifier import ClassifierReadout as ClassifierReadout
 from kalmanssl.decoding.readouts._context import with_context as with_context
 from kalmanssl.decoding.readouts._ensemble import EnsembleReadout as EnsembleReadout

@@ -6,20 +6,26 @@ lag.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding.grids import Predictive
 
-__all__ = ["Readout", "ReadoutMasses"]
+__all__ = ["BinMasses", "OneBinMasses", "Readout"]
+
+
+_Distance = TypeVar("_Distance", np.ndarray, float)
 
 
 @dataclass(frozen=True)
-class ReadoutMasses:
+class ReadoutMasses(Generic[_Distance]):
     """Distributions of a readout over the grid of each group of dimensions, without regard to time.
+
+    Those of a single bin (`OneBinMasses`) have no axis of time.
 
     Attributes
     ----------
@@ -33,7 +39,21 @@ class ReadoutMasses:
 
     product: list[np.ndarray]
     average: list[np.ndarray] | None = None
-    distance: np.ndarray | None = None
+    distance: _Distance | None = None
+
+    def by_grid(self) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """Return the product and, if it is known, the average over each grid."""
+        averages = [None] * len(self.product) if self.average is None else self.average
+        return list(zip(self.product, averages, strict=True))
+
+    def transform(self, change: Callable[[list[np.ndarray]], list[np.ndarray]]) -> Self:
+        """Return the masses with `change`, a function of the distributions over all grids, applied to both kinds."""
+        average = None if self.average is None else change(self.average)
+        return replace(self, product=change(self.product), average=average)
+
+
+BinMasses = ReadoutMasses[np.ndarray]
+OneBinMasses = ReadoutMasses[float]
 
 
 class Readout(Protocol):

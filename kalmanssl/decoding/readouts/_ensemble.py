@@ -20,7 +20,7 @@ import numpy as np
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding.grids import Grid, Periods, Predictive, marginal_predictives
-from kalmanssl.decoding.readouts._base import ReadoutMasses
+from kalmanssl.decoding.readouts._base import BinMasses
 from kalmanssl.decoding.readouts._mlp import MLPReadout
 from kalmanssl.decoding.readouts._mlp_settings import MLPReadoutSettings
 from kalmanssl.decoding.readouts._neighbors import NeighborReadout, NeighborReadoutSettings
@@ -169,7 +169,7 @@ class EnsembleReadout:
         cov: Covariances | None,
         networks: list[np.ndarray] | None = None,
         with_average: bool = False,
-    ) -> ReadoutMasses:
+    ) -> BinMasses:
         """Return the histograms as products of those of the parts, and with `with_average` their averages, too.
 
         `networks` are the histograms of the networks from `network_masses`, if they are known. Then only the features
@@ -189,7 +189,7 @@ class EnsembleReadout:
                 mass[rows] = product / product.sum(axis=tuple(range(1, product.ndim)), keepdims=True)
             for average, network, neighbors in zip(averages, parts, near, strict=False):
                 average[rows] = (1 - share) * network + share * neighbors
-        return ReadoutMasses(masses, averages if with_average else None, distance)
+        return BinMasses(masses, averages if with_average else None, distance)
 
     def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:
         """Return the histogram of each dimension."""

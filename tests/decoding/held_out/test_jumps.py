@@ -7,7 +7,7 @@ import pytest
 
 from kalmanssl.decoding.grids import Axis, Grid
 from kalmanssl.decoding.held_out import HeldOutMass, MovementSettings, choose_movement
-from kalmanssl.decoding.movement import Familiarity, MovementStatistics
+from kalmanssl.decoding.movement import Familiarity, MovementStatistics, ReadoutMass
 
 N, BLOCKS = 4000, 20
 GRID = Grid((Axis(0.0, 1 / 48, 48),))
@@ -30,7 +30,7 @@ def _held_out(truth: np.ndarray, read: np.ndarray) -> HeldOutMass:
     mass = (mass / mass.sum(axis=1, keepdims=True)).astype(np.float32)
     block = np.arange(N) * BLOCKS // N
     start, missing = np.arange(N) == 0, np.zeros(N, dtype=bool)
-    return HeldOutMass(mass, start, missing, ~missing, truth, np.ones(N), block)
+    return HeldOutMass(ReadoutMass(mass, start, missing), ~missing, truth, np.ones(N), block)
 
 
 @pytest.mark.parametrize("smooth", [False, True])
@@ -47,7 +47,7 @@ def test_without_evidence_for_jumps_a_burst_of_another_place_does_not_move_the_p
     burst = np.full(N, 0.05)
     burst[500:506] = 0.95
     held_out = _held_out(resting, burst)
-    held_out.mass[506:] = 1 / 48  # then the activity says nothing
+    held_out.readout.mass[506:] = 1 / 48  # then the activity says nothing
     posterior = choice.mixture.posterior(held_out.readout, smooth)
     assert posterior[499:512, CENTERS > 0.5].sum(axis=1).max() < 0.5
 

@@ -7,6 +7,7 @@ from kalmanssl.decoding.grids import Axis, Grid
 from kalmanssl.decoding.held_out import HeldOutMass, mean_by_block
 from kalmanssl.decoding.held_out._mass import mean_crps
 from kalmanssl.decoding.held_out._mixture_weights import crps_products, stacking_weights
+from kalmanssl.decoding.movement import ReadoutMass
 
 N, BLOCKS = 600, 20
 LINE = Grid((Axis(0.0, 0.05, 20),))
@@ -23,7 +24,7 @@ def held_out(grid: Grid, seed: int = 0) -> HeldOutMass:
     scored = np.arange(N) % 3 > 0
     mass = np.full((N, *grid.shape), 1 / grid.size)
     block = (np.arange(N) * BLOCKS // N)[scored]
-    return HeldOutMass(mass, start, never, scored, truth[scored], np.ones(scored.sum()), block)
+    return HeldOutMass(ReadoutMass(mass, start, never), scored, truth[scored], np.ones(scored.sum()), block)
 
 
 def blurred(grid: Grid, given: HeldOutMass, seed: int, error: float) -> np.ndarray:

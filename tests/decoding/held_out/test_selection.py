@@ -6,7 +6,7 @@ import pytest
 from kalmanssl.decoding.grids import Grid
 from kalmanssl.decoding.held_out import HeldOutMass, MovementSettings, choose_movement
 from kalmanssl.decoding.held_out._mass import mean_by_block, mean_crps
-from kalmanssl.decoding.movement import Familiarity, Movement, MovementStatistics
+from kalmanssl.decoding.movement import Familiarity, Movement, MovementStatistics, ReadoutMass
 
 BINS, BLOCKS = 1000, 20
 GRID = Grid.from_behavior(np.linspace(0, 1, 100)[:, None], (None,), (48,), 0.0)
@@ -23,7 +23,7 @@ def walk() -> tuple[HeldOutMass, MovementStatistics]:
     mass = (mass / mass.sum(axis=1, keepdims=True)).astype(np.float32)
     start, never = np.arange(BINS) == 0, np.zeros(BINS, dtype=bool)
     block = np.arange(BINS) * BLOCKS // BINS
-    held_out = HeldOutMass(mass, start, never, ~never, position, np.ones(BINS), block)
+    held_out = HeldOutMass(ReadoutMass(mass, start, never), ~never, position, np.ones(BINS), block)
     moved = np.diff(position, axis=0, prepend=position[:1])
     statistics = MovementStatistics.from_behavior(
         GRID, position, moved, np.zeros(BINS, dtype=int), ~start, np.ones(BINS)

@@ -56,7 +56,7 @@ def test_the_posterior_is_the_weighted_mean_of_those_of_the_components(walk, giv
         temper(mass, Familiarity(0.5, power).weight(given.distance), given.occupancy)
         for mass, power in ((given.mass, 2.0), (given.average, 4.0))
     )
-    expected = 0.3 * alone + 0.7 * posterior_mass(walk, expected, given.start, given.missing, smooth)
+    expected = 0.3 * alone + 0.7 * posterior_mass(walk, replace(given, mass=expected), smooth)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=1e-5)
 
@@ -79,7 +79,7 @@ def test_filtering_in_two_pieces_is_filtering_of_all_bins(walk, given):
 
 def test_one_component_is_its_posterior_without_change(walk, given):
     mixture = MovementMixture((MovementComponent("walk", "product", 1.0, walk, Familiarity()),))
-    expected = filtered_mass(walk, given.mass, given.start, given.missing, None)[0]
+    expected = filtered_mass(walk, given, None)[0]
     np.testing.assert_array_equal(mixture.posterior(given, False), expected)
     np.testing.assert_array_equal(MovementMixture.none().posterior(given, True), given.mass)
 

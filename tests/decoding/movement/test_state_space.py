@@ -9,6 +9,7 @@ from kalmanssl.decoding.grids._grid import Axis, Grid
 from kalmanssl.decoding.movement import _state_space
 from kalmanssl.decoding.movement._movement import Movement, MovementStatistics
 from kalmanssl.decoding.movement._posterior_mass import posterior_mass
+from kalmanssl.decoding.movement._readout_mass import ReadoutMass
 from kalmanssl.decoding.movement._state_space import Transition, backward, forward, forward_step
 
 
@@ -189,11 +190,12 @@ def test_a_recording_smoothed_in_pieces_is_that_smoothed_at_once(case, rows, mon
             return mass.copy()
 
     monkeypatch.setattr("kalmanssl.decoding.movement._posterior_mass._ROWS", rows)
-    missing = np.zeros(len(start), dtype=bool)
-    found = posterior_mass(Prior(), likelihood, start, missing, smooth=True)
+    given = ReadoutMass(likelihood, start, np.zeros(len(start), dtype=bool))
+    found = posterior_mass(Prior(), given, smooth=True)
     expected = backward(forward(likelihood, start, t), likelihood, start, t).sum(axis=1)
     np.testing.assert_allclose(found, expected.reshape(found.shape), rtol=1e-5, atol=1e-7)
-    assert posterior_mass(Prior(), likelihood[:0], start[:0], missing[:0], smooth=True).shape == likelihood[:0].shape
+    nothing = ReadoutMass(likelihood[:0], start[:0], given.missing[:0])
+    assert posterior_mass(Prior(), nothing, smooth=True).shape == likelihood[:0].shape
 
 
 def test_a_long_recording_with_narrow_likelihoods_stays_finite():
