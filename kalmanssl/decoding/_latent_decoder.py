@@ -157,6 +157,11 @@ class LatentDecoder:
         """The weight of each kind of movement prior that is used, for each group of dimensions."""
         return [mixture.weights for mixture in self.movements]
 
+    @property
+    def uses_familiarity(self) -> bool:
+        """Whether latents unlike those of the fit have less weight."""
+        return any(part.familiarity.is_used for mixture in self.movements for part in mixture.components)
+
     def _fit_to_held_out(self, folds: list[Fold], timed: bool, rng: np.random.Generator) -> None:
         """Choose drift, movement prior and familiarity, and calibrate, by the decoding of held-out bins."""
         self.uses_drift = timed and self._drift_improves(folds)

@@ -92,6 +92,11 @@ class LabelDecoder:
         """The weight of the chosen kind, as that of `LatentDecoder`."""
         return [{choice["kind"]: 1.0} for choice in self.choices]
 
+    @property
+    def uses_familiarity(self) -> bool:
+        """False, as labels do not use the distance of the latents to those of the fit; see `LatentDecoder`."""
+        return False
+
     def predict(self, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray) -> np.ndarray:
         """Return the probability of each label, (time, labels).
 

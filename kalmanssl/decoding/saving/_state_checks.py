@@ -59,12 +59,11 @@ def check_decoder_state(state: Any) -> None:
     decoders = stored.group("decoders")
     if not decoders.values or not set(decoders.values) <= set(_KINDS):
         raise stored.error("decoders", f"an object with some of {', '.join(_KINDS)}", list(decoders.values))
-    n_priors = dict.fromkeys(decoders.values, 1)
     for kind in decoders.values:
         decoder = decoders.group(kind)
         inputs = features * (1 + _n_averages(decoder))
         if labels is None:
-            n_priors[kind] = _check_latent_decoder(decoder, features, inputs, periods, regressor)
+            _check_latent_decoder(decoder, features, inputs, periods, regressor)
         else:
             _check_label_decoder(decoder, inputs, len(labels))
     if "adaptations" in stored:
@@ -73,7 +72,7 @@ def check_decoder_state(state: Any) -> None:
             raise stored.error("adaptations", "those of the decoders", list(adaptations.values))
         for kind in adaptations.values:
             dims = 0 if labels is not None else len(periods)
-            _check_adaptation(adaptations.group(kind), features, dims, n_priors[kind])
+            _check_adaptation(adaptations.group(kind), features, dims, _n_beliefs(decoders.group(kind)))
 
 
 def _check_sessions(s: StoredValues) -> None:
@@ -92,11 +91,8 @@ def _n_averages(s: StoredValues) -> int:
     return len(context)
 
 
-def _check_latent_decoder(s: StoredValues, features: int, inputs: int, periods: Periods, regressor: str) -> int:
-    """Check a decoder of numbers from latents of a number of features, or of inputs with their averages.
-
-    The number of its movement priors is returned.
-    """
+def _check_latent_decoder(s: StoredValues, features: int, inputs: int, periods: Periods, regressor: str) -> None:
+    """Check a decoder of numbers from latents of a number of features, or of inputs with their averages."""
     dims = len(periods)
     grids = stored_grids(s, periods)
     check_readout(s.group("readout"), features, inputs, periods, grids, regressor)
@@ -109,10 +105,9 @@ def _check_latent_decoder(s: StoredValues, features: int, inputs: int, periods: 
     s.number_in("end", -1e300, 1e300, "a finite time")
     groups = len(grids)
     occupancies, movements, regions = (s.entries(name, groups) for name in ("occupancies", "movements", "regions"))
-    n_priors = 0
     for number, (grid, scores) in enumerate(zip(grids, s.groups("movement_scores", groups), strict=True)):
         _check_probabilities(occupancies, str(number), grid.shape, minimum=_TINY)
-        n_priors += _check_mixture(movements, str(number), grid, regressor)
+        _check_mixture(movements, str(number), grid, regressor)
         _check_numbers(scores)
         _check_region(regions, str(number))
     if "trust" in s:
@@ -130,7 +125,6 @@ def _check_latent_decoder(s: StoredValues, features: int, inputs: int, periods: 
         calibration.number_in("border", 0.0, math.inf, "a number, at least 0")
         calibration.number_in("effective", 0.0, math.inf, "a number, at least 0")
         _check_levels(calibration, (2, len(NOMINAL_LEVELS)))
-    return n_priors
 
 
 def _check_label_decoder(s: StoredValues, inputs: int, n_labels: int) -> None:
@@ -150,8 +144,8 @@ def _check_label_decoder(s: StoredValues, inputs: int, n_labels: int) -> None:
     _check_levels(s.group("sets"), (len(NOMINAL_LEVELS),))
 
 
-def _check_mixture(movements: StoredValues, number: str, grid: StoredGrid, regressor: str) -> int:
-    """Check the movement priors over a grid, and return their number."""
+def _check_mixture(movements: StoredValues, number: str, grid: StoredGrid, regressor: str) -> None:
+    """Check the movement priors over a grid."""
     components = movements.groups(number)
     weights = [part.number_in("weight", 0.0, 1.0, "a number from 0 to 1") for part in components]
     if abs(sum(weights) - 1) > _ROUNDING:
@@ -166,7 +160,6 @@ def _check_mixture(movements: StoredValues, number: str, grid: StoredGrid, regre
             raise part.error("kind", "that of the movement prior", kind)
         if kind != "none":
             _check_movement(part.group("movement"), grid)
-    return len(components)
 
 
 def _check_movement(s: StoredValues, grid: StoredGrid) -> None:
@@ -225,7 +218,15 @@ def _check_levels(s: StoredValues, shape: Sequence[int] = (len(NOMINAL_LEVELS),)
         s.number_in("bins_per_error", 1.0, 1e300, "a finite number, at least 1")
 
 
-def _check_adaptation(s: StoredValues, features: int, dims: int, n_priors: int) -> None:
+def _n_beliefs(decoder: StoredValues) -> int:
+    """Return how many filtered distributions a checked decoder continues: one for each movement prior."""
+    if "chain" in decoder:
+        return 1
+    movements = decoder.entries("movements")
+    return sum(len(movements.entries(number).values) for number in movements.values)
+
+
+def _check_adaptation(s: StoredValues, features: int, dims: int, n_beliefs: int) -> None:
     """Check what was learned after the fit of a decoder of a number of dimensions, or of labels (0)."""
     shape = AdaptiveLevels.identity().weight.shape
     groups = max(1, len(group_dimensions(dims)))
@@ -238,7 +239,7 @@ def _check_adaptation(s: StoredValues, features: int, dims: int, n_priors: int) 
         end = s.group("end")
         end.number_in("time", -1e300, 1e300, "a finite time")
         end.array("mean", (None, features), missing=True)
-        beliefs = end.entries("beliefs", n_priors)
+        beliefs = end.entries("beliefs", n_beliefs)
         for number, belief in beliefs.values.items():
             if belief is not None:
                 _check_probabilities(beliefs, number, (None, None, None))

@@ -171,9 +171,7 @@ def movement_rule(run: Run, smoothed: bool) -> str:
     """Say in words how the decoder combines bins over time, as it was chosen on held-out bins."""
     decoder = run.latent_decoder(smoothed)
     kinds = list(dict.fromkeys(kind for weights in decoder.movement_weights for kind in weights))
-    mixtures = getattr(decoder, "movements", [])  # labels have none
-    tempered = any(part.familiarity.is_used for mixture in mixtures for part in mixture.components)
-    unfamiliar = " Latents unlike those of the fit have less weight." if tempered else ""
+    unfamiliar = " Latents unlike those of the fit have less weight." if decoder.uses_familiarity else ""
     if kinds == ["none"]:
         return (
             f"Every bin is decoded by itself: on held-out bins, a movement prior did not reduce the error.{unfamiliar}"
