@@ -60,7 +60,7 @@ class Adaptation:
         ]
 
     def learn(
-        self, decoder: LatentDecoder | LabelDecoder, given: DecoderInput, behavior: np.ndarray, lag: np.ndarray
+        self, decoder: LatentDecoder | LabelDecoder, given: DecoderInput, behavior: np.ndarray
     ) -> dict[str, list[np.ndarray]]:
         """Learn from the bins of a piece with known behavior (time, dims), one after another.
 
@@ -70,23 +70,21 @@ class Adaptation:
             "intervals" and "regions": the level of each entry of `NOMINAL_LEVELS` that each of these bins was decoded
             with, before its own behavior was used, (bins, levels).
         """
-        known = np.isfinite(behavior).all(axis=1) & np.isfinite(given.mean).all(axis=1)
+        known = np.isfinite(behavior).all(axis=1) & ~given.missing
         before = self.end
         if before is not None and (given.time is None or not before.reaches(given.bin_time[0], decoder.bin_size)):
             before = None
-        piece = (given.mean, given.cov, given.segment)
         used: dict[str, list[np.ndarray]] = {"intervals": [], "regions": []}
         if isinstance(decoder, LabelDecoder):
-            mass, self.end = decoder.decode_piece(*piece, given.bin_time, before)
+            mass, self.end = decoder.decode_piece(given, before)
             rows = np.flatnonzero(known)
             level = likelier_mass_at(mass[rows], behavior[rows, 0].astype(int))
             used["regions"] = [self.regions[0].update(decoder.sets.score(level), decoder.sets.bins_per_error)]
         else:
-            age = np.nan_to_num(lag)
-            posteriors, marginals, self.end = decoder.decode_piece(*piece, given.bin_time, age, before)
+            posteriors, marginals, self.end = decoder.decode_piece(given, before)
             truth = behavior[known]
             for dim, (one, predictive) in enumerate(zip(decoder.calibrations, marginals, strict=True)):
-                score = one.score(predictive[known], lag[known], truth[:, dim])
+                score = one.score(predictive[known], given.time_since_fit[known], truth[:, dim])
                 used["intervals"].append(self.intervals[dim].update(score, one.bins_per_error))
             dims = group_dimensions(truth.shape[1])
             for number, (region, mass) in enumerate(zip(decoder.regions, posteriors, strict=True)):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 
-__all__ = ["Continuation", "with_earlier"]
+from kalmanssl.decoding.inputs import DecoderInput
+
+__all__ = ["Continuation"]
 
 _TIME_CONSTANTS = 40  # after which an exponential average has forgotten the start, to double precision
 
@@ -50,28 +51,13 @@ class Continuation:
     def after(
         cls,
         before: Continuation | None,
-        mean: np.ndarray,
-        segment: np.ndarray,
-        time: np.ndarray,
+        given: DecoderInput,
         beliefs: list[np.ndarray | None],
         context_bins: float,
     ) -> Self:
-        """Return the end of a piece with latents `mean`; `context_bins` is the longest time scale of the context."""
-        last = mean[segment == segment[-1]]
-        if before is not None and len(last) == len(mean):
+        """Return the end of a piece; `context_bins` is the longest time scale of the temporal context."""
+        last = given.mean[given.segment == given.segment[-1]]
+        if before is not None and len(last) == len(given.mean):
             last = np.concatenate([before.mean, last])
         kept = math.ceil(_TIME_CONSTANTS * context_bins)
-        return cls(float(time[-1]), last[len(last) - min(kept, len(last)) :].copy(), beliefs)
-
-
-def with_earlier(
-    make: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    earlier: np.ndarray | None,
-    mean: np.ndarray,
-    segment: np.ndarray,
-) -> np.ndarray:
-    """Return `make(mean, segment)` for latents (time, features) that continue the segment of `earlier` ones."""
-    if earlier is None or len(earlier) == 0:
-        return make(mean, segment)
-    before = np.full(len(earlier), segment[0])
-    return make(np.concatenate([earlier, mean]), np.concatenate([before, segment]))[len(earlier) :]
+        return cls(float(given.bin_time[-1]), last[len(last) - min(kept, len(last)) :].copy(), beliefs)

@@ -355,14 +355,13 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         kind, decoder, given = self._decoder_input(latents, time)
         adaptation = self.adaptations_.get(kind) or Adaptation.of(decoder)
         if isinstance(decoder, LabelDecoder):
-            mass = decoder.predict(given.mean, given.cov, given.segment)
+            mass = decoder.predict(given)
             (sets,) = adaptation.region_calibrations([decoder.sets])
             return DecodedCategory(given.bin_time, decoder.labels, mass, self.level, sets)
-        lag = self._time_since_fit(decoder, given)
-        posteriors, marginals, judgment = decoder.predict(given.mean, given.cov, given.segment, np.nan_to_num(lag))
+        posteriors, marginals, judgment = decoder.predict(given)
         table, points = [], []
         for calibration, predictive in zip(adaptation.calibrations(decoder.calibrations), marginals, strict=True):
-            table.append(calibration.apply(predictive, lag, QUANTILE_LEVELS).astype(np.float32))
+            table.append(calibration.apply(predictive, given.time_since_fit, QUANTILE_LEVELS).astype(np.float32))
             points.append(predictive.mean())
         estimate = wrap_to_period(np.stack(points, axis=1), self.periods_)
         quantiles = around_points(np.stack(table, 1), estimate, self.periods_, self.level)

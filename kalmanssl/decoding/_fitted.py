@@ -54,19 +54,17 @@ class FittedDecoder:
                 parameter="latents",
             )
         kind = self._kind_of_decoder(latents)
-        bin_time = np.arange(len(mean), dtype=float) if known_time is None else known_time
-        segment = np.asarray(latents.segment) if isinstance(latents, Latents) else segment_index(bin_time)
-        return (
-            kind,
-            self.decoders_[kind],
-            DecoderInput(mean, cov, known_time, bin_time, segment, getattr(latents, "session", "")),
-        )
-
-    def _time_since_fit(self, decoder: LatentDecoder | LabelDecoder, given: DecoderInput) -> np.ndarray:
-        """Return the time since the end of the fit, seconds; NaN where it is unknown."""
-        if given.time is None or not self.timed_ or isinstance(decoder, LabelDecoder):
-            return np.full(len(given.mean), np.nan)
-        return given.time - end_of_fit(self.session_ends_, given.session)
+        if isinstance(latents, Latents):
+            segment = np.asarray(latents.segment)
+        elif known_time is None:
+            segment = np.zeros(len(mean), dtype=int)
+        else:
+            segment = segment_index(known_time)
+        decoder = self.decoders_[kind]
+        since_fit = np.full(len(mean), np.nan)
+        if known_time is not None and self.timed_ and isinstance(decoder, LatentDecoder):
+            since_fit = known_time - end_of_fit(self.session_ends_, getattr(latents, "session", ""))
+        return kind, decoder, DecoderInput(mean, cov, segment, known_time, since_fit)
 
     def _kind_of_decoder(self, latents: Latents | np.ndarray) -> str:
         """Return the key of the decoder of latents of the kind of `latents`; arrays are decoded as those of the fit."""

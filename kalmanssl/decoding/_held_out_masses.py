@@ -54,21 +54,15 @@ def held_out_network_masses(
     masses = []
     for fold, fitted in zip(folds, readouts, strict=True):
         assert isinstance(fitted.readout, EnsembleReadout)
-        s, test = fold.samples, fold.test
-        cov = None if s.cov is None else s.cov[test]
-        masses.append(decoder.network_masses(fitted.readout, s.mean[test], cov, np.cumsum(fold.start)))
+        masses.append(decoder.network_masses(fitted.readout, fold.test_input))
     return masses
 
 
 def _fold_masses(
     decoder: LatentDecoder, fold: Fold, fitted: DriftingReadout, networks: list[np.ndarray] | None
 ) -> list[HeldOutMass]:
-    s, test = fold.samples, fold.test
-    cov = None if s.cov is None else s.cov[test]
-    masses = decoder.bin_masses(
-        fitted, s.mean[test], cov, np.cumsum(fold.start), fold.age, networks=networks, with_average=True
-    )
-    used = fold.scored_bins
+    masses = decoder.bin_masses(fitted, fold.test_input, with_average=True, networks=networks)
+    s, used = fold.samples, fold.scored_bins
     # With equal weights most bins are at rest; with balanced ones a few rests can decide.
     weight = (1 + s.weight[used]) / 2
     return [

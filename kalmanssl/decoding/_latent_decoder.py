@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Self
 
 import numpy as np
 
 from kalmanssl.data import Covariances
-from kalmanssl.decoding._continuation import Continuation, with_earlier
+from kalmanssl.decoding._continuation import Continuation
 from kalmanssl.decoding._neighbor_choice import choose_neighbors
 from kalmanssl.decoding.calibration import (
     Calibration,
@@ -32,6 +32,7 @@ from kalmanssl.decoding.held_out import (
     measure_movement,
     thin_bins,
 )
+from kalmanssl.decoding.inputs import DecoderInput
 from kalmanssl.decoding.movement import MovementMixture, ReadoutMass
 from kalmanssl.decoding.readouts import (
     BinMasses,
@@ -182,16 +183,13 @@ class LatentDecoder:
         """Whether a movement prior uses the average of the parts of the readout."""
         return any(mixture.uses_average for mixture in self.movements)
 
-    def predict(
-        self, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray, age: np.ndarray
-    ) -> tuple[list[np.ndarray], list[Predictive], TrustJudgment]:
+    def predict(self, given: DecoderInput) -> tuple[list[np.ndarray], list[Predictive], TrustJudgment]:
         """Return the posterior over each grid, the marginal of each dimension, and the judgment of each bin.
 
-        `age` (time,) is the time since the end of the fit, seconds, zero where it is unknown.
         Bins with latents that are not finite are missing: the movement prior alone predicts them, or without one the
         occupancy.
         """
-        masses = self.bin_masses(self.readout, mean, cov, segment, age)
+        masses = self.bin_masses(self.readout, given, self.uses_average)
         posteriors = [
             mixture.posterior(mass, self.smooth) for mixture, mass in zip(self.movements, masses, strict=True)
         ]
@@ -200,22 +198,16 @@ class LatentDecoder:
         return posteriors, marginal_predictives(self.grids, posteriors), judgment
 
     def decode_piece(
-        self,
-        mean: np.ndarray,
-        cov: Covariances | None,
-        segment: np.ndarray,
-        time: np.ndarray,
-        age: np.ndarray,
-        before: Continuation | None,
+        self, given: DecoderInput, before: Continuation | None
     ) -> tuple[list[np.ndarray], list[Predictive], Continuation | None]:
         """Decode as `predict`, filtered latents from where the piece `before` ended; return the end of this one, too.
 
         Smoothed latents depend on later bins. Each piece of them is decoded by itself.
         """
         if self.smooth:
-            return *self.predict(mean, cov, segment, age)[:2], None
-        earlier = None if before is None else before.mean
-        masses = self.bin_masses(self.readout, mean, cov, segment, age, earlier)
+            return *self.predict(given)[:2], None
+        continued = replace(given, earlier=None if before is None else before.mean)
+        masses = self.bin_masses(self.readout, continued, self.uses_average)
         posteriors, beliefs = [], []
         earlier_beliefs = iter([] if before is None else before.beliefs)
         for mixture, mass in zip(self.movements, masses, strict=True):
@@ -223,7 +215,7 @@ class LatentDecoder:
             posteriors.append(posterior)
             beliefs += after
         context_bins = max(self.context) / self.bin_size if self.context else 0.0
-        end = Continuation.after(before, mean, segment, time, beliefs, context_bins)
+        end = Continuation.after(before, given, beliefs, context_bins)
         return posteriors, marginal_predictives(self.grids, posteriors), end
 
     def to_state(self) -> dict[str, Any]:
@@ -297,12 +289,10 @@ class LatentDecoder:
     def _features(self, mean: np.ndarray, segment: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
         return with_context(mean, segment, self.bin_size, self.context, causal=not self.smooth, where=where)
 
-    def _inputs(
-        self, mean: np.ndarray, segment: np.ndarray, earlier: np.ndarray | None = None, with_context: bool = True
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _inputs(self, given: DecoderInput, with_context: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return latents and their features, zero where latents are missing, and the bins in which they are."""
-        missing = ~np.isfinite(mean).all(axis=1)
-        features = with_earlier(self._features, earlier, mean, segment) if with_context else mean
+        mean, missing = given.mean, given.missing
+        features = given.features(self._features) if with_context else mean
         if missing.any():
             mean, features = (np.where(missing[:, None], 0.0, values) for values in (mean, features))
         return mean, features, missing
@@ -310,30 +300,31 @@ class LatentDecoder:
     def bin_masses(
         self,
         fitted: DriftingReadout,
-        mean: np.ndarray,
-        cov: Covariances | None,
-        segment: np.ndarray,
-        age: np.ndarray,
-        earlier: np.ndarray | None = None,
+        given: DecoderInput,
+        with_average: bool,
         networks: list[np.ndarray] | None = None,
-        with_average: bool | None = None,
     ) -> list[ReadoutMass]:
         """Return the distributions of a readout over the grids.
 
-        The distance is that of `readout_mass`, 0 where latents are missing. `earlier` has the latents of bins before
-        the first one, for its temporal context. `networks` are from `network_masses` of the same bins. The averages of
-        the parts of the readout are computed with `with_average`, by default if a movement prior uses them.
+        The distance is that of `readout_mass`, 0 where latents are missing.
+
+        Parameters
+        ----------
+        fitted : DriftingReadout
+        given : DecoderInput
+        with_average : bool
+            Whether the averages of the parts of the readout are needed, too.
+        networks : list of (time, *shape), optional
+            From `network_masses` of the same bins, if they are known.
         """
         ignores_context = isinstance(fitted.readout, EnsembleReadout) and not fitted.readout.variant.uses_context
         with_context = networks is None or not ignores_context  # networks use it, too
-        mean, features, missing = self._inputs(mean, segment, earlier, with_context)
-        if with_average is None:
-            with_average = self.uses_average
-        found = self.readout_mass(fitted.readout, features, cov, networks, with_average)
-        found = found.transform(lambda masses: self.correct_drift(fitted, masses, mean, age))
+        mean, features, missing = self._inputs(given, with_context)
+        found = self.readout_mass(fitted.readout, features, given.cov, with_average, networks)
+        found = found.transform(lambda masses: self.correct_drift(fitted, masses, mean, given.age))
         if found.distance is not None:
             found.distance[missing] = 0.0
-        start = segment_starts(segment)
+        start = segment_starts(given.segment)
         result = []
         for occupancy, (product, average) in zip(self.occupancies, found.by_grid(), strict=True):
             for mass in (product, average):
@@ -342,20 +333,18 @@ class LatentDecoder:
             result.append(ReadoutMass(product, start, missing, occupancy, found.distance, average))
         return result
 
-    def network_masses(
-        self, readout: EnsembleReadout, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray
-    ) -> list[np.ndarray]:
+    def network_masses(self, readout: EnsembleReadout, given: DecoderInput) -> list[np.ndarray]:
         """Return the distributions of the networks of a readout over the grids, as `bin_masses` uses them."""
-        _, features, _ = self._inputs(mean, segment)
-        return readout.network_masses(features, None if self.context else cov)
+        _, features, _ = self._inputs(given)
+        return readout.network_masses(features, None if self.context else given.cov)
 
     def readout_mass(
         self,
         readout: Readout,
         features: np.ndarray,
         cov: Covariances | None,
+        with_average: bool,
         networks: list[np.ndarray] | None = None,
-        with_average: bool = False,
     ) -> BinMasses:
         """Return the distributions of a readout over the grids without the drift since the fit, and the distance."""
         cov = None if self.context else cov

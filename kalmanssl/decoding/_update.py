@@ -72,7 +72,7 @@ class UpdateMixin(FittedDecoder):
         position = behavior_at("position", position, given.time, nearest)
         behavior = self._later_behavior(position, len(given.mean))
         adaptation = self.adaptations_.setdefault(kind, Adaptation.of(decoder))
-        return adaptation.learn(decoder, given, behavior, self._time_since_fit(decoder, given))
+        return adaptation.learn(decoder, given, behavior)
 
     def _later_behavior(self, position: Any, n_bins: int) -> np.ndarray:
         """Return behavior of the kind of the fit as (time, dims); the number of the label for labels."""

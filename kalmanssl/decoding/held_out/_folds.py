@@ -14,7 +14,7 @@ from kalmanssl.decoding.grids import Periods
 from kalmanssl.decoding.held_out._cross_fitting import HeldOutFit
 from kalmanssl.decoding.held_out._drift import TrainTestBlock
 from kalmanssl.decoding.held_out._thinning import thin_blocks
-from kalmanssl.decoding.inputs import MIN_BINS, check_latents
+from kalmanssl.decoding.inputs import MIN_BINS, DecoderInput, check_latents
 from kalmanssl.errors import CalibrationWarning, InputError
 from kalmanssl.utils.blocks import blocks_of_time, rolling_origins
 from kalmanssl.utils.segments import segment_index, segment_starts
@@ -205,6 +205,13 @@ class Fold:
     def age(self) -> np.ndarray:
         """Time of each decoded bin since the last fitted bin of its session, seconds; 0 if there is none."""
         return self.samples.age(self.train)[self.test]
+
+    @property
+    def test_input(self) -> DecoderInput:
+        """The latents of the decoded bins; their time since the fit is `age`."""
+        s = self.samples
+        cov = None if s.cov is None else s.cov[self.test]
+        return DecoderInput(s.mean[self.test], cov, np.cumsum(self.start), s.time[self.test], self.age)
 
     def moving_blocks(self) -> list[TrainTestBlock]:
         """Return the usable bins in movement of both parts, in each session that has some in both."""

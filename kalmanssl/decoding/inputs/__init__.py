@@ -1,8 +1,8 @@
 """What a decoder receives: latents, behavior and sessions, with their checks."""
 
+from kalmanssl.decoding.inputs._decoder_input import DecoderInput as DecoderInput
 from kalmanssl.decoding.inputs._inputs import LARGEST_POSITION as LARGEST_POSITION
 from kalmanssl.decoding.inputs._inputs import MIN_BINS as MIN_BINS
-from kalmanssl.decoding.inputs._inputs import DecoderInput as DecoderInput
 from kalmanssl.decoding.inputs._inputs import check_behavior as check_behavior
 from kalmanssl.decoding.inputs._inputs import check_latents as check_latents
 from kalmanssl.decoding.inputs._inputs import check_mask as check_mask

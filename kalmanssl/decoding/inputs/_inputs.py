@@ -16,7 +16,6 @@ from kalmanssl.utils.arrays import as_array, as_floats
 from kalmanssl.utils.circular import Periods
 
 __all__ = [
-    "DecoderInput",
     "LatentArrays",
     "check_behavior",
     "check_latents",
@@ -48,31 +47,6 @@ class LatentArrays(NamedTuple):
     mean: np.ndarray
     cov: Covariances | None
     time: np.ndarray | None
-
-
-class DecoderInput(NamedTuple):
-    """Latents to decode.
-
-    Attributes
-    ----------
-    mean : (time, features)
-    cov : Covariances or None
-    time : (time,) or None
-        Seconds, if they are known.
-    bin_time : (time,)
-        The same, or the number of the bin if times are not known.
-    segment : (time,) int
-        Number of the contiguous segment of each bin.
-    session : str
-        Name of the session; "" if unknown.
-    """
-
-    mean: np.ndarray
-    cov: Covariances | None
-    time: np.ndarray | None
-    bin_time: np.ndarray
-    segment: np.ndarray
-    session: str = ""
 
 
 def is_list_of_trials(latents: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from kalmanssl.data import Covariances
-from kalmanssl.decoding._continuation import Continuation, with_earlier
+from kalmanssl.decoding._continuation import Continuation
 from kalmanssl.decoding.calibration import RegionCalibration
 from kalmanssl.decoding.grids import Axis, Grid, likelier_mass_at
 from kalmanssl.decoding.held_out import (
@@ -20,6 +20,7 @@ from kalmanssl.decoding.held_out import (
     fold_weights,
     scored_sessions,
 )
+from kalmanssl.decoding.inputs import DecoderInput
 from kalmanssl.decoding.labels._chain import LabelChain, LabelStatistics, choose_chain
 from kalmanssl.decoding.movement import ReadoutMass, filtered_mass, posterior_mass
 from kalmanssl.decoding.readouts import ClassifierReadout, MLPReadout, with_context
@@ -97,32 +98,25 @@ class LabelDecoder:
         """False, as labels do not use the distance of the latents to those of the fit; see `LatentDecoder`."""
         return False
 
-    def predict(self, mean: np.ndarray, cov: Covariances | None, segment: np.ndarray) -> np.ndarray:
+    def predict(self, given: DecoderInput) -> np.ndarray:
         """Return the probability of each label, (time, labels).
 
         Bins with latents that are not finite are predicted from the bins around them.
         """
-        return posterior_mass(self.chain, self._readout_mass(self.readout, mean, cov, segment), self.smooth)
+        return posterior_mass(self.chain, self._readout_mass(self.readout, given), self.smooth)
 
-    def decode_piece(
-        self,
-        mean: np.ndarray,
-        cov: Covariances | None,
-        segment: np.ndarray,
-        time: np.ndarray,
-        before: Continuation | None,
-    ) -> tuple[np.ndarray, Continuation | None]:
+    def decode_piece(self, given: DecoderInput, before: Continuation | None) -> tuple[np.ndarray, Continuation | None]:
         """Decode as `predict`, filtered latents from where the piece `before` ended; return the end of this one, too.
 
         Smoothed latents depend on later bins. Each piece of them is decoded by itself.
         """
         if self.smooth:
-            return self.predict(mean, cov, segment), None
+            return self.predict(given), None
         earlier, belief = (None, None) if before is None else (before.mean, before.beliefs[0])
-        given = self._readout_mass(self.readout, mean, cov, segment, earlier)
-        posterior, belief = filtered_mass(self.chain, given, belief)
+        mass = self._readout_mass(self.readout, replace(given, earlier=earlier))
+        posterior, belief = filtered_mass(self.chain, mass, belief)
         context_bins = max(self.context) / self.bin_size if self.context else 0.0
-        return posterior, Continuation.after(before, mean, segment, time, [belief], context_bins)
+        return posterior, Continuation.after(before, given, [belief], context_bins)
 
     def to_state(self) -> dict[str, Any]:
         """Return everything from which `restore` makes this decoder again."""
@@ -177,23 +171,12 @@ class LabelDecoder:
         grids = [Grid((Axis.of_labels(len(self.labels)),))]
         return readout.fit(features, cov, samples.behavior[train], rng, None, grids, samples.mean.shape[1])
 
-    def _readout_mass(
-        self,
-        readout: MLPReadout | ClassifierReadout,
-        mean: np.ndarray,
-        cov: Covariances | None,
-        segment: np.ndarray,
-        earlier: np.ndarray | None = None,
-    ) -> ReadoutMass:
-        """Return the probability of each label (time, labels) from a readout.
-
-        `earlier` has the latents of bins before the first one, for its temporal context.
-        """
-        missing = ~np.isfinite(mean).all(axis=1)
-        features = with_earlier(self._features, earlier, mean, segment)
+    def _readout_mass(self, readout: MLPReadout | ClassifierReadout, given: DecoderInput) -> ReadoutMass:
+        """Return the probability of each label (time, labels) from a readout."""
+        missing, features = given.missing, given.features(self._features)
         if missing.any():
             features = np.where(missing[:, None], 0.0, features)
-        return ReadoutMass(self.feature_mass(readout, features, cov), segment_starts(segment), missing)
+        return ReadoutMass(self.feature_mass(readout, features, given.cov), segment_starts(given.segment), missing)
 
     def feature_mass(
         self, readout: MLPReadout | ClassifierReadout, features: np.ndarray, cov: Covariances | None
@@ -204,12 +187,9 @@ class LabelDecoder:
         return readout.predict_mass(features, None if self.context else cov)[0]
 
     def _held_out_mass(self, fold: Fold, rng: np.random.Generator) -> HeldOutMass:
-        s, test = fold.samples, fold.test
-        readout = self._fit_readout(s, fold.train, rng)
-        cov = None if s.cov is None else s.cov[test]
-        given = self._readout_mass(readout, s.mean[test], cov, np.cumsum(fold.start))
-        used = fold.scored_bins
-        return HeldOutMass(given, fold.scored, s.behavior[used], s.weight[used], s.block[used])
+        s, used = fold.samples, fold.scored_bins
+        mass = self._readout_mass(self._fit_readout(s, fold.train, rng), fold.test_input)
+        return HeldOutMass(mass, fold.scored, s.behavior[used], s.weight[used], s.block[used])
 
     def _calibrate(self, folds: list[Fold], held_out: list[HeldOutMass], chains: list[LabelChain]) -> None:
         """Learn the mass that prediction sets must have in order to cover at their nominal level."""

@@ -54,7 +54,7 @@ def one_bin_readout(decoder: LatentDecoder | LabelDecoder) -> _ReadoutFunction:
                 [decoder.feature_mass(decoder.readout, features[None], Covariances(cov[None], _ONE))[0]]
             )
         else:
-            given = features[None], Covariances(cov[None], _ONE), None, with_average
+            given = features[None], Covariances(cov[None], _ONE), with_average
             found = _first_bin(decoder.readout_mass(readout, *given))
         if isinstance(decoder, LabelDecoder) or decoder.readout.drift.rate == 0:
             return found
