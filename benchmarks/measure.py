@@ -7,13 +7,12 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["Stopwatch", "machine_facts", "peak_memory_mb", "reset_peak_memory", "shortest_time", "versions"]
+__all__ = ["Stopwatch", "machine_facts", "peak_memory_mb", "reset_peak_memory", "versions"]
 
 
 class Stopwatch:
@@ -40,16 +39,6 @@ def _cpu_seconds() -> float:
     """Return the CPU seconds of this process, its threads and the children it has waited for."""
     times = os.times()
     return time.process_time() + times.children_user + times.children_system
-
-
-def shortest_time(work: Callable[[], Any], repeats: int = 3) -> float:
-    """Return the wall seconds of the shortest of several runs."""
-    walls = []
-    for _ in range(repeats):
-        with Stopwatch() as stopwatch:
-            work()
-        walls.append(stopwatch.wall)
-    return min(walls)
 
 
 def reset_peak_memory() -> None:

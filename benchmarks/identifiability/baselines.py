@@ -167,9 +167,11 @@ class _TrainedBaseline:
 class _RecurrentPredictor(nn.Module):
     """Predicts each latent except the first from those before it."""
 
-    def __init__(self, dims: int, units: int = 32) -> None:
+    n_units = 32
+
+    def __init__(self, dims: int) -> None:
         super().__init__()
-        self.recurrent, self.linear = nn.GRU(dims, units, batch_first=True), nn.Linear(units, dims)
+        self.recurrent, self.linear = nn.GRU(dims, self.n_units, batch_first=True), nn.Linear(self.n_units, dims)
 
     def forward(self, latent: Tensor) -> Tensor:
         """Predict (videos, frames - 1, dims) from latents (videos, frames, dims)."""

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from kalmanssl.decoding.inputs import DecoderInput
+from kalmanssl.utils.segments import is_gap
 
 __all__ = ["Continuation"]
 
@@ -36,7 +37,7 @@ class Continuation:
 
     def reaches(self, time: float, bin_size: float) -> bool:
         """Return whether a bin at `time`, seconds, follows the last bin without a gap."""
-        return 0 < time - self.time <= 1.5 * bin_size
+        return time > self.time and not is_gap(time - self.time, bin_size)
 
     def to_state(self) -> dict[str, Any]:
         """Return the arguments that make this object again."""

@@ -24,7 +24,7 @@ from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS
 from kalmanssl.estimator._memory import check_fit_memory
 from kalmanssl.estimator._model import build_model, history_per_bin
 from kalmanssl.estimator._parameters import training_parameters
-from kalmanssl.estimator._view import share_dynamics
+from kalmanssl.estimator._view import share_dynamics, views_of
 from kalmanssl.models import (
     BehaviorFit,
     BehaviorReadout,
@@ -63,7 +63,7 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
     check_fit_memory(estimator)
     folder = None if estimator.checkpoint_dir is None else Path(estimator.checkpoint_dir)
     windows = window_settings(estimator, fit_data.n_active)
-    views = [estimator] if estimator.view_ is None else [estimator, estimator.view_]
+    views = views_of(estimator)
     normalizations = [one.normalize_ for one in views]
     training, held_out = (
         [fit_data.steps(segment, step, normalizations) for segment in part]
@@ -169,7 +169,7 @@ def _second_stage(
 
 def _latents(estimator: KalmanSSL, fit_data: FitData, segments: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Return the latents (time, latent) of segments (time, columns) of all views."""
-    views = [estimator] if estimator.view_ is None else [estimator, estimator.view_]
+    views = views_of(estimator)
     latents, start = [], 0
     for one, stop in zip(views, (fit_data.n_active, fit_data.n_features), strict=False):
         activity = [segment[:, start:stop] for segment in segments]

@@ -18,6 +18,7 @@ from kalmanssl.kalman import forecast
 from kalmanssl.networks import BoundedNoise, ConstantNoise
 from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.memory import check_memory
+from kalmanssl.utils.segments import is_gap
 from kalmanssl.utils.validation import (
     check_bool,
     check_condition,
@@ -258,7 +259,7 @@ def _origins(latents: Latents, at: Any, width: float) -> np.ndarray:
     if times.ndim != 1 or times.size == 0 or not np.isfinite(times).all():
         raise InputError("at must be one or more finite times in seconds", parameter="at")
     origin = np.searchsorted(latents.time, times + 1e-6 * width, side="right") - 1
-    outside = (origin < 0) | (times - latents.time[origin] > 1.5 * width)
+    outside = (origin < 0) | is_gap(times - latents.time[origin], width)
     if outside.any():
         message = (
             f"at has {int(outside.sum())} times without a bin, such as {times[outside][0]:g} s; the latents cover "

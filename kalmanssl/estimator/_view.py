@@ -15,7 +15,12 @@ from kalmanssl.utils.validation import check_condition
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["prepare_view", "share_dynamics", "unfitted_view"]
+__all__ = ["prepare_view", "share_dynamics", "unfitted_view", "views_of"]
+
+
+def views_of(estimator: KalmanSSL) -> list[KalmanSSL]:
+    """Return the estimators of all views of a fit, the given one first."""
+    return [estimator] if estimator.view_ is None else [estimator, estimator.view_]
 
 
 def unfitted_view(estimator: KalmanSSL) -> KalmanSSL:

@@ -50,8 +50,6 @@ class OnlineKalmanFilter:
 
     Attributes
     ----------
-    needs_features : bool
-        Whether the noise depends on the input of the encoder.
     mean, cov : (sequences, state), (sequences, state, state)
         Filtered moments of each sequence.
     started : (sequences,) bool
@@ -79,7 +77,6 @@ class OnlineKalmanFilter:
         self._constant = [_constant_variances(head) for head in self._heads]
         self._is_constant = all(variances is not None for variances in self._constant)
         self._may_lack_observation = type(self._heads[0]).observed is not NoiseHead.observed
-        self.needs_features = not self._is_constant or self._may_lack_observation
         self._no_activity = torch.zeros(n_features, dtype=torch.float64)
         self._latent_dim, state = predictor.latent_dim, predictor.state_dim
         self._history = max(head.history for head in self._heads)

@@ -11,6 +11,7 @@ import numpy as np
 
 from kalmanssl.runs._behavior import longest_constant
 from kalmanssl.runs._running import running_rule
+from kalmanssl.runs._scores import main_part
 from kalmanssl.runs._text import PART_NAMES, axis_name, number, with_unit
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ _WORSE, _WORSE_R2 = 1.25, 0.05  # median error relative to a ridge regression, a
 _UNUSUAL = 0.05  # share of bins that are not trusted beyond twice their share on held-out time
 _NARROW = {"80": 0.1, "95": 0.05}  # share of bins by which intervals cover less, if that is no accident
 _UNCERTAIN = 0.05  # standard error of the coverage at 95 %
-_PARTS = tuple((name, PART_NAMES[name]) for name in ("running", "all"))
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,8 @@ class _Seen:
     @property
     def main(self) -> tuple[str, dict[str, Any] | None]:
         """Heading and scores of the running bins, or of all bins if there are none."""
-        for name, heading in _PARTS:
-            if self.scores[name] is not None:
-                return heading, self.scores[name]
-        return _PARTS[1][1], None
+        name = main_part(self.scores)
+        return PART_NAMES[name], self.scores[name]
 
     @property
     def decoder(self) -> Any:
@@ -148,7 +146,7 @@ def _baseline(seen: _Seen) -> str | None:
     """Return the alarm if a constant that is known from the fitted part is better than the decoded behavior."""
     from kalmanssl.decoding import constant_r2
 
-    for name, heading in _PARTS:
+    for name in ("running", "all"):
         scores = seen.scores[name]
         if scores is None or seen.truth is None:
             continue
@@ -168,9 +166,9 @@ def _baseline(seen: _Seen) -> str | None:
                 )
         elif scores["r2"] < (baseline := constant_r2(seen.decoder, truth)):
             return (
-                f"R² of {seen.run.behavior} is {number(scores['r2'])} on {heading}, below that of a constant, the mean "
-                f"of the fitted part ({number(baseline)}): do not use the decoded values; check the units, the "
-                "behavior and the clock of both"
+                f"R² of {seen.run.behavior} is {number(scores['r2'])} on {PART_NAMES[name]}, below that of a constant, "
+                f"the mean of the fitted part ({number(baseline)}): do not use the decoded values; check the units, "
+                "the behavior and the clock of both"
             )
     return None
 

@@ -13,7 +13,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.runs._alarms import Alarm, find_alarms
 from kalmanssl.runs._evaluated_bins import EvaluatedBins
 from kalmanssl.runs._figure_arrays import figure_arrays
-from kalmanssl.runs._scores import score_bins
+from kalmanssl.runs._scores import main_part, score_bins
 from kalmanssl.utils.json_values import without_nan
 from kalmanssl.utils.scratch import as_path
 from kalmanssl.utils.storage import METADATA, load_folder, save_folder
@@ -148,7 +148,7 @@ class Evaluation:
     @property
     def main(self) -> tuple[str, dict[str, Any] | None]:
         """The name and the scores of the running bins, or of all bins if running is unknown."""
-        name = "running" if self.scores["running"] is not None else "all"
+        name = main_part(self.scores)
         return name, self.scores[name]
 
 

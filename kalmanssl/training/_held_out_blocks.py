@@ -13,10 +13,13 @@ from kalmanssl.utils.validation import check_fraction
 __all__ = ["hold_out_blocks"]
 
 
+_MAX_BLOCKS = 5
+
+
 def hold_out_blocks(
-    segments: Sequence[np.ndarray], fraction: float, window: int, n_blocks: int = 5
+    segments: Sequence[np.ndarray], fraction: float, window: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Hold out up to `n_blocks` blocks of time, evenly distributed over all contiguous segments.
+    """Hold out up to five blocks of time, evenly distributed over all contiguous segments.
 
     Blocks and not single windows are held out, because neighboring bins of a recording resemble each other: a held-out
     bin between two training bins would not be independent of them. For the same reason a block consists of whole
@@ -28,9 +31,8 @@ def hold_out_blocks(
     fraction : float
         Fraction of the time to hold out, 0 <= fraction < 1, approximately. With 0 nothing is held out.
     window : int
-        Bins per window. Shorter pieces are dropped from either part, since no window can be drawn from them.
-    n_blocks : int
-        Largest number of blocks. There are fewer if the held-out time is shorter than `n_blocks` windows.
+        Bins per window. Shorter pieces are dropped from either part, since no window can be drawn from them. There are
+        fewer blocks if the held-out time is shorter than five windows.
 
     Returns
     -------
@@ -55,7 +57,7 @@ def hold_out_blocks(
     borders = np.cumsum([0, *(len(s) for s in segments)])
     training: list[np.ndarray] = []
     held_out: list[np.ndarray] = []
-    blocks = _held_out_intervals(borders, fraction, window, n_blocks)
+    blocks = _held_out_intervals(borders, fraction, window)
     for segment, start, stop in zip(segments, borders, borders[1:], strict=False):
         inside = [min(max(edge, start), stop) - start for block in blocks for edge in block]
         edges = [0, *inside, len(segment)]
@@ -71,10 +73,10 @@ def hold_out_blocks(
     return training, held_out
 
 
-def _held_out_intervals(borders: np.ndarray, fraction: float, window: int, n_blocks: int) -> list[tuple[int, int]]:
+def _held_out_intervals(borders: np.ndarray, fraction: float, window: int) -> list[tuple[int, int]]:
     """Return the held-out intervals of the joined segments, whose borders are given, in order."""
     total = int(borders[-1])
-    n_blocks = max(1, min(n_blocks, round(fraction * total / window)))
+    n_blocks = max(1, min(_MAX_BLOCKS, round(fraction * total / window)))
     block = max(round(fraction * total / n_blocks), window)
     cut_allowed = np.zeros(total + 1, dtype=bool)
     cut_allowed[borders] = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +30,7 @@ def gap_starts(time: np.ndarray, step: float | None = None) -> np.ndarray:
     steps = np.diff(np.asarray(time, dtype=float))
     if len(steps) == 0:
         return np.zeros(0, dtype=int)
-    expected = np.median(steps) if step is None else step
-    return np.flatnonzero(steps > _MAX_STEP * expected) + 1
+    return np.flatnonzero(is_gap(steps, float(np.median(steps)) if step is None else step)) + 1
 
 
 def break_at_gaps(time: np.ndarray, *values: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -40,8 +40,8 @@ def break_at_gaps(time: np.ndarray, *values: np.ndarray) -> tuple[np.ndarray, ..
     return np.insert(np.asarray(time, dtype=float), gaps, np.asarray(time)[gaps]), *broken
 
 
-def is_gap(elapsed: float, step: float) -> bool:
-    """Return whether there is a gap between two bins that are `elapsed` seconds apart, as in `gap_starts`."""
+def is_gap(elapsed: Any, step: float) -> Any:
+    """Return whether there is a gap between bins that are `elapsed` seconds apart, one number or several."""
     return elapsed > _MAX_STEP * step
 
 

@@ -15,6 +15,7 @@ from kalmanssl.data.nwb._activity_sources import ActivitySource
 from kalmanssl.data.nwb._sampled_activity import read_sample_times
 from kalmanssl.data.nwb._series_columns import Columns, choose_columns
 from kalmanssl.errors import InputError
+from kalmanssl.utils.segments import gap_starts
 from kalmanssl.utils.text import shorten
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class BandPower:
         from scipy.signal import butter, sosfilt
 
         filters = [butter(_ORDER, band, "bandpass", fs=1 / self.period, output="sos") for band in self.bands.values()]
-        pieces = np.split(np.arange(len(self.times)), np.flatnonzero(np.diff(self.times) > 1.5 * self.period) + 1)
+        pieces = np.split(np.arange(len(self.times)), gap_starts(self.times, self.period))
         result = np.empty((len(bins.time), len(self.names)), dtype=np.float32)
         for i, number in enumerate(self.columns.numbers):
             signal = _channel(self.data, self.rows, int(number))

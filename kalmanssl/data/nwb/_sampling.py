@@ -18,6 +18,7 @@ from kalmanssl.data.nwb._access import (
 )
 from kalmanssl.data.nwb._times import distinct_times, read_times
 from kalmanssl.errors import InputError
+from kalmanssl.utils.segments import is_gap
 
 if TYPE_CHECKING:
     import h5py
@@ -73,7 +74,7 @@ def read_sampling(series: h5py.Group, extent: tuple[float, float] | None) -> tup
         return Sampling(), notes + remarks
     period = sampling_period(times)
     steps = np.diff(times)
-    long = steps[steps > 1.5 * period]
+    long = steps[is_gap(steps, period)]
     return Sampling(
         1 / period if period > 0 else None, float(times[0]), float(times[-1]), len(long), float(long.sum())
     ), notes + remarks
