@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl.errors import InputError
-from kalmanssl.plotting._style import BLUE, GREEN, INK, MUTED, ORANGE, add_legend, axes_or_new, axis_label
+from kalmanssl.plotting._style import BLUE, GREEN, INK, MUTED, ORANGE, add_legend, axes_or_new, label_axis
 from kalmanssl.utils.arrays import as_array, as_floats
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def plot_by_condition(
         ax.fill_between(lag, mean - error, mean + error, color=color, alpha=0.25, lw=0)
         ax.plot(lag, mean, color=color, lw=1.6, label=f"{kind} ({len(chosen)})")
     ax.axvline(0, color=MUTED, lw=0.7, ls=":")
-    ax.set(xlabel="time since the event (s)", ylabel=axis_label(name, unit))
+    ax.set(xlabel="time since the event (s)")
+    label_axis(ax.yaxis, name, unit)
     add_legend(ax, loc="best")
     return ax

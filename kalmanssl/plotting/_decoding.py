@@ -17,7 +17,7 @@ from kalmanssl.plotting._style import (
     ORANGE,
     add_legend,
     axes_or_new,
-    axis_label,
+    label_axis,
     transparent_image,
 )
 from kalmanssl.utils.segments import gap_starts
@@ -114,7 +114,8 @@ def plot_decoded(
         ax.axhline(end, color=MUTED, lw=0.9, ls=":", label=label)
     if period is not None:
         ax.set_ylim(0, period)
-    ax.set(xlabel="time (s)", ylabel=axis_label(name, unit))
+    ax.set(xlabel="time (s)")
+    label_axis(ax.yaxis, name, unit)
     ax.ticklabel_format(axis="x", useOffset=False)
     if len(time):
         ax.set_xlim(time[0], time[-1])
@@ -232,7 +233,8 @@ def plot_decoded_against_tracked(
     ax.imshow(image, origin="lower", extent=(*ends, *ends), interpolation="nearest")
     ax.plot(ends, ends, color=MUTED, lw=0.8, ls="--")
     ax.set_aspect("equal")
-    ax.set(xlabel=axis_label(f"tracked {name}", unit), ylabel=axis_label(f"decoded {name}", unit))
+    label_axis(ax.xaxis, f"tracked {name}", unit)
+    label_axis(ax.yaxis, f"decoded {name}", unit)
     return ax
 
 

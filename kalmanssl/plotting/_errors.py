@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kalmanssl.plotting._color_maps import sequential_colors
-from kalmanssl.plotting._style import BLUE, GREEN, MUTED, ORANGE, add_color_bar, add_legend, axes_or_new, axis_label
+from kalmanssl.plotting._style import BLUE, GREEN, MUTED, ORANGE, add_color_bar, add_legend, axes_or_new, label_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,8 @@ def plot_error_by_time(
         if np.isfinite(values).any():
             ax.plot(time, values, color=color, marker=mark, ms=3.5, lw=1.1, label=name or None)
     _add_reference(ax, reference)
-    ax.set(xlabel="time (s)", ylabel=axis_label("median error", unit))
+    ax.set(xlabel="time (s)")
+    label_axis(ax.yaxis, "median error", unit)
     ax.set_ylim(bottom=0)
     if ax.get_legend_handles_labels()[0]:
         add_legend(ax, **_LEGEND)
@@ -88,10 +89,8 @@ def plot_error_by_place(
     ax.fill_between(place, low, high, color=BLUE, alpha=0.25, linewidth=0, label="half of the bins")
     ax.plot(place, middle, color=BLUE, lw=1.4, marker="o", ms=3, label="median")
     _add_reference(ax, reference)
-    ax.set(
-        xlabel=axis_label(f"tracked {name}", unit),
-        ylabel=axis_label("error", unit if error_unit is None else error_unit),
-    )
+    label_axis(ax.xaxis, f"tracked {name}", unit)
+    label_axis(ax.yaxis, "error", unit if error_unit is None else error_unit)
     ax.set_ylim(bottom=0)
     add_legend(ax, **_LEGEND)
     return ax
@@ -125,10 +124,11 @@ def plot_error_map(
         edges[0], edges[1], np.ma.masked_invalid(error.T), cmap=sequential_colors(), vmin=0,
         vmax=usual if is_cut else largest, rasterized=True,
     )  # fmt: skip
-    label = axis_label("median error", unit if error_unit is None else error_unit)
-    add_color_bar(image, ax, label, extend="max" if is_cut else "neither")
+    shown = unit if error_unit is None else error_unit
+    add_color_bar(image, ax, "median error", shown, extend="max" if is_cut else "neither")
     ax.set_aspect("equal")
-    ax.set(xlabel=axis_label("x", unit), ylabel=axis_label("y", unit))
+    label_axis(ax.xaxis, "x", unit)
+    label_axis(ax.yaxis, "y", unit)
     return ax
 
 

@@ -17,7 +17,6 @@ from kalmanssl.plotting._style import (
     add_color_bar,
     add_legend,
     axes_or_new,
-    axis_label,
 )
 from kalmanssl.utils.segments import break_at_gaps
 
@@ -82,7 +81,7 @@ def plot_latents(
     ax.set(xlabel=latent_axis_label(dims[0], explained), ylabel=latent_axis_label(dims[1], explained))
     ax.set_aspect("equal", adjustable="datalim")
     if color_bar:
-        add_color_bar(points, ax, axis_label(name, unit))
+        add_color_bar(points, ax, name, unit)
     return ax
 
 

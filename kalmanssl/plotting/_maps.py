@@ -9,8 +9,9 @@ import numpy as np
 from kalmanssl.decoding import DecodedPosition
 from kalmanssl.errors import InputError
 from kalmanssl.plotting._decoding import decoded_arrays
-from kalmanssl.plotting._style import BLUE, INK, MUTED, ORANGE, add_legend, axes_or_new, axis_label
+from kalmanssl.plotting._style import BLUE, INK, MUTED, ORANGE, add_legend, axes_or_new, label_axis
 from kalmanssl.utils.segments import gap_starts
+from kalmanssl.utils.text import degrees_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,7 +81,8 @@ def plot_map(
                 ax.plot(*truth[moment], "s", color=ORANGE, ms=6, mec=INK, mew=0.8)
                 ax.plot(*np.stack([mean[moment], truth[moment]]).T, color=MUTED, lw=0.8)
     ax.set_aspect("equal", adjustable="datalim")
-    ax.set(xlabel=axis_label("x", unit), ylabel=axis_label("y", unit))
+    label_axis(ax.xaxis, "x", unit)
+    label_axis(ax.yaxis, "y", unit)
     add_legend(ax, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8)
     return ax
 
@@ -175,6 +177,8 @@ def _draw_dial(ax: Axes, period: float, unit: str) -> None:
     angle = np.linspace(0, 2 * np.pi, 200)
     for radius in (_INNER, 1.0):
         ax.plot(radius * np.cos(angle), radius * np.sin(angle), color=MUTED, lw=0.8)
+    if degrees_unit(unit) is not None:
+        period, unit = np.rad2deg(period), "deg"
     sign = "°" if unit.startswith("deg") else f" {unit}" if unit else ""
     for quarter in range(4):
         x, y = np.cos(quarter * np.pi / 2), np.sin(quarter * np.pi / 2)

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl.errors import InputError
+from kalmanssl.plotting._degrees import show_degrees
+from kalmanssl.utils.text import degrees_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
 __all__ = [
     "BLUE", "CSS_VARIABLES", "GREEN", "INK", "MUTED", "ORANGE",
-    "add_color_bar", "add_legend", "axes_or_new", "axis_label", "figure_of", "new_axes", "transparent_image",
+    "add_color_bar", "add_legend", "axes_or_new", "figure_of", "label_axis", "new_axes", "transparent_image",
 ]  # fmt: skip
 
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
@@ -88,22 +91,29 @@ def add_legend(ax: Axes, **options: Any) -> None:
     ax.legend(frameon=False, labelcolor=INK, **options)
 
 
-def add_color_bar(drawn: ScalarMappable, ax: Axes, label: str, extend: str = "neither") -> None:
+def add_color_bar(drawn: ScalarMappable, ax: Axes, name: str, unit: str, extend: str = "neither") -> None:
     """Add a color bar without a frame for what is drawn in the axes; its colors are opaque.
 
     With `extend` "max", its upper end is an arrow: larger values have the same color.
     """
-    bar = figure_of(ax).colorbar(drawn, ax=ax, label=label, shrink=0.8, extend=extend)
+    bar = figure_of(ax).colorbar(drawn, ax=ax, shrink=0.8, extend=extend)
+    label_axis(bar.ax.yaxis, name, unit)
     bar.ax.tick_params(colors=INK, color=MUTED)
     bar.ax.yaxis.label.set_color(INK)
     bar.outline.set_visible(False)
     bar.ax.collections[-1].set_alpha(1)
 
 
-def axis_label(name: str, unit: str) -> str:
-    """Return "name (unit)", or the name alone if the unit is unknown; underscores become spaces."""
+def label_axis(axis: Axis, name: str, unit: str) -> None:
+    """Label an axis "name (unit)", or with the name alone if the unit is unknown; underscores become spaces.
+
+    What is drawn in radians stays in radians, but the ticks and the label are in degrees.
+    """
     shown = name.replace("_", " ")
-    return f"{shown} ({unit})" if unit else shown
+    if (degrees := degrees_unit(unit)) is not None:
+        unit = degrees
+        show_degrees(axis)
+    axis.set_label_text(f"{shown} ({unit})" if unit else shown)
 
 
 def transparent_image(share: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from kalmanssl.utils.text import duration_text
+from kalmanssl.utils.text import degrees_unit, duration_text
 
 __all__ = [
     "PART_NAMES", "axis_name", "duration", "number", "percent", "r_squared", "scaled_unit", "score_sentence",
@@ -55,8 +55,8 @@ def scaled_unit(value: float | None, unit: str) -> tuple[float, str]:
     """
     if unit.startswith("deg"):
         return 1.0, "°" + unit.removeprefix("degrees").removeprefix("deg")
-    if unit == "rad" or unit.startswith("rad/"):
-        return 180 / math.pi, "°" + unit.removeprefix("rad")
+    if (degrees := degrees_unit(unit)) is not None:
+        return 180 / math.pi, degrees
     base, slash, per = unit.partition("/")
     if base not in _LENGTHS or value is None or not math.isfinite(value) or value == 0:
         return 1.0, unit

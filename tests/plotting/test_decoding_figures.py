@@ -64,6 +64,28 @@ def test_a_map_has_the_tracked_and_the_decoded_line_and_regions_of_some_bins():
         plotting.plot_map(mean[:, 0])
 
 
+def test_angles_in_radians_are_drawn_in_radians_with_ticks_in_degrees():
+    angle = np.linspace(0, 2 * np.pi, 200, endpoint=False)
+    axes = plotting.plot_decoded(TIME, angle, angle, angle, name="head_direction", unit="rad", period=2 * np.pi)
+    np.testing.assert_array_equal(lines(axes)["decoded"][:, 1], angle)
+    assert axes.get_ylabel() == "head direction (°)"
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["0", "90", "180", "270", "360"]
+    np.testing.assert_allclose(np.degrees(axes.get_yticks()), [0, 90, 180, 270, 360])
+    axes = plotting.plot_decoded(TIME, 0.02 * np.sin(TIME), angle, angle, unit="rad/s")
+    axes.set_ylim(-0.05, 0.05)  # a narrow range has round numbers, too
+    assert axes.get_ylabel() == "position (°/s)"
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["-3", "-1.5", "0", "1.5", "3"]
+    latents = np.random.default_rng(0).normal(size=(200, 2))
+    bar = plotting.plot_latents(latents, angle, name="direction", unit="radians", period=2 * np.pi).figure.axes[-1]
+    assert bar.get_ylabel() == "direction (°)"
+    assert [text.get_text() for text in bar.get_yticklabels()] == ["0", "90", "180", "270", "360"]
+    dial = plotting.plot_turns(TIME, angle, angle, angle, period=2 * np.pi, unit="rad")
+    assert [text.get_text() for text in dial.texts] == ["0°", "90°", "180°", "270°"]
+    in_degrees = plotting.plot_decoded(TIME, angle, angle, angle, unit="deg")
+    assert in_degrees.get_ylabel() == "position (deg)"
+    assert float(in_degrees.get_yticklabels()[-1].get_text()) < 10
+
+
 def test_turns_never_jump_and_time_goes_outward():
     angle = (0.5 + 3.0 * (TIME - TIME[0])) % (2 * np.pi)
     axes = plotting.plot_turns(TIME, angle, angle - 0.3, angle + 0.3, angle, period=2 * np.pi, unit="rad")
