@@ -2,8 +2,9 @@
 
 Each function draws into the axes `ax`, or into those of a new figure, and returns the axes. Where it makes sense, the
 first argument can be the object itself: a `Recording`, `Latents`, a `DecodedPosition` or a fitted `KalmanSSL`. Colors
-can be told apart with any color vision. The global state of pyplot is not used, so the functions can be called in a
-thread or a server. Behavior with the unit "rad" is drawn in radians, with ticks in degrees. ``ax.figure.savefig(...)`` writes a file.
+can be told apart with any color vision. Behavior with the unit "rad" is drawn in radians, with ticks in degrees. The
+global state of pyplot is not used, so the functions can be called in a thread or a server. ``ax.figure.savefig(...)``
+writes a file.
 """
 
 from kalmanssl.plotting._color_maps import cyclic_colors as cyclic_colors
