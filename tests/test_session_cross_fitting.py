@@ -77,6 +77,9 @@ def test_held_out_sessions_are_checked(model, sessions, held_out_fits):
     assert caught.value.parameter == "y"
     with pytest.raises(InputError, match="at least two sessions"):
         model.leave_out_sessions(sessions[0])
+    with pytest.raises(InputError, match="y='speed' is not a behavior of the recording") as caught:
+        model.leave_out_sessions(sessions[:2], "speed")
+    assert caught.value.parameter == "y"
     latents = [replace(one, session=one.session + "2") for one in model.transform(sessions)]
     with pytest.raises(InputError, match="leave out session 'a', and latents are of 'a2', 'b2', 'c2'") as caught:
         PositionDecoder(regressor="linear").fit(

@@ -15,3 +15,4 @@ from kalmanssl.alignment._matching import SessionMatch as SessionMatch
 from kalmanssl.alignment._matching import match_session as match_session
 from kalmanssl.alignment._reference import ReferenceStates as ReferenceStates
 from kalmanssl.alignment._sequences import SessionLatents as SessionLatents
+from kalmanssl.alignment._transition_distances import transition_distances as transition_distances

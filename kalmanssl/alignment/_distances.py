@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["agreement", "sliced_wasserstein"]
+__all__ = ["DIFFERENT", "agreement", "sliced_wasserstein"]
+
+DIFFERENT = 0.5  # agreement below which a candidate is another solution
 
 
 def sliced_wasserstein(a: np.ndarray, b: np.ndarray, n_directions: int = 200, seed: int = 0) -> float:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import KDTree
 
-from kalmanssl.alignment._distances import agreement
+from kalmanssl.alignment._distances import DIFFERENT, agreement
 from kalmanssl.alignment._emissions import EmissionFits, fit_emissions
 from kalmanssl.alignment._graph_matching import match_chains
 from kalmanssl.alignment._reference import ReferenceStates, principal_axes
@@ -108,7 +108,6 @@ class SessionMatch:
 
 
 _LARGEST_MARGIN = 0.3  # a larger one, or no other solution, is not more certain
-_DIFFERENT = 0.5  # agreement below which a candidate is another solution
 _OFFSETS, _LONGEST = 2, 60  # sequences that are used for the emissions
 _FIRST_ITERATIONS, _LAST_ITERATIONS = 12, 30
 _KEPT = 20  # candidates in the result
@@ -152,7 +151,7 @@ def match_session(
     matches = [_match_to_one(one, session, settings, seed, guess) for one in fitted]
     support = []
     for match in matches:
-        agrees = [agreement(other.targets[0], match.targets[0]) >= _DIFFERENT for other in matches]
+        agrees = [agreement(other.targets[0], match.targets[0]) >= DIFFERENT for other in matches]
         signed = [other.margin if same else -other.margin for other, same in zip(matches, agrees, strict=True)]
         support.append(float(np.mean(signed)))
     best = int(np.argmax(support))
@@ -177,7 +176,7 @@ def _match_to_one(
         MatchCandidate(one.log_likelihood, one.similarity, one.score, agreement(one.targets, found[0].targets))
         for one in found
     )
-    others = [one.score for one in candidates if one.agreement < _DIFFERENT]
+    others = [one.score for one in candidates if one.agreement < DIFFERENT]
     margin = min(candidates[0].score - max(others, default=-np.inf), _LARGEST_MARGIN)
     targets = np.stack([one.targets for one in found])
     return SessionMatch(found[0].reference, sequences.bins, targets, candidates, float(margin))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from kalmanssl.entropy import LogDetEntropy
+from kalmanssl.errors import InputError
 from kalmanssl.estimator._dynamics_fit import (
     delete_dynamics_checkpoints,
     encoded_segments,
@@ -45,7 +47,7 @@ from kalmanssl.utils.seeds import draw_seed
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["fit_model", "window_settings"]
+__all__ = ["check_held_out_steps", "fit_model", "window_settings"]
 
 
 def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
@@ -81,6 +83,7 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
         trained.bins_per_step = model.bins_per_step = step
         try:
             data = WindowBatches(training, held_out, windows, seed)
+            check_held_out_steps(estimator, model, data)
             varies, is_joint = bool(varying_heads(model)), estimator.noise_epochs == 0
             if not varies or is_joint:  # then the second stage does not need the data
                 training, held_out = [], []  # frees memory: the batches have copies
@@ -110,6 +113,20 @@ def window_settings(estimator: KalmanSSL, n_active: int | None = None) -> Window
     windows = WindowSettings(**{field.name: used[field.name] for field in fields(WindowSettings)})
     is_counts = estimator.normalize_ in COUNT_NORMALIZATIONS
     return windows if is_counts else replace(windows, activity_sampling_power=0.0)
+
+
+def check_held_out_steps(estimator: KalmanSSL, model: SequenceModel[KalmanPredictor], data: WindowBatches) -> None:
+    """Check that the covariance of the latents in the held-out windows can be computed, if the entropy needs it."""
+    entropy = model.objective.entropy
+    if data.held_out is None or not isinstance(entropy, LogDetEntropy) or entropy.expansion:
+        return
+    n_steps = sum(windows.shape[0] * windows.shape[1] for windows in data.held_out)
+    if n_steps <= estimator.latent_dim:
+        raise InputError(
+            f"too few bins to fit on: the held-out windows hold {n_steps} steps, and the covariance of latents of "
+            f"{estimator.latent_dim} dimensions needs more: use a longer recording, a smaller latent_dim, or "
+            "validation_fraction=0"
+        )
 
 
 def _initialized(estimator: KalmanSSL, training: Sequence[np.ndarray], fit_data: FitData) -> Trainable:

@@ -164,7 +164,7 @@ def _alignment(values: StoredValues) -> SessionAlignment:
         if one.name.startswith("fitted_"):
             group = values.group(one.name)
             found[one.name] = {str(name): group.number(name) for name in group.values}
-        elif one.name == "agreement":  # absent from models that were saved before it existed
+        elif one.default is None:  # also absent from models that were saved before it existed
             found[one.name] = values.number(one.name) if values.values.get(one.name) is not None else None
         else:
             found[one.name] = values.get(one.name, is_number, "a number")

@@ -190,7 +190,14 @@ def test_the_result_of_an_alignment_says_how_well_it_went(aligned, sessions, tmp
     assert found.fitted_scores == {"a": pytest.approx(aligned.score(sessions[0]))}
     assert 0 < found.distance < 1
     assert found.margin > 0
+    assert 0 < found.transition_distance < 0.5
+    assert not found.is_doubtful
     assert str(found).startswith("objective ")
+    assert "doubtful" not in str(found)
+    doubtful = replace(found, other_transition_distance=0.9 * found.transition_distance)
+    assert doubtful.is_doubtful
+    assert "doubtful: check it with a few minutes of behavior" in str(doubtful)
+    assert not replace(doubtful, other_transition_distance=None).is_doubtful
     aligned.save(tmp_path / "model")
     assert KalmanSSL.load(tmp_path / "model").alignments_["b"] == found
 
@@ -207,6 +214,13 @@ def test_alignment_needs_a_new_name_fitted_recordings_and_the_same_bins(aligned,
         aligned.align_session(make_session("c", 40, bin_size=0.1), sessions)
     with pytest.raises(InputError, match="X must be a Recording"):
         aligned.align_session(new.activity, sessions)
+    with pytest.raises(InputError, match="session 'c' has signal and session 'a' has counts"):
+        aligned.align_session(replace(new, kind="signal"), sessions)
+    with pytest.raises(InputError, match=r"session 'a': the recording .* 1 missing \(a-0\)") as caught:
+        aligned.align_session(new, sessions[0].select_units(list(sessions[0].unit_ids[1:])))
+    assert caught.value.parameter == "fitted"
+    with pytest.raises(InputError, match="session 'c': too few bins to fit on: the held-out windows hold 6 steps"):
+        aligned.align_session(new[:30], sessions)
 
 
 # Bad input.

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from kalmanssl.alignment import SessionLatents, sliced_wasserstein
+from kalmanssl.alignment import SessionLatents, sliced_wasserstein, transition_distances
 from kalmanssl.data import Latents, Recording
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._model import objective_per_bin
 from kalmanssl.estimator._parameters import training_parameters
 from kalmanssl.estimator.sessions._behavior import SessionBehavior
-from kalmanssl.estimator.sessions._data import FirstStage, SessionData
+from kalmanssl.estimator.sessions._data import FirstStage, SessionData, name_session
 from kalmanssl.estimator.sessions._fit import AlignedMatch, align_encoder, check_session_settings, set_sessions
 from kalmanssl.models import EncoderFit, SequenceModel, SharedDynamicsModel
 from kalmanssl.training import train
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
 __all__ = ["SessionAlignment", "align_session"]
+
+_LAG = 1.0  # s, between the two times of a transition
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,19 @@ class SessionAlignment:
     similarity : float
         Correlation of the distances between hidden states in the new session with those in the fitted sessions.
     margin : float
-        Difference in score to the best alignment that is a different solution, at most 0.3, averaged over the fitted
-        sessions with a negative sign for those that contradict. Below about 0.05 the alignment is ambiguous, as for a
-        track whose mirror image looks the same: then decide it with the behavior of a few minutes.
+        Difference in the score of the match to the best match that is a different solution, at most 0.3, averaged over
+        the fitted sessions with a negative sign for those that contradict. The match is chosen by this score, so the
+        margin does not show whether the choice is right.
     agreement : float or None
         Share of the variance of the given behavior that is predicted by that of the fitted sessions where their latents
         are similar: 1 at best, 0 or less by chance. None without behavior.
+    transition_distance : float or None
+        Sliced Wasserstein distance between pairs of smoothed latents one second apart, those of the new session and
+        those of the fitted sessions, in standard deviations of the latter, before the encoder is trained. The match is
+        not chosen by it. None in alignments that were saved by older versions.
+    other_transition_distance : float or None
+        The smallest such distance for matches that are a different solution, such as the mirror image of a track. None
+        if there is no such match.
     """
 
     score: float
@@ -67,6 +76,14 @@ class SessionAlignment:
     similarity: float
     margin: float
     agreement: float | None = None
+    transition_distance: float | None = None
+    other_transition_distance: float | None = None
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a different match has a smaller distance between transitions than the one that was chosen."""
+        own, other = self.transition_distance, self.other_transition_distance
+        return own is not None and other is not None and other < own
 
     def __str__(self) -> str:
         scores, distances = (
@@ -76,8 +93,17 @@ class SessionAlignment:
             f"objective {self.score:.3g} nats per bin (fitted sessions: {scores}); "
             f"distance between latents {self.distance:.2g} sd (fitted: {distances}); "
             f"similarity of the states {self.similarity:.2f}; margin to another solution {self.margin:.2g}"
+            + ("" if self.transition_distance is None else self._transitions())
             + ("" if self.agreement is None else f"; agreement with the behavior {self.agreement:.2f}")
         )
+
+    def _transitions(self) -> str:
+        """Return the distances between transitions as text."""
+        other = self.other_transition_distance
+        compared = "no different match" if other is None else f"best different match: {other:.3g}"
+        unknown = self.is_doubtful and self.agreement is None
+        doubt = ", doubtful: check it with a few minutes of behavior" if unknown else ""
+        return f"; distance between transitions {self.transition_distance:.3g} sd ({compared}{doubt})"
 
 
 def align_session(
@@ -116,7 +142,10 @@ def align_session(
     if n_bins < own.window_:
         message = f"fitted has {n_bins} bins, fewer than a training window of {own.window_}: give longer recordings"
         raise InputError(message, parameter="fitted")
-    expected = {one: _smoothed(models[one], parts) for one, parts in fitted.items()}
+    expected = {}
+    for one, parts in fitted.items():
+        with name_session(one, "fitted"):
+            expected[one] = _smoothed(models[one], parts)
     seed = draw_seed(estimator.random_state)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -126,6 +155,7 @@ def align_session(
             known = behavior.features[name], np.concatenate([behavior.features[one] for one in expected])
         matched = [_session_latents(one, own) for one in expected.values()]
         _, found = align_encoder(model, latents, matched, seed, known, are_labels)
+        transitions = transition_distances(found.match, found.chosen, latents, matched, round(_LAG / own.bin_size_))
         shared = first.model_
         model = SequenceModel(model.encoder, shared.predictor, shared.objective)
         settings, history = training_parameters(estimator), dict[str, list[float]]()
@@ -138,7 +168,7 @@ def align_session(
     together = SharedDynamicsModel([*encoders, model.encoder], shared.predictor, shared.objective)
     set_sessions(result, [*models.values(), own], together)
     result.history_ = estimator.history_
-    alignment = _describe(models, own, recordings, fitted, expected, found)
+    alignment = _describe(models, own, recordings, fitted, expected, found, transitions)
     result.alignments_ = getattr(estimator, "alignments_", {}) | {name: alignment}
     return result
 
@@ -168,6 +198,7 @@ def _describe(
     fitted: Mapping[str, Sequence[Recording]],
     expected: Mapping[str, Latents],
     found: AlignedMatch,
+    transitions: tuple[float, float | None],
 ) -> SessionAlignment:
     """Return how well the session of the model `own` is aligned."""
     objective, step = own.model_.objective, own.bins_per_step_
@@ -196,4 +227,5 @@ def _describe(
         found.match.candidates[found.chosen].similarity,
         found.match.margin,
         found.agreement,
+        *transitions,
     )

@@ -17,7 +17,7 @@ from kalmanssl.alignment import SessionLatents
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._dynamics_fit import encoded_segments
-from kalmanssl.estimator._fitting import window_settings
+from kalmanssl.estimator._fitting import check_held_out_steps, window_settings
 from kalmanssl.estimator._initialization import initialize
 from kalmanssl.estimator._inputs import step_activity
 from kalmanssl.estimator._memory import check_fit_memory
@@ -30,18 +30,19 @@ from kalmanssl.training import WindowBatches, choose_window, has_checkpoint, hol
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["FirstStage", "Model", "SessionData", "session_folder"]
+__all__ = ["FirstStage", "Model", "SessionData", "name_session", "session_folder"]
 
 Model = SequenceModel[KalmanPredictor]
 
 
 @contextmanager
-def _errors_name(session: str) -> Iterator[None]:
-    """Add the name of a session to the message of an `InputError`."""
+def name_session(session: str, parameter: str = "X") -> Iterator[None]:
+    """Add the name of a session to the message of an `InputError`; `parameter` is the argument with its data."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"session {session!r}: {error}", parameter=error.parameter or "X") from error
+        at_fault = parameter if error.parameter in (None, "X") else error.parameter
+        raise InputError(f"session {session!r}: {error}", parameter=at_fault) from error
 
 
 @dataclass
@@ -68,7 +69,7 @@ class SessionData:
         """Return the data of a session; the estimator is copied without its fit."""
         model = clone(estimator).set_params(checkpoint_dir=None)
         model.sessions_, model.view_ = (name,), None
-        with _errors_name(name):
+        with name_session(name):
             segments = prepare(model, recordings[0] if len(recordings) == 1 else list(recordings), True).segments
         return cls(model, segments, [], [])
 
@@ -90,14 +91,14 @@ class SessionData:
     def _parts(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Return the segments of the training part and of the held-out part."""
         model = self.model
-        with _errors_name(model.sessions_[0]):
+        with name_session(model.sessions_[0]):
             return hold_out_blocks(self.segments, model.validation_fraction, model.window_)
 
     def window(self) -> int:
         """Return the longest window that suits the segments."""
         model = self.model
         lengths = [len(one) for one in self.segments]
-        with _errors_name(model.sessions_[0]):
+        with name_session(model.sessions_[0]):
             return choose_window(lengths, model.window, model.bins_per_step_, model.validation_fraction != 0)
 
     def batches(self, seed: int) -> WindowBatches:
@@ -152,8 +153,11 @@ def _fit_alone(data: SessionData, seed: int, folder: Path | None, resume: bool) 
         model = build_model(one)
         initialize(model, data.training, one.bins_per_step_)
     settings = training_parameters(one)
+    batches = data.batches(seed)
+    with name_session(one.sessions_[0]):
+        check_held_out_steps(one, model, batches)
     train(
-        model, data.batches(seed), settings, {}, seed=seed, device=one.device, progress=one.progress,
+        model, batches, settings, {}, seed=seed, device=one.device, progress=one.progress,
         checkpoint_dir=folder, resume=resume,
     )  # fmt: skip
     model = model.double().eval()

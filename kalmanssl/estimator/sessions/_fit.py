@@ -66,7 +66,7 @@ def fit_sessions(
     A model of each session is fitted alone at first. The first one gives the dynamics, and the latents of the others
     are mapped into its space by the behavior, or without it by their own dynamics
     (`kalmanssl.alignment.match_session`). Labels, which are alike in many places, only decide between the matches that
-    the dynamics suggest. All encoders and the dynamics are then trained together. At last the dynamics are fitted by
+    the dynamics suggest. All encoders and the dynamics are then trained together. Finally, the dynamics are fitted by
     maximum likelihood to the latents of all sessions, as in a fit of one session.
 
     Parameters
@@ -87,7 +87,10 @@ def fit_sessions(
     data = [SessionData.prepare(estimator, name, recordings) for name, recordings in sessions.items()]
     normalizations = {one.model.sessions_[0]: one.model.normalize_ for one in data}
     if len(set(normalizations.values())) > 1:
-        raise InputError(f"sessions need the same normalization, got {normalizations}", parameter="normalize")
+        raise InputError(
+            f"sessions have different normalizations, {normalizations}: set normalize= to one for all",
+            parameter="normalize",
+        )
     step = max(one.model.bins_per_step_ for one in data)
     for one in data:
         one.model.bins_per_step_ = step

@@ -38,24 +38,24 @@ def group_sessions(X: Any) -> dict[str, list[Recording]] | None:
             f"X has {len(sessions[''])} recordings without a session beside those of {named}: give all a session=",
             parameter="X",
         )
-    first = next(iter(sessions))
-    for name, recordings in sessions.items():
-        check_same_bins(recordings[0], name, sessions[first][0].bin_size, first)
-        if recordings[0].kind != sessions[first][0].kind:
-            raise InputError(
-                f"session {name!r} has {recordings[0].kind} and session {first!r} has {sessions[first][0].kind}: "
-                "fit sessions of one kind of activity",
-                parameter="X",
-            )
+    first, *others = (recordings[0] for recordings in sessions.values())
+    for recording in others:
+        check_same_kind(recording, first)
     return sessions
 
 
-def check_same_bins(recording: Recording, name: str, bin_size: float, fitted: str) -> None:
-    """Check that a session has the bins of another one."""
-    if not np.isclose(recording.bin_size, bin_size):
+def check_same_kind(recording: Recording, other: Recording) -> None:
+    """Check that a recording has the size of bins and the kind of activity of a recording of another session."""
+    if not np.isclose(recording.bin_size, other.bin_size):
         raise InputError(
-            f"session {name!r} has bins of {recording.bin_size:g} s and session {fitted!r} has bins of {bin_size:g} s: "
-            "read both with the same bin_size",
+            f"session {recording.session!r} has bins of {recording.bin_size:g} s and session {other.session!r} has "
+            f"bins of {other.bin_size:g} s: read both with the same bin_size",
+            parameter="X",
+        )
+    if recording.kind != other.kind:
+        raise InputError(
+            f"session {recording.session!r} has {recording.kind} and session {other.session!r} has {other.kind}: "
+            "use sessions of one kind of activity",
             parameter="X",
         )
 

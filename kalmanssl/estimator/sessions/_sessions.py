@@ -14,7 +14,7 @@ from kalmanssl.estimator._segments import is_list_of_trials
 from kalmanssl.estimator.sessions._alignment import SessionAlignment, align_session
 from kalmanssl.estimator.sessions._behavior import session_features
 from kalmanssl.estimator.sessions._folds import leave_out_sessions
-from kalmanssl.estimator.sessions._inputs import check_same_bins, group_sessions, model_of_session
+from kalmanssl.estimator.sessions._inputs import check_same_kind, group_sessions, model_of_session
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
@@ -109,7 +109,7 @@ class SessionsMixin:
                     f"fitted has a recording of session {one.session!r}; give some of {known}", parameter="fitted"
                 )
             groups.setdefault(one.session, []).append(one)
-        check_same_bins(recordings[0], name, cast(Any, self).bin_size_, self.sessions_[0])
+        check_same_kind(recordings[0], next(iter(groups.values()))[0])
         behavior = None
         if y is not None:
             if fitted_y is None and not isinstance(y, str):
@@ -148,6 +148,7 @@ class SessionsMixin:
         behavior = None
         if y is not None:
             given = _behavior("y", y, X)
+            session_features(X, given, cast(Any, self).behavior_period)  # errors come before the fits
             behavior = {
                 name: [part for one, part in zip(X, given, strict=True) if one.session == name] for name in sessions
             }
