@@ -16,6 +16,7 @@ from kalmanssl.utils.validation import check_integer
 __all__ = ["Frames", "as_segments", "as_sequences", "check_same_frames", "covariance_sequences", "flatten"]
 
 MIN_FRAMES = 200
+FRAMES_PER_LATENT = 20
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,9 @@ def flatten(
 
     check_integer("burn_in", burn_in, 0)
     z = concatenate(latents)
-    least = max(MIN_FRAMES, 20 * z.shape[1])
-    if len(z) < least:
+    if len(z) < max(MIN_FRAMES, FRAMES_PER_LATENT * z.shape[1]):
         raise InputError(
-            f"{len(z)} steps of {z.shape[1]} latents remain without the first {burn_in} of each segment: at least "
-            f"{least} are needed; use a longer part",
-            parameter="burn_in",
+            _too_few(len(z), z.shape[1], sum(map(len, latents)), len(latents), burn_in), parameter="burn_in"
         )
     step = np.concatenate([np.arange(len(part))[burn_in:] for part in latents])
     covs_of, index = _distinct_covariances(latents, covs, burn_in)
@@ -80,6 +78,18 @@ def flatten(
         cov_index=np.zeros(len(z), dtype=int) if index is None else index,
         data=None if data is None else concatenate(data),
         true=None if true is None else concatenate(true),
+    )
+
+
+def _too_few(count: int, dims: int, total: int, n_segments: int, burn_in: int) -> str:
+    """Say how many steps of latents remain of all steps, how many are needed, and what can be changed."""
+    least = max(MIN_FRAMES, FRAMES_PER_LATENT * dims)
+    where = "one segment" if n_segments == 1 else f"{n_segments} segments"
+    longer = f"a part about {least / count:.2g} times as long" if count else "longer segments"
+    fewer = f", or a model with at most {count // FRAMES_PER_LATENT} latents" if count >= MIN_FRAMES else ""
+    return (
+        f"{least} steps are needed for {dims} latents, and {count} remain of {total} in {where} without the first "
+        f"{burn_in} of each, where the filter converges: use {longer}{fewer}"
     )
 
 

@@ -20,6 +20,7 @@ from kalmanssl.plotting._style import (
     label_axis,
     transparent_image,
 )
+from kalmanssl.utils.labels import label_text
 from kalmanssl.utils.segments import gap_starts
 from kalmanssl.utils.validation import check_condition
 
@@ -269,8 +270,8 @@ def plot_label_probabilities(
     ax.imshow(image, extent=extent, origin="lower", interpolation="nearest", aspect="auto")
     if truth is not None:
         ax.plot(time, truth, color=ORANGE, linewidth=1.2, label=f"true {name}")
-        add_legend(ax)
+        add_legend(ax, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1)  # the image has any color
     ax.set(xlabel="time (s)", ylabel=name)
     if len(labels) <= 20:
-        ax.set_yticks(range(len(labels)), [str(label) for label in labels])
+        ax.set_yticks(range(len(labels)), [label_text(label) for label in labels])
     return ax

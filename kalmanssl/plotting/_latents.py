@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from kalmanssl.plotting._style import (
     add_legend,
     axes_or_new,
 )
+from kalmanssl.utils.labels import label_text
 from kalmanssl.utils.segments import break_at_gaps
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def plot_latents(
     name: str = "position",
     unit: str = "",
     period: float | None = None,
+    labels: Sequence[Any] | None = None,
     explained: Sequence[float] | np.ndarray | None = None,
     color_bar: bool = True,
     ax: Axes | None = None,
@@ -54,6 +56,8 @@ def plot_latents(
         Of the behavior, for the color bar.
     period : float, optional
         Period of circular behavior, which gets a cyclic color map.
+    labels : sequence, optional
+        Names of the labels if `color` has numbers of labels, from 0 on; each label has one color.
     explained : (dims,), optional
         Share of the variance along each column of `latents`, for the axes; found from `Latents`.
     color_bar : bool
@@ -67,21 +71,26 @@ def plot_latents(
     else:
         values = np.asarray(latents)
     known = np.isfinite(color)
+    colors, low, high = (sequential_colors(), None, None) if period is None else (cyclic_colors(), 0.0, period)
+    if labels is not None:
+        colors, low, high = sequential_colors().resampled(len(labels)), -0.5, len(labels) - 0.5
     points = ax.scatter(
         values[known, dims[0]],
         values[known, dims[1]],
         c=np.asarray(color)[known] if period is None else np.asarray(color)[known] % period,
         s=5,
-        cmap=sequential_colors() if period is None else cyclic_colors(),
-        vmin=None if period is None else 0.0,
-        vmax=period,
+        cmap=colors,
+        vmin=low,
+        vmax=high,
         linewidths=0,
         rasterized=True,
     )
     ax.set(xlabel=latent_axis_label(dims[0], explained), ylabel=latent_axis_label(dims[1], explained))
     ax.set_aspect("equal", adjustable="datalim")
     if color_bar:
-        add_color_bar(points, ax, name, unit)
+        bar = add_color_bar(points, ax, name, unit)
+        if labels is not None and len(labels) <= 20:
+            bar.set_ticks(range(len(labels)), labels=[label_text(label) for label in labels])
     return ax
 
 

@@ -11,6 +11,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.plotting._color_maps import sequential_colors
 from kalmanssl.plotting._style import INK, MUTED, add_legend, axes_or_new, transparent_image
 from kalmanssl.utils.arrays import as_floats, center_and_scale, check_features, check_labels
+from kalmanssl.utils.labels import label_text
 from kalmanssl.utils.validation import check_seed
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def plot_tsne(z: Any, labels: Any, random_state: int | None = 0, ax: Axes | None
     if named:
         shown = points.to_rgba(np.arange(len(classes)), alpha=1)
         handles = [ax.plot([], [], ls="", marker=".", color=color)[0] for color in shown]
-        add_legend(ax, handles=handles, labels=[str(c) for c in classes], fontsize="small", ncols=2)
+        add_legend(ax, handles=handles, labels=[label_text(c) for c in classes], fontsize="small", ncols=2)
     ax.set(xticks=[], yticks=[])
     ax.set_aspect("equal", adjustable="datalim")
     return ax
@@ -142,7 +143,7 @@ def plot_confusion(matrix: Any, classes: Sequence[Any], rows: str = "category", 
                 ink = "white" if share[row, column] > 0.6 else INK
                 ax.text(column, row, f"{count:g}", ha="center", va="center", color=ink, fontsize="x-small")
     if len(classes) <= 20:
-        ax.set_xticks(range(len(classes)), [str(c) for c in classes])
+        ax.set_xticks(range(len(classes)), [label_text(c) for c in classes])
         ax.set_yticks(range(len(counts)))
     ax.tick_params(colors=INK, color=MUTED)
     ax.set(xlabel="class", ylabel=rows)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.cm import ScalarMappable
+    from matplotlib.colorbar import Colorbar
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -91,8 +92,8 @@ def add_legend(ax: Axes, **options: Any) -> None:
     ax.legend(frameon=False, labelcolor=INK, **options)
 
 
-def add_color_bar(drawn: ScalarMappable, ax: Axes, name: str, unit: str, extend: str = "neither") -> None:
-    """Add a color bar without a frame for what is drawn in the axes; its colors are opaque.
+def add_color_bar(drawn: ScalarMappable, ax: Axes, name: str, unit: str, extend: str = "neither") -> Colorbar:
+    """Add a color bar without a frame for what is drawn in the axes, and return it; its colors are opaque.
 
     With `extend` "max", its upper end is an arrow: larger values have the same color.
     """
@@ -102,6 +103,7 @@ def add_color_bar(drawn: ScalarMappable, ax: Axes, name: str, unit: str, extend:
     bar.ax.yaxis.label.set_color(INK)
     bar.outline.set_visible(False)
     bar.ax.collections[-1].set_alpha(1)
+    return bar
 
 
 def label_axis(axis: Axis, name: str, unit: str) -> None:

@@ -13,6 +13,7 @@ from kalmanssl.runs._behavior import longest_constant
 from kalmanssl.runs._running import running_rule
 from kalmanssl.runs._scores import main_part
 from kalmanssl.runs._text import PART_NAMES, axis_name, number, with_unit
+from kalmanssl.utils.labels import label_text
 
 if TYPE_CHECKING:
     from kalmanssl.runs._run import Run
@@ -158,10 +159,11 @@ def _baseline(seen: _Seen) -> str | None:
         if "accuracy" in scores:
             usual = int(seen.decoder.chain.statistics.occupancy.argmax())
             share = float((truth[:, 0] == usual).mean())
+            label = label_text(seen.decoder.labels.tolist()[usual])
             if scores["accuracy"] < share:
                 return (
                     f"the decoded {seen.run.behavior} is right in {100 * scores['accuracy']:.0f} % of the bins, and "
-                    f"always naming {seen.decoder.labels[usual]!s:.40}, the most frequent label of the fit, in "
+                    f"always naming {label:.40}, the most frequent label of the fit, in "
                     f"{100 * share:.0f} %: do not use it; check the units, the labels and the clock of both"
                 )
         elif scores["r2"] < (baseline := constant_r2(seen.decoder, truth)):

@@ -24,7 +24,7 @@ from kalmanssl.runs._fit_data import FitData, read_fit_data
 from kalmanssl.runs._run import Run, summarize_recording
 from kalmanssl.runs._seeds import seed_agreement, seeds_sentence
 from kalmanssl.runs._settings import RunSettings
-from kalmanssl.runs._work_folder import has_checkpoint, how_to_resume, partial_folder, work_folder
+from kalmanssl.runs._work_folder import how_to_resume, partial_folder, work_folder
 from kalmanssl.utils.storage import replace_folder
 from kalmanssl.utils.validation import check_condition
 
@@ -131,8 +131,8 @@ def fit_phases(settings: RunSettings, dims: int) -> list[Phase]:
     factor = 1.0 if dims <= 1 or settings.linearize or settings.waypoints else 2.0  # grids of two dimensions
     decoder = {"linear": 15.0, "mlp": 20.0 * factor}.get(settings.decoder or "", 23.0 * factor)
     decoding = [
-        Phase("held-out fit 1 of 2", 6.0, is_training=True),
-        Phase("held-out fit 2 of 2", 8.0, is_training=True),
+        Phase("held-out fit 1 of 2", 6.0, True, "on the first 60 % of the time, so with other held-out blocks"),
+        Phase("held-out fit 2 of 2", 8.0, True, "on the first 80 % of the time, so with other held-out blocks"),
         Phase("decoder and calibration", decoder),
     ]
     first = [Phase("reading", 2.0), Phase("encoder and dynamics", 10.0, is_training=True)]
@@ -216,6 +216,7 @@ def _fit_model(
 ) -> Any:
     """Fit the model, continuing from the last checkpoint in `work` if `resume` is true."""
     from kalmanssl.estimator import KalmanSSL
+    from kalmanssl.training import has_checkpoint
 
     chosen = dict(settings.model)
     if chosen.get("behavior_weight"):

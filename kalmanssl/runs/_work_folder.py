@@ -15,10 +15,11 @@ from kalmanssl.runs._settings import RunSettings
 from kalmanssl.utils.scratch import as_path, locked
 from kalmanssl.utils.storage import read_json, replace_file
 
-__all__ = ["has_checkpoint", "how_to_resume", "partial_folder", "work_folder"]
+__all__ = ["how_to_resume", "partial_folder", "work_folder"]
 
-_SETTINGS, _LOCK, _CHECKPOINT = "settings.json", "lock", "last.safetensors"
-_OWN = {_SETTINGS, _LOCK, _CHECKPOINT, "best.safetensors", "noise"}  # the last one is of the second stage of a fit
+_SETTINGS, _LOCK = "settings.json", "lock"
+# Of checkpoints; the folder is of the second stage of a fit.
+_OWN = {_SETTINGS, _LOCK, "last.safetensors", "best.safetensors", "noise"}
 
 
 def partial_folder(out: Path) -> Path:
@@ -39,6 +40,8 @@ def work_folder(work: Path, settings: RunSettings, overwrite: bool, resume: bool
         If another process is using the folder, there is nothing to resume, there are checkpoints that neither `resume`
         nor `overwrite` is about, the settings differ from those of the fit to resume, or the folder has other files.
     """
+    from kalmanssl.training import has_checkpoint
+
     if resume and not (work / _SETTINGS).is_file():
         raise InputError(
             f"resume is set, but there is nothing to resume: {work / _SETTINGS} is missing", parameter="resume"
@@ -77,6 +80,8 @@ def _check_content(work: Path) -> None:
 
 def _begun(work: Path, settings: RunSettings, overwrite: bool) -> RunSettings:
     """Begin a new fit: remove what an earlier one left, and write the settings."""
+    from kalmanssl.training import has_checkpoint
+
     if has_checkpoint(work) and not overwrite:
         raise InputError(
             f"resume must be set to continue the interrupted fit in {work}; or set overwrite to discard it",
@@ -125,13 +130,10 @@ def _check_same(settings: RunSettings, stored: RunSettings, size: int | None) ->
         )
 
 
-def has_checkpoint(work: Path) -> bool:
-    """Return whether training has saved a checkpoint in the work folder."""
-    return (work / _CHECKPOINT).is_file()
-
-
 def how_to_resume(work: Path, settings: RunSettings, out: Path) -> str:
     """Return the message of an interrupted fit, with the command that continues it."""
+    from kalmanssl.training import has_checkpoint
+
     if not has_checkpoint(work):
         return "interrupted before the end of the first epoch: nothing is kept, fit again"
     more = " --overwrite" if out.exists() else ""

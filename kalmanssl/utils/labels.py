@@ -9,7 +9,7 @@ import numpy as np
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array
 
-__all__ = ["distinct_labels", "is_missing_label", "label_column", "label_type"]
+__all__ = ["distinct_labels", "is_missing_label", "label_column", "label_text", "label_type"]
 
 _TYPES = {bool: "bool", np.bool_: "bool", str: "text", np.str_: "text"}
 
@@ -26,6 +26,11 @@ def label_type(value: Any) -> str:
     if type(value) in _TYPES:
         return _TYPES[type(value)]
     return "number" if isinstance(value, (int, float, np.number)) else type(value).__name__
+
+
+def label_text(label: Any) -> str:
+    """Return a label as text; whole numbers have no decimals."""
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
 
 
 def label_column(name: str, values: Any) -> np.ndarray:

@@ -140,6 +140,9 @@ def test_report_shows_probabilities_and_the_confusion_of_labels(run, tmp_path):
     assert "probability of each label of half" in page
     assert "Number of bins with each decoded label, for each true label." in page
     assert "labels in the 95 % set" in page
+    assert page.count('<div class="tile">') == 4
+    assert "always the most frequent label: " in page
+    assert "chance: 50 %" in page
     assert "half far, away" in page
     assert "Moving bins" not in page
     assert "median error" not in page

@@ -86,6 +86,24 @@ def test_angles_in_radians_are_drawn_in_radians_with_ticks_in_degrees():
     assert float(in_degrees.get_yticklabels()[-1].get_text()) < 10
 
 
+def test_numbers_that_are_labels_have_one_color_each_and_no_decimals():
+    number = np.arange(200) % 3
+    latents = np.random.default_rng(0).normal(size=(200, 2))
+    axes = plotting.plot_latents(latents, number, name="arm", labels=[1.0, 2.0, 2.5])
+    bar = axes.figure.axes[-1]
+    assert [text.get_text() for text in bar.get_yticklabels()] == ["1", "2", "2.5"]
+    np.testing.assert_array_equal(bar.get_yticks(), [0, 1, 2])
+    points = axes.collections[0]
+    colors = points.to_rgba(points.get_array())
+    assert len(np.unique(colors, axis=0)) == 3
+    np.testing.assert_array_equal(colors[:3], points.to_rgba([0, 1, 2]))
+    probability = np.full((200, 2), 0.5)
+    drawn = plotting.plot_label_probabilities(TIME, probability, [0.0, 1.0], number % 2, name="direction")
+    assert [text.get_text() for text in drawn.get_yticklabels()] == ["0", "1"]
+    drawn.figure.canvas.draw()
+    assert drawn.get_legend().get_window_extent().y0 >= drawn.get_window_extent().y1 - 1  # above the image
+
+
 def test_turns_never_jump_and_time_goes_outward():
     angle = (0.5 + 3.0 * (TIME - TIME[0])) % (2 * np.pi)
     axes = plotting.plot_turns(TIME, angle, angle - 0.3, angle + 0.3, angle, period=2 * np.pi, unit="rad")

@@ -151,7 +151,12 @@ def test_each_dimension_of_the_behavior_has_its_own_axes(run):
 def test_the_page_says_how_the_second_stage_went(run):
     model = copy.copy(run.model)
     model.noise_history_ = {"held_out_score": [0.25, 0.5]}
-    assert "gain 0.25, 0.5 nats per bin" in build_report(replace(run, model=model))
+    page = build_report(replace(run, model=model))
+    assert "gain 0.25, 0.5 nats per bin" in page
+    reference = "the gain above with those of windows with much activity"
+    assert (reference in page) == (model.activity_sampling_power > 0)
+    model.activity_sampling_power = 0.0 if reference in page else 2.0
+    assert (reference in build_report(replace(run, model=model))) == (model.activity_sampling_power > 0)
     model.noise_history_ = {}
     assert "only the dynamics were fitted" not in build_report(replace(run, model=model))
 

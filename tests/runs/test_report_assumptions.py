@@ -54,9 +54,10 @@ def test_the_page_says_that_a_recording_is_too_short_for_the_checks(run):
     evaluation = Evaluation.of(run, short)
     assert evaluation.scores["all"]["bins"] == len(short)
     assert evaluation.assumptions["verdict"] is None
-    assert "at least 200 are needed" in evaluation.assumptions["reason"]
+    assert "200 steps are needed for 4 latents" in evaluation.assumptions["reason"]
     paragraphs, rows = assumptions_of(build_report(Run(run.settings, run.model, run.decoder, run.metadata, evaluation)))
     assert evaluation.assumptions["reason"] in paragraphs[1]
+    assert "A step of the filter is" in paragraphs[1]
     assert rows == []
     assert evaluation.assumptions["reason"] in assumptions_line(evaluation.assumptions)
 

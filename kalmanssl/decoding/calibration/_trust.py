@@ -149,9 +149,9 @@ class Trust:
         if len(self.unusual) == 0:
             return 1.0, True
         # The weights are ordered as in `judge`; scalars are faster than arrays of one bin.
-        nearer = _rank_one(self.distance, round(distance, 4))
+        nearer = _rank_one(self.distance, _round_one(distance))
         unusual = self.weights[0] * _deviate_one(nearer)
-        unusual -= self.weights[1] * _deviate_one(_rank_one(self.agreement, round(agreement, 4)))
+        unusual -= self.weights[1] * _deviate_one(_rank_one(self.agreement, _round_one(agreement)))
         trust = 1 - _rank_one(self.unusual, unusual)
         farther = 1 - nearer
         if farther <= _LEAST_SHARE:
@@ -210,6 +210,11 @@ def _deviates(distance: np.ndarray, agreement: np.ndarray) -> np.ndarray:
     """
     distance, agreement = (ndtri(np.clip(rank, _CLIP, 1 - _CLIP)) for rank in (distance, agreement))
     return np.stack([distance, -agreement], axis=1)
+
+
+def _round_one(value: float) -> float:
+    """Round as `np.round(value, 4)`, which differs from `round(value, 4)` halfway between two numbers."""
+    return float(np.rint(value * 1e4)) / 1e4
 
 
 def _rank_one(table: np.ndarray, value: float) -> float:

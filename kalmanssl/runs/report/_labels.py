@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kalmanssl import plotting
 from kalmanssl.runs._text import number, percent
+from kalmanssl.utils.labels import label_text
 
 if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
@@ -38,7 +39,7 @@ def label_rows(scores: dict[str, Any], heading: str) -> list[list[str]]:
 def label_scores(evaluation: Evaluation) -> dict[str, Any]:
     """Draw the confusion matrix, and tabulate coverage and size of the prediction sets."""
     scores = evaluation.scores["all"]
-    names = [str(label) for label in scores["labels"]]
+    names = [label_text(label) for label in scores["labels"]]
     levels = [["nominal level (%)", "inside the set (%)", "labels in the set"]]
     for level, share in scores["coverage"].items():
         levels.append([level, percent(share, scores["coverage_error"][level]), number(scores["set_size"][level])])

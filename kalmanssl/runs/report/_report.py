@@ -76,6 +76,6 @@ def build_report(run: Run) -> str:
                 evaluation.assumptions,
                 is_counts=sections.kind_of_activity(run) != "signal",
             ),
-            "noise": sections.noise(run, evaluation),
+            "noise": sections.noise(evaluation),
         }
     return render_page("report.html.jinja", values)

@@ -24,6 +24,7 @@ from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 from kalmanssl.runs.report._labels import has_labels, label_rows, label_scores
 from kalmanssl.runs.report._latents_3d import latents_3d
 from kalmanssl.runs.report._tiles import reference_rows
+from kalmanssl.utils.labels import label_text
 
 if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
@@ -47,7 +48,7 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     axes = plotting.new_axes(9.2, 3.0 + 1.9 * dims, rows=(1.35, *[1] * dims))
     plotting.plot_raster(a["counts"], a["time"], ax=axes[0])
     if labels:
-        names = [str(label) for label in evaluation.part["labels"]]
+        names = [label_text(label) for label in evaluation.part["labels"]]
         truth = a["truth"][:, 0] if "truth" in a else None
         plotting.plot_label_probabilities(a["time"], a["probability"], names, truth, name=str(run.behavior), ax=axes[1])
     rest = None if labels else evaluation.scores.get("rest")
@@ -214,7 +215,7 @@ def conditional_rows(conditional: dict[str, Any] | None, run: Run) -> list[list[
         for group in groups if name != "worst" else []:
             named = "label" in group
             label = (
-                f"{name} {group['label']}"
+                f"{words(name)} {label_text(group['label'])}"
                 if named
                 else _range(names.get(name, words(name)), group, groups, units.get(name, unit))
             )
@@ -284,6 +285,7 @@ def latents(run: Run, evaluation: Evaluation) -> dict[str, Any]:
                 name=colored_by,
                 unit=unit,
                 period=period,
+                labels=evaluation.part.get("labels"),
                 explained=explained,
                 ax=plotting.new_axes(4.8, 3.8)[0],
             ),
@@ -302,7 +304,7 @@ def latents(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def noise(run: Run, evaluation: Evaluation) -> dict[str, Any]:
+def noise(evaluation: Evaluation) -> dict[str, Any]:
     """Draw the log-likelihood over time, and above it the observation noise if it varies."""
     a = evaluation.arrays
     sd = np.sqrt(a["noise"])
@@ -356,7 +358,14 @@ def training(run: Run) -> dict[str, Any] | None:
         axes[0].set_xlabel("")
         plotting.plot_gain(history, ax=axes[1])
     second = run.model.noise_history_.get("held_out_score") or []
-    return {"axes": axes[0], "rows": rows, "has_gain": has_gain, "second": [number(gain) for gain in second]}
+    return {
+        "axes": axes[0],
+        "rows": rows,
+        "has_gain": has_gain,
+        "second": [number(gain) for gain in second],
+        # The windows of the first stage are drawn by their activity, those of the second stage uniformly.
+        "active_windows": run.model.activity_sampling_power > 0,
+    }
 
 
 def settings(run: Run) -> dict[str, list[tuple[str, str]]]:

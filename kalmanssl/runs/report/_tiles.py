@@ -73,12 +73,19 @@ def tiles(run: Run, evaluation: Evaluation) -> list[Tile]:
 
 def _label_tiles(scores: dict[str, Any]) -> list[Tile]:
     """Return the main scores of labels."""
+    count = len(scores["labels"])
+    error, usual = 100 * scores["accuracy_error"], 100 * scores["chance_level"]
     return [
-        Tile(f"{100 * scores['accuracy']:.1f} %", "most probable label is right"),
-        Tile(f"{100 * scores['chance_level']:.1f} %", "always the most frequent label"),
-        Tile(f"{100 * scores['balanced_accuracy']:.1f} %", "accuracy, mean over labels"),
-        Tile(f"{100 * scores['coverage']['95']:.1f} %", "inside the 95 % prediction set"),
-        Tile(number(scores["set_size"]["95"]), "labels in the 95 % prediction set"),
+        Tile(
+            f"{100 * scores['accuracy']:.1f} %",
+            "accuracy: the most probable label is right",
+            f"always the most frequent label: {usual:.1f} %; standard error {error:.1f}",
+        ),
+        Tile(
+            f"{100 * scores['balanced_accuracy']:.1f} %", "accuracy, mean over labels", f"chance: {100 / count:.3g} %"
+        ),
+        _coverage_tile(scores, "95", "inside the 95 % prediction set"),
+        Tile(number(scores["set_size"]["95"]), "mean number of labels in the 95 % set", f"of {count}"),
     ]
 
 

@@ -92,6 +92,12 @@ def test_one_bin_is_judged_as_many():
         alone = [trust.judge_one(one, two) for one, two in zip(distance, agreement, strict=True)]
         np.testing.assert_array_equal(together.trust, [one for one, _ in alone])
         np.testing.assert_array_equal(together.trusted, [flag for _, flag in alone])
+    halfway = (np.arange(2000) + 0.5) * 1e-4  # between two rounded numbers, where `round` and `np.round` differ
+    assert any(round(one, 4) != np.round(one, 4) for one in halfway.tolist())
+    trust = Trust.fit(np.round(halfway, 4), agreement, level, block)
+    together = trust.judge(halfway, agreement, np.zeros(2000, dtype=bool))
+    alone = [trust.judge_one(one, two)[0] for one, two in zip(halfway.tolist(), agreement, strict=True)]
+    np.testing.assert_array_equal(together.trust, alone)
 
 
 def test_bins_without_activity_are_not_trusted():
