@@ -72,6 +72,26 @@ def test_affine_maps_do_not_matter_for_the_agreement_and_noise_does(noise, word,
     assert seeds_sentence(None) == ""
 
 
+def test_shared_directions_do_not_depend_on_the_coordinates():
+    rng = np.random.default_rng(2)
+    common, part = rng.standard_normal((4000, 2)), Recording.from_arrays(np.ones((4000, 2)))
+    shared, r2 = [], []
+    for weight in (0.1, 10.0):  # of what each fit has alone, which is mixed into all latents
+        models = []
+        for _ in range(2):
+            latent = np.concatenate([common, weight * rng.standard_normal((4000, 3))], axis=1) @ rng.normal(size=(5, 5))
+            one = type("Latents", (), {"latent": latent})()
+            kept = {"transform": lambda self, recording, one=one: one, "history_": {}}
+            models.append(type("Fit", (), kept)())
+        found = seed_agreement(models[0], 2, 0, lambda seed, models=models: models[seed], part, None)
+        shared.append((found["shared"], found["latents"]))
+        r2.append(found["consistency"])
+        assert "share 2 of 5 directions" in seeds_sentence(found)
+        assert "share" not in seeds_sentence({name: found[name] for name in found if name != "shared"})
+    assert shared == [(2.0, 5), (2.0, 5)]
+    assert r2[0] > 0.9 > 0.3 > r2[1]  # although what the fits share is the same
+
+
 @pytest.mark.parametrize("seeds", ["1", "0", "-3", "21"])
 def test_other_numbers_of_seeds_are_refused(recording, tmp_path, monkeypatch, seeds):
     monkeypatch.setattr("kalmanssl.training._loop._Loop.run", lambda *a, **k: pytest.fail("trained"))
