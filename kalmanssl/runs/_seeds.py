@@ -119,7 +119,9 @@ def seeds_sentence(found: dict[str, Any] | None) -> str:
     where = "held-out bins" if found["held_out"] else "the last fifth of the fitted part"
     return (
         f"the latents of {len(found['seeds'])} fits with other seeds {word}{advice} (R² of those of one fit from those "
-        f"of another by an affine map, on {where}: mean {r2:.2f}, {min(pairs):.2f} to {max(pairs):.2f}{shared})"
+        f"of another by an affine map, on {where}: mean {r2:.2f}, {min(pairs):.2f} to {max(pairs):.2f}{shared}); "
+        "all fits start at the same linear components of the activity, so disagreement is a warning, and agreement "
+        "is no proof"
     )
 
 

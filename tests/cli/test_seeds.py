@@ -69,6 +69,7 @@ def test_affine_maps_do_not_matter_for_the_agreement_and_noise_does(noise, word,
     assert found["consistency"] == pytest.approx(1 / (1 + noise**2) ** 2, abs=0.03)
     assert word in seeds_sentence(found)
     assert "last fifth of the fitted part" in seeds_sentence(found)
+    assert seeds_sentence(found).endswith("agreement is no proof")
     assert seeds_sentence(None) == ""
 
 
