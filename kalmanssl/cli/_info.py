@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from kalmanssl.utils.text import period_text
+
 if TYPE_CHECKING:
     from kalmanssl.data import NWBSummary
     from kalmanssl.runs import RunSettings
@@ -26,7 +28,8 @@ def print_summary(summary: NWBSummary, recording: Path, settings: RunSettings) -
         typer.echo(f"to decode another behavior or labels, name it: fit ... --behavior {shlex.quote(named[0])}")
     for found in summary.objects:
         if found.period is not None and found.use != "skipped":
-            typer.echo(f"note: {found.path} covers a whole circle: fit uses the period {found.period:.6g}")
+            period = period_text(found.period, found.unit)
+            typer.echo(f"note: {found.path} covers a whole circle: fit uses the period {period}")
     command = suggested_command(summary, recording, settings)
     if command:
         typer.echo(f"to fit about the first {100 * _FITTED_SHARE:g} % of the time and score the rest:\n  {command}")

@@ -24,7 +24,7 @@ from kalmanssl.runs._run import read_recording, short_unit
 from kalmanssl.runs._running import running_speed, where_running
 from kalmanssl.runs._settings import RunSettings
 from kalmanssl.runs._windows import fitted_windows, part_of
-from kalmanssl.utils.text import duration_text, time_span
+from kalmanssl.utils.text import duration_text, period_text, time_span
 
 __all__ = ["FitData", "read_fit_data"]
 
@@ -126,8 +126,9 @@ def _with_period(data: FitData, logger: Callable[[str], None]) -> FitData:
     """Set the period of an angle around the whole circle, unless the settings have one or deny it by zero."""
     period = period_of_angle(data.settings, data.training, data.behavior)
     if period is not None:
+        shown = period_text(period, data.training.behavior_unit.get(str(data.behavior), ""))
         logger(
-            f"note: {data.behavior} covers a whole circle, so it is decoded as an angle with the period {period:.6g}; "
+            f"note: {data.behavior} covers a whole circle, so it is decoded as an angle with the period {shown}; "
             "--period 0 decodes it on a line"
         )
     # a period of zero is none

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["degrees_unit", "duration_text", "format_parts", "shorten", "time_span", "time_text"]
+__all__ = ["degrees_unit", "duration_text", "format_parts", "period_text", "shorten", "time_span", "time_text"]
 
 _LONGEST = 160  # characters of a part of a message
 # Durations below so many seconds are written in a unit of so many seconds.
@@ -41,6 +41,11 @@ def degrees_unit(unit: str) -> str | None:
     """Return the unit in which angles in radians are shown, such as "°" or "°/s"; None for other units."""
     name, slash, per = unit.partition("/")
     return f"°{slash}{per}" if name in ("rad", "radian", "radians") else None
+
+
+def period_text(period: float, unit: str) -> str:
+    """Return a period as it is written for an option, such as "6.28319 (360°)" if its unit is radians."""
+    return f"{period:.6g}" if degrees_unit(unit) is None else f"{period:.6g} ({math.degrees(period):.4g}°)"
 
 
 def time_text(seconds: float) -> str:

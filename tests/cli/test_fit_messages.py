@@ -54,7 +54,7 @@ def test_info_and_fit_say_before_the_fit_which_period_an_angle_has(recording, tm
     turning = replace(whole, behavior={"heading": heading}, behavior_unit={"heading": "rad"})
     turning.to_nwb(tmp_path / "turning.nwb")
     info = invoke("info", tmp_path / "turning.nwb")
-    assert "heading covers a whole circle: fit uses the period 6.28319" in " ".join(info.stdout.split())
+    assert "heading covers a whole circle: fit uses the period 6.28319 (360°)" in " ".join(info.stdout.split())
     objects = json.loads(invoke("info", tmp_path / "turning.nwb", "--json").stdout)["objects"]
     assert [o["period"] for o in objects if o["role"] == "behavior"] == [pytest.approx(2 * np.pi)]
     assert "whole circle" not in invoke("info", recording).stdout
@@ -69,7 +69,9 @@ def test_info_and_fit_say_before_the_fit_which_period_an_angle_has(recording, tm
     result = invoke("fit", tmp_path / "turning.nwb", "--out", tmp_path / "run", *SMALL)
     assert isinstance(result.exception, TrainedError)
     text = " ".join(result.stderr.split())
-    assert text.count("heading covers a whole circle, so it is decoded as an angle with the period 6.28319") == 1
+    assert (
+        text.count("heading covers a whole circle, so it is decoded as an angle with the period 6.28319 (360°);") == 1
+    )
     for period in (6.283185307, 0):
         result = invoke("fit", tmp_path / "turning.nwb", "--out", tmp_path / "run", *SMALL, "--period", period)
         assert isinstance(result.exception, TrainedError)
