@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from kalmanssl.kalman._linalg import NotPositiveDefiniteError, inverse_transpose
 from kalmanssl.kalman._model import Model, Observations, mask_observations, to_float64
 from kalmanssl.kalman._moments import INNOVATION_COV, Moments
 from kalmanssl.kalman._tensor_checks import has_derivatives
-from kalmanssl.kalman.backends._layouts import BatchVectorized, Packed, StateVectorized
+from kalmanssl.kalman.backends._layouts import BatchVectorized, Layout, Packed, StateVectorized
 from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed
 from kalmanssl.kalman.kernels import _filter_adjoint_kernels as adjoint_kernels
 from kalmanssl.kalman.kernels import _filter_kernels as kernels
@@ -25,6 +26,10 @@ from kalmanssl.kalman.kernels._packing_kernels import finish
 
 __all__ = ["filter_fused", "filter_shared"]
 
+# Whether the last axis is the state, of y, R, A, b, Q, C, m0 and P0; and of the filtered means and covariances, the
+# gains, the innovations of the channels and their inverse variances, and the status.
+_INPUTS_OF_STATE = (False, False, True, True, True, True, True, True)
+_OUTPUTS_OF_STATE = (True, True, True, False, False, False)
 _MISSING = -1.0  # a variance that marks a missing channel
 _KINDS: dict[torch.dtype, np.dtype] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 
@@ -48,7 +53,7 @@ def filter_fused(model: Model, observations: Observations, precision: torch.dtyp
         half_log_det = half_log_det + half_log_det_R
     elif observations.mask is not None:
         model = replace(model, R=torch.where(observations.mask, model.R, model.R.new_tensor(_MISSING)))
-    arguments = (y, model.R, model.A, model.b, model.Q, model.C, model.m0.unsqueeze(1), model.P0.unsqueeze(1))
+    arguments = (y, model.R, model.A, model.b, model.Q, model.C, model.m0, model.P0)
     differentiable = has_derivatives(arguments)
     constant, rest = (0.0, half_log_det) if isinstance(half_log_det, Tensor) else (half_log_det, None)
 
@@ -95,7 +100,8 @@ def _whiten(model: Model, y: Tensor) -> tuple[Model, Tensor, Tensor]:
     return white, (whitener @ y[..., None])[..., 0], half_log_det
 
 
-def _choose_layout(batch: int, state: int, dtype: np.dtype) -> BatchVectorized | StateVectorized:
+@lru_cache(maxsize=64)
+def _choose_layout(batch: int, state: int, dtype: np.dtype) -> Layout:
     """The faster layout according to measurements: one is better for large batches, the other for large states."""
     return BatchVectorized(batch, dtype) if state < 16 and 2 * batch > state else StateVectorized(batch, dtype)
 
@@ -123,23 +129,21 @@ class Worst(NamedTuple):
 class _Forward(NamedTuple):
     """A forward pass: results of the kernels in their layout, log-densities (batch, steps), and what the adjoint needs.
 
-    `outputs` are the filtered means and covariances, the gains, the innovations of the channels and their inverse
-    variances; A and C are those of `pack`.
+    `shapes` are those of the arguments of `_filter`, with batch and time axes, and `inputs` their values.
     """
 
-    layout: BatchVectorized | StateVectorized
+    layout: Layout
     sizes: tuple[Any, ...]
-    outputs: list[Packed]
-    status: Packed
-    A: Packed
-    C: Packed
+    shapes: tuple[tuple[int, ...], ...]
+    inputs: Packed
+    outputs: Packed
     log_density: np.ndarray
     worst: Worst
 
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """View the filtered means and covariances as (batch, steps, …)."""
         steps, state = self.sizes[:2]
-        mean, cov = (packed.flat for packed in self.outputs[:2])
+        mean, cov = self.outputs.flats[:2]
         return (
             self.layout.unpack(mean, steps, (state,), of_state=True),
             self.layout.unpack(cov, steps, (state, state), of_state=True),
@@ -147,11 +151,11 @@ class _Forward(NamedTuple):
 
     def smallest_variance(self) -> np.ndarray:
         """Return the smallest variance of the state of each sequence, (batch,)."""
-        return self.layout.unpack(self.status.flat, 1, (4,), of_state=False)[:, 0, 0].copy()
+        return self.layout.unpack(self.outputs.flats[5], 1, (4,), of_state=False)[:, 0, 0].copy()
 
 
 def _filter(parameters: tuple[Tensor, ...], dtype: torch.dtype, constant: float) -> _Forward:
-    """Run the kernels on y, R, A, b, Q, C, m0 and P0, all with batch and time axes; R is negative for missing channels.
+    """Run the kernels on y, R, A, b, Q, C, m0 and P0; R is negative for missing channels.
 
     Raises
     ------
@@ -160,26 +164,26 @@ def _filter(parameters: tuple[Tensor, ...], dtype: torch.dtype, constant: float)
     """
     kind = _KINDS[dtype]
     arrays = [(p.detach() if p.requires_grad else p).numpy() for p in parameters]
+    arrays[6:] = [array[:, None] for array in arrays[6:]]
     batch, steps, obs = arrays[0].shape
     state, full_Q = arrays[2].shape[-1], arrays[4].ndim == 4
     layout = _choose_layout(batch, state, kind)
     sizes = (steps, state, obs, layout.vectors(state), layout.vector_stride, full_Q)
-    inputs = [layout.pack(array, of_state=i > 1) for i, array in enumerate(arrays)]
-    shapes = ((state,), (state, state), (obs, state), (obs,), (obs,))
-    outputs = [layout.allocate(steps, shape, of_state=i < 3) for i, shape in enumerate(shapes)]
-    status = layout.allocate(1, (4,), of_state=False)
+    inputs = layout.pack(arrays, _INPUTS_OF_STATE)
+    each = (batch, steps)
+    shapes = ((*each, state), (*each, state, state), (*each, obs, state), (*each, obs), (*each, obs), (batch, 1, 4))
+    outputs = layout.allocate(shapes, _OUTPUTS_OF_STATE)
     batched = isinstance(layout, BatchVectorized)
     kernel = kernels.forward_batch_vectorized if batched else kernels.forward_state_vectorized
-    arguments = (sizes, *_split(inputs), *_split([*outputs, status]))
-    run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks, _operations(batch, sizes))
-
-    quadratic, product = np.empty((batch, steps)), np.empty((batch, steps))
-    mean, _, _, innovation, inverse = (packed.flat for packed in outputs)
-    size = (batch, steps, obs)
-    found = finish(
-        mean, innovation, inverse, status.flat, layout.strides(steps, obs), size, constant, quadratic, product
+    run_blocks(
+        lambda first, last: kernel(first, last, sizes, *inputs, *outputs), layout.blocks, _operations(batch, sizes)
     )
-    worst = Worst(*found)
+    quadratic, product = np.empty(each), np.empty(each)
+    mean, _, _, innovation, inverse, status = outputs.flats
+    strides = layout.strides(steps, obs)
+    worst = Worst(
+        *finish(mean, innovation, inverse, status, strides, (batch, steps, obs), constant, quadratic, product)
+    )
     # Also if a number is NaN. The ratio is 0 if a variance is infinite.
     if not (worst.variance > 0 and worst.variance_ratio > 0 and worst.innovation_variance > 0):
         raise NotPositiveDefiniteError(
@@ -189,7 +193,8 @@ def _filter(parameters: tuple[Tensor, ...], dtype: torch.dtype, constant: float)
     np.log(product, out=product)
     product += quadratic
     product *= 0.5
-    return _Forward(layout, sizes, outputs, status, inputs[2], inputs[5], product.astype(kind, copy=False), worst)
+    log_density = product.astype(kind, copy=False)
+    return _Forward(layout, sizes, tuple([array.shape for array in arrays]), inputs, outputs, log_density, worst)
 
 
 class _Fused(torch.autograd.Function):
@@ -202,11 +207,9 @@ class _Fused(torch.autograd.Function):
         done = _filter(tuple(parameters), dtype, constant)
         found.append(done)
         # Saved as tensors, so that autograd notices if the caller modifies the returned views.
-        mean, cov = (torch.from_numpy(packed.flat) for packed in done.outputs[:2])
+        mean, cov = (torch.from_numpy(flat) for flat in done.outputs.flats[:2])
         ctx.save_for_backward(mean, cov)
-        ctx.saved = done.layout, done.sizes, done.outputs, done.A, done.C
-        ctx.shapes = [tuple(p.shape) for p in parameters]
-        ctx.dtypes = [p.dtype for p in parameters]
+        ctx.done, ctx.kind = done, _KINDS[parameters[0].dtype]
         like = done.moments()
         return _view(mean, like[0]), _view(cov, like[1]), torch.from_numpy(done.log_density)
 
@@ -215,39 +218,46 @@ class _Fused(torch.autograd.Function):
     def backward(
         ctx: Any, g_mean: Tensor | None, g_cov: Tensor | None, g_ll: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        layout, sizes, outputs, A, C = ctx.saved
         ctx.saved_tensors  # noqa: B018  raises if the caller has modified a returned view
-        steps, _, obs = sizes[:3]
-        nothing = Packed(outputs[0].flat, (0, 0))
-        weight = np.zeros((1, 1, 1)) if g_ll is None else g_ll.numpy()[..., None]
-        incoming = [
-            layout.pack(weight, of_state=False),
-            nothing if g_mean is None else layout.pack(g_mean.numpy(), of_state=True),
-            nothing if g_cov is None else layout.pack(symmetrize(g_cov).numpy(), of_state=True),
-        ]
+        done: _Forward = ctx.done
+        layout, sizes, shapes, (inputs, in_strides), (outputs, out_strides) = done[:5]
+        batch, steps, obs = shapes[0]
+        incoming = layout.pack(
+            [
+                np.zeros((1, 1, 1), layout.dtype) if g_ll is None else g_ll.numpy()[..., None],
+                np.zeros((1, 1, 1), layout.dtype) if g_mean is None else g_mean.numpy(),
+                np.zeros((1, 1, 1), layout.dtype) if g_cov is None else symmetrize(g_cov).numpy(),
+            ],
+            (False, True, True),
+        )
         wanted = ctx.needs_input_grad[:8]
         needs = (g_mean is not None, g_cov is not None, wanted[2], wanted[5])
-        per_step = [layout.allocate(steps, (obs,), of_state=False) for _ in range(2)]
-        totals = [
-            layout.allocate(shape[1] if i not in (0, 3) or wanted[i + 2] else 1, shape[2:], of_state=True, totals=True)
-            for i, shape in enumerate(ctx.shapes[2:])
-        ]
+        channels = layout.allocate(((batch, steps, obs), (batch, steps, obs)), (False, False))
+        # The kernel does not write the derivatives with respect to A and C if they are not wanted.
+        times = [shape[1] if i not in (0, 3) or needs[2 + i // 3] else 1 for i, shape in enumerate(shapes[2:])]
+        totals = layout.allocate_totals(
+            tuple([(batch, time, *shape[2:]) for time, shape in zip(times, shapes[2:], strict=True)])
+        )
         batched = isinstance(layout, BatchVectorized)
         kernel = adjoint_kernels.backward_batch_vectorized if batched else adjoint_kernels.backward_state_vectorized
-        per_step_arrays, strides = _split(per_step)
-        inputs = _split([*outputs, A, C, *incoming])
-        arguments = (sizes, needs, *inputs, per_step_arrays, strides[0], *_split(totals))
-        run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks, _operations(layout.batch, sizes))
+        arguments = (
+            sizes,
+            needs,
+            (*outputs[:5], inputs[2], inputs[5], *incoming.flats),
+            (*out_strides[:5], in_strides[2], in_strides[5], *incoming.strides),
+            channels.flats,
+            channels.strides[0],
+            *totals,
+        )
+        run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks, _operations(batch, sizes))
 
-        gradients: list[Tensor | None] = []
-        for i, (want, shape, dtype) in enumerate(zip(wanted, ctx.shapes, ctx.dtypes, strict=True)):
-            if not want:
-                gradients.append(None)
-                continue
-            packed, time = (per_step[i], steps) if i < 2 else (totals[i - 2], shape[1])
-            gradient = _sum_to(layout.unpack(packed.flat, time, shape[2:], of_state=i > 1), shape)
-            gradients.append(torch.from_numpy(gradient).to(dtype))
-        return (*gradients, None, None, None)
+        gradients: list[np.ndarray | None] = []
+        for flat, shape, want in zip(channels.flats, shapes, wanted[:2], strict=False):
+            value = _sum_to(layout.unpack(flat, steps, (obs,), of_state=False), shape) if want else None
+            gradients.append(None if value is None else value.astype(ctx.kind, copy=False))
+        gradients += layout.collect(totals.flats, shapes[2:], wanted[2:], ctx.kind)
+        gradients[6:] = [None if value is None else value[:, 0] for value in gradients[6:]]  # m0 and P0
+        return (*(None if value is None else torch.from_numpy(value) for value in gradients), None, None, None)
 
 
 def _operations(batch: int, sizes: tuple[Any, ...]) -> int:
@@ -265,8 +275,3 @@ def _sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Sum over the batch and time axes that the parameter does not have."""
     axes = tuple(axis for axis in (0, 1) if shape[axis] == 1 and gradient.shape[axis] > 1)
     return gradient.sum(axes, keepdims=True, dtype=np.float64) if axes else gradient
-
-
-def _split(packed: list[Packed]) -> tuple[tuple[np.ndarray, ...], tuple[tuple[int, int], ...]]:
-    """The flat arrays and their strides."""
-    return tuple(p.flat for p in packed), tuple(p.strides for p in packed)

@@ -1,4 +1,4 @@
-"""Copies into the layout of the batch-vectorized filter, and log-densities from the results of the filter.
+"""Copies into the layouts of the filter and out of them, and log-densities from the results of the filter.
 
 For small problems, operations on whole arrays in numpy take longer than the filter itself.
 """
@@ -13,26 +13,94 @@ import numpy as np
 from kalmanssl.kalman.kernels._check_kernels import all_finite
 from kalmanssl.kalman.kernels._jit import cached_njit
 
-__all__ = ["finish", "pack_batch_vectorized"]
+__all__ = [
+    "collect_batch_vectorized",
+    "collect_state_vectorized",
+    "finish",
+    "pack_batch_vectorized",
+    "pack_state_vectorized",
+]
 
 
 @cached_njit
-def pack_batch_vectorized(source: Any, size: int, own: bool, batch: int, out: Any) -> None:
-    """Copy an array to `out` with sequences last; copies of the last sequence complete the last SIMD vector.
+def pack_batch_vectorized(sources: Any, sizes: Any, batch: int, outs: Any) -> None:
+    """Copy arrays to `outs` with sequences last; copies of the last sequence complete the last SIMD vector.
 
-    source : (batch if `own` else 1, size), flat
-    out : (size, sequences), flat
+    sources : (batch|1, rows, columns), flat
+    sizes : these three numbers for each
+    outs : (rows, columns, sequences), flat
     """
-    stride = len(out) // size
-    for k in range(size):
-        if own:
-            for s in range(batch):
-                out[k * stride + s] = source[s * size + k]
-            for s in range(batch, stride):
-                out[k * stride + s] = source[(batch - 1) * size + k]
-        else:
-            for s in range(stride):
-                out[k * stride + s] = source[k]
+    for i in range(len(sources)):
+        source, out = sources[i], outs[i]
+        own, rows, columns = sizes[i]
+        size = rows * columns
+        stride = len(out) // size
+        for k in range(size):
+            if own > 1:
+                for s in range(batch):
+                    out[k * stride + s] = source[s * size + k]
+                for s in range(batch, stride):
+                    out[k * stride + s] = source[(batch - 1) * size + k]
+            else:
+                for s in range(stride):
+                    out[k * stride + s] = source[k]
+
+
+@cached_njit
+def pack_state_vectorized(sources: Any, sizes: Any, batch: int, outs: Any) -> None:
+    """Copy arrays to `outs`, with zeros at the end of rows that are longer there.
+
+    sources : (batch|1, rows, columns), flat
+    sizes : these three numbers for each
+    outs : (batch|1, rows, width), flat
+    """
+    for i in range(len(sources)):
+        source, out = sources[i], outs[i]
+        own, rows, columns = sizes[i]
+        width = len(out) // (own * rows)
+        for row in range(own * rows):
+            for k in range(columns):
+                out[row * width + k] = source[row * columns + k]
+            for k in range(columns, width):
+                out[row * width + k] = 0.0
+
+
+@cached_njit
+def collect_batch_vectorized(totals: Any, sizes: Any, batch: int, outs: Any) -> None:
+    """Copy totals of every sequence to `outs`, summed over the sequences where the batch axis of `outs` is 1.
+
+    totals : (rows, columns, sequences), flat
+    sizes : the batch axis of `outs`, rows, and columns of each
+    outs : (batch|1, rows, columns), flat; those of length 0 are left out
+    """
+    for i in range(len(totals)):
+        total, out = totals[i], outs[i]
+        own, size = sizes[i][0], sizes[i][1] * sizes[i][2]
+        stride = len(total) // size
+        for k in range(len(out) // own):
+            if own > 1:
+                for s in range(batch):
+                    out[s * size + k] = total[k * stride + s]
+            else:
+                value = 0.0
+                for s in range(batch):
+                    value += total[k * stride + s]
+                out[k] = value
+
+
+@cached_njit
+def collect_state_vectorized(totals: Any, sizes: Any, batch: int, outs: Any) -> None:
+    """`collect_batch_vectorized` for totals (batch, rows, width)."""
+    for i in range(len(totals)):
+        total, out = totals[i], outs[i]
+        own, rows, columns = sizes[i]
+        width = len(total) // (batch * rows)
+        for row in range(len(out) // columns):
+            for k in range(columns):
+                value = 0.0
+                for s in range(1 if own > 1 else batch):
+                    value += total[(s * rows + row) * width + k]
+                out[row * columns + k] = value
 
 
 @cached_njit
