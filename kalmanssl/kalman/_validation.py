@@ -18,7 +18,7 @@ from kalmanssl.kalman._tensor_checks import (
     wrong_shape,
     wrong_value,
 )
-from kalmanssl.kalman.backends import quick_model
+from kalmanssl.kalman.backends import is_quickly_finite, quick_model
 
 __all__ = [
     "check_emission",
@@ -49,7 +49,7 @@ def check_observations(y: Tensor, mask: Tensor | None) -> Observations:
     if mask is not None:
         mask = check_mask(mask, y)
     filled = y if mask is None else torch.where(mask, y, y.new_zeros(()))
-    if not all_finite(filled):
+    if not is_quickly_finite(filled) and not all_finite(filled):
         batch, time, channel = (int(i) for i in (~torch.isfinite(filled)).nonzero()[0])
         raise NotFiniteError(
             f"y: {float(y.detach()[batch, time, channel])} at batch {batch}, time {time}, channel {channel}; "

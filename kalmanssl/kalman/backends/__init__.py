@@ -15,6 +15,7 @@ from kalmanssl.kalman.backends._dispatch import MOST_NUMBERS_OF_SCAN as MOST_NUM
 from kalmanssl.kalman.backends._dispatch import filter_auto as filter_auto
 from kalmanssl.kalman.backends._dispatch import prefers_scan as prefers_scan
 from kalmanssl.kalman.backends._dispatch import uses_scan as uses_scan
+from kalmanssl.kalman.backends._quick_model import is_quickly_finite as is_quickly_finite
 from kalmanssl.kalman.backends._quick_model import quick_model as quick_model
 from kalmanssl.kalman.backends._reference import LOG_2PI as LOG_2PI
 from kalmanssl.kalman.backends._reference import number_observed as number_observed

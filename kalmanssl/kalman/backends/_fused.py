@@ -64,10 +64,10 @@ def filter_fused(model: Model, observations: Observations, precision: torch.dtyp
             done = found[0]
         else:  # without autograd, whose function takes ten microseconds
             done = _filter(arguments, dtype, constant)
-            mean, cov = (torch.from_numpy(part) for part in done.moments())
+            mean, cov = done.view_moments(*map(torch.from_numpy, done.outputs.flats[:2]))
             log_density = torch.from_numpy(done.log_density)
         log_likelihood = log_density if rest is None else log_density - rest
-        smallest = torch.from_numpy(done.smallest_variance())
+        smallest = torch.from_numpy(done.smallest_variance)
         return Moments(
             mean, cov, log_likelihood, smallest_variance=smallest, is_finite=rest is None and done.worst.is_finite
         ), done.worst
@@ -127,9 +127,10 @@ class Worst(NamedTuple):
 
 
 class _Forward(NamedTuple):
-    """A forward pass: results of the kernels in their layout, log-densities (batch, steps), and what the adjoint needs.
+    """A forward pass: its results and what the adjoint needs.
 
-    `shapes` are those of the arguments of `_filter`, with batch and time axes, and `inputs` their values.
+    `shapes` are those of the arguments of `_filter`, with batch and time axes, and `inputs` their values. `outputs` are
+    the results of the kernels. The log-densities are (batch, steps), the smallest variances of the state (batch,).
     """
 
     layout: Layout
@@ -138,20 +139,16 @@ class _Forward(NamedTuple):
     inputs: Packed
     outputs: Packed
     log_density: np.ndarray
+    smallest_variance: np.ndarray
     worst: Worst
 
-    def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """View the filtered means and covariances as (batch, steps, …)."""
+    def view_moments(self, mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
+        """View the first two of `outputs`, as tensors, as (batch, steps, …)."""
         steps, state = self.sizes[:2]
-        mean, cov = self.outputs.flats[:2]
         return (
-            self.layout.unpack(mean, steps, (state,), of_state=True),
-            self.layout.unpack(cov, steps, (state, state), of_state=True),
+            mean.as_strided(*self.layout.axes(len(mean), steps, (state,))),
+            cov.as_strided(*self.layout.axes(len(cov), steps, (state, state))),
         )
-
-    def smallest_variance(self) -> np.ndarray:
-        """Return the smallest variance of the state of each sequence, (batch,)."""
-        return self.layout.unpack(self.outputs.flats[5], 1, (4,), of_state=False)[:, 0, 0].copy()
 
 
 def _filter(parameters: tuple[Tensor, ...], dtype: torch.dtype, constant: float) -> _Forward:
@@ -171,30 +168,26 @@ def _filter(parameters: tuple[Tensor, ...], dtype: torch.dtype, constant: float)
     sizes = (steps, state, obs, layout.vectors(state), layout.vector_stride, full_Q)
     inputs = layout.pack(arrays, _INPUTS_OF_STATE)
     each = (batch, steps)
-    shapes = ((*each, state), (*each, state, state), (*each, obs, state), (*each, obs), (*each, obs), (batch, 1, 4))
-    outputs = layout.allocate(shapes, _OUTPUTS_OF_STATE)
+    results = ((*each, state), (*each, state, state), (*each, obs, state), (*each, obs), (*each, obs), (batch, 1, 4))
+    outputs = layout.allocate(results, _OUTPUTS_OF_STATE)
     batched = isinstance(layout, BatchVectorized)
     kernel = kernels.forward_batch_vectorized if batched else kernels.forward_state_vectorized
     run_blocks(
         lambda first, last: kernel(first, last, sizes, *inputs, *outputs), layout.blocks, _operations(batch, sizes)
     )
-    quadratic, product = np.empty(each), np.empty(each)
+    quadratic, product, smallest = np.empty(each), np.empty(each), np.empty(batch, kind)
     mean, _, _, innovation, inverse, status = outputs.flats
-    strides = layout.strides(steps, obs)
-    worst = Worst(
-        *finish(mean, innovation, inverse, status, strides, (batch, steps, obs), constant, quadratic, product)
-    )
+    strides, outs = layout.strides(steps, obs), (quadratic, product, smallest)
+    worst = Worst(*finish(mean, innovation, inverse, status, strides, (batch, steps, obs), constant, outs))
     # Also if a number is NaN. The ratio is 0 if a variance is infinite.
     if not (worst.variance > 0 and worst.variance_ratio > 0 and worst.innovation_variance > 0):
         raise NotPositiveDefiniteError(
             f"{INNOVATION_COV}: not positive definite in {str(dtype).removeprefix('torch.')}; "
             "leave out precision or pass torch.float64"
         )
-    np.log(product, out=product)
-    product += quadratic
-    product *= 0.5
-    log_density = product.astype(kind, copy=False)
-    return _Forward(layout, sizes, tuple([array.shape for array in arrays]), inputs, outputs, log_density, worst)
+    log_density = np.add(np.log(product, out=product), quadratic, out=np.empty(each, kind), casting="same_kind")
+    shapes = tuple([array.shape for array in arrays])
+    return _Forward(layout, sizes, shapes, inputs, outputs, log_density, smallest, worst)
 
 
 class _Fused(torch.autograd.Function):
@@ -207,11 +200,10 @@ class _Fused(torch.autograd.Function):
         done = _filter(tuple(parameters), dtype, constant)
         found.append(done)
         # Saved as tensors, so that autograd notices if the caller modifies the returned views.
-        mean, cov = (torch.from_numpy(flat) for flat in done.outputs.flats[:2])
+        mean, cov = map(torch.from_numpy, done.outputs.flats[:2])
         ctx.save_for_backward(mean, cov)
         ctx.done, ctx.kind = done, _KINDS[parameters[0].dtype]
-        like = done.moments()
-        return _view(mean, like[0]), _view(cov, like[1]), torch.from_numpy(done.log_density)
+        return *done.view_moments(mean, cov), torch.from_numpy(done.log_density)
 
     @staticmethod
     @once_differentiable
@@ -233,11 +225,7 @@ class _Fused(torch.autograd.Function):
         wanted = ctx.needs_input_grad[:8]
         needs = (g_mean is not None, g_cov is not None, wanted[2], wanted[5])
         channels = layout.allocate(((batch, steps, obs), (batch, steps, obs)), (False, False))
-        # The kernel does not write the derivatives with respect to A and C if they are not wanted.
-        times = [shape[1] if i not in (0, 3) or needs[2 + i // 3] else 1 for i, shape in enumerate(shapes[2:])]
-        totals = layout.allocate_totals(
-            tuple([(batch, time, *shape[2:]) for time, shape in zip(times, shapes[2:], strict=True)])
-        )
+        totals = layout.allocate_totals(_shapes_of_totals(batch, shapes[2:], *needs[2:]))
         batched = isinstance(layout, BatchVectorized)
         kernel = adjoint_kernels.backward_batch_vectorized if batched else adjoint_kernels.backward_state_vectorized
         arguments = (
@@ -260,15 +248,22 @@ class _Fused(torch.autograd.Function):
         return (*(None if value is None else torch.from_numpy(value) for value in gradients), None, None, None)
 
 
+@lru_cache(maxsize=64)
+def _shapes_of_totals(
+    batch: int, shapes: tuple[tuple[int, ...], ...], need_A: bool, need_C: bool
+) -> tuple[tuple[int, ...], ...]:
+    """Shapes of the derivatives with respect to A, b, Q, C, m0 and P0 of every sequence.
+
+    The kernel does not write those with respect to A and C if they are not wanted.
+    """
+    unused = [i for i, need in ((0, need_A), (3, need_C)) if not need]
+    return tuple([(batch, 1 if i in unused else shape[1], *shape[2:]) for i, shape in enumerate(shapes)])
+
+
 def _operations(batch: int, sizes: tuple[Any, ...]) -> int:
     """Approximate number of floating-point operations of a pass."""
     steps, state, obs = sizes[:3]
     return 4 * batch * steps * state * state * (state + obs)
-
-
-def _view(flat: Tensor, like: np.ndarray) -> Tensor:
-    """View memory as an array does, with the version counter of `flat`, by which autograd notices changes."""
-    return flat.as_strided(like.shape, [stride // like.itemsize for stride in like.strides])
 
 
 def _sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -80,6 +80,12 @@ class Layout(ABC):
         sizes = [(shape[0], math.prod(shape[1:-1]), shape[-1]) for shape in shapes]
         return _Places(tuple([length for length, _ in found]), tuple([strides for _, strides in found]), tuple(sizes))
 
+    @lru_cache(maxsize=16)  # noqa: B019
+    def axes(self, length: int, time: int, shape: Shape) -> tuple[Shape, Shape]:
+        """Return shape and strides of the view of a result whose last axis is the state as (batch, time, *shape)."""
+        like = self.unpack(np.empty(length, np.bool_), time, shape, of_state=True)
+        return like.shape, like.strides
+
     def pack(self, values: list[np.ndarray], of_state: tuple[bool, ...]) -> Packed:
         """Copy arrays (batch|1, time|1, …) into this layout."""
         lengths, strides, sizes = self._places(tuple([value.shape for value in values]), of_state)

@@ -12,11 +12,21 @@ from kalmanssl.kalman._model import Model
 from kalmanssl.kalman._tensor_checks import PRECISIONS, check_memory, plain_array
 from kalmanssl.kalman.kernels import has_compiler
 
-__all__ = ["quick_model"]
+__all__ = ["is_quickly_finite", "quick_model"]
 
 # Larger models gain nothing: reading their numbers takes longer than the calls.
 _MOST_NUMBERS = 30_000
 _NOTHING = {kind: np.zeros(1, kind) for kind in PRECISIONS}
+
+
+def is_quickly_finite(value: Tensor) -> bool:
+    """Whether all numbers of a small tensor are finite; False also for those that are large or unusual."""
+    array = plain_array(value) if value.is_cpu and has_compiler() else None
+    if array is None or array.dtype not in PRECISIONS or array.size > _MOST_NUMBERS or 0 in array.strides:
+        return False
+    from kalmanssl.kalman.kernels._check_kernels import all_finite
+
+    return all_finite(array.ravel())
 
 
 def quick_model(

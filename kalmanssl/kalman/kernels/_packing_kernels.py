@@ -112,8 +112,7 @@ def finish(
     strides: Any,
     size: Any,
     constant: float,
-    quadratic: Any,
-    product: Any,
+    outs: Any,
 ) -> tuple[float, float, float, float, bool]:
     """Compute the parts of the log-densities, the worst status of all sequences, and whether all results are finite.
 
@@ -121,14 +120,15 @@ def finish(
     strides : of `innovation` and `inverse` from one sequence, step and channel to the next; of `status` from one
         sequence and number to the next
     size : batch, steps, m
-    quadratic : (batch, steps), minus the sum of e² / s over the channels, minus twice `constant`
-    product : (batch, steps), the product of 1 / s over the channels
+    outs : `quadratic` (batch, steps), minus half the sum of e² / s over the channels, minus `constant`; `product`
+        (batch, steps), the root of the product of 1 / s over the channels; the smallest variance of each sequence
 
-    The log-density is half the sum of `quadratic` and the logarithm of `product`. Numbers of the status that are NaN
-    count as minus infinity.
+    The log-density is the sum of `quadratic` and the logarithm of `product`. Numbers of the status that are NaN count
+    as minus infinity.
     """
     batch, steps, m = size
     to_sequence, to_step, to_channel, of_status, to_number = strides
+    quadratic, product, smallest = outs
     total, factor = np.empty(batch), np.empty(batch)
     every = 4 if innovation.itemsize == 4 else 1  # channels whose product does not overflow
     too_large = np.int64(0)
@@ -148,10 +148,11 @@ def finish(
                         factor[s] = 1.0
         for s in range(batch):
             too_large |= np.int64(not abs(total[s]) < 1e38)  # in float32, too
-            quadratic[s, t], product[s, t] = total[s], factor[s]
+            quadratic[s, t], product[s, t] = 0.5 * total[s], math.sqrt(factor[s])
     finite = too_large == 0
     worst = np.full(4, np.inf)
     for s in range(batch):
+        smallest[s] = status[s * of_status]
         for number in range(4):
             value = np.float64(status[s * of_status + number * to_number])
             worst[number] = -np.inf if np.isnan(value) else min(worst[number], value)
