@@ -129,14 +129,14 @@ class Worst(NamedTuple):
 class _Forward(NamedTuple):
     """A forward pass: its results and what the adjoint needs.
 
-    `shapes` are those of the arguments of `_filter`, with batch and time axes, and `inputs` their values. `outputs` are
+    `shapes` are those of the arguments of `_filter`, with batch and time axes; `transitions` are A and C. `outputs` are
     the results of the kernels. The log-densities are (batch, steps), the smallest variances of the state (batch,).
     """
 
     layout: Layout
     sizes: tuple[Any, ...]
     shapes: tuple[tuple[int, ...], ...]
-    inputs: Packed
+    transitions: Packed
     outputs: Packed
     log_density: np.ndarray
     smallest_variance: np.ndarray
@@ -187,7 +187,8 @@ def _filter(parameters: tuple[Tensor, ...], dtype: torch.dtype, constant: float)
         )
     log_density = np.add(np.log(product, out=product), quadratic, out=np.empty(each, kind), casting="same_kind")
     shapes = tuple([array.shape for array in arrays])
-    return _Forward(layout, sizes, shapes, inputs, outputs, log_density, smallest, worst)
+    transitions = Packed((inputs.flats[2], inputs.flats[5]), (inputs.strides[2], inputs.strides[5]))
+    return _Forward(layout, sizes, shapes, transitions, outputs, log_density, smallest, worst)
 
 
 class _Fused(torch.autograd.Function):
@@ -212,7 +213,7 @@ class _Fused(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         ctx.saved_tensors  # noqa: B018  raises if the caller has modified a returned view
         done: _Forward = ctx.done
-        layout, sizes, shapes, (inputs, in_strides), (outputs, out_strides) = done[:5]
+        layout, sizes, shapes, transitions, outputs = done[:5]
         batch, steps, obs = shapes[0]
         incoming = layout.pack(
             [
@@ -231,8 +232,8 @@ class _Fused(torch.autograd.Function):
         arguments = (
             sizes,
             needs,
-            (*outputs[:5], inputs[2], inputs[5], *incoming.flats),
-            (*out_strides[:5], in_strides[2], in_strides[5], *incoming.strides),
+            (*outputs.flats[:5], *transitions.flats, *incoming.flats),
+            (*outputs.strides[:5], *transitions.strides, *incoming.strides),
             channels.flats,
             channels.strides[0],
             *totals,
