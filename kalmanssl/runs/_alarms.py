@@ -126,7 +126,7 @@ def _gain(seen: _Seen) -> str | None:
 
 def _frozen(seen: _Seen) -> str | None:
     """Return the alarm if the tracked behavior has one value most of the time."""
-    if seen.truth is None or (seen.run.decoder is not None and seen.run.decoder.labels_ is not None):
+    if seen.truth is None or seen.run.labels is not None:
         return None
     share, first, last = longest_constant(seen.truth)
     where = "in this part"
@@ -252,12 +252,11 @@ def _running(seen: _Seen) -> str | None:
 
 def _calibration(seen: _Seen) -> str | None:
     """Return the alarm if intervals are calibrated on few independent errors."""
-    calibrations = getattr(seen.decoder, "calibrations", [])
-    if not calibrations:
+    if seen.decoder is None or seen.run.labels is not None:
         return None
     level = float(seen.run.require_decoder().level)
     # Fewer errors than this have less than two outside of the interval, and one event decides where it ends.
-    fewest, needed = min(float(one.effective) for one in calibrations), 2 / (1 - level)
+    fewest, needed = min(float(one.effective) for one in seen.decoder.calibrations), 2 / (1 - level)
     if math.isinf(fewest):
         return (
             f"the intervals of {seen.run.behavior} are not calibrated: there was no held-out time to learn their "

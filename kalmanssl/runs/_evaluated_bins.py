@@ -49,7 +49,7 @@ class EvaluatedBins:
     def of(cls, run: Run, recording: Recording) -> EvaluatedBins:
         """Return the bins of a recording."""
         truth = recording.behavior.get(run.behavior) if run.behavior else None
-        labels = None if run.decoder is None else run.decoder.labels_
+        labels = run.labels
         numbers, n_other_labels = truth, 0
         if labels is not None and truth is not None:
             truth, n_other_labels = keep_known_labels(truth, labels)

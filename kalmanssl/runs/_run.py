@@ -32,6 +32,8 @@ from kalmanssl.utils.text import time_span
 from kalmanssl.utils.validation import short_repr
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from kalmanssl.decoding import PositionDecoder
     from kalmanssl.estimator import KalmanSSL
     from kalmanssl.runs._evaluation import Evaluation
@@ -149,6 +151,11 @@ class Run(Summary):
         """Name of the decoded behavior, or None."""
         known = self.metadata["behavior"]
         return None if known is None else known["name"]
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The labels that are decoded, (labels,); None for other behavior or without a decoder."""
+        return None if self.decoder is None else self.decoder.labels_
 
     @property
     def behavior_unit(self) -> str:

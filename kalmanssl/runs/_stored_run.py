@@ -121,7 +121,7 @@ def _check_arrays(evaluation: Evaluation, run: Run, folder: Path) -> None:
         raise stored.error("time", "increasing", arrays["time"])
     stored.array("counts", (n_bins, None))
     stored.array("noise", (n_bins, run.model.latent_dim), minimum=0.0)
-    labels = None if run.decoder is None else run.decoder.labels_
+    labels = run.labels
     dims = 1 if run.decoder is None else len(run.decoder.periods_)
     shapes: dict[str, tuple[int | None, ...]] = {"log_likelihood": (n_bins,), "runs": (n_bins,)}
     if run.decoder is not None:
@@ -197,7 +197,7 @@ def _use_scores(evaluation: Evaluation, run: Run) -> None:
     if found and run.decoder is None:
         raise TypeError("scores without a decoder")
     for part in found:
-        if has_labels(part) != (run.decoder is not None and run.decoder.labels_ is not None):
+        if has_labels(part) != (run.labels is not None):
             raise TypeError("scores of another kind of behavior")
         if has_labels(part):
             label_rows(part, "all bins")
