@@ -232,24 +232,17 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         sessions = Sessions.of(trials, len(mean))
         self.session_ends_ = sessions.last_times(order, usable)
         check_smoothed(latents, smoothed)
-        are_fits = isinstance(held_out_fits, Sequence) and all(isinstance(one, HeldOutFit) for one in held_out_fits)
-        check_condition("held_out_fits", held_out_fits, are_fits, "what kalmanssl.cross_fit returned")
-        if held_out_fits and not isinstance(latents, Latents):
-            raise InputError("held_out_fits need a Latents as latents, not an array", parameter="held_out_fits")
-        settings = self.calibration_settings or CalibrationSettings()
+        _check_held_out_fits(held_out_fits, latents)
+        min_blocks = (self.calibration_settings or CalibrationSettings()).min_blocks
         self.decoders_: dict[str, LatentDecoder | LabelDecoder] = {}
         self.adaptations_: dict[str, Adaptation] = {}
         kinds = [given for given in (latents, smoothed) if given is not None]
         for number, given in enumerate(kinds):
             discrete = self.labels_ is not None
             samples = Samples.from_latents(
-                given, behavior, order, usable, self.periods_, settings.min_blocks, discrete, sessions.index
+                given, behavior, order, usable, self.periods_, min_blocks, discrete, sessions.index
             )
-            folds: list[Fold] = []
-            if self.calibrate and isinstance(given, Latents) and held_out_fits:
-                folds = held_out_folds(held_out_fits, given, samples, sessions.names)
-            elif self.calibrate:
-                folds = rolling_folds(samples, settings.n_folds, settings.first_fold_fraction)
+            folds = self._folds(given, samples, held_out_fits, sessions.names)
             if self.calibrate and given is latents:
                 warn_if_few_blocks(folds, self.level)
             rng = np.random.default_rng(self.random_state)
@@ -259,6 +252,17 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
             del samples, folds  # before smoothed latents of held-out fits are inferred, which needs memory
             return_freed_memory()
         return self
+
+    def _folds(
+        self, latents: Any, samples: Samples, held_out_fits: Sequence[HeldOutFit], sessions: tuple[str, ...]
+    ) -> list[Fold]:
+        """Return the folds that the decoder of `latents` is calibrated on; none without calibration."""
+        if not self.calibrate:
+            return []
+        if held_out_fits:
+            return held_out_folds(held_out_fits, latents, samples, sessions)
+        settings = self.calibration_settings or CalibrationSettings()
+        return rolling_folds(samples, settings.n_folds, settings.first_fold_fraction)
 
     def _check_position(self, position: Any, mean: np.ndarray, where: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the behavior (time, dims), the number of the label for labels, and which bins to fit on."""
@@ -381,3 +385,11 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
             posterior,
             judgment,
         )
+
+
+def _check_held_out_fits(held_out_fits: Any, latents: Any) -> None:
+    """Raise `InputError` unless these are held-out fits; any need latents with the times of the bins."""
+    are_fits = isinstance(held_out_fits, Sequence) and all(isinstance(one, HeldOutFit) for one in held_out_fits)
+    check_condition("held_out_fits", held_out_fits, are_fits, "what kalmanssl.cross_fit returned")
+    if held_out_fits and not isinstance(latents, Latents):
+        raise InputError("held_out_fits need a Latents as latents, not an array", parameter="held_out_fits")
