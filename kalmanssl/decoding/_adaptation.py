@@ -72,7 +72,9 @@ class Adaptation:
         """
         known = np.isfinite(behavior).all(axis=1) & ~given.missing
         before = self.end
-        if before is not None and (given.time is None or not before.reaches(given.bin_time[0], decoder.bin_size)):
+        if before is not None and (
+            given.time is None or not before.reaches(given.bin_time[0], decoder.context.bin_size)
+        ):
             before = None
         used: dict[str, list[np.ndarray]] = {"intervals": [], "regions": []}
         if isinstance(decoder, LabelDecoder):

@@ -40,8 +40,8 @@ from kalmanssl.decoding.readouts import (
     MLPReadout,
     NeighborVariant,
     Readout,
+    TemporalContext,
     network_settings,
-    with_context,
 )
 from kalmanssl.utils.progress import progress_part, report_progress
 from kalmanssl.utils.segments import segment_starts
@@ -82,8 +82,7 @@ class LatentDecoder:
         One for each group of dimensions.
     occupancies : list of array, (*shape)
         Probability of each cell of the grids in the fitted bins, which is predicted where latents are missing.
-    context : tuple of float
-        The time scales that are used: none if times are not known.
+    context : TemporalContext
     neighbor_variant : NeighborVariant
         How nearest neighbors are searched: what reduces the error on held-out bins.
     movements : list of MovementMixture
@@ -96,8 +95,6 @@ class LatentDecoder:
         One for each group of dimensions.
     trust : Trust
         The judgment of bins.
-    bin_size : float
-        Seconds; NaN if times are not known.
     """
 
     periods: Periods
@@ -112,14 +109,13 @@ class LatentDecoder:
     uses_drift: bool = False
     grids: list[Grid] = field(init=False)
     occupancies: list[np.ndarray] = field(default_factory=list)
-    context: tuple[float, ...] = ()
+    context: TemporalContext = field(init=False)
     neighbor_variant: NeighborVariant = field(default_factory=NeighborVariant)
     movements: list[MovementMixture] = field(default_factory=list)
     movement_scores: list[dict[str, float]] = field(default_factory=list)
     calibrations: list[Calibration] = field(default_factory=list)
     regions: list[RegionCalibration] = field(default_factory=list)
     trust: Trust = field(default_factory=Trust.everywhere)
-    bin_size: float = float("nan")
 
     def fit(self, samples: Samples, folds: list[Fold], timed: bool, rng: np.random.Generator) -> Self:
         """Fit the readout on all bins; choose the movement prior and familiarity, and calibrate, on the folds.
@@ -132,8 +128,7 @@ class LatentDecoder:
         self.calibrations = [Calibration.identity() for _ in self.periods]
         self.regions = [RegionCalibration.identity() for _ in groups]
         self.trust = Trust.everywhere()
-        self.context = self.time_scales if timed else ()
-        self.bin_size = float(np.median(np.diff(samples.time))) if timed else float("nan")
+        self.context = TemporalContext.of_bins(samples.time if timed else None, self.time_scales, not self.smooth)
         self.grids = network_settings(self.readout_settings).make_grids(samples.behavior[samples.usable], self.periods)
         self.occupancies = [
             measure_movement(samples, samples.usable, grid, dims, self.periods, "walk").occupancy[0]
@@ -214,8 +209,7 @@ class LatentDecoder:
             posterior, after = mixture.filtered(mass, list(islice(earlier_beliefs, len(mixture.components))))
             posteriors.append(posterior)
             beliefs += after
-        context_bins = max(self.context) / self.bin_size if self.context else 0.0
-        end = Continuation.after(before, given, beliefs, context_bins)
+        end = Continuation.after(before, given, beliefs, self.context.n_bins)
         return posteriors, marginal_predictives(self.grids, posteriors), end
 
     def to_state(self) -> dict[str, Any]:
@@ -225,14 +219,13 @@ class LatentDecoder:
             "drift": self.readout.drift.to_state(),
             "grids": [grid.to_state() for grid in self.grids],
             "occupancies": self.occupancies,
-            "context": list(self.context),
+            **self.context.to_state(),
             "movements": [mixture.to_state() for mixture in self.movements],
             "movement_scores": self.movement_scores,
             "calibrations": [calibration.to_state() for calibration in self.calibrations],
             "regions": [region.to_state() for region in self.regions],
             "trust": self.trust.to_state(),
             "end": self.readout.end,
-            "bin_size": self.bin_size,
         }
 
     def restore(self, state: dict[str, Any], readout: type[Readout]) -> Self:
@@ -241,14 +234,13 @@ class LatentDecoder:
         self.readout = DriftingReadout(readout.from_state(state["readout"]), drift, float(state["end"]))
         self.grids = [Grid.from_state(grid) for grid in state["grids"]]
         self.occupancies = [np.asarray(occupancy, dtype=float) for occupancy in state["occupancies"]]
-        self.context = tuple(state["context"])
+        self.context = TemporalContext.from_state(state, not self.smooth)
         self.movements = [MovementMixture.from_state(mixture) for mixture in state["movements"]]
         self.movement_scores = list(state["movement_scores"])
         self.calibrations = [Calibration.from_state(calibration) for calibration in state["calibrations"]]
         self.regions = [RegionCalibration.from_state(region) for region in state["regions"]]
         stored = state.get("trust")  # absent from decoders that were saved before it existed
         self.trust = Trust.everywhere() if stored is None else Trust.from_state(stored)
-        self.bin_size = float(state["bin_size"])
         return self
 
     def _drift_improves(self, folds: list[Fold]) -> bool:
@@ -265,7 +257,7 @@ class LatentDecoder:
             behavior, time = samples.behavior[kept], samples.time[kept]
             drift = Drift.fit(mean, behavior, time, moving, self.periods, self.drift_settings, session)
         features, behavior, weight = self.readout_data(samples, train, drift)
-        cov = None if samples.cov is None or self.context else samples.cov[kept]
+        cov = None if samples.cov is None or self.context.is_used else samples.cov[kept]
         readout = self.make_readout()
         if isinstance(readout, EnsembleReadout):
             readout.variant = self.neighbor_variant
@@ -280,19 +272,16 @@ class LatentDecoder:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the features, the behavior without drift and the weights of the bins that a readout is fitted to."""
         age, kept = samples.age(train), thin_bins(train, _MAX_FIT_BINS)
-        features = self._features(samples.mean, samples.segment, kept) if with_context else samples.mean[kept]
+        features = self.context.append(samples.mean, samples.segment, kept) if with_context else samples.mean[kept]
         behavior, weight = samples.behavior[kept], samples.weight[kept] / samples.weight[kept].mean()
         if drift.rate != 0:
             behavior = wrap_to_period(behavior - drift.displacement(samples.mean[kept], age[kept]), self.periods)
         return features, behavior, weight
 
-    def _features(self, mean: np.ndarray, segment: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
-        return with_context(mean, segment, self.bin_size, self.context, causal=not self.smooth, where=where)
-
     def _inputs(self, given: DecoderInput, with_context: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return latents and their features, zero where latents are missing, and the bins in which they are."""
         mean, missing = given.mean, given.missing
-        features = given.features(self._features) if with_context else mean
+        features = given.features(self.context.append) if with_context else mean
         if missing.any():
             mean, features = (np.where(missing[:, None], 0.0, values) for values in (mean, features))
         return mean, features, missing
@@ -336,7 +325,7 @@ class LatentDecoder:
     def network_masses(self, readout: EnsembleReadout, given: DecoderInput) -> list[np.ndarray]:
         """Return the distributions of the networks of a readout over the grids, as `bin_masses` uses them."""
         _, features, _ = self._inputs(given)
-        return readout.network_masses(features, None if self.context else given.cov)
+        return readout.network_masses(features, None if self.context.is_used else given.cov)
 
     def readout_mass(
         self,
@@ -347,7 +336,7 @@ class LatentDecoder:
         networks: list[np.ndarray] | None = None,
     ) -> BinMasses:
         """Return the distributions of a readout over the grids without the drift since the fit, and the distance."""
-        cov = None if self.context else cov
+        cov = None if self.context.is_used else cov
         if isinstance(readout, EnsembleReadout):
             return readout.predict_masses(features, cov, networks, with_average)
         if isinstance(readout, MLPReadout):

@@ -72,7 +72,7 @@ def choose_neighbors(
 def _changes(decoder: LatentDecoder) -> list[dict[str, bool]]:
     """Return the changes of the variant that are tried, one after another."""
     changes: list[dict[str, bool]] = []
-    if decoder.context:
+    if decoder.context.is_used:
         changes.append({"uses_context": False})
     if any(len(grid.axes) > 1 for grid in decoder.grids):
         changes.append({"broad": True})

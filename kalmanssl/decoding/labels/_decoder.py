@@ -23,7 +23,7 @@ from kalmanssl.decoding.held_out import (
 from kalmanssl.decoding.inputs import DecoderInput
 from kalmanssl.decoding.labels._chain import LabelChain, LabelStatistics, choose_chain
 from kalmanssl.decoding.movement import ReadoutMass, filtered_mass, posterior_mass
-from kalmanssl.decoding.readouts import ClassifierReadout, MLPReadout, with_context
+from kalmanssl.decoding.readouts import ClassifierReadout, MLPReadout, TemporalContext
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import segment_starts
 
@@ -50,10 +50,7 @@ class LabelDecoder:
         One dict: the kind of movement prior and the scores of all kinds.
     sets : RegionCalibration
         Probability mass of prediction sets by nominal level.
-    context : tuple of float
-        The time scales that are used: none if times are not known.
-    bin_size : float
-        Seconds; NaN if times are not known.
+    context : TemporalContext
     """
 
     labels: np.ndarray
@@ -65,16 +62,14 @@ class LabelDecoder:
     chain: LabelChain = field(init=False)
     choices: list[dict[str, Any]] = field(default_factory=lambda: [{"kind": "none", "scores": {}}])
     sets: RegionCalibration = field(default_factory=RegionCalibration.identity)
-    context: tuple[float, ...] = ()
-    bin_size: float = float("nan")
+    context: TemporalContext = field(init=False)
 
     def fit(self, samples: Samples, folds: list[Fold], timed: bool, rng: np.random.Generator) -> Self:
         """Choose the chain on the folds, calibrate on them, and fit the readout on all bins.
 
         Without folds every bin is decoded by itself and prediction sets are not calibrated.
         """
-        self.context = self.time_scales if timed else ()
-        self.bin_size = float(np.median(np.diff(samples.time))) if timed else float("nan")
+        self.context = TemporalContext.of_bins(samples.time if timed else None, self.time_scales, not self.smooth)
         self.chain = LabelChain(self._statistics(samples, samples.usable), 1.0, 1.0, 1.0)
         if folds:
             folds = self._complete_folds(folds)
@@ -115,8 +110,7 @@ class LabelDecoder:
         earlier, belief = (None, None) if before is None else (before.mean, before.beliefs[0])
         mass = self._readout_mass(self.readout, replace(given, earlier=earlier))
         posterior, belief = filtered_mass(self.chain, mass, belief)
-        context_bins = max(self.context) / self.bin_size if self.context else 0.0
-        return posterior, Continuation.after(before, given, [belief], context_bins)
+        return posterior, Continuation.after(before, given, [belief], self.context.n_bins)
 
     def to_state(self) -> dict[str, Any]:
         """Return everything from which `restore` makes this decoder again."""
@@ -125,8 +119,7 @@ class LabelDecoder:
             "chain": self.chain.to_state(),
             "choices": self.choices,
             "sets": self.sets.to_state(),
-            "context": list(self.context),
-            "bin_size": self.bin_size,
+            **self.context.to_state(),
         }
 
     def restore(self, state: dict[str, Any]) -> Self:
@@ -135,8 +128,7 @@ class LabelDecoder:
         self.chain = LabelChain.from_state(state["chain"])
         self.choices = list(state["choices"])
         self.sets = RegionCalibration.from_state(state["sets"])
-        self.context = tuple(state["context"])
-        self.bin_size = float(state["bin_size"])
+        self.context = TemporalContext.from_state(state, not self.smooth)
         return self
 
     def _complete_folds(self, folds: list[Fold]) -> list[Fold]:
@@ -157,23 +149,20 @@ class LabelDecoder:
         codes = samples.behavior[train, 0].astype(int)
         return LabelStatistics.from_codes(codes, follows[train], len(self.labels))
 
-    def _features(self, mean: np.ndarray, segment: np.ndarray) -> np.ndarray:
-        return with_context(mean, segment, self.bin_size, self.context, causal=not self.smooth)
-
     def _fit_readout(
         self, samples: Samples, train: np.ndarray, rng: np.random.Generator
     ) -> MLPReadout | ClassifierReadout:
-        features = self._features(samples.mean, samples.segment)[train]
+        features = self.context.append(samples.mean, samples.segment)[train]
         readout = self.make_readout()
         if isinstance(readout, ClassifierReadout):
             return readout.fit(features, samples.behavior[train, 0].astype(int), len(self.labels))
-        cov = None if samples.cov is None or self.context else samples.cov[train]
+        cov = None if samples.cov is None or self.context.is_used else samples.cov[train]
         grids = [Grid((Axis.of_labels(len(self.labels)),))]
         return readout.fit(features, cov, samples.behavior[train], rng, None, grids, samples.mean.shape[1])
 
     def _readout_mass(self, readout: MLPReadout | ClassifierReadout, given: DecoderInput) -> ReadoutMass:
         """Return the probability of each label (time, labels) from a readout."""
-        missing, features = given.missing, given.features(self._features)
+        missing, features = given.missing, given.features(self.context.append)
         if missing.any():
             features = np.where(missing[:, None], 0.0, features)
         return ReadoutMass(self.feature_mass(readout, features, given.cov), segment_starts(given.segment), missing)
@@ -184,7 +173,7 @@ class LabelDecoder:
         """Return the probability of each label from a readout for latents with their temporal context."""
         if isinstance(readout, ClassifierReadout):
             return readout.predict_mass(features)
-        return readout.predict_mass(features, None if self.context else cov)[0]
+        return readout.predict_mass(features, None if self.context.is_used else cov)[0]
 
     def _held_out_mass(self, fold: Fold, rng: np.random.Generator) -> HeldOutMass:
         s, used = fold.samples, fold.scored_bins

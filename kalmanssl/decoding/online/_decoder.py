@@ -139,7 +139,7 @@ class OnlineDecoder:
         is_flat: bool,
     ) -> None:
         self._stream, self._n_features, self._is_flat = stream, n_features, is_flat
-        self._context = OnlineContext(decoder.context, decoder.bin_size, n_features)
+        self._context = OnlineContext(decoder.context, n_features)
         self._readout = one_bin_readout(decoder)
         self.labels: np.ndarray | None = None
         self.cells: list[np.ndarray] = []
@@ -166,7 +166,7 @@ class OnlineDecoder:
                     self._intervals.append((number, place, OnlineInterval(axis, calibrations[dim], level)))
         for occupancy in self._occupancies:
             occupancy.flags.writeable = False  # it is a result where latents are missing
-        self._fingerprint = fingerprint([*self._occupancies, *self.cells, np.array(decoder.context)])
+        self._fingerprint = fingerprint([*self._occupancies, *self.cells, np.array(decoder.context.time_scales)])
 
     def step(self, activity: Any, time: float | None = None) -> OnlinePosition | OnlineCategory:
         """Decode one bin.

@@ -41,7 +41,7 @@ def one_bin_readout(decoder: LatentDecoder | LabelDecoder) -> _ReadoutFunction:
     else:
         readout = decoder.readout.readout
         with_average = decoder.uses_average
-    compiled = _compiled(readout, not decoder.context, with_average)
+    compiled = _compiled(readout, not decoder.context.is_used, with_average)
     if compiled is not None:
         networks = readout if type(readout) is MLPReadout else readout.networks
         compiled(np.array(networks.center, dtype=float))  # compiles now

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from kalmanssl.decoding.labels import LabelChain
 from kalmanssl.decoding.movement import ForwardStep, Movement, MovementMixture, select_combination, temper
+from kalmanssl.decoding.readouts import TemporalContext
 from kalmanssl.kalman.kernels import has_compiler
 
 __all__ = ["OnlineBelief", "OnlineContext", "OnlineMixture"]
 
 
 class OnlineContext:
-    """Append exponential averages of the latents over the past, as `with_context` with ``causal=True``.
+    """Append averages of the latents over the past, as `TemporalContext.append`, one bin after another.
 
     Parameters
     ----------
-    time_scales : sequence of float
-        Time constants, seconds.
-    bin_size : float
-        Seconds.
+    context : TemporalContext
+        Causal.
     n_features : int
 
     Attributes
@@ -35,8 +33,9 @@ class OnlineContext:
         Whether a bin of the segment had no latents.
     """
 
-    def __init__(self, time_scales: Sequence[float], bin_size: float, n_features: int) -> None:
-        self._decay = np.exp(-1 / (np.array(time_scales) / bin_size)) if len(time_scales) else np.zeros(0)
+    def __init__(self, context: TemporalContext, n_features: int) -> None:
+        time_scales = np.array(context.time_scales)
+        self._decay = np.exp(-1 / (time_scales / context.bin_size)) if context.is_used else np.zeros(0)
         self._column, self._share = self._decay[:, None], 1 - self._decay[:, None]
         self._n_features = n_features
         self.sums, self.weights = np.zeros((len(time_scales), n_features)), np.zeros(len(time_scales))

@@ -4,7 +4,7 @@ from kalmanssl.decoding.readouts._base import BinMasses as BinMasses
 from kalmanssl.decoding.readouts._base import OneBinMasses as OneBinMasses
 from kalmanssl.decoding.readouts._base import Readout as Readout
 from kalmanssl.decoding.readouts._classifier import ClassifierReadout as ClassifierReadout
-from kalmanssl.decoding.readouts._context import with_context as with_context
+from kalmanssl.decoding.readouts._context import TemporalContext as TemporalContext
 from kalmanssl.decoding.readouts._ensemble import EnsembleReadout as EnsembleReadout
 from kalmanssl.decoding.readouts._ensemble import EnsembleReadoutSettings as EnsembleReadoutSettings
 from kalmanssl.decoding.readouts._ensemble import NeighborVariant as NeighborVariant

@@ -6,17 +6,69 @@ that those of the present bin have not. A readout that also receives averages of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, Self
 
 import numpy as np
 from scipy.signal import fftconvolve, lfilter
 
-__all__ = ["with_context"]
+__all__ = ["TemporalContext", "with_context"]
 
 _COLUMNS = 8  # that are averaged at once
 _BINS = 1 << 17  # that are averaged at once
 _ROUNDING = 1e-9  # sums of weights below this are only rounding errors
+
+
+@dataclass(frozen=True)
+class TemporalContext:
+    """The averages over time that a readout receives beside the latents of a bin.
+
+    Attributes
+    ----------
+    time_scales : tuple of float
+        As for `with_context`; empty if the readout receives no averages.
+    bin_size : float
+        Seconds; NaN if the times of the bins are not known.
+    causal : bool
+        Whether to use no later bin.
+    """
+
+    time_scales: tuple[float, ...]
+    bin_size: float
+    causal: bool
+
+    @classmethod
+    def of_bins(cls, time: np.ndarray | None, time_scales: tuple[float, ...], causal: bool) -> Self:
+        """Return the context of bins with times (time,), seconds; without times there are no averages."""
+        if time is None:
+            return cls((), math.nan, causal)
+        return cls(time_scales, float(np.median(np.diff(time))), causal)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there are averages."""
+        return len(self.time_scales) > 0
+
+    @property
+    def n_bins(self) -> float:
+        """The longest time scale, in bins; 0 without averages."""
+        return max(self.time_scales) / self.bin_size if self.time_scales else 0.0
+
+    def append(self, mean: np.ndarray, segment: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
+        """Return latents with their averages, as `with_context`."""
+        return with_context(mean, segment, self.bin_size, self.time_scales, self.causal, where)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return plain values from which `from_state` makes the context again."""
+        return {"context": list(self.time_scales), "bin_size": self.bin_size}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], causal: bool) -> Self:
+        """Make a context from what `to_state` returned, in the state of a decoder."""
+        return cls(tuple(state["context"]), float(state["bin_size"]), causal)
 
 
 def with_context(
