@@ -170,7 +170,18 @@ class Recording(BinSelection, Reshaping, AlignMixin, RecordingSummary):
         from kalmanssl.data.nwb import ReadOptions, read_nwb
 
         name = None if session is None else check_session(session)
-        fields = read_nwb(path, ReadOptions(bin_size, units, behavior, epoch, random_state, activity, bands))
+        fields = read_nwb(
+            path,
+            ReadOptions(
+                bin_size=bin_size,
+                units=units,
+                behavior=behavior,
+                epoch=epoch,
+                random_state=random_state,
+                activity=activity,
+                bands=bands,
+            ),
+        )
         if name is not None:
             fields["session"] = name
         return cls(**fields)

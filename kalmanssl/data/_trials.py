@@ -86,7 +86,13 @@ class Trials(Sequence["Recording"]):
         return Trials([self.recordings[row] for row in rows], table)
 
     def behavior(self, name: str) -> list[np.ndarray]:
-        """Return one behavior of every trial, as `PositionDecoder.fit` accepts it with the latents of the trials."""
+        """Return one behavior of every trial, as `PositionDecoder.fit` accepts it with the latents of the trials.
+
+        Raises
+        ------
+        InputError
+            If a trial has no behavior of this name.
+        """
         for one in self.recordings:
             if not isinstance(name, str) or name not in one.behavior:
                 raise InputError(

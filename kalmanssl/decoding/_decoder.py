@@ -289,14 +289,14 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         if self.labels_ is not None:
             return LabelDecoder(self.labels_, smooth, self._make_readout, movement, time_scales)
         return LatentDecoder(
-            self.periods_,
-            smooth,
-            self._make_readout,
-            self.readout_settings,
-            movement,
-            self.calibration_settings or CalibrationSettings(),
-            self.drift_settings,
-            time_scales,
+            periods=self.periods_,
+            smooth=smooth,
+            make_readout=self._make_readout,
+            readout_settings=self.readout_settings,
+            movement_settings=movement,
+            calibration_settings=self.calibration_settings or CalibrationSettings(),
+            drift_settings=self.drift_settings,
+            time_scales=time_scales,
         )
 
     def _check_settings(self) -> None:
@@ -375,15 +375,15 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
             for grid, mass, region in zip(decoder.grids, posteriors, regions, strict=True)
         ]
         return DecodedPosition(
-            given.bin_time,
-            self.level,
-            quantiles,
-            QUANTILE_LEVELS,
-            estimate,
-            self.periods_,
-            self.flat_,
-            posterior,
-            judgment,
+            time=given.bin_time,
+            level=self.level,
+            table=quantiles,
+            levels=QUANTILE_LEVELS,
+            points=estimate,
+            periods=self.periods_,
+            flat=self.flat_,
+            grids=posterior,
+            judgment=judgment,
         )
 
 

@@ -121,6 +121,15 @@ class LatentDecoder:
         """Fit the readout on all bins; choose the movement prior and familiarity, and calibrate, on the folds.
 
         Without folds every bin is decoded by itself and intervals are not calibrated.
+
+        Parameters
+        ----------
+        samples : Samples
+        folds : list of Fold
+        timed : bool
+            Whether the times of the bins are known.
+        rng : Generator
+            Of the readouts.
         """
         groups = group_dimensions(len(self.periods))
         self.movements = [MovementMixture.none()] * len(groups)

@@ -210,14 +210,14 @@ def _forecast(model: KalmanSSL, latents: Latents, steps: int, at: Any) -> Foreca
     time = latents.time[origin][:, None] + width * model.bins_per_step_ * np.arange(1, steps + 1)
     noise = latents.noise[origin].astype(float)
     return Forecast(
-        origin,
-        time,
-        stacked,
-        stacked @ dynamics["C"].T,
-        (start, Covariances(table, covariances.index)),
-        cov,
-        noise,
-        dynamics,
+        origin=origin,
+        time=time,
+        mean=stacked,
+        latent_mean=stacked @ dynamics["C"].T,
+        _start=(start, Covariances(table, covariances.index)),
+        _cov=cov,
+        _noise=noise,
+        _dynamics=dynamics,
     )
 
 

@@ -215,13 +215,13 @@ def _row(
     else:
         reason = ""
     return Assumption(
-        name,
-        statement,
-        statistic,
-        found.size,
-        found.chance,
-        threshold,
-        verdict,
-        sentence(verdict) + reason,
-        found.numbers,
+        name=name,
+        statement=statement,
+        statistic=statistic,
+        value=found.size,
+        chance=found.chance,
+        threshold=threshold,
+        verdict=verdict,
+        sentence=sentence(verdict) + reason,
+        numbers=found.numbers,
     )

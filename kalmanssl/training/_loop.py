@@ -105,7 +105,16 @@ def train(
         checkpoints = Checkpoints(model, folder, label)
         try:
             with synchronized_batch_norm(model.to(place), place):
-                loop = _Loop(model, data, settings, checkpoints, seed, place, on_step, on_epoch_end)
+                loop = _Loop(
+                    model=model,
+                    data=data,
+                    settings=settings,
+                    checkpoints=checkpoints,
+                    seed=seed,
+                    device=place,
+                    on_step=on_step,
+                    on_epoch_end=on_epoch_end,
+                )
                 threads = threads_for(loop.operations) if place.type == "cpu" else nullcontext()
                 with threads, fast_products():
                     loop.prepare(history, resume)

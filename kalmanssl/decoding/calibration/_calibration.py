@@ -161,7 +161,15 @@ class Calibration:
     @classmethod
     def identity(cls) -> Calibration:
         """Return the calibration that changes nothing."""
-        return cls(0.0, 0.0, 0.0, 0.0, np.inf, np.stack([NOMINAL_LEVELS, NOMINAL_LEVELS]), np.inf)
+        return cls(
+            floor=0.0,
+            rate=0.0,
+            lag=0.0,
+            longest_lag=0.0,
+            border=np.inf,
+            calibrated_levels=np.stack([NOMINAL_LEVELS, NOMINAL_LEVELS]),
+            effective=np.inf,
+        )
 
     @classmethod
     def fit(cls, errors: Sequence[HeldOutErrors], settings: CalibrationSettings | None = None) -> Calibration:
@@ -197,7 +205,16 @@ class Calibration:
         else:
             parts = [[values[group] for values in (central, block, session, fold_weight)] for group in groups]
             maps = [conformal_map(*part)[0] for part in parts]
-        return cls(floor, rate, float(lag.mean()), longest, border, np.stack(maps), effective, bins_per_error)
+        return cls(
+            floor=floor,
+            rate=rate,
+            lag=float(lag.mean()),
+            longest_lag=longest,
+            border=border,
+            calibrated_levels=np.stack(maps),
+            effective=effective,
+            bins_per_error=bins_per_error,
+        )
 
     def apply(self, predictive: Predictive, lag: np.ndarray, levels: np.ndarray) -> np.ndarray:
         """Return calibrated quantiles (time, levels).

@@ -44,16 +44,23 @@ def calibrate(
     distances, agreements = [], []
     fold_weight = fold_weights(folds)
     for fold, parts, own in zip(folds, masses, fold_weight, strict=True):
-        used, scored = fold.scored_bins, fold.scored
+        s, used, scored = fold.samples, fold.scored_bins, fold.scored
         posteriors = [_posterior(decoder, fold, part, number)[scored] for number, part in enumerate(parts)]
         for number, (part, posterior) in enumerate(zip(parts, posteriors, strict=True)):
             flat = posterior.reshape(len(posterior), decoder.grids[number].size)
             levels[number].append(likelier_mass_at(flat, decoder.grids[number].cell(part.truth)))
         for dim, predictive in enumerate(marginal_predictives(decoder.grids, posteriors)):
-            s = fold.samples
-            truth, new = s.behavior[used][:, dim], fold.scored_sessions
-            lag, block, weight = fold.lag[scored], s.block[used], s.weight[used]
-            errors[dim].append(HeldOutErrors(predictive, truth, lag, block, weight, new, own))
+            errors[dim].append(
+                HeldOutErrors(
+                    predictive=predictive,
+                    truth=s.behavior[used][:, dim],
+                    lag=fold.lag[scored],
+                    block=s.block[used],
+                    weight=s.weight[used],
+                    session=fold.scored_sessions,
+                    fold_weight=own,
+                )
+            )
         distance = parts[0].readout.distance  # all grids have the same
         distances.append(np.zeros(len(used)) if distance is None else distance[scored])
         agreements.append(agreement_of([part.readout.mass[scored] for part in parts], posteriors))

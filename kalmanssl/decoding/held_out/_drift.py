@@ -189,7 +189,15 @@ def improves_held_out(
     """Test whether the drift of the training parts reduces the error of nearest neighbors on the test parts.
 
     The typical displacement must also be at least half the resolution of the behavior, the median difference between
-    values that follow each other in size. Both parts must contain bins in movement only.
+    values that follow each other in size.
+
+    Parameters
+    ----------
+    blocks : sequence of TrainTestBlock
+        Training and test parts; both must contain bins in movement only.
+    periods : tuple of float or None
+        One per dimension of the behavior.
+    settings : DriftSettings, optional
     """
     s = settings or DriftSettings()
     with_drift, without, sizes, resolutions = [], [], [], []

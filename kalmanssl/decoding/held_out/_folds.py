@@ -117,9 +117,25 @@ class Samples:
         discrete: bool = False,
         session: np.ndarray | None = None,
     ) -> Samples:
-        """Make samples of latents with behavior (time, dims) and times (time,).
+        """Make samples of latents with behavior.
 
-        If it is discrete, behavior is the number of a label; all bins then have the same weight.
+        Parameters
+        ----------
+        latents : Latents or (time, features)
+        behavior : (time, dims)
+            As in `Samples`; the number of a label if `discrete`.
+        time : (time,)
+            Increasing, over all sessions: seconds, or the number of the bin if times are not known.
+        usable : (time,) bool
+            Bins to fit and to score on.
+        periods : tuple of float or None
+            One per dimension.
+        min_blocks : int
+            Blocks that the time is cut into at least.
+        discrete : bool
+            Whether the behavior consists of labels; all bins then have the same weight.
+        session : (time,) int, optional
+            Number of the session of each bin; by default there is one.
         """
         mean, cov, _ = check_latents(latents)
         block = np.zeros(len(mean), dtype=int)
@@ -135,7 +151,18 @@ class Samples:
             weight[usable] = 1.0
         segment = latents.segment if isinstance(latents, Latents) else segment_index(time)
         session = np.zeros(len(mean), dtype=int) if session is None else session
-        return cls(mean, cov, behavior, time, np.asarray(segment), usable, block, weight, moving, session)
+        return cls(
+            mean=mean,
+            cov=cov,
+            behavior=behavior,
+            time=time,
+            segment=np.asarray(segment),
+            usable=usable,
+            block=block,
+            weight=weight,
+            moving=moving,
+            session=session,
+        )
 
 
 def moving_bins(behavior: np.ndarray, time: np.ndarray, periods: Periods) -> np.ndarray:
@@ -247,6 +274,14 @@ def rolling_folds(samples: Samples, n_folds: int, first_fold_fraction: float) ->
     """Return folds that are fitted on the bins before a border of blocks and scored on all bins after it.
 
     Each session has a border of its own, and one that is too short for a border is fitted in all folds.
+
+    Parameters
+    ----------
+    samples : Samples
+    n_folds : int
+        There are fewer if the blocks are few, and none if no session has a border.
+    first_fold_fraction : float
+        Fraction of the bins of a session that the first fold is fitted on, inside (0, 1).
     """
     borders = []
     for own in samples.sessions():
@@ -268,7 +303,19 @@ def held_out_folds(
 ) -> list[Fold]:
     """Return one fold for each held-out fit, fitted on the bins of its model's fit and scored on the others.
 
-    `sessions` are the names of the sessions in the samples.
+    Parameters
+    ----------
+    held_out_fits : sequence of HeldOutFit
+    latents : Latents
+        Those of the whole model, over the bins of the samples.
+    samples : Samples
+    sessions : sequence of str
+        Names of the sessions in the samples.
+
+    Raises
+    ------
+    InputError
+        If a held-out fit has other features, bins or sessions than the latents, or leaves too few bins on either side.
     """
     folds = []
     for fit in held_out_fits:

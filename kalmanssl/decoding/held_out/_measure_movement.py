@@ -16,7 +16,22 @@ _REACH = 10  # bins before and after a bin, over which its direction of movement
 def measure_movement(
     samples: Samples, train: np.ndarray, grid: Grid, dims: tuple[int, ...], periods: Periods, kind: str
 ) -> MovementStatistics:
-    """Measure the movement of the training bins of a fold for a kind of movement prior."""
+    """Measure the movement of fitted bins for a kind of movement prior.
+
+    Parameters
+    ----------
+    samples : Samples
+    train : (time,) bool
+        The fitted bins.
+    grid : Grid
+        Of the dimensions `dims`.
+    dims : tuple of int
+        Dimensions of the behavior that are decoded together.
+    periods : tuple of float or None
+        One per dimension of the behavior.
+    kind : str
+        "walk" or "states", as in `MovementSettings`.
+    """
     behavior = samples.behavior[:, dims]
     step = np.zeros_like(behavior)
     step[1:] = difference(behavior[1:], behavior[:-1], tuple(periods[dim] for dim in dims))

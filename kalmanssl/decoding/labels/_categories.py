@@ -102,6 +102,11 @@ class DecodedCategory(DecodedTables):
         ----------
         level : float, optional
             Inside (0, 1); by default `level` of the decoder.
+
+        Raises
+        ------
+        InputError
+            If the level is not inside (0, 1).
         """
         level = self.level if level is None else level
         check_level(level)

@@ -68,6 +68,20 @@ class LabelDecoder:
         """Choose the chain on the folds, calibrate on them, and fit the readout on all bins.
 
         Without folds every bin is decoded by itself and prediction sets are not calibrated.
+
+        Parameters
+        ----------
+        samples : Samples
+        folds : list of Fold
+        timed : bool
+            Whether the times of the bins are known.
+        rng : Generator
+            Of the readouts.
+
+        Raises
+        ------
+        InputError
+            If no fold has all labels in its training part.
         """
         self.context = TemporalContext.of_bins(samples.time if timed else None, self.time_scales, not self.smooth)
         self.chain = LabelChain(self._statistics(samples, samples.usable), 1.0, 1.0, 1.0)

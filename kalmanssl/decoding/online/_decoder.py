@@ -325,4 +325,12 @@ class OnlineMixin(FittedDecoder):
         adaptation = self.adaptations_.get(kind) or Adaptation.of(decoder)
         has_lag = self.timed_ and isinstance(decoder, LatentDecoder)
         end = end_of_fit(self.session_ends_, getattr(model, "sessions_", ("",))[0]) if has_lag else np.nan
-        return OnlineDecoder(decoder, adaptation, stream, n_states, self.level, end, self.flat_)
+        return OnlineDecoder(
+            decoder=decoder,
+            adaptation=adaptation,
+            stream=stream,
+            n_features=n_states,
+            level=self.level,
+            end=end,
+            is_flat=self.flat_,
+        )

@@ -122,15 +122,15 @@ class DecodedPosition(DecodedTables):
 
     def __getitem__(self, index: slice | np.ndarray) -> DecodedPosition:
         return DecodedPosition(
-            self.time[index],
-            self.level,
-            self.table[index],
-            self.levels,
-            self.points[index],
-            self.periods,
-            self.flat,
-            [grid[index] for grid in self.grids],
-            None if self.judgment is None else self.judgment[index],
+            time=self.time[index],
+            level=self.level,
+            table=self.table[index],
+            levels=self.levels,
+            points=self.points[index],
+            periods=self.periods,
+            flat=self.flat,
+            grids=[grid[index] for grid in self.grids],
+            judgment=None if self.judgment is None else self.judgment[index],
         )
 
     def _as_given(self, columns: np.ndarray) -> np.ndarray:
@@ -223,6 +223,11 @@ class DecodedPosition(DecodedTables):
         -------
         Region
             One for each pair of dimensions if there are more than two.
+
+        Raises
+        ------
+        InputError
+            If the level is not inside (0, 1).
         """
         level = self.level if level is None else level
         check_level(level)
