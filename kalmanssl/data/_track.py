@@ -14,7 +14,7 @@ import numpy as np
 
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.utils.arrays import as_floats
-from kalmanssl.utils.scratch import as_path
+from kalmanssl.utils.paths import as_path
 from kalmanssl.utils.validation import check_not_negative, short_repr
 
 __all__ = ["LinearPosition", "Track"]

@@ -21,7 +21,7 @@ from kalmanssl.estimator._view import share_dynamics, unfitted_view
 from kalmanssl.estimator.sessions import SessionAlignment, set_sessions
 from kalmanssl.models import SharedDynamicsModel
 from kalmanssl.utils.module_io import check_weights
-from kalmanssl.utils.scratch import as_path
+from kalmanssl.utils.paths import as_path
 from kalmanssl.utils.storage import METADATA, WEIGHTS, load_folder
 from kalmanssl.utils.stored_values import StoredValues, check_finite, is_number
 

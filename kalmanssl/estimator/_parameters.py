@@ -13,7 +13,7 @@ from kalmanssl.estimator._inputs import NORMALIZATIONS
 from kalmanssl.networks import NOISE_HEADS
 from kalmanssl.training import TrainingSettings
 from kalmanssl.utils.circular import check_periods
-from kalmanssl.utils.scratch import make_folder
+from kalmanssl.utils.paths import make_folder
 from kalmanssl.utils.seeds import check_random_state
 from kalmanssl.utils.validation import (
     check_bool,

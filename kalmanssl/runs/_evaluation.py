@@ -15,7 +15,7 @@ from kalmanssl.runs._evaluated_bins import EvaluatedBins
 from kalmanssl.runs._figure_arrays import figure_arrays
 from kalmanssl.runs._scores import main_part, score_bins
 from kalmanssl.utils.json_values import without_nan
-from kalmanssl.utils.scratch import as_path
+from kalmanssl.utils.paths import as_path
 from kalmanssl.utils.storage import METADATA, load_folder, save_folder
 from kalmanssl.utils.stored_values import StoredValues
 

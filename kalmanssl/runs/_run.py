@@ -25,7 +25,7 @@ from kalmanssl.runs._linear_track import track_of_run
 from kalmanssl.runs._settings import RunSettings, parse_bands, parse_units
 from kalmanssl.runs._stored_run import check_parts_agree, check_run_metadata, check_stored_evaluation
 from kalmanssl.runs._text import PART_NAMES, with_unit
-from kalmanssl.utils.scratch import as_path
+from kalmanssl.utils.paths import as_path
 from kalmanssl.utils.storage import METADATA, check_format, is_folder, read_json
 from kalmanssl.utils.summaries import Summary
 from kalmanssl.utils.text import time_span

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.runs._settings import RunSettings
-from kalmanssl.utils.scratch import as_path, locked
+from kalmanssl.utils.locks import locked
+from kalmanssl.utils.paths import as_path
 from kalmanssl.utils.storage import read_json, replace_file
 
 __all__ = ["how_to_resume", "partial_folder", "work_folder"]

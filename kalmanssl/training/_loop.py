@@ -21,7 +21,8 @@ from kalmanssl.training._devices import choose_device, joined_processes, moved, 
 from kalmanssl.training._optimizer import make_optimizer, set_learning_rates
 from kalmanssl.training._settings import TrainingSettings
 from kalmanssl.utils.distributed import average, average_gradients, broadcast, rank_and_size
-from kalmanssl.utils.scratch import locked, make_folder
+from kalmanssl.utils.locks import locked
+from kalmanssl.utils.paths import make_folder
 from kalmanssl.utils.torch_ops import evaluating, fast_products, threads_for
 
 __all__ = ["train"]

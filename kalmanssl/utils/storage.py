@@ -21,7 +21,8 @@ import numpy as np
 
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.utils.memory import check_memory
-from kalmanssl.utils.scratch import as_path, scratch_folder
+from kalmanssl.utils.paths import as_path
+from kalmanssl.utils.scratch import scratch_folder
 from kalmanssl.utils.validation import short_repr
 
 __all__ = [

@@ -19,7 +19,7 @@ from refusals import assert_refused
 
 from kalmanssl import KalmanSSL
 from kalmanssl.runs import Run, RunSettings
-from kalmanssl.utils.scratch import locked
+from kalmanssl.utils.locks import locked
 
 OPTIONS = (*SMALL, "--behavior", "mazeSpatialSeries", "--epochs", "1", "--bin-size", "0.5")
 TESTS = Path(__file__).resolve().parents[1]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from measure import Stopwatch
 
+from decoding.baselines.state_space import segment_starts
 from decoding.predictions import GridPrediction, Prediction
 from decoding.tasks import Task
 from kalmanssl.data import Recording
@@ -87,7 +88,7 @@ def _epochs(rec: Recording, rows: np.ndarray) -> Any:
     """Return the intervals that the bins cover."""
     import pynapple as nap
 
-    starts = np.flatnonzero(np.diff(rec.time[rows], prepend=-np.inf) > 1.5 * rec.bin_size)
+    starts = np.flatnonzero(segment_starts(rec.time[rows], rec.bin_size))
     stops = np.append(starts[1:], len(rows)) - 1
     half = rec.bin_size / 2
     return nap.IntervalSet(rec.time[rows[starts]] - half, rec.time[rows[stops]] + half)
@@ -133,7 +134,7 @@ def _state_space(task: Task) -> tuple[dict[bool, Prediction], float, float]:
         from replay_trajectory_classification import Environment, RandomWalk, SortedSpikesClassifier, Uniform
 
     train, test = task.data.train, task.data.test
-    step = np.diff(CENTIMETERS * task.train, axis=0)[np.diff(train.time) < 1.5 * train.bin_size]
+    step = np.diff(CENTIMETERS * task.train, axis=0)[~segment_starts(train.time, train.bin_size)[1:]]
     walk = RandomWalk(movement_var=float((step**2).mean()))
     with _without_output(), Stopwatch() as fitting:
         model = SortedSpikesClassifier(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from kalmanssl.utils.segments import gap_starts
+
 __all__ = ["filter_grid", "segment_starts", "smooth_grid"]
 
 
 def segment_starts(time: np.ndarray, bin_size: float) -> np.ndarray:
     """Return which bins begin a segment of time without gaps, (time,) bool."""
-    return np.concatenate([[True], np.diff(time) > 1.5 * bin_size])
+    starts = np.zeros(len(time), dtype=bool)
+    starts[[0, *gap_starts(time, bin_size)]] = True
+    return starts
 
 
 @numba.njit(cache=True)

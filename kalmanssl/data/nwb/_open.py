@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kalmanssl.data.nwb._access import FOREIGN_ERRORS, DamagedError
 from kalmanssl.errors import InputError
-from kalmanssl.utils.scratch import as_path
+from kalmanssl.utils.paths import as_path
 from kalmanssl.utils.text import shorten
 from kalmanssl.utils.validation import short_repr
 

@@ -22,7 +22,7 @@ from kalmanssl.data.nwb._output_series import (
 )
 from kalmanssl.data.nwb._output_session import new_file, session_metadata
 from kalmanssl.errors import InputError, first_line
-from kalmanssl.utils.scratch import as_path
+from kalmanssl.utils.paths import as_path
 from kalmanssl.utils.storage import replace_file
 from kalmanssl.utils.validation import check_condition
 
