@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from kalmanssl.decoding.readouts._context import with_context
+from kalmanssl.decoding.readouts._context import TemporalContext, with_context
 
 SEGMENT = np.repeat([0, 1, 2, 5], [30, 1, 12, 17])
 SCALES = (0.2, 0.8)
@@ -94,3 +94,22 @@ def test_averages_in_pieces_are_those_of_whole_segments(bins, monkeypatch):
     past, around = (with_context(mean, SEGMENT, BIN, SCALES, causal, where) for causal in (True, False))
     np.testing.assert_array_equal(past, whole[0])
     np.testing.assert_allclose(around, whole[1], rtol=0, atol=1e-12)  # rounding of Fourier transforms
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_saved_context_appends_the_same_averages(causal):
+    mean = np.random.default_rng(3).normal(size=(60, 2))
+    context = TemporalContext.of_bins(7 + BIN * np.arange(60), SCALES, causal)
+    assert context.n_bins == pytest.approx(8)
+    again = TemporalContext.from_state(context.to_state(), causal)
+    np.testing.assert_array_equal(again.append(mean, SEGMENT), context.append(mean, SEGMENT))
+    expected = with_context(mean, SEGMENT, context.bin_size, SCALES, causal)
+    np.testing.assert_array_equal(context.append(mean, SEGMENT), expected)
+
+
+def test_bins_without_times_have_no_averages():
+    mean = np.random.default_rng(4).normal(size=(60, 2))
+    context = TemporalContext.of_bins(None, SCALES, causal=True)
+    assert not context.is_used
+    assert context.n_bins == 0
+    np.testing.assert_array_equal(context.append(mean, SEGMENT), mean)
