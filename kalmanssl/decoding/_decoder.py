@@ -32,7 +32,7 @@ from kalmanssl.decoding.inputs import (
     check_behavior,
     check_latents,
     check_smoothed,
-    is_list_of_trials,
+    is_list_of_latents,
     join_trials,
     usable_bins,
     warn_if_circle,
@@ -354,7 +354,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         InputError
             If the number of features is not that of the fit.
         """
-        if is_list_of_trials(latents):
+        if is_list_of_latents(latents):
             return [one for group in by_session(latents) for one in self._predict_trials(group)]
         kind, decoder, given = self._decoder_input(latents, time)
         adaptation = self.adaptations_.get(kind) or Adaptation.of(decoder)

@@ -10,7 +10,7 @@ from kalmanssl.data import Latents, behavior_at
 from kalmanssl.decoding._adaptation import Adaptation
 from kalmanssl.decoding._fitted import FittedDecoder
 from kalmanssl.decoding.grids import wrap_to_period
-from kalmanssl.decoding.inputs import check_behavior, check_same_bins, is_list_of_trials, join_trials
+from kalmanssl.decoding.inputs import check_behavior, check_same_bins, is_list_of_latents, join_trials
 from kalmanssl.decoding.labels import encode_labels, is_discrete
 from kalmanssl.errors import InputError
 from kalmanssl.utils.labels import label_column
@@ -59,7 +59,7 @@ class UpdateMixin(FittedDecoder):
 
     def _learn(self, latents: Any, position: Any, time: Any) -> dict[str, list[np.ndarray]]:
         """Update, and return what `Adaptation.learn` returns."""
-        if is_list_of_trials(latents) and len({one.session for one in latents}) > 1:
+        if is_list_of_latents(latents) and len({one.session for one in latents}) > 1:
             raise InputError("latents has several sessions: update with one after another", parameter="latents")
         latents, position = join_trials(latents, position=position)
         kind, decoder, given = self._decoder_input(latents, time)

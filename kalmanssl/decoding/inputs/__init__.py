@@ -8,7 +8,7 @@ from kalmanssl.decoding.inputs._inputs import check_latents as check_latents
 from kalmanssl.decoding.inputs._inputs import check_mask as check_mask
 from kalmanssl.decoding.inputs._inputs import check_same_bins as check_same_bins
 from kalmanssl.decoding.inputs._inputs import check_smoothed as check_smoothed
-from kalmanssl.decoding.inputs._inputs import is_list_of_trials as is_list_of_trials
+from kalmanssl.decoding.inputs._inputs import is_list_of_latents as is_list_of_latents
 from kalmanssl.decoding.inputs._inputs import join_trials as join_trials
 from kalmanssl.decoding.inputs._inputs import usable_bins as usable_bins
 from kalmanssl.decoding.inputs._inputs import warn_if_circle as warn_if_circle

@@ -22,7 +22,7 @@ __all__ = [
     "check_mask",
     "check_same_bins",
     "check_smoothed",
-    "is_list_of_trials",
+    "is_list_of_latents",
     "join_trials",
     "usable_bins",
     "warn_if_circle",
@@ -49,7 +49,7 @@ class LatentArrays(NamedTuple):
     time: np.ndarray | None
 
 
-def is_list_of_trials(latents: Any) -> bool:
+def is_list_of_latents(latents: Any) -> bool:
     """Return whether latents are those of several trials, as `KalmanSSL.transform` returns for a list of trials."""
     return isinstance(latents, list | tuple) and len(latents) > 0 and all(isinstance(z, Latents) for z in latents)
 
@@ -65,7 +65,7 @@ def join_trials(latents: Any, **per_trial: Any) -> tuple[Any, ...]:
     **per_trial
         By name: a list of arrays (time, ...), one for each trial, or None, or an object of pynapple for all trials.
     """
-    if not is_list_of_trials(latents):
+    if not is_list_of_latents(latents):
         return (latents, *per_trial.values())
     joined = []
     for name, parts in per_trial.items():
@@ -78,7 +78,7 @@ def join_trials(latents: Any, **per_trial: Any) -> tuple[Any, ...]:
                 f"{name} has {lengths} bins and latents {[len(one) for one in latents]}: give one array for each trial",
                 parameter=name,
             )
-        is_latents = is_list_of_trials(parts)
+        is_latents = is_list_of_latents(parts)
         joined.append(_joined(parts) if is_latents else np.concatenate([np.asarray(p) for p in parts]))
     return (_joined(latents), *joined)
 

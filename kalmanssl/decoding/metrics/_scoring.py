@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kalmanssl.decoding._fitted import FittedDecoder
-from kalmanssl.decoding.inputs import by_session, is_list_of_trials, join_trials
+from kalmanssl.decoding.inputs import by_session, is_list_of_latents, join_trials
 from kalmanssl.decoding.metrics._scores import score_decoding
 
 __all__ = ["ScoreMixin"]
@@ -42,7 +42,7 @@ class ScoreMixin(FittedDecoder):
         InputError
             If shapes differ, no bin is left to score, or there is a label that the decoder was not fitted on.
         """
-        if is_list_of_trials(latents) and len(groups := by_session(latents)) > 1:
+        if is_list_of_latents(latents) and len(groups := by_session(latents)) > 1:
             join_trials(latents, position=position)  # checks the lengths
             parts = iter(position)
             found = [self._scores(group, [next(parts) for _ in group]) for group in groups]
