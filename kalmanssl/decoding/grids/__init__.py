@@ -14,6 +14,7 @@ from kalmanssl.decoding.grids._grid import group_dimensions as group_dimensions
 from kalmanssl.decoding.grids._grid import marginal_predictives as marginal_predictives
 from kalmanssl.decoding.grids._likelier_mass import likelier_mass as likelier_mass
 from kalmanssl.decoding.grids._likelier_mass import likelier_mass_at as likelier_mass_at
+from kalmanssl.decoding.grids._predictive import MIN_SD as MIN_SD
 from kalmanssl.decoding.grids._predictive import SD_STEP as SD_STEP
 from kalmanssl.decoding.grids._predictive import GridPredictive as GridPredictive
 from kalmanssl.decoding.grids._predictive import Predictive as Predictive

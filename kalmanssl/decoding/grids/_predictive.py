@@ -13,10 +13,11 @@ from scipy.special import ndtr, ndtri
 
 from kalmanssl.decoding.grids._circular import wrap
 
-__all__ = ["SD_STEP", "GridPredictive", "Predictive", "ScalePredictive"]
+__all__ = ["MIN_SD", "SD_STEP", "GridPredictive", "Predictive", "ScalePredictive"]
 
 # Numerical resolution, not settings: results do not depend on these beyond rounding.
 _ROWS = 4096  # bins that are handled at a time, so that memory does not grow with the recording
+MIN_SD = 0.05  # cells; noise of at most this standard deviation is left out
 SD_STEP = 1.15  # standard deviations of noise are rounded to powers of this, so that a few kernels serve all bins
 
 
@@ -110,7 +111,7 @@ class GridPredictive:
         `sd` is rounded to steps of 15 %.
         """
         step = np.full(len(self), -100)
-        wide = sd > 0.05 * self.width
+        wide = sd > MIN_SD * self.width
         step[wide] = np.round(np.log(sd[wide] / self.width) / np.log(SD_STEP)).astype(int)
         mass = self.mass.copy()
         for value in np.unique(step[wide]):

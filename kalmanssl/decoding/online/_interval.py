@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kalmanssl.decoding.calibration import NOMINAL_LEVELS, Calibration
-from kalmanssl.decoding.grids import SD_STEP, Axis, GridPredictive, turns_towards
+from kalmanssl.decoding.grids import MIN_SD, SD_STEP, Axis, GridPredictive, turns_towards
 from kalmanssl.decoding.results import QUANTILE_LEVELS, quantile_weights
 from kalmanssl.kalman.kernels import has_compiler
 
@@ -79,7 +79,7 @@ class OnlineInterval:
         return mean if self._axis.period is None else mean % self._axis.period, lower, upper
 
     def _noise(self, lag: float) -> np.ndarray:
-        """Return the matrix (cells, cells) that adds the noise of the calibration; empty if that is less than a cell.
+        """Return the matrix (cells, cells) that adds the noise of the calibration; empty if that is left out.
 
         Matrices are those of `GridPredictive.add_gaussian_noise`.
         """
@@ -88,7 +88,7 @@ class OnlineInterval:
             return _NO_NOISE
         known_lag = calibration.lag if math.isnan(lag) else min(max(lag, 0.0), calibration.longest_lag)
         sd = math.hypot(calibration.floor, calibration.rate * known_lag)
-        if sd <= 0.05 * width:
+        if sd <= MIN_SD * width:
             return _NO_NOISE
         step = round(math.log(sd / width) / math.log(SD_STEP))
         if step not in self._noises:  # there are few, since the noise does not grow beyond the longest lag
