@@ -10,15 +10,13 @@ import numpy as np
 from kalmanssl.data._pynapple import is_pynapple
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_floats
-from kalmanssl.utils.memory import check_memory
+from kalmanssl.utils.memory import UNCHECKED_MEMORY, check_memory
 from kalmanssl.utils.validation import check_not_negative
 
 if TYPE_CHECKING:
     import xarray
 
 __all__ = ["AlignMixin", "align_to"]
-
-_SMALL = 1e8  # bytes that are allocated without asking how much memory is available
 
 
 class AlignMixin:
@@ -98,7 +96,7 @@ def align_to(values: AlignMixin | Sequence[AlignMixin], events: Any, before: flo
         raise InputError(message, parameter="events")
     width = _bin_width(pieces)
     needed = 32.0 * len(times) * float(np.float64(before + after) / width)  # times, indices and values
-    if needed > _SMALL:
+    if needed > UNCHECKED_MEMORY:
         check_memory(needed, f"the bins around {len(times)} events", "give a shorter window", "before")
     lags = np.arange(-_whole_bins(before, width), _whole_bins(after, width))
     if len(lags) == 0:

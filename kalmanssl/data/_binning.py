@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kalmanssl.utils.memory import check_memory
+from kalmanssl.utils.memory import UNCHECKED_MEMORY, check_memory
 
 __all__ = [
     "BinnedEvents", "bin_memory", "count_events", "find_tick", "interpolate", "sampling_period", "snap_up",
@@ -20,7 +20,6 @@ _SMALLEST_TICK = 0.01
 _MAX_INTERPOLATED_PERIODS = 4.0
 _BYTES_PER_COUNT = 8  # of a bin and a unit: counts, and a copy of them when windows are joined
 _BYTES_PER_BIN = 40  # edges, centers, and a column of counts
-_SMALL = 1e8  # bytes that are allocated without asking how much memory is available
 
 
 def find_tick(times: np.ndarray, bin_size: float) -> float | None:
@@ -71,7 +70,7 @@ def bin_memory(windows: Sequence[tuple[float, float]], bin_size: float, n_units:
     with np.errstate(over="ignore"):
         n_bins = float(np.float64(sum(stop - start for start, stop in windows)) / bin_size)
     needed = n_bins * (_BYTES_PER_COUNT * n_units + _BYTES_PER_BIN)
-    return needed if needed > _SMALL else 0.0
+    return needed if needed > UNCHECKED_MEMORY else 0.0
 
 
 class BinnedEvents(NamedTuple):

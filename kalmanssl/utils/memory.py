@@ -10,8 +10,9 @@ from pathlib import Path
 
 from kalmanssl.errors import InputError
 
-__all__ = ["available_memory", "check_memory", "return_freed_memory"]
+__all__ = ["UNCHECKED_MEMORY", "available_memory", "check_memory", "return_freed_memory"]
 
+UNCHECKED_MEMORY = 1e8  # bytes that arrays may take without `check_memory`, which takes time
 _CGROUP = Path("/sys/fs/cgroup")
 
 

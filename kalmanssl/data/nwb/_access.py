@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl.errors import InputError, first_line
-from kalmanssl.utils.memory import check_memory
+from kalmanssl.utils.memory import UNCHECKED_MEMORY, check_memory
 from kalmanssl.utils.text import shorten
 from kalmanssl.utils.validation import short_repr
 
@@ -52,7 +52,6 @@ __all__ = [
 FOREIGN_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError)  # of h5py for damaged files
 _MAX_LINKS = 16  # soft links in a row, as in HDF5
 _LONGEST_TEXT = 1000  # characters of an attribute; longer text is not a unit, a type or a name
-_SMALL = 1e8  # bytes that are read without asking how much memory is available
 
 
 class DamagedError(InputError):
@@ -318,7 +317,7 @@ def read_array(data: h5py.Dataset, selection: Any = ()) -> np.ndarray:
 
 def check_size(where: str, needed: float) -> None:
     """Raise `InputError` if values of an object take more bytes than the memory has."""
-    if needed > _SMALL:
+    if needed > UNCHECKED_MEMORY:
         check_memory(needed, where, "repair the file, or use a part of it", "path")
 
 
