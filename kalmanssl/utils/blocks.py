@@ -40,7 +40,7 @@ def blocks_of_time(time: np.ndarray, min_blocks: int = 40) -> np.ndarray:
     return first[segment] + piece
 
 
-def rolling_origins(block: np.ndarray, n_folds: int, first_fold_fraction: float) -> list[int]:
+def rolling_origins(block: np.ndarray, n_folds: int = 4, first_fold_fraction: float = 0.4) -> list[int]:
     """Return the indices of the bins at which the training part of each fold ends; all are borders of blocks.
 
     Parameters

@@ -64,7 +64,7 @@ def test_rolling_origins_are_at_borders_of_blocks():
     assert all(block[origin] != block[origin - 1] for origin in origins)
     assert origins[0] == pytest.approx(400, abs=25)
     assert origins[-1] < 900
-    assert rolling_origins(np.zeros(100, dtype=int), n_folds=4, first_fold_fraction=0.4) == []
+    assert rolling_origins(np.zeros(100, dtype=int)) == []
 
 
 @pytest.mark.parametrize("true_sd", [1.0, 0.4, 2.5])
