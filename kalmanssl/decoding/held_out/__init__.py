@@ -17,10 +17,10 @@ from kalmanssl.decoding.held_out._folds import warn_if_few_blocks as warn_if_few
 from kalmanssl.decoding.held_out._mass import HeldOutMass as HeldOutMass
 from kalmanssl.decoding.held_out._mass import mean_by_block as mean_by_block
 from kalmanssl.decoding.held_out._measure_movement import measure_movement as measure_movement
+from kalmanssl.decoding.held_out._movement_choice import MovementChoice as MovementChoice
+from kalmanssl.decoding.held_out._movement_choice import MovementSettings as MovementSettings
+from kalmanssl.decoding.held_out._movement_choice import choose_movement as choose_movement
 from kalmanssl.decoding.held_out._paired_comparison import is_lower as is_lower
 from kalmanssl.decoding.held_out._search import closest as closest
 from kalmanssl.decoding.held_out._search import vary_one_at_a_time as vary_one_at_a_time
-from kalmanssl.decoding.held_out._selection import MovementChoice as MovementChoice
-from kalmanssl.decoding.held_out._selection import MovementSettings as MovementSettings
-from kalmanssl.decoding.held_out._selection import choose_movement as choose_movement
 from kalmanssl.decoding.held_out._thinning import thin_bins as thin_bins
