@@ -104,6 +104,8 @@ def _latent_covariances(latents: Latents, times: dict[str, Any]) -> list[Any]:
 
 def _intervals(decoded: Any, behavior: str, unit: str, recording: str, times: dict[str, Any]) -> list[Any]:
     """Return point estimate and interval in a container, and the posterior over the grid with its cells."""
+    from kalmanssl.decoding.results import LEVELS
+
     level = f"{100 * decoded.level:g} %"
     circular = any(period is not None for period in decoded.periods)
     around = (
@@ -114,7 +116,7 @@ def _intervals(decoded: Any, behavior: str, unit: str, recording: str, times: di
     described = {"mean": f"decoded {behavior}, point estimate"}
     values = {"mean": np.asarray(decoded.mean, dtype=float)}
     intervals = {"": (level, (decoded.lower, decoded.upper))}
-    intervals |= {f"_{100 * one:g}": (f"{100 * one:g} %", decoded.interval(one)) for one in (0.5, 0.8, 0.95)}
+    intervals |= {f"_{100 * one:g}": (f"{100 * one:g} %", decoded.interval(one)) for one in LEVELS}
     shift = _shift_by_period([ends[1] for _, ends in intervals.values()], decoded.periods)
     values["mean"] = values["mean"] + shift
     for name, (nominal, ends) in intervals.items():
