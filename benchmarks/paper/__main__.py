@@ -62,7 +62,7 @@ def main(
 
 def _describe(row: Row) -> str:
     """Return the time of a row as text."""
-    return f"{row['cpu_s']:.1f} CPU s"
+    return row.get("collapsed") or f"{row['cpu_s']:.1f} CPU s"
 
 
 def show(results: Results) -> None:

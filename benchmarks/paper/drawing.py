@@ -14,7 +14,7 @@ from paper.item import Rows, values_of
 __all__ = ["bars", "curves", "first_drawn", "map_panels", "panels"]
 
 LINES = ("-", "--", ":")
-INSIDE = 5  # labels that fit into a panel
+INSIDE = 3  # labels that fit into a panel
 
 
 def panels(count: int, width: float = 3.6, height: float = 3.1, rows: int = 1) -> tuple[Figure, list[Any]]:

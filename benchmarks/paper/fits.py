@@ -14,6 +14,7 @@ from identifiability.run import run
 from parallel import Logger
 from results_store import Row
 
+from kalmanssl.errors import CollapseError
 from paper.item import Part
 
 __all__ = ["fit_part"]
@@ -72,7 +73,10 @@ def fit_part(
 
     def run_part(preset: str, seed: int, logger: Logger | None) -> Row:
         row = run(changed, chosen, preset, seed, logger)
-        return {"failed": row["failed"]} if "failed" in row else _flat(row)
+        if "failed" in row:
+            kind = "collapsed" if row["failed"].startswith(CollapseError.__name__) else "failed"
+            return {kind: row["failed"]}
+        return _flat(row)
 
     settings = {
         preset: {

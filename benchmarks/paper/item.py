@@ -18,10 +18,10 @@ PRESETS = {"tiny": 1, "quick": 3, "full": 5}
 
 MET, MISSED, NO_NUMBER = "met", "not met", "no published number"
 
-LARGEST_SPREAD = 5  # times the tolerance
+LARGEST_SPREAD = 2  # times the tolerance
 
 Rows = Mapping[str, Sequence[Row]]
-"""Rows of the runs that did not fail, one for each seed, by the name of the part."""
+"""Rows of the runs that did not fail or collapse, one for each seed, by the name of the part."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def judge(values: Sequence[float], target: Target) -> str:
     """Return whether the mean over seeds reaches the published number, or the goal if there is no number.
 
     The mean may miss it by the tolerance, or by twice the standard deviation over seeds if that is larger, but by no
-    more than five times the tolerance: otherwise one fit that fails would excuse the others.
+    more than twice the tolerance: otherwise one fit that fails would excuse the others.
 
     Parameters
     ----------

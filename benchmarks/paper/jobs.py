@@ -12,7 +12,7 @@ from measure import Stopwatch
 from parallel import Logger
 from results_store import Results, Row
 
-from kalmanssl.errors import InputError, first_line
+from kalmanssl.errors import CollapseError, InputError, first_line
 from paper.item import PRESETS, Item, Part, Rows
 from paper.items import ITEMS
 
@@ -72,13 +72,18 @@ def _settings(part: Part, preset: str) -> Any:
 
 
 def work(job: Job, logger: Logger) -> Row:
-    """Run one job; a run that fails returns the reason, so that the others continue."""
+    """Run one job; a run that fails returns the reason, so that the others continue.
+
+    A collapse of the latents is a result, and such a run is not made again.
+    """
     torch.set_num_threads(1)
     part = parts_of(ITEMS.values())[job.part]
     row: Row = {"part": part.name, "seed": job.seed, "settings": _settings(part, job.preset)}
     with Stopwatch() as stopwatch:
         try:
             found = part.run(job.preset, job.seed, lambda step: logger(step | {"part": part.name, "seed": job.seed}))
+        except CollapseError as error:
+            return row | {"collapsed": first_line(error)}
         except Exception as error:
             return row | {"failed": f"{type(error).__name__}: {first_line(error)}"}
     return row | {"cpu_s": stopwatch.cpu} | found
@@ -90,6 +95,6 @@ def open_results(folder: Path, preset: str, machine: dict[str, Any]) -> Results:
 
 
 def rows_of(item: Item, results: Results) -> Rows:
-    """Return the rows of an item that did not fail, by the name of the part."""
-    found = {part.name: results.good(part.name) for part in item.parts}
+    """Return the rows of an item that did not fail or collapse, by the name of the part."""
+    found = {part.name: [row for row in results.good(part.name) if "collapsed" not in row] for part in item.parts}
     return {name: sorted(rows, key=lambda row: row["seed"]) for name, rows in found.items() if rows}

@@ -19,10 +19,12 @@ INTRODUCTION = (
     "Zenke 2026, arXiv 2605.03517), made again.",
     "Ours: mean ± standard deviation over seeds. Met: the mean is at least (at most, equal to) the published number, "
     "up to the tolerance of the row (±) or twice the standard deviation over seeds if that is larger, but no more "
-    "than five tolerances, so that a fit that fails counts. Sources of published numbers: text (the paper's text), "
-    "table (its tables), notebook (output of a published notebook), plot (read off a plot), re-run (the published "
-    "code or its equations were run again; not a number of the paper), theorem (what the theorem says). Baseline: "
-    "random weights, principal components, or another linear method on the same data.",
+    "than two tolerances, so that a fit that fails counts. Collapsed: training stopped since all latents carried the "
+    "same signal; such a seed is named and is not part of the mean.",
+    "Sources of published numbers: text (the paper's text), table (its tables), notebook (output of a published "
+    "notebook), plot (read off a plot), re-run (the published code or its equations were run again; not a number of "
+    "the paper), theorem (what the theorem says). Baseline: random weights, principal components, or another linear "
+    "method on the same data.",
 )
 
 

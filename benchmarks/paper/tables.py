@@ -25,14 +25,23 @@ def command(item: Item, preset: str) -> str:
 def item_table(item: Item, results: Results) -> list[tuple[str, ...]]:
     """Return the heading and the rows of the table of an item; empty without results."""
     rows = rows_of(item, results)
-    lines = [_line(target, rows) for target in item.targets if values_of(rows, target.part, target.figure)]
-    failed = [row for part in item.parts for row in results.of(part.name) if "failed" in row]
-    lines += [(f"{row['part']}, seed {row['seed']}", "", "", "", "", "", "failed", row["failed"]) for row in failed]
+    lines = [
+        _line(target, rows, sum("collapsed" in row for row in results.of(target.part)))
+        for target in item.targets
+        if values_of(rows, target.part, target.figure)
+    ]
+    lines += [
+        (f"{row['part']}, seed {row['seed']}", "", "", "", "", "", end, row[end])
+        for part in item.parts
+        for row in results.of(part.name)
+        for end in ("failed", "collapsed")
+        if end in row
+    ]
     return [COLUMNS, *lines] if lines else []
 
 
-def _line(target: Target, rows: Rows) -> tuple[str, ...]:
-    """Return the row of one published number."""
+def _line(target: Target, rows: Rows, collapsed: int) -> tuple[str, ...]:
+    """Return the row of one published number; `collapsed` is the number of further seeds that collapsed."""
     values = values_of(rows, target.part, target.figure)
     verdict, remark = judge(values, target), target.why
     baseline = ""
@@ -45,7 +54,8 @@ def _line(target: Target, rows: Rows) -> tuple[str, ...]:
     published = _range(target.published) + (
         f" ({target.kind}, ± {target.tolerance:g})" if target.published is not None else ""
     )
-    return (target.label, mean_and_sd(values), str(len(values)), published, target.source, baseline, verdict, remark)
+    seeds = f"{len(values)}, {collapsed} collapsed" if collapsed else str(len(values))
+    return (target.label, mean_and_sd(values), seeds, published, target.source, baseline, verdict, remark)
 
 
 def _range(published: float | tuple[float, float] | None) -> str:
