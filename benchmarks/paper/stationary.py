@@ -15,11 +15,11 @@ from torch import Tensor
 from kalmanssl.datasets import dot_videos
 from kalmanssl.models import MixtureDensity, SequenceModel, Terms
 
-__all__ = ["STEPS", "gradients_at_optimal_prediction"]
+__all__ = ["N_PARTS", "STEPS", "gradients_at_optimal_prediction"]
 
 STEPS = {"tiny": 20, "quick": 600, "full": 3000}
 N_VIDEOS, BATCH, LEARNING_RATE = 400, 12, 6e-3
-N_PARTS = 16  # batches of other videos, for the mean of the gradient without its noise
+N_PARTS = 256  # batches of other videos, for the mean of the gradient without its noise
 
 
 def gradients_at_optimal_prediction(preset: str, seed: int, logger: Logger | None) -> Row:

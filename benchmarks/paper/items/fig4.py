@@ -14,10 +14,7 @@ from paper.networks import PlainStart, PublishedNoise
 
 __all__ = ["FIGA3", "ITEM"]
 
-MEASURES = {
-    "square": (dynamics, position_intervals, cosine_variants),
-    "figure8": (dynamics, position_intervals, cosine_variants, exact_cosines),
-}
+MEASURES = (dynamics, position_intervals, cosine_variants)
 PLOT = "plot (values read off)"
 NOTEBOOK = "notebook (one test video)"
 ERROR = "prediction_error"
@@ -38,12 +35,12 @@ PLAIN_MODELS = {"square": PlainStart, "figure8": PublishedNoise}
 def _parts(experiment: str, latent: int, state: int) -> tuple[Part, ...]:
     entropies = {"kNN": "knn", "stop-gradient": "stopgrad"}
     return (
-        *(fit_part(experiment, name, measures=MEASURES[experiment]) for name in entropies),
+        *(fit_part(experiment, name, measures=MEASURES) for name in entropies),
         *(
             fit_part(
                 experiment,
                 name,
-                measures=MEASURES[experiment],
+                measures=(*MEASURES, exact_cosines) if experiment == "figure8" else MEASURES,
                 name=f"{experiment}: {name}{PLAIN[experiment]}",
                 make=PLAIN_MODELS[experiment](entropy, latent=latent, state=state),
                 data={"repeated": True} if experiment == "figure8" else None,
@@ -63,8 +60,8 @@ def _draw(experiment: str) -> Callable[[Rows], list[Figure]]:
         bars(axes[0], rows, [(name, f"{experiment}: {name}", "r2") for name in names], "R² of the position")
         ours = [f"{experiment}: {name}" for name in (*names[:2], *(name + PLAIN[experiment] for name in names[:2]))]
         curves(axes[1], rows, ours, "cosine", "step", "cosine of the two gradients")
-        entries = [(name, ours[0], entry) for name, entry in (VARIANTS | EXACT).items()]
-        bars(axes[2], rows, entries, "cosine at the end, other ways (kNN)")
+        entries = [(name, ours[3], entry) for name, entry in (VARIANTS | EXACT).items()]
+        bars(axes[2], rows, entries, f"cosine at the end, other ways, stop-gradient\n{PLAIN[experiment][2:]}")
         for part in ours[:2]:
             found = first_drawn(rows, part, "interval")
             if found:
