@@ -24,7 +24,7 @@ from kalmanssl.recipes import categorical
 from kalmanssl.training import TrainingSettings, train
 from paper.item import Part
 
-__all__ = ["OBJECTIVES", "STARTS", "PureInformation", "category_part"]
+__all__ = ["LONG", "OBJECTIVES", "STARTS", "PureInformation", "category_part"]
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "LDM, match 0.992": {"final": 0.992},
@@ -37,6 +37,10 @@ STARTS = {
     "our start": {"start": 0.3, "batch_norm": True},
 }
 """Match probability at the start of the annealing, and whether the projector normalizes over the batch."""
+
+LONG = "published start, longer training"
+LONGER = {"tiny": 2, "quick": 4, "full": 1}
+"""Factor of the number of epochs, and of 1 / learning rate, of the start `LONG`; `full` has the published training."""
 
 PLANS = {
     "tiny": PRESETS["tiny"].categories,
@@ -57,16 +61,32 @@ class PureInformation(PairModel):
 
 
 def category_part(objective: str, start: str) -> Part:
-    """Return the part that trains with one of `OBJECTIVES` from one of `STARTS`."""
+    """Return the part that trains with one of `OBJECTIVES` from one of `STARTS`, or from `LONG` with one seed."""
+    plans = {preset: _plan(preset, start) for preset in PLANS}
 
     def run(preset: str, seed: int, logger: Logger | None) -> Row:
-        return _run(objective, replace(PLANS[preset], **STARTS[start]), seed)
+        return _run(objective, plans[preset], seed)
 
     settings = {
-        preset: {"data": plan.data, "epochs": plan.epochs, "batch": plan.batch, "rate": plan.rate, **STARTS[start]}
-        for preset, plan in PLANS.items()
+        preset: {
+            "data": plan.data,
+            "epochs": plan.epochs,
+            "batch": plan.batch,
+            "rate": plan.rate,
+            "start": plan.start,
+            "batch_norm": plan.batch_norm,
+        }
+        for preset, plan in plans.items()
     }
-    return Part(f"categories: {objective}, {start}", run, settings)
+    return Part(f"categories: {objective}, {start}", run, settings, seeds=1 if start == LONG else None)
+
+
+def _plan(preset: str, start: str) -> CategoryPlan:
+    plan = replace(PLANS[preset], **STARTS["published start" if start == LONG else start])
+    if start != LONG:
+        return plan
+    factor = LONGER[preset]
+    return replace(plan, epochs=factor * plan.epochs, rate=plan.rate / factor)
 
 
 def _run(objective: str, plan: CategoryPlan, seed: int) -> Row:
