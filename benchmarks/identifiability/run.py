@@ -74,14 +74,17 @@ def run(experiment: Experiment, setting: Setting, preset: str, seed: int, logger
     row |= _scores(model, probe, test, experiment, setting.name)
     row["common"] = _common_latents(model, train, data, setting.name)
     if isinstance(model, Matcher):
-        fitted = Fitted(model, probe, test)
-        row |= {"curve": curve, "cosine": model.cosine}
-        if isinstance(model, BestOfStarts):
-            row["objectives"] = model.objectives
-        row |= recovery_row(fitted, experiment.angles) | assumption_row(fitted)
-        if experiment.measure is not None:
-            row |= experiment.measure(fitted)
+        row |= {"curve": curve} | _further_measures(Fitted(model, probe, test), experiment)
     return row
+
+
+def _further_measures(fitted: Fitted, experiment: Experiment) -> Row:
+    """Return the entries that only rows of our models have."""
+    row: Row = {"cosine": fitted.model.cosine}
+    if isinstance(fitted.model, BestOfStarts):
+        row["objectives"] = fitted.model.objectives
+    row |= recovery_row(fitted, experiment.angles) | assumption_row(fitted)
+    return row | (experiment.measure(fitted) if experiment.measure is not None else {})
 
 
 def _common_latents(model: Model, system: DotVideos, data: Row, name: str) -> Row:

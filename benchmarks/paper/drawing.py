@@ -14,7 +14,7 @@ from paper.item import Rows, values_of
 __all__ = ["bars", "curves", "first_drawn", "map_panels", "panels"]
 
 LINES = ("-", "--", ":")
-INSIDE = 3  # labels that fit into a panel
+INSIDE, BELOW = 3, 5  # labels that fit into a panel, and below it
 
 
 def panels(count: int, width: float = 3.6, height: float = 3.1, rows: int = 1) -> tuple[Figure, list[Any]]:
@@ -54,8 +54,12 @@ def curves(axes: Any, rows: Rows, parts: Sequence[str], name: str, x: str, y: st
                 axes.plot(*np.transpose(found), color=f"C{number % 10}", linestyle=LINES[number // 10], **style)
     axes.set(xlabel=x, ylabel=y)
     if axes.lines:
-        outside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if len(parts) > INSIDE else {}
-        axes.legend(frameon=False, fontsize=6, **outside)
+        place: dict[str, Any] = {}
+        if len(parts) > BELOW:
+            place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        elif len(parts) > INSIDE:
+            place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
+        axes.legend(frameon=False, fontsize=6, **place)
 
 
 def map_panels(maps: Sequence[tuple[str, Any]]) -> Figure:

@@ -25,8 +25,8 @@ FIRST = 20  # frame from which predicted means are compared; before, the phase m
 EXACT = {
     "predictor trained further": "cosine_further",
     "exact prediction": "cosine_exact",
-    "exact prediction, gradients averaged over ten batches": "cosine_exact_mean",
-    "exact prediction and exact density of all latents": "cosine_both_exact",
+    "exact prediction, mean gradients": "cosine_exact_mean",
+    "exact prediction and density": "cosine_both_exact",
 }
 """Names on the page of the cosines of `exact_cosines`."""
 

@@ -17,12 +17,12 @@ __all__ = ["FIGA3", "ITEM"]
 MEASURES = (dynamics, position_intervals, cosine_variants)
 PLOT = "plot (values read off)"
 NOTEBOOK = "notebook (one test video)"
-ERROR = "prediction_error"
+PAPER, ERROR = "cosine_paper", "prediction_error"
 COSINE = {
     "square": "Ours starts with latents scaled to variance one, which makes the last layer of the encoder large; the "
     "gradient of the first layer then dominates, for which the cosine is small. See the rows without this scaling.",
     "figure8": "The range was read off a plot for both models together. A re-run of the equations gave 0.45 with the "
-    "stop-gradient and 0.34 (0.72 at half of the training) with nearest neighbors. What limits ours is said above.",
+    "stop-gradient and 0.34 (0.72 at half of the training) with nearest neighbors. What limits ours is measured above.",
 }
 PLAIN = {
     "square": ", latents not scaled at the start",
@@ -70,7 +70,7 @@ def _draw(experiment: str) -> Callable[[Rows], list[Figure]]:
                 axes[3].fill_between(range(len(low)), low, high, alpha=0.3)
                 axes[3].plot(mean, linewidth=0.8, label=part.split(": ")[1])
                 axes[3].plot(true, "k", linewidth=0.8)
-        axes[3].set(xlabel="frame", ylabel="first coordinate and 95 % interval")
+        axes[3].set(xlabel="frame", ylabel="first coordinate")
         return [figure]
 
     return draw
@@ -79,40 +79,13 @@ def _draw(experiment: str) -> Callable[[Rows], list[Figure]]:
 def _targets(
     experiment: str, best: dict[str, tuple[float | None, str]], plot: tuple[float, float]
 ) -> tuple[Target, ...]:
+    linear, random = (f"{experiment}: PCA + Kalman", "r2"), (f"{experiment}: random weights", "r2")
     found: list[Target] = []
-    for name in ("kNN", "stop-gradient"):
-        part, plain, (published, why) = f"{experiment}: {name}", f"{experiment}: {name}{PLAIN[experiment]}", best[name]
-        linear, random = (f"{experiment}: PCA + Kalman", "r2"), (f"{experiment}: random weights", "r2")
+    for name, (published, why) in best.items():
+        part, plain = f"{experiment}: {name}", f"{experiment}: {name}{PLAIN[experiment]}"
         source = NOTEBOOK if published else ""
         found += [
             Target(f"{name}: R² of the position", part, "r2", published, source, baseline=linear, goal=0.97, why=why),
-            Target(
-                f"{name}: R² from the encoder alone",
-                part,
-                "encoder_r2",
-                baseline=random,
-                why="Re-run of the equations: 0.86 to 0.88 on the square, 0.96 on the figure eight.",
-            ),
-            Target(
-                f"{name}: cosine of the gradients at the end",
-                part,
-                "cosine_last",
-                plot,
-                PLOT,
-                "at least",
-                0.02,
-                why=COSINE[experiment],
-            ),
-            Target(
-                f"{name}{PLAIN[experiment]}: cosine at the end",
-                plain,
-                "cosine_last",
-                plot,
-                PLOT,
-                "at least",
-                0.02,
-                why="As in the published code. " + (COSINE[experiment] if experiment == "figure8" else ""),
-            ),
             Target(
                 f"{name}{PLAIN[experiment]}: R² of the position",
                 plain,
@@ -124,8 +97,13 @@ def _targets(
                 why=why,
             ),
             Target(
-                f"{name}: least cosine over the training", part, "cosine_least", 0.0, PLOT, why="Positive throughout."
+                f"{name}: R² from the encoder alone",
+                part,
+                "encoder_r2",
+                baseline=random,
+                why="Re-run of the equations: 0.86 to 0.88 on the square, 0.96 on the figure eight.",
             ),
+            *_cosine_targets(experiment, name, plot),
             Target(
                 f"{name}: spectral radius of A",
                 part,
@@ -145,53 +123,58 @@ def _targets(
     return tuple(found)
 
 
+def _cosine_targets(experiment: str, name: str, plot: tuple[float, float]) -> list[Target]:
+    part, plain = f"{experiment}: {name}", f"{experiment}: {name}{PLAIN[experiment]}"
+    at_end = {
+        f"{name}: cosine of the gradients at the end": (part, COSINE[experiment]),
+        f"{name}{PLAIN[experiment]}: cosine at the end": (plain, "As in the published code."),
+    }
+    return [
+        *(
+            Target(label, fitted, "cosine_last", plot, PLOT, "at least", 0.02, why=why)
+            for label, (fitted, why) in at_end.items()
+        ),
+        Target(f"{name}: least cosine over the training", part, "cosine_least", 0.0, PLOT, why="Positive throughout."),
+    ]
+
+
 def _radius(experiment: str) -> tuple[float | None, str]:
     return (1.002, NOTEBOOK) if experiment == "square" else (None, "")
 
 
 def _found(experiment: str) -> Callable[[Rows], str]:
     def found(rows: Rows) -> str:
-        texts = []
-        for name in ("kNN", "kNN" + PLAIN[experiment]):
-            means = [
-                f"{way} {mean:.2f}"
-                for way, entry in VARIANTS.items()
-                if (mean := _mean(rows, experiment, name, entry)) is not None
-            ]
-            texts += [f"{name}: {', '.join(means)}."] if means else []
-        if not texts:
+        ways = [name + start for start in ("", PLAIN[experiment]) for name in ("kNN", "stop-gradient")]
+        cosines = [f"{way} {mean:.2f}" for way in ways if (mean := _mean(rows, experiment, way, PAPER)) is not None]
+        if not cosines:
             return ""
         return (
-            "The cosine of the gradients depends on how the encoder starts, not on training or test videos and hardly "
-            "on clipping; more neighbors raise it, since the gradient of the third neighbor is noisy. Cosine at the "
-            "end of the training, measured in several ways. " + " ".join(texts + _exact_texts(rows, experiment))
-        )
+            f"Cosine of the gradients at the end of the training: {'; '.join(cosines)}. It depends on how the encoder "
+            "starts, not on training or test videos and hardly on clipping; more neighbors raise it, since the "
+            "gradient of the third neighbor is noisy (third panel). " + _exact_text(rows, experiment)
+        ).strip()
 
     return found
 
 
-def _exact_texts(rows: Rows, experiment: str) -> list[str]:
+def _exact_text(rows: Rows, experiment: str) -> str:
     """Return what the exact prediction shows, for models that were fitted as in the published code."""
     texts = []
     for name in ("stop-gradient", "kNN"):
-        plain = name + PLAIN[experiment]
-        means = {entry: _mean(rows, experiment, plain, entry) for entry in (*EXACT.values(), "cosine_paper", ERROR)}
-        if None in means.values():
-            continue
-        ways = ", ".join(f"{way} {means[entry]:.2f}" for way, entry in EXACT.items())
-        texts.append(
-            f"{plain}: our prediction {means['cosine_paper']:.2f}, {ways}; our predicted means differ from the exact "
-            f"ones by {means[ERROR]:.2f} of the variance of the latents around these."
-        )
+        means = {entry: _mean(rows, experiment, name + PLAIN[experiment], entry) for entry in (*EXACT.values(), ERROR)}
+        if None not in means.values():
+            ways = ", ".join(f"{way} {means[entry]:.2f}" for way, entry in EXACT.items())
+            texts.append(f"{name}: {ways}; squared error of the predicted means {means[ERROR]:.2f}. ")
     if not texts:
-        return []
-    return [
-        "With the exact prediction and the exact density of all latents both gradients agree almost perfectly, as the "
+        return ""
+    return (
+        "With the exact prediction and the exact density of all latents the gradients agree almost perfectly, as the "
         "paper says. Two errors lower the cosine: the gradient of the third neighbor in a batch of 800 frames is "
-        "noisy, which limits it to the value of the exact prediction, and the predictor follows the encoder with a "
-        "delay.",
-        *texts,
-    ]
+        "noisy, so that the exact prediction does not reach more than the following values, and the predictor follows "
+        "the encoder with a delay, so that further training of the predictor alone raises the cosine. "
+        + "".join(texts)
+        + "The error is that of our predicted means, as a share of the variance of the latents around the exact ones."
+    )
 
 
 def _mean(rows: Rows, experiment: str, name: str, entry: str) -> float | None:
