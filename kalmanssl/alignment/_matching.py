@@ -94,6 +94,8 @@ class SessionMatch:
         given the session.
     candidates : tuple of MatchCandidate
         The best first.
+    further_targets : (candidates, steps, latent)
+        The same as `targets`, of candidates of the matches to the other fitted sessions.
     margin : float
         Difference in score to the best candidate that is a different solution (an agreement below 0.5), at most 0.3;
         with several fitted sessions, the mean over them, negative for those whose own match is a different solution. A
@@ -104,6 +106,7 @@ class SessionMatch:
     bins: np.ndarray
     targets: np.ndarray
     candidates: tuple[MatchCandidate, ...]
+    further_targets: np.ndarray
     margin: float
 
 
@@ -155,7 +158,10 @@ def match_session(
         signed = [other.margin if same else -other.margin for other, same in zip(matches, agrees, strict=True)]
         support.append(float(np.mean(signed)))
     best = int(np.argmax(support))
-    return replace(matches[best], margin=support[best])
+    further = [match.targets for number, match in enumerate(matches) if number != best]
+    return replace(
+        matches[best], margin=support[best], further_targets=np.concatenate([matches[best].further_targets, *further])
+    )
 
 
 def _match_to_one(
@@ -179,7 +185,7 @@ def _match_to_one(
     others = [one.score for one in candidates if one.agreement < DIFFERENT]
     margin = min(candidates[0].score - max(others, default=-np.inf), _LARGEST_MARGIN)
     targets = np.stack([one.targets for one in found])
-    return SessionMatch(found[0].reference, sequences.bins, targets, candidates, float(margin))
+    return SessionMatch(found[0].reference, sequences.bins, targets, candidates, targets[:0], float(margin))
 
 
 class _Solution(NamedTuple):

@@ -23,7 +23,8 @@ def transition_distances(
     """Compute how far the transitions of a session are from those of fitted sessions, for this and for other matches.
 
     A transition is the pair of smoothed latents at two times, a lag apart in one segment. The latents of the session
-    are mapped by each candidate of the match. Those that agree with the chosen one are the same solution.
+    are mapped by each candidate of the match to any fitted session. Those that agree with the chosen one are the same
+    solution.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def transition_distances(
     lag = max(1, min(lag, longest // 2))
     expected = _thinned(np.concatenate([_pairs(one.smoothed, one.segment, lag) for one in fitted]))
     found: dict[bool, list[float]] = {True: [], False: []}
-    for targets in match.targets:
+    for targets in [*match.targets, *match.further_targets]:
         mapping = fit_map(session.smoothed, match.bins, targets, match.reference.mean, match.reference.cov)
         pairs = _thinned(_pairs(mapping(session.smoothed), session.segment, lag))
         same = agreement(targets, match.targets[chosen]) >= DIFFERENT

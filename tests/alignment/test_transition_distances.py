@@ -28,7 +28,8 @@ def match(fitted: SessionLatents, targets: list[np.ndarray]) -> SessionMatch:
     chain = StateChain(np.eye(2), np.full(2, 0.5), np.full(2, 0.5))
     candidates = (MatchCandidate(0.0, 0.0, 0.0, 1.0),) * len(targets)
     reference = ReferenceStates(np.zeros((2, 2)), np.eye(2), chain, mean, cov)
-    return SessionMatch(reference, np.arange(len(targets[0])), np.stack(targets), candidates, 0.1)
+    stacked = np.stack(targets)
+    return SessionMatch(reference, np.arange(len(targets[0])), stacked, candidates, stacked[:0], 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,12 @@ def test_without_a_different_match_there_is_nothing_to_compare_with(sessions):
     own, other = transition_distances(alone, 0, new, [fitted, fitted], 5)
     assert own < 0.05
     assert other is None
+
+
+def test_candidates_of_other_fitted_sessions_count(sessions):
+    fitted, new, both = sessions
+    wrong = replace(both, targets=both.targets[1:], candidates=both.candidates[1:], further_targets=both.targets[:1])
+    assert transition_distances(wrong, 0, new, [fitted], 5) == transition_distances(both, 1, new, [fitted], 5)
 
 
 def test_the_direction_of_time_counts(sessions):
