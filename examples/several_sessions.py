@@ -47,7 +47,7 @@ inside = (decoded.lower <= true) & (true <= decoded.upper)
 print(f"median error without labels: {np.median(np.abs(decoded.mean - true)):.1f} cm")
 print(f"90 % interval covers {inside.mean():.1%} of the bins")
 
-# If its margin is small, the alignment is ambiguous. The positions of a few laps decide it.
+# If an alignment is doubtful (`is_doubtful`), the positions of a few laps decide it.
 few = np.where(train.time < 20, train.behavior["position"], np.nan)
 checked = model.align_session(train, fitted, few, labels)
 print(f"agreement with the first 20 s of positions: {checked.alignments_['wednesday'].agreement:.2f}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.base import BaseEstimator
 
 from kalmanssl import KalmanSSL, PositionDecoder, cross_fit
 from kalmanssl.decoding import HeldOutFit
-from kalmanssl.errors import InputError
+from kalmanssl.errors import CalibrationWarning, InputError
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,15 @@ def test_labels_of_the_session_that_is_left_out_are_not_used(sessions):
         for given in (sessions, [sessions[0], wrong, sessions[2]])
     )
     np.testing.assert_array_equal(found.transform(sessions[1]).mean, expected.transform(sessions[1]).mean)
+
+
+def test_a_session_whose_alignment_is_doubtful_is_named(model, sessions, held_out_fits, monkeypatch):
+    left_out = copy(model)
+    doubtful = replace(held_out_fits[2].alignment, transition_distance=0.2, other_transition_distance=0.1)
+    left_out.alignments_ = {"c": doubtful}
+    monkeypatch.setattr(KalmanSSL, "leave_out_sessions", lambda *_: [left_out])
+    with pytest.warns(CalibrationWarning, match="the alignment of 'c', left out in turn, is doubtful"):
+        cross_fit(model, sessions)
 
 
 class Without(BaseEstimator):

@@ -20,7 +20,7 @@ from sklearn.base import clone
 
 from kalmanssl.data import Latents, Recording, Trials, as_recording, infer_latents, is_pynapple, no_observations
 from kalmanssl.decoding.inputs import join_trials
-from kalmanssl.errors import InputError
+from kalmanssl.errors import CalibrationWarning, InputError
 from kalmanssl.utils.segments import gap_starts
 from kalmanssl.utils.validation import check_condition, check_numbers, short_repr
 
@@ -96,7 +96,8 @@ def cross_fit(
     Of several sessions, each is left out in turn: a copy is fitted on the others, and the one that is left out is
     aligned with it without labels, as a new session is. A decoder with these held-out fits is calibrated for new
     sessions, and its intervals are wider than needed in the sessions that it was fitted on. With few sessions, those
-    that are harder to decode than all of these have intervals that are too narrow.
+    that are harder to decode than all of these have intervals that are too narrow. A `CalibrationWarning` names those
+    whose alignment is doubtful (`kalmanssl.estimator.SessionAlignment`).
 
     Each copy takes its share of the duration of the fit of the model itself: if the model has the setting
     `steps_per_epoch`, copies make fewer steps, so that they see each bin as often.
@@ -226,6 +227,14 @@ def _cross_fit_sessions(model: Any, recordings: list[Recording], y: Any) -> list
         alignment = copy.alignments_[name]
         infer = partial(infer_latents, copy, recordings, means_only=True)
         held_out_fits.append(HeldOutFit(infer(), partial(infer, smooth=True), None, name, alignment))
+    doubtful = [repr(fit.left_out) for fit in held_out_fits if getattr(fit.alignment, "is_doubtful", False)]
+    if doubtful:
+        warnings.warn(
+            f"the alignment of {', '.join(doubtful)}, left out in turn, is doubtful: a different match is closer. If "
+            "it failed, a decoder with these held-out fits has very wide intervals and larger errors",
+            CalibrationWarning,
+            stacklevel=4,
+        )
     return held_out_fits
 
 
