@@ -18,7 +18,9 @@ LONG = {
 }
 LONGER = (
     " One seed, 5000 steps with batches of 64 (0.86 with half of the steps and of the batch); R² still rises slowly "
-    "at the end of the training."
+    "at the end of the training. R² of validation videos with 1000 videos and 2500 steps: 0.861, with the predictor "
+    "ten instead of three times as fast as the encoder 0.852, with the entropy of all latents of a batch instead of "
+    "640 of them 0.863."
 )
 DIMENSIONS = tuple(
     fit_part(
