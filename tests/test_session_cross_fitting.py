@@ -59,13 +59,26 @@ def test_labels_of_the_session_that_is_left_out_are_not_used(sessions):
     np.testing.assert_array_equal(found.transform(sessions[1]).mean, expected.transform(sessions[1]).mean)
 
 
-def test_a_session_whose_alignment_is_doubtful_is_named(model, sessions, held_out_fits, monkeypatch):
-    left_out = copy(model)
-    doubtful = replace(held_out_fits[2].alignment, transition_distance=0.2, other_transition_distance=0.1)
-    left_out.alignments_ = {"c": doubtful}
-    monkeypatch.setattr(KalmanSSL, "leave_out_sessions", lambda *_: [left_out])
-    with pytest.warns(CalibrationWarning, match="the alignment of 'c', left out in turn, is doubtful"):
-        cross_fit(model, sessions)
+@pytest.mark.parametrize(("doubtful", "used"), [("c", "ab"), ("ac", "b"), ("abc", "abc")])
+def test_sessions_with_a_doubtful_alignment_are_named_and_left_out_unless_all_are(
+    model, sessions, held_out_fits, monkeypatch, doubtful, used
+):
+    left_out = []
+    for fit in held_out_fits:
+        distances = (0.2, 0.1) if fit.left_out in doubtful else (0.1, 0.2)
+        one = copy(model)
+        one.sessions_ = (*model.sessions_, fit.left_out)
+        one.alignments_ = {
+            fit.left_out: replace(
+                fit.alignment, transition_distance=distances[0], other_transition_distance=distances[1]
+            )
+        }
+        left_out.append(one)
+    monkeypatch.setattr(KalmanSSL, "leave_out_sessions", lambda *_: left_out)
+    names = ", ".join(repr(name) for name in doubtful)
+    with pytest.warns(CalibrationWarning, match=f"the alignment of {names}, left out in turn, is doubtful"):
+        found = cross_fit(model, sessions)
+    assert [fit.left_out for fit in found] == list(used)
 
 
 class Without(BaseEstimator):

@@ -213,13 +213,13 @@ def _new_session(
     alignment = aligned.alignments_[new.name]
     row["alignment"] = str(alignment)
     scores.append(_score(new, "no labels of this session", decoder, aligned, stopwatch.cpu))
-    scores[-1]["margin"] = alignment.margin
+    scores[-1] |= _numbers_of(alignment)
     if len(labeled) > 1:
         with Stopwatch() as stopwatch:
             held_out = cross_fit(model, trains, y="position")
             decoder = _decoder(seed, preset, model, labeled, held_out)
         scores.append(_score(new, "no labels, calibrated on left-out sessions", decoder, aligned, stopwatch.cpu))
-        row["left_out"] = [{"session": fit.left_out, "margin": fit.alignment.margin} for fit in held_out]
+        row["left_out"] = [{"session": fit.left_out, **_numbers_of(fit.alignment)} for fit in held_out]
     with Stopwatch() as stopwatch:
         own = _decoder(seed, preset, aligned, [new])
     scores.append(_score(new, "aligned encoder, own labels", own, aligned, stopwatch.cpu))
@@ -231,13 +231,20 @@ def _new_session(
             helped = model.align_session(new.train, trains, y, fitted_y)
         how = f"{minutes} min of labels for the alignment"
         scores.append(_score(new, how, decoder, helped, stopwatch.cpu))
-        scores[-1] |= {
-            "margin": helped.alignments_[new.name].margin,
-            "labeled_s": float(known.sum()) * new.train.bin_size,
-        }
+        scores[-1] |= _numbers_of(helped.alignments_[new.name])
+        scores[-1]["labeled_s"] = float(known.sum()) * new.train.bin_size
         updated = copy.deepcopy(decoder).update(helped.transform(new.train), y)
         scores.append(_score(new, f"{how}, and updated levels", updated, helped, stopwatch.cpu))
     return row, scores
+
+
+def _numbers_of(alignment: Any) -> dict[str, float | None]:
+    """Return the numbers that say without labels how well a session is aligned."""
+    return {
+        "margin": alignment.margin,
+        "transition_distance": alignment.transition_distance,
+        "other_transition_distance": alignment.other_transition_distance,
+    }
 
 
 def _model(seed: int, preset: Preset) -> Any:
@@ -287,5 +294,5 @@ def _chance(session: Session) -> Row:
 def _line(row: Row) -> tuple[str, ...]:
     """Return one line of the table."""
     numbers = (f"{row[key]:.3g}" for key in ("median_error", "mean_error", "r2", "crps", "coverage", "width"))
-    margin = f"{row['margin']:.2g}" if "margin" in row else ""
+    margin = f"{row['margin']:.2g}" if row.get("margin") is not None else ""
     return (row["session"], row["decoded_with"], str(row["bins"]), *numbers, margin, f"{row['cpu_s']:.0f}")

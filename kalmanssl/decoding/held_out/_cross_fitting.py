@@ -96,8 +96,9 @@ def cross_fit(
     Of several sessions, each is left out in turn: a copy is fitted on the others, and the one that is left out is
     aligned with it without labels, as a new session is. A decoder with these held-out fits is calibrated for new
     sessions, and its intervals are wider than needed in the sessions that it was fitted on. With few sessions, those
-    that are harder to decode than all of these have intervals that are too narrow. A `CalibrationWarning` names those
-    whose alignment is doubtful (`kalmanssl.estimator.SessionAlignment`).
+    that are harder to decode than all of these have intervals that are too narrow. Sessions whose alignment is doubtful
+    (`kalmanssl.estimator.SessionAlignment`) are not used, unless all are, and a `CalibrationWarning` names them: the
+    intervals are those of new sessions whose alignment is not doubtful.
 
     Each copy takes its share of the duration of the fit of the model itself: if the model has the setting
     `steps_per_epoch`, copies make fewer steps, so that they see each bin as often.
@@ -227,15 +228,26 @@ def _cross_fit_sessions(model: Any, recordings: list[Recording], y: Any) -> list
         alignment = copy.alignments_[name]
         infer = partial(infer_latents, copy, recordings, means_only=True)
         held_out_fits.append(HeldOutFit(infer(), partial(infer, smooth=True), None, name, alignment))
-    doubtful = [repr(fit.left_out) for fit in held_out_fits if getattr(fit.alignment, "is_doubtful", False)]
-    if doubtful:
-        warnings.warn(
-            f"the alignment of {', '.join(doubtful)}, left out in turn, is doubtful: a different match is closer. If "
-            "it failed, a decoder with these held-out fits has very wide intervals and larger errors",
-            CalibrationWarning,
-            stacklevel=4,
-        )
-    return held_out_fits
+    return _without_doubtful(held_out_fits)
+
+
+def _without_doubtful(held_out_fits: list[HeldOutFit]) -> list[HeldOutFit]:
+    """Return the held-out fits without doubtful alignments, or all if all are doubtful, and warn of them.
+
+    A single failed alignment, such as the mirror image of a track, makes all intervals as wide as the range of the
+    behavior.
+    """
+    certain = [fit for fit in held_out_fits if not getattr(fit.alignment, "is_doubtful", False)]
+    names = ", ".join(repr(fit.left_out) for fit in held_out_fits if fit not in certain)
+    if not names:
+        return held_out_fits
+    consequence = "it is not used" if certain else "a decoder with these held-out fits can have very wide intervals"
+    warnings.warn(
+        f"the alignment of {names}, left out in turn, is doubtful, since a different match is closer: {consequence}",
+        CalibrationWarning,
+        stacklevel=5,
+    )
+    return certain or held_out_fits
 
 
 def _infer_trials(model: LatentEstimator, pieces: list[Recording], smooth: bool) -> Latents:
