@@ -20,6 +20,9 @@ from .images import SmallConvEncoder as SmallConvEncoder
 from .images import fit_images as fit_images
 from .images import image_features as image_features
 from .models import PairModel as PairModel
+from .runs import Run as Run
+from .runs import fit_run as fit_run
+from .runs import open_run as open_run
 from .selection import BlockedTimeSeriesSplit as BlockedTimeSeriesSplit
 from .selection import Selection as Selection
 from .selection import select as select

@@ -92,16 +92,16 @@ def library(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
 def command(path: Path, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Fit and evaluate a file as the command line does, and write the report; return the phases."""
     from kalmanssl.data import Recording
-    from kalmanssl.runs import RunSettings, fit_run, write_report
+    from kalmanssl.runs import fit_run
 
     phases: Phases = {}
     recording = Recording.from_nwb(path, bin_size=0.025)
     row, until = {"bins": len(recording)}, _split_time(recording)
     del recording
     with _measured(phases, "fit and evaluate"):
-        run = fit_run(RunSettings(recording=str(path), until=until, bin_size=0.025, model=settings), folder / "run")
+        run = fit_run(path, folder / "run", logger=lambda line: None, until=until, bin_size=0.025, **settings)
     with _measured(phases, "report"):
-        write_report(run, folder / "report.html")
+        run.write_report(folder / "report.html")
     return row | {"phases": phases, "crps": run.evaluation.scores["all"]["crps"]}
 
 

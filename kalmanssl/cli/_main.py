@@ -134,10 +134,8 @@ def fit(
 
     Example: kalmanssl fit REC.nwb --out RUN --during trials --from 0 --to 1800 --units location=CA1 --min-rate 0.1
     """
-    from kalmanssl.runs import RunSettings, fit_run, parse_windows
+    from kalmanssl.runs import fit_run, parse_windows
 
-    if end_zones is not None and min_speed is not None:
-        raise InputError("give --end-zones (for a linear track) or --min-speed (otherwise), not both")
     model = options.given_settings(
         resume,
         latent_dim=latent_dim,
@@ -147,30 +145,34 @@ def fit(
         epochs=epochs,
         random_state=seed,
     )
-    settings = RunSettings(
-        recording=str(recording),
+    run = fit_run(
+        recording,
+        out,
+        overwrite=overwrite,
+        resume=resume,
+        logger=log,
         until=until,
         activity=activity,
-        units=units or [],
-        bands=bands or [],
+        units=units,
+        bands=bands,
         behavior=behavior,
         epoch=epoch,
         windows=parse_windows(window_starts, window_stops),
-        during=during or [],
+        during=during,
         min_rate=min_rate,
         bin_size=bin_size,
-        end_zones=None if end_zones is None else list(end_zones),
+        end_zones=end_zones,
         min_speed=min_speed,
         period=period,
         linearize=linearize or None,
-        waypoints=None if waypoints is None else str(waypoints),
+        waypoints=waypoints,
         discrete=discrete or None,
         level=level,
         decoder=decoder,
         seeds=seeds,
-        model=model,
+        **model,
     )
-    print_run(fit_run(settings, out, overwrite=overwrite, resume=resume, logger=log), out)
+    print_run(run, out)
 
 
 @app.command()
@@ -224,17 +226,13 @@ def decode(
 
     Example: kalmanssl decode RUN REC.nwb --out decoded.csv
     """
-    from kalmanssl.runs import Run, check_decoded_target, part_of, read_for_run, write_decoded
+    from kalmanssl.runs import check_decoded_target, open_run, part_of, read_to_decode, write_decoded
 
     part = Part.of(window_starts, window_stops, during, after)
     check_decoded_target(out, recording, overwrite, append_to_copy=append_to_copy, module=module)
-    run = Run.load(run_folder)
+    run = open_run(run_folder)
     decoder = run.require_decoder()
-    try:
-        read = read_for_run(recording, run)
-    except InputError as error:
-        read = read_for_run(recording, run, behavior=False)
-        log(f"note: the recording is read without behavior: {error}")
+    read = read_to_decode(recording, run, lambda text: log(f"note: {text}"))
     used = part_of(read, part.windows, part.during, part.after)
     latents = run.model.transform(used, smooth=smooth)
     write_decoded(
@@ -271,11 +269,11 @@ def evaluate(
 
     Example: kalmanssl evaluate RUN REC.nwb --after 18960
     """
-    from kalmanssl.runs import Run, assumptions_line
+    from kalmanssl.runs import assumptions_line, open_run
     from kalmanssl.utils.json_values import without_nan
 
     part = Part.of(window_starts, window_stops, during, after)
-    run = Run.load(run_folder)
+    run = open_run(run_folder)
     run.require_decoder()
     evaluation = evaluate_run(run, recording, part, smooth)
     if evaluation.main[1] is None:
@@ -313,18 +311,18 @@ def report(
 
     Example: kalmanssl report RUN --out report.html
     """
-    from kalmanssl.runs import Run, write_report
+    from kalmanssl.runs import open_run
 
     target = run_folder / "report.html" if out is None else out
     if target.exists() and not overwrite:
         raise InputError(f"{target} exists: choose another file, or replace it with --overwrite", parameter="out")
     part = Part.of(window_starts, window_stops, during, after)
-    run = Run.load(run_folder)
+    run = open_run(run_folder)
     if recording is not None:
         run.evaluation = evaluate_run(run, recording, part, smooth)
     elif part.is_chosen or smooth:
         raise InputError("a choice of time and --smooth require the recording: kalmanssl report RUN REC.nwb")
-    write_report(run, target, overwrite)
+    run.write_report(target, overwrite)
     typer.echo(f"report: {target.resolve()}")
 
 

@@ -9,8 +9,10 @@ from kalmanssl.runs._export import check_decoded_target as check_decoded_target
 from kalmanssl.runs._export import write_decoded as write_decoded
 from kalmanssl.runs._fit import fit_run as fit_run
 from kalmanssl.runs._run import Run as Run
+from kalmanssl.runs._run import open_run as open_run
 from kalmanssl.runs._run import read_for_run as read_for_run
 from kalmanssl.runs._run import read_recording as read_recording
+from kalmanssl.runs._run import read_to_decode as read_to_decode
 from kalmanssl.runs._run import summarize_recording as summarize_recording
 from kalmanssl.runs._settings import RunSettings as RunSettings
 from kalmanssl.runs._settings import parse_windows as parse_windows

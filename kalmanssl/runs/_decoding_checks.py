@@ -34,11 +34,6 @@ def check_decoding(settings: RunSettings, training: Recording, behavior: str | N
         check_choice("decoder", settings.decoder, DECODERS)
     if settings.period is not None:
         check_positive("period", settings.period)
-    if settings.end_zones is not None and not settings.end_zones[0] < settings.end_zones[1]:
-        low, high = settings.end_zones
-        raise InputError(
-            f"end_zones overlap: the first, {low:g}, must be below the second, {high:g}", parameter="end_zones"
-        )
     if behavior is None:
         return
     position = training.behavior[behavior]

@@ -12,7 +12,6 @@ from kalmanssl.runs._evaluation import Evaluation
 from kalmanssl.runs._files import check_new_output, is_run
 from kalmanssl.runs._fit import fit_run
 from kalmanssl.runs._run import read_recording
-from kalmanssl.runs._settings import RunSettings
 
 __all__ = ["DemoSize", "run_demo"]
 
@@ -89,21 +88,20 @@ def run_demo(
     out.mkdir(parents=True, exist_ok=True)
     simulated.to_nwb(recording)
     length = float(simulated.behavior["position"].max())
-    settings = RunSettings(
-        recording=str(recording),
+    run = fit_run(
+        recording,
+        run_folder,
+        logger=logger,
         until=round(float(simulated.time[0] + size.fitted * size.duration), 3),
         end_zones=[round(0.08 * length, 3), round(0.92 * length, 3)],
         decoder=size.decoder,
-        model={
-            "latent_dim": size.latent_dim,
-            "state_dim": size.state_dim,
-            "epochs": size.epochs,
-            "batch_size": size.batch_size,
-            "random_state": seed,
-        },
+        latent_dim=size.latent_dim,
+        state_dim=size.state_dim,
+        epochs=size.epochs,
+        batch_size=size.batch_size,
+        random_state=seed,
     )
-    run = fit_run(settings, run_folder, logger=logger)
-    rest = read_recording(recording, settings).restrict(start=settings.until)
+    rest = read_recording(recording, run.settings).restrict(start=run.settings.until)
     latents = run.model.transform(rest)
     write_decoded(
         run.require_decoder().predict(latents),

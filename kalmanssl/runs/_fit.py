@@ -23,8 +23,9 @@ from kalmanssl.runs._files import check_new_output, is_run
 from kalmanssl.runs._fit_data import FitData, read_fit_data
 from kalmanssl.runs._run import Run, summarize_recording
 from kalmanssl.runs._seeds import seed_agreement, seeds_sentence
-from kalmanssl.runs._settings import RunSettings
+from kalmanssl.runs._settings import RunSettings, model_parameters
 from kalmanssl.runs._work_folder import how_to_resume, partial_folder, work_folder
+from kalmanssl.utils.paths import as_path
 from kalmanssl.utils.storage import replace_folder
 from kalmanssl.utils.validation import check_condition
 
@@ -36,19 +37,23 @@ __all__ = ["fit_phases", "fit_run"]
 
 
 def fit_run(
-    settings: RunSettings,
-    out: Path,
+    recording: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
     overwrite: bool = False,
     resume: bool = False,
-    logger: Callable[[str], None] = lambda line: None,
+    logger: Callable[[str], None] = print,
+    **settings: Any,
 ) -> Run:
-    """Fit a model and a decoder, evaluate them on the held-out part, and save the run at `out`.
+    """Fit latents and a decoder to a recording file, evaluate them on the held-out part, and save the run.
+
+    This is ``kalmanssl fit RECORDING --out OUT`` in Python.
 
     Parameters
     ----------
-    settings : RunSettings
-    out : Path
+    recording : path
+        NWB file.
+    out : path
         Run folder.
     overwrite : bool
         Replace the run at `out` when the new one is complete, and discard an interrupted fit of it.
@@ -56,10 +61,14 @@ def fit_run(
         Continue an interrupted fit, with its settings.
     logger : callable
         Called with text at each step: first the contents of the recording as a table, then single lines.
+    **settings
+        Attributes of `kalmanssl.runs.RunSettings`, such as ``until=1800.0``, ``behavior="position"`` or
+        ``end_zones=(0.1, 1.5)``, and parameters of `KalmanSSL`, such as ``latent_dim=16`` or ``random_state=0``.
 
     Returns
     -------
     Run
+        `Run.model`, `Run.decoder`, `Run.evaluation`; `Run.decode` and `Run.write_report`.
 
     Raises
     ------
@@ -70,15 +79,16 @@ def fit_run(
     KeyboardInterrupt
         If the fit was interrupted. The message has the command that continues it.
     """
+    chosen, out = RunSettings.of(as_path("recording", recording), **settings), as_path("out", out)
     _check_target(out, overwrite)
     work = partial_folder(out)
-    with work_folder(work, settings, overwrite, resume) as settings:
-        _check_model_settings(settings.model)
+    with work_folder(work, chosen, overwrite, resume) as chosen:
+        _check_model_settings(chosen.model)
         try:
-            run = _fit_and_evaluate(settings, work, resume, logger)
+            run = _fit_and_evaluate(chosen, work, resume, logger)
             replace_folder(out, run.save, overwrite)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(how_to_resume(work, settings, out)) from None
+            raise KeyboardInterrupt(how_to_resume(work, chosen, out)) from None
         except (CollapseError, DivergenceError) as error:
             advice = f"checkpoints are in {work}; change the settings, set overwrite and fit again"
             raise type(error)(f"{error}; {advice}") from error
@@ -233,9 +243,7 @@ def _fit_model(
 
 def _check_model_settings(chosen: dict[str, Any]) -> None:
     """Raise `InputError` unless all settings of the model, which can be from a file, are parameters of `KalmanSSL`."""
-    from kalmanssl.estimator import KalmanSSL
-
-    known = set(KalmanSSL().get_params(deep=False)) - {"checkpoint_dir", "encoder"}  # which a run sets itself
+    known = model_parameters()
     for name in chosen:
         check_condition("model", name, name in known, "a dict of parameters of KalmanSSL that a run can have")
 

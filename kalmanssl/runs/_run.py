@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from kalmanssl.estimator import KalmanSSL
     from kalmanssl.runs._evaluation import Evaluation
 
-__all__ = ["Run", "read_for_run", "read_recording", "short_unit", "summarize_recording"]
+__all__ = ["Run", "open_run", "read_for_run", "read_recording", "read_to_decode", "short_unit", "summarize_recording"]
 
 
 def read_recording(path: str | os.PathLike[str], settings: RunSettings, behavior: bool = True) -> Recording:
@@ -95,6 +96,22 @@ def read_for_run(path: str | os.PathLike[str], run: Run, behavior: bool = True) 
     if track is None or not behavior:
         return recording
     return recording.linearize(str(run.behavior), track)
+
+
+def read_to_decode(path: str | os.PathLike[str], run: Run, note: Callable[[str], None]) -> Recording:
+    """Read a recording as that of the run, without its behavior if that cannot be read; `note` is then told why.
+
+    Raises
+    ------
+    InputError
+        See `read_for_run`.
+    """
+    try:
+        return read_for_run(path, run)
+    except InputError as error:
+        recording = read_for_run(path, run, behavior=False)
+        note(f"the recording is read without behavior: {error}")
+        return recording
 
 
 def summarize_recording(path: str | os.PathLike[str], settings: RunSettings) -> NWBSummary:
@@ -182,6 +199,37 @@ class Run(Summary):
         decoders = self.require_decoder().decoders_
         return decoders.get("smoothed" if smoothed else "filtered", next(iter(decoders.values())))
 
+    def decode(self, recording: Recording | str | os.PathLike[str], smooth: bool = False) -> Any:
+        """Decode the behavior from a recording of the fitted units; it needs no behavior itself.
+
+        Parameters
+        ----------
+        recording : Recording or path of an NWB file
+        smooth : bool
+            Use later bins, too.
+
+        Returns
+        -------
+        DecodedPosition or DecodedCategory
+
+        Raises
+        ------
+        InputError
+            If the run has no decoder, or the recording cannot be read or has other units.
+        """
+        decoder = self.require_decoder()
+        if not isinstance(recording, Recording):
+            recording = read_to_decode(
+                recording, self, lambda text: warnings.warn(text, RecordingWarning, stacklevel=4)
+            )
+        return decoder.predict(self.model.transform(recording, smooth=smooth))
+
+    def write_report(self, out: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write the report, one HTML file; see `kalmanssl.runs.write_report`."""
+        from kalmanssl.runs.report import write_report
+
+        write_report(self, out, overwrite)
+
     def save(self, folder: Path) -> None:
         """Save the run into an empty folder."""
         self.model.save(folder / "model")
@@ -235,6 +283,17 @@ class Run(Summary):
         run.evaluation = Evaluation.load(folder / "evaluation")
         check_stored_evaluation(run.evaluation, run, folder / "evaluation")
         return run
+
+
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """Open the run that `fit_run` or the command ``kalmanssl fit`` saved in a folder.
+
+    Raises
+    ------
+    InputError
+        If the folder or a file in it is missing or damaged. The message names the file.
+    """
+    return Run.load(path)
 
 
 def short_unit(unit: str) -> str:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from kalmanssl.errors import InputError
 from kalmanssl.utils.stored_values import StoredValues, is_number, is_texts
+from kalmanssl.utils.validation import check_condition, unknown_name_error
 
-__all__ = ["RunSettings", "are_windows", "parse_bands", "parse_units", "parse_windows"]
+__all__ = ["RunSettings", "are_windows", "model_parameters", "parse_bands", "parse_units", "parse_windows"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,31 @@ class RunSettings:
     seeds: int | None = None
     model: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, recording: str | os.PathLike[str], **chosen: Any) -> RunSettings:
+        """Make settings from keyword arguments: the attributes of this class, and parameters of `KalmanSSL`.
+
+        None selects the default. Paths, tuples and numbers of NumPy become what a file of settings can hold.
+
+        Raises
+        ------
+        InputError
+            If there is no such setting, its value has another type, or a setting excludes another one.
+        """
+        own = {f.name for f in dataclasses.fields(cls)} - {"recording", "model"}
+        known = own | model_parameters()
+        values = {name: _plain(name, value) for name, value in chosen.items() if value is not None}
+        for name, value in values.items():
+            if name not in known:
+                raise InputError(str(unknown_name_error("setting of a run", name, sorted(known))), parameter=name)
+            if name in own:
+                valid, requirement = _CHECKS[name]
+                check_condition(name, value, valid(value), _NULL.sub("", requirement))
+        if "end_zones" in values and "min_speed" in values:
+            raise InputError("give end_zones (for a linear track) or min_speed (otherwise), not both")
+        model = {name: value for name, value in values.items() if name not in own}
+        return cls(os.fspath(recording), model=model, **{name: value for name, value in values.items() if name in own})
+
     def given(self) -> dict[str, Any]:
         """Return the settings that were chosen, those of the model included, in one flat dict."""
         values = dataclasses.asdict(self)
@@ -113,26 +143,32 @@ class RunSettings:
         return cls(**{name: value for name, value in values.items() if name in known})
 
 
+def model_parameters() -> set[str]:
+    """Return the names of the parameters of `KalmanSSL` that are settings of a run."""
+    from kalmanssl.estimator import KalmanSSL
+
+    return set(KalmanSSL().get_params(deep=False)) - {"checkpoint_dir", "encoder"}  # a run sets the former itself
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a value as a file of settings can hold it: a number, text, a bool, None, or a list of these."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, list | tuple):
+        return [_plain(name, one) for one in value]
+    is_plain = value is None or isinstance(value, bool | int | float | str)
+    check_condition(name, value, is_plain, "a number, text, or a list of these, which can be stored")
+    return value
+
+
 def _check_stored(values: Any, path: Any) -> None:
     """Check the types of the settings of a run in a file."""
     stored = StoredValues(values, path, "run", "settings")
     stored.text("recording")
     stored.group("model")
-    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
-        "units": (is_texts, "a list of texts"),
-        "bands": (is_texts, "a list of texts"),
-        "during": (is_texts, "a list of texts"),
-        "windows": (are_windows, "a list of pairs of increasing numbers"),
-        "end_zones": (lambda value: value is None or _is_increasing_pair(value), "two increasing numbers, or null"),
-        "linearize": (lambda value: value is None or isinstance(value, bool), "true, false or null"),
-        "seeds": (lambda value: value is None or (is_number(value) and value == int(value)), "a whole number or null"),
-        "discrete": (lambda value: value is None or isinstance(value, bool), "true, false or null"),
-    }
-    for name in ("until", "bin_size", "min_rate", "min_speed", "period", "level"):
-        checks[name] = lambda value: value is None or (is_number(value) and abs(value) < 1e300), "a number or null"
-    for name in ("activity", "behavior", "epoch", "waypoints", "decoder"):
-        checks[name] = lambda value: value is None or isinstance(value, str), "text or null"
-    for name, (valid, requirement) in checks.items():
+    for name, (valid, requirement) in _CHECKS.items():
         if name in stored:  # settings that came later are absent from runs of earlier versions
             stored.get(name, valid, requirement)
     if stored.values.get("level") is not None:
@@ -150,6 +186,32 @@ def are_windows(value: Any) -> bool:
 
 def _is_increasing_pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(is_number, value)) and value[0] < value[1]
+
+
+def _or_null(valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or valid(value)
+
+
+_NULL = re.compile(r",? or null$")
+# Whether a stored value is valid, and what it must be.
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "units": (is_texts, "a list of texts"),
+    "bands": (is_texts, "a list of texts"),
+    "during": (is_texts, "a list of texts"),
+    "windows": (are_windows, "a list of pairs of increasing numbers"),
+    "end_zones": (_or_null(_is_increasing_pair), "two increasing numbers, or null"),
+    "linearize": (_or_null(lambda value: isinstance(value, bool)), "true or false, or null"),
+    "discrete": (_or_null(lambda value: isinstance(value, bool)), "true or false, or null"),
+    "seeds": (_or_null(lambda value: is_number(value) and value == int(value)), "a whole number or null"),
+    **{
+        name: (_or_null(lambda value: is_number(value) and abs(value) < 1e300), "a number or null")
+        for name in ("until", "bin_size", "min_rate", "min_speed", "period", "level")
+    },
+    **{
+        name: (_or_null(lambda value: isinstance(value, str)), "text or null")
+        for name in ("activity", "behavior", "epoch", "waypoints", "decoder")
+    },
+}
 
 
 def parse_units(chosen: list[str]) -> str | dict[str, list[Any]]:

@@ -187,7 +187,7 @@ def test_resume_without_an_interrupted_fit_is_an_error(recording, tmp_path):
         (("--behavior", "nose"), "--behavior='nose' is not in the file"),
         (("--epoch", "Sleep"), "--epoch='Sleep' is not in"),
         (("--end-zones", "-5", "9"), "--end-zones=[-5.0, 9.0]: the animal never runs"),
-        (("--end-zones", "1", "0"), "--end-zones overlap"),
+        (("--end-zones", "1", "0"), "--end-zones must be two increasing numbers"),
         (("--end-zones", "0", "1", "--min-speed", "1"), "not both"),
         (("--units", "color=red"), "--units: the units table has no column 'color'"),
         (("--bin-size", "0"), "--bin-size must be"),
