@@ -67,7 +67,7 @@ def test_a_part_too_short_for_the_assumption_checks_is_scored(run, recording):
     result = json.loads(invoke("evaluate", run, recording, "--json", *after).stdout)
     assert result["all"]["bins"] > 100
     assert result["assumptions"]["verdict"] is None
-    assert "at least 200 are needed" in result["assumptions"]["reason"]
+    assert "200 steps are needed for 4 latents" in result["assumptions"]["reason"]
     assert "assumptions of identifiability not checked: " in invoke("evaluate", run, recording, *after).stdout
 
 
