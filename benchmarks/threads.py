@@ -20,16 +20,16 @@ from typing import Annotated
 import typer
 from measure import Stopwatch, machine_facts
 from results_store import Results, Row
-from scale.phases import busy, in_new_process, simulate
+from scale.phases import busy, in_new_process, simulate, split_time
 from scale.sizes import Size
 from suite import RESULTS, Quiet, cli_errors, err_console, make_app, print_table
 
+from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 
 app = make_app()
 SIZES = {True: Size(0.03, 10), False: Size(0.25, 100)}  # by --quick
 SMALL = ("--latent-dim", "3", "--state-dim", "4", "--epochs", "1", "--decoder", "linear")
-HELD_OUT = 0.2  # last share of the recording
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -47,10 +47,11 @@ def main(
         results = Results(out, settings, machine_facts(os.cpu_count() or 1), ("threads", "neighbors", "command"))
         with tempfile.TemporaryDirectory() as folder:
             (recording,) = in_new_process(simulate, size, Path(folder))
+            until = split_time(Recording.from_nwb(recording))
             for threads in ("default", "1"):
                 for count in (0, neighbors):
                     run = Path(folder) / f"run_{threads}_{count}"
-                    for command, arguments in _commands(recording, run, size, SMALL if quick else ()).items():
+                    for command, arguments in _commands(recording, run, until, SMALL if quick else ()).items():
                         # Later commands need the run of the fit.
                         if results.is_pending(threads, count, command) or not run.exists():
                             results.add(_measure(command, arguments, threads, count))
@@ -63,13 +64,12 @@ def main(
     print_table(lines)
 
 
-def _commands(recording: Path, run: Path, size: Size, more: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+def _commands(recording: Path, run: Path, until: float, more: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """Return the arguments of each command by its name."""
-    until = str(3600.0 * size.hours * (1 - HELD_OUT))
     return {
-        "fit": ("fit", str(recording), "--out", str(run), "--until", until, "--behavior", "position", *more),
+        "fit": ("fit", str(recording), "--out", str(run), "--until", str(until), "--behavior", "position", *more),
         "decode": ("decode", str(run), str(recording), "--out", str(run.with_suffix(".csv"))),
-        "evaluate": ("evaluate", str(run), str(recording), "--after", until),
+        "evaluate": ("evaluate", str(run), str(recording), "--after", str(until)),
         "report": ("report", str(run)),
     }
 

@@ -14,7 +14,7 @@ from measure import Stopwatch, peak_memory_mb, reset_peak_memory
 
 from scale.sizes import Size
 
-__all__ = ["busy", "command", "in_new_process", "library", "sessions", "simulate"]
+__all__ = ["busy", "command", "in_new_process", "library", "sessions", "simulate", "split_time"]
 
 R = TypeVar("R")
 Phases = dict[str, dict[str, float]]
@@ -68,7 +68,7 @@ def library(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     phases: Phases = {}
     with _measured(phases, "read"):
         recording = Recording.from_nwb(path, bin_size=0.025)
-    train, test = recording.split(at=_split_time(recording))
+    train, test = recording.split(at=split_time(recording))
     row = {"bins": len(recording), "training_bins": len(train)}
     with _measured(phases, "fit"):
         model = KalmanSSL(**settings).fit(train)
@@ -96,7 +96,7 @@ def command(path: Path, settings: dict[str, Any], folder: Path) -> dict[str, Any
 
     phases: Phases = {}
     recording = Recording.from_nwb(path, bin_size=0.025)
-    row, until = {"bins": len(recording)}, _split_time(recording)
+    row, until = {"bins": len(recording)}, split_time(recording)
     del recording
     with _measured(phases, "fit and evaluate"):
         run = fit_run(path, folder / "run", logger=lambda line: None, until=until, bin_size=0.025, **settings)
@@ -121,7 +121,8 @@ def sessions(paths: list[Path], settings: dict[str, Any]) -> dict[str, Any]:
     return {"bins": sum(map(len, recordings)), "phases": phases}
 
 
-def _split_time(recording: Any) -> float:
+def split_time(recording: Any) -> float:
+    """Return the time before which a recording is fitted, seconds."""
     return float(recording.time[0] + (1 - _HELD_OUT) * recording.duration)
 
 

@@ -10,6 +10,7 @@ import pytest
 import threads
 from typer.testing import CliRunner
 
+from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 
 
@@ -36,3 +37,30 @@ def test_commands_run_with_the_wanted_threads(monkeypatch):
     assert 0 < row["cpu_s"] < 10
     with pytest.raises(InputError, match="kalmanssl fit failed: wrong"):
         threads._measure("fit", ("7",), "default", 1)
+
+
+def test_commands_are_measured_with_all_threads_and_neighbors_and_the_fit_ends_within_the_recording(
+    tmp_path, monkeypatch
+):
+    measured = []
+
+    def measure(command, arguments, threads, neighbors):
+        if command == "fit":
+            until = float(arguments[arguments.index("--until") + 1])
+            time = Recording.from_nwb(arguments[1]).time
+            assert time[0] < until < time[-1]
+        measured.append((threads, neighbors, command))
+        return {
+            "threads": threads,
+            "neighbors": neighbors,
+            "command": command,
+            "cpu_s": 1.0,
+            "wall_s": 1.0,
+            "load": 0.0,
+        }
+
+    monkeypatch.setattr(threads, "_measure", measure)
+    done = CliRunner().invoke(threads.app, ["--quick", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    commands = ("fit", "decode", "evaluate", "report")
+    assert measured == [(t, n, command) for t in ("default", "1") for n in (0, 4) for command in commands]
