@@ -78,7 +78,6 @@ def run_demo(
     """
     from kalmanssl.datasets import place_cells
     from kalmanssl.runs._export import write_decoded
-    from kalmanssl.runs.report import write_report
 
     size = size or DemoSize()
     _remove_earlier_demo(out, overwrite)
@@ -113,7 +112,7 @@ def run_demo(
         made_by="kalmanssl demo",
         overwrite=False,
     )
-    write_report(run, out / "report.html")
+    run.write_report(out / "report.html")
     if run.evaluation is None:
         raise RuntimeError("a fitted run has no evaluation")
     return run.evaluation

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,7 +110,7 @@ class RunSettings:
                 raise InputError(str(unknown_name_error("setting of a run", name, sorted(known))), parameter=name)
             if name in own:
                 valid, requirement = _CHECKS[name]
-                check_condition(name, value, valid(value), _NULL.sub("", requirement))
+                check_condition(name, value, valid(value), requirement)
         if "end_zones" in values and "min_speed" in values:
             raise InputError("give end_zones (for a linear track) or min_speed (otherwise), not both")
         model = {name: value for name, value in values.items() if name not in own}
@@ -169,8 +168,9 @@ def _check_stored(values: Any, path: Any) -> None:
     stored.text("recording")
     stored.group("model")
     for name, (valid, requirement) in _CHECKS.items():
-        if name in stored:  # settings that came later are absent from runs of earlier versions
-            stored.get(name, valid, requirement)
+        # Settings that came later are absent from runs of earlier versions.
+        if name in stored and (stored.values[name] is not None or name in _NEVER_NULL):
+            stored.get(name, valid, requirement if name in _NEVER_NULL else f"{requirement}, or null")
     if stored.values.get("level") is not None:
         stored.number_in("level", 1e-12, 1 - 1e-12, "between 0 and 1")
     if stored.values.get("bin_size") is not None:
@@ -188,30 +188,26 @@ def _is_increasing_pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(is_number, value)) and value[0] < value[1]
 
 
-def _or_null(valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or valid(value)
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
 
 
-_NULL = re.compile(r",? or null$")
-# Whether a stored value is valid, and what it must be.
+# Whether the value of a setting is valid, and what it must be.
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "units": (is_texts, "a list of texts"),
-    "bands": (is_texts, "a list of texts"),
-    "during": (is_texts, "a list of texts"),
+    **dict.fromkeys(("units", "bands", "during"), (is_texts, "a list of texts")),
     "windows": (are_windows, "a list of pairs of increasing numbers"),
-    "end_zones": (_or_null(_is_increasing_pair), "two increasing numbers, or null"),
-    "linearize": (_or_null(lambda value: isinstance(value, bool)), "true or false, or null"),
-    "discrete": (_or_null(lambda value: isinstance(value, bool)), "true or false, or null"),
-    "seeds": (_or_null(lambda value: is_number(value) and value == int(value)), "a whole number or null"),
-    **{
-        name: (_or_null(lambda value: is_number(value) and abs(value) < 1e300), "a number or null")
-        for name in ("until", "bin_size", "min_rate", "min_speed", "period", "level")
-    },
-    **{
-        name: (_or_null(lambda value: isinstance(value, str)), "text or null")
-        for name in ("activity", "behavior", "epoch", "waypoints", "decoder")
-    },
+    "end_zones": (_is_increasing_pair, "two increasing numbers"),
+    **dict.fromkeys(("linearize", "discrete"), (_is_bool, "true or false")),
+    "seeds": (lambda value: is_number(value) and value == int(value), "a whole number"),
+    **dict.fromkeys(
+        ("until", "bin_size", "min_rate", "min_speed", "period", "level"),
+        (lambda value: is_number(value) and abs(value) < 1e300, "a number"),
+    ),
+    **dict.fromkeys(
+        ("activity", "behavior", "epoch", "waypoints", "decoder"), (lambda value: isinstance(value, str), "text")
+    ),
 }
+_NEVER_NULL = ("units", "bands", "during", "windows")  # in a file; the lists are empty instead
 
 
 def parse_units(chosen: list[str]) -> str | dict[str, list[Any]]:
