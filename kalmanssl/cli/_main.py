@@ -213,6 +213,7 @@ def decode(
     smooth: options.Smooth = False,
     append_to_copy: options.AppendToCopy = False,
     module: options.Module = "kalmanssl",
+    posterior: options.Posterior = True,
     overwrite: options.Overwrite = False,
 ) -> None:
     """Decode behavior, with intervals, from a recording of the same units. The recording needs no behavior.
@@ -246,6 +247,7 @@ def decode(
         overwrite=overwrite,
         append_to_copy=append_to_copy,
         module=module,
+        posterior=posterior,
     )
     typer.echo(f"{len(used)} bins, {used.duration:.6g} s: {out}")
 

@@ -66,6 +66,13 @@ AppendToCopy = Annotated[
 Module = Annotated[
     str, typer.Option(metavar="NAME", help="Name of the processing module for the results in an .nwb file.")
 ]
+Posterior = Annotated[
+    bool,
+    typer.Option(
+        "--posterior/--no-posterior",
+        help="Write the posterior over a grid of the behavior to an .nwb file. It takes most of the space.",
+    ),
+]
 ReportFile = Annotated[
     Path | None, typer.Option(metavar="FILE.html", help="Output file.", show_default="RUN/report.html")
 ]

@@ -63,6 +63,7 @@ def write_decoded(
     overwrite: bool,
     append_to_copy: bool = False,
     module: str = MODULE,
+    posterior: bool = True,
 ) -> None:
     """Write decoded behavior as CSV or NWB, according to the suffix of `out`. The file is replaced atomically.
 
@@ -71,7 +72,7 @@ def write_decoded(
     processing module with these objects:
 
     - `latents` and `latent_variance` (time, state): posterior mean and variance of the latent state, and
-      `latent_covariance` (time, state, state), which is left out if it has more than 2**24 values;
+      `latent_covariance` (time, state, state), which is left out if it has more than 2**24 values; all float32;
     - `decoded_BEHAVIOR`, with the series `mean`, `lower` and `upper`, (time,) or (time, dims): a `Position` for a
       behavior with "position" in its name, a `CompassDirection` for angles in degrees or radians, otherwise a
       `BehavioralTimeSeries`. On circular dimensions all are moved by minus one period where an upper bound is beyond
@@ -79,7 +80,8 @@ def write_decoded(
     - the same at 50, 80 and 95 %, `lower_50`, `upper_50`, ..., and beside the container the series `trust` and
       `trusted` (1 or 0), (time,), with the properties of `DecodedPosition` of these names;
     - `posterior` (time, cells) or (time, cells, cells): the posterior over the grid, and the table `posterior_cells`
-      with the centers and edges of its cells; for more than two dimensions one of each for each pair;
+      with the centers and edges of its cells; for more than two dimensions one of each for each pair. Probabilities
+      are rounded to 0.1 %, and 0 if less than 1e-6, which makes the file up to eight times smaller;
     - for labels instead `decoded_BEHAVIOR` with the series `label`, `probability` and `set`, and the table
       `decoded_BEHAVIOR_labels`.
 
@@ -105,6 +107,8 @@ def write_decoded(
         Write a copy of the recording, and add the module to it. Everything else in the copy is as in the recording.
     module : str
         Name of the processing module.
+    posterior : bool
+        Write the posterior over the grid to an NWB file.
 
     Raises
     ------
@@ -141,6 +145,7 @@ def write_decoded(
                 made_by=made_by,
                 module=module,
                 append_to_copy=append_to_copy,
+                posterior=posterior,
             )
 
     replace_file(out, write, overwrite)

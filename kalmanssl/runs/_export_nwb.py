@@ -16,6 +16,7 @@ from kalmanssl.data.nwb import (
     container_type,
     fill_container,
     new_file,
+    rounded_probabilities,
     save_nwb,
     session_metadata,
     time_fields,
@@ -43,6 +44,7 @@ def write_nwb_results(
     made_by: str,
     module: str,
     append_to_copy: bool,
+    posterior: bool,
 ) -> None:
     """Write latents and decoded behavior to `path`; see `write_decoded`."""
     metadata = session_metadata(recording)
@@ -59,7 +61,9 @@ def write_nwb_results(
     if isinstance(decoded, DecodedCategory):
         items = _labels(decoded, behavior, times)
     else:
-        items = _intervals(decoded, behavior, unit, recording.name, times)
+        items = _intervals(decoded, behavior, unit, recording.name, times) + _trust(decoded, behavior, times)
+        if posterior:
+            items += _posteriors(decoded, behavior, unit, times)
     for item in items:
         part.add(item)
     if not append_to_copy:
@@ -80,7 +84,7 @@ def _latent_mean(latents: Latents) -> Any:
     given = "the whole segment" if latents.smoothed else "the past and present activity"
     return TimeSeries(
         name="latents",
-        data=compress(latents.mean),
+        data=compress(latents.mean.astype(np.float32)),
         unit="a.u.",
         description=f"posterior mean of the latent state given {given}; one column for each dimension of the state",
         **time_fields(latents.time),
@@ -97,13 +101,13 @@ def _latent_covariances(latents: Latents, times: dict[str, Any]) -> list[Any]:
     if variance.size * variance.shape[1] <= _MAX_COVARIANCE:
         described["latent_covariance"] = (covariances.dense(), "posterior covariance matrix of the latent state")
     return [
-        TimeSeries(name=name, data=compress(values), unit="a.u.", description=description, **times)
+        TimeSeries(name=name, data=compress(values.astype(np.float32)), unit="a.u.", description=description, **times)
         for name, (values, description) in described.items()
     ]
 
 
 def _intervals(decoded: Any, behavior: str, unit: str, recording: str, times: dict[str, Any]) -> list[Any]:
-    """Return point estimate and interval in a container, and the posterior over the grid with its cells."""
+    """Return point estimate and intervals in a container."""
     from kalmanssl.decoding.results import LEVELS
 
     level = f"{100 * decoded.level:g} %"
@@ -130,8 +134,7 @@ def _intervals(decoded: Any, behavior: str, unit: str, recording: str, times: di
         behavior_series(container, unit, frame, name=name, data=values[name], description=text, **times)
         for name, text in described.items()
     ]
-    items = [fill_container(container, f"decoded_{_nwb_name(behavior)}", series)]
-    return items + _trust(decoded, behavior, times) + _posteriors(decoded, behavior, unit, times)
+    return [fill_container(container, f"decoded_{_nwb_name(behavior)}", series)]
 
 
 def _trust(decoded: Any, behavior: str, times: dict[str, Any]) -> list[Any]:
@@ -182,10 +185,11 @@ def _posteriors(decoded: Any, behavior: str, unit: str, times: dict[str, Any]) -
         name = "posterior" if len(decoded.grids) == 1 else f"posterior_{'_'.join(here)}"
         series = TimeSeries(
             name=name,
-            data=compress(posterior.mass),
+            data=compress(rounded_probabilities(posterior.mass)),
             unit="probability",
             description=f"probability of the cells of a grid over {behavior}, before calibration of the intervals; "
-            f"dimensions: time, {', '.join(here)}; the cells are in the table {name}_cells",
+            f"dimensions: time, {', '.join(here)}; the cells are in the table {name}_cells; rounded to 0.1 %, and 0 if "
+            "less than 1e-6",
             **times,
         )
         items += [series, _cells(f"{name}_cells", dict(zip(here, axes, strict=True)), unit or "unknown unit")]

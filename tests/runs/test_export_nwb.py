@@ -104,9 +104,13 @@ def test_latents_are_written_with_their_covariances(recording: Path, tmp_path: P
     expected = latents(GAPPED)
     with pynwb.NWBHDF5IO(str(out), "r") as io:
         module = io.read().processing["kalmanssl"]
-        np.testing.assert_array_equal(module["latents"].data[:], expected.mean)
-        np.testing.assert_array_equal(module["latent_covariance"].data[:], expected.cov)
-        np.testing.assert_array_equal(module["latent_variance"].data[:], np.diagonal(expected.cov, axis1=1, axis2=2))
+        for name, values in (
+            ("latents", expected.mean),
+            ("latent_covariance", expected.cov),
+            ("latent_variance", np.diagonal(expected.cov, axis1=1, axis2=2)),
+        ):
+            assert module[name].data.dtype == np.float32
+            np.testing.assert_array_equal(module[name].data[:], values.astype(np.float32))
 
 
 def test_large_covariances_are_left_out(recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,12 +132,37 @@ def test_intervals_and_posterior_in_two_dimensions(recording: Path, tmp_path: Pa
             np.testing.assert_array_equal(series[name].data[:], getattr(result, name))
         assert series["lower"].unit == "centimeters"
         assert "90 %" in series["lower"].description
-        np.testing.assert_array_equal(module["posterior"].data[:], result.grids[0].mass)
+        np.testing.assert_allclose(module["posterior"].data[:], result.grids[0].mass, rtol=1e-3, atol=1e-6)
         cells = module["posterior_cells"].to_dataframe()
         for dimension in ("x", "y"):
             np.testing.assert_allclose(
                 cells.center[cells.dimension == dimension], result.posterior.coords[dimension].values
             )
+
+
+def test_probabilities_are_rounded_and_take_less_space(recording: Path, tmp_path: Path) -> None:
+    result = decoded(REGULAR, 2)
+    log_mass = np.random.default_rng(3).uniform(np.log(1e-30), 0, (N_BINS, 10, 10))
+    mass = np.exp(log_mass - np.log(np.exp(log_mass).sum(axis=(1, 2), keepdims=True)))
+    result = replace(result, grids=[replace(result.grids[0], mass=mass)])
+    out = write(result, tmp_path / "out.nwb", recording, "position", "cm")
+    with pynwb.NWBHDF5IO(str(out), "r") as io:
+        data = io.read().processing["kalmanssl"]["posterior"].data
+        stored = data[:]
+        assert data.dtype == np.float32  # the validator of NWB accepts no numbers of 16 bits
+        assert data.id.get_storage_size() < 0.5 * stored.nbytes
+    assert ((stored == 0) == (mass < 1e-6)).all()
+    np.testing.assert_allclose(stored[stored > 0], mass[stored > 0], rtol=1e-3)
+    np.testing.assert_allclose(stored.sum(axis=(1, 2)), 1, rtol=1e-3)
+
+
+def test_the_posterior_can_be_left_out(recording: Path, tmp_path: Path) -> None:
+    out = write(decoded(REGULAR), tmp_path / "out.nwb", recording, "position", "meters", posterior=False)
+    with pynwb.NWBHDF5IO(str(out), "r") as io:
+        names = set(io.read().processing["kalmanssl"].data_interfaces)
+    assert not {"posterior", "posterior_cells"} & names
+    assert {"latents", "decoded_position", "trust", "trusted"} <= names
+    assert complaints(out) == []
 
 
 def test_intervals_at_several_levels_and_trust_are_written(recording: Path, tmp_path: Path) -> None:
@@ -194,7 +223,7 @@ def test_pynapple_reads_the_results(recording: Path, tmp_path: Path) -> None:
     file = nap.load_file(str(out))
     np.testing.assert_array_equal(file["mean"].values, result.mean)
     np.testing.assert_allclose(file["mean"].t, GAPPED)
-    np.testing.assert_array_equal(file["latents"].values, latents(GAPPED).mean)
+    np.testing.assert_array_equal(file["latents"].values, latents(GAPPED).mean.astype(np.float32))
     file.close()
 
 

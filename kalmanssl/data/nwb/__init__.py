@@ -15,6 +15,7 @@ from kalmanssl.data.nwb._output_series import check_nwb_name as check_nwb_name
 from kalmanssl.data.nwb._output_series import compress as compress
 from kalmanssl.data.nwb._output_series import container_type as container_type
 from kalmanssl.data.nwb._output_series import fill_container as fill_container
+from kalmanssl.data.nwb._output_series import rounded_probabilities as rounded_probabilities
 from kalmanssl.data.nwb._output_series import time_fields as time_fields
 from kalmanssl.data.nwb._output_session import new_file as new_file
 from kalmanssl.data.nwb._output_session import session_metadata as session_metadata
