@@ -25,4 +25,3 @@ from kalmanssl.runs.report import assumptions_line as assumptions_line
 from kalmanssl.runs.report import reference_line as reference_line
 from kalmanssl.runs.report import render_page as render_page
 from kalmanssl.runs.report import score_rows as score_rows
-from kalmanssl.runs.report import write_report as write_report

@@ -23,11 +23,10 @@ from kalmanssl.runs._files import check_new_output, is_run
 from kalmanssl.runs._fit_data import FitData, read_fit_data
 from kalmanssl.runs._run import Run, summarize_recording
 from kalmanssl.runs._seeds import seed_agreement, seeds_sentence
-from kalmanssl.runs._settings import RunSettings, model_parameters
+from kalmanssl.runs._settings import RunSettings
 from kalmanssl.runs._work_folder import how_to_resume, partial_folder, work_folder
 from kalmanssl.utils.paths import as_path
 from kalmanssl.utils.storage import replace_folder
-from kalmanssl.utils.validation import check_condition
 
 if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
@@ -83,7 +82,6 @@ def fit_run(
     _check_target(out, overwrite)
     work = partial_folder(out)
     with work_folder(work, chosen, overwrite, resume) as chosen:
-        _check_model_settings(chosen.model)
         try:
             run = _fit_and_evaluate(chosen, work, resume, logger)
             replace_folder(out, run.save, overwrite)
@@ -239,13 +237,6 @@ def _fit_model(
     model = KalmanSSL(**chosen, checkpoint_dir=work)
     # Without a checkpoint there is nothing to resume: start again, from the same seed.
     return model.fit(training, behavior, resume=resume and work is not None and has_checkpoint(work))
-
-
-def _check_model_settings(chosen: dict[str, Any]) -> None:
-    """Raise `InputError` unless all settings of the model, which can be from a file, are parameters of `KalmanSSL`."""
-    known = model_parameters()
-    for name in chosen:
-        check_condition("model", name, name in known, "a dict of parameters of KalmanSSL that a run can have")
 
 
 def _check_target(out: Path, overwrite: bool) -> None:

@@ -27,7 +27,7 @@ from kalmanssl.runs._settings import RunSettings, parse_bands, parse_units
 from kalmanssl.runs._stored_run import check_parts_agree, check_run_metadata, check_stored_evaluation
 from kalmanssl.runs._text import PART_NAMES, with_unit
 from kalmanssl.utils.paths import as_path
-from kalmanssl.utils.storage import METADATA, check_format, is_folder, read_json
+from kalmanssl.utils.storage import METADATA, check_format, is_folder, read_json, replace_file
 from kalmanssl.utils.summaries import Summary
 from kalmanssl.utils.text import time_span
 from kalmanssl.utils.validation import short_repr
@@ -225,10 +225,29 @@ class Run(Summary):
         return decoder.predict(self.model.transform(recording, smooth=smooth))
 
     def write_report(self, out: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write the report, one HTML file; see `kalmanssl.runs.write_report`."""
-        from kalmanssl.runs.report import write_report
+        """Write the report of figures and scores, one HTML file that loads no other.
 
-        write_report(self, out, overwrite)
+        It shows `evaluation`; without one, only the dynamics, the training and the settings.
+
+        Parameters
+        ----------
+        out : path
+        overwrite : bool
+            Replace an existing file.
+
+        Raises
+        ------
+        InputError
+            If the file exists and `overwrite` is false, or if it cannot be written.
+        """
+        from kalmanssl.runs.report import build_report
+
+        text = build_report(self)
+
+        def write(file: Path) -> None:
+            file.write_text(text, encoding="utf-8")
+
+        replace_file(out, write, overwrite)
 
     def save(self, folder: Path) -> None:
         """Save the run into an empty folder."""

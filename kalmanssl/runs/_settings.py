@@ -15,7 +15,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.utils.stored_values import StoredValues, is_number, is_texts
 from kalmanssl.utils.validation import check_condition, unknown_name_error
 
-__all__ = ["RunSettings", "are_windows", "model_parameters", "parse_bands", "parse_units", "parse_windows"]
+__all__ = ["RunSettings", "are_windows", "parse_bands", "parse_units", "parse_windows"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class RunSettings:
             If there is no such setting, its value has another type, or a setting excludes another one.
         """
         own = {f.name for f in dataclasses.fields(cls)} - {"recording", "model"}
-        known = own | model_parameters()
+        known = own | _model_parameters()
         values = {name: _plain(name, value) for name, value in chosen.items() if value is not None}
         for name, value in values.items():
             if name not in known:
@@ -142,7 +142,7 @@ class RunSettings:
         return cls(**{name: value for name, value in values.items() if name in known})
 
 
-def model_parameters() -> set[str]:
+def _model_parameters() -> set[str]:
     """Return the names of the parameters of `KalmanSSL` that are settings of a run."""
     from kalmanssl.estimator import KalmanSSL
 
@@ -171,12 +171,6 @@ def _check_stored(values: Any, path: Any) -> None:
         # Settings that came later are absent from runs of earlier versions.
         if name in stored and (stored.values[name] is not None or name in _NEVER_NULL):
             stored.get(name, valid, requirement if name in _NEVER_NULL else f"{requirement}, or null")
-    if stored.values.get("level") is not None:
-        stored.number_in("level", 1e-12, 1 - 1e-12, "between 0 and 1")
-    if stored.values.get("bin_size") is not None:
-        stored.number_in("bin_size", 1e-300, 1e300, "positive")
-    if stored.values.get("period") is not None:
-        stored.number_in("period", 0.0, 1e300, "not negative")
 
 
 def are_windows(value: Any) -> bool:
@@ -200,9 +194,11 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("linearize", "discrete"), (_is_bool, "true or false")),
     "seeds": (lambda value: is_number(value) and value == int(value), "a whole number"),
     **dict.fromkeys(
-        ("until", "bin_size", "min_rate", "min_speed", "period", "level"),
-        (lambda value: is_number(value) and abs(value) < 1e300, "a number"),
+        ("until", "min_rate", "min_speed"), (lambda value: is_number(value) and abs(value) < 1e300, "a number")
     ),
+    "bin_size": (lambda value: is_number(value) and 0 < value < 1e300, "a positive number of seconds"),
+    "level": (lambda value: is_number(value) and 0 < value < 1, "a number between 0 and 1"),
+    "period": (lambda value: is_number(value) and 0 <= value < 1e300, "a positive number, or 0 for none"),
     **dict.fromkeys(
         ("activity", "behavior", "epoch", "waypoints", "decoder"), (lambda value: isinstance(value, str), "text")
     ),

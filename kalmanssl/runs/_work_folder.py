@@ -109,7 +109,7 @@ def _begun(work: Path, settings: RunSettings, overwrite: bool) -> RunSettings:
 def _opened(work: Path, settings: RunSettings) -> RunSettings:
     """Return the settings of the interrupted fit in the work folder."""
     begun = read_json(work / _SETTINGS, "run")
-    stored = RunSettings.from_json(begun, work / _SETTINGS)
+    stored = RunSettings.of(**RunSettings.from_json(begun, work / _SETTINGS).given())
     _check_same(settings, stored, begun.get("recording_bytes"))
     return dataclasses.replace(stored, recording=settings.recording)
 

@@ -177,7 +177,7 @@ def test_settings_of_a_fit_to_resume_that_are_no_parameters_are_refused(
     settings = RunSettings(str(session_file), model={"latent_dim": 4, **change})
     (work / "settings.json").write_text(json.dumps(asdict(settings)), encoding="utf-8")
     line = fails("fit", session_file, "--out", tmp_path / "inside" / "run", "--resume")
-    assert f"got '{next(iter(change))}'" in line
+    assert f"no setting of a run '{next(iter(change))}'" in line
     assert os.listdir(tmp_path) == ["inside"]
 
 

@@ -18,7 +18,7 @@ from report_pages import SECTIONS, Outline, assumptions_of, sections_of
 from kalmanssl.datasets import place_cells
 from kalmanssl.decoding import PositionDecoder
 from kalmanssl.errors import InputError
-from kalmanssl.runs import Evaluation, Run, RunSettings, render_page, write_report
+from kalmanssl.runs import Evaluation, Run, RunSettings, render_page
 from kalmanssl.runs._text import with_unit
 from kalmanssl.runs.report._latents_3d import latents_3d
 from kalmanssl.runs.report._report import build_report
@@ -165,9 +165,9 @@ def test_an_existing_file_is_replaced_only_on_request(run, tmp_path):
     page = tmp_path / "report.html"
     page.write_text("mine")
     with pytest.raises(InputError, match="exists"):
-        write_report(run, page)
+        run.write_report(page)
     assert page.read_text() == "mine"
-    write_report(run, page, overwrite=True)
+    run.write_report(page, overwrite=True)
     assert page.read_text() == build_report(run)
 
 

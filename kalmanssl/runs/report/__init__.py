@@ -7,7 +7,7 @@ from kalmanssl.runs.report._error_profile import map_arrays as map_arrays
 from kalmanssl.runs.report._labels import has_labels as has_labels
 from kalmanssl.runs.report._labels import label_rows as label_rows
 from kalmanssl.runs.report._page import render_page as render_page
-from kalmanssl.runs.report._report import write_report as write_report
+from kalmanssl.runs.report._report import build_report as build_report
 from kalmanssl.runs.report._sections import calibration_rows as calibration_rows
 from kalmanssl.runs.report._sections import conditional_rows as conditional_rows
 from kalmanssl.runs.report._sections import score_rows as score_rows

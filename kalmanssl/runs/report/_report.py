@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kalmanssl.runs._seeds import seeds_sentence
@@ -13,41 +11,15 @@ from kalmanssl.runs.report._assumptions import assumption_values
 from kalmanssl.runs.report._errors import errors, place_view
 from kalmanssl.runs.report._page import render_page
 from kalmanssl.runs.report._tiles import tiles
-from kalmanssl.utils.storage import replace_file
 
 if TYPE_CHECKING:
     from kalmanssl.runs._run import Run
 
-__all__ = ["build_report", "write_report"]
-
-
-def write_report(run: Run, out: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Write the report of a run to a file.
-
-    Parameters
-    ----------
-    run : Run
-        The report shows its `evaluation`; without one, only the dynamics, the training and the settings.
-    out : path
-        HTML file.
-    overwrite : bool
-        Replace an existing file.
-
-    Raises
-    ------
-    InputError
-        If the file exists and `overwrite` is false, or if it cannot be written.
-    """
-    text = build_report(run)
-
-    def write(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
-    replace_file(out, write, overwrite)
+__all__ = ["build_report"]
 
 
 def build_report(run: Run) -> str:
-    """Return the report of a run as the text of an HTML page that loads no other file."""
+    """Return the report of a run as the text of an HTML page that loads no other file; see `Run.write_report`."""
     evaluation = run.evaluation
     recording = run.metadata["recording"]
     source = recording["source"] if evaluation is None else evaluation.part["source"]
