@@ -30,12 +30,14 @@ MAZE = (200.0, 300.0)
 class Failure:
     """What the server does instead of a normal answer, once.
 
-    `status` sends a status code; `cut_after` closes the connection after so many bytes of the body.
+    `status` sends a status code; `cut_after` closes the connection after so many bytes of the body; `stalled_after`
+    sends so many bytes and then nothing, with the connection open, until the test releases the server.
     """
 
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     cut_after: int | None = None
+    stalled_after: int | None = None
     body: bytes | None = None
 
 
@@ -82,6 +84,7 @@ class Archive:
     requests: list[str] = field(default_factory=list)
     sent: int = 0  # bytes of files
     url: str = ""
+    released: threading.Event = field(default_factory=threading.Event)  # ends stalled answers
     on_blob: Any = None  # called before each answer with a part of a file
 
     @property
@@ -175,9 +178,12 @@ def _handler(archive: Archive) -> type[BaseHTTPRequestHandler]:
             headers = {"Content-Range": f"bytes {start}-{last}/{len(content)}"}
             if archive.etag is not None:
                 headers["ETag"] = archive.etag
-            cut = None if failure is None else failure.cut_after
+            stalled = failure is not None and failure.stalled_after is not None
+            cut = None if failure is None else failure.stalled_after if stalled else failure.cut_after
             archive.sent += len(part if cut is None else part[:cut])
             self._send(206 if archive.ranges_supported else 200, part, headers, cut)
+            if stalled:
+                archive.released.wait(timeout=30)
 
         def _send(
             self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: int | None = None
@@ -208,6 +214,7 @@ def serve(archive: Archive) -> Iterator[Archive]:
         yield archive
     finally:
         gc.enable()
+        archive.released.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -173,6 +173,26 @@ def test_cut_connection_is_continued_with_the_next_byte(archive, session_file, t
     assert pauses == [1.0, 2.0, 1.0]  # the count of failures begins again after progress
 
 
+def test_stalled_stream_counts_as_cut_and_is_continued(archive, session_file, tmp_path, pauses):
+    lines = []
+    archive.fail("blob", Failure(stalled_after=1000), Failure(stalled_after=0), Failure(), Failure(stalled_after=7000))
+    client = _http.HttpClient(timeout=0.2, logger=lines.append)
+    fetch(archive, tmp_path / "out.nwb", client=client)
+    assert_same_data(tmp_path / "out.nwb", session_file)
+    assert pauses == [1.0, 2.0, 1.0]
+    assert all("does not answer in time; trying again" in line for line in lines)
+
+
+def test_stream_that_stays_stalled_ends_the_fetch_and_the_next_one_continues(archive, session_file, tmp_path):
+    out = tmp_path / "out.nwb"
+    archive.fail("blob", *[Failure()] * 3, *[Failure(stalled_after=0)] * 3)
+    client = _http.HttpClient(attempts=3, timeout=0.2)
+    fails(archive, out, "does not answer in time, 3 times in a row: try again later", DownloadError, client=client)
+    assert os.listdir(tmp_path) == [".out.nwb.part"]
+    assert fetch(archive, out).n_bytes == archive.sent
+    assert_same_data(out, session_file)
+
+
 def test_failed_fetch_is_continued_without_reading_anything_twice(archive, session_file, tmp_path):
     out = tmp_path / "out.nwb"
     archive.fail("blob", *[Failure()] * 3, *[Failure(status=503)] * 6)
