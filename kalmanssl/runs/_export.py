@@ -81,7 +81,7 @@ def write_decoded(
       `trusted` (1 or 0), (time,), with the properties of `DecodedPosition` of these names;
     - `posterior` (time, cells) or (time, cells, cells): the posterior over the grid, and the table `posterior_cells`
       with the centers and edges of its cells; for more than two dimensions one of each for each pair. Probabilities
-      are rounded to 0.1 %, and 0 if less than 1e-6, which makes the file up to eight times smaller;
+      are rounded to 0.1 %, and 0 if less than 1e-6, and take a fifth of the space of unrounded ones;
     - for labels instead `decoded_BEHAVIOR` with the series `label`, `probability` and `set`, and the table
       `decoded_BEHAVIOR_labels`.
 

@@ -101,7 +101,7 @@ def compress(values: np.ndarray) -> Any:
 def rounded_probabilities(mass: np.ndarray) -> np.ndarray:
     """Return probabilities as float32, with an error below 0.1 %, and 0 instead of those below one in a million.
 
-    Compressed, they take about an eighth of the space of the unrounded ones. NWB series cannot have numbers of 16 bits.
+    Compressed, they take about a fifth of the space of the unrounded ones. NWB series cannot have numbers of 16 bits.
     """
     kept = np.where(mass < _SMALLEST_PROBABILITY, np.float32(0), mass.astype(np.float32))
     bits = kept.view(np.uint32)
