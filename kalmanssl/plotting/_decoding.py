@@ -21,7 +21,7 @@ from kalmanssl.plotting._style import (
     transparent_image,
 )
 from kalmanssl.utils.labels import label_text
-from kalmanssl.utils.segments import gap_starts
+from kalmanssl.utils.segments import break_at_gaps, gap_starts, segment_slices
 from kalmanssl.utils.validation import check_condition
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def plot_label_probabilities(
     Parameters
     ----------
     time : (time,)
-        Seconds, without gaps.
+        Seconds; gaps are left blank.
     probability : (time, labels)
     labels : sequence
         Names of the labels.
@@ -264,12 +264,17 @@ def plot_label_probabilities(
     ax : Axes, optional
     """
     ax = axes_or_new(ax)
-    half = 0.5 * (time[-1] - time[0]) / max(len(time) - 1, 1)
-    extent = (float(time[0] - half), float(time[-1] + half), -0.5, len(labels) - 0.5)
+    time = np.asarray(time, dtype=float)
+    half = 0.5 * float(np.median(np.diff(time))) if len(time) > 1 else 0.5
     image = transparent_image(np.asarray(probability, dtype=float).T)
-    ax.imshow(image, extent=extent, origin="lower", interpolation="nearest", aspect="auto")
+    for segment in segment_slices(time):
+        first, last = time[segment][[0, -1]].tolist()
+        extent = (first - half, last + half, -0.5, len(labels) - 0.5)
+        ax.imshow(image[:, segment], extent=extent, origin="lower", interpolation="nearest", aspect="auto")
+    ax.set(xlim=(time[0] - half, time[-1] + half), ylim=(-0.5, len(labels) - 0.5))
     if truth is not None:
-        ax.plot(time, truth, color=ORANGE, linewidth=1.2, label=f"true {name}")
+        drawn_time, drawn = break_at_gaps(time, truth)
+        ax.plot(drawn_time, drawn, color=ORANGE, linewidth=1.2, label=f"true {name}")
         add_legend(ax, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1)  # the image has any color
     ax.set(xlabel="time (s)", ylabel=name)
     if len(labels) <= 20:

@@ -41,7 +41,7 @@ class Evaluation:
         `trust`, from `kalmanssl.runs.trust_scores`. `references` has the scores of the occupancy alone and of a ridge
         regression, if they were fitted.
     arrays : dict
-        Arrays for figures. Of an excerpt of 40 seconds: `time`, `counts` (its columns in the order of `units`),
+        Arrays for figures. Of an excerpt, 40 seconds together: `time`, `counts` (its columns in the order of `units`),
         `noise`, `log_likelihood`; with running bins `runs`; with behavior `mean`, `lower`, `upper` and `truth`. Of
         the scored bins of the whole part, subsampled: `latents` along their principal axes, `variance_explained` by
         each of these, `color` (the behavior, or else the time), `decoded` and `tracked` (the decoded and the true

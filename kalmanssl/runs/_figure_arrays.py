@@ -30,15 +30,19 @@ def figure_arrays(
     decoded: DecodedPosition | DecodedCategory | None,
     bins: EvaluatedBins,
 ) -> dict[str, np.ndarray]:
-    """Return the arrays of `kalmanssl.runs.Evaluation`, with an excerpt of much running, or else of much activity."""
-    shown = excerpt_bins(recording, recording.activity.sum(axis=1) if bins.runs is None else bins.runs)
+    """Return the arrays of `kalmanssl.runs.Evaluation`.
+
+    The excerpt is one of much running or of changes between labels, or else of much activity.
+    """
+    interest = recording.activity.sum(axis=1) if bins.runs is None else bins.runs
+    shown = excerpt_bins(recording, interest, None if bins.labels is None else bins.numbers)
     arrays = _excerpt(recording, latents, bins, shown) | _overview(latents, bins)
     if decoded is not None:
-        arrays |= _decoded_arrays(decoded, recording, bins, np.arange(shown.start, shown.stop))
+        arrays |= _decoded_arrays(decoded, recording, bins, shown)
     return arrays
 
 
-def _excerpt(recording: Recording, latents: Latents, bins: EvaluatedBins, shown: slice) -> dict[str, np.ndarray]:
+def _excerpt(recording: Recording, latents: Latents, bins: EvaluatedBins, shown: np.ndarray) -> dict[str, np.ndarray]:
     """Return the data and latents of an excerpt.
 
     If the behavior is a number, the units are in the order of its values where they fire most.

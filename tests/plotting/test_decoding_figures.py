@@ -102,6 +102,12 @@ def test_numbers_that_are_labels_have_one_color_each_and_no_decimals():
     assert [text.get_text() for text in drawn.get_yticklabels()] == ["0", "1"]
     drawn.figure.canvas.draw()
     assert drawn.get_legend().get_window_extent().y0 >= drawn.get_window_extent().y1 - 1  # above the image
+    pieces = np.concatenate([TIME[:50], TIME[50:] + 100.0])
+    images = plotting.plot_label_probabilities(pieces, probability, [0.0, 1.0], number % 2).images
+    step = TIME[1] - TIME[0]
+    assert [image.get_extent()[:2] for image in images] == [
+        pytest.approx((first - step / 2, last + step / 2)) for first, last in (pieces[[0, 49]], pieces[[50, 199]])
+    ]
 
 
 def test_turns_never_jump_and_time_goes_outward():

@@ -24,7 +24,9 @@ from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 from kalmanssl.runs.report._labels import has_labels, label_rows, label_scores
 from kalmanssl.runs.report._latents_3d import latents_3d
 from kalmanssl.runs.report._tiles import reference_rows
+from kalmanssl.runs.report._time_axis import drawn_time, label_segments, recorded_seconds
 from kalmanssl.utils.labels import label_text
+from kalmanssl.utils.segments import segment_slices
 
 if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
@@ -46,18 +48,19 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     labels = "probability" in a
     dims = 1 if labels else a["mean"].shape[1] if "mean" in a else 0
     axes = plotting.new_axes(9.2, 3.0 + 1.9 * dims, rows=(1.35, *[1] * dims))
-    plotting.plot_raster(a["counts"], a["time"], ax=axes[0])
+    time = drawn_time(a["time"])
+    plotting.plot_raster(a["counts"], time, ax=axes[0])
     if labels:
         names = [label_text(label) for label in evaluation.part["labels"]]
         truth = a["truth"][:, 0] if "truth" in a else None
-        plotting.plot_label_probabilities(a["time"], a["probability"], names, truth, name=str(run.behavior), ax=axes[1])
+        plotting.plot_label_probabilities(time, a["probability"], names, truth, name=str(run.behavior), ax=axes[1])
     rest = None if labels else evaluation.scores.get("rest")
     # Intervals are calibrated for new data, and cover more of the time that the model was fitted on.
     miscovered = _miscoverage(rest) if rest is not None and not evaluation.part["fitted"] else ""
     hatched = miscovered == "narrow"
     for dim in range(0 if labels else dims):
         plotting.plot_decoded(
-            a["time"],
+            time,
             a["mean"][:, dim],
             a["lower"][:, dim],
             a["upper"][:, dim],
@@ -77,12 +80,14 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         if (legend := ax.get_legend()) is not None:
             legend.remove()  # the lines are those of the first dimension
     axes[-1].set_xlabel("time (s)")
+    label_segments(axes[-1], a["time"])
     return {
         "axes": axes[0],
         "dims": dims,
         "activity": {"spikes": "Spikes", "events": "Events"}.get(kind_of_activity(run), "Activity"),
         "units": a["counts"].shape[1],
-        "seconds": float(a["time"][-1] - a["time"][0]),
+        "seconds": recorded_seconds(a["time"]),
+        "segments": len(segment_slices(a["time"])),
         "ordered": dims == 1 and "truth" in a and not labels,
         "labels": labels,
         "running": running_rule(run) if dims > 0 and "runs" in a else None,
@@ -311,9 +316,10 @@ def noise(evaluation: Evaluation) -> dict[str, Any]:
     constant = bool(np.ptp(sd, axis=0).max() <= 1e-6 * sd.max())
     axes = plotting.new_axes(9.2, 2.5 if constant else 4.2, rows=(1,) if constant else (1, 1))
     if not constant:
-        plotting.plot_noise(a["time"], a["noise"], ax=axes[0])
+        plotting.plot_noise(drawn_time(a["time"]), a["noise"], ax=axes[0])
         axes[0].set_xlabel("")
-    plotting.plot_log_likelihood(a["time"], a["log_likelihood"], ax=axes[-1])
+    plotting.plot_log_likelihood(drawn_time(a["time"]), a["log_likelihood"], ax=axes[-1])
+    label_segments(axes[-1], a["time"])
     rows = [
         ["noise sd (latent units)", "10 %", "median", "90 %"],
         ["over channels", *(number(v) for v in np.quantile(sd.mean(axis=0), [0.1, 0.5, 0.9]))],
