@@ -71,7 +71,7 @@ def evaluate_run(run: Run, recording: Path, part: Part, smooth: bool) -> Evaluat
 def print_run(run: Run, out: Path) -> None:
     """Print the scores of a new run, and the next step."""
     if run.evaluation is not None:
-        print_scores(run.evaluation, run.behavior_unit)
+        print_scores(run, run.evaluation)
         _note_fitted(run.evaluation)
     typer.echo(f"run: {out}   (next step: kalmanssl report {out})")
 
@@ -88,10 +88,11 @@ def _note_fitted(evaluation: Evaluation) -> None:
     )
 
 
-def print_scores(evaluation: Evaluation, unit: str) -> None:
-    """Print the table of scores, if there are any, and below it how many bins are not trusted, and the alarms."""
-    from kalmanssl.runs import alarm_lines, reference_line, score_sentence, trust_sentence
+def print_scores(run: Run, evaluation: Evaluation) -> None:
+    """Print the table of scores, if there are any, and below it the gain of the latents, trusted bins and alarms."""
+    from kalmanssl.runs import alarm_lines, gain_line, reference_line, score_sentence, trust_sentence
 
+    unit = run.behavior_unit
     _print_table(evaluation, unit)
     if explained := score_sentence(evaluation.main[1], unit):
         typer.echo(explained)
@@ -101,6 +102,8 @@ def print_scores(evaluation: Evaluation, unit: str) -> None:
     untrusted = trust_sentence((evaluation.scores["all"] or {}).get("trust"))
     if untrusted:
         typer.echo(untrusted)
+    if gain := gain_line(run.model):
+        typer.echo(gain)
     for line in alarm_lines(evaluation.alarms):
         typer.echo(line)
 

@@ -85,9 +85,11 @@ def demo(
     """
     from kalmanssl.runs import run_demo
 
-    evaluation = run_demo(out, seed=seed, overwrite=overwrite, logger=log)
-    print_scores(evaluation, "m")
-    _, scores = evaluation.main
+    run = run_demo(out, seed=seed, overwrite=overwrite, logger=log)
+    scores = None
+    if run.evaluation is not None:
+        print_scores(run, run.evaluation)
+        _, scores = run.evaluation.main
     covered = 100 * scores["coverage"]["95"] if scores else math.nan
     typer.echo(f"the 95 % interval covers {covered:.1f} % of the held-out moving bins")
     typer.echo(f"report: {(out / 'report.html').resolve()}")
@@ -271,7 +273,7 @@ def evaluate(
 
     Example: kalmanssl evaluate RUN REC.nwb --after 18960
     """
-    from kalmanssl.runs import assumptions_line, open_run
+    from kalmanssl.runs import assumptions_line, held_out_gain, open_run
     from kalmanssl.utils.json_values import without_nan
 
     part = Part.of(window_starts, window_stops, during, after)
@@ -283,17 +285,19 @@ def evaluate(
             f"{recording} has no known {run.behavior} in this part, so nothing can be scored: choose another part"
         )
     if as_json:
+        gain = held_out_gain(run.model)
         result = {
             **evaluation.part,
             "behavior": run.behavior,
             "unit": run.behavior_unit,
             **evaluation.scores,
+            "held_out_gain": None if gain is None else gain._asdict(),
             "assumptions": evaluation.assumptions,
             "alarms": [asdict(alarm) for alarm in evaluation.alarms],
         }
         typer.echo(json.dumps(without_nan(result), allow_nan=False))
     else:
-        print_scores(evaluation, run.behavior_unit)
+        print_scores(run, evaluation)
         typer.echo(assumptions_line(evaluation.assumptions))
 
 

@@ -132,8 +132,9 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
     ----------
     model_ : kalmanssl.models.SequenceModel
     history_ : dict of lists
-        One entry per epoch: `loss`, `alignment` and `entropy`, the same on the held-out part, and `held_out_score`, all
-        in nats per bin (see `score`); with a `behavior_weight` also `behavior`, the mean log-density of the behavior,
+        One entry per epoch: `loss`, `alignment` and `entropy`, the same on the held-out part, `held_out_score` and its
+        standard error over blocks of time `held_out_score_error` (of two or more), all in nats per bin (see
+        `score`); with a `behavior_weight` also `behavior`, the mean log-density of the behavior,
         and `held_out_behavior`; scale and effective dimension of the latents; spectral radius of `A`.
     view_ : KalmanSSL or None
         The model of the second view, with the same dynamics; None without a second view.

@@ -256,7 +256,7 @@ def _entropy_given_past(z: torch.Tensor, segment: np.ndarray, entropy: EntropyEs
 
 def history_per_bin(history: dict[str, list[float]], bins_per_step: int) -> dict[str, list[float]]:
     """Return a history of training with the quantities in nats per step converted to nats per bin."""
-    in_nats = ("loss", "alignment", "entropy", "behavior", "score")
+    in_nats = ("loss", "alignment", "entropy", "behavior", "score", "score_error")
     return {
         name: [value / bins_per_step for value in values] if name.removeprefix("held_out_") in in_nats else values
         for name, values in history.items()

@@ -96,6 +96,10 @@ class EncoderFit(Trainable, Generic[P]):
         """Return the predictive gain of the model."""
         return self.model.predictive_gain(batch, reference)
 
+    def window_scores(self, batch: Tensor, reference: Tensor) -> Tensor:
+        """Return the predictive gain of each window, (windows,)."""
+        return self.model.window_scores(batch, reference)
+
     def diagnostics(self, batch: Tensor) -> dict[str, float]:
         """Compute the diagnostics of the model on features (batch, time, features)."""
         return self.model.diagnostics(batch)

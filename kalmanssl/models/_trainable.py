@@ -67,6 +67,14 @@ class Trainable(nn.Module, ABC):
         """
         return -self.terms(batch).loss
 
+    def window_scores(self, batch: Any, reference: Any) -> Tensor | None:
+        """Return the score of each window of a held-out batch, (windows,), for the standard error of their mean.
+
+        Their mean is `held_out_score`. The default is None, for scores that are no mean over windows. Arguments as in
+        `held_out_score`.
+        """
+        return None
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters by learning-rate group.
 

@@ -71,12 +71,17 @@ class TwoViewModel(Trainable):
 
         See `SequenceModel.predictive_gain`; the mean of both directions, nats per step.
         """
+        return self.window_scores(batch, reference).mean()
+
+    @torch.no_grad()
+    def window_scores(self, batch: Tensor, reference: Tensor) -> Tensor:
+        """Return the gain of each window, (windows,); see `held_out_score`."""
         outputs, references = self(batch), self(reference)
         gains = []
         for source, target in ((0, 1), (1, 0)):
             prediction, latent = outputs[source].prediction.conditional, outputs[target].latent
             marginal = prediction.fitted(references[target].latent.flatten(0, 1))
-            gains.append((prediction.log_prob(latent) - marginal.log_prob(latent)).mean())
+            gains.append((prediction.log_prob(latent) - marginal.log_prob(latent)).mean(1))
         return (gains[0] + gains[1]) / 2
 
     @torch.no_grad()

@@ -95,7 +95,7 @@ def plot_training(history: Mapping[str, Sequence[float]] | Any, ax: Axes | None 
 
 
 def plot_gain(history: Mapping[str, Sequence[float]] | Any, ax: Axes | None = None) -> Axes:
-    """Draw the held-out gain after every epoch.
+    """Draw the held-out gain after every epoch, with a band of one standard error if that is known.
 
     It is how much better the past predicts the latents than their average does, which is the dashed line at zero.
 
@@ -108,7 +108,10 @@ def plot_gain(history: Mapping[str, Sequence[float]] | Any, ax: Axes | None = No
     from matplotlib.ticker import MaxNLocator
 
     ax = axes_or_new(ax)
-    values = getattr(history, "history_", history).get("held_out_score", ())
+    history = getattr(history, "history_", history)
+    values, error = (np.asarray(history.get(f"held_out_{key}", ()), dtype=float) for key in ("score", "score_error"))
+    if len(error) == len(values):
+        ax.fill_between(1 + np.arange(len(values)), values - error, values + error, color=ORANGE, alpha=0.2, lw=0)
     ax.axhline(0, color=MUTED, lw=1, ls="--", label="average of the latents")
     ax.plot(1 + np.arange(len(values)), values, color=ORANGE, lw=1.4, marker=".", ms=5, label="held-out blocks")
     ax.set(xlabel="epoch", ylabel="gain (nats per bin)")

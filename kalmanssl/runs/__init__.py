@@ -8,6 +8,8 @@ from kalmanssl.runs._evaluation import Evaluation as Evaluation
 from kalmanssl.runs._export import check_decoded_target as check_decoded_target
 from kalmanssl.runs._export import write_decoded as write_decoded
 from kalmanssl.runs._fit import fit_run as fit_run
+from kalmanssl.runs._gain import gain_line as gain_line
+from kalmanssl.runs._gain import held_out_gain as held_out_gain
 from kalmanssl.runs._run import Run as Run
 from kalmanssl.runs._run import open_run as open_run
 from kalmanssl.runs._run import read_for_run as read_for_run

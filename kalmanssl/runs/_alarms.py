@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl.runs._behavior import longest_constant
+from kalmanssl.runs._gain import held_out_gain
 from kalmanssl.runs._running import running_rule
 from kalmanssl.runs._scores import main_part
-from kalmanssl.runs._text import PART_NAMES, axis_name, number, with_unit
+from kalmanssl.runs._text import PART_NAMES, axis_name, median_error, number, with_unit
 from kalmanssl.utils.labels import label_text
 
 if TYPE_CHECKING:
@@ -106,21 +107,26 @@ def alarm_lines(alarms: list[Alarm]) -> list[str]:
 
 def _gain(seen: _Seen) -> str | None:
     """Return the alarm if the latents of held-out blocks are predicted worse than by their marginal distribution."""
-    model = seen.run.model
-    gains = np.array(model.history_.get("held_out_score") or [math.nan], dtype=float)
-    if not np.isfinite(gains).any():
-        return None
-    kept = int(np.nanargmax(gains))
-    behavior = model.history_.get("held_out_behavior")
-    weight = float(model.behavior_weight or 0.0)
-    gain = gains[kept] - (weight * float(behavior[kept]) if behavior else 0.0)
-    gain = max([gain, *(model.noise_history_.get("held_out_score") or [])])  # of the second stage, if there is one
-    if not gain < 0:
+    gain = held_out_gain(seen.run.model)
+    # Without a standard error, a negative gain is taken for what it says.
+    if gain is None or not gain.value + (2 * gain.error if math.isfinite(gain.error) else 0.0) < 0:
         return None
     return (
         f"worse than chance: the latents do not predict; on held-out blocks of the fitted part their past predicts "
-        f"them worse than their average does (gain {gain:.3g} nats per bin, which should be above 0): check the units, "
+        f"them worse than their average does (gain {gain} nats per bin, which should be above 0): check the units, "
         "fit a longer part, or fit more epochs"
+    )
+
+
+def _uncertain_gain(seen: _Seen) -> str | None:
+    """Return the alarm if it is uncertain whether the latents of held-out blocks are predicted better than chance."""
+    gain = held_out_gain(seen.run.model)
+    if gain is None or not abs(gain.value) <= 2 * gain.error:
+        return None
+    return (
+        f"it is uncertain whether the latents predict: on held-out blocks of the fitted part the gain of their past "
+        f"over their average is {gain} nats per bin (± one standard error), which is not clearly different from 0; fit "
+        "a longer part, or look at the scores of the decoder instead"
     )
 
 
@@ -213,7 +219,7 @@ def _width(seen: _Seen) -> str | None:
         return None
     dimension = f" {axis_name(worst)}" if len(widths) > 1 else ""
     unit = seen.run.behavior_unit
-    width, whole = with_unit(widths[worst], unit), with_unit(ranges[worst], unit, widths[worst])
+    width, whole = (with_unit(one, unit, median_error(scores)) for one in (widths[worst], ranges[worst]))
     return (
         f"the 95 % interval of {seen.run.behavior}{dimension} is on average {width} wide "
         f"on {heading}, more than half of the {whole} that can be decoded: it says little "
@@ -297,6 +303,7 @@ def _blocks(seen: _Seen) -> str | None:
 
 _CHECKS: tuple[tuple[str, Callable[[_Seen], str | None]], ...] = (
     ("worse_than_chance", _gain),
+    ("uncertain_gain", _uncertain_gain),
     ("frozen_behavior", _frozen),
     ("below_baseline", _baseline),
     ("below_ridge_regression", _ridge),

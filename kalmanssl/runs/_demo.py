@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kalmanssl.errors import InputError
-from kalmanssl.runs._evaluation import Evaluation
 from kalmanssl.runs._files import check_new_output, is_run
 from kalmanssl.runs._fit import fit_run
-from kalmanssl.runs._run import read_recording
+from kalmanssl.runs._run import Run, read_recording
 
 __all__ = ["DemoSize", "run_demo"]
 
@@ -51,7 +50,7 @@ def run_demo(
     overwrite: bool = False,
     size: DemoSize | None = None,
     logger: Callable[[str], None] = lambda line: None,
-) -> Evaluation:
+) -> Run:
     """Simulate a rat on a track, fit the first part, decode and score the rest, and write a report.
 
     Parameters
@@ -68,8 +67,8 @@ def run_demo(
 
     Returns
     -------
-    Evaluation
-        Evaluation on the held-out part.
+    Run
+        With its evaluation on the held-out part.
 
     Raises
     ------
@@ -113,9 +112,7 @@ def run_demo(
         overwrite=False,
     )
     run.write_report(out / "report.html")
-    if run.evaluation is None:
-        raise RuntimeError("a fitted run has no evaluation")
-    return run.evaluation
+    return run
 
 
 def _remove_earlier_demo(out: Path, overwrite: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from kalmanssl.data import Recording, running_bins, running_threshold
 from kalmanssl.errors import InputError
 from kalmanssl.runs._labels import consists_of_labels
-from kalmanssl.runs._text import with_unit
+from kalmanssl.runs._text import number, scaled_unit, with_unit
 
 if TYPE_CHECKING:
     from kalmanssl.runs._run import Run
@@ -58,19 +58,24 @@ def where_running(
     )
 
 
-def running_rule(run: Run) -> str | None:
-    """Say in words which bins count as running; None if this is not defined."""
+def running_rule(run: Run, like: float | None = None) -> str | None:
+    """Say in words which bins count as running; None if this is not defined.
+
+    Positions and speeds are in the unit in which a position of `like` is easy to read, or that of the files.
+    """
     s, unit = run.settings, run.behavior_unit
+    factor, shown = scaled_unit(like, unit)
     if s.end_zones is not None:
-        return (
-            f"from one end of the track to the other, between {s.end_zones[0]:g} and {s.end_zones[1]:g} {unit}".rstrip()
-        )
-    if s.min_speed is not None:
-        return f"speed above {with_unit(s.min_speed, speed_unit(unit))} (--min-speed)"
-    found = run.metadata.get("running_speed")
+        low, high = (f"{factor * end:g}" for end in s.end_zones)
+        return f"from one end of the track to the other, between {low} and {high} {shown}".rstrip()
+    found = run.metadata.get("running_speed") if s.min_speed is None else s.min_speed
     if found is None:
         return None
-    return f"speed above {with_unit(found, speed_unit(unit))}, found from the speeds of the fitted part"
+    how = ", found from the speeds of the fitted part" if s.min_speed is None else " (--min-speed)"
+    if like is None:
+        return f"speed above {with_unit(found, speed_unit(unit))}{how}"
+    space = "" if shown.startswith("°") else " "
+    return f"speed above {number(factor * found)}{space}{speed_unit(shown)}".rstrip() + how
 
 
 def position_of(recording: Recording, behavior: str) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kalmanssl.errors import InputError
+from kalmanssl.runs._gain import held_out_gain
 from kalmanssl.utils.validation import check_integer
 
 if TYPE_CHECKING:
@@ -51,8 +53,8 @@ def seed_agreement(
     dict
         `seeds`; `consistency`, the mean R² of the latents of one fit from those of another by an affine map (see
         `kalmanssl.identifiability.consistency`); `pairs`, that of each pair of seeds in both directions; `latents`, the
-        number of latents; `shared`, the mean number of directions that two fits share; `gains`, the best held-out gain
-        of each fit, nats per bin, or None.
+        number of latents; `shared`, the mean number of directions that two fits share; `gains`, the held-out gain of
+        each fit, nats per bin, or None, and `gain_errors`, their standard errors over blocks of time, or None.
     """
     from kalmanssl.identifiability import affine_r2
 
@@ -73,14 +75,15 @@ def seed_agreement(
                 pairs[f"{seeds[a]} to {seeds[b]}"] = round(float(r2), 4)
             if a < b:
                 shared.append(int((_canonical_r2(parts[a], parts[b]) >= _SHARED).sum()))
-    gains = [one.history_.get("held_out_score") for one in models]
+    gains = [held_out_gain(one) for one in models]
     return {
         "seeds": seeds,
         "consistency": round(float(np.mean(list(pairs.values()))), 4),
         "pairs": pairs,
         "latents": int(parts[0][0].shape[1]),
         "shared": round(float(np.mean(shared)), 1),
-        "gains": [round(float(np.nanmax(gain)), 4) if gain else None for gain in gains],
+        "gains": [gain and round(gain.value, 4) for gain in gains],
+        "gain_errors": [round(gain.error, 4) if gain and math.isfinite(gain.error) else None for gain in gains],
         "held_out": rest is not None,
     }
 

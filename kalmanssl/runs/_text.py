@@ -9,8 +9,8 @@ from typing import Any
 from kalmanssl.utils.text import degrees_unit, duration_text
 
 __all__ = [
-    "PART_NAMES", "axis_name", "duration", "number", "percent", "r_squared", "scaled_unit", "score_sentence",
-    "with_unit", "words",
+    "PART_NAMES", "axis_name", "duration", "figure_unit", "median_error", "number", "percent", "r_squared",
+    "scaled_unit", "score_sentence", "unit_sentence", "with_unit", "words",
 ]  # fmt: skip
 
 # What the parts of the scores of an evaluation are called.
@@ -65,6 +65,19 @@ def scaled_unit(value: float | None, unit: str) -> tuple[float, str]:
     return _LENGTHS[base] / _LENGTHS[chosen], chosen + slash + per
 
 
+def median_error(scores: Mapping[str, Any] | None) -> float | None:
+    """Return the median error of a part; None without scores, or for labels.
+
+    A report has everything about a behavior in the unit in which the median error of the main part is easy to read.
+    """
+    return (scores or {}).get("median_error")
+
+
+def figure_unit(scores: Mapping[str, Any] | None, unit: str) -> tuple[float, str]:
+    """Return the factor and the unit of a behavior in figures; radians stay, since axes show them in degrees."""
+    return (1.0, unit) if degrees_unit(unit) is not None else scaled_unit(median_error(scores), unit)
+
+
 def with_unit(value: float | None, unit: str, like: float | None = None) -> str:
     """Return a number in a readable unit, such as "3.1 cm" for 0.031 m; in the unit of the value `like` if given."""
     factor, scaled = scaled_unit(value if like is None else like, unit)
@@ -81,11 +94,16 @@ def score_sentence(scores: Mapping[str, Any] | None, unit: str) -> str:
     if count:
         names = " and ".join([", ".join(map(axis_name, range(count - 1))), axis_name(count - 1)])
         parts.append(f"errors are distances; CRPS, coverage and widths are means over {names}")
-    factor, scaled = scaled_unit(scores["median_error"], unit)
-    if factor != 1.0:
-        shown = scaled.replace("°", "degrees")
-        parts.append(f"errors and widths are in {shown}; the recording and decoded files are in {unit}")
-    return "; ".join(parts)
+    return "; ".join(filter(None, [*parts, unit_sentence(scores, "errors and widths", unit)]))
+
+
+def unit_sentence(scores: Mapping[str, Any] | None, what: str, unit: str) -> str:
+    """Say that `what` is shown in another unit than that of the files; "" if it is not."""
+    factor, scaled = scaled_unit(median_error(scores), unit)
+    if factor == 1.0:
+        return ""
+    shown = scaled.replace("°", "degrees")
+    return f"{what} are in {shown}; the recording and decoded files are in {unit}"
 
 
 def duration(seconds: float | None) -> str:

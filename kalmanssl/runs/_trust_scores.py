@@ -55,14 +55,14 @@ def trust_scores(decoded: DecodedPosition, truth: np.ndarray, runs: np.ndarray |
     }
 
 
-def trust_rows(trust: dict[str, Any] | None, unit: str = "") -> list[list[str]]:
+def trust_rows(trust: dict[str, Any] | None, unit: str = "", like: float | None = None) -> list[list[str]]:
     """Return the coverage of trusted and other bins as a table of text; empty if there is none.
 
-    `unit` is that of the behavior; widths are in a unit that is easy to read.
+    `unit` is that of the behavior; widths are in the unit in which the value `like` is easy to read.
     """
     if not trust:
         return []
-    factor, shown = scaled_unit(min((group["width"]["95"] for group in trust["groups"]), default=None), unit)
+    factor, shown = scaled_unit(like, unit)
     last = f"width of 95 %{f' ({shown})' if shown else ''}"
     rows = [["bins", "count", *(f"inside {level} % (%)" for level in _LEVELS), last]]
     for group in trust["groups"]:

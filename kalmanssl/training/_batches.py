@@ -33,6 +33,13 @@ class TrainingData(Protocol):
     def held_out(self) -> Iterable[Any] | None:
         """Held-out batches, the same in every iteration; None if nothing is held out."""
 
+    @property
+    def held_out_blocks(self) -> list[Tensor] | None:
+        """For each held-out batch the number of the block of time of each window, (windows,) int; None if unknown.
+
+        Standard errors are over these blocks, since neighboring bins resemble each other.
+        """
+
     def batches(self, epoch: int) -> Iterable[Any]:
         """Return the batches of an epoch, counted from 0."""
 
@@ -103,14 +110,23 @@ class WindowBatches:
         If a batch would have more entries than there are held-out bins, each bin is used about once instead: an entropy
         cannot be estimated from many copies of the same few bins.
         """
-        if self._held_out is None:
-            return None
+        return None if self._held_out is None else [self._held_out_windows()[0]]
+
+    @property
+    def held_out_blocks(self) -> list[Tensor] | None:
+        """The number of the contiguous held-out segment of each window; None if nothing is held out."""
+        return None if self._held_out is None else [self._held_out_windows()[1]]
+
+    def _held_out_windows(self) -> tuple[Tensor, Tensor]:
+        """Return the held-out windows, and the number of the segment of each."""
+        assert self._held_out is not None
         s = self.settings
         if s.batch_size * (s.window // s.bins_per_step) > len(self._held_out.data):
-            tiles, (rank, size) = self._held_out.tiles(), rank_and_size()
+            (tiles, segments), (rank, size) = self._held_out.tiles(), rank_and_size()
             if len(tiles) >= size:
-                return [tiles[rank : len(tiles) // size * size : size]]
-        return list(self._held_out.batches(1, epoch=-1))
+                mine = slice(rank, len(tiles) // size * size, size)
+                return tiles[mine], segments[mine]
+        return self._held_out.batch_with_segments(epoch=-1)
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Draw the batches of an epoch."""
@@ -145,6 +161,11 @@ class SessionBatches:
         """Held-out batches, the same in every iteration; None if nothing is held out."""
         parts = [one.held_out for one in self.sessions]
         return None if parts[0] is None else list(zip(*(part or [] for part in parts), strict=True))
+
+    @property
+    def held_out_blocks(self) -> None:
+        """None: a score is a mean over the sessions, and not over windows."""
+        return None
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
         """Draw the batches of an epoch."""
@@ -216,6 +237,11 @@ class PairBatches:
     def held_out(self) -> Iterable[tuple[Tensor, Tensor]] | None:
         """Batches of the held-out samples, with the same views in every iteration; None if nothing is held out."""
         return _HeldOutPairs(self) if len(self._held_out) else None
+
+    @property
+    def held_out_blocks(self) -> None:
+        """None: pairs have no time."""
+        return None
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Draw the batches of an epoch."""

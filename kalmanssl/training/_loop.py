@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,7 +21,8 @@ from kalmanssl.training._collapse import check_collapse
 from kalmanssl.training._devices import choose_device, joined_processes, moved, synchronized_batch_norm
 from kalmanssl.training._optimizer import make_optimizer, set_learning_rates
 from kalmanssl.training._settings import TrainingSettings
-from kalmanssl.utils.distributed import average, average_gradients, broadcast, rank_and_size
+from kalmanssl.utils.blocks import mean_over_blocks
+from kalmanssl.utils.distributed import all_gather, average, average_gradients, broadcast, rank_and_size
 from kalmanssl.utils.locks import locked
 from kalmanssl.utils.paths import make_folder
 from kalmanssl.utils.torch_ops import evaluating, fast_products, threads_for
@@ -61,8 +63,9 @@ def train(
     settings : TrainingSettings
     history : dict
         Filled in place with one list per quantity and one entry per epoch: loss, alignment, entropy, behavior (of a
-        model with a behavior term), the same with the prefix held_out_, held_out_score (nats per step or pair), and the
-        model's diagnostics, such as latent_scale and effective_dimension.
+        model with a behavior term), the same with the prefix held_out_, held_out_score (nats per step or pair), its
+        standard error over blocks of time held_out_score_error (where the model has scores of windows), and the model's
+        diagnostics, such as latent_scale and effective_dimension.
     seed : int
         Seed of what the model itself draws, such as dropout.
     device : str
@@ -156,7 +159,7 @@ class _Loop:
         self.checkpoints, self.device = checkpoints, device
         self.on_step, self.on_epoch_end = on_step, on_epoch_end
         self.optimizer = make_optimizer(model, settings)
-        self.held_out = data.held_out
+        self.held_out, self.held_out_blocks = data.held_out, data.held_out_blocks
         self.reference = moved(data.sample(), device)
         self.total_steps = settings.epochs * data.steps_per_epoch
         self.state = TrainingState()
@@ -263,7 +266,7 @@ class _Loop:
 
     @torch.no_grad()
     def _evaluate_held_out(self) -> dict[str, float]:
-        """Return the means of loss, terms and score over the held-out batches."""
+        """Return the means of loss, terms and score over the held-out batches, and the standard error of the score."""
         assert self.held_out is not None
         sums: dict[str, float] = {}
         count = 0
@@ -275,7 +278,23 @@ class _Loop:
                 for name, value in found.items():
                     sums[f"held_out_{name}"] = sums.get(f"held_out_{name}", 0.0) + value
                 count += 1
-        return average({name: total / count for name, total in sums.items()}, self.device)
+        return average({name: total / count for name, total in sums.items()}, self.device) | self._score_error()
+
+    def _score_error(self) -> dict[str, float]:
+        """Return the standard error of the held-out score over blocks of time; empty if there is one block or none."""
+        if self.held_out is None or self.held_out_blocks is None:
+            return {}
+        found, blocks = [], [moved(block, self.device) for block in self.held_out_blocks]
+        with evaluating(self.model):
+            for batch in self.held_out:
+                scores = self.model.window_scores(moved(batch, self.device), self.reference)
+                if scores is None:
+                    return {}
+                found.append(scores)
+        score, block = (all_gather(torch.cat(values)).cpu().numpy() for values in (found, blocks))
+        if len(np.unique(block)) < 2:
+            return {}
+        return {"held_out_score_error": float(mean_over_blocks(score[:, None].astype(float), block)[1][0])}
 
     def _diagnose(self) -> dict[str, float]:
         """Compute the diagnostics on a held-out batch, or on one of the training part."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,7 +96,9 @@ class Progress:
         if self._score_name and kind:
             score = metrics["held_out_score"] / (self._bins_per_step or 1)
             unit = "step" if self._bins_per_step is None else "bin"
-            self._show_score(f"held-out {self._score_name} {score:.3f} nats per {unit}")
+            error = metrics.get("held_out_score_error", math.nan) / (self._bins_per_step or 1)
+            shown = f"{score:.2f} ± {error:.2f}" if math.isfinite(error) else f"{score:.3f}"
+            self._show_score(f"held-out {self._score_name} {shown} nats per {unit}")
             return
         name = kind + ("loss" if metrics[kind + "loss"] != 0 else "alignment")
         self._show_score(f"{name.replace('held_out_', 'held-out ')} {metrics[name]:.3f} nats")

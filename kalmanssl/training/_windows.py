@@ -106,6 +106,7 @@ class RandomWindows:
         self.data = torch.from_numpy(np.ascontiguousarray(joined)).float()
         lengths = np.array([len(s) for s in segments])
         offsets = np.cumsum(lengths) - lengths
+        self._ends = torch.from_numpy(np.cumsum(lengths))
         places = [np.arange(o, o + n - window + 1) for o, n in zip(offsets, lengths, strict=True)]
         self.starts = torch.from_numpy(np.concatenate(places))
         activity = torch.cat([torch.zeros(1, dtype=torch.float64), self.data[:, :n_active].sum(1).double().cumsum(0)])
@@ -126,19 +127,35 @@ class RandomWindows:
             for phase in range(step)
         ]
 
-    def tiles(self) -> Tensor:
-        """Return windows (windows, entries, features) that do not overlap and have nearly all bins."""
-        return self.data[torch.from_numpy(np.concatenate(self._tile_starts))[:, None] + self.offsets]
+    def tiles(self) -> tuple[Tensor, Tensor]:
+        """Return windows (windows, entries, features) that do not overlap and have nearly all bins; and their segments.
+
+        The latter are numbers of segments, (windows,) int.
+        """
+        starts = torch.from_numpy(np.concatenate(self._tile_starts))
+        return self.data[starts[:, None] + self.offsets], self._segment_of(starts)
 
     def batches(self, count: int, epoch: int = 0) -> Iterator[Tensor]:
         """Draw `count` batches (batch, entries, features) of an epoch.
 
         Every epoch has its own stream of random numbers, and so has every process of those that train together.
         """
+        for rows in self._draws(count, epoch):
+            yield self.data.index_select(0, rows.flatten()).unflatten(0, rows.shape)  # faster than with brackets
+
+    def batch_with_segments(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return the first batch of an epoch, and the number of the segment of each window, (batch,) int."""
+        rows = next(self._draws(1, epoch))
+        return self.data[rows], self._segment_of(rows[:, 0])
+
+    def _draws(self, count: int, epoch: int) -> Iterator[Tensor]:
+        """Draw the bins (batch, entries) int of `count` batches."""
         seed = self.seed + 1_000_003 * epoch + 500_009 * rank_and_size()[0]
         generator = torch.Generator().manual_seed(seed)
         for _ in range(count):
             drawn = torch.rand(self.batch_size, generator=generator, dtype=torch.float64) * self.cumulative[-1]
             chosen = torch.searchsorted(self.cumulative, drawn, right=True).clamp_max(len(self.starts) - 1)
-            rows = self.starts[chosen][:, None] + self.offsets
-            yield self.data.index_select(0, rows.flatten()).unflatten(0, rows.shape)  # faster than with brackets
+            yield self.starts[chosen][:, None] + self.offsets
+
+    def _segment_of(self, starts: Tensor) -> Tensor:
+        return torch.searchsorted(self._ends, starts, right=True)

@@ -45,7 +45,8 @@ class Model:
     """A model with known latents."""
 
     def __init__(self, weights, n):
-        self.weights, self.history_ = weights, {"held_out_score": [0.1, 0.3]}
+        self.weights, self.history_ = weights, {"held_out_score": [0.1, 0.3], "held_out_score_error": [0.2, 0.05]}
+        self.noise_history_ = {"held_out_score": []}
         self.values = np.random.default_rng(0).standard_normal((n, 2))
 
     def transform(self, recording):
@@ -66,6 +67,7 @@ def test_affine_maps_do_not_matter_for_the_agreement_and_noise_does(noise, word,
     assert found["seeds"] == [5, 6, 7]
     assert len(found["pairs"]) == 6
     assert found["gains"] == [0.3] * 3
+    assert found["gain_errors"] == [0.05] * 3
     assert found["consistency"] == pytest.approx(1 / (1 + noise**2) ** 2, abs=0.03)
     assert word in seeds_sentence(found)
     assert "last fifth of the fitted part" in seeds_sentence(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from kalmanssl.datasets import place_cells
 from kalmanssl.decoding import PositionDecoder, constant_r2, cross_fit, score_decoding
 from kalmanssl.errors import InputError
 from kalmanssl.estimator import KalmanSSL
-from kalmanssl.runs import Evaluation, Run, RunSettings, alarm_lines
-from kalmanssl.runs._alarms import find_alarms
+from kalmanssl.runs import Evaluation, Run, RunSettings, alarm_lines, held_out_gain
+from kalmanssl.runs._alarms import _gain, _uncertain_gain, find_alarms
 from kalmanssl.runs._decoding_checks import check_decoding
 from kalmanssl.runs._references import fit_references
 from kalmanssl.runs._text import with_unit
@@ -110,7 +111,32 @@ def test_activity_without_dynamics_is_worse_than_chance():
     assert best < 0
     message = alarms_of(run, noise)["worse_than_chance"]
     assert message.startswith("worse than chance: the latents do not predict")
-    assert f"gain {best:.3g} nats per bin" in message
+    assert f"gain {held_out_gain(run.model)} nats per bin" in message
+    assert held_out_gain(run.model).value == best
+    assert "±" in str(held_out_gain(run.model))
+
+
+@pytest.mark.parametrize(
+    ("gain", "error", "alarm"),
+    [
+        (-0.5, 0.1, "worse_than_chance"),
+        (-0.5, 0.3, "uncertain_gain"),
+        (0.5, 0.3, "uncertain_gain"),
+        (0.5, 0.1, None),
+        (-0.5, None, "worse_than_chance"),  # of a run without standard errors
+        (0.5, None, None),
+    ],
+)
+def test_a_gain_is_called_worse_than_chance_only_as_far_as_its_error_allows(gain, error, alarm):
+    errors = {} if error is None else {"held_out_score_error": [0.0, error]}
+    history = {"held_out_score": [gain - 1, gain], **errors}
+    model = SimpleNamespace(history_=history, noise_history_={}, behavior_weight=0.0)
+    seen = SimpleNamespace(run=SimpleNamespace(model=model))
+    checks = {"worse_than_chance": _gain, "uncertain_gain": _uncertain_gain}
+    found = {name: check(seen) for name, check in checks.items() if check(seen)}
+    assert list(found) == ([] if alarm is None else [alarm])
+    if error is not None and alarm:
+        assert f"{gain:.2f} ± {error:.2f} nats per bin" in found[alarm]
 
 
 def test_the_gain_does_not_contain_the_log_density_of_a_behavior(good, parts):

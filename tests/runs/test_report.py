@@ -20,9 +20,9 @@ from kalmanssl.decoding import PositionDecoder
 from kalmanssl.errors import InputError
 from kalmanssl.runs import Evaluation, Run, RunSettings, render_page
 from kalmanssl.runs._text import with_unit
+from kalmanssl.runs.report._fit_sections import dynamics
 from kalmanssl.runs.report._latents_3d import latents_3d
 from kalmanssl.runs.report._report import build_report
-from kalmanssl.runs.report._sections import dynamics
 
 
 def test_the_page_has_all_sections_and_figures(run, html):
@@ -123,6 +123,18 @@ def test_the_page_says_if_the_model_was_fitted_on_the_time_shown(run):
     assert 'biases the verdicts toward "holds"' not in assumptions_of(build_report(run))[0][0]
 
 
+def test_a_behavior_has_one_unit_on_the_page(run, html):
+    assert run.behavior_unit == "m"
+    assert set(re.findall(r"\((mm|cm|m|km)\)", html)) == {"cm"}
+    assert set(re.findall(r"<b>[\d.]+ (\w+)</b>", html)) == {"cm"}  # tiles
+    assert "Here position and its errors are in cm; the recording and decoded files are in m." in html
+    assert "between 15 and 145 cm" in html
+    assert "Set for this run, in the unit of the recording" in html
+    assert re.search(r"<td>speed [\d.]+ to [\d.]+ cm/s</td>", html)
+    ticks = re.search(r"<figure>(?:(?!</figure>).)*tracked position \(cm\).*?</figure>", html, flags=re.DOTALL).group()
+    assert ">100<" in ticks  # of a track of 1.6 m
+
+
 def test_a_run_without_decoder_has_a_report(run):
     metadata = run.metadata | {"behavior": None}
     bare = Run(RunSettings("x"), run.model, None, metadata)
@@ -141,8 +153,8 @@ def test_each_dimension_of_the_behavior_has_its_own_axes(run):
     planar = Run(settings, run.model, decoder, run.metadata)
     planar.evaluation = Evaluation.of(planar, recording)
     html = build_report(planar)
-    assert "position x (m)" in html
-    assert "position y (m)" in html
+    assert "position x (cm)" in html
+    assert "position y (cm)" in html
     decoded = re.search(r'<section id="decoded">.*?</section>', html, flags=re.DOTALL).group()
     assert decoded.count(">time (s)<") == 1
     assert Outline(html).sections == sections_of(planar)
@@ -150,7 +162,10 @@ def test_each_dimension_of_the_behavior_has_its_own_axes(run):
 
 def test_the_page_says_how_the_second_stage_went(run):
     model = copy.copy(run.model)
-    model.noise_history_ = {"held_out_score": [0.25, 0.5]}
+    model.noise_history_ = {"held_out_score": [0.25, 0.5], "held_out_score_error": [0.04, 0.31]}
+    page = build_report(replace(run, model=model))
+    assert "gain 0.250 ± 0.040, 0.50 ± 0.31 nats per bin" in page
+    model.noise_history_ = {"held_out_score": [0.25, 0.5]}  # of an earlier version
     page = build_report(replace(run, model=model))
     assert "gain 0.25, 0.5 nats per bin" in page
     reference = "the gain above with those of windows with much activity"

@@ -47,8 +47,8 @@ def test_intervals_at_rest_are_not_called_wrong_on_the_time_of_the_fit(run):
 
 def test_ranges_and_references_are_in_the_unit_of_what_they_stand_beside():
     groups = [{"low": 2e-7, "high": 0.02}, {"low": 0.02, "high": 0.15}]
-    assert _range("speed", groups[0], groups, "m/s") == "speed 0 to 2 cm/s"
-    assert _range("lag", {"low": 1.0, "high": 90.0}, [{"low": 1.0, "high": 90.0}], "s") == "lag 1 to 90 s"
+    assert _range("speed", groups[0], groups, 100.0, "cm/s") == "speed 0 to 2 cm/s"
+    assert _range("lag", {"low": 1.0, "high": 90.0}, [{"low": 1.0, "high": 90.0}], 1.0, "s") == "lag 1 to 90 s"
     ridge = {"median_error": 0.0206}
     scores = {"median_error": 0.0053, "references": {"ridge": ridge}}
     assert (

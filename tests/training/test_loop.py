@@ -105,6 +105,22 @@ def test_best_held_out_epoch_is_kept_and_patience_ends_the_run(monkeypatch):
     torch.testing.assert_close(model.predictor.A.detach(), seen[1], rtol=0, atol=0)
 
 
+def test_the_standard_error_of_the_held_out_score_is_over_blocks_of_time(monkeypatch):
+    held_out = [rotation(seed=1, steps=60), rotation(seed=2, steps=60), rotation(seed=3, steps=40)]
+    seen = []
+
+    def scores(self, batch, reference):
+        seen.append(batch)
+        return torch.tensor([0.0, 2.0, 1.0, 5.0, 5.0, 5.0, 3.0, 3.0])
+
+    monkeypatch.setattr(SequenceModel, "window_scores", scores)
+    history = run(make(), held_out, epochs=1)
+    assert seen[0].shape == (8, 20, 6)  # three, three and two windows of 20 bins
+    excess = np.array([3.0 - 9, 15.0 - 9, 6.0 - 6])  # sums of the blocks, minus those of the mean 3
+    assert history["held_out_score_error"] == [pytest.approx(np.sqrt((excess**2).sum() * 3 / 2) / 8)]
+    assert "held_out_score_error" not in run(make(), held_out[:1], epochs=1)  # of one block nothing is known
+
+
 def test_a_held_out_score_that_is_not_finite_is_never_the_best(monkeypatch):
     gains, seen = iter([float("nan"), 1.0, float("inf")]), []
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl import plotting
-from kalmanssl.runs._text import scaled_unit, with_unit, words
+from kalmanssl.runs._text import figure_unit, median_error, scaled_unit, with_unit, words
 from kalmanssl.runs.report._error_profile import WORST_SECONDS
 from kalmanssl.utils.segments import break_at_gaps, gap_starts
 
@@ -30,7 +30,8 @@ def errors(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
     name, scores = evaluation.main
     unit = run.behavior_unit
     occupancy = ((scores or {}).get("references") or {}).get("occupancy", {}).get("median_error")
-    factor, shown = scaled_unit((scores or {}).get("median_error"), unit)
+    factor, shown = scaled_unit(median_error(scores), unit)
+    place_factor, place_unit = figure_unit(scores, unit)
     occupancy = None if occupancy is None else factor * occupancy
     has_rest = evaluation.scores.get("rest") is not None
     by_time = plotting.plot_error_by_time(
@@ -40,13 +41,14 @@ def errors(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
     by_place = None
     if "place" in a:
         by_place = plotting.plot_error_by_place(
-            a["place"], factor * a["place_error"], reference=occupancy, name=words(run.behavior), unit=unit,
-            error_unit=shown, ax=plotting.new_axes(4.8, 3.2)[0],
+            place_factor * a["place"], factor * a["place_error"], reference=occupancy, name=words(run.behavior),
+            unit=place_unit, error_unit=shown, ax=plotting.new_axes(4.8, 3.2)[0],
         )  # fmt: skip
     elif "map_error" in a and np.isfinite(a["map_error"]).any():
         by_place = plotting.plot_error_map(
-            a["map_edges"], factor * a["map_error"], unit=unit, error_unit=shown, ax=plotting.new_axes(4.8, 3.8)[0]
-        )
+            place_factor * a["map_edges"], factor * a["map_error"], unit=place_unit, error_unit=shown,
+            ax=plotting.new_axes(4.8, 3.8)[0],
+        )  # fmt: skip
     return {
         "by_time": by_time,
         "by_place": by_place,
@@ -59,17 +61,22 @@ def errors(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
 def _worst(run: Run, evaluation: Evaluation) -> list[tuple[Axes, str]]:
     """Draw the segments with the largest errors, each with a sentence."""
     a, drawn = evaluation.arrays, []
-    period, unit = run.settings.period, run.behavior_unit
+    scores = evaluation.main[1]
+    factor, unit = figure_unit(scores, run.behavior_unit)
+    period = None if run.settings.period is None else factor * run.settings.period
     for number in range(len(a.get("worst_time", ()))):
-        time, mean, truth = (a[f"worst_{name}"][number] for name in ("time", "mean", "truth"))
-        error = with_unit(float(a["worst_error"][number]), unit)
+        time = a["worst_time"][number]
+        mean, lower, upper, truth = (
+            factor * a[f"worst_{name}"][number] for name in ("mean", "lower", "upper", "truth")
+        )
+        error = with_unit(float(a["worst_error"][number]), run.behavior_unit, like=median_error(scores))
         sentence = f"{time[0]:.2f} to {time[-1]:.2f} s, mean error {error}"
         ax = plotting.new_axes(3.6, 2.6)[0]
         if mean.shape[1] == 2:
             plotting.plot_map(mean, truth, unit=unit, ax=ax)
         else:
             plotting.plot_decoded(
-                time, mean[:, 0], a["worst_lower"][number][:, 0], a["worst_upper"][number][:, 0], truth[:, 0],
+                time, mean[:, 0], lower[:, 0], upper[:, 0], truth[:, 0],
                 level=run.require_decoder().level, name=words(run.behavior), unit=unit, period=period, ax=ax,
             )  # fmt: skip
         ax.locator_params(axis="x", nbins=4)
@@ -85,7 +92,9 @@ def place_view(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
     a, level = evaluation.arrays, 0.0 if run.decoder is None else float(run.decoder.level)
     if "mean" not in a:
         return None
-    unit, truth = run.behavior_unit, a.get("truth")
+    factor, unit = figure_unit(evaluation.main[1], run.behavior_unit)
+    mean, lower, upper = (factor * a[name] for name in ("mean", "lower", "upper"))
+    truth = factor * a["truth"] if "truth" in a else None
     if len(a.get("moments", ())):
         moments = a["moments"]
         step = int(moments[1] - moments[0]) if len(moments) > 1 else 0
@@ -93,9 +102,10 @@ def place_view(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
         time = a["time"][shown]
         moments = moments - shown.start
         moments = moments + np.searchsorted(gap_starts(time), moments, side="right")  # a row is added at each gap
-        _, mean, true = break_at_gaps(time, a["mean"][shown], a["mean"][shown] if truth is None else truth[shown])
+        _, mean, true = break_at_gaps(time, mean[shown], mean[shown] if truth is None else truth[shown])
         ax = plotting.plot_map(
-            mean, None if truth is None else true, regions=a["regions"], cells=(a["region_x"], a["region_y"]),
+            mean, None if truth is None else true, regions=a["regions"],
+            cells=(factor * a["region_x"], factor * a["region_y"]),
             moments=moments, level=level, unit=unit, ax=plotting.new_axes(5.6, 4.6)[0],
         )  # fmt: skip
         return {"axes": ax, "kind": "map", "start_s": float(time[0]), "stop_s": float(time[-1]), "level": 100 * level}
@@ -103,8 +113,8 @@ def place_view(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
         return None
     shown = slice(0, int(np.searchsorted(a["time"], a["time"][0] + _TURNS_SECONDS)))
     ax = plotting.plot_turns(
-        a["time"][shown], a["mean"][shown, 0], a["lower"][shown, 0], a["upper"][shown, 0],
-        None if truth is None else truth[shown, 0], period=run.settings.period, level=level,
+        a["time"][shown], mean[shown, 0], lower[shown, 0], upper[shown, 0],
+        None if truth is None else truth[shown, 0], period=factor * run.settings.period, level=level,
         name=words(run.behavior), unit=unit, ax=plotting.new_axes(5.0, 4.8)[0],
     )  # fmt: skip
     time = a["time"][shown]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kalmanssl.runs._seeds import seeds_sentence
-from kalmanssl.runs._text import words
+from kalmanssl.runs._text import unit_sentence, words
 from kalmanssl.runs.report import _sections as sections
 from kalmanssl.runs.report._assumptions import assumption_values
 from kalmanssl.runs.report._errors import errors, place_view
+from kalmanssl.runs.report._fit_sections import dynamics, settings, training
 from kalmanssl.runs.report._page import render_page
 from kalmanssl.runs.report._tiles import tiles
 
@@ -30,14 +31,15 @@ def build_report(run: Run) -> str:
         "behavior": words(run.behavior),
         "recording": recording,
         "evaluation": evaluation,
-        "dynamics": sections.dynamics(run),
-        "training": sections.training(run),
+        "dynamics": dynamics(run),
+        "training": training(run),
         "seeds": seeds_sentence(run.metadata.get("seeds")),
-        "settings": sections.settings(run),
+        "settings": settings(run),
         "made": f"kalmanssl {run.metadata.get('kalmanssl', '')}, fitted {run.metadata.get('made', 'now')}",
     }
     if evaluation is not None:
         values |= {
+            "unit": unit_sentence(evaluation.main[1], f"{words(run.behavior)} and its errors", run.behavior_unit),
             "tiles": tiles(run, evaluation),
             "errors": errors(run, evaluation),
             "place": place_view(run, evaluation),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,8 @@ from kalmanssl.runs._running import running_rule, speed_unit
 from kalmanssl.runs._text import (
     PART_NAMES,
     axis_name,
-    duration,
+    figure_unit,
+    median_error,
     number,
     percent,
     r_squared,
@@ -33,12 +33,10 @@ if TYPE_CHECKING:
     from kalmanssl.runs._run import Run
 
 __all__ = [
-    "calibration_rows", "conditional_rows", "decoded", "dynamics", "kind_of_activity", "latents", "noise",
-    "score_rows", "scores", "settings", "training",
+    "calibration_rows", "conditional_rows", "decoded", "kind_of_activity", "latents", "noise",
+    "score_rows", "scores",
 ]  # fmt: skip
 
-_EIGENVALUES_LISTED = 12
-_EPOCHS_LISTED = 6
 _TOLERANCE = 0.02  # share of bins by which coverage may differ from its nominal level, beyond two standard errors
 
 
@@ -49,6 +47,8 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     dims = 1 if labels else a["mean"].shape[1] if "mean" in a else 0
     axes = plotting.new_axes(9.2, 3.0 + 1.9 * dims, rows=(1.35, *[1] * dims))
     time = drawn_time(a["time"])
+    like = median_error(evaluation.main[1])
+    factor, unit = figure_unit(evaluation.main[1], run.behavior_unit)
     plotting.plot_raster(a["counts"], time, ax=axes[0])
     if labels:
         names = [label_text(label) for label in evaluation.part["labels"]]
@@ -61,17 +61,17 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     for dim in range(0 if labels else dims):
         plotting.plot_decoded(
             time,
-            a["mean"][:, dim],
-            a["lower"][:, dim],
-            a["upper"][:, dim],
-            a["truth"][:, dim] if "truth" in a else None,
+            factor * a["mean"][:, dim],
+            factor * a["lower"][:, dim],
+            factor * a["upper"][:, dim],
+            factor * a["truth"][:, dim] if "truth" in a else None,
             where=a.get("runs"),
             level=run.require_decoder().level,
             name=f"{run.behavior}{f' {axis_name(dim)}' if dims > 1 else ''}",
-            unit=run.behavior_unit,
-            period=run.settings.period,
+            unit=unit,
+            period=_times(factor, run.settings.period),
             hatched=hatched,
-            usual=_usual(run, dim),
+            usual=_usual(run, dim, factor),
             ax=axes[1 + dim],
         )
     for ax in axes[:-1]:
@@ -90,7 +90,7 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         "segments": len(segment_slices(a["time"])),
         "ordered": dims == 1 and "truth" in a and not labels,
         "labels": labels,
-        "running": running_rule(run) if dims > 0 and "runs" in a else None,
+        "running": running_rule(run, like) if dims > 0 and "runs" in a else None,
         "rest": percent(rest["coverage"]["95"], rest["coverage_error"]["95"]) if miscovered and rest else None,
         "hatched": hatched,
     }
@@ -113,15 +113,15 @@ def _miscoverage(scores: dict[str, Any]) -> str:
     return "wide" if excess > 0 else "narrow"
 
 
-def _usual(run: Run, dim: int) -> tuple[float, float] | None:
-    """Return the range with the share of the fitted behavior that the interval has; None on a circle."""
+def _usual(run: Run, dim: int, factor: float) -> tuple[float, float] | None:
+    """Return `factor` times the range with the share of the fitted behavior that the interval has; None on a circle."""
     reference = run.metadata.get("reference")
     if not reference or reference["period"] is not None or dim >= len(reference["occupancy"]["all"]["quantiles"]):
         return None
     levels, level = np.array(reference["levels"]), run.require_decoder().level
     quantiles = np.array(reference["occupancy"]["all"]["quantiles"][dim])
     low, high = np.interp([(1 - level) / 2, (1 + level) / 2], levels, quantiles)
-    return float(low), float(high)
+    return factor * float(low), factor * float(high)
 
 
 def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
@@ -129,13 +129,15 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
     rows = score_rows(evaluation.scores, run.behavior_unit)
     if not rows:
         return None
+    name, main = evaluation.main
+    like = median_error(main)
     common = {
         "rows": rows,
-        "units": score_sentence(evaluation.main[1], run.behavior_unit),
-        "running": running_rule(run),
+        "units": score_sentence(main, ""),  # the unit is said at the top
+        "running": running_rule(run, like),
         "movement": movement_rule(run, smoothed=bool(evaluation.part["smoothed"])),
-        "conditional": conditional_rows((evaluation.scores["all"] or {}).get("conditional"), run),
-        "trust": trust_rows((evaluation.scores["all"] or {}).get("trust"), run.behavior_unit),
+        "conditional": conditional_rows((evaluation.scores["all"] or {}).get("conditional"), run, like),
+        "trust": trust_rows((evaluation.scores["all"] or {}).get("trust"), run.behavior_unit, like),
         "trust_sentence": trust_sentence((evaluation.scores["all"] or {}).get("trust")),
     }
     if has_labels(evaluation.scores["all"] or {}):
@@ -145,14 +147,15 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
         for part, heading in PART_NAMES.items()
         if evaluation.scores.get(part) is not None
     }
-    name, main = evaluation.main
-    factor, unit = scaled_unit((main or {}).get("median_error"), run.behavior_unit)
+    factor, unit = scaled_unit(like, run.behavior_unit)
+    figure_factor, shown_unit = figure_unit(main, run.behavior_unit)
     a = evaluation.arrays
     confusion = None
     if "decoded" in a and a["decoded"].shape[1] == 1:
         confusion = plotting.plot_decoded_against_tracked(
-            a["decoded"][:, 0], a["tracked"][:, 0], name=str(run.behavior), unit=run.behavior_unit
-        )
+            figure_factor * a["decoded"][:, 0], figure_factor * a["tracked"][:, 0],
+            name=str(run.behavior), unit=shown_unit,
+        )  # fmt: skip
     return common | {
         "labels": False,
         "levels": calibration_rows(curves),
@@ -197,7 +200,7 @@ def movement_rule(run: Run, smoothed: bool) -> str:
     return f"{how} ({priors}); each bin is decoded {passes}.{unfamiliar}"
 
 
-def conditional_rows(conditional: dict[str, Any] | None, run: Run) -> list[list[str]]:
+def conditional_rows(conditional: dict[str, Any] | None, run: Run, like: float | None = None) -> list[list[str]]:
     """Return the coverage by condition as a table of text; empty if there is none.
 
     Parameters
@@ -205,15 +208,15 @@ def conditional_rows(conditional: dict[str, Any] | None, run: Run) -> list[list[
     conditional : dict or None
         From `kalmanssl.decoding.conditional_coverage`.
     run : Run
+    like : float, optional
+        Lengths are in the unit in which this one, in the unit of the files, is easy to read.
     """
     if not conditional:
         return []
-    unit = run.behavior_unit
-    units = {"speed": speed_unit(unit), "lag": "s"}
+    factor, shown = scaled_unit(like, run.behavior_unit)
+    units = {"speed": (factor, speed_unit(shown)), "lag": (1.0, "s")}
     names = {"lag": "time since the fit"}
     sets = "set_size" in (conditional["worst"] or {})
-    widths = [g.get("width", {}).get("95") for name, groups in conditional.items() if name != "worst" for g in groups]
-    factor, shown = scaled_unit(min(filter(None, widths), default=None), unit)
     last = "labels in the 95 % set" if sets else f"width of 95 %{f' ({shown})' if shown else ''}"
     rows = [["bins with", "inside 80 % (%)", "inside 95 % (%)", last]]
     for name, groups in conditional.items():
@@ -222,7 +225,7 @@ def conditional_rows(conditional: dict[str, Any] | None, run: Run) -> list[list[
             label = (
                 f"{words(name)} {label_text(group['label'])}"
                 if named
-                else _range(names.get(name, words(name)), group, groups, units.get(name, unit))
+                else _range(names.get(name, words(name)), group, groups, *units.get(name, (factor, shown)))
             )
             cells = [percent(group["coverage"][level], group["coverage_error"][level]) for level in ("80", "95")]
             size = group["set_size"]["95"] if sets else _times(factor, group["width"]["95"])
@@ -230,10 +233,9 @@ def conditional_rows(conditional: dict[str, Any] | None, run: Run) -> list[list[
     return rows
 
 
-def _range(name: str, group: dict[str, Any], groups: list[dict[str, Any]], unit: str) -> str:
-    """Say which values a group has, in a unit in which the largest value of all groups is easy to read."""
+def _range(name: str, group: dict[str, Any], groups: list[dict[str, Any]], factor: float, shown: str) -> str:
+    """Say which values a group has, in the unit `shown`; those near zero relative to the largest of all are zero."""
     largest = max(abs(one[end]) for one in groups for end in ("low", "high"))
-    factor, shown = scaled_unit(largest, unit)
     low, high = (number(factor * v if abs(v) >= 1e-3 * largest else 0.0) for v in (group["low"], group["high"]))
     return f"{name} {low} to {high}{'' if shown.startswith('°') else ' '}{shown}".rstrip()
 
@@ -278,7 +280,8 @@ def latents(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     if "truth" in a:
         dims = a["truth"].shape[1]
         colored_by = f"{words(run.behavior)}{f' {axis_name(0)}' if dims > 1 else ''}"
-        unit, period = run.behavior_unit, run.settings.period
+        factor, unit = figure_unit(evaluation.main[1], run.behavior_unit)
+        color, period = factor * color, _times(factor, run.settings.period)
     explained = a.get("variance_explained")
     pairs = [(0, 1), (0, 2)][: values.shape[1] - 1]
     views = [
@@ -329,66 +332,5 @@ def noise(evaluation: Evaluation) -> dict[str, Any]:
     return {"axes": axes[0], "rows": rows, "constant": constant}
 
 
-def dynamics(run: Run) -> dict[str, Any]:
-    """Draw the eigenvalues of the transition matrix, and tabulate the slowest.
-
-    A rotation that decays before a quarter of its period is no rhythm, so that its period is left out.
-    """
-    A = run.model.model_.predictor.A.detach().numpy()
-    step = run.model.bins_per_step_ * run.metadata["recording"]["bin_size_s"]
-    constants = plotting.time_constants(A, step)
-    rows = [["modulus", "period", "decay time"]]
-    for row in constants[:_EIGENVALUES_LISTED]:
-        is_rhythm = math.isfinite(row["period_s"]) and row["decay_s"] >= row["period_s"] / 4
-        decay = duration(row["decay_s"]) if row["modulus"] < 1 else "grows"
-        rows.append([f"{row['modulus']:.4f}", duration(row["period_s"]) if is_rhythm else "none", decay])
-    unlisted = len(constants) - _EIGENVALUES_LISTED
-    return {"axes": plotting.plot_eigenvalues(A), "rows": rows, "step": duration(step), "unlisted": unlisted}
-
-
-def training(run: Run) -> dict[str, Any] | None:
-    """Draw the loss over the epochs, and tabulate some of them; None without a history."""
-    history = run.model.history_
-    names = {"loss": "loss", "held_out_loss": "held-out loss", "held_out_score": "gain", "effective_dimension": "dims"}
-    keys = [key for key in names if history.get(key)]
-    if not keys:
-        return None
-    count = len(history[keys[0]])
-    shown = sorted({0, count - 1, *range(0, count, max(1, count // _EPOCHS_LISTED))})
-    rows = [["epoch", *(names[key] for key in keys)]]
-    rows += [[str(i + 1), *(number(history[key][i]) if i < len(history[key]) else "–" for key in keys)] for i in shown]
-    has_gain = "held_out_score" in keys
-    axes = plotting.new_axes(4.4, 4.8 if has_gain else 3.6, rows=(1, 1) if has_gain else (1,))
-    plotting.plot_training(history, ax=axes[0])
-    if has_gain:
-        axes[0].set_xlabel("")
-        plotting.plot_gain(history, ax=axes[1])
-    second = run.model.noise_history_.get("held_out_score") or []
-    return {
-        "axes": axes[0],
-        "rows": rows,
-        "has_gain": has_gain,
-        "second": [number(gain) for gain in second],
-        # The windows of the first stage are drawn by their activity, those of the second stage uniformly.
-        "active_windows": run.model.activity_sampling_power > 0,
-    }
-
-
-def settings(run: Run) -> dict[str, list[tuple[str, str]]]:
-    """Return names and values of the settings of the run, and of all parameters of the model."""
-    chosen = [(name, _setting(value)) for name, value in sorted(run.settings.given().items())]
-    seconds = run.metadata.get("seconds", {})
-    chosen += [(f"time to fit the {part}", duration(value)) for part, value in seconds.items()]
-    parameters = run.model.get_params(deep=False).items()
-    model = [(name, _setting(value)) for name, value in parameters if name not in ("encoder", "checkpoint_dir")]
-    return {"chosen": chosen, "model": model}
-
-
 def _times(factor: float, value: float | None) -> float | None:
     return None if value is None else factor * value
-
-
-def _setting(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(_setting(one) for one in value)
-    return f"{value:.10g}" if isinstance(value, float) else str(value)

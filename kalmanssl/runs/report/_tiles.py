@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kalmanssl.runs._text import PART_NAMES, number, r_squared, with_unit
+from kalmanssl.runs._text import PART_NAMES, median_error, number, r_squared, with_unit
 from kalmanssl.runs.report._labels import has_labels
 
 if TYPE_CHECKING:
@@ -45,23 +45,25 @@ def tiles(run: Run, evaluation: Evaluation) -> list[Tile]:
         return _label_tiles(scores)
     unit, references = run.behavior_unit, scores.get("references") or {}
 
+    def in_unit(value: float | None) -> str:
+        return with_unit(value, unit, like=median_error(scores))
+
     def compared(key: str) -> str:
         found = [(label, references[one].get(key)) for one, label in REFERENCES.items() if one in references]
-        like = scores["width"]["95"] if key == "width" else scores[key]
-        return "; ".join(f"{label}: {with_unit(value, unit, like)}" for label, value in found if value is not None)
+        return "; ".join(f"{label}: {in_unit(value)}" for label, value in found if value is not None)
 
     ridge = references.get("ridge", {}).get("r2")
     rest = evaluation.scores.get("rest") if name == "running" else None
     at_rest = [] if rest is None else [_coverage_tile(rest, "95", "inside the 95 % interval, bins at rest")]
     return [
-        Tile(with_unit(scores["median_error"], unit), f"median error, {PART_NAMES[name]}", compared("median_error")),
+        Tile(in_unit(scores["median_error"]), f"median error, {PART_NAMES[name]}", compared("median_error")),
         Tile(
             r_squared(scores["r2"]),
             "R²",
             "a constant: 0" + ("" if ridge is None else f"; ridge regression: {r_squared(ridge)}"),
         ),
-        Tile(with_unit(scores["crps"], unit), "CRPS", compared("crps")),
-        Tile(with_unit(scores["width"]["95"], unit), "mean width of the 95 % interval", compared("width")),
+        Tile(in_unit(scores["crps"]), "CRPS", compared("crps")),
+        Tile(in_unit(scores["width"]["95"]), "mean width of the 95 % interval", compared("width")),
         *(
             _coverage_tile(scores, level, f"inside the {level} % interval")
             for level in ("95", "80")
