@@ -32,6 +32,7 @@ from kalmanssl.decoding.online import OnlineDecoder as OnlineDecoder
 from kalmanssl.decoding.online import OnlinePosition as OnlinePosition
 from kalmanssl.decoding.readouts import EnsembleReadout as EnsembleReadout
 from kalmanssl.decoding.readouts import EnsembleReadoutSettings as EnsembleReadoutSettings
+from kalmanssl.decoding.readouts import FittedBins as FittedBins
 from kalmanssl.decoding.readouts import LinearReadout as LinearReadout
 from kalmanssl.decoding.readouts import LinearReadoutSettings as LinearReadoutSettings
 from kalmanssl.decoding.readouts import MLPReadout as MLPReadout

@@ -12,7 +12,6 @@ from kalmanssl.decoding._latent_decoder import LatentDecoder
 from kalmanssl.decoding.calibration import AdaptiveLevels, Calibration, RegionCalibration
 from kalmanssl.decoding.grids import group_dimensions, likelier_mass_at
 from kalmanssl.decoding.inputs import DecoderInput
-from kalmanssl.decoding.labels import LabelDecoder
 
 __all__ = ["Adaptation"]
 
@@ -36,10 +35,8 @@ class Adaptation:
     end: Continuation | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, decoder: LatentDecoder | LabelDecoder) -> Self:
+    def of(cls, decoder: LatentDecoder) -> Self:
         """Return the adaptation of a decoder that has learned nothing after the fit."""
-        if isinstance(decoder, LabelDecoder):
-            return cls([], [AdaptiveLevels.identity()])
         return cls(
             [AdaptiveLevels.identity() for _ in decoder.calibrations],
             [AdaptiveLevels.identity() for _ in decoder.regions],
@@ -59,9 +56,7 @@ class Adaptation:
             for one, levels in zip(fitted, self.regions, strict=True)
         ]
 
-    def learn(
-        self, decoder: LatentDecoder | LabelDecoder, given: DecoderInput, behavior: np.ndarray
-    ) -> dict[str, list[np.ndarray]]:
+    def learn(self, decoder: LatentDecoder, given: DecoderInput, behavior: np.ndarray) -> dict[str, list[np.ndarray]]:
         """Learn from the bins of a piece with known behavior (time, dims), one after another.
 
         Returns
@@ -77,22 +72,17 @@ class Adaptation:
         ):
             before = None
         used: dict[str, list[np.ndarray]] = {"intervals": [], "regions": []}
-        if isinstance(decoder, LabelDecoder):
-            mass, self.end = decoder.decode_piece(given, before)
-            rows = np.flatnonzero(known)
-            level = likelier_mass_at(mass[rows], behavior[rows, 0].astype(int))
-            used["regions"] = [self.regions[0].update(decoder.sets.score(level), decoder.sets.bins_per_error)]
-        else:
-            posteriors, marginals, self.end = decoder.decode_piece(given, before)
-            truth = behavior[known]
-            for dim, (one, predictive) in enumerate(zip(decoder.calibrations, marginals, strict=True)):
-                score = one.score(predictive[known], given.time_since_fit[known], truth[:, dim])
-                used["intervals"].append(self.intervals[dim].update(score, one.bins_per_error))
-            dims = group_dimensions(truth.shape[1])
-            for number, (region, mass) in enumerate(zip(decoder.regions, posteriors, strict=True)):
-                cell = decoder.grids[number].cell(truth[:, dims[number]])
-                level = likelier_mass_at(mass[known].reshape(len(cell), decoder.grids[number].size), cell)
-                used["regions"].append(self.regions[number].update(region.score(level), region.bins_per_error))
+        posteriors, self.end = decoder.decode_piece(given, before)
+        truth = behavior[known]
+        marginals = decoder.marginals(posteriors)
+        for dim, (one, predictive) in enumerate(zip(decoder.calibrations, marginals, strict=True)):
+            score = one.score(predictive[known], given.time_since_fit[known], truth[:, dim])
+            used["intervals"].append(self.intervals[dim].update(score, one.bins_per_error))
+        groups = zip(decoder.grids, group_dimensions(truth.shape[1]), decoder.regions, posteriors, strict=True)
+        for number, (grid, dims, region, mass) in enumerate(groups):
+            cell = grid.cell(truth[:, dims])
+            level = likelier_mass_at(mass[known].reshape(len(cell), grid.size), cell)
+            used["regions"].append(self.regions[number].update(region.score(level), region.bins_per_error))
         if given.time is None:
             self.end = None
         return used

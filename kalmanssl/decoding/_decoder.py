@@ -13,6 +13,7 @@ from kalmanssl.data import Latents, behavior_at
 from kalmanssl.decoding._adaptation import Adaptation
 from kalmanssl.decoding._fitted import kind_of
 from kalmanssl.decoding._latent_decoder import LatentDecoder
+from kalmanssl.decoding._numeric_decoder import NumericDecoder
 from kalmanssl.decoding._update import UpdateMixin
 from kalmanssl.decoding.calibration import CalibrationSettings
 from kalmanssl.decoding.grids import wrap_to_period
@@ -37,11 +38,11 @@ from kalmanssl.decoding.inputs import (
     usable_bins,
     warn_if_circle,
 )
-from kalmanssl.decoding.labels import DecodedCategory, LabelDecoder, find_labels, is_discrete, present_labels
+from kalmanssl.decoding.labels import LabelDecoder, find_labels, is_discrete, present_labels
 from kalmanssl.decoding.metrics import ScoreMixin
 from kalmanssl.decoding.online import OnlineMixin
 from kalmanssl.decoding.readouts import ReadoutSettings, make_label_readout, make_readout
-from kalmanssl.decoding.results import QUANTILE_LEVELS, DecodedPosition, GridPosterior, around_points, check_level
+from kalmanssl.decoding.results import DecodedPosition, check_level
 from kalmanssl.decoding.saving import StateMixin
 from kalmanssl.errors import InputError
 from kalmanssl.utils.circular import periods_of
@@ -121,7 +122,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
 
     Attributes
     ----------
-    decoders_ : dict of LatentDecoder or LabelDecoder
+    decoders_ : dict of LatentDecoder
         "filtered" and "smoothed", for the kinds of latents that it was fitted on, or "array".
     adaptations_ : dict of Adaptation
         What `update` has learned, by kind of latents; empty after `fit`.
@@ -234,7 +235,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         check_smoothed(latents, smoothed)
         _check_held_out_fits(held_out_fits, latents)
         min_blocks = (self.calibration_settings or CalibrationSettings()).min_blocks
-        self.decoders_: dict[str, LatentDecoder | LabelDecoder] = {}
+        self.decoders_: dict[str, LatentDecoder] = {}
         self.adaptations_: dict[str, Adaptation] = {}
         kinds = [given for given in (latents, smoothed) if given is not None]
         for number, given in enumerate(kinds):
@@ -281,22 +282,23 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         self._make_readout()
         return codes, usable
 
-    def _make_decoder(self, kind: str) -> LatentDecoder | LabelDecoder:
+    def _make_decoder(self, kind: str) -> LatentDecoder:
         """Return an unfitted decoder of latents of one kind."""
         context = isinstance(self.regressor, str) and self.regressor in ("ensemble", "mlp") and self.posterior == "mean"
-        smooth, time_scales = kind == "smoothed", tuple(self.time_scales) if context else ()
-        movement = (self.movement_settings or MovementSettings()).of_behavior(self.labels_ is not None)
+        common: dict[str, Any] = {
+            "periods": self.periods_,
+            "smooth": kind == "smoothed",
+            "make_readout": self._make_readout,
+            "movement_settings": (self.movement_settings or MovementSettings()).of_behavior(self.labels_ is not None),
+            "time_scales": tuple(self.time_scales) if context else (),
+        }
         if self.labels_ is not None:
-            return LabelDecoder(self.labels_, smooth, self._make_readout, movement, time_scales)
-        return LatentDecoder(
-            periods=self.periods_,
-            smooth=smooth,
-            make_readout=self._make_readout,
+            return LabelDecoder(**common, labels=self.labels_)
+        return NumericDecoder(
+            **common,
             readout_settings=self.readout_settings,
-            movement_settings=movement,
             calibration_settings=self.calibration_settings or CalibrationSettings(),
             drift_settings=self.drift_settings,
-            time_scales=time_scales,
         )
 
     def _check_settings(self) -> None:
@@ -358,33 +360,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
             return [one for group in by_session(latents) for one in self._predict_trials(group)]
         kind, decoder, given = self._decoder_input(latents, time)
         adaptation = self.adaptations_.get(kind) or Adaptation.of(decoder)
-        if isinstance(decoder, LabelDecoder):
-            mass = decoder.predict(given)
-            (sets,) = adaptation.region_calibrations([decoder.sets])
-            return DecodedCategory(given.bin_time, decoder.labels, mass, self.level, sets)
-        posteriors, marginals, judgment = decoder.predict(given)
-        table, points = [], []
-        for calibration, predictive in zip(adaptation.calibrations(decoder.calibrations), marginals, strict=True):
-            table.append(calibration.apply(predictive, given.time_since_fit, QUANTILE_LEVELS).astype(np.float32))
-            points.append(predictive.mean())
-        estimate = wrap_to_period(np.stack(points, axis=1), self.periods_)
-        quantiles = around_points(np.stack(table, 1), estimate, self.periods_, self.level)
-        regions = adaptation.region_calibrations(decoder.regions)
-        posterior = [
-            GridPosterior(grid, mass, region)
-            for grid, mass, region in zip(decoder.grids, posteriors, regions, strict=True)
-        ]
-        return DecodedPosition(
-            time=given.bin_time,
-            level=self.level,
-            table=quantiles,
-            levels=QUANTILE_LEVELS,
-            points=estimate,
-            periods=self.periods_,
-            flat=self.flat_,
-            grids=posterior,
-            judgment=judgment,
-        )
+        return decoder.decode(given, adaptation, self.level, self.flat_)
 
 
 def _check_held_out_fits(held_out_fits: Any, latents: Any) -> None:

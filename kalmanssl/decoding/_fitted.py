@@ -11,7 +11,6 @@ from kalmanssl.data import Latents
 from kalmanssl.decoding._adaptation import Adaptation
 from kalmanssl.decoding._latent_decoder import LatentDecoder
 from kalmanssl.decoding.inputs import DecoderInput, check_latents, end_of_fit
-from kalmanssl.decoding.labels import LabelDecoder
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import segment_index
 
@@ -40,10 +39,10 @@ class FittedDecoder:
     session_ends_: dict[str, float]
     periods_: Periods
     labels_: np.ndarray | None
-    decoders_: dict[str, LatentDecoder | LabelDecoder]
+    decoders_: dict[str, LatentDecoder]
     adaptations_: dict[str, Adaptation]
 
-    def _decoder_input(self, latents: Any, time: Any) -> tuple[str, Any, DecoderInput]:
+    def _decoder_input(self, latents: Any, time: Any) -> tuple[str, LatentDecoder, DecoderInput]:
         """Return the kind of latents, the decoder of this kind, and its input."""
         check_is_fitted(self, "decoders_")
         mean, cov, known_time = check_latents(latents, time)
@@ -62,7 +61,7 @@ class FittedDecoder:
             segment = segment_index(known_time)
         decoder = self.decoders_[kind]
         since_fit = np.full(len(mean), np.nan)
-        if known_time is not None and self.timed_ and isinstance(decoder, LatentDecoder):
+        if known_time is not None and self.timed_:
             since_fit = known_time - end_of_fit(self.session_ends_, getattr(latents, "session", ""))
         return kind, decoder, DecoderInput(mean, cov, segment, known_time, since_fit)
 

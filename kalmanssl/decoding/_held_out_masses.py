@@ -21,13 +21,13 @@ from kalmanssl.decoding.movement import Familiarity, MovementStatistics
 from kalmanssl.decoding.readouts import EnsembleReadout
 
 if TYPE_CHECKING:
-    from kalmanssl.decoding._latent_decoder import DriftingReadout, LatentDecoder
+    from kalmanssl.decoding._numeric_decoder import DriftingReadout, NumericDecoder
 
 __all__ = ["choose_movements", "held_out_masses", "held_out_network_masses", "movement_candidates"]
 
 
 def held_out_masses(
-    decoder: LatentDecoder,
+    decoder: NumericDecoder,
     folds: Sequence[Fold],
     readouts: Sequence[DriftingReadout],
     networks: Sequence[list[np.ndarray]] | None = None,
@@ -36,7 +36,7 @@ def held_out_masses(
 
     Parameters
     ----------
-    decoder : LatentDecoder
+    decoder : NumericDecoder
     folds : sequence of Fold
     readouts : sequence of DriftingReadout
         One for each fold.
@@ -48,7 +48,7 @@ def held_out_masses(
 
 
 def held_out_network_masses(
-    decoder: LatentDecoder, folds: Sequence[Fold], readouts: Sequence[DriftingReadout]
+    decoder: NumericDecoder, folds: Sequence[Fold], readouts: Sequence[DriftingReadout]
 ) -> list[list[np.ndarray]]:
     """Return the distributions of the networks of each readout on the held-out bins of its fold, over each grid."""
     masses = []
@@ -59,7 +59,7 @@ def held_out_network_masses(
 
 
 def _fold_masses(
-    decoder: LatentDecoder, fold: Fold, fitted: DriftingReadout, networks: list[np.ndarray] | None
+    decoder: NumericDecoder, fold: Fold, fitted: DriftingReadout, networks: list[np.ndarray] | None
 ) -> list[HeldOutMass]:
     masses = decoder.bin_masses(fitted, fold.test_input, with_average=True, networks=networks)
     s, used = fold.samples, fold.scored_bins
@@ -78,7 +78,7 @@ def _fold_masses(
 
 
 def movement_candidates(
-    decoder: LatentDecoder, folds: Sequence[Fold], settings: MovementSettings
+    decoder: NumericDecoder, folds: Sequence[Fold], settings: MovementSettings
 ) -> list[dict[str, list[MovementStatistics]]]:
     """Return the movement statistics of each fold by kind of movement prior, for each group of dimensions."""
     return [
@@ -92,7 +92,7 @@ def movement_candidates(
 
 
 def choose_movements(
-    decoder: LatentDecoder,
+    decoder: NumericDecoder,
     candidates: Sequence[dict[str, list[MovementStatistics]]],
     masses: Sequence[list[HeldOutMass]],
     settings: MovementSettings,

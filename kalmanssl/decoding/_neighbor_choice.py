@@ -18,7 +18,7 @@ from kalmanssl.decoding.held_out import Fold, HeldOutMass, MovementChoice, is_lo
 from kalmanssl.decoding.readouts import EnsembleReadout, NeighborVariant
 
 if TYPE_CHECKING:
-    from kalmanssl.decoding._latent_decoder import DriftingReadout, LatentDecoder
+    from kalmanssl.decoding._numeric_decoder import DriftingReadout, NumericDecoder
 
 __all__ = ["choose_neighbors"]
 
@@ -26,7 +26,7 @@ _MAX_KEPT = 1 << 26  # entries of distributions of networks, 256 MB
 
 
 def choose_neighbors(
-    decoder: LatentDecoder, folds: list[Fold], readouts: list[DriftingReadout], timed: bool
+    decoder: NumericDecoder, folds: list[Fold], readouts: list[DriftingReadout], timed: bool
 ) -> tuple[list[list[HeldOutMass]], list[MovementChoice]]:
     """Choose the movement prior, and the variant of the neighbors by the CRPS with the best movement prior of each.
 
@@ -36,7 +36,7 @@ def choose_neighbors(
 
     Parameters
     ----------
-    decoder : LatentDecoder
+    decoder : NumericDecoder
     folds : list of Fold
     readouts : list of DriftingReadout
         One for each fold.
@@ -54,7 +54,7 @@ def choose_neighbors(
     changes = _changes(decoder) if is_ensemble else []
     n_entries = sum(int(fold.test.sum()) for fold in folds) * sum(grid.size for grid in decoder.grids)
     networks = held_out_network_masses(decoder, folds, readouts) if changes and n_entries <= _MAX_KEPT else None
-    settings = decoder.movement_settings if timed else replace(decoder.movement_settings, kinds=("none",))
+    settings = decoder.movement_candidates(timed)
     candidates = movement_candidates(decoder, folds, settings)
     masses = held_out_masses(decoder, folds, readouts, networks)
     choices = choose_movements(decoder, candidates, masses, settings)
@@ -69,7 +69,7 @@ def choose_neighbors(
     return masses, choices
 
 
-def _changes(decoder: LatentDecoder) -> list[dict[str, bool]]:
+def _changes(decoder: NumericDecoder) -> list[dict[str, bool]]:
     """Return the changes of the variant that are tried, one after another."""
     changes: list[dict[str, bool]] = []
     if decoder.context.is_used:
@@ -80,9 +80,9 @@ def _changes(decoder: LatentDecoder) -> list[dict[str, bool]]:
 
 
 def _with_variant(
-    decoder: LatentDecoder, fold: Fold, fitted: DriftingReadout, variant: NeighborVariant
+    decoder: NumericDecoder, fold: Fold, fitted: DriftingReadout, variant: NeighborVariant
 ) -> DriftingReadout:
     """Return a readout of a fold with other neighbors."""
     assert isinstance(fitted.readout, EnsembleReadout)
-    bins = partial(decoder.readout_data, fold.samples, fold.train, fitted.drift, variant.uses_context)
+    bins = partial(decoder.fitted_bins, fold.samples, fold.train, fitted.drift, variant.uses_context)
     return replace(fitted, readout=fitted.readout.with_variant(variant, bins))

@@ -386,9 +386,9 @@ def test_settings_reach_readout_calibration_and_drift():
         movement_settings=MovementSettings(kinds=("walk",), jumps=(0.07,)),
     ).fit(mean, position, time=time)
     part = decoder.decoders_["array"]
-    assert np.abs(part.readout.readout.weight).max() < 0.01
+    assert np.abs(part.readout.weight).max() < 0.01
     assert part.calibrations[0].floor == part.calibrations[0].rate == 0
-    assert part.readout.drift.rate != 0
+    assert part.drift.rate != 0
     assert part.movements[0].components[0].movement.jump == 0.07
     default = PositionDecoder(regressor="linear").fit(mean, position, time=time)
-    assert default.decoders_["array"].readout.drift.rate == 0
+    assert default.decoders_["array"].drift.rate == 0

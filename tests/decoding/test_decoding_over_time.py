@@ -185,7 +185,7 @@ def test_a_segment_starts_from_the_occupancy(walk):
     latents, _, fitted = walk
     part = fitted.decoders_["filtered"]
     first = latents[latents.segment == 5]
-    (mass,) = part.readout.readout.predict_mass(np.tile(first.mean, (1, 3)), None)
+    (mass,) = part.readout.predict_mass(np.tile(first.mean, (1, 3)), None)
     expected = np.zeros(mass.shape[1])
     for component in part.movements[0].components:
         occupancy = component.movement.statistics.occupancy.sum(axis=0)

@@ -13,7 +13,7 @@ from kalmanssl.decoding import (
     MovementSettings,
     PositionDecoder,
 )
-from kalmanssl.decoding.readouts import EnsembleReadout, MLPReadout, NeighborVariant
+from kalmanssl.decoding.readouts import EnsembleReadout, FittedBins, MLPReadout, NeighborVariant
 
 BIN = 0.05
 QUICK = EnsembleReadoutSettings(MLPReadoutSettings(n_cells=48, n_cells_joint=20, n_networks=2, hidden=32, n_steps=150))
@@ -55,7 +55,7 @@ def test_the_context_is_searched_where_it_reduces_held_out_errors(dwell, noise, 
     decoder = fit(*simulate(dwell, noise, seed=0))
     used = decoder.decoders_["filtered"]
     assert used.neighbor_variant.uses_context is expected
-    features = used.readout.readout.neighbors.n_features
+    features = used.readout.neighbors.n_features
     assert features == (4 * (1 + len(decoder.time_scales)) if expected else 4)
 
 
@@ -88,7 +88,7 @@ def test_noisy_behavior_in_two_dimensions_gets_broad_neighbors():
     noisy, clear = (fitted(noise).decoders_["filtered"] for noise in (1.5, 0.02))
     assert noisy.neighbor_variant.broad
     assert not clear.neighbor_variant.broad
-    settings = noisy.readout.readout.neighbors.settings
+    settings = noisy.readout.neighbors.settings
     assert (settings.n_neighbors, settings.smoothing_joint) == (90, 2.0)
 
 
@@ -135,15 +135,16 @@ def test_networks_are_evaluated_once_for_all_variants_with_the_same_result(monke
 def test_a_variant_of_a_readout_equals_one_whose_neighbors_are_fitted_to_all_features(uses_context, broad):
     rng = np.random.default_rng(3)
     features, behavior, weight = rng.normal(size=(500, 6)), rng.random((500, 2)), rng.random(500)
-    readout = EnsembleReadout((None, None), settings=QUICK).fit(features, None, behavior, rng, weight, n_present=2)
+    bins = FittedBins(features, None, behavior, weight, n_present=2)
+    readout = EnsembleReadout((None, None), settings=QUICK).fit(bins, rng)
     variant = NeighborVariant(uses_context, broad)
-    shared = readout.with_variant(variant, lambda: (features if uses_context else features[:, :2], behavior, weight))
+    shared = readout.with_variant(variant, lambda: bins if uses_context else replace(bins, mean=features[:, :2]))
     networks = readout.network_masses(features, None)
     given = features if uses_context else features[:, :2]
     found = shared.predict_masses(given, None, networks, with_average=True)
     before = readout.predict_mass(features, None)
     readout.variant = variant
-    readout.fit_neighbors(features, behavior, weight, n_present=2)
+    readout.fit_neighbors(bins)
     expected = readout.predict_masses(features, None, with_average=True)
     np.testing.assert_array_equal(found.product[0], expected.product[0])
     np.testing.assert_array_equal(found.average[0], expected.average[0])

@@ -119,7 +119,7 @@ def test_a_saved_decoder_keeps_the_clocks(pair, fitted, tmp_path):
     np.testing.assert_array_equal(loaded.predict(pair[0])[1].table, fitted.predict(pair[0])[1].table)
     state = fitted.to_state()
     del state["sessions"]  # as before sessions were stored
-    assert PositionDecoder.from_state(state).session_ends_ == {"": fitted.decoders_["filtered"].readout.end}
+    assert PositionDecoder.from_state(state).session_ends_ == {"": fitted.decoders_["filtered"].end}
     state["sessions"] = {"names": ["a"], "ends": [float("nan")]}
     with pytest.raises(InputError, match="finite"):
         PositionDecoder.from_state(state)

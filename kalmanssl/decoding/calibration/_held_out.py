@@ -13,19 +13,19 @@ from kalmanssl.decoding.grids import likelier_mass_at, marginal_predictives
 from kalmanssl.decoding.held_out import Fold, HeldOutMass, fold_weights, scored_sessions
 
 if TYPE_CHECKING:
-    from kalmanssl.decoding._latent_decoder import LatentDecoder
+    from kalmanssl.decoding._numeric_decoder import NumericDecoder
 
 __all__ = ["calibrate"]
 
 
 def calibrate(
-    decoder: LatentDecoder, folds: Sequence[Fold], masses: Sequence[list[HeldOutMass]]
+    decoder: NumericDecoder, folds: Sequence[Fold], masses: Sequence[list[HeldOutMass]]
 ) -> tuple[list[Calibration], list[RegionCalibration], Trust]:
     """Learn from the errors on held-out bins.
 
     Parameters
     ----------
-    decoder : LatentDecoder
+    decoder : NumericDecoder
         Its movement priors are used, with statistics of the behavior in each fold.
     folds : sequence of Fold
     masses : sequence of list of HeldOutMass
@@ -77,6 +77,6 @@ def calibrate(
     return calibrations, regions, trust
 
 
-def _posterior(decoder: LatentDecoder, fold: Fold, part: HeldOutMass, number: int) -> np.ndarray:
+def _posterior(decoder: NumericDecoder, fold: Fold, part: HeldOutMass, number: int) -> np.ndarray:
     """Return the posterior over a grid (decoded bins, *shape), with statistics of the behavior in the fitted bins."""
     return decoder.movement_from(number, fold.samples, fold.train).posterior(part.readout, decoder.smooth)

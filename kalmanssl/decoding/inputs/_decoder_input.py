@@ -53,6 +53,11 @@ class DecoderInput:
         """The bins without latents, (time,) bool."""
         return ~np.isfinite(self.mean).all(axis=1)
 
+    def zero_missing(self, values: np.ndarray) -> np.ndarray:
+        """Return values (time, columns) with zeros in the bins without latents."""
+        missing = self.missing
+        return np.where(missing[:, None], 0.0, values) if missing.any() else values
+
     def features(self, make: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
         """Return `make(mean, segment)` of the bins, from their latents and the earlier ones of their segment."""
         if self.earlier is None or len(self.earlier) == 0:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from kalmanssl.decoding._latent_decoder import LatentDecoder
+from kalmanssl.decoding._numeric_decoder import NumericDecoder
 from kalmanssl.decoding.grids import marginal_predictives, wrap
 from kalmanssl.utils.circular import deviations
 
 __all__ = ["constant_r2"]
 
 
-def constant_r2(decoder: LatentDecoder, truth: np.ndarray) -> float:
+def constant_r2(decoder: NumericDecoder, truth: np.ndarray) -> float:
     """Compute R² of the mean of the behavior in the fitted part as prediction of all bins.
 
     It is at most zero, because R² compares with the mean of the scored bins. A decoder with a smaller R² is useless.
 
     Parameters
     ----------
-    decoder : LatentDecoder
+    decoder : NumericDecoder
         Its occupancies have the mean.
     truth : (bins, dims)
         Known behavior.

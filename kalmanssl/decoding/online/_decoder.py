@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from kalmanssl.decoding._adaptation import Adaptation
 from kalmanssl.decoding._fitted import FittedDecoder
 from kalmanssl.decoding._latent_decoder import LatentDecoder
+from kalmanssl.decoding._numeric_decoder import NumericDecoder
 from kalmanssl.decoding.grids import group_dimensions, likelier_mass
 from kalmanssl.decoding.inputs import end_of_fit
 from kalmanssl.decoding.labels import LabelDecoder
@@ -107,7 +108,7 @@ class OnlineDecoder:
 
     Parameters
     ----------
-    decoder : LatentDecoder or LabelDecoder
+    decoder : LatentDecoder
         Of filtered latents.
     adaptation : Adaptation
     stream : LatentStream
@@ -130,7 +131,7 @@ class OnlineDecoder:
 
     def __init__(
         self,
-        decoder: LatentDecoder | LabelDecoder,
+        decoder: LatentDecoder,
         adaptation: Adaptation,
         stream: LatentStream,
         n_features: int,
@@ -150,8 +151,8 @@ class OnlineDecoder:
             self._occupancies = [decoder.chain.statistics.occupancy.copy()]
             self._mixtures: list[OnlineMixture] = []
             self._beliefs = [OnlineBelief(decoder.chain)]
-            self._set_mass = adaptation.region_calibrations([decoder.sets])[0].mass(level)
-        else:
+            self._set_mass = adaptation.region_calibrations(decoder.regions)[0].mass(level)
+        elif isinstance(decoder, NumericDecoder):
             self._trust = decoder.trust
             self._occupancies = [np.array(part, dtype=np.float32) for part in decoder.occupancies]
             self._mixtures = [
@@ -323,8 +324,7 @@ class OnlineMixin(FittedDecoder):
                 parameter="model",
             )
         adaptation = self.adaptations_.get(kind) or Adaptation.of(decoder)
-        has_lag = self.timed_ and isinstance(decoder, LatentDecoder)
-        end = end_of_fit(self.session_ends_, getattr(model, "sessions_", ("",))[0]) if has_lag else np.nan
+        end = end_of_fit(self.session_ends_, getattr(model, "sessions_", ("",))[0]) if self.timed_ else np.nan
         return OnlineDecoder(
             decoder=decoder,
             adaptation=adaptation,

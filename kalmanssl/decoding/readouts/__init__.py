@@ -1,6 +1,7 @@
 """Readouts: distributions of the behavior from the latents of a bin and their temporal context."""
 
 from kalmanssl.decoding.readouts._base import BinMasses as BinMasses
+from kalmanssl.decoding.readouts._base import FittedBins as FittedBins
 from kalmanssl.decoding.readouts._base import OneBinMasses as OneBinMasses
 from kalmanssl.decoding.readouts._base import Readout as Readout
 from kalmanssl.decoding.readouts._classifier import ClassifierReadout as ClassifierReadout
@@ -11,6 +12,7 @@ from kalmanssl.decoding.readouts._ensemble import NeighborVariant as NeighborVar
 from kalmanssl.decoding.readouts._ensemble import network_settings as network_settings
 from kalmanssl.decoding.readouts._linear import LinearReadout as LinearReadout
 from kalmanssl.decoding.readouts._linear import LinearReadoutSettings as LinearReadoutSettings
+from kalmanssl.decoding.readouts._masses import predict_masses as predict_masses
 from kalmanssl.decoding.readouts._mlp import MLPReadout as MLPReadout
 from kalmanssl.decoding.readouts._mlp_settings import MLPReadoutSettings as MLPReadoutSettings
 from kalmanssl.decoding.readouts._nearest import with_remaining_norm as with_remaining_norm
@@ -19,7 +21,6 @@ from kalmanssl.decoding.readouts._neighbors import NeighborReadoutSettings as Ne
 from kalmanssl.decoding.readouts._regressors import ReadoutSettings as ReadoutSettings
 from kalmanssl.decoding.readouts._regressors import make_label_readout as make_label_readout
 from kalmanssl.decoding.readouts._regressors import make_readout as make_readout
-from kalmanssl.decoding.readouts._regressors import readout_class as readout_class
 from kalmanssl.decoding.readouts._regressors import settings_class as settings_class
 from kalmanssl.decoding.readouts._sklearn import SklearnReadout as SklearnReadout
 from kalmanssl.decoding.readouts._sklearn import SklearnReadoutSettings as SklearnReadoutSettings

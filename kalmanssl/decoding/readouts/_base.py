@@ -13,9 +13,9 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import numpy as np
 
 from kalmanssl.data import Covariances
-from kalmanssl.decoding.grids import Predictive
+from kalmanssl.decoding.grids import Grid, Predictive
 
-__all__ = ["BinMasses", "OneBinMasses", "Readout"]
+__all__ = ["BinMasses", "FittedBins", "OneBinMasses", "Readout"]
 
 
 _Distance = TypeVar("_Distance", np.ndarray, float)
@@ -56,21 +56,38 @@ BinMasses = ReadoutMasses[np.ndarray]
 OneBinMasses = ReadoutMasses[float]
 
 
+@dataclass(frozen=True)
+class FittedBins:
+    """The bins that a readout is fitted to.
+
+    Attributes
+    ----------
+    mean : (time, features)
+        Posterior means of the latents, which may be followed by their temporal context.
+    cov : Covariances or None
+        Posterior covariances of the latents, if they are used.
+    behavior : (time, dims)
+    weight : (time,), optional
+        Weights of the bins, whose mean is one; a readout need not use them. By default all bins have the same.
+    grids : list of Grid, optional
+        The grids of the groups of dimensions. By default a readout that needs them makes grids that cover the behavior.
+    n_present : int, optional
+        Number of features that describe the bin itself; those that follow are its temporal context. By default all.
+    """
+
+    mean: np.ndarray
+    cov: Covariances | None
+    behavior: np.ndarray
+    weight: np.ndarray | None = None
+    grids: list[Grid] | None = None
+    n_present: int | None = None
+
+
 class Readout(Protocol):
     """What `kalmanssl.decoding.PositionDecoder` requires of a readout."""
 
-    def fit(
-        self,
-        mean: np.ndarray,
-        cov: Covariances | None,
-        behavior: np.ndarray,
-        rng: np.random.Generator,
-        weight: np.ndarray | None = None,
-    ) -> Self:
-        """Fit to latents (time, state), their posterior covariances if known, and behavior (time, dims).
-
-        Readouts may use the weights (time,) of the bins, whose mean is one.
-        """
+    def fit(self, bins: FittedBins, rng: np.random.Generator) -> Self:
+        """Fit to the latents and the behavior of bins; all random numbers come from `rng`."""
         ...
 
     def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:

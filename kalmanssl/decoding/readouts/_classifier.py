@@ -7,6 +7,8 @@ from typing import Any, NoReturn, Self
 import numpy as np
 from sklearn.base import clone
 
+from kalmanssl.data import Covariances
+from kalmanssl.decoding.readouts._base import FittedBins
 from kalmanssl.errors import InputError
 
 __all__ = ["ClassifierReadout"]
@@ -24,17 +26,18 @@ class ClassifierReadout:
     def __init__(self, classifier: Any) -> None:
         self.classifier = classifier
 
-    def fit(self, mean: np.ndarray, codes: np.ndarray, n_labels: int) -> Self:
-        """Fit to latents (time, features) and the number of the label of each bin (time,)."""
-        self.n_labels = n_labels
-        self.model = clone(self.classifier).fit(mean, codes)
+    def fit(self, bins: FittedBins, rng: np.random.Generator) -> Self:
+        """Fit to bins whose behavior is the number of their label, and whose grid has one cell for each label."""
+        assert bins.grids is not None
+        self.n_labels = bins.grids[0].size
+        self.model = clone(self.classifier).fit(bins.mean, bins.behavior[:, 0].astype(int))
         return self
 
-    def predict_mass(self, mean: np.ndarray) -> np.ndarray:
-        """Return the probability of each label, (time, labels)."""
+    def predict_mass(self, mean: np.ndarray, cov: Covariances | None) -> list[np.ndarray]:
+        """Return the probability of each label, one array (time, labels)."""
         mass = np.zeros((len(mean), self.n_labels))
         mass[:, np.asarray(self.model.classes_, dtype=int)] = self.model.predict_proba(mean)
-        return mass
+        return [mass]
 
     def to_state(self) -> NoReturn:
         """Raise `InputError`: an arbitrary classifier can only be saved with pickle, which kalmanssl does not use."""

@@ -19,8 +19,8 @@ from typing import Any, Self
 import numpy as np
 
 from kalmanssl.data import Covariances
-from kalmanssl.decoding.grids import Grid, Periods, Predictive, marginal_predictives
-from kalmanssl.decoding.readouts._base import BinMasses
+from kalmanssl.decoding.grids import Periods, Predictive, marginal_predictives
+from kalmanssl.decoding.readouts._base import BinMasses, FittedBins
 from kalmanssl.decoding.readouts._mlp import MLPReadout
 from kalmanssl.decoding.readouts._mlp_settings import MLPReadoutSettings
 from kalmanssl.decoding.readouts._neighbors import NeighborReadout, NeighborReadoutSettings
@@ -106,45 +106,32 @@ class EnsembleReadout:
         self.neighbors = NeighborReadout(periods, self.settings.neighbors)
         self.variant = NeighborVariant()
 
-    def fit(
-        self,
-        mean: np.ndarray,
-        cov: Covariances | None,
-        behavior: np.ndarray,
-        rng: np.random.Generator,
-        weight: np.ndarray | None = None,
-        grids: list[Grid] | None = None,
-        n_present: int | None = None,
-    ) -> Self:
-        """Fit both readouts; the arguments are those of `MLPReadout.fit`."""
-        self.networks.fit(mean, cov, behavior, rng, weight, grids, n_present)
+    def fit(self, bins: FittedBins, rng: np.random.Generator) -> Self:
+        """Fit both readouts."""
+        self.networks.fit(bins, rng)
         self.grids = self.networks.grids
-        return self.fit_neighbors(mean, behavior, weight, n_present)
+        return self.fit_neighbors(bins)
 
-    def fit_neighbors(
-        self, mean: np.ndarray, behavior: np.ndarray, weight: np.ndarray | None = None, n_present: int | None = None
-    ) -> Self:
-        """Fit the neighbors alone, by the `variant`; without context to the first `n_present` features."""
-        n_features = mean.shape[1] if self.variant.uses_context or n_present is None else n_present
+    def fit_neighbors(self, bins: FittedBins) -> Self:
+        """Fit the neighbors alone, by the `variant`; without context to the features of the bin itself."""
+        mean = bins.mean if self.variant.uses_context else bins.mean[:, : bins.n_present]
         self.neighbors = NeighborReadout(self.periods, self._neighbor_settings())
-        self.neighbors.fit(mean[:, :n_features], behavior, weight, self.grids)
+        self.neighbors.fit(mean, bins.behavior, bins.weight, self.grids)
         return self
 
     def _neighbor_settings(self) -> NeighborReadoutSettings:
         return self.settings.neighbors.broaden() if self.variant.broad else self.settings.neighbors
 
-    def with_variant(
-        self, variant: NeighborVariant, fitted_bins: Callable[[], tuple[np.ndarray, np.ndarray, np.ndarray]]
-    ) -> Self:
+    def with_variant(self, variant: NeighborVariant, fitted_bins: Callable[[], FittedBins]) -> Self:
         """Return the readout with other neighbors and the same networks.
 
-        `fitted_bins` returns the latents (time, features), with their context if the variant uses it, the behavior and
-        the weights to which the neighbors are fitted. It is called only if neighbors with other features are needed.
+        `fitted_bins` returns the bins to which the neighbors are fitted, with temporal context if the variant uses it.
+        It is called only if neighbors with other features are needed.
         """
         changed = copy.copy(self)
         changed.variant = variant
         if variant.uses_context != self.variant.uses_context:
-            return changed.fit_neighbors(*fitted_bins())
+            return changed.fit_neighbors(fitted_bins())
         changed.neighbors = self.neighbors.with_settings(changed._neighbor_settings())
         return changed
 

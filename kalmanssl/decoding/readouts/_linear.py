@@ -11,6 +11,7 @@ from sklearn.linear_model import RidgeCV
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding.grids import Periods, Predictive, ScalePredictive, embed_circular, unembed_circular
+from kalmanssl.decoding.readouts._base import FittedBins
 from kalmanssl.utils.validation import as_numbers, check_condition, check_number, check_positive
 
 __all__ = ["LinearReadout", "LinearReadoutSettings"]
@@ -63,16 +64,10 @@ class LinearReadout:
         self.periods = periods
         self.settings = settings or LinearReadoutSettings()
 
-    def fit(
-        self,
-        mean: np.ndarray,
-        cov: Covariances | None,
-        behavior: np.ndarray,
-        rng: np.random.Generator,
-        weight: np.ndarray | None = None,
-    ) -> Self:
-        """Fit the weights, and the residual covariance that `W P W'` does not explain."""
-        target = embed_circular(behavior, self.periods)
+    def fit(self, bins: FittedBins, rng: np.random.Generator) -> Self:
+        """Fit the regression, and the residual covariance that `W P W'` does not explain."""
+        mean, cov = bins.mean, bins.cov
+        target = embed_circular(bins.behavior, self.periods)
         center, scale = mean.mean(axis=0), np.maximum(mean.std(axis=0), 1e-12)
         ridge = RidgeCV(alphas=np.array(self.settings.ridge_alphas)).fit((mean - center) / scale, target)
         self.weight = ridge.coef_.reshape(target.shape[1], -1) / scale

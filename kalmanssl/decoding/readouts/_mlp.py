@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding.grids import Grid, Periods, Predictive, group_dimensions, marginal_predictives
+from kalmanssl.decoding.readouts._base import FittedBins
 from kalmanssl.decoding.readouts._histogram_loss import histogram_mean
 from kalmanssl.decoding.readouts._mlp_settings import MLPReadoutSettings
 from kalmanssl.decoding.readouts._mlp_training import TrainingBins, train_networks
@@ -65,35 +66,17 @@ class MLPReadout:
         self.n_samples = n_samples
         self.settings = settings or MLPReadoutSettings()
 
-    def fit(
-        self,
-        mean: np.ndarray,
-        cov: Covariances | None,
-        behavior: np.ndarray,
-        rng: np.random.Generator,
-        weight: np.ndarray | None = None,
-        grids: list[Grid] | None = None,
-        n_present: int | None = None,
-    ) -> Self:
-        """Train the ensemble.
+    def fit(self, bins: FittedBins, rng: np.random.Generator) -> Self:
+        """Train the ensemble; bins are drawn in proportion to their weight.
 
-        Parameters
-        ----------
-        mean, cov, behavior, rng
-            As for every `Readout`.
-        weight : (time,), optional
-            Bins are drawn in proportion to it; uniformly by default.
-        grids : list of Grid, optional
-            The grids of the groups of dimensions; by default they cover the behavior.
-        n_present : int, optional
-            Number of features that describe the bin itself; the others are its context. Every second network, from the
-            first, receives only the former. Context helps with slow behavior and hurts with few bins, and the ensemble
-            is nearly as good as the better of the two.
+        Every second network, from the first, receives only the `n_present` features of the bin itself. Context helps
+        with slow behavior and hurts with few bins, and the ensemble is nearly as good as the better of the two.
         """
+        mean, behavior, weight, n_present = bins.mean, bins.behavior, bins.weight, bins.n_present
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         self.seed = int(rng.integers(2**62))
         self.center, self.scale = mean.mean(axis=0), common_scale(mean[:, :n_present])
-        self.grids = self.settings.make_grids(behavior, self.periods) if grids is None else grids
+        self.grids = self.settings.make_grids(behavior, self.periods) if bins.grids is None else bins.grids
         self.inputs = torch.ones(self.settings.n_networks, 1, mean.shape[1])
         if n_present is not None:
             self.inputs[::2, :, n_present:] = 0.0
@@ -101,18 +84,17 @@ class MLPReadout:
             grid.place(behavior[:, dims])
             for grid, dims in zip(self.grids, group_dimensions(len(self.periods)), strict=True)
         ]
-        cov = None if self.posterior == "mean" else cov
-        used = None if cov is None else cov.used()
+        used = None if self.posterior == "mean" or bins.cov is None else bins.cov.used()
         root = None if used is None else self._roots(used)
         index = None if used is None else torch.as_tensor(used.index)
         draws = None if weight is None else torch.as_tensor(np.cumsum(weight / weight.sum()))
         # Products of this size gain nothing from a second thread, and lose much on a busy machine.
         with one_thread(), fast_products(), torch.no_grad():
-            bins = TrainingBins(
+            training = TrainingBins(
                 self._standardize(mean), root, index, [torch.as_tensor(p, dtype=torch.float32) for p in place], draws
             )
             n_inputs = [int(row.count_nonzero()) for row in self.inputs]
-            layers = train_networks(bins, n_inputs, self.grids, self.settings, generator)
+            layers = train_networks(training, n_inputs, self.grids, self.settings, generator)
         self.weights, self.biases = layers.weights, layers.biases
         return self
 

@@ -15,7 +15,7 @@ from kalmanssl.decoding.readouts._sklearn import SklearnReadout, SklearnReadoutS
 from kalmanssl.errors import InputError
 from kalmanssl.utils.validation import check_choice
 
-__all__ = ["ReadoutSettings", "make_label_readout", "make_readout", "readout_class", "settings_class"]
+__all__ = ["ReadoutSettings", "make_label_readout", "make_readout", "settings_class"]
 
 ReadoutSettings = EnsembleReadoutSettings | MLPReadoutSettings | LinearReadoutSettings | SklearnReadoutSettings
 
@@ -25,11 +25,6 @@ _NAMED: dict[str, tuple[type[Any], type[Any]]] = {
     "mlp": (MLPReadout, MLPReadoutSettings),
     "linear": (LinearReadout, LinearReadoutSettings),
 }
-
-
-def readout_class(regressor: str) -> type[Any]:
-    """Return the class of the readout that a name selects."""
-    return _NAMED[regressor][0]
 
 
 def settings_class(regressor: Any) -> type[Any]:

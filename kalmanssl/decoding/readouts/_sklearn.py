@@ -11,6 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding.grids import Periods, Predictive, ScalePredictive, difference, embed_circular, unembed_circular
+from kalmanssl.decoding.readouts._base import FittedBins
 from kalmanssl.errors import InputError
 from kalmanssl.utils.validation import check_fraction, check_integer
 
@@ -74,20 +75,13 @@ class SklearnReadout:
         self.periods = periods
         self.settings = settings or SklearnReadoutSettings()
 
-    def fit(
-        self,
-        mean: np.ndarray,
-        cov: Covariances | None,
-        behavior: np.ndarray,
-        rng: np.random.Generator,
-        weight: np.ndarray | None = None,
-    ) -> Self:
+    def fit(self, bins: FittedBins, rng: np.random.Generator) -> Self:
         """Fit the regressor to all bins, and learn its errors by cross-validation."""
-        s = self.settings
+        s, mean = self.settings, bins.mean
         self.seed = int(rng.integers(2**31))
-        target = embed_circular(behavior, self.periods)
+        target = embed_circular(bins.behavior, self.periods)
         self.model = self._fit_regressor(mean, target)
-        error, posterior_sd = self._cross_validate(mean, cov, behavior, target)
+        error, posterior_sd = self._cross_validate(bins, target)
         picked = np.unique(np.linspace(0, len(mean) - 1, s.max_reference_bins).astype(int))
         self.center, self.latent_sd = mean.mean(axis=0), np.maximum(mean.std(axis=0), 1e-12)
         self.size = np.abs(error[picked])
@@ -100,10 +94,9 @@ class SklearnReadout:
         self.tables = [np.stack([_LEVELS, np.quantile(column, _LEVELS)]) for column in ratio.T]
         return self
 
-    def _cross_validate(
-        self, mean: np.ndarray, cov: Covariances | None, behavior: np.ndarray, target: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _cross_validate(self, bins: FittedBins, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the error of every bin, and the posterior standard deviation of its estimate, both (time, dims)."""
+        mean, cov, behavior = bins.mean, bins.cov, bins.behavior
         error, posterior_sd = np.empty(behavior.shape), np.zeros(behavior.shape)
         for block in np.array_split(np.arange(len(mean)), self.settings.n_folds):
             others = np.setdiff1d(np.arange(len(mean)), block)

@@ -12,10 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 from kalmanssl.decoding._adaptation import Adaptation
 from kalmanssl.decoding._fitted import FittedDecoder
 from kalmanssl.decoding._latent_decoder import LatentDecoder
+from kalmanssl.decoding._numeric_decoder import NumericDecoder
 from kalmanssl.decoding.calibration import CalibrationSettings
 from kalmanssl.decoding.held_out import DriftSettings, MovementSettings
-from kalmanssl.decoding.labels import LabelDecoder
-from kalmanssl.decoding.readouts import readout_class, settings_class
+from kalmanssl.decoding.readouts import settings_class
 from kalmanssl.decoding.saving._earlier_versions import upgrade_state
 from kalmanssl.decoding.saving._state_checks import check_decoder_state
 from kalmanssl.errors import InputError, first_line
@@ -134,17 +134,16 @@ class StateMixin(FittedDecoder):
         decoder.decoders_ = {}
         for kind, part in state["decoders"].items():
             empty = decoder._make_decoder(kind)  # type: ignore[attr-defined]
-            readout = (readout_class(settings["regressor"]),) if isinstance(empty, LatentDecoder) else ()
-            decoder.decoders_[kind] = empty.restore(part, *readout)
+            decoder.decoders_[kind] = empty.restore(part)
         decoder.session_ends_ = _session_ends(state, decoder.decoders_)
         stored = state.get("adaptations", {})  # absent from decoders that were saved before `update` existed
         decoder.adaptations_ = {kind: Adaptation.from_state(part) for kind, part in stored.items()}
         return decoder
 
 
-def _session_ends(state: dict[str, Any], decoders: dict[str, LatentDecoder | LabelDecoder]) -> dict[str, float]:
+def _session_ends(state: dict[str, Any], decoders: dict[str, LatentDecoder]) -> dict[str, float]:
     """Return the end of the fit in each session; decoders that were saved before had one session without a name."""
     if "sessions" in state:
         return dict(zip(state["sessions"]["names"], map(float, state["sessions"]["ends"]), strict=True))
-    ends = [one.readout.end for one in decoders.values() if isinstance(one, LatentDecoder)]
+    ends = [one.end for one in decoders.values() if isinstance(one, NumericDecoder)]
     return {"": ends[0]} if ends else {}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from kalmanssl.decoding import GridPredictive, MLPReadout, MLPReadoutSettings, ScalePredictive
+from kalmanssl.decoding import FittedBins, GridPredictive, MLPReadout, MLPReadoutSettings, ScalePredictive
 from kalmanssl.decoding.grids._grid import Axis, Grid, group_dimensions
 from kalmanssl.decoding.movement._movement import coarsen_grid, coarsen_mass
 
@@ -45,7 +45,7 @@ def test_the_networks_can_be_trained_on_behavior_beyond_the_grid():
     behavior = rng.uniform(-2, 2, size=(50, 2))
     grids = [Grid((LINE, Axis(-1.0, 0.5, 4)))]
     readout = MLPReadout((None, None), settings=MLPReadoutSettings(n_steps=3, min_steps=3))
-    readout.fit(rng.normal(size=(50, 2)), None, 3 * behavior, rng, grids=grids)
+    readout.fit(FittedBins(rng.normal(size=(50, 2)), None, 3 * behavior, grids=grids), rng)
     (mass,) = readout.predict_mass(np.zeros((1, 2)), None)
     assert mass.shape == (1, 8, 4)
     np.testing.assert_allclose(mass.sum(), 1.0, rtol=1e-5)

@@ -230,7 +230,7 @@ def test_the_belief_returns_to_the_occupancy_after_a_gap():
 def test_drift_and_noise_that_grows_with_the_lag():
     decoder = fit(**ENSEMBLE)
     part = decoder.decoders_["filtered"]
-    part.readout.drift.__dict__.update(rate=0.002, offset=np.array([0.7]))
+    part.drift.__dict__.update(rate=0.002, offset=np.array([0.7]))
     part.calibrations[0].__dict__.update(floor=0.02, rate=0.003, longest_lag=80.0)
     latents = later()
     decoded = decoder.predict(latents)

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from kalmanssl.decoding import Calibration, MLPReadout, MLPReadoutSettings, NeighborReadout, NeighborReadoutSettings
+from kalmanssl.decoding import (
+    Calibration,
+    FittedBins,
+    MLPReadout,
+    MLPReadoutSettings,
+    NeighborReadout,
+    NeighborReadoutSettings,
+)
 from kalmanssl.decoding.calibration._calibration import NOMINAL_LEVELS
 from kalmanssl.decoding.grids._grid import Axis
 from kalmanssl.decoding.online._interval import OnlineInterval
@@ -45,7 +52,7 @@ def test_the_search_for_one_bin_finds_the_same_neighbors(n_bins, n_features, dim
 def test_the_networks_for_one_bin_give_the_same_histograms():
     latents, behavior = latents_and_behavior(300, 7, 3)
     readout = MLPReadout((None,) * 3, settings=NETWORKS).fit(
-        latents, None, behavior, np.random.default_rng(0), n_present=4
+        FittedBins(latents, None, behavior, n_present=4), np.random.default_rng(0)
     )
     one = _OneBinNetworks(readout)
     found = [one(row).product for row in latents[:20]]

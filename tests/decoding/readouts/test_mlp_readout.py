@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from kalmanssl.data import Covariances
-from kalmanssl.decoding import MLPReadout, MLPReadoutSettings
+from kalmanssl.decoding import FittedBins, MLPReadout, MLPReadoutSettings
 from kalmanssl.decoding.grids._circular import wrap
 from kalmanssl.errors import InputError
 
@@ -31,7 +31,7 @@ def readout():
     mean = state + np.sqrt(cov.table[cov.index, 0, :1]) * rng.normal(size=state.shape)
     # The width is learned last, and half of the bins carry little information.
     settings = MLPReadoutSettings(n_epochs=80, dropout=0.1)
-    return MLPReadout((None,), "quadrature", settings=settings).fit(mean, cov, behavior, rng)
+    return MLPReadout((None,), "quadrature", settings=settings).fit(FittedBins(mean, cov, behavior), rng)
 
 
 @pytest.mark.parametrize("size", [0.02, 0.1])
@@ -72,7 +72,9 @@ def test_the_width_follows_noise_that_depends_on_the_latents():
     mean = rng.uniform(-1, 1, size=(4000, 2))
     noise = np.where(mean[:, :1] < 0, 0.05, 0.3)
     behavior = mean[:, 1:] + noise * rng.standard_t(3, size=(4000, 1))
-    (predictive,) = MLPReadout((None,)).fit(mean[:3000], None, behavior[:3000], rng).predict(mean[3000:], None)
+    (predictive,) = (
+        MLPReadout((None,)).fit(FittedBins(mean[:3000], None, behavior[:3000]), rng).predict(mean[3000:], None)
+    )
     quiet = mean[3000:, 0] < -0.2
     loud = mean[3000:, 0] > 0.2
     inside = np.abs(2 * predictive.cdf(behavior[3000:, 0]) - 1) < 0.9
@@ -86,7 +88,7 @@ def test_a_distribution_with_two_modes_has_no_mass_between_them():
     rng = np.random.default_rng(4)
     mean = rng.normal(size=(3000, 2))
     behavior = np.sign(rng.normal(size=(3000, 1))) + 0.05 * rng.normal(size=(3000, 1))
-    (predictive,) = MLPReadout((None,)).fit(mean, None, behavior, rng).predict(mean[:50], None)
+    (predictive,) = MLPReadout((None,)).fit(FittedBins(mean, None, behavior), rng).predict(mean[:50], None)
     half = np.full(50, 0.5)
     between = predictive.cdf(half) - predictive.cdf(-half)
     assert between.max() < 0.1
@@ -98,7 +100,7 @@ def test_a_circular_dimension_together_with_one_that_is_not():
     radians = np.radians(angle)
     mean = np.stack([np.cos(radians), np.sin(radians), place], axis=1) + 0.05 * rng.normal(size=(3000, 3))
     behavior = np.stack([angle, place], axis=1)
-    readout = MLPReadout((360.0, None)).fit(mean[:2500], None, behavior[:2500], rng)
+    readout = MLPReadout((360.0, None)).fit(FittedBins(mean[:2500], None, behavior[:2500]), rng)
     circular, linear = readout.predict(mean[2500:], None)
     error = wrap(circular.mean() - angle[2500:], 360.0)
     assert np.median(np.abs(error)) < 5
@@ -110,9 +112,10 @@ def test_the_seed_determines_the_readout_and_a_saved_state_restores_it():
     mean, behavior = problem(np.random.default_rng(6), 300)
     cov = covariances([0.01 * np.eye(3)], np.zeros(300, dtype=int))
     first, second = (
-        MLPReadout((None,), "samples", 5, QUICK).fit(mean, cov, behavior, np.random.default_rng(7)) for _ in range(2)
+        MLPReadout((None,), "samples", 5, QUICK).fit(FittedBins(mean, cov, behavior), np.random.default_rng(7))
+        for _ in range(2)
     )
-    other = MLPReadout((None,), "samples", 5, QUICK).fit(mean, cov, behavior, np.random.default_rng(8))
+    other = MLPReadout((None,), "samples", 5, QUICK).fit(FittedBins(mean, cov, behavior), np.random.default_rng(8))
     mass = first.predict(mean, cov)[0].mass
     np.testing.assert_array_equal(mass, second.predict(mean, cov)[0].mass)
     assert not np.array_equal(mass, other.predict(mean, cov)[0].mass)
@@ -125,7 +128,8 @@ def test_the_posterior_mean_alone_is_used_by_default():
     mean, behavior = problem(rng, 300)
     wide = covariances([0.5 * np.eye(3)], np.zeros(300, dtype=int))
     with_cov, without = (
-        MLPReadout((None,), settings=QUICK).fit(mean, cov, behavior, np.random.default_rng(12)) for cov in (wide, None)
+        MLPReadout((None,), settings=QUICK).fit(FittedBins(mean, cov, behavior), np.random.default_rng(12))
+        for cov in (wide, None)
     )
     expected = without.predict(mean, None)[0].mass
     np.testing.assert_array_equal(with_cov.predict(mean, wide)[0].mass, expected)
@@ -137,7 +141,7 @@ def test_bins_are_drawn_in_proportion_to_their_weights():
     mean, kind = rng.normal(size=(2000, 2)), rng.random(2000) < 0.1
     behavior = np.where(kind, 1.0, -1.0)[:, None] + 0.01 * rng.normal(size=(2000, 1))
     for rare, expected in ((1.0, 0.1), (9.0, 0.5)):
-        readout = MLPReadout((None,)).fit(mean, None, behavior, rng, np.where(kind, rare, 1.0))
+        readout = MLPReadout((None,)).fit(FittedBins(mean, None, behavior, np.where(kind, rare, 1.0)), rng)
         (predictive,) = readout.predict(mean, None)
         assert 1 - predictive.cdf(np.zeros(2000)).mean() == pytest.approx(expected, abs=0.06)
 
@@ -146,7 +150,7 @@ def test_every_second_network_receives_the_context():
     rng = np.random.default_rng(14)
     mean, behavior = problem(rng, 300)
     features = np.concatenate([mean, rng.normal(size=(300, 6))], axis=1)
-    readout = MLPReadout((None,), settings=QUICK).fit(features, None, behavior, rng, n_present=3)
+    readout = MLPReadout((None,), settings=QUICK).fit(FittedBins(features, None, behavior, n_present=3), rng)
     other_context = np.concatenate([mean, 5 + rng.normal(size=(300, 6))], axis=1)
     without, with_context = (
         [readout._logits(readout._standardize(x)[None])[network] for x in (features, other_context)]
@@ -161,7 +165,7 @@ def test_every_second_network_receives_the_context():
 def test_settings_are_used_and_saved():
     mean, behavior = problem(np.random.default_rng(9), 300)
     settings = MLPReadoutSettings(n_cells=40, n_networks=3, hidden=16, n_steps=30, uniform_fraction=0.2)
-    readout = MLPReadout((None,), settings=settings).fit(mean, None, behavior, np.random.default_rng(10))
+    readout = MLPReadout((None,), settings=settings).fit(FittedBins(mean, None, behavior), np.random.default_rng(10))
     (predictive,) = readout.predict(mean, None)
     assert predictive.mass.shape == (300, 40)
     assert predictive.mass.min() >= 0.2 / 40

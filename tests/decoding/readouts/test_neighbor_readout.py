@@ -6,6 +6,7 @@ import pytest
 from kalmanssl.decoding import (
     EnsembleReadout,
     EnsembleReadoutSettings,
+    FittedBins,
     MLPReadoutSettings,
     NeighborReadout,
     NeighborReadoutSettings,
@@ -83,7 +84,9 @@ def fitted_ensemble(weight, dims=1, seed=4):
     rng = np.random.default_rng(seed)
     mean, behavior = problem(rng, 400, dims)
     settings = EnsembleReadoutSettings(QUICK, neighbor_weight=weight)
-    return EnsembleReadout((None,) * dims, settings=settings).fit(mean, None, behavior, rng), problem(rng, 40)[0]
+    return EnsembleReadout((None,) * dims, settings=settings).fit(FittedBins(mean, None, behavior), rng), problem(
+        rng, 40
+    )[0]
 
 
 @pytest.mark.parametrize("dims", [1, 2])

@@ -8,7 +8,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.svm import SVR
 
 from kalmanssl.data import Covariances
-from kalmanssl.decoding import LinearReadout, LinearReadoutSettings, SklearnReadout, SklearnReadoutSettings
+from kalmanssl.decoding import FittedBins, LinearReadout, LinearReadoutSettings, SklearnReadout, SklearnReadoutSettings
 from kalmanssl.decoding.grids._circular import embed_circular, unembed_circular, wrap
 from kalmanssl.errors import InputError
 
@@ -28,7 +28,7 @@ def test_the_linear_interval_matches_draws_from_the_posterior_and_the_residual_n
     # The state is distributed around its posterior mean with the posterior covariance.
     mean = true
     moved = np.einsum("tij,tj->ti", root, rng.normal(size=true.shape)) @ weight.T
-    readout = LinearReadout((None, None)).fit(mean, cov, behavior + moved, rng)
+    readout = LinearReadout((None, None)).fit(FittedBins(mean, cov, behavior + moved), rng)
     draws = np.einsum("ij,sj->si", np.linalg.cholesky(cov.table[2]), rng.normal(size=(40_000, 3)))
     samples = draws @ weight.T + noise * rng.normal(size=(40_000, 2))
     here = Covariances(cov.table, np.array([2]))
@@ -42,7 +42,7 @@ def test_the_linear_interval_without_covariance_is_the_residual_noise():
     rng = np.random.default_rng(2)
     mean = rng.normal(size=(5000, 4))
     behavior = mean[:, :1] * 2 + 0.7 * rng.normal(size=(5000, 1))
-    (predictive,) = LinearReadout((None,)).fit(mean, None, behavior, rng).predict(mean, None)
+    (predictive,) = LinearReadout((None,)).fit(FittedBins(mean, None, behavior), rng).predict(mean, None)
     np.testing.assert_allclose(predictive.scale, 0.7, rtol=0.05)
 
 
@@ -51,7 +51,7 @@ def test_the_linear_residual_stays_positive_definite_if_the_posterior_is_too_wid
     mean = rng.normal(size=(500, 2))
     behavior = mean + 0.1 * rng.normal(size=(500, 2))
     cov = Covariances(np.array([100 * np.eye(2)]), np.zeros(500, dtype=int))
-    readout = LinearReadout((None, None)).fit(mean, cov, behavior, rng)
+    readout = LinearReadout((None, None)).fit(FittedBins(mean, cov, behavior), rng)
     assert np.linalg.eigvalsh(readout.residual).min() > 0
 
 
@@ -71,7 +71,7 @@ def test_circular_behavior_is_decoded_across_the_period(make):
     rng = np.random.default_rng(5)
     angle = rng.uniform(0, 360, size=(3000, 1))
     mean = np.hstack([np.cos(np.radians(angle)), np.sin(np.radians(angle))]) + 0.05 * rng.normal(size=(3000, 2))
-    readout = make((360.0,)).fit(mean[:2000], None, angle[:2000], rng)
+    readout = make((360.0,)).fit(FittedBins(mean[:2000], None, angle[:2000]), rng)
     (predictive,) = readout.predict(mean[2000:], None)
     error = wrap(predictive.center - angle[2000:, 0], 360.0)
     assert np.abs(error).max() < 20
@@ -85,7 +85,7 @@ def test_the_noise_of_any_regressor_follows_its_error(regressor):
     mean = rng.uniform(-2, 2, size=(4000, 1))
     noise = np.where(mean < 0, 0.1, 0.6)
     behavior = mean + noise * rng.normal(size=(4000, 1))
-    readout = SklearnReadout(regressor, (None,)).fit(mean[:3000], None, behavior[:3000], rng)
+    readout = SklearnReadout(regressor, (None,)).fit(FittedBins(mean[:3000], None, behavior[:3000]), rng)
     (predictive,) = readout.predict(mean[3000:], None)
     quiet = mean[3000:, 0] < 0
     assert predictive.scale[~quiet].mean() > 4 * predictive.scale[quiet].mean()
@@ -99,7 +99,7 @@ def test_the_noise_of_any_regressor_is_larger_where_the_posterior_is_wide():
     mean = rng.normal(size=(1000, 2))
     behavior = mean[:, :1] + 0.1 * rng.normal(size=(1000, 1))
     cov = Covariances(np.array([1e-6, 1.0])[:, None, None] * np.eye(2), rng.integers(2, size=1000))
-    readout = SklearnReadout(LinearRegression(), (None,)).fit(mean, cov, behavior, rng)
+    readout = SklearnReadout(LinearRegression(), (None,)).fit(FittedBins(mean, cov, behavior), rng)
     (predictive,) = readout.predict(mean, cov)
     assert np.median(predictive.scale[cov.index == 1]) > 5 * np.median(predictive.scale[cov.index == 0])
 
@@ -107,26 +107,30 @@ def test_the_noise_of_any_regressor_is_larger_where_the_posterior_is_wide():
 def test_the_given_regressor_is_not_fitted():
     regressor = KNeighborsRegressor()
     rng = np.random.default_rng(8)
-    SklearnReadout(regressor, (None,)).fit(rng.normal(size=(50, 2)), None, rng.normal(size=(50, 1)), rng)
+    SklearnReadout(regressor, (None,)).fit(FittedBins(rng.normal(size=(50, 2)), None, rng.normal(size=(50, 1))), rng)
     assert not hasattr(regressor, "n_features_in_")
 
 
 def test_a_regressor_of_one_column_raises_an_error_for_two():
     rng = np.random.default_rng(9)
     with pytest.raises(InputError, match=r"SVR predicts one column and the behavior needs 2.*MultiOutputRegressor"):
-        SklearnReadout(SVR(), (None, None)).fit(rng.normal(size=(50, 2)), None, rng.normal(size=(50, 2)), rng)
+        SklearnReadout(SVR(), (None, None)).fit(
+            FittedBins(rng.normal(size=(50, 2)), None, rng.normal(size=(50, 2))), rng
+        )
 
 
 def test_settings_change_the_readouts():
     rng = np.random.default_rng(10)
     mean = rng.normal(size=(400, 2))
     behavior = mean[:, :1] + 0.1 * rng.normal(size=(400, 1))
-    shrunk = LinearReadout((None,), LinearReadoutSettings(ridge_alphas=(1e6,))).fit(mean, None, behavior, rng)
+    shrunk = LinearReadout((None,), LinearReadoutSettings(ridge_alphas=(1e6,))).fit(
+        FittedBins(mean, None, behavior), rng
+    )
     assert np.abs(shrunk.weight).max() < 0.01
     loaded = LinearReadout.from_state(shrunk.to_state())
     assert loaded.settings == shrunk.settings
     settings = SklearnReadoutSettings(min_scale_fraction=0.9, n_neighbors=1, max_reference_bins=100)
-    readout = SklearnReadout(LinearRegression(), (None,), settings).fit(mean, None, behavior, rng)
+    readout = SklearnReadout(LinearRegression(), (None,), settings).fit(FittedBins(mean, None, behavior), rng)
     (predictive,) = readout.predict(mean, None)
     assert len(readout.size) == 100
     assert predictive.scale.min() == pytest.approx(0.9 * np.median(readout.size))
