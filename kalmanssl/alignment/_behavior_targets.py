@@ -9,11 +9,12 @@ from kalmanssl.errors import InputError
 
 __all__ = ["behavior_agreement", "behavior_targets"]
 
+_N_NEIGHBORS = 20  # bins of the fitted sessions that are most similar, over which is averaged
 _MAX_BINS = 4000  # of each session in the agreement
 
 
 def behavior_targets(
-    behavior: np.ndarray, fitted_behavior: np.ndarray, fitted_latents: np.ndarray, n_neighbors: int = 20
+    behavior: np.ndarray, fitted_behavior: np.ndarray, fitted_latents: np.ndarray, n_neighbors: int = _N_NEIGHBORS
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find where the latents of fitted sessions were when their behavior was that of each bin of a new session.
 
@@ -53,9 +54,10 @@ def behavior_agreement(
     behavior: np.ndarray,
     fitted_latents: np.ndarray,
     fitted_behavior: np.ndarray,
-    n_neighbors: int = 20,
 ) -> float:
     """Compute how well the behavior of a session is predicted by that of fitted sessions near its expected latents.
+
+    The prediction is the mean behavior in the 20 bins of the fitted sessions with the most similar latents.
 
     Parameters
     ----------
@@ -66,8 +68,6 @@ def behavior_agreement(
     fitted_latents : (fitted time, latent)
     fitted_behavior : (fitted time, features)
         Of the fitted sessions, NaN where it is unknown.
-    n_neighbors : int
-        Bins of the fitted sessions with the most similar latents, whose behavior is averaged.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def behavior_agreement(
     if len(bins) < 2 or len(fitted_bins) == 0:
         raise InputError("the behavior is known in too few bins to match sessions by it", parameter="y")
     bins, fitted_bins = (one[:: -(-len(one) // _MAX_BINS)] for one in (bins, fitted_bins))
-    count = min(n_neighbors, len(fitted_bins))
+    count = min(_N_NEIGHBORS, len(fitted_bins))
     _, near = KDTree(fitted_latents[fitted_bins]).query(targets[bins], count)
     predicted = fitted_behavior[fitted_bins][near.reshape(len(bins), count)].mean(axis=1)
     truth = behavior[bins]

@@ -21,6 +21,8 @@ from kalmanssl.utils.validation import check_choice, check_fraction, check_integ
 
 __all__ = ["MLPEncoder", "Normalize", "UnitDropout", "WindowEncoder", "check_encoder"]
 
+_CHECKED_SHAPE = 2, 64  # batch and time of the input of `check_encoder`
+
 
 class Normalize(nn.Module):
     """Normalize each bin: square root of the counts, then division by the norm over units.
@@ -233,7 +235,7 @@ class MLPEncoder(WindowEncoder):
         )
 
 
-def check_encoder(module: nn.Module, in_features: int, latent_dim: int, *, batch: int = 2, time: int = 64) -> None:
+def check_encoder(module: nn.Module, in_features: int, latent_dim: int) -> None:
     """Check an encoder by applying it to random counts.
 
     It is applied in evaluation mode without gradients. The mode of the module and torch's generator stay unchanged.
@@ -244,8 +246,6 @@ def check_encoder(module: nn.Module, in_features: int, latent_dim: int, *, batch
         Maps (batch, time, in_features) to (batch, time, latent_dim).
     in_features, latent_dim : int
         Numbers of input features and of latents.
-    batch, time : int
-        Shape of the random input.
 
     Raises
     ------
@@ -256,6 +256,7 @@ def check_encoder(module: nn.Module, in_features: int, latent_dim: int, *, batch
         raise InputError(f"the encoder must be a torch.nn.Module instance, got {module!r}")
     like = next((p for p in module.parameters() if p.is_floating_point()), torch.zeros(()))
     generator = torch.Generator().manual_seed(0)
+    batch, time = _CHECKED_SHAPE
     x = torch.randint(0, 3, (batch, time, in_features), generator=generator).to(like)
     name = type(module).__name__
     try:

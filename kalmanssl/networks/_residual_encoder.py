@@ -13,6 +13,8 @@ from kalmanssl.utils.torch_ops import evaluating
 
 __all__ = ["ResidualEncoder"]
 
+_CORRECTION_GAIN = 0.1  # of the perceptron for latents that start at given components
+
 
 class ResidualEncoder(WindowEncoder):
     """Linear map of the normalized features, plus a multilayer perceptron as a correction.
@@ -52,7 +54,7 @@ class ResidualEncoder(WindowEncoder):
     gain: Tensor
 
     @torch.no_grad()
-    def start_from(self, features: Tensor, components: Tensor, gain: float = 0.1) -> None:
+    def start_from(self, features: Tensor, components: Tensor) -> None:
         """Set the linear path to given components; the perceptron adds nothing to them before training.
 
         If there are fewer components than latents, the other latents start as random functions of the features, given
@@ -64,8 +66,6 @@ class ResidualEncoder(WindowEncoder):
             Sample of the training data, as `features` returns it.
         components : (count, n_features)
             Weights of the linear path for the first `count` latents, at most `latent_dim`.
-        gain : float
-            Gain of the perceptron for these latents, > 0.
         """
         count = len(components)
         mean = features.mean(0)
@@ -75,7 +75,7 @@ class ResidualEncoder(WindowEncoder):
         self.linear.weight.zero_()
         self.linear.weight[:count] = components.to(self.linear.weight)
         self.gain.fill_(1.0)
-        self.gain[:count] = gain
+        self.gain[:count] = _CORRECTION_GAIN
         last = self.network[-1]
         assert isinstance(last, nn.Linear)
         last.weight[:count] = 0.0

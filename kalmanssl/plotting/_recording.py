@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["order_by_peak", "plot_raster"]
 
+_N_INTERVALS = 40  # of position, in which firing rates are computed
+
 
 def plot_raster(
     counts: np.ndarray | Recording,
@@ -65,8 +67,10 @@ def plot_raster(
     return ax
 
 
-def order_by_peak(counts: np.ndarray, position: np.ndarray, cells: int = 40) -> np.ndarray:
+def order_by_peak(counts: np.ndarray, position: np.ndarray) -> np.ndarray:
     """Order units by the position of their highest firing rate.
+
+    Rates are computed in 40 equal intervals of position, and smoothed over neighboring ones.
 
     Parameters
     ----------
@@ -74,8 +78,6 @@ def order_by_peak(counts: np.ndarray, position: np.ndarray, cells: int = 40) -> 
         Spike counts.
     position : (time,)
         NaN where it is unknown.
-    cells : int
-        Number of equal intervals of position; the rates are smoothed over neighboring intervals.
 
     Returns
     -------
@@ -85,11 +87,11 @@ def order_by_peak(counts: np.ndarray, position: np.ndarray, cells: int = 40) -> 
     known = np.isfinite(position)
     if not known.any() or np.ptp(position[known]) == 0:
         return np.arange(counts.shape[1])
-    edges = np.linspace(position[known].min(), position[known].max(), cells + 1)
-    cell = np.clip(np.digitize(position[known], edges) - 1, 0, cells - 1)
-    spikes = np.zeros((cells, counts.shape[1]))
-    np.add.at(spikes, cell, counts[known])
-    rate = spikes / np.maximum(np.bincount(cell, minlength=cells), 1)[:, None]
+    edges = np.linspace(position[known].min(), position[known].max(), _N_INTERVALS + 1)
+    interval = np.clip(np.digitize(position[known], edges) - 1, 0, _N_INTERVALS - 1)
+    spikes = np.zeros((_N_INTERVALS, counts.shape[1]))
+    np.add.at(spikes, interval, counts[known])
+    rate = spikes / np.maximum(np.bincount(interval, minlength=_N_INTERVALS), 1)[:, None]
     kernel = np.exp(-0.5 * (np.arange(-3, 4) / 1.5) ** 2)
     smooth = np.apply_along_axis(np.convolve, 0, rate, kernel, "same")
     return np.argsort(smooth.argmax(axis=0), kind="stable")

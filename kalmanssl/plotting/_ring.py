@@ -22,7 +22,6 @@ def plot_ring(
     *,
     name: str = "position",
     unit: str = "",
-    color_bar: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw states in the two dimensions of a rotation, colored by behavior, with the circle of mean radius.
@@ -35,10 +34,9 @@ def plot_ring(
         Behavior in the same bins; bins where it is NaN are not drawn.
     name, unit : str
         Of the behavior, for the color bar.
-    color_bar : bool
     ax : Axes, optional
     """
-    ax = plot_latents(coordinates, color, name=name, unit=unit, color_bar=color_bar, ax=ax)
+    ax = plot_latents(coordinates, color, name=name, unit=unit, ax=ax)
     angle = np.linspace(0, 2 * np.pi, 200)
     radius = np.linalg.norm(coordinates[np.isfinite(color)], axis=1).mean()
     ax.plot(radius * np.cos(angle), radius * np.sin(angle), color=MUTED, lw=1)
