@@ -171,7 +171,7 @@ class LatentDecoder(ABC):
         """Return posterior covariances if the readout uses them; those of averages over time are not known."""
         return None if self.context.is_used else cov
 
-    def _fitted_bins(
+    def _make_fitted_bins(
         self,
         samples: Samples,
         where: np.ndarray,

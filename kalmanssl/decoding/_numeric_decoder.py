@@ -111,6 +111,48 @@ class NumericDecoder(LatentDecoder):
         self.readout, self.drift, self.end = fitted.readout, fitted.drift, fitted.end
         self.movements = [self.movement_from(number, samples, samples.usable) for number in range(len(groups))]
 
+    def _fit_to_held_out(self, folds: list[Fold], timed: bool, rng: np.random.Generator) -> None:
+        """Choose drift, movement prior and familiarity, and calibrate, by the decoding of held-out bins."""
+        self.uses_drift = timed and self._drift_improves(folds)
+        readouts = []
+        for number, fold in enumerate(folds, start=1):
+            readouts.append(self._fit_readout(fold.samples, fold.train, rng))
+            report_progress(_READOUTS * number / len(folds))
+        masses, choices = choose_neighbors(self, folds, readouts, timed)
+        report_progress(_CHOICES)
+        self.movements = [choice.mixture for choice in choices]
+        self.movement_scores = [
+            {kind: float(score.sum()) for kind, score in choice.scores.items()} for choice in choices
+        ]
+        self.calibrations, self.regions, self.trust = calibrate(self, folds, masses)
+
+    def _drift_improves(self, folds: list[Fold]) -> bool:
+        """Return whether the drift of the code in the fitted parts reduces the errors on held-out bins in movement."""
+        blocks = [block for fold in folds for block in fold.moving_blocks()]
+        return improves_held_out(blocks, self.periods, self.drift_settings)
+
+    def _fit_readout(self, samples: Samples, train: np.ndarray, rng: np.random.Generator) -> DriftingReadout:
+        """Fit a readout of the behavior as it would be at the last fitted bin of the session, and the drift."""
+        kept = thin_bins(train, _MAX_FIT_BINS)
+        drift = Drift.zero(samples.mean.shape[1], samples.behavior.shape[1])
+        if self.uses_drift:
+            mean, moving, session = samples.mean[kept], samples.moving[kept], samples.session[kept]
+            behavior, time = samples.behavior[kept], samples.time[kept]
+            drift = Drift.fit(mean, behavior, time, moving, self.periods, self.drift_settings, session)
+        readout = self.make_readout()
+        if isinstance(readout, EnsembleReadout):
+            readout.variant = self.neighbor_variant
+        readout.fit(self.fitted_bins(samples, train, drift), rng)
+        return DriftingReadout(readout, drift, float(samples.time[kept][-1]))
+
+    def fitted_bins(self, samples: Samples, train: np.ndarray, drift: Drift, with_context: bool = True) -> FittedBins:
+        """Return what a readout is fitted to in the bins `train` (time,) bool, with the behavior without drift."""
+        age, kept = samples.age(train), thin_bins(train, _MAX_FIT_BINS)
+        behavior, weight = samples.behavior[kept], samples.weight[kept] / samples.weight[kept].mean()
+        if drift.rate != 0:
+            behavior = wrap_to_period(behavior - drift.displacement(samples.mean[kept], age[kept]), self.periods)
+        return self._make_fitted_bins(samples, kept, behavior, weight, with_context)
+
     def movement_from(self, number: int, samples: Samples, train: np.ndarray) -> MovementMixture:
         """Return the chosen movement priors of a group of dimensions with the statistics of the bins `train`."""
         grid, dims = self.grids[number], group_dimensions(len(self.periods))[number]
@@ -127,21 +169,6 @@ class NumericDecoder(LatentDecoder):
     def uses_familiarity(self) -> bool:
         """Whether latents unlike those of the fit have less weight."""
         return any(part.familiarity.is_used for mixture in self.movements for part in mixture.components)
-
-    def _fit_to_held_out(self, folds: list[Fold], timed: bool, rng: np.random.Generator) -> None:
-        """Choose drift, movement prior and familiarity, and calibrate, by the decoding of held-out bins."""
-        self.uses_drift = timed and self._drift_improves(folds)
-        readouts = []
-        for number, fold in enumerate(folds, start=1):
-            readouts.append(self._fit_readout(fold.samples, fold.train, rng))
-            report_progress(_READOUTS * number / len(folds))
-        masses, choices = choose_neighbors(self, folds, readouts, timed)
-        report_progress(_CHOICES)
-        self.movements = [choice.mixture for choice in choices]
-        self.movement_scores = [
-            {kind: float(score.sum()) for kind, score in choice.scores.items()} for choice in choices
-        ]
-        self.calibrations, self.regions, self.trust = calibrate(self, folds, masses)
 
     @property
     def uses_average(self) -> bool:
@@ -195,57 +222,6 @@ class NumericDecoder(LatentDecoder):
             after += last
         return posteriors, after
 
-    def _own_state(self) -> dict[str, Any]:
-        return {
-            "drift": self.drift.to_state(),
-            "grids": [grid.to_state() for grid in self.grids],
-            "occupancies": self.occupancies,
-            "movements": [mixture.to_state() for mixture in self.movements],
-            "movement_scores": self.movement_scores,
-            "calibrations": [calibration.to_state() for calibration in self.calibrations],
-            "regions": [region.to_state() for region in self.regions],
-            "trust": self.trust.to_state(),
-            "end": self.end,
-        }
-
-    def _restore_own(self, state: dict[str, Any]) -> None:
-        self.drift, self.end = Drift.from_state(state["drift"]), float(state["end"])
-        self.grids = [Grid.from_state(grid) for grid in state["grids"]]
-        self.occupancies = [np.asarray(occupancy, dtype=float) for occupancy in state["occupancies"]]
-        self.movements = [MovementMixture.from_state(mixture) for mixture in state["movements"]]
-        self.movement_scores = list(state["movement_scores"])
-        self.calibrations = [Calibration.from_state(calibration) for calibration in state["calibrations"]]
-        self.regions = [RegionCalibration.from_state(region) for region in state["regions"]]
-        stored = state.get("trust")  # absent from decoders that were saved before it existed
-        self.trust = Trust.everywhere() if stored is None else Trust.from_state(stored)
-
-    def _drift_improves(self, folds: list[Fold]) -> bool:
-        """Return whether the drift of the code in the fitted parts reduces the errors on held-out bins in movement."""
-        blocks = [block for fold in folds for block in fold.moving_blocks()]
-        return improves_held_out(blocks, self.periods, self.drift_settings)
-
-    def _fit_readout(self, samples: Samples, train: np.ndarray, rng: np.random.Generator) -> DriftingReadout:
-        """Fit a readout of the behavior as it would be at the last fitted bin of the session, and the drift."""
-        kept = thin_bins(train, _MAX_FIT_BINS)
-        drift = Drift.zero(samples.mean.shape[1], samples.behavior.shape[1])
-        if self.uses_drift:
-            mean, moving, session = samples.mean[kept], samples.moving[kept], samples.session[kept]
-            behavior, time = samples.behavior[kept], samples.time[kept]
-            drift = Drift.fit(mean, behavior, time, moving, self.periods, self.drift_settings, session)
-        readout = self.make_readout()
-        if isinstance(readout, EnsembleReadout):
-            readout.variant = self.neighbor_variant
-        readout.fit(self.fitted_bins(samples, train, drift), rng)
-        return DriftingReadout(readout, drift, float(samples.time[kept][-1]))
-
-    def fitted_bins(self, samples: Samples, train: np.ndarray, drift: Drift, with_context: bool = True) -> FittedBins:
-        """Return what a readout is fitted to in the bins `train` (time,) bool, with the behavior without drift."""
-        age, kept = samples.age(train), thin_bins(train, _MAX_FIT_BINS)
-        behavior, weight = samples.behavior[kept], samples.weight[kept] / samples.weight[kept].mean()
-        if drift.rate != 0:
-            behavior = wrap_to_period(behavior - drift.displacement(samples.mean[kept], age[kept]), self.periods)
-        return self._fitted_bins(samples, kept, behavior, weight, with_context)
-
     def bin_masses(
         self,
         fitted: DriftingReadout,
@@ -296,3 +272,27 @@ class NumericDecoder(LatentDecoder):
         moved = drift.displacement(mean, age)
         groups = group_dimensions(len(self.periods))
         return [grid.shift(mass, moved[:, dims]) for grid, mass, dims in zip(self.grids, masses, groups, strict=True)]
+
+    def _own_state(self) -> dict[str, Any]:
+        return {
+            "drift": self.drift.to_state(),
+            "grids": [grid.to_state() for grid in self.grids],
+            "occupancies": self.occupancies,
+            "movements": [mixture.to_state() for mixture in self.movements],
+            "movement_scores": self.movement_scores,
+            "calibrations": [calibration.to_state() for calibration in self.calibrations],
+            "regions": [region.to_state() for region in self.regions],
+            "trust": self.trust.to_state(),
+            "end": self.end,
+        }
+
+    def _restore_own(self, state: dict[str, Any]) -> None:
+        self.drift, self.end = Drift.from_state(state["drift"]), float(state["end"])
+        self.grids = [Grid.from_state(grid) for grid in state["grids"]]
+        self.occupancies = [np.asarray(occupancy, dtype=float) for occupancy in state["occupancies"]]
+        self.movements = [MovementMixture.from_state(mixture) for mixture in state["movements"]]
+        self.movement_scores = list(state["movement_scores"])
+        self.calibrations = [Calibration.from_state(calibration) for calibration in state["calibrations"]]
+        self.regions = [RegionCalibration.from_state(region) for region in state["regions"]]
+        stored = state.get("trust")  # absent from decoders that were saved before it existed
+        self.trust = Trust.everywhere() if stored is None else Trust.from_state(stored)

@@ -119,7 +119,7 @@ class LabelDecoder(LatentDecoder):
         self, samples: Samples, train: np.ndarray, rng: np.random.Generator
     ) -> MLPReadout | ClassifierReadout:
         readout: MLPReadout | ClassifierReadout = self.make_readout()
-        return readout.fit(self._fitted_bins(samples, train, samples.behavior[train], None), rng)
+        return readout.fit(self._make_fitted_bins(samples, train, samples.behavior[train], None), rng)
 
     def _bin_mass(self, readout: MLPReadout | ClassifierReadout, given: DecoderInput) -> ReadoutMass:
         """Return the probability of each label (time, labels) from a readout."""
