@@ -153,7 +153,11 @@ def _shorter(name: str, minutes: float) -> dict[str, Source]:
 
 
 def _speed(name: str, new_name: str, unit: str) -> dict[str, Source]:
-    """Return a recording whose speed is to be decoded: that of its position, or the signed one of its angle."""
+    """Return a recording whose speed is to be decoded: that of its position, or the angular velocity of its angle.
+
+    The speed of a position, `kalmanssl.data.speed`, has no sign. The velocity of an angle has one, since the activity of
+    head-direction cells differs between turns to the left and to the right.
+    """
     source = RECORDINGS[name]
     target = source.targets[0]
 
@@ -163,15 +167,19 @@ def _speed(name: str, new_name: str, unit: str) -> dict[str, Source]:
         if target.period is None:
             recording.behavior["speed"] = speed(values, recording.time, SMOOTHING)
         else:
-            recording.behavior["speed"] = _turning_speed(values, recording, target.period)
+            recording.behavior["speed"] = _angular_velocity(values, recording, target.period)
         return recording
 
     speeds = (Target(new_name, "speed", unit, target.factor),)
     return {new_name: replace(source, read=read, targets=speeds)}
 
 
-def _turning_speed(angle: np.ndarray, recording: Recording, period: float) -> np.ndarray:
-    """Return the speed of an angle (time,), positive where it grows; NaN in segments of less than `SMOOTHING`."""
+def _angular_velocity(angle: np.ndarray, recording: Recording, period: float) -> np.ndarray:
+    """Return the derivative of a smoothed angle (time,), per second; positive where the angle grows.
+
+    The magnitude of it is not exactly `speed` with a period: at the ends of a segment the angle is continued by its
+    mirror image instead of its last value, and segments of less than `SMOOTHING` seconds are NaN.
+    """
     found = np.full(len(angle), np.nan)
     for segment in recording.segments():
         time = recording.time[segment]

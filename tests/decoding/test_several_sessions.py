@@ -19,7 +19,7 @@ from kalmanssl.decoding import (
     PositionDecoder,
     score_decoding,
 )
-from kalmanssl.decoding.calibration._calibration import Calibration
+from kalmanssl.decoding.calibration import Calibration
 from kalmanssl.decoding.calibration._conformal_map import NOMINAL_LEVELS, conformal_map
 from kalmanssl.decoding.held_out._folds import Samples, rolling_folds
 from kalmanssl.decoding.inputs._sessions import Sessions, on_one_axis

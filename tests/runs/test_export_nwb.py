@@ -15,7 +15,7 @@ from nwb_sessions import session, spikes_of, tracked
 
 from kalmanssl.data import Covariances, Latents, Recording
 from kalmanssl.decoding import DecodedCategory, DecodedPosition
-from kalmanssl.decoding.calibration._calibration import RegionCalibration
+from kalmanssl.decoding.calibration import RegionCalibration
 from kalmanssl.decoding.calibration._trust import TrustJudgment
 from kalmanssl.decoding.grids._grid import Axis, Grid
 from kalmanssl.decoding.results._levels import QUANTILE_LEVELS

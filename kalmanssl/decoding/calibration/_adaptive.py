@@ -20,7 +20,7 @@ from typing import Any, Self
 import numpy as np
 from scipy.special import erf, ndtri
 
-from kalmanssl.decoding.calibration._calibration import NOMINAL_LEVELS
+from kalmanssl.decoding.calibration._conformal_map import NOMINAL_LEVELS
 from kalmanssl.decoding.movement import compile_function
 
 __all__ = ["AdaptiveLevels"]

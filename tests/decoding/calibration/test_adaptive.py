@@ -6,7 +6,7 @@ from scipy.signal import lfilter
 from scipy.special import ndtr, ndtri
 
 from kalmanssl.decoding.calibration._adaptive import AdaptiveLevels
-from kalmanssl.decoding.calibration._calibration import NOMINAL_LEVELS, correlation_length
+from kalmanssl.decoding.calibration._conformal_map import NOMINAL_LEVELS, correlation_length
 
 CORRELATION_BINS = 20
 BINS_PER_ERROR = 16.0

@@ -17,7 +17,7 @@ from kalmanssl.decoding import (
     PositionDecoder,
     score_decoding,
 )
-from kalmanssl.decoding.calibration._calibration import RegionCalibration
+from kalmanssl.decoding.calibration import RegionCalibration
 from kalmanssl.decoding.labels._chain import LabelChain, LabelStatistics, brier_score
 from kalmanssl.errors import InputError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kalmanssl.decoding import DecodedCategory, PositionDecoder, conditional_coverage, score_decoding
-from kalmanssl.decoding.calibration._calibration import RegionCalibration
+from kalmanssl.decoding.calibration import RegionCalibration
 from kalmanssl.errors import InputError
 
 

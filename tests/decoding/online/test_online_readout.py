@@ -11,7 +11,7 @@ from kalmanssl.decoding import (
     NeighborReadout,
     NeighborReadoutSettings,
 )
-from kalmanssl.decoding.calibration._calibration import NOMINAL_LEVELS
+from kalmanssl.decoding.calibration import NOMINAL_LEVELS
 from kalmanssl.decoding.grids._grid import Axis
 from kalmanssl.decoding.online._interval import OnlineInterval
 from kalmanssl.decoding.online._readout import _OneBinNeighbors, _OneBinNetworks
