@@ -155,8 +155,8 @@ def _shorter(name: str, minutes: float) -> dict[str, Source]:
 def _speed(name: str, new_name: str, unit: str) -> dict[str, Source]:
     """Return a recording whose speed is to be decoded: that of its position, or the angular velocity of its angle.
 
-    The speed of a position, `kalmanssl.data.speed`, has no sign. The velocity of an angle has one, since the activity of
-    head-direction cells differs between turns to the left and to the right.
+    The speed of a position, `kalmanssl.data.speed`, has no sign. The velocity of an angle has one, as turns to the left
+    and to the right differ in the activity of many cells.
     """
     source = RECORDINGS[name]
     target = source.targets[0]
