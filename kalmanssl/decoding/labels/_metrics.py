@@ -10,15 +10,14 @@ from kalmanssl.decoding.inputs import check_mask
 from kalmanssl.decoding.labels._categories import DecodedCategory
 from kalmanssl.decoding.labels._chain import brier_score
 from kalmanssl.decoding.labels._labels import encode_labels
+from kalmanssl.decoding.results import LEVELS, by_level
 from kalmanssl.errors import InputError
 from kalmanssl.utils.blocks import blocks_of_time, mean_over_blocks
 
 __all__ = ["score_categories"]
 
 
-def score_categories(
-    decoded: DecodedCategory, truth: Any, mask: np.ndarray | None, levels: tuple[float, ...]
-) -> dict[str, Any]:
+def score_categories(decoded: DecodedCategory, truth: Any, mask: np.ndarray | None) -> dict[str, Any]:
     """Score decoded labels against the true labels; see `score_decoding`."""
     codes = encode_labels("truth", truth, decoded.labels)
     if len(codes) != len(decoded):
@@ -40,8 +39,7 @@ def score_categories(
     right = decoded.mass.argmax(axis=1) == codes
     rows = np.arange(len(codes))
     accuracy, accuracy_error = mean_over_blocks(right[:, None].astype(float), block)
-    names = [f"{100 * level:g}" for level in levels]
-    sets = [decoded.region(level) for level in levels]
+    sets = [decoded.region(level) for level in LEVELS]
     covered = np.stack([part.inside.values[rows, codes] for part in sets], axis=1).astype(float)
     coverage, coverage_error = mean_over_blocks(covered, block)
     return {
@@ -53,8 +51,8 @@ def score_categories(
         "chance_level": float(count.max() / count.sum()),
         "log_loss": float(-np.log(np.maximum(decoded.mass[rows, codes].astype(float), 1e-12)).mean()),
         "brier_score": float(brier_score(decoded.mass, codes).mean()),
-        "coverage": dict(zip(names, coverage.tolist(), strict=True)),
-        "coverage_error": dict(zip(names, coverage_error.tolist(), strict=True)),
-        "set_size": {name: float(part.size.mean()) for name, part in zip(names, sets, strict=True)},
+        "coverage": by_level(coverage),
+        "coverage_error": by_level(coverage_error),
+        "set_size": by_level(part.size.mean() for part in sets),
         "confusion": confusion.tolist(),
     }

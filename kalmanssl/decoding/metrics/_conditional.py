@@ -10,7 +10,7 @@ import numpy as np
 from kalmanssl.decoding.inputs import check_mask
 from kalmanssl.decoding.labels import DecodedCategory, encode_labels
 from kalmanssl.decoding.metrics._scores import check_decoded
-from kalmanssl.decoding.results import LEVELS, DecodedPosition
+from kalmanssl.decoding.results import LEVELS, DecodedPosition, by_level
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array, as_floats
 from kalmanssl.utils.blocks import blocks_of_time, mean_over_blocks
@@ -138,12 +138,11 @@ def _groups(name: str, values: np.ndarray, known: np.ndarray, n_groups: int) -> 
 
 def _coverage(inside: np.ndarray, sizes: np.ndarray, block: np.ndarray, size_name: str) -> dict[str, Any]:
     """Return coverage, its standard error and the mean width or size of bins, by nominal level."""
-    names = [f"{100 * level:g}" for level in LEVELS]
     flat = inside.reshape(-1, inside.shape[-1]).astype(float)
     coverage, error = mean_over_blocks(flat, np.repeat(block, inside.shape[1]))
     return {
         "bins": len(inside),
-        "coverage": dict(zip(names, coverage.tolist(), strict=True)),
-        "coverage_error": dict(zip(names, error.tolist(), strict=True)),
-        size_name: dict(zip(names, sizes.mean(axis=0).tolist(), strict=True)),
+        "coverage": by_level(coverage),
+        "coverage_error": by_level(error),
+        size_name: by_level(sizes.mean(axis=0)),
     }

@@ -11,7 +11,7 @@ from kalmanssl.data import behavior_at
 from kalmanssl.decoding.grids import group_dimensions
 from kalmanssl.decoding.inputs import check_mask
 from kalmanssl.decoding.labels import DecodedCategory, score_categories
-from kalmanssl.decoding.results import LEVELS, DecodedPosition
+from kalmanssl.decoding.results import LEVELS, DecodedPosition, by_level
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.blocks import blocks_of_time, mean_over_blocks
@@ -37,10 +37,9 @@ def score_decoding(
     -------
     dict
         `bins` scored, `median_error`, `mean_error` (absolute, in the unit of the behavior), `r2` (NaN for a truth that
-        is constant), `crps` (mean),
-        `coverage`, `coverage_error` and `width`, each a dict by nominal level ("50", "80", "95"), and `calibration`,
-        the curve of `kalmanssl.decoding.calibration_curve` as lists. `coverage_error` is one standard error over
-        contiguous segments of time, since the errors of neighboring bins are correlated.
+        is constant), `crps` (mean), `coverage`, `coverage_error` and `width`, each a dict by nominal level ("50", "80",
+        "95"), and `calibration`, the curve of `kalmanssl.decoding.calibration_curve` as lists. `coverage_error` is one
+        standard error over contiguous blocks of time, since the errors of neighboring bins are correlated.
 
         With several dimensions the dict holds the scores of all together, and a list `dimensions` of the same dict for
         each. For all together, errors are Euclidean distances, `r2` uses the squared errors of all dimensions, and
@@ -62,7 +61,7 @@ def score_decoding(
     """
     check_decoded(decoded)
     if isinstance(decoded, DecodedCategory):
-        return score_categories(decoded, behavior_at("truth", truth, decoded.time, True), mask, LEVELS)
+        return score_categories(decoded, behavior_at("truth", truth, decoded.time, True), mask)
     truth = behavior_at("truth", truth, decoded.time, any(decoded.periods))
     truth = as_floats("truth", truth)
     error = decoded.error(truth)
@@ -123,13 +122,12 @@ def _region_scores(decoded: DecodedPosition, truth: np.ndarray) -> list[dict[str
     """Return coverage and mean area of the highest-density regions of each group of dimensions."""
     scores = []
     for dims, group in zip(group_dimensions(truth.shape[1]), decoded.grids, strict=True):
-        entry: dict[str, dict[str, float]] = {"coverage": {}, "area": {}}
+        cell, coverage, area = group.grid.cell(truth[:, dims]), [], []
         for level in LEVELS:
             inside = group.inside(level).reshape(len(truth), -1)
-            at_truth = inside[np.arange(len(truth)), group.grid.cell(truth[:, dims])]
-            entry["coverage"][f"{100 * level:g}"] = float(at_truth.mean())
-            entry["area"][f"{100 * level:g}"] = float(group.cell_area * inside.sum(axis=1).mean())
-        scores.append(entry)
+            coverage.append(inside[np.arange(len(truth)), cell].mean())
+            area.append(group.cell_area * inside.sum(axis=1).mean())
+        scores.append({"coverage": by_level(coverage), "area": by_level(area)})
     return scores
 
 
@@ -145,16 +143,15 @@ def _scores(bins: _ScoredBins, block: np.ndarray) -> dict[str, Any]:
     repeated = np.repeat(block, bins.pit.shape[1])
     at_levels = calibration_curve(bins.pit.ravel(), np.array(LEVELS), repeated)
     curve = calibration_curve(bins.pit.ravel(), block=repeated)
-    names = [f"{100 * level:g}" for level in LEVELS]
     return {
         "bins": len(bins.error),
         "median_error": float(np.median(distance)),
         "mean_error": float(distance.mean()),
         "r2": 1 - float((bins.error**2).sum()) / total if total > 0 else float("nan"),
         "crps": float(bins.crps.mean()),
-        "coverage": dict(zip(names, at_levels["empirical"].tolist(), strict=True)),
-        "coverage_error": dict(zip(names, at_levels["error"].tolist(), strict=True)),
-        "width": {name: float(bins.width[level].mean()) for name, level in zip(names, LEVELS, strict=True)},
+        "coverage": by_level(at_levels["empirical"]),
+        "coverage_error": by_level(at_levels["error"]),
+        "width": by_level(bins.width[level].mean() for level in LEVELS),
         "calibration": {key: values.tolist() for key, values in curve.items()},
     }
 

@@ -5,6 +5,7 @@ from kalmanssl.decoding.results._decoded_position import around_points as around
 from kalmanssl.decoding.results._draws import generator_for_draws as generator_for_draws
 from kalmanssl.decoding.results._levels import LEVELS as LEVELS
 from kalmanssl.decoding.results._levels import QUANTILE_LEVELS as QUANTILE_LEVELS
+from kalmanssl.decoding.results._levels import by_level as by_level
 from kalmanssl.decoding.results._levels import check_level as check_level
 from kalmanssl.decoding.results._levels import quantile_weights as quantile_weights
 from kalmanssl.decoding.results._posterior import GridPosterior as GridPosterior

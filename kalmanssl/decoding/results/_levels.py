@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Real
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from kalmanssl.errors import InputError
 from kalmanssl.utils.validation import short_repr
 
-__all__ = ["LEVELS", "QUANTILE_LEVELS", "check_level", "quantile_weights"]
+__all__ = ["LEVELS", "QUANTILE_LEVELS", "by_level", "check_level", "quantile_weights"]
 
 _TAIL = np.array([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04])
 QUANTILE_LEVELS = np.concatenate([_TAIL, np.linspace(0.05, 0.95, 37), 1 - _TAIL[::-1]])  # that `predict` returns
@@ -21,6 +22,11 @@ def check_level(level: float, name: str = "level") -> None:
     if not (isinstance(level, Real) and 0 < level < 1):
         message = f"{name}={short_repr(level)} must be a number between 0 and 1, such as 0.95"
         raise InputError(message, parameter=name)
+
+
+def by_level(values: Iterable[float]) -> dict[str, float]:
+    """Return values at `LEVELS` by the name of the level, "50", "80" and "95"."""
+    return {f"{100 * level:g}": float(value) for level, value in zip(LEVELS, values, strict=True)}
 
 
 def quantile_weights(levels: np.ndarray, q: float) -> tuple[int, float]:
