@@ -106,12 +106,12 @@ def filter_with_adaptive_noise(
 
 
 def _for_all_steps(head: NoiseHead, features: Tensor, n_steps: int) -> Tensor:
-    """Variances (batch, time, dim) of a head that does not depend on the filter."""
+    """Return the variances (batch, time, dim) of a head that does not depend on the filter."""
     return head(NoiseContext(features)).expand(len(features), n_steps, -1)
 
 
 def _for_one_step(head: NoiseHead, features: Tensor, state: Tensor, recent: Tensor) -> Tensor:
-    """Variances (batch, dim) of a head that depends on the filter; `recent` has at least its history."""
+    """Return the variances (batch, dim) of a head that depends on the filter; `recent` has at least its history."""
     context = NoiseContext(
         features,
         state if head.uses_state else None,

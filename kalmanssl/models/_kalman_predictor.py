@@ -16,6 +16,7 @@ from kalmanssl.distributions import Conditional, FamilyConditional, GaussianCond
 from kalmanssl.errors import InputError
 from kalmanssl.kalman import FilterResult, kalman_filter, kalman_smoother
 from kalmanssl.models._adaptive_filter import AdaptiveFilterResult, filter_with_adaptive_noise
+from kalmanssl.models._trainable import predictor_groups
 from kalmanssl.networks import ConstantNoise, NoiseContext, NoiseHead
 
 __all__ = ["KalmanPrediction", "KalmanPredictor", "Posterior", "Prediction", "Predictor"]
@@ -81,7 +82,7 @@ class KalmanPrediction:
         return GaussianConditional(self.latent - self.filtered.innovation, self.filtered.innovation_cov)
 
     def log_prob(self, latent: Tensor) -> Tensor:
-        """Log-density of `latent` given the filtered latents before it, (batch, time), nats."""
+        """Return the log-density of `latent` given the filtered latents before it, (batch, time), nats."""
         if latent is self.latent:  # already computed by the filter
             return self.filtered.log_likelihood
         return self.conditional.log_prob(latent)
@@ -301,9 +302,7 @@ class KalmanPredictor(nn.Module):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters by learning-rate group: "dynamics", and "noise" for networks that predict noise."""
-        networks = [p for head in self.noise_heads for p in head.network_parameters()]
-        in_network = {id(p) for p in networks}
-        return {"dynamics": [p for p in self.parameters() if id(p) not in in_network], "noise": networks}
+        return predictor_groups(self, self.noise_heads)
 
     def after_step(self) -> None:
         """Enforce the bound of the spectral radius, after each optimizer step."""

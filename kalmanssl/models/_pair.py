@@ -133,10 +133,17 @@ class PairModel(Trainable):
             check_width(latent, self.objective.entropy)
             self.latent_model.check(latent.detach())
             self._is_checked = True
-        predicted = latent if self.predictor is None else self._project(self.predictor(raw))
-        target = latent if self.target is None else self._target_latent(both)
+        predicted, target = self._predicted_and_target(both, raw, latent)
         with no_autocast(raw.device):
             return self._both_directions(len(x), latent, predicted, target)
+
+    def _predicted_and_target(self, both: Tensor, raw: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the center of the other latent of each pair, and the latent that is predicted.
+
+        `raw` are the outputs of the projector for the data `both`, and `latent` their projections into the space.
+        """
+        predicted = latent if self.predictor is None else self._project(self.predictor(raw))
+        return predicted, latent if self.target is None else self._target_latent(both)
 
     def _both_directions(self, pairs: int, latent: Tensor, predicted: Tensor, target: Tensor) -> Terms:
         if self._has_stop_gradient:
@@ -186,9 +193,7 @@ class PairModel(Trainable):
         """
         both = torch.cat(pair)
         raw = self._encode(both)
-        latent = self._project(raw)
-        predicted = latent if self.predictor is None else self._project(self.predictor(raw))
-        target = latent if self.target is None else self._target_latent(both)
+        predicted, target = self._predicted_and_target(both, raw, self._project(raw))
         with no_autocast(raw.device):
             (first, second), centers = target.chunk(2), predicted.chunk(2)
             gains = [
@@ -303,7 +308,7 @@ class PairModel(Trainable):
 
 
 def _gain(conditional: Conditional, latent: Tensor) -> Tensor:
-    """Mean of log P(z_i | center_i) - log mean_j P(z_i | center_j), one shift at a time to save memory."""
+    """Return the mean of log P(z_i | center_i) - log mean_j P(z_i | center_j), one shift at a time to save memory."""
     log_probs = torch.stack([conditional.log_prob(latent.roll(j, 0)).roll(-j, 0) for j in range(len(latent))])
     return (log_probs[0] - log_probs.logsumexp(0) + math.log(len(latent))).mean()
 

@@ -70,11 +70,11 @@ class PairLatentModel(ABC):
 
     @abstractmethod
     def conditional(self, z: Tensor) -> Conditional:
-        """Distribution of the other latent of the pair given `z` (..., dim)."""
+        """Return the distribution of the other latent of the pair given `z` (..., dim)."""
 
     @abstractmethod
     def log_prior(self, z: Tensor) -> Tensor:
-        """Log-density of `z` (..., dim) alone, shape (...), nats."""
+        """Return the log-density of `z` (..., dim) alone, shape (...), nats."""
 
     def check(self, z: Tensor) -> None:
         """Raise InputError if latents `z` (..., dim) are not in the space."""
@@ -102,7 +102,7 @@ class IsotropicGaussian:
     variance: float
 
     def log_prob(self, latent: Tensor) -> Tensor:
-        """Log-density of `latent` (..., dim), shape (...), nats."""
+        """Return the log-density of `latent` (..., dim), shape (...), nats."""
         squared = (to_float32(latent) - to_float32(self.mean)).square().sum(-1)
         return -0.5 * squared / self.variance - 0.5 * latent.shape[-1] * math.log(2 * math.pi * self.variance)
 
@@ -142,11 +142,11 @@ class Euclidean(PairLatentModel):
         return cls(dim / (2 * precision))
 
     def conditional(self, z: Tensor) -> IsotropicGaussian:
-        """Distribution of the other latent of the pair given `z` (..., dim)."""
+        """Return the distribution of the other latent of the pair given `z` (..., dim)."""
         return IsotropicGaussian(z, self.variance)
 
     def log_prior(self, z: Tensor) -> Tensor:
-        """Zero for every `z` (..., dim), shape (...): the prior is flat and improper."""
+        """Return zero for every `z` (..., dim), shape (...): the prior is flat and improper."""
         return to_float32(z).new_zeros(z.shape[:-1])
 
 
@@ -172,12 +172,12 @@ class Sphere(PairLatentModel):
         return unit_vectors(u)
 
     def conditional(self, z: Tensor) -> VonMisesFisher:
-        """Distribution of the other latent of the pair given `z` (..., dim), of length one."""
+        """Return the distribution of the other latent of the pair given `z` (..., dim), of length one."""
         z = to_float32(z)
         return VonMisesFisher(z, z.new_tensor(self.concentration))
 
     def log_prior(self, z: Tensor) -> Tensor:
-        """Minus the log of the sphere's area for every `z` (..., dim), shape (...)."""
+        """Return minus the log of the sphere's area for every `z` (..., dim), shape (...)."""
         return to_float32(z).new_full(z.shape[:-1], -log_area(z.shape[-1]))
 
     def check(self, z: Tensor) -> None:
@@ -208,15 +208,15 @@ class Simplex(PairLatentModel):
         check_positive("precision", self.precision)
 
     def project(self, u: Tensor) -> Tensor:
-        """Softmax of `u` (..., dim)."""
+        """Return the softmax of `u` (..., dim)."""
         return u.softmax(-1)
 
     def conditional(self, z: Tensor) -> Dirichlet:
-        """Distribution of the other latent of the pair given `z` (..., dim), which sums to one."""
+        """Return the distribution of the other latent of the pair given `z` (..., dim), which sums to one."""
         return Dirichlet(1 + self.precision * to_float32(z))
 
     def log_prior(self, z: Tensor) -> Tensor:
-        """Log Gamma(dim) for every `z` (..., dim), shape (...)."""
+        """Return log Gamma(dim) for every `z` (..., dim), shape (...)."""
         return to_float32(z).new_full(z.shape[:-1], math.lgamma(z.shape[-1]))
 
     def check(self, z: Tensor) -> None:
@@ -243,10 +243,10 @@ class CategoryMatch:
     log_odds: Tensor
 
     def log_prob(self, latent: Tensor) -> Tensor:
-        """Expectation of log P(c' | c) over c drawn from q and c' from `latent` = q' (..., n), shape (...), nats.
+        """Return the mean of log P(c' | c) over c drawn from q and c' from `latent` = q' (..., n), shape (...), nats.
 
         The encoder returns probabilities, and the categories of both views are independent draws from them. The
-        expectation is b sum_c q_c q'_c - log Z, without drawing (LDM paper, Eq. 80). It is not the logarithm of the
+        mean is b sum_c q_c q'_c - log Z, without drawing (LDM paper, Eq. 80). It is not the logarithm of the
         mean probability, because the entropy of the objective is that of the drawn categories.
         """
         others, log_odds = math.log(latent.shape[-1] - 1), to_float32(self.log_odds)
@@ -296,15 +296,15 @@ class Categories(PairLatentModel, nn.Module):
         return math.log((self.n - 1) * p / (1 - p))
 
     def project(self, u: Tensor) -> Tensor:
-        """Softmax of `u` (..., n)."""
+        """Return the softmax of `u` (..., n)."""
         return u.softmax(-1)
 
     def conditional(self, z: Tensor) -> CategoryMatch:
-        """Distribution of the other category given probabilities `z` (..., n) of this one."""
+        """Return the distribution of the other category given probabilities `z` (..., n) of this one."""
         return CategoryMatch(z, 1 / self.temperature)
 
     def log_prior(self, z: Tensor) -> Tensor:
-        """Minus log n for every `z` (..., n), shape (...)."""
+        """Return minus log n for every `z` (..., n), shape (...)."""
         return to_float32(z).new_full(z.shape[:-1], -math.log(self.n))
 
     def check(self, z: Tensor) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kalmanssl.distributions import GaussianConditional, VonMisesFisher
 from kalmanssl.errors import InputError, NotFiniteError
+from kalmanssl.models._trainable import predictor_groups
 from kalmanssl.networks import ConstantNoise, NoiseContext, NoiseHead, StateNoise, mlp
 from kalmanssl.utils.torch_ops import seeded_by
 from kalmanssl.utils.validation import check_choice, check_integer, check_widths
@@ -45,7 +46,7 @@ class RecurrentPrediction:
     mask: Tensor | None = None
 
     def log_prob(self, latent: Tensor) -> Tensor:
-        """Log-density of `latent` given the latents before it, (batch, time), nats; 0 where none was observed."""
+        """Return the log-density of `latent` given those before it, (batch, time), nats; 0 where none was observed."""
         if self.mask is None:
             return self.conditional.log_prob(latent)
         # What stands in for a missing latent must be finite, or its gradient is not.
@@ -178,7 +179,7 @@ class RecurrentPredictor(nn.Module):
         return RecurrentPrediction(GaussianConditional(mean, _joined(first_cov, later_cov)), mask)
 
     def _outputs(self, latent: Tensor, mask: Tensor | None) -> Tensor:
-        """Output of the recurrent layer after each latent, (batch, time, hidden)."""
+        """Return the output of the recurrent layer after each latent, (batch, time, hidden)."""
         if mask is None:
             return self.recurrent(latent)[0]
         expected, state, outputs = self.first_mean.expand(len(latent), -1), None, []
@@ -191,7 +192,7 @@ class RecurrentPredictor(nn.Module):
         return torch.cat(outputs, 1)
 
     def _variances(self, outputs: Tensor) -> Tensor:
-        """Variances after each output, (batch or 1, time, latent or 1): stored once where they are the same for all."""
+        """Return the variances after each output, (batch or 1, time, latent or 1), stored once if all have the same."""
         if self.variance is None:
             variances = outputs.new_ones(1 if self.on_sphere else self.latent_dim)
         else:
@@ -200,10 +201,7 @@ class RecurrentPredictor(nn.Module):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters by learning-rate group: "dynamics", and "noise" for networks that predict noise."""
-        head = self.variance
-        networks = head.network_parameters() if head is not None else []
-        in_network = {id(p) for p in networks}
-        return {"dynamics": [p for p in self.parameters() if id(p) not in in_network], "noise": networks}
+        return predictor_groups(self, [] if self.variance is None else [self.variance])
 
     def after_step(self) -> None:
         """Do nothing: the parameters have no constraints."""

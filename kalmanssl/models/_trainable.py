@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
 
 from kalmanssl.models._objective import Terms
+from kalmanssl.networks import NoiseHead
 
-__all__ = ["Trainable"]
+__all__ = ["Trainable", "predictor_groups"]
 
 
 class Trainable(nn.Module, ABC):
@@ -88,3 +90,13 @@ class Trainable(nn.Module, ABC):
 
     def after_epoch(self, epochs: int) -> None:
         """Update quantities that follow a schedule over all `epochs` epochs, after each epoch."""
+
+
+def predictor_groups(predictor: nn.Module, heads: Iterable[NoiseHead]) -> dict[str, list[nn.Parameter]]:
+    """Return the parameters of a predictor by learning-rate group.
+
+    The networks of its noise heads are the group "noise", and all other parameters the group "dynamics".
+    """
+    networks = [p for head in heads for p in head.network_parameters()]
+    in_network = {id(p) for p in networks}
+    return {"dynamics": [p for p in predictor.parameters() if id(p) not in in_network], "noise": networks}
