@@ -199,6 +199,7 @@ def _forecast(model: KalmanSSL, latents: Latents, steps: int, at: Any) -> Foreca
         raise InputError(message, parameter="at")
     parameters = {name: torch.from_numpy(value) for name, value in dynamics.items()}
     R = torch.ones(len(dynamics["C"]), dtype=torch.float64)
+    # Covariances do not depend on the mean, so each distinct matrix is propagated once.
     state_mean = torch.zeros(table.shape[:2], dtype=torch.float64)
     cov = forecast(state_mean, torch.from_numpy(table), steps, **parameters, R=R).state_cov.numpy()
     start = latents.mean[origin].astype(float)

@@ -200,8 +200,8 @@ def predictable_components(
     weights = torch.linalg.solve_triangular(root.T, vectors.flip(1)[:, :count], upper=True)
     weights = weights / torch.linalg.vector_norm(weights, dim=0)
     variances = torch.einsum("fc,fg,gc->c", weights, covariance, weights)
-    weights = weights[:, variances > 1e-6 * variances.max()]
-    weights = weights / variances[variances > 1e-6 * variances.max()].mean().sqrt()
+    varying = variances > 1e-6 * variances.max()
+    weights = weights[:, varying] / variances[varying].mean().sqrt()
     return (weights if basis is None else basis @ weights).T
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["OnlineFilter", "OnlineLatent"]
 
+_LARGEST = 1e37  # total activity that single precision can represent
+_FILTER_STATE = ("mean", "cov", "innovations", "started", "n_observed", "is_steady")
+
 
 class OnlineLatent(NamedTuple):
     """Posterior of the latent state at one bin, given this bin and those before it.
@@ -212,7 +215,7 @@ class OnlineFilter:
         return np.ascontiguousarray(values, dtype=float)
 
     def _take(self, activity: np.ndarray, sequence: int) -> bool:
-        """Write the normalized activity of a bin and the sum over the last bins; returns False for a missing bin."""
+        """Write the normalized activity of a bin and the sum over the last bins; return False for a missing bin."""
         total, smallest = self._normalize(activity, sequence)
         if not math.isfinite(total):
             if np.isnan(activity).any():
@@ -295,7 +298,3 @@ class OnlineFilter:
             self._steady_cov = cov, cov.astype(np.float32)
             self._steady_cov[1].flags.writeable = False
         return self._steady_cov[1]
-
-
-_LARGEST = 1e37  # total activity that single precision can represent
-_FILTER_STATE = ("mean", "cov", "innovations", "started", "n_observed", "is_steady")

@@ -24,6 +24,8 @@ from kalmanssl.utils.online_state import check_state, fingerprint
 
 __all__ = ["LatentStream", "OnlineCategory", "OnlineDecoder", "OnlineMixin", "OnlinePosition"]
 
+_CONTEXT_STATE = ("sums", "weights", "has_missing")
+
 
 class LatentStream(Protocol):
     """What `OnlineDecoder` requires of the object that gives it latents, such as `kalmanssl.estimator.OnlineFilter`."""
@@ -269,9 +271,6 @@ class OnlineDecoder:
         assert self.labels is not None
         inside = likelier_mass(mass[None])[0] <= self._set_mass
         return OnlineCategory(latent.time, latent, self.labels[mass.argmax()], mass, inside)
-
-
-_CONTEXT_STATE = ("sums", "weights", "has_missing")
 
 
 class OnlineMixin(FittedDecoder):
