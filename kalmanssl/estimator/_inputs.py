@@ -13,18 +13,18 @@ from kalmanssl.training import interleave, sum_bins
 from kalmanssl.utils.moments import are_whole_numbers
 
 __all__ = [
-    "COUNT_NORMALIZATIONS", "activity_in_order", "choose_bins_per_step", "choose_normalization", "interleaved_activity",
-    "n_steps", "step_activity",
+    "COUNT_NORMALIZATIONS", "NORMALIZATIONS", "activity_in_order", "choose_bins_per_step", "choose_normalization",
+    "interleaved_activity", "n_steps", "step_activity",
 ]  # fmt: skip
 
 COUNT_NORMALIZATIONS = ("cosine", "sqrt")
 NORMALIZATIONS = ("auto", *COUNT_NORMALIZATIONS, "standardize", "none")
-STEP = 0.1  # seconds per filter step
+_STEP = 0.1  # seconds per filter step
 # If an average step has fewer events than this in all units together, and fewer than this per unit, steps are twice as
 # long.
-SPARSE_EVENTS = 10.0
-SPARSE_EVENTS_PER_UNIT = 0.2
-BINS_PER_STEP_OF_ARRAY = 4
+_SPARSE_EVENTS = 10.0
+_SPARSE_EVENTS_PER_UNIT = 0.2
+_BINS_PER_STEP_OF_ARRAY = 4
 
 
 def activity_in_order(recording: Recording, unit_ids: tuple[str, ...], bin_size: float, n_features: int) -> np.ndarray:
@@ -84,12 +84,12 @@ def choose_bins_per_step(bins_per_step: int | str, values: np.ndarray, is_counts
     if not isinstance(bins_per_step, str):
         return int(bins_per_step)
     if np.isnan(bin_size):
-        return BINS_PER_STEP_OF_ARRAY
+        return _BINS_PER_STEP_OF_ARRAY
     is_integer = is_counts and are_whole_numbers(values)
     events = values.sum(1).mean() if is_integer else (values != 0).sum(1).mean()
-    events *= STEP / bin_size
-    is_sparse = is_counts and events < min(SPARSE_EVENTS, SPARSE_EVENTS_PER_UNIT * values.shape[1])
-    return max(1, round((2 if is_sparse else 1) * STEP / bin_size))
+    events *= _STEP / bin_size
+    is_sparse = is_counts and events < min(_SPARSE_EVENTS, _SPARSE_EVENTS_PER_UNIT * values.shape[1])
+    return max(1, round((2 if is_sparse else 1) * _STEP / bin_size))
 
 
 def step_activity(segment: np.ndarray, bins_per_step: int, normalization: str, centered: bool = False) -> np.ndarray:

@@ -19,11 +19,11 @@ from kalmanssl.networks import ConstantNoise, NoiseContext, NoiseHead, StateNois
 from kalmanssl.utils.torch_ops import seeded_by
 from kalmanssl.utils.validation import check_choice, check_integer, check_widths
 
-__all__ = ["RecurrentPrediction", "RecurrentPredictor"]
+__all__ = ["DISTRIBUTIONS", "RecurrentPrediction", "RecurrentPredictor"]
 
-CELLS: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+_CELLS: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 DISTRIBUTIONS = ("gaussian", "von_mises_fisher")
-VARIANCES = ("fixed", "constant", "state")
+_VARIANCES = ("fixed", "constant", "state")
 
 _FLOOR = 1e-6  # smallest variance
 _VARIANCE_HIDDEN = 20
@@ -110,16 +110,16 @@ class RecurrentPredictor(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        check_choice("cell", cell, tuple(CELLS))
+        check_choice("cell", cell, tuple(_CELLS))
         check_choice("distribution", distribution, DISTRIBUTIONS)
-        check_choice("variance", variance, VARIANCES)
+        check_choice("variance", variance, _VARIANCES)
         self.latent_dim, self.on_sphere = latent_dim, distribution == "von_mises_fisher"
         check_integer("latent_dim", latent_dim, 2 if self.on_sphere else 1)
         check_integer("hidden", hidden, 1)
         check_widths("head", head)
         variances = 1 if self.on_sphere else latent_dim
         with seeded_by(generator):
-            self.recurrent = CELLS[cell](latent_dim, hidden, batch_first=True)
+            self.recurrent = _CELLS[cell](latent_dim, hidden, batch_first=True)
             self.head = mlp((hidden, *head, latent_dim))
             self.variance: NoiseHead | None = None
             if variance == "constant":

@@ -17,9 +17,9 @@ from kalmanssl.models._trainable import Trainable
 from kalmanssl.utils.distributed import all_gather
 from kalmanssl.utils.torch_ops import evaluating
 
-__all__ = ["SequenceModel", "SequenceOutput", "latent_statistics"]
+__all__ = ["PredictorT", "SequenceModel", "SequenceOutput", "latent_statistics"]
 
-P = TypeVar("P", bound=Predictor)
+PredictorT = TypeVar("PredictorT", bound=Predictor)
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SequenceOutput:
     prediction: Prediction
 
 
-class SequenceModel(Trainable, Generic[P]):
+class SequenceModel(Trainable, Generic[PredictorT]):
     """Encoder followed by a predictor: the pair model whose pair is (the past, the present).
 
     Parameters
@@ -60,7 +60,9 @@ class SequenceModel(Trainable, Generic[P]):
 
     score_name = "gain"
 
-    def __init__(self, encoder: nn.Module, predictor: P, objective: LDM, density: MixtureDensity | None = None) -> None:
+    def __init__(
+        self, encoder: nn.Module, predictor: PredictorT, objective: LDM, density: MixtureDensity | None = None
+    ) -> None:
         super().__init__()
         if density is not None and not isinstance(objective.entropy, StopGradientEntropy):
             raise InputError(

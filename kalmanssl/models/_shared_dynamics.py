@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from kalmanssl.models._objective import LDM, Terms
-from kalmanssl.models._sequence import P, SequenceModel
+from kalmanssl.models._sequence import PredictorT, SequenceModel
 from kalmanssl.models._trainable import Trainable
 
 __all__ = ["EncoderFit", "SharedDynamicsModel"]
 
 
-class SharedDynamicsModel(Trainable, Generic[P]):
+class SharedDynamicsModel(Trainable, Generic[PredictorT]):
     """Sequence models of several sessions that share the predictor.
 
     The objective is the mean over the sessions. The entropy is that of each session by itself: an entropy of all
@@ -33,17 +33,17 @@ class SharedDynamicsModel(Trainable, Generic[P]):
 
     score_name = "gain"
 
-    def __init__(self, encoders: Sequence[nn.Module], predictor: P, objective: LDM) -> None:
+    def __init__(self, encoders: Sequence[nn.Module], predictor: PredictorT, objective: LDM) -> None:
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
         self.predictor = predictor
         self.objective = objective
 
-    def session(self, number: int) -> SequenceModel[P]:
+    def session(self, number: int) -> SequenceModel[PredictorT]:
         """Return the model of one session, which shares its modules with this one."""
         return SequenceModel(self.encoders[number], self.predictor, self.objective)
 
-    def sessions(self) -> list[SequenceModel[P]]:
+    def sessions(self) -> list[SequenceModel[PredictorT]]:
         """Return the models of all sessions."""
         return [self.session(number) for number in range(len(self.encoders))]
 
@@ -71,7 +71,7 @@ class SharedDynamicsModel(Trainable, Generic[P]):
         self.predictor.after_step()
 
 
-class EncoderFit(Trainable, Generic[P]):
+class EncoderFit(Trainable, Generic[PredictorT]):
     """Fit of the encoder of a sequence model to its predictor, which does not change.
 
     Parameters
@@ -82,7 +82,7 @@ class EncoderFit(Trainable, Generic[P]):
 
     score_name = "gain"
 
-    def __init__(self, model: SequenceModel[P]) -> None:
+    def __init__(self, model: SequenceModel[PredictorT]) -> None:
         super().__init__()
         self.model = SequenceModel(model.encoder, copy.deepcopy(model.predictor), model.objective)
         for parameter in chain.from_iterable(self.model.predictor.parameter_groups().values()):

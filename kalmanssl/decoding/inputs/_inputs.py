@@ -16,6 +16,8 @@ from kalmanssl.utils.arrays import as_array, as_floats
 from kalmanssl.utils.circular import Periods
 
 __all__ = [
+    "LARGEST_POSITION",
+    "MIN_BINS",
     "LatentArrays",
     "check_behavior",
     "check_latents",

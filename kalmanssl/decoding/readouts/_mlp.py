@@ -75,7 +75,7 @@ class MLPReadout:
         mean, behavior, weight, n_present = bins.mean, bins.behavior, bins.weight, bins.n_present
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         self.seed = int(rng.integers(2**62))
-        self.center, self.scale = mean.mean(axis=0), common_scale(mean[:, :n_present])
+        self.center, self.scale = mean.mean(axis=0), _common_scale(mean[:, :n_present])
         self.grids = self.settings.make_grids(behavior, self.periods) if bins.grids is None else bins.grids
         self.inputs = torch.ones(self.settings.n_networks, 1, mean.shape[1])
         if n_present is not None:
@@ -209,7 +209,7 @@ class MLPReadout:
         return readout
 
 
-def common_scale(mean: np.ndarray) -> float:
+def _common_scale(mean: np.ndarray) -> float:
     """Return the root mean square deviation of latents (time, features), one number for all features.
 
     Standardizing every feature would enlarge those that carry little.

@@ -51,7 +51,7 @@ __all__ = [
     "set_sessions",
 ]  # fmt: skip
 
-MATCH = MatchSettings()
+_MATCH = MatchSettings()
 
 
 def fit_sessions(
@@ -239,7 +239,7 @@ def align_encoder(
     if behavior is not None and not are_labels:
         bins, found = behavior_targets(*behavior, smoothed)
         guess = fit_map(latents.smoothed, bins, found, smoothed.mean(0), np.cov(smoothed.T))(latents.smoothed)
-    match = match_session(fitted, latents, MATCH, seed, guess)
+    match = match_session(fitted, latents, _MATCH, seed, guess)
     chosen, agreement = 0, None
     if behavior is not None:
         own, others = behavior

@@ -14,7 +14,7 @@ from kalmanssl.estimator._segments import is_list_of_trials
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["group_sessions", "model_of_session", "session_name"]
+__all__ = ["check_same_kind", "group_sessions", "model_of_session", "session_name"]
 
 
 def group_sessions(X: Any) -> dict[str, list[Recording]] | None:
