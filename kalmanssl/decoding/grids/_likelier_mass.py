@@ -23,7 +23,7 @@ def likelier_mass(mass: np.ndarray) -> np.ndarray:
 
 
 def likelier_mass_at(mass: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Return the probability of all cells or labels that are likelier than one in every bin, (time,).
+    """Return the probability of all cells or labels that are likelier than a given one of each bin, (time,).
 
     Parameters
     ----------

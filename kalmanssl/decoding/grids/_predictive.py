@@ -101,10 +101,6 @@ class GridPredictive:
         """Return the mean of the distribution of each bin, (time,)."""
         return self.start + self.width * (self.mass @ (np.arange(self.mass.shape[1]) + 0.5))
 
-    def shift(self, by: np.ndarray) -> GridPredictive:
-        """Shift the distribution of each bin by `by` (time,)."""
-        return replace(self, start=self.start + by)
-
     def add_gaussian_noise(self, sd: np.ndarray) -> GridPredictive:
         """Convolve the distribution of each bin with a Gaussian of standard deviation `sd` (time,).
 
@@ -184,10 +180,6 @@ class ScalePredictive:
         """Return the mean of the distribution of each bin, (time,)."""
         edges = np.concatenate([[0.0], (self.table[0, 1:] + self.table[0, :-1]) / 2, [1.0]])
         return self.center + self.scale * (self.table[1] @ np.diff(edges))
-
-    def shift(self, by: np.ndarray) -> ScalePredictive:
-        """Shift the distribution of each bin by `by` (time,)."""
-        return replace(self, center=self.center + by)
 
     def add_gaussian_noise(self, sd: np.ndarray) -> ScalePredictive:
         """Widen the distribution of each bin as independent noise of standard deviation `sd` (time,) would.
