@@ -217,15 +217,17 @@ def _describe(
             )
             for name in samples
         }
+    own_distance, other_distance = transitions
     return SessionAlignment(
-        objective_per_bin(new, objective, step),
-        {name: objective_per_bin(latents, objective, step) for name, latents in filtered.items()},
-        float(new.log_likelihood.mean()),
-        {name: float(latents.log_likelihood.mean()) for name, latents in filtered.items()},
-        sliced_wasserstein(np.concatenate(list(samples.values())), _smoothed(own, recordings).mean),
-        distances,
-        found.match.candidates[found.chosen].similarity,
-        found.match.margin,
-        found.agreement,
-        *transitions,
+        score=objective_per_bin(new, objective, step),
+        fitted_scores={name: objective_per_bin(latents, objective, step) for name, latents in filtered.items()},
+        log_likelihood=float(new.log_likelihood.mean()),
+        fitted_log_likelihoods={name: float(latents.log_likelihood.mean()) for name, latents in filtered.items()},
+        distance=sliced_wasserstein(np.concatenate(list(samples.values())), _smoothed(own, recordings).mean),
+        fitted_distances=distances,
+        similarity=found.match.candidates[found.chosen].similarity,
+        margin=found.match.margin,
+        agreement=found.agreement,
+        transition_distance=own_distance,
+        other_transition_distance=other_distance,
     )
