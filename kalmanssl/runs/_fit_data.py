@@ -23,7 +23,7 @@ from kalmanssl.runs._references import fit_references
 from kalmanssl.runs._run import read_recording, short_unit
 from kalmanssl.runs._running import running_speed, where_running
 from kalmanssl.runs._settings import RunSettings
-from kalmanssl.runs._windows import fitted_windows, part_of
+from kalmanssl.runs._windows import fitted_windows, interval_notes, part_of
 from kalmanssl.utils.text import duration_text, period_text, time_span
 
 __all__ = ["FitData", "read_fit_data"]
@@ -78,6 +78,8 @@ def read_fit_data(settings: RunSettings, summary: NWBSummary, logger: Callable[[
     for note in recording.notes:
         if note not in told:
             logger(f"note: {note}")
+    for note in interval_notes(recording, settings.during):
+        logger(f"note: {note}")
     recording = part_of(recording, settings.windows, settings.during)
     training, rest = _split(recording, settings.until)
     if settings.until is not None and rest is None:

@@ -14,7 +14,7 @@ from kalmanssl.utils.validation import short_repr
 if TYPE_CHECKING:
     from kalmanssl.data import Recording
 
-__all__ = ["fitted_windows", "part_of", "was_fitted"]
+__all__ = ["fitted_windows", "interval_notes", "part_of", "was_fitted"]
 
 
 def part_of(
@@ -59,6 +59,36 @@ def part_of(
         text = ", ".join(f"{start:.10g} to {stop:.10g} s" for start, stop in windows)
         recording = _keep(recording, np.array(windows), f"windows={shorten(text)}", covers, "windows")
     return recording
+
+
+def interval_notes(recording: Recording, during: list[str]) -> list[str]:
+    """Return what must be known of the intervals that `part_of` uses: that some have no bin, or overlap.
+
+    Parameters
+    ----------
+    recording : Recording
+    during : list of str
+        Names of epochs or tables of intervals; others are ignored.
+
+    Returns
+    -------
+    list of str
+        A sentence for each name and problem, with the first such interval.
+    """
+    notes = []
+    for name in during:
+        spans = np.reshape(recording.epochs.get(name, []), (-1, 2))
+        spans = spans[np.argsort(spans[:, 0], kind="stable")]
+        first, last = np.searchsorted(recording.time, spans.T)
+        overlaps = np.concatenate([[False], spans[1:, 0] < np.maximum.accumulate(spans[:, 1])[:-1]])[: len(spans)]
+        for found, problem in (
+            (first == last, "contain no bin of the recording and are not used"),
+            (overlaps, "overlap earlier ones and are joined with them"),
+        ):
+            if found.any():
+                example = time_span(*spans[np.flatnonzero(found)[0]])
+                notes.append(f"{found.sum()} of {len(spans)} intervals of {name} {problem}: {example}")
+    return notes
 
 
 def _keep(recording: Recording, spans: np.ndarray, given: str, covers: str, parameter: str) -> Recording:
