@@ -271,6 +271,10 @@ def evaluate(
     and the size of the prediction sets. Alarms say in words what makes scores useless, such as a decoder that is worse
     than a constant. For the recording that was fitted, the default is the held-out part.
 
+    With --json the unit of positions and errors is that of the recording. The page "Scores as JSON" of the
+    documentation (docs/pages/json.md) explains every key; the share of bins that are not trusted is
+    all.trust.untrusted.
+
     Example: kalmanssl evaluate RUN REC.nwb --after 18960
     """
     from kalmanssl.runs import assumptions_line, held_out_gain, open_run

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from cli_commands import UNTIL, fails, invoke
@@ -83,6 +85,29 @@ def test_alarms_and_trust_are_printed_and_in_the_json(run, recording):
     text = invoke("evaluate", run, recording, *after).stdout
     assert f"{100 * trust['untrusted']:.1f} % of the bins are not trusted" in text
     assert [f"alarm: {alarm['message']}" in text for alarm in alarms] == [True] * len(alarms)
+
+
+def keys_of(value):
+    """Return the keys of all objects in a JSON value, except those that name data or settings of a check."""
+    if isinstance(value, list):
+        return set().union(*map(keys_of, value)) if value else set()
+    if not isinstance(value, dict):
+        return set()
+    below = [keys_of(one) for key, one in value.items() if key not in ("reasons", "numbers", "threshold")]
+    return set(value).union(*below)
+
+
+def test_every_key_of_the_json_is_on_its_page_of_the_documentation(run, recording):
+    result = json.loads(invoke("evaluate", run, recording, "--json").stdout)
+    page = (Path(__file__).parents[2] / "docs" / "pages" / "json.md").read_text(encoding="utf-8")
+    explained = {part for name in re.findall(r"`([^`\n]+)`", page) for part in name.split(".")}
+    named = {"position", "frames", "dims", "skipped", "value", "statistic", "chance"}  # data, and parts of a check
+    assert keys_of(result) - explained - named == set()
+    assert explained >= {"accuracy", "set_size", "confusion", "other_label_bins"}  # of labels
+    assert "held_out_gain" in result
+    help_text = " ".join(invoke("evaluate", "--help").output.split())
+    assert "docs/pages/json.md" in help_text
+    assert "all.trust.untrusted" in help_text
 
 
 @pytest.mark.parametrize(

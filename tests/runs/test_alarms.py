@@ -102,18 +102,21 @@ def test_a_good_fit_of_labels_has_no_alarm(sides, parts):
     assert evaluation.alarms == []
 
 
-def test_activity_without_dynamics_is_worse_than_chance():
+def test_activity_without_dynamics_raises_an_alarm_with_the_gain_and_its_error():
     rng = np.random.default_rng(0)
     noise = Recording.from_arrays(rng.poisson(1.0, (6000, 30)), bin_size=0.025, behavior={"position": rng.random(6000)})
     run = fit(noise, noise.behavior["position"], fit_model(noise), zones=None)
     histories = (run.model.history_, run.model.noise_history_)  # of both stages
     best = max(gain for history in histories for gain in history["held_out_score"])
     assert best < 0
-    message = alarms_of(run, noise)["worse_than_chance"]
-    assert message.startswith("worse than chance: the latents do not predict")
-    assert f"gain {held_out_gain(run.model)} nats per bin" in message
-    assert held_out_gain(run.model).value == best
-    assert "±" in str(held_out_gain(run.model))
+    gain = held_out_gain(run.model)
+    assert gain.value == best
+    assert gain.error > 0
+    # Past and present are independent, so that the gain differs from zero only by chance.
+    message = alarms_of(run, noise)["uncertain_gain"]
+    assert message.startswith("it is uncertain whether the latents predict")
+    assert f"{gain} nats per bin (± one standard error)" in message
+    assert "±" in str(gain)
 
 
 @pytest.mark.parametrize(
