@@ -24,6 +24,11 @@ _FAILED, INTERRUPTED = 2, 130  # exit codes
 class OneLineErrors(TyperGroup):
     """Command group that prints errors on one line. With KALMANSSL_TRACEBACK=1 it shows the traceback instead."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for one in (self, *self.commands.values()):
+            one.help = _unwrapped(one.help or "")
+
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read the arguments; an interrupt has an error line, too."""
         try:
@@ -97,6 +102,12 @@ def one_line(error: Exception, options: Mapping[str, str]) -> str:
 
 # Arguments of the library that have another name on the command line.
 _OTHER_NAMES = {"random_state": "seed", "regressor": "decoder", "windows": "window_starts"}
+
+
+def _unwrapped(text: str) -> str:
+    """Join the lines of each paragraph that is not indented: the help is wrapped at the width of the terminal."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(one if one.startswith(" ") else " ".join(one.split("\n")) for one in paragraphs)
 
 
 def _options_of(command: Any) -> dict[str, str]:

@@ -64,11 +64,14 @@ def _top(
 ) -> None:
     """Fit latent dynamics to a neural recording and decode behavior from them with calibrated intervals.
 
-    Start with [bold]kalmanssl demo[/bold]: it simulates a recording, runs every step on it, and writes a report.
-    With your own recording:
+    Start with [bold]kalmanssl demo[/bold]: it simulates a recording, runs every step on it, and writes a report. With
+    your own recording, info lists its contents and prints a command that fits its first part:
 
-        kalmanssl fit REC.nwb --out RUN --until 1800 --end-zones 0.1 1.5
+        kalmanssl info REC.nwb
+        kalmanssl fit REC.nwb --out RUN --until 1800
         kalmanssl report RUN
+
+    Each command has its own help, such as kalmanssl fit --help.
     """
 
 

@@ -38,6 +38,14 @@ def test_help_of_every_command_has_an_example(command):
     assert f"kalmanssl {command}" in result.output.split("Options")[0].split("Usage:")[1].split("\n", 1)[1]
 
 
+def test_paragraphs_of_the_help_are_wrapped_at_the_width_of_the_terminal_alone():
+    commands = get_command(app)
+    for one in (commands, *commands.commands.values()):
+        for paragraph in one.help.split("\n\n"):
+            assert "\n" not in paragraph or paragraph.startswith(" ")
+    assert "\n     kalmanssl fit REC.nwb --out RUN --until 1800" in invoke("--help").output  # still indented
+
+
 def test_help_shows_the_defaults_of_the_library():
     from kalmanssl.decoding import PositionDecoder
     from kalmanssl.estimator import KalmanSSL
