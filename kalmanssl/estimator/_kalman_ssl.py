@@ -12,23 +12,22 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from kalmanssl.data import Latents, split_trials
 from kalmanssl.entropy import EntropyEstimator
 from kalmanssl.estimator._behavior import prepare_behavior, uses_behavior
 from kalmanssl.estimator._fit_data import FitData
 from kalmanssl.estimator._fitting import fit_model
 from kalmanssl.estimator._forecast import ForecastMixin
+from kalmanssl.estimator._inference import LatentTransformer, infer_prepared
 from kalmanssl.estimator._inputs import interleaved_activity
 from kalmanssl.estimator._loading import load_model
-from kalmanssl.estimator._model import infer_segments, objective_per_bin
+from kalmanssl.estimator._model import objective_per_bin
 from kalmanssl.estimator._online import OnlineFilter
-from kalmanssl.estimator._outputs import LatentTransformer
 from kalmanssl.estimator._parameters import check_parameters
 from kalmanssl.estimator._saving import save_model
-from kalmanssl.estimator._segments import Prepared, prepare
+from kalmanssl.estimator._segments import prepare
 from kalmanssl.estimator._view import prepare_view
 from kalmanssl.estimator.sessions import SessionsMixin, fit_sessions, group_sessions, session_features, session_name
-from kalmanssl.utils.validation import check_bool, check_condition
+from kalmanssl.utils.validation import check_condition
 
 __all__ = ["KalmanSSL"]
 
@@ -284,30 +283,6 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
         fit_model(self, FitData(prepared.segments, behavior, second), resume)
         return self
 
-    def posterior(self, X: Any, smooth: bool = False, *, means_only: bool = False) -> Any:
-        """Return the `Latents` that `transform` returns by default, also after `set_output`.
-
-        With `means_only` they have means in float32 and covariances alone: a third of the memory, for decoders.
-        """
-        check_is_fitted(self, "model_")
-        check_bool("smooth", smooth)
-        if self._has_sessions:
-            return self._posterior_of_sessions(X, smooth, means_only)
-        prepared = prepare(self, X, fitting=False)
-        latents = self._infer(prepared, smooth, means_only)
-        return latents if prepared.n_segments is None else split_trials(latents, prepared.n_segments)
-
-    def _infer(self, prepared: Prepared, smooth: bool = False, means_only: bool = False) -> Latents:
-        """Return the latents of all segments, one after another."""
-        segments = prepared.segments
-        return Latents(
-            **infer_segments(self, segments, smooth, means_only),
-            time=prepared.time,
-            segment=np.repeat(np.arange(len(segments)), [len(s) for s in segments]),
-            smoothed=smooth,
-            session=self.sessions_[0],
-        )
-
     def online(self, encoder_memory: int | None = None) -> OnlineFilter:
         """Return a filter that takes one bin after another, with the same results as `transform`.
 
@@ -350,7 +325,7 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
         check_is_fitted(self, "model_")
         if self._has_sessions:
             return self._score_of_sessions(X)
-        latents = self._infer(prepare(self, X, fitting=False))
+        latents = infer_prepared(self, prepare(self, X, fitting=False))
         return objective_per_bin(latents, self.model_.objective, self.bins_per_step_)
 
     def encoder_input(self, X: Any) -> list[torch.Tensor]:

@@ -1,27 +1,55 @@
-"""`transform` and the tables that it returns after `set_output`."""
+"""Inference of latents from a fitted model, and the tables that `transform` returns after `set_output`."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from sklearn import get_config
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from kalmanssl.data import Latents, Recording, is_pynapple, state_names
+from kalmanssl.data import Latents, Recording, is_pynapple, split_trials, state_names
+from kalmanssl.estimator._model import infer_segments
+from kalmanssl.estimator._segments import Prepared, prepare
+from kalmanssl.utils.validation import check_bool
 
-__all__ = ["LatentTransformer"]
+if TYPE_CHECKING:
+    from kalmanssl.estimator._kalman_ssl import KalmanSSL
+
+__all__ = ["LatentTransformer", "infer_prepared"]
+
+
+def infer_prepared(estimator: KalmanSSL, prepared: Prepared, smooth: bool = False, means_only: bool = False) -> Latents:
+    """Return the latents of all segments of prepared data, one after another."""
+    segments = prepared.segments
+    return Latents(
+        **infer_segments(estimator, segments, smooth, means_only),
+        time=prepared.time,
+        segment=np.repeat(np.arange(len(segments)), [len(s) for s in segments]),
+        smoothed=smooth,
+        session=estimator.sessions_[0],
+    )
 
 
 class LatentTransformer(TransformerMixin):
-    """The method `transform` of `KalmanSSL`, which returns latents, or a table if `set_output` asks for it."""
+    """The methods of `KalmanSSL` that infer latents: `posterior` and `transform`."""
 
     state_dim: int
 
-    def posterior(self, X: Any, smooth: bool = False) -> Any:
-        """Return `Latents`, or a list of them."""
-        raise NotImplementedError
+    def posterior(self, X: Any, smooth: bool = False, *, means_only: bool = False) -> Any:
+        """Return the `Latents` that `transform` returns by default, also after `set_output`.
+
+        With `means_only` they have means in float32 and covariances alone: a third of the memory, for decoders.
+        """
+        check_is_fitted(self, "model_")
+        check_bool("smooth", smooth)
+        model = cast("KalmanSSL", self)
+        if model._has_sessions:
+            return model._posterior_of_sessions(X, smooth, means_only)
+        prepared = prepare(model, X, fitting=False)
+        latents = infer_prepared(model, prepared, smooth, means_only)
+        return latents if prepared.n_segments is None else split_trials(latents, prepared.n_segments)
 
     def transform(self, X: Any, smooth: bool = False) -> Any:
         """Infer the posterior over the latent state at every bin.
