@@ -26,7 +26,7 @@ from kalmanssl.decoding.movement import compile_function
 __all__ = ["AdaptiveLevels"]
 
 _STEP_SIZES = np.array([0.0, 0.005, 0.01, 0.02, 0.04, 0.08])  # of the log factor, per independent error
-_HORIZON = 100  # independent errors over which the average shall be as good as the best tracker
+_HORIZON = 100  # independent errors over which the average is to be as good as the best tracker
 _MAX_LOG_FACTOR = math.log(8.0)
 _MAX_QUANTILE = 8.0  # of a half-normal distribution; its level is one in double precision
 
