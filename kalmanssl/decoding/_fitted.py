@@ -23,6 +23,8 @@ __all__ = ["FittedDecoder", "kind_of"]
 class FittedDecoder:
     """The attributes of a fitted `PositionDecoder` (see there), for the classes that contain its methods.
 
+    `PositionDecoder` defines the methods that are not implemented here.
+
     Attributes
     ----------
     flat_ : bool
@@ -41,6 +43,18 @@ class FittedDecoder:
     labels_: np.ndarray | None
     decoders_: dict[str, LatentDecoder]
     adaptations_: dict[str, Adaptation]
+
+    def predict(self, latents: Any, time: np.ndarray | None = None) -> Any:
+        """Decode the behavior; see `PositionDecoder.predict`."""
+        raise NotImplementedError
+
+    def _check_settings(self) -> None:
+        """Raise `InputError` if a setting cannot be used."""
+        raise NotImplementedError
+
+    def _make_decoder(self, kind: str) -> LatentDecoder:
+        """Return an unfitted decoder of latents of one kind."""
+        raise NotImplementedError
 
     def _decoder_input(self, latents: Any, time: Any) -> tuple[str, LatentDecoder, DecoderInput]:
         """Return the kind of latents, the decoder of this kind, and its input."""

@@ -54,7 +54,7 @@ class ScoreMixin(FittedDecoder):
     def _scores(self, latents: Any, position: Any, time: np.ndarray | None = None) -> dict[str, Any]:
         """Return all scores of a recording, or of trials of one session."""
         latents, position = join_trials(latents, position=position)
-        return score_decoding(self.predict(latents, time), position)  # type: ignore[attr-defined]
+        return score_decoding(self.predict(latents, time), position)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()  # type: ignore[misc]

@@ -130,11 +130,10 @@ class StateMixin(FittedDecoder):
         decoder.n_features_in_ = int(state["features"])
         decoder.flat_, decoder.timed_ = bool(state["flat"]), bool(state["timed"])
         decoder.labels_ = None if state["labels"] is None else np.array(state["labels"])
-        decoder._check_settings()  # type: ignore[attr-defined]
+        decoder._check_settings()
         decoder.decoders_ = {}
         for kind, part in state["decoders"].items():
-            empty = decoder._make_decoder(kind)  # type: ignore[attr-defined]
-            decoder.decoders_[kind] = empty.restore(part)
+            decoder.decoders_[kind] = decoder._make_decoder(kind).restore(part)
         decoder.session_ends_ = _session_ends(state, decoder.decoders_)
         stored = state.get("adaptations", {})  # absent from decoders that were saved before `update` existed
         decoder.adaptations_ = {kind: Adaptation.from_state(part) for kind, part in stored.items()}
