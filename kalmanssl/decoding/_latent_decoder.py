@@ -87,7 +87,7 @@ class LatentDecoder(ABC):
     def _fit(self, samples: Samples, folds: list[Fold], timed: bool, rng: np.random.Generator) -> None:
         """Fit everything but the temporal context, as `fit`."""
 
-    def movement_candidates(self, timed: bool) -> MovementSettings:
+    def movement_settings_for(self, timed: bool) -> MovementSettings:
         """Return the candidates for the movement prior: bins without times are decoded by themselves."""
         return self.movement_settings if timed else replace(self.movement_settings, kinds=("none",))
 

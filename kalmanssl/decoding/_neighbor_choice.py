@@ -54,7 +54,7 @@ def choose_neighbors(
     changes = _changes(decoder) if is_ensemble else []
     n_entries = sum(int(fold.test.sum()) for fold in folds) * sum(grid.size for grid in decoder.grids)
     networks = held_out_network_masses(decoder, folds, readouts) if changes and n_entries <= _MAX_KEPT else None
-    settings = decoder.movement_candidates(timed)
+    settings = decoder.movement_settings_for(timed)
     candidates = movement_candidates(decoder, folds, settings)
     masses = held_out_masses(decoder, folds, readouts, networks)
     choices = choose_movements(decoder, candidates, masses, settings)

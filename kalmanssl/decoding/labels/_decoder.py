@@ -52,8 +52,8 @@ class LabelDecoder(LatentDecoder):
             folds = self._complete_folds(folds)
             held_out = [self._held_out_mass(fold, rng) for fold in folds]
             statistics = [self._statistics(fold.samples, fold.train) for fold in folds]
-            candidates = self.movement_candidates(timed)
-            kind, chosen, scores = choose_chain(statistics, held_out, self.smooth, candidates)
+            settings = self.movement_settings_for(timed)
+            kind, chosen, scores = choose_chain(statistics, held_out, self.smooth, settings)
             self.choices = [{"kind": kind, "scores": scores}]
             self._calibrate(folds, held_out, [replace(chosen, statistics=part) for part in statistics])
             self.chain = replace(chosen, statistics=self.chain.statistics)
