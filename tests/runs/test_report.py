@@ -123,6 +123,15 @@ def test_the_page_says_if_the_model_was_fitted_on_the_time_shown(run):
     assert 'biases the verdicts toward "holds"' not in assumptions_of(build_report(run))[0][0]
 
 
+def test_tables_scroll_in_their_own_box_and_paragraphs_are_not_divided_between_printed_pages(html):
+    assert html.count("<table") == html.count('<div class="scroll"><table') > 5
+    style = re.search(r"<style>(.*?)</style>", html, flags=re.DOTALL).group(1)
+    assert re.search(r"^\.scroll \{ overflow-x: auto;", style, flags=re.MULTILINE)
+    printed = style[style.index("@media print") :]
+    kept = re.search(r"([^{}]*)\{ break-inside: avoid; \}", printed).group(1)
+    assert {"p", "li", "figure", "tr", ".scroll"} <= {name.strip() for name in kept.split(",")}
+
+
 def test_a_behavior_has_one_unit_on_the_page(run, html):
     assert run.behavior_unit == "m"
     assert set(re.findall(r"\((mm|cm|m|km)\)", html)) == {"cm"}
