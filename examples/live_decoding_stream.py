@@ -1,8 +1,8 @@
 """Decode bins that arrive over the network: from a TCP socket, and through the lab streaming layer (LSL).
 
-A thread plays the acquisition system and sends the bins of a simulated recording, with a damaged message among them. In
-an experiment the sender is another program, and `tcp_bins`, `lsl_bins` and `decode` are what to copy. LSL needs the
-package pylsl; without it only the socket is used.
+A thread plays the acquisition system: it sends the bins of a simulated recording, with damaged messages among them, and
+then stops. In an experiment the sender is another program, and `tcp_bins`, `lsl_bins` and `decode` are what to copy.
+LSL needs the package pylsl; without it only the socket is used.
 """
 
 import json
@@ -27,10 +27,22 @@ LSL_SOURCE = "kalmanssl-example"
 
 
 def tcp_bins(address: tuple[str, int]) -> Iterator[Bin]:
-    """Yield bins from a socket that sends one line of JSON for each: [time, [counts]]."""
-    with socket.create_connection(address, timeout=10) as connection, connection.makefile() as lines:
-        for line in lines:
-            yield tuple(json.loads(line))
+    """Yield bins from a socket that sends a line of JSON for each, [time, [counts]], until it stops for two seconds."""
+    with socket.create_connection(address, timeout=2.0) as connection, connection.makefile() as lines:
+        while True:
+            try:
+                line = lines.readline()
+            except OSError as error:  # a timeout, or a connection that was cut
+                print(f"the stream stopped: {error}")
+                return
+            if not line:
+                return
+            try:
+                at, counts = json.loads(line)
+            except (ValueError, TypeError):
+                print(f"left out a message that is not [time, [counts]]: {line[:20].strip()} ...")
+                continue
+            yield at, counts
 
 
 def lsl_bins(source: str) -> Iterator[Bin]:
@@ -65,7 +77,9 @@ def send_tcp(server: socket.socket, bins: list[Bin]) -> None:
             lines.write(json.dumps([at, counts]) + "\n")
             lines.flush()
             if number == 100:
-                lines.write(json.dumps([at + 0.001, counts[:7]]) + "\n")  # a message that lost its end
+                lines.write(json.dumps([at + 0.001, counts[:7]]) + "\n")  # a message that lost some counts
+                lines.write(json.dumps([at + 0.001, counts])[:40] + "\n")  # and one that lost its end
+        connection.recv(1)  # the stream stops, and the connection stays open until the reader gives up
 
 
 def send_lsl(outlet: Any, bins: list[Bin]) -> None:

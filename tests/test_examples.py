@@ -67,6 +67,8 @@ def test_live_decoding_stream(run) -> None:
         assert int(n_bins) == 1200
         assert float(difference) < 1e-4
     assert "left out a bin: activity must be one bin of" in out
+    assert "left out a message that is not [time, [counts]]: [" in out
+    assert "the stream stopped: timed out" in out
 
 
 def test_latents_with_labels(run) -> None:
