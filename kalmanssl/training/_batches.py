@@ -22,7 +22,8 @@ class TrainingData(Protocol):
     """A source of batches, which may be anything that the model's `terms` accepts.
 
     Every epoch has its own stream of random numbers, so that a resumed run draws the same batches as an uninterrupted
-    one.
+    one. A source can also have an attribute `held_out_blocks`: for each held-out batch the number of the block of time
+    of each window, (windows,) int. The held-out score then has a standard error over these blocks.
     """
 
     @property
@@ -32,13 +33,6 @@ class TrainingData(Protocol):
     @property
     def held_out(self) -> Iterable[Any] | None:
         """Held-out batches, the same in every iteration; None if nothing is held out."""
-
-    @property
-    def held_out_blocks(self) -> list[Tensor] | None:
-        """For each held-out batch the number of the block of time of each window, (windows,) int; None if unknown.
-
-        Standard errors are over these blocks, since neighboring bins resemble each other.
-        """
 
     def batches(self, epoch: int) -> Iterable[Any]:
         """Return the batches of an epoch, counted from 0."""
@@ -114,7 +108,10 @@ class WindowBatches:
 
     @property
     def held_out_blocks(self) -> list[Tensor] | None:
-        """The number of the contiguous held-out segment of each window; None if nothing is held out."""
+        """The number of the contiguous segment of each held-out window, for standard errors; None if none is held out.
+
+        The windows of one segment resemble each other.
+        """
         return None if self._held_out is None else [self._held_out_windows()[1]]
 
     def _held_out_windows(self) -> tuple[Tensor, Tensor]:
@@ -161,11 +158,6 @@ class SessionBatches:
         """Held-out batches, the same in every iteration; None if nothing is held out."""
         parts = [one.held_out for one in self.sessions]
         return None if parts[0] is None else list(zip(*(part or [] for part in parts), strict=True))
-
-    @property
-    def held_out_blocks(self) -> None:
-        """None: a score is a mean over the sessions, and not over windows."""
-        return None
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
         """Draw the batches of an epoch."""
@@ -237,11 +229,6 @@ class PairBatches:
     def held_out(self) -> Iterable[tuple[Tensor, Tensor]] | None:
         """Batches of the held-out samples, with the same views in every iteration; None if nothing is held out."""
         return _HeldOutPairs(self) if len(self._held_out) else None
-
-    @property
-    def held_out_blocks(self) -> None:
-        """None: pairs have no time."""
-        return None
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Draw the batches of an epoch."""

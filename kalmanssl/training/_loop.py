@@ -159,7 +159,8 @@ class _Loop:
         self.checkpoints, self.device = checkpoints, device
         self.on_step, self.on_epoch_end = on_step, on_epoch_end
         self.optimizer = make_optimizer(model, settings)
-        self.held_out, self.held_out_blocks = data.held_out, data.held_out_blocks
+        self.held_out = data.held_out
+        self.held_out_blocks: list[torch.Tensor] | None = getattr(data, "held_out_blocks", None)
         self.reference = moved(data.sample(), device)
         self.total_steps = settings.epochs * data.steps_per_epoch
         self.state = TrainingState()

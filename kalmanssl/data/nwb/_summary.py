@@ -278,7 +278,7 @@ def _sampled_object(series: h5py.Group, found: NWBObject, extent: tuple[float, f
 
 
 def _behavior_object(file: h5py.File, where: Series, is_taken: bool, extent: tuple[float, float] | None) -> NWBObject:
-    """Describe a series of behavior and count its missing samples."""
+    """Describe a series of behavior with the range of its values, and count its missing samples."""
     series = find_group(file, where.path)
     found = NWBObject(where.path, where.kind, "behavior", "taken" if is_taken else "candidate")
     found = _sampled_object(series, found, extent)
@@ -291,11 +291,19 @@ def _behavior_object(file: h5py.File, where: Series, is_taken: bool, extent: tup
         conversion, offset = read_scaling(data)
         one = values.reshape(-1) if values.size == len(values) else values
         found = replace(found, period=full_circle(one * conversion + offset, found.unit))
-        values = values.reshape(len(values), -1)
+        values = values.reshape(len(values), -1) * conversion + offset
         missing = int((~np.isfinite(values)).any(axis=1).sum())
-        if missing:
-            found = replace(found, remark="; ".join(filter(None, [found.remark, f"{missing} samples missing"])))
+        remarks = [found.remark, _ranges(values), f"{missing} samples missing" if missing else ""]
+        found = replace(found, remark="; ".join(filter(None, remarks)))
     return found
+
+
+def _ranges(values: np.ndarray) -> str:
+    """Return the smallest and the largest of the known values (time, dims) in each of at most three dimensions."""
+    known = [column[np.isfinite(column)] for column in values.T]
+    if len(known) > 3 or not all(map(len, known)):
+        return ""
+    return ", ".join(f"{column.min():.3g} to {column.max():.3g}" for column in known)
 
 
 def _column_object(file: h5py.File, where: Series, is_taken: bool) -> NWBObject:
@@ -313,6 +321,8 @@ def _column_object(file: h5py.File, where: Series, is_taken: bool) -> NWBObject:
         return replace(found, role="other", use="skipped", columns=1, remark=remark)
     values = [str(v) for v in column.values if not (is_series and v == OUTSIDE)]
     distinct = len(set(values))
+    if not is_taken and not is_series and distinct == 1:
+        return replace(found, use="skipped", remark="one distinct value: nothing to decode")
     return replace(
         found,
         start=float(column.start.min()),

@@ -104,12 +104,13 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 def test_times_of_cues_are_not_offered_as_labels(tmp_path: Path) -> None:
     def add_trials(file: Any) -> None:
-        for name in ("go_cue", "reward", "target_x"):
+        for name in ("go_cue", "reward", "target_x", "context"):
             file.add_trial_column(name, name)
         for number in range(4):
             start = 4.0 * number + 1.0
             cue = np.nan if number == 2 else start + 1.0
-            file.add_trial(start_time=start, stop_time=start + 3.0, go_cue=cue, reward=2.0, target_x=0.1 * number)
+            values = {"go_cue": cue, "reward": 2.0 + number % 2, "target_x": 0.1 * number, "context": 7.0}
+            file.add_trial(start_time=start, stop_time=start + 3.0, **values)
 
     path = write(tmp_path / "a.nwb", position(np.arange(0.0, 20.0, 0.05)), add_trials)
     found = objects(path)
@@ -118,5 +119,11 @@ def test_times_of_cues_are_not_offered_as_labels(tmp_path: Path) -> None:
     assert "times of events" in cue.remark
     for name in ("reward", "target_x"):  # numbers that are not all between start and stop
         assert found[f"intervals/trials/{name}"].use == "candidate"
+    constant = found["intervals/trials/context"]
+    assert (constant.role, constant.use, constant.remark) == (
+        "labels", "skipped", "one distinct value: nothing to decode",
+    )  # fmt: skip
+    (moved,) = [one for one in found.values() if one.role == "behavior"]
+    assert moved.remark == "-1 to 1"  # sin(t)
     named = objects(path, behavior="trials/go_cue")["intervals/trials/go_cue"]
     assert (named.role, named.use) == ("labels", "taken")
