@@ -44,9 +44,11 @@ class Covariances:
         longest = max((part.table for part in parts), key=len)
         if all(np.array_equal(part.table, longest[: len(part.table)]) for part in parts):
             return cls(longest, np.concatenate([part.index for part in parts]))
-        offsets = np.cumsum([0] + [len(part.table) for part in parts[:-1]])
-        index = [part.index + offset for part, offset in zip(parts, offsets, strict=True)]
-        return cls(np.concatenate([part.table for part in parts]), np.concatenate(index))
+        tables = list({id(part.table): part.table for part in parts}.values())  # some share theirs
+        first = np.cumsum([0] + [len(table) for table in tables[:-1]])
+        offsets = {id(table): offset for table, offset in zip(tables, first, strict=True)}
+        index = [part.index + offsets[id(part.table)] for part in parts]
+        return cls(np.concatenate(tables), np.concatenate(index))
 
     def __len__(self) -> int:
         return len(self.index)

@@ -101,7 +101,7 @@ def infer(
     def activity(steps: tuple[int, int] | None = None) -> torch.Tensor:
         return interleaved_activity(segment, bins_per_step, normalization, smooth, pad_end, steps)
 
-    has_constant_noise = all(type(head) is ConstantNoise for head in model.predictor.noise_heads)
+    has_constant_noise = _has_constant_noise(model)
     length = n_steps(segment, bins_per_step)
     if has_constant_noise and means_only and length > _MAX_STEPS:
         means, covs = _long_means(model, activity, bins_per_step, length, smooth)
@@ -135,6 +135,63 @@ def infer(
     elif has_constant_noise:
         arrays["noise"] = np.broadcast_to(noise[0, 0].numpy(), arrays["latent"].shape)
     return _with_covariances(arrays, covs)
+
+
+def _has_constant_noise(model: SequenceModel) -> bool:
+    return all(type(head) is ConstantNoise for head in model.predictor.noise_heads)
+
+
+@torch.no_grad()
+def _infer_together(
+    model: SequenceModel,
+    segments: Sequence[np.ndarray],
+    bins_per_step: int,
+    normalization: str,
+    smooth: bool,
+    means_only: bool,
+) -> list[dict[str, Any]]:
+    """Return the arrays of `infer` for segments of the same number of steps, with constant noise.
+
+    They have the same covariances, which are computed once.
+    """
+    pad_end, length = not smooth, n_steps(segments[0], bins_per_step)
+
+    def encoded(segment: np.ndarray) -> torch.Tensor:
+        def activity(steps: tuple[int, int] | None = None) -> torch.Tensor:
+            return interleaved_activity(segment, bins_per_step, normalization, smooth, pad_end, steps)
+
+        return encode(model.encoder, activity, bins_per_step, length)
+
+    latent = torch.cat([encoded(segment) for segment in segments])
+    posterior = model.predictor.posterior(latent, latent[..., :0], smooth)
+    found = {"mean": posterior.mean.float() if means_only else posterior.mean, "index": posterior.cov_index}
+    if not means_only:
+        found |= {"latent": latent, "log_likelihood": posterior.log_likelihood / bins_per_step}
+    table, parts = posterior.covs.float().numpy(), []
+    for number, segment in enumerate(segments):
+        own = slice(number * bins_per_step, (number + 1) * bins_per_step)
+        arrays: dict[str, Any] = {
+            name: join_steps(values[own].numpy().swapaxes(0, 1), len(segment), pad_end)
+            for name, values in found.items()
+        }
+        if means_only:
+            arrays |= no_observations(len(segment))
+        else:
+            arrays["noise"] = np.broadcast_to(posterior.noise[0, 0].numpy(), arrays["latent"].shape)
+        parts.append(arrays | {"covariances": Covariances(table, arrays.pop("index"))})
+    return parts
+
+
+def _groups_to_infer(segments: Sequence[np.ndarray], bins_per_step: int) -> list[list[int]]:
+    """Return the numbers of segments in groups of the same number of steps, whose inference needs little memory."""
+    by_steps: dict[int, list[list[int]]] = {}
+    for number, segment in enumerate(segments):
+        steps = n_steps(segment, bins_per_step)
+        groups = by_steps.setdefault(steps, [[]])
+        if steps * (len(groups[-1]) + 1) > _MAX_STEPS and groups[-1]:
+            groups.append([])
+        groups[-1].append(number)
+    return [group for groups in by_steps.values() for group in groups]
 
 
 def _with_covariances(arrays: dict[str, Any], covs: torch.Tensor) -> dict[str, Any]:
@@ -220,7 +277,13 @@ def infer_segments(
     """Return the arrays of `Latents` of consecutive segments as one; those of a single segment are not copied."""
     model = copy.deepcopy(estimator.model_).double().eval()
     settings = (estimator.bins_per_step_, estimator.normalize_, smooth, means_only)
-    parts = [infer(model, segment, *settings) for segment in segments]
+    parts: list[dict[str, Any]] = [{}] * len(segments)
+    groups = _groups_to_infer(segments, estimator.bins_per_step_) if _has_constant_noise(model) else []
+    for group in groups or [[number] for number in range(len(segments))]:
+        own = [segments[number] for number in group]
+        found = _infer_together(model, own, *settings) if len(own) > 1 else [infer(model, own[0], *settings)]
+        for number, part in zip(group, found, strict=True):
+            parts[number] = part
     if sum(map(len, segments)) > _MANY_BINS:
         return_freed_memory()
     if len(parts) == 1:

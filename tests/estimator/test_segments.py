@@ -1,6 +1,7 @@
 """Bins, filter steps and segments: what the encoder receives, and fits of recordings in pieces."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -52,6 +53,23 @@ def test_every_segment_is_filtered_by_itself(recording, fitted):
     whole = fitted.transform(recording)
     second = fitted.transform(recording.restrict(start=recording.time[400] - 0.01))
     np.testing.assert_allclose(whole.mean[400:], second.mean, atol=1e-12)
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+@pytest.mark.parametrize("bins_per_step", [1, 4])
+def test_segments_that_are_inferred_together_have_the_latents_of_each_alone(recording, smooth, bins_per_step):
+    lengths = (50, 90, 49, 50, 1, 52, 90)  # in steps of four bins, some of different lengths have as many
+    pieces = in_pieces(recording, *lengths)
+    model = KalmanSSL(**{**TINY, "bins_per_step": bins_per_step}).fit(recording)
+    together = model.transform(pieces, smooth=smooth)
+    borders = np.cumsum([0, *lengths])
+    for number, (start, stop) in enumerate(pairwise(borders)):
+        alone, own = model.transform(pieces[start:stop], smooth=smooth), slice(start, stop)
+        for name in ("mean", "cov", "latent", "noise", "log_likelihood"):
+            np.testing.assert_allclose(getattr(together, name)[own], getattr(alone, name), rtol=1e-9, atol=1e-12)
+        assert (together.segment[own] == number).all()
+    n_steps = {-(-length // bins_per_step) for length in lengths}
+    assert len(together.covariances.table) <= sum(n_steps)
 
 
 def test_the_encoder_receives_the_sum_of_the_bins_of_a_step(recording):
