@@ -94,14 +94,14 @@ def _piece_crps(mass: np.ndarray, axis: Axis, at: np.ndarray) -> np.ndarray:
     return ((below - np.clip(cells + 1 - at[:, None], 0, 1)) ** 2).sum(axis=1)
 
 
-def mean_crps(scored: np.ndarray, grid: Grid, held_out: HeldOutMass) -> np.ndarray:
+def mean_crps(marginals: Sequence[np.ndarray], grid: Grid, held_out: HeldOutMass) -> np.ndarray:
     """Return the CRPS of each scored bin, the mean over dimensions, in fractions of the length of an axis.
 
-    `scored` (scored bins, *shape) are posteriors of the scored bins.
+    `marginals` are those of the posterior along each axis of the grid in the scored bins, (scored bins, cells).
     """
     scores = [
-        grid_crps(grid.marginal(scored, number), axis, held_out.truth[:, number]) / axis.n_cells
-        for number, axis in enumerate(grid.axes)
+        grid_crps(marginal, axis, held_out.truth[:, number]) / axis.n_cells
+        for number, (marginal, axis) in enumerate(zip(marginals, grid.axes, strict=True))
     ]
     return np.asarray(np.mean(scores, axis=0))
 

@@ -23,10 +23,11 @@ _MIN_WEIGHT = 0.1  # every component takes time when it decodes
 _DRAWS = 200
 
 
-def crps_products(posteriors: Sequence[np.ndarray], grid: Grid, held_out: HeldOutMass) -> np.ndarray:
+def crps_products(posteriors: Sequence[Sequence[np.ndarray]], grid: Grid, held_out: HeldOutMass) -> np.ndarray:
     """Return the sums of products of deviations that make the CRPS of mixtures, (scored bins, n, n).
 
-    The CRPS of a mixture of the n posteriors (scored bins, *shape) with weights w is ``w @ products @ w`` in each bin.
+    The CRPS of a mixture of n posteriors with weights w is ``w @ products @ w`` in each bin. A posterior is given by
+    its marginals along each axis of the grid in the scored bins, (scored bins, cells).
     """
     n = len(posteriors)
     products = np.empty((len(held_out.truth), n, n))
@@ -34,7 +35,8 @@ def crps_products(posteriors: Sequence[np.ndarray], grid: Grid, held_out: HeldOu
         products[:, i, i] = mean_crps(first, grid, held_out)
     for i in range(n):
         for j in range(i):
-            both = mean_crps((posteriors[i] + posteriors[j]) / 2, grid, held_out)
+            mean = [(first + second) / 2 for first, second in zip(posteriors[i], posteriors[j], strict=True)]
+            both = mean_crps(mean, grid, held_out)
             products[:, i, j] = products[:, j, i] = 2 * both - (products[:, i, i] + products[:, j, j]) / 2
     return products
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +26,10 @@ from kalmanssl.decoding.movement import (
     MovementComponent,
     MovementMixture,
     MovementStatistics,
+    ReadoutMass,
+    Transition,
     coarsen_grid,
-    posterior_mass,
+    posterior_marginals,
 )
 from kalmanssl.utils.validation import as_numbers, check_condition, check_integer, check_not_negative
 
@@ -235,6 +238,19 @@ class _Found:
     mean: _Candidate
 
 
+@dataclass(frozen=True)
+class _MovementOfRatios:
+    """A movement prior that takes the logarithms of ratios that are known, instead of the readout's distributions."""
+
+    movement: Movement
+
+    def transition(self) -> Transition:
+        return self.movement.transition()
+
+    def likelihood(self, log_ratio: np.ndarray) -> np.ndarray:
+        return self.movement.likelihood_of_ratio(log_ratio)
+
+
 @dataclass
 class _Search:
     """Search for the best settings of one kind of movement prior on a coarse grid."""
@@ -246,6 +262,7 @@ class _Search:
 
     def __post_init__(self) -> None:
         self._tempered: tuple[float, list[HeldOutMass]] | None = None  # of the last power
+        self._ratios: tuple[float, Any, list[ReadoutMass]] | None = None  # of the last power and kind
 
     def kinds(self, grid: Grid, statistics: Mapping[str, list[MovementStatistics]]) -> dict[str, _Candidate]:
         """Return the mean of the settings of each kind; `statistics` has those of each fold for all but "none"."""
@@ -278,7 +295,7 @@ class _Search:
         `components` are the same in all folds, with the statistics of each.
         """
         found = [
-            crps_products([one.posterior(part.readout, self.smooth)[part.scored] for one in own], grid, part)
+            crps_products([one.marginals(part.readout, self.smooth, part.scored) for one in own], grid, part)
             for part, own in zip(self.held_out, components, strict=True)
         ]
         return mean_by_block(found, self.held_out)
@@ -304,10 +321,12 @@ class _Search:
         def score(candidate: _Candidate) -> np.ndarray:
             """Return what each block of time contributes to the mean CRPS, (blocks,)."""
             values = []
-            for part, own in zip(self._temper(candidate), statistics, strict=True):
-                prior = None if own is None else candidate.movement(own)
-                posterior = posterior_mass(prior, part.readout, self.smooth)
-                values.append(mean_crps(posterior[part.scored], grid, part))
+            for part, own, ratio in zip(
+                self.held_out, statistics, self._log_ratios(candidate, statistics), strict=True
+            ):
+                prior = None if own is None else _MovementOfRatios(candidate.movement(own))
+                marginals = posterior_marginals(prior, ratio, self.smooth, part.scored)
+                values.append(mean_crps(marginals, grid, part))
             return mean_by_block(values, self.held_out)
 
         if all(part.readout.distance is not None for part in self.held_out):
@@ -321,3 +340,17 @@ class _Search:
             parts = [part.temper(candidate.familiarity) for part in self.held_out]
             self._tempered = candidate.familiarity_power, parts
         return self._tempered[1]
+
+    def _log_ratios(self, candidate: _Candidate, statistics: Sequence[MovementStatistics | None]) -> list[ReadoutMass]:
+        """Return the tempered distributions, their `MovementStatistics.log_ratio` in place of the mass if these exist.
+
+        Those of one power and kind of movement prior are kept at a time.
+        """
+        known = self._ratios
+        if known is None or known[0] != candidate.familiarity_power or known[1] is not statistics:
+            parts = [
+                part.readout if own is None else replace(part.readout, mass=own.log_ratio(part.readout.mass))
+                for part, own in zip(self._temper(candidate), statistics, strict=True)
+            ]
+            self._ratios = known = candidate.familiarity_power, statistics, parts
+        return known[2]

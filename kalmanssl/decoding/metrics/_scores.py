@@ -122,12 +122,8 @@ def _region_scores(decoded: DecodedPosition, truth: np.ndarray) -> list[dict[str
     """Return coverage and mean area of the highest-density regions of each group of dimensions."""
     scores = []
     for dims, group in zip(group_dimensions(truth.shape[1]), decoded.grids, strict=True):
-        cell, coverage, area = group.grid.cell(truth[:, dims]), [], []
-        for level in LEVELS:
-            inside = group.inside(level).reshape(len(truth), -1)
-            coverage.append(inside[np.arange(len(truth)), cell].mean())
-            area.append(group.cell_area * inside.sum(axis=1).mean())
-        scores.append({"coverage": by_level(coverage), "area": by_level(area)})
+        covered, area = group.coverage_and_area(LEVELS, truth[:, dims])
+        scores.append({"coverage": by_level(covered.mean(axis=0)), "area": by_level(area.mean(axis=0))})
     return scores
 
 

@@ -9,6 +9,7 @@ from kalmanssl.decoding.movement._movement import MovementStatistics as Movement
 from kalmanssl.decoding.movement._movement import coarsen_grid as coarsen_grid
 from kalmanssl.decoding.movement._movement import coarsen_mass as coarsen_mass
 from kalmanssl.decoding.movement._posterior_mass import filtered_mass as filtered_mass
+from kalmanssl.decoding.movement._posterior_mass import posterior_marginals as posterior_marginals
 from kalmanssl.decoding.movement._posterior_mass import posterior_mass as posterior_mass
 from kalmanssl.decoding.movement._readout_mass import COMBINATIONS as COMBINATIONS
 from kalmanssl.decoding.movement._readout_mass import ReadoutMass as ReadoutMass

@@ -14,7 +14,7 @@ import numpy as np
 
 from kalmanssl.decoding.movement._familiarity import Familiarity
 from kalmanssl.decoding.movement._movement import Movement, MovementStatistics
-from kalmanssl.decoding.movement._posterior_mass import filtered_mass, posterior_mass
+from kalmanssl.decoding.movement._posterior_mass import filtered_mass, posterior_marginals, posterior_mass
 from kalmanssl.decoding.movement._readout_mass import ReadoutMass
 
 __all__ = ["MovementComponent", "MovementMixture"]
@@ -45,6 +45,10 @@ class MovementComponent:
     def posterior(self, given: ReadoutMass, smooth: bool) -> np.ndarray:
         """Return the posterior over the grid, (time, *shape); with `smooth` from later bins, too."""
         return posterior_mass(self.movement, given.temper(self.familiarity, self.combination), smooth)
+
+    def marginals(self, given: ReadoutMass, smooth: bool, chosen: np.ndarray) -> list[np.ndarray]:
+        """Return the marginals of the posterior in the chosen bins (time,) bool, as `posterior_marginals`."""
+        return posterior_marginals(self.movement, given.temper(self.familiarity, self.combination), smooth, chosen)
 
     def filtered(self, given: ReadoutMass, belief: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the filtered posterior, and the belief at the last bin, as `filtered_mass`."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from kalmanssl.kalman.kernels import cached_njit, has_compiler
 __all__ = ["ForwardStep", "Transition", "backward", "compile_function", "forward", "forward_step"]
 
 _BLOCK = 16  # cells that the compiled passes handle at a time on a grid of one dimension
+_ROW_BLOCK, _VECTOR = 4, 8  # rows, and cells of a row, that they handle at a time on a grid of two dimensions
 _NEGLIGIBLE = 1e-11  # entries of a kernel below this fraction of the largest are left out; jumps are more probable
 
 
@@ -51,6 +52,16 @@ class Transition:
     switching: np.ndarray
     jump: float
 
+    @cached_property
+    def forward_kernels(self) -> _LineKernels | _PlaneKernels:
+        """The compiled forward pass."""
+        return _kernels_of(self, transposed=False)
+
+    @cached_property
+    def backward_kernels(self) -> _LineKernels | _PlaneKernels:
+        """The compiled backward pass."""
+        return _kernels_of(self, transposed=True)
+
 
 def forward(
     likelihood: np.ndarray, start: np.ndarray, transition: Transition, belief: np.ndarray | None = None
@@ -70,7 +81,7 @@ def forward(
     before = transition.prior if belief is None else belief
     if not has_compiler():
         return _forward(likelihood, start, before, transition)
-    return _kernels_of(transition).forward(likelihood, start, before)
+    return transition.forward_kernels.forward(likelihood, start, before)
 
 
 def forward_step(belief: np.ndarray | None, likelihood: np.ndarray, transition: Transition) -> np.ndarray:
@@ -99,7 +110,7 @@ class ForwardStep:
 
     def __init__(self, transition: Transition) -> None:
         self._transition = transition
-        self._kernels = _kernels_of(transition) if has_compiler() else None
+        self._kernels = transition.forward_kernels if has_compiler() else None
         self._start = {False: np.array([False]), True: np.array([True])}
 
     def __call__(self, belief: np.ndarray, likelihood: np.ndarray, is_start: bool) -> np.ndarray:
@@ -129,6 +140,7 @@ def backward(
     start: np.ndarray,
     transition: Transition,
     message: np.ndarray | None = None,
+    overwrite: bool = False,
 ) -> np.ndarray:
     """Return the smoothed distribution of every bin, as `forward`, from the filtered ones.
 
@@ -141,14 +153,17 @@ def backward(
     message : (states, rows, columns) float32, optional
         Likelihood of all bins after the last one given the state in it, up to a factor. It is replaced by that of the
         bins after the first one, so that long recordings can be smoothed in pieces, from the last to the first.
+    overwrite : bool
+        Whether the filtered distributions may be replaced by the smoothed ones, which saves memory and time.
     """
     message = np.ones(transition.prior.shape, dtype=np.float32) if message is None else message
     if not has_compiler():
         return _backward(filtered, likelihood, start, transition, message)
-    return _kernels_of(transition, transposed=True).backward(filtered, likelihood, start, message)
+    filtered = filtered if overwrite else filtered.copy()
+    return transition.backward_kernels.backward(filtered, likelihood, start, message)
 
 
-def _kernels_of(transition: Transition, transposed: bool = False) -> _LineKernels | _PlaneKernels:
+def _kernels_of(transition: Transition, transposed: bool) -> _LineKernels | _PlaneKernels:
     """Return the compiled passes for a grid of one or two dimensions.
 
     Kernels of the movement prior lead from the second to the first cell with `transposed`, for the backward pass.
@@ -212,33 +227,51 @@ class _LineKernels:
 
 
 class _PlaneKernels:
-    """The passes on a grid of two dimensions."""
+    """The passes on a grid of two dimensions, whose rows are padded with zeros to whole SIMD vectors."""
 
     def __init__(self, t: Transition, transposed: bool) -> None:
         rows, columns = (kernel.swapaxes(1, 2) if transposed else kernel for kernel in (t.along_rows, t.along_columns))
-        grids = [_to_float32(part) for part in (t.prior, t.before, t.after)]
+        self.shape = t.prior.shape
+        self.extra_rows, self.extra_columns = -self.shape[1] % _ROW_BLOCK, -self.shape[2] % _VECTOR
         self._arguments = (
-            grids[0],
-            _to_float32(rows.swapaxes(1, 2)),
-            _to_float32(columns),
-            *grids[1:],
-            _to_float32(t.switching),
+            self._padded(t.prior),
+            _to_float32(np.pad(rows.swapaxes(1, 2), ((0, 0), (0, self.extra_rows), (0, 0)))).ravel(),
+            _to_float32(np.pad(columns, ((0, 0), (0, 0), (0, self.extra_columns)))).ravel(),
+            self._padded(t.before),
+            self._padded(t.after),
+            _to_float32(t.switching).ravel(),
             np.float32(t.jump),
+            self.shape,
+            self.shape[2] + self.extra_columns,
         )
 
     def forward(self, likelihood: np.ndarray, start: np.ndarray, belief: np.ndarray) -> np.ndarray:
         """Return the filtered distributions, as `forward`."""
-        from kalmanssl.decoding.movement._plane_kernels import forward_kernel
+        from kalmanssl.decoding.movement._plane_kernels import plane_forward_kernel
 
-        return np.asarray(forward_kernel(_to_float32(likelihood), start, _to_float32(belief), *self._arguments))
+        result = np.empty((len(start), *self.shape), dtype=np.float32)
+        given = _to_float32(likelihood).ravel(), start, self._padded(belief)
+        plane_forward_kernel(*given, *self._arguments, result.ravel())
+        return result
 
     def backward(
         self, filtered: np.ndarray, likelihood: np.ndarray, start: np.ndarray, message: np.ndarray
     ) -> np.ndarray:
-        """Return the smoothed distributions, and replace the message, as `backward`."""
-        from kalmanssl.decoding.movement._plane_kernels import backward_kernel
+        """Replace the filtered distributions by the smoothed ones, and the message, as `backward`."""
+        from kalmanssl.decoding.movement._plane_kernels import plane_backward_kernel
 
-        return np.asarray(backward_kernel(filtered, _to_float32(likelihood), start, message, *self._arguments))
+        result, after = _to_float32(filtered), self._padded(message)
+        plane_backward_kernel(result.ravel(), _to_float32(likelihood).ravel(), start, after, *self._arguments)
+        padded = after.reshape(self.shape[0], self.shape[1] + self.extra_rows, -1)
+        message[...] = padded[:, : self.shape[1], : self.shape[2]]
+        return result
+
+    def _padded(self, values: np.ndarray) -> np.ndarray:
+        """Return a flat copy of values (states, rows, columns), float32."""
+        states, n_rows, n_columns = self.shape
+        padded = np.zeros((states, n_rows + self.extra_rows, n_columns + self.extra_columns), dtype=np.float32)
+        padded[:, :n_rows, :n_columns] = values
+        return padded.ravel()
 
 
 def _to_float32(values: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from numba import njit
 
 from kalmanssl.kalman.kernels import cached_njit
 
-__all__ = ["combine_kernel", "context_kernel", "histogram_kernel", "likelihood_kernel", "network_kernel"]
+__all__ = ["combine_kernel", "context_kernel", "likelihood_kernel", "network_kernel"]
 
 
 @njit(nogil=True, error_model="numpy")
@@ -74,38 +74,6 @@ def _networks(  # type: ignore[no-untyped-def]
         uniform = np.float32((1 - share) / (borders[group + 1] - borders[group]))
         for cell in range(borders[group], borders[group + 1]):
             mass[cell] = np.float32(share) * mass[cell] + uniform
-
-
-def _histogram(near, votes, cells, along_rows, along_columns, share, mass):  # type: ignore[no-untyped-def]
-    """Write the smoothed histogram of the behavior in the nearest reference bins to `mass`, (rows, columns) float32.
-
-    Parameters
-    ----------
-    near : (neighbors,) int
-    votes, cells : (references,) float and int
-        Weight of each reference bin, and the number of its cell.
-    along_rows, along_columns : (rows, rows) and (columns, columns) float32
-        How the mass of each cell is distributed along each axis.
-    share : float
-        Fraction of the mass from the neighbors; the rest is distributed over all cells.
-    mass : (rows, columns)
-    """
-    n_rows, n_columns = mass.shape
-    mass[:] = 0.0
-    for neighbor in near:
-        row, column = divmod(cells[neighbor], n_columns)
-        values, vote = along_columns[column], np.float32(votes[neighbor])
-        for i in range(n_rows):
-            factor, result = vote * along_rows[row, i], mass[i]
-            for j in range(n_columns):
-                result[j] += factor * values[j]
-    total = np.float32(0.0)
-    for i in range(n_rows):
-        total += mass[i].sum()
-    factor, uniform = np.float32(share) / total, np.float32((1 - share) / mass.size)
-    for i in range(n_rows):
-        for j in range(n_columns):
-            mass[i, j] = factor * mass[i, j] + uniform
 
 
 def _combine(network, neighbor, share):  # type: ignore[no-untyped-def]
@@ -172,7 +140,6 @@ def _likelihood(mass, log_occupancy, power, likelihood):  # type: ignore[no-unty
 
 
 network_kernel = cached_njit(_networks)
-histogram_kernel = cached_njit(_histogram)
 likelihood_kernel = cached_njit(_likelihood)
 combine_kernel = cached_njit(_combine)
 context_kernel = cached_njit(_context)

@@ -10,7 +10,6 @@ import numpy as np
 from kalmanssl.data import Covariances
 from kalmanssl.decoding._latent_decoder import LatentDecoder
 from kalmanssl.decoding._numeric_decoder import NumericDecoder
-from kalmanssl.decoding.grids import Grid
 from kalmanssl.decoding.readouts import (
     BinMasses,
     EnsembleReadout,
@@ -132,7 +131,7 @@ class _OneBinNeighbors:
     """`NeighborReadout.predict_mass_and_distance` for one bin; the search starts at the neighbors of the last bin."""
 
     def __init__(self, readout: NeighborReadout) -> None:
-        from kalmanssl.decoding.online._kernels import histogram_kernel
+        from kalmanssl.decoding.readouts._histogram_kernel import histogram_kernel
         from kalmanssl.decoding.readouts._nearest_kernel import nearest_kernel
 
         self._nearest, self._histogram = nearest_kernel, histogram_kernel
@@ -153,7 +152,7 @@ class _OneBinNeighbors:
         votes, share = np.ascontiguousarray(readout.votes, dtype=float), 1 - readout.settings.uniform_fraction
         self._groups = [
             (
-                (self._near[0], votes, np.ascontiguousarray(cells), *_smoothing_matrices(grid, readout), share),
+                (self._near[0], votes, np.ascontiguousarray(cells), *readout.smoothing_matrices(grid), share),
                 grid.shape,
             )
             for grid, cells in zip(readout.grids, readout.cells, strict=True)
@@ -167,14 +166,3 @@ class _OneBinNeighbors:
             self._histogram(*arguments, mass)
             masses.append(mass.reshape(shape))
         return masses, distance
-
-
-def _smoothing_matrices(grid: Grid, readout: NeighborReadout) -> tuple[np.ndarray, np.ndarray]:
-    """Return for rows and columns how the mass of a cell is distributed; a grid of one axis is a single row."""
-    s = readout.settings
-    smoothing = s.smoothing if len(grid.axes) == 1 else s.smoothing_joint
-    found = [
-        np.ascontiguousarray(Grid((axis,)).smooth(np.eye(axis.n_cells), smoothing), dtype=np.float32)
-        for axis in grid.axes
-    ]
-    return (np.ones((1, 1), dtype=np.float32), found[0]) if len(found) == 1 else (found[0], found[1])

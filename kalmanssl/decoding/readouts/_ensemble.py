@@ -29,6 +29,8 @@ from kalmanssl.utils.validation import check_condition, check_number
 
 __all__ = ["EnsembleReadout", "EnsembleReadoutSettings", "NeighborVariant", "network_settings"]
 
+_ROWS = 128  # bins whose histograms are multiplied at a time, so that they stay in the cache of the processor
+
 
 @dataclass(frozen=True)
 class EnsembleReadoutSettings:
@@ -172,10 +174,10 @@ class EnsembleReadout:
             near, distance[rows] = self.neighbors.predict_mass_and_distance(mean[rows])
             parts = [one[rows] for one in networks] if networks else self._network_masses(mean, cov, rows)
             for mass, network, neighbors in zip(masses, parts, near, strict=True):
-                product = np.exp((1 - share) * np.log(network) + share * np.log(neighbors))
-                mass[rows] = product / product.sum(axis=tuple(range(1, product.ndim)), keepdims=True)
+                _write_geometric_mean(network, neighbors, share, mass[rows])
             for average, network, neighbors in zip(averages, parts, near, strict=False):
-                average[rows] = (1 - share) * network + share * neighbors
+                np.multiply(network, 1 - share, out=average[rows])
+                average[rows] += share * neighbors
         return BinMasses(masses, averages if with_average else None, distance)
 
     def predict(self, mean: np.ndarray, cov: Covariances | None) -> list[Predictive]:
@@ -198,3 +200,15 @@ class EnsembleReadout:
         readout = cls(networks.periods, networks.posterior, networks.n_samples, settings)
         readout.networks, readout.neighbors, readout.grids = networks, neighbors, networks.grids
         return readout
+
+
+def _write_geometric_mean(network: np.ndarray, neighbors: np.ndarray, share: float, result: np.ndarray) -> None:
+    """Write the normalized weighted geometric mean of histograms (time, *shape) to `result`."""
+    axes = tuple(range(1, network.ndim))
+    for first in range(0, len(network), _ROWS):
+        rows = slice(first, first + _ROWS)
+        if share == 0.5 and len(axes) > 1:  # logarithms of the many cells of a joint grid take longer
+            product = np.sqrt(network[rows] * neighbors[rows])
+        else:
+            product = np.exp((1 - share) * np.log(network[rows]) + share * np.log(neighbors[rows]))
+        np.divide(product, product.sum(axis=axes, keepdims=True), out=result[rows])

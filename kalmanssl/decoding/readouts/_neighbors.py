@@ -10,6 +10,7 @@ import numpy as np
 
 from kalmanssl.decoding.grids import Grid, Periods, group_dimensions
 from kalmanssl.decoding.readouts._nearest import NearestSearch
+from kalmanssl.kalman.kernels import has_compiler
 from kalmanssl.utils.moments import row_slices
 from kalmanssl.utils.validation import check_condition, check_integer, check_number, check_positive
 
@@ -140,21 +141,43 @@ class NeighborReadout:
 
     def _histograms(self, near: np.ndarray) -> list[np.ndarray]:
         """Return the histograms of the behavior in the neighbors (time, neighbors) of each bin."""
-        row = np.repeat(np.arange(len(near)), near.shape[1])
-        votes = self.votes[near.ravel()]
         masses = []
         for grid, cells in zip(self.grids, self.cells, strict=True):
+            if len(grid.axes) > 1 and has_compiler():
+                masses.append(self._joint_histograms(near, grid, cells))
+                continue
+            row, votes = np.repeat(np.arange(len(near)), near.shape[1]), self.votes[near.ravel()]
             flat = np.bincount(row * grid.size + cells[near.ravel()], votes, minlength=len(near) * grid.size)
             masses.append(self._smooth(flat.astype(np.float32).reshape(len(near), *grid.shape), grid))
         return masses
 
+    def _joint_histograms(self, near: np.ndarray, grid: Grid, cells: np.ndarray) -> np.ndarray:
+        """Return the same over a grid of two axes, most of whose cells are far from all neighbors."""
+        from kalmanssl.decoding.readouts._histogram_kernel import histograms_kernel
+
+        mass = np.empty((len(near), *grid.shape), dtype=np.float32)
+        votes, share = np.ascontiguousarray(self.votes, dtype=float), 1 - self.settings.uniform_fraction
+        histograms_kernel(near, votes, np.ascontiguousarray(cells), *self.smoothing_matrices(grid), share, mass)
+        return mass
+
+    def smoothing_matrices(self, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+        """Return for rows and columns how the mass of a cell is distributed; a grid of one axis is a single row."""
+        smoothing = self._smoothing(grid)
+        found = [
+            np.ascontiguousarray(Grid((axis,)).smooth(np.eye(axis.n_cells), smoothing), dtype=np.float32)
+            for axis in grid.axes
+        ]
+        return (np.ones((1, 1), dtype=np.float32), found[0]) if len(found) == 1 else (found[0], found[1])
+
+    def _smoothing(self, grid: Grid) -> float:
+        return self.settings.smoothing if len(grid.axes) == 1 else self.settings.smoothing_joint
+
     def _smooth(self, mass: np.ndarray, grid: Grid) -> np.ndarray:
         """Smooth and normalize histograms (time, *shape), and distribute a part over all cells."""
-        s = self.settings
-        smoothing = s.smoothing if len(grid.axes) == 1 else s.smoothing_joint
-        mass = grid.smooth(mass, smoothing)
+        uniform = self.settings.uniform_fraction
+        mass = grid.smooth(mass, self._smoothing(grid))
         mass /= mass.reshape(len(mass), grid.size).sum(axis=1).reshape(-1, *[1] * len(grid.axes))
-        return (1 - s.uniform_fraction) * mass + s.uniform_fraction / grid.size
+        return (1 - uniform) * mass + uniform / grid.size
 
     def project(self, mean: np.ndarray) -> np.ndarray:
         """Return the principal components (time, components) of the directions of latents (time, features), float32."""

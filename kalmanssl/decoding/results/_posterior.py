@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,27 @@ class GridPosterior:
             rows = flat[first : first + _ROWS]
             inside[first : first + _ROWS] = likelier_mass(rows) <= mass
         return inside.reshape(self.mass.shape)
+
+    def coverage_and_area(self, levels: Sequence[float], truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return whether the highest-density region of each level contains the truth (time, dims), and its area.
+
+        Returns
+        -------
+        covered : (time, levels) bool
+        area : (time, levels)
+        """
+        masses = [self.calibration.mass(level) for level in levels]
+        flat, cell = self.mass.reshape(len(self.mass), -1), self.grid.cell(truth)
+        covered = np.empty((len(flat), len(levels)), dtype=bool)
+        area = np.empty(covered.shape)
+        for first in range(0, len(flat), _ROWS):
+            rows = slice(first, first + _ROWS)
+            likelier = likelier_mass(flat[rows])
+            at_truth = np.take_along_axis(likelier, cell[rows, None], axis=1)[:, 0]
+            for number, mass in enumerate(masses):
+                covered[rows, number] = at_truth <= mass
+                area[rows, number] = self.cell_area * np.count_nonzero(likelier <= mass, axis=1)
+        return covered, area
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Draw cells, and uniformly within them, (n, time, dims)."""

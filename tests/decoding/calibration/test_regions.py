@@ -53,3 +53,15 @@ def test_a_region_has_the_likeliest_cell_at_least() -> None:
     calibration = RegionCalibration.fit(likelier_mass_at(flat, cell), np.arange(len(mass)))
     inside = GridPosterior(GRID, mass, calibration).inside(0.1).reshape(len(mass), -1)
     assert inside[np.arange(len(mass)), flat.argmax(axis=1)].all()
+
+
+def test_coverage_and_area_of_several_levels_are_those_of_the_regions() -> None:
+    rng = np.random.default_rng(3)
+    mass, cell = draw(rng, 3000, 1.0)
+    posterior = GridPosterior(GRID, mass, RegionCalibration(NOMINAL_LEVELS**2))
+    truth = np.stack(np.unravel_index(cell, GRID.shape), axis=1) + rng.uniform(size=(len(cell), 2))
+    covered, area = posterior.coverage_and_area(LEVELS, truth)
+    for number, level in enumerate(LEVELS):
+        inside = posterior.inside(level).reshape(len(mass), -1)
+        np.testing.assert_array_equal(covered[:, number], inside[np.arange(len(mass)), cell])
+        np.testing.assert_array_equal(area[:, number], inside.sum(axis=1))

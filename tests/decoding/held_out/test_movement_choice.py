@@ -50,7 +50,7 @@ def test_the_settings_are_a_mean_of_the_candidates_and_decode_as_well_as_the_bes
     assert 1.0 <= component.movement.width_factor <= 16.0
     assert 0.025 <= component.movement.power <= 1.6
     posterior = choice.mixture.posterior(held_out.readout, True)
-    score = mean_by_block([mean_crps(posterior[held_out.scored], GRID, held_out)], [held_out])
+    score = mean_by_block([mean_crps([posterior[held_out.scored]], GRID, held_out)], [held_out])
     np.testing.assert_allclose(choice.score, score)  # the score is that of the settings that are used
     singles = [
         choose(walk, kinds=("walk",), width_factors=(width,), powers=(power,), jumps=(1e-4,)).score.sum()

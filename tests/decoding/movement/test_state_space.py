@@ -8,7 +8,7 @@ import pytest
 from kalmanssl.decoding.grids._grid import Axis, Grid
 from kalmanssl.decoding.movement import _state_space
 from kalmanssl.decoding.movement._movement import Movement, MovementStatistics
-from kalmanssl.decoding.movement._posterior_mass import posterior_mass
+from kalmanssl.decoding.movement._posterior_mass import posterior_marginals, posterior_mass
 from kalmanssl.decoding.movement._readout_mass import ReadoutMass
 from kalmanssl.decoding.movement._state_space import Transition, backward, forward, forward_step
 
@@ -65,6 +65,9 @@ CASES = {
     "two dimensions": (1, 5, 4, 0.01, False),
     "two dimensions, three motion states": (3, 4, 5, 0.2, False),
     "torus, two motion states": (2, 5, 4, 1e-4, True),
+    "rows of two SIMD vectors": (2, 6, 13, 0.01, False),
+    "rows of three SIMD vectors": (2, 4, 20, 1e-3, False),
+    "rows of five SIMD vectors": (1, 7, 40, 0.01, False),
 }
 
 
@@ -177,25 +180,53 @@ def test_segments_are_independent_and_the_scale_of_a_likelihood_has_no_effect(ca
     np.testing.assert_allclose(forward(scaled, start, t), filtered, rtol=1e-5, atol=1e-9)
 
 
+class KnownPrior:
+    """A movement prior with a given transition, for likelihoods in place of the distributions of a readout."""
+
+    def __init__(self, transition):
+        self._transition = transition
+
+    def transition(self):
+        return self._transition
+
+    def likelihood(self, mass):
+        return mass.reshape(-1, *self._transition.prior.shape[1:]).copy()
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("rows", [7, 10, 1000])
 def test_a_recording_smoothed_in_pieces_is_that_smoothed_at_once(case, rows, monkeypatch):
     likelihood, start, t = problem(case)
-
-    class Prior:
-        def transition(self):
-            return t
-
-        def likelihood(self, mass):
-            return mass.copy()
-
+    prior = KnownPrior(t)
     monkeypatch.setattr("kalmanssl.decoding.movement._posterior_mass._ROWS", rows)
     given = ReadoutMass(likelihood, start, np.zeros(len(start), dtype=bool))
-    found = posterior_mass(Prior(), given, smooth=True)
+    found = posterior_mass(prior, given, smooth=True)
     expected = backward(forward(likelihood, start, t), likelihood, start, t).sum(axis=1)
     np.testing.assert_allclose(found, expected.reshape(found.shape), rtol=1e-5, atol=1e-7)
     nothing = ReadoutMass(likelihood[:0], start[:0], given.missing[:0])
-    assert posterior_mass(Prior(), nothing, smooth=True).shape == likelihood[:0].shape
+    assert posterior_mass(prior, nothing, smooth=True).shape == likelihood[:0].shape
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("smooth", [False, True])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_marginals_are_those_of_the_posterior(case, smooth, compiled, monkeypatch):
+    likelihood, start, t = problem(case)
+    monkeypatch.setattr("kalmanssl.decoding.movement._posterior_mass._ROWS", 25)
+    monkeypatch.setattr("kalmanssl.decoding.movement._posterior_mass._FILTERED_ROWS", 7)
+    if not compiled:
+        monkeypatch.setattr("kalmanssl.decoding.movement._posterior_mass.has_compiler", lambda: False)
+    shape = t.prior.shape[1:2] if t.prior.shape[2] == 1 else t.prior.shape[1:]
+    given = ReadoutMass(likelihood.reshape(-1, *shape), start, np.zeros(len(start), dtype=bool))
+    chosen = np.random.default_rng(0).uniform(size=len(start)) < 0.7
+    chosen[14:21] = True  # one of the pieces
+    for prior in (None, KnownPrior(t)):
+        found = posterior_marginals(prior, given, smooth, chosen)
+        posterior = posterior_mass(prior, given, smooth)[chosen]
+        for axis, marginal in enumerate(found):
+            others = tuple(1 + other for other in range(len(shape)) if other != axis)
+            np.testing.assert_allclose(marginal, posterior.sum(axis=others), rtol=1e-5, atol=1e-7)
+        assert len(found) == len(shape)
 
 
 def test_a_long_recording_with_narrow_likelihoods_stays_finite():

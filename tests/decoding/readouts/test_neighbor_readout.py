@@ -13,6 +13,7 @@ from kalmanssl.decoding import (
     PositionDecoder,
 )
 from kalmanssl.decoding.grids._grid import Grid
+from kalmanssl.decoding.readouts import _neighbors
 from kalmanssl.errors import InputError
 
 SHARP = NeighborReadoutSettings(n_neighbors=7, smoothing=0.05, smoothing_joint=0.05, uniform_fraction=1e-9)
@@ -56,6 +57,26 @@ def test_histograms_of_a_circle_are_smoothed_across_its_end():
     np.testing.assert_allclose(mass.sum(axis=1), 1.0, rtol=1e-5)
 
 
+@pytest.mark.parametrize("periods", [(None, None), (None, 2.5), (2.5, 2.5)])
+@pytest.mark.parametrize("smoothing", [0.05, 1.0, 6.0])
+def test_joint_histograms_are_the_same_without_a_compiler(periods, smoothing, monkeypatch):
+    rng = np.random.default_rng(6)
+    mean, behavior = problem(rng, 300, 2)
+    behavior = np.stack(
+        [column if period is None else column % period for column, period in zip(behavior.T, periods, strict=True)],
+        axis=1,
+    )
+    grid = Grid.from_behavior(behavior, periods, [20, 13], 0.1)
+    settings = NeighborReadoutSettings(n_neighbors=12, smoothing_joint=smoothing)
+    readout = NeighborReadout(periods, settings).fit(mean, behavior, rng.uniform(0.5, 2.0, size=300), [grid])
+    queries, _ = problem(rng, 40)
+    (found,) = readout.predict_mass(queries)
+    monkeypatch.setattr(_neighbors, "has_compiler", lambda: False)
+    (expected,) = readout.predict_mass(queries)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(found.sum(axis=(1, 2)), 1.0, rtol=1e-5)
+
+
 def test_many_bins_are_thinned_in_proportion_to_their_weight():
     rng = np.random.default_rng(2)
     mean, behavior = problem(rng, 5000)
@@ -90,7 +111,7 @@ def fitted_ensemble(weight, dims=1, seed=4):
 
 
 @pytest.mark.parametrize("dims", [1, 2])
-@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("weight", [0.0, 0.3, 0.5, 1.0])
 def test_the_ensemble_is_the_weighted_geometric_mean_of_its_histograms(weight, dims):
     readout, queries = fitted_ensemble(weight, dims)
     (mass,) = readout.predict_mass(queries, None)
