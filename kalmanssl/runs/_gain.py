@@ -53,8 +53,8 @@ def gain_line(model: Any) -> str:
         return ""
     error = "; ± is one standard error over blocks of time" if math.isfinite(gain.error) else ""
     return (
-        f"gain of the latents: {gain} nats per bin by which their past predicts them better than their average does, "
-        f"on held-out blocks of the fitted part{error}"
+        f"gain of the latents: {gain} nats per bin (how much better their past predicts them than their average does, "
+        f"on held-out blocks of the fitted part{error})"
     )
 
 
