@@ -196,9 +196,9 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
         ("until", "min_rate", "min_speed"), (lambda value: is_number(value) and abs(value) < 1e300, "a number")
     ),
-    "bin_size": (lambda value: is_number(value) and 0 < value < 1e300, "a positive number of seconds"),
-    "level": (lambda value: is_number(value) and 0 < value < 1, "a number between 0 and 1"),
-    "period": (lambda value: is_number(value) and 0 <= value < 1e300, "a positive number, or 0 for none"),
+    "bin_size": (lambda value: is_number(value) and 0 < value < 1e300, "positive, in seconds"),
+    "level": (lambda value: is_number(value) and 0 < value < 1, "between 0 and 1"),
+    "period": (lambda value: is_number(value) and 0 <= value < 1e300, "positive, or 0 for none"),
     **dict.fromkeys(
         ("activity", "behavior", "epoch", "waypoints", "decoder"), (lambda value: isinstance(value, str), "text")
     ),

@@ -195,7 +195,8 @@ def test_a_behavior_unrelated_to_the_activity_has_wide_intervals(parts, fits):
     run = fit(training, np.roll(training.behavior["position"], len(training) // 3), *fits)
     evaluation = Evaluation.of(run, rest)
     message = {alarm.name: alarm.message for alarm in evaluation.alarms}["wide_intervals"]
-    assert f"{evaluation.scores['running']['width']['95']:.3g} m wide on moving bins" in message
+    width = evaluation.scores["running"]["width"]["95"]
+    assert f"{100 * width:.3g} cm wide on moving bins" in message  # in the unit of the errors
     page = build_report(replace(run, evaluation=evaluation))
     assert '<strong class="fails">wide intervals</strong>: the 95 % interval' in page
     assert page.index('id="alarms"') < page.index('class="tiles"')
