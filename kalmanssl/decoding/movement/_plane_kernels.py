@@ -119,13 +119,15 @@ def _move(values: Any, rows: Any, columns: Any, state: int, n: int, m: int, s: i
 
 @inline_njit
 def _read(values: Any, v: int, n: int, m: int, s: int, result: Any) -> None:
-    """Copy values (n, m) at `values[v]` to `result` (n, s), where all rows but the last one are followed by others."""
+    """Copy values (n, m) at `values[v]` to `result` (n, s); what is read beyond the end of a row is of no account."""
     whole = m - m % 8
     for i in range(n):
-        for c in range(0, s if i < n - 1 else whole, 8):
+        is_inside = i * m + s <= n * m
+        for c in range(0, s if is_inside else whole, 8):
             store(result, i * s + c, load(values, v + i * m + c))  # type: ignore[call-arg]
-    for c in range(whole, m):
-        result[(n - 1) * s + c] = values[v + (n - 1) * m + c]
+        if not is_inside:
+            for c in range(whole, m):
+                result[i * s + c] = values[v + i * m + c]
 
 
 @inline_njit
@@ -133,14 +135,16 @@ def _write(values: Any, v: int, scale: Any, n: int, m: int, s: int, result: Any,
     """Multiply values (n, s) at `values[v]` by a scale, and copy them to `result[r]` (n, m)."""
     whole = m - m % 8
     for i in range(n):
+        is_inside = i * m + s <= n * m  # then what is written beyond the end of the row is replaced by later rows
         for c in range(0, s, 8):
             own = v + i * s + c
             value = scale * load(values, own)  # type: ignore[call-arg]
             store(values, own, value)
-            if i < n - 1 or c < whole:  # what is written beyond the end of a row is replaced by the next one
+            if is_inside or c < whole:
                 store(result, r + i * m + c, value)
-    for c in range(whole, m):
-        result[r + (n - 1) * m + c] = values[v + (n - 1) * s + c]
+        if not is_inside:
+            for c in range(whole, m):
+                result[r + i * m + c] = values[v + i * s + c]
 
 
 @inline_njit

@@ -65,6 +65,8 @@ CASES = {
     "two dimensions": (1, 5, 4, 0.01, False),
     "two dimensions, three motion states": (3, 4, 5, 0.2, False),
     "torus, two motion states": (2, 5, 4, 1e-4, True),
+    "rows of two cells": (2, 5, 2, 0.01, False),
+    "rows of three cells": (2, 3, 3, 0.01, False),
     "rows of two SIMD vectors": (2, 6, 13, 0.01, False),
     "rows of three SIMD vectors": (2, 4, 20, 1e-3, False),
     "rows of five SIMD vectors": (1, 7, 40, 0.01, False),
