@@ -17,10 +17,8 @@ from kalmanssl.kalman._linalg import NotPositiveDefiniteError, inverse_transpose
 from kalmanssl.kalman._model import Model, Observations, mask_observations, to_float64
 from kalmanssl.kalman._moments import INNOVATION_COV, Moments
 from kalmanssl.kalman._tensor_checks import has_derivatives
-from kalmanssl.kalman.backends._layouts import BatchVectorized, Layout, Packed, StateVectorized
+from kalmanssl.kalman.backends._layouts import BatchVectorized, Layout, Packed, StateVectorized, WideStateVectorized
 from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed
-from kalmanssl.kalman.kernels import _filter_adjoint_kernels as adjoint_kernels
-from kalmanssl.kalman.kernels import _filter_kernels as kernels
 from kalmanssl.kalman.kernels import run_blocks
 from kalmanssl.kalman.kernels._packing_kernels import finish
 
@@ -102,8 +100,10 @@ def _whiten(model: Model, y: Tensor) -> tuple[Model, Tensor, Tensor]:
 
 @lru_cache(maxsize=64)
 def _choose_layout(batch: int, state: int, dtype: np.dtype) -> Layout:
-    """The faster layout according to measurements: one is better for large batches, the other for large states."""
-    return BatchVectorized(batch, dtype) if state < 16 and 2 * batch > state else StateVectorized(batch, dtype)
+    """The fastest layout according to measurements: one is better for large batches, the others for large states."""
+    if state < 16 and 2 * batch > state:
+        return BatchVectorized(batch, dtype)
+    return StateVectorized(batch, dtype) if state <= 16 else WideStateVectorized(batch, dtype)
 
 
 class Worst(NamedTuple):
@@ -170,10 +170,10 @@ def _filter(parameters: tuple[Tensor, ...], dtype: torch.dtype, constant: float)
     each = (batch, steps)
     results = ((*each, state), (*each, state, state), (*each, obs, state), (*each, obs), (*each, obs), (batch, 1, 4))
     outputs = layout.allocate(results, _OUTPUTS_OF_STATE)
-    batched = isinstance(layout, BatchVectorized)
-    kernel = kernels.forward_batch_vectorized if batched else kernels.forward_state_vectorized
     run_blocks(
-        lambda first, last: kernel(first, last, sizes, *inputs, *outputs), layout.blocks, _operations(batch, sizes)
+        lambda first, last: layout.forward(first, last, sizes, *inputs, *outputs),
+        layout.blocks,
+        _operations(batch, sizes),
     )
     quadratic, product, smallest = np.empty(each), np.empty(each), np.empty(batch, kind)
     mean, _, _, innovation, inverse, status = outputs.flats
@@ -227,8 +227,6 @@ class _Fused(torch.autograd.Function):
         needs = (g_mean is not None, g_cov is not None, wanted[2], wanted[5])
         channels = layout.allocate(((batch, steps, obs), (batch, steps, obs)), (False, False))
         totals = layout.allocate_totals(_shapes_of_totals(batch, shapes[2:], *needs[2:]))
-        batched = isinstance(layout, BatchVectorized)
-        kernel = adjoint_kernels.backward_batch_vectorized if batched else adjoint_kernels.backward_state_vectorized
         arguments = (
             sizes,
             needs,
@@ -238,7 +236,9 @@ class _Fused(torch.autograd.Function):
             channels.strides[0],
             *totals,
         )
-        run_blocks(lambda first, last: kernel(first, last, *arguments), layout.blocks, _operations(batch, sizes))
+        run_blocks(
+            lambda first, last: layout.backward(first, last, *arguments), layout.blocks, _operations(batch, sizes)
+        )
 
         gradients: list[np.ndarray | None] = []
         for flat, shape, want in zip(channels.flats, shapes, wanted[:2], strict=False):

@@ -15,18 +15,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kalmanssl.kalman.kernels import _filter_adjoint_kernels as adjoint_kernels
+from kalmanssl.kalman.kernels import _filter_kernels as filter_kernels
 from kalmanssl.kalman.kernels import _packing_kernels as kernels
+from kalmanssl.kalman.kernels._simd import VECTOR_BYTES, WIDE_VECTOR_BYTES
 
-__all__ = ["BatchVectorized", "Layout", "Packed", "StateVectorized", "vector_width"]
-
-_VECTOR_BYTES = 32
+__all__ = ["BatchVectorized", "Layout", "Packed", "StateVectorized", "WideStateVectorized", "vector_width"]
 
 Shape = tuple[int, ...]
 
 
-def vector_width(dtype: np.dtype) -> int:
-    """Numbers in a SIMD vector of the kernels."""
-    return _VECTOR_BYTES // dtype.itemsize
+def vector_width(dtype: np.dtype, size: int = VECTOR_BYTES) -> int:
+    """Numbers in a SIMD vector of `size` bytes."""
+    return size // dtype.itemsize
 
 
 class Packed(NamedTuple):
@@ -45,18 +46,21 @@ class _Places(NamedTuple):
 
 
 class Layout(ABC):
-    """How numbers of a data type are stored for a number of sequences.
+    """How numbers of a data type are stored for a number of sequences, and the kernels of the filter for this layout.
 
     Arrays have batch and time axes first. `of_state` tells for each whether its last axis is the state.
     """
 
     blocks: int
     vector_stride: int
+    vector_bytes = VECTOR_BYTES
+    forward: Any
+    backward: Any
     _pack: Any
     _collect: Any
 
     def __init__(self, batch: int, dtype: np.dtype) -> None:
-        self.batch, self.dtype, self.width = batch, dtype, vector_width(dtype)
+        self.batch, self.dtype, self.width = batch, dtype, vector_width(dtype, self.vector_bytes)
 
     @abstractmethod
     def vectors(self, state: int) -> int:
@@ -119,6 +123,8 @@ class Layout(ABC):
 class BatchVectorized(Layout):
     """Sequences last, (time|1, …, sequences); copies of the last sequence complete the last SIMD vector."""
 
+    forward = staticmethod(filter_kernels.forward_batch_vectorized)
+    backward = staticmethod(adjoint_kernels.backward_batch_vectorized)
     _pack = staticmethod(kernels.pack_batch_vectorized)
     _collect = staticmethod(kernels.collect_batch_vectorized)
 
@@ -148,6 +154,8 @@ class BatchVectorized(Layout):
 class StateVectorized(Layout):
     """One sequence after the other; if the last axis is the state, zeros complete its last SIMD vector."""
 
+    forward = staticmethod(filter_kernels.forward_state_vectorized)
+    backward = staticmethod(adjoint_kernels.backward_state_vectorized)
     _pack = staticmethod(kernels.pack_state_vectorized)
     _collect = staticmethod(kernels.collect_state_vectorized)
 
@@ -174,3 +182,11 @@ class StateVectorized(Layout):
         batch, time = shape[:2]
         step = math.prod(self._padded(shape[2:], of_state))
         return batch * time * step, (time * step if batch > 1 else 0, step if time > 1 else 0)
+
+
+class WideStateVectorized(StateVectorized):
+    """`StateVectorized` with wide SIMD vectors."""
+
+    vector_bytes = WIDE_VECTOR_BYTES
+    forward = staticmethod(filter_kernels.forward_wide)
+    backward = staticmethod(adjoint_kernels.backward_wide)

@@ -28,10 +28,8 @@ Names, besides those in `_tile_kernels.py` and `_filter_kernels.py`:
 
 from __future__ import annotations
 
-import numpy as np
-
 from kalmanssl.kalman.kernels._jit import cached_njit, inline_allocating_njit, inline_njit
-from kalmanssl.kalman.kernels._simd import choose_positive, filled, fma, load, store, width
+from kalmanssl.kalman.kernels._simd import choose_positive, filled, fma, load, store, wide, width
 from kalmanssl.kalman.kernels._tile_kernels import (
     add,
     element,
@@ -40,6 +38,7 @@ from kalmanssl.kalman.kernels._tile_kernels import (
     offset,
     padded_shape,
     read,
+    scratch,
     store_element,
     sum_positions,
     symmetric_product,
@@ -49,7 +48,7 @@ from kalmanssl.kalman.kernels._tile_kernels import (
     write,
 )
 
-__all__ = ["backward_batch_vectorized", "backward_state_vectorized"]
+__all__ = ["backward_batch_vectorized", "backward_state_vectorized", "backward_wide"]
 
 # Steps after which S is symmetrized, so that asymmetry from rounding does not accumulate.
 _SYMMETRIZE_EVERY = 8
@@ -157,11 +156,11 @@ def _add_to_A(over_batch, sum_A, SX, P, product, lam, mf, start, dims):
 
 @inline_njit
 def _update_adjoint(
-    over_batch, S, lam, P, mean, H, sum_C, need_C, scratch, K, k_start, E, V, d_y, d_R, place, weight, m, dims
+    over_batch, S, lam, P, mean, H, sum_C, need_C, vectors, K, k_start, E, V, d_y, d_R, place, weight, m, dims
 ):
     """The adjoint of the update by all channels of a step; `place` is where its first channel is in E, V, d_y, d_R."""
     _, nv, _, pv, vstride = dims
-    Sk, z, u = scratch
+    Sk, z, u = vectors
     w = width(S)
     zero, half = filled(S, 0.0), filled(S, 0.5)
     estride = vstride if over_batch else 1
@@ -196,14 +195,14 @@ def _flush_sums(totals, total_strides, sums, need_A, full_Q, block, t, dims):
 
 
 @inline_allocating_njit
-def _scratch_memory(size, row, m, full_Q, number):
+def _scratch_memory(size, row, m, full_Q, array):
     """Zeros for six matrices, five vectors, the rows of C and their sum, and the sums for A, b and Q."""
-    S, SX, X = np.zeros(size, number), np.zeros(size, number), np.zeros(size, number)
-    Xt, P, product = np.zeros(size, number), np.zeros(size, number), np.zeros(size, number)
-    lam, mean = np.zeros(row, number), np.zeros(row, number)
-    Sk, z, u = np.zeros(row, number), np.zeros(row, number), np.zeros(row, number)
-    H, sum_C = np.zeros(m * row, number), np.zeros(m * row, number)
-    sums = np.zeros(size, number), np.zeros(row, number), np.zeros(size if full_Q else row, number)
+    S, SX, X = scratch(size, array), scratch(size, array), scratch(size, array)
+    Xt, P, product = scratch(size, array), scratch(size, array), scratch(size, array)
+    lam, mean = scratch(row, array), scratch(row, array)
+    Sk, z, u = scratch(row, array), scratch(row, array), scratch(row, array)
+    H, sum_C = scratch(m * row, array), scratch(m * row, array)
+    sums = scratch(size, array), scratch(row, array), scratch(size if full_Q else row, array)
     return (S, SX, X, Xt, P, product), (lam, mean), (Sk, z, u), (H, sum_C), sums
 
 
@@ -218,7 +217,7 @@ def _backward(over_batch, first, last, sizes, needs, inputs, in_strides, outputs
     pr, pv = padded_shape(n, nv)
     dims = (n, nv, pr, pv, vstride)
     w = width(E)
-    matrices, (lam, mean), scratch, (H, sum_C), sums = _scratch_memory(pr * pv * w, pv * w, m, full_Q, E.dtype)
+    matrices, (lam, mean), vectors, (H, sum_C), sums = _scratch_memory(pr * pv * w, pv * w, m, full_Q, E)
     S, SX, X, Xt, P, product = matrices
     for block in range(first, last):
         S[:] = 0.0
@@ -240,7 +239,7 @@ def _backward(over_batch, first, last, sizes, needs, inputs, in_strides, outputs
             weight = element(over_batch, g_ll, offset(at_g_ll, block, t), vstride, 0)
             k, e = offset(at_K, block, t), offset(at_channels, block, t)
             _update_adjoint(
-                over_batch, S, lam, P, mean, H, sum_C, need_C, scratch, K, k, E, V, d_y, d_R, e, weight, m, dims
+                over_batch, S, lam, P, mean, H, sum_C, need_C, vectors, K, k, E, V, d_y, d_R, e, weight, m, dims
             )
             if need_C and (at_C[1] > 0 or t % _FLUSH_EVERY == 0):
                 flush(totals[3], offset(total_strides[3], block, t), vstride, sum_C, m, pv, nv)
@@ -250,8 +249,8 @@ def _backward(over_batch, first, last, sizes, needs, inputs, in_strides, outputs
                 if need_A:
                     read(P, Pf, offset(at_Pf, block, t - 1), vstride, n, pv, nv)
                     _add_to_A(over_batch, sums[0], SX, P, product, lam, mf, offset(at_mf, block, t - 1), dims)
-                transposed_times_vector(over_batch, scratch[2], X, lam, 0, w, pv, nv, n)
-                write(lam, 0, w, scratch[2], 1, pv, nv)
+                transposed_times_vector(over_batch, vectors[2], X, lam, 0, w, pv, nv, n)
+                write(lam, 0, w, vectors[2], 1, pv, nv)
                 _flush_sums(totals, total_strides, sums, need_A, full_Q, block, t, dims)
         flush(totals[4], offset(total_strides[4], block, 0), vstride, lam, 1, pv, nv)
         flush(totals[5], offset(total_strides[5], block, 0), vstride, S, n, pv, nv)
@@ -276,4 +275,11 @@ def backward_state_vectorized(
     first, last, sizes, needs, inputs, in_strides, outputs, at_channels, totals, total_strides
 ):
     """`backward_batch_vectorized` with blocks of one sequence."""
+    _backward(False, first, last, sizes, needs, inputs, in_strides, outputs, at_channels, totals, total_strides)
+
+
+@cached_njit
+def backward_wide(first, last, sizes, needs, inputs, in_strides, outputs, at_channels, totals, total_strides):
+    """Adjoint of `forward_wide`; its SIMD vectors are wide, but its channels are not in blocks."""
+    inputs, outputs = wide(inputs), wide(outputs)
     _backward(False, first, last, sizes, needs, inputs, in_strides, outputs, at_channels, totals, total_strides)

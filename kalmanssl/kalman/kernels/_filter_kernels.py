@@ -1,7 +1,9 @@
 """The filter as one compiled loop, for models whose covariances differ between sequences.
 
 The channels are absorbed one at a time, which needs no factorization. With h the row of C, g = P h, s = h' g + r the
-innovation variance and k = g / s the gain, the mean changes by k (y - h' m), and the covariance by -k g'.
+innovation variance and k = g / s the gain, the mean changes by k (y - h' m), and the covariance by -k g'. To read and
+write large covariances less often, blocks of four channels have one product with P and one change of it: P h from
+before the block becomes g by the subtraction of k (h' g) for the channels before this one in the block.
 
 Names, besides those in `_tile_kernels.py`; the model is named as in `kalman_filter`:
 
@@ -14,6 +16,7 @@ Names, besides those in `_tile_kernels.py`; the model is named as in `kalman_fil
 ``X``, ``Xt``       transition A of the current step, and its transpose
 ``H``               emission C of the current step; row ``h`` belongs to the current channel
 ``T``, ``g``        scratch: the product A P, and P h
+``G``, ``gains``    g and k of the channels of a block, in its rows
 ==================  ====================================================================================================
 
 References: Särkkä & Svensson, Bayesian Filtering and Smoothing (2nd ed., 2023), Section 6.3; sequential processing of
@@ -25,17 +28,21 @@ from __future__ import annotations
 import numpy as np
 
 from kalmanssl.kalman.kernels._jit import cached_njit, inline_allocating_njit, inline_njit
-from kalmanssl.kalman.kernels._simd import choose_positive, filled, fma, load, store, width
+from kalmanssl.kalman.kernels._simd import choose_positive, filled, fma, load, store, wide, width
 from kalmanssl.kalman.kernels._tile_kernels import (
     add,
     add_to_diagonal,
+    dot,
     element,
+    four_rows_times,
     matrix_product,
     minimum,
     offset,
     padded_shape,
     read,
+    scratch,
     store_element,
+    subtract_four_products,
     sum_positions,
     symmetric_product,
     symmetrize,
@@ -44,7 +51,10 @@ from kalmanssl.kalman.kernels._tile_kernels import (
     write,
 )
 
-__all__ = ["forward_batch_vectorized", "forward_state_vectorized"]
+__all__ = ["forward_batch_vectorized", "forward_state_vectorized", "forward_wide"]
+
+# Channels that have one product with the covariance and one change of it, in `forward_wide`.
+_CHANNELS_IN_BLOCK = 4
 
 
 @inline_njit
@@ -65,32 +75,66 @@ def _predict(over_batch, mean, P, T, Am, X, Xt, b, b_start, Q, Q_start, full_Q, 
 
 
 @inline_njit
-def _absorb_channel(over_batch, mean, P, g, H, h, value, r, K, k, dims):
-    """Condition the state on one channel: its innovation, the variance of that, and the inverse of the variance.
+def _update_mean(over_batch, mean, gains, k, stride, G, g, H, h, value, r, nv):
+    """Condition the mean on one channel with P h at `g` of `G`; its gain goes to `k` of `gains`.
 
-    A negative r marks a missing channel. Its gain and the inverse are 0, so that it changes nothing.
+    Returns the innovation, the variance of that, and the inverse of the variance. A negative r marks a missing channel.
+    Its gain and the inverse are 0, so that it changes nothing.
     """
-    n, nv, _, pv, vstride = dims
-    w = width(P)
-    one, zero = filled(P, 1.0), filled(P, 0.0)
-    transposed_times_vector(over_batch, g, P, H, h, w, pv, nv, n)
+    w = width(G)
+    one, zero = filled(G, 1.0), filled(G, 0.0)
     s, predicted = zero, zero
     for c in range(nv):
         hc = load(H, h + c * w)
-        s = fma(hc, load(g, c * w), s)
+        s = fma(hc, load(G, g + c * w), s)
         predicted = fma(hc, load(mean, c * w), predicted)
     s = sum_positions(over_batch, s) + choose_positive(r, r, one)
     inverse = choose_positive(r, one / s, zero)
     innovation = value - sum_positions(over_batch, predicted)
     for c in range(nv):
-        gain = load(g, c * w) * inverse
-        store(K, k + c * vstride, gain)
+        gain = load(G, g + c * w) * inverse
+        store(gains, k + c * stride, gain)
         store(mean, c * w, fma(gain, innovation, load(mean, c * w)))
+    return innovation, s, inverse
+
+
+@inline_njit
+def _absorb_channel(over_batch, mean, P, G, gains, H, j, m, value, r, K, k, dims):
+    """Condition the state on channel j; returns what `_update_mean` does."""
+    n, nv, _, pv, vstride = dims
+    w = width(P)
+    zero = filled(P, 0.0)
+    transposed_times_vector(over_batch, G, P, H, j * pv * w, w, pv, nv, n)
+    innovation, s, inverse = _update_mean(over_batch, mean, K, k, vstride, G, 0, H, j * pv * w, value, r, nv)
     for i in range(n):
-        x = zero - element(over_batch, g, 0, w, i)
+        x = zero - element(over_batch, G, 0, w, i)
         row = i * pv * w
         for c in range(nv):
             store(P, row + c * w, fma(x, load(K, k + c * vstride), load(P, row + c * w)))
+    return innovation, s, inverse
+
+
+@inline_njit
+def _absorb_in_block(over_batch, mean, P, G, gains, H, j, m, value, r, K, k, dims):
+    """`_absorb_channel` for channel j of blocks of four, state-vectorized; P is that before the block until its end.
+
+    The last block is completed by rows of zeros in `H`, whose P h is 0.
+    """
+    n, nv, _, pv, vstride = dims
+    w = width(P)
+    row = pv * w
+    place = j % _CHANNELS_IN_BLOCK * row
+    if place == 0:
+        four_rows_times(over_batch, G, H, j, P, pv, n)
+    for earlier in range(0, place, row):
+        x = filled(P, 0.0) - dot(over_batch, H, j * row, G, earlier, nv)
+        for c in range(nv):
+            store(G, place + c * w, fma(x, load(gains, earlier + c * w), load(G, place + c * w)))
+    innovation, s, inverse = _update_mean(over_batch, mean, gains, place, w, G, place, H, j * row, value, r, nv)
+    for c in range(nv):
+        store(K, k + c * vstride, load(gains, place + c * w))
+    if j % _CHANNELS_IN_BLOCK == _CHANNELS_IN_BLOCK - 1 or j == m - 1:
+        subtract_four_products(P, G, gains, pv, nv, n)
     return innovation, s, inverse
 
 
@@ -106,8 +150,8 @@ def _extreme_variances(over_batch, P, pv, n):
 
 
 @inline_allocating_njit
-def _forward(over_batch, first, last, sizes, inputs, in_strides, outputs, out_strides):
-    """Filter blocks first, …, last - 1."""
+def _forward(over_batch, absorb, in_block, first, last, sizes, inputs, in_strides, outputs, out_strides):
+    """Filter blocks first, …, last - 1, where `absorb` works on blocks of `in_block` channels."""
     steps, n, m, nv, vstride, full_Q = sizes
     y, R, A, b, Q, C, m0, P0 = inputs
     mf, Pf, K, E, V, status = outputs
@@ -118,8 +162,8 @@ def _forward(over_batch, first, last, sizes, inputs, in_strides, outputs, out_st
     w = width(y)
     estride = vstride if over_batch else 1
     size, row = pr * pv * w, pv * w
-    P, T, X, Xt = np.zeros(size, y.dtype), np.zeros(size, y.dtype), np.zeros(size, y.dtype), np.zeros(size, y.dtype)
-    H, mean, g = np.zeros(m * row, y.dtype), np.zeros(row, y.dtype), np.zeros(row, y.dtype)
+    P, T, X, Xt, mean = scratch(size, y), scratch(size, y), scratch(size, y), scratch(size, y), scratch(row, y)
+    H, G, gains = scratch((m + in_block - 1) * row, y), scratch(in_block * row, y), scratch(in_block * row, y)
     one, infinity = filled(y, 1.0), filled(y, np.inf)
     for block in range(first, last):
         min_variance, variance_ratio, min_s, noise_ratio = infinity, one, infinity, one
@@ -133,12 +177,12 @@ def _forward(over_batch, first, last, sizes, inputs, in_strides, outputs, out_st
                 transpose(over_batch, Xt, X, pv, n)
             if t > 0:
                 b_start, Q_start = offset(at_b, block, t), offset(at_Q, block, t)
-                _predict(over_batch, mean, P, T, g, X, Xt, b, b_start, Q, Q_start, full_Q, dims)
+                _predict(over_batch, mean, P, T, G, X, Xt, b, b_start, Q, Q_start, full_Q, dims)
             for j in range(m):
                 r = element(over_batch, R, offset(at_R, block, t), estride, j)
                 value = element(over_batch, y, offset(at_y, block, t), estride, j)
                 k = offset(at_K, block, t) + j * nv * vstride
-                innovation, s, inverse = _absorb_channel(over_batch, mean, P, g, H, j * row, value, r, K, k, dims)
+                innovation, s, inverse = absorb(over_batch, mean, P, G, gains, H, j, m, value, r, K, k, dims)
                 min_s = minimum(min_s, s)
                 noise_ratio = minimum(noise_ratio, choose_positive(r, r * inverse, one))
                 store_element(over_batch, E, offset(at_E, block, t) + j * estride, innovation)
@@ -166,10 +210,27 @@ def forward_batch_vectorized(first, last, sizes, inputs, in_strides, outputs, ou
     status : smallest variance of the state, smallest ratio of two of its variances at one step, smallest innovation
         variance, smallest ratio of the noise variance to it
     """
-    _forward(True, first, last, sizes, inputs, in_strides, outputs, out_strides)
+    _forward(True, _absorb_channel, 1, first, last, sizes, inputs, in_strides, outputs, out_strides)
 
 
 @cached_njit
 def forward_state_vectorized(first, last, sizes, inputs, in_strides, outputs, out_strides):
     """`forward_batch_vectorized` with blocks of one sequence."""
-    _forward(False, first, last, sizes, inputs, in_strides, outputs, out_strides)
+    _forward(False, _absorb_channel, 1, first, last, sizes, inputs, in_strides, outputs, out_strides)
+
+
+@cached_njit
+def forward_wide(first, last, sizes, inputs, in_strides, outputs, out_strides):
+    """`forward_state_vectorized` for large states, with wide SIMD vectors and blocks of channels."""
+    _forward(
+        False,
+        _absorb_in_block,
+        _CHANNELS_IN_BLOCK,
+        first,
+        last,
+        sizes,
+        wide(inputs),
+        in_strides,
+        wide(outputs),
+        out_strides,
+    )

@@ -1,5 +1,8 @@
 """SIMD vectors as values in compiled code: one instruction computes 8 numbers in float32, or 4 in float64.
 
+With AVX-512 it is twice as many in wide arrays: the width of a vector is part of the type of the array that it is read
+from, and `wide` changes this type.
+
 The automatic vectorization of compilers does not work well for loops over small matrices. Here the SIMD vectors are
 explicit: `load` and `broadcast` read one from an array, arithmetic acts on all its numbers, and `store` writes it. If
 the processor has no instructions of this width, LLVM generates several narrower ones.
@@ -12,23 +15,67 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
-__all__ = ["add_up", "broadcast", "choose_positive", "filled", "fma", "load", "store", "store_first", "width"]
+__all__ = [
+    "VECTOR_BYTES",
+    "WIDE_VECTOR_BYTES",
+    "add_up",
+    "broadcast",
+    "choose_positive",
+    "filled",
+    "fma",
+    "like",
+    "load",
+    "store",
+    "store_first",
+    "wide",
+    "width",
+]
 
-_BYTES = 32
+
+def _has_avx512() -> bool:
+    """Whether numba generates code for AVX-512, which the environment variables of numba can change."""
+    settings: Any = config
+    if settings.CPU_FEATURES is not None:
+        return "+avx512f" in settings.CPU_FEATURES.split(",")
+    return settings.CPU_NAME is None and binding.get_host_cpu_features().get("avx512f", False)
+
+
+VECTOR_BYTES = 32
+WIDE_VECTOR_BYTES = 64 if _has_avx512() else VECTOR_BYTES
 
 
 class Vector(types.Type):
     """Numba's type of a vector of `width` floats."""
 
-    def __init__(self, scalar: types.Float) -> None:
+    def __init__(self, scalar: types.Float, size: int = VECTOR_BYTES) -> None:
         self.scalar = scalar
-        self.width = _BYTES * 8 // scalar.bitwidth
+        self.width = size * 8 // scalar.bitwidth
         super().__init__(f"Vector({scalar}, {self.width})")
+
+
+class WideArray(types.Array):
+    """Numba's type of a flat array that is read and written in vectors of `WIDE_VECTOR_BYTES`."""
+
+    def __init__(self, dtype: types.Float) -> None:
+        super().__init__(dtype, 1, "C", name=f"WideArray({dtype})")
+
+    @property
+    def key(self) -> Any:
+        """What distinguishes the type from others."""
+        return *super().key, WIDE_VECTOR_BYTES
+
+
+register_model(WideArray)(models.ArrayModel)
+
+
+def _vector_of(array: Any) -> Vector:
+    return Vector(array.dtype, WIDE_VECTOR_BYTES if isinstance(array, WideArray) else VECTOR_BYTES)
 
 
 @register_model(Vector)
@@ -47,10 +94,27 @@ def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any
     return builder.bitcast(builder.gep(data, [index]), element.as_pointer())
 
 
+def _same(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    """The first argument, whose representation does not depend on the width of its vectors."""
+    return impl_ret_borrowed(context, builder, signature.return_type, args[0])
+
+
+@intrinsic
+def wide(typing: Any, arrays: Any) -> Any:
+    """A tuple of flat arrays as wide ones; their memory is the same."""
+    return types.BaseTuple.from_types([WideArray(array.dtype) for array in arrays])(arrays), _same
+
+
+@intrinsic
+def like(typing: Any, array: Any, other: Any) -> Any:
+    """A flat array as a wide one if `other` is one."""
+    return (WideArray(array.dtype) if isinstance(other, WideArray) else array)(array, other), _same
+
+
 @intrinsic
 def width(typing: Any, array: Any) -> Any:
-    """Numbers in a SIMD vector of the data type of an array."""
-    number = Vector(array.dtype).width
+    """Numbers in a SIMD vector of an array."""
+    number = _vector_of(array).width
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return context.get_constant(types.intp, number)
@@ -61,7 +125,7 @@ def width(typing: Any, array: Any) -> Any:
 @intrinsic
 def load(typing: Any, array: Any, index: Any) -> Any:
     """Load the vector that begins at `array[index]` of a flat array."""
-    vector = Vector(array.dtype)
+    vector = _vector_of(array)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = _address(context, builder, signature.args[0], args[0], args[1], _llvm(vector))
@@ -104,7 +168,7 @@ def _splat(builder: Any, scalar: Any, kind: ir.VectorType) -> Any:
 @intrinsic
 def broadcast(typing: Any, array: Any, index: Any) -> Any:
     """A vector with `array[index]` at every position."""
-    vector = Vector(array.dtype)
+    vector = _vector_of(array)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         element = _llvm(vector).element
@@ -115,15 +179,15 @@ def broadcast(typing: Any, array: Any, index: Any) -> Any:
 
 
 @intrinsic
-def filled(typing: Any, like: Any, number: Any) -> Any:
-    """A vector with `number` at every position, in the data type of the flat array `like`."""
-    vector = Vector(like.dtype)
+def filled(typing: Any, array: Any, number: Any) -> Any:
+    """A vector with `number` at every position, as those of a flat array."""
+    vector = _vector_of(array)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         scalar = context.cast(builder, args[1], signature.args[1], vector.scalar)
         return _splat(builder, scalar, _llvm(vector))
 
-    return vector(like, number), generate
+    return vector(array, number), generate
 
 
 @intrinsic

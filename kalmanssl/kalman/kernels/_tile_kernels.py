@@ -5,7 +5,7 @@ All of it exists in two variants, chosen by the flag `over_batch`, a constant wh
 * **batch-vectorized** (`over_batch` is True): a SIMD vector holds the same element of several sequences. It uses the
   full width of the processor for a state of any size.
 * **state-vectorized** (`over_batch` is False): a SIMD vector holds neighboring columns of a matrix of one sequence. It
-  suits few sequences and large states.
+  suits few sequences and large states. In wide arrays (`_simd.py`) a vector has more columns, for larger states.
 
 The variants differ only in what "element k" of a row is when it is multiplied with a SIMD vector. Batch-vectorized, it
 is again a SIMD vector, with one element per sequence. State-vectorized, it is one number, copied to every position
@@ -30,13 +30,16 @@ Names in this module and in the filter kernels:
 
 from __future__ import annotations
 
-from kalmanssl.kalman.kernels._jit import inline_njit
+import numpy as np
+
+from kalmanssl.kalman.kernels._jit import inline_allocating_njit, inline_njit
 from kalmanssl.kalman.kernels._simd import (
     add_up,
     broadcast,
     choose_positive,
     filled,
     fma,
+    like,
     load,
     store,
     store_first,
@@ -46,14 +49,18 @@ from kalmanssl.kalman.kernels._simd import (
 __all__ = [
     "add",
     "add_to_diagonal",
+    "dot",
     "element",
     "flush",
+    "four_rows_times",
     "matrix_product",
     "minimum",
     "offset",
     "padded_shape",
     "read",
+    "scratch",
     "store_element",
+    "subtract_four_products",
     "sum_positions",
     "symmetric_product",
     "symmetrize",
@@ -61,6 +68,18 @@ __all__ = [
     "transposed_times_vector",
     "write",
 ]
+
+
+# Bytes of a line of the cache. A SIMD vector in two lines takes twice as long to load.
+_CACHE_LINE = 64
+
+
+@inline_allocating_njit
+def scratch(number, array):
+    """Zeros with the data type and the SIMD vectors of an array, from the beginning of a line of the cache on."""
+    memory = np.zeros(number + _CACHE_LINE // array.itemsize, array.dtype)
+    start = -memory.ctypes.data % _CACHE_LINE // memory.itemsize
+    return like(memory[start : start + number], array)
 
 
 @inline_njit
@@ -107,8 +126,11 @@ def minimum(a, b):
 
 
 @inline_njit
-def _product_tile(over_batch, out, X, Y, i, c, pv, n):
-    """Rows i to i+3 and SIMD vectors c, c+1 of the product X Y, accumulated in registers."""
+def _product_tile(over_batch, out, first, X, Y, i, c, pv, n):
+    """Rows i to i+3 and SIMD vectors c, c+1 of the product X Y, accumulated in registers.
+
+    They go to rows `first` to `first` + 3 of `out`.
+    """
     w = width(X)
     zero = filled(X, 0.0)
     a0, a1, b0, b1, c0, c1, d0, d1 = zero, zero, zero, zero, zero, zero, zero, zero
@@ -124,7 +146,7 @@ def _product_tile(over_batch, out, X, Y, i, c, pv, n):
         c0, c1 = fma(x, y0, c0), fma(x, y1, c1)
         x = element(over_batch, X, start + 3 * row, w, k)
         d0, d1 = fma(x, y0, d0), fma(x, y1, d1)
-    place = start + c * w
+    place = first * row + c * w
     store(out, place, a0)
     store(out, place + w, a1)
     store(out, place + row, b0)
@@ -140,7 +162,42 @@ def matrix_product(over_batch, out, X, Y, pr, pv, n):
     """The product X Y of matrices in scratch memory."""
     for i in range(0, pr, 4):
         for c in range(0, pv, 2):
-            _product_tile(over_batch, out, X, Y, i, c, pv, n)
+            _product_tile(over_batch, out, i, X, Y, i, c, pv, n)
+
+
+@inline_njit
+def four_rows_times(over_batch, out, X, i, Y, pv, n):
+    """The product of rows i to i+3 of X with Y."""
+    for c in range(0, pv, 2):
+        _product_tile(over_batch, out, 0, X, Y, i, c, pv, n)
+
+
+@inline_njit
+def subtract_four_products(out, X, Y, pv, nv, n):
+    """Subtract X' Y from a matrix, state-vectorized; X and Y have four rows."""
+    w = width(X)
+    row = pv * w
+    zero = filled(X, 0.0)
+    for c in range(nv):
+        place = c * w
+        y0, y1 = zero - load(Y, place), zero - load(Y, place + row)
+        y2, y3 = zero - load(Y, place + 2 * row), zero - load(Y, place + 3 * row)
+        for i in range(n):
+            total = fma(broadcast(X, i), y0, load(out, place))
+            total = fma(broadcast(X, row + i), y1, total)
+            total = fma(broadcast(X, 2 * row + i), y2, total)
+            store(out, place, fma(broadcast(X, 3 * row + i), y3, total))
+            place += row
+
+
+@inline_njit
+def dot(over_batch, X, x, Y, y, nv):
+    """The inner product of rows that begin at x in X and at y in Y, at every position of a SIMD vector."""
+    w = width(X)
+    total = filled(X, 0.0)
+    for c in range(nv):
+        total = fma(load(X, x + c * w), load(Y, y + c * w), total)
+    return sum_positions(over_batch, total)
 
 
 @inline_njit
@@ -150,7 +207,7 @@ def symmetric_product(over_batch, out, X, Y, pr, pv, n):
         w = width(X)
         for i in range(0, pr, 4):
             for c in range(0, min(i + 4, pv), 2):
-                _product_tile(over_batch, out, X, Y, i, c, pv, n)
+                _product_tile(over_batch, out, i, X, Y, i, c, pv, n)
         for i in range(n):
             for j in range(i):
                 store(out, (j * pv + i) * w, load(out, (i * pv + j) * w))

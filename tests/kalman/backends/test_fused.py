@@ -14,12 +14,16 @@ from kalmanssl.kalman import JitterWarning, kalman_filter
 from kalmanssl.kalman._validation import check_model, check_observations
 from kalmanssl.kalman.backends import _dispatch as dispatch
 from kalmanssl.kalman.backends import _fused as fused
-from kalmanssl.kalman.backends._layouts import BatchVectorized, StateVectorized, vector_width
+from kalmanssl.kalman.backends._layouts import BatchVectorized, StateVectorized, WideStateVectorized
 from kalmanssl.kalman.backends._reference import filter_reference
 from kalmanssl.kalman.kernels import _jit as jit
 from kalmanssl.kalman.kernels import run_blocks
 
-LAYOUTS = {"batch-vectorized": BatchVectorized, "state-vectorized": StateVectorized}
+LAYOUTS = {
+    "batch-vectorized": BatchVectorized,
+    "state-vectorized": StateVectorized,
+    "wide state-vectorized": WideStateVectorized,
+}
 # batch, time, state, obs: sizes around whole SIMD vectors and tiles, and sizes of 1
 SHAPES = {
     "all sizes 1": (1, 1, 1, 1),
@@ -30,6 +34,7 @@ SHAPES = {
     "one sequence more than a SIMD vector": (9, 12, 5, 2),
     "more channels than states": (3, 20, 2, 6),
     "longer than the segments of sums": (2, 150, 4, 2),
+    "rows of an odd number of SIMD vectors, a block of channels and a part": (2, 6, 18, 6),
 }
 
 
@@ -172,11 +177,26 @@ def test_an_error_in_a_thread_is_raised(monkeypatch):
         run_blocks(work, 4, 10**9)
 
 
-def test_width_of_a_simd_vector_is_the_same_in_python_and_in_compiled_code():
-    from kalmanssl.kalman.kernels._simd import Vector, types
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_width_of_a_simd_vector_is_the_same_in_python_and_in_compiled_code(dtype):
+    from numba import njit
 
-    assert vector_width(np.dtype(np.float32)) == Vector(types.float32).width
-    assert vector_width(np.dtype(np.float64)) == Vector(types.float64).width
+    from kalmanssl.kalman.kernels._simd import wide, width
+
+    widths = njit(lambda array: (width(array), width(wide((array,))[0])))(np.zeros(1, dtype))
+    assert widths == tuple(cls(1, np.dtype(dtype)).width for cls in (StateVectorized, WideStateVectorized))
+
+
+@pytest.mark.parametrize(("state", "used"), [(16, StateVectorized), (17, WideStateVectorized)])
+def test_wide_kernels_are_used_from_17_states_on_and_agree_with_the_others(state, used):
+    assert type(fused._choose_layout(2, state, np.dtype(np.float64))) is used
+    problem = make_problem(varies="both", missing="channels", batch=2, time=20, state=state, obs=7)
+    problem.parameters["A"] = 0.3 * problem.parameters["A"]
+    assert_same(problem)
+    for name, value in problem.parameters.items():
+        problem.parameters[name] = value.float().double()
+    problem.y = problem.y.float().double()
+    assert_same(problem, torch.float32, rtol=1e-4)
 
 
 def test_the_filter_uses_the_kernels(monkeypatch):

@@ -19,8 +19,11 @@ JIT = "kalmanssl/kalman/kernels/_jit.py"
 NAMES = {
     "numba": ("njit", "types"),
     "numba.core.cgutils": ("get_or_insert_function",),
+    "numba.core.config": ("CPU_FEATURES", "CPU_NAME"),
+    "numba.core.imputils": ("impl_ret_borrowed",),
     "numba.extending": ("intrinsic", "lower_builtin", "models", "register_model", "type_callable"),
-    "numba.core.types": ("Type", "Float", "float32", "float64", "intp", "void"),
+    "numba.core.types": ("Array", "BaseTuple", "Type", "Float", "float32", "float64", "intp", "void"),
+    "llvmlite.binding": ("get_host_cpu_features",),
     "llvmlite.ir": ("Constant", "DoubleType", "FloatType", "FunctionType", "IntType", "Undefined", "VectorType"),
     "llvmlite.ir.IRBuilder": (
         "bitcast", "call", "extract_element", "fadd", "fcmp_ordered", "fdiv", "fmul", "fsub", "gep", "insert_element",
@@ -173,3 +176,38 @@ def test_every_other_operation_on_simd_vectors(simd, dtype):
     }
     for i, (what, value) in enumerate(expected.items()):
         np.testing.assert_array_equal(out[i * w : (i + 1) * w], value, broken(what, SIMD))
+
+
+def test_wide_arrays_have_wider_vectors_and_share_their_memory(simd):
+    add, like, load, store, wide, width = operator.add, simd.like, simd.load, simd.store, simd.wide, simd.width
+
+    @numba.njit
+    def double(array, zeros):
+        (vectors,) = wide((array,))
+        store(vectors, 0, add(load(vectors, 0), load(vectors, 0)))
+        vectors[0] += 100.0
+        same = like(zeros, vectors)
+        same[:] = 5.0
+        return width(array), width(vectors), width(same)
+
+    array, zeros = np.arange(20.0), np.zeros(3)
+    widths = double(array, zeros)
+    number = simd.WIDE_VECTOR_BYTES // 8
+    assert widths == (simd.VECTOR_BYTES // 8, number, number), broken("types.Array.key", SIMD)
+    expected = np.arange(20.0) * np.where(np.arange(20) < number, 2, 1)
+    expected[0] = 100
+    what = broken("subclasses of types.Array (register_model, impl_ret_borrowed)", SIMD)
+    np.testing.assert_array_equal(array, expected, what)
+    np.testing.assert_array_equal(zeros, 5.0, what)
+
+
+@pytest.mark.parametrize(
+    ("features", "name", "expected"),
+    [("+avx2,+avx512f", None, True), ("+avx2", None, False), (None, "haswell", False), (None, None, None)],
+)
+def test_avx512_is_used_if_numba_generates_code_for_it(simd, monkeypatch, features, name, expected):
+    monkeypatch.setattr("numba.core.config.CPU_FEATURES", features)
+    monkeypatch.setattr("numba.core.config.CPU_NAME", name)
+    if expected is None:
+        expected = importlib.import_module("llvmlite.binding").get_host_cpu_features().get("avx512f", False)
+    assert simd._has_avx512() == expected, broken("numba.core.config", SIMD)
