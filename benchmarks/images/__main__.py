@@ -40,7 +40,11 @@ DIGITS = PresetName("digits")
 @app.command(help=__doc__)
 def main(
     preset: Annotated[
-        PresetName, typer.Option(help="tiny: a test; digits: minutes; cifar-small: an hour; cifar: needs a GPU.")
+        PresetName,
+        typer.Option(
+            help="tiny: a test; digits: minutes; cifar-small: two hours; cifar-long: the same with three times as many "
+            "epochs; cifar: needs a GPU."
+        ),
     ] = DIGITS,
     combinations: Annotated[
         list[str] | None, typer.Option(help="Only runs with this in their name or part; may be repeated.")
