@@ -87,8 +87,8 @@ def _targets() -> list[Target]:
             "table A1, mean over pairs",
             "equal",
             0.005,
-            why="A small encoder and a short training; the paper trains a ResNet-18 for 1000 epochs. After three times as "
-            "many epochs the difference is the same in one pair and smaller in another (see above).",
+            why="A small encoder and a short training; the paper trains a ResNet-18 for 1000 epochs. After three times "
+            "as many epochs the difference is the same in one pair and smaller in another (see above).",
         ),
         Target(
             "small CIFAR-10: share of pairs in which it is better",
