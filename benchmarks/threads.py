@@ -1,8 +1,9 @@
 """Time of the commands with the default threads and with one thread, alone and beside processes that keep cores busy.
 
-A simulated recording is fitted, decoded, evaluated and reported by the command line. Each command is a new process, so
-that its figures include the start of Python and all imports. CPU seconds are those of all threads: threads that spin
-while they wait show up there. Each row says how many others waited for a core when it began.
+A simulated recording is fitted, decoded, evaluated and reported by the command line, and a benchmark suite is run with
+two worker processes. Each command is a new process, so that its figures include the start of Python and all imports.
+CPU seconds are those of all threads: threads that spin while they wait show up there. Each row says how many others
+waited for a core when it began.
 
     kalmanssl bench threads --quick --out quick
     kalmanssl bench threads
@@ -30,6 +31,7 @@ from kalmanssl.errors import InputError
 app = make_app()
 SIZES = {True: Size(0.03, 10), False: Size(0.25, 100)}  # by --quick
 SMALL = ("--latent-dim", "3", "--state-dim", "4", "--epochs", "1", "--decoder", "linear")
+SUITE = ("--preset", "tiny", "--experiments", "square", "--experiments", "sphere", "--workers", "2", "--quiet")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -71,6 +73,7 @@ def _commands(recording: Path, run: Path, until: float, more: tuple[str, ...]) -
         "decode": ("decode", str(run), str(recording), "--out", str(run.with_suffix(".csv"))),
         "evaluate": ("evaluate", str(run), str(recording), "--after", str(until)),
         "report": ("report", str(run)),
+        "bench identifiability": ("bench", "identifiability", *SUITE, "--out", str(run.with_suffix(".suite"))),
     }
 
 

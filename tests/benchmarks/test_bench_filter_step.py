@@ -62,5 +62,5 @@ def test_commands_are_measured_with_all_threads_and_neighbors_and_the_fit_ends_w
     monkeypatch.setattr(threads, "_measure", measure)
     done = CliRunner().invoke(threads.app, ["--quick", "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
-    commands = ("fit", "decode", "evaluate", "report")
+    commands = ("fit", "decode", "evaluate", "report", "bench identifiability")
     assert measured == [(t, n, command) for t in ("default", "1") for n in (0, 4) for command in commands]
