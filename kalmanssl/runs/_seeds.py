@@ -82,7 +82,7 @@ def seed_agreement(
         "pairs": pairs,
         "latents": int(parts[0][0].shape[1]),
         "shared": round(float(np.mean(shared)), 1),
-        "gains": [gain and round(gain.value, 4) for gain in gains],
+        "gains": [None if gain is None else round(gain.value, 4) for gain in gains],
         "gain_errors": [round(gain.error, 4) if gain and math.isfinite(gain.error) else None for gain in gains],
         "held_out": rest is not None,
     }
