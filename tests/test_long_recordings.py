@@ -129,7 +129,7 @@ def test_a_decoder_fitted_on_a_part_of_the_bins_is_nearly_as_good(recording, mon
         return float(np.abs(decoded.mean.squeeze() - test.behavior["position"].squeeze()).mean())
 
     on_all = error()
-    monkeypatch.setattr("kalmanssl.decoding._latent_decoder._MAX_FIT_BINS", len(train) // 2)
+    monkeypatch.setattr("kalmanssl.decoding._numeric_decoder._MAX_FIT_BINS", len(train) // 2)
     assert error() < 1.25 * on_all
 
 

@@ -84,7 +84,7 @@ def test_shared_directions_do_not_depend_on_the_coordinates():
         for _ in range(2):
             latent = np.concatenate([common, weight * rng.standard_normal((4000, 3))], axis=1) @ rng.normal(size=(5, 5))
             one = type("Latents", (), {"latent": latent})()
-            kept = {"transform": lambda self, recording, one=one: one, "history_": {}}
+            kept = {"transform": lambda self, recording, one=one: one, "history_": {}, "noise_history_": {}}
             models.append(type("Fit", (), kept)())
         found = seed_agreement(models[0], 2, 0, lambda seed, models=models: models[seed], part, None)
         shared.append((found["shared"], found["latents"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -62,7 +63,7 @@ def posterior_marginals(
     """
     shape, n_chosen = given.mass.shape[1:], np.append(0, np.cumsum(chosen))
     if movement is None:
-        return _marginals(given.mass[chosen].reshape(-1, 1, *shape), len(shape))
+        return _marginals(given.mass[chosen][:, None], len(shape))
     result = [np.empty((n_chosen[-1], n_cells), dtype=np.float32) for n_cells in shape]
     for rows, posterior in _posterior_pieces(movement, given, smooth):
         own = posterior if chosen[rows].all() else posterior[chosen[rows]]
@@ -75,7 +76,7 @@ def posterior_marginals(
 def _marginals(posterior: np.ndarray, n_axes: int) -> list[np.ndarray]:
     """Return the marginals of distributions (bins, states, rows, columns) along the axes of the grid."""
     if n_axes == 1:
-        return [posterior.sum(axis=1).reshape(len(posterior), -1)]
+        return [posterior.sum(axis=1).reshape(len(posterior), math.prod(posterior.shape[2:]))]
     bins, states, n_rows, n_columns = posterior.shape
     if not has_compiler():
         return [posterior.sum(axis=(1, 3)), posterior.sum(axis=(1, 2))]

@@ -229,6 +229,8 @@ def test_marginals_are_those_of_the_posterior(case, smooth, compiled, monkeypatc
             others = tuple(1 + other for other in range(len(shape)) if other != axis)
             np.testing.assert_allclose(marginal, posterior.sum(axis=others), rtol=1e-5, atol=1e-7)
         assert len(found) == len(shape)
+        none = posterior_marginals(prior, given, smooth, np.zeros_like(chosen))
+        assert [one.shape for one in none] == [(0, n_cells) for n_cells in shape]
 
 
 def test_a_long_recording_with_narrow_likelihoods_stays_finite():
