@@ -18,6 +18,7 @@ from kalmanssl.utils.json_values import without_nan
 from kalmanssl.utils.paths import as_path
 from kalmanssl.utils.storage import METADATA, load_folder, save_folder
 from kalmanssl.utils.stored_values import StoredValues
+from kalmanssl.utils.torch_ops import one_thread_everywhere
 
 if TYPE_CHECKING:
     from kalmanssl.runs._run import Run
@@ -64,6 +65,7 @@ class Evaluation:
     alarms: list[Alarm] = field(default_factory=list)
 
     @classmethod
+    @one_thread_everywhere()  # the products are small, and threads that wait for one another take the time of others
     def of(
         cls,
         run: Run,
