@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from kalmanssl.cli._flags import FlagsWithoutType
 from kalmanssl.cli._interrupts import ignore_interrupts
 from kalmanssl.errors import CollapseError, DivergenceError, InputError, first_line
 from kalmanssl.utils.text import shorten
@@ -21,7 +22,7 @@ __all__ = ["INTERRUPTED", "OneLineErrors", "log", "one_line"]
 _FAILED, INTERRUPTED = 2, 130  # exit codes
 
 
-class OneLineErrors(TyperGroup):
+class OneLineErrors(FlagsWithoutType, TyperGroup):
     """Command group that prints errors on one line. With KALMANSSL_TRACEBACK=1 it shows the traceback instead."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -26,6 +26,11 @@ def print_summary(summary: NWBSummary, recording: Path, settings: RunSettings) -
     named = [found.path for found in summary.objects if found.use == "candidate" and found.role in _DECODED]
     if named and summary.taken("behavior"):
         typer.echo(f"to decode another behavior or labels, name it: fit ... --behavior {shlex.quote(named[0])}")
+    for found in summary.taken("activity"):
+        if found.groups and not settings.units:
+            column, counts = next(iter(found.groups.items()))
+            chosen = shlex.quote(f"{column}={next(iter(counts))}")
+            typer.echo(f"to use some of the units, select them by a column: fit ... --units {chosen}")
     for found in summary.objects:
         if found.period is not None and found.use != "skipped":
             period = period_text(found.period, found.unit)
@@ -61,8 +66,8 @@ def suggested_until(start: float, stop: float) -> str:
 
 
 def _behavior(summary: NWBSummary, settings: RunSettings) -> str | None:
-    """Return the behavior to name in the command; where there is a choice, the first one."""
+    """Return the behavior to name in the command; of several, the first series, or else the first column."""
     if settings.behavior is not None or "behavior" not in summary.problems:
         return settings.behavior
-    named = [found.path for found in summary.objects if found.role == "behavior" and found.use == "candidate"]
+    named = [o.path for role in _DECODED for o in summary.objects if (o.role, o.use) == (role, "candidate")]
     return named[0] if named else "none"

@@ -15,6 +15,7 @@ import typer
 from kalmanssl.cli import _options as options
 from kalmanssl.cli._errors import INTERRUPTED, OneLineErrors, log
 from kalmanssl.cli._evaluation import Part, evaluate_run, print_run, print_scores
+from kalmanssl.cli._flags import Command
 from kalmanssl.cli._info import print_summary
 from kalmanssl.cli._interrupts import catch_interrupts, ignore_interrupts
 from kalmanssl.errors import InputError
@@ -75,7 +76,7 @@ def _top(
     """
 
 
-@app.command()
+@app.command(cls=Command)
 def demo(
     out: options.DemoFolder = Path("demo"), seed: options.DemoSeed = 0, overwrite: options.Overwrite = False
 ) -> None:
@@ -98,7 +99,7 @@ def demo(
     typer.echo(f"report: {(out / 'report.html').resolve()}")
 
 
-@app.command()
+@app.command(cls=Command)
 def fit(
     recording: options.RecordingFile,
     out: options.NewRun,
@@ -180,7 +181,7 @@ def fit(
     print_run(run, out)
 
 
-@app.command()
+@app.command(cls=Command)
 def info(
     recording: options.RecordingFile,
     activity: options.Activity = None,
@@ -206,7 +207,7 @@ def info(
         print_summary(summary, recording, settings)
 
 
-@app.command()
+@app.command(cls=Command)
 def decode(
     run_folder: options.RunFolder,
     recording: options.RecordingFile,
@@ -257,7 +258,7 @@ def decode(
     typer.echo(f"{len(used)} bins, {used.duration:.6g} s: {out}")
 
 
-@app.command()
+@app.command(cls=Command)
 def evaluate(
     run_folder: options.RunFolder,
     recording: options.RecordingFile,
@@ -308,7 +309,7 @@ def evaluate(
         typer.echo(assumptions_line(evaluation.assumptions))
 
 
-@app.command()
+@app.command(cls=Command)
 def report(
     run_folder: options.RunFolder,
     recording: options.ReportRecording = None,
@@ -339,7 +340,7 @@ def report(
     typer.echo(f"report: {target.resolve()}")
 
 
-@app.command()
+@app.command(cls=Command)
 def fetch(
     source: options.FetchSource,
     out: options.FetchedFile,
@@ -363,7 +364,7 @@ def fetch(
     run_fetch(source, out, session=session, path=path, version=version, api=api, overwrite=overwrite)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+@app.command(cls=Command, context_settings=options.ARGUMENTS_OF_A_SUITE)
 def bench(ctx: typer.Context, name: options.Suite = None) -> None:
     """Run a benchmark suite of the source repository.
 

@@ -92,6 +92,8 @@ Suite = Annotated[
         show_default=False,
     ),
 ]
+# The suite reads its own arguments, also --help.
+ARGUMENTS_OF_A_SUITE = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 Until = Annotated[
     float | None,
@@ -230,7 +232,9 @@ BehaviorWeight = Annotated[
         show_default="0",
     ),
 ]
-Epochs = Annotated[int | None, typer.Option(help="Number of training epochs.", show_default="8")]
+Epochs = Annotated[
+    int | None, typer.Option(help="Number of training epochs, passes over the fitted part.", show_default="8")
+]
 FitSeed = Annotated[
     int | None,
     typer.Option(help="Random seed. The same seed on the same machine gives the same model.", show_default="0"),

@@ -98,3 +98,10 @@ def test_the_package_can_be_run_as_a_module() -> None:
         [sys.executable, "-m", "kalmanssl", "--version"], capture_output=True, text=True, check=True, timeout=120
     )
     assert result.stdout == f"kalmanssl {kalmanssl.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [(), ("info",), ("fit",), ("decode",)])
+def test_help_of_flags_names_no_type_because_no_value_follows_them(command):
+    shown = invoke(*command, "--help").output
+    assert "<bool" not in shown
+    assert "<int>" in shown or command != ("fit",)  # options with a value have their type

@@ -97,3 +97,25 @@ def test_fit_prints_the_summary_and_refuses_an_ambiguous_activity(imaging, tmp_p
     assert "1 of 4 columns have NaN or infinite values (102)" in fails(*refused)
     assert "shorter than the sampling period" in fails(*refused[:6], "--bin-size", 0.01)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_info_names_groups_of_units_and_labels_of_a_file_without_series(tmp_path):
+    from datetime import UTC, datetime
+
+    from pynwb import NWBHDF5IO, NWBFile
+
+    file = NWBFile("a test", "id", datetime(2020, 1, 1, tzinfo=UTC))
+    file.add_unit_column("location", "region")
+    file.add_trial_column("odor", "name")
+    for unit in range(4):
+        file.add_unit(spike_times=np.arange(0.1, 60.0, 0.5 + 0.1 * unit), location=["CA1", "CA3"][unit % 2])
+    for trial in range(12):
+        file.add_trial(start_time=5.0 * trial, stop_time=5.0 * trial + 2, odor=["octanol", "limonene"][trial % 2])
+    path = tmp_path / "odor.nwb"
+    with NWBHDF5IO(str(path), "w") as io:
+        io.write(file)
+    shown = invoke("info", path).stdout
+    assert "location: CA1 (2), CA3 (2)" in shown
+    assert "select them by a column: fit ... --units location=CA1" in shown
+    assert "--out run --behavior intervals/trials/odor --until" in shown
+    assert "select them" not in invoke("info", path, "--units", "location=CA1").stdout

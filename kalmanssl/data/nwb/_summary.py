@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,6 +38,7 @@ from kalmanssl.data.nwb._sampled_activity import activity_kind, read_sampled
 from kalmanssl.data.nwb._sampling import read_sampling
 from kalmanssl.data.nwb._series import Behavior, Series, choose_series, find_series
 from kalmanssl.data.nwb._tables import choose_units, read_spikes, table_extent
+from kalmanssl.data.nwb._unit_groups import unit_groups
 from kalmanssl.data.nwb._walk import find_broken_links
 from kalmanssl.errors import InputError
 
@@ -81,6 +82,8 @@ class NWBObject:
         Period of a behavior that covers a whole circle, such as 360; `PositionDecoder` must be given it.
     remark : str
         What is done with it, or why it cannot be used.
+    groups : dict of dict of int
+        Of a table of units: how many units have each value of a column, such as a region, that `units` can select.
     """
 
     path: str
@@ -96,6 +99,7 @@ class NWBObject:
     unit: str = ""
     period: float | None = None
     remark: str = ""
+    groups: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -245,7 +249,7 @@ def _activity_object(
 
 
 def _units_object(file: h5py.File, found: NWBObject, units: str | Mapping[str, Any]) -> NWBObject:
-    """Describe the selected units, with their spike rates in the time from the first to the last spike."""
+    """Describe the selected units with their rates from the first to the last spike, and groups of all units."""
     table = find_group(file, "units")
     chosen = choose_units(table, units)
     spikes = read_spikes(table, chosen.rows)
@@ -254,7 +258,7 @@ def _units_object(file: h5py.File, found: NWBObject, units: str | Mapping[str, A
         return replace(found, columns=len(chosen.rows), remark="no spikes")
     first, last = min(s[0] for s in spikes.times if len(s)), max(s[-1] for s in spikes.times if len(s))
     rates = n_spikes / max(last - first, 1e-9)
-    remark = f"{n_spikes.sum()} spikes, {rates.min():.3g} to {rates.max():.3g} Hz per unit"
+    remark = f"{n_spikes.sum()} spikes, {rates.min():.3g} to {rates.max():.3g} Hz per unit (mean {rates.mean():.3g} Hz)"
     return replace(
         found,
         columns=len(chosen.rows),
@@ -262,6 +266,7 @@ def _units_object(file: h5py.File, found: NWBObject, units: str | Mapping[str, A
         start=float(first),
         stop=float(last),
         remark="; ".join([remark, *chosen.notes, *spikes.corrections]),
+        groups=unit_groups(table),
     )
 
 
@@ -317,7 +322,7 @@ def _column_object(file: h5py.File, where: Series, is_taken: bool) -> NWBObject:
         return replace(found, remark="no intervals")
     is_series = where.kind == INTERVAL_SERIES
     if not is_taken and _are_times(column):
-        remark = "times of events in the intervals, for align_to"
+        remark = "times of events, for Recording.align_to"
         return replace(found, role="other", use="skipped", columns=1, remark=remark)
     values = [str(v) for v in column.values if not (is_series and v == OUTSIDE)]
     distinct = len(set(values))

@@ -6,6 +6,8 @@ import shutil
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from kalmanssl.data.nwb._activity_sources import UNITS
+
 if TYPE_CHECKING:
     from kalmanssl.data.nwb._summary import NWBObject, NWBSummary
 
@@ -24,8 +26,8 @@ def render_summary(summary: NWBSummary) -> str:
 
     longest = max((len(found.path) for found in summary.objects), default=0)
     table = Table(title=f"Contents of {summary.source}", title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("use", "object", "columns", "Hz", "time (s)", "gaps"):
-        is_number = heading in ("columns", "Hz", "gaps")
+    for heading in ("use", "object", "columns", "sampling (Hz)", "time (s)", "gaps"):
+        is_number = heading in ("columns", "sampling (Hz)", "gaps")
         least = longest if heading == "object" else None  # paths are never divided
         table.add_column(heading, justify="right" if is_number else "left", overflow="fold", min_width=least)
     for found in summary.objects:
@@ -56,12 +58,14 @@ def _cells(found: NWBObject) -> tuple[str, ...]:
     if found.gaps:
         gaps += f" ({found.gap_seconds:.3g} s)"
     kind = f"{found.type}, {found.unit}" if found.unit else found.type
-    description = f"{kind}: {found.remark}" if found.remark else kind
+    lines = [f"{kind}: {found.remark}" if found.remark else kind]
+    for column, counts in found.groups.items():
+        lines.append(f"{column}: {', '.join(f'{value} ({count})' for value, count in counts.items())}")
     return (
         use,
-        f"{found.path}\n{description}",
+        "\n".join([found.path, *lines]),
         "" if found.columns is None else str(found.columns),
-        "" if found.rate is None else f"{found.rate:.4g}",
+        "" if found.rate is None or found.type == UNITS else f"{found.rate:.4g}",  # the remark has rates of spikes
         time,
         gaps,
     )

@@ -28,7 +28,16 @@ from kalmanssl.utils.validation import short_repr
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["ChosenUnits", "UnitSpikes", "choose_units", "read_epochs", "read_spikes", "table_extent", "unit_names"]
+__all__ = [
+    "ChosenUnits",
+    "UnitSpikes",
+    "choose_units",
+    "electrode_columns",
+    "read_epochs",
+    "read_spikes",
+    "table_extent",
+    "unit_names",
+]
 
 _TYPE_COLUMNS = {"celltype", "putativecelltype", "neurontype", "unittype"}
 _EXCITATORY = {"excitatory", "exc", "e", "pyramidal", "pyr", "principal"}
@@ -83,7 +92,7 @@ def choose_units(table: h5py.Group, units: str | Mapping[str, Any]) -> ChosenUni
     if count == 0:
         raise InputError(f"the {_title(table)} is empty; choose other activity", parameter="activity")
     if isinstance(units, Mapping):
-        known |= _electrode_columns(table, set(units) - set(known))
+        known |= electrode_columns(table, set(units) - set(known))
     types = next((name for name in known if re.sub(r"[\W_]", "", name.lower()) in _TYPE_COLUMNS), None)
     keep = np.ones(count, dtype=bool)
     notes = []
@@ -101,7 +110,7 @@ def choose_units(table: h5py.Group, units: str | Mapping[str, Any]) -> ChosenUni
     return ChosenUnits(rows, None if types is None else tuple(str(v) for v in known[types][rows]), notes)
 
 
-def _electrode_columns(table: h5py.Group, names: set[str]) -> dict[str, np.ndarray]:
+def electrode_columns(table: h5py.Group, names: set[str]) -> dict[str, np.ndarray]:
     """Return columns of the table of electrodes, such as the location, at the first electrode of each unit.
 
     Columns that neither table has are left out, and so are all if the units do not refer to electrodes.

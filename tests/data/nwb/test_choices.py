@@ -64,3 +64,9 @@ def test_units_are_selected_by_a_column_of_their_first_electrode(path: Path) -> 
         chosen(location="V1")
     with pytest.raises(InputError, match="has no column 'area'"):
         chosen(area="CA1")
+
+
+def test_the_summary_has_the_groups_of_units_that_can_be_selected(path: Path) -> None:
+    (units,) = summarize_nwb(path).taken("activity")
+    assert units.groups["location"] == {"CA1": 2, "CA3": 1}  # the fourth has no electrode
+    assert "location: CA1 (2), CA3 (1)" in str(summarize_nwb(path))
