@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from kalmanssl.estimator._fit_data import FitData
 from kalmanssl.estimator._initialization import initialize, initialize_two_views
 from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS
 from kalmanssl.estimator._memory import check_fit_memory
-from kalmanssl.estimator._model import build_model, history_per_bin
+from kalmanssl.estimator._model import build_model, history_per_bin, network_threads
 from kalmanssl.estimator._parameters import training_parameters
 from kalmanssl.estimator._view import share_dynamics, views_of
 from kalmanssl.models import (
@@ -75,9 +76,11 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
     shared: dict[str, Any] = {"seed": seed, "device": estimator.device, "progress": estimator.progress}
     per_step: dict[str, list[float]] = {}
     noise_per_step: dict[str, list[float]] = {}
-    with torch.random.fork_rng():
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng())
         torch.manual_seed(seed)
         model = estimator.model_ = build_model(estimator)
+        stack.enter_context(network_threads(estimator, model))
         _set_varying(model, False)
         trained = _initialized(estimator, training, fit_data)
         trained.bins_per_step = model.bins_per_step = step

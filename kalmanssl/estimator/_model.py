@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -19,12 +20,21 @@ from kalmanssl.models import LDM, KalmanPredictor, SequenceModel
 from kalmanssl.networks import ConstantNoise, NoiseHead, ResidualEncoder, check_encoder, make_noise
 from kalmanssl.training import join_steps
 from kalmanssl.utils.memory import return_freed_memory
+from kalmanssl.utils.torch_ops import threads_for
 from kalmanssl.utils.validation import unknown_name_error
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["build_model", "encode", "history_per_bin", "infer", "infer_segments", "objective_per_bin"]
+__all__ = [
+    "build_model",
+    "encode",
+    "history_per_bin",
+    "infer",
+    "infer_segments",
+    "network_threads",
+    "objective_per_bin",
+]
 
 _Activity = Callable[[tuple[int, int] | None], torch.Tensor]
 
@@ -279,11 +289,12 @@ def infer_segments(
     settings = (estimator.bins_per_step_, estimator.normalize_, smooth, means_only)
     parts: list[dict[str, Any]] = [{}] * len(segments)
     groups = _groups_to_infer(segments, estimator.bins_per_step_) if _has_constant_noise(model) else []
-    for group in groups or [[number] for number in range(len(segments))]:
-        own = [segments[number] for number in group]
-        found = _infer_together(model, own, *settings) if len(own) > 1 else [infer(model, own[0], *settings)]
-        for number, part in zip(group, found, strict=True):
-            parts[number] = part
+    with network_threads(estimator, model):
+        for group in groups or [[number] for number in range(len(segments))]:
+            own = [segments[number] for number in group]
+            found = _infer_together(model, own, *settings) if len(own) > 1 else [infer(model, own[0], *settings)]
+            for number, part in zip(group, found, strict=True):
+                parts[number] = part
     if sum(map(len, segments)) > _MANY_BINS:
         return_freed_memory()
     if len(parts) == 1:
@@ -292,6 +303,15 @@ def infer_segments(
         name: np.concatenate([part[name] for part in parts]) for name in ("mean", "latent", "noise", "log_likelihood")
     }
     return joined | {"covariances": Covariances.concatenate([part["covariances"] for part in parts])}
+
+
+def network_threads(estimator: KalmanSSL, model: nn.Module) -> AbstractContextManager[None]:
+    """Return a context with one thread if a training step of the model is small, as in `kalmanssl.training.train`.
+
+    The bits of products depend on the number of threads, so that all parts of a fit and inference must have the same.
+    """
+    steps = estimator.batch_size * estimator.window_ / estimator.bins_per_step_
+    return threads_for(steps * sum(parameter.numel() for parameter in model.parameters()))
 
 
 def objective_per_bin(latents: Latents, objective: LDM, bins_per_step: int) -> float:

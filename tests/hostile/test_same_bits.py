@@ -18,12 +18,16 @@ SETTINGS = {**TINY, "latent_dim": 4, "state_dim": 8, "hidden": (64,), "window": 
 
 
 def digest() -> str:
-    """Return a checksum of the weights of a fit and of its latents."""
-    model = KalmanSSL(**SETTINGS).fit(counts(30, 600))
+    """Return a checksum of the weights of a fit and of its latents.
+
+    The recording is so long that torch would use several threads for its first components and for its latents.
+    """
+    activity = counts(30, 6000)
+    model = KalmanSSL(**SETTINGS).fit(activity)
     checksum = hashlib.sha256()
     for value in model.model_.state_dict().values():
         checksum.update(value.numpy().tobytes())
-    checksum.update(model.transform(counts(30, 600)).mean.tobytes())
+    checksum.update(model.transform(activity).mean.tobytes())
     return checksum.hexdigest()
 
 

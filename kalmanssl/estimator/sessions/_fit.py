@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from kalmanssl.estimator._dynamics_fit import (
     model_of_latents,
 )
 from kalmanssl.estimator._fitting import window_settings
-from kalmanssl.estimator._model import history_per_bin
+from kalmanssl.estimator._model import history_per_bin, network_threads
 from kalmanssl.estimator._parameters import training_parameters
 from kalmanssl.estimator.sessions._behavior import SessionBehavior
 from kalmanssl.estimator.sessions._data import FirstStage, Model, SessionData, session_folder
@@ -103,9 +104,11 @@ def fit_sessions(
     dynamics_history: dict[str, list[float]] = {}
     settings = training_parameters(estimator)
     again: dict[str, Any] = {"seed": seed, "device": estimator.device, "progress": estimator.progress}
-    with torch.random.fork_rng():
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng())
         torch.manual_seed(seed)
         shared = _initial_model(data, behavior, seed, first_stage)
+        stack.enter_context(network_threads(data[0].model, shared))
         set_sessions(estimator, [one.model for one in data], shared)
         shared.bins_per_step = step
         try:
