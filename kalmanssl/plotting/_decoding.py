@@ -234,6 +234,7 @@ def plot_decoded_against_tracked(
     ax.imshow(image, origin="lower", extent=(*ends, *ends), interpolation="nearest")
     ax.plot(ends, ends, color=MUTED, lw=0.8, ls="--")
     ax.set_aspect("equal")
+    ax.locator_params(nbins=6, min_n_ticks=3)  # of small figures, more labels would overlap
     label_axis(ax.xaxis, f"tracked {name}", unit)
     label_axis(ax.yaxis, f"decoded {name}", unit)
     return ax

@@ -9,7 +9,7 @@ from typing import Any
 from kalmanssl.utils.text import degrees_unit, duration_text
 
 __all__ = [
-    "PART_NAMES", "axis_name", "duration", "figure_unit", "median_error", "number", "percent", "r_squared",
+    "PART_NAMES", "axis_name", "cell", "duration", "figure_unit", "median_error", "number", "percent", "r_squared",
     "scaled_unit", "score_sentence", "unit_sentence", "with_unit", "words",
 ]  # fmt: skip
 
@@ -32,10 +32,20 @@ def axis_name(dim: int) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number with three digits, or a dash if it is not finite."""
+    """Return a number with three digits, or the digits before its point if these are more; a dash if not finite."""
     if value is None or not math.isfinite(value):
         return "–"
+    if 1e3 <= abs(value) < 1e7:
+        return f"{value:.0f}"
     return f"{value:.3g}" if abs(value) >= 1e-9 else "0"
+
+
+def cell(value: float | None) -> str:
+    """Return a number for a column of a table: as `number`, but also with zeros as last digits, such as "2.00"."""
+    text = number(value)
+    if value is None or not 1e-4 <= abs(value) < 1e3:
+        return text
+    return f"{value:#.3g}".rstrip(".")
 
 
 def r_squared(value: float | None) -> str:

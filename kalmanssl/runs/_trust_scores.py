@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.runs._text import number, percent, scaled_unit
+from kalmanssl.runs._text import cell, percent, scaled_unit
 
 if TYPE_CHECKING:
     from kalmanssl.decoding import DecodedPosition
@@ -67,7 +67,7 @@ def trust_rows(trust: dict[str, Any] | None, unit: str = "", like: float | None 
     rows = [["bins", "count", *(f"inside {level} % (%)" for level in _LEVELS), last]]
     for group in trust["groups"]:
         cells = [percent(group["coverage"][level], group["coverage_error"][level]) for level in _LEVELS]
-        rows.append([str(group["label"]), str(group["bins"]), *cells, number(factor * group["width"]["95"])])
+        rows.append([str(group["label"]), str(group["bins"]), *cells, cell(factor * group["width"]["95"])])
     return rows
 
 

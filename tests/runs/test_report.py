@@ -91,7 +91,7 @@ def test_the_page_shows_scores_and_settings_as_numbers(run, html):
     scores = run.evaluation.scores["running"]
     for number in (
         with_unit(scores["median_error"], "m"),
-        f"{100 * scores['coverage']['95']:.1f} %",
+        f"{100 * scores['coverage']['95']:.1f} ± {100 * scores['coverage_error']['95']:.1f} %",
         "1,234,567 spikes",
         "state_dim",
         "0.15, 1.45",
@@ -228,8 +228,8 @@ def test_a_rotation_that_decays_before_a_quarter_of_its_period_is_no_rhythm(run)
 
 
 def test_constant_noise_has_no_panel(run, html):
-    assert "The noise of this model is constant" in html
-    assert "noise sd</text>" not in html.replace("noise sd (latent", "")
+    assert "The observation noise of this model is constant" in html
+    assert "noise sd</text>" not in html
     varying = run.evaluation.arrays["noise"] * np.linspace(1, 2, len(run.evaluation.arrays["noise"]))[:, None]
     changed = replace(run.evaluation, arrays=run.evaluation.arrays | {"noise": varying})
     assert "noise of each latent over time" in build_report(

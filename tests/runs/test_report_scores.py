@@ -6,11 +6,12 @@ import copy
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from report_pages import simulated
 
 from kalmanssl.runs import Evaluation, Run, score_rows
-from kalmanssl.runs._text import score_sentence, with_unit
+from kalmanssl.runs._text import cell, number, score_sentence, with_unit
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 from kalmanssl.runs.report._report import build_report
 from kalmanssl.runs.report._sections import _miscoverage, _range
@@ -91,8 +92,8 @@ def test_score_rows_show_undefined_scores_as_a_dash_and_omit_missing_parts():
     }
     rows = {row[0]: row[1:] for row in score_rows({"running": None, "all": one}, "m")}
     assert rows[""] == ["all bins"]
-    assert rows["median error (cm)"] == ["5"]
-    assert rows["width of the 95 % interval (cm)"] == ["20"]
+    assert rows["median error (cm)"] == ["5.00"]
+    assert rows["width of the 95 % interval (cm)"] == ["20.0"]
     assert rows["R²"] == ["–"]
     assert rows["inside the 95 % interval (%)"] == ["95.1 ± 1.2"]
     assert score_rows({"running": None, "all": None}, "m") == []
@@ -108,9 +109,10 @@ def test_every_number_of_the_tiles_has_its_reference(run, html):
     ridge, occupancy = (with_unit(references[name]["median_error"], "m") for name in ("ridge", "occupancy"))
     assert found["median error, moving bins"] == f"ridge regression: {ridge}; occupancy alone: {occupancy}"
     assert found["CRPS"] == f"occupancy alone: {with_unit(references['occupancy']['crps'], 'm')}"
-    assert found["inside the 95 % interval"].startswith("nominal: 95 %, standard error ")
+    assert found["inside the 95 % interval"] == "nominal: 95 %; ± is one standard error"
     assert found["inside the 95 % interval, bins at rest"].startswith("nominal: 95 %")
     assert "CRPS (continuous ranked probability score) is the mean absolute error of the whole" in html
+    assert html.count("Moving bins:") == 1
     without = Run(run.settings, run.model, run.decoder, {k: v for k, v in run.metadata.items() if k != "reference"})
     without.evaluation = Evaluation.of(without, simulated()[1])
     assert "ridge regression" not in re.sub("<section.*", "", build_report(without), flags=re.DOTALL)
@@ -148,3 +150,10 @@ def test_rest_and_running_have_scores_of_their_own(run, html):
 )
 def test_intervals_are_too_narrow_or_too_wide_only_by_a_clear_difference(coverage, error, found):
     assert _miscoverage({"coverage": {"95": coverage}, "coverage_error": {"95": error}}) == found
+
+
+def test_numbers_have_three_digits_and_never_an_exponent_that_a_position_in_pixels_would_need():
+    assert [number(value) for value in (2.0, 0.0316, 1234.5, 0.0, np.nan)] == ["2", "0.0316", "1234", "0", "–"]
+    assert [cell(value) for value in (2.0, 0.53, 99.96, 1234.5, 0.0, np.inf, None)] == [
+        "2.00", "0.530", "100", "1234", "0", "–", "–",
+    ]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kalmanssl import plotting
 from kalmanssl.runs._gain import gain_text, gain_values
-from kalmanssl.runs._text import duration, number
+from kalmanssl.runs._text import cell, duration
 
 if TYPE_CHECKING:
     from kalmanssl.runs._run import Run
@@ -46,7 +46,7 @@ def training(run: Run) -> dict[str, Any] | None:
     shown = sorted({0, count - 1, *range(0, count, max(1, count // _EPOCHS_LISTED))})
     rows = [["epoch", *(names[key] for key in keys)]]
     gains = [gain_text(*one) for one in zip(*gain_values(history), strict=True)]
-    cells = {key: gains if key == "held_out_score" else [number(value) for value in history[key]] for key in keys}
+    cells = {key: gains if key == "held_out_score" else [cell(value) for value in history[key]] for key in keys}
     rows += [[str(i + 1), *(cells[key][i] if i < len(cells[key]) else "–" for key in keys)] for i in shown]
     has_gain = "held_out_score" in keys
     axes = plotting.new_axes(4.4, 4.8 if has_gain else 3.6, rows=(1, 1) if has_gain else (1,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kalmanssl import plotting
-from kalmanssl.runs._text import number, percent
+from kalmanssl.runs._text import cell, percent
 from kalmanssl.utils.labels import label_text
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ def label_rows(scores: dict[str, Any], heading: str) -> list[list[str]]:
         ["accuracy (%)", percent(scores["accuracy"], scores["accuracy_error"])],
         ["accuracy, mean over labels (%)", f"{100 * scores['balanced_accuracy']:.1f}"],
         ["always the most frequent label (%)", f"{100 * scores['chance_level']:.1f}"],
-        ["log loss (nats)", number(scores["log_loss"])],
-        ["Brier score", number(scores["brier_score"])],
+        ["log loss (nats)", cell(scores["log_loss"])],
+        ["Brier score", cell(scores["brier_score"])],
     ]
     for level, share in scores["coverage"].items():
         rows.append([f"inside the {level} % set (%)", percent(share, scores["coverage_error"][level])])
     for level, size in scores["set_size"].items():
-        rows.append([f"labels in the {level} % set", number(size)])
+        rows.append([f"labels in the {level} % set", cell(size)])
     return [*rows, ["bins", str(scores["bins"])]]
 
 
@@ -42,7 +42,7 @@ def label_scores(evaluation: Evaluation) -> dict[str, Any]:
     names = [label_text(label) for label in scores["labels"]]
     levels = [["nominal level (%)", "inside the set (%)", "labels in the set"]]
     for level, share in scores["coverage"].items():
-        levels.append([level, percent(share, scores["coverage_error"][level]), number(scores["set_size"][level])])
+        levels.append([level, percent(share, scores["coverage_error"][level]), cell(scores["set_size"][level])])
     confusion = plotting.plot_confusion(list(zip(*scores["confusion"], strict=True)), names, rows="decoded label")
     confusion.set(xlabel="true label")
     if len(names) <= 20:
@@ -50,7 +50,7 @@ def label_scores(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "labels": True,
         "levels": levels,
-        "confusion": confusion,
+        "confusion": [confusion],
         "calibration": None,
         "references": None,
         "other_label_bins": evaluation.part.get("other_label_bins", 0),

@@ -11,6 +11,7 @@ from kalmanssl.runs._running import running_rule, speed_unit
 from kalmanssl.runs._text import (
     PART_NAMES,
     axis_name,
+    cell,
     figure_unit,
     median_error,
     number,
@@ -150,12 +151,14 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
     factor, unit = scaled_unit(like, run.behavior_unit)
     figure_factor, shown_unit = figure_unit(main, run.behavior_unit)
     a = evaluation.arrays
-    confusion = None
-    if "decoded" in a and a["decoded"].shape[1] == 1:
-        confusion = plotting.plot_decoded_against_tracked(
-            figure_factor * a["decoded"][:, 0], figure_factor * a["tracked"][:, 0],
-            name=str(run.behavior), unit=shown_unit,
-        )  # fmt: skip
+    dims = a["decoded"].shape[1] if "decoded" in a else 0
+    confusion = [
+        plotting.plot_decoded_against_tracked(
+            figure_factor * a["decoded"][:, dim], figure_factor * a["tracked"][:, dim],
+            name=f"{run.behavior}{f' {axis_name(dim)}' if dims > 1 else ''}", unit=shown_unit,
+        )
+        for dim in range(dims)
+    ]  # fmt: skip
     return common | {
         "labels": False,
         "levels": calibration_rows(curves),
@@ -229,7 +232,7 @@ def conditional_rows(conditional: dict[str, Any] | None, run: Run, like: float |
             )
             cells = [percent(group["coverage"][level], group["coverage_error"][level]) for level in ("80", "95")]
             size = group["set_size"]["95"] if sets else _times(factor, group["width"]["95"])
-            rows.append([label, *cells, number(size)])
+            rows.append([label, *cells, cell(size)])
     return rows
 
 
@@ -260,13 +263,13 @@ def score_rows(scores: dict[str, Any], unit: str) -> list[list[str]]:
     in_unit = f" ({shown})" if shown else ""
     rows = [["", *parts]]
     for key, label in (("median_error", "median error"), ("mean_error", "mean error"), ("crps", "CRPS")):
-        rows.append([label + in_unit, *(number(_times(factor, p[key])) for p in parts.values())])
+        rows.append([label + in_unit, *(cell(_times(factor, p[key])) for p in parts.values())])
     rows.append(["R²", *(r_squared(p["r2"]) for p in parts.values())])
     for level in first["coverage"]:
         cells = [percent(p["coverage"][level], p["coverage_error"][level]) for p in parts.values()]
         rows.append([f"inside the {level} % interval (%)", *cells])
     for level in first["width"]:
-        cells = [number(_times(factor, p["width"][level])) for p in parts.values()]
+        cells = [cell(_times(factor, p["width"][level])) for p in parts.values()]
         rows.append([f"width of the {level} % interval{in_unit}", *cells])
     rows.append(["bins", *(str(p["bins"]) for p in parts.values())])
     return rows
@@ -323,13 +326,12 @@ def noise(evaluation: Evaluation) -> dict[str, Any]:
         axes[0].set_xlabel("")
     plotting.plot_log_likelihood(drawn_time(a["time"]), a["log_likelihood"], ax=axes[-1])
     label_segments(axes[-1], a["time"])
-    rows = [
-        ["noise sd (latent units)", "10 %", "median", "90 %"],
-        ["over channels", *(number(v) for v in np.quantile(sd.mean(axis=0), [0.1, 0.5, 0.9]))],
-    ]
-    if not constant:
-        rows.append(["over time", *(number(v) for v in np.quantile(np.median(sd, axis=1), [0.1, 0.5, 0.9]))])
-    return {"axes": axes[0], "rows": rows, "constant": constant}
+    return {
+        "axes": axes[0],
+        "constant": constant,
+        "of_latents": [number(v) for v in np.quantile(sd.mean(axis=0), [0.1, 0.5, 0.9])],
+        "over_time": [number(v) for v in np.quantile(np.median(sd, axis=1), [0.1, 0.5, 0.9])],
+    }
 
 
 def _times(factor: float, value: float | None) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kalmanssl.runs._text import PART_NAMES, median_error, number, r_squared, with_unit
+from kalmanssl.runs._text import PART_NAMES, cell, median_error, percent, r_squared, with_unit
 from kalmanssl.runs.report._labels import has_labels
 
 if TYPE_CHECKING:
@@ -76,24 +76,23 @@ def tiles(run: Run, evaluation: Evaluation) -> list[Tile]:
 def _label_tiles(scores: dict[str, Any]) -> list[Tile]:
     """Return the main scores of labels."""
     count = len(scores["labels"])
-    error, usual = 100 * scores["accuracy_error"], 100 * scores["chance_level"]
     return [
         Tile(
-            f"{100 * scores['accuracy']:.1f} %",
+            f"{percent(scores['accuracy'], scores['accuracy_error'])} %",
             "accuracy: the most probable label is right",
-            f"always the most frequent label: {usual:.1f} %; standard error {error:.1f}",
+            f"always the most frequent label: {100 * scores['chance_level']:.1f} %; ± is one standard error",
         ),
         Tile(
             f"{100 * scores['balanced_accuracy']:.1f} %", "accuracy, mean over labels", f"chance: {100 / count:.3g} %"
         ),
         _coverage_tile(scores, "95", "inside the 95 % prediction set"),
-        Tile(number(scores["set_size"]["95"]), "mean number of labels in the 95 % set", f"of {count}"),
+        Tile(cell(scores["set_size"]["95"]), "mean number of labels in the 95 % set", f"of {count}"),
     ]
 
 
 def _coverage_tile(scores: dict[str, Any], level: str, label: str) -> Tile:
-    error = 100 * scores["coverage_error"][level]
-    return Tile(f"{100 * scores['coverage'][level]:.1f} %", label, f"nominal: {level} %, standard error {error:.1f}")
+    share = percent(scores["coverage"][level], scores["coverage_error"][level])
+    return Tile(f"{share} %", label, f"nominal: {level} %; ± is one standard error")
 
 
 def reference_rows(scores: dict[str, Any] | None, unit: str, scale: float) -> list[list[str]]:
@@ -117,8 +116,8 @@ def reference_rows(scores: dict[str, Any] | None, unit: str, scale: float) -> li
     labels = {"median_error": "median error", "mean_error": "mean error", "crps": "CRPS", "width": "width of 95 %"}
     in_unit = f" ({unit})" if unit else ""
     for key, label in labels.items():
-        cells = [None if column.get(key) is None else scale * column[key] for column in columns]
-        rows.append([label + in_unit, *(number(cell) for cell in cells)])
+        values = [None if column.get(key) is None else scale * column[key] for column in columns]
+        rows.append([label + in_unit, *map(cell, values)])
     return [*rows, ["R²", *(r_squared(column.get("r2")) for column in columns)]]
 
 
