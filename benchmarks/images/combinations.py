@@ -8,7 +8,7 @@ from typing import Any
 
 from kalmanssl.recipes import Recipe, make_recipe
 
-__all__ = ["COMBINATIONS", "Combination"]
+__all__ = ["COMBINATIONS", "PARTNERS", "Combination"]
 
 
 @dataclass(frozen=True)
@@ -72,3 +72,9 @@ COMBINATIONS: dict[str, Combination] = {
     )
 }
 """All combinations by name; the one with mutual information follows the one without."""
+PARTNERS = {
+    name: one.partner
+    for name, one in COMBINATIONS.items()
+    if one.partner is not None and not one.make().mutual_information
+}
+"""Combination without mutual information, and its partner with it."""

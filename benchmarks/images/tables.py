@@ -11,7 +11,7 @@ from scipy.stats import t as student
 
 from images.baselines import BASELINES
 from images.categories import CATEGORIES
-from images.combinations import COMBINATIONS
+from images.combinations import COMBINATIONS, PARTNERS
 from images.timing import TIMED
 
 __all__ = [
@@ -116,8 +116,7 @@ class Difference:
 
 def differences(results: Results) -> list[Difference]:
     """Return the differences of all pairs of combinations that have results."""
-    firsts = [n for n, one in COMBINATIONS.items() if one.partner and not one.make().mutual_information]
-    return [one for one in (Difference(results, name) for name in firsts) if one.seeds]
+    return [one for one in (Difference(results, name) for name in PARTNERS) if one.seeds]
 
 
 def difference_lines(results: Results) -> list[tuple[str, ...]]:

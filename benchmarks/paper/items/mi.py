@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from images.combinations import COMBINATIONS
+from images.combinations import COMBINATIONS, PARTNERS
 from images.jobs import open_results
 from images.tables import verdict
 from matplotlib.figure import Figure
@@ -18,12 +18,8 @@ from paper.stored import stored_rows, stored_settings
 
 __all__ = ["ITEM", "PAIRS", "paired_differences"]
 
-PAIRS = {
-    name: partner
-    for name, one in COMBINATIONS.items()
-    if (partner := one.partner) is not None and {name, partner} <= set(DIGITS) and not one.make().mutual_information
-}
-"""Combination without, and its partner with, mutual information."""
+PAIRS = {without: with_it for without, with_it in PARTNERS.items() if {without, with_it} <= set(DIGITS)}
+"""Combination without, and its partner with, mutual information, of those that are trained on digits."""
 LONG_PAIRS = ("sphere log-determinant", "sphere kNN")
 """Combinations that were also trained for longer, with and without mutual information."""
 
@@ -36,8 +32,7 @@ def _published() -> float:
 
 def paired_differences(folder: str, seed: int) -> Row:
     """Return the mean of the differences with minus without mutual information over all stored pairs of a seed."""
-    pairs = [without for without, one in COMBINATIONS.items() if one.partner and not one.make().mutual_information]
-    found = [value for without in pairs for value in _differences(folder, without, seed)]
+    found = [value for without in PARTNERS for value in _differences(folder, without, seed).values()]
     return {
         "difference": float(np.mean(found)),
         "better": float(np.mean(np.array(found) > 0)),
@@ -45,16 +40,16 @@ def paired_differences(folder: str, seed: int) -> Row:
     }
 
 
-def _differences(folder: str, without: str, *seeds: int) -> list[float]:
-    """Return the stored difference of the linear probe in one pair of combinations, for each seed that has both."""
-    found = []
+def _differences(folder: str, without: str, *seeds: int) -> dict[int, float]:
+    """Return the stored differences of the linear probe in one pair of combinations, by the seeds that have both."""
+    found = {}
     for seed in seeds:
         pair = [
             stored_rows(folder, part="combinations", combination=name, seed=seed)
-            for name in (without, COMBINATIONS[without].partner)
+            for name in (without, PARTNERS[without])
         ]
         if all(pair):
-            found.append(pair[1][0]["linear_probe"] - pair[0][0]["linear_probe"])
+            found[seed] = pair[1][0]["linear_probe"] - pair[0][0]["linear_probe"]
     return found
 
 
@@ -151,14 +146,12 @@ def _longer() -> str:
     """Say how the differences on CIFAR-10 change with three times as many epochs."""
     texts = []
     for without in LONG_PAIRS:
-        later = {seed: _differences("images/cifar-long", without, seed) for seed in (0, 1)}
-        seeds = [seed for seed, values in later.items() if values]
-        values = {
-            12: _differences("images/cifar-small", without, *seeds),
-            36: _differences("images/cifar-long", without, *seeds),
-        }
-        means = " and ".join(f"{100 * np.mean(found):+.2f} after {epochs}" for epochs, found in values.items() if found)
-        texts.append(f"{without} {means} epochs ({len(seeds)} seeds)")
+        later = _differences("images/cifar-long", without, 0, 1)
+        found = {12: _differences("images/cifar-small", without, *later), 36: later}
+        means = " and ".join(
+            f"{100 * np.mean([*values.values()]):+.2f} after {epochs}" for epochs, values in found.items() if values
+        )
+        texts.append(f"{without} {means} epochs ({len(later)} seed{'s' if len(later) != 1 else ''})")
     return f"cifar-long: points with minus without in the same pairs and seeds: {'; '.join(texts)}."
 
 
