@@ -229,7 +229,8 @@ def decode(
     held-out bins of the fit that look at least as unusual; trusted, 1 or 0, is whether to trust the bin. Both are
     judged from its activity. For labels the columns are time, label, set (the labels of the prediction set) and
     probability_LABEL. An .nwb file also has the latents with their variances and the posterior over a grid of the
-    behavior. Values have the unit of the recording.
+    behavior. Values have the unit of the
+    recording; an angle is between 0 and its period, and an interval around 0 begins below it.
 
     Example: kalmanssl decode RUN REC.nwb --out decoded.csv
     """
@@ -276,8 +277,7 @@ def evaluate(
     than a constant. For the recording that was fitted, the default is the held-out part.
 
     With --json the unit of positions and errors is that of the recording. The page "Scores as JSON" of the
-    documentation (docs/pages/json.md) explains every key; the share of bins that are not trusted is
-    all.trust.untrusted.
+    documentation (docs/pages/json.md) explains every key; all.trust.untrusted is the share of bins not trusted.
 
     Example: kalmanssl evaluate RUN REC.nwb --after 18960
     """

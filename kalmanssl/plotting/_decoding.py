@@ -17,11 +17,12 @@ from kalmanssl.plotting._style import (
     ORANGE,
     add_legend,
     axes_or_new,
+    draw_over_time,
     label_axis,
     transparent_image,
 )
 from kalmanssl.utils.labels import label_text
-from kalmanssl.utils.segments import break_at_gaps, gap_starts, segment_slices
+from kalmanssl.utils.segments import break_at_gaps, gap_starts
 from kalmanssl.utils.validation import check_condition
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def plot_decoded(
     name, unit : str
         Of the behavior, for the axis.
     period : float, optional
-        Period of circular behavior: lines are interrupted where they jump by more than half a period.
+        Period of circular behavior: all values are drawn between 0 and the period, and lines are interrupted where they
+        jump by more than half of it.
     hatched : bool
         Hatch the interval of the bins outside `where`, for intervals that are not calibrated there.
     usual : (float, float), optional
@@ -94,6 +96,10 @@ def plot_decoded(
     if mean is None or lower is None or upper is None:
         raise InputError("mean, lower and upper are missing: give all, or a DecodedPosition", parameter="mean")
     time = np.asarray(time, dtype=float)
+    if period is not None:
+        turns = period * np.floor(np.asarray(mean, dtype=float) / period)
+        mean, lower, upper = (np.asarray(values, dtype=float) - turns for values in (mean, lower, upper))
+        truth = None if truth is None else np.asarray(truth, dtype=float) % period
     gaps = gap_starts(time)
 
     def with_gaps(values: np.ndarray) -> np.ndarray:
@@ -208,6 +214,7 @@ def plot_decoded_against_tracked(
     *,
     name: str = "position",
     unit: str = "",
+    period: float | None = None,
     cells: int = 40,
     ax: Axes | None = None,
 ) -> Axes:
@@ -219,6 +226,8 @@ def plot_decoded_against_tracked(
         Decoded behavior, also as a `DecodedPosition`, and tracked behavior; bins where `truth` is NaN are left out.
     name, unit : str
         Of the behavior, for the axes.
+    period : float, optional
+        Period of circular behavior: all values are drawn between 0 and the period.
     cells : int
         Number of cells along each axis.
     ax : Axes, optional
@@ -226,7 +235,10 @@ def plot_decoded_against_tracked(
     ax = axes_or_new(ax)
     known = np.isfinite(truth)
     mean, truth = np.asarray(mean)[known], np.asarray(truth)[known]
-    edges = np.linspace(min(mean.min(), truth.min()), max(mean.max(), truth.max()), cells + 1)
+    if period is None:
+        edges = np.linspace(min(mean.min(), truth.min()), max(mean.max(), truth.max()), cells + 1)
+    else:
+        mean, truth, edges = mean % period, truth % period, np.linspace(0, period, cells + 1)
     table, _, _ = np.histogram2d(truth, mean, bins=(edges, edges))
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     ends = (edges[0], edges[-1])
@@ -266,13 +278,8 @@ def plot_label_probabilities(
     """
     ax = axes_or_new(ax)
     time = np.asarray(time, dtype=float)
-    half = 0.5 * float(np.median(np.diff(time))) if len(time) > 1 else 0.5
-    image = transparent_image(np.asarray(probability, dtype=float).T)
-    for segment in segment_slices(time):
-        first, last = time[segment][[0, -1]].tolist()
-        extent = (first - half, last + half, -0.5, len(labels) - 0.5)
-        ax.imshow(image[:, segment], extent=extent, origin="lower", interpolation="nearest", aspect="auto")
-    ax.set(xlim=(time[0] - half, time[-1] + half), ylim=(-0.5, len(labels) - 0.5))
+    draw_over_time(ax, time, np.asarray(probability, dtype=float), first=0)
+    ax.set(ylim=(-0.5, len(labels) - 0.5))
     if truth is not None:
         drawn_time, drawn = break_at_gaps(time, truth)
         ax.plot(drawn_time, drawn, color=ORANGE, linewidth=1.2, label=f"true {name}")

@@ -18,6 +18,7 @@ from kalmanssl.plotting._style import (
     add_legend,
     axes_or_new,
 )
+from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.labels import label_text
 from kalmanssl.utils.segments import break_at_gaps
 
@@ -62,8 +63,16 @@ def plot_latents(
         Share of the variance along each column of `latents`, for the axes; found from `Latents`.
     color_bar : bool
     ax : Axes, optional
+
+    Raises
+    ------
+    InputError
+        If `color` is not one number for each bin.
     """
     ax = axes_or_new(ax)
+    color = as_floats("color", color)
+    if color.shape != (len(latents),):
+        raise InputError(f"color must have the shape ({len(latents)},), not {color.shape}", parameter="color")
     if isinstance(latents, Latents):
         mean = latents.mean - latents.mean.mean(axis=0)
         directions = principal_axes(mean, dims=max(dims) + 1)
@@ -77,7 +86,7 @@ def plot_latents(
     points = ax.scatter(
         values[known, dims[0]],
         values[known, dims[1]],
-        c=np.asarray(color)[known] if period is None else np.asarray(color)[known] % period,
+        c=color[known] if period is None else color[known] % period,
         s=5,
         cmap=colors,
         vmin=low,

@@ -8,7 +8,7 @@ import numpy as np
 
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
-from kalmanssl.plotting._style import INK, axes_or_new
+from kalmanssl.plotting._style import INK, axes_or_new, draw_over_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,18 +22,22 @@ def plot_raster(
     counts: np.ndarray | Recording,
     time: np.ndarray | None = None,
     order: np.ndarray | None = None,
+    signal: bool | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a mark for every bin in which a unit fired, one row per unit.
+    """Draw a mark for every bin in which a unit fired, one row per unit; signals are drawn in shades.
 
     Parameters
     ----------
     counts : (time, units), or Recording
-        Spike counts. A recording also has the time.
+        Spike counts, or signals such as dF/F. A recording also has the time.
     time : (time,)
         Seconds.
     order : (units,) int, optional
         Index of the unit in each row, from bottom to top; see `order_by_peak`.
+    signal : bool, optional
+        Draw each unit in shades from its 5 % quantile (white) to its 99 % quantile. By default if there are negative
+        values.
     ax : Axes, optional
 
     Raises
@@ -56,15 +60,25 @@ def plot_raster(
         )
     ax = axes_or_new(ax)
     ordered = counts if order is None else counts[:, order]
-    rows, bins = np.nonzero(ordered.T > 0)
-    # Bottom, top and NaN, which ends the mark: a single line for all marks keeps the file small.
-    marks = np.full((len(bins), 3, 2), np.nan)
-    marks[:, :2, 0] = np.asarray(time)[bins, None]
-    marks[:, :2, 1] = rows[:, None] + np.array([0.6, 1.4])
-    ax.plot(*marks.reshape(-1, 2).T, color=INK, lw=0.9, solid_capstyle="butt")
+    if bool((ordered < 0).any()) if signal is None else signal:
+        low, high = np.nanquantile(ordered, [0.05, 0.99], axis=0)
+        shades = np.clip((ordered - low) / np.where(high > low, high - low, 1.0), 0.0, 1.0)
+        draw_over_time(ax, np.asarray(time, dtype=float), np.nan_to_num(shades), first=1)
+    else:
+        _draw_marks(ax, ordered, np.asarray(time))
     ax.set(ylim=(0, counts.shape[1] + 1), ylabel="unit")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
+
+
+def _draw_marks(ax: Axes, counts: np.ndarray, time: np.ndarray) -> None:
+    """Draw a mark wherever counts (time, units) are positive."""
+    rows, bins = np.nonzero(counts.T > 0)
+    # Bottom, top and NaN, which ends the mark: a single line for all marks keeps the file small.
+    marks = np.full((len(bins), 3, 2), np.nan)
+    marks[:, :2, 0] = time[bins, None]
+    marks[:, :2, 1] = rows[:, None] + np.array([0.6, 1.4])
+    ax.plot(*marks.reshape(-1, 2).T, color=INK, lw=0.9, solid_capstyle="butt")
 
 
 def order_by_peak(counts: np.ndarray, position: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from kalmanssl.errors import InputError
 from kalmanssl.plotting._degrees import show_degrees
+from kalmanssl.utils.segments import segment_slices
 from kalmanssl.utils.text import degrees_unit
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BLUE", "CSS_VARIABLES", "GREEN", "INK", "MUTED", "ORANGE",
-    "add_color_bar", "add_legend", "axes_or_new", "figure_of", "label_axis", "new_axes", "transparent_image",
+    "add_color_bar", "add_legend", "axes_or_new", "draw_over_time", "figure_of", "label_axis", "new_axes",
+    "transparent_image",
 ]  # fmt: skip
 
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
@@ -35,6 +37,8 @@ CSS_VARIABLES = {INK: "ink", MUTED: "quiet", BLUE: "blue", ORANGE: "orange", GRE
 
 def new_axes(width: float = 4.4, height: float = 3.6, rows: Sequence[float] = (1,), **layout: Any) -> list[Axes]:
     """Create a figure without pyplot, with axes in one column that share the horizontal axis.
+
+    A notebook shows the figure where one of the axes is the value of a cell.
 
     Parameters
     ----------
@@ -48,8 +52,11 @@ def new_axes(width: float = 4.4, height: float = 3.6, rows: Sequence[float] = (1
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from kalmanssl.plotting._shown_axes import ShownAxes
+
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
     FigureCanvasAgg(figure)
+    layout = {"subplot_kw": {"axes_class": ShownAxes}} | layout
     axes = figure.subplots(len(rows), 1, sharex=True, squeeze=False, height_ratios=list(rows), **layout)[:, 0]
     for ax in axes:
         _apply_style(ax)
@@ -116,6 +123,17 @@ def label_axis(axis: Axis, name: str, unit: str) -> None:
         unit = degrees
         show_degrees(axis)
     axis.set_label_text(f"{shown} ({unit})" if unit else shown)
+
+
+def draw_over_time(ax: Axes, time: np.ndarray, share: np.ndarray, first: float) -> None:
+    """Draw shares (time, rows) between 0 and 1 as opacity; the first row is centered at `first`, gaps are blank."""
+    half = 0.5 * float(np.median(np.diff(time))) if len(time) > 1 else 0.5
+    image = transparent_image(share.T)
+    for segment in segment_slices(time):
+        start, stop = time[segment][[0, -1]].tolist()
+        extent = (start - half, stop + half, first - 0.5, first + share.shape[1] - 0.5)
+        ax.imshow(image[:, segment], extent=extent, origin="lower", interpolation="nearest", aspect="auto")
+    ax.set(xlim=(time[0] - half, time[-1] + half))
 
 
 def transparent_image(share: np.ndarray) -> np.ndarray:

@@ -13,11 +13,13 @@ from kalmanssl.errors import InputError
 from kalmanssl.runs._alarms import Alarm, find_alarms
 from kalmanssl.runs._evaluated_bins import EvaluatedBins
 from kalmanssl.runs._figure_arrays import figure_arrays
-from kalmanssl.runs._scores import main_part, score_bins
+from kalmanssl.runs._scores import main_part, main_scores, score_bins
 from kalmanssl.utils.json_values import without_nan
 from kalmanssl.utils.paths import as_path
 from kalmanssl.utils.storage import METADATA, load_folder, save_folder
 from kalmanssl.utils.stored_values import StoredValues
+from kalmanssl.utils.summaries import Summary
+from kalmanssl.utils.text import time_span
 from kalmanssl.utils.torch_ops import one_thread_everywhere
 
 if TYPE_CHECKING:
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation"]
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Summary):
     """Scores of a run on a recording, and an excerpt for figures.
 
     Attributes
@@ -118,6 +120,13 @@ class Evaluation:
         arrays = figure_arrays(recording, latents, decoded, bins)
         alarms = find_alarms(run, part, scores, bins.runs, bins.numbers, recording.time)
         return cls(part, scores, arrays, _check_assumptions(run, recording, max_checked_steps), alarms)
+
+    def _summary(self) -> list[tuple[str, str]]:
+        how = "on the time of the fit" if self.part["fitted"] else "not fitted on"
+        span = time_span(self.part["start_s"], self.part["stop_s"])
+        rows = [("recording", str(self.part["source"])), ("time", f"{span}, {how}")]
+        rows.append(("latents", "smoothed" if self.part["smoothed"] else "filtered"))
+        return rows + main_scores(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save into a folder."""

@@ -23,9 +23,9 @@ from kalmanssl.data import NWBSummary, Recording, summarize_nwb
 from kalmanssl.errors import InputError, RecordingWarning
 from kalmanssl.runs._behavior import with_behavior_name
 from kalmanssl.runs._linear_track import track_of_run
+from kalmanssl.runs._scores import main_scores
 from kalmanssl.runs._settings import RunSettings, parse_bands, parse_units
 from kalmanssl.runs._stored_run import check_parts_agree, check_run_metadata, check_stored_evaluation
-from kalmanssl.runs._text import PART_NAMES, with_unit
 from kalmanssl.utils.paths import as_path
 from kalmanssl.utils.storage import METADATA, check_format, is_folder, read_json, replace_file
 from kalmanssl.utils.summaries import Summary
@@ -153,15 +153,7 @@ class Run(Summary):
             ("model", f"{model.latent_dim} latent and {model.state_dim} state dimensions"),
             ("behavior", self.behavior or "none"),
         ]
-        name, scores = ("", None) if self.evaluation is None else self.evaluation.main
-        if scores is not None and "accuracy" in scores:
-            rows.append(("accuracy", f"{100 * scores['accuracy']:.1f} %"))
-        elif scores is not None:
-            rows.append((f"median error, {PART_NAMES[name]}", with_unit(scores["median_error"], self.behavior_unit)))
-            rows.append(("inside the 95 % interval", f"{100 * scores['coverage']['95']:.1f} %"))
-        if self.evaluation is not None and self.evaluation.alarms:
-            rows.append(("alarms", ", ".join(alarm.name.replace("_", " ") for alarm in self.evaluation.alarms)))
-        return rows
+        return rows + ([] if self.evaluation is None else main_scores(self.evaluation, self.behavior_unit))
 
     @property
     def behavior(self) -> str | None:

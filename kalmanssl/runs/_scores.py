@@ -10,15 +10,16 @@ from kalmanssl.data import Recording, speed
 from kalmanssl.runs._evaluated_bins import EvaluatedBins
 from kalmanssl.runs._references import score_references
 from kalmanssl.runs._running import position_of
-from kalmanssl.runs._text import axis_name
+from kalmanssl.runs._text import PART_NAMES, axis_name, number, percent, with_unit
 from kalmanssl.runs._trust_scores import trust_scores
 from kalmanssl.utils.json_values import without_nan
 
 if TYPE_CHECKING:
     from kalmanssl.decoding import DecodedCategory, DecodedPosition
+    from kalmanssl.runs._evaluation import Evaluation
     from kalmanssl.runs._run import Run
 
-__all__ = ["main_part", "score_bins"]
+__all__ = ["main_part", "main_scores", "score_bins"]
 
 
 def score_bins(
@@ -70,3 +71,20 @@ def _conditional(
     if (lag > 0).all():
         conditions["lag"] = lag
     return without_nan(conditional_coverage(decoded, truth, conditions))
+
+
+def main_scores(evaluation: Evaluation, unit: str | None = None) -> list[tuple[str, str]]:
+    """Return names and values of the main scores, errors with the unit of the behavior if it is given, and alarms."""
+    name, scores = evaluation.main
+    rows = []
+    if scores is not None and "accuracy" in scores:
+        rows.append(("accuracy", f"{percent(scores['accuracy'], scores['accuracy_error'])} %"))
+    elif scores is not None:
+        error = scores["median_error"]
+        shown = f"{number(error)} (in the unit of the recording)" if unit is None else with_unit(error, unit)
+        rows.append((f"median error, {PART_NAMES[name]}", shown))
+        share = percent(scores["coverage"]["95"], scores["coverage_error"]["95"])
+        rows.append(("inside the 95 % interval", f"{share} %"))
+    if evaluation.alarms:
+        rows.append(("alarms", ", ".join(alarm.name.replace("_", " ") for alarm in evaluation.alarms)))
+    return rows

@@ -208,3 +208,43 @@ def test_conditions_are_drawn_as_mean_and_standard_error():
         plot_by_condition(lag, values, condition[:5])
     with pytest.raises(InputError, match="unknown for all events"):
         plot_by_condition(lag, values, [None] * 30)
+
+
+def test_signals_are_drawn_in_shades_and_spikes_as_marks():
+    time = np.arange(50) * 0.1
+    signal = np.sin(np.arange(50)[:, None] / np.array([3.0, 5.0]))
+    axes = plotting.plot_raster(signal, time)
+    (image,) = axes.images
+    alpha = image.get_array()[..., 3]
+    assert alpha.shape == (2, 50)
+    assert alpha[0, signal[:, 0].argmax()] == pytest.approx(1)
+    assert alpha[0, signal[:, 0].argmin()] == 0
+    assert not axes.lines
+    assert not plotting.plot_raster(np.abs(signal), time).images
+    assert plotting.plot_raster(np.abs(signal), time, signal=True).images
+
+
+def test_angles_from_minus_half_a_turn_on_are_drawn_between_zero_and_the_period():
+    angle = np.linspace(-170.0, 170.0, 60)
+    axes = plotting.plot_decoded(np.arange(60) * 0.1, angle, angle - 5, angle + 5, angle, period=360.0)
+    for name in ("decoded", "tracked"):
+        drawn = lines(axes)[name][:, 1]
+        np.testing.assert_allclose(drawn[0], 190.0)
+        assert np.nanmin(drawn) >= 0
+    assert axes.collections[0].get_paths()[0].vertices[:, 1].max() > 190
+    confusion = plotting.plot_decoded_against_tracked(angle % 360, angle, period=360.0, cells=12)
+    alpha = confusion.images[0].get_array()[..., 3]
+    assert (np.diag(alpha)[alpha.any(axis=0)] == 1).all()
+
+
+def test_the_color_of_latents_is_a_number_for_each_bin():
+    values = np.zeros((5, 2))
+    with pytest.raises(InputError, match="color must be numbers"):
+        plotting.plot_latents(values, "position")
+    with pytest.raises(InputError, match=r"color must have the shape \(5,\), not \(4,\)"):
+        plotting.plot_latents(values, np.zeros(4))
+
+
+def test_axes_of_a_new_figure_are_shown_by_notebooks():
+    axes = plotting.plot_latents(np.random.default_rng(0).normal(size=(9, 2)), np.arange(9.0))
+    assert axes._repr_png_().startswith(b"\x89PNG")

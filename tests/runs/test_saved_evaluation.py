@@ -26,6 +26,15 @@ def test_an_evaluation_is_the_same_after_saving_and_loading(run, html, tmp_path)
     np.testing.assert_allclose(again.arrays["mean"], run.evaluation.arrays["mean"], rtol=1e-6)
 
 
+def test_an_evaluation_is_shown_in_one_line_and_as_a_table(run):
+    shown = repr(run.evaluation)
+    assert shown.startswith("Evaluation(recording ")
+    assert "median error, moving bins" in shown
+    assert "(in the unit of the recording); inside the 95 % interval" in shown
+    assert len(shown) < 400
+    assert "median error, moving bins" in run.evaluation._repr_html_()
+
+
 def test_infinite_and_undefined_numbers_are_saved_as_null(run, tmp_path, monkeypatch):
     report = check_assumptions(run.model, simulated()[1])
     first, *others = report.assumptions

@@ -50,7 +50,7 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     time = drawn_time(a["time"])
     like = median_error(evaluation.main[1])
     factor, unit = figure_unit(evaluation.main[1], run.behavior_unit)
-    plotting.plot_raster(a["counts"], time, ax=axes[0])
+    plotting.plot_raster(a["counts"], time, signal=kind_of_activity(run) == "signal", ax=axes[0])
     if labels:
         names = [label_text(label) for label in evaluation.part["labels"]]
         truth = a["truth"][:, 0] if "truth" in a else None
@@ -156,6 +156,7 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
         plotting.plot_decoded_against_tracked(
             figure_factor * a["decoded"][:, dim], figure_factor * a["tracked"][:, dim],
             name=f"{run.behavior}{f' {axis_name(dim)}' if dims > 1 else ''}", unit=shown_unit,
+            period=_times(figure_factor, run.settings.period),
         )
         for dim in range(dims)
     ]  # fmt: skip
