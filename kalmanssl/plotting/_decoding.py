@@ -101,12 +101,14 @@ def plot_decoded(
         mean, lower, upper = (np.asarray(values, dtype=float) - turns for values in (mean, lower, upper))
         truth = None if truth is None else np.asarray(truth, dtype=float) % period
     gaps = gap_starts(time)
+    if period is not None:  # where the mean passes zero, the band ends at one edge and begins at the other
+        gaps = np.union1d(gaps, 1 + np.flatnonzero(np.abs(np.diff(np.asarray(mean))) > period / 2))
 
     def with_gaps(values: np.ndarray) -> np.ndarray:
         return np.insert(np.asarray(values, dtype=float), gaps, np.nan)
 
     drawn_time, low, high = np.insert(time, gaps, time[gaps]), with_gaps(lower), with_gaps(upper)
-    line = with_gaps(_without_jumps(mean, period))
+    line = with_gaps(mean)
     emphasized = np.ones(len(time), dtype=bool) if where is None else np.asarray(where, dtype=bool)
     inside = np.insert(emphasized, gaps, False)
     # The faint part includes one bin of the emphasized part on either side, so that there is no gap between them.

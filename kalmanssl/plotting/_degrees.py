@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
 
-__all__ = ["show_degrees"]
+__all__ = ["place_at_degrees", "show_degrees"]
 
 _STEPS = [1, 1.5, 2, 3, 4.5, 6, 9, 10]  # whole fractions of a turn, times a power of ten
 _INTERVALS = 5  # between ticks, at most
+
+
+def place_at_degrees(axis: Axis) -> None:
+    """Place ticks at whole fractions of a turn on an axis of degrees."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=_INTERVALS, steps=_STEPS))
 
 
 def show_degrees(axis: Axis) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl.errors import InputError
-from kalmanssl.plotting._degrees import show_degrees
+from kalmanssl.plotting._degrees import place_at_degrees, show_degrees
 from kalmanssl.utils.segments import segment_slices
 from kalmanssl.utils.text import degrees_unit
 
@@ -122,6 +122,8 @@ def label_axis(axis: Axis, name: str, unit: str) -> None:
     if (degrees := degrees_unit(unit)) is not None:
         unit = degrees
         show_degrees(axis)
+    elif unit in ("°", "deg", "degrees"):
+        place_at_degrees(axis)
     axis.set_label_text(f"{shown} ({unit})" if unit else shown)
 
 

@@ -33,27 +33,37 @@ def held_out_gain(model: Any) -> Gain | None:
     The score of an epoch with a `behavior_weight` is the gain plus the weighted log-density of the behavior; the latter
     is left out, and the error is unknown.
     """
-    stages = []
-    for history in (model.history_, model.noise_history_):
-        scores, errors = gain_values(history)
-        if not np.isfinite(scores).any():
-            continue
-        kept = int(np.nanargmax(scores))
-        value, error = float(scores[kept]), float(errors[kept])
-        if (behavior := history.get("held_out_behavior")) and model.behavior_weight:
-            value, error = value - float(model.behavior_weight) * float(behavior[kept]), math.nan
-        stages.append(Gain(value, error))
-    return max(stages, key=lambda gain: gain.value, default=None)
+    stages = (_stage_gain(model, history) for history in (model.history_, model.noise_history_))
+    return max((gain for gain in stages if gain is not None), key=lambda gain: gain.value, default=None)
+
+
+def _stage_gain(model: Any, history: dict[str, Any]) -> Gain | None:
+    """Return the gain of the best epoch of a stage; None if nothing was held out."""
+    scores, errors = gain_values(history)
+    if not np.isfinite(scores).any():
+        return None
+    kept = int(np.nanargmax(scores))
+    value, error = float(scores[kept]), float(errors[kept])
+    if (behavior := history.get("held_out_behavior")) and model.behavior_weight:
+        value, error = value - float(model.behavior_weight) * float(behavior[kept]), math.nan
+    return Gain(value, error)
 
 
 def gain_line(model: Any) -> str:
-    """Return one line of text about the gain; empty if nothing was held out."""
+    """Return one line of text about the gain; empty if nothing was held out.
+
+    The stages of the fit compare with the average over other bins, so that both gains are given.
+    """
     gain = held_out_gain(model)
     if gain is None:
         return ""
+    first, second = (_stage_gain(model, history) for history in (model.history_, model.noise_history_))
+    shown = f"{gain} nats per bin"
+    if first is not None and second is not None and model.activity_sampling_power > 0:
+        shown = f"{second} nats per bin, and {first} in windows with much activity"
     error = "; ± is one standard error over blocks of time" if math.isfinite(gain.error) else ""
     return (
-        f"gain of the latents: {gain} nats per bin (how much better their past predicts them than their average does, "
+        f"gain of the latents: {shown} (how much better their past predicts them than their average does, "
         f"on held-out blocks of the fitted part{error})"
     )
 

@@ -248,3 +248,11 @@ def test_the_color_of_latents_is_a_number_for_each_bin():
 def test_axes_of_a_new_figure_are_shown_by_notebooks():
     axes = plotting.plot_latents(np.random.default_rng(0).normal(size=(9, 2)), np.arange(9.0))
     assert axes._repr_png_().startswith(b"\x89PNG")
+
+
+def test_the_band_of_an_angle_is_interrupted_where_the_angle_passes_zero():
+    angle = np.array([340.0, 350.0, 5.0, 15.0])
+    axes = plotting.plot_decoded(np.arange(4) * 0.1, angle, angle - 20, angle + 20, period=360.0)
+    np.testing.assert_array_equal(lines(axes)["decoded"][:, 1], [340, 350, np.nan, 5, 15])
+    for band in axes.collections:  # no polygon spans from one edge of the circle to the other
+        assert all(np.ptp(path.vertices[:, 1]) < 100 for path in band.get_paths())

@@ -14,7 +14,7 @@ from kalmanssl.runs._gain import gain_text
 def model(first, second=(), weight=0.0, **more):
     history = {"held_out_score": first[0], "held_out_score_error": first[1], **more}
     noise = {"held_out_score": second[0], "held_out_score_error": second[1]} if second else {}
-    return SimpleNamespace(history_=history, noise_history_=noise, behavior_weight=weight)
+    return SimpleNamespace(history_=history, noise_history_=noise, behavior_weight=weight, activity_sampling_power=2.0)
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,8 @@ def test_the_line_says_what_the_gain_is():
     assert line.startswith("gain of the latents: 0.97 ± 0.31 nats per bin (how much better their past predicts them")
     assert line.endswith("± is one standard error over blocks of time)")
     assert "standard error" not in gain_line(model(([0.97], [math.nan])))
+
+
+def test_the_line_has_the_gains_of_both_stages_because_they_compare_with_other_averages():
+    line = gain_line(model(([1.86], [0.43]), ([0.97, 0.98], [0.6, 0.59])))
+    assert "0.98 ± 0.59 nats per bin, and 1.86 ± 0.43 in windows with much activity (how" in line

@@ -186,9 +186,8 @@ def movement_rule(run: Run, smoothed: bool) -> str:
     kinds = list(dict.fromkeys(kind for weights in decoder.movement_weights for kind in weights))
     unfamiliar = " Latents unlike those of the fit have less weight." if decoder.uses_familiarity else ""
     if kinds == ["none"]:
-        return (
-            f"Every bin is decoded by itself: on held-out bins, a movement prior did not reduce the error.{unfamiliar}"
-        )
+        prior = "a prior for movement" if run.labels is None else "a prior for changes of the label"
+        return f"Every bin is decoded by itself, since {prior} did not reduce the error on held-out bins.{unfamiliar}"
     names = {
         "walk": "a random walk",
         "states": "random walks at rest and in movement",
