@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 import kalmanssl as ks
 
-SPEED = 10  # times as fast as the recording; 1 is real time
+SPEED = 25  # times as fast as the recording; 1 is real time
 
 recording = ks.datasets.place_cells(n_units=60, duration=460.0, random_state=0)
 train, live = recording.split(at=recording.time[0] + 400.0)
