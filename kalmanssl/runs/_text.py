@@ -54,8 +54,8 @@ def r_squared(value: float | None) -> str:
 
 
 def percent(share: float, error: float) -> str:
-    """Return a share and its standard error in percent."""
-    return f"{100 * share:.1f} ± {100 * error:.1f}"
+    """Return a share and its standard error in percent; without it if it is zero, as that of a single block is."""
+    return f"{100 * share:.1f} ± {100 * error:.1f}" if error > 0 else f"{100 * share:.1f}"
 
 
 def scaled_unit(value: float | None, unit: str) -> tuple[float, str]:

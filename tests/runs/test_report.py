@@ -19,7 +19,7 @@ from kalmanssl.datasets import place_cells
 from kalmanssl.decoding import PositionDecoder
 from kalmanssl.errors import InputError
 from kalmanssl.runs import Evaluation, Run, RunSettings, render_page
-from kalmanssl.runs._text import with_unit
+from kalmanssl.runs._text import percent, with_unit
 from kalmanssl.runs.report._fit_sections import dynamics
 from kalmanssl.runs.report._latents_3d import latents_3d
 from kalmanssl.runs.report._report import build_report
@@ -91,7 +91,7 @@ def test_the_page_shows_scores_and_settings_as_numbers(run, html):
     scores = run.evaluation.scores["running"]
     for number in (
         with_unit(scores["median_error"], "m"),
-        f"{100 * scores['coverage']['95']:.1f} ± {100 * scores['coverage_error']['95']:.1f} %",
+        f"{percent(scores['coverage']['95'], scores['coverage_error']['95'])} %",
         "1,234,567 spikes",
         "state_dim",
         "0.15, 1.45",

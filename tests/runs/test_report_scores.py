@@ -11,7 +11,7 @@ import pytest
 from report_pages import simulated
 
 from kalmanssl.runs import Evaluation, Run, score_rows
-from kalmanssl.runs._text import cell, number, score_sentence, with_unit
+from kalmanssl.runs._text import cell, number, percent, score_sentence, with_unit
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 from kalmanssl.runs.report._report import build_report
 from kalmanssl.runs.report._sections import _miscoverage, _range
@@ -109,7 +109,8 @@ def test_every_number_of_the_tiles_has_its_reference(run, html):
     ridge, occupancy = (with_unit(references[name]["median_error"], "m") for name in ("ridge", "occupancy"))
     assert found["median error, moving bins"] == f"ridge regression: {ridge}; occupancy alone: {occupancy}"
     assert found["CRPS"] == f"occupancy alone: {with_unit(references['occupancy']['crps'], 'm')}"
-    assert found["inside the 95 % interval"] == "nominal: 95 %; ± is one standard error"
+    explained = "; ± is one standard error" if scores["running"]["coverage_error"]["95"] > 0 else ""
+    assert found["inside the 95 % interval"] == f"nominal: 95 %{explained}"
     assert found["inside the 95 % interval, bins at rest"].startswith("nominal: 95 %")
     assert "CRPS (continuous ranked probability score) is the mean absolute error of the whole" in html
     assert html.count("Moving bins:") == 1
@@ -157,3 +158,9 @@ def test_numbers_have_three_digits_and_never_an_exponent_that_a_position_in_pixe
     assert [cell(value) for value in (2.0, 0.53, 99.96, 1234.5, 0.0, np.inf, None)] == [
         "2.00", "0.530", "100", "1234", "0", "–", "–",
     ]  # fmt: skip
+
+
+def test_a_standard_error_that_a_single_block_cannot_have_is_left_out():
+    assert percent(0.25, 0.0) == "25.0"
+    assert percent(0.951, 0.012) == "95.1 ± 1.2"
+    assert percent(0.951, np.nan) == "95.1"

@@ -92,7 +92,8 @@ def _label_tiles(scores: dict[str, Any]) -> list[Tile]:
 
 def _coverage_tile(scores: dict[str, Any], level: str, label: str) -> Tile:
     share = percent(scores["coverage"][level], scores["coverage_error"][level])
-    return Tile(f"{share} %", label, f"nominal: {level} %; ± is one standard error")
+    explained = "; ± is one standard error" if "±" in share else ""
+    return Tile(f"{share} %", label, f"nominal: {level} %{explained}")
 
 
 def reference_rows(scores: dict[str, Any] | None, unit: str, scale: float) -> list[list[str]]:
