@@ -22,7 +22,7 @@ def fit(noise: str) -> KalmanSSL:
         noise=noise,
         hidden=(16,),
         bins_per_step=1,
-        window=40,
+        window=20,
         batch_size=16,
         epochs=4,
         steps_per_epoch=25,
@@ -31,12 +31,15 @@ def fit(noise: str) -> KalmanSSL:
     ).fit(counts)
 
 
+@pytest.fixture(scope="module", params=["constant", "input"])
+def with_kernels(request):
+    return fit(request.param)
+
+
 @pytest.mark.parametrize("backend", ["adjoint", "reference"])
-@pytest.mark.parametrize("noise", ["constant", "input"])
-def test_a_hundred_training_steps_give_the_same_weights_with_and_without_kernels(noise, backend, monkeypatch):
-    with_kernels = fit(noise)
+def test_a_hundred_training_steps_give_the_same_weights_with_and_without_kernels(with_kernels, backend, monkeypatch):
     monkeypatch.setitem(BACKENDS, "auto", BACKENDS[backend])
-    without = fit(noise)
+    without = fit(with_kernels.noise)
     assert len(with_kernels.history_["loss"]) == len(without.history_["loss"])
     for (name, one), other in zip(
         with_kernels.model_.state_dict().items(), without.model_.state_dict().values(), strict=True
