@@ -28,7 +28,7 @@ from decoding.paper import Readout, decode_paper
 from decoding.predictions import Prediction
 from decoding.selection import Decoder, choose
 from decoding.tasks import Task
-from kalmanssl.decoding import EnsembleReadoutSettings, MLPReadoutSettings
+from kalmanssl.decoding import EnsembleReadoutSettings, MLPReadoutSettings, MovementSettings
 
 __all__ = ["FULL", "OURS", "QUICK", "Method", "Outcome", "Preset", "all_methods"]
 
@@ -67,9 +67,12 @@ class Preset:
 
 FULL = Preset()
 QUICK_NETWORKS = MLPReadoutSettings(n_networks=1, n_steps=60, min_steps=30, n_cells_joint=24)
+QUICK_MOVEMENT = MovementSettings(
+    width_factors=(1.0, 4.0), powers=(0.1, 0.4), jumps=(1e-4, 0.1), familiarity_powers=(0.0, 1.0), n_rounds=1
+)
 QUICK = Preset(
-    model={"epochs": 2, "steps_per_epoch": 10},
-    decoder={"readout_settings": EnsembleReadoutSettings(QUICK_NETWORKS)},
+    model={"latent_dim": 8, "state_dim": 16, "batch_size": 32, "epochs": 2, "steps_per_epoch": 10},
+    decoder={"readout_settings": EnsembleReadoutSettings(QUICK_NETWORKS), "movement_settings": QUICK_MOVEMENT},
     paper={"epochs": 2, "steps_per_epoch": 10, "window": 50},
     folds=2,
     max_bins_2d=300,

@@ -8,7 +8,6 @@ stays unseen.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,8 +19,7 @@ from results_store import Results, Row
 from suite import RESULTS, cli_errors, err_console
 
 from decoding.accuracy import DataFolder, Threads, data_folder, limit_threads
-from decoding.methods import FULL, Preset
-from decoding.methods import QUICK as QUICK_DECODING
+from decoding.methods import FULL, QUICK, Preset
 from decoding.ours import FittedModel, decode_latents, infer_latents
 from decoding.recordings import RECORDINGS, SIMULATED, load, targets_of
 from decoding.scores import score
@@ -31,7 +29,6 @@ from kalmanssl.utils.validation import unknown_name_error
 
 __all__ = ["main"]
 
-QUICK = replace(QUICK_DECODING, model={**QUICK_DECODING.model, "batch_size": 32})
 NOISES = ("one stage", "constant", "activity")
 RING = "ring with a common gain"
 DEFAULT = {False: (RING, *RECORDINGS), True: (RING, "simulated ring")}  # by --quick

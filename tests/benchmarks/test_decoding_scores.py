@@ -155,10 +155,10 @@ def test_standard_error_of_coverage_counts_blocks_of_time():
 @pytest.mark.parametrize("scale", [0.7, 1.0, 1.5])
 def test_width_ratio_is_how_much_too_wide_the_predictions_are(scale):
     rng = np.random.default_rng(0)
-    truth = rng.normal(size=(20_000, 1))
+    truth = rng.normal(size=(8000, 1))
     edges = np.linspace(-12, 12, 801)
     mass = np.diff(stats.norm(0.0, scale).cdf(edges))
-    scores = score(GridPrediction((edges,), np.tile(mass / mass.sum(), (20_000, 1))), task_of(truth))["all"]
+    scores = score(GridPrediction((edges,), np.tile(mass / mass.sum(), (8000, 1))), task_of(truth))["all"]
     for level in ("50", "80", "95"):
         assert scores["width_ratio"][level] == pytest.approx(scale, rel=0.04)
 
