@@ -13,7 +13,8 @@ reaches an end stays there until the motion state changes.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -97,10 +98,41 @@ class MovementStatistics:
         return cls(grid, occupancy, drift, sd, switching / switching.sum(axis=1, keepdims=True))
 
     def coarsen(self, factor: int) -> MovementStatistics:
-        """Return the statistics on a grid whose cells are `factor` times as wide along each axis."""
-        grid = coarsen_grid(self.grid, factor)
-        occupancy = np.stack([coarsen_mass(state[None], self.grid, factor)[0] for state in self.occupancy])
-        return MovementStatistics(grid, occupancy, self.drift / factor, self.sd / factor, self.switching)
+        """Return the statistics on a grid whose cells are `factor` times as wide along each axis; they are kept."""
+        if factor not in self._coarse:
+            grid = coarsen_grid(self.grid, factor)
+            occupancy = np.stack([coarsen_mass(state[None], self.grid, factor)[0] for state in self.occupancy])
+            own = MovementStatistics(grid, occupancy, self.drift / factor, self.sd / factor, self.switching)
+            self._coarse[factor] = own
+        return self._coarse[factor]
+
+    def transition(self, width_factor: float) -> Transition:
+        """Return one step of the prior without jumps, which is kept; the factor is as in `Movement`."""
+        if width_factor not in self._transitions:
+            self._transitions[width_factor] = self._make_transition(width_factor)
+        return self._transitions[width_factor]
+
+    @cached_property
+    def _coarse(self) -> dict[int, MovementStatistics]:
+        return {}
+
+    @cached_property
+    def _transitions(self) -> dict[float, Transition]:
+        return {}
+
+    def _make_transition(self, width_factor: float) -> Transition:
+        kernels: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])  # along rows, along columns
+        before, after = np.empty((2, *_two_dimensional(self.occupancy).shape))
+        for state, own in enumerate(self.occupancy):
+            occupancy = _two_dimensional(own[None] / max(own.sum(), 1e-300))[0]
+            sd = width_factor * self.sd[state]
+            after[state] = _scaling(*_kernels(self.grid, np.zeros_like(sd), sd), occupancy)
+            rows, columns = _kernels(self.grid, self.drift[state], sd)
+            before[state] = 1 / (rows @ after[state] @ columns.T)
+            for part, kernel in zip(kernels, (rows, columns), strict=True):
+                part.append(kernel)
+        prior = _two_dimensional(self.occupancy / self.occupancy.sum())
+        return Transition(prior, np.stack(kernels[0]), np.stack(kernels[1]), before, after, self.switching, 0.0)
 
     def log_ratio(self, mass: np.ndarray) -> np.ndarray:
         """Return the logarithm of the ratio of a distribution (time, *shape) to the occupancy, of the same shape."""
@@ -156,29 +188,7 @@ class Movement:
 
     def transition(self) -> Transition:
         """Return one step of the prior."""
-        s = self.statistics
-        n_states = len(s.occupancy)
-        kernels: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])  # along rows, along columns
-        before, after = np.empty((2, *_two_dimensional(s.occupancy).shape))
-        for state in range(n_states):
-            total = max(s.occupancy[state].sum(), 1e-300)
-            occupancy = _two_dimensional(s.occupancy[state : state + 1] / total)[0]
-            after[state] = _scaling(*self._kernels(state, np.zeros_like(s.drift[state])), occupancy)
-            rows, columns = self._kernels(state, s.drift[state])
-            before[state] = 1 / (rows @ after[state] @ columns.T)
-            for part, kernel in zip(kernels, (rows, columns), strict=True):
-                part.append(kernel)
-        prior = _two_dimensional(s.occupancy / s.occupancy.sum())
-        return Transition(prior, np.stack(kernels[0]), np.stack(kernels[1]), before, after, s.switching, self.jump)
-
-    def _kernels(self, state: int, drift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the kernels of a motion state along rows and columns, with a drift (dims,) in cells."""
-        s = self.statistics
-        pair = [
-            _kernel(axis, drift[number], self.width_factor * s.sd[state, number])
-            for number, axis in enumerate(s.grid.axes)
-        ]
-        return pair[0], pair[1] if len(pair) > 1 else np.ones((1, 1))
+        return replace(self.statistics.transition(self.width_factor), jump=self.jump)
 
     def likelihood(self, mass: np.ndarray) -> np.ndarray:
         """Return the likelihood of each cell (time, rows, columns) from the readout's distribution (time, *shape).
@@ -220,6 +230,12 @@ class Movement:
 def _two_dimensional(values: np.ndarray) -> np.ndarray:
     """Return values (n, cells) as (n, cells, 1), and values (n, rows, columns) unchanged."""
     return values if values.ndim == 3 else values[..., None]
+
+
+def _kernels(grid: Grid, drift: np.ndarray, sd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the kernels of Gaussian steps along rows and columns, with a drift and an sd (dims,) in cells."""
+    pair = [_kernel(axis, drift[number], sd[number]) for number, axis in enumerate(grid.axes)]
+    return pair[0], pair[1] if len(pair) > 1 else np.ones((1, 1))
 
 
 def _kernel(axis: Axis, drift: float, sd: float) -> np.ndarray:
