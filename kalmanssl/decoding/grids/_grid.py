@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -73,6 +73,24 @@ class Axis:
             place = place % self.n_cells
         return np.clip(place, 0, self.n_cells * (1 - 1e-6))
 
+    def coarsen(self, factor: int) -> Axis:
+        """Return an axis whose cells are `factor` times as wide; the number of cells must be a multiple of it."""
+        return replace(self, width=self.width * factor, n_cells=self.n_cells // factor)
+
+    def interpolation(self, factor: int) -> np.ndarray:
+        """Return the matrix (coarse cells, cells) of the linear interpolation of values at the centers of coarse cells.
+
+        Beyond the outermost centers, values are constant.
+        """
+        coarse = self.n_cells // factor
+        at = (np.arange(self.n_cells) + 0.5) / factor - 0.5
+        lower = np.floor(at).astype(int)
+        pair = np.stack([lower, lower + 1])
+        pair = np.clip(pair, 0, coarse - 1) if self.period is None else pair % coarse
+        matrix = np.zeros((coarse, self.n_cells))
+        np.add.at(matrix, (pair, np.arange(self.n_cells)), np.stack([1 - (at - lower), at - lower]))
+        return matrix
+
     def predictive(self, mass: np.ndarray) -> GridPredictive:
         """Return histograms (time, cells) as a predictive."""
         if self.period is not None:
@@ -129,6 +147,17 @@ class Grid:
     def cell(self, behavior: np.ndarray) -> np.ndarray:
         """Return the index of the cell of each bin of a behavior (time, dims) in the flattened grid, (time,)."""
         return np.ravel_multi_index(tuple(self.place(behavior).astype(int).T), self.shape)
+
+    def coarsen(self, factor: int) -> Grid:
+        """Return a grid whose cells are `factor` times as wide; the number of cells must be a multiple of it."""
+        return Grid(tuple(axis.coarsen(factor) for axis in self.axes))
+
+    def coarsening(self, max_cells: int) -> int:
+        """Return the smallest factor that divides all axes and leaves at most `max_cells` cells along each, or 1."""
+        for factor in range(1, max(self.shape) + 1):
+            if all(n % factor == 0 and n // factor <= max_cells for n in self.shape):
+                return factor
+        return 1
 
     def marginal(self, mass: np.ndarray, axis: int) -> np.ndarray:
         """Sum mass (time, *shape) over all axes but one."""

@@ -28,7 +28,6 @@ from kalmanssl.decoding.movement import (
     MovementStatistics,
     ReadoutMass,
     Transition,
-    coarsen_grid,
     posterior_marginals,
 )
 from kalmanssl.utils.validation import as_numbers, check_condition, check_integer, check_not_negative
@@ -154,8 +153,8 @@ def choose_movement(
     familiarity : Familiarity
         With the usual distance; its power is chosen.
     """
-    factor = _coarsening(grid, settings)
-    coarse = coarsen_grid(grid, factor)
+    factor = grid.coarsening(settings.max_cells if len(grid.axes) == 1 else settings.max_cells_joint)
+    coarse = grid.coarsen(factor)
     search = _Search([part.coarsen(grid, factor) for part in held_out], smooth, settings, familiarity)
     statistics: dict[str, list[MovementStatistics]] = {
         kind: [part.coarsen(factor) for part in candidates[kind]] for kind in settings.kinds if kind != "none"
@@ -177,15 +176,6 @@ def choose_movement(
     used = [part for part in components({kind: parts[0] for kind, parts in candidates.items()}, weights) if part.weight]
     alone = {kind: products[:, number, number] for number, kind in enumerate(means)}
     return MovementChoice(MovementMixture(tuple(used)), weights @ products @ weights, alone)
-
-
-def _coarsening(grid: Grid, settings: MovementSettings) -> int:
-    """Return the smallest factor that divides all axes and leaves few enough cells."""
-    limit = settings.max_cells if len(grid.axes) == 1 else settings.max_cells_joint
-    for factor in range(1, max(grid.shape) + 1):
-        if all(n % factor == 0 and n // factor <= limit for n in grid.shape):
-            return factor
-    return 1
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from kalmanssl.decoding.movement._mixture import MovementComponent as MovementCo
 from kalmanssl.decoding.movement._mixture import MovementMixture as MovementMixture
 from kalmanssl.decoding.movement._movement import Movement as Movement
 from kalmanssl.decoding.movement._movement import MovementStatistics as MovementStatistics
-from kalmanssl.decoding.movement._movement import coarsen_grid as coarsen_grid
 from kalmanssl.decoding.movement._movement import coarsen_mass as coarsen_mass
 from kalmanssl.decoding.movement._posterior_mass import filtered_mass as filtered_mass
 from kalmanssl.decoding.movement._posterior_mass import posterior_marginals as posterior_marginals

@@ -100,10 +100,10 @@ class MovementStatistics:
     def coarsen(self, factor: int) -> MovementStatistics:
         """Return the statistics on a grid whose cells are `factor` times as wide along each axis; they are kept."""
         if factor not in self._coarse:
-            grid = coarsen_grid(self.grid, factor)
             occupancy = np.stack([coarsen_mass(state[None], self.grid, factor)[0] for state in self.occupancy])
-            own = MovementStatistics(grid, occupancy, self.drift / factor, self.sd / factor, self.switching)
-            self._coarse[factor] = own
+            self._coarse[factor] = MovementStatistics(
+                self.grid.coarsen(factor), occupancy, self.drift / factor, self.sd / factor, self.switching
+            )
         return self._coarse[factor]
 
     def transition(self, width_factor: float) -> Transition:
@@ -145,11 +145,6 @@ class MovementStatistics:
             np.log(np.maximum(flat[first : first + _ROWS], 1e-12), out=part)
             part -= log_occupancy
         return result.reshape(mass.shape)
-
-
-def coarsen_grid(grid: Grid, factor: int) -> Grid:
-    """Return a grid whose cells are `factor` times as wide; the number of cells must be a multiple of it."""
-    return Grid(tuple(Axis(a.start, a.width * factor, a.n_cells // factor, a.period) for a in grid.axes))
 
 
 def coarsen_mass(mass: np.ndarray, grid: Grid, factor: int) -> np.ndarray:

@@ -8,6 +8,7 @@ dimensions of the behavior share one histogram over a two-dimensional grid, so t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Self
 
@@ -80,9 +81,10 @@ class MLPReadout:
         self.inputs = torch.ones(self.settings.n_networks, 1, mean.shape[1])
         if n_present is not None:
             self.inputs[::2, :, n_present:] = 0.0
+        factors = [self.settings.training_factor(grid) for grid in self.grids]
+        wider = [grid.coarsen(factor) for grid, factor in zip(self.grids, factors, strict=True)]
         place = [
-            grid.place(behavior[:, dims])
-            for grid, dims in zip(self.grids, group_dimensions(len(self.periods)), strict=True)
+            grid.place(behavior[:, dims]) for grid, dims in zip(wider, group_dimensions(len(self.periods)), strict=True)
         ]
         used = None if self.posterior == "mean" or bins.cov is None else bins.cov.used()
         root = None if used is None else self._roots(used)
@@ -94,8 +96,9 @@ class MLPReadout:
                 self._standardize(mean), root, index, [torch.as_tensor(p, dtype=torch.float32) for p in place], draws
             )
             n_inputs = [int(row.count_nonzero()) for row in self.inputs]
-            layers = train_networks(training, n_inputs, self.grids, self.settings, generator)
-        self.weights, self.biases = layers.weights, layers.biases
+            layers = train_networks(training, n_inputs, wider, self.settings, generator)
+            self.weights = [*layers.weights[:-1], _interpolate(layers.weights[-1], self.grids, factors)]
+            self.biases = [*layers.biases[:-1], _interpolate(layers.biases[-1], self.grids, factors)]
         return self
 
     def predict_mass(self, mean: np.ndarray, cov: Covariances | None) -> list[np.ndarray]:
@@ -207,6 +210,21 @@ class MLPReadout:
         readout.inputs = torch.as_tensor(state["inputs"])
         readout.seed = int(state["seed"])
         return readout
+
+
+def _interpolate(logits: Tensor, grids: Sequence[Grid], factors: Sequence[int]) -> Tensor:
+    """Interpolate logits (…, wider cells), or the weights that make them, between the centers of wider cells.
+
+    `factors` are how many cells along each axis of each grid are one wider cell.
+    """
+    sizes = [grid.size // factor ** len(grid.axes) for grid, factor in zip(grids, factors, strict=True)]
+    parts = []
+    for part, grid, factor in zip(logits.split(sizes, dim=-1), grids, factors, strict=True):
+        if factor > 1:
+            rows, columns = (torch.as_tensor(axis.interpolation(factor), dtype=torch.float32) for axis in grid.axes)
+            part = (rows.T @ part.unflatten(-1, (len(rows), len(columns))) @ columns).flatten(-2)
+        parts.append(part)
+    return torch.cat(parts, dim=-1)
 
 
 def _common_scale(mean: np.ndarray) -> float:

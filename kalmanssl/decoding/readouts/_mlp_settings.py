@@ -26,6 +26,9 @@ class MLPReadoutSettings:
     n_cells, n_cells_joint : int
         Cells of the histogram along a dimension that has its own histogram, and along each dimension of two that share
         one.
+    max_training_cells_joint : int
+        Networks are trained with histograms over wider cells, at most this many along each of two dimensions that share
+        one. In a histogram over all cells, logits are interpolated linearly between the centers of the wider ones.
     margin : float
         Added at both ends of the histogram, as a fraction of the range of the behavior, for errors beyond it.
     n_networks : int
@@ -51,6 +54,7 @@ class MLPReadoutSettings:
 
     n_cells: int = 96
     n_cells_joint: int = 40
+    max_training_cells_joint: int = 20
     margin: float = 0.08
     n_networks: int = 2
     hidden: int = 96
@@ -68,7 +72,15 @@ class MLPReadoutSettings:
     def __post_init__(self) -> None:
         for name in ("n_cells", "n_cells_joint"):
             check_integer(name, getattr(self, name), 2)
-        for name in ("n_networks", "hidden", "n_steps", "batch_size", "n_epochs", "min_steps"):
+        for name in (
+            "max_training_cells_joint",
+            "n_networks",
+            "hidden",
+            "n_steps",
+            "batch_size",
+            "n_epochs",
+            "min_steps",
+        ):
             check_integer(name, getattr(self, name), 1)
         check_positive("learning_rate", self.learning_rate)
         for name in ("margin", "weight_decay", "log_score_weight"):
@@ -85,3 +97,7 @@ class MLPReadoutSettings:
                 Grid.from_behavior(behavior[:, dims], tuple(periods[dim] for dim in dims), n_cells, self.margin)
             )
         return grids
+
+    def training_factor(self, grid: Grid) -> int:
+        """Return how many cells along each axis of a grid are one cell in training."""
+        return 1 if len(grid.axes) == 1 else grid.coarsening(self.max_training_cells_joint)

@@ -6,7 +6,7 @@ from scipy.stats import norm
 
 from kalmanssl.decoding import FittedBins, GridPredictive, MLPReadout, MLPReadoutSettings, ScalePredictive
 from kalmanssl.decoding.grids._grid import Axis, Grid, group_dimensions
-from kalmanssl.decoding.movement._movement import coarsen_grid, coarsen_mass
+from kalmanssl.decoding.movement._movement import coarsen_mass
 
 LINE = Axis(-1.0, 0.5, 8)
 CIRCLE = Axis(0.0, 30.0, 12, 360.0)
@@ -140,7 +140,7 @@ def test_the_probability_of_cells_inverts_the_predictive_of_a_histogram():
 
 def test_coarser_grids_cover_the_same_range_and_preserve_the_mass():
     grid = Grid((LINE, CIRCLE))
-    coarse = coarsen_grid(grid, 4)
+    coarse = grid.coarsen(4)
     assert coarse.shape == (2, 3)
     behavior = np.stack([np.linspace(-1, 2.99, 200), np.linspace(0, 359, 200)], axis=1)
     np.testing.assert_allclose(coarse.place(behavior), grid.place(behavior) / 4)
@@ -150,6 +150,21 @@ def test_coarser_grids_cover_the_same_range_and_preserve_the_mass():
         for y in range(3):
             block = mass[:, 4 * x : 4 * x + 4, 4 * y : 4 * y + 4]
             np.testing.assert_allclose(found[:, x, y], block.sum(axis=(1, 2)))
+
+
+def test_a_grid_is_coarsened_by_the_smallest_factor_that_leaves_few_enough_cells():
+    grid = Grid((LINE, CIRCLE))
+    assert [grid.coarsening(limit) for limit in (12, 11, 6, 5, 3)] == [1, 2, 2, 4, 4]
+    assert grid.coarsening(2) == 1  # no factor does
+
+
+def test_interpolation_is_that_of_a_line_and_wraps_on_circles():
+    values = np.random.default_rng(6).normal(size=4)
+    wide = LINE.coarsen(2)
+    np.testing.assert_allclose(values @ LINE.interpolation(2), np.interp(LINE.centers, wide.centers, values))
+    wide = CIRCLE.coarsen(3)
+    expected = np.interp(CIRCLE.centers, wide.centers, values, period=360.0)
+    np.testing.assert_allclose(values @ CIRCLE.interpolation(3), expected)
 
 
 def test_a_saved_state_makes_the_same_grid():

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import norm
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding import FittedBins, MLPReadout, MLPReadoutSettings
 from kalmanssl.decoding.grids._circular import wrap
+from kalmanssl.decoding.readouts import _mlp
 from kalmanssl.errors import InputError
 
 INTERVAL = norm.cdf([-1.0, 0.0, 1.0])
@@ -180,3 +182,24 @@ def test_settings_out_of_range_raise_an_error_that_names_them(setting, value):
     with pytest.raises(InputError, match=f"{setting} must be") as caught:
         MLPReadoutSettings(**{setting: value})
     assert caught.value.parameter == setting
+
+
+def test_networks_trained_on_wider_cells_interpolate_their_logits(monkeypatch):
+    rng = np.random.default_rng(17)
+    mean, behavior = rng.normal(size=(300, 3)), rng.random((300, 4))
+    periods = (None, 1.0, None, None)
+    settings = MLPReadoutSettings(n_cells_joint=12, max_training_cells_joint=4, n_steps=20, min_steps=20)
+    trained = []
+    train = _mlp.train_networks
+    monkeypatch.setattr(_mlp, "train_networks", lambda *given: trained.append(train(*given)) or trained[-1])
+    readout = MLPReadout(periods, settings=settings).fit(FittedBins(mean, None, behavior), rng)
+    (layers,) = trained
+    assert layers.weights[-1].shape[-1] == 2 * 4**2
+    assert [mass.shape for mass in readout.predict_mass(mean, None)] == [(300, 12, 12), (300, 12, 12)]
+    hidden = torch.relu(torch.randn(2, 5, settings.hidden))
+    wide = torch.baddbmm(layers.biases[-1], hidden, layers.weights[-1]).numpy().reshape(2, 5, 2, 4, 4)
+    fine = torch.baddbmm(readout.biases[-1], hidden, readout.weights[-1]).numpy().reshape(2, 5, 2, 12, 12)
+    for number, grid in enumerate(readout.grids):
+        at_rows, at_columns = (axis.interpolation(3) for axis in grid.axes)
+        expected = np.einsum("nbij,ik,jl->nbkl", wide[:, :, number], at_rows, at_columns)
+        np.testing.assert_allclose(fine[:, :, number], expected, atol=1e-5)
