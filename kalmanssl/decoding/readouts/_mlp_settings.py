@@ -39,8 +39,9 @@ class MLPReadoutSettings:
         Largest number of training steps (AdamW), and bins per step and network.
     n_epochs, min_steps : int
         With few bins training takes as many steps as draw each bin this often, but at least `min_steps`.
-    learning_rate, weight_decay : float
-        Peak learning rate of the one-cycle schedule, and decoupled weight decay.
+    learning_rate, learning_rate_joint, weight_decay : float
+        Peak learning rate of the one-cycle schedule, the same if two dimensions share a histogram, and decoupled weight
+        decay.
     warmup_fraction : float
         Fraction of the steps in which the learning rate rises.
     dropout : float
@@ -63,6 +64,7 @@ class MLPReadoutSettings:
     n_epochs: int = 25
     min_steps: int = 100
     learning_rate: float = 3e-3
+    learning_rate_joint: float = 5e-3
     weight_decay: float = 1e-2
     warmup_fraction: float = 0.15
     dropout: float = 0.3
@@ -82,7 +84,8 @@ class MLPReadoutSettings:
             "min_steps",
         ):
             check_integer(name, getattr(self, name), 1)
-        check_positive("learning_rate", self.learning_rate)
+        for name in ("learning_rate", "learning_rate_joint"):
+            check_positive(name, getattr(self, name))
         for name in ("margin", "weight_decay", "log_score_weight"):
             check_not_negative(name, getattr(self, name))
         for name in ("warmup_fraction", "dropout", "uniform_fraction"):

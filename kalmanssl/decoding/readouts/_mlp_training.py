@@ -121,10 +121,10 @@ def train_networks(
     n_steps = min(s.n_steps, max(s.min_steps, enough))
     parameter = torch.nn.Parameter(layers.vector)
     parameter.grad = gradient.layers.vector
-    optimizer = torch.optim.AdamW([parameter], lr=s.learning_rate, weight_decay=s.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, s.learning_rate, total_steps=n_steps, pct_start=s.warmup_fraction
-    )
+    joint = any(len(grid.axes) > 1 for grid in grids)
+    rate = s.learning_rate_joint if joint else s.learning_rate
+    optimizer = torch.optim.AdamW([parameter], lr=rate, weight_decay=s.weight_decay, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=n_steps, pct_start=s.warmup_fraction)
     for _ in range(n_steps):
         gradient.update(*bins.draw(leading, n_inputs, s.batch_size, generator), generator)
         optimizer.step()
