@@ -17,7 +17,15 @@ from kalmanssl.kalman._linalg import NotPositiveDefiniteError, inverse_transpose
 from kalmanssl.kalman._model import Model, Observations, mask_observations, to_float64
 from kalmanssl.kalman._moments import INNOVATION_COV, Moments
 from kalmanssl.kalman._tensor_checks import has_derivatives
-from kalmanssl.kalman.backends._layouts import BatchVectorized, Layout, Packed, StateVectorized, WideStateVectorized
+from kalmanssl.kalman.backends._layouts import (
+    BatchVectorized,
+    Layout,
+    Packed,
+    StateVectorized,
+    WideBatchVectorized,
+    WideStateVectorized,
+    vector_width,
+)
 from kalmanssl.kalman.backends._reference import LOG_2PI, number_observed
 from kalmanssl.kalman.kernels import run_blocks
 from kalmanssl.kalman.kernels._packing_kernels import finish
@@ -28,6 +36,8 @@ __all__ = ["filter_fused", "filter_shared"]
 # gains, the innovations of the channels and their inverse variances, and the status.
 _INPUTS_OF_STATE = (False, False, True, True, True, True, True, True)
 _OUTPUTS_OF_STATE = (True, True, True, False, False, False)
+# Larger states are state-vectorized in any batch: more of their matrices stay in the cache.
+_MOST_STATES_BATCH_VECTORIZED = 24
 _MISSING = -1.0  # a variance that marks a missing channel
 _KINDS: dict[torch.dtype, np.dtype] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 
@@ -101,8 +111,13 @@ def _whiten(model: Model, y: Tensor) -> tuple[Model, Tensor, Tensor]:
 @lru_cache(maxsize=64)
 def _choose_layout(batch: int, state: int, dtype: np.dtype) -> Layout:
     """The fastest layout according to measurements: one is better for large batches, the others for large states."""
-    if state < 16 and 2 * batch > state:
-        return BatchVectorized(batch, dtype)
+    if batch <= vector_width(dtype):
+        if state <= 16 and batch > 1 and state <= 2 * batch:
+            return BatchVectorized(batch, dtype)
+    elif state <= _MOST_STATES_BATCH_VECTORIZED:
+        layout = WideBatchVectorized(batch, dtype)
+        if 40 * batch >= (state + 4) * layout.vector_stride:  # otherwise most of the last vector is unused
+            return layout
     return StateVectorized(batch, dtype) if state <= 16 else WideStateVectorized(batch, dtype)
 
 

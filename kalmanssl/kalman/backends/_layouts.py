@@ -20,7 +20,15 @@ from kalmanssl.kalman.kernels import _filter_kernels as filter_kernels
 from kalmanssl.kalman.kernels import _packing_kernels as kernels
 from kalmanssl.kalman.kernels._simd import VECTOR_BYTES, WIDE_VECTOR_BYTES
 
-__all__ = ["BatchVectorized", "Layout", "Packed", "StateVectorized", "WideStateVectorized", "vector_width"]
+__all__ = [
+    "BatchVectorized",
+    "Layout",
+    "Packed",
+    "StateVectorized",
+    "WideBatchVectorized",
+    "WideStateVectorized",
+    "vector_width",
+]
 
 Shape = tuple[int, ...]
 
@@ -149,6 +157,14 @@ class BatchVectorized(Layout):
     def _place(self, shape: Shape, of_state: bool) -> tuple[int, tuple[int, int]]:
         step = math.prod(shape[2:]) * self.vector_stride
         return shape[1] * step, (self.width, step if shape[1] > 1 else 0)
+
+
+class WideBatchVectorized(BatchVectorized):
+    """`BatchVectorized` with wide SIMD vectors."""
+
+    vector_bytes = WIDE_VECTOR_BYTES
+    forward = staticmethod(filter_kernels.forward_batch_wide)
+    backward = staticmethod(adjoint_kernels.backward_batch_wide)
 
 
 class StateVectorized(Layout):

@@ -48,7 +48,7 @@ from kalmanssl.kalman.kernels._tile_kernels import (
     write,
 )
 
-__all__ = ["backward_batch_vectorized", "backward_state_vectorized", "backward_wide"]
+__all__ = ["backward_batch_vectorized", "backward_batch_wide", "backward_state_vectorized", "backward_wide"]
 
 # Steps after which S is symmetrized, so that asymmetry from rounding does not accumulate.
 _SYMMETRIZE_EVERY = 8
@@ -267,6 +267,13 @@ def backward_batch_vectorized(
     outputs, at_channels : d_y, d_R of every step, and `at_X` of both, which is also that of E and V
     totals, total_strides : d_A, d_b, d_Q, d_C, d_m0, d_P0 in float64, to which is added, and the `at_X` of each
     """
+    _backward(True, first, last, sizes, needs, inputs, in_strides, outputs, at_channels, totals, total_strides)
+
+
+@cached_njit
+def backward_batch_wide(first, last, sizes, needs, inputs, in_strides, outputs, at_channels, totals, total_strides):
+    """`backward_batch_vectorized` with wide SIMD vectors."""
+    inputs, outputs = wide(inputs), wide(outputs)
     _backward(True, first, last, sizes, needs, inputs, in_strides, outputs, at_channels, totals, total_strides)
 
 

@@ -51,7 +51,7 @@ from kalmanssl.kalman.kernels._tile_kernels import (
     write,
 )
 
-__all__ = ["forward_batch_vectorized", "forward_state_vectorized", "forward_wide"]
+__all__ = ["forward_batch_vectorized", "forward_batch_wide", "forward_state_vectorized", "forward_wide"]
 
 # Channels that have one product with the covariance and one change of it, in `forward_wide`.
 _CHANNELS_IN_BLOCK = 4
@@ -214,6 +214,13 @@ def forward_batch_vectorized(first, last, sizes, inputs, in_strides, outputs, ou
 
 
 @cached_njit
+def forward_batch_wide(first, last, sizes, inputs, in_strides, outputs, out_strides):
+    """`forward_batch_vectorized` with wide SIMD vectors."""
+    inputs, outputs = wide(inputs), wide(outputs)
+    _forward(True, _absorb_channel, 1, first, last, sizes, inputs, in_strides, outputs, out_strides)
+
+
+@cached_njit
 def forward_state_vectorized(first, last, sizes, inputs, in_strides, outputs, out_strides):
     """`forward_batch_vectorized` with blocks of one sequence."""
     _forward(False, _absorb_channel, 1, first, last, sizes, inputs, in_strides, outputs, out_strides)
@@ -222,15 +229,5 @@ def forward_state_vectorized(first, last, sizes, inputs, in_strides, outputs, ou
 @cached_njit
 def forward_wide(first, last, sizes, inputs, in_strides, outputs, out_strides):
     """`forward_state_vectorized` for large states, with wide SIMD vectors and blocks of channels."""
-    _forward(
-        False,
-        _absorb_in_block,
-        _CHANNELS_IN_BLOCK,
-        first,
-        last,
-        sizes,
-        wide(inputs),
-        in_strides,
-        wide(outputs),
-        out_strides,
-    )
+    inputs, outputs = wide(inputs), wide(outputs)
+    _forward(False, _absorb_in_block, _CHANNELS_IN_BLOCK, first, last, sizes, inputs, in_strides, outputs, out_strides)

@@ -14,13 +14,19 @@ from kalmanssl.kalman import JitterWarning, kalman_filter
 from kalmanssl.kalman._validation import check_model, check_observations
 from kalmanssl.kalman.backends import _dispatch as dispatch
 from kalmanssl.kalman.backends import _fused as fused
-from kalmanssl.kalman.backends._layouts import BatchVectorized, StateVectorized, WideStateVectorized
+from kalmanssl.kalman.backends._layouts import (
+    BatchVectorized,
+    StateVectorized,
+    WideBatchVectorized,
+    WideStateVectorized,
+)
 from kalmanssl.kalman.backends._reference import filter_reference
 from kalmanssl.kalman.kernels import _jit as jit
 from kalmanssl.kalman.kernels import run_blocks
 
 LAYOUTS = {
     "batch-vectorized": BatchVectorized,
+    "wide batch-vectorized": WideBatchVectorized,
     "state-vectorized": StateVectorized,
     "wide state-vectorized": WideStateVectorized,
 }
@@ -185,6 +191,24 @@ def test_width_of_a_simd_vector_is_the_same_in_python_and_in_compiled_code(dtype
 
     widths = njit(lambda array: (width(array), width(wide((array,))[0])))(np.zeros(1, dtype))
     assert widths == tuple(cls(1, np.dtype(dtype)).width for cls in (StateVectorized, WideStateVectorized))
+
+
+@pytest.mark.parametrize(
+    ("batch", "state", "used"),
+    [
+        (1, 1, StateVectorized),
+        (2, 4, BatchVectorized),
+        (2, 5, StateVectorized),
+        (8, 16, BatchVectorized),
+        (9, 16, WideBatchVectorized),
+        (16, 24, WideBatchVectorized),
+        (17, 24, WideStateVectorized),
+        (16, 25, WideStateVectorized),
+    ],
+)
+def test_choice_of_the_kernels(batch, state, used, monkeypatch):
+    monkeypatch.setattr(WideBatchVectorized, "vector_bytes", 64)
+    assert type(fused._choose_layout.__wrapped__(batch, state, np.dtype(np.float32))) is used
 
 
 @pytest.mark.parametrize(("state", "used"), [(16, StateVectorized), (17, WideStateVectorized)])
