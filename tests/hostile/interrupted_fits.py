@@ -227,8 +227,10 @@ def limited_fits(recording: Path, folder: Path) -> list[str]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has switched it off
-    mode, recording, folder = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    (folder / "new").mkdir()
+    KalmanSSL.__init__.__kwdefaults__["steps_per_epoch"] = 5  # most moments of a fit are then not inside an epoch
+    recording, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    for name in ("killed", "two", "saves", "limits"):
+        (folder / name).mkdir()
     warm_up = fit(recording, folder / "warm" / "run")
     streams = sys.stdout, os.dup(1)
     os.dup2(os.open(folder / "log", os.O_WRONLY | os.O_CREAT), 1)
@@ -236,13 +238,9 @@ if __name__ == "__main__":
     with contextlib.suppress(SystemExit):
         warm_up()
     found: dict[str, Any] = {}
-    if mode == "killed":
-        found["fits"] = killed_fits(recording, folder / "new", 20)
-    else:
-        found["two"] = two_fits(recording, folder / "new")
-        found["two, overwrite"] = two_fits(recording, folder / "new", "--overwrite")
-        (folder / "saves").mkdir()
-        found["saves"] = killed_saves(folder / "saves", 20)
-        (folder / "limits").mkdir()
-        found["limits"] = limited_fits(recording, folder / "limits")
+    found["killed"] = killed_fits(recording, folder / "killed", 20)
+    found["two"] = two_fits(recording, folder / "two")
+    found["two, overwrite"] = two_fits(recording, folder / "two", "--overwrite")
+    found["saves"] = killed_saves(folder / "saves", 20)
+    found["limits"] = limited_fits(recording, folder / "limits")
     os.write(streams[1], json.dumps(found).encode())
