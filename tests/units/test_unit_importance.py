@@ -62,7 +62,7 @@ def test_informative_units_are_found_in_the_decoded_behavior(model, decoder):
 def test_p_values_of_noise_units_are_uniform(model, decoder, of_behavior):
     p = []
     for seed in range(1, 6):
-        recording = simulate(seed, 40)
+        recording = simulate(seed, 25)
         given = {"decoder": decoder, "behavior": recording.behavior["xy"]} if of_behavior else {}
         found = unit_importance(model, recording, units=NOISE, n_shifts=SHIFTS, random_state=seed, **given)
         p.append(found.p_value)
