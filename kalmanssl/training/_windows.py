@@ -158,4 +158,4 @@ class RandomWindows:
             yield self.starts[chosen][:, None] + self.offsets
 
     def _segment_of(self, starts: Tensor) -> Tensor:
-        return torch.searchsorted(self._ends, starts, right=True)
+        return torch.searchsorted(self._ends, starts.contiguous(), right=True)
