@@ -68,7 +68,7 @@ def run(name: str, plan: CategoryPlan, seed: int, out: Path) -> Row:
     model = recipe.build(backbone, backbone.n_features, random_state=seed)
     batches = pair_batches(images, pixels, plan, seed)
     history: dict[str, list[float]] = {}
-    settings = TrainingSettings(plan.epochs, plan.rate, weight_decay=recipe.weight_decay)
+    settings = TrainingSettings(plan.epochs, plan.rate, weight_decay=recipe.weight_decay, schedule=plan.schedule)
     start = time.process_time()
     try:
         train(model, batches, settings, history, seed=seed, device=device, progress=False)

@@ -33,6 +33,8 @@ class CategoryPlan:
         finds three to seven of ten categories; from 0.3 it finds all of them.
     batch_norm : bool
         Whether the projector has batch normalization; the published one does not.
+    schedule : {"cosine", "constant"}
+        Of the learning rate; the published one is constant.
     """
 
     data: str
@@ -45,6 +47,7 @@ class CategoryPlan:
     rate: float
     start: float = 0.3
     batch_norm: bool = True
+    schedule: str = "cosine"
 
 
 @dataclass(frozen=True)
