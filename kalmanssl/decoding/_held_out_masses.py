@@ -96,25 +96,15 @@ def choose_movements(
     candidates: Sequence[dict[str, list[MovementStatistics]]],
     masses: Sequence[list[HeldOutMass]],
     settings: MovementSettings,
-    known: Sequence[MovementChoice] | None = None,
 ) -> list[MovementChoice]:
     """Choose the movement priors of each group of dimensions, and their powers of familiarity.
 
-    `candidates` are from `movement_candidates`, and `masses` from `held_out_masses`. With `known`, its settings are
-    used, and only the weights of the priors are chosen.
+    `candidates` are from `movement_candidates`, and `masses` from `held_out_masses`.
     """
     first = [part[0] for part in masses]  # all groups have the same distances
     scored = [part.readout.distance[part.scored] for part in first if part.readout.distance is not None]
     usual = Familiarity.from_held_out(np.concatenate(scored)) if scored else Familiarity()
     return [
-        choose_movement(
-            grid,
-            statistics,
-            [part[number] for part in masses],
-            decoder.smooth,
-            settings,
-            usual,
-            None if known is None else known[number],
-        )
+        choose_movement(grid, statistics, [part[number] for part in masses], decoder.smooth, settings, usual)
         for number, (grid, statistics) in enumerate(zip(decoder.grids, candidates, strict=True))
     ]

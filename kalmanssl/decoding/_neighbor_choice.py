@@ -28,12 +28,11 @@ _MAX_KEPT = 1 << 26  # entries of distributions of networks, 256 MB
 def choose_neighbors(
     decoder: NumericDecoder, folds: list[Fold], readouts: list[DriftingReadout], timed: bool
 ) -> tuple[list[list[HeldOutMass]], list[MovementChoice]]:
-    """Choose the movement prior, and the variant of the neighbors by the CRPS with a movement prior.
+    """Choose the movement prior, and the variant of the neighbors by the CRPS with the best movement prior of each.
 
     The present variant is kept unless another is better by the standard errors that the choice of a movement prior
-    demands. Variants are compared with the settings of the movement prior that are best with the present one; if
-    another variant is used, they are searched again. `decoder.neighbor_variant` is set. The networks of `readouts` are
-    evaluated once, unless what they return needs too much memory.
+    demands. `decoder.neighbor_variant` is set. The networks of `readouts` are evaluated once, unless what they
+    return needs too much memory.
 
     Parameters
     ----------
@@ -63,11 +62,10 @@ def choose_neighbors(
         variant = replace(decoder.neighbor_variant, **change)
         changed = [_with_variant(decoder, fold, fitted, variant) for fold, fitted in zip(folds, readouts, strict=True)]
         new_masses = held_out_masses(decoder, folds, changed, networks)
-        new_choices = choose_movements(decoder, candidates, new_masses, settings, choices)
+        new_choices = choose_movements(decoder, candidates, new_masses, settings)
         old, new = (np.sum([choice.score for choice in part], axis=0) for part in (choices, new_choices))
         if is_lower(new, old, decoder.movement_settings.min_standard_errors):
-            decoder.neighbor_variant, readouts, masses = variant, changed, new_masses
-            choices = choose_movements(decoder, candidates, masses, settings)
+            decoder.neighbor_variant, readouts, masses, choices = variant, changed, new_masses, new_choices
     return masses, choices
 
 

@@ -119,18 +119,11 @@ class MovementChoice:
         What each block of time contributes to the CRPS of the mixture, in fractions of the range of the grid.
     scores : dict of (blocks,)
         The same for each kind alone.
-    found : dict
-        The settings of each kind, also of those without weight.
     """
 
     mixture: MovementMixture
     score: np.ndarray
     scores: dict[str, np.ndarray]
-    found: dict[str, _Candidate]
-
-    def settings_with(self, familiarity: Familiarity) -> dict[str, _Candidate]:
-        """Return the settings of each kind with the usual distance of other latents."""
-        return {kind: replace(one, usual_distance=familiarity.usual) for kind, one in self.found.items()}
 
 
 def choose_movement(
@@ -140,7 +133,6 @@ def choose_movement(
     smooth: bool,
     settings: MovementSettings,
     familiarity: Familiarity,
-    known: MovementChoice | None = None,
 ) -> MovementChoice:
     """Choose movement priors, their settings, the power of familiarity and weights by the CRPS on held-out bins.
 
@@ -160,8 +152,6 @@ def choose_movement(
     settings : MovementSettings
     familiarity : Familiarity
         With the usual distance; its power is chosen.
-    known : MovementChoice, optional
-        Its settings of each kind are used, and only the weights are chosen, which takes much less time.
     """
     factor = grid.coarsening(settings.max_cells if len(grid.axes) == 1 else settings.max_cells_joint)
     coarse = grid.coarsen(factor)
@@ -169,7 +159,7 @@ def choose_movement(
     statistics: dict[str, list[MovementStatistics]] = {
         kind: [part.coarsen(factor) for part in candidates[kind]] for kind in settings.kinds if kind != "none"
     }
-    means = search.kinds(coarse, statistics) if known is None else known.settings_with(familiarity)
+    means = search.kinds(coarse, statistics)
     combinations = COMBINATIONS if all(part.readout.average is not None for part in held_out) else COMBINATIONS[:1]
     keys = [(kind, combination) for combination in combinations for kind in means]
 
@@ -185,7 +175,7 @@ def choose_movement(
     weights = stacking_weights(products)
     used = [part for part in components({kind: parts[0] for kind, parts in candidates.items()}, weights) if part.weight]
     alone = {kind: products[:, number, number] for number, kind in enumerate(means)}
-    return MovementChoice(MovementMixture(tuple(used)), weights @ products @ weights, alone, means)
+    return MovementChoice(MovementMixture(tuple(used)), weights @ products @ weights, alone)
 
 
 @dataclass(frozen=True)
