@@ -229,8 +229,8 @@ def decode(
     held-out bins of the fit that look at least as unusual; trusted, 1 or 0, is whether to trust the bin. Both are
     judged from its activity. For labels the columns are time, label, set (the labels of the prediction set) and
     probability_LABEL. An .nwb file also has the latents with their variances and the posterior over a grid of the
-    behavior. Values have the unit of the
-    recording; an angle is between 0 and its period, and an interval around 0 begins below it.
+    behavior. Values have the unit of the recording; an angle is between 0 and its period, and an interval around 0
+    begins below it.
 
     Example: kalmanssl decode RUN REC.nwb --out decoded.csv
     """
