@@ -161,8 +161,8 @@ def _published(rows: Rows) -> str:
     if not texts:
         return ""
     return (
-        " The encoder is the cause: with ResNet-18 on MNIST and a constant learning rate, the published start shows "
-        f"the published effect of mutual information: accuracy {', '.join(texts)} for an image (one seed)."
+        " With the published encoder and data, ResNet-18 on MNIST, and a constant learning rate, the published start "
+        f"shows the published effect of mutual information: accuracy {', '.join(texts)} for an image (one seed)."
     )
 
 
