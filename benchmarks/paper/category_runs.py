@@ -50,9 +50,7 @@ PLANS = {
     "quick": PRESETS["digits"].categories,
     "full": PRESETS["cifar"].categories,
 }
-_PUBLISHED = CategoryPlan(
-    "mnist", None, None, "resnet18", pairs=60000, epochs=30, batch=256, rate=3e-5, schedule="constant"
-)
+_PUBLISHED = replace(PLANS["full"], rate=3e-5, schedule="constant")
 RESNET_PLANS = {
     "tiny": replace(PLANS["tiny"], encoder="resnet18", pairs=64, epochs=1, batch=32, schedule="constant"),
     "quick": replace(_PUBLISHED, pairs=19200, epochs=8, batch=128, rate=1e-4),

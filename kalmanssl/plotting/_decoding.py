@@ -96,13 +96,13 @@ def plot_decoded(
     if mean is None or lower is None or upper is None:
         raise InputError("mean, lower and upper are missing: give all, or a DecodedPosition", parameter="mean")
     time = np.asarray(time, dtype=float)
+    gaps = gap_starts(time)
     if period is not None:
         turns = period * np.floor(np.asarray(mean, dtype=float) / period)
         mean, lower, upper = (np.asarray(values, dtype=float) - turns for values in (mean, lower, upper))
         truth = None if truth is None else np.asarray(truth, dtype=float) % period
-    gaps = gap_starts(time)
-    if period is not None:  # where the mean passes zero, the band ends at one edge and begins at the other
-        gaps = np.union1d(gaps, 1 + np.flatnonzero(np.abs(np.diff(np.asarray(mean))) > period / 2))
+        # Where the mean passes zero, the band ends at one edge and begins at the other.
+        gaps = np.union1d(gaps, 1 + np.flatnonzero(np.abs(np.diff(mean)) > period / 2))
 
     def with_gaps(values: np.ndarray) -> np.ndarray:
         return np.insert(np.asarray(values, dtype=float), gaps, np.nan)
