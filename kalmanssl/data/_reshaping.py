@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
-from kalmanssl.data._angles import is_angle
 from kalmanssl.data._linearize import linearize_track
 from kalmanssl.data._validation import check_names
 from kalmanssl.errors import InputError
+from kalmanssl.utils.measurement_units import is_angle
 from kalmanssl.utils.segments import segment_slices
 from kalmanssl.utils.validation import check_condition, check_number, check_positive, short_repr, unknown_name_error
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.data._angles import is_angle
 from kalmanssl.data._pynapple import behavior_at, is_pynapple
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array, as_floats
 from kalmanssl.utils.labels import is_missing_label
+from kalmanssl.utils.measurement_units import is_angle
 from kalmanssl.utils.validation import check_condition, check_positive, short_repr
 
 __all__ = [

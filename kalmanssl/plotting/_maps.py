@@ -10,8 +10,8 @@ from kalmanssl.decoding import DecodedPosition
 from kalmanssl.errors import InputError
 from kalmanssl.plotting._decoding import decoded_arrays
 from kalmanssl.plotting._style import BLUE, INK, MUTED, ORANGE, add_legend, axes_or_new, label_axis
+from kalmanssl.utils.measurement_units import degrees_unit
 from kalmanssl.utils.segments import gap_starts
-from kalmanssl.utils.text import degrees_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

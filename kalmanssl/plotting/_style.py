@@ -12,8 +12,8 @@ import numpy as np
 
 from kalmanssl.errors import InputError
 from kalmanssl.plotting._degrees import place_at_degrees, show_degrees
+from kalmanssl.utils.measurement_units import degrees_unit
 from kalmanssl.utils.segments import segment_slices
-from kalmanssl.utils.text import degrees_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -22,6 +22,7 @@ from kalmanssl.data.nwb import (
     time_fields,
 )
 from kalmanssl.decoding import DecodedCategory
+from kalmanssl.utils.measurement_units import UNKNOWN_UNIT
 
 if TYPE_CHECKING:
     from kalmanssl.data import Latents
@@ -152,7 +153,7 @@ def _trust(decoded: Any, behavior: str, times: dict[str, Any]) -> list[Any]:
     flag = TimeSeries(
         name="trusted",
         data=compress(np.asarray(decoded.trusted, dtype=np.int8)),
-        unit="n.a.",
+        unit=UNKNOWN_UNIT,
         description=f"1 where the decoded {behavior} and its intervals can be trusted; 0 where trust is at or below a "
         "threshold from held-out time, where intervals contained the truth too rarely or the activity was rare",
         **times,
@@ -229,7 +230,7 @@ def _labels(decoded: Any, behavior: str, times: dict[str, Any]) -> list[Any]:
     label = TimeSeries(
         name="label",
         data=decoded.most_probable.astype(str).tolist(),
-        unit="n.a.",
+        unit=UNKNOWN_UNIT,
         description=f"most probable label of {behavior}",
         **times,
     )
@@ -243,7 +244,7 @@ def _labels(decoded: Any, behavior: str, times: dict[str, Any]) -> list[Any]:
     inside = TimeSeries(
         name="set",
         data=compress(decoded.region().inside.values),
-        unit="n.a.",
+        unit=UNKNOWN_UNIT,
         description=f"whether each label is in the {100 * decoded.level:g} % prediction set; {listing}",
         **times,
     )

@@ -139,8 +139,8 @@ def fit_phases(settings: RunSettings, dims: int) -> list[Phase]:
     factor = 1.0 if dims <= 1 or settings.linearize or settings.waypoints else 2.0  # grids of two dimensions
     decoder = {"linear": 15.0, "mlp": 20.0 * factor}.get(settings.decoder or "", 23.0 * factor)
     decoding = [
-        Phase("held-out fit 1 of 2", 6.0, True, "on the first 60 % of the time, so with other held-out blocks"),
-        Phase("held-out fit 2 of 2", 8.0, True, "on the first 80 % of the time, so with other held-out blocks"),
+        Phase("held-out fit (first 60 % of the time)", 6.0, is_training=True),
+        Phase("held-out fit (first 80 % of the time)", 8.0, is_training=True),
         Phase("decoder and calibration", decoder),
     ]
     first = [Phase("reading", 2.0), Phase("encoder and dynamics", 10.0, is_training=True)]

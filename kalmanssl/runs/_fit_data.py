@@ -20,10 +20,12 @@ from kalmanssl.runs._decoding_checks import check_decoding
 from kalmanssl.runs._labels import consists_of_labels, seems_to_have_labels
 from kalmanssl.runs._linear_track import find_run_track, track_sentence
 from kalmanssl.runs._references import fit_references
-from kalmanssl.runs._run import read_recording, short_unit
+from kalmanssl.runs._run import read_recording
 from kalmanssl.runs._running import running_speed, where_running
 from kalmanssl.runs._settings import RunSettings
+from kalmanssl.runs._silent_units import silent_unit_notes
 from kalmanssl.runs._windows import fitted_windows, interval_notes, part_of
+from kalmanssl.utils.measurement_units import short_unit
 from kalmanssl.utils.text import duration_text, period_text, time_span
 
 __all__ = ["FitData", "read_fit_data"]
@@ -88,6 +90,8 @@ def read_fit_data(settings: RunSettings, summary: NWBSummary, logger: Callable[[
         )
     if settings.min_rate is not None:
         training, rest = _select_by_rate(settings.min_rate, training, rest, logger)
+    for note in silent_unit_notes(training, rest):
+        logger(f"note: {note}")
     data = _with_track(FitData(settings, training, rest, _facts(recording, training)), logger)
     data = _with_period(data, logger)
     if seems_to_have_labels(data.settings, None if data.behavior is None else training.behavior.get(data.behavior)):

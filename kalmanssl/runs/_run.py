@@ -26,6 +26,7 @@ from kalmanssl.runs._linear_track import track_of_run
 from kalmanssl.runs._scores import main_scores
 from kalmanssl.runs._settings import RunSettings, parse_bands, parse_units
 from kalmanssl.runs._stored_run import check_parts_agree, check_run_metadata, check_stored_evaluation
+from kalmanssl.utils.measurement_units import short_unit
 from kalmanssl.utils.paths import as_path
 from kalmanssl.utils.storage import METADATA, check_format, is_folder, read_json, replace_file
 from kalmanssl.utils.summaries import Summary
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from kalmanssl.estimator import KalmanSSL
     from kalmanssl.runs._evaluation import Evaluation
 
-__all__ = ["Run", "open_run", "read_for_run", "read_recording", "read_to_decode", "short_unit", "summarize_recording"]
+__all__ = ["Run", "open_run", "read_for_run", "read_recording", "read_to_decode", "summarize_recording"]
 
 
 def read_recording(path: str | os.PathLike[str], settings: RunSettings, behavior: bool = True) -> Recording:
@@ -305,9 +306,3 @@ def open_run(path: str | os.PathLike[str]) -> Run:
         If the folder or a file in it is missing or damaged. The message names the file.
     """
     return Run.load(path)
-
-
-def short_unit(unit: str) -> str:
-    """Abbreviate the common units of length and angle; return an empty string for an unknown unit."""
-    short = {"meters": "m", "meter": "m", "metres": "m", "centimeters": "cm", "radians": "rad", "degrees": "deg"}
-    return short.get(unit.lower(), "" if unit.lower() in ("unknown", "n/a", "na", "n.a.") else unit)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from kalmanssl.utils.text import degrees_unit, duration_text
+from kalmanssl.utils.measurement_units import degrees_unit
+from kalmanssl.utils.text import duration_text
 
 __all__ = [
     "PART_NAMES", "axis_name", "cell", "duration", "figure_unit", "median_error", "number", "percent", "r_squared",

@@ -30,14 +30,11 @@ class Phase:
         Its expected share of the time, in any unit.
     is_training : bool
         Whether a model is trained in it. Such a phase begins by itself with the training.
-    note : str
-        What to know about the score of its training; logged with the score.
     """
 
     name: str
     weight: float
     is_training: bool = False
-    note: str = ""
 
 
 class Phases:
@@ -135,9 +132,7 @@ class Phases:
             seconds = duration_text(round(time.perf_counter() - self._phase_began))
             reference = "" if self._is_explained or " gain " not in self._score else _REFERENCE
             self._is_explained |= bool(reference)
-            phase = self.phases[self._number]
-            note = f"; {phase.note}" if phase.note else ""
-            self.logger(f"{phase.name}: {seconds}, {self._score}{reference}{note}")
+            self.logger(f"{self.phases[self._number].name}: {seconds}, {self._score}{reference}")
 
     def _show(self, share: float | None = None) -> None:
         """Move the bar."""

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["degrees_unit", "duration_text", "format_parts", "period_text", "shorten", "time_span", "time_text"]
+from kalmanssl.utils.measurement_units import degrees_unit
+
+__all__ = ["duration_text", "format_parts", "period_text", "shorten", "time_span", "time_text"]
 
 _LONGEST = 160  # characters of a part of a message
 # Durations below so many seconds are written in a unit of so many seconds.
@@ -35,12 +37,6 @@ def duration_text(seconds: float) -> str:
         return "0 s"
     factor, unit = next((factor, unit) for limit, factor, unit in _DURATIONS if abs(seconds) < limit)
     return f"{seconds / factor:.3g} {unit}"
-
-
-def degrees_unit(unit: str) -> str | None:
-    """Return the unit in which angles in radians are shown, such as "°" or "°/s"; None for other units."""
-    name, slash, per = unit.partition("/")
-    return f"°{slash}{per}" if name in ("rad", "radian", "radians") else None
 
 
 def period_text(period: float, unit: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from kalmanssl.data._validation import check_text
 from kalmanssl.errors import InputError
+from kalmanssl.utils.measurement_units import LARGEST_ANGLE, SPATIAL_UNITS, long_unit
 from kalmanssl.utils.validation import check_condition, short_repr
 
 __all__ = [
@@ -18,25 +19,12 @@ __all__ = [
     "compress",
     "container_type",
     "fill_container",
-    "nwb_unit",
     "rounded_probabilities",
     "time_fields",
 ]
 
 RESULTS = "results of kalmanssl: "  # start of the description of a module with results; reading ignores such modules
 
-_NAMES = {
-    "meters": ("m", "meter", "metre", "metres"),
-    "centimeters": ("cm", "centimeter", "centimetre", "centimetres"),
-    "millimeters": ("mm", "millimeter", "millimetre", "millimetres"),
-    "micrometers": ("um", "µm", "micrometer", "micrometre", "micrometres"),
-    "pixels": ("px", "pixel"),
-    "degrees": ("deg", "degree"),
-    "radians": ("rad", "radian"),
-    "n.a.": ("", "n/a", "na", "unknown"),
-}
-_SPATIAL_UNITS = {short: name for name, others in _NAMES.items() for short in (name, *others)}
-_LARGEST_ANGLE = {"degrees": 360.0, "radians": 2 * np.pi}
 _LONGEST_NAME = 1000  # characters
 _MIN_COMPRESSED = 2**12  # values; compression of smaller arrays saves nothing
 _CHUNK = 2**16  # values in a chunk of a compressed array
@@ -66,14 +54,6 @@ def time_fields(time: np.ndarray) -> dict[str, Any]:
             if np.abs(start + np.arange(len(time)) / candidate - time).max() < tolerance:
                 return {"starting_time": start, "rate": candidate}
     return {"timestamps": np.asarray(time, dtype=float)}
-
-
-def nwb_unit(unit: str) -> str:
-    """Return the name of a unit of length or angle in NWB files, such as "centimeters" for "cm"; others unchanged.
-
-    A unit that is not known is "n.a.".
-    """
-    return _SPATIAL_UNITS.get(unit.strip().lower(), unit)
 
 
 def check_nwb_name(name: str, parameter: str) -> None:
@@ -130,10 +110,10 @@ def container_type(kind: str, unit: str, values: Sequence[np.ndarray]) -> Any:
     """
     from pynwb.behavior import BehavioralTimeSeries, CompassDirection, Position
 
-    spatial = nwb_unit(unit)
+    spatial = long_unit(unit)
     allowed = kind != "other" and all(_is_spatial(one, spatial) for one in values)
     if kind == "angle":
-        allowed &= spatial in _LARGEST_ANGLE and all(one.ndim == 1 for one in values)
+        allowed &= spatial in LARGEST_ANGLE and all(one.ndim == 1 for one in values)
     if not allowed:
         return BehavioralTimeSeries
     return Position if kind == "position" else CompassDirection
@@ -150,7 +130,7 @@ def behavior_series(container: Any, unit: str, reference_frame: str, **fields: A
     fields["data"] = compress(fields["data"])
     if container is BehavioralTimeSeries:
         return TimeSeries(unit=unit.strip() or "unknown", **fields)
-    return SpatialSeries(unit=nwb_unit(unit), reference_frame=reference_frame, **fields)
+    return SpatialSeries(unit=long_unit(unit), reference_frame=reference_frame, **fields)
 
 
 def fill_container(container: Any, name: str, series: Sequence[Any]) -> Any:
@@ -162,8 +142,8 @@ def fill_container(container: Any, name: str, series: Sequence[Any]) -> Any:
 
 
 def _is_spatial(values: np.ndarray, unit: str) -> bool:
-    """Return whether values with a unit of `nwb_unit` can be in a SpatialSeries."""
-    if unit not in _NAMES or values.ndim > 2 or (values.ndim == 2 and values.shape[1] > 3):
+    """Return whether values with a unit of `long_unit` can be in a SpatialSeries."""
+    if unit not in SPATIAL_UNITS or values.ndim > 2 or (values.ndim == 2 and values.shape[1] > 3):
         return False
-    largest = _LARGEST_ANGLE.get(unit, np.inf)
+    largest = LARGEST_ANGLE.get(unit, np.inf)
     return not (np.abs(values) > largest).any()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from kalmanssl.data._angles import is_angle
 from kalmanssl.data._binning import interpolate, sampling_period
 from kalmanssl.data.nwb._access import (
     location,
@@ -23,6 +22,7 @@ from kalmanssl.data.nwb._output_series import RESULTS
 from kalmanssl.data.nwb._times import distinct_times, read_times
 from kalmanssl.data.nwb._walk import FoundGroup, walk_groups
 from kalmanssl.errors import InputError
+from kalmanssl.utils.measurement_units import is_angle
 from kalmanssl.utils.text import shorten
 from kalmanssl.utils.validation import short_repr
 

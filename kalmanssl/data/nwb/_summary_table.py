@@ -7,6 +7,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from kalmanssl.data.nwb._activity_sources import UNITS
+from kalmanssl.utils.measurement_units import short_unit
 
 if TYPE_CHECKING:
     from kalmanssl.data.nwb._summary import NWBObject, NWBSummary
@@ -57,7 +58,7 @@ def _cells(found: NWBObject) -> tuple[str, ...]:
     gaps = "" if found.gaps is None else str(found.gaps)
     if found.gaps:
         gaps += f" ({found.gap_seconds:.3g} s)"
-    kind = f"{found.type}, {found.unit}" if found.unit else found.type
+    kind = f"{found.type}, {found.unit}" if short_unit(found.unit) else found.type
     lines = [f"{kind}: {found.remark}" if found.remark else kind]
     for column, counts in found.groups.items():
         lines.append(f"{column}: {', '.join(f'{value} ({count})' for value, count in counts.items())}")

@@ -22,6 +22,7 @@ from kalmanssl.data.nwb._output_series import (
 )
 from kalmanssl.data.nwb._output_session import new_file, session_metadata
 from kalmanssl.errors import InputError, first_line
+from kalmanssl.utils.measurement_units import UNKNOWN_UNIT
 from kalmanssl.utils.paths import as_path
 from kalmanssl.utils.storage import replace_file
 from kalmanssl.utils.validation import check_condition
@@ -167,7 +168,7 @@ def _label_series(name: str, labels: np.ndarray, time: np.ndarray) -> Any:
     return TimeSeries(
         name=name,
         data=values,
-        unit="n.a.",
+        unit=UNKNOWN_UNIT,
         description=f"label {name} of the bins; empty text, or no sample, where it is not known",
         **time_fields(time[known]),
     )
