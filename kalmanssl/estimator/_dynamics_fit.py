@@ -110,5 +110,5 @@ def _held_out_likelihood(model: SequenceModel[KalmanPredictor], data: WindowBatc
         return None
     fit = PredictorFit(model)
     with evaluating(model):
-        values = [float(fit.terms(batch).alignment) for batch in data.held_out]
+        values = [float(fit.terms(batch).alignment) for batch in data.held_out.batches]
     return sum(values) / len(values)

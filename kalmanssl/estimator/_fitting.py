@@ -123,7 +123,7 @@ def check_held_out_steps(estimator: KalmanSSL, model: SequenceModel[KalmanPredic
     entropy = model.objective.entropy
     if data.held_out is None or not isinstance(entropy, LogDetEntropy) or entropy.expansion:
         return
-    n_steps = sum(windows.shape[0] * windows.shape[1] for windows in data.held_out)
+    n_steps = sum(windows.shape[0] * windows.shape[1] for windows in data.held_out.batches)
     if n_steps <= estimator.latent_dim:
         raise InputError(
             f"too few bins to fit on: the held-out windows hold {n_steps} steps, and the covariance of latents of "

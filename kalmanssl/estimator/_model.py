@@ -310,8 +310,7 @@ def network_threads(estimator: KalmanSSL, model: nn.Module) -> AbstractContextMa
 
     The bits of products depend on the number of threads, so that all parts of a fit and inference must have the same.
     """
-    steps = estimator.batch_size * estimator.window_ / estimator.bins_per_step_
-    return threads_for(steps * sum(parameter.numel() for parameter in model.parameters()))
+    return threads_for(model, estimator.batch_size * estimator.window_ / estimator.bins_per_step_)
 
 
 def objective_per_bin(latents: Latents, objective: LDM, bins_per_step: int) -> float:

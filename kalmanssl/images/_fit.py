@@ -77,7 +77,7 @@ def fit_images(
         Fraction of the images to hold out, chosen at random, to choose the epoch with the best weights; 0 keeps the
         last epoch.
     patience : int
-        Training stops after this many epochs without a better held-out score (`PairModel.held_out_score`).
+        Training stops after this many epochs without a better held-out score (`PairModel.held_out_scores`).
     random_state : int
         Seed for the order of the images and for the views.
     device, checkpoint_dir, resume, progress

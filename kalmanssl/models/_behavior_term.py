@@ -134,12 +134,12 @@ class BehaviorFit(Trainable):
         density = torch.stack([self.readout.log_prob(state, behavior) for state in states]).mean()
         return replace(terms, behavior=density, behavior_weight=self.weight)
 
-    def held_out_score(self, batch: Tensor, reference: Tensor) -> Tensor:
-        """Return the held-out score of the model plus the weighted log-density of the behavior."""
-        score = self.model.held_out_score(self._split(batch)[0], self._split(reference)[0])
+    def held_out_scores(self, batch: Tensor, reference: Tensor) -> Tensor:
+        """Return the mean held-out score of the model plus the weighted mean log-density of the behavior, a scalar."""
+        scores = self.model.held_out_scores(self._split(batch)[0], self._split(reference)[0])
         behavior = self.terms(batch).behavior
         assert behavior is not None
-        return score + self.weight * behavior
+        return scores.mean() + self.weight * behavior
 
     def diagnostics(self, batch: Tensor) -> dict[str, float]:
         """Compute the diagnostics of the model."""

@@ -167,12 +167,12 @@ class PairModel(Trainable):
         log_prior = self.latent_model.log_prior(given) if self.prior == "model" else None
         return self.objective(latent, conditional, given, log_prior)
 
-    def held_out_score(self, batch: Any, reference: Any) -> Tensor:
-        """Score held-out pairs: the negative loss, or for the stop-gradient entropy the `predictive_gain`.
+    def held_out_scores(self, batch: Any, reference: Any) -> Tensor:
+        """Score held-out pairs: the negative loss, or for the stop-gradient entropy the `predictive_gain`; a scalar.
 
         The loss with the stop-gradient entropy has the constant value 0, so it cannot rank epochs.
         """
-        return self.predictive_gain(batch) if self._has_stop_gradient else super().held_out_score(batch, reference)
+        return self.predictive_gain(batch) if self._has_stop_gradient else super().held_out_scores(batch, reference)
 
     @torch.no_grad()
     def predictive_gain(self, pair: tuple[Tensor, Tensor]) -> Tensor:

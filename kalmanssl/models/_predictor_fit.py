@@ -43,16 +43,13 @@ class PredictorFit(Trainable):
         alignment = self.model.predictor(latent, batch).log_prob(latent).mean()
         return Terms(alignment, torch.zeros_like(alignment))
 
-    def held_out_score(self, batch: Tensor, reference: Tensor) -> Tensor:
-        """Return the predictive gain of the model, nats per step, on the scale of the fit of the whole model.
+    def held_out_scores(self, batch: Tensor, reference: Tensor) -> Tensor:
+        """Return the predictive gains of the model, nats per step, on the scale of the fit of the whole model.
 
-        It differs from the mean log-density of the latents by that under their marginal distribution, which is fixed.
+        Their mean differs from that of the log-density of the latents by that under their marginal distribution, which
+        is fixed.
         """
-        return self.model.predictive_gain(batch, reference)
-
-    def window_scores(self, batch: Tensor, reference: Tensor) -> Tensor:
-        """Return the predictive gain of each window, (windows,)."""
-        return self.model.window_scores(batch, reference)
+        return self.model.held_out_scores(batch, reference)
 
     def diagnostics(self, batch: Tensor) -> dict[str, float]:
         """Compute the diagnostics of the model on features (batch, time, features)."""

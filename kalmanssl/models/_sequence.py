@@ -133,14 +133,6 @@ class SequenceModel(Trainable, Generic[PredictorT]):
         """Project the parameters of the predictor onto their constraints, after each optimizer step."""
         self.predictor.after_step()
 
-    def held_out_score(self, batch: Tensor, reference: Tensor) -> Tensor:
-        """Return the `predictive_gain`; training keeps the weights of the epoch where it is highest."""
-        return self.predictive_gain(batch, reference)
-
-    def window_scores(self, batch: Tensor, reference: Tensor) -> Tensor:
-        """Return the predictive gain of each window, (windows,)."""
-        return self._gains(batch, reference).mean(1)
-
     @torch.no_grad()
     def predictive_gain(self, features: Tensor, reference: Tensor) -> Tensor:
         """Compute how much better the past predicts the latents than their marginal distribution does, nats per step.
@@ -154,12 +146,12 @@ class SequenceModel(Trainable, Generic[PredictorT]):
         features, reference : (batch, time, features)
             Data to score, and a sample of the training data.
         """
-        return self._gains(features, reference).mean()
+        return self.held_out_scores(features, reference).mean()
 
     @torch.no_grad()
-    def _gains(self, features: Tensor, reference: Tensor) -> Tensor:
-        """Return the gain of each step, (batch, time)."""
-        output = self(features)
+    def held_out_scores(self, batch: Tensor, reference: Tensor) -> Tensor:
+        """Return the gain of each step, (batch, time), whose mean is the `predictive_gain`."""
+        output = self(batch)
         marginal = output.prediction.conditional.fitted(self.encoder(reference).flatten(0, 1))
         return output.prediction.log_prob(output.latent) - marginal.log_prob(output.latent)
 

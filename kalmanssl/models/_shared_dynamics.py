@@ -52,7 +52,7 @@ class SharedDynamicsModel(Trainable, Generic[PredictorT]):
         found = [model.terms(windows) for model, windows in zip(self.sessions(), batch, strict=True)]
         return Terms(torch.stack([t.alignment for t in found]).mean(), torch.stack([t.entropy for t in found]).mean())
 
-    def held_out_score(self, batch: Sequence[Tensor], reference: Sequence[Tensor]) -> Tensor:
+    def held_out_scores(self, batch: Sequence[Tensor], reference: Sequence[Tensor]) -> Tensor:
         """Return the mean predictive gain over the sessions."""
         pairs = zip(self.sessions(), batch, reference, strict=True)
         return torch.stack([model.predictive_gain(windows, other) for model, windows, other in pairs]).mean()
@@ -92,13 +92,9 @@ class EncoderFit(Trainable, Generic[PredictorT]):
         """Evaluate the objective on features (batch, time, features)."""
         return self.model.terms(batch)
 
-    def held_out_score(self, batch: Tensor, reference: Tensor) -> Tensor:
-        """Return the predictive gain of the model."""
-        return self.model.predictive_gain(batch, reference)
-
-    def window_scores(self, batch: Tensor, reference: Tensor) -> Tensor:
-        """Return the predictive gain of each window, (windows,)."""
-        return self.model.window_scores(batch, reference)
+    def held_out_scores(self, batch: Tensor, reference: Tensor) -> Tensor:
+        """Return the predictive gains of the model."""
+        return self.model.held_out_scores(batch, reference)
 
     def diagnostics(self, batch: Tensor) -> dict[str, float]:
         """Compute the diagnostics of the model on features (batch, time, features)."""

@@ -25,7 +25,7 @@ class Trainable(nn.Module, ABC):
     stage : str
         Name of the training on its progress bar.
     score_name : str
-        What `held_out_score` is called there; empty if it is minus the loss.
+        What the held-out score is called there; empty if it is minus the loss.
     bins_per_step : int or None
         Bins of a recording in a step; the score is then shown in nats per bin, as in `KalmanSSL.history_`.
     """
@@ -49,8 +49,8 @@ class Trainable(nn.Module, ABC):
             All entries are recorded in the history of the training.
         """
 
-    def held_out_score(self, batch: Any, reference: Any) -> Tensor:
-        """Score a held-out batch; training keeps the weights of the epoch with the highest score.
+    def held_out_scores(self, batch: Any, reference: Any) -> Tensor:
+        """Score a held-out batch; training keeps the weights of the epoch with the highest mean score.
 
         The default is the negative loss. A model whose loss has a constant value (stop-gradient entropy) must override
         it. Training calls this method in evaluation mode and without gradients.
@@ -65,17 +65,10 @@ class Trainable(nn.Module, ABC):
         Returns
         -------
         Tensor
-            Scalar. Higher is better.
+            (samples, ...) with the scores of each sample of the batch, such as those of each step of a window, from
+            which training also computes a standard error; or a scalar. Higher is better.
         """
         return -self.terms(batch).loss
-
-    def window_scores(self, batch: Any, reference: Any) -> Tensor | None:
-        """Return the score of each window of a held-out batch, (windows,), for the standard error of their mean.
-
-        Their mean is `held_out_score`. The default is None, for scores that are no mean over windows. Arguments as in
-        `held_out_score`.
-        """
-        return None
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters by learning-rate group.

@@ -66,16 +66,11 @@ class TwoViewModel(Trainable):
         return terms, [output.prediction.filtered.filtered_mean for output in (first, second)]
 
     @torch.no_grad()
-    def held_out_score(self, batch: Tensor, reference: Tensor) -> Tensor:
+    def held_out_scores(self, batch: Tensor, reference: Tensor) -> Tensor:
         """Compute how much better the past of one view predicts the other than its marginal distribution does.
 
-        See `SequenceModel.predictive_gain`; the mean of both directions, nats per step.
+        See `SequenceModel.predictive_gain`; the mean of both directions in each window, (batch,), nats per step.
         """
-        return self.window_scores(batch, reference).mean()
-
-    @torch.no_grad()
-    def window_scores(self, batch: Tensor, reference: Tensor) -> Tensor:
-        """Return the gain of each window, (windows,); see `held_out_score`."""
         outputs, references = self(batch), self(reference)
         gains = []
         for source, target in ((0, 1), (1, 0)):

@@ -1,5 +1,6 @@
 """Training of sequence and pair models: sources of batches, and the training loop with checkpoints."""
 
+from kalmanssl.training._batches import HeldOut as HeldOut
 from kalmanssl.training._batches import PairBatches as PairBatches
 from kalmanssl.training._batches import SessionBatches as SessionBatches
 from kalmanssl.training._batches import TrainingData as TrainingData

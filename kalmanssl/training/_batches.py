@@ -15,15 +15,31 @@ from kalmanssl.training._windows import RandomWindows
 from kalmanssl.utils.distributed import rank_and_size
 from kalmanssl.utils.validation import check_condition, check_fraction, check_integer, check_not_negative
 
-__all__ = ["PairBatches", "SessionBatches", "TrainingData", "WindowBatches", "WindowSettings"]
+__all__ = ["HeldOut", "PairBatches", "SessionBatches", "TrainingData", "WindowBatches", "WindowSettings"]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out part of the data of a training.
+
+    Attributes
+    ----------
+    batches : iterable
+        Batches, the same in every iteration.
+    blocks : sequence of Tensor, optional
+        For each batch the number of the block of time of each window, (windows,) int. The held-out score then has a
+        standard error over these blocks.
+    """
+
+    batches: Iterable[Any]
+    blocks: Sequence[Tensor] | None = None
 
 
 class TrainingData(Protocol):
     """A source of batches, which may be anything that the model's `terms` accepts.
 
     Every epoch has its own stream of random numbers, so that a resumed run draws the same batches as an uninterrupted
-    one. A source can also have an attribute `held_out_blocks`: for each held-out batch the number of the block of time
-    of each window, (windows,) int. The held-out score then has a standard error over these blocks.
+    one.
     """
 
     @property
@@ -31,8 +47,8 @@ class TrainingData(Protocol):
         """Number of batches in an epoch."""
 
     @property
-    def held_out(self) -> Iterable[Any] | None:
-        """Held-out batches, the same in every iteration; None if nothing is held out."""
+    def held_out(self) -> HeldOut | None:
+        """The held-out part; None if nothing is held out."""
 
     def batches(self, epoch: int) -> Iterable[Any]:
         """Return the batches of an epoch, counted from 0."""
@@ -98,32 +114,22 @@ class WindowBatches:
         self._held_out = self._windows(held_out) if len(held_out) else None
 
     @property
-    def held_out(self) -> Iterable[Tensor] | None:
-        """One held-out batch, always the same; None if nothing is held out.
+    def held_out(self) -> HeldOut | None:
+        """One held-out batch, always the same; its blocks are contiguous segments. None if nothing is held out.
 
         If a batch would have more entries than there are held-out bins, each bin is used about once instead: an entropy
         cannot be estimated from many copies of the same few bins.
         """
-        return None if self._held_out is None else [self._held_out_windows()[0]]
-
-    @property
-    def held_out_blocks(self) -> list[Tensor] | None:
-        """The number of the contiguous segment of each held-out window, for standard errors; None if none is held out.
-
-        The windows of one segment resemble each other.
-        """
-        return None if self._held_out is None else [self._held_out_windows()[1]]
-
-    def _held_out_windows(self) -> tuple[Tensor, Tensor]:
-        """Return the held-out windows, and the number of the segment of each."""
-        assert self._held_out is not None
+        if self._held_out is None:
+            return None
         s = self.settings
         if s.batch_size * (s.window // s.bins_per_step) > len(self._held_out.data):
             (tiles, segments), (rank, size) = self._held_out.tiles(), rank_and_size()
             if len(tiles) >= size:
                 mine = slice(rank, len(tiles) // size * size, size)
-                return tiles[mine], segments[mine]
-        return self._held_out.batch_with_segments(epoch=-1)
+                return HeldOut([tiles[mine]], [segments[mine]])
+        windows, segments = self._held_out.batch_with_segments(epoch=-1)
+        return HeldOut([windows], [segments])
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Draw the batches of an epoch."""
@@ -154,10 +160,10 @@ class SessionBatches:
         self.steps_per_epoch = self.sessions[0].steps_per_epoch
 
     @property
-    def held_out(self) -> list[tuple[Tensor, ...]] | None:
-        """Held-out batches, the same in every iteration; None if nothing is held out."""
-        parts = [one.held_out for one in self.sessions]
-        return None if parts[0] is None else list(zip(*(part or [] for part in parts), strict=True))
+    def held_out(self) -> HeldOut | None:
+        """Held-out windows of every session; None if nothing is held out."""
+        parts = [part.batches for one in self.sessions if (part := one.held_out) is not None]
+        return HeldOut(list(zip(*parts, strict=True))) if parts else None
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
         """Draw the batches of an epoch."""
@@ -226,9 +232,9 @@ class PairBatches:
         return max(1, len(self._training) // (self.batch_size * rank_and_size()[1]))
 
     @property
-    def held_out(self) -> Iterable[tuple[Tensor, Tensor]] | None:
-        """Batches of the held-out samples, with the same views in every iteration; None if nothing is held out."""
-        return _HeldOutPairs(self) if len(self._held_out) else None
+    def held_out(self) -> HeldOut | None:
+        """The held-out samples, with the same views in every iteration; None if nothing is held out."""
+        return HeldOut(_HeldOutPairs(self)) if len(self._held_out) else None
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Draw the batches of an epoch."""

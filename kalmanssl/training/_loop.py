@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import nn
 
 from kalmanssl.errors import CollapseError, DivergenceError, InputError, NotFiniteError
 from kalmanssl.models import Terms, Trainable
-from kalmanssl.training._batches import TrainingData
+from kalmanssl.training._batches import HeldOut, TrainingData
 from kalmanssl.training._checkpoints import Checkpoints, TrainingState, describe_batch
 from kalmanssl.training._collapse import check_collapse
 from kalmanssl.training._devices import choose_device, joined_processes, moved, synchronized_batch_norm
@@ -119,7 +119,7 @@ def train(
                     on_step=on_step,
                     on_epoch_end=on_epoch_end,
                 )
-                threads = threads_for(loop.operations) if place.type == "cpu" else nullcontext()
+                threads = threads_for(model, _rows(loop.reference)) if place.type == "cpu" else nullcontext()
                 with threads, fast_products():
                     loop.prepare(history, resume)
                     loop.run(progress)
@@ -160,16 +160,10 @@ class _Loop:
         self.on_step, self.on_epoch_end = on_step, on_epoch_end
         self.optimizer = make_optimizer(model, settings)
         self.held_out = data.held_out
-        self.held_out_blocks: list[torch.Tensor] | None = getattr(data, "held_out_blocks", None)
         self.reference = moved(data.sample(), device)
         self.total_steps = settings.epochs * data.steps_per_epoch
         self.state = TrainingState()
         self.step = 0
-
-    @property
-    def operations(self) -> float:
-        """Multiplications of a forward pass, if each weight is used once for each row of a batch."""
-        return _rows(self.reference) * sum(parameter.numel() for parameter in self.model.parameters())
 
     def prepare(self, history: dict[str, list[float]], resume: bool) -> None:
         """Load the checkpoint if the run is resumed, and make all processes start with the same weights."""
@@ -244,7 +238,7 @@ class _Loop:
         state = self.state
         self._synchronize()
         if self.held_out is not None:
-            metrics |= self._evaluate_held_out()
+            metrics |= self._evaluate_held_out(self.held_out)
         diagnostics = self._diagnose()
         check_collapse(state.initial_diagnostics, diagnostics, state.epochs_done + 1)
         metrics |= diagnostics
@@ -266,40 +260,26 @@ class _Loop:
         return state.best_score is None
 
     @torch.no_grad()
-    def _evaluate_held_out(self) -> dict[str, float]:
+    def _evaluate_held_out(self, held_out: HeldOut) -> dict[str, float]:
         """Return the means of loss, terms and score over the held-out batches, and the standard error of the score."""
-        assert self.held_out is not None
         sums: dict[str, float] = {}
-        count = 0
+        scores: list[torch.Tensor] = []
         with evaluating(self.model):
-            for batch in self.held_out:
+            for batch in held_out.batches:
                 moved_batch = moved(batch, self.device)
                 found = _numbers(self.model.terms(moved_batch))
-                found["score"] = float(self.model.held_out_score(moved_batch, self.reference))
+                scores.append(self.model.held_out_scores(moved_batch, self.reference))
+                found["score"] = float(scores[-1].mean())
                 for name, value in found.items():
                     sums[f"held_out_{name}"] = sums.get(f"held_out_{name}", 0.0) + value
-                count += 1
-        return average({name: total / count for name, total in sums.items()}, self.device) | self._score_error()
-
-    def _score_error(self) -> dict[str, float]:
-        """Return the standard error of the held-out score over blocks of time; empty if there is one block or none."""
-        if self.held_out is None or self.held_out_blocks is None:
-            return {}
-        found, blocks = [], [moved(block, self.device) for block in self.held_out_blocks]
-        with evaluating(self.model):
-            for batch in self.held_out:
-                scores = self.model.window_scores(moved(batch, self.device), self.reference)
-                if scores is None:
-                    return {}
-                found.append(scores)
-        score, block = (all_gather(torch.cat(values)).cpu().numpy() for values in (found, blocks))
-        if len(np.unique(block)) < 2:
-            return {}
-        return {"held_out_score_error": float(mean_over_blocks(score[:, None].astype(float), block)[1][0])}
+        means = average({name: total / len(scores) for name, total in sums.items()}, self.device)
+        if held_out.blocks is None or scores[0].ndim == 0:
+            return means
+        return means | _score_error(scores, [block.to(self.device) for block in held_out.blocks])
 
     def _diagnose(self) -> dict[str, float]:
         """Compute the diagnostics on a held-out batch, or on one of the training part."""
-        batch = self.reference if self.held_out is None else moved(next(iter(self.held_out)), self.device)
+        batch = self.reference if self.held_out is None else moved(next(iter(self.held_out.batches)), self.device)
         return average(self.model.diagnostics(batch), self.device)
 
     def _synchronize(self) -> None:
@@ -323,6 +303,23 @@ class _Loop:
         return DivergenceError(
             f"training diverged at step {self.step} ({why}); a lower learning_rate or gradient_clip may help"
         )
+
+
+def _score_error(scores: Sequence[torch.Tensor], blocks: Sequence[torch.Tensor]) -> dict[str, float]:
+    """Return the standard error of the mean score of windows over blocks of time; empty if there is only one block.
+
+    Parameters
+    ----------
+    scores, blocks : sequences of Tensor
+        Of each batch the scores (windows, ...), and the number of the block of each window, (windows,) int.
+    """
+    score, block = (
+        all_gather(torch.cat(values)).cpu().numpy()
+        for values in ([one.reshape(len(one), -1).mean(1) for one in scores], list(blocks))
+    )
+    if len(np.unique(block)) < 2:
+        return {}
+    return {"held_out_score_error": float(mean_over_blocks(score[:, None].astype(float), block)[1][0])}
 
 
 def _rows(batch: Any) -> float:

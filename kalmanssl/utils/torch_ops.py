@@ -128,14 +128,17 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def threads_for(operations: float) -> Iterator[None]:
-    """Let torch and numpy use one thread for computations of few operations, and leave their threads for others.
+def threads_for(module: nn.Module, rows: float) -> Iterator[None]:
+    """Let torch and numpy use one thread if a forward pass has few multiplications, and else leave their threads.
 
     Parameters
     ----------
-    operations : float
-        Multiplications of a forward pass.
+    module : nn.Module
+        Each of its weights is taken to be used once for each row.
+    rows : float
+        Rows of the input: samples, or time steps of all sequences.
     """
+    operations = rows * sum(parameter.numel() for parameter in module.parameters())
     with one_thread_everywhere() if operations < _MIN_OPERATIONS else nullcontext():
         yield
 

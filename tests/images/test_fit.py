@@ -108,7 +108,7 @@ def test_the_epoch_with_the_best_held_out_score_is_kept(digits, monkeypatch):
         seen.append(next(self.backbone.parameters()).detach().clone())
         return torch.tensor(next(scores))
 
-    monkeypatch.setattr(type(model), "held_out_score", score)
+    monkeypatch.setattr(type(model), "held_out_scores", score)
     history = fit_images(
         model, images, PairAugmentation("tiny"), epochs=5, batch_size=50, validation_fraction=0.25, patience=2,
         progress=False,

@@ -104,14 +104,14 @@ def test_held_out_score_of_stop_gradient_models_is_the_infonce_bound(name):
         for center, other in zip(centers, reversed(target.chunk(2)), strict=True):
             matrix = model.latent_model.conditional(center[None]).log_prob(other[:, None])  # (latent, center)
             gains.append((matrix.diagonal() - matrix.logsumexp(1) + math.log(len(other))).mean())
-    score = model.held_out_score(pair, pair)
+    score = model.held_out_scores(pair, pair)
     torch.testing.assert_close(score, torch.stack(gains).mean())
     assert score <= math.log(len(pair[0]))
 
 
 def test_held_out_score_of_other_pair_models_is_the_negative_loss():
     model, pair = recipes.simclr(DIM).build(nn.Linear(FEATURES, 6), 6, random_state=0).double(), views()
-    torch.testing.assert_close(model.held_out_score(pair, pair), -model.terms(pair).loss)
+    torch.testing.assert_close(model.held_out_scores(pair, pair), -model.terms(pair).loss)
 
 
 def test_predictive_gain_is_zero_for_equal_latents_and_positive_for_informative_ones():

@@ -63,10 +63,10 @@ def test_predictive_gain_is_the_information_of_a_matched_model():
     expected = 0.5 * math.log(latent.var().item() / (1 - a**2))
     assert expected == pytest.approx(-0.5 * math.log(1 - a**2), abs=0.05)
     assert model.predictive_gain(latent, latent).item() == pytest.approx(expected, abs=0.02)
-    gains = model.window_scores(latent, latent)
-    assert gains.shape == (20,)
-    assert gains.mean().item() == pytest.approx(model.held_out_score(latent, latent).item(), rel=1e-6)
-    assert gains[:3].mean().item() == pytest.approx(model.window_scores(latent[:3], latent).mean().item(), rel=1e-6)
+    gains = model.held_out_scores(latent, latent)
+    assert gains.shape == (20, 1000)
+    assert gains.mean().item() == pytest.approx(model.predictive_gain(latent, latent).item(), rel=1e-6)
+    assert gains[:3].mean().item() == pytest.approx(model.predictive_gain(latent[:3], latent).item(), rel=1e-6)
     assert model.predictive_gain(latent[:, torch.randperm(1000, generator=generator)], latent).item() < 0
 
 

@@ -22,7 +22,7 @@ def indices(batches) -> list[int]:
 
 def test_held_out_pairs_are_not_trained_on():
     data = numbered(0.25, batch_size=5)
-    held_out, trained = indices(data.held_out), indices(data.batches(0))
+    held_out, trained = indices(data.held_out.batches), indices(data.batches(0))
     assert len(held_out) == 10
     assert data.steps_per_epoch == 6
     assert sorted(held_out + trained) == list(range(N))
@@ -30,14 +30,14 @@ def test_held_out_pairs_are_not_trained_on():
 
 def test_held_out_views_are_the_same_in_every_iteration():
     data = numbered(0.25)
-    once, again = list(data.held_out), list(data.held_out)
+    once, again = list(data.held_out.batches), list(data.held_out.batches)
     assert len(once) == 1  # an incomplete last batch is left out
     for pair, same in zip(once, again, strict=True):
         torch.testing.assert_close(pair, same, rtol=0, atol=0)
 
 
 def test_a_held_out_part_smaller_than_a_batch_is_one_batch():
-    assert [len(pair[0]) for pair in numbered(0.1).held_out] == [4]
+    assert [len(pair[0]) for pair in numbered(0.1).held_out.batches] == [4]
 
 
 def test_nothing_is_held_out_by_default():
@@ -70,7 +70,7 @@ def test_training_on_pairs_stops_early_and_keeps_the_weights_of_the_best_epoch(m
         seen.append(self.backbone.weight.detach().clone())
         return torch.tensor(next(scores))
 
-    monkeypatch.setattr(type(model), "held_out_score", score)
+    monkeypatch.setattr(type(model), "held_out_scores", score)
     history: dict[str, list[float]] = {}
     train(model, data, TrainingSettings(5, 1e-3, patience=2), history, seed=0, device="cpu", progress=False)
     assert history["held_out_score"] == [1.0, 2.0, 0.0, 0.0]
@@ -92,5 +92,5 @@ def test_the_held_out_score_of_pairs_changes_while_they_are_trained(name):
         assert scores == [-loss for loss in history["held_out_loss"]]
     else:  # the stop-gradient loss is zero at every epoch
         model.eval()
-        gains = [float(model.predictive_gain(pair)) for pair in data.held_out]
+        gains = [float(model.predictive_gain(pair)) for pair in data.held_out.batches]
         assert max(scores) == pytest.approx(sum(gains) / len(gains), rel=1e-5)

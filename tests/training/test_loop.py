@@ -11,7 +11,7 @@ from kalmanssl.entropy import LogDetEntropy, StopGradientEntropy
 from kalmanssl.errors import CollapseError, DivergenceError, InputError
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel, Terms, Trainable
 from kalmanssl.networks import ConstantNoise, MLPEncoder
-from kalmanssl.training import TrainingSettings, WindowBatches, WindowSettings, train
+from kalmanssl.training import HeldOut, TrainingSettings, WindowBatches, WindowSettings, train
 from kalmanssl.training._loop import _rows
 
 WINDOWS = {"window": 20, "bins_per_step": 1, "batch_size": 32, "activity_sampling_power": 0.0, "steps_per_epoch": 20}
@@ -98,7 +98,7 @@ def test_best_held_out_epoch_is_kept_and_patience_ends_the_run(monkeypatch):
         seen.append(self.predictor.A.detach().clone())
         return torch.tensor(next(gains))
 
-    monkeypatch.setattr(SequenceModel, "predictive_gain", gain)
+    monkeypatch.setattr(SequenceModel, "held_out_scores", gain)
     model = make()
     history = run(model, held_out=[rotation(seed=1, steps=300)], epochs=6, patience=2)
     assert history["held_out_score"] == [1.0, 3.0, 2.0, 2.0]
@@ -113,7 +113,7 @@ def test_the_standard_error_of_the_held_out_score_is_over_blocks_of_time(monkeyp
         seen.append(batch)
         return torch.tensor([0.0, 2.0, 1.0, 5.0, 5.0, 5.0, 3.0, 3.0])
 
-    monkeypatch.setattr(SequenceModel, "window_scores", scores)
+    monkeypatch.setattr(SequenceModel, "held_out_scores", scores)
     history = run(make(), held_out, epochs=1)
     assert seen[0].shape == (8, 20, 6)  # three, three and two windows of 20 bins
     excess = np.array([3.0 - 9, 15.0 - 9, 6.0 - 6])  # sums of the blocks, minus those of the mean 3
@@ -128,7 +128,7 @@ def test_a_held_out_score_that_is_not_finite_is_never_the_best(monkeypatch):
         seen.append(self.predictor.A.detach().clone())
         return torch.tensor(next(gains))
 
-    monkeypatch.setattr(SequenceModel, "predictive_gain", gain)
+    monkeypatch.setattr(SequenceModel, "held_out_scores", gain)
     model = make()
     run(model, held_out=[rotation(seed=1, steps=300)], epochs=3)
     torch.testing.assert_close(model.predictor.A.detach(), seen[1], rtol=0, atol=0)
@@ -188,7 +188,7 @@ class Numbers:
     steps_per_epoch = 50
 
     def __init__(self, held_out=None):
-        self.held_out = held_out
+        self.held_out = None if held_out is None else HeldOut(held_out)
 
     def batches(self, epoch):
         generator = torch.Generator().manual_seed(epoch)

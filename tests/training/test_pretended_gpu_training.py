@@ -17,7 +17,7 @@ from kalmanssl.entropy import make_entropy
 from kalmanssl.images import PairAugmentation, SmallConvEncoder, fit_images, image_features
 from kalmanssl.models import LDM, KalmanPredictor, RecurrentPredictor, SequenceModel
 from kalmanssl.networks import ConstantNoise, MLPEncoder
-from kalmanssl.training import TrainingSettings, train
+from kalmanssl.training import HeldOut, TrainingSettings, train
 
 X = torch.randn(24, 40, 5, generator=torch.Generator().manual_seed(0))
 
@@ -37,7 +37,7 @@ class Batches:
     steps_per_epoch = 3
 
     def __init__(self, held_out=None):
-        self.held_out = held_out
+        self.held_out = None if held_out is None else HeldOut(held_out)
 
     def batches(self, epoch):
         yield from X.split(8)

@@ -214,20 +214,20 @@ def test_a_small_held_out_part_is_used_once(step):
         window=12, bins_per_step=step, batch_size=50, steps_per_epoch=1, activity_sampling_power=2.0
     )
     training, held_out = numbered(300), [np.arange(1000.0, 1012)[:, None], np.arange(2000.0, 2030)[:, None]]
-    (batch,) = WindowBatches(training, held_out, settings, seed=0).held_out
+    part = WindowBatches(training, held_out, settings, seed=0).held_out
+    (batch,), (blocks,) = part.batches, part.blocks
     assert batch.shape[1:] == (12 // step, 1)
     assert (batch.diff(dim=1) == step).all()
     bins = batch.flatten().tolist()
     assert len(bins) == len(set(bins)) == 36
     assert set(range(1000, 1012)) < set(bins)
-    (blocks,) = WindowBatches(training, held_out, settings, seed=0).held_out_blocks
     np.testing.assert_array_equal(blocks, batch[:, 0, 0] >= 2000)
 
 
 def test_a_large_held_out_part_is_sampled_like_the_training_part():
     settings = WindowSettings(window=10, bins_per_step=1, batch_size=16, steps_per_epoch=1, activity_sampling_power=0.0)
     data = WindowBatches(numbered(300), [np.arange(100.0)[:, None], np.arange(1000.0, 1100)[:, None]], settings, seed=0)
-    (batch,), (blocks,) = data.held_out, data.held_out_blocks
+    (batch,), (blocks,) = data.held_out.batches, data.held_out.blocks
     assert batch.shape == (16, 10, 1)
     np.testing.assert_array_equal(blocks, batch[:, 0, 0] >= 1000)
     assert 0 < blocks.sum() < 16

@@ -62,7 +62,7 @@ def half_the_work(rank: int, port: int, folder: str) -> None:
     found["drawn"] = torch.cat([pair[0] for pair in batches.batches(0)])
     found["steps"] = torch.tensor(batches.steps_per_epoch)
     held_out = PairBatches(ROWS, lambda chosen: (chosen, chosen), 4, seed=0, validation_fraction=0.5).held_out
-    found["held_out"] = torch.cat([pair[0] for pair in held_out])
+    found["held_out"] = torch.cat([pair[0] for pair in held_out.batches])
     found |= collective(rank)
     torch.save(found, Path(folder) / f"{rank}.pt")
     distributed.destroy_process_group()
