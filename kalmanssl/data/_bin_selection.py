@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
-from kalmanssl.data._pynapple import intervals_of, is_pynapple
+from kalmanssl.data._pynapple import as_disjoint_intervals, is_pynapple
 from kalmanssl.data._trials import Trials, cut_trials, read_trial_table
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.utils.text import shorten, time_span
@@ -97,7 +97,7 @@ class BinSelection:
                 known = shorten(", ".join(sorted(self.epochs))) or "none"
                 message = f"{name}={short_repr(epoch)} is not in the recording; its epochs: {known}"
                 raise InputError(message, parameter=name)
-            spans = self.epochs[epoch] if isinstance(epoch, str) else intervals_of(name, epoch)
+            spans = self.epochs[epoch] if isinstance(epoch, str) else as_disjoint_intervals(name, epoch)
             keep &= _inside(spans, self.time)
         if not keep.any():
             requested = ", ".join(

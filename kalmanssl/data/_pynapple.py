@@ -17,7 +17,16 @@ from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.optional import import_optional
 from kalmanssl.utils.validation import check_positive
 
-__all__ = ["BIN_SIZE", "behavior_at", "intervals_of", "is_pynapple", "read_activity", "to_tsdframe"]
+__all__ = [
+    "BIN_SIZE",
+    "as_disjoint_intervals",
+    "as_intervals",
+    "as_start_stop",
+    "behavior_at",
+    "is_pynapple",
+    "read_activity",
+    "to_tsdframe",
+]
 
 BIN_SIZE = 0.025  # seconds, of spike times if no other is given
 
@@ -29,16 +38,33 @@ def is_pynapple(value: Any, *kinds: str) -> bool:
     return pynapple is not None and isinstance(value, tuple(getattr(pynapple, name) for name in names))
 
 
-def intervals_of(name: str, value: Any) -> np.ndarray:
-    """Return an `IntervalSet`, or start and stop times (2,) or (n, 2), as increasing intervals (n, 2), seconds."""
+def as_start_stop(name: str, value: Any, expected: str, parameter: str | None = None) -> np.ndarray:
+    """Return an `IntervalSet`, or start and stop times (2,) or (n, 2), as floats (n, 2), which may be NaN.
+
+    `expected` is what `name` must be, for the message; `parameter` is its argument, if that has another name.
+    """
     spans = as_floats(name, value.values if is_pynapple(value, "IntervalSet") else value)
     spans = spans.reshape(1, 2) if spans.shape == (2,) else spans
-    if spans.ndim != 2 or spans.shape[1] != 2 or not (spans[:, 0] < spans[:, 1]).all():
-        raise InputError(
-            f"{name} must be an IntervalSet, (start, stop) or (n, 2) of these with start < stop, seconds; "
-            f"got shape {spans.shape}",
-            parameter=name,
-        )
+    if spans.ndim != 2 or spans.shape[1] != 2:
+        raise InputError(f"{name} must be {expected}; got shape {spans.shape}", parameter=parameter or name)
+    return spans
+
+
+def as_intervals(name: str, value: Any, parameter: str | None = None) -> np.ndarray:
+    """Return intervals as start and stop times (n, 2), start < stop, in any order; the arguments as of `as_start_stop`.
+
+    They can overlap.
+    """
+    expected = "(start, stop), (n, 2) of these or an IntervalSet, with start < stop, seconds"
+    spans = as_start_stop(name, value, expected, parameter)
+    for start, stop in spans[~(spans[:, 0] < spans[:, 1])][:1]:
+        raise InputError(f"{name} must be {expected}; got {start:g} to {stop:g}", parameter=parameter or name)
+    return spans
+
+
+def as_disjoint_intervals(name: str, value: Any) -> np.ndarray:
+    """Return intervals that do not overlap as start and stop times (n, 2), increasing, seconds."""
+    spans = as_intervals(name, value)
     spans = spans[np.argsort(spans[:, 0])]
     if (spans[1:, 0] < spans[:-1, 1]).any():
         raise InputError(f"{name} has intervals that overlap: join them or leave some out", parameter=name)
@@ -57,7 +83,7 @@ def read_activity(activity: Any, bin_size: float | None, time_support: Any, kind
         )
     if is_pynapple(activity, "Tsd", "TsdFrame"):
         _times("activity", activity)  # NaN would also be in the time support
-    support = intervals_of("time_support", activity.time_support if time_support is None else time_support)
+    support = as_disjoint_intervals("time_support", activity.time_support if time_support is None else time_support)
     if is_pynapple(activity, "Tsd", "TsdFrame"):
         return _read_series(activity, bin_size, support, kind, time_support is not None)
     return _read_spikes(activity, BIN_SIZE if bin_size is None else float(bin_size), support, kind)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from kalmanssl.data._pynapple import is_pynapple
+from kalmanssl.data._pynapple import as_start_stop, is_pynapple
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.utils.arrays import as_array, as_floats
 from kalmanssl.utils.text import shorten
@@ -131,14 +131,8 @@ def read_trial_table(recording: Recording, intervals: Any, stop: Any, table: str
         intervals = intervals.to_dataframe()
     if isinstance(intervals, Mapping) or hasattr(intervals, "columns"):
         return _from_columns({str(name): intervals[name] for name in intervals})
-    spans = as_floats("intervals", intervals)
-    spans = spans.reshape(1, 2) if spans.shape == (2,) else spans
-    if spans.ndim != 2 or spans.shape[1] != 2:
-        raise InputError(
-            f"intervals must be start and stop times (trials, 2), a table, an IntervalSet or an NWB file; "
-            f"got shape {spans.shape}",
-            parameter="intervals",
-        )
+    expected = "start and stop times (trials, 2), a table, an IntervalSet or an NWB file"
+    spans = as_start_stop("intervals", intervals, expected)
     return _checked(spans[:, 0], spans[:, 1], {})
 
 

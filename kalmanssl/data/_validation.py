@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.data._pynapple import behavior_at, is_pynapple
+from kalmanssl.data._pynapple import as_intervals, behavior_at
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array, as_floats
 from kalmanssl.utils.labels import is_missing_label
@@ -255,18 +255,7 @@ def check_epochs(epochs: Any) -> dict[str, np.ndarray]:
         return {}
     check_condition("epochs", epochs, isinstance(epochs, Mapping), "a dict of label to start and stop times")
     labels = check_names("epochs", list(epochs))
-    return {label: _check_epoch(label, spans) for label, spans in zip(labels, epochs.values(), strict=True)}
-
-
-def _check_epoch(label: str, spans: Any) -> np.ndarray:
-    """Return the start and stop times of an epoch as (n, 2), seconds."""
-    spans = spans.values if is_pynapple(spans, "IntervalSet") else spans
-    array = as_floats(f"epochs[{label!r}]", spans)
-    array = array.reshape(1, 2) if array.shape == (2,) else array
-    if array.ndim != 2 or array.shape[1] != 2 or not (array[:, 0] < array[:, 1]).all():
-        raise InputError(
-            f"epochs[{label!r}] must be (start, stop) or (n, 2) of these with start < stop, seconds; "
-            f"got {short_repr(spans)}",
-            parameter="epochs",
-        )
-    return array
+    return {
+        label: as_intervals(f"epochs[{label!r}]", spans, "epochs")
+        for label, spans in zip(labels, epochs.values(), strict=True)
+    }

@@ -9,7 +9,7 @@ import numpy as np
 
 from kalmanssl.decoding.calibration import RegionCalibration
 from kalmanssl.decoding.grids import likelier_mass
-from kalmanssl.decoding.results import DecodedTables, check_level, generator_for_draws
+from kalmanssl.decoding.results import DecodedBehavior, check_level
 from kalmanssl.utils.text import shorten
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class LabelSets:
 
 
 @dataclass(frozen=True, repr=False)
-class DecodedCategory(DecodedTables):
+class DecodedCategory(DecodedBehavior):
     """The probability of every label at every bin.
 
     `numpy.asarray` of it is the most probable label of every bin, so metrics of scikit-learn accept it.
@@ -113,20 +113,7 @@ class DecodedCategory(DecodedTables):
         inside = likelier_mass(self.mass) <= self.calibration.mass(level)
         return LabelSets(self._labeled(inside), inside.sum(axis=1))
 
-    def sample(self, n: int, random_state: int | np.random.Generator | None = None) -> np.ndarray:
-        """Draw labels from the probabilities of every bin. Draws of different bins are independent.
-
-        Parameters
-        ----------
-        n : int
-            Number of draws.
-        random_state : int or Generator, optional
-
-        Returns
-        -------
-        (n, time)
-        """
-        rng = generator_for_draws(n, random_state, len(self))
+    def _draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
         cumulative = np.cumsum(self.mass, axis=1, dtype=float)
         cumulative /= cumulative[:, -1:]
         level = rng.random((n, len(self)))

@@ -11,10 +11,9 @@ import numpy as np
 from kalmanssl.decoding.calibration import REASONS, TrustJudgment
 from kalmanssl.decoding.grids import Periods, difference, quantile_crps, turns_towards, wrap
 from kalmanssl.decoding.inputs import LARGEST_POSITION
-from kalmanssl.decoding.results._draws import generator_for_draws
+from kalmanssl.decoding.results._base import DecodedBehavior, axis_names
 from kalmanssl.decoding.results._levels import LEVELS, QUANTILE_LEVELS, check_level, quantile_weights
 from kalmanssl.decoding.results._posterior import GridPosterior, Region
-from kalmanssl.decoding.results._tables import DecodedTables, axis_names
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.sparkline import sparkline
@@ -46,7 +45,7 @@ def around_points(table: np.ndarray, points: np.ndarray, periods: Periods, level
 
 
 @dataclass(frozen=True, repr=False)
-class DecodedPosition(DecodedTables):
+class DecodedPosition(DecodedBehavior):
     """A predictive distribution of the behavior at every bin.
 
     Arrays are (time,) for behavior of one dimension given as a vector, (time, dims) otherwise. `numpy.asarray` of it is
@@ -233,20 +232,7 @@ class DecodedPosition(DecodedTables):
         check_level(level)
         return self._per_group([group.region(level, self.time) for group in self.grids])
 
-    def sample(self, n: int, random_state: int | np.random.Generator | None = None) -> np.ndarray:
-        """Draw from the posterior of every bin, before calibration. Draws of different bins are independent.
-
-        Parameters
-        ----------
-        n : int
-            Number of draws.
-        random_state : int or Generator, optional
-
-        Returns
-        -------
-        (n, time) or (n, time, dims)
-        """
-        rng = generator_for_draws(n, random_state, self.points.size)
+    def _draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
         draws = np.concatenate([group.sample(n, rng) for group in self.grids], axis=2)
         return draws[:, :, 0] if self.flat else draws
 
