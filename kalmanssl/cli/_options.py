@@ -147,7 +147,11 @@ MinRate = Annotated[
 ]
 Epoch = Annotated[
     str | None,
-    typer.Option(metavar="LABEL", help="Use only the epoch with this label.", show_default="the whole recording"),
+    typer.Option(
+        metavar="LABEL",
+        help="Read only the epoch of the recording with this label.",
+        show_default="the whole recording",
+    ),
 ]
 EndZones = Annotated[
     tuple[float, float] | None,

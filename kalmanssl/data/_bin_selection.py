@@ -10,6 +10,7 @@ import numpy as np
 from kalmanssl.data._pynapple import as_disjoint_intervals, is_pynapple
 from kalmanssl.data._trials import Trials, cut_trials, read_trial_table
 from kalmanssl.errors import InputError, first_line
+from kalmanssl.utils.segments import in_intervals
 from kalmanssl.utils.text import shorten, time_span
 from kalmanssl.utils.validation import check_bool, check_condition, check_number, short_repr
 
@@ -98,7 +99,7 @@ class BinSelection:
                 message = f"{name}={short_repr(epoch)} is not in the recording; its epochs: {known}"
                 raise InputError(message, parameter=name)
             spans = self.epochs[epoch] if isinstance(epoch, str) else as_disjoint_intervals(name, epoch)
-            keep &= _inside(spans, self.time)
+            keep &= in_intervals(spans, self.time)
         if not keep.any():
             requested = ", ".join(
                 f"{name}={short_repr(value)}" if isinstance(value, str | float | int) else name
@@ -202,16 +203,6 @@ def _are_intervals(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.ndim > 0
     return isinstance(value, str | list | tuple) or is_pynapple(value, "IntervalSet")
-
-
-def _inside(spans: np.ndarray, time: np.ndarray) -> np.ndarray:
-    """Return whether each time (time,) is in an interval ``start <= time < stop`` of any order, (n, 2)."""
-    if len(spans) == 0:
-        return np.zeros(len(time), dtype=bool)
-    spans = spans[np.argsort(spans[:, 0], kind="stable")]
-    begun = np.searchsorted(spans[:, 0], time, side="right")  # intervals that began; one of them must last
-    latest = np.concatenate([[-np.inf], np.maximum.accumulate(spans[:, 1])])
-    return np.asarray(time < latest[begun])
 
 
 def _seconds(name: str, value: Any) -> float:

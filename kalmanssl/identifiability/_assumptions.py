@@ -19,8 +19,8 @@ from torch import Tensor
 
 from kalmanssl.data import Recording, Trials, as_recording, is_pynapple
 from kalmanssl.errors import InputError
+from kalmanssl.identifiability import _assumption_rows as rows
 from kalmanssl.identifiability import _residual_statistics as statistics
-from kalmanssl.identifiability import _verdicts as rows
 from kalmanssl.identifiability._covariance import covariance
 from kalmanssl.identifiability._frames import (
     Frames,

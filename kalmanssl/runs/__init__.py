@@ -2,7 +2,6 @@
 
 from kalmanssl.runs._alarms import Alarm as Alarm
 from kalmanssl.runs._alarms import alarm_lines as alarm_lines
-from kalmanssl.runs._alarms import find_alarms as find_alarms
 from kalmanssl.runs._demo import run_demo as run_demo
 from kalmanssl.runs._evaluation import Evaluation as Evaluation
 from kalmanssl.runs._export import check_decoded_target as check_decoded_target

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl.runs._behavior import longest_constant
+from kalmanssl.runs._evaluated_bins import EvaluatedBins
 from kalmanssl.runs._gain import held_out_gain
 from kalmanssl.runs._running import running_rule
 from kalmanssl.runs._scores import main_part
@@ -46,15 +47,13 @@ class Alarm:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Evaluated:
     """What alarms are found from; the attributes are the arguments of `find_alarms`."""
 
     run: Run
     part: dict[str, Any]
     scores: dict[str, Any]
-    runs: np.ndarray | None
-    truth: np.ndarray | None
-    time: np.ndarray
+    bins: EvaluatedBins
 
     @property
     def main(self) -> tuple[str, dict[str, Any] | None]:
@@ -68,35 +67,18 @@ class _Seen:
         return None if self.run.decoder is None else self.run.latent_decoder(self.part["smoothed"])
 
 
-def find_alarms(
-    run: Run,
-    part: dict[str, Any],
-    scores: dict[str, Any],
-    runs: np.ndarray | None,
-    truth: np.ndarray | None,
-    time: np.ndarray,
-) -> list[Alarm]:
-    """Return the alarms of an evaluation, the most serious first.
+def find_alarms(run: Run, part: dict[str, Any], scores: dict[str, Any], bins: EvaluatedBins) -> list[Alarm]:
+    """Return the alarms of an evaluation, the most serious first; none if there is nothing to report.
 
     Parameters
     ----------
     run : Run
     part, scores : dict
         As in `kalmanssl.runs.Evaluation`.
-    runs : (time,) bool or None
-        In which bins the animal runs.
-    truth : (time,) or (time, dims), or None
-        The tracked behavior, or the numbers of labels; NaN where it is unknown.
-    time : (time,)
-        Centers of the bins, seconds.
-
-    Returns
-    -------
-    list of Alarm
-        Empty if there is nothing to report.
+    bins : EvaluatedBins
     """
-    seen = _Seen(run, part, scores, runs, truth, time)
-    found = [(name, check(seen)) for name, check in _CHECKS]
+    given = _Evaluated(run, part, scores, bins)
+    found = [(name, check(given)) for name, check in _CHECKS]
     return [Alarm(name, message) for name, message in found if message]
 
 
@@ -105,9 +87,9 @@ def alarm_lines(alarms: list[Alarm]) -> list[str]:
     return [f"alarm: {alarm.message}" for alarm in alarms]
 
 
-def _gain(seen: _Seen) -> str | None:
+def _gain(given: _Evaluated) -> str | None:
     """Return the alarm if the latents of held-out blocks are predicted worse than by their marginal distribution."""
-    gain = held_out_gain(seen.run.model)
+    gain = held_out_gain(given.run.model)
     # Without a standard error, a negative gain is taken for what it says.
     if gain is None or not gain.value + (2 * gain.error if math.isfinite(gain.error) else 0.0) < 0:
         return None
@@ -118,9 +100,9 @@ def _gain(seen: _Seen) -> str | None:
     )
 
 
-def _uncertain_gain(seen: _Seen) -> str | None:
+def _uncertain_gain(given: _Evaluated) -> str | None:
     """Return the alarm if it is uncertain whether the latents of held-out blocks are predicted better than chance."""
-    gain = held_out_gain(seen.run.model)
+    gain = held_out_gain(given.run.model)
     if gain is None or not abs(gain.value) <= 2 * gain.error:
         return None
     return (
@@ -130,77 +112,75 @@ def _uncertain_gain(seen: _Seen) -> str | None:
     )
 
 
-def _frozen(seen: _Seen) -> str | None:
+def _frozen(given: _Evaluated) -> str | None:
     """Return the alarm if the tracked behavior has one value most of the time."""
-    if seen.truth is None or seen.run.labels is not None:
+    time, truth = given.bins.time, given.bins.numbers
+    if truth is None or given.run.labels is not None:
         return None
-    share, first, last = longest_constant(seen.truth)
+    share, first, last = longest_constant(truth)
     where = "in this part"
-    fitted = float(seen.run.metadata.get("constant_share") or 0.0)  # absent from older runs
+    fitted = float(given.run.metadata.get("constant_share") or 0.0)  # absent from older runs
     if share <= _CONSTANT and fitted > _CONSTANT:
         share, where = fitted, "in the fitted part"
     if share <= _CONSTANT:
         return None
-    span = f", from {seen.time[first]:.7g} to {seen.time[last]:.7g} s" if where == "in this part" else ""
+    span = f", from {time[first]:.7g} to {time[last]:.7g} s" if where == "in this part" else ""
     return (
-        f"{seen.run.behavior} has exactly one value for {100 * share:.0f} % of the tracked time {where}{span}, without "
-        "a break: if the tracker was frozen, scores and intervals mean nothing; leave this time out, or set the "
-        "behavior to NaN where it is unknown"
+        f"{given.run.behavior} has exactly one value for {100 * share:.0f} % of the tracked time {where}{span}, "
+        "without a break: if the tracker was frozen, scores and intervals mean nothing; leave this time out, or set "
+        "the behavior to NaN where it is unknown"
     )
 
 
-def _baseline(seen: _Seen) -> str | None:
+def _baseline(given: _Evaluated) -> str | None:
     """Return the alarm if a constant that is known from the fitted part is better than the decoded behavior."""
     from kalmanssl.decoding import constant_r2
 
     for name in ("running", "all"):
-        scores = seen.scores[name]
-        if scores is None or seen.truth is None:
+        scores = given.scores[name]
+        scored = given.bins.parts.get(name)
+        if scores is None or scored is None or given.bins.numbers is None:
             continue
-        truth = seen.truth.reshape(len(seen.truth), -1)
-        scored = np.isfinite(truth).all(axis=1)
-        if name == "running" and seen.runs is not None:
-            scored &= seen.runs
-        truth = truth[scored]
+        truth = given.bins.numbers[scored].reshape(scored.sum(), -1)
         if "accuracy" in scores:
-            usual = int(seen.decoder.chain.statistics.occupancy.argmax())
+            usual = int(given.decoder.chain.statistics.occupancy.argmax())
             share = float((truth[:, 0] == usual).mean())
-            label = label_text(seen.decoder.labels.tolist()[usual])
+            label = label_text(given.decoder.labels.tolist()[usual])
             if scores["accuracy"] < share:
                 return (
-                    f"the decoded {seen.run.behavior} is right in {100 * scores['accuracy']:.0f} % of the bins, and "
+                    f"the decoded {given.run.behavior} is right in {100 * scores['accuracy']:.0f} % of the bins, and "
                     f"always naming {label:.40}, the most frequent label of the fit, in "
                     f"{100 * share:.0f} %: do not use it; check the units, the labels and the clock of both"
                 )
-        elif scores["r2"] < (baseline := constant_r2(seen.decoder, truth)):
+        elif scores["r2"] < (baseline := constant_r2(given.decoder, truth)):
             return (
-                f"R² of {seen.run.behavior} is {number(scores['r2'])} on {PART_NAMES[name]}, below that of a constant, "
-                f"the mean of the fitted part ({number(baseline)}): do not use the decoded values; check the units, "
-                "the behavior and the clock of both"
+                f"R² of {given.run.behavior} is {number(scores['r2'])} on {PART_NAMES[name]}, below that of a "
+                f"constant, the mean of the fitted part ({number(baseline)}): do not use the decoded values; check the "
+                "units, the behavior and the clock of both"
             )
     return None
 
 
-def _ridge(seen: _Seen) -> str | None:
+def _ridge(given: _Evaluated) -> str | None:
     """Return the alarm if a ridge regression on recent activity decodes clearly better."""
-    heading, scores = seen.main
+    heading, scores = given.main
     ridge = ((scores or {}).get("references") or {}).get("ridge")
     if scores is None or ridge is None or ridge["r2"] is None:
         return None
     error, known = scores["median_error"], ridge["median_error"]
     if error <= _WORSE * known or not scores["r2"] < ridge["r2"] - _WORSE_R2:
         return None
-    unit = seen.run.behavior_unit
+    unit = given.run.behavior_unit
     return (
-        f"a ridge regression on the activity of the last 250 ms decodes {seen.run.behavior} better: median error "
+        f"a ridge regression on the activity of the last 250 ms decodes {given.run.behavior} better: median error "
         f"{with_unit(known, unit, error)} instead of {with_unit(error, unit)} on {heading}; fit more epochs or more "
         "latents, or use the decoder ensemble"
     )
 
 
-def _width(seen: _Seen) -> str | None:
+def _width(given: _Evaluated) -> str | None:
     """Return the alarm if intervals are wider than half of the range of the behavior."""
-    heading, scores = seen.main
+    heading, scores = given.main
     if scores is None:
         return None
     if "accuracy" in scores:
@@ -208,28 +188,28 @@ def _width(seen: _Seen) -> str | None:
         if size - 1 <= _WIDE * (count - 1):
             return None
         return (
-            f"the 95 % prediction set of {seen.run.behavior} has on average {size:.1f} of {count} labels: it hardly "
+            f"the 95 % prediction set of {given.run.behavior} has on average {size:.1f} of {count} labels: it hardly "
             "tells them apart; fit a longer part or more units"
         )
-    axes = [axis for grid in seen.decoder.grids for axis in grid.axes]
+    axes = [axis for grid in given.decoder.grids for axis in grid.axes]
     ranges = np.array([axis.width * axis.n_cells for axis in axes])
     widths = np.array([one["width"]["95"] for one in scores.get("dimensions", [scores])])
     worst = int((widths / ranges).argmax())
     if widths[worst] <= _WIDE * ranges[worst]:
         return None
     dimension = f" {axis_name(worst)}" if len(widths) > 1 else ""
-    unit = seen.run.behavior_unit
+    unit = given.run.behavior_unit
     width, whole = (with_unit(one, unit, median_error(scores)) for one in (widths[worst], ranges[worst]))
     return (
-        f"the 95 % interval of {seen.run.behavior}{dimension} is on average {width} wide "
+        f"the 95 % interval of {given.run.behavior}{dimension} is on average {width} wide "
         f"on {heading}, more than half of the {whole} that can be decoded: it says little "
         "about single bins; fit a longer part or more units, or average over time"
     )
 
 
-def _narrow(seen: _Seen) -> str | None:
+def _narrow(given: _Evaluated) -> str | None:
     """Return the alarm if intervals cover clearly less often than they say."""
-    heading, scores = seen.main
+    heading, scores = given.main
     if scores is None or "accuracy" in scores:
         return None
     for level, allowed in _NARROW.items():
@@ -239,49 +219,50 @@ def _narrow(seen: _Seen) -> str | None:
         # short parts: intervals at 80 % that cover 67 % with a standard error of 4 %.
         if share + 2 * error < nominal and share < nominal - allowed:
             return (
-                f"the intervals of {seen.run.behavior} are too narrow on {heading}: the {level} % interval contains "
+                f"the intervals of {given.run.behavior} are too narrow on {heading}: the {level} % interval contains "
                 f"{100 * share:.0f} % of them; do not rely on its level there, and look at rest and movement "
                 "apart"
             )
     return None
 
 
-def _running(seen: _Seen) -> str | None:
+def _running(given: _Evaluated) -> str | None:
     """Return the alarm if the animal never runs."""
-    if seen.runs is None or seen.truth is None or seen.scores["all"] is None or seen.scores["running"] is not None:
+    bins, scores = given.bins, given.scores
+    if bins.runs is None or bins.numbers is None or scores["all"] is None or scores["running"] is not None:
         return None
     return (
-        f"the behavior never moves here (moving: {running_rule(seen.run)}): all scores are those of rest; evaluate a "
+        f"the behavior never moves here (moving: {running_rule(given.run)}): all scores are those of rest; evaluate a "
         "longer part, or define movement with --end-zones or --min-speed"
     )
 
 
-def _calibration(seen: _Seen) -> str | None:
+def _calibration(given: _Evaluated) -> str | None:
     """Return the alarm if intervals are calibrated on few independent errors."""
-    if seen.decoder is None or seen.run.labels is not None:
+    if given.decoder is None or given.run.labels is not None:
         return None
-    level = float(seen.run.require_decoder().level)
+    level = float(given.run.require_decoder().level)
     # Fewer errors than this have less than two outside of the interval, and one event decides where it ends.
-    fewest, needed = min(float(one.effective) for one in seen.decoder.calibrations), 2 / (1 - level)
+    fewest, needed = min(float(one.effective) for one in given.decoder.calibrations), 2 / (1 - level)
     if math.isinf(fewest):
         return (
-            f"the intervals of {seen.run.behavior} are not calibrated: there was no held-out time to learn their "
+            f"the intervals of {given.run.behavior} are not calibrated: there was no held-out time to learn their "
             "errors from; fit a longer part"
         )
     if fewest >= needed * (1 - 1e-9):
         return None
     return (
-        f"the intervals of {seen.run.behavior} are calibrated on about {fewest:.0f} independent errors, and a level of "
-        f"{100 * level:g} % needs at least {needed:.0f}: do not rely on their coverage; fit a longer part"
+        f"the intervals of {given.run.behavior} are calibrated on about {fewest:.0f} independent errors, and a level "
+        f"of {100 * level:g} % needs at least {needed:.0f}: do not rely on their coverage; fit a longer part"
     )
 
 
-def _trust(seen: _Seen) -> str | None:
+def _trust(given: _Evaluated) -> str | None:
     """Return the alarm if many more bins are not trusted than on held-out time."""
     from kalmanssl.runs._trust_scores import trust_sentence
 
-    trust = (seen.scores["all"] or {}).get("trust")
-    if trust is None or trust["untrusted"] <= 2 * seen.decoder.trust.threshold + _UNUSUAL:
+    trust = (given.scores["all"] or {}).get("trust")
+    if trust is None or trust["untrusted"] <= 2 * given.decoder.trust.threshold + _UNUSUAL:
         return None
     return (
         f"the activity is unlike that of the fit: {trust_sentence(trust).removesuffix('.')}; leave these bins out "
@@ -289,9 +270,9 @@ def _trust(seen: _Seen) -> str | None:
     )
 
 
-def _blocks(seen: _Seen) -> str | None:
+def _blocks(given: _Evaluated) -> str | None:
     """Return the alarm if the coverage of this part is uncertain."""
-    heading, scores = seen.main
+    heading, scores = given.main
     if scores is None or not scores["coverage_error"]["95"] > _UNCERTAIN:
         return None
     share, error = scores["coverage"]["95"], scores["coverage_error"]["95"]
@@ -301,7 +282,7 @@ def _blocks(seen: _Seen) -> str | None:
     )
 
 
-_CHECKS: tuple[tuple[str, Callable[[_Seen], str | None]], ...] = (
+_CHECKS: tuple[tuple[str, Callable[[_Evaluated], str | None]], ...] = (
     ("worse_than_chance", _gain),
     ("uncertain_gain", _uncertain_gain),
     ("frozen_behavior", _frozen),

@@ -43,12 +43,14 @@ class DemoSize:
     decoder: str = "ensemble"
 
 
+SIZE = DemoSize()
+
+
 def run_demo(
     out: Path,
     *,
     seed: int = 0,
     overwrite: bool = False,
-    size: DemoSize | None = None,
     logger: Callable[[str], None] = lambda line: None,
 ) -> Run:
     """Simulate a rat on a track, fit the first part, decode and score the rest, and write a report.
@@ -61,7 +63,6 @@ def run_demo(
         Seed of the simulation and of the fit.
     overwrite : bool
         Replace the output of an earlier demo.
-    size : DemoSize, optional
     logger : callable
         Called with one line of text at each step.
 
@@ -78,7 +79,7 @@ def run_demo(
     from kalmanssl.datasets import place_cells
     from kalmanssl.runs._export import write_decoded
 
-    size = size or DemoSize()
+    size = SIZE
     _remove_earlier_demo(out, overwrite)
     recording, run_folder = out / "recording.nwb", out / "run"
     logger(f"simulating {size.duration:g} s of {size.n_units} place cells on a track")

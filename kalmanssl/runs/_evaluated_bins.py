@@ -23,6 +23,8 @@ class EvaluatedBins:
 
     Attributes
     ----------
+    time : (time,)
+        Centers of the bins, seconds.
     truth : (time,) or (time, dims), or None
         Behavior, NaN where it is unknown; or labels, None where they are unknown or the decoder was not fitted on them.
         None if the run decodes no behavior, or the recording does not have it.
@@ -38,6 +40,7 @@ class EvaluatedBins:
         In which bins the animal moves; None if the run does not say what that is.
     """
 
+    time: np.ndarray
     truth: np.ndarray | None
     numbers: np.ndarray | None
     labels: np.ndarray | None
@@ -59,7 +62,7 @@ class EvaluatedBins:
         else:
             known = np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1)
         runs = where_running(run.settings, recording, run.behavior, run.metadata.get("running_speed"))
-        return cls(truth, numbers, labels, n_other_labels, known, runs)
+        return cls(recording.time, truth, numbers, labels, n_other_labels, known, runs)
 
     @property
     def main(self) -> np.ndarray:

@@ -56,8 +56,7 @@ class Evaluation(Summary):
         `stop_s`. If the assumptions could not be checked, `verdict` is None and `reason` is the error message. None
         for evaluations saved before these checks existed.
     alarms : list of Alarm
-        What a reader must know before the scores, such as a decoder that is worse than a constant; see
-        `kalmanssl.runs.find_alarms`.
+        What a reader must know before the scores, such as a decoder that is worse than a constant.
     """
 
     part: dict[str, Any]
@@ -118,7 +117,7 @@ class Evaluation(Summary):
             part |= {"labels": bins.labels.tolist(), "other_label_bins": bins.n_other_labels}
         scores = score_bins(run, recording, decoded, bins, smooth)
         arrays = figure_arrays(recording, latents, decoded, bins)
-        alarms = find_alarms(run, part, scores, bins.runs, bins.numbers, recording.time)
+        alarms = find_alarms(run, part, scores, bins)
         return cls(part, scores, arrays, _check_assumptions(run, recording, max_checked_steps), alarms)
 
     def _summary(self) -> list[tuple[str, str]]:

@@ -28,7 +28,7 @@ from kalmanssl.runs._settings import RunSettings, parse_bands, parse_units
 from kalmanssl.runs._stored_run import check_parts_agree, check_run_metadata, check_stored_evaluation
 from kalmanssl.utils.measurement_units import short_unit
 from kalmanssl.utils.paths import as_path
-from kalmanssl.utils.storage import METADATA, check_format, is_folder, read_json, replace_file
+from kalmanssl.utils.storage import METADATA, check_format, is_folder, read_json, replace_text
 from kalmanssl.utils.summaries import Summary
 from kalmanssl.utils.text import time_span
 from kalmanssl.utils.validation import short_repr
@@ -235,12 +235,7 @@ class Run(Summary):
         """
         from kalmanssl.runs.report import build_report
 
-        text = build_report(self)
-
-        def write(file: Path) -> None:
-            file.write_text(text, encoding="utf-8")
-
-        replace_file(out, write, overwrite)
+        replace_text(out, build_report(self), overwrite)
 
     def save(self, folder: Path) -> None:
         """Save the run into an empty folder."""

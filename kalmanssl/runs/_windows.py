@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kalmanssl.errors import InputError
+from kalmanssl.utils.segments import in_intervals
 from kalmanssl.utils.text import shorten, time_span
 from kalmanssl.utils.validation import short_repr
 
@@ -91,16 +92,12 @@ def interval_notes(recording: Recording, during: list[str]) -> list[str]:
     return notes
 
 
-def _keep(recording: Recording, spans: np.ndarray, given: str, covers: str, parameter: str) -> Recording:
+def _keep(recording: Recording, intervals: np.ndarray, given: str, covers: str, parameter: str) -> Recording:
     """Return the bins in the intervals (n, 2), which can overlap."""
-    spans = spans[np.argsort(spans[:, 0], kind="stable")]
-    apart = np.concatenate([[True], spans[1:, 0] > np.maximum.accumulate(spans[:, 1])[:-1]])
-    first = np.flatnonzero(apart)
-    joined = np.stack([spans[first, 0], np.maximum.reduceat(spans[:, 1], first)], axis=1)
-    try:
-        return recording.restrict(epoch=joined)
-    except InputError:  # it would name the argument of another function
-        raise InputError(f"{given} contains no bin of this part: {covers}", parameter=parameter) from None
+    inside = in_intervals(intervals, recording.time)
+    if not inside.any():
+        raise InputError(f"{given} contains no bin of this part: {covers}", parameter=parameter)
+    return recording[inside]
 
 
 def fitted_windows(training: Recording) -> list[list[float]]:
@@ -111,8 +108,4 @@ def fitted_windows(training: Recording) -> list[list[float]]:
 
 def was_fitted(part: Recording, windows: list[list[float]]) -> bool:
     """Return whether a part of the fitted recording has bins in the windows that were fitted."""
-    try:
-        part.restrict(epoch=np.array(windows).reshape(-1, 2))
-    except InputError:
-        return False
-    return True
+    return bool(in_intervals(np.reshape(windows, (-1, 2)), part.time).any())

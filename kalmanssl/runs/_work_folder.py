@@ -14,7 +14,7 @@ from kalmanssl.errors import InputError, first_line
 from kalmanssl.runs._settings import RunSettings
 from kalmanssl.utils.locks import locked
 from kalmanssl.utils.paths import as_path
-from kalmanssl.utils.storage import read_json, replace_file
+from kalmanssl.utils.storage import read_json, replace_text
 
 __all__ = ["how_to_resume", "partial_folder", "work_folder"]
 
@@ -97,12 +97,7 @@ def _begun(work: Path, settings: RunSettings, overwrite: bool) -> RunSettings:
             (work / name).unlink()
     file = Path(settings.recording)
     facts = dataclasses.asdict(settings) | {"recording_bytes": file.stat().st_size if file.is_file() else None}
-    text = json.dumps(facts, indent=2) + "\n"
-
-    def write(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
-    replace_file(work / _SETTINGS, write)
+    replace_text(work / _SETTINGS, json.dumps(facts, indent=2) + "\n")
     return settings
 
 

@@ -1,4 +1,4 @@
-"""Segments of time without gaps, and the definition of a gap that all modules use."""
+"""Segments of time without gaps, the definition of a gap that all modules use, and times inside intervals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["break_at_gaps", "gap_starts", "is_gap", "segment_index", "segment_slices", "segment_starts"]
+__all__ = ["break_at_gaps", "gap_starts", "in_intervals", "is_gap", "segment_index", "segment_slices", "segment_starts"]
 
 _MAX_STEP = 1.5  # steps longer than this many times the expected step are gaps
 
@@ -63,3 +63,16 @@ def segment_starts(segment: np.ndarray) -> np.ndarray:
     start = np.ones(len(segment), dtype=bool)
     start[1:] = np.diff(segment) != 0
     return start
+
+
+def in_intervals(intervals: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Return whether each time (time,) is in any interval ``start <= time < stop``, (time,) bool.
+
+    The intervals (n, 2) can be in any order and overlap.
+    """
+    if len(intervals) == 0:
+        return np.zeros(len(time), dtype=bool)
+    intervals = intervals[np.argsort(intervals[:, 0], kind="stable")]
+    begun = np.searchsorted(intervals[:, 0], time, side="right")  # intervals that began; one of them must last
+    latest_stop = np.concatenate([[-np.inf], np.maximum.accumulate(intervals[:, 1])])
+    return np.asarray(time < latest_stop[begun])

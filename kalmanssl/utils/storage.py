@@ -35,6 +35,7 @@ __all__ = [
     "read_json",
     "replace_file",
     "replace_folder",
+    "replace_text",
     "save_folder",
 ]
 
@@ -210,7 +211,7 @@ def replace_folder(path: str | os.PathLike[str], write: Callable[[Path], None], 
             raise
 
 
-def replace_file(path: str | os.PathLike[str], write: Callable[[Path], None], overwrite: bool = False) -> None:
+def replace_file(path: str | os.PathLike[str], write: Callable[[Path], object], overwrite: bool = False) -> None:
     """Create a file atomically: `write` fills a temporary file, which is then renamed to `path`.
 
     Raises
@@ -221,6 +222,11 @@ def replace_file(path: str | os.PathLike[str], write: Callable[[Path], None], ov
     with _replacement(path, overwrite) as (target, new, _):
         write(new)
         os.replace(new, target)
+
+
+def replace_text(path: str | os.PathLike[str], text: str, overwrite: bool = False) -> None:
+    """Create a file of text in UTF-8 atomically; see `replace_file`."""
+    replace_file(path, lambda file: file.write_text(text, encoding="utf-8"), overwrite)
 
 
 @contextmanager

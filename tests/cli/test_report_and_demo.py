@@ -21,7 +21,7 @@ def test_demo_writes_only_to_its_folder_and_replaces_only_its_own_output(tmp_pat
     small = kalmanssl.runs._demo.DemoSize(
         n_units=16, duration=240.0, latent_dim=4, state_dim=8, epochs=1, decoder="linear"
     )
-    monkeypatch.setattr(kalmanssl.runs._demo, "DemoSize", lambda: small)
+    monkeypatch.setattr(kalmanssl.runs._demo, "SIZE", small)
     out = tmp_path / "demo"
     result = invoke("demo", "--out", out)
     assert result.exit_code == 0, result.output

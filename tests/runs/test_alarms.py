@@ -17,6 +17,7 @@ from kalmanssl.estimator import KalmanSSL
 from kalmanssl.runs import Evaluation, Run, RunSettings, alarm_lines, held_out_gain
 from kalmanssl.runs._alarms import _gain, _uncertain_gain, find_alarms
 from kalmanssl.runs._decoding_checks import check_decoding
+from kalmanssl.runs._evaluated_bins import EvaluatedBins
 from kalmanssl.runs._references import fit_references
 from kalmanssl.runs._text import with_unit
 from kalmanssl.runs.report._report import build_report
@@ -292,7 +293,7 @@ def test_intervals_that_cover_less_than_they_say_have_an_alarm(good, parts):
     main = scores["running"]
 
     def find():
-        found = find_alarms(good, good.evaluation.part, scores, None, None, parts[1].time)
+        found = find_alarms(good, good.evaluation.part, scores, EvaluatedBins.of(good, parts[1]))
         return {alarm.name: alarm.message for alarm in found}
 
     main["coverage"] |= {"80": 0.71, "95": 0.95}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kalmanssl.utils.segments import break_at_gaps, gap_starts, segment_index, segment_slices
+from kalmanssl.utils.segments import break_at_gaps, gap_starts, in_intervals, segment_index, segment_slices
 
 
 def test_steps_of_more_than_one_and_a_half_times_the_median_are_gaps() -> None:
@@ -43,3 +43,10 @@ def test_lines_are_broken_at_gaps() -> None:
     np.testing.assert_array_equal(x, [0, 1, 2, np.nan, 10, 11])
     np.testing.assert_array_equal(xy[:, 1], [0, -1, -2, np.nan, -10, -11])
     np.testing.assert_array_equal(drawn, [0, 1, 2, 10, 10, 11])
+
+
+def test_times_are_inside_intervals_of_any_order_that_may_overlap() -> None:
+    intervals = np.array([[5.0, 6.0], [0.0, 4.0], [1.0, 2.0]])
+    inside = in_intervals(intervals, np.array([-1.0, 0.0, 1.5, 3.0, 4.0, 5.0, 5.9, 6.0]))
+    np.testing.assert_array_equal(inside, [False, True, True, True, False, True, True, False])
+    assert not in_intervals(np.empty((0, 2)), np.arange(3.0)).any()
