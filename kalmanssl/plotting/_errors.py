@@ -126,7 +126,7 @@ def plot_error_map(
     )  # fmt: skip
     shown = unit if error_unit is None else error_unit
     add_color_bar(image, ax, "median error", shown, extend="max" if is_cut else "neither")
-    ax.set_aspect("equal")
+    ax.set_aspect("equal", adjustable="datalim")  # another box would move labels out of the figure
     label_axis(ax.xaxis, "x", unit)
     label_axis(ax.yaxis, "y", unit)
     return ax

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -215,3 +217,12 @@ def test_a_map_of_decoded_positions_has_the_regions_of_three_bins():
     assert len(axes.collections) == 6  # each region is filled and outlined
     blue = {to_rgb(c) for c in ("#0072b2",)}
     assert {to_rgb(axes.collections[0].get_facecolor()[0][:3])} == blue
+
+
+def test_labels_of_a_map_of_errors_are_inside_the_figure():
+    edges = np.stack([np.linspace(-10.85, 7.77, 16), np.linspace(-39.31, -20.61, 16)])
+    error = np.random.default_rng(0).random((15, 15))
+    ax = plotting.plot_error_map(edges, error, unit="cm", ax=plotting.new_axes(4.8, 3.8)[0])
+    svg = plotting.figure_to_svg(ax, name="map", description="errors")
+    baseline = float(re.findall(r'transform="rotate\(-90 ([\d.]+) [\d.]+\)">y \(cm\)', svg)[0])
+    assert baseline > 8  # points from the left edge; letters are as high
