@@ -9,7 +9,7 @@ from kalmanssl.datasets import place_cells
 from kalmanssl.decoding import MovementSettings, score_decoding
 from kalmanssl.decoding.held_out._thinning import thin_bins, thin_blocks
 from kalmanssl.estimator._initialization import _pairs, _thin
-from kalmanssl.estimator._inputs import interleaved_activity, n_steps
+from kalmanssl.estimator._inputs import InterleavedActivity
 from kalmanssl.utils.moments import are_whole_numbers, column_moments, standardized
 
 SETTINGS = {
@@ -33,15 +33,15 @@ def test_every_part_of_the_input_of_the_encoder_is_that_of_the_whole(n_bins, bin
     sums = np.stack([values[max(t + ahead - bins_per_step + 1, 0) : t + ahead + 1].sum(0) for t in range(n_bins)])
     zeros = np.zeros((-n_bins % bins_per_step, 2))
     expected = np.concatenate([sums, zeros] if pad_end else [zeros, sums]).reshape(-1, bins_per_step, 2).swapaxes(0, 1)
-    found = interleaved_activity(values, bins_per_step, "cosine", centered, pad_end)
+    activity = InterleavedActivity(values, bins_per_step, "cosine", centered, pad_end)
+    found = activity.steps()
     assert found.dtype == torch.float64
     np.testing.assert_array_equal(found, expected)
-    count = n_steps(values, bins_per_step)
+    count = activity.n_steps
     assert count == expected.shape[1]
     for first in range(count):
         for last in range(first + 1, count + 1):
-            part = interleaved_activity(values, bins_per_step, "cosine", centered, pad_end, (first, last))
-            np.testing.assert_array_equal(part, expected[:, first:last])
+            np.testing.assert_array_equal(activity.steps(first, last), expected[:, first:last])
 
 
 @pytest.mark.parametrize("smooth", [False, True])
@@ -49,8 +49,8 @@ def test_every_part_of_the_input_of_the_encoder_is_that_of_the_whole(n_bins, bin
 def test_latents_are_the_same_if_they_are_computed_in_pieces(recording, smooth, encoder_window, monkeypatch):
     model = KalmanSSL(**SETTINGS, encoder_window=encoder_window).fit(recording)
     whole = model.transform(recording, smooth=smooth)
-    monkeypatch.setattr("kalmanssl.estimator._model._MAX_ENTRIES", 36 * 50)
-    monkeypatch.setattr("kalmanssl.estimator._model._MAX_STEPS", 100)
+    monkeypatch.setattr("kalmanssl.estimator._encoding._MAX_ENTRIES", 36 * 50)
+    monkeypatch.setattr("kalmanssl.estimator._segment_inference._MAX_STEPS", 100)
     pieces = model.transform(recording, smooth=smooth)
     for name in ("mean", "latent", "log_likelihood", "noise"):
         np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), rtol=1e-12, atol=1e-12)

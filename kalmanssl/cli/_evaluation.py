@@ -13,6 +13,7 @@ from kalmanssl.cli._info import suggested_until
 from kalmanssl.utils.text import time_span
 
 if TYPE_CHECKING:
+    from kalmanssl.data import Recording
     from kalmanssl.runs import Evaluation, Run
 
 __all__ = ["Part", "evaluate_run", "print_run", "print_scores"]
@@ -39,6 +40,12 @@ class Part:
 
         return cls(parse_windows(starts, stops), during or [], after)
 
+    def bins_of(self, recording: Recording) -> Recording:
+        """Return the bins of a recording in this part."""
+        from kalmanssl.runs import part_of
+
+        return part_of(recording, self.windows, self.during, self.after)
+
     @property
     def is_chosen(self) -> bool:
         """Whether any option was given."""
@@ -47,7 +54,7 @@ class Part:
 
 def evaluate_run(run: Run, recording: Path, part: Part, smooth: bool) -> Evaluation:
     """Evaluate a run on a part of a recording; the default is the held-out part of the fitted recording."""
-    from kalmanssl.runs import Evaluation, part_of, read_for_run, was_fitted
+    from kalmanssl.runs import Evaluation, read_for_run, was_fitted
 
     read = read_for_run(recording, run, behavior=run.behavior is not None)
     facts = run.metadata["recording"]
@@ -61,7 +68,7 @@ def evaluate_run(run: Run, recording: Path, part: Part, smooth: bool) -> Evaluat
             f"note: evaluated on the held-out part, from {part.after:.10g} s on (change it with --after or --from and "
             "--to)"
         )
-    used = part_of(read, part.windows, part.during, part.after)
+    used = part.bins_of(read)
     fitted = is_same and was_fitted(used, windows)
     if fitted:
         log("note: the model was fitted on this part of the recording; expect larger errors on other data")

@@ -234,14 +234,14 @@ def decode(
 
     Example: kalmanssl decode RUN REC.nwb --out decoded.csv
     """
-    from kalmanssl.runs import check_decoded_target, open_run, part_of, read_to_decode, write_decoded
+    from kalmanssl.runs import check_decoded_target, open_run, read_to_decode, write_decoded
 
     part = Part.of(window_starts, window_stops, during, after)
     check_decoded_target(out, recording, overwrite, append_to_copy=append_to_copy, module=module)
     run = open_run(run_folder)
     decoder = run.require_decoder()
     read = read_to_decode(recording, run, lambda text: log(f"note: {text}"))
-    used = part_of(read, part.windows, part.during, part.after)
+    used = part.bins_of(read)
     latents = run.model.transform(used, smooth=smooth)
     write_decoded(
         decoder.predict(latents),

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from kalmanssl.estimator._inputs import interleaved_activity, n_steps
-from kalmanssl.estimator._model import encode
 from kalmanssl.models import KalmanPredictor, PredictorFit, SequenceModel, start_varying_noise
 from kalmanssl.networks import BoundedNoise
-from kalmanssl.training import TrainingSettings, WindowBatches, join_steps, train
+from kalmanssl.training import TrainingSettings, WindowBatches, train
 from kalmanssl.utils.torch_ops import evaluating
 
 __all__ = [
-    "DYNAMICS_FOLDER", "delete_dynamics_checkpoints", "encoded_segments", "fit_predictor", "model_of_latents",
-    "varying_heads",
+    "DYNAMICS_FOLDER", "delete_dynamics_checkpoints", "fit_predictor", "model_of_latents", "varying_heads",
 ]  # fmt: skip
 
 DYNAMICS_FOLDER = "noise"  # of the checkpoints of the second stage
@@ -33,23 +28,6 @@ def delete_dynamics_checkpoints(folder: Path | None, _: int = 0) -> None:
         for file in (folder / DYNAMICS_FOLDER).glob("*.safetensors"):
             with suppress(OSError):
                 file.unlink()
-
-
-@torch.no_grad()
-def encoded_segments(
-    encoder: nn.Module, segments: Sequence[np.ndarray], bins_per_step: int, normalization: str
-) -> list[np.ndarray]:
-    """Return the latents (time, latent) of segments of activity (time, features) from an encoder."""
-    latents = []
-    with evaluating(encoder):
-        for segment in segments:
-
-            def activity(steps: tuple[int, int] | None = None, segment: np.ndarray = segment) -> torch.Tensor:
-                return interleaved_activity(segment, bins_per_step, normalization, steps=steps).float()
-
-            latent = encode(encoder, activity, bins_per_step, n_steps(segment, bins_per_step))
-            latents.append(join_steps(latent.float().numpy().swapaxes(0, 1), len(segment)))
-    return latents
 
 
 def model_of_latents(model: SequenceModel[KalmanPredictor], bins_per_step: int) -> SequenceModel[KalmanPredictor]:

@@ -16,11 +16,11 @@ from kalmanssl.entropy import LogDetEntropy
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._dynamics_fit import (
     delete_dynamics_checkpoints,
-    encoded_segments,
     fit_predictor,
     model_of_latents,
     varying_heads,
 )
+from kalmanssl.estimator._encoding import encode_segments
 from kalmanssl.estimator._fit_data import FitData
 from kalmanssl.estimator._initialization import initialize, initialize_two_views
 from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS
@@ -193,7 +193,7 @@ def _latents(estimator: KalmanSSL, fit_data: FitData, segments: Sequence[np.ndar
     latents, start = [], 0
     for one, stop in zip(views, (fit_data.n_active, fit_data.n_features), strict=False):
         activity = [segment[:, start:stop] for segment in segments]
-        latents += encoded_segments(one.model_.encoder, activity, estimator.bins_per_step_, one.normalize_)
+        latents += encode_segments(one.model_.encoder, activity, estimator.bins_per_step_, one.normalize_)
         start = stop
     return latents
 

@@ -10,7 +10,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from kalmanssl.data import Latents, Recording, is_pynapple, split_trials, state_names
-from kalmanssl.estimator._model import infer_segments
+from kalmanssl.estimator._segment_inference import infer_segments
 from kalmanssl.estimator._segments import Prepared, prepare
 from kalmanssl.utils.validation import check_bool
 

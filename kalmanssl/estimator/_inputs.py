@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
-from kalmanssl.training import interleave, sum_bins
+from kalmanssl.training import interleave, join_steps, sum_bins
 from kalmanssl.utils.moments import are_whole_numbers
 
 __all__ = [
-    "COUNT_NORMALIZATIONS", "NORMALIZATIONS", "activity_in_order", "choose_bins_per_step", "choose_normalization",
-    "interleaved_activity", "n_steps", "step_activity",
+    "COUNT_NORMALIZATIONS", "NORMALIZATIONS", "InterleavedActivity", "activity_in_order", "choose_bins_per_step",
+    "choose_normalization", "step_activity",
 ]  # fmt: skip
 
 COUNT_NORMALIZATIONS = ("cosine", "sqrt")
@@ -102,33 +103,52 @@ def step_activity(segment: np.ndarray, bins_per_step: int, normalization: str, c
     return summed if normalization in COUNT_NORMALIZATIONS else summed / bins_per_step
 
 
-def interleaved_activity(
-    segment: np.ndarray,
-    bins_per_step: int,
-    normalization: str,
-    centered: bool = False,
-    pad_end: bool = False,
-    steps: tuple[int, int] | None = None,
-) -> torch.Tensor:
-    """Return the interleaved sequences of a segment (time, features), (bins_per_step, steps, features) float64.
+@dataclass(frozen=True, eq=False)
+class InterleavedActivity:
+    """The input of the encoder for a segment as interleaved sequences, whose steps are computed when they are needed.
 
-    `steps` are the first step and the one after the last; by default all steps are returned.
+    Attributes
+    ----------
+    segment : (time, features)
+    bins_per_step : int
+        Also the number of sequences.
+    normalization : str
+    centered : bool
+        See `step_activity`.
+    pad_end : bool
+        See `kalmanssl.training.interleave`.
+    dtype : torch.dtype
+        Of the input; it is computed in float64.
     """
-    first, last = steps or (0, n_steps(segment, bins_per_step))
-    zeros_before = 0 if pad_end else -len(segment) % bins_per_step
-    start, stop = first * bins_per_step - zeros_before, last * bins_per_step - zeros_before
-    # Sums of other bins are also needed at the borders.
-    low, high = max(start - bins_per_step, 0), min(stop + bins_per_step, len(segment))
-    activity = step_activity(segment[low:high].astype(np.float64), bins_per_step, normalization, centered)
-    wanted = activity[max(start - low, 0) : min(stop, len(segment)) - low]
-    missing = np.zeros((stop - start - len(wanted), segment.shape[1]))
-    padded = np.concatenate([wanted, missing] if pad_end else [missing, wanted]) if len(missing) else wanted
-    return torch.from_numpy(interleave(padded, bins_per_step))
 
+    segment: np.ndarray
+    bins_per_step: int
+    normalization: str
+    centered: bool = False
+    pad_end: bool = False
+    dtype: torch.dtype = torch.float64
 
-def n_steps(segment: np.ndarray, bins_per_step: int) -> int:
-    """Return the number of steps of an interleaved sequence of a segment (time, features)."""
-    return -(-len(segment) // bins_per_step)
+    @property
+    def n_steps(self) -> int:
+        """Number of steps of each sequence."""
+        return -(-len(self.segment) // self.bins_per_step)
+
+    def steps(self, first: int = 0, last: int | None = None) -> torch.Tensor:
+        """Return the steps from `first` to the one before `last`, by default all, (bins_per_step, steps, features)."""
+        n, segment = self.bins_per_step, self.segment
+        zeros_before = 0 if self.pad_end else -len(segment) % n
+        start, stop = first * n - zeros_before, (self.n_steps if last is None else last) * n - zeros_before
+        # Sums of other bins are also needed at the borders.
+        low, high = max(start - n, 0), min(stop + n, len(segment))
+        activity = step_activity(segment[low:high].astype(np.float64), n, self.normalization, self.centered)
+        wanted = activity[max(start - low, 0) : min(stop, len(segment)) - low]
+        missing = np.zeros((stop - start - len(wanted), segment.shape[1]))
+        padded = np.concatenate([wanted, missing] if self.pad_end else [missing, wanted]) if len(missing) else wanted
+        return torch.from_numpy(interleave(padded, n)).to(self.dtype)
+
+    def join(self, steps: np.ndarray) -> np.ndarray:
+        """Return what was computed at all steps of the sequences, (steps, bins_per_step, ...), as (time, ...)."""
+        return join_steps(steps, len(self.segment), self.pad_end)
 
 
 def _first_few(names: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from kalmanssl.estimator._fit_data import FitData
 from kalmanssl.estimator._fitting import fit_model
 from kalmanssl.estimator._forecast import ForecastMixin
 from kalmanssl.estimator._inference import LatentTransformer, infer_prepared
-from kalmanssl.estimator._inputs import interleaved_activity
+from kalmanssl.estimator._inputs import InterleavedActivity
 from kalmanssl.estimator._loading import load_model
 from kalmanssl.estimator._model import objective_per_bin
 from kalmanssl.estimator._online import OnlineFilter
@@ -337,7 +337,7 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
         check_is_fitted(self, "model_")
         self._require_one_session("encoder_input")
         segments = prepare(self, X, fitting=False).segments
-        return [interleaved_activity(s, self.bins_per_step_, self.normalize_) for s in segments]
+        return [InterleavedActivity(s, self.bins_per_step_, self.normalize_).steps() for s in segments]
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Save as a folder of weights (safetensors) and JSON metadata; no code is stored.

@@ -115,7 +115,6 @@ class Selection:
             "difference": self.difference,
             "difference_standard_error": self.difference_standard_error,
         }
-        order = np.argsort(-np.nan_to_num(self.mean, nan=-np.inf), kind="stable")
         return [
             {
                 **self.candidates[i],
@@ -124,7 +123,7 @@ class Selection:
                 "chosen": int(i) == self.chosen_index,
                 "failure": self.failures[i],
             }
-            for i in order
+            for i in self._order
         ]
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -145,7 +144,7 @@ class Selection:
         """Return the table as text, with the chosen candidate marked."""
         lines = [] if self.complete else ["interrupted: not all fits were done"]
         lines.append("  difference from the best, mean (nats per bin), candidate")
-        for row, i in zip(self.table(), np.argsort(-np.nan_to_num(self.mean, nan=-np.inf), kind="stable"), strict=True):
+        for row, i in zip(self.table(), self._order, strict=True):
             settings = ", ".join(f"{name}={value!r}" for name, value in self.candidates[i].items())
             if np.isnan(row["mean"]):
                 lines.append(f"  {row['failure'] or 'not fitted'}  {settings}")
@@ -154,6 +153,11 @@ class Selection:
             difference = f"{row['difference']:8.3f} ± {np.nan_to_num(row['difference_standard_error']):.3f}"
             lines.append(f"{mark} {difference}  {row['mean']:8.3f}  {settings}")
         return "\n".join(lines)
+
+    @property
+    def _order(self) -> np.ndarray:
+        """Indices of the candidates (candidates,), the highest mean score first and those without scores last."""
+        return np.argsort(-self.mean, kind="stable")
 
     @property
     def _used(self) -> np.ndarray:

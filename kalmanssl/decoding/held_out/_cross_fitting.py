@@ -174,12 +174,13 @@ def _fit_copy(model: LatentEstimator, share: float, part: Any, y: Any, view: Any
     steps = getattr(model, "steps_per_epoch", None)
     if steps is not None:
         copy = copy.set_params(steps_per_epoch=max(1, round(share * steps)))
-    second = {} if view is None else {"view": _first_entries("view", view, len(part), length)}
-    if isinstance(y, str) or is_pynapple(y):
-        return copy.fit(part, y, **second)
-    return (
-        copy.fit(part, **second) if y is None else copy.fit(part, _first_entries("y", y, len(part), length), **second)
-    )
+    given: dict[str, Any] = {}
+    if y is not None:
+        is_selected_by_fit = isinstance(y, str) or is_pynapple(y)
+        given["y"] = y if is_selected_by_fit else _first_entries("y", y, len(part), length)
+    if view is not None:
+        given["view"] = _first_entries("view", view, len(part), length)
+    return copy.fit(part, **given)
 
 
 def _first_entries(name: str, values: Any, count: int, length: int) -> Any:

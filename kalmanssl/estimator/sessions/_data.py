@@ -16,13 +16,14 @@ from sklearn.base import clone
 from kalmanssl.alignment import SessionLatents
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
-from kalmanssl.estimator._dynamics_fit import encoded_segments
+from kalmanssl.estimator._encoding import encode_segments
 from kalmanssl.estimator._fitting import check_held_out_steps, window_settings
 from kalmanssl.estimator._initialization import initialize
 from kalmanssl.estimator._inputs import step_activity
 from kalmanssl.estimator._memory import check_fit_memory
-from kalmanssl.estimator._model import build_model, infer
+from kalmanssl.estimator._model import build_model
 from kalmanssl.estimator._parameters import training_parameters
+from kalmanssl.estimator._segment_inference import SegmentInference
 from kalmanssl.estimator._segments import prepare
 from kalmanssl.models import KalmanPredictor, SequenceModel
 from kalmanssl.training import WindowBatches, choose_window, has_checkpoint, hold_out_blocks, train
@@ -84,7 +85,7 @@ class SessionData:
         """Return the latents (time, latent) from the encoder of the model in the training part and the held-out one."""
         encoder, model = self.model.model_.encoder, self.model
         training, held_out = (
-            encoded_segments(encoder, part, model.bins_per_step_, model.normalize_) for part in self._parts()
+            encode_segments(encoder, part, model.bins_per_step_, model.normalize_) for part in self._parts()
         )
         return training, held_out
 
@@ -161,7 +162,8 @@ def _fit_alone(data: SessionData, seed: int, folder: Path | None, resume: bool) 
         checkpoint_dir=folder, resume=resume,
     )  # fmt: skip
     model = model.double().eval()
-    parts = [infer(model, segment, one.bins_per_step_, one.normalize_, True) for segment in data.segments]
+    inference = SegmentInference(model, one.bins_per_step_, one.normalize_, smooth=True)
+    parts = [inference.of(segment) for segment in data.segments]
     model.float().train()
     observed = np.concatenate([part["latent"] for part in parts])
     smoothed = np.concatenate([part["mean"] for part in parts])[:, : observed.shape[1]]
