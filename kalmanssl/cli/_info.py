@@ -23,7 +23,7 @@ _FITTED_SHARE = 0.7  # of the time of a recording, that is suggested for the fit
 def print_summary(summary: NWBSummary, recording: Path, settings: RunSettings) -> None:
     """Print the contents of a recording, the periods of angles, and a command that fits it."""
     typer.echo(str(summary))
-    named = [found.path for found in summary.objects if found.use == "candidate" and found.role in _DECODED]
+    named = _decodable(summary)
     if named and summary.taken("behavior"):
         typer.echo(f"to decode another behavior or labels, name it: fit ... --behavior {shlex.quote(named[0])}")
     for found in summary.taken("activity"):
@@ -69,5 +69,11 @@ def _behavior(summary: NWBSummary, settings: RunSettings) -> str | None:
     """Return the behavior to name in the command; of several, the first series, or else the first column."""
     if settings.behavior is not None or "behavior" not in summary.problems:
         return settings.behavior
-    named = [o.path for role in _DECODED for o in summary.objects if (o.role, o.use) == (role, "candidate")]
-    return named[0] if named else "none"
+    return next(iter(_decodable(summary)), "none")
+
+
+def _decodable(summary: NWBSummary) -> list[str]:
+    """Return the names of what is decoded only if it is named, series first; the path where a name is not unique."""
+    names = [found.path.split("/")[-1] for found in summary.objects if found.role in _DECODED]
+    candidates = [o.path for role in _DECODED for o in summary.objects if (o.role, o.use) == (role, "candidate")]
+    return [path if names.count(last := path.split("/")[-1]) > 1 else last for path in candidates]

@@ -63,7 +63,14 @@ def test_info_names_the_option_for_other_behaviors_and_never_divides_paths(imagi
     path = write(tmp_path / "two.nwb", traces({"Fluorescence/Deconvolved": sampled()}), position(times), velocity)
     shown = invoke("info", path).stdout
     named = shown.partition(option)[2].split()[0]
-    assert named == "processing/behavior/velocity"
+    assert named == "velocity"
+    assert "behavior, taken" in invoke("info", path, "--behavior", named).stdout
+    other = time_series("other/velocity", data=np.sin(times), timestamps=times, unit="m/s")
+    path = write(
+        tmp_path / "three.nwb", traces({"Fluorescence/Deconvolved": sampled()}), position(times), velocity, other
+    )
+    named = invoke("info", path).stdout.partition(option)[2].split()[0]
+    assert named == "processing/behavior/velocity"  # the name alone is that of two series
     assert "behavior, taken" in invoke("info", path, "--behavior", named).stdout
 
 
@@ -117,5 +124,5 @@ def test_info_names_groups_of_units_and_labels_of_a_file_without_series(tmp_path
     shown = invoke("info", path).stdout
     assert "location: CA1 (2), CA3 (2)" in shown
     assert "select them by a column: fit ... --units location=CA1" in shown
-    assert "--out run --behavior intervals/trials/odor --until" in shown
+    assert "--out run --behavior odor --until" in shown
     assert "select them" not in invoke("info", path, "--units", "location=CA1").stdout
