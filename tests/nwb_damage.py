@@ -93,6 +93,57 @@ def put(file: h5py.File, where: str, value: Any, **options: Any) -> h5py.Dataset
     return made
 
 
+class Inside:
+    """Functions that damage what is at a path inside a group of a file; by default inside the file.
+
+    Parameters
+    ----------
+    group : str
+        Path of the group, with a slash at its end.
+    """
+
+    def __init__(self, group: str = "") -> None:
+        self.group = group
+
+    def put(self, where: str, value: Any, **options: Any) -> Damage:
+        """Replace the values of a dataset."""
+        return lambda file: put(file, self.group + where, value, **options)
+
+    def change(self, where: str, change: Callable[[np.ndarray], Any]) -> Damage:
+        """Replace the values of a dataset by what `change` returns for them."""
+        return lambda file: put(file, self.group + where, change(file[self.group + where][()]))
+
+    def delete(self, where: str) -> Damage:
+        """Delete a dataset or a group."""
+        return lambda file: file.__delitem__(self.group + where)
+
+    def empty_group(self, where: str) -> Damage:
+        """Put an empty group in place of a dataset or a group."""
+
+        def damage(file: h5py.File) -> None:
+            del file[self.group + where]
+            file.create_group(self.group + where)
+
+        return damage
+
+    def attribute(self, where: str, name: str, value: Any) -> Damage:
+        """Set an attribute of a dataset or a group."""
+        return lambda file: file[self.group + where].attrs.__setitem__(name, value)
+
+
+FILE = Inside()
+
+
+def with_entry(index: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that sets one entry of an array."""
+
+    def change(values: np.ndarray) -> np.ndarray:
+        values[index] = value
+        return values
+
+    return change
+
+
 def damaged(source: Path, folder: Path, damage: Damage) -> Path:
     """Return a damaged copy of a file in a folder."""
     path = folder / "damaged.nwb"

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from nwb_damage import assert_unreadable, damaged, put
+from nwb_damage import FILE, assert_unreadable, damaged, put
 from refusals import assert_refused
 
 from kalmanssl import Recording
@@ -18,26 +18,6 @@ SERIES = "processing/ophys/Fluorescence/Deconvolved"
 ROIS = "processing/ophys/ImageSegmentation/ROIs"
 LFP = "processing/ecephys/LFP/LFP"
 BANDS = "processing/ecephys/bands"
-
-
-def _put(where: str, value: Any, **options: Any) -> Callable[[h5py.File], object]:
-    return lambda file: put(file, where, value, **options)
-
-
-def _attribute(where: str, name: str, value: Any) -> Callable[[h5py.File], None]:
-    return lambda file: file[where].attrs.__setitem__(name, value)
-
-
-def _delete(where: str) -> Callable[[h5py.File], None]:
-    return lambda file: file.__delitem__(where)
-
-
-def _group(where: str) -> Callable[[h5py.File], None]:
-    def damage(file: h5py.File) -> None:
-        del file[where]
-        file.create_group(where)
-
-    return damage
 
 
 def _with_nan(file: h5py.File) -> None:
@@ -50,39 +30,39 @@ def _with_nan(file: h5py.File) -> None:
 
 TRACES = {
     "more samples than the memory has": lambda file: _claim(f"{SERIES}/data", (10**12, 4))(file),
-    "three dimensions": _put(f"{SERIES}/data", np.zeros((200, 4, 2))),
-    "scalar": _put(f"{SERIES}/data", 1.0),
-    "empty dataspace": _put(f"{SERIES}/data", h5py.Empty("f4")),
-    "no samples": _put(f"{SERIES}/data", np.zeros((0, 4))),
-    "no cells": _put(f"{SERIES}/data", np.zeros((200, 0))),
-    "turned": _put(f"{SERIES}/data", np.zeros((4, 200))),
-    "one dimension": _put(f"{SERIES}/data", np.zeros(200)),
-    "text": _put(f"{SERIES}/data", np.full((200, 4), b"a")),
-    "compound": _put(f"{SERIES}/data", np.zeros((200, 4), [("a", "f4")])),
-    "complex": _put(f"{SERIES}/data", np.zeros((200, 4), complex)),
-    "NaN everywhere": _put(f"{SERIES}/data", np.full((200, 4), np.nan)),
+    "three dimensions": FILE.put(f"{SERIES}/data", np.zeros((200, 4, 2))),
+    "scalar": FILE.put(f"{SERIES}/data", 1.0),
+    "empty dataspace": FILE.put(f"{SERIES}/data", h5py.Empty("f4")),
+    "no samples": FILE.put(f"{SERIES}/data", np.zeros((0, 4))),
+    "no cells": FILE.put(f"{SERIES}/data", np.zeros((200, 0))),
+    "turned": FILE.put(f"{SERIES}/data", np.zeros((4, 200))),
+    "one dimension": FILE.put(f"{SERIES}/data", np.zeros(200)),
+    "text": FILE.put(f"{SERIES}/data", np.full((200, 4), b"a")),
+    "compound": FILE.put(f"{SERIES}/data", np.zeros((200, 4), [("a", "f4")])),
+    "complex": FILE.put(f"{SERIES}/data", np.zeros((200, 4), complex)),
+    "NaN everywhere": FILE.put(f"{SERIES}/data", np.full((200, 4), np.nan)),
     "NaN in every cell": _with_nan,
-    "a group": _group(f"{SERIES}/data"),
-    "fewer timestamps": _put(f"{SERIES}/timestamps", np.arange(199.0)),
-    "timestamps as text": _put(f"{SERIES}/timestamps", ["a"] * 200),
-    "timestamps that decrease": _put(f"{SERIES}/timestamps", -np.arange(200.0)),
-    "one time": _put(f"{SERIES}/timestamps", np.full(200, 3.0)),
-    "conversion as text": _attribute(f"{SERIES}/data", "conversion", "much"),
-    "conversion of zero": _attribute(f"{SERIES}/data", "conversion", 0.0),
-    "offset of NaN": _attribute(f"{SERIES}/data", "offset", np.nan),
-    "rows beyond the table": _put(f"{SERIES}/rois", [0, 1, 2, 4]),
-    "negative rows": _put(f"{SERIES}/rois", [0, 1, 2, -1]),
-    "rows as text": _put(f"{SERIES}/rois", ["0", "1", "2", "3"]),
-    "rows as fractions": _put(f"{SERIES}/rois", [0.5, 1.0, 2.0, 3.0]),
-    "scalar rows": _put(f"{SERIES}/rois", 3),
-    "fewer rows": _put(f"{SERIES}/rois", [0, 1, 2]),
-    "rows of nothing": _attribute(f"{SERIES}/rois", "table", "ROIs"),
-    "rows of an empty reference": _attribute(f"{SERIES}/rois", "table", h5py.Reference()),
-    "rows of a dataset": lambda file: _attribute(f"{SERIES}/rois", "table", file[f"{ROIS}/id"].ref)(file),
-    "table without ids": _delete(f"{ROIS}/id"),
-    "table without rows": _put(f"{ROIS}/id", np.zeros(0, int)),
-    "table with fewer rows": _put(f"{ROIS}/id", [100, 101, 102]),
-    "table with a group for ids": _group(f"{ROIS}/id"),
+    "a group": FILE.empty_group(f"{SERIES}/data"),
+    "fewer timestamps": FILE.put(f"{SERIES}/timestamps", np.arange(199.0)),
+    "timestamps as text": FILE.put(f"{SERIES}/timestamps", ["a"] * 200),
+    "timestamps that decrease": FILE.put(f"{SERIES}/timestamps", -np.arange(200.0)),
+    "one time": FILE.put(f"{SERIES}/timestamps", np.full(200, 3.0)),
+    "conversion as text": FILE.attribute(f"{SERIES}/data", "conversion", "much"),
+    "conversion of zero": FILE.attribute(f"{SERIES}/data", "conversion", 0.0),
+    "offset of NaN": FILE.attribute(f"{SERIES}/data", "offset", np.nan),
+    "rows beyond the table": FILE.put(f"{SERIES}/rois", [0, 1, 2, 4]),
+    "negative rows": FILE.put(f"{SERIES}/rois", [0, 1, 2, -1]),
+    "rows as text": FILE.put(f"{SERIES}/rois", ["0", "1", "2", "3"]),
+    "rows as fractions": FILE.put(f"{SERIES}/rois", [0.5, 1.0, 2.0, 3.0]),
+    "scalar rows": FILE.put(f"{SERIES}/rois", 3),
+    "fewer rows": FILE.put(f"{SERIES}/rois", [0, 1, 2]),
+    "rows of nothing": FILE.attribute(f"{SERIES}/rois", "table", "ROIs"),
+    "rows of an empty reference": FILE.attribute(f"{SERIES}/rois", "table", h5py.Reference()),
+    "rows of a dataset": lambda file: FILE.attribute(f"{SERIES}/rois", "table", file[f"{ROIS}/id"].ref)(file),
+    "table without ids": FILE.delete(f"{ROIS}/id"),
+    "table without rows": FILE.put(f"{ROIS}/id", np.zeros(0, int)),
+    "table with fewer rows": FILE.put(f"{ROIS}/id", [100, 101, 102]),
+    "table with a group for ids": FILE.empty_group(f"{ROIS}/id"),
 }
 
 
@@ -99,29 +79,29 @@ def _claim(where: str, shape: tuple[int, ...]) -> Callable[[h5py.File], None]:
 
 POTENTIALS = {
     "more samples than the memory has": _claim(f"{LFP}/data", (10**12, 2)),
-    "three dimensions": _put(f"{LFP}/data", np.zeros((2000, 2, 2))),
-    "text": _put(f"{LFP}/data", np.full((2000, 2), b"a")),
-    "compound": _put(f"{LFP}/data", np.zeros((2000, 2), [("a", "f4")])),
-    "empty dataspace": _put(f"{LFP}/data", h5py.Empty("f4")),
-    "scalar": _put(f"{LFP}/data", 3.0),
-    "NaN": _put(f"{LFP}/data", np.full((2000, 2), np.nan)),
-    "conversion as text": _attribute(f"{LFP}/data", "conversion", "V"),
-    "conversion of zero": _attribute(f"{LFP}/data", "conversion", 0.0),
-    "rate of NaN": _attribute(f"{LFP}/starting_time", "rate", np.nan),
-    "rate of zero": _attribute(f"{LFP}/starting_time", "rate", 0.0),
-    "rate of a raw signal": _attribute(f"{LFP}/starting_time", "rate", 30_000.0),
-    "rate too low for any band": _attribute(f"{LFP}/starting_time", "rate", 1.0),
-    "electrodes that are not there": _put(f"{LFP}/electrodes", [7, 8]),
-    "fewer electrodes": _put(f"{LFP}/electrodes", [0]),
+    "three dimensions": FILE.put(f"{LFP}/data", np.zeros((2000, 2, 2))),
+    "text": FILE.put(f"{LFP}/data", np.full((2000, 2), b"a")),
+    "compound": FILE.put(f"{LFP}/data", np.zeros((2000, 2), [("a", "f4")])),
+    "empty dataspace": FILE.put(f"{LFP}/data", h5py.Empty("f4")),
+    "scalar": FILE.put(f"{LFP}/data", 3.0),
+    "NaN": FILE.put(f"{LFP}/data", np.full((2000, 2), np.nan)),
+    "conversion as text": FILE.attribute(f"{LFP}/data", "conversion", "V"),
+    "conversion of zero": FILE.attribute(f"{LFP}/data", "conversion", 0.0),
+    "rate of NaN": FILE.attribute(f"{LFP}/starting_time", "rate", np.nan),
+    "rate of zero": FILE.attribute(f"{LFP}/starting_time", "rate", 0.0),
+    "rate of a raw signal": FILE.attribute(f"{LFP}/starting_time", "rate", 30_000.0),
+    "rate too low for any band": FILE.attribute(f"{LFP}/starting_time", "rate", 1.0),
+    "electrodes that are not there": FILE.put(f"{LFP}/electrodes", [7, 8]),
+    "fewer electrodes": FILE.put(f"{LFP}/electrodes", [0]),
 }
 STORED = {
-    "four dimensions": _put(f"{BANDS}/data", np.zeros((200, 2, 2, 2))),
-    "fewer bands": _put(f"{BANDS}/data", np.zeros((200, 2, 1))),
-    "bands without ids": _delete(f"{BANDS}/bands/id"),
-    "fewer names": _put(f"{BANDS}/bands/band_name", ["a"]),
-    "names that are not UTF-8": _put(f"{BANDS}/bands/band_name", np.array([b"\xff", b"a"])),
-    "bands are a dataset": lambda file: (_delete(f"{BANDS}/bands")(file), file.__setitem__(f"{BANDS}/bands", [1])),
-    "phases": _put(f"{BANDS}/metric", "phase"),
+    "four dimensions": FILE.put(f"{BANDS}/data", np.zeros((200, 2, 2, 2))),
+    "fewer bands": FILE.put(f"{BANDS}/data", np.zeros((200, 2, 1))),
+    "bands without ids": FILE.delete(f"{BANDS}/bands/id"),
+    "fewer names": FILE.put(f"{BANDS}/bands/band_name", ["a"]),
+    "names that are not UTF-8": FILE.put(f"{BANDS}/bands/band_name", np.array([b"\xff", b"a"])),
+    "bands are a dataset": lambda file: (FILE.delete(f"{BANDS}/bands")(file), file.__setitem__(f"{BANDS}/bands", [1])),
+    "phases": FILE.put(f"{BANDS}/metric", "phase"),
 }
 
 
@@ -142,17 +122,17 @@ def test_malformed_band_power_is_refused(damage: Any, tmp_path: Path, bands_file
 
 BINNED = "processing/binned"
 BINNED_DAMAGE = {
-    "no table": _delete(f"{BINNED}/channels"),
-    "no series": _delete(f"{BINNED}/counts"),
-    "negative counts": _put(f"{BINNED}/counts/data", np.full((20, 3), -1.0)),
-    "NaN": _put(f"{BINNED}/counts/data", np.full((20, 3), np.nan)),
-    "text": _put(f"{BINNED}/counts/data", np.full((20, 3), b"a")),
-    "one dimension": _put(f"{BINNED}/counts/data", np.zeros(20)),
-    "more columns": _put(f"{BINNED}/counts/data", np.zeros((20, 4))),
-    "bin size of zero": _put(f"{BINNED}/channels/bin_size", np.zeros(3)),
-    "bin size as text": _put(f"{BINNED}/channels/bin_size", ["a"] * 3),
-    "names of another length": _put(f"{BINNED}/channels/unit_id", ["a"]),
-    "rate of zero": _attribute(f"{BINNED}/counts/starting_time", "rate", 0.0),
+    "no table": FILE.delete(f"{BINNED}/channels"),
+    "no series": FILE.delete(f"{BINNED}/counts"),
+    "negative counts": FILE.put(f"{BINNED}/counts/data", np.full((20, 3), -1.0)),
+    "NaN": FILE.put(f"{BINNED}/counts/data", np.full((20, 3), np.nan)),
+    "text": FILE.put(f"{BINNED}/counts/data", np.full((20, 3), b"a")),
+    "one dimension": FILE.put(f"{BINNED}/counts/data", np.zeros(20)),
+    "more columns": FILE.put(f"{BINNED}/counts/data", np.zeros((20, 4))),
+    "bin size of zero": FILE.put(f"{BINNED}/channels/bin_size", np.zeros(3)),
+    "bin size as text": FILE.put(f"{BINNED}/channels/bin_size", ["a"] * 3),
+    "names of another length": FILE.put(f"{BINNED}/channels/unit_id", ["a"]),
+    "rate of zero": FILE.attribute(f"{BINNED}/counts/starting_time", "rate", 0.0),
 }
 
 

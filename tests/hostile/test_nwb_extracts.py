@@ -9,18 +9,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from nwb_damage import SPATIAL, damaged, put
+from nwb_damage import FILE, SPATIAL, damaged
 from refusals import assert_refused
 
 from kalmanssl.data.nwb import check_module_for_copy, content_size, open_nwb, read_content, session_metadata
-
-
-def _put(where: str, value: Any) -> Callable[[h5py.File], object]:
-    return lambda file: put(file, where, value)
-
-
-def _delete(where: str) -> Callable[[h5py.File], None]:
-    return lambda file: file.__delitem__(where)
 
 
 def _link(where: str) -> Callable[[h5py.File], None]:
@@ -38,18 +30,18 @@ def _content(path: Path) -> Any:
 
 
 REFUSED = {
-    "no units": _delete("units"),
-    "no spike times": _delete("units/spike_times"),
-    "no ids": _delete("units/id"),
-    "spike times of text": _put("units/spike_times", ["a"] * 600),
-    "spike times without values": _put("units/spike_times", h5py.Empty("f8")),
-    "index that decreases": _put("units/spike_times_index", [400, 200, 600]),
-    "index beyond the data": _put("units/spike_times_index", [1, 2, 10**9]),
+    "no units": FILE.delete("units"),
+    "no spike times": FILE.delete("units/spike_times"),
+    "no ids": FILE.delete("units/id"),
+    "spike times of text": FILE.put("units/spike_times", ["a"] * 600),
+    "spike times without values": FILE.put("units/spike_times", h5py.Empty("f8")),
+    "index that decreases": FILE.put("units/spike_times_index", [400, 200, 600]),
+    "index beyond the data": FILE.put("units/spike_times_index", [1, 2, 10**9]),
     "index to nothing": _link("units/spike_times_index"),
-    "ids of trials of two dimensions": _put("intervals/trials/id", np.zeros((5, 2), int)),
+    "ids of trials of two dimensions": FILE.put("intervals/trials/id", np.zeros((5, 2), int)),
     "starts of trials to nothing": _link("intervals/trials/start_time"),
-    "starts of trials of text": _put("intervals/trials/start_time", ["a"] * 5),
-    "labels that are not UTF-8": _put("intervals/epochs/label", np.array([b"\xff", b"\xfe"])),
+    "starts of trials of text": FILE.put("intervals/trials/start_time", ["a"] * 5),
+    "labels that are not UTF-8": FILE.put("intervals/epochs/label", np.array([b"\xff", b"\xfe"])),
     "resolution of text": lambda file: file["units/spike_times"].attrs.__setitem__("resolution", "fine"),
 }
 
@@ -61,8 +53,8 @@ def test_extracts_of_malformed_tables_are_refused(damage: Any, tmp_path: Path, s
 
 
 LEFT_OUT = {
-    "position of records": _put(f"{SPATIAL}/data", np.zeros(2400, [("x", "f8")])),
-    "times of text": _put(f"{SPATIAL}/timestamps", ["a"] * 2400),
+    "position of records": FILE.put(f"{SPATIAL}/data", np.zeros(2400, [("x", "f8")])),
+    "times of text": FILE.put(f"{SPATIAL}/timestamps", ["a"] * 2400),
     "times to nothing": _link(f"{SPATIAL}/timestamps"),
     "conversion of text": lambda file: file[f"{SPATIAL}/data"].attrs.__setitem__("conversion", "cm"),
 }
@@ -82,11 +74,11 @@ def test_a_module_member_that_links_to_nothing_is_no_table(tmp_path: Path, sessi
 
 
 ODD_METADATA = {
-    "a group": lambda file: (_delete("session_description")(file), file.create_group("session_description")),
-    "without values": _put("identifier", h5py.Empty("f8")),
-    "not UTF-8": _put("identifier", np.bytes_(b"\xff\xfe")),
-    "number": _put("identifier", 3),
-    "start that is no date": _put("session_start_time", "yesterday"),
+    "a group": lambda file: (FILE.delete("session_description")(file), file.create_group("session_description")),
+    "without values": FILE.put("identifier", h5py.Empty("f8")),
+    "not UTF-8": FILE.put("identifier", np.bytes_(b"\xff\xfe")),
+    "number": FILE.put("identifier", 3),
+    "start that is no date": FILE.put("session_start_time", "yesterday"),
     "start to nothing": _link("session_start_time"),
     "subject is a dataset": lambda file: file.__setitem__("general/subject", 3),
     "keywords of numbers": lambda file: file.__setitem__("general/keywords", np.arange(3)),
@@ -110,7 +102,7 @@ def _cycle(file: h5py.File) -> None:
 
 COPIES = {
     "processing is a dataset": (
-        lambda file: (_delete("processing")(file), file.__setitem__("processing", 3)),
+        lambda file: (FILE.delete("processing")(file), file.__setitem__("processing", 3)),
         "processing",
     ),
     "external file of numbers": (

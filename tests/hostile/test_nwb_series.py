@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from nwb_damage import OTHER, SPATIAL, assert_unreadable, damaged, put, summary_problem
+from nwb_damage import FILE, OTHER, SPATIAL, assert_unreadable, damaged, put, summary_problem, with_entry
 
 from kalmanssl import Recording
 
 POSITION = "mazeSpatialSeries"
 N = 2400
-
-
-def _data(value: Any, **options: Any) -> Callable[[h5py.File], object]:
-    return lambda file: put(file, f"{SPATIAL}/data", value, **options)
-
-
-def _times(change: Callable[[np.ndarray], Any]) -> Callable[[h5py.File], object]:
-    return lambda file: put(file, f"{SPATIAL}/timestamps", change(file[f"{SPATIAL}/timestamps"][()]))
-
-
-def _attribute(where: str, name: str, value: Any) -> Callable[[h5py.File], None]:
-    return lambda file: file[where].attrs.__setitem__(name, value)
-
-
-def _group(where: str) -> Callable[[h5py.File], None]:
-    def damage(file: h5py.File) -> None:
-        del file[where]
-        file.create_group(where)
-
-    return damage
-
-
-def _with(index: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
-    def change(values: np.ndarray) -> np.ndarray:
-        values[index] = value
-        return values
-
-    return change
+_data = partial(FILE.put, f"{SPATIAL}/data")
+_times = partial(FILE.change, f"{SPATIAL}/timestamps")
 
 
 def _dataset_instead(file: h5py.File) -> None:
@@ -72,13 +47,13 @@ DATA = {
     "three dimensions": _data(np.zeros((N, 2, 2))),
     "no dimensions in a sample": _data(np.zeros((N, 0))),
     "NaN everywhere": _data(np.full(N, np.nan)),
-    "infinite": _data(_with(7, np.inf)(np.zeros(N))),
+    "infinite": _data(with_entry(7, np.inf)(np.zeros(N))),
     "fewer than timestamps": _data(np.zeros(N - 1)),
     "more than timestamps": _data(np.zeros(N + 1)),
-    "a group": _group(f"{SPATIAL}/data"),
+    "a group": FILE.empty_group(f"{SPATIAL}/data"),
     "a dataset instead of the series": _dataset_instead,
-    "unknown type": _attribute(SPATIAL, "neurodata_type", "ThreeDimensionalMazeSeries"),
-    "type of another kind": _attribute(SPATIAL, "neurodata_type", np.arange(3)),
+    "unknown type": FILE.attribute(SPATIAL, "neurodata_type", "ThreeDimensionalMazeSeries"),
+    "type of another kind": FILE.attribute(SPATIAL, "neurodata_type", np.arange(3)),
 }
 TIMES = {
     "text": _times(lambda t: t.astype("S20")),
@@ -88,11 +63,11 @@ TIMES = {
     "scalar": _times(lambda t: t[0]),
     "empty dataspace": _times(lambda t: h5py.Empty("f8")),
     "decreasing": _times(lambda t: t[::-1]),
-    "one decreases": _times(_with(100, 0.0)),
+    "one decreases": _times(with_entry(100, 0.0)),
     "all equal": _times(lambda t: np.full(len(t), t[0])),
     "all NaN": _times(lambda t: np.full(len(t), np.nan)),
     "all infinite": _times(lambda t: np.full(len(t), np.inf)),
-    "a group": _group(f"{SPATIAL}/timestamps"),
+    "a group": FILE.empty_group(f"{SPATIAL}/timestamps"),
     "missing": lambda file: file.__delitem__(f"{SPATIAL}/timestamps"),
 }
 NOT_FINITE = {
@@ -125,13 +100,13 @@ def test_malformed_timestamps_are_refused(damage: Any, tmp_path: Path, session_f
 
 @pytest.mark.parametrize(("name", "value"), SCALING.values(), ids=SCALING)
 def test_malformed_conversions_are_refused(name: str, value: Any, tmp_path: Path, session_file: Path) -> None:
-    path = damaged(session_file, tmp_path, _attribute(f"{SPATIAL}/data", name, value))
+    path = damaged(session_file, tmp_path, FILE.attribute(f"{SPATIAL}/data", name, value))
     assert_unreadable(path, f"{name}.*mazeSpatialSeries", behavior=POSITION)
 
 
 @pytest.mark.parametrize("value", RATES.values(), ids=RATES)
 def test_malformed_rates_are_refused(value: Any, tmp_path: Path, session_file: Path) -> None:
-    path = damaged(session_file, tmp_path, _attribute(f"{OTHER}/starting_time", "rate", value))
+    path = damaged(session_file, tmp_path, FILE.attribute(f"{OTHER}/starting_time", "rate", value))
     assert_unreadable(path, "rate", behavior="pupil")
 
 
@@ -175,7 +150,7 @@ ODD |= {
 @pytest.mark.parametrize(("name", "value"), ODD.values(), ids=ODD)
 def test_odd_texts_do_not_change_what_is_read(name: str, value: Any, tmp_path: Path, session_file: Path) -> None:
     where = SPATIAL.rsplit("/", 1)[0] if "container" in name else f"{SPATIAL}/data" if name == "unit" else SPATIAL
-    path = damaged(session_file, tmp_path, _attribute(where, name.split()[0], value))
+    path = damaged(session_file, tmp_path, FILE.attribute(where, name.split()[0], value))
     assert not summary_problem(path)
     found = Recording.from_nwb(path, behavior=SPATIAL)
     valid = Recording.from_nwb(session_file, behavior=SPATIAL)

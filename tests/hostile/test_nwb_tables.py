@@ -9,20 +9,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from nwb_damage import assert_unreadable, damaged, put, summary_problem
+from nwb_damage import Inside, assert_unreadable, damaged, summary_problem
 from refusals import assert_refused
 
 from kalmanssl import Recording
 
 POSITION = "mazeSpatialSeries"
-
-
-def _put(where: str, value: Any, **options: Any) -> Callable[[h5py.File], object]:
-    return lambda file: put(file, f"intervals/{where}", value, **options)
-
-
-def _delete(where: str) -> Callable[[h5py.File], None]:
-    return lambda file: file.__delitem__(f"intervals/{where}")
+INTERVALS = Inside("intervals/")
 
 
 def _dataset(where: str) -> Callable[[h5py.File], None]:
@@ -37,15 +30,15 @@ TABLES = {
     f"{table}: {name}": (table, make(table, n))
     for table, n in (("trials", 5), ("epochs", 2))
     for name, make in {
-        "no starts": lambda table, n: _delete(f"{table}/start_time"),
-        "no stops": lambda table, n: _delete(f"{table}/stop_time"),
-        "no ids": lambda table, n: _delete(f"{table}/id"),
-        "starts as text": lambda table, n: _put(f"{table}/start_time", ["soon"] * n),
-        "starts as compound": lambda table, n: _put(f"{table}/start_time", np.zeros(n, [("a", "f8")])),
-        "too few starts": lambda table, n: _put(f"{table}/start_time", np.zeros(n - 1)),
-        "scalar starts": lambda table, n: _put(f"{table}/start_time", 3.0),
-        "two columns of stops": lambda table, n: _put(f"{table}/stop_time", np.zeros((n, 2))),
-        "empty dataspace": lambda table, n: _put(f"{table}/stop_time", h5py.Empty("f8")),
+        "no starts": lambda table, n: INTERVALS.delete(f"{table}/start_time"),
+        "no stops": lambda table, n: INTERVALS.delete(f"{table}/stop_time"),
+        "no ids": lambda table, n: INTERVALS.delete(f"{table}/id"),
+        "starts as text": lambda table, n: INTERVALS.put(f"{table}/start_time", ["soon"] * n),
+        "starts as compound": lambda table, n: INTERVALS.put(f"{table}/start_time", np.zeros(n, [("a", "f8")])),
+        "too few starts": lambda table, n: INTERVALS.put(f"{table}/start_time", np.zeros(n - 1)),
+        "scalar starts": lambda table, n: INTERVALS.put(f"{table}/start_time", 3.0),
+        "two columns of stops": lambda table, n: INTERVALS.put(f"{table}/stop_time", np.zeros((n, 2))),
+        "empty dataspace": lambda table, n: INTERVALS.put(f"{table}/stop_time", h5py.Empty("f8")),
         "a dataset": lambda table, n: _dataset(table),
     }.items()
 }
@@ -72,8 +65,8 @@ def test_names_of_columns_that_are_not_utf8_are_refused(where: str, tmp_path: Pa
 
 
 TRIALS = {
-    "stop before start": _put("trials/stop_time", np.full(5, 900.0)),
-    "choices that are not UTF-8": _put("trials/choice", np.array([b"\xff"] * 5)),
+    "stop before start": INTERVALS.put("trials/stop_time", np.full(5, 900.0)),
+    "choices that are not UTF-8": INTERVALS.put("trials/choice", np.array([b"\xff"] * 5)),
 }
 
 
@@ -86,7 +79,7 @@ def test_malformed_trials_are_refused_if_they_are_used(damage: Any, tmp_path: Pa
 
 
 def test_an_epoch_that_stops_before_its_start_is_left_out(tmp_path: Path, session_file: Path) -> None:
-    path = damaged(session_file, tmp_path, _put("epochs/stop_time", [1020.0, 1000.0]))
+    path = damaged(session_file, tmp_path, INTERVALS.put("epochs/stop_time", [1020.0, 1000.0]))
     with pytest.warns(match="second"):
         found = Recording.from_nwb(path, behavior=POSITION)
     assert list(found.epochs) == ["first", "trials"]
@@ -94,8 +87,8 @@ def test_an_epoch_that_stops_before_its_start_is_left_out(tmp_path: Path, sessio
 
 
 ODD_LABELS = {
-    "not UTF-8": _put("epochs/label", np.array([b"\xff", b"\xfe"])),
-    "too few": _put("epochs/label", ["first"]),
+    "not UTF-8": INTERVALS.put("epochs/label", np.array([b"\xff", b"\xfe"])),
+    "too few": INTERVALS.put("epochs/label", ["first"]),
 }
 
 

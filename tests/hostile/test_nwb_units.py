@@ -9,40 +9,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from nwb_damage import assert_unreadable, damaged, put
+from nwb_damage import Inside, assert_unreadable, damaged, put, with_entry
 from refusals import assert_refused
 
 from kalmanssl import Recording
 
 POSITION = "mazeSpatialSeries"
-
-
-def _put(where: str, value: Any, **options: Any) -> Callable[[h5py.File], object]:
-    return lambda file: put(file, f"units/{where}", value, **options)
-
-
-def _change(where: str, change: Callable[[np.ndarray], Any]) -> Callable[[h5py.File], object]:
-    return lambda file: put(file, f"units/{where}", change(file[f"units/{where}"][()]))
-
-
-def _delete(where: str) -> Callable[[h5py.File], None]:
-    return lambda file: file.__delitem__(f"units/{where}")
-
-
-def _as_group(where: str) -> Callable[[h5py.File], None]:
-    def damage(file: h5py.File) -> None:
-        del file[f"units/{where}"]
-        file.create_group(f"units/{where}")
-
-    return damage
-
-
-def _with(index: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
-    def change(values: np.ndarray) -> np.ndarray:
-        values[index] = value
-        return values
-
-    return change
+UNITS = Inside("units/")
 
 
 def _units_are_data(file: h5py.File) -> None:
@@ -54,65 +27,65 @@ _COMPOUND = np.zeros(600, dtype=[("a", "f8"), ("b", "i4")])
 _RAGGED = np.array([np.arange(3.0), np.arange(2.0), np.arange(4.0)], dtype=object)
 
 SPIKE_TIMES = {
-    "missing": _delete("spike_times"),
-    "a group": _as_group("spike_times"),
-    "text": _put("spike_times", ["soon"] * 600),
-    "text of fixed length": _put("spike_times", np.array([b"1.5"] * 600)),
-    "compound": _put("spike_times", _COMPOUND),
-    "opaque": _put("spike_times", np.zeros(600, "V8").astype(h5py.opaque_dtype(np.dtype("V8")))),
+    "missing": UNITS.delete("spike_times"),
+    "a group": UNITS.empty_group("spike_times"),
+    "text": UNITS.put("spike_times", ["soon"] * 600),
+    "text of fixed length": UNITS.put("spike_times", np.array([b"1.5"] * 600)),
+    "compound": UNITS.put("spike_times", _COMPOUND),
+    "opaque": UNITS.put("spike_times", np.zeros(600, "V8").astype(h5py.opaque_dtype(np.dtype("V8")))),
     "ragged": lambda file: put(file, "units/spike_times", _RAGGED, dtype=h5py.vlen_dtype("f8")),
-    "complex": _change("spike_times", lambda v: v.astype(complex)),
-    "bools": _change("spike_times", lambda v: v > 1020),
+    "complex": UNITS.change("spike_times", lambda v: v.astype(complex)),
+    "bools": UNITS.change("spike_times", lambda v: v > 1020),
     "references": lambda file: put(
         file, "units/spike_times", np.array([file.ref] * 600, dtype=object), dtype=h5py.ref_dtype
     ),
-    "empty dataspace": _put("spike_times", h5py.Empty("f8")),
-    "scalar": _put("spike_times", 3.0),
-    "two dimensions": _change("spike_times", lambda v: v.reshape(-1, 2)),
-    "NaN": _change("spike_times", _with(250, np.nan)),
-    "infinite": _change("spike_times", _with(250, np.inf)),
-    "fewer than the index says": _change("spike_times", lambda v: v[:500]),
-    "none": _put("spike_times", np.zeros(0)),
+    "empty dataspace": UNITS.put("spike_times", h5py.Empty("f8")),
+    "scalar": UNITS.put("spike_times", 3.0),
+    "two dimensions": UNITS.change("spike_times", lambda v: v.reshape(-1, 2)),
+    "NaN": UNITS.change("spike_times", with_entry(250, np.nan)),
+    "infinite": UNITS.change("spike_times", with_entry(250, np.inf)),
+    "fewer than the index says": UNITS.change("spike_times", lambda v: v[:500]),
+    "none": UNITS.put("spike_times", np.zeros(0)),
 }
 INDEX = {
-    "missing": _delete("spike_times_index"),
-    "a group": _as_group("spike_times_index"),
-    "shorter than the ids": _change("spike_times_index", lambda v: v[:2]),
-    "longer than the ids": _change("spike_times_index", lambda v: np.append(v, 600)),
-    "empty": _put("spike_times_index", np.zeros(0, int)),
-    "decreasing": _put("spike_times_index", [400, 200, 600]),
-    "beyond the data": _put("spike_times_index", [200, 400, 601]),
-    "far beyond the data": _put("spike_times_index", np.array([200, 400, 2**64 - 1], np.uint64)),
-    "negative": _put("spike_times_index", [-5, 400, 600]),
-    "two dimensions": _put("spike_times_index", [[200], [400], [600]]),
-    "scalar": _put("spike_times_index", 600),
-    "text": _put("spike_times_index", ["200", "400", "600"]),
-    "fractions": _put("spike_times_index", [200.5, 400.0, 600.0]),
-    "NaN": _put("spike_times_index", [200.0, np.nan, 600.0]),
-    "bools": _put("spike_times_index", [True, True, True]),
-    "empty dataspace": _put("spike_times_index", h5py.Empty("i8")),
+    "missing": UNITS.delete("spike_times_index"),
+    "a group": UNITS.empty_group("spike_times_index"),
+    "shorter than the ids": UNITS.change("spike_times_index", lambda v: v[:2]),
+    "longer than the ids": UNITS.change("spike_times_index", lambda v: np.append(v, 600)),
+    "empty": UNITS.put("spike_times_index", np.zeros(0, int)),
+    "decreasing": UNITS.put("spike_times_index", [400, 200, 600]),
+    "beyond the data": UNITS.put("spike_times_index", [200, 400, 601]),
+    "far beyond the data": UNITS.put("spike_times_index", np.array([200, 400, 2**64 - 1], np.uint64)),
+    "negative": UNITS.put("spike_times_index", [-5, 400, 600]),
+    "two dimensions": UNITS.put("spike_times_index", [[200], [400], [600]]),
+    "scalar": UNITS.put("spike_times_index", 600),
+    "text": UNITS.put("spike_times_index", ["200", "400", "600"]),
+    "fractions": UNITS.put("spike_times_index", [200.5, 400.0, 600.0]),
+    "NaN": UNITS.put("spike_times_index", [200.0, np.nan, 600.0]),
+    "bools": UNITS.put("spike_times_index", [True, True, True]),
+    "empty dataspace": UNITS.put("spike_times_index", h5py.Empty("i8")),
 }
 IDS = {
-    "missing": _delete("id"),
-    "a group": _as_group("id"),
-    "empty dataspace": _put("id", h5py.Empty("i8")),
-    "two dimensions": _put("id", [[10], [11], [12]]),
-    "scalar": _put("id", 10),
-    "none": _put("id", np.zeros(0, int)),
-    "fewer": _put("id", [10, 11]),
-    "compound": _put("id", _COMPOUND[:3]),
+    "missing": UNITS.delete("id"),
+    "a group": UNITS.empty_group("id"),
+    "empty dataspace": UNITS.put("id", h5py.Empty("i8")),
+    "two dimensions": UNITS.put("id", [[10], [11], [12]]),
+    "scalar": UNITS.put("id", 10),
+    "none": UNITS.put("id", np.zeros(0, int)),
+    "fewer": UNITS.put("id", [10, 11]),
+    "compound": UNITS.put("id", _COMPOUND[:3]),
 }
 OBSERVED = {
-    "one dimension": _put("obs_intervals", np.array([1000.0, 1060.0, 1000.0])),
-    "three columns": _put("obs_intervals", np.full((3, 3), 1000.0)),
-    "reversed": _put("obs_intervals", np.array([[1060.0, 1000.0]] * 3)),
-    "NaN": _put("obs_intervals", np.array([[1000.0, np.nan]] * 3)),
-    "text": _put("obs_intervals", [["a", "b"]] * 3),
-    "a group": _as_group("obs_intervals"),
-    "index is missing": _delete("obs_intervals_index"),
-    "index beyond the data": _put("obs_intervals_index", [1, 2, 30]),
-    "index decreases": _put("obs_intervals_index", [2, 1, 3]),
-    "never together": _put("obs_intervals", np.array([[1000.0, 1010.0], [1020.0, 1030.0], [1040.0, 1050.0]])),
+    "one dimension": UNITS.put("obs_intervals", np.array([1000.0, 1060.0, 1000.0])),
+    "three columns": UNITS.put("obs_intervals", np.full((3, 3), 1000.0)),
+    "reversed": UNITS.put("obs_intervals", np.array([[1060.0, 1000.0]] * 3)),
+    "NaN": UNITS.put("obs_intervals", np.array([[1000.0, np.nan]] * 3)),
+    "text": UNITS.put("obs_intervals", [["a", "b"]] * 3),
+    "a group": UNITS.empty_group("obs_intervals"),
+    "index is missing": UNITS.delete("obs_intervals_index"),
+    "index beyond the data": UNITS.put("obs_intervals_index", [1, 2, 30]),
+    "index decreases": UNITS.put("obs_intervals_index", [2, 1, 3]),
+    "never together": UNITS.put("obs_intervals", np.array([[1000.0, 1010.0], [1020.0, 1030.0], [1040.0, 1050.0]])),
 }
 
 
@@ -127,10 +100,10 @@ def _enum(values: Any, elements: Any) -> Callable[[h5py.File], None]:
 
 
 COLUMNS = {
-    "labels that are not UTF-8": ("cell_type", _put("cell_type", np.array([b"exc", b"\xff\xfe", b"exc"]))),
+    "labels that are not UTF-8": ("cell_type", UNITS.put("cell_type", np.array([b"exc", b"\xff\xfe", b"exc"]))),
     "labels of variable length that are not UTF-8": (
         "cell_type",
-        _put("cell_type", np.array([b"exc", b"\xff\xfe", b"exc"], dtype=object), dtype=h5py.string_dtype("ascii")),
+        UNITS.put("cell_type", np.array([b"exc", b"\xff\xfe", b"exc"], dtype=object), dtype=h5py.string_dtype("ascii")),
     ),
     "enumeration out of range": ("part", _enum(np.array([0, 1, 2], np.uint8), None)),
     "enumeration below zero": ("part", _enum(np.array([0, -1, 1], np.int8), None)),
@@ -194,7 +167,7 @@ def test_unsorted_and_negative_spike_times_are_sorted(shift: float, tmp_path: Pa
 
 
 def test_spikes_that_belong_to_no_unit_are_noted(tmp_path: Path, session_file: Path) -> None:
-    path = damaged(session_file, tmp_path, _put("spike_times_index", [200, 400, 550]))
+    path = damaged(session_file, tmp_path, UNITS.put("spike_times_index", [200, 400, 550]))
     with pytest.warns(match="50 of 600"):
         found = Recording.from_nwb(path, behavior=POSITION, units="all")
     assert found.activity.sum() <= 550
@@ -235,7 +208,7 @@ FAR = {"in the future": 1e9, "in the past": -1e9, "beyond all numbers": 1e300}
 def test_a_spike_that_is_far_away_is_named(time: float, tmp_path: Path, session_file: Path) -> None:
     def damage(file: h5py.File) -> None:
         del file["units/obs_intervals"], file["units/obs_intervals_index"]
-        put(file, "units/spike_times", _with(450, time)(file["units/spike_times"][()]))
+        put(file, "units/spike_times", with_entry(450, time)(file["units/spike_times"][()]))
 
     path = damaged(session_file, tmp_path, damage)
     line = assert_unreadable(path, "unit 12", behavior=False)
@@ -247,7 +220,7 @@ def test_a_sample_of_behavior_that_is_far_away_is_named(time: float, tmp_path: P
     def damage(file: h5py.File) -> None:
         del file["units/obs_intervals"], file["units/obs_intervals_index"]
         where = "processing/behavior/mazePosition/mazeSpatialSeries/timestamps"
-        put(file, where, _with(-1 if time > 0 else 0, time)(file[where][()]))
+        put(file, where, with_entry(-1 if time > 0 else 0, time)(file[where][()]))
 
     path = damaged(session_file, tmp_path, damage)
     line = assert_unreadable(path, "behavior", behavior=POSITION)
