@@ -1,12 +1,12 @@
 """`KalmanSSL.online`: the same results as `transform`, gaps, missing and malformed bins, and states."""
 
 import copy
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from stored_states import STORES, store_and_load
 from torch import nn
 
 from kalmanssl import KalmanSSL, Recording
@@ -292,19 +292,13 @@ def test_an_encoder_that_fails_leaves_the_state_unchanged(recording, time):
 
 
 @pytest.mark.parametrize("settings", [{}, {"encoder_window": 3, "process_noise": "errors", "noise_epochs": 0}])
-@pytest.mark.parametrize("store", ["numpy", "json"])
+@pytest.mark.parametrize("store", STORES)
 def test_a_stored_state_continues_where_it_was(recording, settings, store, tmp_path):
     model = KalmanSSL(**TINY, **settings).fit(recording)
     online = model.online()
     run(online, recording, 0, 98)
     online.step(None)
-    state = online.state_dict()
-    if store == "numpy":
-        np.savez(tmp_path / "state.npz", **state)
-        with np.load(tmp_path / "state.npz", allow_pickle=False) as stored:
-            state = dict(stored)
-    else:
-        state = json.loads(json.dumps({name: value.tolist() for name, value in state.items()}))
+    state = store_and_load(online.state_dict(), store, tmp_path)
     again = model.online()
     again.load_state_dict(state)
     for expected, step in zip(run(online, recording, 100), run(again, recording, 100), strict=True):

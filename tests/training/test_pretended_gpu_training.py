@@ -123,8 +123,9 @@ def test_settings_of_the_estimator(settings):
 
 def test_two_views_and_sessions():
     cells = recording()
-    estimator().fit(cells, view=np.random.default_rng(0).normal(size=(len(cells), 4)))
-    estimator().fit([recording(seed, session=str(seed)) for seed in (0, 1)], "position")
+    of_views = estimator().fit(cells, view=np.random.default_rng(0).normal(size=(len(cells), 4)))
+    of_sessions = estimator().fit([recording(seed, session=str(seed)) for seed in (0, 1)], "position")
+    assert np.isfinite(of_views.history_["loss"] + of_sessions.history_["loss"]).all()
 
 
 IMAGES = Images(

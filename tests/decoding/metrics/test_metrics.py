@@ -88,7 +88,8 @@ def test_circular_errors_go_the_short_way_around():
 
 
 def test_scores_can_be_written_as_json():
-    json.dumps(score_decoding(decoded(np.arange(5.0), 1.0), np.arange(5.0)))
+    scores = score_decoding(decoded(np.arange(5.0), 1.0), np.arange(5.0))
+    assert json.loads(json.dumps(scores)) == scores
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """`PositionDecoder.online`: the same results as `predict`, gaps, missing bins, states, and models without latents."""
 
-import json
 import tracemalloc
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from stored_states import STORES, store_and_load
 
 from kalmanssl import KalmanSSL
 from kalmanssl.data import Covariances, Latents
@@ -346,19 +346,13 @@ def test_a_reset_begins_a_new_segment_at_any_time(fitted):
     assert_equal_to_predict(play(online, trial), decoder.predict(model.transform(trial)))
 
 
-@pytest.mark.parametrize("store", ["numpy", "json"])
+@pytest.mark.parametrize("store", STORES)
 def test_a_stored_state_continues_where_it_was(fitted, store, tmp_path):
     model, decoder, test = fitted
     online = decoder.online(model)
     play(online, test, 0, 300)
     online.step(None)
-    state = online.state_dict()
-    if store == "numpy":
-        np.savez(tmp_path / "state.npz", **state)
-        with np.load(tmp_path / "state.npz", allow_pickle=False) as stored:
-            state = dict(stored)
-    else:
-        state = json.loads(json.dumps({name: value.tolist() for name, value in state.items()}))
+    state = store_and_load(online.state_dict(), store, tmp_path)
     again = decoder.online(model)
     again.load_state_dict(state)
     for expected, step in zip(play(online, test, 301), play(again, test, 301), strict=True):
