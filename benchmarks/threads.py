@@ -24,6 +24,7 @@ from results_store import Results, Row
 from scale.phases import busy, in_new_process, simulate, split_time
 from scale.sizes import Size
 from suite import RESULTS, Quiet, cli_errors, err_console, make_app, print_table
+from thread_limits import thread_environment
 
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
@@ -32,7 +33,6 @@ app = make_app()
 SIZES = {True: Size(0.03, 10), False: Size(0.25, 100)}  # by --quick
 SMALL = ("--latent-dim", "3", "--state-dim", "4", "--epochs", "1", "--decoder", "linear")
 SUITE = ("--preset", "tiny", "--experiments", "square", "--experiments", "sphere", "--workers", "2", "--quiet")
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 @app.command(help=__doc__)
@@ -79,7 +79,7 @@ def _commands(recording: Path, run: Path, until: float, more: tuple[str, ...]) -
 
 def _measure(command: str, arguments: tuple[str, ...], threads: str, neighbors: int) -> Row:
     """Run a command in a new process and return its row."""
-    environment = {name: value for name, value in os.environ.items() if name not in _THREAD_VARIABLES}
+    environment = thread_environment(None)
     if threads != "default":
         environment["OMP_NUM_THREADS"] = threads
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")

@@ -8,7 +8,6 @@ resumed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -18,8 +17,10 @@ import typer
 from measure import Stopwatch, machine_facts
 from results_store import Results, Row
 from suite import RESULTS, Quiet, cli_errors, err_console, matches, print_table, progress_bar, screen
+from thread_limits import limit_threads
 
 from decoding.methods import FULL, OURS, QUICK, Method, all_methods
+from decoding.options import DataFolder, Threads, data_folder
 from decoding.page import write_decoding_page
 from decoding.recordings import ALL_RECORDINGS, RECORDINGS, SIMULATED, VARIATIONS, load, targets_of
 from decoding.scores import score
@@ -27,12 +28,7 @@ from decoding.tables import representation, score_tables, summary
 from decoding.tasks import Target, Task
 from kalmanssl.errors import InputError
 
-__all__ = ["DataFolder", "Threads", "data_folder", "limit_threads", "main"]
-
-DataFolder = Annotated[
-    Path | None, typer.Option(help="Folder of the recordings; by default $KALMANSSL_DATA.", exists=True)
-]
-Threads = Annotated[int, typer.Option(min=1, help="Threads of every method.")]
+__all__ = ["main"]
 
 DIGITS = 6  # of the stored scores
 
@@ -104,23 +100,6 @@ def main(
                 err_console.print(f"skipped {method.name}: {method.missing}", markup=False, soft_wrap=True)
         _run_all(names, [method for method in methods if not method.missing], seeds, folder, results, quiet)
     _summarize(results)
-
-
-def data_folder(given: Path | None) -> Path:
-    """Return the folder of the recordings, from the option or the environment."""
-    folder = given or (Path(os.environ["KALMANSSL_DATA"]) if "KALMANSSL_DATA" in os.environ else None)
-    if folder is None:
-        raise InputError("--preset full needs --data FOLDER; without data use --preset quick", parameter="data")
-    return folder
-
-
-def limit_threads(threads: int) -> None:
-    """Give every method the same number of threads, in torch and in the linear algebra of numpy."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    torch.set_num_threads(threads)
-    threadpool_limits(threads)
 
 
 def _run_all(

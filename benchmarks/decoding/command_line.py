@@ -12,7 +12,6 @@ which it changes fast, unlike in the other benchmarks, which use the speed of th
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -25,8 +24,9 @@ import typer
 from measure import Stopwatch, machine_facts
 from results_store import Results, Row
 from suite import RESULTS, cli_errors, err_console, matches
+from thread_limits import thread_environment
 
-from decoding.accuracy import DataFolder, Threads, data_folder
+from decoding.options import DataFolder, Quick, Threads, data_folder
 from decoding.recordings import RECORDINGS, SIMULATED, Source
 from decoding.tasks import Target
 from kalmanssl.errors import InputError
@@ -36,7 +36,6 @@ __all__ = ["main"]
 COMMAND = (sys.executable, "-c", "from kalmanssl.cli import main; main()")
 QUICK = ("--epochs", "2", "--latent-dim", "4", "--state-dim", "8", "--decoder", "linear")
 QUICK_RECORDINGS = ("simulated track", "simulated ring", "simulated arm")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 SCORES = ("median error", "R²", "CRPS", "cover 95, %")
 HEADINGS = ("target", "unit", "fit: wall s", "CPU s", "evaluate: wall s", "CPU s")
 
@@ -51,7 +50,7 @@ def main(
     ] = None,
     threads: Threads = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Run finished recordings again.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Short trainings on simulated recordings, as a test.")] = False,
+    quick: Quick = False,
 ) -> None:
     """Run the benchmark."""
     with cli_errors(out):
@@ -117,7 +116,7 @@ def _options(source: Source, target: Target) -> list[str]:
 
 def _run(command: Sequence[str], work: Path, threads: int) -> dict[str, Any]:
     """Run a command of kalmanssl in the folder `work`; return its times, exit code, output and messages."""
-    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
+    environment = thread_environment(threads)
     with Stopwatch() as stopwatch:
         done = subprocess.run([*COMMAND, *command], cwd=work, env=environment, capture_output=True, text=True)
     lines = [line.strip() for line in done.stderr.splitlines()]

@@ -16,9 +16,10 @@ import typer
 from measure import Stopwatch, machine_facts
 from results_store import Results, Row
 from suite import RESULTS, cli_errors, err_console
+from thread_limits import limit_threads
 
-from decoding.accuracy import DataFolder, Threads, data_folder, limit_threads
 from decoding.methods import FULL, OURS, QUICK, Preset, all_methods
+from decoding.options import DataFolder, Quick, Threads, data_folder
 from decoding.recordings import RECORDINGS, SIMULATED, load, targets_of
 from decoding.scores import score
 from decoding.tasks import Data, Task
@@ -42,9 +43,7 @@ def main(
     only: Annotated[list[str] | None, typer.Option(help=f"One of {', '.join(NAMES)}; repeatable.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
     threads: Threads = 1,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Short trainings on a simulated recording, as a test.")
-    ] = False,
+    quick: Quick = False,
 ) -> None:
     """Run the benchmark."""
     with cli_errors(out):

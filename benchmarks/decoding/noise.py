@@ -17,9 +17,10 @@ import typer
 from measure import Stopwatch, machine_facts
 from results_store import Results, Row
 from suite import RESULTS, cli_errors, err_console
+from thread_limits import limit_threads
 
-from decoding.accuracy import DataFolder, Threads, data_folder, limit_threads
 from decoding.methods import FULL, QUICK, Preset
+from decoding.options import DataFolder, Quick, Threads, data_folder
 from decoding.ours import FittedModel, decode_latents, infer_latents
 from decoding.recordings import RECORDINGS, SIMULATED, load, targets_of
 from decoding.scores import score
@@ -48,7 +49,7 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
     threads: Threads = 1,
     decode: Annotated[bool, typer.Option(help="Whether to decode behavior, which takes most of the time.")] = True,
-    quick: Annotated[bool, typer.Option("--quick", help="Short trainings on simulated recordings, as a test.")] = False,
+    quick: Quick = False,
 ) -> None:
     """Run the benchmark."""
     with cli_errors(out):

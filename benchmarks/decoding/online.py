@@ -25,8 +25,8 @@ import typer
 from measure import machine_facts
 from results_store import Results, Row
 from suite import RESULTS, Quiet, cli_errors, print_table, screen
+from thread_limits import limit_threads
 
-from decoding.accuracy import limit_threads
 from kalmanssl import KalmanSSL, PositionDecoder, Recording
 from kalmanssl.datasets import place_cells
 from kalmanssl.decoding import CalibrationSettings, EnsembleReadoutSettings, MLPReadoutSettings

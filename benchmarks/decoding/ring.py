@@ -17,9 +17,10 @@ from measure import Stopwatch, machine_facts
 from pages import Section, write_page
 from results_store import Results, Row
 from suite import RESULTS, cli_errors, err_console, print_table
+from thread_limits import limit_threads
 
-from decoding.accuracy import DataFolder, Threads, data_folder, limit_threads
 from decoding.methods import FULL, QUICK, Preset
+from decoding.options import DataFolder, Quick, Threads, data_folder
 from decoding.recordings import ALL_RECORDINGS, RECORDINGS, SIMULATED, load
 from decoding.tables import median
 from decoding.tasks import Data
@@ -49,9 +50,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the results; a stopped run is resumed.")] = RESULTS / "ring",
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
     threads: Threads = 1,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Short trainings on a simulated recording, as a test.")
-    ] = False,
+    quick: Quick = False,
 ) -> None:
     """Run the benchmark."""
     with cli_errors(out):

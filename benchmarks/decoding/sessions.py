@@ -27,9 +27,10 @@ import typer
 from measure import Stopwatch, machine_facts
 from results_store import Results, Row
 from suite import RESULTS, cli_errors, err_console, print_table
+from thread_limits import limit_threads
 
-from decoding.accuracy import DataFolder, Threads, data_folder, limit_threads
 from decoding.methods import FULL, QUICK, Preset
+from decoding.options import DataFolder, Quick, Threads, data_folder
 from decoding.recordings import CALCIUM_SPLITS, RECORDINGS, load
 from kalmanssl.data import Recording, running_bins
 from kalmanssl.decoding import cross_fit, quantile_crps, score_decoding
@@ -147,7 +148,7 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
     only: Annotated[str, typer.Option(help="Experiments whose names contain this text.")] = "",
     threads: Threads = 1,
-    quick: Annotated[bool, typer.Option("--quick", help="Short trainings on simulated sessions, as a test.")] = False,
+    quick: Quick = False,
 ) -> None:
     """Run the benchmark."""
     with cli_errors(out):

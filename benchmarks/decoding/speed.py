@@ -17,8 +17,8 @@ import typer
 from measure import Stopwatch, machine_facts
 from results_store import Results, Row
 from suite import RESULTS, Quiet, cli_errors, print_table, screen
+from thread_limits import limit_threads
 
-from decoding.accuracy import limit_threads
 from kalmanssl.decoding.grids import Grid
 from kalmanssl.decoding.movement import (
     Familiarity,

@@ -162,7 +162,7 @@ def test_cebra_decodes_a_recording_with_gaps(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--preset", "full"], "--preset full needs --data"),
+        (["--preset", "full"], "give the folder of the recordings with --data"),
         (["--preset", "quick", "--only", "nothing"], "no method is left"),
         (["--preset", "quick", "--recording", "nothing"], "no recording is left"),
     ],
