@@ -110,8 +110,9 @@ def choose_series(found: list[Series], behavior: Behavior, columns: Sequence[Ser
             )
         first = [s for s in found if s.rank == min(f.rank for f in found)]
         if len(first) > 1:
-            names = ", ".join(s.label if len({f.label for f in first}) == len(first) else s.path for s in first)
-            raise InputError(f"behavior is ambiguous; name one of: {shorten(names)}", parameter="behavior")
+            namings = ([s.label for s in first], [s.name for s in first], [s.path for s in first])
+            names = next(naming for naming in namings if len(set(naming)) == len(first))
+            raise InputError(f"behavior is ambiguous; name one of: {shorten(', '.join(names))}", parameter="behavior")
         chosen = {"": first[0]}
     elif isinstance(behavior, Mapping):
         return {key: _by_name(found, columns, name, listing) for key, name in behavior.items()}
