@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kalmanssl.decoding._held_out_calibration import calibrate
 from kalmanssl.decoding._latent_decoder import LatentDecoder
 from kalmanssl.decoding._neighbor_choice import choose_neighbors
 from kalmanssl.decoding.calibration import (
@@ -17,7 +18,6 @@ from kalmanssl.decoding.calibration import (
     RegionCalibration,
     Trust,
     agreement_of,
-    calibrate,
 )
 from kalmanssl.decoding.grids import Grid, group_dimensions, wrap_to_period
 from kalmanssl.decoding.held_out import (

@@ -22,7 +22,7 @@ from kalmanssl.estimator.sessions import SessionAlignment, set_sessions
 from kalmanssl.models import SharedDynamicsModel
 from kalmanssl.utils.module_io import check_weights
 from kalmanssl.utils.paths import as_path
-from kalmanssl.utils.storage import METADATA, WEIGHTS, load_folder
+from kalmanssl.utils.storage import METADATA, WEIGHTS, load_folder, without_prefix
 from kalmanssl.utils.stored_values import StoredValues, check_finite, is_number
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def load_model(cls: type[Model], path: str | os.PathLike[str], encoder: nn.Modul
     if "view" in stored:
         view = model.view_ = unfitted_view(model)
         view.history_, view.noise_history_ = model.history_, {}
-        _set_contents(view, _part(arrays, "view."), stored.group("view"), folder)
+        _set_contents(view, without_prefix(arrays, "view."), stored.group("view"), folder)
         share_dynamics(model, view)
     return model
 
@@ -122,7 +122,7 @@ def _set_contents(model: KalmanSSL, arrays: dict[str, np.ndarray], data: StoredV
     )
     if not (model.feature_scale_ > 0).all():
         raise moments.error("feature_scale", "positive", model.feature_scale_)
-    weights = {name: torch.from_numpy(value) for name, value in _part(arrays, "model.").items()}
+    weights = {name: torch.from_numpy(value) for name, value in without_prefix(arrays, "model.").items()}
     # Building the model would allocate what the settings say, which the file may contradict.
     if count_weights(model) > 4 * sum(value.numel() for value in weights.values()) + 1000:
         raise InputError(
@@ -140,7 +140,7 @@ def _load_sessions(model: KalmanSSL, arrays: dict[str, np.ndarray], stored: Stor
     models: list[KalmanSSL] = []
     for number, data in enumerate(stored.groups("sessions")):
         one: KalmanSSL = clone(model)
-        _set_contents(one, _part(arrays, f"session.{number}."), data, folder)
+        _set_contents(one, without_prefix(arrays, f"session.{number}."), data, folder)
         models.append(one)
     names = [one.sessions_[0] for one in models]
     if not names or len(set(names)) < len(names):
@@ -169,8 +169,3 @@ def _alignment(values: StoredValues) -> SessionAlignment:
         else:
             found[one.name] = values.get(one.name, is_number, "a number")
     return SessionAlignment(**found)
-
-
-def _part(arrays: dict[str, np.ndarray], start: str) -> dict[str, np.ndarray]:
-    """Return the arrays whose names begin with `start`, without it."""
-    return {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}

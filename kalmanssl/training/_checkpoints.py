@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.utils.distributed import rank_and_size
 from kalmanssl.utils.module_io import check_weights
-from kalmanssl.utils.storage import replace_file
+from kalmanssl.utils.storage import replace_file, without_prefix
 from kalmanssl.utils.stored_values import StoredValues, is_number
 
 __all__ = ["Checkpoints", "TrainingState", "delete_checkpoints", "describe_batch", "has_checkpoint"]
@@ -138,7 +138,7 @@ class Checkpoints:
                 f"{path} has {state.epochs_done} epochs already, more than epochs={epochs}: resume with more epochs",
                 parameter="epochs",
             )
-        own = _without_prefix("optimizer", tensors)
+        own = without_prefix(tensors, "optimizer.")
         if len(weights) + len(own) < len(tensors):
             raise _does_not_fit(path, ValueError("it has tensors that are no weights"))
         moments = _moments(optimizer, own, path)
@@ -215,11 +215,6 @@ def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": value for name, value in tensors.items()}
 
 
-def _without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{prefix}."
-    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
-
-
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the state of all parameters, named by the number of the parameter."""
     return {
@@ -294,7 +289,7 @@ def _training_state(metadata: Any, path: Path) -> TrainingState:
 
 def _weights_of(model: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Return the weights in a file, which must have the names, shapes and types of those of the model."""
-    weights = _without_prefix("model", tensors)
+    weights = without_prefix(tensors, "model.")
     try:
         check_weights(weights, model.state_dict(), path, "model", same_types=True)
     except InputError as error:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -37,7 +37,10 @@ __all__ = [
     "replace_folder",
     "replace_text",
     "save_folder",
+    "without_prefix",
 ]
+
+T = TypeVar("T")
 
 METADATA = "metadata.json"
 WEIGHTS = "weights.safetensors"
@@ -222,6 +225,11 @@ def replace_file(path: str | os.PathLike[str], write: Callable[[Path], object], 
     with _replacement(path, overwrite) as (target, new, _):
         write(new)
         os.replace(new, target)
+
+
+def without_prefix(named: Mapping[str, T], prefix: str) -> dict[str, T]:
+    """Return the entries whose names begin with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
 
 
 def replace_text(path: str | os.PathLike[str], text: str, overwrite: bool = False) -> None:

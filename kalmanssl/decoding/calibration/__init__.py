@@ -4,7 +4,6 @@ from kalmanssl.decoding.calibration._adaptive import AdaptiveLevels as AdaptiveL
 from kalmanssl.decoding.calibration._calibration import Calibration as Calibration
 from kalmanssl.decoding.calibration._conformal_map import NOMINAL_LEVELS as NOMINAL_LEVELS
 from kalmanssl.decoding.calibration._errors import HeldOutErrors as HeldOutErrors
-from kalmanssl.decoding.calibration._held_out import calibrate as calibrate
 from kalmanssl.decoding.calibration._regions import RegionCalibration as RegionCalibration
 from kalmanssl.decoding.calibration._settings import CalibrationSettings as CalibrationSettings
 from kalmanssl.decoding.calibration._trust import REASONS as REASONS

@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kalmanssl.decoding.calibration._calibration import Calibration
-from kalmanssl.decoding.calibration._errors import HeldOutErrors
-from kalmanssl.decoding.calibration._regions import RegionCalibration
-from kalmanssl.decoding.calibration._trust import Trust, agreement_of
+from kalmanssl.decoding.calibration import Calibration, HeldOutErrors, RegionCalibration, Trust, agreement_of
 from kalmanssl.decoding.grids import likelier_mass_at, marginal_predictives
 from kalmanssl.decoding.held_out import Fold, HeldOutMass, fold_weights, scored_sessions
 
