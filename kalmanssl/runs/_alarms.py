@@ -12,6 +12,7 @@ import numpy as np
 from kalmanssl.runs._behavior import longest_constant
 from kalmanssl.runs._evaluated_bins import EvaluatedBins
 from kalmanssl.runs._gain import held_out_gain
+from kalmanssl.runs._labels import are_label_scores
 from kalmanssl.runs._running import running_rule
 from kalmanssl.runs._scores import main_part
 from kalmanssl.runs._text import PART_NAMES, axis_name, median_error, number, with_unit
@@ -142,7 +143,7 @@ def _baseline(given: _Evaluated) -> str | None:
         if scores is None or scored is None or given.bins.numbers is None:
             continue
         truth = given.bins.numbers[scored].reshape(scored.sum(), -1)
-        if "accuracy" in scores:
+        if are_label_scores(scores):
             usual = int(given.decoder.chain.statistics.occupancy.argmax())
             share = float((truth[:, 0] == usual).mean())
             label = label_text(given.decoder.labels.tolist()[usual])
@@ -183,7 +184,7 @@ def _width(given: _Evaluated) -> str | None:
     heading, scores = given.main
     if scores is None:
         return None
-    if "accuracy" in scores:
+    if are_label_scores(scores):
         size, count = scores["set_size"]["95"], len(scores["labels"])
         if size - 1 <= _WIDE * (count - 1):
             return None
@@ -210,7 +211,7 @@ def _width(given: _Evaluated) -> str | None:
 def _narrow(given: _Evaluated) -> str | None:
     """Return the alarm if intervals cover clearly less often than they say."""
     heading, scores = given.main
-    if scores is None or "accuracy" in scores:
+    if scores is None or are_label_scores(scores):
         return None
     for level, allowed in _NARROW.items():
         share, error = scores["coverage"][level], scores["coverage_error"][level]

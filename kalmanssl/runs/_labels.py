@@ -13,11 +13,16 @@ if TYPE_CHECKING:
     from kalmanssl.decoding import DecodedCategory
 
 __all__ = [
-    "check_label_settings", "consists_of_labels", "keep_known_labels", "label_arrays", "label_numbers",
-    "seems_to_have_labels",
+    "are_label_scores", "check_label_settings", "consists_of_labels", "keep_known_labels", "label_arrays",
+    "label_numbers", "seems_to_have_labels",
 ]  # fmt: skip
 
 _FEW = 10  # distinct values of numbers that may be labels
+
+
+def are_label_scores(scores: dict[str, Any]) -> bool:
+    """Return whether scores are those of labels, which have an accuracy, and not of numbers, which have errors."""
+    return "accuracy" in scores
 
 
 def consists_of_labels(settings: RunSettings, behavior: np.ndarray) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from kalmanssl.data import Recording, speed
 from kalmanssl.runs._evaluated_bins import EvaluatedBins
+from kalmanssl.runs._labels import are_label_scores
 from kalmanssl.runs._references import score_references
 from kalmanssl.runs._running import position_of
 from kalmanssl.runs._text import PART_NAMES, axis_name, number, percent, with_unit
@@ -77,7 +78,7 @@ def main_scores(evaluation: Evaluation, unit: str | None = None) -> list[tuple[s
     """Return names and values of the main scores, errors with the unit of the behavior if it is given, and alarms."""
     name, scores = evaluation.main
     rows = []
-    if scores is not None and "accuracy" in scores:
+    if scores is not None and are_label_scores(scores):
         rows.append(("accuracy", f"{percent(scores['accuracy'], scores['accuracy_error'])} %"))
     elif scores is not None:
         error = scores["median_error"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from kalmanssl.data import Track
 from kalmanssl.errors import InputError, first_line
+from kalmanssl.runs._labels import are_label_scores
 from kalmanssl.runs._references import is_reference
 from kalmanssl.runs._seeds import is_agreement
 from kalmanssl.runs._settings import are_windows
@@ -185,7 +186,6 @@ def _use_scores(evaluation: Evaluation, run: Run) -> None:
         assumptions_line,
         calibration_rows,
         conditional_rows,
-        has_labels,
         label_rows,
         reference_rows,
         score_rows,
@@ -197,9 +197,9 @@ def _use_scores(evaluation: Evaluation, run: Run) -> None:
     if found and run.decoder is None:
         raise TypeError("scores without a decoder")
     for part in found:
-        if has_labels(part) != (run.labels is not None):
+        if are_label_scores(part) != (run.labels is not None):
             raise TypeError("scores of another kind of behavior")
-        if has_labels(part):
+        if are_label_scores(part):
             label_rows(part, "all bins")
             names, confusion = part["labels"], np.array(part["confusion"], dtype=float)
             if confusion.shape != (len(names), len(names)):

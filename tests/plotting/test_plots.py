@@ -115,6 +115,12 @@ def test_latents_with_unknown_behavior_are_not_drawn():
     np.testing.assert_allclose(points.get_array(), color[np.isfinite(color)])
 
 
+def test_latents_have_a_color_bar_unless_it_is_left_out():
+    latents = np.random.default_rng(3).normal(size=(200, 3))
+    counts = [len(plotting.plot_latents(latents, WAVE, color_bar=bar).figure.axes) for bar in (True, False)]
+    assert counts == [2, 1]
+
+
 def test_noise_is_drawn_as_standard_deviation():
     axes = plotting.plot_noise(TIME, np.tile([4.0, 9.0, 16.0], (200, 1)))
     np.testing.assert_allclose(lines(axes)["median channel"][:, 1], 3.0)

@@ -4,7 +4,6 @@ from kalmanssl.runs.report._assumptions import assumption_values as assumption_v
 from kalmanssl.runs.report._assumptions import assumptions_line as assumptions_line
 from kalmanssl.runs.report._error_profile import error_profile as error_profile
 from kalmanssl.runs.report._error_profile import map_arrays as map_arrays
-from kalmanssl.runs.report._labels import has_labels as has_labels
 from kalmanssl.runs.report._labels import label_rows as label_rows
 from kalmanssl.runs.report._page import render_page as render_page
 from kalmanssl.runs.report._report import build_report as build_report

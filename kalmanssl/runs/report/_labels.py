@@ -11,12 +11,7 @@ from kalmanssl.utils.labels import label_text
 if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
 
-__all__ = ["has_labels", "label_rows", "label_scores"]
-
-
-def has_labels(scores: dict[str, Any]) -> bool:
-    """Return whether scores are those of labels."""
-    return "accuracy" in scores
+__all__ = ["label_rows", "label_scores"]
 
 
 def label_rows(scores: dict[str, Any], heading: str) -> list[list[str]]:

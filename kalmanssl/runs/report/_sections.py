@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl import plotting
+from kalmanssl.runs._labels import are_label_scores
 from kalmanssl.runs._running import running_rule, speed_unit
 from kalmanssl.runs._text import (
     PART_NAMES,
@@ -22,7 +23,7 @@ from kalmanssl.runs._text import (
     words,
 )
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
-from kalmanssl.runs.report._labels import has_labels, label_rows, label_scores
+from kalmanssl.runs.report._labels import label_rows, label_scores
 from kalmanssl.runs.report._latents_3d import latents_3d
 from kalmanssl.runs.report._tiles import reference_rows
 from kalmanssl.runs.report._time_axis import drawn_time, label_segments, recorded_seconds
@@ -141,7 +142,7 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
         "trust": trust_rows((evaluation.scores["all"] or {}).get("trust"), run.behavior_unit, like),
         "trust_sentence": trust_sentence((evaluation.scores["all"] or {}).get("trust")),
     }
-    if has_labels(evaluation.scores["all"] or {}):
+    if are_label_scores(evaluation.scores["all"] or {}):
         return common | label_scores(evaluation)
     curves = {
         heading: evaluation.scores[part]["calibration"]
@@ -257,7 +258,7 @@ def score_rows(scores: dict[str, Any], unit: str) -> list[list[str]]:
     if not parts:
         return []
     first = next(iter(parts.values()))
-    if has_labels(first):
+    if are_label_scores(first):
         return label_rows(first, "all bins")
     factor, shown = scaled_unit(first["median_error"], unit)
     in_unit = f" ({shown})" if shown else ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kalmanssl.runs._labels import are_label_scores
 from kalmanssl.runs._text import PART_NAMES, cell, median_error, percent, r_squared, with_unit
-from kalmanssl.runs.report._labels import has_labels
 
 if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
@@ -41,7 +41,7 @@ def tiles(run: Run, evaluation: Evaluation) -> list[Tile]:
     name, scores = evaluation.main
     if scores is None:
         return []
-    if has_labels(scores):
+    if are_label_scores(scores):
         return _label_tiles(scores)
     unit, references = run.behavior_unit, scores.get("references") or {}
 
