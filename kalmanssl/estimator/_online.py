@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["OnlineFilter", "OnlineLatent"]
 
 _LARGEST = 1e37  # total activity that single precision can represent
-_FILTER_STATE = ("mean", "cov", "innovations", "started", "n_observed", "is_steady")
+_STORED = {  # attributes of the encoder and of the filter that are part of the state
+    "encoder": ("recent", "n_recent"),
+    "filter": ("mean", "cov", "innovations", "started", "n_observed", "is_steady"),
+}
 
 
 class OnlineLatent(NamedTuple):
@@ -158,8 +161,8 @@ class OnlineFilter:
             "n_complete": self._n_complete,
             "bins": self._bins,
         }
-        state |= {f"encoder.{name}": getattr(self._encoder, name) for name in ("recent", "n_recent")}
-        state |= {f"filter.{name}": getattr(self._filter, name) for name in _FILTER_STATE}
+        for part, owner in self._stored_parts().items():
+            state |= {f"{part}.{name}": getattr(owner, name) for name in _STORED[part]}
         return {name: np.array(value) for name, value in state.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -179,10 +182,13 @@ class OnlineFilter:
         self._origin, self._n_since = float(found["origin"]), int(found["n_since_origin"])
         self._n_bins, self._n_complete = int(found["n_bins"]), int(found["n_complete"])
         self._bins = found["bins"]
-        for part, names in ((self._encoder, ("recent", "n_recent")), (self._filter, _FILTER_STATE)):
-            prefix = "encoder" if part is self._encoder else "filter"
-            for name in names:
-                setattr(part, name, found[f"{prefix}.{name}"])
+        for part, owner in self._stored_parts().items():
+            for name in _STORED[part]:
+                setattr(owner, name, found[f"{part}.{name}"])
+
+    def _stored_parts(self) -> dict[str, OnlineEncoder | OnlineKalmanFilter]:
+        """Return the objects whose attributes are part of the state, by their names in `_STORED`."""
+        return {"encoder": self._encoder, "filter": self._filter}
 
     def _check_counts(self, found: Mapping[str, np.ndarray]) -> None:
         """Check that the counts in a state are in the ranges that `state_dict` returns."""

@@ -21,6 +21,7 @@ from kalmanssl.decoding.online._steps import OnlineBelief, OnlineContext, Online
 from kalmanssl.decoding.readouts import OneBinMasses
 from kalmanssl.errors import InputError
 from kalmanssl.utils.online_state import check_state, fingerprint
+from kalmanssl.utils.storage import without_prefix
 
 __all__ = ["LatentStream", "OnlineCategory", "OnlineDecoder", "OnlineMixin", "OnlinePosition"]
 
@@ -235,7 +236,7 @@ class OnlineDecoder:
             If the state belongs to another model or decoder, or is damaged.
         """
         found = check_state(state, self.state_dict())
-        self._stream.load_state_dict({name[6:]: value for name, value in found.items() if name.startswith("model.")})
+        self._stream.load_state_dict(without_prefix(found, "model."))
         for name in _CONTEXT_STATE:
             setattr(self._context, name, found[f"context.{name}"])
         for number, belief in enumerate(self._beliefs):
