@@ -44,7 +44,7 @@ def fit_predictor(
     history: dict[str, list[float]],
     folder: Path | None,
     resume: bool,
-    shared: dict[str, Any],
+    options: dict[str, Any],
 ) -> None:
     """Fit the predictor to the latents of the encoder, which does not change; noise that can vary does so from here on.
 
@@ -61,8 +61,8 @@ def fit_predictor(
         Folder of the checkpoints of the first stage.
     resume : bool
         Continue from the last checkpoint of this stage, if there is one.
-    shared : dict
-        More arguments of `kalmanssl.training.train`.
+    options : dict
+        From `training_options`.
     """
     folder = None if folder is None else folder / DYNAMICS_FOLDER
     first_stage = copy.deepcopy(model.state_dict())
@@ -70,7 +70,7 @@ def fit_predictor(
         start_varying_noise(model, data.sample())
     before = _held_out_likelihood(model, data)  # the variances are still the same
     resume = resume and folder is not None and any(folder.glob("last.*"))
-    train(PredictorFit(model), data, settings, history, checkpoint_dir=folder, resume=resume, **shared)
+    train(PredictorFit(model), data, settings, history, checkpoint_dir=folder, resume=resume, **options)
     after = _held_out_likelihood(model, data)
     if before is not None and after is not None and not after > before:
         model.load_state_dict(first_stage)

@@ -26,7 +26,7 @@ from kalmanssl.estimator._initialization import initialize, initialize_two_views
 from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS
 from kalmanssl.estimator._memory import check_fit_memory
 from kalmanssl.estimator._model import build_model, history_per_bin, network_threads
-from kalmanssl.estimator._parameters import training_parameters
+from kalmanssl.estimator._parameters import training_options, training_parameters
 from kalmanssl.estimator._view import share_dynamics, views_of
 from kalmanssl.models import (
     BehaviorFit,
@@ -73,7 +73,7 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
         for part in hold_out_blocks(fit_data.segments, estimator.validation_fraction, estimator.window_)
     )
     seed = draw_seed(estimator.random_state)
-    shared: dict[str, Any] = {"seed": seed, "device": estimator.device, "progress": estimator.progress}
+    options = training_options(estimator, seed)
     per_step: dict[str, list[float]] = {}
     noise_per_step: dict[str, list[float]] = {}
     with ExitStack() as stack:
@@ -94,12 +94,12 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
                 start_varying_noise(model, data.sample()[..., :n_features])
             checkpoints: dict[str, Any] = {"checkpoint_dir": folder, "resume": resume}
             end_epoch = partial(delete_dynamics_checkpoints, folder)
-            train(trained, data, settings, per_step, on_epoch_end=end_epoch, **checkpoints, **shared)
+            train(trained, data, settings, per_step, on_epoch_end=end_epoch, **checkpoints, **options)
             del data
             second_stage = _second_stage(estimator, fit_data, training, held_out, seed)
             if second_stage is not None:
                 settings = replace(settings, epochs=estimator.noise_epochs)
-                fit_predictor(*second_stage, settings, noise_per_step, folder, resume, shared)
+                fit_predictor(*second_stage, settings, noise_per_step, folder, resume, options)
         finally:
             estimator.history_ = history_per_bin(per_step, step)
             estimator.noise_history_ = history_per_bin(noise_per_step, step)

@@ -30,7 +30,7 @@ from kalmanssl.utils.validation import (
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
 
-__all__ = ["check_parameters", "training_parameters"]
+__all__ = ["check_parameters", "training_options", "training_parameters"]
 
 _SIZES = ("latent_dim", "state_dim", "encoder_window", "window", "batch_size", "steps_per_epoch")
 _NOISE = tuple(NOISE_HEADS)
@@ -91,6 +91,11 @@ def training_parameters(estimator: KalmanSSL) -> TrainingSettings:
     parameters = estimator.get_params(deep=False)
     names = TrainingSettings.__dataclass_fields__
     return TrainingSettings(**{name: parameters[name] for name in names if name in parameters})
+
+
+def training_options(estimator: KalmanSSL, seed: int) -> dict[str, Any]:
+    """Return the arguments of `kalmanssl.training.train` that all trainings of a fit have."""
+    return {"seed": seed, "device": estimator.device, "progress": estimator.progress}
 
 
 def _check_encoder(encoder: Any) -> None:

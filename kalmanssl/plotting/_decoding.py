@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,30 +96,17 @@ def plot_decoded(
         truth = None if truth is None else np.asarray(truth, dtype=float).reshape(len(time), -1)[:, dim]
     if mean is None or lower is None or upper is None:
         raise InputError("mean, lower and upper are missing: give all, or a DecodedPosition", parameter="mean")
-    time = np.asarray(time, dtype=float)
-    gaps = gap_starts(time)
-    if period is not None:
-        turns = period * np.floor(np.asarray(mean, dtype=float) / period)
-        mean, lower, upper = (np.asarray(values, dtype=float) - turns for values in (mean, lower, upper))
-        truth = None if truth is None else np.asarray(truth, dtype=float) % period
-        # Where the mean passes zero, the band ends at one edge and begins at the other.
-        gaps = np.union1d(gaps, 1 + np.flatnonzero(np.abs(np.diff(mean)) > period / 2))
-
-    def with_gaps(values: np.ndarray) -> np.ndarray:
-        return np.insert(np.asarray(values, dtype=float), gaps, np.nan)
-
-    drawn_time, low, high = np.insert(time, gaps, time[gaps]), with_gaps(lower), with_gaps(upper)
-    line = with_gaps(mean)
+    band, gaps = _Band.of(np.asarray(time, dtype=float), mean, lower, upper, period)
     emphasized = np.ones(len(time), dtype=bool) if where is None else np.asarray(where, dtype=bool)
     inside = np.insert(emphasized, gaps, False)
-    # The faint part includes one bin of the emphasized part on either side, so that there is no gap between them.
-    outside = ~inside | np.roll(~inside, 1) | np.roll(~inside, -1)
-    band: dict[str, Any] = {"time": drawn_time, "low": low, "high": high, "line": line, "period": period}
     if where is not None:
-        _draw_band(ax, **band, where=outside, opacity=(0.1, 0.35), line_width=0.8, hatched=hatched)
-    _draw_band(ax, **band, where=inside, opacity=(0.3, 1.0), line_width=1.3, label=f"{100 * level:g} % interval")
+        # The faint part includes one bin of the emphasized part on either side, so that there is no gap between them.
+        outside = ~inside | np.roll(~inside, 1) | np.roll(~inside, -1)
+        band.draw(ax, outside, opacity=(0.1, 0.35), line_width=0.8, hatched=hatched)
+    band.draw(ax, inside, opacity=(0.3, 1.0), line_width=1.3, label=f"{100 * level:g} % interval")
     if truth is not None and np.isfinite(truth).any():
-        ax.plot(drawn_time, with_gaps(_without_jumps(truth, period)), color=ORANGE, lw=1.3, label="tracked")
+        drawn = np.insert(_within_period(truth, period), gaps, np.nan)
+        ax.plot(band.time, drawn, color=ORANGE, lw=1.3, label="tracked")
     for end, label in zip(usual or (), ("occupancy alone", None), strict=False):
         ax.axhline(end, color=MUTED, lw=0.9, ls=":", label=label)
     if period is not None:
@@ -146,39 +134,72 @@ def decoded_arrays(decoded: DecodedPosition, dim: int) -> tuple[np.ndarray, np.n
     return decoded.time, decoded.points[:, dim], lower, upper
 
 
-def _draw_band(
-    ax: Axes,
-    time: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    line: np.ndarray,
-    period: float | None,
-    where: np.ndarray,
-    opacity: tuple[float, float],
-    line_width: float,
-    label: str = "",
-    hatched: bool = False,
-) -> None:
-    """Draw the interval and the mean in the chosen bins; intervals of circular behavior continue at the other end."""
-    if not where.any():
-        return
-    for shift in (0.0,) if period is None else (0.0, -period, period):
-        named: dict[str, Any] = {"label": label} if label and shift == 0 else {}
-        ax.fill_between(time, low + shift, high + shift, where=where, color=BLUE, alpha=opacity[0], lw=0, **named)
-        if hatched:
-            ax.fill_between(
-                time, low + shift, high + shift, where=where, facecolor="none", edgecolor=MUTED, hatch="////", lw=0
-            )
-    named = {"label": "decoded"} if label else {}
-    ax.plot(time, np.where(where, line, np.nan), color=BLUE, lw=line_width, alpha=opacity[1], **named)
+@dataclass(frozen=True)
+class _Band:
+    """Decoded behavior and its interval as they are drawn, (time and gaps,) each, with NaN at gaps.
+
+    Attributes
+    ----------
+    time, line, low, high : (time and gaps,)
+    period : float or None
+        Of circular behavior, whose line is between 0 and the period; the interval can leave this range.
+    """
+
+    time: np.ndarray
+    line: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    period: float | None
+
+    @classmethod
+    def of(
+        cls, time: np.ndarray, mean: np.ndarray, lower: np.ndarray, upper: np.ndarray, period: float | None
+    ) -> tuple[_Band, np.ndarray]:
+        """Return the band, and the bins before which it has a gap."""
+        gaps = gap_starts(time)
+        values = [np.asarray(one, dtype=float) for one in (mean, lower, upper)]
+        if period is not None:
+            turns = period * np.floor(values[0] / period)
+            values = [one - turns for one in values]
+            # Where the mean passes zero, the band ends at one edge and begins at the other.
+            gaps = np.union1d(gaps, 1 + np.flatnonzero(np.abs(np.diff(values[0])) > period / 2))
+        line, low, high = (np.insert(one, gaps, np.nan) for one in values)
+        return cls(np.insert(time, gaps, time[gaps]), line, low, high, period), gaps
+
+    def draw(
+        self,
+        ax: Axes,
+        where: np.ndarray,
+        opacity: tuple[float, float],
+        line_width: float,
+        label: str = "",
+        hatched: bool = False,
+    ) -> None:
+        """Draw the chosen bins, with the opacity of the interval and of the line.
+
+        Intervals of circular behavior continue at the other end.
+        """
+        if not where.any():
+            return
+        for shift in (0.0,) if self.period is None else (0.0, -self.period, self.period):
+            low, high = self.low + shift, self.high + shift
+            named: dict[str, Any] = {"label": label} if label and shift == 0 else {}
+            ax.fill_between(self.time, low, high, where=where, color=BLUE, alpha=opacity[0], lw=0, **named)
+            if hatched:
+                style: dict[str, Any] = {"facecolor": "none", "edgecolor": MUTED, "hatch": "////", "lw": 0}
+                ax.fill_between(self.time, low, high, where=where, **style)
+        named = {"label": "decoded"} if label else {}
+        line = np.where(where, self.line, np.nan)
+        ax.plot(self.time, line, color=BLUE, lw=line_width, alpha=opacity[1], **named)
 
 
-def _without_jumps(values: np.ndarray, period: float | None) -> np.ndarray:
-    """Replace values after a jump of more than half a period by NaN."""
-    values = np.array(values, dtype=float)
-    if period is not None:
-        values[1:][np.abs(np.diff(values)) > period / 2] = np.nan
-    return values
+def _within_period(values: np.ndarray, period: float | None) -> np.ndarray:
+    """Return circular values between 0 and the period, with NaN after jumps of more than half of it."""
+    if period is None:
+        return np.array(values, dtype=float)
+    found = np.asarray(values, dtype=float) % period
+    found[1:][np.abs(np.diff(found)) > period / 2] = np.nan
+    return found
 
 
 def plot_calibration(

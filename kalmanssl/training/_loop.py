@@ -98,15 +98,7 @@ def train(
         torch.random.fork_rng([place] if place.type == "cuda" else []),
         _only_writer(folder),
     ):
-        label: dict[str, object] = {
-            "model": model,
-            "seed": seed,
-            "steps_per_epoch": data.steps_per_epoch,
-            "settings": replace(settings, epochs=1, patience=1),  # these two may differ after resuming
-        }
-        if folder is not None and rank_and_size()[1] == 1:  # each process has batches of its own
-            label["data"] = describe_batch(data.sample())
-        checkpoints = Checkpoints(model, folder, label)
+        checkpoints = Checkpoints(model, folder, _label_of_checkpoints(model, data, settings, seed, folder))
         try:
             with synchronized_batch_norm(model.to(place), place):
                 loop = _Loop(
@@ -131,6 +123,21 @@ def train(
         finally:
             model.zero_grad()
         checkpoints.restore(model)
+
+
+def _label_of_checkpoints(
+    model: Trainable, data: TrainingData, settings: TrainingSettings, seed: int, folder: Path | None
+) -> dict[str, object]:
+    """Return what must be the same in a training that continues from the checkpoints."""
+    label: dict[str, object] = {
+        "model": model,
+        "seed": seed,
+        "steps_per_epoch": data.steps_per_epoch,
+        "settings": replace(settings, epochs=1, patience=1),  # these two may differ after resuming
+    }
+    if folder is not None and rank_and_size()[1] == 1:  # each process has batches of its own
+        label["data"] = describe_batch(data.sample())
+    return label
 
 
 def _only_writer(folder: Path | None) -> AbstractContextManager[None]:

@@ -22,7 +22,7 @@ from kalmanssl.estimator._initialization import initialize
 from kalmanssl.estimator._inputs import step_activity
 from kalmanssl.estimator._memory import check_fit_memory
 from kalmanssl.estimator._model import build_model
-from kalmanssl.estimator._parameters import training_parameters
+from kalmanssl.estimator._parameters import training_options, training_parameters
 from kalmanssl.estimator._segment_inference import SegmentInference
 from kalmanssl.estimator._segments import prepare
 from kalmanssl.models import KalmanPredictor, SequenceModel
@@ -157,10 +157,7 @@ def _fit_alone(data: SessionData, seed: int, folder: Path | None, resume: bool) 
     batches = data.batches(seed)
     with name_session(one.sessions_[0]):
         check_held_out_steps(one, model, batches)
-    train(
-        model, batches, settings, {}, seed=seed, device=one.device, progress=one.progress,
-        checkpoint_dir=folder, resume=resume,
-    )  # fmt: skip
+    train(model, batches, settings, {}, checkpoint_dir=folder, resume=resume, **training_options(one, seed))
     model = model.double().eval()
     inference = SegmentInference(model, one.bins_per_step_, one.normalize_, smooth=True)
     parts = [inference.of(segment) for segment in data.segments]

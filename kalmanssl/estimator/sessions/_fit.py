@@ -33,7 +33,7 @@ from kalmanssl.estimator._dynamics_fit import (
 )
 from kalmanssl.estimator._fitting import window_settings
 from kalmanssl.estimator._model import history_per_bin, network_threads
-from kalmanssl.estimator._parameters import training_parameters
+from kalmanssl.estimator._parameters import training_options, training_parameters
 from kalmanssl.estimator.sessions._behavior import SessionBehavior
 from kalmanssl.estimator.sessions._data import FirstStage, Model, SessionData, session_folder
 from kalmanssl.models import SharedDynamicsModel
@@ -103,7 +103,7 @@ def fit_sessions(
     history: dict[str, list[float]] = {}
     dynamics_history: dict[str, list[float]] = {}
     settings = training_parameters(estimator)
-    again: dict[str, Any] = {"seed": seed, "device": estimator.device, "progress": estimator.progress}
+    options = training_options(estimator, seed)
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng())
         torch.manual_seed(seed)
@@ -115,12 +115,12 @@ def fit_sessions(
             batches = SessionBatches([one.batches(seed + number) for number, one in enumerate(data)])
             checkpoints: dict[str, Any] = {"checkpoint_dir": folder, "resume": resume}
             end_epoch = partial(delete_dynamics_checkpoints, folder)
-            train(shared, batches, settings, history, on_epoch_end=end_epoch, **checkpoints, **again)
+            train(shared, batches, settings, history, on_epoch_end=end_epoch, **checkpoints, **options)
             if estimator.noise_epochs > 0 and estimator.validation_fraction > 0:
                 on_latents = model_of_latents(shared.session(0), step)
                 second = replace(settings, epochs=estimator.noise_epochs)
                 latents = _latent_batches(estimator, data, seed)
-                fit_predictor(on_latents, latents, second, dynamics_history, folder, resume, again)
+                fit_predictor(on_latents, latents, second, dynamics_history, folder, resume, options)
         finally:
             estimator.history_ = history_per_bin(history, step)
             estimator.noise_history_ = history_per_bin(dynamics_history, step)
