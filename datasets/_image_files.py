@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from kalmanssl.errors import InputError, first_line
+from kalmanssl.utils.optional import import_optional
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,11 +39,7 @@ class ImageFile:
 
 def pillow() -> Any:
     """Return the module `PIL.Image`; the error without it says how to install it."""
-    try:
-        import PIL.Image
-    except ImportError as error:
-        raise InputError("reading and resizing images needs pillow: pip install 'kalmanssl[images]'") from error
-    return PIL.Image
+    return import_optional("PIL.Image", "reading and resizing images", "images", package="pillow")
 
 
 def list_images(path: Path, split: str | None) -> list[ImageFile]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kalmanssl.errors import InputError
+from kalmanssl.utils.locks import release_lock, take_lock
 
 __all__ = ["BLOCK", "BlockStore"]
 
@@ -51,8 +52,15 @@ class BlockStore:
         self._offsets: dict[int, int] = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file: Any = open_unbuffered(self.path)
+        lock = take_lock(self.path)
+        if lock is None:
+            self._file.close()
+            raise InputError(
+                f"another fetch is writing {self.path}: wait until it has finished, or choose another file",
+                parameter="out",
+            )
+        self._lock = lock
         try:
-            self._lock()
             header = json.dumps({"format": 1, "asset": asset_id, "size": size, "block": BLOCK}).encode() + b"\n"
             if self._file.read(len(header)) == header:
                 self._end = self._scan(len(header))
@@ -62,7 +70,7 @@ class BlockStore:
                 self._end = 0
                 self._append(header)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     @property
@@ -86,11 +94,17 @@ class BlockStore:
     def close(self) -> None:
         """Close the file and keep it, so that a later fetch continues."""
         self._file.close()
+        self._release()
 
     def remove(self) -> None:
         """Close the file and delete it."""
         self._file.close()
         self.path.unlink(missing_ok=True)
+        self._release()
+
+    def _release(self) -> None:
+        release_lock(self._lock)
+        self._lock = -1  # released once
 
     def _length(self, block: int) -> int:
         return min(BLOCK, self._size - block * BLOCK)
@@ -120,17 +134,3 @@ class BlockStore:
                 return position
             self._offsets[block] = position + _RECORD.size
             position += _RECORD.size + length
-
-    def _lock(self) -> None:
-        """Lock the file against another fetch, where the system supports that."""
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"another fetch is writing {self.path}: wait until it has finished, or choose another file",
-                parameter="out",
-            ) from error

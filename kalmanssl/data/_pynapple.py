@@ -243,7 +243,7 @@ def to_tsdframe(
     InputError
         If pynapple is not installed, or the times of the bins do not increase.
     """
-    pynapple = import_optional("pynapple", use)
+    pynapple = import_optional("pynapple", use, "interop")
     if (np.diff(time) <= 0).any():
         raise InputError(f"{use} needs times that increase: convert every trial by itself", parameter="time")
     half = 0.5 * (bin_size or 1e-3) * (1 - 1e-6)  # intervals that touch would be joined

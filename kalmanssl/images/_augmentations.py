@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from kalmanssl.errors import InputError
 from kalmanssl.images._operations import adjust_colors, resample, resampling_matrix, rotate_and_shift
+from kalmanssl.utils.optional import import_optional
 from kalmanssl.utils.validation import check_integer, check_number
 
 __all__ = ["AUGMENTATIONS", "Augmentation", "PairAugmentation"]
@@ -366,8 +367,4 @@ def _blur(x: Tensor, selected: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _kornia() -> Any:
-    try:
-        import kornia
-    except ImportError as error:
-        raise InputError("blurring images needs kornia: pip install 'kalmanssl[images]', or blur=0") from error
-    return kornia
+    return import_optional("kornia", "blurring images", "images", otherwise="blur=0")

@@ -14,7 +14,7 @@ from kalmanssl.alignment import SessionLatents, sliced_wasserstein, transition_d
 from kalmanssl.data import Latents, Recording
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._model import objective_per_bin
-from kalmanssl.estimator._parameters import training_parameters
+from kalmanssl.estimator._parameters import training_options, training_parameters
 from kalmanssl.estimator.sessions._behavior import SessionBehavior
 from kalmanssl.estimator.sessions._data import FirstStage, SessionData, name_session
 from kalmanssl.estimator.sessions._fit import AlignedMatch, align_encoder, check_session_settings, set_sessions
@@ -159,10 +159,7 @@ def align_session(
         shared = first.model_
         model = SequenceModel(model.encoder, shared.predictor, shared.objective)
         settings, history = training_parameters(estimator), dict[str, list[float]]()
-        train(
-            EncoderFit(model), data.batches(seed), settings, history,
-            seed=seed, device=estimator.device, progress=estimator.progress,
-        )  # fmt: skip
+        train(EncoderFit(model), data.batches(seed), settings, history, **training_options(estimator, seed))
     result = copy.deepcopy(estimator)
     encoders = [one.model_.encoder for one in models.values()]
     together = SharedDynamicsModel([*encoders, model.encoder], shared.predictor, shared.objective)
