@@ -88,7 +88,7 @@ def alarm_lines(alarms: list[Alarm]) -> list[str]:
     return [f"alarm: {alarm.message}" for alarm in alarms]
 
 
-def _gain(given: _Evaluated) -> str | None:
+def _worse_than_chance(given: _Evaluated) -> str | None:
     """Return the alarm if the latents of held-out blocks are predicted worse than by their marginal distribution."""
     gain = held_out_gain(given.run.model)
     # Without a standard error, a negative gain is taken for what it says.
@@ -113,7 +113,7 @@ def _uncertain_gain(given: _Evaluated) -> str | None:
     )
 
 
-def _frozen(given: _Evaluated) -> str | None:
+def _frozen_behavior(given: _Evaluated) -> str | None:
     """Return the alarm if the tracked behavior has one value most of the time."""
     time, truth = given.bins.time, given.bins.numbers
     if truth is None or given.run.labels is not None:
@@ -133,7 +133,7 @@ def _frozen(given: _Evaluated) -> str | None:
     )
 
 
-def _baseline(given: _Evaluated) -> str | None:
+def _below_baseline(given: _Evaluated) -> str | None:
     """Return the alarm if a constant that is known from the fitted part is better than the decoded behavior."""
     from kalmanssl.decoding import constant_r2
 
@@ -162,7 +162,7 @@ def _baseline(given: _Evaluated) -> str | None:
     return None
 
 
-def _ridge(given: _Evaluated) -> str | None:
+def _below_ridge_regression(given: _Evaluated) -> str | None:
     """Return the alarm if a ridge regression on recent activity decodes clearly better."""
     heading, scores = given.main
     ridge = ((scores or {}).get("references") or {}).get("ridge")
@@ -179,7 +179,7 @@ def _ridge(given: _Evaluated) -> str | None:
     )
 
 
-def _width(given: _Evaluated) -> str | None:
+def _wide_intervals(given: _Evaluated) -> str | None:
     """Return the alarm if intervals are wider than half of the range of the behavior."""
     heading, scores = given.main
     if scores is None:
@@ -208,7 +208,7 @@ def _width(given: _Evaluated) -> str | None:
     )
 
 
-def _narrow(given: _Evaluated) -> str | None:
+def _narrow_intervals(given: _Evaluated) -> str | None:
     """Return the alarm if intervals cover clearly less often than they say."""
     heading, scores = given.main
     if scores is None or are_label_scores(scores):
@@ -227,7 +227,7 @@ def _narrow(given: _Evaluated) -> str | None:
     return None
 
 
-def _running(given: _Evaluated) -> str | None:
+def _never_runs(given: _Evaluated) -> str | None:
     """Return the alarm if the animal never runs."""
     bins, scores = given.bins, given.scores
     if bins.runs is None or bins.numbers is None or scores["all"] is None or scores["running"] is not None:
@@ -238,7 +238,7 @@ def _running(given: _Evaluated) -> str | None:
     )
 
 
-def _calibration(given: _Evaluated) -> str | None:
+def _few_calibration_errors(given: _Evaluated) -> str | None:
     """Return the alarm if intervals are calibrated on few independent errors."""
     if given.decoder is None or given.run.labels is not None:
         return None
@@ -258,7 +258,7 @@ def _calibration(given: _Evaluated) -> str | None:
     )
 
 
-def _trust(given: _Evaluated) -> str | None:
+def _unusual_activity(given: _Evaluated) -> str | None:
     """Return the alarm if many more bins are not trusted than on held-out time."""
     from kalmanssl.runs._trust_scores import trust_sentence
 
@@ -271,7 +271,7 @@ def _trust(given: _Evaluated) -> str | None:
     )
 
 
-def _blocks(given: _Evaluated) -> str | None:
+def _few_scored_blocks(given: _Evaluated) -> str | None:
     """Return the alarm if the coverage of this part is uncertain."""
     heading, scores = given.main
     if scores is None or not scores["coverage_error"]["95"] > _UNCERTAIN:
@@ -284,15 +284,15 @@ def _blocks(given: _Evaluated) -> str | None:
 
 
 _CHECKS: tuple[tuple[str, Callable[[_Evaluated], str | None]], ...] = (
-    ("worse_than_chance", _gain),
+    ("worse_than_chance", _worse_than_chance),
     ("uncertain_gain", _uncertain_gain),
-    ("frozen_behavior", _frozen),
-    ("below_baseline", _baseline),
-    ("below_ridge_regression", _ridge),
-    ("wide_intervals", _width),
-    ("narrow_intervals", _narrow),
-    ("never_runs", _running),
-    ("unusual_activity", _trust),
-    ("few_calibration_errors", _calibration),
-    ("few_scored_blocks", _blocks),
+    ("frozen_behavior", _frozen_behavior),
+    ("below_baseline", _below_baseline),
+    ("below_ridge_regression", _below_ridge_regression),
+    ("wide_intervals", _wide_intervals),
+    ("narrow_intervals", _narrow_intervals),
+    ("never_runs", _never_runs),
+    ("unusual_activity", _unusual_activity),
+    ("few_calibration_errors", _few_calibration_errors),
+    ("few_scored_blocks", _few_scored_blocks),
 )

@@ -13,7 +13,7 @@ from kalmanssl.runs._labels import are_label_scores
 from kalmanssl.runs._references import is_reference
 from kalmanssl.runs._seeds import is_agreement
 from kalmanssl.runs._settings import are_windows
-from kalmanssl.utils.storage import METADATA, WEIGHTS, again
+from kalmanssl.utils.storage import METADATA, WEIGHTS, repair_advice
 from kalmanssl.utils.stored_values import StoredValues, is_number
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def check_parts_agree(model: KalmanSSL, decoder: PositionDecoder | None, folder:
     if decoder is not None and decoder.n_features_in_ != model.state_dim:
         raise InputError(
             f"{folder} is damaged (its decoder is for {decoder.n_features_in_} features, and its model has states of "
-            f"{model.state_dim}): {again('run')}"
+            f"{model.state_dim}): {repair_advice('run')}"
         )
 
 
@@ -110,7 +110,7 @@ def check_stored_evaluation(evaluation: Evaluation, run: Run, folder: Path) -> N
         _use_scores(evaluation, run)
     except _ABSENT as error:
         reason = f"{type(error).__name__}: {first_line(error)[:200]}"
-        raise InputError(f"{folder / METADATA} is damaged ({reason}): {again('run')}") from error
+        raise InputError(f"{folder / METADATA} is damaged ({reason}): {repair_advice('run')}") from error
 
 
 def _check_arrays(evaluation: Evaluation, run: Run, folder: Path) -> None:

@@ -58,7 +58,7 @@ def work_folder(work: Path, settings: RunSettings, overwrite: bool, resume: bool
         raise InputError(f"cannot write to {str(work)[:200]}: {reason}", parameter="out") from error
     with locked(work / _LOCK, f"another fit is writing in {work}: wait for its end, or choose another folder"):
         try:
-            yield _opened(work, settings) if resume else _begun(work, settings, overwrite)
+            yield _settings_to_resume(work, settings) if resume else _begin(work, settings, overwrite)
         finally:
             if not has_checkpoint(work):
                 shutil.rmtree(work, ignore_errors=True)
@@ -79,7 +79,7 @@ def _check_content(work: Path) -> None:
         )
 
 
-def _begun(work: Path, settings: RunSettings, overwrite: bool) -> RunSettings:
+def _begin(work: Path, settings: RunSettings, overwrite: bool) -> RunSettings:
     """Begin a new fit: remove what an earlier one left, and write the settings."""
     from kalmanssl.training import has_checkpoint
 
@@ -101,7 +101,7 @@ def _begun(work: Path, settings: RunSettings, overwrite: bool) -> RunSettings:
     return settings
 
 
-def _opened(work: Path, settings: RunSettings) -> RunSettings:
+def _settings_to_resume(work: Path, settings: RunSettings) -> RunSettings:
     """Return the settings of the interrupted fit in the work folder."""
     begun = read_json(work / _SETTINGS, "run")
     stored = RunSettings.of(**RunSettings.from_json(begun, work / _SETTINGS).given())

@@ -16,7 +16,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.utils.distributed import rank_and_size
 from kalmanssl.utils.validation import short_repr
 
-__all__ = ["choose_device", "joined_processes", "moved", "synchronized_batch_norm"]
+__all__ = ["choose_device", "joined_processes", "synchronized_batch_norm", "to_device"]
 
 _training_number = itertools.count()
 
@@ -127,13 +127,13 @@ def synchronized_batch_norm(model: nn.Module, device: torch.device) -> Iterator[
             setattr(parent, name, child)
 
 
-def moved(batch: Any, device: torch.device) -> Any:
+def to_device(batch: Any, device: torch.device) -> Any:
     """Return a batch (a tensor, or tuples, lists and dictionaries of tensors) on a device."""
     if isinstance(batch, Tensor):
         return batch.to(device)
     if isinstance(batch, dict):
-        return {name: moved(value, device) for name, value in batch.items()}
+        return {name: to_device(value, device) for name, value in batch.items()}
     if isinstance(batch, tuple | list):
-        parts = [moved(value, device) for value in batch]
+        parts = [to_device(value, device) for value in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     return batch

@@ -18,7 +18,7 @@ from kalmanssl.models import Terms, Trainable
 from kalmanssl.training._batches import HeldOut, TrainingData
 from kalmanssl.training._checkpoints import Checkpoints, TrainingState, describe_batch
 from kalmanssl.training._collapse import check_collapse
-from kalmanssl.training._devices import choose_device, joined_processes, moved, synchronized_batch_norm
+from kalmanssl.training._devices import choose_device, joined_processes, synchronized_batch_norm, to_device
 from kalmanssl.training._optimizer import make_optimizer, set_learning_rates
 from kalmanssl.training._settings import TrainingSettings
 from kalmanssl.utils.blocks import mean_over_blocks
@@ -111,7 +111,7 @@ def train(
                     on_step=on_step,
                     on_epoch_end=on_epoch_end,
                 )
-                threads = threads_for(model, _rows(loop.reference)) if place.type == "cpu" else nullcontext()
+                threads = threads_for(model, _count_rows(loop.reference)) if place.type == "cpu" else nullcontext()
                 with threads, fast_products():
                     loop.prepare(history, resume)
                     loop.run(progress)
@@ -167,7 +167,7 @@ class _Loop:
         self.on_step, self.on_epoch_end = on_step, on_epoch_end
         self.optimizer = make_optimizer(model, settings)
         self.held_out = data.held_out
-        self.reference = moved(data.sample(), device)
+        self.reference = to_device(data.sample(), device)
         self.total_steps = settings.epochs * data.steps_per_epoch
         self.state = TrainingState()
         self.step = 0
@@ -212,7 +212,7 @@ class _Loop:
         sums: dict[str, float] = {}
         count = 0
         for batch in self.data.batches(self.state.epochs_done):
-            moved_batch = moved(batch, self.device)
+            moved_batch = to_device(batch, self.device)
             for name, value in self._take_step(moved_batch).items():
                 sums[name] = sums.get(name, 0.0) + value
             self.step, count = self.step + 1, count + 1
@@ -230,7 +230,7 @@ class _Loop:
         loss.backward()
         average_gradients(self.model.parameters())
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip)
-        values = _numbers(terms)
+        values = _as_floats(terms)
         if not math.isfinite(values["loss"]):
             raise self._diverged(f"the loss became {values['loss']}")
         if not math.isfinite(norm):
@@ -273,8 +273,8 @@ class _Loop:
         scores: list[torch.Tensor] = []
         with evaluating(self.model):
             for batch in held_out.batches:
-                moved_batch = moved(batch, self.device)
-                found = _numbers(self.model.terms(moved_batch))
+                moved_batch = to_device(batch, self.device)
+                found = _as_floats(self.model.terms(moved_batch))
                 scores.append(self.model.held_out_scores(moved_batch, self.reference))
                 found["score"] = float(scores[-1].mean())
                 for name, value in found.items():
@@ -286,7 +286,7 @@ class _Loop:
 
     def _diagnose(self) -> dict[str, float]:
         """Compute the diagnostics on a held-out batch, or on one of the training part."""
-        batch = self.reference if self.held_out is None else moved(next(iter(self.held_out.batches)), self.device)
+        batch = self.reference if self.held_out is None else to_device(next(iter(self.held_out.batches)), self.device)
         return average(self.model.diagnostics(batch), self.device)
 
     def _synchronize(self) -> None:
@@ -329,14 +329,14 @@ def _score_error(scores: Sequence[torch.Tensor], blocks: Sequence[torch.Tensor])
     return {"held_out_score_error": float(mean_over_blocks(score[:, None].astype(float), block)[1][0])}
 
 
-def _rows(batch: Any) -> float:
+def _count_rows(batch: Any) -> float:
     """Return the number of rows, along the last axis, of the tensors of a batch; infinity for other objects."""
     if isinstance(batch, torch.Tensor):
         return batch.numel() / max(batch.shape[-1], 1) if batch.ndim else 1
-    return sum(map(_rows, batch)) if isinstance(batch, list | tuple) else math.inf
+    return sum(map(_count_rows, batch)) if isinstance(batch, list | tuple) else math.inf
 
 
-def _numbers(terms: Terms) -> dict[str, float]:
+def _as_floats(terms: Terms) -> dict[str, float]:
     """Return the loss and its terms as numbers, with one transfer from the device."""
     tensors = {"loss": terms.loss, "alignment": terms.alignment, "entropy": terms.entropy}
     if terms.behavior is not None:

@@ -28,11 +28,11 @@ from kalmanssl.utils.validation import short_repr
 __all__ = [
     "METADATA",
     "WEIGHTS",
-    "again",
     "check_format",
     "is_folder",
     "load_folder",
     "read_json",
+    "repair_advice",
     "replace_file",
     "replace_folder",
     "replace_text",
@@ -120,7 +120,7 @@ def load_folder(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, np.n
         return load(blob), metadata
     except (SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
         reason = first_line(error)[:200]
-        raise InputError(f"{folder / WEIGHTS} is damaged ({reason}): {again(kind)}") from error
+        raise InputError(f"{folder / WEIGHTS} is damaged ({reason}): {repair_advice(kind)}") from error
 
 
 def is_folder(path: Path) -> bool:
@@ -137,7 +137,8 @@ def check_format(metadata: Mapping[str, Any], newest: int, folder: Path, kind: s
     """Raise `InputError` if the format of a saved object is not `newest`, which this version writes."""
     stored = metadata.get("format")
     if isinstance(stored, bool) or not isinstance(stored, int) or stored < 1:
-        message = f"{folder / METADATA} is damaged (format must be {newest}; got {short_repr(stored)}): {again(kind)}"
+        reason = f"format must be {newest}; got {short_repr(stored)}"
+        message = f"{folder / METADATA} is damaged ({reason}): {repair_advice(kind)}"
         raise InputError(message)
     if stored > newest:
         raise InputError(f"{folder} has format {short_repr(stored)}, newer than this kalmanssl: upgrade kalmanssl")
@@ -157,9 +158,9 @@ def read_json(path: Path, kind: str = "run") -> dict[str, Any]:
     try:
         values = json.loads(text.decode("utf-8"), object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:  # also of the decoding
-        raise InputError(f"{path} is damaged ({first_line(error)[:200]}): {again(kind)}") from error
+        raise InputError(f"{path} is damaged ({first_line(error)[:200]}): {repair_advice(kind)}") from error
     if not isinstance(values, dict):
-        message = f"{path} is damaged (it holds a {type(values).__name__}, not an object): {again(kind)}"
+        message = f"{path} is damaged (it holds a {type(values).__name__}, not an object): {repair_advice(kind)}"
         raise InputError(message)
     return values
 
@@ -174,7 +175,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def again(kind: str) -> str:
+def repair_advice(kind: str) -> str:
     """Return the advice for a damaged object of some kind."""
     return "fit the run again" if kind == "run" else f"save the {kind} again"
 
@@ -184,7 +185,7 @@ def _read(path: Path, kind: str) -> bytes:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):  # reading a pipe could block
-            raise InputError(f"{path} is damaged (it is not a file): {again(kind)}")
+            raise InputError(f"{path} is damaged (it is not a file): {repair_advice(kind)}")
         check_memory(2.0 * found.st_size, f"reading {path}", "the file is damaged, or needs more memory", "path")
         return path.read_bytes()
     except FileNotFoundError as error:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kalmanssl.errors import InputError
-from kalmanssl.utils.storage import again
+from kalmanssl.utils.storage import repair_advice
 from kalmanssl.utils.validation import short_repr
 
 _LARGEST = 1e18  # of arrays: squares of larger numbers are infinite in single precision
@@ -40,9 +40,8 @@ class StoredValues:
 
     def error(self, name: str, requirement: str, value: Any) -> InputError:
         """Return the error for a value that is not what it must be."""
-        return InputError(
-            f"{self._path} is damaged ({name} must be {requirement}; got {short_repr(value)}): {again(self._kind)}"
-        )
+        reason = f"{name} must be {requirement}; got {short_repr(value)}"
+        return InputError(f"{self._path} is damaged ({reason}): {repair_advice(self._kind)}")
 
     def __contains__(self, name: str) -> bool:
         return name in self.values
@@ -51,7 +50,7 @@ class StoredValues:
         """Return a value that meets a requirement."""
         full = f"{self._name}.{name}" if self._name else name
         if name not in self.values:
-            raise InputError(f"{self._path} is damaged ({full} is missing): {again(self._kind)}")
+            raise InputError(f"{self._path} is damaged ({full} is missing): {repair_advice(self._kind)}")
         value = self.values[name]
         if not valid(value):
             raise self.error(full, requirement, value)
@@ -180,4 +179,4 @@ def check_finite(arrays: Mapping[str, np.ndarray], path: Any, kind: str) -> None
     """Raise `InputError` if an array of a saved object has NaN or infinity."""
     for name, array in arrays.items():
         if array.dtype.kind in "fc" and not np.isfinite(array).all():
-            raise InputError(f"{path} is damaged ({name} has NaN or infinite values): {again(kind)}")
+            raise InputError(f"{path} is damaged ({name} has NaN or infinite values): {repair_advice(kind)}")

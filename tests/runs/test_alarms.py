@@ -15,7 +15,7 @@ from kalmanssl.decoding import PositionDecoder, constant_r2, cross_fit, score_de
 from kalmanssl.errors import InputError
 from kalmanssl.estimator import KalmanSSL
 from kalmanssl.runs import Evaluation, Run, RunSettings, alarm_lines, held_out_gain
-from kalmanssl.runs._alarms import _gain, _uncertain_gain, find_alarms
+from kalmanssl.runs._alarms import _uncertain_gain, _worse_than_chance, find_alarms
 from kalmanssl.runs._decoding_checks import check_decoding
 from kalmanssl.runs._evaluated_bins import EvaluatedBins
 from kalmanssl.runs._references import fit_references
@@ -136,7 +136,7 @@ def test_a_gain_is_called_worse_than_chance_only_as_far_as_its_error_allows(gain
     history = {"held_out_score": [gain - 1, gain], **errors}
     model = SimpleNamespace(history_=history, noise_history_={}, behavior_weight=0.0)
     seen = SimpleNamespace(run=SimpleNamespace(model=model))
-    checks = {"worse_than_chance": _gain, "uncertain_gain": _uncertain_gain}
+    checks = {"worse_than_chance": _worse_than_chance, "uncertain_gain": _uncertain_gain}
     found = {name: check(seen) for name, check in checks.items() if check(seen)}
     assert list(found) == ([] if alarm is None else [alarm])
     if error is not None and alarm:

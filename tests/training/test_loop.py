@@ -12,7 +12,7 @@ from kalmanssl.errors import CollapseError, DivergenceError, InputError
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel, Terms, Trainable
 from kalmanssl.networks import ConstantNoise, MLPEncoder
 from kalmanssl.training import HeldOut, TrainingSettings, WindowBatches, WindowSettings, train
-from kalmanssl.training._loop import _rows
+from kalmanssl.training._loop import _count_rows
 
 WINDOWS = {"window": 20, "bins_per_step": 1, "batch_size": 32, "activity_sampling_power": 0.0, "steps_per_epoch": 20}
 SETTINGS = {
@@ -352,6 +352,6 @@ def test_threads_by_the_size_of_a_step(limit, expected, monkeypatch):
 
 def test_the_operations_of_a_step_are_those_of_all_views():
     x = torch.zeros(4, 5, 6)
-    assert _rows(x) == 20
-    assert _rows((x, x)) == _rows([x, x[:, :0], (x,)]) == 40
-    assert _rows(object()) == float("inf")
+    assert _count_rows(x) == 20
+    assert _count_rows((x, x)) == _count_rows([x, x[:, :0], (x,)]) == 40
+    assert _count_rows(object()) == float("inf")
