@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -60,43 +60,58 @@ def conditional_coverage(
     check_integer("n_groups", n_groups, 1)
     check_decoded(decoded)
     check_condition("conditions", conditions, isinstance(conditions, Mapping), "values by name, such as {'speed': ...}")
-    if isinstance(decoded, DecodedCategory):
-        size_name, (inside, sizes, known) = "set_size", _inside_sets(decoded, truth)
-    else:
-        size_name, (inside, sizes, known) = "width", _inside_intervals(decoded, truth)
-    if mask is not None:
-        known &= check_mask("mask", mask, len(known))
+    covered = _of_sets(decoded, truth) if isinstance(decoded, DecodedCategory) else _of_intervals(decoded, truth)
+    known = covered.known if mask is None else covered.known & check_mask("mask", mask, len(covered.known))
     if not known.any():
         raise InputError("no bin is left to score: truth is unknown, or mask False, everywhere", parameter="truth")
     block = blocks_of_time(decoded.time)
     result: dict[str, Any] = {}
     worst: dict[str, Any] | None = None
     for name, values in conditions.items():
-        if np.shape(values) != (len(known),):
-            raise InputError(
-                f"conditions[{name!r:.60}] has shape {np.shape(values)}: give one value for each of {len(known)} bins",
-                parameter="conditions",
-            )
-        entry_name = f"conditions[{name!r:.60}]"
-        values = as_array(entry_name, values)
-        if values.dtype.kind not in "biufUSO":
-            raise InputError(
-                f"{entry_name} must be numbers or labels, got an array of {values.dtype}", parameter="conditions"
-            )
-        groups = _groups(entry_name, values, known, n_groups)
-        if not groups:
-            continue
-        result[name] = []
-        for described, rows in groups:
-            entry = described | _coverage(inside[rows], sizes[rows], block[rows], size_name)
-            result[name].append(entry)
+        full_name = f"conditions[{name!r:.60}]"
+        groups = _groups(full_name, _check_condition(full_name, values, len(known)), known, n_groups)
+        if groups:
+            result[name] = [described | _coverage(covered, rows, block) for described, rows in groups]
+        for entry in result.get(name, []):
             if worst is None or abs(entry["coverage"]["95"] - 0.95) > abs(worst["coverage"]["95"] - 0.95):
                 worst = {"condition": name, **entry}
     return result | {"worst": worst}
 
 
-def _inside_intervals(decoded: DecodedPosition, truth: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return whether the truth is inside (time, dims, levels), widths (time, levels) and known bins (time,)."""
+class _Covered(NamedTuple):
+    """Intervals or prediction sets beside the truth.
+
+    Attributes
+    ----------
+    inside : (time, dims, levels) bool
+        Whether the truth is inside.
+    sizes : (time, levels)
+        Width of the intervals, the mean over dimensions, or number of labels of the sets.
+    size_name : str
+    known : (time,) bool
+        Where the truth is known.
+    """
+
+    inside: np.ndarray
+    sizes: np.ndarray
+    size_name: str
+    known: np.ndarray
+
+
+def _check_condition(name: str, values: Any, n_bins: int) -> np.ndarray:
+    """Return the values of a condition as an array (time,) of numbers or labels."""
+    if np.shape(values) != (n_bins,):
+        raise InputError(
+            f"{name} has shape {np.shape(values)}: give one value for each of {n_bins} bins", parameter="conditions"
+        )
+    array = as_array(name, values)
+    if array.dtype.kind not in "biufUSO":
+        raise InputError(f"{name} must be numbers or labels, got an array of {array.dtype}", parameter="conditions")
+    return array
+
+
+def _of_intervals(decoded: DecodedPosition, truth: Any) -> _Covered:
+    """Return the intervals of decoded numbers beside the truth."""
     columns = as_floats("truth", truth)
     pit = decoded.pit(columns)
     columns = columns.reshape(len(columns), -1)
@@ -106,18 +121,18 @@ def _inside_intervals(decoded: DecodedPosition, truth: Any) -> tuple[np.ndarray,
         lower, upper = decoded.interval(level)
         widths.append((upper - lower).reshape(columns.shape).mean(axis=1))
     inside = np.abs(2 * pit - 1)[:, :, None] <= np.array(LEVELS)
-    return inside, np.stack(widths, axis=1), np.isfinite(columns).all(axis=1)
+    return _Covered(inside, np.stack(widths, axis=1), "width", np.isfinite(columns).all(axis=1))
 
 
-def _inside_sets(decoded: DecodedCategory, truth: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the same of prediction sets, with their number of labels as width."""
+def _of_sets(decoded: DecodedCategory, truth: Any) -> _Covered:
+    """Return the prediction sets of decoded labels beside the truth."""
     codes = encode_labels("truth", truth, decoded.labels)
     check_condition("truth", len(codes), len(codes) == len(decoded), f"one label for each of {len(decoded)} bins")
     known = np.isfinite(codes)
     own = np.where(known, codes, 0).astype(int)
     sets = [decoded.region(level) for level in LEVELS]
     inside = np.stack([part.inside.values[np.arange(len(own)), own] for part in sets], axis=1)
-    return inside[:, None], np.stack([part.size for part in sets], axis=1), known
+    return _Covered(inside[:, None], np.stack([part.size for part in sets], axis=1), "set_size", known)
 
 
 def _groups(name: str, values: np.ndarray, known: np.ndarray, n_groups: int) -> list[tuple[dict[str, Any], np.ndarray]]:
@@ -136,13 +151,14 @@ def _groups(name: str, values: np.ndarray, known: np.ndarray, n_groups: int) -> 
     return [({"low": float(values[rows].min()), "high": float(values[rows].max())}, rows) for rows in found]
 
 
-def _coverage(inside: np.ndarray, sizes: np.ndarray, block: np.ndarray, size_name: str) -> dict[str, Any]:
-    """Return coverage, its standard error and the mean width or size of bins, by nominal level."""
+def _coverage(covered: _Covered, rows: np.ndarray, block: np.ndarray) -> dict[str, Any]:
+    """Return coverage, its standard error and the mean width or size in the bins `rows` (time,) bool, by level."""
+    inside = covered.inside[rows]
     flat = inside.reshape(-1, inside.shape[-1]).astype(float)
-    coverage, error = mean_over_blocks(flat, np.repeat(block, inside.shape[1]))
+    coverage, error = mean_over_blocks(flat, np.repeat(block[rows], inside.shape[1]))
     return {
         "bins": len(inside),
         "coverage": by_level(coverage),
         "coverage_error": by_level(error),
-        size_name: by_level(sizes.mean(axis=0)),
+        covered.size_name: by_level(covered.sizes[rows].mean(axis=0)),
     }
