@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kalmanssl.data.nwb._access import find, find_group, is_dataset, is_numeric, peek, require_dataset
 from kalmanssl.data.nwb._columns import n_rows
-from kalmanssl.data.nwb._open import shown
+from kalmanssl.data.nwb._open import path_text
 from kalmanssl.data.nwb._series import first_match, has_results
 from kalmanssl.data.nwb._walk import FoundGroup, walk_groups
 from kalmanssl.errors import InputError
@@ -129,7 +129,7 @@ def choose_activity(file: h5py.File, activity: str | None, path: object) -> Acti
         )
     if found:
         raise InputError(
-            f"{shown(path)} has no units with spike times and no traces that are clearly activity; "
+            f"{path_text(path)} has no units with spike times and no traces that are clearly activity; "
             f"name one of: {listing}",
             parameter="activity",
         )
@@ -137,12 +137,12 @@ def choose_activity(file: h5py.File, activity: str | None, path: object) -> Acti
     if tables:
         rois = shorten(", ".join(f"{n} in {table}" for table, n in tables.items()))
         raise InputError(
-            f"{shown(path)} has ROIs ({rois}) but no RoiResponseSeries with their traces; add the traces to the file",
+            f"{path_text(path)} has ROIs ({rois}) but no RoiResponseSeries with their traces; add the traces to the "
+            "file",
             parameter="path",
         )
-    message = (
-        f"{shown(path)} has no units with spike times and no other activity; for other data use Recording.from_arrays"
-    )
+    problem = f"{path_text(path)} has no units with spike times and no other activity"
+    message = f"{problem}; for other data use Recording.from_arrays"
     raise InputError(message, parameter="path")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kalmanssl.data.nwb._access import decode_text, find, find_group, identity, member_names, read_array
-from kalmanssl.data.nwb._open import open_nwb, shown
+from kalmanssl.data.nwb._open import open_nwb, path_text
 from kalmanssl.data.nwb._output_series import check_nwb_name
 from kalmanssl.errors import InputError, first_line
 from kalmanssl.utils.text import shorten
@@ -41,7 +41,7 @@ def check_module_for_copy(source: Path, target: Path, module: str) -> None:
         modules = [] if processing is None else member_names(processing)
         if module in modules:
             raise InputError(
-                f"module {module!r} exists in {shown(source)}, which has the modules "
+                f"module {module!r} exists in {path_text(source)}, which has the modules "
                 f"{shorten(', '.join(sorted(modules)))}; "
                 "choose another name",
                 parameter="module",

@@ -16,7 +16,7 @@ from kalmanssl.data.nwb._interval_columns import (
     labels_or_floats,
     read_states,
 )
-from kalmanssl.data.nwb._open import open_nwb, shown
+from kalmanssl.data.nwb._open import open_nwb, path_text
 from kalmanssl.data.nwb._tables import read_epochs
 from kalmanssl.errors import InputError
 from kalmanssl.utils.text import shorten
@@ -78,7 +78,8 @@ def read_interval_table(path: str | os.PathLike[str], table: str) -> dict[str, n
             names = [] if tables is None else member_names(tables)
             known = shorten(", ".join(sorted([*names, *(s.path for s in series)]))) or "none"
             raise InputError(
-                f"{shown(path)} has no table of intervals {short_repr(table)}; its tables: {known}", parameter="table"
+                f"{path_text(path)} has no table of intervals {short_repr(table)}; its tables: {known}",
+                parameter="table",
             )
         read_interval_times(group)
         return {name: labels_or_floats(values) for name, values in read_columns(group).items()}

@@ -18,7 +18,7 @@ from kalmanssl.utils.validation import short_repr
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["open_nwb", "shown"]
+__all__ = ["open_nwb", "path_text"]
 
 
 @contextmanager
@@ -38,18 +38,18 @@ def open_nwb(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
             kind = _neurodata_type(handle)
             if not isinstance(kind, str | bytes) or kind not in ("NWBFile", b"NWBFile"):
                 raise InputError(
-                    f"{shown(file)} is HDF5 but not an NWB 2 file (neurodata_type is {short_repr(kind)}); "
+                    f"{path_text(file)} is HDF5 but not an NWB 2 file (neurodata_type is {short_repr(kind)}); "
                     "convert it to NWB first",
                     parameter="path",
                 )
             yield handle
     except DamagedError as error:
-        raise InputError(f"{shown(file)} is damaged: {error}", parameter="path") from error
+        raise InputError(f"{path_text(file)} is damaged: {error}", parameter="path") from error
     except (OSError, RuntimeError, KeyError) as error:
         raise _damaged(file, error) from error
 
 
-def shown(path: object) -> str:
+def path_text(path: object) -> str:
     """Return a path for messages: on one line, of limited length."""
     text = str(path)
     return shorten(text if text.isprintable() else ascii(text)[1:-1])
@@ -60,17 +60,17 @@ def _check_regular(file: Path) -> None:
     try:
         mode = file.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{shown(file)} does not exist", parameter="path") from None
+        raise InputError(f"{path_text(file)} does not exist", parameter="path") from None
     except OSError as error:
-        raise InputError(f"path {shown(file)} cannot be opened: {error.strerror}", parameter="path") from error
+        raise InputError(f"path {path_text(file)} cannot be opened: {error.strerror}", parameter="path") from error
     if stat.S_ISDIR(mode):
         raise InputError(
-            f"{shown(file)} is a folder; only single HDF5 files can be read (convert a Zarr store first)",
+            f"{path_text(file)} is a folder; only single HDF5 files can be read (convert a Zarr store first)",
             parameter="path",
         )
     if not stat.S_ISREG(mode):
         raise InputError(
-            f"{shown(file)} is not a regular file, but a pipe or a device; copy it first", parameter="path"
+            f"{path_text(file)} is not a regular file, but a pipe or a device; copy it first", parameter="path"
         )
 
 
@@ -86,6 +86,6 @@ def _damaged(file: Path, error: Exception) -> InputError:
     """Return the error for a file that HDF5 cannot read."""
     why = " ".join(str(error).split())
     if isinstance(error, OSError) and "signature not found" in why:
-        return InputError(f"{shown(file)} is not an NWB file (not HDF5)", parameter="path")
+        return InputError(f"{path_text(file)} is not an NWB file (not HDF5)", parameter="path")
     cause = "truncated" if "truncated" in why else "damaged or cannot be read"
-    return InputError(f"{shown(file)} is {cause}: download or export it again ({shorten(why)})", parameter="path")
+    return InputError(f"{path_text(file)} is {cause}: download or export it again ({shorten(why)})", parameter="path")

@@ -23,7 +23,7 @@ from kalmanssl.data.nwb._band_power import BandPower, read_band_power
 from kalmanssl.data.nwb._columns import read_column_values
 from kalmanssl.data.nwb._interval_columns import COLUMN, INTERVAL_SERIES, IntervalColumn, find_columns, read_column
 from kalmanssl.data.nwb._interval_table import read_intervals
-from kalmanssl.data.nwb._open import open_nwb, shown
+from kalmanssl.data.nwb._open import open_nwb, path_text
 from kalmanssl.data.nwb._read_options import ReadOptions
 from kalmanssl.data.nwb._sampled_activity import SampledActivity, read_sampled
 from kalmanssl.data.nwb._series import Samples, Series, choose_series, find_series, read_series
@@ -33,6 +33,7 @@ from kalmanssl.data.nwb._times import read_times
 from kalmanssl.data.nwb._walk import naming_broken_links
 from kalmanssl.data.nwb._windows import intersect, merge, tracked_windows
 from kalmanssl.errors import InputError, RecordingWarning
+from kalmanssl.utils.segments import in_intervals
 from kalmanssl.utils.text import shorten
 from kalmanssl.utils.validation import short_repr
 
@@ -120,7 +121,9 @@ def _epoch_windows(epochs: dict[str, np.ndarray], epoch: str | None, path: objec
         return [(-np.inf, np.inf)]
     if epoch not in epochs:
         listing = shorten(", ".join(sorted(epochs))) or "none"
-        raise InputError(f"epoch={short_repr(epoch)} is not in {shown(path)}; its epochs: {listing}", parameter="epoch")
+        raise InputError(
+            f"epoch={short_repr(epoch)} is not in {path_text(path)}; its epochs: {listing}", parameter="epoch"
+        )
     return merge([(float(a), float(b)) for a, b in epochs[epoch]])
 
 
@@ -205,9 +208,9 @@ def _read_samples(
 def _restrict(activity: _Activity, allowed: _Windows, epoch: str, path: object) -> _Activity:
     """Return the activity in the bins in the windows of an epoch."""
     time = activity.fields["time"]
-    keep = np.any([(time >= a) & (time < b) for a, b in allowed], axis=0)
+    keep = in_intervals(np.array(allowed), time)
     if not keep.any():
-        raise InputError(f"epoch={epoch!r} has no bins in {shown(path)}; choose another epoch", parameter="epoch")
+        raise InputError(f"epoch={epoch!r} has no bins in {path_text(path)}; choose another epoch", parameter="epoch")
     kept = {"activity": activity.fields["activity"][keep], "time": time[keep]}
     return replace(activity, fields=activity.fields | kept)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from kalmanssl.data._binning import find_tick
 from kalmanssl.data._validation import check_text
-from kalmanssl.data.nwb._open import shown
+from kalmanssl.data.nwb._open import path_text
 from kalmanssl.data.nwb._output_series import (
     behavior_series,
     check_nwb_name,
@@ -44,11 +44,11 @@ def write_nwb(
     """Write a recording under a temporary name and rename it; see `Recording.to_nwb`."""
     file = as_path("path", path)
     if not os.path.isdir(file.parent):
-        raise InputError(f"the folder {shown(file.parent)} does not exist; create it first", parameter="path")
+        raise InputError(f"the folder {path_text(file.parent)} does not exist; create it first", parameter="path")
     try:
         file.exists()
     except OSError as error:  # the name is too long
-        raise InputError(f"path {shown(file)} cannot be written: {error.strerror}", parameter="path") from error
+        raise InputError(f"path {path_text(file)} cannot be written: {error.strerror}", parameter="path") from error
     _check_names(recording)
     if isinstance(metadata, str | os.PathLike):
         if file.exists() and os.path.exists(metadata) and os.path.samefile(file, metadata):
