@@ -11,15 +11,10 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from small_fits import TINY
 
 from kalmanssl import BlockedTimeSeriesSplit, InputError, KalmanSSL, PositionDecoder, Recording
 from kalmanssl.decoding import EnsembleReadoutSettings, MLPReadoutSettings, score_decoding
-
-TINY = {
-    "latent_dim": 2, "state_dim": 3, "hidden": (8,), "window": 8, "bins_per_step": 2, "batch_size": 16,
-    "epochs": 2, "steps_per_epoch": 3, "validation_fraction": 0, "progress": False, "random_state": 0,
-    "device": "cpu",
-}  # fmt: skip
 
 # All checks of scikit-learn that are not passed, and why.
 EXPECTED_FAILED_CHECKS = {

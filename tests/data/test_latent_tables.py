@@ -10,15 +10,11 @@ import pytest
 import sklearn
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
+from small_fits import ONE_EPOCH as TINY
 
 from kalmanssl import InputError, KalmanSSL, Recording, cross_fit, select
 from kalmanssl.data import Latents
 
-TINY = {
-    "latent_dim": 2, "state_dim": 3, "hidden": (8,), "window": 8, "bins_per_step": 2, "batch_size": 16,
-    "epochs": 1, "steps_per_epoch": 2, "validation_fraction": 0, "progress": False, "random_state": 0,
-    "device": "cpu",
-}  # fmt: skip
 STATES = ["state_0", "state_1", "state_2"]
 
 

@@ -6,17 +6,13 @@ import warnings
 
 import numpy as np
 import pytest
+from small_fits import TINY
 
 from kalmanssl import InputError, KalmanSSL, PositionDecoder, Recording
 from kalmanssl.decoding import score_decoding
 
 nap = pytest.importorskip("pynapple")
 
-TINY = {
-    "latent_dim": 2, "state_dim": 3, "hidden": (8,), "window": 8, "bins_per_step": 2, "batch_size": 16,
-    "epochs": 2, "steps_per_epoch": 3, "validation_fraction": 0, "progress": False, "random_state": 0,
-    "device": "cpu",
-}  # fmt: skip
 SUPPORT = nap.IntervalSet([10.0, 25.0], [20.0, 33.0])
 
 

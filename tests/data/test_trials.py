@@ -12,6 +12,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
+from small_fits import TINY
 
 from kalmanssl import (
     BlockedTimeSeriesSplit,
@@ -25,11 +26,6 @@ from kalmanssl import (
 )
 from kalmanssl.data import Latents, Trials
 
-TINY = {
-    "latent_dim": 2, "state_dim": 3, "hidden": (8,), "window": 8, "bins_per_step": 2, "batch_size": 16,
-    "epochs": 2, "steps_per_epoch": 3, "validation_fraction": 0, "progress": False, "random_state": 0,
-    "device": "cpu",
-}  # fmt: skip
 START = 10 + np.array([0.0, 2.0, 4.5, 6.5, 9.0, 12.0, 14.0, 17.0])
 STOP = 10 + np.array([2.0, 4.0, 6.5, 8.5, 12.0, 13.5, 16.5, 20.0])  # some begin where the one before stops
 SIDE = np.array(["left", "right"] * 4)

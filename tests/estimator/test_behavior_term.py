@@ -12,17 +12,13 @@ from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from small_fits import TINY_WITH_HELD_OUT as TINY
 
 from kalmanssl import BlockedTimeSeriesSplit, InputError, KalmanSSL, PositionDecoder, Recording, cross_fit
 from kalmanssl.estimator._behavior import Behavior
 from kalmanssl.estimator._fit_data import FitData
 from kalmanssl.estimator._initialization import _explained_covariance, predictable_components
 from kalmanssl.models import BehaviorReadout, SequenceModel
-
-TINY = {
-    "latent_dim": 2, "state_dim": 3, "hidden": (8,), "window": 8, "bins_per_step": 2, "batch_size": 16,
-    "epochs": 2, "steps_per_epoch": 3, "progress": False, "random_state": 0, "device": "cpu",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import small_fits
 import torch
 from stored_states import STORES, store_and_load
 from torch import nn
@@ -13,11 +14,7 @@ from kalmanssl import KalmanSSL, Recording
 from kalmanssl.errors import InputError
 from kalmanssl.networks import MLPEncoder, WindowEncoder
 
-TINY = {
-    "latent_dim": 3, "state_dim": 5, "hidden": (8,), "window": 12, "bins_per_step": 3, "batch_size": 16,
-    "epochs": 2, "steps_per_epoch": 3, "validation_fraction": 0, "progress": False, "random_state": 0,
-    "device": "cpu",
-}  # fmt: skip
+TINY = small_fits.TINY | {"latent_dim": 3, "state_dim": 5, "window": 12, "bins_per_step": 3}
 
 
 def make_recording(kind: str = "counts", sparse: bool = False) -> Recording:

@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from small_fits import TINY_WITH_HELD_OUT as TINY
 
 from kalmanssl import InputError, KalmanSSL, Recording, cross_fit
 from kalmanssl.entropy import make_entropy
 from kalmanssl.estimator._initialization import shared_components
 from kalmanssl.models import LDM, KalmanPredictor, SequenceModel, TwoViewModel
 from kalmanssl.networks import ConstantNoise
-
-TINY = {
-    "latent_dim": 2, "state_dim": 3, "hidden": (8,), "window": 8, "bins_per_step": 2, "batch_size": 16,
-    "epochs": 2, "steps_per_epoch": 3, "progress": False, "random_state": 0, "device": "cpu",
-}  # fmt: skip
 
 
 def autoregression(rng: np.random.Generator, n_bins: int, dims: int, coefficient: float) -> np.ndarray:
