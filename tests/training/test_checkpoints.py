@@ -132,7 +132,7 @@ def test_a_model_that_does_not_fit_is_left_as_it_was(tmp_path):
 def test_a_run_that_ended_early_is_not_continued_by_resuming(tmp_path, monkeypatch):
     held_out = [rotation(seed=1, steps=300)]
     gains = iter([1.0, 3.0, 2.0, 2.0])
-    monkeypatch.setattr(SequenceModel, "predictive_gain", lambda *_: torch.tensor(next(gains)))
+    monkeypatch.setattr(SequenceModel, "held_out_scores", lambda *_: torch.tensor(next(gains)))
     model, resumed = make(), make()
     history = run(model, held_out, epochs=6, patience=2, checkpoint_dir=tmp_path)
     assert run(resumed, held_out, epochs=6, patience=2, checkpoint_dir=tmp_path, resume=True) == history

@@ -40,15 +40,15 @@ def pairs(processes: int) -> dict[str, object]:
 
 def sequences(processes: int) -> dict[str, object]:
     model, steps = make(), []
-    gain = SequenceModel.predictive_gain
+    scores = SequenceModel.held_out_scores
 
-    def worse_each_epoch(self, features, reference):
+    def worse_each_epoch(self, batch, reference):
         steps.append(0)
-        return gain(self, features, reference) - 10.0 * len(steps)
+        return scores(self, batch, reference) - 10.0 * len(steps)
 
-    SequenceModel.predictive_gain = worse_each_epoch
+    SequenceModel.held_out_scores = worse_each_epoch
     history = run(model, held_out=[rotation(seed=1, steps=300)], epochs=3, batch_size=32 // processes)
-    SequenceModel.predictive_gain = gain
+    SequenceModel.held_out_scores = scores
     return {"history": history, "weights": weights(model)}
 
 
