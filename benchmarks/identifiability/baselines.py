@@ -21,7 +21,7 @@ from kalmanssl.models import Terms, Trainable
 from kalmanssl.networks import MLPEncoder
 
 __all__ = [
-    "BASELINES", "CPC", "JEPA", "PCA", "CebraTime", "KalmanPCA", "MakeBaseline", "SlowFeatures", "VICReg",
+    "BASELINES", "CPC", "JEPA", "LINEAR", "PCA", "CebraTime", "KalmanPCA", "MakeBaseline", "SlowFeatures", "VICReg",
     "why_missing",
 ]  # fmt: skip
 
@@ -274,6 +274,9 @@ BASELINES: dict[str, MakeBaseline] = {
     "CEBRA-Time": lambda dims, hidden, plan, seed: CebraTime(dims, plan, seed),
 }
 """Baselines by name."""
+
+LINEAR = ("PCA", "slow features", "PCA + Kalman")
+"""Names of the linear ones."""
 
 
 def why_missing(name: str) -> str | None:

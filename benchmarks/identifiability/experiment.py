@@ -8,9 +8,10 @@ from typing import Any
 
 from results_store import Row
 
-from identifiability.baselines import BASELINES, MakeBaseline, why_missing
+from identifiability.baselines import BASELINES, LINEAR, MakeBaseline, why_missing
 from identifiability.matcher import Model, Plan
 from identifiability.measures import Fitted
+from identifiability.whitened import OnWhitened
 from kalmanssl.errors import InputError
 
 __all__ = ["PRESETS", "Experiment", "Make", "Setting", "Size", "baseline_settings"]
@@ -112,6 +113,8 @@ def baseline_settings(
     data: Mapping[str, Any] | None = None,
     more: Mapping[str, MakeBaseline] | None = None,
     wrap: Callable[[Make], Make] = lambda make: make,
+    network_plans: Mapping[str, Plan] | None = None,
+    whiten: bool = False,
 ) -> list[Setting]:
     """Return a setting for each baseline.
 
@@ -125,12 +128,17 @@ def baseline_settings(
         Further baselines by name, made as those of `BASELINES`.
     wrap : callable, optional
         Returns what makes a baseline from what makes it elsewhere, for example on other features.
+    network_plans : mapping, optional
+        Training plans of networks by preset.
+    whiten : bool
+        Whether networks read whitened frames. Linear methods do not: they whiten or depend on the variances.
     """
     known = BASELINES | dict(more or {})
 
     def maker(name: str) -> Make:
-        return wrap(lambda dims, plan, seed: known[name](dims, hidden, plan, seed))
+        made: Make = wrap(lambda dims, plan, seed: known[name](dims, hidden, plan, seed))
+        return OnWhitened(made) if whiten and name not in LINEAR else made
 
     steps = {"tiny": 20, "quick": 1000, "full": 10_000}
-    plans = {preset: Plan(n, 32, 1e-3, dynamics_lr_factor=3.0) for preset, n in steps.items()}
+    plans = network_plans or {preset: Plan(n, 32, 1e-3, dynamics_lr_factor=3.0) for preset, n in steps.items()}
     return [Setting(name, maker(name), data or {}, plans=plans, missing=why_missing(name)) for name in known]

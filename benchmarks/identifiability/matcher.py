@@ -8,10 +8,11 @@ from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kalmanssl.entropy import KNNEntropy, StopGradientEntropy
 from kalmanssl.models import SequenceModel, Trainable
+from kalmanssl.networks import Whitening
 from kalmanssl.probes import gradient_cosine
 from kalmanssl.training import TrainingSettings, train
 from kalmanssl.utils.torch_ops import evaluating
@@ -26,9 +27,13 @@ __all__ = [
     "encode",
     "entropy_cosine",
     "fit_network",
+    "fit_whitening",
 ]
 
 EPOCHS = 10  # parts of a training; the learning curve has one point for each
+
+
+N_WHITENING = 100  # videos whose frames determine the principal components of the whitening
 
 
 class Model(Protocol):
@@ -129,6 +134,11 @@ def fit_network(model: Trainable, videos: np.ndarray, plan: Plan, seed: int, **h
     )
 
 
+def fit_whitening(videos: np.ndarray) -> Whitening:
+    """Return the whitening of the frames of videos (videos, frames, pixels)."""
+    return Whitening.fit(torch.from_numpy(videos[:N_WHITENING]))
+
+
 @torch.no_grad()
 def encode(network: Callable[[Tensor], Tensor], videos: np.ndarray, batch: int = 64) -> np.ndarray:
     """Apply a network from videos to latents, in batches."""
@@ -185,6 +195,8 @@ class Matcher:
         Number of comparisons of the gradients of the two entropies over the training.
     trained : bool
         False keeps the random initial weights.
+    whiten : bool
+        Whether the encoder reads whitened frames.
 
     Attributes
     ----------
@@ -203,16 +215,22 @@ class Matcher:
         seed: int = 0,
         n_cosines: int = 0,
         trained: bool = True,
+        whiten: bool = False,
     ) -> None:
         self.build, self.plan, self.output, self.seed, self.n_cosines = build, plan, output, seed, n_cosines
-        self.trained = trained
+        self.trained, self.whiten = trained, whiten
         self.cosine: list[list[float]] = []
         self.on_epoch_end: Callable[[int], None] | None = None
         self.model: SequenceModel
 
     def initial_model(self, videos: np.ndarray) -> SequenceModel:
         """Return the model before any training, with latents of variance one."""
-        model = self.build(videos.shape[-1])
+        if self.whiten:
+            whitening = fit_whitening(videos)
+            model = self.build(whitening.n_components)
+            model.encoder = nn.Sequential(whitening, model.encoder)
+        else:
+            model = self.build(videos.shape[-1])
         model.standardize_latents(torch.from_numpy(videos[:32]))
         return model.eval()
 
@@ -266,7 +284,7 @@ class BestOfStarts(Matcher):
 
     def __init__(self, starts: Sequence[Matcher]) -> None:
         first = starts[0]
-        super().__init__(first.build, first.plan, output=first.output, seed=first.seed)
+        super().__init__(first.build, first.plan, output=first.output, seed=first.seed, whiten=first.whiten)
         self.starts = starts
         self.objectives: list[float] = []
 

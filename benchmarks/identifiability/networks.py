@@ -103,6 +103,8 @@ class RecurrentNetwork:
         Number of initial weights, from which the best is chosen by the objective on held-out videos.
     density : bool
         Whether the stop-gradient entropy has a density of its own (`kalmanssl.models.MixtureDensity`).
+    whiten : bool
+        Whether the encoder reads whitened frames (`kalmanssl.networks.Whitening`).
     """
 
     entropy: str
@@ -116,6 +118,7 @@ class RecurrentNetwork:
     latent: int | None = None
     starts: int = 1
     density: bool = False
+    whiten: bool = False
 
     def __call__(self, dims: int, plan: Plan, seed: int) -> Matcher:
         """Return the model with this many latent dimensions, unless it has its own number."""
@@ -140,7 +143,7 @@ class RecurrentNetwork:
             objective = _objective(self.entropy, self.samples, dims if on_sphere else None)
             return SequenceModel(encoder, predictor, objective, self._density(dims, seed))
 
-        return Matcher(build, plan, seed=seed, trained=self.trained)
+        return Matcher(build, plan, seed=seed, trained=self.trained, whiten=self.whiten)
 
     def _density(self, dims: int, seed: int) -> MixtureDensity | None:
         """Return the density of the stop-gradient entropy, if it has one of its own."""

@@ -19,3 +19,4 @@ from kalmanssl.networks._noise_models import VarianceNetwork as VarianceNetwork
 from kalmanssl.networks._noise_models import make_noise as make_noise
 from kalmanssl.networks._online_encoder import OnlineEncoder as OnlineEncoder
 from kalmanssl.networks._residual_encoder import ResidualEncoder as ResidualEncoder
+from kalmanssl.networks._whitening import Whitening as Whitening
