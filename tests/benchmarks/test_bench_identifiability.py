@@ -14,6 +14,7 @@ from identifiability.matcher import EPOCHS, Plan, VideoBatches, entropy_cosine
 from identifiability.networks import KalmanNetwork, RecurrentNetwork
 from identifiability.run import run
 from identifiability.spikes import OnSmoothedCounts
+from identifiability.whitened import OnWhitened
 
 from kalmanssl.identifiability import affine_r2
 
@@ -88,6 +89,29 @@ def test_the_best_of_several_starts_has_the_largest_objective(rotation):
     alone = RecurrentNetwork("knn", samples=200)(2, plan, 1000 * best)
     alone.fit(rotation[0][:54])  # without the last tenth
     np.testing.assert_array_equal(model.transform(rotation[0]), alone.transform(rotation[0]))
+
+
+def test_networks_can_read_whitened_frames(rotation):
+    class Identity:
+        def fit(self, videos):
+            self.seen = videos
+
+        def transform(self, videos):
+            return videos
+
+    videos = rotation[0] * np.logspace(0, -0.5, 30, dtype=np.float32)
+    other = OnWhitened(lambda dims, plan, seed: Identity())(2, None, 0)
+    white = other.fit(videos).transform(videos)
+    np.testing.assert_array_equal(other.model.seen, white)
+    variance = np.cov(white.reshape(-1, white.shape[-1]).T)
+    np.testing.assert_allclose(variance, np.diag(np.diag(variance)), atol=1e-4)
+    assert 0.9 < np.diag(variance).min() < np.diag(variance).max() < 1.0  # with a ridge
+
+    plan = Plan(10, 4, 2e-3)
+    ours = RecurrentNetwork("knn", samples=100, whiten=True)(2, plan, 0).fit(videos)
+    np.testing.assert_allclose(ours.model.encoder[0](torch.from_numpy(videos)).numpy(), white, atol=1e-4)
+    best = RecurrentNetwork("knn", samples=100, whiten=True, starts=2)(2, plan, 0)
+    assert best.initial_model(videos).encoder[0].n_components == white.shape[-1]
 
 
 def test_the_same_seed_gives_the_same_latents(rotation):

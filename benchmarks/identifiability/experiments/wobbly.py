@@ -36,7 +36,7 @@ def latent_map(fitted: Fitted) -> Row:
 
 NETWORK = RecurrentNetwork("knn", samples=320, whiten=True)
 NOT_WHITENED = replace(NETWORK, whiten=False)
-ENTROPIES = {"kNN": "knn", "KDE": "kde", "log-determinant": "logdet", "stop-gradient": "stopgrad"}
+ENTROPIES = {"kNN": "knn", "KDE": "kde", "log-determinant": "logdet"}
 
 # In the paper: 10000 videos, 300 epochs with batches of 128, encoder 1e-3, dynamics 30 times as fast (stop-gradient:
 # 20000 videos, 20 epochs); the figure has no R², the text says that kNN identifies the positions. A view of 6 shows the
@@ -44,7 +44,9 @@ ENTROPIES = {"kNN": "knn", "KDE": "kde", "log-determinant": "logdet", "stop-grad
 # linear in positions within 2.4 (principal components recover them): there, only the score over all frames tells
 # methods apart.
 # Stop-gradient is worse with the fixed variance of the paper (0.60 inside) than with a learned one (0.84).
-# On frames that are not whitened one of three seeds ends with an encoder that maps s and -s to the same latent.
+# On frames that are not whitened, one of three seeds ends with an encoder that maps s and -s to the same latent. Both
+# forms of the stop-gradient read frames as they are: on seed 1, whitening raises R² on validation videos (inside) from
+# 0.41 to 0.59 with the prediction as density, and lowers it from 0.98 to 0.56 with a separate one.
 SIZES = {
     "tiny": Size(32, 16, Plan(30, 8, 2e-3, dynamics_lr_factor=3.0)),
     "quick": Size(2000, 64, Plan(3000, 32, 4e-3, dynamics_lr_factor=3.0)),
@@ -71,15 +73,15 @@ EXPERIMENT = Experiment(
         *(
             Setting(
                 name,
-                replace(NETWORK, entropy=entropy, variance="constant" if entropy == "stopgrad" else "fixed"),
+                replace(NETWORK, entropy=entropy),
                 goal=0.97 if entropy == "knn" else None,
-                plans=STOPGRAD if entropy == "stopgrad" else {},
             )
             for name, entropy in ENTROPIES.items()
         ),
+        Setting("stop-gradient", replace(NOT_WHITENED, entropy="stopgrad", variance="constant"), plans=STOPGRAD),
         Setting(
             "stop-gradient, separate density",
-            RecurrentNetwork("stopgrad", variance="constant", density=True, whiten=True),
+            RecurrentNetwork("stopgrad", variance="constant", density=True),
             goal=0.97,
             plans=DENSITY,
         ),
