@@ -14,7 +14,7 @@ from identifiability.measures import Fitted
 from identifiability.whitened import OnWhitened
 from kalmanssl.errors import InputError
 
-__all__ = ["PRESETS", "Experiment", "Make", "Setting", "Size", "baseline_settings"]
+__all__ = ["PRESETS", "Experiment", "Make", "Setting", "Size", "baseline_settings", "whitened_settings"]
 
 PRESETS = {"tiny": 1, "quick": 1, "full": 5}
 """Presets with their numbers of seeds."""
@@ -113,8 +113,6 @@ def baseline_settings(
     data: Mapping[str, Any] | None = None,
     more: Mapping[str, MakeBaseline] | None = None,
     wrap: Callable[[Make], Make] = lambda make: make,
-    network_plans: Mapping[str, Plan] | None = None,
-    whiten: bool = False,
 ) -> list[Setting]:
     """Return a setting for each baseline.
 
@@ -128,17 +126,43 @@ def baseline_settings(
         Further baselines by name, made as those of `BASELINES`.
     wrap : callable, optional
         Returns what makes a baseline from what makes it elsewhere, for example on other features.
-    network_plans : mapping, optional
-        Training plans of networks by preset.
-    whiten : bool
-        Whether networks read whitened frames. Linear methods do not: they whiten or depend on the variances.
     """
     known = BASELINES | dict(more or {})
-
-    def maker(name: str) -> Make:
-        made: Make = wrap(lambda dims, plan, seed: known[name](dims, hidden, plan, seed))
-        return OnWhitened(made) if whiten and name not in LINEAR else made
-
     steps = {"tiny": 20, "quick": 1000, "full": 10_000}
-    plans = network_plans or {preset: Plan(n, 32, 1e-3, dynamics_lr_factor=3.0) for preset, n in steps.items()}
-    return [Setting(name, maker(name), data or {}, plans=plans, missing=why_missing(name)) for name in known]
+    plans = {preset: Plan(n, 32, 1e-3, dynamics_lr_factor=3.0) for preset, n in steps.items()}
+    return [
+        Setting(name, wrap(_maker(baseline, hidden)), data or {}, plans=plans, missing=why_missing(name))
+        for name, baseline in known.items()
+    ]
+
+
+def whitened_settings(
+    hidden: tuple[int, ...], plans: Mapping[str, Plan], data: Mapping[str, Any] | None = None
+) -> list[Setting]:
+    """Return a setting on whitened frames for each baseline that is a network.
+
+    Parameters
+    ----------
+    hidden : tuple of int
+        Widths of the hidden layers, as in our model.
+    plans : mapping
+        Training plans by preset, as those of our model on whitened frames.
+    data : mapping, optional
+        Arguments of `dot_videos` in addition to those of the experiment.
+    """
+    return [
+        Setting(
+            f"{name}, whitened",
+            OnWhitened(_maker(baseline, hidden)),
+            data or {},
+            plans=plans,
+            missing=why_missing(name),
+        )
+        for name, baseline in BASELINES.items()
+        if name not in LINEAR
+    ]
+
+
+def _maker(baseline: MakeBaseline, hidden: tuple[int, ...]) -> Make:
+    """Return what makes a baseline with these widths from dimensions, plan and seed."""
+    return lambda dims, plan, seed: baseline(dims, hidden, plan, seed)

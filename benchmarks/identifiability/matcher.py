@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -275,6 +275,9 @@ class BestOfStarts(Matcher):
     Parameters
     ----------
     starts : sequence of Matcher
+    steps : float
+        Fraction of the steps of the training before the choice. With 1, the best of the trained models is kept. With
+        less, the best initial weights are trained anew, on all videos.
 
     Attributes
     ----------
@@ -282,19 +285,36 @@ class BestOfStarts(Matcher):
         Of each start on the held-out videos, the last tenth, nats per frame.
     """
 
-    def __init__(self, starts: Sequence[Matcher]) -> None:
+    def __init__(self, starts: Sequence[Matcher], steps: float = 1.0) -> None:
         first = starts[0]
         super().__init__(first.build, first.plan, output=first.output, seed=first.seed, whiten=first.whiten)
-        self.starts = starts
+        self.starts, self.steps = starts, steps
         self.objectives: list[float] = []
 
     def fit(self, videos: np.ndarray) -> Self:
         """Train all starts on videos (videos, frames, pixels), and keep the best."""
         held_out = torch.from_numpy(videos[-max(1, len(videos) // 10) :])
         for start in self.starts:
+            start.plan = replace(self.plan, steps=round(self.plan.steps * self.steps / EPOCHS) * EPOCHS)
             start.fit(videos[: len(videos) - len(held_out)])
             with torch.no_grad():
                 terms = start.model.terms(held_out)
             self.objectives.append(float(terms.alignment + terms.entropy))
-        self.model = self.starts[int(np.argmax(self.objectives))].model
+        best = self.starts[int(np.argmax(self.objectives))]
+        if self.steps < 1:
+            best.plan, best.on_epoch_end = self.plan, self._report(best)
+            best.fit(videos)
+        self.model = best.model
         return self
+
+    def _report(self, best: Matcher) -> Callable[[int], None] | None:
+        """Return the function that the best start calls during its training, which shows its model as that of all."""
+        report = self.on_epoch_end
+        if report is None:
+            return None
+
+        def on_epoch_end(step: int) -> None:
+            self.model = best.model
+            report(step)
+
+        return on_epoch_end

@@ -101,6 +101,8 @@ class RecurrentNetwork:
         Dimensions of the latents; None takes those of the system.
     starts : int
         Number of initial weights, from which the best is chosen by the objective on held-out videos.
+    start_steps : float
+        Fraction of the steps of the training before this choice; below one, the best is then trained anew in full.
     density : bool
         Whether the stop-gradient entropy has a density of its own (`kalmanssl.models.MixtureDensity`).
     whiten : bool
@@ -119,12 +121,14 @@ class RecurrentNetwork:
     starts: int = 1
     density: bool = False
     whiten: bool = False
+    start_steps: float = 1.0
 
     def __call__(self, dims: int, plan: Plan, seed: int) -> Matcher:
         """Return the model with this many latent dimensions, unless it has its own number."""
         if self.starts > 1:
             one = replace(self, starts=1)
-            return BestOfStarts([one(dims, plan, seed + _STARTS_APART * number) for number in range(self.starts)])
+            seeds = [seed + _STARTS_APART * number for number in range(self.starts)]
+            return BestOfStarts([one(dims, plan, start) for start in seeds], self.start_steps)
         on_sphere = self.distribution == "von_mises_fisher"
         dims = self.latent or dims
 

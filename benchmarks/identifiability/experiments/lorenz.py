@@ -12,7 +12,6 @@ EXPERIMENT = replace(
     name="lorenz",
     title="Recurrent predictor: Lorenz system",
     figure="not in the paper",
-    sizes=dimensions.SIZES,
     data={"motion": "lorenz"},
     settings=(
         Setting("kNN", dimensions.NETWORK),

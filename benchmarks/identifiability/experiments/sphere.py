@@ -27,7 +27,6 @@ EXPERIMENT = replace(
     name="sphere",
     title="Recurrent predictor on the sphere",
     figure="Theorem 2",
-    sizes=dimensions.SIZES,
     data={"motion": "sphere"},
     settings=(
         Setting("kNN", KNN),

@@ -57,7 +57,6 @@ EXPERIMENT = replace(
     name="spikes",
     title="Spike counts of neurons that follow the Lorenz system",
     figure="not in the paper",
-    sizes=dimensions.SIZES,
     data=DATA,
     settings=(
         *(
