@@ -91,6 +91,23 @@ def test_the_best_of_several_starts_has_the_largest_objective(rotation):
     np.testing.assert_array_equal(model.transform(rotation[0]), alone.transform(rotation[0]))
 
 
+def test_after_short_starts_the_best_initial_weights_are_trained_in_full(rotation):
+    plan, steps = Plan(50, 8, 2e-3, dynamics_lr_factor=30.0), []
+    model = RecurrentNetwork("knn", starts=3, start_steps=0.4, samples=200)(2, plan, 0)
+    model.on_epoch_end = lambda step: steps.append((step, model.transform(rotation[0])))
+    model.fit(rotation[0])
+    assert [step for step, _ in steps] == [*range(5, 51, 5)]  # of the last training alone
+    short = [RecurrentNetwork("knn", samples=200)(2, replace(plan, steps=20), seed) for seed in (0, 1000, 2000)]
+    for one in short:
+        one.fit(rotation[0][:54])
+    with torch.no_grad():
+        terms = [one.model.terms(torch.from_numpy(rotation[0][54:])) for one in short]
+    assert model.objectives == [float(one.alignment + one.entropy) for one in terms]
+    alone = RecurrentNetwork("knn", samples=200)(2, plan, 1000 * int(np.argmax(model.objectives))).fit(rotation[0])
+    np.testing.assert_array_equal(model.transform(rotation[0]), alone.transform(rotation[0]))
+    np.testing.assert_allclose(steps[-1][1], alone.transform(rotation[0]), atol=1e-4)
+
+
 def test_networks_can_read_whitened_frames(rotation):
     class Identity:
         def fit(self, videos):
