@@ -122,7 +122,7 @@ def test_networks_can_read_whitened_frames(rotation):
     np.testing.assert_array_equal(other.model.seen, white)
     variance = np.cov(white.reshape(-1, white.shape[-1]).T)
     np.testing.assert_allclose(variance, np.diag(np.diag(variance)), atol=1e-4)
-    assert 0.9 < np.diag(variance).min() < np.diag(variance).max() < 1.0  # with a ridge
+    assert 0.5 < np.diag(variance).min() < np.diag(variance).max() < 1.0  # with a ridge; 0.002 of the largest before
 
     plan = Plan(10, 4, 2e-3)
     ours = RecurrentNetwork("knn", samples=100, whiten=True)(2, plan, 0).fit(videos)
