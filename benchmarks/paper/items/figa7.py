@@ -13,19 +13,18 @@ __all__ = ["DIMENSIONS", "ITEM"]
 SIZES = (2, 3, 5, 10)
 # Ten dimensions need a longer training than that of the preset of the identifiability suite.
 LONG = {
-    "quick": Size(3000, 64, Plan(7500, 32, 4e-3, dynamics_lr_factor=3.0)),
-    "full": Size(4000, 200, Plan(20000, 64, 4e-3, dynamics_lr_factor=3.0, final_lr_factor=0.02)),
+    "quick": Size(4000, 64, Plan(20000, 32, 2e-3, dynamics_lr_factor=3.0)),
+    "full": Size(4000, 200, Plan(20000, 64, 2e-3, dynamics_lr_factor=3.0, final_lr_factor=0.02)),
 }
-LONGER = " One seed, 7500 steps with batches of 32, on 3000 videos."
-DIMENSIONS = tuple(
-    fit_part(
-        "dimensions",
-        f"kNN, whitened, {dims} dimensions",
-        seeds=1 if dims == 10 else None,
-        sizes=LONG if dims == 10 else None,
-        long=dims == 10,
-    )
-    for dims in SIZES
+LONGER = (
+    " One seed, 20000 steps with batches of 32, on 4000 videos; R² of validation videos rises slowly, from 0.88 after "
+    "4000 steps to 0.90 after 12000 (after 7500 steps on 1000 videos 0.88, on 3000 0.89). With 1000 videos and 2500 "
+    "steps it is 0.861, with the predictor ten instead of three times as fast as the encoder 0.852, with the entropy "
+    "of all latents of a batch instead of 640 of them 0.863."
+)
+DIMENSIONS = (
+    *(fit_part("dimensions", f"kNN, whitened, {dims} dimensions") for dims in SIZES if dims < 10),
+    fit_part("dimensions", "kNN, 10 dimensions", seeds=1, sizes=LONG, long=True),
 )
 NOT_WHITENED = tuple(fit_part("dimensions", f"kNN, {dims} dimensions") for dims in SIZES if dims < 10)
 RANDOM, PCA = (
