@@ -83,7 +83,7 @@ EXPERIMENT = Experiment(
             goal=0.97,
             plans=DENSITY,
         ),
-        Setting("kNN, whitened", replace(NETWORK, whiten=True), goal=0.97, plans=FASTER),
+        Setting("kNN, whitened", replace(NETWORK, whiten=True, starts=3, start_steps=0.2), goal=0.97, plans=FASTER),
         Setting("kNN, best of three starts", replace(NETWORK, starts=3)),
         Setting("random weights", RecurrentNetwork("knn", trained=False)),
         Setting("kNN, whole trajectory in view", NETWORK, {"view": None}),
