@@ -22,11 +22,16 @@ LONGER = (
     "steps it is 0.861, with the predictor ten instead of three times as fast as the encoder 0.852, with the entropy "
     "of all latents of a batch instead of 640 of them 0.863."
 )
-DIMENSIONS = (
-    *(fit_part("dimensions", f"kNN, whitened, {dims} dimensions") for dims in SIZES if dims < 10),
-    fit_part("dimensions", "kNN, 10 dimensions", seeds=1, sizes=LONG, long=True),
+DIMENSIONS = tuple(
+    fit_part(
+        "dimensions",
+        f"kNN, {dims} dimensions",
+        seeds=1 if dims == 10 else None,
+        sizes=LONG if dims == 10 else None,
+        long=dims == 10,
+    )
+    for dims in SIZES
 )
-NOT_WHITENED = tuple(fit_part("dimensions", f"kNN, {dims} dimensions") for dims in SIZES if dims < 10)
 RANDOM, PCA = (
     tuple(
         fit_part("dimensions", setting, data={"dims": dims}, name=f"dimensions: {short}, {dims} dimensions")
@@ -38,7 +43,7 @@ RANDOM, PCA = (
 
 def _draw(rows: Rows) -> list[Figure]:
     figure, axes = panels(2, 5.0, 3.4)
-    entries = [(part.name.split(": ")[1], part.name, "r2") for part in (*DIMENSIONS, *NOT_WHITENED, *RANDOM, *PCA)]
+    entries = [(part.name.split(": ")[1], part.name, "r2") for part in (*DIMENSIONS, *RANDOM, *PCA)]
     bars(axes[0], rows, entries, "R² of the true latents")
     curves(axes[1], rows, [part.name for part in DIMENSIONS], "curve", "step", "R² of validation videos")
     return [figure]
@@ -50,7 +55,7 @@ ITEM = Item(
     title="More dimensions",
     shown="The latents of higher-dimensional systems are recovered too (100000 frames, 20 epochs). Neither the "
     "dimensions nor the system are given in our copy of the paper; here coupled oscillators behind a random network.",
-    parts=(*DIMENSIONS, *NOT_WHITENED, *RANDOM, *PCA),
+    parts=(*DIMENSIONS, *RANDOM, *PCA),
     targets=tuple(
         target
         for dims, part, random, pca in zip(SIZES, DIMENSIONS, RANDOM, PCA, strict=True)
@@ -75,5 +80,6 @@ ITEM = Item(
     draw=_draw,
     found="R² falls with the dimension, and is far above that of principal components in three and more; longer "
     "trainings raise it (kalmanssl bench identifiability --preset full: 0.95 in three and 0.96 in five dimensions, "
-    "one seed).",
+    "one seed). Seeds with a low R² have directions of small variance in the frames: on whitened frames, with the best "
+    "of three short starts, R² is 0.95 with all three seeds in five dimensions (kalmanssl bench identifiability).",
 )
