@@ -63,11 +63,12 @@ def warn_if_imprecise(model: Model, y: Tensor, precision: torch.dtype | None, im
     They have to if `precision` says so, if the device has nothing better, and in the reference implementation, which
     has the precision of its arguments.
     """
-    in_float32 = precision == torch.float32 or (
-        precision is None and y.dtype == torch.float32 and (implementation == "reference" or not has_float64(y.device))
+    has_better = y.is_cpu or has_float64(y.device)
+    in_float32 = precision is torch.float32 or (
+        precision is None and y.dtype is torch.float32 and (implementation == "reference" or not has_better)
     )
     if in_float32 and not _noise_ratio_is_at_least(_ACCEPTED_NOISE_RATIO, model):
-        remedy = "leave out precision or pass torch.float64" if has_float64(y.device) else "compute on the cpu"
+        remedy = "leave out precision or pass torch.float64" if has_better else "compute on the cpu"
         warnings.warn(
             f"R is smaller than {_ACCEPTED_NOISE_RATIO:g} times the variance of C x: in float32 the log-likelihood can "
             f"be wrong; {remedy}",

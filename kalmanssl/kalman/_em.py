@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -38,8 +38,8 @@ def run_em(
 
     Iterations stop when the log-likelihood rises by less than `tolerance` nats per observed value.
     """
-    for name, value in vars(model).items():
-        if any(size != 1 for size in value.shape[: 1 if name in ("m0", "P0") else 2]):
+    for name, parameter in model.tensors().items():
+        if any(size != 1 for size in parameter.shape[: 1 if name in ("m0", "P0") else 2]):
             raise wrong_value(name, "varies over sequences or time; expectation-maximization needs constant parameters")
     weights = _Weights.of(observations)
     history: list[float] = []
@@ -110,7 +110,7 @@ def _maximize(
         emission = _maximize_diagonal_emission if model.R.ndim == 3 else _maximize_full_emission
         changes |= emission(model, observations, smoothed, weights.observed, fixed)
     changes |= _maximize_first_state(model, smoothed, weights.sequence, fixed, diagonal_P0)
-    return replace(model, **{name: value for name, value in changes.items() if name not in fixed})
+    return model.replace(**{name: value for name, value in changes.items() if name not in fixed})
 
 
 def _maximize_dynamics(

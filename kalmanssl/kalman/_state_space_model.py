@@ -271,7 +271,7 @@ class LinearGaussianSSM:
         settings = (max_iterations, tolerance, on_iteration_end)
         with torch.no_grad():
             fitted, history, status = run_em(model._model, observations, fixed, self.P0.ndim == 1, *settings)
-        changes = {name: value for name, value in vars(fitted).items() if name not in fixed}
+        changes = {name: value for name, value in fitted.tensors().items() if name not in fixed}
         if "P0" in changes and self.P0.ndim == 1:
             changes["P0"] = changes["P0"].diagonal(dim1=-2, dim2=-1)
         return self._result(changes, history, status)

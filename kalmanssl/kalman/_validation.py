@@ -38,13 +38,17 @@ __all__ = [
 
 def check_observations(y: Tensor, mask: Tensor | None) -> Observations:
     """Check y (batch, time, obs) and its mask; replace missing values by zeros."""
-    y = check_tensor("y", y, None)
+    quick = mask is None and isinstance(y, Tensor) and is_quickly_finite(y)
+    if not quick:
+        y = check_tensor("y", y, None)
     if y.ndim != 3 or 0 in y.shape:
         raise wrong_value(
             "y",
             f"expected (batch, time, obs) with at least one of each, got {tuple(y.shape)}; "
             "for a single sequence (time, obs) pass y[None]",
         )
+    if quick:
+        return Observations(y, None)
     check_memory("y", y.numel() * y.element_size())
     if mask is not None:
         mask = check_mask(mask, y)
@@ -137,7 +141,7 @@ def check_model(
 def check_sizes(model: Model, y: Tensor) -> None:
     """Check that a model whose parameters were checked before fits observations y (batch, time, obs)."""
     batch, time, obs = y.shape
-    for name, value in vars(model).items():
+    for name, value in model.tensors().items():
         if value.dtype != y.dtype or value.device != y.device:
             raise wrong_value(
                 "y", f"expected {value.dtype} on {value.device} as {name} of the model, got {y.dtype} on {y.device}"

@@ -238,7 +238,7 @@ def test_auto_uses_scans_on_gpus_for_long_sequences_with_few_covariances():
             self.shape, self.device = shape, torch.device("cuda")
 
     def chosen(steps, **changes):
-        return uses_scan("auto", replace(model, **changes), replace(long, y=OnGpu(2, steps, 2)))
+        return uses_scan("auto", model.replace(**changes), replace(long, y=OnGpu(2, steps, 2)))
 
     assert chosen(_dispatch.MIN_STEPS_OF_SCAN)
     assert not chosen(_dispatch.MIN_STEPS_OF_SCAN - 1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -173,7 +171,7 @@ def test_the_filter_detects_an_innovation_covariance_that_is_not_positive(implem
     model = check_model(observations.y, BATCH, TIME, **values)
     R = torch.tensor([[1.0, 500.0], [500.0, 1.0]], dtype=torch.float64).expand(1, TIME, 2, 2)
     with pytest.raises(InputError, match=r"not positive definite .* check Q, R and P0"):
-        run_filter(replace(model, R=R), observations, torch.float64, None, implementation)
+        run_filter(model.replace(R=R), observations, torch.float64, None, implementation)
 
 
 def test_finite_values_whose_sum_overflows_are_accepted():

@@ -25,9 +25,12 @@ __all__ = ["BACKENDS", "MIN_STEPS_OF_SCAN", "MOST_NUMBERS_OF_SCAN", "filter_auto
 # `benchmarks/gpu_check.sh` measures loops and scans on both sides of them.
 MIN_STEPS_OF_SCAN = 64
 MOST_NUMBERS_OF_SCAN = 2**15
-# Largest filters with shared covariances that the kernels of the others compute faster: starting the operations of
-# `_adjoint.py` takes longer than all steps in the kernels. In longer sequences covariances converge.
-_MOST_STEPS, _MOST_PRODUCTS = 128, 2e6
+# Largest filters with constant covariances that the kernels of the others compute faster, in steps, and in products
+# of numbers over all sequences. Starting the operations of `_adjoint.py` takes longer than all steps in the kernels;
+# in longer sequences covariances converge. Measured with one thread, filters up to these limits take 20 to 60 % of the
+# time in the kernels, and two to three times as much with ten times the products. Smoothers, which save the most where
+# covariances converge, take 50 to 130 %, and up to 350 % with 2048 steps.
+_MOST_STEPS, _MOST_PRODUCTS = 256, 1.5e6
 
 
 def filter_auto(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
@@ -36,10 +39,9 @@ def filter_auto(model: Model, observations: Observations, precision: torch.dtype
     If the kernels meet a covariance that is not positive definite in float64, the torch implementation runs instead. It
     adds jitter where that helps, and warns.
     """
-    if uses_scan("auto", model, observations):
-        return filter_scan(model, observations, precision)
-    if observations.y.device.type != "cpu" or not has_compiler():
-        return filter_adjoint(model, observations, precision)
+    if not observations.y.is_cpu or not has_compiler():
+        run = filter_scan if uses_scan("auto", model, observations) else filter_adjoint
+        return run(model, observations, precision)
     from kalmanssl.kalman.backends._fused import filter_fused, filter_shared
 
     if _shares_covariances(model, observations):
@@ -55,10 +57,10 @@ def filter_auto(model: Model, observations: Observations, precision: torch.dtype
 
 
 def _is_small(model: Model, observations: Observations) -> bool:
-    """Whether a filter that shares covariances is faster with one recursion of them for each of several sequences."""
+    """Whether a filter with constant covariances is faster with one recursion of them for each sequence."""
     batch, steps, obs = observations.y.shape
-    state = model.A.shape[-1]
-    return batch > 1 and steps <= _MOST_STEPS and batch * steps * state**2 * (state + obs) <= _MOST_PRODUCTS
+    state = model.arrays.A.shape[-1]
+    return steps <= _MOST_STEPS and batch * steps * state**2 * (state + obs) <= _MOST_PRODUCTS
 
 
 def uses_scan(implementation: str, model: Model, observations: Observations) -> bool:
@@ -86,12 +88,13 @@ def prefers_scan(like: Tensor, steps: int, numbers: int) -> bool:
 
 def _shares_covariances(model: Model, observations: Observations) -> bool:
     """Whether one recursion of the covariances serves several sequences, or can converge."""
-    over_time = [model.A, model.Q, model.C, model.R]
+    A, _, Q, C, R, _, P0 = model.arrays
+    shapes = [A.shape, Q.shape, C.shape, R.shape]
     if observations.mask is not None:
-        over_time.append(observations.mask)
-    if model.P0.shape[0] > 1 or any(part.shape[0] > 1 for part in over_time):
+        shapes.append(observations.mask.shape)
+    if len(P0) > 1 or any(shape[0] > 1 for shape in shapes):
         return False
-    return observations.y.shape[0] > 1 or all(part.shape[1] == 1 for part in over_time)
+    return observations.y.shape[0] > 1 or all(shape[1] == 1 for shape in shapes)
 
 
 BACKENDS: dict[str, Callable[[Model, Observations, torch.dtype | None], Moments]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -18,9 +19,12 @@ from kalmanssl.kalman._model import Model, Observations, mask_observations, to_f
 from kalmanssl.kalman._moments import INNOVATION_COV, Moments
 from kalmanssl.kalman._tensor_checks import has_derivatives
 from kalmanssl.kalman.backends._layouts import (
+    Axes,
     BatchVectorized,
     Layout,
     Packed,
+    Places,
+    Shape,
     StateVectorized,
     WideBatchVectorized,
     WideStateVectorized,
@@ -32,12 +36,15 @@ from kalmanssl.kalman.kernels._packing_kernels import finish
 
 __all__ = ["filter_fused", "filter_shared"]
 
+# The parameters in the order of the kernels.
+_PARAMETERS = ("R", "A", "b", "Q", "C", "m0", "P0")
 # Whether the last axis is the state, of y, R, A, b, Q, C, m0 and P0; and of the filtered means and covariances, the
 # gains, the innovations of the channels and their inverse variances, and the status.
 _INPUTS_OF_STATE = (False, False, True, True, True, True, True, True)
 _OUTPUTS_OF_STATE = (True, True, True, False, False, False)
-# Larger states are state-vectorized in any batch: more of their matrices stay in the cache.
-_MOST_STATES_BATCH_VECTORIZED = 24
+# Which of them share memory: the adjoint needs A and C of the inputs, the caller keeps means and covariances.
+_INPUTS_TOGETHER = ((0, 1, 3, 4, 6, 7), (2, 5))
+_OUTPUTS_TOGETHER = ((0,), (1,), (2, 3, 4, 5))
 _MISSING = -1.0  # a variance that marks a missing channel
 _KINDS: dict[torch.dtype, np.dtype] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 
@@ -55,41 +62,41 @@ def filter_fused(model: Model, observations: Observations, precision: torch.dtyp
     """
     y = observations.y
     half_log_det: Tensor | float = 0.5 * LOG_2PI * number_observed(observations)
-    if model.R.ndim == 4:
+    if model.arrays.R.ndim == 4:
         model, observations = to_float64(model, observations)
         model, y, half_log_det_R = _whiten(mask_observations(model, observations.mask), observations.y)
         half_log_det = half_log_det + half_log_det_R
     elif observations.mask is not None:
-        model = replace(model, R=torch.where(observations.mask, model.R, model.R.new_tensor(_MISSING)))
-    arguments = (y, model.R, model.A, model.b, model.Q, model.C, model.m0, model.P0)
-    differentiable = has_derivatives(arguments)
+        model = model.replace(R=torch.where(observations.mask, model.R, model.R.new_tensor(_MISSING)))
+    A, b, Q, C, R, m0, P0 = model.arrays
+    arrays = (y.detach().numpy(), R, A, b, Q, C, m0[:, None], P0[:, None])
+    tensors = (y, *[model.given[name] for name in _PARAMETERS])
+    differentiable = has_derivatives([tensor for tensor in tensors if tensor is not None])
     constant, rest = (0.0, half_log_det) if isinstance(half_log_det, Tensor) else (half_log_det, None)
-
-    def run(dtype: torch.dtype) -> tuple[Moments, Worst]:
-        if differentiable:
-            found: list[_Forward] = []
-            mean, cov, log_density = _Fused.apply(*arguments, dtype, constant, found)
-            done = found[0]
-        else:  # without autograd, whose function takes ten microseconds
-            done = _filter(arguments, dtype, constant)
-            mean, cov = done.view_moments(*map(torch.from_numpy, done.outputs.flats[:2]))
-            log_density = torch.from_numpy(done.log_density)
-        log_likelihood = log_density if rest is None else log_density - rest
-        smallest = torch.from_numpy(done.smallest_variance)
-        return Moments(
-            mean, cov, log_likelihood, smallest_variance=smallest, is_finite=rest is None and done.worst.is_finite
-        ), done.worst
-
+    done = None
     if precision is None and y.dtype == torch.float32:
         with suppress(NotPositiveDefiniteError):
-            moments, worst = run(torch.float32)
-            if worst.variance_ratio >= MIN_VARIANCE_RATIO and worst.noise_ratio >= MIN_NOISE_RATIO:
-                return moments
-    return run(precision or torch.float64)[0]
+            done = _filter(arrays, torch.float32, constant)
+    if done is None or (precision is None and not _is_accurate(done)):
+        done = _filter(arrays, precision or torch.float64, constant)
+    # The function of autograd takes ten microseconds.
+    mean, cov, log_density = _Fused.apply(*tensors, done) if differentiable else done.results()
+    return Moments(
+        mean,
+        cov,
+        log_density if rest is None else log_density - rest,
+        smallest_variance=torch.from_numpy(done.smallest_variance),
+        is_finite=rest is None and done.worst.is_finite,
+    )
+
+
+def _is_accurate(done: _Forward) -> bool:
+    """Whether a filter in float32 did not lose precision."""
+    return done.worst.variance_ratio >= MIN_VARIANCE_RATIO and done.worst.noise_ratio >= MIN_NOISE_RATIO
 
 
 def filter_shared(model: Model, observations: Observations, precision: torch.dtype | None = None) -> Moments:
-    """Run the filter as `filter_fused` for sequences whose covariances are all the same; these have a batch axis of 1.
+    """Run the filter as `filter_fused` for sequences whose covariances are the same; these have a batch axis of 1.
 
     Without a `precision` the computation is in float64, as that of `filter_adjoint` is for such covariances.
     """
@@ -103,22 +110,27 @@ def _whiten(model: Model, y: Tensor) -> tuple[Model, Tensor, Tensor]:
     factor = safe_cholesky(model.R, "observation noise R")
     eye = torch.eye(factor.shape[-1], dtype=factor.dtype)
     whitener = inverse_transpose(factor, eye).mT
-    white = replace(model, C=whitener @ model.C, R=torch.ones_like(whitener[..., 0]))
+    white = model.replace(C=whitener @ model.C, R=torch.ones_like(whitener[..., 0]))
     half_log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return white, (whitener @ y[..., None])[..., 0], half_log_det
 
 
 @lru_cache(maxsize=64)
 def _choose_layout(batch: int, state: int, dtype: np.dtype) -> Layout:
-    """The fastest layout according to measurements: one is better for large batches, the others for large states."""
-    if batch <= vector_width(dtype):
-        if state <= 16 and batch > 1 and state <= 2 * batch:
-            return BatchVectorized(batch, dtype)
-    elif state <= _MOST_STATES_BATCH_VECTORIZED:
+    """The fastest layout, by measurements of filters with gradients on a processor with AVX-512.
+
+    SIMD vectors over sequences need no padding of the state and no sums of their numbers, but a sequence for every
+    position, and more memory for the matrices of a step. At the limits both kinds take the same time within 10 %.
+    """
+    narrow = vector_width(dtype)
+    if batch > narrow:
         layout = WideBatchVectorized(batch, dtype)
-        if 40 * batch >= (state + 4) * layout.vector_stride:  # otherwise most of the last vector is unused
+        used = batch / layout.vector_stride
+        if state <= 20 or (state <= 28 and used >= 0.7):
             return layout
-    return StateVectorized(batch, dtype) if state <= 16 else WideStateVectorized(batch, dtype)
+    elif state <= min(4 * (batch - 1), 24):
+        return BatchVectorized(batch, dtype)
+    return WideStateVectorized(batch, dtype) if 2 * state > 3 * narrow else StateVectorized(batch, dtype)
 
 
 class Worst(NamedTuple):
@@ -141,33 +153,68 @@ class Worst(NamedTuple):
     is_finite: bool
 
 
+class _Plan(NamedTuple):
+    """What the kernels need to know about arguments of certain shapes in a layout.
+
+    `shapes` are those of the arguments of `_filter`. `sizes` are those of the kernels. `strides` are the strides of the
+    innovations and of the status. `mean` and `cov` are the axes of the results, `channels` those of arrays with one
+    entry per channel.
+    """
+
+    shapes: tuple[Shape, ...]
+    sizes: tuple[Any, ...]
+    inputs: Places
+    outputs: Places
+    strides: tuple[int, int, int, int, int]
+    mean: Axes
+    cov: Axes
+    channels: Axes
+
+
+@lru_cache(maxsize=64)
+def _plan(layout: Layout, shapes: tuple[Shape, ...]) -> _Plan:
+    """Lay out the arguments of `_filter` and its results."""
+    batch, steps, obs = shapes[0]
+    state = shapes[2][-1]
+    sizes = (steps, state, obs, layout.vectors(state), layout.vector_stride, len(shapes[4]) == 4)
+    each = (batch, steps)
+    results = ((*each, state), (*each, state, state), (*each, obs, state), (*each, obs), (*each, obs), (batch, 1, 4))
+    return _Plan(
+        shapes,
+        sizes,
+        layout.places(shapes, _INPUTS_OF_STATE, _INPUTS_TOGETHER),
+        layout.places(results, _OUTPUTS_OF_STATE, _OUTPUTS_TOGETHER),
+        layout.strides(steps, obs),
+        layout.axes(steps, (state,), of_state=True),
+        layout.axes(steps, (state, state), of_state=True),
+        layout.axes(steps, (obs,), of_state=False),
+    )
+
+
 class _Forward(NamedTuple):
     """A forward pass: its results and what the adjoint needs.
 
-    `shapes` are those of the arguments of `_filter`, with batch and time axes; `transitions` are A and C. `outputs` are
-    the results of the kernels. The log-densities are (batch, steps), the smallest variances of the state (batch,).
+    `transitions` are A and C. `outputs` are the results of the kernels. The log-densities are (batch, steps), the
+    smallest variances of the state (batch,).
     """
 
     layout: Layout
-    sizes: tuple[Any, ...]
-    shapes: tuple[tuple[int, ...], ...]
+    plan: _Plan
     transitions: Packed
     outputs: Packed
     log_density: np.ndarray
     smallest_variance: np.ndarray
     worst: Worst
 
-    def view_moments(self, mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
-        """View the first two of `outputs`, as tensors, as (batch, steps, …)."""
-        steps, state = self.sizes[:2]
-        return (
-            mean.as_strided(*self.layout.axes(len(mean), steps, (state,))),
-            cov.as_strided(*self.layout.axes(len(cov), steps, (state, state))),
-        )
+    def results(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Means (batch, steps, state), covariances (batch, steps, state, state) and log-densities as tensors."""
+        mean, cov = self.outputs.flats[:2]
+        found = (self.plan.mean.view(mean), self.plan.cov.view(cov), self.log_density)
+        return torch.from_numpy(found[0]), torch.from_numpy(found[1]), torch.from_numpy(found[2])
 
 
-def _filter(parameters: tuple[Tensor, ...], dtype: torch.dtype, constant: float) -> _Forward:
-    """Run the kernels on y, R, A, b, Q, C, m0 and P0; R is negative for missing channels.
+def _filter(arrays: tuple[np.ndarray, ...], dtype: torch.dtype, constant: float) -> _Forward:
+    """Run the kernels on y, R, A, b, Q, C, m0 and P0, all with batch and time axes; R is negative where y is missing.
 
     Raises
     ------
@@ -175,105 +222,143 @@ def _filter(parameters: tuple[Tensor, ...], dtype: torch.dtype, constant: float)
         If a variance of the state or of an innovation is not positive.
     """
     kind = _KINDS[dtype]
-    arrays = [(p.detach() if p.requires_grad else p).numpy() for p in parameters]
-    arrays[6:] = [array[:, None] for array in arrays[6:]]
     batch, steps, obs = arrays[0].shape
-    state, full_Q = arrays[2].shape[-1], arrays[4].ndim == 4
-    layout = _choose_layout(batch, state, kind)
-    sizes = (steps, state, obs, layout.vectors(state), layout.vector_stride, full_Q)
-    inputs = layout.pack(arrays, _INPUTS_OF_STATE)
-    each = (batch, steps)
-    results = ((*each, state), (*each, state, state), (*each, obs, state), (*each, obs), (*each, obs), (batch, 1, 4))
-    outputs = layout.allocate(results, _OUTPUTS_OF_STATE)
+    layout = _choose_layout(batch, arrays[2].shape[-1], kind)
+    plan = _plan(layout, tuple([array.shape for array in arrays]))
+    inputs, outputs = layout.pack(arrays, plan.inputs), layout.allocate(plan.outputs)
     run_blocks(
-        lambda first, last: layout.forward(first, last, sizes, *inputs, *outputs),
+        lambda first, last: layout.forward(first, last, plan.sizes, *inputs, *outputs),
         layout.blocks,
-        _operations(batch, sizes),
+        _operations(batch, plan.sizes),
     )
-    quadratic, product, smallest = np.empty(each), np.empty(each), np.empty(batch, kind)
+    log_density, smallest = np.empty((batch, steps), kind), np.empty(batch, kind)
     mean, _, _, innovation, inverse, status = outputs.flats
-    strides, outs = layout.strides(steps, obs), (quadratic, product, smallest)
-    worst = Worst(*finish(mean, innovation, inverse, status, strides, (batch, steps, obs), constant, outs))
+    sizes, outs = (batch, steps, obs), (log_density, smallest)
+    worst = Worst(*finish(mean, innovation, inverse, status, plan.strides, sizes, constant, outs))
     # Also if a number is NaN. The ratio is 0 if a variance is infinite.
     if not (worst.variance > 0 and worst.variance_ratio > 0 and worst.innovation_variance > 0):
         raise NotPositiveDefiniteError(
             f"{INNOVATION_COV}: not positive definite in {str(dtype).removeprefix('torch.')}; "
             "leave out precision or pass torch.float64"
         )
-    log_density = np.add(np.log(product, out=product), quadratic, out=np.empty(each, kind), casting="same_kind")
-    shapes = tuple([array.shape for array in arrays])
     transitions = Packed((inputs.flats[2], inputs.flats[5]), (inputs.strides[2], inputs.strides[5]))
-    return _Forward(layout, sizes, shapes, transitions, outputs, log_density, smallest, worst)
+    return _Forward(layout, plan, transitions, outputs, log_density, smallest, worst)
 
 
 class _Fused(torch.autograd.Function):
-    """Filtered moments and log-densities; arguments as `_filter`, whose result is appended to the last one."""
+    """Filtered moments and log-densities, as functions of y, R, A, b, Q, C, m0 and P0 in the shapes of the caller.
+
+    The last argument is the result of `_filter`.
+    """
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
-        *parameters, dtype, constant, found = arguments
+        *tensors, ctx.done = arguments
         ctx.set_materialize_grads(False)
-        done = _filter(tuple(parameters), dtype, constant)
-        found.append(done)
-        # Saved as tensors, so that autograd notices if the caller modifies the returned views.
-        mean, cov = map(torch.from_numpy, done.outputs.flats[:2])
-        ctx.save_for_backward(mean, cov)
-        ctx.done, ctx.kind = done, _KINDS[parameters[0].dtype]
-        return *done.view_moments(mean, cov), torch.from_numpy(done.log_density)
+        # The gradients have the shapes and the data type of the arguments.
+        ctx.wanted = [
+            tensor.shape if need else None for tensor, need in zip(tensors, ctx.needs_input_grad, strict=False)
+        ]
+        ctx.kind = _KINDS[tensors[0].dtype]
+        mean, cov, log_density = ctx.done.results()
+        ctx.save_for_backward(mean, cov)  # so that autograd notices if the caller modifies them
+        return mean, cov, log_density
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, g_mean: Tensor | None, g_cov: Tensor | None, g_ll: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        ctx.saved_tensors  # noqa: B018  raises if the caller has modified a returned view
-        done: _Forward = ctx.done
-        layout, sizes, shapes, transitions, outputs = done[:5]
-        batch, steps, obs = shapes[0]
-        incoming = layout.pack(
-            [
-                np.zeros((1, 1, 1), layout.dtype) if g_ll is None else g_ll.numpy()[..., None],
-                np.zeros((1, 1, 1), layout.dtype) if g_mean is None else g_mean.numpy(),
-                np.zeros((1, 1, 1), layout.dtype) if g_cov is None else symmetrize(g_cov).numpy(),
-            ],
-            (False, True, True),
+        ctx.saved_tensors  # noqa: B018  raises if the caller has modified a result
+        none = np.zeros((1, 1, 1), ctx.done.layout.dtype)
+        incoming = (
+            none if g_ll is None else g_ll.numpy()[..., None],
+            none if g_mean is None else g_mean.numpy(),
+            none if g_cov is None else symmetrize(g_cov).numpy(),
         )
-        wanted = ctx.needs_input_grad[:8]
-        needs = (g_mean is not None, g_cov is not None, wanted[2], wanted[5])
-        channels = layout.allocate(((batch, steps, obs), (batch, steps, obs)), (False, False))
-        totals = layout.allocate_totals(_shapes_of_totals(batch, shapes[2:], *needs[2:]))
-        arguments = (
-            sizes,
-            needs,
-            (*outputs.flats[:5], *transitions.flats, *incoming.flats),
-            (*outputs.strides[:5], *transitions.strides, *incoming.strides),
-            channels.flats,
-            channels.strides[0],
-            *totals,
-        )
-        run_blocks(
-            lambda first, last: layout.backward(first, last, *arguments), layout.blocks, _operations(batch, sizes)
-        )
+        given = (g_mean is not None, g_cov is not None)
+        gradients = _differentiate(ctx.done, incoming, given, ctx.wanted, ctx.kind)
+        return (*[None if value is None else torch.from_numpy(value) for value in gradients], None)
 
-        gradients: list[np.ndarray | None] = []
-        for flat, shape, want in zip(channels.flats, shapes, wanted[:2], strict=False):
-            value = _sum_to(layout.unpack(flat, steps, (obs,), of_state=False), shape) if want else None
-            gradients.append(None if value is None else value.astype(ctx.kind, copy=False))
-        gradients += layout.collect(totals.flats, shapes[2:], wanted[2:], ctx.kind)
-        gradients[6:] = [None if value is None else value[:, 0] for value in gradients[6:]]  # m0 and P0
-        return (*(None if value is None else torch.from_numpy(value) for value in gradients), None, None, None)
+
+class _AdjointPlan(NamedTuple):
+    """What the adjoint needs to know besides a `_Plan`.
+
+    `needs` is as for the kernels; `sums` has the sizes of the derivatives with respect to A, b, Q, C, m0 and P0, and
+    `totals` those of the same for every sequence.
+    """
+
+    needs: tuple[bool, bool, bool, bool]
+    incoming: Places
+    channels: Places
+    totals: Places
+    sums: Places
 
 
 @lru_cache(maxsize=64)
-def _shapes_of_totals(
-    batch: int, shapes: tuple[tuple[int, ...], ...], need_A: bool, need_C: bool
-) -> tuple[tuple[int, ...], ...]:
-    """Shapes of the derivatives with respect to A, b, Q, C, m0 and P0 of every sequence.
+def _adjoint_plan(
+    layout: Layout, shapes: tuple[Shape, ...], incoming: tuple[Shape, ...], needs: tuple[bool, bool, bool, bool]
+) -> _AdjointPlan:
+    """Lay out the derivatives with respect to the results, and those with respect to the arguments."""
+    unused = [i for i, need in ((0, needs[2]), (3, needs[3])) if not need]  # the kernel does not write them
+    totals = [(layout.batch, 1 if i in unused else shape[1], *shape[2:]) for i, shape in enumerate(shapes[2:])]
+    of_state = (True,) * len(totals)
+    return _AdjointPlan(
+        needs,
+        layout.places(incoming, (False, True, True)),
+        layout.places((shapes[0], shapes[0]), (False, False), ((0,), (1,))),
+        layout.places(tuple(totals), of_state),
+        layout.places(shapes[2:], of_state),
+    )
 
-    The kernel does not write those with respect to A and C if they are not wanted.
+
+def _differentiate(
+    done: _Forward,
+    incoming: tuple[np.ndarray, ...],
+    given: tuple[bool, bool],
+    wanted: list[Shape | None],
+    kind: np.dtype,
+) -> list[np.ndarray | None]:
+    """Run the adjoint kernels.
+
+    `incoming` are the derivatives with respect to log-densities, means and covariances; `given` says whether there are
+    those of means and covariances. `wanted` are the shapes of the derivatives with respect to the arguments of
+    `_filter`, None for those that are not needed.
     """
-    unused = [i for i, need in ((0, need_A), (3, need_C)) if not need]
-    return tuple([(batch, 1 if i in unused else shape[1], *shape[2:]) for i, shape in enumerate(shapes)])
+    layout, plan, transitions, outputs = done[:4]
+    needs = (*given, wanted[2] is not None, wanted[5] is not None)
+    adjoint = _adjoint_plan(layout, plan.shapes, tuple([value.shape for value in incoming]), needs)
+    packed, channels = layout.pack(incoming, adjoint.incoming), layout.allocate(adjoint.channels)
+    totals = layout.allocate_totals(adjoint.totals)
+    arguments = (
+        plan.sizes,
+        needs,
+        (*outputs.flats[:5], *transitions.flats, *packed.flats),
+        (*outputs.strides[:5], *transitions.strides, *packed.strides),
+        channels.flats,
+        channels.strides[0],
+        *totals,
+    )
+    run_blocks(
+        lambda first, last: layout.backward(first, last, *arguments),
+        layout.blocks,
+        _operations(layout.batch, plan.sizes),
+    )
+    gradients: list[np.ndarray | None] = []
+    for flat, shape, want in zip(channels.flats, plan.shapes, wanted, strict=False):
+        value = None if want is None else _sum_to(plan.channels.view(flat), shape)
+        gradients.append(None if value is None else value.astype(kind, copy=False).reshape(want))
+    shapes = zip(plan.shapes[2:], wanted[2:], strict=True)
+    sums = [np.empty(0 if want is None else shape, kind) for shape, want in shapes]
+    layout.collect(totals.flats, adjoint.sums, sums)
+    for value, want in zip(sums, wanted[2:], strict=True):
+        if want is None:
+            gradients.append(None)
+        elif value.size == math.prod(want):
+            gradients.append(value.reshape(want))
+        else:  # the variances of P0
+            gradients.append(value[0, 0].diagonal().copy())
+    return gradients
 
 
 def _operations(batch: int, sizes: tuple[Any, ...]) -> int:
@@ -284,5 +369,7 @@ def _operations(batch: int, sizes: tuple[Any, ...]) -> int:
 
 def _sum_to(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Sum over the batch and time axes that the parameter does not have."""
+    if gradient.shape == shape:
+        return gradient
     axes = tuple(axis for axis in (0, 1) if shape[axis] == 1 and gradient.shape[axis] > 1)
     return gradient.sum(axes, keepdims=True, dtype=np.float64) if axes else gradient

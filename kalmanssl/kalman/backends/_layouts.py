@@ -2,7 +2,7 @@
 
 Every array is flat. Its strides say how far apart two blocks of sequences are, and two time steps; a stride is 0 along
 an axis on which nothing varies. The arrays are numpy's, whose overhead for small ones is a fraction of torch's. Sizes
-and strides are kept for the next call with the same shapes: for small problems, to compute them takes as long as the
+and strides can be kept for the next call with the same shapes: for small problems, to compute them takes as long as the
 kernels. This module imports numba.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,12 +18,15 @@ import numpy as np
 from kalmanssl.kalman.kernels import _filter_adjoint_kernels as adjoint_kernels
 from kalmanssl.kalman.kernels import _filter_kernels as filter_kernels
 from kalmanssl.kalman.kernels import _packing_kernels as kernels
-from kalmanssl.kalman.kernels._simd import VECTOR_BYTES, WIDE_VECTOR_BYTES
+from kalmanssl.kalman.kernels._simd import CACHE_LINE, VECTOR_BYTES, WIDE_VECTOR_BYTES
 
 __all__ = [
+    "Axes",
     "BatchVectorized",
     "Layout",
     "Packed",
+    "Places",
+    "Shape",
     "StateVectorized",
     "WideBatchVectorized",
     "WideStateVectorized",
@@ -45,12 +48,43 @@ class Packed(NamedTuple):
     strides: tuple[tuple[int, int], ...]
 
 
-class _Places(NamedTuple):
-    """Lengths and strides of packed arrays, and the numbers of sequences, of rows of each, and of columns."""
+class Places(NamedTuple):
+    """Where packed arrays are stored.
 
-    lengths: tuple[int, ...]
+    Attributes
+    ----------
+    strides : tuple
+        Distances from block to block and from time step to time step in each.
+    sizes : tuple
+        Numbers of sequences, of rows of each, and of columns.
+    memories : tuple
+        For every block of memory its length, and the number, begin and end of each array in it.
+    """
+
     strides: tuple[tuple[int, int], ...]
     sizes: tuple[tuple[int, int, int], ...]
+    memories: tuple[tuple[int, tuple[tuple[int, int, int], ...]], ...]
+
+
+def _divide(places: Places, memories: list[np.ndarray]) -> Packed:
+    """Divide blocks of memory into arrays, each from the beginning of a line of the cache on."""
+    flats: dict[int, np.ndarray] = {}
+    for memory, (_, parts) in zip(memories, places.memories, strict=True):
+        first = kernels.start_of_line(memory)
+        for number, start, stop in parts:
+            flats[number] = memory[first + start : first + stop]
+    return Packed(tuple([flats[number] for number in range(len(flats))]), places.strides)
+
+
+class Axes(NamedTuple):
+    """Shape of a view, and its strides in bytes."""
+
+    shape: Shape
+    strides: Shape
+
+    def view(self, flat: np.ndarray) -> np.ndarray:
+        """View a flat array."""
+        return np.ndarray(self.shape, flat.dtype, flat, 0, self.strides)
 
 
 class Layout(ABC):
@@ -79,53 +113,60 @@ class Layout(ABC):
         """Strides of the innovations along sequences, steps and channels, and of the status along its two axes."""
 
     @abstractmethod
-    def unpack(self, flat: np.ndarray, time: int, shape: Shape, *, of_state: bool) -> np.ndarray:
+    def _unpack(self, flat: np.ndarray, time: int, shape: Shape, of_state: bool) -> np.ndarray:
         """View a result as (batch, time, *shape)."""
+
+    def axes(self, time: int, shape: Shape, *, of_state: bool) -> Axes:
+        """Return the axes of a result as (batch, time, *shape)."""
+        length, _ = self._place((self.batch, time, *shape), of_state)
+        view = self._unpack(np.empty(length, self.dtype), time, shape, of_state)
+        return Axes(view.shape, view.strides)
 
     @abstractmethod
     def _place(self, shape: Shape, of_state: bool) -> tuple[int, tuple[int, int]]:
         """Return length and strides of a packed array (batch|1, time|1, …)."""
 
-    @lru_cache(maxsize=16)  # noqa: B019  there are few layouts
-    def _places(self, shapes: tuple[Shape, ...], of_state: tuple[bool, ...]) -> _Places:
-        found = [self._place(shape, state) for shape, state in zip(shapes, of_state, strict=True)]
-        sizes = [(shape[0], math.prod(shape[1:-1]), shape[-1]) for shape in shapes]
-        return _Places(tuple([length for length, _ in found]), tuple([strides for _, strides in found]), tuple(sizes))
+    def places(
+        self, shapes: tuple[Shape, ...], of_state: tuple[bool, ...], together: tuple[tuple[int, ...], ...] | None = None
+    ) -> Places:
+        """Return where arrays (batch|1, time|1, …) are stored.
 
-    @lru_cache(maxsize=16)  # noqa: B019
-    def axes(self, length: int, time: int, shape: Shape) -> tuple[Shape, Shape]:
-        """Return shape and strides of the view of a result whose last axis is the state as (batch, time, *shape)."""
-        like = self.unpack(np.empty(length, np.bool_), time, shape, of_state=True)
-        return like.shape, like.strides
-
-    def pack(self, values: list[np.ndarray], of_state: tuple[bool, ...]) -> Packed:
-        """Copy arrays (batch|1, time|1, …) into this layout."""
-        lengths, strides, sizes = self._places(tuple([value.shape for value in values]), of_state)
-        flats = tuple([np.empty(length, self.dtype) for length in lengths])
-        self._pack(tuple([value.ravel() for value in values]), sizes, self.batch, flats)
-        return Packed(flats, strides)
-
-    def allocate(self, shapes: tuple[Shape, ...], of_state: tuple[bool, ...]) -> Packed:
-        """Allocate results (batch, time, …)."""
-        lengths, strides, _ = self._places(shapes, of_state)
-        return Packed(tuple([np.empty(length, self.dtype) for length in lengths]), strides)
-
-    def allocate_totals(self, shapes: tuple[Shape, ...]) -> Packed:
-        """Allocate zeros (batch, time, …, state) in float64."""
-        lengths, strides, _ = self._places(shapes, (True,) * len(shapes))
-        return Packed(tuple([np.zeros(length) for length in lengths]), strides)
-
-    def collect(
-        self, totals: tuple[np.ndarray, ...], shapes: tuple[Shape, ...], wanted: tuple[bool, ...], dtype: np.dtype
-    ) -> list[np.ndarray | None]:
-        """Return totals as (batch|1, time, …, state), summed over the batch if that has an axis of 1.
-
-        Those that are not wanted are None.
+        `together` are the numbers of the arrays in each block of memory. It is freed when none of them is needed
+        anymore. By default all of them share one.
         """
-        sizes = self._places(shapes, (True,) * len(shapes)).sizes
-        outs = [np.empty(shape if want else 0, dtype) for shape, want in zip(shapes, wanted, strict=True)]
-        self._collect(totals, sizes, self.batch, tuple([out.ravel() for out in outs]))
-        return [out if want else None for out, want in zip(outs, wanted, strict=True)]
+        lengths, strides = zip(*map(self._place, shapes, of_state), strict=True)
+        line = CACHE_LINE // self.dtype.itemsize
+        memories = []
+        for numbers in together or (tuple(range(len(shapes))),):
+            stops, parts = 0, []
+            for number in numbers:
+                start = -(-stops // line) * line
+                stops = start + lengths[number]
+                parts.append((number, start, stops))
+            memories.append((stops + line, tuple(parts)))
+        sizes = tuple([(shape[0], math.prod(shape[1:-1]), shape[-1]) for shape in shapes])
+        return Places(strides, sizes, tuple(memories))
+
+    def pack(self, values: Sequence[np.ndarray], places: Places) -> Packed:
+        """Copy arrays (batch|1, time|1, …) into this layout."""
+        packed = self.allocate(places)
+        self._pack(tuple([value.ravel() for value in values]), places.sizes, self.batch, packed.flats)
+        return packed
+
+    def allocate(self, places: Places) -> Packed:
+        """Allocate arrays."""
+        return _divide(places, [np.empty(length, self.dtype) for length, _ in places.memories])
+
+    def allocate_totals(self, places: Places) -> Packed:
+        """Allocate zeros in float64."""
+        return _divide(places, [np.zeros(length) for length, _ in places.memories])
+
+    def collect(self, totals: tuple[np.ndarray, ...], places: Places, outs: Sequence[np.ndarray]) -> None:
+        """Copy totals to `outs` (batch|1, time, …, state), summed over the batch if that has an axis of 1.
+
+        Those that are empty are left out.
+        """
+        self._collect(totals, places.sizes, self.batch, tuple([out.ravel() for out in outs]))
 
 
 class BatchVectorized(Layout):
@@ -149,7 +190,7 @@ class BatchVectorized(Layout):
         """Strides of the innovations along sequences, steps and channels, and of the status along its two axes."""
         return 1, obs * self.vector_stride, self.vector_stride, 1, self.vector_stride
 
-    def unpack(self, flat: np.ndarray, time: int, shape: Shape, *, of_state: bool) -> np.ndarray:
+    def _unpack(self, flat: np.ndarray, time: int, shape: Shape, of_state: bool) -> np.ndarray:
         """View a result as (batch, time, *shape)."""
         value = flat.reshape(time, *shape, self.vector_stride)[..., : self.batch]
         return value.transpose(value.ndim - 1, *range(value.ndim - 1))
@@ -187,7 +228,7 @@ class StateVectorized(Layout):
         """Strides of the innovations along sequences, steps and channels, and of the status along its two axes."""
         return steps * obs, obs, 1, 4, 1
 
-    def unpack(self, flat: np.ndarray, time: int, shape: Shape, *, of_state: bool) -> np.ndarray:
+    def _unpack(self, flat: np.ndarray, time: int, shape: Shape, of_state: bool) -> np.ndarray:
         """View a result as (batch, time, *shape)."""
         return flat.reshape(self.batch, time, *self._padded(shape, of_state))[..., : shape[-1]]
 

@@ -22,6 +22,7 @@ from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 __all__ = [
+    "CACHE_LINE",
     "VECTOR_BYTES",
     "WIDE_VECTOR_BYTES",
     "add_up",
@@ -46,6 +47,8 @@ def _has_avx512() -> bool:
     return settings.CPU_NAME is None and binding.get_host_cpu_features().get("avx512f", False)
 
 
+# Bytes of a line of the cache. A SIMD vector in two lines takes twice as long to load.
+CACHE_LINE = 64
 VECTOR_BYTES = 32
 WIDE_VECTOR_BYTES = 64 if _has_avx512() else VECTOR_BYTES
 

@@ -34,6 +34,7 @@ import numpy as np
 
 from kalmanssl.kalman.kernels._jit import inline_allocating_njit, inline_njit
 from kalmanssl.kalman.kernels._simd import (
+    CACHE_LINE,
     add_up,
     broadcast,
     choose_positive,
@@ -70,15 +71,11 @@ __all__ = [
 ]
 
 
-# Bytes of a line of the cache. A SIMD vector in two lines takes twice as long to load.
-_CACHE_LINE = 64
-
-
 @inline_allocating_njit
 def scratch(number, array):
     """Zeros with the data type and the SIMD vectors of an array, from the beginning of a line of the cache on."""
-    memory = np.zeros(number + _CACHE_LINE // array.itemsize, array.dtype)
-    start = -memory.ctypes.data % _CACHE_LINE // memory.itemsize
+    memory = np.zeros(number + CACHE_LINE // array.itemsize, array.dtype)
+    start = -memory.ctypes.data % CACHE_LINE // memory.itemsize
     return like(memory[start : start + number], array)
 
 

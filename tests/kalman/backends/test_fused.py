@@ -199,11 +199,12 @@ def test_width_of_a_simd_vector_is_the_same_in_python_and_in_compiled_code(dtype
         (1, 1, StateVectorized),
         (2, 4, BatchVectorized),
         (2, 5, StateVectorized),
-        (8, 16, BatchVectorized),
-        (9, 16, WideBatchVectorized),
-        (16, 24, WideBatchVectorized),
-        (17, 24, WideStateVectorized),
-        (16, 25, WideStateVectorized),
+        (8, 24, BatchVectorized),
+        (8, 25, WideStateVectorized),
+        (9, 20, WideBatchVectorized),
+        (16, 28, WideBatchVectorized),
+        (17, 28, WideStateVectorized),
+        (16, 29, WideStateVectorized),
     ],
 )
 def test_choice_of_the_kernels(batch, state, used, monkeypatch):
@@ -211,9 +212,9 @@ def test_choice_of_the_kernels(batch, state, used, monkeypatch):
     assert type(fused._choose_layout.__wrapped__(batch, state, np.dtype(np.float32))) is used
 
 
-@pytest.mark.parametrize(("state", "used"), [(16, StateVectorized), (17, WideStateVectorized)])
-def test_wide_kernels_are_used_from_17_states_on_and_agree_with_the_others(state, used):
-    assert type(fused._choose_layout(2, state, np.dtype(np.float64))) is used
+@pytest.mark.parametrize(("state", "used"), [(12, StateVectorized), (13, WideStateVectorized)])
+def test_wide_kernels_are_used_from_13_states_on_and_agree_with_the_others(state, used):
+    assert type(fused._choose_layout(2, state, np.dtype(np.float32))) is used
     problem = make_problem(varies="both", missing="channels", batch=2, time=20, state=state, obs=7)
     problem.parameters["A"] = 0.3 * problem.parameters["A"]
     assert_same(problem)
@@ -314,3 +315,39 @@ def test_the_torch_implementation_adds_jitter_where_the_kernels_fail(monkeypatch
         out = kalman_filter(y, A=one, Q=0 * one[0], C=one, R=torch.zeros(2, 3, 1, dtype=torch.float64))
     assert used
     assert torch.isfinite(out.filtered_mean).all()
+
+
+@pytest.mark.parametrize(("dtype", "exponent"), [(torch.float32, 30), (torch.float64, 150)])
+def test_log_densities_of_very_small_and_very_large_noise(layout, dtype, exponent):
+    """The state is not observed, so that every channel is noise alone."""
+    R = torch.logspace(-exponent, exponent, 3 * 4 * 9, dtype=torch.float64)
+    R = R[torch.randperm(len(R), generator=torch.Generator().manual_seed(0))].view(3, 4, 9)
+    y = 1.5 * R.sqrt()
+    values = {"A": 0.5 * torch.eye(2), "Q": torch.ones(2), "C": torch.zeros(9, 2), "R": R}
+    values = {name: value.to(dtype) for name, value in values.items()}
+    out = kalman_filter(y.to(dtype), **values, precision=dtype)
+    expected = -0.5 * (np.log(2 * np.pi) + R.log() + 1.5**2).sum(-1)
+    torch.testing.assert_close(
+        out.log_likelihood.double(), expected, rtol=1e-6 if dtype == torch.float32 else 1e-13, atol=0
+    )
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_arrays_begin_at_lines_of_the_cache(kind):
+    layout = LAYOUTS[kind](5, np.dtype(np.float32))
+    shapes = ((5, 3, 2), (1, 1, 2), (5, 1, 7, 3))
+    for together in (None, ((0,), (2, 1))):
+        places = layout.places(shapes, (True, False, True), together)
+        for packed in (layout.allocate(places), layout.allocate_totals(places)):
+            assert [flat.ctypes.data % 64 for flat in packed.flats] == [0, 0, 0]
+            for i, one in enumerate(packed.flats):
+                assert not any(np.shares_memory(one, other) for other in packed.flats[i + 1 :])
+
+
+def test_constant_covariances_of_few_short_sequences_are_left_to_the_kernels(monkeypatch):
+    used = []
+    monkeypatch.setattr(fused, "filter_shared", lambda *a, real=fused.filter_shared: used.append(1) or real(*a))
+    for batch, time in ((1, 256), (1, 257), (4, 100), (200, 256)):
+        problem = make_problem(batch=batch, time=time)
+        kalman_filter(problem.y, **problem.parameters)
+    assert len(used) == 2

@@ -33,7 +33,7 @@ def test_the_model_is_that_of_the_general_checks(varies, full, without, monkeypa
     found = quick_model(y, BATCH, TIME, **arguments)
     assert found is not None
     monkeypatch.setattr(_validation, "quick_model", lambda *_, **__: None)
-    for name, expected in vars(check_model(y, BATCH, TIME, **arguments)).items():
+    for name, expected in check_model(y, BATCH, TIME, **arguments).tensors().items():
         value = getattr(found, name)
         assert value.shape == expected.shape
         assert value.dtype == expected.dtype
@@ -44,8 +44,8 @@ def test_gradients_reach_the_parameters():
     y, arguments = make(full=True)
     leaves = {name: arguments[name].clone().requires_grad_() for name in ("A", "Q", "C", "R", "b", "m0", "P0")}
     model = quick_model(y, BATCH, TIME, obs=OBS, **leaves)
-    factors = dict(zip(vars(model), range(1, 8), strict=True))
-    total = sum((factors[name] * value).sum() for name, value in vars(model).items())
+    factors = dict(zip(model.tensors(), range(1, 8), strict=True))
+    total = sum((factors[name] * value).sum() for name, value in model.tensors().items())
     for name, gradient in zip(leaves, torch.autograd.grad(total, list(leaves.values())), strict=True):
         assert torch.equal(gradient, torch.full_like(gradient, factors[name])), name
 
