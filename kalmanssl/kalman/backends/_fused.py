@@ -120,7 +120,7 @@ def _choose_layout(batch: int, state: int, dtype: np.dtype) -> Layout:
     """The fastest layout, by measurements of filters with gradients on a processor with AVX-512.
 
     SIMD vectors over sequences need no padding of the state and no sums of their numbers, but a sequence for every
-    position, and more memory for the matrices of a step. At the limits both kinds take the same time within 10 %.
+    position, and more memory for the matrices of a step. Near the limits the other kind can be up to 30 % faster.
     """
     narrow = vector_width(dtype)
     if batch > narrow:
