@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 __all__ = ["LARGEST_ANGLE", "SPATIAL_UNITS", "UNKNOWN_UNIT", "degrees_unit", "is_angle", "long_unit", "short_unit"]
 
 UNKNOWN_UNIT = "n.a."  # as recommended for NWB files
@@ -19,7 +21,7 @@ _SPELLINGS = {
 _LONG = {spelling: name for name, others in _SPELLINGS.items() for spelling in (name, *others)}
 _SHORT = {name: others[0] for name, others in _SPELLINGS.items() if name != "pixels"}
 SPATIAL_UNITS = frozenset(_SPELLINGS)  # names of units of length and angle, and that of an unknown one
-LARGEST_ANGLE = {"degrees": 360.0, "radians": 6.283185307179586}  # by the name of the unit
+LARGEST_ANGLE = {"degrees": 360.0, "radians": 2 * math.pi}  # by the name of the unit
 
 
 def long_unit(unit: str) -> str:
