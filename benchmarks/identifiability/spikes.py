@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
-from identifiability.experiment import Make
-from identifiability.matcher import Model, Plan
+from identifiability.matcher import Plan
+from identifiability.prepared import OnPrepared, Prepare
 
-__all__ = ["DefaultEstimator", "OnSmoothedCounts", "SmoothedCounts"]
+__all__ = ["DefaultEstimator", "OnSmoothedCounts"]
 
 WINDOW = 5  # bins
 
@@ -43,37 +42,12 @@ class DefaultEstimator:
         return np.stack([latents.mean for latents in self.model.transform(list(videos))])
 
 
-class SmoothedCounts:
-    """Another model on square roots of counts, averaged over the last five bins.
+class OnSmoothedCounts(OnPrepared):
+    """Makes a model on square roots of counts, averaged over the last five bins."""
 
-    Parameters
-    ----------
-    model : Model
-    """
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-
-    def fit(self, videos: np.ndarray) -> Self:
-        """Fit the model to trials of spike counts (trials, bins, neurons)."""
-        self.model.fit(_smooth(videos))
-        return self
-
-    def transform(self, videos: np.ndarray) -> np.ndarray:
-        """Return its latents."""
-        return self.model.transform(_smooth(videos))
-
-
-@dataclass(frozen=True)
-class OnSmoothedCounts:
-    """Makes a model on smoothed counts; `make` makes the model itself."""
-
-    make: Any
-
-    def __call__(self, dims: int, plan: Plan, seed: int) -> SmoothedCounts:
-        """Return the model."""
-        make: Make = self.make
-        return SmoothedCounts(make(dims, plan, seed))
+    def fit_preparation(self, videos: np.ndarray) -> Prepare:
+        """Return the smoothing, which does not depend on the counts of the fit."""
+        return _smooth
 
 
 def _smooth(counts: np.ndarray) -> np.ndarray:

@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Self
+from functools import partial
 
 import numpy as np
 
-from identifiability.matcher import Model, Plan, encode, fit_whitening
+from identifiability.matcher import encode, fit_whitening
+from identifiability.prepared import OnPrepared, Prepare
 
-__all__ = ["OnWhitened", "WhitenedFrames"]
-
-
-class WhitenedFrames:
-    """Another model on the whitened frames of videos.
-
-    Parameters
-    ----------
-    model : Model
-    """
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-
-    def fit(self, videos: np.ndarray) -> Self:
-        """Fit the whitening and the model to videos (videos, frames, pixels)."""
-        self.whitening = fit_whitening(videos)
-        self.model.fit(encode(self.whitening, videos))
-        return self
-
-    def transform(self, videos: np.ndarray) -> np.ndarray:
-        """Return the latents of the model."""
-        return self.model.transform(encode(self.whitening, videos))
+__all__ = ["OnWhitened"]
 
 
-@dataclass(frozen=True)
-class OnWhitened:
-    """Makes a model on whitened frames; `make` makes the model itself."""
+class OnWhitened(OnPrepared):
+    """Makes a model on whitened frames."""
 
-    make: Any
-
-    def __call__(self, dims: int, plan: Plan, seed: int) -> WhitenedFrames:
-        """Return the model."""
-        return WhitenedFrames(self.make(dims, plan, seed))
+    def fit_preparation(self, videos: np.ndarray) -> Prepare:
+        """Return the whitening of the frames of the videos."""
+        return partial(encode, fit_whitening(videos))
