@@ -16,6 +16,7 @@ from kalmanssl.decoding.held_out import Drift as Drift
 from kalmanssl.decoding.held_out import DriftSettings as DriftSettings
 from kalmanssl.decoding.held_out import HeldOutFit as HeldOutFit
 from kalmanssl.decoding.held_out import MovementSettings as MovementSettings
+from kalmanssl.decoding.held_out import TrackedBins as TrackedBins
 from kalmanssl.decoding.held_out import TrainTestBlock as TrainTestBlock
 from kalmanssl.decoding.held_out import cross_fit as cross_fit
 from kalmanssl.decoding.held_out import improves_held_out as improves_held_out

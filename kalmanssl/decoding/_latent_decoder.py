@@ -19,6 +19,7 @@ from kalmanssl.decoding.readouts import BinMasses, FittedBins, TemporalContext, 
 
 if TYPE_CHECKING:
     from kalmanssl.decoding._adaptation import Adaptation
+    from kalmanssl.decoding.online import OnlineBehavior
 
 __all__ = ["LatentDecoder"]
 
@@ -101,6 +102,11 @@ class LatentDecoder(ABC):
     def uses_familiarity(self) -> bool:
         """Whether latents unlike those of the fit have less weight."""
 
+    @property
+    @abstractmethod
+    def uses_average(self) -> bool:
+        """Whether the average of the parts of the readout is used, and not only their product."""
+
     @abstractmethod
     def decode(self, given: DecoderInput, adaptation: Adaptation, level: float, flat: bool) -> Any:
         """Decode bins, with levels adapted to behavior that became known after the fit.
@@ -121,6 +127,10 @@ class LatentDecoder(ABC):
         -------
         DecodedPosition or DecodedCategory
         """
+
+    @abstractmethod
+    def online_behavior(self, adaptation: Adaptation, level: float, end: float, flat: bool) -> OnlineBehavior:
+        """Return what decodes one bin after another, as `decode` does; `end` is the end of the fit, seconds."""
 
     @abstractmethod
     def posteriors(self, given: DecoderInput) -> list[np.ndarray]:

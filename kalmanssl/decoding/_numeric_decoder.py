@@ -31,6 +31,7 @@ from kalmanssl.decoding.held_out import (
 )
 from kalmanssl.decoding.inputs import DecoderInput
 from kalmanssl.decoding.movement import MovementMixture, ReadoutMass
+from kalmanssl.decoding.online import OnlineNumbers
 from kalmanssl.decoding.readouts import EnsembleReadout, FittedBins, NeighborVariant, Readout, network_settings
 from kalmanssl.decoding.results import QUANTILE_LEVELS, DecodedPosition, GridPosterior, around_points
 from kalmanssl.utils.progress import progress_part, report_progress
@@ -172,7 +173,7 @@ class NumericDecoder(LatentDecoder):
 
     @property
     def uses_average(self) -> bool:
-        """Whether a movement prior uses the average of the parts of the readout."""
+        """Whether a movement prior uses the average of the parts of the readout, and not only their product."""
         return any(mixture.uses_average for mixture in self.movements)
 
     def decode(self, given: DecoderInput, adaptation: Adaptation, level: float, flat: bool) -> DecodedPosition:
@@ -198,6 +199,10 @@ class NumericDecoder(LatentDecoder):
             grids=[GridPosterior(*parts) for parts in zip(self.grids, posteriors, regions, strict=True)],
             judgment=self.trust.judge(masses[0].distance, agreement, masses[0].missing),  # all grids have the same
         )
+
+    def online_behavior(self, adaptation: Adaptation, level: float, end: float, flat: bool) -> OnlineNumbers:
+        """Return what decodes one bin after another."""
+        return OnlineNumbers(self, adaptation, level, end, flat)
 
     def posteriors(self, given: DecoderInput) -> list[np.ndarray]:
         """Return the posterior over each grid, (time, *shape)."""

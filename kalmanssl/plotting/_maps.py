@@ -10,7 +10,7 @@ from kalmanssl.decoding import DecodedPosition
 from kalmanssl.errors import InputError
 from kalmanssl.plotting._decoding import decoded_arrays
 from kalmanssl.plotting._style import BLUE, INK, MUTED, ORANGE, add_legend, axes_or_new, label_axis
-from kalmanssl.utils.measurement_units import degrees_unit
+from kalmanssl.utils.measurement_units import in_degrees
 from kalmanssl.utils.segments import gap_starts
 
 if TYPE_CHECKING:
@@ -177,9 +177,10 @@ def _draw_dial(ax: Axes, period: float, unit: str) -> None:
     angle = np.linspace(0, 2 * np.pi, 200)
     for radius in (_INNER, 1.0):
         ax.plot(radius * np.cos(angle), radius * np.sin(angle), color=MUTED, lw=0.8)
-    if degrees_unit(unit) is not None:
-        period, unit = np.rad2deg(period), "deg"
-    sign = "°" if unit.startswith("deg") else f" {unit}" if unit else ""
+    sign = f" {unit}" if unit else ""
+    if (shown := in_degrees(unit)) is not None:
+        factor, sign = shown
+        period *= factor
     for quarter in range(4):
         x, y = np.cos(quarter * np.pi / 2), np.sin(quarter * np.pi / 2)
         text = f"{quarter * period / 4:.3g}{sign}"

@@ -12,7 +12,7 @@ import numpy as np
 
 from kalmanssl.errors import InputError
 from kalmanssl.plotting._degrees import place_at_degrees, show_degrees
-from kalmanssl.utils.measurement_units import degrees_unit
+from kalmanssl.utils.measurement_units import in_degrees
 from kalmanssl.utils.segments import segment_slices
 
 if TYPE_CHECKING:
@@ -119,11 +119,12 @@ def label_axis(axis: Axis, name: str, unit: str) -> None:
     What is drawn in radians stays in radians, but the ticks and the label are in degrees.
     """
     shown = name.replace("_", " ")
-    if (degrees := degrees_unit(unit)) is not None:
-        unit = degrees
-        show_degrees(axis)
-    elif unit in ("°", "deg", "degrees"):
-        place_at_degrees(axis)
+    if (angle := in_degrees(unit)) is not None:
+        factor, unit = angle
+        if factor != 1:
+            show_degrees(axis)
+        elif unit == "°":
+            place_at_degrees(axis)
     axis.set_label_text(f"{shown} ({unit})" if unit else shown)
 
 

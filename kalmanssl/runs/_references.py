@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl.decoding import quantile_crps
-from kalmanssl.utils.circular import circular_mean, deviations, wrap
+from kalmanssl.utils.circular import circular_mean, deviations, embed_circular, wrap
 
 if TYPE_CHECKING:
     from kalmanssl.data import Recording
@@ -156,14 +156,6 @@ def _feature_blocks(recording: Recording, first: int = 0) -> Iterator[tuple[slic
             yield bins, features
 
 
-def _targets(truth: np.ndarray, period: float | None) -> np.ndarray:
-    """Return what is regressed: the behavior, or the cosine and the sine of circular behavior."""
-    if period is None:
-        return truth
-    angle = 2 * np.pi * truth / period
-    return np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
-
-
 @dataclass
 class _Moments:
     """Sums of features and targets (columns,), and of their products, over bins."""
@@ -193,11 +185,12 @@ def _fit_ridge(
     if training.n_units > _MOST_UNITS or len(used) < _LEAST_BINS:
         return None
     n_units, border = training.n_units, used[int(_SHARE * len(used))]
+    targets = embed_circular(truth, (period,) * truth.shape[1])
     origin = training.activity[used[: 10 * _LEAST_BINS]].mean(axis=0, dtype=float)  # against cancellation
-    nothing = _Moments.of(np.zeros((0, n_units + _targets(truth[:1], period).shape[1])))
+    nothing = _Moments.of(np.zeros((0, n_units + targets.shape[1])))
     first, last = nothing, nothing
     for bins, features in _feature_blocks(training, int(used[0])):
-        rows = np.concatenate([features - origin, _targets(truth[bins], period)], axis=1)
+        rows = np.concatenate([features - origin, targets[bins]], axis=1)
         number = np.arange(bins.start, bins.stop)
         first += _Moments.of(rows[known[bins] & (number < border)])
         last += _Moments.of(rows[known[bins] & (number >= border)])
@@ -237,5 +230,4 @@ def _predict_ridge(ridge: dict[str, Any], recording: Recording, period: float | 
         y[bins] = (features - np.array(ridge["mean"])) / np.array(ridge["scale"]) @ weights + offset
     if period is None:
         return y
-    cosine, sine = np.split(y, 2, axis=1)
-    return np.arctan2(sine, cosine) * period / (2 * np.pi)
+    return np.arctan2(y[:, 1::2], y[:, ::2]) * period / (2 * np.pi)

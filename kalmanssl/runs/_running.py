@@ -10,7 +10,7 @@ import numpy as np
 from kalmanssl.data import Recording, running_bins, running_threshold
 from kalmanssl.errors import InputError
 from kalmanssl.runs._labels import consists_of_labels
-from kalmanssl.runs._text import number, scaled_unit, with_unit
+from kalmanssl.runs._text import append_unit, number, scaled_unit, with_unit
 
 if TYPE_CHECKING:
     from kalmanssl.runs._run import Run
@@ -74,8 +74,7 @@ def running_rule(run: Run, like: float | None = None) -> str | None:
     how = ", found from the speeds of the fitted part" if s.min_speed is None else " (--min-speed)"
     if like is None:
         return f"speed above {with_unit(found, speed_unit(unit))}{how}"
-    space = "" if shown.startswith("°") else " "
-    return f"speed above {number(factor * found)}{space}{speed_unit(shown)}".rstrip() + how
+    return f"speed above {append_unit(number(factor * found), speed_unit(shown))}{how}"
 
 
 def position_of(recording: Recording, behavior: str) -> np.ndarray:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from kalmanssl.utils.measurement_units import degrees_unit
+from kalmanssl.utils.measurement_units import in_degrees
 from kalmanssl.utils.text import duration_text
 
 __all__ = [
-    "PART_NAMES", "axis_name", "cell", "duration", "figure_unit", "median_error", "number", "percent", "r_squared",
-    "scaled_unit", "score_sentence", "unit_sentence", "with_unit", "words",
+    "PART_NAMES", "append_unit", "axis_name", "cell", "duration", "figure_unit", "median_error", "number", "percent",
+    "r_squared", "scaled_unit", "score_sentence", "unit_sentence", "with_unit", "words",
 ]  # fmt: skip
 
 # What the parts of the scores of an evaluation are called.
@@ -64,10 +64,8 @@ def scaled_unit(value: float | None, unit: str) -> tuple[float, str]:
 
     Other units, also those of speeds, keep the factor one; angles are in degrees, with their sign.
     """
-    if unit.startswith("deg"):
-        return 1.0, "°" + unit.removeprefix("degrees").removeprefix("deg")
-    if (degrees := degrees_unit(unit)) is not None:
-        return 180 / math.pi, degrees
+    if (angle := in_degrees(unit)) is not None:
+        return angle
     base, slash, per = unit.partition("/")
     if base not in _LENGTHS or value is None or not math.isfinite(value) or value == 0:
         return 1.0, unit
@@ -86,15 +84,19 @@ def median_error(scores: Mapping[str, Any] | None) -> float | None:
 
 def figure_unit(scores: Mapping[str, Any] | None, unit: str) -> tuple[float, str]:
     """Return the factor and the unit of a behavior in figures; radians stay, since axes show them in degrees."""
-    return (1.0, unit) if degrees_unit(unit) is not None else scaled_unit(median_error(scores), unit)
+    factor, shown = scaled_unit(median_error(scores), unit)
+    return (1.0, unit) if shown.startswith("°") and factor != 1 else (factor, shown)
 
 
 def with_unit(value: float | None, unit: str, like: float | None = None) -> str:
     """Return a number in a readable unit, such as "3.1 cm" for 0.031 m; in the unit of the value `like` if given."""
     factor, scaled = scaled_unit(value if like is None else like, unit)
-    text = number(None if value is None else value * factor)
-    space = "" if scaled.startswith("°") else " "
-    return f"{text}{space}{scaled}" if scaled else text
+    return append_unit(number(None if value is None else value * factor), scaled)
+
+
+def append_unit(text: str, unit: str) -> str:
+    """Return the text of a number with its unit, such as "3.1 cm" or "12°"; without a unit the text alone."""
+    return f"{text}{unit}" if unit.startswith("°") else f"{text} {unit}".rstrip()
 
 
 def score_sentence(scores: Mapping[str, Any] | None, unit: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["LARGEST_ANGLE", "SPATIAL_UNITS", "UNKNOWN_UNIT", "degrees_unit", "is_angle", "long_unit", "short_unit"]
+__all__ = ["LARGEST_ANGLE", "SPATIAL_UNITS", "UNKNOWN_UNIT", "in_degrees", "is_angle", "long_unit", "short_unit"]
 
 UNKNOWN_UNIT = "n.a."  # as recommended for NWB files
 
@@ -13,7 +13,7 @@ _SPELLINGS = {
     "centimeters": ("cm", "centimeter", "centimetre", "centimetres"),
     "millimeters": ("mm", "millimeter", "millimetre", "millimetres"),
     "micrometers": ("µm", "um", "micrometer", "micrometre", "micrometres"),
-    "degrees": ("deg", "degree"),
+    "degrees": ("deg", "degree", "°"),
     "radians": ("rad", "radian"),
     "pixels": ("px", "pixel"),
     UNKNOWN_UNIT: ("", "n/a", "na", "unknown"),
@@ -43,7 +43,11 @@ def is_angle(unit: str) -> bool:
     return long_unit(unit) in LARGEST_ANGLE
 
 
-def degrees_unit(unit: str) -> str | None:
-    """Return the unit in which angles in radians are shown, such as "°" or "°/s"; None for other units."""
+def in_degrees(unit: str) -> tuple[float, str] | None:
+    """Return the factor and the unit in which an angle or its speed is shown; None for other units.
+
+    These are (180 / pi, "°") for "radians", (1.0, "°") for "deg" and (180 / pi, "°/s") for "rad/s".
+    """
     name, slash, per = unit.partition("/")
-    return f"°{slash}{per}" if long_unit(name) == "radians" else None
+    circle = LARGEST_ANGLE.get(long_unit(name))
+    return None if circle is None else (LARGEST_ANGLE["degrees"] / circle, f"°{slash}{per}")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from kalmanssl.utils.measurement_units import degrees_unit
+from kalmanssl.utils.measurement_units import in_degrees
 
 __all__ = ["duration_text", "format_parts", "period_text", "shorten", "time_span", "time_text"]
 
@@ -41,7 +41,8 @@ def duration_text(seconds: float) -> str:
 
 def period_text(period: float, unit: str) -> str:
     """Return a period as it is written for an option, such as "6.28319 (360°)" if its unit is radians."""
-    return f"{period:.6g}" if degrees_unit(unit) is None else f"{period:.6g} ({math.degrees(period):.4g}°)"
+    factor = (in_degrees(unit) or (1.0, unit))[0]
+    return f"{period:.6g}" if factor == 1 else f"{period:.6g} ({factor * period:.4g}°)"
 
 
 def time_text(seconds: float) -> str:

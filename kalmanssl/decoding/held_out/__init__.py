@@ -5,6 +5,7 @@ from kalmanssl.decoding.held_out._cross_fitting import cross_fit as cross_fit
 from kalmanssl.decoding.held_out._cross_fitting import rehearse as rehearse
 from kalmanssl.decoding.held_out._drift import Drift as Drift
 from kalmanssl.decoding.held_out._drift import DriftSettings as DriftSettings
+from kalmanssl.decoding.held_out._drift import TrackedBins as TrackedBins
 from kalmanssl.decoding.held_out._drift import TrainTestBlock as TrainTestBlock
 from kalmanssl.decoding.held_out._drift import improves_held_out as improves_held_out
 from kalmanssl.decoding.held_out._folds import Fold as Fold

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from kalmanssl.decoding.grids import Periods, difference
 from kalmanssl.utils.segments import segment_index
 from kalmanssl.utils.validation import as_numbers, check_integer, check_positive
 
-__all__ = ["Drift", "DriftSettings", "TrainTestBlock", "improves_held_out", "motion_direction"]
+__all__ = ["Drift", "DriftSettings", "TrackedBins", "TrainTestBlock", "improves_held_out", "motion_direction"]
 
 _ROWS = 128  # bins whose similarities to all others are computed at a time, so that they stay in the cache
 _MAD_TO_SD = 1.4826  # standard deviation of a Gaussian in units of its median absolute deviation
@@ -77,17 +77,32 @@ class DriftSettings:
             check_positive("ridge_alphas", alpha)
 
 
-@dataclass(frozen=True)
-class TrainTestBlock:
-    """Training and test part of a fold, each as (latents, behavior, time).
+class TrackedBins(NamedTuple):
+    """Bins with latents and known behavior.
 
     Attributes
     ----------
-    train, test : (latents (time, state), behavior (time, dims), time (time,) in seconds)
+    latents : (time, state)
+    behavior : (time, dims)
+    time : (time,)
+        Seconds, increasing.
     """
 
-    train: tuple[np.ndarray, np.ndarray, np.ndarray]
-    test: tuple[np.ndarray, np.ndarray, np.ndarray]
+    latents: np.ndarray
+    behavior: np.ndarray
+    time: np.ndarray
+
+
+class TrainTestBlock(NamedTuple):
+    """Bins that a drift is fitted to, and later ones that it is tested on.
+
+    Attributes
+    ----------
+    train, test : TrackedBins
+    """
+
+    train: TrackedBins
+    test: TrackedBins
 
 
 class Drift:
@@ -201,8 +216,7 @@ def improves_held_out(
     """
     s = settings or DriftSettings()
     with_drift, without, sizes, resolutions = [], [], [], []
-    for block in blocks:
-        (mean, behavior, time), (test_mean, test_behavior, test_time) = block.train, block.test
+    for (mean, behavior, time), (test_mean, test_behavior, test_time) in blocks:
         if len(mean) <= s.n_neighbors or len(test_mean) == 0:
             continue
         drift = Drift.fit(mean, behavior, time, np.ones(len(mean), dtype=bool), periods, s)

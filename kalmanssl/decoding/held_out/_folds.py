@@ -12,7 +12,7 @@ import numpy as np
 from kalmanssl.data import Covariances, Latents, running_threshold, speed
 from kalmanssl.decoding.grids import Periods
 from kalmanssl.decoding.held_out._cross_fitting import HeldOutFit
-from kalmanssl.decoding.held_out._drift import TrainTestBlock
+from kalmanssl.decoding.held_out._drift import TrackedBins, TrainTestBlock
 from kalmanssl.decoding.held_out._thinning import thin_blocks
 from kalmanssl.decoding.inputs import MIN_BINS, DecoderInput, check_latents
 from kalmanssl.errors import CalibrationWarning, InputError
@@ -247,7 +247,7 @@ class Fold:
         for own in s.sessions():
             parts = [own.start + np.flatnonzero((mask & used)[own]) for mask in (self.train, self.test)]
             if all(len(part) for part in parts):
-                train, test = ((s.mean[part], s.behavior[part], s.time[part]) for part in parts)
+                train, test = (TrackedBins(s.mean[part], s.behavior[part], s.time[part]) for part in parts)
                 blocks.append(TrainTestBlock(train, test))
         return blocks
 

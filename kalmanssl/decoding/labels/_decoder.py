@@ -16,6 +16,7 @@ from kalmanssl.decoding.inputs import DecoderInput
 from kalmanssl.decoding.labels._categories import DecodedCategory
 from kalmanssl.decoding.labels._chain import LabelChain, LabelStatistics, choose_chain
 from kalmanssl.decoding.movement import ReadoutMass, filtered_mass, posterior_mass
+from kalmanssl.decoding.online import OnlineLabels
 from kalmanssl.decoding.readouts import ClassifierReadout, MLPReadout
 from kalmanssl.errors import InputError
 from kalmanssl.utils.segments import segment_starts
@@ -69,10 +70,19 @@ class LabelDecoder(LatentDecoder):
         """False: labels do not use the distance of the latents to those of the fit."""
         return False
 
+    @property
+    def uses_average(self) -> bool:
+        """False: readouts of labels have one part."""
+        return False
+
     def decode(self, given: DecoderInput, adaptation: Adaptation, level: float, flat: bool) -> DecodedCategory:
         """Return the probability of each label."""
         (mass,), (sets,) = self.posteriors(given), adaptation.region_calibrations(self.regions)
         return DecodedCategory(given.bin_time, self.labels, mass, level, sets)
+
+    def online_behavior(self, adaptation: Adaptation, level: float, end: float, flat: bool) -> OnlineLabels:
+        """Return what decodes one bin after another."""
+        return OnlineLabels(self, adaptation, level)
 
     def posteriors(self, given: DecoderInput) -> list[np.ndarray]:
         """Return the probability of each label, one array (time, labels)."""

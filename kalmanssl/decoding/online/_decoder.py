@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -11,19 +11,17 @@ from sklearn.utils.validation import check_is_fitted
 from kalmanssl.decoding._adaptation import Adaptation
 from kalmanssl.decoding._fitted import FittedDecoder
 from kalmanssl.decoding._latent_decoder import LatentDecoder
-from kalmanssl.decoding._numeric_decoder import NumericDecoder
-from kalmanssl.decoding.grids import group_dimensions, likelier_mass
 from kalmanssl.decoding.inputs import end_of_fit
-from kalmanssl.decoding.labels import LabelDecoder
-from kalmanssl.decoding.online._interval import OnlineInterval
+from kalmanssl.decoding.online._labels import OnlineCategory
+from kalmanssl.decoding.online._numbers import OnlinePosition
 from kalmanssl.decoding.online._readout import one_bin_readout
-from kalmanssl.decoding.online._steps import OnlineBelief, OnlineContext, OnlineMixture
+from kalmanssl.decoding.online._steps import OnlineBelief, OnlineContext
 from kalmanssl.decoding.readouts import OneBinMasses
 from kalmanssl.errors import InputError
 from kalmanssl.utils.online_state import check_state, fingerprint
 from kalmanssl.utils.storage import without_prefix
 
-__all__ = ["LatentStream", "OnlineCategory", "OnlineDecoder", "OnlineMixin", "OnlinePosition"]
+__all__ = ["LatentStream", "OnlineBehavior", "OnlineDecoder", "OnlineMixin"]
 
 _CONTEXT_STATE = ("sums", "weights", "has_missing")
 
@@ -48,60 +46,31 @@ class LatentStream(Protocol):
         ...
 
 
-class OnlinePosition(NamedTuple):
-    """The behavior decoded at one bin.
+class OnlineBehavior(Protocol):
+    """What decodes a kind of behavior, numbers or labels, from the distributions of a readout bin by bin.
 
     Attributes
     ----------
-    time : float
-        Center of the bin, seconds.
-    latent : OnlineLatent
-        Posterior of the latent state.
-    mean : float or (dims,)
-        Point estimate; a number if the behavior of the fit was (time,).
-    lower, upper : float or (dims,)
-        Ends of the calibrated interval. On circular dimensions they may leave [0, period), so that the middle of the
-        interval is within half a period of `mean`.
-    posterior : (cells,) or (rows, columns), or a tuple of these
-        Posterior over the grid before calibration. One array for each pair of dimensions if there are more than two.
-    trust : float
-        Share of the held-out bins whose activity looks at least as unusual; see `DecodedPosition.trust`.
-    trusted : bool
-        Whether to trust this bin.
+    cells : list of (cells,)
+        Centers of the cells of the grid for each dimension; empty for labels.
+    occupancies : list of (*shape)
+        Probability of each cell of the grids in the fitted bins.
+    beliefs : list of OnlineBelief
+        The state.
     """
 
-    time: float
-    latent: Any
-    mean: Any
-    lower: Any
-    upper: Any
-    posterior: Any
-    trust: float = 1.0
-    trusted: bool = True
+    cells: list[np.ndarray]
+    occupancies: list[np.ndarray]
+    beliefs: list[OnlineBelief]
 
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The labels of the fit, (labels,); None for numbers."""
+        ...
 
-class OnlineCategory(NamedTuple):
-    """The label decoded at one bin.
-
-    Attributes
-    ----------
-    time : float
-        Center of the bin, seconds.
-    latent : OnlineLatent
-        Posterior of the latent state.
-    label : label
-        The most probable label.
-    probabilities : (labels,)
-        Probability of each label of `OnlineDecoder.labels`.
-    inside : (labels,) bool
-        Which labels are in the prediction set at the level of the decoder.
-    """
-
-    time: float
-    latent: Any
-    label: Any
-    probabilities: np.ndarray
-    inside: np.ndarray
+    def step(self, masses: OneBinMasses, latent: Any) -> OnlinePosition | OnlineCategory:
+        """Decode a bin from the distributions of the readout and its `OnlineLatent`."""
+        ...
 
 
 class OnlineDecoder:
@@ -142,35 +111,16 @@ class OnlineDecoder:
         end: float,
         is_flat: bool,
     ) -> None:
-        self._stream, self._n_features, self._is_flat = stream, n_features, is_flat
+        self._stream = stream
         self._context = OnlineContext(decoder.context, n_features)
         self._readout = one_bin_readout(decoder)
-        self.labels: np.ndarray | None = None
-        self.cells: list[np.ndarray] = []
-        self._intervals: list[tuple[int, int, OnlineInterval]] = []
-        self._end = end
-        if isinstance(decoder, LabelDecoder):
-            self.labels = decoder.labels
-            self._occupancies = [decoder.chain.statistics.occupancy.copy()]
-            self._mixtures: list[OnlineMixture] = []
-            self._beliefs = [OnlineBelief(decoder.chain)]
-            self._set_mass = adaptation.region_calibrations(decoder.regions)[0].mass(level)
-        elif isinstance(decoder, NumericDecoder):
-            self._trust = decoder.trust
-            self._occupancies = [np.array(part, dtype=np.float32) for part in decoder.occupancies]
-            self._mixtures = [
-                OnlineMixture(*given) for given in zip(decoder.movements, decoder.occupancies, strict=True)
-            ]
-            self._beliefs = [belief for mixture in self._mixtures for belief in mixture.beliefs]
-            calibrations = adaptation.calibrations(decoder.calibrations)
-            for number, dims in enumerate(group_dimensions(len(decoder.periods))):
-                for place, dim in enumerate(dims):
-                    axis = decoder.grids[number].axes[place]
-                    self.cells.append(axis.centers)
-                    self._intervals.append((number, place, OnlineInterval(axis, calibrations[dim], level)))
-        for occupancy in self._occupancies:
+        self._behavior = decoder.online_behavior(adaptation, level, end, is_flat)
+        self.labels, self.cells = self._behavior.labels, self._behavior.cells
+        occupancies = self._behavior.occupancies
+        for occupancy in occupancies:
             occupancy.flags.writeable = False  # it is a result where latents are missing
-        self._fingerprint = fingerprint([*self._occupancies, *self.cells, np.array(decoder.context.time_scales)])
+        self._missing = OneBinMasses(occupancies, occupancies, 0.0)
+        self._fingerprint = fingerprint([*occupancies, *self.cells, np.array(decoder.context.time_scales)])
 
     def step(self, activity: Any, time: float | None = None) -> OnlinePosition | OnlineCategory:
         """Decode one bin.
@@ -196,21 +146,10 @@ class OnlineDecoder:
             If the bin cannot be used or the time does not increase. The state is then unchanged.
         """
         latent = self._stream.step(activity, time)
-        is_missing, is_start = latent.is_missing, latent.is_start
-        features = self._context.step(None if is_missing else latent.mean, is_start)
-        if is_missing:
-            masses = OneBinMasses(self._occupancies, self._occupancies, 0.0)
-        else:
-            age = 0.0 if np.isnan(self._end) else latent.time - self._end
-            masses = self._readout(features, latent.mean, latent.cov, age)
-        if self.labels is not None:
-            return self._category(latent, self._beliefs[0].step(masses.product[0], is_missing, is_start))
-        posteriors = [
-            mixture.step(product, average, masses.distance, is_missing, is_start)
-            for mixture, (product, average) in zip(self._mixtures, masses.by_grid(), strict=True)
-        ]
-        judged = (0.0, False) if is_missing else self._judge(masses.product, posteriors, masses.distance)
-        return self._position(latent, posteriors, judged)
+        is_missing = latent.is_missing
+        features = self._context.step(None if is_missing else latent.mean, latent.is_start)
+        masses = self._missing if is_missing else self._readout(features, latent.cov)
+        return self._behavior.step(masses, latent)
 
     def reset(self) -> None:
         """Begin a new segment with the next bin, at any time, such as a trial or another recording."""
@@ -239,39 +178,15 @@ class OnlineDecoder:
         self._stream.load_state_dict(without_prefix(found, "model."))
         for name in _CONTEXT_STATE:
             setattr(self._context, name, found[f"context.{name}"])
-        for number, belief in enumerate(self._beliefs):
+        for number, belief in enumerate(self._behavior.beliefs):
             belief.belief = found[f"belief.{number}"]
 
     def _own_state(self) -> dict[str, np.ndarray]:
         state = {"fingerprint": self._fingerprint}
         state |= {f"context.{name}": np.array(getattr(self._context, name)) for name in _CONTEXT_STATE}
-        return state | {f"belief.{number}": belief.belief.copy() for number, belief in enumerate(self._beliefs)}
-
-    def _judge(
-        self, masses: list[np.ndarray], posteriors: list[np.ndarray], distance: float | None
-    ) -> tuple[float, bool]:
-        """Return the trust of a bin with activity, and whether it is trusted."""
-        agreement = 0.0
-        for mass, posterior in zip(masses, posteriors, strict=True):
-            agreement += float(np.sqrt(mass * posterior).sum(dtype=float)) / len(masses)
-        return self._trust.judge_one(0.0 if distance is None else distance, agreement)
-
-    def _position(self, latent: Any, posteriors: list[np.ndarray], judged: tuple[float, bool]) -> OnlinePosition:
-        """Return the result of a bin for behavior other than labels."""
-        lag = latent.time - self._end
-        found = []
-        for number, place, interval in self._intervals:
-            mass = posteriors[number]
-            found.append(interval(mass if mass.ndim == 1 else mass.sum(axis=1 - place), lag))
-        posterior = posteriors[0] if len(posteriors) == 1 else tuple(posteriors)
-        mean, lower, upper = found[0] if self._is_flat else map(np.array, zip(*found, strict=True))
-        return OnlinePosition(latent.time, latent, mean, lower, upper, posterior, *judged)
-
-    def _category(self, latent: Any, mass: np.ndarray) -> OnlineCategory:
-        """Return the result of a bin for labels."""
-        assert self.labels is not None
-        inside = likelier_mass(mass[None])[0] <= self._set_mass
-        return OnlineCategory(latent.time, latent, self.labels[mass.argmax()], mass, inside)
+        return state | {
+            f"belief.{number}": belief.belief.copy() for number, belief in enumerate(self._behavior.beliefs)
+        }
 
 
 class OnlineMixin(FittedDecoder):

@@ -9,7 +9,6 @@ import numpy as np
 
 from kalmanssl.data import Covariances
 from kalmanssl.decoding._latent_decoder import LatentDecoder
-from kalmanssl.decoding._numeric_decoder import NumericDecoder
 from kalmanssl.decoding.readouts import (
     BinMasses,
     EnsembleReadout,
@@ -24,38 +23,24 @@ __all__ = ["one_bin_readout"]
 
 _ONE = np.zeros(1, dtype=int)
 
-_ReadoutFunction = Callable[[np.ndarray, np.ndarray, np.ndarray, float], OneBinMasses]
+_ReadoutFunction = Callable[[np.ndarray, np.ndarray], OneBinMasses]
 
 
 def one_bin_readout(decoder: LatentDecoder) -> _ReadoutFunction:
     """Return the readout of a decoder as a function of one bin.
 
-    The function takes the latents with their temporal context, the mean and the covariance of the latents, and the time
-    since the end of the fit, zero if it is unknown. Readouts of networks and neighbors that use the posterior mean are
-    compiled, the others are called with a single bin.
+    The function takes the latents with their temporal context, and the covariance of the latents. Readouts of networks
+    and neighbors that use the posterior mean are compiled, the others are called with a single bin.
     """
-    readout = decoder.readout
-    with_average = isinstance(decoder, NumericDecoder) and decoder.uses_average
+    readout, with_average = decoder.readout, decoder.uses_average
     compiled = _compiled(readout, not decoder.context.is_used, with_average)
     if compiled is not None:
         networks = readout if type(readout) is MLPReadout else readout.networks
         compiled(np.array(networks.center, dtype=float))  # compiles now
+        return lambda features, _: compiled(features)
 
-    def mass(features: np.ndarray, mean: np.ndarray, cov: np.ndarray, age: float) -> OneBinMasses:
-        if compiled is not None:
-            found = compiled(features)
-        else:
-            found = _first_bin(
-                decoder.readout_mass(readout, features[None], Covariances(cov[None], _ONE), with_average)
-            )
-        if not isinstance(decoder, NumericDecoder) or decoder.drift.rate == 0:
-            return found
-
-        def moved(masses: list[np.ndarray]) -> list[np.ndarray]:
-            parts = [part[None] for part in masses]
-            return [part[0] for part in decoder.correct_drift(decoder.drift, parts, mean[None], np.array([age]))]
-
-        return found.transform(moved)
+    def mass(features: np.ndarray, cov: np.ndarray) -> OneBinMasses:
+        return _first_bin(decoder.readout_mass(readout, features[None], Covariances(cov[None], _ONE), with_average))
 
     return mass
 

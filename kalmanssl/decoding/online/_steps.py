@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.decoding.labels import LabelChain
 from kalmanssl.decoding.movement import ForwardStep, Movement, MovementMixture, select_combination, temper
 from kalmanssl.decoding.readouts import TemporalContext
 from kalmanssl.kalman.kernels import has_compiler
+
+if TYPE_CHECKING:
+    from kalmanssl.decoding.labels import LabelChain
 
 __all__ = ["OnlineBelief", "OnlineContext", "OnlineMixture"]
 

@@ -9,6 +9,7 @@ from kalmanssl.decoding import (
     DriftSettings,
     EnsembleReadoutSettings,
     MLPReadoutSettings,
+    TrackedBins,
     TrainTestBlock,
     improves_held_out,
 )
@@ -70,9 +71,7 @@ def test_the_displacement_matches_the_drift_on_later_time():
 def block(rate: float) -> TrainTestBlock:
     latents, position, time, _ = laps(rate)
     known = time < 360
-    return TrainTestBlock(
-        (latents[known], position[known], time[known]), (latents[~known], position[~known], time[~known])
-    )
+    return TrainTestBlock(*(TrackedBins(latents[part], position[part], time[part]) for part in (known, ~known)))
 
 
 def test_the_drift_improves_held_out_blocks_only_if_there_is_drift():
@@ -84,11 +83,8 @@ def test_the_drift_improves_held_out_blocks_only_if_there_is_drift():
 def test_a_drift_below_the_resolution_of_the_behavior_is_not_used():
     rounded = block(-3e-4)
     for resolution, is_used in ((0.02, True), (0.5, False)):
-        train, test = (
-            (latents, resolution * np.round(position / resolution), time)
-            for latents, position, time in (rounded.train, rounded.test)
-        )
-        assert improves_held_out([TrainTestBlock(train, test)], LINE) is is_used
+        parts = (part._replace(behavior=resolution * np.round(part.behavior / resolution)) for part in rounded)
+        assert improves_held_out([TrainTestBlock(*parts)], LINE) is is_used
 
 
 @pytest.mark.filterwarnings("ignore:calibrated on .* blocks of time:UserWarning")
@@ -118,10 +114,8 @@ def test_a_drift_that_reverses_does_not_improve_held_out_blocks():
     known = ~later
     position = position.copy()
     position[later, 0] += 2 * 3e-4 * direction[later] * (time[later] - 360)  # from here on it goes the other way
-    reversed_ = TrainTestBlock(
-        (latents[known], position[known], time[known]), (latents[later], position[later], time[later])
-    )
-    assert not improves_held_out([reversed_], LINE)
+    parts = (TrackedBins(latents[part], position[part], time[part]) for part in (known, later))
+    assert not improves_held_out([TrainTestBlock(*parts)], LINE)
 
 
 def test_circular_behavior_goes_the_short_way_around():
