@@ -15,6 +15,8 @@ from kalmanssl.errors import DownloadError, InputError
 __all__ = ["API", "Asset", "find_asset", "list_assets", "parse_dandiset"]
 
 API = "https://api.dandiarchive.org/api"
+"""Address of the interface of the DANDI archive."""
+
 _SHOWN = 12
 
 

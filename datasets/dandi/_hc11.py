@@ -24,6 +24,7 @@ HC11_SESSIONS = (
     "Gatsby-08022013",
     "Gatsby-08282013",
 )
+"""Sessions of hc-11, by rat and date (month, day, year)."""
 
 
 def fetch_hc11(session: str, out: str | os.PathLike[str], **options: Any) -> Fetched:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import re
 import shutil
 from typing import Any
@@ -11,14 +13,14 @@ from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from typer.cli import get_docs_for_click
 
-from docs.tools.public_names import DOCUMENTED, ROOT, defined_names, full_names, public_names
+from docs.tools.public_names import DOCUMENTED, ROOT, constant_docstrings, defined_names, full_names, public_names
 
 PICTURES = ROOT / "build" / "pictures"
 SOURCE = ROOT / "build" / "docs_source"
 
 
 def api_page(package: str) -> str:
-    """Return the reference page of a sub-package."""
+    """Return the reference page of a sub-package: a table of its names, and an entry for each."""
     about = DOCUMENTED[package]
     if not about.startswith("Kalman"):  # a name
         about = about[0].lower() + about[1:]
@@ -26,8 +28,22 @@ def api_page(package: str) -> str:
     overview = (
         f"::: kalmanssl.{package}\n    options: {{members: [], show_root_heading: false, show_root_toc_entry: false}}"
     )
-    names = [f"::: kalmanssl.{package}.{name}" for name in defined_names(package)]
-    return "\n\n".join([title, overview, *names])
+    names = defined_names(package)
+    entries = [f"::: kalmanssl.{package}.{name}" for name in names]
+    return "\n\n".join([title, overview, name_table(package, names), *entries])
+
+
+def name_table(package: str, names: list[str]) -> str:
+    """Return a table of names with the first sentences of their docstrings."""
+    module, constants = importlib.import_module(f"kalmanssl.{package}"), constant_docstrings(package)
+    rows = []
+    for name in names:
+        value = getattr(module, name)
+        has_own = inspect.isclass(value) or inspect.isroutine(value)  # a tuple has the docstring of its type
+        about = (inspect.getdoc(value) if has_own else constants.get(name)) or ""
+        first = " ".join(about.split("\n\n")[0].split()).replace("|", "\\|")
+        rows.append(f"| [`{name}`][kalmanssl.{package}.{name}] | {first} |")
+    return "\n".join(["| name | what it is or does |", "| --- | --- |", *rows])
 
 
 def top_page() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -82,8 +83,26 @@ def public_names(package: str) -> list[str]:
 
 
 def defined_names(package: str) -> list[str]:
-    """Return the public names of a sub-package without those that are sub-packages themselves."""
-    return [name for name in public_names(package) if f"{package}.{name}" not in DOCUMENTED]
+    """Return the public names of a sub-package without those that are sub-packages themselves.
+
+    Those that ``import kalmanssl`` also offers come first: they are what most users look for.
+    """
+    direct = set(public_names(""))
+    names = [name for name in public_names(package) if f"{package}.{name}" not in DOCUMENTED]
+    return sorted(names, key=lambda name: name not in direct)
+
+
+def constant_docstrings(package: str) -> dict[str, str]:
+    """Return the docstrings below the assignments to the names of a sub-package that are no classes or functions."""
+    found = {}
+    for path in source_folder(package).rglob("*.py"):
+        body = ast.parse(path.read_text()).body
+        for node, after in pairwise(body):
+            is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            if isinstance(node, ast.Assign | ast.AnnAssign) and is_text:
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                found |= {target.id: str(after.value.value) for target in targets if isinstance(target, ast.Name)}
+    return found
 
 
 def full_names() -> dict[str, str]:

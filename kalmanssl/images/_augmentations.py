@@ -129,9 +129,6 @@ _SPHERE = Augmentation(
 
 _MILD = replace(_SPHERE, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, blur=0.0)
 
-#: "euclidean" and "sphere": settings of the LDM paper for these latent spaces (VICReg's and SimCLR's for CIFAR).
-#: "asymmetric" (different settings for the two views) and "weak": solo-learn's settings for BYOL and SimSiam.
-#: "tiny": for small gray images that must not be flipped, such as digits of 8 x 8 pixels.
 AUGMENTATIONS: dict[str, Augmentation | tuple[Augmentation, Augmentation]] = {
     "euclidean": replace(_MILD, crop_scale=(0.2, 1.0), solarize=0.1),
     "sphere": _SPHERE,
@@ -139,6 +136,12 @@ AUGMENTATIONS: dict[str, Augmentation | tuple[Augmentation, Augmentation]] = {
     "weak": replace(_MILD, saturation=0.4, blur=0.5),
     "tiny": Augmentation(rotate=15.0, zoom=(0.85, 1.15), shift=0.1, noise=0.1),
 }
+"""Augmentations by name.
+
+"euclidean" and "sphere" are those of the LDM paper for these latent spaces (VICReg's and SimCLR's for CIFAR).
+"asymmetric" (different settings for the two views) and "weak" are solo-learn's for BYOL and SimSiam. "tiny" is for
+small gray images that must not be flipped, such as digits of 8 x 8 pixels.
+"""
 
 
 class PairAugmentation(nn.Module):

@@ -18,6 +18,7 @@ from kalmanssl.utils.validation import check_choice, check_fraction
 __all__ = ["PriorKind", "check_fits", "check_latents", "check_views", "check_width"]
 
 PriorKind = Literal["model", "empirical"]
+"""Whether P(z) is that of the latent model, or the distribution of the latents themselves."""
 
 
 def check_views(x: Tensor, other: Tensor) -> None:

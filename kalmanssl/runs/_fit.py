@@ -26,6 +26,7 @@ from kalmanssl.runs._seeds import seed_agreement, seeds_sentence
 from kalmanssl.runs._settings import RunSettings
 from kalmanssl.runs._work_folder import how_to_resume, partial_folder, work_folder
 from kalmanssl.utils.paths import as_path
+from kalmanssl.utils.progress import COMPILING
 from kalmanssl.utils.storage import replace_folder
 
 if TYPE_CHECKING:
@@ -173,8 +174,6 @@ def _log_warnings(collected: list[Warning], evaluation: Evaluation, logger: Call
 
 def _log_first(logger: Callable[[str], None]) -> Callable[[bool], None]:
     """Return what logs the first compilation of many."""
-    from kalmanssl.training import COMPILING
-
     logged: list[bool] = []
 
     def watch(begins: bool) -> None:

@@ -16,7 +16,6 @@ from kalmanssl.training._held_out_blocks import hold_out_blocks as hold_out_bloc
 from kalmanssl.training._loop import train as train
 from kalmanssl.training._phases import Phase as Phase
 from kalmanssl.training._phases import Phases as Phases
-from kalmanssl.training._progress import COMPILING as COMPILING
 from kalmanssl.training._settings import TrainingSettings as TrainingSettings
 from kalmanssl.training._windows import RandomWindows as RandomWindows
 from kalmanssl.training._windows import choose_window as choose_window

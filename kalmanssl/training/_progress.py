@@ -12,10 +12,9 @@ from rich.progress import Progress as RichProgress
 
 from kalmanssl.kalman.kernels import watch_compilation
 from kalmanssl.training._phases import active_phases
+from kalmanssl.utils.progress import COMPILING
 
-__all__ = ["COMPILING", "Progress"]
-
-COMPILING = "compiling, only at the first use on this machine"
+__all__ = ["Progress"]
 
 
 class Progress:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["listen_to_progress", "progress_part", "report_progress"]
+__all__ = ["COMPILING", "listen_to_progress", "progress_part", "report_progress"]
+
+COMPILING = "compiling, only at the first use on this machine"  # what the user reads meanwhile
 
 _LISTENER: ContextVar[Callable[[float], None] | None] = ContextVar("progress listener", default=None)
 

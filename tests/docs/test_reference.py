@@ -10,7 +10,7 @@ import types
 import pytest
 
 import kalmanssl
-from docs.tools.public_names import DOCUMENTED, INTERNAL, ROOT, sub_packages
+from docs.tools.public_names import DOCUMENTED, INTERNAL, ROOT, defined_names, sub_packages
 
 api_pages = pytest.importorskip("docs.tools.api_pages", reason="mkdocs is not installed: the reference is NOT tested")
 
@@ -33,6 +33,23 @@ def test_every_public_name_has_an_entry(package: str) -> None:
     entries = re.findall(rf"^::: kalmanssl\.{package}\.(\w+)$", api_pages.api_page(package), re.MULTILINE)
     assert len(entries) == len(set(entries))
     assert set(entries) == {name for name in names if f"{package}.{name}" not in DOCUMENTED}
+
+
+def table_of(package: str) -> list[tuple[str, str]]:
+    """Return the names on a page of the reference, and what its table says about them."""
+    row = rf"^\| \[`(\w+)`\]\[kalmanssl\.{re.escape(package)}\.\w+\] \| (.*) \|$"
+    return re.findall(row, api_pages.api_page(package), re.MULTILINE)
+
+
+@pytest.mark.parametrize("package", DOCUMENTED)
+def test_every_entry_is_described_in_the_table_of_its_page(package: str) -> None:
+    rows = table_of(package)
+    assert [name for name, _ in rows] == defined_names(package)
+    assert [name for name, about in rows if not about] == []
+
+
+def test_names_that_the_package_offers_directly_come_first() -> None:
+    assert table_of("estimator")[0] == ("KalmanSSL", str(kalmanssl.KalmanSSL.__doc__).split("\n", 1)[0])
 
 
 def test_every_name_of_the_package_is_on_the_first_page() -> None:

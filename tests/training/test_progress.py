@@ -16,8 +16,8 @@ from kalmanssl.kalman.kernels import has_compiler, watch_compilation
 from kalmanssl.runs._fit import _log_first
 from kalmanssl.training import Phase, Phases
 from kalmanssl.training._phases import active_phases
-from kalmanssl.training._progress import COMPILING, Progress
-from kalmanssl.utils.progress import progress_part, report_progress
+from kalmanssl.training._progress import Progress
+from kalmanssl.utils.progress import COMPILING, progress_part, report_progress
 
 needs_numba = pytest.mark.skipif(not has_compiler(), reason="needs numba")
 

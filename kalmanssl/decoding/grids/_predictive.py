@@ -191,6 +191,7 @@ class ScalePredictive:
 
 
 Predictive = GridPredictive | ScalePredictive
+"""Predictive distributions of one dimension of the behavior, one for each bin."""
 
 
 def _interpolate(x: np.ndarray, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
