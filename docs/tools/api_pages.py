@@ -13,7 +13,15 @@ from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from typer.cli import get_docs_for_click
 
-from docs.tools.public_names import DOCUMENTED, ROOT, constant_docstrings, defined_names, full_names, public_names
+from docs.tools.public_names import (
+    DOCUMENTED,
+    ROOT,
+    defined_names,
+    full_names,
+    member_names,
+    public_names,
+    value_docstrings,
+)
 
 PICTURES = ROOT / "build" / "pictures"
 SOURCE = ROOT / "build" / "docs_source"
@@ -29,18 +37,26 @@ def api_page(package: str) -> str:
         f"::: kalmanssl.{package}\n    options: {{members: [], show_root_heading: false, show_root_toc_entry: false}}"
     )
     names = defined_names(package)
-    entries = [f"::: kalmanssl.{package}.{name}" for name in names]
+    entries = [entry(package, name) for name in names]
     return "\n\n".join([title, overview, name_table(package, names), *entries])
+
+
+def entry(package: str, name: str) -> str:
+    """Return the entry of a name; the members of a class are in the order of the source, inherited ones last."""
+    text, value = f"::: kalmanssl.{package}.{name}", getattr(importlib.import_module(f"kalmanssl.{package}"), name)
+    if not inspect.isclass(value):
+        return text
+    return f"{text}\n    options: {{members: {member_names(value)}}}"
 
 
 def name_table(package: str, names: list[str]) -> str:
     """Return a table of names with the first sentences of their docstrings."""
-    module, constants = importlib.import_module(f"kalmanssl.{package}"), constant_docstrings(package)
+    module, values = importlib.import_module(f"kalmanssl.{package}"), value_docstrings(package)
     rows = []
     for name in names:
         value = getattr(module, name)
         has_own = inspect.isclass(value) or inspect.isroutine(value)  # a tuple has the docstring of its type
-        about = (inspect.getdoc(value) if has_own else constants.get(name)) or ""
+        about = (inspect.getdoc(value) if has_own else values.get(name)) or ""
         first = " ".join(about.split("\n\n")[0].split()).replace("|", "\\|")
         rows.append(f"| [`{name}`][kalmanssl.{package}.{name}] | {first} |")
     return "\n".join(["| name | what it is or does |", "| --- | --- |", *rows])

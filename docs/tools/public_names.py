@@ -1,10 +1,13 @@
-"""The public names of the package, read from its source without importing it."""
+"""The public names of the package with their docstrings, read from its source."""
 
 from __future__ import annotations
 
 import ast
+import inspect
+import re
 from itertools import pairwise
 from pathlib import Path
+from textwrap import dedent
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTED = {  # sub-packages in the order of the navigation, with what they are for
@@ -92,17 +95,36 @@ def defined_names(package: str) -> list[str]:
     return sorted(names, key=lambda name: name not in direct)
 
 
-def constant_docstrings(package: str) -> dict[str, str]:
-    """Return the docstrings below the assignments to the names of a sub-package that are no classes or functions."""
+def docstrings(body: list[ast.stmt]) -> dict[str, str]:
+    """Return the docstrings of what a module or a class defines, also of values: the text below their assignment."""
+    found = {}
+    for node, after in pairwise([*body, ast.Pass()]):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            found[node.name] = ast.get_docstring(node) or ""
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            found |= dict.fromkeys(names, str(after.value.value) if is_text else "")
+    return {name: text for name, text in found.items() if text}
+
+
+def value_docstrings(package: str) -> dict[str, str]:
+    """Return the docstrings of the values that the modules of a sub-package define, such as tuples of names."""
     found = {}
     for path in source_folder(package).rglob("*.py"):
-        body = ast.parse(path.read_text()).body
-        for node, after in pairwise(body):
-            is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-            if isinstance(node, ast.Assign | ast.AnnAssign) and is_text:
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                found |= {target.id: str(after.value.value) for target in targets if isinstance(target, ast.Name)}
+        found |= docstrings(ast.parse(path.read_text()).body)
     return found
+
+
+def member_names(value: type) -> list[str]:
+    """Return the public members of a class that have docstrings in the order of the source, inherited ones last."""
+    names: dict[str, None] = {}
+    for one in value.__mro__:
+        if one.__module__.startswith("kalmanssl"):
+            (definition,) = ast.parse(dedent(inspect.getsource(one))).body
+            names |= dict.fromkeys(docstrings(definition.body))
+    return [name for name in names if not re.match(r"_[^_]|__(init|post_init)__", name)]
 
 
 def full_names() -> dict[str, str]:

@@ -10,7 +10,7 @@ import types
 import pytest
 
 import kalmanssl
-from docs.tools.public_names import DOCUMENTED, INTERNAL, ROOT, defined_names, sub_packages
+from docs.tools.public_names import DOCUMENTED, INTERNAL, ROOT, defined_names, member_names, sub_packages
 
 api_pages = pytest.importorskip("docs.tools.api_pages", reason="mkdocs is not installed: the reference is NOT tested")
 
@@ -50,6 +50,13 @@ def test_every_entry_is_described_in_the_table_of_its_page(package: str) -> None
 
 def test_names_that_the_package_offers_directly_come_first() -> None:
     assert table_of("estimator")[0] == ("KalmanSSL", str(kalmanssl.KalmanSSL.__doc__).split("\n", 1)[0])
+
+
+def test_members_of_a_class_are_in_the_order_of_the_source_with_inherited_ones_last() -> None:
+    members = member_names(kalmanssl.PositionDecoder)
+    assert members[:2] == ["fit", "predict"]
+    assert set(members[2:]) >= {"update", "online", "score", "save", "load"}
+    assert member_names(kalmanssl.entropy.EntropyEstimator)[:2] == ["conditional", "spaces"]
 
 
 def test_every_name_of_the_package_is_on_the_first_page() -> None:
