@@ -1,4 +1,4 @@
-"""Properties of long data that are computed in pieces, without copies of all of the data in double precision."""
+"""Long data: subsets of rows, and properties that are computed without copies of all rows in double precision."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["are_whole_numbers", "column_moments", "row_slices", "standardized"]
+__all__ = ["are_whole_numbers", "column_moments", "evenly_spaced", "row_slices", "standardized"]
 
 _PIECE = 1 << 14  # rows
 
@@ -15,6 +15,11 @@ def row_slices(n_rows: int) -> Iterator[slice]:
     """Iterate over slices of consecutive rows that cover all of them."""
     for start in range(0, n_rows, _PIECE):
         yield slice(start, min(start + _PIECE, n_rows))
+
+
+def evenly_spaced(n_rows: int, most: int) -> np.ndarray:
+    """Return the indices of at most `most` of the rows, evenly spaced; the first one and, of several, the last one."""
+    return np.arange(n_rows) if n_rows <= most else np.linspace(0, n_rows - 1, most).astype(int)
 
 
 def column_moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kalmanssl.decoding.grids import Predictive
+from kalmanssl.utils.moments import evenly_spaced
 
 __all__ = ["HeldOutErrors"]
 
@@ -43,5 +44,5 @@ class HeldOutErrors:
         """Return at most `max_bins` of the bins, evenly spaced."""
         if len(self.truth) <= max_bins:
             return self
-        picked = np.linspace(0, len(self.truth) - 1, max_bins).astype(int)
+        picked = evenly_spaced(len(self.truth), max_bins)
         return HeldOutErrors(self.predictive[picked], self.truth[picked], self.lag[picked], self.block[picked])

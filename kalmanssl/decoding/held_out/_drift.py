@@ -25,6 +25,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import NearestNeighbors
 
 from kalmanssl.decoding.grids import Periods, difference
+from kalmanssl.utils.moments import evenly_spaced
 from kalmanssl.utils.segments import segment_index
 from kalmanssl.utils.validation import as_numbers, check_integer, check_positive
 
@@ -162,13 +163,12 @@ class Drift:
         center, scale = mean.mean(axis=0), np.maximum(mean.std(axis=0), 1e-12)
         direction = motion_direction(behavior, time, periods, s.direction_half_width).astype(np.float32)
         direction[~moving] = 0.0
-        fast = _evenly(np.flatnonzero(moving), s.max_bins)
+        fast, rest = (np.flatnonzero(part)[evenly_spaced(int(part.sum()), s.max_bins)] for part in (moving, ~moving))
         rate = 0.0
         if len(fast) > s.n_neighbors and mean.shape[1] > 1:  # the direction of one feature is only a sign
             latents = _unit_latents(mean[fast], center, scale)
             apart = _nearest_apart(latents, time[fast], session[fast], s)
             rate = _fit_rate(apart, behavior[fast], time[fast], direction[fast], periods, s)
-        rest = _evenly(np.flatnonzero(~moving), s.max_bins)
         picked = np.sort(np.concatenate([fast, rest]))
         latents = _unit_latents(mean[picked], center, scale)
         return cls(rate, center, scale, *_direction_readout(latents, direction[picked], s.ridge_alphas))
@@ -220,7 +220,7 @@ def improves_held_out(
         if len(mean) <= s.n_neighbors or len(test_mean) == 0:
             continue
         drift = Drift.fit(mean, behavior, time, np.ones(len(mean), dtype=bool), periods, s)
-        picked, scored = _evenly(np.arange(len(mean)), 2 * s.max_bins), _evenly(np.arange(len(test_mean)), s.max_bins)
+        picked, scored = evenly_spaced(len(mean), 2 * s.max_bins), evenly_spaced(len(test_mean), s.max_bins)
         reference, points = (_unit_latents(m, drift.center, drift.scale) for m in (mean[picked], test_mean[scored]))
         near = picked[_nearest(reference, points, s.n_neighbors)]
         error = difference(behavior[near], test_behavior[scored][:, None], periods)
@@ -239,13 +239,6 @@ def _resolution(behavior: np.ndarray) -> float:
     """Return the median difference between consecutive distinct values, the largest over dimensions (time, dims)."""
     steps = (np.diff(np.unique(column)) for column in behavior.T)
     return max((float(np.median(step)) for step in steps if len(step)), default=0.0)
-
-
-def _evenly(index: np.ndarray, max_count: int) -> np.ndarray:
-    """Return at most `max_count` of the indices, evenly spaced."""
-    if len(index) <= max_count:
-        return index
-    return index[np.linspace(0, len(index) - 1, max_count).astype(int)]
 
 
 def motion_direction(behavior: np.ndarray, time: np.ndarray, periods: Periods, half_width: float = 1.0) -> np.ndarray:

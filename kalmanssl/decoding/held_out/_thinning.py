@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from kalmanssl.utils.moments import evenly_spaced
+
 __all__ = ["thin_bins", "thin_blocks"]
 
 _MIN_PIECE = 400  # bins of a block that are kept at least; a posterior depends on the start of a shorter piece
@@ -15,7 +17,7 @@ def thin_bins(bins: np.ndarray, most: int) -> np.ndarray:
     if count <= most:
         return bins
     kept = np.zeros_like(bins)
-    kept[np.flatnonzero(bins)[np.linspace(0, count - 1, most).astype(int)]] = True
+    kept[np.flatnonzero(bins)[evenly_spaced(count, most)]] = True
     return kept
 
 
@@ -39,7 +41,7 @@ def thin_blocks(bins: np.ndarray, known: np.ndarray, block: np.ndarray, most: in
     first = np.flatnonzero(np.diff(block[index], prepend=block[index[0]] - 1))
     n_blocks = min(len(first), max(1, most // min(_MIN_PIECE, max(1, count // len(first)))))
     last = np.append(first[1:], len(index)) - 1
-    picked = np.linspace(0, len(first) - 1, n_blocks).astype(int)
+    picked = evenly_spaced(len(first), n_blocks)
     start, length = index[first[picked]], index[last[picked]] - index[first[picked]] + 1
     length = np.ceil(length * min(1.0, most / length.sum())).astype(int)
     kept = np.zeros_like(bins)

@@ -13,6 +13,7 @@ from kalmanssl.data import Covariances
 from kalmanssl.decoding.grids import Periods, Predictive, ScalePredictive, difference, embed_circular, unembed_circular
 from kalmanssl.decoding.readouts._base import FittedBins
 from kalmanssl.errors import InputError
+from kalmanssl.utils.moments import evenly_spaced
 from kalmanssl.utils.validation import check_fraction, check_integer
 
 __all__ = ["SklearnReadout", "SklearnReadoutSettings"]
@@ -82,7 +83,7 @@ class SklearnReadout:
         target = embed_circular(bins.behavior, self.periods)
         self.model = self._fit_regressor(mean, target)
         error, posterior_sd = self._cross_validate(bins, target)
-        picked = np.unique(np.linspace(0, len(mean) - 1, s.max_reference_bins).astype(int))
+        picked = evenly_spaced(len(mean), s.max_reference_bins)
         self.center, self.latent_sd = mean.mean(axis=0), np.maximum(mean.std(axis=0), 1e-12)
         self.size = np.abs(error[picked])
         self.floor = np.maximum(s.min_scale_fraction * np.median(self.size, axis=0), 1e-9)
