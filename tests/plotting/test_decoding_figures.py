@@ -84,7 +84,7 @@ def test_angles_in_radians_are_drawn_in_radians_with_ticks_in_degrees():
     dial = plotting.plot_turns(TIME, angle, angle, angle, period=2 * np.pi, unit="rad")
     assert [text.get_text() for text in dial.texts] == ["0°", "90°", "180°", "270°"]
     in_degrees = plotting.plot_decoded(TIME, angle, angle, angle, unit="deg")
-    assert in_degrees.get_ylabel() == "position (deg)"
+    assert in_degrees.get_ylabel() == "position (°)"
     assert float(in_degrees.get_yticklabels()[-1].get_text()) < 10
 
 
