@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from kalmanssl.entropy import LogDetEntropy
 from kalmanssl.errors import InputError
-from kalmanssl.estimator._dynamics_fit import (
-    delete_dynamics_checkpoints,
-    fit_predictor,
-    model_of_latents,
-    varying_heads,
-)
+from kalmanssl.estimator._dynamics_fit import model_of_latents, varying_heads
 from kalmanssl.estimator._encoding import encode_segments
 from kalmanssl.estimator._fit_data import FitData
 from kalmanssl.estimator._initialization import initialize, initialize_two_views
 from kalmanssl.estimator._inputs import COUNT_NORMALIZATIONS
 from kalmanssl.estimator._memory import check_fit_memory
-from kalmanssl.estimator._model import build_model, history_per_bin, network_threads
-from kalmanssl.estimator._parameters import training_options, training_parameters
+from kalmanssl.estimator._model import build_model, network_threads
+from kalmanssl.estimator._stages import FitStages
 from kalmanssl.estimator._view import share_dynamics, views_of
 from kalmanssl.models import (
     BehaviorFit,
@@ -36,14 +29,8 @@ from kalmanssl.models import (
     Trainable,
     start_varying_noise,
 )
-from kalmanssl.training import (
-    WindowBatches,
-    WindowSettings,
-    hold_out_blocks,
-    train,
-)
+from kalmanssl.training import WindowBatches, WindowSettings, hold_out_blocks
 from kalmanssl.utils.memory import return_freed_memory
-from kalmanssl.utils.seeds import draw_seed
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
@@ -61,50 +48,36 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
     resume : bool
         Continue from the last checkpoint.
     """
-    settings, n_features = training_parameters(estimator), fit_data.n_features
-    step = estimator.bins_per_step_
+    step, n_features = estimator.bins_per_step_, fit_data.n_features
     check_fit_memory(estimator)
     folder = None if estimator.checkpoint_dir is None else Path(estimator.checkpoint_dir)
-    windows = window_settings(estimator, fit_data.n_active)
+    stages = FitStages(estimator, folder, resume)
     views = views_of(estimator)
+    for one in views[1:]:
+        one.window_ = estimator.window_
     normalizations = [one.normalize_ for one in views]
     training, held_out = (
         [fit_data.steps(segment, step, normalizations) for segment in part]
         for part in hold_out_blocks(fit_data.segments, estimator.validation_fraction, estimator.window_)
     )
-    seed = draw_seed(estimator.random_state)
-    options = training_options(estimator, seed)
-    per_step: dict[str, list[float]] = {}
-    noise_per_step: dict[str, list[float]] = {}
-    with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng())
-        torch.manual_seed(seed)
+    with stages.random_numbers():
         model = estimator.model_ = build_model(estimator)
-        stack.enter_context(network_threads(estimator, model))
-        _set_varying(model, False)
-        trained = _initialized(estimator, training, fit_data)
-        trained.bins_per_step = model.bins_per_step = step
-        try:
-            data = WindowBatches(training, held_out, windows, seed)
+        with network_threads(estimator, model):
+            _set_varying(model, False)
+            trained = _initialized(estimator, training, fit_data)
+            trained.bins_per_step = model.bins_per_step = step
+            data = WindowBatches(training, held_out, window_settings(estimator, fit_data.n_active), stages.seed)
             check_held_out_steps(estimator, model, data)
             varies, is_joint = bool(varying_heads(model)), estimator.noise_epochs == 0
             if not varies or is_joint:  # then the second stage does not need the data
                 training, held_out = [], []  # frees memory: the batches have copies
             if varies and is_joint:
                 start_varying_noise(model, data.sample()[..., :n_features])
-            checkpoints: dict[str, Any] = {"checkpoint_dir": folder, "resume": resume}
-            end_epoch = partial(delete_dynamics_checkpoints, folder)
-            train(trained, data, settings, per_step, on_epoch_end=end_epoch, **checkpoints, **options)
+            stages.train(trained, data)
             del data
-            second_stage = _second_stage(estimator, fit_data, training, held_out, seed)
+            second_stage = _second_stage(estimator, fit_data, training, held_out, stages.seed)
             if second_stage is not None:
-                settings = replace(settings, epochs=estimator.noise_epochs)
-                fit_predictor(*second_stage, settings, noise_per_step, folder, resume, options)
-        finally:
-            estimator.history_ = history_per_bin(per_step, step)
-            estimator.noise_history_ = history_per_bin(noise_per_step, step)
-            for one in views[1:]:
-                one.history_, one.noise_history_, one.window_ = estimator.history_, {}, estimator.window_
+                stages.fit_dynamics(*second_stage)
     del training, held_out, second_stage  # copies of the data
     return_freed_memory()
 

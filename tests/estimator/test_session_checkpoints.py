@@ -9,8 +9,8 @@ import pytest
 from simulated_sessions import TINY, make_session
 
 import kalmanssl.estimator._dynamics_fit as dynamics_stage
+import kalmanssl.estimator._stages as second_stage
 import kalmanssl.estimator.sessions._data as first_stage
-import kalmanssl.estimator.sessions._fit as second_stage
 from kalmanssl import KalmanSSL
 from kalmanssl.errors import InputError
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -25,21 +23,15 @@ from kalmanssl.alignment import (
 from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 from kalmanssl.estimator._behavior import uses_behavior
-from kalmanssl.estimator._dynamics_fit import (
-    DYNAMICS_FOLDER,
-    delete_dynamics_checkpoints,
-    fit_predictor,
-    model_of_latents,
-)
+from kalmanssl.estimator._dynamics_fit import DYNAMICS_FOLDER, model_of_latents
 from kalmanssl.estimator._fitting import window_settings
-from kalmanssl.estimator._model import history_per_bin, network_threads
-from kalmanssl.estimator._parameters import training_options, training_parameters
+from kalmanssl.estimator._model import network_threads
+from kalmanssl.estimator._stages import FitStages
 from kalmanssl.estimator.sessions._behavior import SessionBehavior
 from kalmanssl.estimator.sessions._data import FirstStage, Model, SessionData, session_folder
 from kalmanssl.models import SharedDynamicsModel
 from kalmanssl.networks import ResidualEncoder
-from kalmanssl.training import SessionBatches, WindowBatches, delete_checkpoints, has_checkpoint, train
-from kalmanssl.utils.seeds import draw_seed
+from kalmanssl.training import SessionBatches, WindowBatches, delete_checkpoints, has_checkpoint
 
 if TYPE_CHECKING:
     from kalmanssl.estimator._kalman_ssl import KalmanSSL
@@ -99,31 +91,16 @@ def fit_sessions(
     for one in data:
         one.model.window_ = window
         one.hold_out()
-    seed = draw_seed(estimator.random_state)
-    history: dict[str, list[float]] = {}
-    dynamics_history: dict[str, list[float]] = {}
-    settings = training_parameters(estimator)
-    options = training_options(estimator, seed)
-    with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng())
-        torch.manual_seed(seed)
-        shared = _initial_model(data, behavior, seed, first_stage)
-        stack.enter_context(network_threads(data[0].model, shared))
-        set_sessions(estimator, [one.model for one in data], shared)
-        shared.bins_per_step = step
-        try:
-            batches = SessionBatches([one.batches(seed + number) for number, one in enumerate(data)])
-            checkpoints: dict[str, Any] = {"checkpoint_dir": folder, "resume": resume}
-            end_epoch = partial(delete_dynamics_checkpoints, folder)
-            train(shared, batches, settings, history, on_epoch_end=end_epoch, **checkpoints, **options)
+    stages = FitStages(estimator, folder, resume)
+    with stages.random_numbers():
+        shared = _initial_model(data, behavior, stages.seed, first_stage)
+        with network_threads(data[0].model, shared):
+            set_sessions(estimator, [one.model for one in data], shared)
+            shared.bins_per_step = step
+            stages.train(shared, SessionBatches([one.batches(stages.seed + number) for number, one in enumerate(data)]))
             if estimator.noise_epochs > 0 and estimator.validation_fraction > 0:
-                on_latents = model_of_latents(shared.session(0), step)
-                second = replace(settings, epochs=estimator.noise_epochs)
-                latents = _latent_batches(estimator, data, seed)
-                fit_predictor(on_latents, latents, second, dynamics_history, folder, resume, options)
-        finally:
-            estimator.history_ = history_per_bin(history, step)
-            estimator.noise_history_ = history_per_bin(dynamics_history, step)
+                latents = _latent_batches(estimator, data, stages.seed)
+                stages.fit_dynamics(model_of_latents(shared.session(0), step), latents)
 
 
 def _latent_batches(estimator: KalmanSSL, data: Sequence[SessionData], seed: int) -> WindowBatches:
