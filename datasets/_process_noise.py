@@ -63,6 +63,6 @@ def unit_noise(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> n
     Returns
     -------
     ndarray
-        Of that shape, float64.
+        Noise of that shape, float64.
     """
     return PROCESS_NOISES[kind](rng, shape)

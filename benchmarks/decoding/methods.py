@@ -100,7 +100,7 @@ class Outcome:
     Attributes
     ----------
     prediction : Prediction
-        Of the whole test part.
+        Prediction of the whole test part.
     chosen : dict
         Settings that were chosen among candidates.
     select_cpu_s, fit_cpu_s, decode_cpu_s : float

@@ -282,7 +282,7 @@ class BestOfStarts(Matcher):
     Attributes
     ----------
     objectives : list of float
-        Of each start on the held-out videos, the last tenth, nats per frame.
+        Objective of each start on the held-out videos, the last tenth, nats per frame.
     """
 
     def __init__(self, starts: Sequence[Matcher], steps: float = 1.0) -> None:

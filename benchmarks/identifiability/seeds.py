@@ -25,7 +25,7 @@ def agreement(latents: Sequence[np.ndarray]) -> float:
     Parameters
     ----------
     latents : sequence of (frames, dims)
-        Of the same frames, one for each of two or more seeds.
+        Latents of the same frames, one for each of two or more seeds.
     """
     return consistency(*_halves(latents))
 

@@ -34,7 +34,7 @@ class CategoryPlan:
     batch_norm : bool
         Whether the projector has batch normalization; the published one does not.
     schedule : {"cosine", "constant"}
-        Of the learning rate; the published one is constant.
+        Schedule of the learning rate; the published one is constant.
     """
 
     data: str

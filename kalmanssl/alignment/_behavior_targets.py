@@ -21,9 +21,9 @@ def behavior_targets(
     Parameters
     ----------
     behavior : (time, features)
-        Of the session, NaN where it is unknown.
+        Behavior of the session, NaN where it is unknown.
     fitted_behavior : (fitted time, features)
-        Of the fitted sessions, NaN where it is unknown; the features of both have one scale.
+        Behavior of the fitted sessions, NaN where it is unknown; the features of both have one scale.
     fitted_latents : (fitted time, latent)
     n_neighbors : int
         Bins of the fitted sessions with the most similar behavior, whose latents are averaged.
@@ -64,10 +64,10 @@ def behavior_agreement(
     targets : (bins, latent)
         Where the latents of the fitted sessions are expected to be.
     behavior : (bins, features)
-        Of the session at these bins, NaN where it is unknown.
+        Behavior of the session at these bins, NaN where it is unknown.
     fitted_latents : (fitted time, latent)
     fitted_behavior : (fitted time, features)
-        Of the fitted sessions, NaN where it is unknown.
+        Behavior of the fitted sessions, NaN where it is unknown.
 
     Returns
     -------

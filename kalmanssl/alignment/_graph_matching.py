@@ -29,7 +29,7 @@ def match_chains(
     centers : (states, dims)
         Centers of the states of `b`; of correspondences with similar centers, only the best one is returned.
     discount : float
-        Of the successor representation, 0 to below 1; larger values compare later times.
+        Discount of the successor representation, 0 to below 1; larger values compare later times.
     n_starts, count : int
         Random starts, and largest number of different permutations to return.
     seed : int

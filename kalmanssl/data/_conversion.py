@@ -19,7 +19,7 @@ def as_recording(name: str, value: Any, bin_size: float | None = None) -> Record
     Parameters
     ----------
     name : str
-        Of the argument, for messages.
+        Name of the argument, for messages.
     value : Recording, TsGroup, Ts, TsdFrame or Tsd
     bin_size : float, optional
         Width of a bin for spike times, seconds; 0.025 if it is None or NaN. Time series keep theirs.

@@ -160,7 +160,7 @@ def behavior_at(name: str, value: Any, time: np.ndarray | None, circular: bool =
     Parameters
     ----------
     name : str
-        Of the argument, for messages.
+        Name of the argument, for messages.
     value : Tsd, TsdFrame, IntervalSet, or anything else
         A series is interpolated linearly inside its time support and is NaN elsewhere, and where more than four samples
         are missing. Intervals become labels: whether a bin is inside, or, if they have one column of metadata, its

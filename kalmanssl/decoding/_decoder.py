@@ -210,7 +210,7 @@ class PositionDecoder(StateMixin, UpdateMixin, OnlineMixin, ScoreMixin, BaseEsti
         held_out_fits : sequence of HeldOutFit
             Latents from models that were fitted on a part of the time only, from `kalmanssl.cross_fit`. Without them
             the calibration uses latents that were fitted on the bins it scores, and the intervals are somewhat narrow.
-            Of several sessions, those from models of all sessions but one calibrate the decoder for new sessions.
+            With several sessions, those from models of all sessions but one calibrate the decoder for new sessions.
 
         Raises
         ------

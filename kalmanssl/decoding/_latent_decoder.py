@@ -73,7 +73,7 @@ class LatentDecoder(ABC):
         timed : bool
             Whether the times of the bins are known. Without them there is no temporal context and no movement prior.
         rng : Generator
-            Of the readouts.
+            Random numbers of the readouts.
 
         Raises
         ------

@@ -57,7 +57,7 @@ class FitData(NamedTuple):
             A part of one of the `segments`.
         bins_per_step : int
         normalizations : sequence of str
-            Of the activity and, if there is one, of the second view.
+            Normalizations of the activity and, if there is one, of the second view.
         """
         borders = [0, self.n_active, self.n_features]
         parts = [

@@ -118,7 +118,7 @@ class InterleavedActivity:
     pad_end : bool
         See `kalmanssl.training.interleave`.
     dtype : torch.dtype
-        Of the input; it is computed in float64.
+        Type of the input; it is computed in float64.
     """
 
     segment: np.ndarray

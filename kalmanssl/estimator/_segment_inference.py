@@ -55,7 +55,7 @@ class SegmentInference:
         In float64, in evaluation mode.
     bins_per_step : int
     normalization : str
-        Of the segments.
+        Normalization of the segments.
     smooth : bool
     means_only : bool
         Round means to float32, and leave out the latents of the encoder, their noise and the log-likelihood.

@@ -33,7 +33,7 @@ class FitStages:
     estimator : KalmanSSL
         Its `history_` and `noise_history_`, and those of its second view, are set, also if a stage is interrupted.
     folder : Path or None
-        Of the checkpoints.
+        Folder of the checkpoints.
     resume : bool
         Continue from the last checkpoint of either stage.
 

@@ -29,7 +29,7 @@ class Whiteness:
     Attributes
     ----------
     correlation : (lags, obs, obs)
-        Of the row's channel with the column's channel `lag` steps before; NaN where it cannot be computed.
+        Correlation of the row's channel with the column's channel `lag` steps before; NaN where it cannot be computed.
     pairs : (lags, obs, obs)
         Number of pairs of values that each correlation was computed from.
     statistic, degrees : (obs,)

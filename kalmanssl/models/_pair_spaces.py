@@ -122,7 +122,7 @@ class Euclidean(PairLatentModel):
     Parameters
     ----------
     variance : float
-        Of each coordinate of z' around z.
+        Variance of each coordinate of z' around z.
     """
 
     variance: float = 1.0
@@ -157,7 +157,7 @@ class Sphere(PairLatentModel):
     Parameters
     ----------
     concentration : float
-        Of z' around z; about the inverse of the variance along each direction of the sphere.
+        Concentration of z' around z; about the inverse of the variance along each direction of the sphere.
     """
 
     concentration: float = 5.0

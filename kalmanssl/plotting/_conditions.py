@@ -38,7 +38,7 @@ def plot_by_condition(
     condition : (events,)
         Condition of each event; events with None, NaN or "" are not drawn.
     name, unit : str
-        Of the values, for the axis.
+        Name and unit of the values, for the axis.
     ax : Axes, optional
 
     Raises

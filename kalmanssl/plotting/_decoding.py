@@ -71,9 +71,9 @@ def plot_decoded(
     where : (time,) bool, optional
         Bins that the decoder was fitted for (running); other bins are drawn faintly.
     level : float
-        Of the interval, for the legend.
+        Nominal level of the interval, for the legend.
     name, unit : str
-        Of the behavior, for the axis.
+        Name and unit of the behavior, for the axis.
     period : float, optional
         Period of circular behavior: all values are drawn between 0 and the period, and lines are interrupted where they
         jump by more than half of it.
@@ -142,7 +142,7 @@ class _Band:
     ----------
     time, line, low, high : (time and gaps,)
     period : float or None
-        Of circular behavior, whose line is between 0 and the period; the interval can leave this range.
+        Period of circular behavior, whose line is between 0 and the period; the interval can leave this range.
     """
 
     time: np.ndarray
@@ -248,7 +248,7 @@ def plot_decoded_against_tracked(
     mean, truth : (time,)
         Decoded behavior, also as a `DecodedPosition`, and tracked behavior; bins where `truth` is NaN are left out.
     name, unit : str
-        Of the behavior, for the axes.
+        Name and unit of the behavior, for the axes.
     period : float, optional
         Period of circular behavior: all values are drawn between 0 and the period.
     cells : int
@@ -296,7 +296,7 @@ def plot_label_probabilities(
     truth : (time,), optional
         Number of the true label; NaN where it is unknown.
     name : str
-        Of the behavior, for the axis.
+        Name of the behavior, for the axis.
     ax : Axes, optional
     """
     ax = axes_or_new(ax)

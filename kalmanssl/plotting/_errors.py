@@ -37,11 +37,11 @@ def plot_error_by_time(
     error : (blocks,) or (blocks, groups)
         NaN where a block has no bins of a group.
     names : sequence of str
-        Of the groups, such as "running" and "at rest", for the legend.
+        Names of the groups, such as "running" and "at rest", for the legend.
     reference : float, optional
         Median error of decoding from the occupancy alone, drawn as a dashed line.
     unit : str
-        Of the error.
+        Unit of the error.
     ax : Axes, optional
     """
     ax = axes_or_new(ax)
@@ -79,9 +79,9 @@ def plot_error_by_place(
     reference : float, optional
         Median error of decoding from the occupancy alone, drawn as a dashed line.
     name, unit : str
-        Of the behavior.
+        Name and unit of the behavior.
     error_unit : str, optional
-        Of the errors, if it is not that of the behavior.
+        Unit of the errors, if it is not that of the behavior.
     ax : Axes, optional
     """
     ax = axes_or_new(ax)
@@ -110,9 +110,9 @@ def plot_error_map(
     error : (cells, cells)
         Along x, then y; NaN where a cell has few bins.
     unit : str
-        Of the position.
+        Unit of the position.
     error_unit : str, optional
-        Of the errors, if it is not that of the position.
+        Unit of the errors, if it is not that of the position.
     ax : Axes, optional
     """
     ax = axes_or_new(ax)

@@ -54,7 +54,7 @@ def plot_latents(
     dims : (int, int)
         Columns of `latents` to draw.
     name, unit : str
-        Of the behavior, for the color bar.
+        Name and unit of the behavior, for the color bar.
     period : float, optional
         Period of circular behavior, which gets a cyclic color map.
     labels : sequence, optional

@@ -48,7 +48,7 @@ def plot_map(
     moments : (moments,) int, optional
         Bins of the regions. They are marked on both lines.
     level : float
-        Of the regions, for the legend.
+        Nominal level of the regions, for the legend.
     unit : str
     ax : Axes, optional
 
@@ -115,9 +115,9 @@ def plot_turns(
     period : float
         Required without a `DecodedPosition`.
     level : float
-        Of the interval, for the legend.
+        Nominal level of the interval, for the legend.
     name, unit : str
-        Of the behavior.
+        Name and unit of the behavior.
     ax : Axes, optional
 
     Raises

@@ -33,7 +33,7 @@ def plot_ring(
     color : (time,)
         Behavior in the same bins; bins where it is NaN are not drawn.
     name, unit : str
-        Of the behavior, for the color bar.
+        Name and unit of the behavior, for the color bar.
     ax : Axes, optional
     """
     ax = plot_latents(coordinates, color, name=name, unit=unit, ax=ax)

@@ -197,7 +197,7 @@ def fit_decoder(run: Run, training: Recording, on_decoder: Callable[[], None] = 
     decoder = PositionDecoder(random_state=run.settings.model.get("random_state"), **chosen)
     held_out_fits = cross_fit(run.model, training, y=run.behavior)
     on_decoder()
-    # Of long recordings, the arrays that no decoder uses are large.
+    # The arrays that no decoder uses are large for long recordings.
     latents, smoothed = (
         dataclasses.replace(run.model.transform(training, smooth), **no_observations(len(training)))
         for smooth in (False, True)

@@ -55,7 +55,7 @@ def activity_gain(model: KalmanSSL, training: Recording, held_out: Recording) ->
 def _next_bin_pairs(latents: Latents, recording: Recording, most: float = math.inf) -> tuple[np.ndarray, np.ndarray]:
     """Return the filtered state of each bin (pairs, state), and the activity of the bin after it (pairs, units).
 
-    Of more than `most` pairs, evenly distributed ones are kept.
+    If there are more than `most` pairs, evenly distributed ones are kept.
     """
     has_next = np.flatnonzero(np.diff(latents.segment) == 0)
     if len(has_next) == 0:

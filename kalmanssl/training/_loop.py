@@ -318,7 +318,7 @@ def _score_error(scores: Sequence[torch.Tensor], blocks: Sequence[torch.Tensor])
     Parameters
     ----------
     scores, blocks : sequences of Tensor
-        Of each batch the scores (windows, ...), and the number of the block of each window, (windows,) int.
+        For each batch its scores (windows, ...), and the number of the block of each window, (windows,) int.
     """
     score, block = (
         all_gather(torch.cat(values)).cpu().numpy()

@@ -43,7 +43,7 @@ def score_held_out_units(
     smooth : bool
         Whether the latents of a bin may depend on later bins of the other units, as in the benchmark.
     penalty : float, optional
-        Of the regression; chosen from the training part by default.
+        Penalty of the regression; chosen from the training part by default.
     random_state : int or None
         Seed for the choice of the held-out units.
 

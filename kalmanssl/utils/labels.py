@@ -62,7 +62,7 @@ def distinct_labels(name: str, values: Any, at_least: int = 2) -> list[Any]:
     Parameters
     ----------
     name : str
-        Of the argument, for messages.
+        Name of the argument, for messages.
     values : (time,)
         Labels; None, NaN and "" where they are unknown.
     at_least : int

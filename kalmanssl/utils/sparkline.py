@@ -16,7 +16,7 @@ def sparkline(
 ) -> str:
     """Draw numbers over time as a line, with a band if there is one, as SVG.
 
-    Of long recordings evenly distributed values are drawn. The line is interrupted where values are not finite, and
+    Evenly distributed values of long recordings are drawn. The line is interrupted where values are not finite, and
     where circular ones jump by more than half the period.
 
     Parameters

@@ -29,7 +29,7 @@ class StoredValues:
     kind : str
         Type of the saved object ("model", "run"), for messages.
     name : str
-        Of these values in the file, for messages; empty for all of the file.
+        Name of these values in the file, for messages; empty for all of the file.
     """
 
     def __init__(self, values: Any, path: Any, kind: str, name: str = "") -> None:

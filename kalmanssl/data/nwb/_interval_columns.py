@@ -77,7 +77,7 @@ class IntervalColumn:
     def at(self, time: np.ndarray) -> np.ndarray:
         """Return the value at each time (time,): NaN, or None for labels, outside the intervals.
 
-        Of intervals that overlap, the one that began last counts.
+        If intervals overlap, the one that began last counts.
         """
         result = np.full(len(time), None if self.values.dtype == object else np.nan, dtype=self.values.dtype)
         for row in np.argsort(self.start, kind="stable"):

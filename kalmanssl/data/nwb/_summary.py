@@ -83,7 +83,7 @@ class NWBObject:
     remark : str
         What is done with it, or why it cannot be used.
     groups : dict of dict of int
-        Of a table of units: how many units have each value of a column, such as a region, that `units` can select.
+        For a table of units: how many units have each value of a column, such as a region, that `units` can select.
     """
 
     path: str

@@ -71,7 +71,7 @@ class Trust:
     unusual : (points,)
         Quantiles of the weighted sum.
     weights : (2,)
-        Of the distance and of the disagreement, not negative.
+        Weights of the distance and of the disagreement, not negative.
     threshold : float
         Bins with at most this `trust` are not trusted.
     """

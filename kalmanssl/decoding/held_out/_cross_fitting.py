@@ -93,14 +93,15 @@ def cross_fit(
 ) -> list[HeldOutFit]:
     """Fit copies of a model on first parts of its recording, for the calibration of a decoder.
 
-    Of several sessions, each is left out in turn: a copy is fitted on the others, and the one that is left out is
-    aligned with it without labels, as a new session is. A decoder with these held-out fits is calibrated for new
-    sessions, and its intervals are wider than needed in the sessions that it was fitted on. With few sessions, those
-    that are harder to decode than all of these have intervals that are too narrow. Sessions whose alignment is doubtful
-    (`kalmanssl.estimator.SessionAlignment`) are not used, unless all are, and a `CalibrationWarning` names them: the
-    intervals are those of new sessions whose alignment is not doubtful.
+    The copies have not seen the time after their parts, and a decoder learns from it how large errors are on new data.
 
-    Each copy takes its share of the duration of the fit of the model itself: if the model has the setting
+    With several sessions, each is left out in turn. A copy is fitted on the other sessions, and the one that is left
+    out is aligned with them without labels, as a new session is. A decoder with these held-out fits is calibrated for
+    new sessions; its intervals are wider than needed in the sessions that it was fitted on, and too narrow in a session
+    that is harder to decode than all of these. Sessions whose alignment is doubtful
+    (`kalmanssl.estimator.SessionAlignment`) are not used, unless all are, and a `CalibrationWarning` names them.
+
+    The fit of a copy takes its share of the duration of the fit of the model: if the model has the setting
     `steps_per_epoch`, copies make fewer steps, so that they see each bin as often.
 
     Parameters

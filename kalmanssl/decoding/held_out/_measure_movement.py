@@ -24,7 +24,7 @@ def measure_movement(
     train : (time,) bool
         The fitted bins.
     grid : Grid
-        Of the dimensions `dims`.
+        Grid of the dimensions `dims`.
     dims : tuple of int
         Dimensions of the behavior that are decoded together.
     periods : tuple of float or None

@@ -29,7 +29,7 @@ class ReadoutMass:
     start, missing : (time,) bool
         First bins of segments, and bins without latents.
     occupancy : (*shape), optional
-        Of the behavior in the fitted bins.
+        Occupancy of the behavior in the fitted bins.
     distance : (time,), optional
         Distance of the latents to those of the fit. Without it, or without `occupancy`, familiarity has no effect.
     average : (time, *shape), optional

@@ -81,7 +81,7 @@ class OnlineDecoder:
     Parameters
     ----------
     decoder : LatentDecoder
-        Of filtered latents.
+        Decoder of filtered latents.
     adaptation : Adaptation
     stream : LatentStream
     n_features : int

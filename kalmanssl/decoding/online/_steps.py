@@ -149,7 +149,7 @@ class OnlineMixture:
     ----------
     mixture : MovementMixture
     occupancy : (*shape)
-        Of the behavior in the fitted bins.
+        Occupancy of the behavior in the fitted bins.
 
     Attributes
     ----------

@@ -107,7 +107,7 @@ def train_networks(
     n_inputs : sequence of int
         How many of the first features each network receives.
     grids : sequence of Grid
-        Of the histograms, whose logits follow one another in the output.
+        Grids of the histograms, whose logits follow one another in the output.
     settings : MLPReadoutSettings
     generator : torch.Generator
         All random numbers come from it.

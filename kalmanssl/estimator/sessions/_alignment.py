@@ -120,13 +120,13 @@ def align_session(
     ----------
     estimator : KalmanSSL
     name : str
-        Of the new session.
+        Name of the new session.
     recordings : sequence of Recording
-        Of the new session.
+        Recordings of the new session.
     fitted : mapping of str to recordings
         Fitted sessions, whose latents the new ones are matched to.
     behavior : SessionBehavior, optional
-        Of the new and the fitted sessions, where it is known.
+        Behavior of the new and the fitted sessions, where it is known.
     first_stage : FirstStage, optional
         Fits of single sessions that can be used again.
     """

@@ -42,7 +42,7 @@ def session_features(recordings: Sequence[Recording], y: Any, period: Any) -> Se
     Parameters
     ----------
     recordings : sequence of Recording
-        Of several sessions.
+        Recordings of several sessions.
     y : name of a behavior, or a list with one array of behavior or labels for each recording
     period : float or sequence of float or None, optional
         Period of circular behavior, one per dimension.

@@ -114,7 +114,7 @@ class FirstStage:
     Attributes
     ----------
     folder : Path, optional
-        Of the checkpoints; each session has a folder in it.
+        Folder of the checkpoints; each session has a folder in it.
     resume : bool
         Continue from the checkpoints, where there are some.
     fits : dict

@@ -26,7 +26,7 @@ def latents_3d(
     color : (points,)
         Behavior; points where it is NaN are left out.
     labels : list of str
-        Of the first three axes.
+        Labels of the first three axes.
     period : float or None
         Period of circular behavior, which gets the cyclic color map.
     """

@@ -102,9 +102,9 @@ def reference_rows(scores: dict[str, Any] | None, unit: str, scale: float) -> li
     Parameters
     ----------
     scores : dict or None
-        Of one part, as in `kalmanssl.runs.Evaluation`.
+        Scores of one part, as in `kalmanssl.runs.Evaluation`.
     unit : str
-        Of the numbers in the table.
+        Unit of the numbers in the table.
     scale : float
         Factor of lengths for this unit.
     """
