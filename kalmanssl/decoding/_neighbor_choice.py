@@ -27,12 +27,11 @@ _MAX_KEPT = 1 << 26  # entries of distributions of networks, 256 MB
 
 def choose_neighbors(
     decoder: NumericDecoder, folds: list[Fold], readouts: list[DriftingReadout], timed: bool
-) -> tuple[list[list[HeldOutMass]], list[MovementChoice]]:
+) -> tuple[NeighborVariant, list[list[HeldOutMass]], list[MovementChoice]]:
     """Choose the movement prior, and the variant of the neighbors by the CRPS with the best movement prior of each.
 
-    The present variant is kept unless another is better by the standard errors that the choice of a movement prior
-    demands. `decoder.neighbor_variant` is set. The networks of `readouts` are evaluated once, unless what they
-    return needs too much memory.
+    The variant of the decoder is kept unless another is better by the standard errors that the choice of a movement
+    prior demands. The networks of `readouts` are evaluated once, unless what they return needs too much memory.
 
     Parameters
     ----------
@@ -45,8 +44,9 @@ def choose_neighbors(
 
     Returns
     -------
+    variant : NeighborVariant
     masses : list of list of HeldOutMass
-        Distributions on the held-out bins of each fold, for each group of dimensions.
+        Distributions with this variant on the held-out bins of each fold, for each group of dimensions.
     choices : list of MovementChoice
         One for each group of dimensions.
     """
@@ -54,19 +54,19 @@ def choose_neighbors(
     changes = _changes(decoder) if is_ensemble else []
     n_entries = sum(int(fold.test.sum()) for fold in folds) * sum(grid.size for grid in decoder.grids)
     networks = held_out_network_masses(decoder, folds, readouts) if changes and n_entries <= _MAX_KEPT else None
-    settings = decoder.movement_settings_for(timed)
+    chosen, settings = decoder.neighbor_variant, decoder.movement_settings_for(timed)
     candidates = movement_candidates(decoder, folds, settings)
     masses = held_out_masses(decoder, folds, readouts, networks)
     choices = choose_movements(decoder, candidates, masses, settings)
     for change in changes:
-        variant = replace(decoder.neighbor_variant, **change)
+        variant = replace(chosen, **change)
         changed = [_with_variant(decoder, fold, fitted, variant) for fold, fitted in zip(folds, readouts, strict=True)]
         new_masses = held_out_masses(decoder, folds, changed, networks)
         new_choices = choose_movements(decoder, candidates, new_masses, settings)
         old, new = (np.sum([choice.score for choice in part], axis=0) for part in (choices, new_choices))
         if is_lower(new, old, decoder.movement_settings.min_standard_errors):
-            decoder.neighbor_variant, readouts, masses, choices = variant, changed, new_masses, new_choices
-    return masses, choices
+            chosen, readouts, masses, choices = variant, changed, new_masses, new_choices
+    return chosen, masses, choices
 
 
 def _changes(decoder: NumericDecoder) -> list[dict[str, bool]]:

@@ -119,7 +119,7 @@ class NumericDecoder(LatentDecoder):
         for number, fold in enumerate(folds, start=1):
             readouts.append(self._fit_readout(fold.samples, fold.train, rng))
             report_progress(_READOUTS * number / len(folds))
-        masses, choices = choose_neighbors(self, folds, readouts, timed)
+        self.neighbor_variant, masses, choices = choose_neighbors(self, folds, readouts, timed)
         report_progress(_CHOICES)
         self.movements = [choice.mixture for choice in choices]
         self.movement_scores = [
