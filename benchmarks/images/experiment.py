@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -20,9 +22,10 @@ from kalmanssl.errors import CollapseError, DivergenceError
 from kalmanssl.images import PairAugmentation, ResNet18, SmallConvEncoder, image_features
 from kalmanssl.models import PairModel
 from kalmanssl.probes import effective_dimension, knn_probe, linear_probe
+from kalmanssl.recipes import Recipe
 from kalmanssl.training import PairBatches, train
 
-__all__ = ["backbone_of", "best_device", "probe_scores", "run", "save_features", "validation_score"]
+__all__ = ["CombinationFit", "backbone_of", "best_device", "probe_scores", "run", "save_features", "validation_score"]
 
 SPECTRUM_POINTS = 64  # eigenvalues that are stored
 N_SAVED = 1000  # test images whose features are stored for t-SNE
@@ -66,6 +69,68 @@ def _thinned(spectrum: np.ndarray) -> list[list[float]]:
     return [[int(n), float(f"{spectrum[n - 1]:.4g}")] for n in chosen]
 
 
+class CombinationFit(NamedTuple):
+    """The training of a combination.
+
+    Attributes
+    ----------
+    preset : Preset
+    recipe : Recipe
+    model : PairModel
+    augment : PairAugmentation
+    batches : PairBatches
+        Of two augmented views of each image.
+    cosines : EntropyCosines or None
+        Comparison of the gradients of two entropies, if the combination has a partner.
+    seed : int
+    """
+
+    preset: Preset
+    recipe: Recipe
+    model: PairModel
+    augment: PairAugmentation
+    batches: PairBatches
+    cosines: EntropyCosines | None
+    seed: int
+
+    @classmethod
+    def of(cls, one: Combination, preset: Preset, images: Images, seed: int) -> Self:
+        """Prepare the training of a combination on images."""
+        recipe = preset.recipe(one)
+        mean, std = images.moments()
+        device = best_device()
+        augment = PairAugmentation(preset.augmentation or recipe.augmentation, mean=mean, std=std).to(device)
+        backbone = backbone_of(preset.encoder, images, preset.features, seed)
+        model = recipe.build(backbone, backbone.n_features, random_state=seed)
+        pixels = torch.from_numpy(images.images).to(device)
+        batches = PairBatches(len(images), lambda chosen: augment(pixels[chosen]), preset.batch, seed)
+        partner = COMBINATIONS.get(one.partner or "")
+        cosines = EntropyCosines(model, preset.recipe(partner), batches.sample(), preset.epochs) if partner else None
+        return cls(preset, recipe, model, augment, batches, cosines, seed)
+
+    def train(self, history: dict[str, list[float]], on_epoch_end: Callable[[int], None]) -> None:
+        """Train the model; the gradients are compared, and `on_epoch_end` is called, before and after each epoch."""
+
+        def end(epoch: int) -> None:
+            if self.cosines is not None:
+                self.cosines.compare(epoch)
+            on_epoch_end(epoch)
+
+        end(0)
+        settings, device = self.preset.training(self.recipe), best_device()
+        train(
+            self.model,
+            self.batches,
+            settings,
+            history,
+            seed=self.seed,
+            device=device,
+            progress=False,
+            on_epoch_end=end,
+        )
+        self.model.eval().to(device)
+
+
 def run(
     one: Combination,
     preset: Preset,
@@ -96,40 +161,27 @@ def run(
     """
     row: Row = {"part": "combinations", "combination": one.name, "seed": seed}
     images, test = load(preset.data, preset.train, preset.test, out, data)
-    recipe = preset.recipe(one)
-    mean, std = images.moments()
-    device = best_device()
-    augment = PairAugmentation(preset.augmentation or recipe.augmentation, mean=mean, std=std).to(device)
-    backbone = backbone_of(preset.encoder, images, preset.features, seed)
-    model = recipe.build(backbone, backbone.n_features, random_state=seed)
-    pixels = torch.from_numpy(images.images).to(device)
-    batches = PairBatches(len(images), lambda chosen: augment(pixels[chosen]), preset.batch, seed)
-    partner = COMBINATIONS.get(one.partner or "")
-    cosines = EntropyCosines(model, preset.recipe(partner), batches.sample(), preset.epochs) if partner else None
+    fit = CombinationFit.of(one, preset, images, seed)
     history: dict[str, list[float]] = {}
 
     def on_epoch_end(epoch: int) -> None:
-        if cosines is not None:
-            cosines.compare(epoch)
         if logger is not None:
             logger({**row, "step": epoch, "steps": preset.epochs})
 
-    on_epoch_end(0)
     start = time.process_time()
     try:
-        settings = preset.training(recipe)
-        train(model, batches, settings, history, seed=seed, device=device, progress=False, on_epoch_end=on_epoch_end)
+        fit.train(history, on_epoch_end)
     except (CollapseError, DivergenceError) as error:
         return row | {"failed": f"{type(error).__name__}: {error}", "loss": history.get("loss", [])}
     row["fit_s"] = time.process_time() - start
     row |= {name: [float(f"{v:.6g}") for v in history[name]] for name in ("loss", "alignment")}
-    row["gradient_cosine"] = None if cosines is None else cosines.found
-    model.eval().to(device)
+    row["gradient_cosine"] = None if fit.cosines is None else fit.cosines.found
+    model, augment = fit.model, fit.augment
     features, test_features = (image_features(model.backbone, some, augment) for some in (images, test))
     if seed == 0:
         save_features(out, one.name, test_features, test)
     row |= probe_scores(features, images, test_features, test) | {"validation": validation_score(features, images)}
-    return row | _dimensions(image_features(model, test, augment)) | _cost(model.cpu(), recipe.dim, batches)
+    return row | _dimensions(image_features(model, test, augment)) | _cost(model.cpu(), fit.recipe.dim, fit.batches)
 
 
 def save_features(out: Path, name: str, features: np.ndarray, images: Images) -> None:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from images.combinations import COMBINATIONS
-from images.cosines import EntropyCosines
 from images.data import load_digits
-from images.experiment import backbone_of, best_device
+from images.experiment import CombinationFit
 from images.presets import PRESETS, Preset
 from parallel import Logger
 from results_store import Row
@@ -20,7 +19,6 @@ from kalmanssl.datasets import Images
 from kalmanssl.images import PairAugmentation, image_features
 from kalmanssl.models import PairModel
 from kalmanssl.probes import effective_dimension, knn_probe, linear_probe
-from kalmanssl.training import PairBatches, train
 from kalmanssl.utils.torch_ops import evaluating
 from paper.item import Part
 
@@ -53,45 +51,23 @@ def digit_part(name: str) -> Part:
 
 def _run(name: str, plan: Preset, epochs: tuple[int, ...], seed: int, logger: Logger | None) -> Row:
     """Train a combination; return flat numbers at the end, and curves over the epochs under `drawn`."""
-    one = COMBINATIONS[name]
     images, test = load_digits(plan.train, plan.test)
-    recipe = plan.recipe(one)
-    mean, std = images.moments()
-    augment = PairAugmentation(plan.augmentation or recipe.augmentation, mean=mean, std=std).to(best_device())
-    backbone = backbone_of(plan.encoder, images, plan.features, seed)
-    model = recipe.build(backbone, backbone.n_features, random_state=seed)
-    pixels = torch.from_numpy(images.images).to(best_device())
-    batches = PairBatches(len(images), lambda chosen: augment(pixels[chosen]), plan.batch, seed)
-    partner = COMBINATIONS.get(one.partner or "")
-    cosines = EntropyCosines(model, plan.recipe(partner), batches.sample(), plan.epochs) if partner else None
+    fit = CombinationFit.of(COMBINATIONS[name], plan, images, seed)
     curves: dict[str, list[Any]] = {"probe": [], "rank": [], "log_det": [], "singular": []}
 
     def on_epoch_end(epoch: int) -> None:
-        if cosines is not None:
-            cosines.compare(epoch)
         if epoch in epochs:
-            _measure(model, epoch, (images, test), augment, curves)
+            _measure(fit.model, epoch, (images, test), fit.augment, curves)
         if logger is not None:
             logger({"step": epoch, "steps": plan.epochs})
 
-    on_epoch_end(0)
-    train(
-        model,
-        batches,
-        plan.training(recipe),
-        {},
-        seed=seed,
-        device=best_device(),
-        progress=False,
-        on_epoch_end=on_epoch_end,
-    )
-    model.eval().to(best_device())
-    row = _scores(model, images, test, augment)
+    fit.train({}, on_epoch_end)
+    row = _scores(fit.model, images, test, fit.augment)
     for entry in ("probe", "rank", "log_det"):
         row |= {f"{entry}_first": float(curves[entry][0][1]), f"{entry}_last": float(curves[entry][-1][1])}
-    if cosines is not None:
-        row["cosine_last"] = float(cosines.found[-1][1])
-        curves["cosine"] = cosines.found
+    if fit.cosines is not None:
+        row["cosine_last"] = float(fit.cosines.found[-1][1])
+        curves["cosine"] = fit.cosines.found
     return row | {"drawn": curves}
 
 
