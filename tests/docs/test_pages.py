@@ -21,6 +21,7 @@ NUMBERS = {  # by page: what is printed before a number, and the range of the nu
         ("accuracy", 0.75, 1),
         ("length of the track:", 2.9, 3.3),
     ],
+    "trials": [("median error", 0, 1.5), ("p <= 0.05:", 18, 22), ("co-smoothing:", 1, 6), ("widens from", 0.5, 4)],
     "sessions": [("median error without any label of this session:", 0, 10)],  # 29 by chance
     "live": [("95 % interval covers", 88, 100)],
     "filter": [
