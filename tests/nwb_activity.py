@@ -34,22 +34,36 @@ def module(file: Any, name: str) -> Any:
     return file.processing[name] if name in file.processing else file.create_processing_module(name, name)
 
 
-def traces(series: dict[str, dict[str, Any]], n_rois: int = 4) -> Any:
-    """Return a function that adds ROIs with IDs from 100 on and series such as "Fluorescence/Deconvolved"."""
+def traces(
+    series: dict[str, dict[str, Any]],
+    n_rois: int = 4,
+    columns: dict[str, list[Any]] | None = None,
+    table_name: str = "ROIs",
+) -> Any:
+    """Return a function that adds ROIs with IDs from 100 on and series such as "Fluorescence/Deconvolved".
+
+    `columns` are those of the table of ROIs; by default "odd", which is 0 or 1.
+    """
+    columns = {"odd": [roi % 2 for roi in range(n_rois)]} if columns is None else columns
 
     def add(file: Any) -> None:
         from pynwb import ophys
 
-        device = file.create_device("microscope")
+        device = file.create_device(f"microscope of {table_name}")
         channel = ophys.OpticalChannel(name="channel", description="channel", emission_lambda=500.0)
-        plane = file.create_imaging_plane("plane", channel, "plane", device, 600.0, "GCaMP", "CA1", imaging_rate=RATE)
-        segmentation = ophys.ImageSegmentation()
+        plane = file.create_imaging_plane(
+            f"plane of {table_name}", channel, "plane", device, 600.0, "GCaMP", "CA1", imaging_rate=RATE
+        )
         target = module(file, "ophys")
-        target.add(segmentation)
-        table = segmentation.create_plane_segmentation(name="ROIs", imaging_plane=plane, description="rois")
-        table.add_column("accepted", "accepted")
+        if "ImageSegmentation" not in target.data_interfaces:
+            target.add(ophys.ImageSegmentation())
+        segmentation = target["ImageSegmentation"]
+        table = segmentation.create_plane_segmentation(name=table_name, imaging_plane=plane, description="rois")
+        for name in columns:
+            table.add_column(name, name)
         for roi in range(n_rois):
-            table.add_roi(pixel_mask=[(roi, 0, 1.0)], id=100 + roi, accepted=roi % 2)
+            values = {name: column[roi] for name, column in columns.items()}
+            table.add_roi(pixel_mask=[(roi, 0, 1.0)], id=100 + roi, **values)
         for where, args in series.items():
             container, name = where.split("/")
             region = table.create_roi_table_region("all", region=list(range(args.pop("n_rows", n_rois))))

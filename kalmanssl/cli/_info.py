@@ -11,7 +11,7 @@ import typer
 from kalmanssl.utils.text import period_text
 
 if TYPE_CHECKING:
-    from kalmanssl.data import NWBSummary
+    from kalmanssl.data import NWBObject, NWBSummary
     from kalmanssl.runs import RunSettings
 
 __all__ = ["print_summary", "suggested_until"]
@@ -41,19 +41,25 @@ def print_summary(summary: NWBSummary, recording: Path, settings: RunSettings) -
 
 
 def suggested_command(summary: NWBSummary, recording: Path, settings: RunSettings) -> str:
-    """Return a command that fits the recording with the given settings; "" if no activity is taken."""
-    activity, behavior = summary.taken("activity"), summary.taken("behavior")
-    known = [found for found in (*behavior, *activity) if found.start is not None and found.stop is not None]
-    if not activity or not known:
+    """Return a command that fits the recording with the given settings; "" if no activity is clearly that.
+
+    Where there is a choice of activity or behavior, the command names what most analyses use.
+    """
+    activity, behavior = summary.preferred("activity"), _behavior(summary, settings)
+    taken = summary.taken("behavior")
+    decoded = taken[0] if taken else next((o for o in summary.objects if _names(summary).get(o.path) == behavior), None)
+    known = [o for o in (decoded, activity) if o is not None and o.start is not None and o.stop is not None]
+    if activity is None or not known:
         return ""
+    named = settings.activity
+    if named is None and "activity" in summary.problems:
+        named = _short_name(summary, activity)
     options = []
-    for name, values in (
-        ("activity", [settings.activity]),
-        ("units", settings.units),
-        ("behavior", [_behavior(summary, settings)]),
-    ):
+    for name, values in (("activity", [named]), ("units", settings.units), ("behavior", [behavior])):
         options += [f"--{name} {shlex.quote(value)}" for value in values if value is not None]
-    start, stop = known[0].start or 0.0, known[0].stop or 0.0
+    start, stop = max(o.start or 0.0 for o in known), min(o.stop or 0.0 for o in known)
+    if start >= stop:  # they do not overlap, and the fit will say so
+        start, stop = known[0].start or 0.0, known[0].stop or 0.0
     options.append(f"--until {suggested_until(start, stop)}")
     name = str(recording).encode(errors="replace").decode()  # names of files need not be text
     return " ".join(["kalmanssl fit", shlex.quote(name), "--out run", *options])
@@ -66,14 +72,25 @@ def suggested_until(start: float, stop: float) -> str:
 
 
 def _behavior(summary: NWBSummary, settings: RunSettings) -> str | None:
-    """Return the behavior to name in the command; of several, the first series, or else the first column."""
+    """Return the behavior to name in the command; of several the preferred series, or else the first column."""
     if settings.behavior is not None or "behavior" not in summary.problems:
         return settings.behavior
     return next(iter(_decodable(summary)), "none")
 
 
 def _decodable(summary: NWBSummary) -> list[str]:
-    """Return the names of what is decoded only if it is named, series first; the path where a name is not unique."""
-    names = [found.path.split("/")[-1] for found in summary.objects if found.role in _DECODED]
-    candidates = [o.path for role in _DECODED for o in summary.objects if (o.role, o.use) == (role, "candidate")]
-    return [path if names.count(last := path.split("/")[-1]) > 1 else last for path in candidates]
+    """Return the names of what is decoded only if it is named, the preferred series first, then columns."""
+    return list(_names(summary).values())
+
+
+def _names(summary: NWBSummary) -> dict[str, str]:
+    """Return by path the names of what is decoded only if it is named; the path where a name is not unique."""
+    return {o.path: _short_name(summary, o) for role in _DECODED for o in summary.candidates(role)}
+
+
+def _short_name(summary: NWBSummary, chosen: NWBObject) -> str:
+    """Return the last part of the path of an object, or its path if another one of the same use has this name."""
+    roles = _DECODED if chosen.role in _DECODED else (chosen.role,)
+    names = [o.path.rsplit("/", 1)[-1] for o in summary.objects if o.role in roles]
+    last = chosen.path.rsplit("/", 1)[-1]
+    return chosen.path if names.count(last) > 1 else last

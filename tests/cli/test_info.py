@@ -34,7 +34,7 @@ def test_info_prints_a_table_with_the_candidates(imaging):
 
 
 def test_info_suggests_a_command_that_fits_the_recording(imaging, recording):
-    assert "kalmanssl fit" not in invoke("info", imaging).stdout  # which activity?
+    assert "--out run --activity DfOverF --until" in invoke("info", imaging).stdout
     command = invoke("info", imaging, "--activity", "Deconvolved").stdout.splitlines()[-1].split()
     assert command == [
         "kalmanssl",
@@ -45,7 +45,7 @@ def test_info_suggests_a_command_that_fits_the_recording(imaging, recording):
         "--activity",
         "Deconvolved",
         "--until",
-        "13.97",
+        "11.96",  # of the time with both
     ]
     *_, until = invoke("info", recording).stdout.split()
     times = Recording.from_nwb(recording).time
@@ -126,3 +126,36 @@ def test_info_names_groups_of_units_and_labels_of_a_file_without_series(tmp_path
     assert "select them by a column: fit ... --units location=CA1" in shown
     assert "--out run --behavior odor --until" in shown
     assert "select them" not in invoke("info", path, "--units", "location=CA1").stdout
+
+
+def test_the_suggested_time_is_one_with_known_behavior(tmp_path):
+    times = np.arange(0.0, 200.0, 0.05)
+    tracked = np.where((times > 20.0) & (times < 70.0), np.sin(times), np.nan)  # then it sleeps without a camera
+    activity = time_series("ecephys/rates", **sampled(n=4000, timestamps=times))
+    lone = time_series("behavior/position", data=tracked, timestamps=times, unit="cm")
+    path = write(tmp_path / "sleep.nwb", activity, lone)
+    shown = invoke("info", path).stdout
+    assert "20.05 to 69.95" in shown
+    assert shown.split()[-1] == "54.98"
+
+
+def test_of_several_behaviors_the_command_names_what_most_analyses_use(tmp_path):
+    times = np.arange(0.0, 20.0, 0.05)
+    args = {"timestamps": times, "unit": "px"}
+    names = ("licks", "pupil_diameter", "speed_raw", "speed", "wheel_rotation")
+    series = [time_series(f"running/{name}", data=np.sin(times + i), **args) for i, name in enumerate(names)]
+    constant = time_series("running/events", data=np.ones(400), **args)
+    path = write(tmp_path / "many.nwb", time_series("ecephys/rates", **sampled()), constant, *series)
+    shown = invoke("info", path).stdout
+    assert "name one of: speed, " in shown
+    assert "--out run --behavior speed --until" in shown
+    assert "skipped" in next(line for line in shown.splitlines() if "running/events" in line)
+    assert "one distinct value: nothing to decode" in shown
+
+
+def test_the_table_is_not_cut_at_its_right_side(tmp_path):
+    times = 1.6e9 + np.concatenate([np.arange(0.0, 500.0, 0.05), np.arange(9e4, 9e4 + 500, 0.05)])
+    values = time_series("behavior/position", data=np.sin(times), timestamps=times, unit="cm")
+    rates = sampled(n=len(times), timestamps=times)
+    path = write(tmp_path / "long.nwb", time_series("ecephys/rates_with_a_long_name", **rates), values)
+    assert invoke("info", path).stdout.count("1 (8.95e+04 s)") == 2

@@ -6,9 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kalmanssl.data.nwb._access import find, find_group, is_dataset, is_numeric, peek, require_dataset
+from kalmanssl.data.nwb._access import find, find_group, is_dataset, is_numeric, peek, referenced, require_dataset
 from kalmanssl.data.nwb._columns import n_rows
 from kalmanssl.data.nwb._open import path_text
+from kalmanssl.data.nwb._preferences import activity_order, is_background
+from kalmanssl.data.nwb._regions import region_of
 from kalmanssl.data.nwb._series import first_match, has_results
 from kalmanssl.data.nwb._walk import FoundGroup, walk_groups
 from kalmanssl.errors import InputError
@@ -17,12 +19,13 @@ from kalmanssl.utils.text import shorten
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["BINNED", "UNITS", "ActivitySource", "choose_activity", "find_activity", "find_roi_tables"]
+__all__ = ["BINNED", "TRACES", "UNITS", "ActivitySource", "choose_activity", "find_activity", "find_roi_tables"]
 
 UNITS = "Units"
 BINNED = "binned"  # written by `Recording.to_nwb`
-_SAMPLED = ("RoiResponseSeries", "DecompositionSeries", "ElectricalSeries", "TimeSeries")
-_ACTIVITY_NAME = re.compile(r"count|rate|spik|firing|binned|activity", re.IGNORECASE)
+TRACES = ("RoiResponseSeries", "DecompositionSeries", "FiberPhotometryResponseSeries")  # clearly activity
+_SAMPLED = (*TRACES, "ElectricalSeries", "TimeSeries")
+_ACTIVITY_NAME = re.compile(r"count|rate|spik|firing|binned|activity|dff|df_?over_?f|df_f", re.IGNORECASE)
 _BEHAVIOR_KINDS = ("BehavioralTimeSeries", "BehavioralEvents", "PupilTracking", "EyeTracking", "Position")
 
 
@@ -35,18 +38,21 @@ class ActivitySource:
     path : str
         Path in the file, such as "processing/ophys/DfOverF/RoiResponseSeries".
     kind : str
-        Type of the object: "Units", "RoiResponseSeries", "DecompositionSeries", "ElectricalSeries", "TimeSeries", or
-        "binned".
+        Type of the object: "Units", "RoiResponseSeries", "DecompositionSeries", "FiberPhotometryResponseSeries",
+        "ElectricalSeries", "TimeSeries", or "binned".
     container : str
         Name of the object that contains it.
     automatic : bool
         Whether it can be chosen without its name.
+    planes : tuple of ActivitySource
+        The traces of different cells in a container, such as those of two imaging planes, if it is read as a whole.
     """
 
     path: str
     kind: str
     container: str
     automatic: bool
+    planes: tuple[ActivitySource, ...] = ()
 
     @property
     def name(self) -> str:
@@ -62,11 +68,39 @@ def find_activity(file: h5py.File) -> list[ActivitySource]:
         found.append(ActivitySource("units", UNITS, "", True))
     if find_group(file, f"processing/{BINNED}") is not None:
         found.append(ActivitySource(f"processing/{BINNED}", BINNED, "processing", True))
-    return found + [
-        ActivitySource(one.path, one.kind, one.container, _is_automatic(one))
-        for one in walk_groups(file, ("processing", "acquisition"), _is_container)
-        if _is_sampled(one)
+    sampled = [one for one in walk_groups(file, ("processing", "acquisition"), _is_container) if _is_sampled(one)]
+    joined = _find_planes(sampled)
+    parts = {plane.path for source in joined for plane in source.planes}
+    alone = [
+        ActivitySource(one.path, one.kind, one.container, _is_automatic(one) and one.path not in parts)
+        for one in sampled
     ]
+    return found + joined + alone
+
+
+def _find_planes(sampled: list[FoundGroup]) -> list[ActivitySource]:
+    """List the containers in which every series of traces has a table of ROIs of its own, as for imaging planes."""
+    by_container: dict[str, list[FoundGroup]] = {}
+    for one in sampled:
+        if one.kind == "RoiResponseSeries" and not is_background(one.path):
+            by_container.setdefault(one.path.rsplit("/", 1)[0], []).append(one)
+    joined = []
+    for path, series in by_container.items():
+        tables = [_roi_table(one.group) for one in series]
+        if len(series) > 1 and None not in tables and len(set(tables)) == len(series):
+            planes = tuple(ActivitySource(one.path, one.kind, one.container, False) for one in series)
+            joined.append(ActivitySource(path, "RoiResponseSeries", path.split("/")[-2], True, planes))
+    return joined
+
+
+def _roi_table(series: h5py.Group) -> str | None:
+    """Return the path of the table of the ROIs of a series, or None if it has none."""
+    region = region_of(series)
+    try:
+        table = None if region is None else referenced(region, "table")
+    except InputError:
+        return None
+    return None if table is None else str(table.name)
 
 
 def _is_sampled(found: FoundGroup) -> bool:
@@ -88,12 +122,12 @@ def _is_automatic(found: FoundGroup) -> bool:
     """Return whether a series can be chosen without its name."""
     if found.kind == "TimeSeries":
         return _is_named_as_activity(found.group, found.path, found.container_kind)
-    return found.kind in ("RoiResponseSeries", "DecompositionSeries")
+    return found.kind in TRACES and not is_background(found.path)
 
 
 def _is_named_as_activity(series: h5py.Group, path: str, container_kind: str) -> bool:
     """Return whether a TimeSeries has several columns and its path has a word such as "rates" or "counts"."""
-    if path.startswith("processing/behavior/") or container_kind in _BEHAVIOR_KINDS:
+    if is_background(path) or path.startswith("processing/behavior/") or container_kind in _BEHAVIOR_KINDS:
         return False
     shape = require_dataset(series, "data").shape
     return (
@@ -121,6 +155,7 @@ def choose_activity(file: h5py.File, activity: str | None, path: object) -> Acti
         return _by_name(found, activity, listing or "none")
     automatic = [s for s in found if s.automatic]
     first = [s for s in automatic if s.kind in (UNITS, BINNED)] or automatic
+    first.sort(key=lambda source: activity_order(source.path))
     if len(first) == 1 or (first and first[0].kind == UNITS):
         return first[0]
     if first:

@@ -31,7 +31,7 @@ from kalmanssl.data.nwb._spike_bins import bin_spikes
 from kalmanssl.data.nwb._tables import choose_units, read_spikes, table_extent, unit_names
 from kalmanssl.data.nwb._times import read_times
 from kalmanssl.data.nwb._walk import naming_broken_links
-from kalmanssl.data.nwb._windows import intersect, merge, tracked_windows
+from kalmanssl.data.nwb._windows import intersect, merge, subtract, tracked_windows
 from kalmanssl.errors import InputError, RecordingWarning
 from kalmanssl.utils.segments import in_intervals
 from kalmanssl.utils.text import shorten
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["read_nwb"]
 
 _Windows = list[tuple[float, float]]
+_ALL_TIME = [(-np.inf, np.inf)]
+_INVALID = "invalid_times"  # the table of NWB files for time that is not to be used
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def read_nwb(path: str | os.PathLike[str], options: ReadOptions) -> dict[str, An
     with open_nwb(path) as file, naming_broken_links(file):
         epochs, wrong_epochs = read_intervals(file)
         identifier = read_text(file, "identifier") or ""
-        allowed = _epoch_windows(epochs, options.epoch, path)
+        allowed, left_out = _without_invalid(_epoch_windows(epochs, options.epoch, path), epochs, options.epoch)
         source = choose_activity(file, options.activity, path)
         if options.bands is not None and source.kind != "ElectricalSeries":
             raise InputError(
@@ -96,7 +98,7 @@ def read_nwb(path: str | os.PathLike[str], options: ReadOptions) -> dict[str, An
         elif source.kind == BINNED:
             activity = _read_binned(file, options.bin_size)
             behavior = _read_behavior(file, chosen, table_extent(file, [activity.fields["time"]]))
-            if options.epoch is not None:
+            if allowed != _ALL_TIME:
                 activity = _restrict(activity, allowed, options.epoch, path)
         else:
             behavior = _read_behavior(file, chosen, table_extent(file, []))
@@ -111,20 +113,34 @@ def read_nwb(path: str | os.PathLike[str], options: ReadOptions) -> dict[str, An
         "epochs": epochs,
         "source": decode_text(Path(path).name),
         "session": identifier,
-        "notes": (*activity.notes, *corrections),
+        "notes": (*activity.notes, *left_out, *corrections),
     }
 
 
 def _epoch_windows(epochs: dict[str, np.ndarray], epoch: str | None, path: object) -> _Windows:
     """Return the windows of time of an epoch; all time if it is None."""
     if epoch is None:
-        return [(-np.inf, np.inf)]
+        return _ALL_TIME
     if epoch not in epochs:
         listing = shorten(", ".join(sorted(epochs))) or "none"
         raise InputError(
             f"epoch={short_repr(epoch)} is not in {path_text(path)}; its epochs: {listing}", parameter="epoch"
         )
     return merge([(float(a), float(b)) for a, b in epochs[epoch]])
+
+
+def _without_invalid(allowed: _Windows, epochs: dict[str, np.ndarray], epoch: str | None) -> tuple[_Windows, list[str]]:
+    """Leave the invalid times of a file out of windows, unless they were asked for; also return a note on them."""
+    if _INVALID not in epochs or epoch == _INVALID:
+        return allowed, []
+    invalid = merge([(float(a), float(b)) for a, b in epochs[_INVALID]])
+    kept = subtract(allowed, invalid)
+    if kept == allowed:
+        return allowed, []
+    if not kept:
+        raise InputError("all of the time is in intervals/invalid_times; choose another epoch", parameter="epoch")
+    seconds = sum(b - a for a, b in intersect(allowed, invalid))
+    return kept, [f"intervals/invalid_times: {seconds:.4g} s are marked as invalid in the file and are left out"]
 
 
 def _read_behavior(file: h5py.File, chosen: dict[str, Series], extent: tuple[float, float] | None) -> _BehaviorSeries:
@@ -205,12 +221,13 @@ def _read_samples(
     return _Activity(fields, notes + samples.notes, samples.corrections)
 
 
-def _restrict(activity: _Activity, allowed: _Windows, epoch: str, path: object) -> _Activity:
+def _restrict(activity: _Activity, allowed: _Windows, epoch: str | None, path: object) -> _Activity:
     """Return the activity in the bins in the windows of an epoch."""
     time = activity.fields["time"]
     keep = in_intervals(np.array(allowed), time)
     if not keep.any():
-        raise InputError(f"epoch={epoch!r} has no bins in {path_text(path)}; choose another epoch", parameter="epoch")
+        where = "the valid time" if epoch is None else f"epoch={epoch!r}"
+        raise InputError(f"{where} has no bins in {path_text(path)}; choose another epoch", parameter="epoch")
     kept = {"activity": activity.fields["activity"][keep], "time": time[keep]}
     return replace(activity, fields=activity.fields | kept)
 

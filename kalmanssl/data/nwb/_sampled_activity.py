@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -96,13 +96,15 @@ def read_sampled(
     extent: tuple[float, float] | None,
     windows: list[tuple[float, float]],
 ) -> SampledActivity:
-    """Read traces, rates, counts or stored band power.
+    """Read traces, rates, counts or stored band power; of several imaging planes all, at the times of the first.
 
     Raises
     ------
     InputError
         If the series has no times, its shape does not match its table, or values are missing.
     """
+    if source.planes:
+        return join_planes(source, [read_sampled(file, plane, units, extent, windows) for plane in source.planes])
     series = find(file, source.path)
     times, rows, notes = read_sample_times(series, extent)
     data = require_dataset(series, "data")
@@ -134,6 +136,50 @@ def read_sampled(
         cell_type=cell_type,
         notes=columns.notes,
         corrections=notes + remarks,
+    )
+
+
+def join_planes(source: ActivitySource, planes: list[SampledActivity]) -> SampledActivity:
+    """Join the activity of imaging planes that are sampled in turn, each at the samples next to those of the first.
+
+    Parameters
+    ----------
+    source : ActivitySource
+        With the `planes`.
+    planes : list of SampledActivity
+
+    Raises
+    ------
+    InputError
+        If the planes have different sampling periods, or some have events and others signals.
+    """
+    first = planes[0]
+    slowest, fastest = max(p.period for p in planes), min(p.period for p in planes)
+    if slowest > 1.02 * fastest or len({plane.kind for plane in planes}) > 1:
+        names = ", ".join(plane.path for plane in source.planes)
+        raise InputError(
+            f"the planes of {source.path} have different sampling rates or kinds of traces and cannot be joined; "
+            f"name one of: {shorten(names)}",
+            parameter="activity",
+        )
+    values, usable = [first.values], first.usable.copy()
+    for plane in planes[1:]:
+        after = np.clip(np.searchsorted(plane.times, first.times), 1, len(plane.times) - 1)
+        is_before = first.times - plane.times[after - 1] <= plane.times[after] - first.times
+        nearest = np.where(is_before, after - 1, after)
+        usable &= plane.usable[nearest] & (np.abs(plane.times[nearest] - first.times) <= 0.75 * plane.period)
+        values.append(plane.values[nearest])
+    names = [f"{one.name}/{name}" for one, p in zip(source.planes, planes, strict=True) for name in p.names]
+    types = [p.cell_type for p in planes if p.cell_type is not None]
+    joined = f"{source.path}: {len(planes)} planes are read together, each at the samples nearest to those of the first"
+    return replace(
+        first,
+        values=np.concatenate(values, axis=1),
+        usable=usable,
+        names=tuple(names),
+        cell_type=tuple(t for one in types for t in one) if len(types) == len(planes) else None,
+        notes=[joined, *(f"{one.name}: {n}" for one, p in zip(source.planes, planes, strict=True) for n in p.notes)],
+        corrections=[note for plane in planes for note in plane.corrections],
     )
 
 

@@ -18,7 +18,9 @@ from kalmanssl.data.nwb._access import (
     text_attribute,
 )
 from kalmanssl.data.nwb._columns import is_text
+from kalmanssl.data.nwb._confidence import without_doubtful
 from kalmanssl.data.nwb._output_series import RESULTS
+from kalmanssl.data.nwb._preferences import behavior_order, is_of_eyes, is_turned_wheel
 from kalmanssl.data.nwb._times import distinct_times, read_times
 from kalmanssl.data.nwb._walk import FoundGroup, walk_groups
 from kalmanssl.errors import InputError
@@ -40,6 +42,7 @@ __all__ = [
     "read_series",
 ]
 
+_KINDS = ("SpatialSeries", "TimeSeries", "PoseEstimationSeries")  # the last is one of the extension ndx-pose
 Behavior = str | Sequence[str] | Mapping[str, str] | Literal[False] | None
 _Named = TypeVar("_Named", bound=Any)  # an object with the attribute `path`
 
@@ -61,7 +64,9 @@ class Series:
     @property
     def rank(self) -> int:
         """Priority for the automatic selection; the lowest is first."""
-        if self.kind == "SpatialSeries":
+        if is_of_eyes(self.path):
+            return 4
+        if self.kind == "SpatialSeries" and not is_turned_wheel(self.path):
             return 0 if self.container_kind == "Position" else 1
         return 2 if self.path.startswith("processing/behavior/") else 3
 
@@ -73,18 +78,16 @@ class Series:
 
 
 def find_series(file: h5py.File) -> list[Series]:
-    """List every `SpatialSeries` and `TimeSeries` in the processing modules and in the acquisition."""
+    """List every series of behavior in the processing modules and in the acquisition."""
 
     def is_container(found: FoundGroup) -> bool:
-        is_series = found.kind in ("SpatialSeries", "TimeSeries") or found.has_data
+        is_series = found.kind in _KINDS or found.has_data
         return not (is_series or found.kind.endswith("Table") or has_results(found.group))
 
     return [
         Series(found.path, found.kind, found.container, found.container_kind)
         for found in walk_groups(file, ("processing", "acquisition"), is_container)
-        if found.kind in ("SpatialSeries", "TimeSeries")
-        and found.has_data
-        and found.path.split("/")[:2] != ["processing", "binned"]
+        if found.kind in _KINDS and found.has_data and found.path.split("/")[:2] != ["processing", "binned"]
     ]
 
 
@@ -109,6 +112,7 @@ def choose_series(found: list[Series], behavior: Behavior, columns: Sequence[Ser
                 parameter="behavior",
             )
         first = [s for s in found if s.rank == min(f.rank for f in found)]
+        first.sort(key=lambda series: behavior_order(series.path))
         if len(first) > 1:
             namings = ([s.label for s in first], [s.name for s in first], [s.path for s in first])
             names = next(naming for naming in namings if len(set(naming)) == len(first))
@@ -246,6 +250,7 @@ def read_series(group: h5py.Group, extent: tuple[float, float] | None) -> tuple[
     data = require_dataset(group, "data")
     name = location(group)
     values, labels = _numbers(data, name)
+    values, doubtful = without_doubtful(group, values)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim not in (1, 2) or values.shape[1:] == (0,):
@@ -253,7 +258,7 @@ def read_series(group: h5py.Group, extent: tuple[float, float] | None) -> tuple[
     times, notes = read_times(group, len(values), extent)
     known, remarks = distinct_times(name, times)
     times, values = times[known], values[known]
-    notes += remarks
+    notes += remarks + doubtful
     if np.isinf(values).any():
         raise InputError(f"series {name} has infinite values; use NaN where it is unknown")
     unit = "" if labels is not None else text_attribute(data, "unit")

@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kalmanssl.data.nwb._access import (
-    find,
-    is_dataset,
     location,
-    member_names,
     read_numbers,
     referenced,
     require_dataset,
-    text_attribute,
 )
 from kalmanssl.data.nwb._activity_sources import ActivitySource
 from kalmanssl.data.nwb._columns import n_rows, read_column_values
+from kalmanssl.data.nwb._regions import region_of
 from kalmanssl.data.nwb._tables import choose_units
 from kalmanssl.errors import InputError
 from kalmanssl.utils.validation import short_repr
@@ -27,7 +24,7 @@ from kalmanssl.utils.validation import short_repr
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["Columns", "choose_columns", "region_of"]
+__all__ = ["Columns", "choose_columns"]
 
 
 @dataclass(frozen=True)
@@ -48,17 +45,6 @@ class Columns:
     names: tuple[str, ...]
     cell_type: tuple[str, ...] | None
     notes: list[str]
-
-
-def region_of(series: h5py.Group) -> h5py.Dataset | None:
-    """Return the row numbers of a series in the table of its ROIs or electrodes; None if it has none."""
-    for name in member_names(series):  # pynwb writes the channels of a DecompositionSeries under different names
-        if name in ("data", "timestamps", "starting_time"):
-            continue
-        child = find(series, name)
-        if text_attribute(child, "neurodata_type") == "DynamicTableRegion" and is_dataset(child):
-            return child
-    return None
 
 
 def choose_columns(series: h5py.Group, source: ActivitySource, units: str | Mapping[str, Any], n: int) -> Columns:

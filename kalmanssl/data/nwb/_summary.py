@@ -22,7 +22,8 @@ from kalmanssl.data.nwb._access import (
     require_dataset,
     text_attribute,
 )
-from kalmanssl.data.nwb._activity_sources import BINNED, UNITS, ActivitySource, choose_activity, find_activity
+from kalmanssl.data.nwb._activity_sources import BINNED, TRACES, UNITS, ActivitySource, choose_activity, find_activity
+from kalmanssl.data.nwb._confidence import confident_samples
 from kalmanssl.data.nwb._interval_columns import (
     INTERVAL_SERIES,
     OUTSIDE,
@@ -33,11 +34,13 @@ from kalmanssl.data.nwb._interval_columns import (
 from kalmanssl.data.nwb._interval_table import read_intervals
 from kalmanssl.data.nwb._open import open_nwb
 from kalmanssl.data.nwb._other_objects import find_others
+from kalmanssl.data.nwb._preferences import activity_order, behavior_order
 from kalmanssl.data.nwb._read_options import check_choices
 from kalmanssl.data.nwb._sampled_activity import activity_kind, read_sampled
 from kalmanssl.data.nwb._sampling import read_sampling
 from kalmanssl.data.nwb._series import Behavior, Series, choose_series, find_series
 from kalmanssl.data.nwb._tables import choose_units, read_spikes, table_extent
+from kalmanssl.data.nwb._times import read_times
 from kalmanssl.data.nwb._unit_groups import unit_groups
 from kalmanssl.data.nwb._walk import find_broken_links
 from kalmanssl.errors import InputError
@@ -71,7 +74,7 @@ class NWBObject:
     rate : float or None
         Sampling rate, Hz; the mean spike rate of a unit for spikes.
     start, stop : float or None
-        First and last time, seconds.
+        First and last time, seconds; for a behavior, of the known samples.
     gaps : int or None
         Number of gaps in the samples.
     gap_seconds : float or None
@@ -125,6 +128,22 @@ class NWBSummary:
     def taken(self, role: str) -> tuple[NWBObject, ...]:
         """Return the objects that are read as "activity", "behavior" or "labels"."""
         return tuple(o for o in self.objects if o.role == role and o.use == "taken")
+
+    def candidates(self, role: str) -> tuple[NWBObject, ...]:
+        """Return the objects that can be chosen by name, those that most analyses use first."""
+        found = [o for o in self.objects if (o.role, o.use) == (role, "candidate")]
+        if role == "activity":
+            return tuple(sorted(found, key=lambda one: activity_order(one.path)))
+        return tuple(sorted(found, key=lambda one: behavior_order(one.path, one.unit) if role == "behavior" else ()))
+
+    def preferred(self, role: str) -> NWBObject | None:
+        """Return what is taken as "activity" or "behavior", or else the candidate that most analyses use, if any.
+
+        A `TimeSeries` or a field potential is not clearly activity.
+        """
+        known = (UNITS, BINNED, *TRACES)
+        clear = [o for o in self.candidates(role) if role != "activity" or o.type.split(" ")[-1] in known]
+        return next(iter((*self.taken(role), *clear)), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as dicts, lists, numbers and text, for JSON."""
@@ -229,19 +248,24 @@ def _activity_object(
             if series is None:
                 raise InputError(f"{source.path} has no series of counts")
             return replace(_sampled_object(series, found, extent), remark="bins of the file are not changed")
-        found = _sampled_object(find_group(file, source.path), found, extent)
+        first = source.planes[0] if source.planes else source
+        found = _sampled_object(find_group(file, first.path), found, extent)
         if found.use == "skipped":
             return found
         if source.kind == "ElectricalSeries":
             return replace(found, remark="log power in bands" if is_taken else "log power in bands, if it is named")
-        series = find_group(file, source.path)
+        series = find_group(file, first.path)
+        if source.planes:
+            shapes = [require_dataset(find_group(file, plane.path), "data").shape or () for plane in source.planes]
+            columns = sum(shape[1] if len(shape) > 1 else 1 for shape in shapes)
+            found = replace(found, type=f"{len(shapes)} {first.kind}", columns=columns)
         if is_taken and (require_dataset(series, "data").size or 0) <= _MAX_VALUES:
             read = read_sampled(file, source, units, extent, [(-np.inf, np.inf)])
             kind: str = read.kind
             notes = read.notes + read.corrections
             found = replace(found, columns=len(read.names))
         else:
-            kind, notes = activity_kind(series, source, np.zeros(0)), []
+            kind, notes = activity_kind(series, first, np.zeros(0)), []
         how = "events, summed in bins" if kind == "counts" else "signal, averaged in bins"
         return replace(found, remark="; ".join([how, *notes]))
     except InputError as error:
@@ -288,19 +312,37 @@ def _behavior_object(file: h5py.File, where: Series, is_taken: bool, extent: tup
     found = NWBObject(where.path, where.kind, "behavior", "taken" if is_taken else "candidate")
     found = _sampled_object(series, found, extent)
     data = peek(series, "data")
-    if data.shape and is_numeric(data) and data.dtype.kind == "f" and 0 < data.size <= _MAX_VALUES:
-        try:
-            values = read_array(data)
-        except InputError as error:
-            return replace(found, remark=str(error))
-        conversion, offset = read_scaling(data)
-        one = values.reshape(-1) if values.size == len(values) else values
-        found = replace(found, period=full_circle(one * conversion + offset, found.unit))
-        values = values.reshape(len(values), -1) * conversion + offset
-        missing = int((~np.isfinite(values)).any(axis=1).sum())
-        remarks = [found.remark, _ranges(values), f"{missing} samples missing" if missing else ""]
-        found = replace(found, remark="; ".join(filter(None, remarks)))
-    return found
+    if not (data.shape and is_numeric(data) and 0 < data.size <= _MAX_VALUES):
+        return found
+    try:
+        values = read_array(data)
+        confident = confident_samples(series, len(values))
+    except InputError as error:
+        return replace(found, remark=str(error))
+    if found.use == "candidate" and (values == values.reshape(-1)[0]).all():
+        return replace(found, use="skipped", remark="one distinct value: nothing to decode")
+    if data.dtype.kind != "f":
+        return found
+    conversion, offset = read_scaling(data)
+    one = values.reshape(-1) if values.size == len(values) else values
+    found = replace(found, period=full_circle(one * conversion + offset, found.unit))
+    values = values.reshape(len(values), -1) * conversion + offset
+    known = np.isfinite(values).all(axis=1) & confident
+    if known.any() and not known.all():
+        found = _of_known_samples(series, found, known, extent)
+    remarks = [found.remark, _ranges(values[known]), "" if known.all() else f"{(~known).sum()} samples missing"]
+    return replace(found, remark="; ".join(filter(None, remarks)))
+
+
+def _of_known_samples(
+    series: h5py.Group, found: NWBObject, known: np.ndarray, extent: tuple[float, float] | None
+) -> NWBObject:
+    """Let the time of a series be that from the first to the last known sample, of `known` (samples,) bool."""
+    if found.start is None:
+        return found
+    times = read_times(series, len(known), extent)[0][known]
+    times = times[np.isfinite(times)]
+    return replace(found, start=float(times[0]), stop=float(times[-1])) if len(times) else found
 
 
 def _ranges(values: np.ndarray) -> str:
@@ -324,9 +366,9 @@ def _column_object(file: h5py.File, where: Series, is_taken: bool) -> NWBObject:
     if not is_taken and _are_times(column):
         remark = "times of events, for Recording.align_to"
         return replace(found, role="other", use="skipped", columns=1, remark=remark)
-    values = [str(v) for v in column.values if not (is_series and v == OUTSIDE)]
-    distinct = len(set(values))
-    if not is_taken and not is_series and distinct == 1:
+    values = [v for v in column.values if not (is_series and v == OUTSIDE)]
+    distinct = len({str(v) for v in values if v is not None and v == v})  # not None and not NaN, which are unknown
+    if not is_taken and not is_series and distinct <= 1:
         return replace(found, use="skipped", remark="one distinct value: nothing to decode")
     return replace(
         found,

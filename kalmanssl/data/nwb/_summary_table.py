@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["render_summary"]
 
-_OTHER_COLUMNS = 80  # characters
+_OTHER_COLUMNS = 96  # characters
 _WIDTH = 140  # characters, unless the terminal has another width
 
 

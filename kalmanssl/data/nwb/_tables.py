@@ -14,12 +14,15 @@ from kalmanssl.data.nwb._access import (
     find,
     find_dataset,
     find_group,
+    is_dataset,
     location,
     member_names,
+    read_array,
     referenced,
     require_dataset,
 )
 from kalmanssl.data.nwb._columns import n_rows, read_column_values, read_columns, read_interval_times, read_ragged
+from kalmanssl.data.nwb._rejected_rows import find_rejected
 from kalmanssl.data.nwb._windows import intersect, merge
 from kalmanssl.errors import InputError
 from kalmanssl.utils.text import shorten
@@ -101,13 +104,40 @@ def choose_units(table: h5py.Group, units: str | Mapping[str, Any]) -> ChosenUni
             keep &= _matches(known, column, wanted, _title(table))
         if not keep.any():
             raise InputError(f"no unit matches all of {short_repr(dict(units))}; use fewer columns", parameter="units")
-    elif units == "auto" and types is not None:
-        excitatory = np.array([_is_excitatory(v) for v in known[types]])
-        keep = excitatory if excitatory.any() else keep
-        if not keep.all():
-            notes.append(f"units: {int(keep.sum())} excitatory of {count}, by column {types} (units='all' selects all)")
+    elif units == "auto":
+        known |= _cell_flags(table, count)
+        keep, notes = _accepted_excitatory(known, types, count)
     rows = np.flatnonzero(keep)
     return ChosenUnits(rows, None if types is None else tuple(str(v) for v in known[types][rows]), notes)
+
+
+def _cell_flags(table: h5py.Group, count: int) -> dict[str, np.ndarray]:
+    """Return the first value of each row of the column iscell of suite2p, which is followed by a probability."""
+    flags = find(table, "iscell")
+    is_pair = is_dataset(flags) and flags.shape == (count, 2) and flags.dtype.kind in "biuf"
+    return {"iscell": read_array(flags)[:, 0]} if is_pair else {}
+
+
+def _accepted_excitatory(
+    known: Mapping[str, np.ndarray], types: str | None, count: int
+) -> tuple[np.ndarray, list[str]]:
+    """Return which rows (rows,) are neither rejected in the file nor of another type than excitatory, and notes."""
+    rejected, by = find_rejected(known, count)
+    keep, notes = ~rejected, []
+    if rejected.any():
+        columns = f"column{'s'[: len(by) != 1]} {', '.join(by)}"
+        notes.append(
+            f"units: {int(rejected.sum())} of {count} are noise or rejected by {columns} and are left out "
+            "(units='all' selects all)"
+        )
+    excitatory = keep & (False if types is None else np.array([_is_excitatory(v) for v in known[types]], dtype=bool))
+    if excitatory.any() and (excitatory != keep).any():
+        notes.append(
+            f"units: {int(excitatory.sum())} excitatory of {int(keep.sum())}, by column {types} "
+            "(units='all' selects all)"
+        )
+        keep = excitatory
+    return keep, notes
 
 
 def electrode_columns(table: h5py.Group, names: set[str]) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["intersect", "merge", "tracked_windows"]
+__all__ = ["intersect", "merge", "subtract", "tracked_windows"]
 
 
 def intersect(a: list[tuple[float, float]], b: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -31,6 +31,12 @@ def merge(windows: list[tuple[float, float]]) -> list[tuple[float, float]]:
         else:
             joined.append((start, stop))
     return joined
+
+
+def subtract(windows: list[tuple[float, float]], others: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the windows of time that are in none of the others; both lists are increasing and do not overlap."""
+    borders = [-np.inf, *(time for other in others for time in other), np.inf]
+    return intersect(windows, list(zip(borders[::2], borders[1::2], strict=True)))
 
 
 def tracked_windows(

@@ -61,8 +61,10 @@ def test_every_container_is_read_by_its_name(path: Path) -> None:
 def test_a_general_name_of_two_series_is_ambiguous(path: Path) -> None:
     with pytest.raises(InputError, match="behavior='SpatialSeries' is ambiguous"):
         Recording.from_nwb(path, behavior="SpatialSeries")
-    with pytest.raises(InputError, match="name one of: CompassDirection, EyeTracking"):
-        Recording.from_nwb(path)
+
+
+def test_the_gaze_is_not_taken_where_there_is_other_behavior(path: Path) -> None:
+    assert list(Recording.from_nwb(path).behavior) == ["CompassDirection"]
 
 
 @pytest.mark.parametrize("name", ["state", "states/state", "processing/behavior/states/state"])
