@@ -7,6 +7,8 @@ from kalmanssl.data._binning import BinnedEvents as BinnedEvents
 from kalmanssl.data._binning import count_events as count_events
 from kalmanssl.data._conversion import as_recording as as_recording
 from kalmanssl.data._joining import join_bins as join_bins
+from kalmanssl.data._laps import count_laps as count_laps
+from kalmanssl.data._laps import lap_length as lap_length
 from kalmanssl.data._latent_tables import state_names as state_names
 from kalmanssl.data._latents import Covariances as Covariances
 from kalmanssl.data._latents import Latents as Latents

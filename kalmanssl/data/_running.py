@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from kalmanssl.data._laps import lap_length
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.segments import segment_slices
@@ -75,7 +76,8 @@ def speed(position: np.ndarray, time: np.ndarray, smoothing: float = 0.25, perio
     smoothing : float
         Standard deviation of the Gaussian smoothing kernel, seconds; 0 for no smoothing.
     period : float, optional
-        Period of a circular position, such as 2 pi for angles in radians.
+        Period of a circular position, such as 2 pi for angles in radians. A position that starts again after each
+        lap, as on a belt, has no speed where it jumps back, also without a period.
 
     Returns
     -------
@@ -104,6 +106,9 @@ def speed(position: np.ndarray, time: np.ndarray, smoothing: float = 0.25, perio
     if known.sum() < 2:
         message = f"position is known at {known.sum()} samples: at least 2 are needed"
         raise InputError(message, parameter="position")
+    if period is None:
+        steps = np.diff(time)
+        period = lap_length(columns, steps < 1.5 * np.median(steps))
     found = np.full(len(time), np.nan)
     for segment in segment_slices(time):
         if known[segment].sum() >= 2:

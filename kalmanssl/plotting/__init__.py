@@ -40,4 +40,6 @@ from kalmanssl.plotting._selection import plot_selection as plot_selection
 from kalmanssl.plotting._style import figure_of as figure_of
 from kalmanssl.plotting._style import new_axes as new_axes
 from kalmanssl.plotting._svg import figure_to_svg as figure_to_svg
+from kalmanssl.plotting._time_labels import label_time as label_time
+from kalmanssl.plotting._time_labels import time_origin as time_origin
 from kalmanssl.plotting._units import plot_unit_importance as plot_unit_importance

@@ -22,6 +22,7 @@ from kalmanssl.plotting._style import (
     label_axis,
     transparent_image,
 )
+from kalmanssl.plotting._time_labels import label_time
 from kalmanssl.utils.labels import label_text
 from kalmanssl.utils.segments import break_at_gaps, gap_starts
 from kalmanssl.utils.validation import check_condition
@@ -111,9 +112,8 @@ def plot_decoded(
         ax.axhline(end, color=MUTED, lw=0.9, ls=":", label=label)
     if period is not None:
         ax.set_ylim(0, period)
-    ax.set(xlabel="time (s)")
+    label_time(ax, time)
     label_axis(ax.yaxis, name, unit)
-    ax.ticklabel_format(axis="x", useOffset=False)
     if len(time):
         ax.set_xlim(time[0], time[-1])
     add_legend(ax, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, borderaxespad=0.1)
@@ -307,7 +307,8 @@ def plot_label_probabilities(
         drawn_time, drawn = break_at_gaps(time, truth)
         ax.plot(drawn_time, drawn, color=ORANGE, linewidth=1.2, label=f"true {name}")
         add_legend(ax, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1)  # the image has any color
-    ax.set(xlabel="time (s)", ylabel=name)
+    label_time(ax, time)
+    ax.set_ylabel(name)
     if len(labels) <= 20:
         ax.set_yticks(range(len(labels)), [label_text(label) for label in labels])
     return ax

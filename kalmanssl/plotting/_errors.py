@@ -9,6 +9,7 @@ import numpy as np
 
 from kalmanssl.plotting._color_maps import sequential_colors
 from kalmanssl.plotting._style import BLUE, GREEN, MUTED, ORANGE, add_color_bar, add_legend, axes_or_new, label_axis
+from kalmanssl.plotting._time_labels import label_time
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +51,7 @@ def plot_error_by_time(
         if np.isfinite(values).any():
             ax.plot(time, values, color=color, marker=mark, ms=3.5, lw=1.1, label=name or None)
     _add_reference(ax, reference)
-    ax.set(xlabel="time (s)")
+    label_time(ax, time)
     label_axis(ax.yaxis, "median error", unit)
     ax.set_ylim(bottom=0)
     if ax.get_legend_handles_labels()[0]:

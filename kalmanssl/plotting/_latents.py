@@ -18,6 +18,7 @@ from kalmanssl.plotting._style import (
     add_legend,
     axes_or_new,
 )
+from kalmanssl.plotting._time_labels import label_time
 from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.labels import label_text
 from kalmanssl.utils.segments import break_at_gaps
@@ -130,7 +131,8 @@ def plot_noise(time: np.ndarray | Latents, variance: np.ndarray | None = None, a
     time, low, middle, high = break_at_gaps(time, *quantiles)
     ax.fill_between(time, low, high, color=GREEN, alpha=0.25, linewidth=0, label="10 to 90 % of channels")
     ax.plot(time, middle, color=GREEN, lw=1.2, label="median channel")
-    ax.set(xlabel="time (s)", ylabel="noise sd")
+    label_time(ax, time)
+    ax.set_ylabel("noise sd")
     ax.set_ylim(bottom=0)
     add_legend(ax, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.1)
     return ax
@@ -164,7 +166,8 @@ def plot_log_likelihood(
         raise InputError("log_likelihood is missing: give (time,), or Latents", parameter="log_likelihood")
     ax.plot(*break_at_gaps(time, log_likelihood), color=BLUE, lw=0.8)
     ax.axhline(float(np.nanmedian(log_likelihood)), color=MUTED, lw=1, ls="--")
-    ax.set(xlabel="time (s)", ylabel="log-lik. (nats per bin)", xlim=(time[0], time[-1]))
+    label_time(ax, time)
+    ax.set(ylabel="log-lik. (nats per bin)", xlim=(time[0], time[-1]))
     return ax
 
 

@@ -6,10 +6,18 @@ import dataclasses
 
 import numpy as np
 
-from kalmanssl.data import NWBSummary, Recording, full_circle
+from kalmanssl.data import NWBSummary, Recording, count_laps, full_circle, lap_length
 from kalmanssl.runs._settings import RunSettings
+from kalmanssl.utils.measurement_units import is_angle
 
-__all__ = ["activity_kind", "behavior_name", "longest_constant", "period_of_angle", "with_behavior_name"]
+__all__ = [
+    "activity_kind",
+    "behavior_name",
+    "laps_sentence",
+    "longest_constant",
+    "period_of_angle",
+    "with_behavior_name",
+]
 
 _READ_AS = "position"  # the name of the only spatial series of a recording
 _ROWS = 4096  # bins that are handled at a time, so that memory does not grow with the recording
@@ -55,6 +63,26 @@ def period_of_angle(settings: RunSettings, training: Recording, behavior: str | 
     if behavior is None or settings.period is not None or settings.discrete or settings.end_zones is not None:
         return None
     return full_circle(training.behavior[behavior], training.behavior_unit.get(behavior, ""))
+
+
+def laps_sentence(settings: RunSettings, training: Recording, behavior: str | None) -> str | None:
+    """Say that a position starts again after each lap, if the settings neither have a period nor deny one."""
+    if behavior is None or settings.period is not None or settings.discrete:
+        return None
+    values, steps = training.behavior[behavior], np.diff(training.time)
+    if is_angle(training.behavior_unit.get(behavior, "")) or values.dtype == object:
+        return None
+    is_next = steps < 1.5 * training.bin_size
+    length = lap_length(values, is_next)
+    return None if length is None else lap_text(behavior, count_laps(values, is_next), length)
+
+
+def lap_text(name: str, laps: int, length: float) -> str:
+    """Say what a jump after each lap means for the decoder."""
+    return (
+        f"{name} jumps from one end to the other {laps} times, always in the same direction, and is decoded on a line; "
+        f"where the end is also the start, as on a belt, --period {length:.4g} decodes it on a circle"
+    )
 
 
 def longest_constant(behavior: np.ndarray) -> tuple[float, int, int]:

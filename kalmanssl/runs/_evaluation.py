@@ -12,7 +12,7 @@ from kalmanssl.data import Recording
 from kalmanssl.errors import InputError
 from kalmanssl.runs._alarms import Alarm, find_alarms
 from kalmanssl.runs._evaluated_bins import EvaluatedBins
-from kalmanssl.runs._figure_arrays import figure_arrays
+from kalmanssl.runs._figure_arrays import TIMES, figure_arrays
 from kalmanssl.runs._scores import main_part, main_scores, score_bins
 from kalmanssl.utils.json_values import without_nan
 from kalmanssl.utils.paths import as_path
@@ -130,7 +130,7 @@ class Evaluation(Summary):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save into a folder."""
         arrays = {
-            name: array.astype(np.float32 if array.dtype.kind == "f" and name != "time" else array.dtype)
+            name: array.astype(np.float32 if array.dtype.kind == "f" and name not in TIMES else array.dtype)
             for name, array in self.arrays.items()
         }
         metadata = {

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from kalmanssl.data import Latents
     from kalmanssl.decoding import DecodedCategory, DecodedPosition
 
-__all__ = ["figure_arrays"]
+__all__ = ["TIMES", "figure_arrays"]
+
+# Arrays of times, and of colors, which can be times. Single precision has steps of 128 s in the clock of Unix.
+TIMES = ("time", "block_time", "worst_time", "color")
 
 _MAX_EXCERPT_UNITS = 200
 _MAX_LATENT_POINTS = 6_000

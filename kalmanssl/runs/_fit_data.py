@@ -12,6 +12,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.runs._behavior import (
     activity_kind,
     behavior_name,
+    laps_sentence,
     longest_constant,
     period_of_angle,
     with_behavior_name,
@@ -137,6 +138,8 @@ def _with_period(data: FitData, logger: Callable[[str], None]) -> FitData:
             f"note: {data.behavior} covers a whole circle, so it is decoded as an angle with the period {shown}; "
             "--period 0 decodes it on a line"
         )
+    if (sentence := laps_sentence(data.settings, data.training, data.behavior)) is not None:
+        logger(f"note: {sentence}")
     # a period of zero is none
     return dataclasses.replace(data, settings=dataclasses.replace(data.settings, period=data.settings.period or period))
 

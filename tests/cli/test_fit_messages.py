@@ -46,6 +46,36 @@ def test_every_problem_of_a_short_recording_is_printed_once(recording, tmp_path)
     assert text.count("24 excitatory of 26, by column cell_type") == 1  # in the table
 
 
+class TrainedError(Exception):
+    """Raised where the training would begin."""
+
+
+def stop_at_training(monkeypatch):
+    def train(*args, **kwargs):
+        raise TrainedError
+
+    monkeypatch.setattr("kalmanssl.training._loop._Loop.run", train)
+
+
+def test_info_and_fit_say_that_a_position_jumps_back_after_each_lap(recording, tmp_path, monkeypatch):
+    whole = Recording.from_nwb(recording, units="all")
+    belt = replace(whole, behavior={"position": 20 * whole.time % 180.0}, behavior_unit={"position": "cm"})
+    belt.to_nwb(tmp_path / "belt.nwb")
+    laps = int((np.diff(belt.behavior["position"]) < 0).sum())
+    assert laps >= 3
+    info = " ".join(invoke("info", tmp_path / "belt.nwb").stdout.split())
+    assert f"jumps from one end to the other {laps} times, as after laps" in info
+    assert "as after laps" not in invoke("info", recording).stdout
+    stop_at_training(monkeypatch)
+    text = " ".join(invoke("fit", tmp_path / "belt.nwb", "--out", tmp_path / "run", *SMALL).stderr.split())
+    assert f"position jumps from one end to the other {laps} times" in text
+    assert "--period 179" in text or "--period 180" in text
+    for period in (180, 0):
+        result = invoke("fit", tmp_path / "belt.nwb", "--out", tmp_path / "run", *SMALL, "--period", period)
+        assert isinstance(result.exception, TrainedError)
+        assert "jumps from one end to the other" not in result.stderr.split("phase 1 of")[1]
+
+
 def test_info_and_fit_say_before_the_fit_which_period_an_angle_has(recording, tmp_path, monkeypatch):
     whole = Recording.from_nwb(recording, units="all")
     heading = (0.7 * whole.time + 0.3 * np.sin(whole.time)) % (2 * np.pi)
@@ -57,13 +87,7 @@ def test_info_and_fit_say_before_the_fit_which_period_an_angle_has(recording, tm
     assert [o["period"] for o in objects if o["role"] == "behavior"] == [pytest.approx(2 * np.pi)]
     assert "whole circle" not in invoke("info", recording).stdout
 
-    class TrainedError(Exception):
-        pass
-
-    def train(*args, **kwargs):
-        raise TrainedError
-
-    monkeypatch.setattr("kalmanssl.training._loop._Loop.run", train)
+    stop_at_training(monkeypatch)
     result = invoke("fit", tmp_path / "turning.nwb", "--out", tmp_path / "run", *SMALL)
     assert isinstance(result.exception, TrainedError)
     text = " ".join(result.stderr.split())

@@ -157,5 +157,5 @@ def test_the_table_is_not_cut_at_its_right_side(tmp_path):
     times = 1.6e9 + np.concatenate([np.arange(0.0, 500.0, 0.05), np.arange(9e4, 9e4 + 500, 0.05)])
     values = time_series("behavior/position", data=np.sin(times), timestamps=times, unit="cm")
     rates = sampled(n=len(times), timestamps=times)
-    path = write(tmp_path / "long.nwb", time_series("ecephys/rates_with_a_long_name", **rates), values)
+    path = write(tmp_path / "long.nwb", time_series(f"ecephys/rates_{50 * 'n'}", **rates), values)
     assert invoke("info", path).stdout.count("1 (8.95e+04 s)") == 2

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kalmanssl.data import running_bins, running_threshold, speed, traversals
+from kalmanssl.data import count_laps, lap_length, running_bins, running_threshold, speed, traversals
 from kalmanssl.errors import InputError
 
 NAN = float("nan")
@@ -115,3 +115,37 @@ def test_messages(call, message):
     with pytest.raises(InputError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_a_jump_back_after_each_lap_is_no_movement():
+    time = np.arange(0.0, 120.0, 0.05)
+    belt = (10.0 * time) % 180.0  # five laps at 10 cm/s
+    belt[-400:] = belt[-400]  # then it stands
+    found = speed(belt, time)
+    np.testing.assert_allclose(found[20:-420], 10.0, rtol=0.12)
+    assert 0 < running_threshold(belt, time) < 10.0
+    assert count_laps(belt) == 5
+    assert lap_length(belt) == pytest.approx(180.0, abs=0.51)
+
+
+@pytest.mark.parametrize(
+    "position",
+    [
+        np.tile(np.r_[np.linspace(0, 100, 50), np.linspace(100, 0, 50)], 5),  # back and forth
+        np.where(np.arange(500) % 100 == 7, 100.0, np.linspace(0, 10, 500)),  # tracking errors
+        np.tile(np.linspace(0, 100, 50), 2),  # one jump
+        np.zeros(50),
+        np.full(50, np.nan),
+        np.tile(np.linspace(0, 100, 50), 5)[:, None] * np.ones(2),
+    ],
+)
+def test_other_positions_have_no_laps(position):
+    assert count_laps(position) == 0
+    assert lap_length(position) is None
+
+
+def test_jumps_over_gaps_in_time_are_no_laps():
+    position = np.tile(np.linspace(0, 100, 50), 5)
+    is_next = np.arange(1, 250) % 50 != 0
+    assert count_laps(position) == 4
+    assert count_laps(position, is_next) == 0

@@ -226,3 +226,23 @@ def test_labels_of_a_map_of_errors_are_inside_the_figure():
     svg = plotting.figure_to_svg(ax, name="map", description="errors")
     baseline = float(re.findall(r'transform="rotate\(-90 ([\d.]+) [\d.]+\)">y \(cm\)', svg)[0])
     assert baseline > 8  # points from the left edge; letters are as high
+
+
+@pytest.mark.parametrize(
+    ("first", "label", "shown"),
+    [(1_600_000_180.0, "time (s) after 1600000000 s", "180"), (18_960.0, "time (s)", "18960")],
+)
+def test_ticks_of_a_clock_with_many_digits_have_the_last_ones(first, label, shown):
+    time = first + np.arange(0.0, 40.0, 0.025)
+    mean = np.sin(time)
+    for ax in (
+        plotting.plot_decoded(time, mean, mean - 1, mean + 1),
+        plotting.plot_error_by_time(time[::100], np.abs(mean[::100])),
+        plotting.plot_log_likelihood(time, mean),
+        plotting.plot_noise(time, np.abs(mean)[:, None]),
+    ):
+        plotting.figure_of(ax).canvas.draw()
+        assert ax.get_xlabel() == label
+        ticks = [tick.get_text() for tick in ax.get_xticklabels()]
+        assert shown in ticks
+        assert ax.xaxis.get_offset_text().get_text() == ""

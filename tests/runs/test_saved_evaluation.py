@@ -26,6 +26,17 @@ def test_an_evaluation_is_the_same_after_saving_and_loading(run, html, tmp_path)
     np.testing.assert_allclose(again.arrays["mean"], run.evaluation.arrays["mean"], rtol=1e-6)
 
 
+def test_saved_times_are_exact_in_the_clock_of_unix(run, html, tmp_path):
+    late = dict(run.evaluation.arrays)
+    times = [name for name in late if name.endswith("time")]
+    assert sorted(times) == ["block_time", "time", "worst_time"]
+    late |= {name: late[name] + 1.6e9 for name in times}
+    replace(run.evaluation, arrays=late).save(tmp_path / "evaluation")
+    again = Evaluation.load(tmp_path / "evaluation")
+    for name in times:
+        np.testing.assert_array_equal(again.arrays[name], late[name])
+
+
 def test_an_evaluation_is_shown_in_one_line_and_as_a_table(run):
     shown = repr(run.evaluation)
     assert shown.startswith("Evaluation(recording ")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from kalmanssl.data._angles import full_circle
+from kalmanssl.data._laps import count_laps
 from kalmanssl.data.nwb._access import (
     decode_text,
     find_group,
@@ -44,6 +45,7 @@ from kalmanssl.data.nwb._times import read_times
 from kalmanssl.data.nwb._unit_groups import unit_groups
 from kalmanssl.data.nwb._walk import find_broken_links
 from kalmanssl.errors import InputError
+from kalmanssl.utils.measurement_units import is_angle
 
 if TYPE_CHECKING:
     import h5py
@@ -330,7 +332,9 @@ def _behavior_object(file: h5py.File, where: Series, is_taken: bool, extent: tup
     known = np.isfinite(values).all(axis=1) & confident
     if known.any() and not known.all():
         found = _of_known_samples(series, found, known, extent)
-    remarks = [found.remark, _ranges(values[known]), "" if known.all() else f"{(~known).sum()} samples missing"]
+    laps = 0 if is_angle(found.unit) else count_laps(values)
+    jumps = f"jumps from one end to the other {laps} times, as after laps" if laps else ""
+    remarks = [found.remark, _ranges(values[known]), jumps, "" if known.all() else f"{(~known).sum()} samples missing"]
     return replace(found, remark="; ".join(filter(None, remarks)))
 
 

@@ -81,7 +81,7 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     for ax in axes[2:]:
         if (legend := ax.get_legend()) is not None:
             legend.remove()  # the lines are those of the first dimension
-    axes[-1].set_xlabel("time (s)")
+    plotting.label_time(axes[-1], time)
     label_segments(axes[-1], a["time"])
     return {
         "axes": axes[0],
