@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["print_summary", "suggested_until"]
 
 _DECODED = ("behavior", "labels")
+_NEARLY_ALL = 0.9  # of the time of a behavior; an epoch with so much of it need not be named
 _FITTED_SHARE = 0.7  # of the time of a recording, that is suggested for the fit
 
 
@@ -35,6 +36,8 @@ def print_summary(summary: NWBSummary, recording: Path, settings: RunSettings) -
         if found.period is not None and found.use != "skipped":
             period = period_text(found.period, found.unit)
             typer.echo(f"note: {found.path} covers a whole circle: fit uses the period {period}")
+    if (epoch := _main_epoch(summary, settings)) is not None:
+        typer.echo(f"to use the time of one epoch: fit ... --during {shlex.quote(epoch)}")
     command = suggested_command(summary, recording, settings)
     if command:
         typer.echo(f"to fit about the first {100 * _FITTED_SHARE:g} % of the time and score the rest:\n  {command}")
@@ -46,9 +49,11 @@ def suggested_command(summary: NWBSummary, recording: Path, settings: RunSetting
     Where there is a choice of activity or behavior, the command names what most analyses use.
     """
     activity, behavior = summary.preferred("activity"), _behavior(summary, settings)
-    taken = summary.taken("behavior")
-    decoded = taken[0] if taken else next((o for o in summary.objects if _names(summary).get(o.path) == behavior), None)
-    known = [o for o in (decoded, activity) if o is not None and o.start is not None and o.stop is not None]
+    known = [
+        o
+        for o in (_decoded(summary, settings), activity)
+        if o is not None and o.start is not None and o.stop is not None
+    ]
     if activity is None or not known:
         return ""
     named = settings.activity
@@ -63,6 +68,30 @@ def suggested_command(summary: NWBSummary, recording: Path, settings: RunSetting
     options.append(f"--until {suggested_until(start, stop)}")
     name = str(recording).encode(errors="replace").decode()  # names of files need not be text
     return " ".join(["kalmanssl fit", shlex.quote(name), "--out run", *options])
+
+
+def _decoded(summary: NWBSummary, settings: RunSettings) -> NWBObject | None:
+    """Return the behavior that the suggested command decodes."""
+    taken, behavior = summary.taken("behavior"), _behavior(summary, settings)
+    return taken[0] if taken else next((o for o in summary.objects if _names(summary).get(o.path) == behavior), None)
+
+
+def _main_epoch(summary: NWBSummary, settings: RunSettings) -> str | None:
+    """Return the labeled epoch with most of the time of the behavior; None if it has nearly all, or there is only one.
+
+    Tables of intervals, such as trials, are no epochs.
+    """
+    decoded = _decoded(summary, settings)
+    tables = {o.path.split("/")[-2] for o in summary.objects if "/" in o.path} | {"invalid_times"}
+    epochs = {name: spans for name, spans in summary.epochs.items() if name not in tables}
+    if decoded is None or decoded.start is None or decoded.stop is None or len(epochs) < 2:
+        return None
+    seconds = {
+        name: sum(max(0.0, min(stop, decoded.stop) - max(start, decoded.start)) for start, stop in spans)
+        for name, spans in epochs.items()
+    }
+    longest = max(seconds, key=lambda name: seconds[name])
+    return longest if 0 < seconds[longest] < _NEARLY_ALL * (decoded.stop - decoded.start) else None
 
 
 def suggested_until(start: float, stop: float) -> str:

@@ -116,7 +116,7 @@ Units = Annotated[
     list[str] | None,
     typer.Option(
         metavar="WHICH",
-        help="Units to use: auto (excitatory units if the file has cell types, else all), all, or "
+        help="Units to use: auto (no noise and rejected ROIs; excitatory units if the file has cell types), all, or "
         "COLUMN=VALUE[,VALUE...] to select by a column of the table of units, ROIs or electrodes, such as id=3,5, "
         "quality=good or location=CA1. Can be repeated.",
         show_default="auto",

@@ -101,12 +101,14 @@ class Recording(BinSelection, Reshaping, AlignMixin, RecordingSummary):
         """Read a recording from an NWB file (version 2, HDF5). Only what is needed is read.
 
         The activity consists of spikes in the units table, traces of ROIs (`RoiResponseSeries` in `Fluorescence` or
-        `DfOverF`), a `TimeSeries` of rates or counts (time, units), band power (`DecompositionSeries`), or a local
-        field potential (`ElectricalSeries`). `kalmanssl.data.summarize_nwb` shows what a file has.
+        `DfOverF`), a `TimeSeries` of rates, counts or dF/F (time, units), fiber photometry, band power
+        (`DecompositionSeries`), or a local field potential (`ElectricalSeries`). `kalmanssl.data.summarize_nwb` shows
+        what a file has.
 
         The bins cover the time where the behavior is tracked, from its first to its last known sample, inside the
         epoch and inside the time that the units were observed (`obs_intervals`), if the file has these. Without
-        behavior they cover the time between the first and the last spike or sample. `notes` lists what was left out.
+        behavior they cover the time between the first and the last spike or sample. `invalid_times` of the file are
+        left out. `notes` lists what was left out.
 
         Spike times that were rounded to a tick that does not divide the bin (10 ms ticks in 25 ms bins) would let bins
         of more and of fewer ticks alternate. Uniform noise of half a tick in both directions is added to them. If the
@@ -114,7 +116,11 @@ class Recording(BinSelection, Reshaping, AlignMixin, RecordingSummary):
 
         Sampled activity is averaged in each bin. Counts and amplitudes of events (not negative, with "count", "spike",
         "event" or "deconvolved" in the name or unit) are summed. No bin continues over a gap of the samples. The log
-        power of a field potential is computed in each band with a causal Butterworth filter of second order.
+        power of a field potential is computed in each band with a causal Butterworth filter of second order. Imaging
+        planes, each with a table of ROIs of its own in one container, are read together: each at the samples nearest
+        to those of the first.
+
+        Points of the extension ndx-pose, as of DeepLabCut, are unknown where their confidence is below 0.6.
 
         Parameters
         ----------
@@ -124,17 +130,20 @@ class Recording(BinSelection, Reshaping, AlignMixin, RecordingSummary):
             Width of a bin, seconds. The default is 0.025 for spikes, and for sampled activity the smallest multiple of
             its sampling period that is at least 0.025. Activity written by `to_nwb` has the bins of the file.
         units : "auto", "all" or dict of column to value or values
-            "auto" selects the excitatory units if a column of the units table has the cell types, otherwise all, and
-            leaves out sampled units with NaN. "all" selects all. A dict selects the units for which a column of the
+            "auto" leaves out what a column of the file marks as noise or as rejected, such as ``quality = noise``,
+            ``KSLabel = noise``, ``Accepted = 0`` or ``valid_roi = False``. Of the others it selects the excitatory
+            units if a column has the cell types, and leaves out sampled units with NaN. Multi-unit activity is used.
+            "all" selects all. A dict selects the units for which a column of the
             table of units, ROIs or electrodes has (one of) the values: ``{"location": "lCA1", "shank_id": [1, 2]}``.
             Units without such a column are selected by that of their first electrode.
         behavior : None, str, list of str, dict, or False
             Series by the name of the series, of its container or its path in the file, or a column of a table of
             intervals by its name or as "trials/NAME"; series of text or bools and such columns are labels. The labels
             of an `IntervalSeries` are the numbers of its states, and "none" between the intervals. None takes the only
-            series (a spatial series goes before any other). The only spatial series is kept as "position", others under
-            their names; a dict gives the names to keep them under: ``{"position": "mazeLinearizedPosition"}``. The
-            first one says which time is tracked. False or "none" reads none.
+            series (a spatial series goes before any other, and the gaze and the pupil after all). The only spatial
+            series is kept as "position", others under their names; a dict gives the names to keep them under:
+            ``{"position": "mazeLinearizedPosition"}``. The first one says which time is tracked. False or "none" reads
+            none.
         epoch : str, optional
             Read only the time of the epoch or epochs with this label, or of the intervals of the table of this name.
         random_state : int or None
@@ -142,7 +151,7 @@ class Recording(BinSelection, Reshaping, AlignMixin, RecordingSummary):
         activity : str, optional
             The activity to read, by the name of the series ("Deconvolved"), of its container ("DfOverF") or its path
             in the file; "units" for spikes. The default is the units table, otherwise the only activity in the file. A
-            field potential is read only if it is named.
+            field potential and the neuropil are read only if they are named.
         bands : dict of (low, high), optional
             Frequency bands of a field potential, Hz. The default is delta 1 to 4, theta 4 to 12, beta 12 to 30,
             low_gamma 30 to 60 and high_gamma 60 to 120, without the bands above 0.45 times the sampling rate.

@@ -159,3 +159,20 @@ def test_the_table_is_not_cut_at_its_right_side(tmp_path):
     rates = sampled(n=len(times), timestamps=times)
     path = write(tmp_path / "long.nwb", time_series(f"ecephys/rates_{50 * 'n'}", **rates), values)
     assert invoke("info", path).stdout.count("1 (8.95e+04 s)") == 2
+
+
+def test_one_of_several_epochs_is_suggested_unless_it_has_all_of_the_behavior(tmp_path):
+    times = np.arange(0.0, 200.0, 0.05)
+
+    def epochs(file):
+        for start, stop, label in ((0.0, 80.0, "sleep"), (80.0, 180.0, "maze"), (180.0, 200.0, "box")):
+            file.add_epoch(start_time=start, stop_time=stop, tags=[label])
+
+    def written(first, last):
+        values = np.where((times > first) & (times < last), np.sin(times), np.nan)
+        series = time_series("behavior/position", data=values, timestamps=times, unit="cm")
+        activity = time_series("ecephys/rates", **sampled(n=4000, timestamps=times))
+        return write(tmp_path / f"{first:g}.nwb", activity, series, epochs)
+
+    assert "to use the time of one epoch: fit ... --during maze" in invoke("info", written(40.0, 200.0)).stdout
+    assert "one epoch" not in invoke("info", written(85.0, 175.0)).stdout
