@@ -156,10 +156,10 @@ def join_planes(source: ActivitySource, planes: list[SampledActivity]) -> Sample
     first = planes[0]
     slowest, fastest = max(p.period for p in planes), min(p.period for p in planes)
     if slowest > 1.02 * fastest or len({plane.kind for plane in planes}) > 1:
-        names = ", ".join(plane.path for plane in source.planes)
+        paths = ", ".join(plane.path for plane in source.planes)
         raise InputError(
             f"the planes of {source.path} have different sampling rates or kinds of traces and cannot be joined; "
-            f"name one of: {shorten(names)}",
+            f"name one of: {shorten(paths)}",
             parameter="activity",
         )
     values, usable = [first.values], first.usable.copy()

@@ -259,7 +259,7 @@ def _activity_object(
         series = find_group(file, first.path)
         if source.planes:
             shapes = [require_dataset(find_group(file, plane.path), "data").shape or () for plane in source.planes]
-            columns = sum(shape[1] if len(shape) > 1 else 1 for shape in shapes)
+            columns = sum(int(np.prod(shape[1:])) for shape in shapes)
             found = replace(found, type=f"{len(shapes)} {first.kind}", columns=columns)
         if is_taken and (require_dataset(series, "data").size or 0) <= _MAX_VALUES:
             read = read_sampled(file, source, units, extent, [(-np.inf, np.inf)])

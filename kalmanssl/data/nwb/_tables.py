@@ -98,7 +98,7 @@ def choose_units(table: h5py.Group, units: str | Mapping[str, Any]) -> ChosenUni
         known |= electrode_columns(table, set(units) - set(known))
     types = next((name for name in known if re.sub(r"[\W_]", "", name.lower()) in _TYPE_COLUMNS), None)
     keep = np.ones(count, dtype=bool)
-    notes = []
+    notes: list[str] = []
     if isinstance(units, Mapping):
         for column, wanted in units.items():
             keep &= _matches(known, column, wanted, _title(table))
@@ -123,7 +123,8 @@ def _accepted_excitatory(
 ) -> tuple[np.ndarray, list[str]]:
     """Return which rows (rows,) are neither rejected in the file nor of another type than excitatory, and notes."""
     rejected, by = find_rejected(known, count)
-    keep, notes = ~rejected, []
+    keep = ~rejected
+    notes: list[str] = []
     if rejected.any():
         columns = f"column{'s'[: len(by) != 1]} {', '.join(by)}"
         notes.append(
