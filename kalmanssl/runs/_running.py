@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kalmanssl.data import Recording, running_bins, running_threshold
 from kalmanssl.errors import InputError
 from kalmanssl.runs._labels import consists_of_labels
-from kalmanssl.runs._text import append_unit, number, scaled_unit, with_unit
+from kalmanssl.runs._text import append_unit, is_velocity, number, scaled_unit, with_unit
 
 if TYPE_CHECKING:
     from kalmanssl.runs._run import Run
     from kalmanssl.runs._settings import RunSettings
 
-__all__ = ["position_of", "running_rule", "running_speed", "speed_unit", "where_running"]
-
-_PER_SECOND = ("/s", "/sec", "/second", " per second", "s^-1", "s-1")  # ends of the units of velocities
+__all__ = ["divided_by_itself", "position_of", "running_rule", "running_speed", "speed_unit", "where_running"]
 
 
 def running_speed(settings: RunSettings, training: Recording, behavior: str | None) -> float | None:
@@ -80,15 +79,16 @@ def running_rule(run: Run, like: float | None = None) -> str | None:
 def position_of(recording: Recording, behavior: str) -> np.ndarray:
     """Return the behavior whose speed tells movement from rest: itself, or its sum over time if it is a velocity."""
     values = np.asarray(recording.behavior[behavior])
-    if not _is_velocity(recording.behavior_unit.get(behavior, "")) or values.dtype == object:
+    if not is_velocity(recording.behavior_unit.get(behavior, "")) or values.dtype == object:
         return values
     return np.where(np.isnan(values), np.nan, np.nancumsum(values, axis=0) * recording.bin_size)
 
 
+def divided_by_itself(run: Run, scores: Mapping[str, Any]) -> bool:
+    """Return whether the scores of movement and rest are told apart by the velocity that is decoded."""
+    return bool(scores.get("running")) and is_velocity(run.behavior_unit) and run.settings.end_zones is None
+
+
 def speed_unit(unit: str) -> str:
     """Return the unit of the speed of a behavior with this unit; that of a velocity is its own."""
-    return f"{unit}/s" if unit and not _is_velocity(unit) else unit
-
-
-def _is_velocity(unit: str) -> bool:
-    return unit.lower().endswith(_PER_SECOND)
+    return f"{unit}/s" if unit and not is_velocity(unit) else unit

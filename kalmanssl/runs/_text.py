@@ -10,8 +10,8 @@ from kalmanssl.utils.measurement_units import in_degrees
 from kalmanssl.utils.text import duration_text
 
 __all__ = [
-    "PART_NAMES", "append_unit", "axis_name", "cell", "duration", "figure_unit", "median_error", "number", "percent",
-    "r_squared", "scaled_unit", "score_sentence", "unit_sentence", "with_unit", "words",
+    "PART_NAMES", "append_unit", "axis_name", "cell", "duration", "figure_unit", "is_velocity", "median_error", "number",
+    "percent", "r_squared", "scaled_unit", "score_sentence", "unit_sentence", "with_unit", "words",
 ]  # fmt: skip
 
 # What the parts of the scores of an evaluation are called.
@@ -99,14 +99,27 @@ def append_unit(text: str, unit: str) -> str:
     return f"{text}{unit}" if unit.startswith("°") else f"{text} {unit}".rstrip()
 
 
-def score_sentence(scores: Mapping[str, Any] | None, unit: str) -> str:
-    """Say what the scores of several dimensions are, and whether they are in another unit than the files; can be ""."""
+def is_velocity(unit: str) -> bool:
+    """Return whether a unit is one of a velocity or a speed, such as "cm/s"."""
+    return unit.lower().endswith(("/s", "/sec", "/second", " per second", "s^-1", "s-1"))
+
+
+def score_sentence(scores: Mapping[str, Any] | None, unit: str, divided_by_itself: bool = False) -> str:
+    """Say what the scores of several dimensions are, and whether they are in another unit than the files; can be "".
+
+    `divided_by_itself` says that movement and rest are told apart by the behavior that is decoded, a velocity.
+    """
     if scores is None or "median_error" not in scores:  # of labels
         return ""
     parts, count = [], len(scores.get("dimensions", ()))
     if count:
         names = " and ".join([", ".join(map(axis_name, range(count - 1))), axis_name(count - 1)])
         parts.append(f"errors are distances; CRPS, coverage and widths are means over {names}")
+    if divided_by_itself:
+        parts.append(
+            "moving bins are those with a large value of what is decoded, so R² is low among them and negative at rest "
+            "even for a good decoder: look at that of all bins"
+        )
     return "; ".join(filter(None, [*parts, unit_sentence(scores, "errors and widths", unit)]))
 
 

@@ -11,6 +11,7 @@ import pytest
 from report_pages import simulated
 
 from kalmanssl.runs import Evaluation, Run, score_rows
+from kalmanssl.runs._running import divided_by_itself
 from kalmanssl.runs._text import cell, number, percent, score_sentence, with_unit
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 from kalmanssl.runs.report._report import build_report
@@ -164,3 +165,13 @@ def test_a_standard_error_that_a_single_block_cannot_have_is_left_out():
     assert percent(0.25, 0.0) == "25.0"
     assert percent(0.951, 0.012) == "95.1 ± 1.2"
     assert percent(0.951, np.nan) == "95.1"
+
+
+def test_scores_of_a_velocity_say_that_it_also_divides_the_bins(run):
+    scores = {"median_error": 5.0}
+    assert "look at that of all bins" in score_sentence(scores, "cm/s", True)
+    speed = run.metadata | {"behavior": {"name": "speed", "unit": "cm/s"}}
+    moving = replace(run, settings=replace(run.settings, end_zones=None), metadata=speed)
+    assert not divided_by_itself(run, run.evaluation.scores)
+    assert divided_by_itself(moving, {"running": scores, "all": scores})
+    assert not divided_by_itself(moving, {"all": scores})

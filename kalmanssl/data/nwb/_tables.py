@@ -21,7 +21,14 @@ from kalmanssl.data.nwb._access import (
     referenced,
     require_dataset,
 )
-from kalmanssl.data.nwb._columns import n_rows, read_column_values, read_columns, read_interval_times, read_ragged
+from kalmanssl.data.nwb._columns import (
+    column_names,
+    n_rows,
+    read_column_values,
+    read_columns,
+    read_interval_times,
+    read_ragged,
+)
 from kalmanssl.data.nwb._rejected_rows import find_rejected
 from kalmanssl.data.nwb._windows import intersect, merge
 from kalmanssl.errors import InputError
@@ -43,6 +50,7 @@ __all__ = [
 ]
 
 _TYPE_COLUMNS = {"celltype", "putativecelltype", "neurontype", "unittype"}
+_PEAK = "peak_channel_id"
 _EXCITATORY = {"excitatory", "exc", "e", "pyramidal", "pyr", "principal"}
 
 
@@ -146,12 +154,28 @@ def electrode_columns(table: h5py.Group, names: set[str]) -> dict[str, np.ndarra
 
     Columns that neither table has are left out, and so are all if the units do not refer to electrodes.
     """
-    if not names or find(table, "electrodes") is None:
+    electrodes, first = _first_electrodes(table) if names else (None, [])
+    if electrodes is None:
         return {}
-    electrodes = referenced(require_dataset(table, "electrodes"), "table")
     known = {name: values for name, values in read_columns(electrodes).items() if name in names}
-    if not known:
-        return {}
+    return {
+        name: np.array([values[row] if row >= 0 else None for row in first], dtype=object)
+        for name, values in known.items()
+    }
+
+
+def _first_electrodes(table: h5py.Group) -> tuple[h5py.Group | None, list[int]]:
+    """Return the table of electrodes and the row of the first electrode of each unit, -1 without one; or None.
+
+    Files of the Allen Institute have the ID of the electrode with the largest waveform instead (`peak_channel_id`).
+    """
+    if find(table, "electrodes") is None:
+        electrodes = find_group(table.file, "general/extracellular_ephys/electrodes")
+        if electrodes is None or _PEAK not in column_names(table):
+            return None, []
+        rows = {value: row for row, value in enumerate(read_column_values(electrodes, "id").tolist())}
+        return electrodes, [rows.get(value, -1) for value in read_column_values(table, _PEAK).tolist()]
+    electrodes = referenced(require_dataset(table, "electrodes"), "table")
     if find(table, "electrodes_index") is None:
         first = [int(row) for row in read_column_values(table, "electrodes")]
     else:
@@ -161,10 +185,7 @@ def electrode_columns(table: h5py.Group, names: set[str]) -> dict[str, np.ndarra
         raise DamagedError(
             f"{location(table)}/electrodes refers to rows that {location(electrodes)} does not have; repair the file"
         )
-    return {
-        name: np.array([values[row] if row >= 0 else None for row in first], dtype=object)
-        for name, values in known.items()
-    }
+    return electrodes, first
 
 
 def _title(table: h5py.Group) -> str:

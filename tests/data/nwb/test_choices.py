@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from nwb_sessions import START, spikes_of, tracked
@@ -70,3 +72,17 @@ def test_the_summary_has_the_groups_of_units_that_can_be_selected(path: Path) ->
     (units,) = summarize_nwb(path).taken("activity")
     assert units.groups["location"] == {"CA1": 2, "CA3": 1}  # the fourth has no electrode
     assert "location: CA1 (2), CA3 (1)" in str(summarize_nwb(path))
+
+
+def test_units_with_the_id_of_their_electrode_are_selected_by_its_columns(path: Path, tmp_path: Path) -> None:
+    target = tmp_path / "allen.nwb"
+    shutil.copy(path, target)
+    with h5py.File(target, "r+") as file:
+        units = file["units"]
+        del units["electrodes"], units["electrodes_index"]
+        units["peak_channel_id"] = [1, 0, 2, 77]
+        units["peak_channel_id"].attrs["neurodata_type"] = "VectorData"
+    assert Recording.from_nwb(target, units={"location": "CA1"}).unit_ids == ("1", "2")
+    assert Recording.from_nwb(target, units={"group_name": "shank1"}).unit_ids == ("0",)
+    (units_object,) = summarize_nwb(target).taken("activity")
+    assert units_object.groups["location"] == {"CA1": 2, "CA3": 1}
