@@ -333,7 +333,7 @@ def _behavior_object(file: h5py.File, where: Series, is_taken: bool, extent: tup
     if known.any() and not known.all():
         found = _of_known_samples(series, found, known, extent)
     laps = 0 if is_angle(found.unit) else count_laps(values)
-    jumps = f"jumps from one end to the other {laps} times, as after laps" if laps else ""
+    jumps = f"jumps from one end to the other {laps} times, as after laps (see --period)" if laps else ""
     remarks = [found.remark, _ranges(values[known]), jumps, "" if known.all() else f"{(~known).sum()} samples missing"]
     return replace(found, remark="; ".join(filter(None, remarks)))
 
