@@ -10,8 +10,8 @@ from kalmanssl.utils.measurement_units import in_degrees
 from kalmanssl.utils.text import duration_text
 
 __all__ = [
-    "PART_NAMES", "append_unit", "axis_name", "cell", "duration", "figure_unit", "is_velocity", "median_error", "number",
-    "percent", "r_squared", "scaled_unit", "score_sentence", "unit_sentence", "with_unit", "words",
+    "PART_NAMES", "append_unit", "axis_name", "cell", "duration", "figure_unit", "is_velocity", "median_error",
+    "number", "percent", "r_squared", "scaled_unit", "score_sentence", "unit_sentence", "with_unit", "words",
 ]  # fmt: skip
 
 # What the parts of the scores of an evaluation are called.
