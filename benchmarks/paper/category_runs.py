@@ -1,8 +1,9 @@
-"""Categories from pairs of digits of one class, with the published start and ours, and mutual information alone."""
+"""Categories from pairs of digits of one class, with the published start and others, and mutual information alone."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,12 @@ from kalmanssl.datasets import Images
 from kalmanssl.entropy import CategoricalEntropy
 from kalmanssl.images import PairAugmentation, image_features
 from kalmanssl.models import PairModel, Terms
-from kalmanssl.probes import entropy_bits, match_categories
+from kalmanssl.probes import CategoryMatching, entropy_bits, knn_probe, match_categories
 from kalmanssl.recipes import categorical
 from kalmanssl.training import TrainingSettings, train
 from paper.item import Part
 
-__all__ = ["LONG", "OBJECTIVES", "RESNET", "STARTS", "PureInformation", "category_part"]
+__all__ = ["OBJECTIVES", "RESNET", "SMALL", "STARTS", "PureInformation", "category_part"]
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "LDM, match 0.992": {"final": 0.992},
@@ -37,10 +38,6 @@ STARTS = {
     "our start": {"start": 0.3, "batch_norm": True},
 }
 """Match probability at the start of the annealing, and whether the projector normalizes over the batch."""
-
-LONG = "published start, longer training"
-LONGER = {"tiny": 2, "quick": 4, "full": 1}
-"""Factor of the number of epochs, and of 1 / learning rate, of the start `LONG`; `full` has the published training."""
 
 RESNET = "published start, ResNet-18 on MNIST"
 """The published experiment; in `quick` with a sixth of the steps, half the batch and three times the learning rate."""
@@ -56,6 +53,26 @@ RESNET_PLANS = {
     "quick": replace(_PUBLISHED, pairs=19200, epochs=8, batch=128, rate=1e-4),
     "full": _PUBLISHED,
 }
+SMALL = {
+    f"small encoder on MNIST, start {start:g}, {text} normalization": {"start": start, "batch_norm": batch_norm}
+    for start, batch_norm, text in (
+        (0.3, True, "with"),
+        (0.5, True, "with"),
+        (0.65, True, "with"),
+        (0.8, True, "with"),
+        (0.3, False, "without"),
+        (0.8, False, "without"),
+    )
+}
+"""The published experiment with the small encoder, by start of the annealing and normalization over the batch."""
+
+SMALL_SEEDS = {True: 3, False: 2}  # with and without normalization
+SMALL_PLANS = {
+    "tiny": replace(PLANS["tiny"], schedule="constant"),
+    "quick": replace(_PUBLISHED, encoder="small", pairs=9600, epochs=8, batch=128, rate=3e-3),
+    "full": replace(_PUBLISHED, encoder="small", rate=3e-3),
+}
+N_REFERENCE, N_PROBED = 300, 100  # images of each class for the nearest-neighbor probe: training and test
 
 
 class PureInformation(PairModel):
@@ -70,33 +87,35 @@ class PureInformation(PairModel):
 
 
 def category_part(objective: str, start: str) -> Part:
-    """Return the part that trains with one of `OBJECTIVES` from one of `STARTS`, `LONG` or `RESNET` (one seed)."""
+    """Return the part that trains with one of `OBJECTIVES` from one of `STARTS`, `SMALL` or `RESNET`."""
     plans = {preset: _plan(preset, start) for preset in PLANS}
 
     def run(preset: str, seed: int, logger: Logger | None) -> Row:
         return _run(objective, plans[preset], seed)
 
     settings = {preset: asdict(plan) for preset, plan in plans.items()}
-    is_long = start == RESNET
-    return Part(f"categories: {objective}, {start}", run, settings, seeds=None if start in STARTS else 1, long=is_long)
+    seeds = 1 if start == RESNET else SMALL_SEEDS[SMALL[start]["batch_norm"]] if start in SMALL else None
+    return Part(f"categories: {objective}, {start}", run, settings, seeds=seeds, long=start == RESNET)
 
 
 def _plan(preset: str, start: str) -> CategoryPlan:
-    if start in STARTS:
-        return replace(PLANS[preset], **STARTS[start])
+    if start in SMALL:
+        return replace(SMALL_PLANS[preset], **SMALL[start])
     if start == RESNET:
         return replace(RESNET_PLANS[preset], **STARTS["published start"])
-    plan, factor = replace(PLANS[preset], **STARTS["published start"]), LONGER[preset]
-    return replace(plan, epochs=factor * plan.epochs, rate=plan.rate / factor)
+    return replace(PLANS[preset], **STARTS[start])
+
+
+@cache
+def _images(name: str) -> tuple[Images, Images]:
+    """Return training and test images; they are decoded once in a process."""
+    path = find_images(name)
+    return Images.from_folder(path, "train"), Images.from_folder(path, "test")
 
 
 def _run(objective: str, plan: CategoryPlan, seed: int) -> Row:
     """Train, and compare the categories with the classes of test images."""
-    if plan.data == "digits":
-        images, test = load_digits(plan.train, plan.test)
-    else:
-        path = find_images(plan.data)
-        images, test = (Images.from_folder(path, split) for split in ("train", "test"))
+    images, test = load_digits(plan.train, plan.test) if plan.data == "digits" else _images(plan.data)
     mean, std = images.moments()
     device, size = best_device(), 32 if plan.encoder == "resnet18" else None
     augment = PairAugmentation("tiny", size=size, mean=mean, std=std).to(device)
@@ -110,15 +129,40 @@ def _run(objective: str, plan: CategoryPlan, seed: int) -> Row:
     if objective == "mutual information alone":
         model = PureInformation(model.backbone, model.projector, model.latent_model, model.objective)
     settings = TrainingSettings(plan.epochs, plan.rate, weight_decay=recipe.weight_decay, schedule=plan.schedule)
-    train(model, pair_batches(images, pixels, plan, seed), settings, {}, seed=seed, device=device, progress=False)
-    probabilities = image_features(model.to(device), test, augment)
-    match = match_categories(probabilities, np.array(test.classes)[test.labels])
-    bits = entropy_bits(probabilities)
+    probed = test.subset(N_PROBED)
+    curve: list[list[float]] = []
+
+    def on_epoch_end(epoch: int) -> None:
+        found = image_features(model, probed, augment)
+        curve.append([float(entropy_bits(found).mean()), _match(found, probed).greedy_accuracy])
+
+    batches = pair_batches(images, pixels, plan, seed)
+    train(model, batches, settings, {}, seed=seed, device=device, progress=False, on_epoch_end=on_epoch_end)
+    model.to(device)
+    reference = images.subset(N_REFERENCE)
+    features, probed_features = (image_features(model.backbone, part, augment) for part in (reference, probed))
+    knn = knn_probe(features, reference.labels, probed_features, probed.labels).top1
+    return _measures(image_features(model, test, augment), test, curve) | {"knn": knn}
+
+
+def _match(probabilities: np.ndarray, images: Images) -> CategoryMatching:
+    return match_categories(probabilities, np.array(images.classes)[images.labels])
+
+
+def _measures(probabilities: np.ndarray, test: Images, curve: list[list[float]]) -> Row:
+    """Return the measures of the probabilities of categories of test images (images, categories).
+
+    `effective` is the number of categories whose uniform distribution has the entropy of the mean distribution.
+    `curve` has the mean entropy of an image (bits) and the accuracy after each epoch.
+    """
+    match, bits = _match(probabilities, test), entropy_bits(probabilities)
+    confusion = match.confusion[np.argsort(match.optimal)].tolist()
     return {
         "accuracy": match.greedy_accuracy,
         "optimal_accuracy": match.optimal_accuracy,
         "used": float((match.confusion.sum(1) > 0).sum()),
+        "effective": float(2 ** entropy_bits(probabilities.mean(0)[None])[0]),
         "mean_bits": float(bits.mean()),
         "bits_90": float(np.quantile(bits, 0.9)),
-        "drawn": {"confusion": match.confusion[np.argsort(match.optimal)].tolist(), "classes": match.classes.tolist()},
+        "drawn": {"confusion": confusion, "classes": match.classes.tolist(), "curve": curve},
     }
