@@ -25,7 +25,7 @@ from kalmanssl.recipes import categorical
 from kalmanssl.training import TrainingSettings, train
 from paper.item import Part
 
-__all__ = ["OBJECTIVES", "RESNET", "SMALL", "STARTS", "PureInformation", "category_part"]
+__all__ = ["OBJECTIVES", "RESNET", "SMALL", "STARTS", "PureInformation", "category_measures", "category_part"]
 
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "LDM, match 0.992": {"final": 0.992},
@@ -142,14 +142,14 @@ def _run(objective: str, plan: CategoryPlan, seed: int) -> Row:
     reference = images.subset(N_REFERENCE)
     features, probed_features = (image_features(model.backbone, part, augment) for part in (reference, probed))
     knn = knn_probe(features, reference.labels, probed_features, probed.labels).top1
-    return _measures(image_features(model, test, augment), test, curve) | {"knn": knn}
+    return category_measures(image_features(model, test, augment), test, curve) | {"knn": knn}
 
 
 def _match(probabilities: np.ndarray, images: Images) -> CategoryMatching:
     return match_categories(probabilities, np.array(images.classes)[images.labels])
 
 
-def _measures(probabilities: np.ndarray, test: Images, curve: list[list[float]]) -> Row:
+def category_measures(probabilities: np.ndarray, test: Images, curve: list[list[float]]) -> Row:
     """Return the measures of the probabilities of categories of test images (images, categories).
 
     `effective` is the number of categories whose uniform distribution has the entropy of the mean distribution.

@@ -14,7 +14,7 @@ from images.combinations import COMBINATIONS
 from matplotlib.figure import Figure
 from paper import cosine_variants, exact_prediction
 from paper.__main__ import app
-from paper.category_runs import PureInformation
+from paper.category_runs import PureInformation, category_measures
 from paper.digit_runs import jacobian_measures
 from paper.ica_runs import photographs, processes
 from paper.item import MET, MISSED, NO_NUMBER, Item, Part, Target, judge, values_of
@@ -30,6 +30,7 @@ from refusals import assert_refused
 from torch import nn
 from typer.testing import CliRunner
 
+from kalmanssl.datasets import Images
 from kalmanssl.distributions import GaussianConditional
 from kalmanssl.errors import CollapseError
 from kalmanssl.models import LDM
@@ -284,6 +285,17 @@ def test_mutual_information_alone_is_that_of_the_categories():
     other = certain[torch.tensor([0, 1, 2, 1, 2, 0, 2, 0, 1, 0, 1, 2])]  # each category meets all three alike
     shuffled = torch.cat([certain[:9], certain[:0]]), other[:9]
     assert float(-pure.terms(shuffled).loss) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_measures_of_three_classes_of_which_two_share_a_category():
+    labels = np.repeat([0, 1, 2], 4)
+    images = Images(np.zeros((12, 1, 4, 4), np.uint8), labels, ("a", "b", "c"))
+    found = category_measures(np.eye(3)[[0, 1, 1]][labels], images, [[0.0, 2 / 3]])
+    assert found["accuracy"] == found["optimal_accuracy"] == pytest.approx(2 / 3)
+    assert found["used"] == 2
+    assert found["effective"] == pytest.approx(3 / 2 ** (2 / 3))  # frequencies 1/3 and 2/3
+    assert found["mean_bits"] == pytest.approx(0.0)
+    assert category_measures(np.eye(3)[labels], images, [])["effective"] == pytest.approx(3.0)
 
 
 def test_cosine_of_the_published_code_is_that_of_our_estimator_where_nothing_is_clipped():
