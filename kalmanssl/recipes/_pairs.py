@@ -198,7 +198,7 @@ def categorical(
     """One of `dim` categories, the same in both views with some probability (LDM paper, Eq. 79 to 82, Fig. A8).
 
     Small networks that start at a match probability of 0.8 leave some categories empty. They do not with a start at 0.3
-    and batch normalization.
+    and batch normalization, but with mutual information two classes can share a category even then.
     """
     _check(dim, 2, mutual_information)
     model = Categories(dim, match_probability, final)
