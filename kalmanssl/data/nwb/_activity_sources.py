@@ -79,18 +79,32 @@ def find_activity(file: h5py.File) -> list[ActivitySource]:
 
 
 def _find_planes(sampled: list[FoundGroup]) -> list[ActivitySource]:
-    """List the containers in which every series of traces has a table of ROIs of its own, as for imaging planes."""
+    """List the traces of several imaging planes: series of one container, each with a table of ROIs of its own.
+
+    These are all series of the container, or, if it has several kinds of traces, those whose names differ only in
+    numbers. Then the source has their name with "*" for the numbers, such as "DeconvolvedPlane*".
+    """
     by_container: dict[str, list[FoundGroup]] = {}
     for one in sampled:
         if one.kind == "RoiResponseSeries" and not is_background(one.path):
             by_container.setdefault(one.path.rsplit("/", 1)[0], []).append(one)
     joined = []
     for path, series in by_container.items():
-        tables = [_roi_table(one.group) for one in series]
-        if len(series) > 1 and None not in tables and len(set(tables)) == len(series):
-            planes = tuple(ActivitySource(one.path, one.kind, one.container, False) for one in series)
-            joined.append(ActivitySource(path, "RoiResponseSeries", path.split("/")[-2], True, planes))
+        by_name: dict[str, list[FoundGroup]] = {}
+        for one in series:
+            by_name.setdefault(re.sub(r"\d+", "*", one.path.rsplit("/", 1)[1]), []).append(one)
+        whole = {path: series} if _are_planes(series) else {}
+        for where, group in (whole or {f"{path}/{name}": same for name, same in by_name.items()}).items():
+            if _are_planes(group):
+                planes = tuple(ActivitySource(one.path, one.kind, one.container, False) for one in group)
+                joined.append(ActivitySource(where, "RoiResponseSeries", where.split("/")[-2], True, planes))
     return joined
+
+
+def _are_planes(series: list[FoundGroup]) -> bool:
+    """Return whether there are several series, each with a table of ROIs of its own."""
+    tables = [_roi_table(one.group) for one in series]
+    return len(series) > 1 and None not in tables and len(set(tables)) == len(series)
 
 
 def _roi_table(series: h5py.Group) -> str | None:

@@ -66,3 +66,23 @@ def test_series_of_the_same_rois_are_not_joined(tmp_path: Path) -> None:
     path = write(tmp_path / "one.nwb", traces(series))
     with pytest.raises(InputError, match=r"activity is ambiguous; name one of: .*Deconvolved, .*RoiResponseSeries"):
         Recording.from_nwb(path, behavior=False)
+
+
+def test_planes_with_several_kinds_of_traces_are_joined_by_kind(tmp_path: Path) -> None:
+    data = {f"{kind}Plane{plane}": sampled(seed=plane) for plane in (0, 1) for kind in ("Raw", "Deconvolved")}
+    tables = [
+        traces(
+            {f"Fluorescence/{name}": data[name] for name in data if name.endswith(f"{plane}")},
+            table_name=f"ROIs{plane}",
+        )
+        for plane in (0, 1)
+    ]
+    path = write(tmp_path / "neuroconv.nwb", *tables)
+    with pytest.raises(
+        InputError, match=r"name one of: .*DeconvolvedPlane\*, processing/ophys/Fluorescence/RawPlane\*"
+    ):
+        Recording.from_nwb(path, behavior=False)
+    rec = Recording.from_nwb(path, behavior=False, activity="DeconvolvedPlane*")
+    assert rec.kind == "counts"
+    np.testing.assert_array_equal(rec.activity, np.hstack([sampled(seed=plane)["data"] for plane in (0, 1)]))
+    assert rec.unit_ids[3:5] == ("DeconvolvedPlane0/103", "DeconvolvedPlane1/100")
