@@ -48,7 +48,8 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
         Size of the encoder's output. More dimensions keep more information about the activity; 8 to 32 suit a hundred
         units.
     state_dim : int
-        Size of the filter's state, at least `latent_dim`. The other coordinates are hidden ones, such as velocities.
+        Size of the filter's state, at least `latent_dim`. The encoder does not observe the additional coordinates, such
+        as velocities.
     encoder : nn.Module, optional
         A module that maps (batch, time, features) to (batch, time, latent_dim); a copy is trained in single precision.
         By default a linear map plus a perceptron with hidden layers of `hidden` units (`networks.ResidualEncoder`).
@@ -72,20 +73,20 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
     process_noise : {"constant", "activity", "input", "state", "errors"}
         What the variance of the process noise depends on.
     noise_epochs : int
-        Epochs of the second stage, in which the encoder is fixed and the dynamics and the noise are fitted to its
-        latents by maximum likelihood, those of all sessions or of both views. The result is kept if held-out latents
-        are more likely. Constant noise has no second stage if nothing is held out. With 0 there is none, as in the
-        paper: noise that varies is trained together with the encoder, and the latents can become such that the input
-        of the noise head predicts them.
+        Epochs of the second stage. It keeps the encoder fixed, and fits the dynamics and the noise to the latents by
+        maximum likelihood (to those of all sessions, or of both views). The result is kept if held-out latents are more
+        likely. Constant noise has no second stage if nothing is held out. With 0 there is no second stage, as in the
+        paper. Noise that varies is then trained together with the encoder, and the encoder can learn latents that
+        the input of the noise head predicts.
     entropy : {"logdet", "knn", "kde", "stopgrad"} or an estimator
         Estimator of the entropy of the latents, see `kalmanssl.entropy`.
     mutual_information : bool
         True: maximize the mutual information between past and present, too. False: only match the distribution of the
         latents to the filter's; required by "stopgrad".
     behavior_weight : float
-        Weight of the behavior in the objective. 0: latents are fitted without it, and `fit` ignores `y`. A positive
-        weight adds this number of times the mean log-density of the behavior, in nats per step, given the filtered
-        state of the step, under a small readout that is trained with the model and then dropped. Latents of few
+        Weight of the behavior in the objective. 0: latents are fitted without it, and `fit` ignores `y`. With a
+        positive weight the objective also has the mean log-density of the behavior given the filtered state, in nats
+        per step. A small readout gives this density; it is trained with the model and then dropped. Latents of few
         dimensions then contain the behavior even if few units have it. The training part is decoded more accurately
         from such latents than new data, so use `cross_fit(model, X, y=y)` for the calibration of a decoder.
     behavior_period : float or sequence of float or None, optional
@@ -155,8 +156,8 @@ class KalmanSSL(SessionsMixin, ForecastMixin, LatentTransformer, BaseEstimator):
     feature_mean_, feature_scale_ : (features,)
         Mean and standard deviation of the features.
     sessions_ : tuple of str
-        Names of the sessions; one that may be "" if it was fitted on one session. With several, `n_features_in_`,
-        `unit_ids_`, `feature_mean_` and `feature_scale_` are those of ``session(name)``.
+        Names of the sessions; the name of a single session can be "". With several sessions, `n_features_in_`,
+        `unit_ids_`, `feature_mean_` and `feature_scale_` are attributes of ``session(name)``.
     alignments_ : dict of SessionAlignment
         How well the sessions of `align_session` are aligned.
     """
