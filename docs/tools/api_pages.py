@@ -51,26 +51,30 @@ def entry(package: str, name: str) -> str:
 
 def name_table(package: str, names: list[str]) -> str:
     """Return a table of names with the first sentences of their docstrings."""
-    module, values = importlib.import_module(f"kalmanssl.{package}"), value_docstrings(package)
-    rows = []
-    for name in names:
-        value = getattr(module, name)
-        has_own = inspect.isclass(value) or inspect.isroutine(value)  # a tuple has the docstring of its type
-        about = (inspect.getdoc(value) if has_own else values.get(name)) or ""
-        first = " ".join(about.split("\n\n")[0].split()).replace("|", "\\|")
-        rows.append(f"| [`{name}`][kalmanssl.{package}.{name}] | {first} |")
+    rows = [f"| [`{name}`][kalmanssl.{package}.{name}] | {summary(package, name)} |" for name in names]
     return "\n".join(["| name | what it is or does |", "| --- | --- |", *rows])
+
+
+def summary(package: str, name: str) -> str:
+    """Return the first sentences of the docstring of a name, for a table."""
+    value = getattr(importlib.import_module(f"kalmanssl.{package}".rstrip(".")), name)
+    has_own = inspect.isclass(value) or inspect.isroutine(value) or inspect.ismodule(value)
+    about = (inspect.getdoc(value) if has_own else value_docstrings(package).get(name)) or ""
+    return " ".join(about.split("\n\n")[0].split()).replace("|", "\\|")
 
 
 def top_page() -> str:
     """Return the page of the names that `import kalmanssl` offers directly."""
     where = full_names()
     lines = ["# kalmanssl", "", "After `import kalmanssl as ks`, these names are available as `ks.NAME`:", ""]
+    lines += ["| name | what it is or does | defined in |", "| --- | --- | --- |"]
     for name in public_names(""):
         target = where.get(name, f"kalmanssl.{name}")
-        lines.append(f"- [`{name}`][{target}], the same as `{target}`")
-    lines += ["", "Sub-packages:", ""]
-    lines += [f"- [`kalmanssl.{package}`][kalmanssl.{package}]: {about}" for package, about in DOCUMENTED.items()]
+        package = target.rpartition(".")[0]
+        where_defined = "" if package == "kalmanssl" else f"[`{package}`][{package}]"  # nothing for a sub-package
+        lines.append(f"| [`{name}`][{target}] | {summary('', name)} | {where_defined} |")
+    lines += ["", "Sub-packages:", "", "| name | what it is for |", "| --- | --- |"]
+    lines += [f"| [`kalmanssl.{package}`][kalmanssl.{package}] | {about} |" for package, about in DOCUMENTED.items()]
     return "\n".join(lines)
 
 

@@ -60,7 +60,7 @@ def test_members_of_a_class_are_in_the_order_of_the_source_with_inherited_ones_l
 
 
 def test_every_name_of_the_package_is_on_the_first_page() -> None:
-    found = re.findall(r"^- \[`(\w+)`\]", api_pages.top_page(), re.MULTILINE)
+    found = re.findall(r"^\| \[`(\w+)`\]\[[\w.]+\] \| .+ \|", api_pages.top_page(), re.MULTILINE)
     assert set(found) == set(kalmanssl.__all__) - {"__version__"}
 
 
