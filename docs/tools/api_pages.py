@@ -66,12 +66,13 @@ def summary(package: str, name: str) -> str:
 def top_page() -> str:
     """Return the page of the names that `import kalmanssl` offers directly."""
     where = full_names()
-    lines = ["# kalmanssl", "", "After `import kalmanssl as ks`, these names are available as `ks.NAME`:", ""]
-    lines += ["| name | what it is or does | defined in |", "| --- | --- | --- |"]
+    lines = ["# Reference", "", "After `import kalmanssl as ks`, these names are available as `ks.NAME`:", ""]
+    lines += ["| name | what it is or does | sub-package |", "| --- | --- | --- |"]
     for name in public_names(""):
         target = where.get(name, f"kalmanssl.{name}")
         package = target.rpartition(".")[0]
-        where_defined = "" if package == "kalmanssl" else f"[`{package}`][{package}]"  # nothing for a sub-package
+        # A sub-package is not defined in another one.
+        where_defined = "" if package == "kalmanssl" else f"[`{package.removeprefix('kalmanssl.')}`][{package}]"
         lines.append(f"| [`{name}`][{target}] | {summary('', name)} | {where_defined} |")
     lines += ["", "Sub-packages:", "", "| name | what it is for |", "| --- | --- |"]
     lines += [f"| [`kalmanssl.{package}`][kalmanssl.{package}] | {about} |" for package, about in DOCUMENTED.items()]
