@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kalmanssl.plotting._color_maps import sequential_colors
-from kalmanssl.plotting._style import BLUE, GREEN, MUTED, ORANGE, add_color_bar, add_legend, axes_or_new, label_axis
+from kalmanssl.plotting._style import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    add_color_bar,
+    add_legend,
+    axes_or_new,
+    label_axis,
+)
 from kalmanssl.plotting._time_labels import label_time
 
 if TYPE_CHECKING:
@@ -30,6 +40,9 @@ def plot_error_by_time(
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the median error of blocks of time.
+
+    If the largest error is more than twice the 95th percentile of the blocks, the axis ends before it, and an arrow and
+    a number mark each larger one.
 
     Parameters
     ----------
@@ -54,6 +67,12 @@ def plot_error_by_time(
     label_time(ax, time)
     label_axis(ax.yaxis, "median error", unit)
     ax.set_ylim(bottom=0)
+    limit = _limit_of_usual(columns)
+    if limit is not None:
+        top = 1.2 * max(limit, reference if reference is not None and np.isfinite(reference) else 0.0)
+        ax.set_ylim(top=top)
+        for values, (color, _) in zip(columns, _LINES, strict=False):
+            _mark_above(ax, time, values, top, color)
     if ax.get_legend_handles_labels()[0]:
         add_legend(ax, **_LEGEND)
     return ax
@@ -117,20 +136,38 @@ def plot_error_map(
     ax : Axes, optional
     """
     ax = axes_or_new(ax)
-    known = error[np.isfinite(error)]
-    # A few cells with huge errors, such as of one detour, would leave one color for all others.
-    usual, largest = (np.quantile(known, 0.95), known.max()) if len(known) else (1.0, 1.0)
-    is_cut = bool(largest > 2 * usual > 0)
+    limit = _limit_of_usual(error)
+    largest = np.nanmax(error) if np.isfinite(error).any() else 1.0
     image = ax.pcolormesh(
         edges[0], edges[1], np.ma.masked_invalid(error.T), cmap=sequential_colors(), vmin=0,
-        vmax=usual if is_cut else largest, rasterized=True,
+        vmax=largest if limit is None else limit, rasterized=True,
     )  # fmt: skip
     shown = unit if error_unit is None else error_unit
-    add_color_bar(image, ax, "median error", shown, extend="max" if is_cut else "neither")
+    add_color_bar(image, ax, "median error", shown, extend="neither" if limit is None else "max")
     ax.set_aspect("equal", adjustable="datalim")  # another box would move labels out of the figure
     label_axis(ax.xaxis, "x", unit)
     label_axis(ax.yaxis, "y", unit)
     return ax
+
+
+def _limit_of_usual(error: np.ndarray) -> float | None:
+    """Return the 95th percentile of errors if the largest one is more than twice as large, and None otherwise.
+
+    A few huge errors, such as of one detour, would leave one color or one height for all others.
+    """
+    known = error[np.isfinite(error)]
+    usual = float(np.quantile(known, 0.95)) if len(known) else 0.0
+    return usual if usual > 0 and known.max() > 2 * usual else None
+
+
+def _mark_above(ax: Axes, time: np.ndarray, error: np.ndarray, top: float, color: str) -> None:
+    """Mark the blocks of time whose error is above the end of the axis, with the error as text."""
+    for at, value in zip(time, error, strict=True):
+        if value > top:
+            ax.plot(at, 0.97 * top, "^", color=color, ms=6, mec=INK, mew=0.6)
+            ax.annotate(
+                f"{value:.3g}", (at, 0.97 * top), xytext=(6, -3), textcoords="offset points", color=INK, fontsize=8
+            )
 
 
 def _add_reference(ax: Axes, reference: float | None) -> None:

@@ -154,6 +154,17 @@ def test_one_cell_with_a_huge_error_leaves_colors_for_the_others(worst, top):
     assert image.colorbar.extend == ("max" if top < worst else "neither")
 
 
+@pytest.mark.parametrize(("worst", "marked"), [(1.5, []), (50.0, ["50"])])
+def test_one_block_with_a_huge_error_leaves_height_for_the_others(worst, marked):
+    error = np.ones((30, 2))
+    error[3, 1] = worst
+    error[7, 0] = np.nan
+    axes = plotting.plot_error_by_time(np.arange(30.0), error, ("moving", "at rest"), reference=2.0)
+    assert [text.get_text() for text in axes.texts] == marked
+    np.testing.assert_array_equal(lines(axes)["at rest"][:, 1], error[:, 1])
+    assert 2.0 < axes.get_ylim()[1] <= 2.4
+
+
 def test_latents_are_colored_by_angles_within_one_period():
     axes = plotting.plot_latents(np.random.default_rng(0).random((50, 2)), np.full(50, 7.0), period=2 * np.pi)
     shown = axes.collections[0]
