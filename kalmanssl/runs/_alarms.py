@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Alarm", "alarm_lines", "find_alarms"]
 
 _CONSTANT = 0.5  # share of the bins with one value without a break
+_OUTSIDE = 0.05  # share of the bins with a behavior that cannot be decoded
 _WIDE = 0.5  # of the range of the behavior, or of the labels besides the true one
 _WORSE, _WORSE_R2 = 1.25, 0.05  # median error relative to a ridge regression, and the difference of R²
 _UNUSUAL = 0.05  # share of bins that are not trusted beyond twice their share on held-out time
@@ -179,6 +180,31 @@ def _below_ridge_regression(given: _Evaluated) -> str | None:
     )
 
 
+def _outside_the_fit(given: _Evaluated) -> str | None:
+    """Return the alarm if the behavior often has values that it did not have in the fitted part."""
+    scores, bins = given.scores["all"], given.bins
+    if scores is None or bins.truth is None or bins.labels is not None:
+        return None
+    values = bins.truth[bins.known].reshape(int(bins.known.sum()), -1)
+    axes = [axis for grid in given.decoder.grids for axis in grid.axes]
+    outside = np.zeros(values.shape, dtype=bool)
+    for dim, axis in enumerate(axes):
+        if axis.period is None:
+            outside[:, dim] = (values[:, dim] < axis.start) | (values[:, dim] > axis.start + axis.width * axis.n_cells)
+    share = outside.any(axis=1).mean()
+    if not share > _OUTSIDE:
+        return None
+    worst = int(outside.mean(axis=0).argmax())
+    dimension = f" {axis_name(worst)}" if len(axes) > 1 else ""
+    ends = (axes[worst].start, axes[worst].start + axes[worst].width * axes[worst].n_cells)
+    low, high = (with_unit(end, given.run.behavior_unit, median_error(scores)) for end in ends)
+    return (
+        f"{100 * share:.0f} % of the bins have a {given.run.behavior}{dimension} outside of the range of the fitted "
+        f"part, {low} to {high}, which alone can be decoded: no interval contains it; hold out another part, or decode "
+        "a behavior that stays in its range, such as a speed in place of a distance or an angle that adds up"
+    )
+
+
 def _wide_intervals(given: _Evaluated) -> str | None:
     """Return the alarm if intervals are wider than half of the range of the behavior."""
     heading, scores = given.main
@@ -289,6 +315,7 @@ _CHECKS: tuple[tuple[str, Callable[[_Evaluated], str | None]], ...] = (
     ("frozen_behavior", _frozen_behavior),
     ("below_baseline", _below_baseline),
     ("below_ridge_regression", _below_ridge_regression),
+    ("outside_the_fit", _outside_the_fit),
     ("wide_intervals", _wide_intervals),
     ("narrow_intervals", _narrow_intervals),
     ("never_runs", _never_runs),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
@@ -305,3 +306,15 @@ def test_intervals_that_cover_less_than_they_say_have_an_alarm(good, parts):
     assert "too narrow on moving bins: the 80 % interval contains 57 % of them" in find()["narrow_intervals"]
     main["coverage"] |= {"80": 0.80, "95": 0.85}
     assert "the 95 % interval contains 85 % of them" in find()["narrow_intervals"]
+
+
+def test_behavior_outside_of_the_range_of_the_fit_has_an_alarm(good, parts):
+    rest = parts[1]
+    position = rest.behavior["position"]
+    far = np.where(np.arange(len(rest)) % 4 == 0, position + 5.0, position)
+    message = alarms_of(good, with_behavior(rest, far))["outside_the_fit"]
+    assert re.match(
+        r"25 % of the bins have a position outside of the range of the fitted part, -?[\d.]+ cm to", message
+    )
+    few = np.where(np.arange(len(rest)) % 40 == 0, position + 5.0, position)
+    assert "outside_the_fit" not in alarms_of(good, with_behavior(rest, few))
