@@ -35,13 +35,16 @@ class LabelDecoder(LatentDecoder):
     ----------
     labels : (labels,)
     chain : LabelChain
-    choices : list of dict
-        One dict: the kind of movement prior and the scores of all kinds.
+    kind : str
+        Kind of movement prior, "none" or "chain".
+    kind_scores : dict of float
+        Mean Brier score of each kind on held-out bins; empty without calibration.
     """
 
     labels: np.ndarray
     chain: LabelChain = field(init=False)
-    choices: list[dict[str, Any]] = field(init=False, default_factory=lambda: [{"kind": "none", "scores": {}}])
+    kind: str = field(init=False, default="none")
+    kind_scores: dict[str, float] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.grids = [Grid((Axis.of_labels(len(self.labels)),))]
@@ -54,8 +57,7 @@ class LabelDecoder(LatentDecoder):
             held_out = [self._held_out_mass(fold, rng) for fold in folds]
             statistics = [self._statistics(fold.samples, fold.train) for fold in folds]
             settings = self.movement_settings_for(timed)
-            kind, chosen, scores = choose_chain(statistics, held_out, self.smooth, settings)
-            self.choices = [{"kind": kind, "scores": scores}]
+            self.kind, chosen, self.kind_scores = choose_chain(statistics, held_out, self.smooth, settings)
             self._calibrate(folds, held_out, [replace(chosen, statistics=part) for part in statistics])
             self.chain = replace(chosen, statistics=self.chain.statistics)
         self.readout = self._fit_readout(samples, samples.usable, rng)
@@ -63,7 +65,7 @@ class LabelDecoder(LatentDecoder):
     @property
     def movement_weights(self) -> list[dict[str, float]]:
         """The weight of the chosen kind, which is one."""
-        return [{choice["kind"]: 1.0} for choice in self.choices]
+        return [{self.kind: 1.0}]
 
     @property
     def uses_familiarity(self) -> bool:
@@ -100,11 +102,13 @@ class LabelDecoder(LatentDecoder):
         return []
 
     def _own_state(self) -> dict[str, Any]:
-        return {"chain": self.chain.to_state(), "choices": self.choices, "sets": self.regions[0].to_state()}
+        choice = {"kind": self.kind, "scores": self.kind_scores}
+        return {"chain": self.chain.to_state(), "choices": [choice], "sets": self.regions[0].to_state()}
 
     def _restore_own(self, state: dict[str, Any]) -> None:
         self.chain = LabelChain.from_state(state["chain"])
-        self.choices = list(state["choices"])
+        (choice,) = state["choices"]
+        self.kind, self.kind_scores = choice["kind"], dict(choice["scores"])
         self.regions = [RegionCalibration.from_state(state["sets"])]
 
     def _complete_folds(self, folds: list[Fold]) -> list[Fold]:

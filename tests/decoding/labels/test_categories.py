@@ -100,7 +100,7 @@ def test_probabilities_of_independent_labels_are_calibrated_and_nearly_optimal(i
 
 
 def test_independent_labels_are_decoded_without_a_chain(independent):
-    assert independent[0].decoders_["array"].choices[0]["kind"] == "none"
+    assert independent[0].decoders_["array"].kind == "none"
 
 
 def test_prediction_sets_of_independent_labels_cover_at_their_level(independent):
@@ -115,7 +115,7 @@ def test_prediction_sets_of_independent_labels_cover_at_their_level(independent)
 
 def test_chain_improves_persistent_labels_and_its_probabilities_are_calibrated(persistent):
     decoders, decoded, truth = persistent
-    assert [decoder.decoders_["array"].choices[0]["kind"] for decoder in decoders] == ["chain", "none"]
+    assert [decoder.decoders_["array"].kind for decoder in decoders] == ["chain", "none"]
     chain, alone = (score_decoding(part, truth) for part in decoded)
     assert chain["accuracy"] > alone["accuracy"] + 0.1
     assert chain["brier_score"] < 0.5 * alone["brier_score"]
@@ -167,7 +167,7 @@ def test_labels_that_are_constant_within_trials_are_decoded_from_the_whole_trial
     train, test = time < 500, time >= 500
     decoder = quick_decoder().fit(latents[train], labels[train], time=time[train])
     part = decoder.decoders_["array"]
-    assert part.choices[0]["kind"] == "chain"
+    assert part.kind == "chain"
     assert part.chain.statistics.reset < 1e-3
     decoded = decoder.predict(latents[test], time[test])
     right = (decoded.most_probable == labels[test]).reshape(-1, length)
