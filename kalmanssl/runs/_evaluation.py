@@ -44,13 +44,13 @@ class Evaluation(Summary):
         `trust`, from `kalmanssl.runs.trust_scores`. `references` has the scores of the occupancy alone and of a ridge
         regression, if they were fitted.
     arrays : dict
-        Arrays for figures. Of an excerpt, 40 seconds together: `time`, `counts` (its columns in the order of `units`),
-        `noise`, `log_likelihood`; with running bins `runs`; with behavior `mean`, `lower`, `upper` and `truth`. Of
-        the scored bins of the whole part, subsampled: `latents` along their principal axes, `variance_explained` by
-        each of these, `color` (the behavior, or else the time), `decoded` and `tracked` (the decoded and the true
-        behavior). For labels the excerpt has `probability` of each label instead of `mean`, `lower` and `upper`;
-        `truth` and `color` are numbers of labels. Numbers also have errors by time and place, the worst segments, and
-        in two dimensions some regions.
+        Arrays for figures. An excerpt of 40 seconds has `time`, `counts` (its columns in the order of `units`),
+        `noise` and `log_likelihood`; with running bins `runs`; with behavior `mean`, `lower`, `upper` and `truth`.
+        A subset of all scored bins has `latents` along their principal axes, `variance_explained` by each of these,
+        `color` (the behavior, or else the time), `decoded` and `tracked` (the decoded and the true behavior). For
+        labels the excerpt has the `probability` of each label instead of `mean`, `lower` and `upper`, and `truth` and
+        `color` are numbers of labels. For other behavior there are also errors by time and place, the worst segments,
+        and in two dimensions some regions.
     assumptions : dict or None
         `AssumptionReport.to_dict` with None for NaN and infinity, and the time of the checked bins, `start_s` and
         `stop_s`. If the assumptions could not be checked, `verdict` is None and `reason` is the error message. None
