@@ -10,10 +10,11 @@ import numpy as np
 from kalmanssl.utils.memory import UNCHECKED_MEMORY, check_memory
 
 __all__ = [
-    "BinnedEvents", "bin_memory", "count_events", "find_tick", "interpolate", "sampling_period", "snap_up",
+    "BIN_SIZE", "BinnedEvents", "bin_memory", "count_events", "find_tick", "interpolate", "sampling_period", "snap_up",
     "spread_ticks",
 ]  # fmt: skip
 
+BIN_SIZE = 0.025  # seconds, if no other is given
 # Ticks below this fraction of a bin change counts by less than this fraction and are ignored.
 _SMALLEST_TICK = 0.01
 # Behavior is interpolated over gaps of at most this many sampling periods.

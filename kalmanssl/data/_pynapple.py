@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from kalmanssl.data._binning import count_events, interpolate, sampling_period
+from kalmanssl.data._binning import BIN_SIZE, count_events, interpolate, sampling_period
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_floats
 from kalmanssl.utils.optional import import_optional
 from kalmanssl.utils.validation import check_positive
 
 __all__ = [
-    "BIN_SIZE",
     "as_disjoint_intervals",
     "as_intervals",
     "as_start_stop",
@@ -27,8 +26,6 @@ __all__ = [
     "read_activity",
     "to_tsdframe",
 ]
-
-BIN_SIZE = 0.025  # seconds, of spike times if no other is given
 
 
 def is_pynapple(value: Any, *kinds: str) -> bool:

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter1d
 from kalmanssl.data._laps import lap_length
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_floats
-from kalmanssl.utils.segments import segment_slices
+from kalmanssl.utils.segments import is_gap, segment_slices
 from kalmanssl.utils.validation import check_condition, check_not_negative, check_number, check_positive
 
 __all__ = ["running_bins", "running_threshold", "speed", "traversals"]
@@ -108,7 +108,7 @@ def speed(position: np.ndarray, time: np.ndarray, smoothing: float = 0.25, perio
         raise InputError(message, parameter="position")
     if period is None:
         steps = np.diff(time)
-        period = lap_length(columns, steps < 1.5 * np.median(steps))
+        period = lap_length(columns, ~is_gap(steps, float(np.median(steps))))
     found = np.full(len(time), np.nan)
     for segment in segment_slices(time):
         if known[segment].sum() >= 2:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kalmanssl.data._pynapple import BIN_SIZE
+from kalmanssl.data._binning import BIN_SIZE
 from kalmanssl.errors import InputError
 
 __all__ = ["SampleBins", "default_bin_size", "plan_bins"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kalmanssl.data._binning import BIN_SIZE
 from kalmanssl.data._pynapple import as_intervals, behavior_at
 from kalmanssl.errors import InputError
 from kalmanssl.utils.arrays import as_array, as_floats
@@ -77,7 +78,7 @@ def check_time(time: Any, bin_size: float | None, n_bins: int) -> tuple[np.ndarr
     if bin_size is not None:
         check_positive("bin_size", bin_size)
     if time is None:
-        width = 0.025 if bin_size is None else float(bin_size)
+        width = BIN_SIZE if bin_size is None else float(bin_size)
         with np.errstate(over="ignore"):
             centers = width * (np.arange(n_bins) + 0.5)
         if not (np.isfinite(centers[-1]) and (np.diff(centers) > 0).all()):

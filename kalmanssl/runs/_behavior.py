@@ -9,6 +9,7 @@ import numpy as np
 from kalmanssl.data import NWBSummary, Recording, count_laps, full_circle, lap_length
 from kalmanssl.runs._settings import RunSettings
 from kalmanssl.utils.measurement_units import is_angle
+from kalmanssl.utils.segments import is_gap
 
 __all__ = [
     "activity_kind",
@@ -72,7 +73,7 @@ def laps_sentence(settings: RunSettings, training: Recording, behavior: str | No
     values, steps = training.behavior[behavior], np.diff(training.time)
     if is_angle(training.behavior_unit.get(behavior, "")) or values.dtype == object:
         return None
-    is_next = steps < 1.5 * training.bin_size
+    is_next = ~is_gap(steps, training.bin_size)
     length = lap_length(values, is_next)
     return None if length is None else lap_text(behavior, count_laps(values, is_next), length)
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["are_whole_numbers", "column_moments", "evenly_spaced", "row_slices", "standardized"]
+__all__ = ["MAD_TO_SD", "are_whole_numbers", "column_moments", "evenly_spaced", "row_slices", "standardized"]
 
+MAD_TO_SD = 1.4826  # standard deviation of a Gaussian in units of its median absolute deviation
 _PIECE = 1 << 14  # rows
 
 

@@ -14,7 +14,7 @@ import kalmanssl
 from kalmanssl.cli import app
 from kalmanssl.cli._errors import one_line
 from kalmanssl.data import Recording
-from kalmanssl.data._pynapple import BIN_SIZE
+from kalmanssl.data._binning import BIN_SIZE
 from kalmanssl.errors import InputError
 
 

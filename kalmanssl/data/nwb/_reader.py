@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kalmanssl.data._pynapple import BIN_SIZE
+from kalmanssl.data._binning import BIN_SIZE
 from kalmanssl.data._sample_bins import default_bin_size, plan_bins
 from kalmanssl.data._validation import check_activity, check_time
 from kalmanssl.data.nwb._access import decode_text, find, find_group, location, read_numbers, read_text, require_dataset

@@ -11,6 +11,7 @@ from kalmanssl.decoding.calibration._errors import HeldOutErrors
 from kalmanssl.decoding.calibration._settings import CalibrationSettings
 from kalmanssl.decoding.grids import Predictive, quantile_crps, wrap
 from kalmanssl.decoding.held_out import is_lower
+from kalmanssl.utils.moments import MAD_TO_SD
 
 __all__ = ["fit_noise", "with_noise"]
 
@@ -54,7 +55,7 @@ def _typical_error(errors: Sequence[HeldOutErrors]) -> float:
     parts = [
         wrap(fold.truth - fold.predictive.quantiles(np.array([0.5]))[:, 0], fold.predictive.period) for fold in errors
     ]
-    return 1.4826 * float(np.median(np.abs(np.concatenate(parts))))
+    return MAD_TO_SD * float(np.median(np.abs(np.concatenate(parts))))
 
 
 def _lowest(

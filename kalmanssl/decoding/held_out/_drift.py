@@ -25,14 +25,13 @@ from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import NearestNeighbors
 
 from kalmanssl.decoding.grids import Periods, difference
-from kalmanssl.utils.moments import evenly_spaced
+from kalmanssl.utils.moments import MAD_TO_SD, evenly_spaced
 from kalmanssl.utils.segments import segment_index
 from kalmanssl.utils.validation import as_numbers, check_integer, check_positive
 
 __all__ = ["Drift", "DriftSettings", "TrackedBins", "TrainTestBlock", "improves_held_out", "motion_direction"]
 
 _ROWS = 128  # bins whose similarities to all others are computed at a time, so that they stay in the cache
-_MAD_TO_SD = 1.4826  # standard deviation of a Gaussian in units of its median absolute deviation
 
 
 @dataclass(frozen=True)
@@ -295,7 +294,7 @@ def _fit_rate(
     effect = (direction[:, None] * (time[:, None] - time[near])[..., None])[apart].ravel()
     if not (effect**2).sum() > 0:
         return 0.0
-    tolerance = max(settings.huber_threshold * _MAD_TO_SD * float(np.median(np.abs(shift))), 1e-12)
+    tolerance = max(settings.huber_threshold * MAD_TO_SD * float(np.median(np.abs(shift))), 1e-12)
     rate, weight = 0.0, np.ones(len(shift))
     for _ in range(20):  # enough to converge
         rate = float((weight * shift * effect).sum() / (weight * effect**2).sum())
