@@ -6,7 +6,7 @@ from results_store import Row
 
 from kalmanssl.plotting import plot_confusion
 from paper.category_runs import OBJECTIVES, RESNET, SMALL, STARTS, category_part
-from paper.drawing import bars, curves, first_drawn, panels
+from paper.drawing import bars, first_drawn, panels
 from paper.item import Item, Rows, Target, values_of
 from paper.stored import stored_part
 
@@ -114,10 +114,22 @@ def _draw(rows: Rows) -> list[Figure]:
             np.array(first_drawn(rows, part.name, "confusion")), first_drawn(rows, part.name, "classes"), ax=ax
         )
         ax.set_title(part.name.split(": ")[1], fontsize=7)
-    third, (axes,) = panels(1, 6.0, 3.4)
-    normalized = [PARTS[name, start].name for start in SMALL if SMALL[start]["batch_norm"] for name in COMPARED]
-    curves(axes, rows, normalized, "curve", "entropy of an image (bits)", "accuracy, after each epoch")
-    return [figure, second, third]
+    return [figure, second, _draw_settling(rows)]
+
+
+def _draw_settling(rows: Rows) -> Figure:
+    """Draw the accuracy against the entropy of an image over the training, from each start with normalization."""
+    figure, axes = panels(2, 4.0, 3.2)
+    starts = [start for start, changes in SMALL.items() if changes["batch_norm"]]
+    for ax, objective in zip(axes, COMPARED, strict=True):
+        for number, start in enumerate(starts):
+            for row in rows.get(PARTS[objective, start].name, ()):
+                label = f"start {SMALL[start]['start']:g}" if row["seed"] == 0 else None
+                ax.plot(*np.transpose(row["drawn"]["curve"]), ".-", color=f"C{number}", linewidth=0.8, label=label)
+        ax.set(xlabel="entropy of an image (bits)", ylabel="accuracy, after each epoch", ylim=(0, 1), title=objective)
+        if ax.lines:
+            ax.legend(frameon=False, fontsize=7)
+    return figure
 
 
 def _found(rows: Rows) -> str:
