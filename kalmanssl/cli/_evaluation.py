@@ -99,7 +99,6 @@ def print_scores(run: Run, evaluation: Evaluation) -> None:
     """Print the table of scores, if there are any, and below it the gain of the latents, trusted bins and alarms."""
     from kalmanssl.runs import (
         alarm_lines,
-        divided_by_itself,
         gain_line,
         reference_line,
         score_sentence,
@@ -108,7 +107,7 @@ def print_scores(run: Run, evaluation: Evaluation) -> None:
 
     unit = run.behavior_unit
     _print_table(evaluation, unit)
-    if explained := score_sentence(evaluation.main[1], unit, divided_by_itself(run, evaluation.scores)):
+    if explained := score_sentence(evaluation.main[1], unit, evaluation.divided_by_itself):
         typer.echo(explained)
     compared = reference_line(*evaluation.main, unit)
     if compared:

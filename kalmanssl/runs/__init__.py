@@ -15,7 +15,6 @@ from kalmanssl.runs._run import read_for_run as read_for_run
 from kalmanssl.runs._run import read_recording as read_recording
 from kalmanssl.runs._run import read_to_decode as read_to_decode
 from kalmanssl.runs._run import summarize_recording as summarize_recording
-from kalmanssl.runs._running import divided_by_itself as divided_by_itself
 from kalmanssl.runs._settings import RunSettings as RunSettings
 from kalmanssl.runs._settings import parse_windows as parse_windows
 from kalmanssl.runs._text import score_sentence as score_sentence

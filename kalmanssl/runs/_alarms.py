@@ -14,7 +14,6 @@ from kalmanssl.runs._evaluated_bins import EvaluatedBins
 from kalmanssl.runs._gain import held_out_gain
 from kalmanssl.runs._labels import are_label_scores
 from kalmanssl.runs._running import running_rule
-from kalmanssl.runs._scores import main_part
 from kalmanssl.runs._text import PART_NAMES, axis_name, median_error, number, with_unit
 from kalmanssl.utils.labels import label_text
 
@@ -59,8 +58,8 @@ class _Evaluated:
 
     @property
     def main(self) -> tuple[str, dict[str, Any] | None]:
-        """Heading and scores of the running bins, or of all bins if there are none."""
-        name = main_part(self.scores)
+        """Heading and scores of the bins that count, as in `kalmanssl.runs.Evaluation.main`."""
+        name = self.part["main"]
         return PART_NAMES[name], self.scores[name]
 
     @property

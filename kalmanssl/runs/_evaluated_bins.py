@@ -9,7 +9,7 @@ import numpy as np
 
 from kalmanssl.data import Recording
 from kalmanssl.runs._labels import keep_known_labels, label_numbers
-from kalmanssl.runs._running import where_running
+from kalmanssl.runs._running import divided_by_itself, where_running
 
 if TYPE_CHECKING:
     from kalmanssl.runs._run import Run
@@ -38,6 +38,9 @@ class EvaluatedBins:
         In which bins the behavior is known; none without behavior.
     runs : (time,) bool, or None
         In which bins the animal moves; None if the run does not say what that is.
+    main_part : {"running", "all"}
+        The part whose scores count. All bins count if none of them is known to be running, and for a velocity that says
+        itself which bins are running: these have large values, and even a good decoder underestimates large values.
     """
 
     time: np.ndarray
@@ -47,6 +50,7 @@ class EvaluatedBins:
     n_other_labels: int
     known: np.ndarray
     runs: np.ndarray | None
+    main_part: str
 
     @classmethod
     def of(cls, run: Run, recording: Recording) -> EvaluatedBins:
@@ -62,12 +66,14 @@ class EvaluatedBins:
         else:
             known = np.isfinite(numbers.reshape(len(numbers), -1)).all(axis=1)
         runs = where_running(run.settings, recording, run.behavior, run.metadata.get("running_speed"))
-        return cls(recording.time, truth, numbers, labels, n_other_labels, known, runs)
+        all_count = runs is None or not (known & runs).any() or divided_by_itself(run)
+        main_part = "all" if all_count else "running"
+        return cls(recording.time, truth, numbers, labels, n_other_labels, known, runs, main_part)
 
     @property
     def main(self) -> np.ndarray:
-        """Bins that figures show: those with known behavior in which the animal moves, or all with known behavior."""
-        return self.parts.get("running", self.known)
+        """Bins that figures show, (time,) bool: those of the main part, with known behavior."""
+        return self.parts.get(self.main_part, self.known)
 
     @property
     def parts(self) -> dict[str, np.ndarray]:

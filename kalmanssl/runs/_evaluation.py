@@ -13,7 +13,7 @@ from kalmanssl.errors import InputError
 from kalmanssl.runs._alarms import Alarm, find_alarms
 from kalmanssl.runs._evaluated_bins import EvaluatedBins
 from kalmanssl.runs._figure_arrays import TIMES, figure_arrays
-from kalmanssl.runs._scores import main_part, main_scores, score_bins
+from kalmanssl.runs._scores import main_scores, score_bins
 from kalmanssl.utils.json_values import without_nan
 from kalmanssl.utils.paths import as_path
 from kalmanssl.utils.storage import METADATA, load_folder, save_folder
@@ -35,9 +35,9 @@ class Evaluation(Summary):
     Attributes
     ----------
     part : dict
-        `source` (the recording), `start_s` and `stop_s`, `smoothed`, and `fitted`: whether the model was fitted on this
-        time. For labels also `labels`, those of the decoder, and `other_label_bins`, the number of bins with labels
-        that it was not fitted on, which are not scored.
+        `source` (the recording), `start_s` and `stop_s`, `smoothed`, `fitted`: whether the model was fitted on this
+        time, and `main`: the name of the scores that count. For labels also `labels`, those of the decoder, and
+        `other_label_bins`, the number of bins with labels that it was not fitted on, which are not scored.
     scores : dict
         "running", "rest" and "all", each the dict of `kalmanssl.decoding.score_decoding`, or None if there are no such
         bins with known behavior. "all" also has `conditional`, from `kalmanssl.decoding.conditional_coverage`, and
@@ -112,6 +112,7 @@ class Evaluation(Summary):
             "stop_s": float(recording.time[-1] + half),
             "smoothed": smooth,
             "fitted": fitted,
+            "main": bins.main_part,
         }
         if bins.labels is not None:
             part |= {"labels": bins.labels.tolist(), "other_label_bins": bins.n_other_labels}
@@ -147,6 +148,7 @@ class Evaluation(Summary):
         arrays, metadata = load_folder(path, "evaluation")
         stored = StoredValues(metadata, as_path("path", path) / METADATA, "run")
         part, scores = (dict(stored.group(name).values) for name in ("part", "scores"))
+        part.setdefault("main", "all" if scores.get("running") is None else "running")  # older evaluations lack it
         assumptions = metadata.get("assumptions")
         if assumptions is not None:
             assumptions = dict(stored.group("assumptions").values)
@@ -157,9 +159,17 @@ class Evaluation(Summary):
 
     @property
     def main(self) -> tuple[str, dict[str, Any] | None]:
-        """The name and the scores of the running bins, or of all bins if running is unknown."""
-        name = main_part(self.scores)
+        """The name and the scores of the bins that count: the running ones, or all bins.
+
+        All bins count if running is unknown, and for a velocity that says itself which bins are running.
+        """
+        name = self.part["main"]
         return name, self.scores[name]
+
+    @property
+    def divided_by_itself(self) -> bool:
+        """Whether moving bins are those with large values of the decoded velocity itself, so that all bins count."""
+        return self.part["main"] == "all" and self.scores.get("running") is not None
 
 
 def _check_assumptions(run: Run, recording: Recording, max_steps: int) -> dict[str, Any]:

@@ -102,7 +102,8 @@ def _decoded_arrays(
     some = _thin(np.flatnonzero(bins.main), _MAX_DECODED_POINTS)
     arrays["decoded"] = decoded.mean[some].reshape(len(some), -1)
     arrays["tracked"] = bins.truth[some].reshape(len(some), -1)
-    profile = error_profile(decoded, bins.truth, bins.runs, recording.bin_size)
+    runs = bins.runs if bins.main_part == "running" else None
+    profile = error_profile(decoded, bins.truth, runs, recording.bin_size)
     return arrays | profile | map_arrays(decoded, excerpt)
 
 

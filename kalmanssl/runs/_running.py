@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -84,9 +83,9 @@ def position_of(recording: Recording, behavior: str) -> np.ndarray:
     return np.where(np.isnan(values), np.nan, np.nancumsum(values, axis=0) * recording.bin_size)
 
 
-def divided_by_itself(run: Run, scores: Mapping[str, Any]) -> bool:
-    """Return whether the scores of movement and rest are told apart by the velocity that is decoded."""
-    return bool(scores.get("running")) and is_velocity(run.behavior_unit) and run.settings.end_zones is None
+def divided_by_itself(run: Run) -> bool:
+    """Return whether the running bins are those with large values of the decoded behavior, a velocity."""
+    return is_velocity(run.behavior_unit) and run.settings.end_zones is None
 
 
 def speed_unit(unit: str) -> str:

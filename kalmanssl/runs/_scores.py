@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
     from kalmanssl.runs._run import Run
 
-__all__ = ["main_part", "main_scores", "score_bins"]
+__all__ = ["main_scores", "score_bins"]
 
 
 def score_bins(
@@ -47,11 +47,6 @@ def score_bins(
         threshold = float(run.latent_decoder(smooth).trust.threshold)
         scores["all"]["trust"] = trust_scores(decoded, truth, bins.runs, threshold)
     return scores
-
-
-def main_part(scores: dict[str, Any]) -> str:
-    """Return the name of the scores that count: those of the running bins, or of all bins if running is unknown."""
-    return "all" if scores["running"] is None else "running"
 
 
 def _conditional(

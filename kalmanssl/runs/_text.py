@@ -117,8 +117,8 @@ def score_sentence(scores: Mapping[str, Any] | None, unit: str, divided_by_itsel
         parts.append(f"errors are distances; CRPS, coverage and widths are means over {names}")
     if divided_by_itself:
         parts.append(
-            "moving bins are those with a large value of what is decoded, so R² is low among them and negative at rest "
-            "even for a good decoder: look at that of all bins"
+            "moving bins are those with large values of what is decoded, so R² and coverage are low among them, and R² "
+            "is negative at rest, even for a good decoder: the scores of all bins count"
         )
     return "; ".join(filter(None, [*parts, unit_sentence(scores, "errors and widths", unit)]))
 

@@ -11,7 +11,7 @@ import pytest
 from report_pages import simulated
 
 from kalmanssl.runs import Evaluation, Run, score_rows
-from kalmanssl.runs._running import divided_by_itself
+from kalmanssl.runs._evaluated_bins import EvaluatedBins
 from kalmanssl.runs._text import cell, number, percent, score_sentence, with_unit
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 from kalmanssl.runs.report._report import build_report
@@ -167,11 +167,30 @@ def test_a_standard_error_that_a_single_block_cannot_have_is_left_out():
     assert percent(0.951, np.nan) == "95.1"
 
 
-def test_scores_of_a_velocity_say_that_it_also_divides_the_bins(run):
-    scores = {"median_error": 5.0}
-    assert "look at that of all bins" in score_sentence(scores, "cm/s", True)
-    speed = run.metadata | {"behavior": {"name": "speed", "unit": "cm/s"}}
-    moving = replace(run, settings=replace(run.settings, end_zones=None), metadata=speed)
-    assert not divided_by_itself(run, run.evaluation.scores)
-    assert divided_by_itself(moving, {"running": scores, "all": scores})
-    assert not divided_by_itself(moving, {"all": scores})
+def test_all_bins_count_for_a_velocity_that_also_divides_the_bins(run):
+    def bins_of(**changed):
+        behavior = run.metadata | {"behavior": {"name": "position", "unit": "cm/s"}}
+        one = replace(run, settings=replace(run.settings, **changed), metadata=behavior)
+        return EvaluatedBins.of(one, simulated()[1])
+
+    assert EvaluatedBins.of(run, simulated()[1]).main_part == "running"
+    assert bins_of(end_zones=run.settings.end_zones).main_part == "running"
+    velocity = bins_of(end_zones=None, min_speed=0.1)
+    assert velocity.main_part == "all"
+    np.testing.assert_array_equal(velocity.main, velocity.known)
+    assert velocity.parts["running"].sum() < velocity.known.sum()
+
+
+def test_scores_of_a_velocity_say_that_all_bins_count(run):
+    evaluation = replace(run.evaluation, part=run.evaluation.part | {"main": "all"})
+    assert not run.evaluation.divided_by_itself
+    assert evaluation.divided_by_itself
+    assert evaluation.main == ("all", run.evaluation.scores["all"])
+    assert not replace(evaluation, scores=evaluation.scores | {"running": None}).divided_by_itself
+    assert "the scores of all bins count" in score_sentence(evaluation.main[1], "cm/s", True)
+
+
+def test_an_evaluation_of_an_earlier_version_has_the_running_bins_as_its_main_ones(run, tmp_path):
+    part = {name: value for name, value in run.evaluation.part.items() if name != "main"}
+    replace(run.evaluation, part=part).save(tmp_path / "evaluation")
+    assert Evaluation.load(tmp_path / "evaluation").main[0] == "running"

@@ -33,7 +33,7 @@ def errors(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
     factor, shown = scaled_unit(median_error(scores), unit)
     place_factor, place_unit = figure_unit(scores, unit)
     occupancy = None if occupancy is None else factor * occupancy
-    has_rest = evaluation.scores.get("rest") is not None
+    has_rest = name == "running" and evaluation.scores.get("rest") is not None
     by_time = plotting.plot_error_by_time(
         a["block_time"], factor * a["block_error"], ("moving", "at rest") if has_rest else ("",), reference=occupancy,
         unit=shown, ax=plotting.new_axes(4.8, 3.2)[0],

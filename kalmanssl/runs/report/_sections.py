@@ -8,7 +8,7 @@ import numpy as np
 
 from kalmanssl import plotting
 from kalmanssl.runs._labels import are_label_scores
-from kalmanssl.runs._running import divided_by_itself, running_rule, speed_unit
+from kalmanssl.runs._running import running_rule, speed_unit
 from kalmanssl.runs._text import (
     PART_NAMES,
     axis_name,
@@ -135,7 +135,7 @@ def scores(run: Run, evaluation: Evaluation) -> dict[str, Any] | None:
     like = median_error(main)
     common = {
         "rows": rows,
-        "units": score_sentence(main, "", divided_by_itself(run, evaluation.scores)),  # the unit is said at the top
+        "units": score_sentence(main, "", evaluation.divided_by_itself),  # the unit is said at the top
         "running": running_rule(run, like),
         "movement": movement_rule(run, smoothed=bool(evaluation.part["smoothed"])),
         "conditional": conditional_rows((evaluation.scores["all"] or {}).get("conditional"), run, like),
