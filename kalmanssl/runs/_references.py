@@ -186,6 +186,8 @@ def _fit_ridge(
         return None
     n_units, border = training.n_units, used[int(_SHARE * len(used))]
     targets = embed_circular(truth, (period,) * truth.shape[1])
+    if period is not None:  # files have all cosines before all sines
+        targets = np.concatenate([targets[:, ::2], targets[:, 1::2]], axis=1)
     origin = training.activity[used[: 10 * _LEAST_BINS]].mean(axis=0, dtype=float)  # against cancellation
     nothing = _Moments.of(np.zeros((0, n_units + targets.shape[1])))
     first, last = nothing, nothing
@@ -230,4 +232,5 @@ def _predict_ridge(ridge: dict[str, Any], recording: Recording, period: float | 
         y[bins] = (features - np.array(ridge["mean"])) / np.array(ridge["scale"]) @ weights + offset
     if period is None:
         return y
-    return np.arctan2(y[:, 1::2], y[:, ::2]) * period / (2 * np.pi)
+    cosine, sine = np.split(y, 2, axis=1)
+    return np.arctan2(sine, cosine) * period / (2 * np.pi)

@@ -109,6 +109,20 @@ def test_references_on_a_circle_go_the_short_way_around():
     assert found["occupancy"]["median_error"] == pytest.approx(np.pi / 2, abs=0.25)
 
 
+def test_weights_of_two_angles_are_stored_with_the_cosines_before_the_sines():
+    turns = np.stack([0.3 * np.arange(6000) / 40, 0.7 * np.arange(6000) / 40], axis=1)
+    angles = turns % (2 * np.pi)
+    # Three units for each coordinate: cos, cos, sin, sin of both angles.
+    units = np.repeat(np.concatenate([np.cos(angles), np.sin(angles)], axis=1), 3, axis=1)
+    noise = 0.05 * np.random.default_rng(0).standard_normal(units.shape)
+    turning = Recording.from_arrays(units + noise, behavior={"x": angles}, kind="signal")
+    references = fit_references(turning, "x", 2 * np.pi, None)
+    weights = np.abs(np.array(references["ridge"]["weights"])).reshape(4, 3, 4).sum(axis=1)
+    np.testing.assert_array_equal(weights.argmax(axis=0), np.arange(4))
+    found = score_references(references, turning, angles, np.ones(len(angles), bool), "all")
+    assert found["ridge"]["r2"] > 0.9
+
+
 def test_running_bins_have_an_occupancy_of_their_own():
     behavior = walk()
     recording, runs = recording_of(behavior), behavior > 0

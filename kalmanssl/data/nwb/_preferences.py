@@ -16,7 +16,7 @@ _BEHAVIORS = (
     re.compile(r"direction|heading|azimuth|orientation", re.IGNORECASE),
     re.compile(r"speed|velocity|(^|[_/])vel([_/]|$)", re.IGNORECASE),
 )
-_SIDE_MATTERS = re.compile(r"accel|energy|lick|raw|timestamp|_times$|unfiltered", re.IGNORECASE)
+_SECONDARY = re.compile(r"accel|energy|lick|raw|timestamp|_times$|unfiltered", re.IGNORECASE)
 _BACKGROUND = re.compile(r"neuropil|background|isosbestic|baseline", re.IGNORECASE)
 _TRACES = tuple(
     re.compile(kind, re.IGNORECASE) for kind in (r"df_?over_?f|dff|df_f", r"deconv|event|spike|inferred", r"denoised")
@@ -45,8 +45,8 @@ def behavior_order(path: str, unit: str = "") -> tuple[int, ...]:
     """
     name = path.split("/", 1)[-1]
     kind = next((i for i, pattern in enumerate(_BEHAVIORS) if pattern.search(name)), len(_BEHAVIORS))
-    is_side_matter = _SIDE_MATTERS.search(name) is not None or is_turned_wheel(path)
-    return (int(is_of_eyes(path)), int(is_side_matter), kind, int(long_unit(unit) == "pixels"))
+    is_secondary = _SECONDARY.search(name) is not None or is_turned_wheel(path)
+    return (int(is_of_eyes(path)), int(is_secondary), kind, int(long_unit(unit) == "pixels"))
 
 
 def activity_order(path: str) -> tuple[int, ...]:
