@@ -109,7 +109,7 @@ def print_scores(run: Run, evaluation: Evaluation) -> None:
     _print_table(evaluation, unit)
     if explained := score_sentence(evaluation.main[1], unit, evaluation.divided_by_itself):
         typer.echo(explained)
-    compared = reference_line(*evaluation.main, unit)
+    compared = reference_line(evaluation, unit)
     if compared:
         typer.echo(compared)
     untrusted = trust_sentence((evaluation.scores["all"] or {}).get("trust"))

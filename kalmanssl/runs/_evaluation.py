@@ -171,6 +171,11 @@ class Evaluation(Summary):
         """Whether moving bins are those with large values of the decoded velocity itself, so that all bins count."""
         return self.part["main"] == "all" and self.scores.get("running") is not None
 
+    @property
+    def main_error(self) -> str:
+        """Key of the error that counts: the median, or the mean for a velocity, whose median is that of rest."""
+        return "mean_error" if self.divided_by_itself else "median_error"
+
 
 def _check_assumptions(run: Run, recording: Recording, max_steps: int) -> dict[str, Any]:
     """Check the assumptions of identifiability, or return the reason why they cannot be checked."""

@@ -11,7 +11,7 @@ from kalmanssl.runs._evaluated_bins import EvaluatedBins
 from kalmanssl.runs._labels import are_label_scores
 from kalmanssl.runs._references import score_references
 from kalmanssl.runs._running import position_of
-from kalmanssl.runs._text import PART_NAMES, axis_name, number, percent, with_unit
+from kalmanssl.runs._text import ERROR_NAMES, PART_NAMES, axis_name, number, percent, with_unit
 from kalmanssl.runs._trust_scores import trust_scores
 from kalmanssl.utils.json_values import without_nan
 
@@ -76,9 +76,9 @@ def main_scores(evaluation: Evaluation, unit: str | None = None) -> list[tuple[s
     if scores is not None and are_label_scores(scores):
         rows.append(("accuracy", f"{percent(scores['accuracy'], scores['accuracy_error'])} %"))
     elif scores is not None:
-        error = scores["median_error"]
+        error = scores[evaluation.main_error]
         shown = f"{number(error)} (in the unit of the recording)" if unit is None else with_unit(error, unit)
-        rows.append((f"median error, {PART_NAMES[name]}", shown))
+        rows.append((f"{ERROR_NAMES[evaluation.main_error]}, {PART_NAMES[name]}", shown))
         share = percent(scores["coverage"]["95"], scores["coverage_error"]["95"])
         rows.append(("inside the 95 % interval", f"{share} %"))
     if evaluation.alarms:

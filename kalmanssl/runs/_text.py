@@ -10,12 +10,14 @@ from kalmanssl.utils.measurement_units import in_degrees
 from kalmanssl.utils.text import duration_text
 
 __all__ = [
-    "PART_NAMES", "append_unit", "axis_name", "cell", "duration", "figure_unit", "is_velocity", "median_error",
-    "number", "percent", "r_squared", "scaled_unit", "score_sentence", "unit_sentence", "with_unit", "words",
+    "ERROR_NAMES", "PART_NAMES", "append_unit", "axis_name", "cell", "duration", "figure_unit", "is_velocity",
+    "median_error", "number", "percent", "r_squared", "scaled_unit", "score_sentence", "unit_sentence", "with_unit",
+    "words",
 ]  # fmt: skip
 
 # What the parts of the scores of an evaluation are called.
 PART_NAMES = {"running": "moving bins", "rest": "bins at rest", "all": "all bins"}
+ERROR_NAMES = {"median_error": "median error", "mean_error": "mean error"}
 # Units of length with their size in meters, and from which value in meters on they are used.
 _LENGTHS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0, "km": 1e3}
 # Errors of 5 mm are 0.5 cm, so that they have the unit of the widths beside them.

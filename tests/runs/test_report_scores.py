@@ -16,7 +16,7 @@ from kalmanssl.runs._text import cell, number, percent, score_sentence, with_uni
 from kalmanssl.runs._trust_scores import trust_rows, trust_sentence
 from kalmanssl.runs.report._report import build_report
 from kalmanssl.runs.report._sections import _miscoverage, _range
-from kalmanssl.runs.report._tiles import reference_line
+from kalmanssl.runs.report._tiles import reference_line, tiles
 
 
 def test_coverage_of_trusted_bins_is_shown_with_the_reasons_of_the_others(run, html):
@@ -47,15 +47,16 @@ def test_intervals_at_rest_are_not_called_wrong_on_the_time_of_the_fit(run):
         assert ("They are calibrated for new data" in page) is fitted
 
 
-def test_ranges_and_references_are_in_the_unit_of_what_they_stand_beside():
+def test_ranges_and_references_are_in_the_unit_of_what_they_stand_beside(run):
     groups = [{"low": 2e-7, "high": 0.02}, {"low": 0.02, "high": 0.15}]
     assert _range("speed", groups[0], groups, 100.0, "cm/s") == "speed 0 to 2 cm/s"
     assert _range("lag", {"low": 1.0, "high": 90.0}, [{"low": 1.0, "high": 90.0}], 1.0, "s") == "lag 1 to 90 s"
-    ridge = {"median_error": 0.0206}
+    ridge = {"median_error": 0.0206, "mean_error": 0.0307}
     scores = {"median_error": 0.0053, "references": {"ridge": ridge}}
-    assert (
-        reference_line("all", scores, "m") == "median error for comparison, all bins: 2.06 cm with a ridge regression"
-    )
+    evaluation = replace(run.evaluation, part={"main": "all"}, scores={"running": None, "all": scores})
+    assert reference_line(evaluation, "m") == ("median error for comparison, all bins: 2.06 cm with a ridge regression")
+    velocity = replace(evaluation, scores=evaluation.scores | {"running": scores})
+    assert "mean error for comparison, all bins: 3.07 cm with a ridge regression" in reference_line(velocity, "m")
 
 
 def test_the_unit_of_the_files_is_said_if_scores_have_another():
@@ -186,6 +187,13 @@ def test_scores_of_a_velocity_say_that_all_bins_count(run):
     assert not run.evaluation.divided_by_itself
     assert evaluation.divided_by_itself
     assert evaluation.main == ("all", run.evaluation.scores["all"])
+    assert (run.evaluation.main_error, evaluation.main_error) == ("median_error", "mean_error")
+    assert tiles(run, evaluation)[0].label == "mean error, all bins"
+    narrow = copy.deepcopy(evaluation.scores)
+    narrow["rest"]["coverage"]["95"] = 0.5
+    for name, said in (("running", True), ("all", False)):
+        shown = replace(run.evaluation, scores=narrow, part=run.evaluation.part | {"main": name, "fitted": False})
+        assert ("of these bins are inside the 95" in build_report(replace(run, evaluation=shown))) is said
     assert not replace(evaluation, scores=evaluation.scores | {"running": None}).divided_by_itself
     assert "the scores of all bins count" in score_sentence(evaluation.main[1], "cm/s", True)
 

@@ -56,7 +56,8 @@ def decoded(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         names = [label_text(label) for label in evaluation.part["labels"]]
         truth = a["truth"][:, 0] if "truth" in a else None
         plotting.plot_label_probabilities(time, a["probability"], names, truth, name=str(run.behavior), ax=axes[1])
-    rest = None if labels else evaluation.scores.get("rest")
+    # Bins at rest that are chosen by the decoded velocity itself are always covered more often.
+    rest = None if labels or evaluation.divided_by_itself else evaluation.scores.get("rest")
     # Intervals are calibrated for new data, and cover more of the time that the model was fitted on.
     miscovered = _miscoverage(rest) if rest is not None and not evaluation.part["fitted"] else ""
     hatched = miscovered == "narrow"

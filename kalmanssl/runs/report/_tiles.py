@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kalmanssl.runs._labels import are_label_scores
-from kalmanssl.runs._text import PART_NAMES, cell, median_error, percent, r_squared, with_unit
+from kalmanssl.runs._text import ERROR_NAMES, PART_NAMES, cell, median_error, percent, r_squared, with_unit
 
 if TYPE_CHECKING:
     from kalmanssl.runs._evaluation import Evaluation
@@ -43,7 +43,7 @@ def tiles(run: Run, evaluation: Evaluation) -> list[Tile]:
         return []
     if are_label_scores(scores):
         return _label_tiles(scores)
-    unit, references = run.behavior_unit, scores.get("references") or {}
+    unit, references, error = run.behavior_unit, scores.get("references") or {}, evaluation.main_error
 
     def in_unit(value: float | None) -> str:
         return with_unit(value, unit, like=median_error(scores))
@@ -56,7 +56,7 @@ def tiles(run: Run, evaluation: Evaluation) -> list[Tile]:
     rest = evaluation.scores.get("rest") if name == "running" else None
     at_rest = [] if rest is None else [_coverage_tile(rest, "95", "inside the 95 % interval, bins at rest")]
     return [
-        Tile(in_unit(scores["median_error"]), f"median error, {PART_NAMES[name]}", compared("median_error")),
+        Tile(in_unit(scores[error]), f"{ERROR_NAMES[error]}, {PART_NAMES[name]}", compared(error)),
         Tile(
             r_squared(scores["r2"]),
             "R²",
@@ -114,7 +114,7 @@ def reference_rows(scores: dict[str, Any] | None, unit: str, scale: float) -> li
     names = [name for name in REFERENCES if name in references]
     columns = [scores | {"width": scores["width"]["95"]}, *(references[name] for name in names)]
     rows = [["", "decoder", *(REFERENCES[name] for name in names)]]
-    labels = {"median_error": "median error", "mean_error": "mean error", "crps": "CRPS", "width": "width of 95 %"}
+    labels = ERROR_NAMES | {"crps": "CRPS", "width": "width of 95 %"}
     in_unit = f" ({unit})" if unit else ""
     for key, label in labels.items():
         values = [None if column.get(key) is None else scale * column[key] for column in columns]
@@ -122,15 +122,16 @@ def reference_rows(scores: dict[str, Any] | None, unit: str, scale: float) -> li
     return [*rows, ["R²", *(r_squared(column.get("r2")) for column in columns)]]
 
 
-def reference_line(name: str, scores: dict[str, Any] | None, unit: str) -> str:
-    """Return one line of text about the median errors of the references; empty without references."""
+def reference_line(evaluation: Evaluation, unit: str) -> str:
+    """Return one line of text about the errors of the references; empty without references."""
+    (name, scores), error = evaluation.main, evaluation.main_error
     references = (scores or {}).get("references") or {}
     if not references or scores is None:
         return ""
     like = scores["median_error"]
     found = [
-        f"{with_unit(references[one]['median_error'], unit, like)} with {'the ' if one == 'occupancy' else 'a '}{label}"
+        f"{with_unit(references[one][error], unit, like)} with {'the ' if one == 'occupancy' else 'a '}{label}"
         for one, label in REFERENCES.items()
         if one in references
     ]
-    return f"median error for comparison, {PART_NAMES[name]}: {', '.join(found)}"
+    return f"{ERROR_NAMES[error]} for comparison, {PART_NAMES[name]}: {', '.join(found)}"
