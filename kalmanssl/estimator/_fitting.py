@@ -53,8 +53,9 @@ def fit_model(estimator: KalmanSSL, fit_data: FitData, resume: bool) -> None:
     folder = None if estimator.checkpoint_dir is None else Path(estimator.checkpoint_dir)
     stages = FitStages(estimator, folder, resume)
     views = views_of(estimator)
-    for one in views[1:]:
+    for one in views:
         one.window_ = estimator.window_
+        one.history_, one.noise_history_ = {}, {}  # not those of an earlier fit, if this one fails before its training
     normalizations = [one.normalize_ for one in views]
     training, held_out = (
         [fit_data.steps(segment, step, normalizations) for segment in part]

@@ -204,6 +204,19 @@ def test_resume_without_a_folder_raises_an_error(recording):
         KalmanSSL(**TINY).fit(recording, resume=True)
 
 
+def test_a_fit_that_is_interrupted_before_its_training_has_no_history(recording, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    model = KalmanSSL(**TINY).fit(recording)
+    assert model.history_["loss"]
+    monkeypatch.setattr("kalmanssl.estimator._fitting.initialize", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(recording)
+    assert model.history_ == {}
+    assert model.noise_history_ == {}
+
+
 def test_an_interrupted_model_can_be_used_and_resumed(recording, monkeypatch, tmp_path):
     from kalmanssl.models import SequenceModel
 
