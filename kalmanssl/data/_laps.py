@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from kalmanssl.errors import InputError
+
 __all__ = ["count_laps", "lap_length"]
 
 _JUMP = 0.8  # of the range of the position
@@ -25,16 +27,28 @@ def count_laps(position: np.ndarray, is_next: np.ndarray | None = None) -> int:
     Returns
     -------
     int
-        0 for fewer than three jumps, jumps in both directions, or several dimensions.
+        0 for fewer than three jumps, jumps in both directions, several dimensions, or labels.
+
+    Raises
+    ------
+    InputError
+        If `is_next` has another length than the steps between samples.
     """
     values = np.asarray(position)
-    if values.dtype.kind not in "fiu" or values.size != len(values) or not np.isfinite(values).any():
+    if values.dtype.kind not in "fiu" or values.shape[:1] != (values.size,):  # (time,) or (time, 1)
         return 0
     values = values.reshape(-1).astype(float)
+    if not np.isfinite(values).any():
+        return 0
     steps = np.diff(values)
     large = np.abs(steps) > _JUMP * (np.nanmax(values) - np.nanmin(values))  # False with NaN
     if is_next is not None:
-        large &= is_next
+        follows = np.asarray(is_next, dtype=bool)
+        if follows.shape != steps.shape:
+            raise InputError(
+                f"is_next has shape {follows.shape}, {len(values)} samples have {len(steps)} steps", parameter="is_next"
+            )
+        large &= follows
     backward = int((large & (steps < 0)).sum())
     return int(large.sum()) if large.sum() >= _LEAST_JUMPS and backward in (0, large.sum()) else 0
 
@@ -43,4 +57,5 @@ def lap_length(position: np.ndarray, is_next: np.ndarray | None = None) -> float
     """Return the range of a position that starts again after each lap; None for any other, see `count_laps`."""
     if count_laps(position, is_next) == 0:
         return None
-    return float(np.nanmax(position) - np.nanmin(position))
+    values = np.asarray(position, dtype=float)  # a difference of integers could exceed their range
+    return float(np.nanmax(values) - np.nanmin(values))

@@ -149,3 +149,16 @@ def test_jumps_over_gaps_in_time_are_no_laps():
     is_next = np.arange(1, 250) % 50 != 0
     assert count_laps(position) == 4
     assert count_laps(position, is_next) == 0
+
+
+def test_laps_of_any_type_of_numbers():
+    belt = (10.0 * np.arange(0.0, 120.0, 0.05)) % 180.0
+    for position in ((belt - 90).astype(np.int8), (300 * belt - 27000).astype(np.int16), belt[:, None], belt.tolist()):
+        values = np.asarray(position, dtype=float)
+        assert count_laps(position) == 6
+        assert lap_length(position) == np.ptp(values)
+    assert count_laps(np.float64(3)) == 0
+    assert count_laps(belt, np.ones(len(belt) - 1, dtype=int)) == 6
+    with pytest.raises(InputError, match="is_next has shape") as error:
+        count_laps(belt, np.ones(3))
+    assert error.value.parameter == "is_next"
