@@ -97,7 +97,8 @@ def _find_planes(sampled: list[FoundGroup]) -> list[ActivitySource]:
         for where, group in (whole or {f"{path}/{name}": same for name, same in by_name.items()}).items():
             if _are_planes(group):
                 planes = tuple(ActivitySource(one.path, one.kind, one.container, False) for one in group)
-                joined.append(ActivitySource(where, "RoiResponseSeries", where.split("/")[-2], True, planes))
+                container = f"/{where}".split("/")[-2]  # "" for the whole acquisition
+                joined.append(ActivitySource(where, "RoiResponseSeries", container, True, planes))
     return joined
 
 

@@ -151,7 +151,8 @@ def join_planes(source: ActivitySource, planes: list[SampledActivity]) -> Sample
     Raises
     ------
     InputError
-        If the planes have different sampling periods, or some have events and others signals.
+        If the planes have different sampling periods, some have events and others signals, or they have no samples
+        at the same time.
     """
     first = planes[0]
     slowest, fastest = max(p.period for p in planes), min(p.period for p in planes)
@@ -169,6 +170,12 @@ def join_planes(source: ActivitySource, planes: list[SampledActivity]) -> Sample
         nearest = np.where(is_before, after - 1, after)
         usable &= plane.usable[nearest] & (np.abs(plane.times[nearest] - first.times) <= 0.75 * plane.period)
         values.append(plane.values[nearest])
+    if not usable.any():
+        paths = ", ".join(plane.path for plane in source.planes)
+        raise InputError(
+            f"the planes of {source.path} have no samples at the same time; name one of: {shorten(paths)}",
+            parameter="activity",
+        )
     names = [f"{one.name}/{name}" for one, p in zip(source.planes, planes, strict=True) for name in p.names]
     types = [p.cell_type for p in planes if p.cell_type is not None]
     joined = f"{source.path}: {len(planes)} planes are read together, each at the samples nearest to those of the first"
@@ -227,10 +234,14 @@ def complete_columns(
     Raises
     ------
     InputError
-        If a column has NaN and was selected by `units` ("all" or a dict), or no column is complete.
+        If nothing is known, a column has NaN and was selected by `units` ("all" or a dict), or no column is complete.
     """
+    if not len(finite):
+        raise InputError(
+            f"series {path} has no known values in this time; choose another epoch or series", parameter="epoch"
+        )
     complete = finite.all(axis=0)
-    if not len(finite) or not complete.any():
+    if not complete.any():
         raise InputError(
             f"series {path} has no column without NaN in this time; choose another series or epoch",
             parameter="activity",

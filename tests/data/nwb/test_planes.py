@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from nwb_activity import RATE, sampled, traces, write
@@ -86,3 +87,19 @@ def test_planes_with_several_kinds_of_traces_are_joined_by_kind(tmp_path: Path) 
     assert rec.kind == "counts"
     np.testing.assert_array_equal(rec.activity, np.hstack([sampled(seed=plane)["data"] for plane in (0, 1)]))
     assert rec.unit_ids[3:5] == ("DeconvolvedPlane0/103", "DeconvolvedPlane1/100")
+
+
+def test_planes_directly_in_the_acquisition_are_joined(tmp_path: Path) -> None:
+    path, upper, lower = planes(tmp_path / "planes.nwb")
+    with h5py.File(path, "r+") as file:
+        for name in ("upper", "lower"):
+            file.move(f"processing/ophys/DfOverF/{name}", f"acquisition/{name}")
+    rec = Recording.from_nwb(path, behavior=False, units="all")
+    np.testing.assert_array_equal(rec.activity, np.hstack([lower["data"], upper["data"]]))
+
+
+def test_planes_of_other_times_are_named_one_by_one(tmp_path: Path) -> None:
+    path, *_ = planes(tmp_path / "planes.nwb", timestamps=1000.0 + np.arange(200) / RATE)
+    with pytest.raises(InputError, match=r"have no samples at the same time; name one of: .*lower, .*upper") as error:
+        Recording.from_nwb(path, behavior=False)
+    one_line(error)
