@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,10 +82,12 @@ class _BehaviorSeries:
 def read_nwb(path: str | os.PathLike[str], options: ReadOptions) -> dict[str, Any]:
     """Read the fields of a `Recording`; see `Recording.from_nwb`."""
     options.check()
-    with open_nwb(path) as file, naming_broken_links(file):
+    left_out: list[str] = []
+    with open_nwb(path) as file, naming_broken_links(file), _naming(left_out):
         epochs, wrong_epochs = read_intervals(file)
         identifier = read_text(file, "identifier") or ""
-        allowed, left_out = _without_invalid(_epoch_windows(epochs, options.epoch, path), epochs, options.epoch)
+        allowed, notes = _without_invalid(_epoch_windows(epochs, options.epoch, path), epochs, options.epoch)
+        left_out += notes
         source = choose_activity(file, options.activity, path)
         if options.bands is not None and source.kind != "ElectricalSeries":
             raise InputError(
@@ -117,6 +121,17 @@ def read_nwb(path: str | os.PathLike[str], options: ReadOptions) -> dict[str, An
     }
 
 
+@contextmanager
+def _naming(left_out: list[str]) -> Iterator[None]:
+    """Add the time that was left out, if there is any, to the message that nothing is in the rest of the time."""
+    try:
+        yield
+    except InputError as error:
+        if error.parameter != "epoch" or not left_out:
+            raise
+        raise InputError(f"{error}; {'; '.join(left_out)}", parameter="epoch") from error
+
+
 def _epoch_windows(epochs: dict[str, np.ndarray], epoch: str | None, path: object) -> _Windows:
     """Return the windows of time of an epoch; all time if it is None."""
     if epoch is None:
@@ -140,7 +155,8 @@ def _without_invalid(allowed: _Windows, epochs: dict[str, np.ndarray], epoch: st
     if not kept:
         raise InputError("all of the time is in intervals/invalid_times; choose another epoch", parameter="epoch")
     seconds = sum(b - a for a, b in intersect(allowed, invalid))
-    return kept, [f"intervals/invalid_times: {seconds:.4g} s are marked as invalid in the file and are left out"]
+    amount = f"{seconds:.4g} s" if np.isfinite(seconds) else "times without an end"
+    return kept, [f"intervals/invalid_times: {amount} are marked as invalid in the file and are left out"]
 
 
 def _read_behavior(file: h5py.File, chosen: dict[str, Series], extent: tuple[float, float] | None) -> _BehaviorSeries:

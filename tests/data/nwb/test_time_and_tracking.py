@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from nwb_activity import sampled, time_series, write
+from nwb_activity import position, sampled, time_series, write
 from nwb_sessions import RATE, START, STOP, one_line, session, spikes_of, track, tracked
 
 from kalmanssl.data import Recording, summarize_nwb
@@ -96,3 +96,21 @@ def test_fibers_are_activity(tmp_path: Path, kind: str) -> None:
     rec = Recording.from_nwb(path, behavior=False)
     assert rec.kind == "signal"
     np.testing.assert_array_equal(rec.activity, args["data"])
+
+
+@pytest.mark.parametrize("behavior", [None, False])
+def test_a_message_names_the_invalid_times_that_leave_nothing(tmp_path: Path, behavior: Any) -> None:
+    units = session(tmp_path / "units.nwb", spikes_of(), position=[tracked()])
+    rates = write(tmp_path / "rates.nwb", time_series("ecephys/rates", **sampled()), position(sampled()["timestamps"]))
+    for path in (units, rates):
+        with_invalid(path, (0.0, 2 * STOP))
+        with pytest.raises(InputError, match="intervals/invalid_times: 2120 s are marked as invalid") as error:
+            Recording.from_nwb(path, behavior=behavior)
+        one_line(error)
+
+
+def test_invalid_times_without_an_end_are_described(tmp_path: Path) -> None:
+    path = with_invalid(session(tmp_path / "units.nwb", spikes_of(), position=[tracked()]), (START + 30.0, np.inf))
+    rec = Recording.from_nwb(path)
+    assert rec.time[-1] < START + 30.0
+    assert any("times without an end are marked as invalid" in note for note in rec.notes)
