@@ -18,6 +18,7 @@ _BEHAVIORS = (
 )
 _SECONDARY = re.compile(r"accel|energy|lick|raw|timestamp|_times$|unfiltered", re.IGNORECASE)
 _BACKGROUND = re.compile(r"neuropil|background|isosbestic|baseline", re.IGNORECASE)
+_CORRECTED = re.compile(r"correct|subtract|remov", re.IGNORECASE)  # traces of cells, "NeuropilCorrected"
 _TRACES = tuple(
     re.compile(kind, re.IGNORECASE) for kind in (r"df_?over_?f|dff|df_f", r"deconv|event|spike|inferred", r"denoised")
 )
@@ -35,7 +36,8 @@ def is_turned_wheel(path: str) -> bool:
 
 def is_background(path: str) -> bool:
     """Return whether traces are those of the background, such as the neuropil, and not of cells."""
-    return _BACKGROUND.search(path.rsplit("/", 1)[-1]) is not None
+    name = path.rsplit("/", 1)[-1]
+    return _BACKGROUND.search(name) is not None and _CORRECTED.search(name) is None
 
 
 def behavior_order(path: str, unit: str = "") -> tuple[int, ...]:

@@ -31,7 +31,7 @@ _GRADES = {
 _NO_CELL = {"artifact", "bad", "junk", "noise", "reject", "rejected"}
 
 
-def find_rejected(columns: Mapping[str, np.ndarray], n_rows: int) -> tuple[np.ndarray, list[str]]:
+def find_rejected(columns: Mapping[str, np.ndarray], n_rows: int) -> tuple[np.ndarray, list[str], list[str]]:
     """Find the rows that a column marks as noise, as rejected, or as not accepted.
 
     Multi-unit activity is not rejected: it has no single cell, but it says much about behavior.
@@ -47,8 +47,10 @@ def find_rejected(columns: Mapping[str, np.ndarray], n_rows: int) -> tuple[np.nd
     rejected : (rows,) bool
     names : list of str
         The columns that mark them.
+    ignored : list of str
+        Columns that mark all rows, alone or together, and are therefore not used: they were not filled in.
     """
-    rejected, names = np.zeros(n_rows, dtype=bool), []
+    rejected, names, ignored = np.zeros(n_rows, dtype=bool), [], []
     for name, values in columns.items():
         word = re.sub(r"[\W_]", "", name.lower())
         marked = np.zeros(n_rows, dtype=bool)
@@ -58,10 +60,14 @@ def find_rejected(columns: Mapping[str, np.ndarray], n_rows: int) -> tuple[np.nd
             marked = values == 1
         elif word in _GRADES and values.dtype.kind == "O":
             marked = np.array([str(value).strip().lower() in _NO_CELL for value in values], dtype=bool)
-        if marked.any() and not marked.all():  # a column that rejects everything was not filled in
+        if marked.any() and not marked.all():
             rejected |= marked
             names.append(name)
-    return (np.zeros(n_rows, dtype=bool), []) if rejected.all() else (rejected, names)
+        elif marked.any():
+            ignored.append(name)
+    if names and rejected.all():
+        return np.zeros(n_rows, dtype=bool), [], [*ignored, *names]
+    return rejected, names, ignored
 
 
 def _is_yes_or_no(values: np.ndarray) -> bool:

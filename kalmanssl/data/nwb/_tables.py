@@ -130,15 +130,16 @@ def _accepted_excitatory(
     known: Mapping[str, np.ndarray], types: str | None, count: int
 ) -> tuple[np.ndarray, list[str]]:
     """Return which rows (rows,) are neither rejected in the file nor of another type than excitatory, and notes."""
-    rejected, by = find_rejected(known, count)
+    rejected, by, ignored = find_rejected(known, count)
     keep = ~rejected
     notes: list[str] = []
     if rejected.any():
-        columns = f"column{'s'[: len(by) != 1]} {', '.join(by)}"
         notes.append(
-            f"units: {int(rejected.sum())} of {count} are noise or rejected by {columns} and are left out "
+            f"units: {int(rejected.sum())} of {count} are noise or rejected by {_named_columns(by)} and are left out "
             "(units='all' selects all)"
         )
+    if ignored:
+        notes.append(f"units: all are noise or not accepted by {_named_columns(ignored)}, so that this is ignored")
     excitatory = keep & (False if types is None else np.array([_is_excitatory(v) for v in known[types]], dtype=bool))
     if excitatory.any() and (excitatory != keep).any():
         notes.append(
@@ -147,6 +148,10 @@ def _accepted_excitatory(
         )
         keep = excitatory
     return keep, notes
+
+
+def _named_columns(names: list[str]) -> str:
+    return f"column{'s'[: len(names) != 1]} {', '.join(names)}"
 
 
 def electrode_columns(table: h5py.Group, names: set[str]) -> dict[str, np.ndarray]:

@@ -88,3 +88,24 @@ def test_the_neuropil_is_not_taken_for_the_cells(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Recording.from_nwb(path, behavior=False).activity, cells["data"])
     rec = Recording.from_nwb(path, behavior=False, activity="Neuropil")
     np.testing.assert_array_equal(rec.activity, background["data"])
+
+
+@pytest.mark.parametrize("name", ["NeuropilCorrected", "baseline_subtracted"])
+def test_corrected_traces_are_those_of_the_cells(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "rois.nwb", traces({f"Fluorescence/{name}": sampled(), "Fluorescence/Neuropil": sampled()}))
+    np.testing.assert_array_equal(Recording.from_nwb(path, behavior=False).activity, sampled()["data"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ({"quality": ["noise"] * 4}, "column quality"),
+        ({"quality": ["noise", "noise", "good", "good"], "accepted": [1, 1, 0, 0]}, "columns accepted, quality"),
+    ],
+)
+def test_columns_that_leave_no_unit_are_ignored_and_named(
+    tmp_path: Path, columns: dict[str, list[Any]], named: str
+) -> None:
+    rec = Recording.from_nwb(session(tmp_path / "units.nwb", spikes_of(), columns=columns), behavior=False)
+    assert rec.n_units == 4
+    assert any(f"units: all are noise or not accepted by {named}, so" in note for note in rec.notes)
