@@ -37,7 +37,8 @@ def print_summary(summary: NWBSummary, recording: Path, settings: RunSettings) -
             period = period_text(found.period, found.unit)
             typer.echo(f"note: {found.path} covers a whole circle: fit uses the period {period}")
     if (epoch := _main_epoch(summary, settings)) is not None:
-        typer.echo(f"to use the time of one epoch: fit ... --during {shlex.quote(epoch)}")
+        name, until = epoch
+        typer.echo(f"to use the time of one epoch: fit ... --during {shlex.quote(name)} --until {until}")
     command = suggested_command(summary, recording, settings)
     if command:
         typer.echo(f"to fit about the first {100 * _FITTED_SHARE:g} % of the time and score the rest:\n  {command}")
@@ -76,8 +77,10 @@ def _decoded(summary: NWBSummary, settings: RunSettings) -> NWBObject | None:
     return taken[0] if taken else next((o for o in summary.objects if _names(summary).get(o.path) == behavior), None)
 
 
-def _main_epoch(summary: NWBSummary, settings: RunSettings) -> str | None:
-    """Return the labeled epoch with most of the time of the behavior; None if it has nearly all, or there is only one.
+def _main_epoch(summary: NWBSummary, settings: RunSettings) -> tuple[str, str] | None:
+    """Return the labeled epoch with most of the time of the behavior, and the time until which to fit.
+
+    None if it has nearly all of the time, or there is only one epoch.
 
     Tables of intervals, such as trials, are no epochs.
     """
@@ -91,7 +94,10 @@ def _main_epoch(summary: NWBSummary, settings: RunSettings) -> str | None:
         for name, spans in epochs.items()
     }
     longest = max(seconds, key=lambda name: seconds[name])
-    return longest if 0 < seconds[longest] < _NEARLY_ALL * (decoded.stop - decoded.start) else None
+    if not 0 < seconds[longest] < _NEARLY_ALL * (decoded.stop - decoded.start):
+        return None
+    first, last = min(start for start, _ in epochs[longest]), max(stop for _, stop in epochs[longest])
+    return longest, suggested_until(max(first, decoded.start), min(last, decoded.stop))
 
 
 def suggested_until(start: float, stop: float) -> str:

@@ -174,5 +174,8 @@ def test_one_of_several_epochs_is_suggested_unless_it_has_all_of_the_behavior(tm
         activity = time_series("ecephys/rates", **sampled(n=4000, timestamps=times))
         return write(tmp_path / f"{first:g}.nwb", activity, series, epochs)
 
-    assert "to use the time of one epoch: fit ... --during maze" in invoke("info", written(40.0, 200.0)).stdout
+    assert (
+        "to use the time of one epoch: fit ... --during maze --until 150\n"
+        in invoke("info", written(40.0, 200.0)).stdout
+    )
     assert "one epoch" not in invoke("info", written(85.0, 175.0)).stdout

@@ -46,6 +46,7 @@ from kalmanssl.data.nwb._unit_groups import unit_groups
 from kalmanssl.data.nwb._walk import find_broken_links
 from kalmanssl.errors import InputError
 from kalmanssl.utils.measurement_units import is_angle
+from kalmanssl.utils.segments import is_gap
 
 if TYPE_CHECKING:
     import h5py
@@ -333,6 +334,9 @@ def _behavior_object(file: h5py.File, where: Series, is_taken: bool, extent: tup
     if known.any() and not known.all():
         found = _of_known_samples(series, found, known, extent)
     laps = 0 if is_angle(found.unit) else count_laps(values)
+    if laps and found.start is not None:
+        steps = np.diff(read_times(series, len(values), extent)[0])
+        laps = count_laps(values, ~is_gap(steps, float(np.nanmedian(steps))))
     jumps = f"jumps from one end to the other {laps} times, as after laps (see --period)" if laps else ""
     remarks = [found.remark, _ranges(values[known]), jumps, "" if known.all() else f"{(~known).sum()} samples missing"]
     return replace(found, remark="; ".join(filter(None, remarks)))

@@ -127,3 +127,13 @@ def test_times_of_cues_are_not_offered_as_labels(tmp_path: Path) -> None:
     assert moved.remark == "-1 to 1"  # sin(t)
     named = objects(path, behavior="trials/go_cue")["intervals/trials/go_cue"]
     assert (named.role, named.use) == ("labels", "taken")
+
+
+def test_a_position_that_jumps_only_at_gaps_has_no_laps(tmp_path: Path) -> None:
+    times = START + np.arange(400) / 40.0
+    values = (times - START) % 2.0
+    for gap, has_laps in ((0.0, True), (1.0, False)):
+        shifted = times + gap * ((times - START) // 2.0)
+        path = session(tmp_path / f"{gap:g}.nwb", spikes_of(), position=[{"data": values, "timestamps": shifted}])
+        (found,) = summarize_nwb(path).taken("behavior")
+        assert ("as after laps" in found.remark) == has_laps
