@@ -198,9 +198,10 @@ def _outside_the_fit(given: _Evaluated) -> str | None:
     ends = (axes[worst].start, axes[worst].start + axes[worst].width * axes[worst].n_cells)
     low, high = (with_unit(end, given.run.behavior_unit, median_error(scores)) for end in ends)
     return (
-        f"{100 * share:.0f} % of the bins have a {given.run.behavior}{dimension} outside of the range of the fitted "
-        f"part, {low} to {high}, which alone can be decoded: no interval contains it; hold out another part, or decode "
-        "a behavior that stays in its range, such as a speed in place of a distance or an angle that adds up"
+        f"{100 * share:.0f} % of the bins have a {given.run.behavior}{dimension} outside of {low} to {high}, the range "
+        "of the fitted part with a margin; only values in it can be decoded, so the intervals of these bins do not "
+        "contain the true value; hold out another part, or decode a behavior that stays in its range, such as the "
+        "speed in place of a distance or an angle that adds up"
     )
 
 

@@ -82,7 +82,8 @@ def lap_text(name: str, laps: int, length: float) -> str:
     """Say what a jump after each lap means for the decoder."""
     return (
         f"{name} jumps from one end to the other {laps} times, always in the same direction, and is decoded on a line; "
-        f"where the end is also the start, as on a belt, --period {length:.4g} decodes it on a circle"
+        f"where the end is also the start, as on a belt, --period with the length of a lap, about {length:.4g}, "
+        "decodes it on a circle"
     )
 
 

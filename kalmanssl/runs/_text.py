@@ -119,8 +119,8 @@ def score_sentence(scores: Mapping[str, Any] | None, unit: str, divided_by_itsel
         parts.append(f"errors are distances; CRPS, coverage and widths are means over {names}")
     if divided_by_itself:
         parts.append(
-            "moving bins are those with large values of what is decoded, so R² and coverage are low among them, and R² "
-            "is negative at rest, even for a good decoder: the scores of all bins count"
+            "the scores of all bins count: moving bins are those where the decoded velocity itself is large, and even "
+            "a good decoder has a low R² and coverage among them, and a negative R² at rest"
         )
     return "; ".join(filter(None, [*parts, unit_sentence(scores, "errors and widths", unit)]))
 

@@ -313,8 +313,6 @@ def test_behavior_outside_of_the_range_of_the_fit_has_an_alarm(good, parts):
     position = rest.behavior["position"]
     far = np.where(np.arange(len(rest)) % 4 == 0, position + 5.0, position)
     message = alarms_of(good, with_behavior(rest, far))["outside_the_fit"]
-    assert re.match(
-        r"25 % of the bins have a position outside of the range of the fitted part, -?[\d.]+ cm to", message
-    )
+    assert re.match(r"25 % of the bins have a position outside of -?[\d.]+ cm to .* with a margin; only", message)
     few = np.where(np.arange(len(rest)) % 40 == 0, position + 5.0, position)
     assert "outside_the_fit" not in alarms_of(good, with_behavior(rest, few))
