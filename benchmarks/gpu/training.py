@@ -17,7 +17,7 @@ from results_store import Row
 from gpu.timing import Stamps, measured_memory, wait_for
 from kalmanssl import KalmanSSL
 from kalmanssl.datasets import dot_videos, place_cells
-from kalmanssl.estimator import _fitting
+from kalmanssl.estimator import _stages
 from kalmanssl.training import train
 
 __all__ = ["MODELS", "PLACE_CELLS", "run_training"]
@@ -68,12 +68,12 @@ def _place_cells(device: torch.device, quick: bool) -> Row:
 @contextmanager
 def _stamped() -> Iterator[Stamps]:
     """Note the times of the training steps of a fit inside."""
-    stamps, original = Stamps(), _fitting.train
-    _fitting.train = functools.partial(original, on_step=stamps)  # type: ignore[assignment]
+    stamps, original = Stamps(), _stages.train
+    _stages.train = functools.partial(original, on_step=stamps)  # type: ignore[assignment]
     try:
         yield stamps
     finally:
-        _fitting.train = original
+        _stages.train = original
 
 
 def _identifiability(name: str, device: torch.device, quick: bool) -> Row:
