@@ -97,13 +97,7 @@ def _note_fitted(evaluation: Evaluation) -> None:
 
 def print_scores(run: Run, evaluation: Evaluation) -> None:
     """Print the table of scores, if there are any, and below it the gain of the latents, trusted bins and alarms."""
-    from kalmanssl.runs import (
-        alarm_lines,
-        gain_line,
-        reference_line,
-        score_sentence,
-        trust_sentence,
-    )
+    from kalmanssl.runs import alarm_lines, gain_line, reference_line, score_sentence, trust_sentence
 
     unit = run.behavior_unit
     _print_table(evaluation, unit)

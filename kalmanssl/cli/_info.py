@@ -73,8 +73,8 @@ def suggested_command(summary: NWBSummary, recording: Path, settings: RunSetting
 
 def _decoded(summary: NWBSummary, settings: RunSettings) -> NWBObject | None:
     """Return the behavior that the suggested command decodes."""
-    taken, behavior = summary.taken("behavior"), _behavior(summary, settings)
-    return taken[0] if taken else next((o for o in summary.objects if _names(summary).get(o.path) == behavior), None)
+    taken, behavior, names = summary.taken("behavior"), _behavior(summary, settings), _names(summary)
+    return taken[0] if taken else next((o for o in summary.objects if names.get(o.path) == behavior), None)
 
 
 def _main_epoch(summary: NWBSummary, settings: RunSettings) -> tuple[str, str] | None:

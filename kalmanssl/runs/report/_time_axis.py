@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kalmanssl.plotting import time_origin
+from kalmanssl.plotting import label_time, time_origin
 from kalmanssl.runs._excerpt import MIN_RECORDED
 from kalmanssl.utils.segments import segment_index, segment_slices, segment_starts
 
@@ -47,9 +47,9 @@ def label_segments(ax: Axes, time: np.ndarray) -> None:
     drawn, first = drawn_time(time), [segment.start for segment in segment_slices(time)]
     shown = first[:: -(-len(first) // _MOST_TICKS)]
     origin = time_origin(time)
+    label_time(ax, time)
+    ax.set_xlabel(f"{ax.get_xlabel()} at which a segment begins; gaps are drawn short")
     ax.set_xticks(drawn[shown], [f"{time[start] - origin:.1f}" for start in shown])
-    after = f" after {origin:.0f} s" if origin else ""
-    ax.set_xlabel(f"time (s){after} at which a segment begins; gaps are drawn short")
 
 
 def _bin_size(time: np.ndarray) -> float:
